@@ -1,0 +1,5 @@
+//! Anthropic Messages.
+
+/// The dialect.
+#[derive(Debug)]
+pub struct Anthropic;

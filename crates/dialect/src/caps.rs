@@ -1,0 +1,62 @@
+//! What a target can do. Data, from the provider's and the model's entries; checked while encoding.
+
+/// Capabilities of a (provider, model). Unknown models get [`Caps::permissive`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caps {
+    /// Most tokens the model may produce, if known.
+    pub max_output_tokens: Option<u64>,
+    /// Tokens of context, if known.
+    pub context_window: Option<u64>,
+    /// Takes images.
+    pub vision: bool,
+    /// Takes PDF files.
+    pub pdf: bool,
+    /// Takes audio.
+    pub audio_input: bool,
+    /// Takes tool definitions.
+    pub tools: bool,
+    /// Takes `temperature`, `top_p`, `top_k`.
+    pub sampling: bool,
+    /// Takes a JSON schema for its output.
+    pub json_schema: bool,
+    /// Can reason, and takes the knobs for it.
+    pub reasoning: bool,
+    /// Thinks adaptively: takes an effort instead of a token budget.
+    pub adaptive_thinking: bool,
+    /// Takes a trailing assistant turn to continue.
+    pub prefill: bool,
+    /// Takes `developer` and several system messages (the vendor's own OpenAI-dialect endpoint).
+    pub developer_role: bool,
+    /// Wants `max_completion_tokens` instead of `max_tokens`.
+    pub max_completion_tokens: bool,
+    /// Takes `top_k` although the dialect has none.
+    pub top_k: bool,
+    /// Takes `stream_options`.
+    pub stream_options: bool,
+    /// Takes system messages within the conversation.
+    pub mid_conversation_system: bool,
+}
+
+impl Caps {
+    /// Everything is believed to work until the upstream says otherwise.
+    pub const fn permissive() -> Self {
+        Self {
+            max_output_tokens: None,
+            context_window: None,
+            vision: true,
+            pdf: true,
+            audio_input: true,
+            tools: true,
+            sampling: true,
+            json_schema: true,
+            reasoning: true,
+            adaptive_thinking: false,
+            prefill: false,
+            developer_role: false,
+            max_completion_tokens: false,
+            top_k: false,
+            stream_options: true,
+            mid_conversation_system: false,
+        }
+    }
+}

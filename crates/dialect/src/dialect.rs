@@ -1,0 +1,193 @@
+//! What a wire format must be able to do.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use omniroute_wire::splice::Splice;
+
+use crate::{
+    Caps,
+    ir::{ChatRequest, ChatResponse, FinishReason, Loss, PublicError, UpstreamError, Usage},
+    stream::{StreamDecoder, StreamEncoder, StreamPipe},
+};
+
+/// The id of a dialect as it appears in code, logs, API fields and headers: `openai`, `anthropic`, …
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DialectId(pub(crate) &'static str);
+
+impl DialectId {
+    /// The id as text.
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for DialectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl fmt::Debug for DialectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// How a stream of the dialect is cut into frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Server-sent events.
+    Sse,
+    /// One JSON document per line.
+    Ndjson,
+}
+
+/// What stands outside the body and yet belongs to the request.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The client's headers.
+    pub headers: &'a HeaderMap,
+    /// The path below the dialect's route, for dialects that name the model there.
+    pub path: &'a str,
+}
+
+/// What routing needs to know of a request, found in one pass without building a tree.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    /// The model the client asked for, unescaped.
+    pub model: String,
+    /// Whether the client wants a stream (the dialect's default applied).
+    pub stream: bool,
+    /// Whether the client wants usage at the end of a stream. True for dialects that always send it.
+    pub include_usage: bool,
+    /// The client's own cache or session key in the body, if the dialect has one.
+    pub session_key: Option<String>,
+    /// The output limit the client set, in tokens.
+    pub max_output_tokens: Option<u64>,
+    /// Places in the body that [`Dialect::edit_request`] changes. Opaque outside the dialect.
+    pub spans: EnvelopeSpans,
+}
+
+/// Byte ranges of the members that a pass-through may have to change.
+#[derive(Debug, Clone, Default)]
+pub struct EnvelopeSpans {
+    /// The value of the model member.
+    pub model: Option<std::ops::Range<usize>>,
+    /// The value of the stream options member.
+    pub stream_options: Option<std::ops::Range<usize>>,
+    /// Just behind the last member, before the closing brace of the object.
+    pub end: usize,
+    /// Whether the object has any member (decides about a comma).
+    pub has_members: bool,
+}
+
+/// What an answer repeats of the request it belongs to.
+#[derive(Debug, Clone)]
+pub struct Echo {
+    /// The model name the client asked for.
+    pub model: String,
+    /// The gateway's id of the request; seeds generated ids.
+    pub request_id: String,
+    /// Seconds since the epoch, for dialects that stamp their answers.
+    pub created: i64,
+    /// Whether the client asked for usage in the stream.
+    pub include_usage: bool,
+    /// Estimated prompt tokens, for dialects that must report input before the upstream does.
+    pub estimated_input_tokens: u64,
+}
+
+/// A body in the target's dialect and what was lost on the way there.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// The body.
+    pub body: Bytes,
+    /// What could not be carried over unchanged.
+    pub losses: Vec<Loss>,
+}
+
+/// A whole upstream answer of the client's own dialect, edited and judged.
+#[derive(Debug, Clone)]
+pub struct Relayed {
+    /// The answer with the asked model name in place.
+    pub body: Splice,
+    /// What it used, as far as it said.
+    pub usage: Usage,
+    /// Why it ended, as far as it said.
+    pub finish: Option<FinishReason>,
+    /// Whether it has any content, tool call or refusal; an answer without is a failure of the upstream.
+    pub meaningful: bool,
+    /// An error object inside a successful status.
+    pub error: Option<UpstreamError>,
+}
+
+/// Why a request or answer could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DecodeError {
+    /// A code of client-facing errors: `invalid_json`, `missing_required_parameter`, `invalid_type`, …
+    pub code: &'static str,
+    /// JSON path of the offending member: `messages[3].content`.
+    pub param: Option<String>,
+    /// What was wrong and what is expected; never repeats body text.
+    pub message: String,
+}
+
+/// Why a request cannot be expressed in the target's dialect without changing its meaning.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct EncodeError {
+    /// A code of client-facing errors: `unsupported_parameter`, `unsupported_content`, …
+    pub code: &'static str,
+    /// JSON path of the offending member in the client's request.
+    pub param: Option<String>,
+    /// What cannot be carried and where it could be.
+    pub message: String,
+}
+
+/// One wire format, both ways. Stateless; streams get state objects of their own.
+pub trait Dialect: Sync + 'static {
+    /// The dialect's id.
+    fn id(&self) -> DialectId;
+    /// The long name used in provider data files.
+    fn long_name(&self) -> &'static str;
+    /// How streams are framed.
+    fn framing(&self) -> Framing;
+
+    /// Reads the envelope of a client's request. Checks that the body is one JSON object, that `model` is a
+    /// non-empty string, `stream` a boolean, neither repeated, and the conversation present and non-empty.
+    fn envelope(&self, head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError>;
+    /// The edits that turn a client's request into one for an upstream of the same dialect.
+    fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice;
+
+    /// Reads a client's request into the canonical form.
+    fn decode_request(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError>;
+    /// Writes a request for an upstream of this dialect. `request.model` is already the upstream's name.
+    fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError>;
+
+    /// Reads a whole upstream answer.
+    fn decode_response(&self, body: &Bytes) -> Result<ChatResponse, DecodeError>;
+    /// Writes a whole answer for a client.
+    fn encode_response(&self, response: &ChatResponse, echo: &Echo) -> Encoded;
+    /// Prepares a whole upstream answer of this dialect for a client of this dialect.
+    fn relay_response(&self, body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError>;
+
+    /// Reads an upstream's error. Never fails: what cannot be read becomes its text, shortened.
+    fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError;
+    /// Writes an error for a client: the status it is sent with and the body.
+    fn encode_error(&self, error: &PublicError) -> (StatusCode, Bytes);
+    /// Writes an error for a client whose stream has begun.
+    fn encode_stream_error(&self, error: &PublicError) -> Bytes;
+
+    /// A reader of an upstream's stream.
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder>;
+    /// A writer of a client's stream.
+    fn stream_encoder(&self, echo: Echo) -> Box<dyn StreamEncoder>;
+    /// A pipe between an upstream and a client that both speak this dialect.
+    fn stream_relay(&self, echo: Echo) -> Box<dyn StreamPipe>;
+    /// What is sent to a streaming client while nothing else is.
+    fn keep_alive(&self) -> &'static [u8];
+    /// The `Content-Type` of a stream.
+    fn stream_content_type(&self) -> &'static str;
+}

@@ -1,0 +1,137 @@
+//! Errors: what an upstream said, and what we say.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// An upstream's error, read but not judged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamError {
+    /// HTTP status; for an error inside a stream or a 200 the status it amounts to, if it names one.
+    pub status: Option<u16>,
+    /// The vendor's error type (`rate_limit_error`).
+    pub kind: Option<String>,
+    /// The vendor's error code (`insufficient_quota`).
+    pub code: Option<String>,
+    /// The member the vendor names.
+    pub param: Option<String>,
+    /// The vendor's words, at most 500 characters, unwrapped.
+    pub message: String,
+    /// How long to wait, if the body says so.
+    pub retry_after: Option<Duration>,
+}
+
+/// What kind of error a client is told; decides status, type and code in every dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// 400.
+    InvalidRequest,
+    /// 401.
+    Authentication,
+    /// 402.
+    Billing,
+    /// 403.
+    Permission,
+    /// 404.
+    NotFound,
+    /// 405.
+    MethodNotAllowed,
+    /// 408.
+    RequestTimeout,
+    /// 409.
+    Conflict,
+    /// 413.
+    TooLarge,
+    /// 422.
+    Unprocessable,
+    /// 429.
+    RateLimited,
+    /// 500.
+    Internal,
+    /// 502.
+    BadGateway,
+    /// 503.
+    Unavailable,
+    /// 504.
+    GatewayTimeout,
+    /// 529 in the dialect that has it, 503 elsewhere.
+    Overloaded,
+}
+
+impl ErrorKind {
+    /// The kind for an upstream's status that is passed on.
+    pub const fn from_status(status: u16) -> Self {
+        match status {
+            401 => Self::Authentication,
+            402 => Self::Billing,
+            403 => Self::Permission,
+            404 => Self::NotFound,
+            405 => Self::MethodNotAllowed,
+            408 => Self::RequestTimeout,
+            409 => Self::Conflict,
+            413 => Self::TooLarge,
+            422 => Self::Unprocessable,
+            429 => Self::RateLimited,
+            400..=499 => Self::InvalidRequest,
+            502 => Self::BadGateway,
+            503 => Self::Unavailable,
+            504 => Self::GatewayTimeout,
+            529 => Self::Overloaded,
+            _ => Self::Internal,
+        }
+    }
+
+    /// The HTTP status; `Overloaded` is 503 here and 529 in the dialect that knows it.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::InvalidRequest => 400,
+            Self::Authentication => 401,
+            Self::Billing => 402,
+            Self::Permission => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::Conflict => 409,
+            Self::TooLarge => 413,
+            Self::Unprocessable => 422,
+            Self::RateLimited => 429,
+            Self::Internal => 500,
+            Self::BadGateway => 502,
+            Self::Unavailable | Self::Overloaded => 503,
+            Self::GatewayTimeout => 504,
+        }
+    }
+}
+
+/// What a client is told. Rendered by the client's dialect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicError {
+    /// Status class.
+    pub kind: ErrorKind,
+    /// Machine-readable code, lower snake case; `None` for the kind's usual one.
+    pub code: Option<Cow<'static, str>>,
+    /// What was wrong, where, and what to do. Already scrubbed.
+    pub message: String,
+    /// JSON path of the offending member.
+    pub param: Option<String>,
+    /// The gateway's id of the request.
+    pub request_id: String,
+    /// The attempts behind the error, oldest first.
+    pub attempts: Vec<AttemptNote>,
+    /// When a target becomes usable again, as RFC 3339.
+    pub retry_at: Option<String>,
+}
+
+/// One attempt as it is told to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptNote {
+    /// Provider id.
+    pub provider: String,
+    /// Upstream model.
+    pub model: String,
+    /// Upstream status, if there was an answer.
+    pub status: Option<u16>,
+    /// Upstream code or our class.
+    pub code: String,
+    /// In words.
+    pub reason: String,
+}

@@ -1,0 +1,46 @@
+//! A whole answer.
+
+use super::{Block, Usage};
+
+/// An answer in canonical form. Alternatives beyond the first (`n` > 1) exist only in same-dialect traffic.
+#[derive(Debug, Clone, Default)]
+pub struct ChatResponse {
+    /// The upstream's id; may be empty.
+    pub id: String,
+    /// The upstream's name of the model; may be empty.
+    pub model: String,
+    /// What the model said, in order: text, thinking, tool calls, refusals.
+    pub blocks: Vec<Block>,
+    /// Why it ended.
+    pub finish: Option<FinishReason>,
+    /// The stop sequence that was met, if that is why.
+    pub stop_sequence: Option<String>,
+    /// What was used.
+    pub usage: Usage,
+}
+
+impl ChatResponse {
+    /// Whether there is anything in it; an answer without content is a failure of the upstream.
+    pub fn is_meaningful(&self) -> bool {
+        !self.blocks.is_empty() || self.usage.output_total.is_some_and(|tokens| tokens > 0)
+    }
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FinishReason {
+    /// The model was done.
+    Stop,
+    /// A stop sequence was met.
+    StopSequence,
+    /// The model wants tools to be run.
+    ToolUse,
+    /// The output limit was met.
+    Length,
+    /// The context window was full.
+    ContextWindow,
+    /// Withheld or refused.
+    ContentFilter,
+    /// The upstream paused a long turn; it wants to be called again.
+    Pause,
+}

@@ -1,0 +1,52 @@
+//! Tokens, in buckets that do not overlap.
+
+/// What an answer used. Absent is not zero: a zero that the upstream sent is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Prompt tokens that were neither read from nor written to a cache.
+    pub input_uncached: Option<u64>,
+    /// Prompt tokens read from a cache.
+    pub cache_read: Option<u64>,
+    /// Prompt tokens written to a cache for five minutes (or for a time not told).
+    pub cache_write: Option<u64>,
+    /// Prompt tokens written to a cache for an hour.
+    pub cache_write_1h: Option<u64>,
+    /// Audio tokens among the uncached prompt tokens.
+    pub audio_input: Option<u64>,
+    /// All produced tokens, reasoning included.
+    pub output_total: Option<u64>,
+    /// Produced tokens spent on reasoning, contained in `output_total`.
+    pub reasoning: Option<u64>,
+    /// Produced audio tokens, contained in `output_total`.
+    pub audio_output: Option<u64>,
+}
+
+impl Usage {
+    /// Whether the upstream told anything.
+    pub fn is_known(&self) -> bool {
+        self.input_total().is_some() || self.output_total.is_some()
+    }
+
+    /// All prompt tokens: uncached, read and written.
+    pub fn input_total(&self) -> Option<u64> {
+        let parts = [self.input_uncached, self.cache_read, self.cache_write, self.cache_write_1h];
+        parts.iter().any(Option::is_some).then(|| parts.iter().flatten().sum())
+    }
+
+    /// Takes over the members that `later` has.
+    pub fn update(&mut self, later: &Self) {
+        fn take(mine: &mut Option<u64>, theirs: Option<u64>) {
+            if theirs.is_some() {
+                *mine = theirs;
+            }
+        }
+        take(&mut self.input_uncached, later.input_uncached);
+        take(&mut self.cache_read, later.cache_read);
+        take(&mut self.cache_write, later.cache_write);
+        take(&mut self.cache_write_1h, later.cache_write_1h);
+        take(&mut self.audio_input, later.audio_input);
+        take(&mut self.output_total, later.output_total);
+        take(&mut self.reasoning, later.reasoning);
+        take(&mut self.audio_output, later.audio_output);
+    }
+}

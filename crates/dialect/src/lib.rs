@@ -1,0 +1,18 @@
+//! The canonical form of a conversation, and every dialect that is read into it and written from it.
+//!
+//! Pure: no IO, no clock, no randomness, no tokio. Start with [`Dialect`] (what a wire format must be able
+//! to do) and [`registry::DIALECTS`] (which ones there are); the form itself is in [`ir`].
+
+pub mod anthropic;
+pub mod ir;
+pub mod openai;
+pub mod registry;
+pub mod stream;
+
+mod caps;
+mod dialect;
+
+pub use caps::Caps;
+pub use dialect::{
+    DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, Relayed,
+};

@@ -1,0 +1,5 @@
+//! OpenAI Chat Completions.
+
+/// The dialect.
+#[derive(Debug)]
+pub struct OpenAi;

@@ -1,0 +1,150 @@
+//! Streams as machines without IO: bytes in, bytes out, one state per side.
+
+use std::borrow::Cow;
+
+use bytes::BytesMut;
+use omniroute_wire::sse::Frame;
+
+use crate::ir::{FinishReason, UpstreamError, Usage};
+
+/// One step of an answer. Well-nested: `Start (BlockStart Delta* BlockStop)* Usage* Finish`, blocks strictly one
+/// after the other with indices 0, 1, 2, …; exactly one `Finish` or `Error` ends a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StreamEvent<'a> {
+    /// The answer begins.
+    Start {
+        /// The upstream's id of the answer; may be empty.
+        id: Cow<'a, str>,
+        /// The upstream's name of the model; may be empty.
+        model: Cow<'a, str>,
+    },
+    /// A block begins.
+    BlockStart {
+        /// Its place in the answer.
+        index: u32,
+        /// What it is.
+        block: BlockHead<'a>,
+    },
+    /// More of the open block.
+    Delta {
+        /// The open block.
+        index: u32,
+        /// What is added.
+        delta: Delta<'a>,
+    },
+    /// The open block is complete.
+    BlockStop {
+        /// The block.
+        index: u32,
+    },
+    /// What was used so far; later ones override the members that they have.
+    Usage(Usage),
+    /// The answer is complete.
+    Finish {
+        /// Why.
+        reason: FinishReason,
+        /// The stop sequence that was met, if that is why.
+        stop_sequence: Option<Cow<'a, str>>,
+    },
+    /// The answer failed.
+    Error(UpstreamError),
+    /// Nothing happened, but the upstream is alive.
+    Ping,
+}
+
+/// What kind of block begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BlockHead<'a> {
+    /// Text for the reader.
+    Text,
+    /// Reasoning.
+    Thinking,
+    /// Reasoning that only its origin can read; complete, no deltas follow.
+    RedactedThinking {
+        /// The opaque data.
+        data: Cow<'a, str>,
+    },
+    /// A tool call; its arguments follow as deltas.
+    ToolCall {
+        /// The call's id.
+        id: Cow<'a, str>,
+        /// The tool's name.
+        name: Cow<'a, str>,
+    },
+    /// The model declines.
+    Refusal,
+}
+
+/// What is added to the open block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delta<'a> {
+    /// Text of a text block or a refusal.
+    Text(Cow<'a, str>),
+    /// Text of a thinking block.
+    Thinking(Cow<'a, str>),
+    /// The signature of a thinking block; once, last.
+    Signature(Cow<'a, str>),
+    /// A piece of a tool call's arguments as JSON text.
+    ToolArgs(Cow<'a, str>),
+}
+
+/// Why a stream cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// A frame is larger than the limit.
+    #[error("stream event exceeds {limit} bytes")]
+    FrameTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A frame cannot be read.
+    #[error("{0}")]
+    Protocol(String),
+}
+
+/// Receives the events of a decoder.
+pub trait EventSink {
+    /// Takes one event.
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError>;
+}
+
+/// Reads an upstream's frames.
+pub trait StreamDecoder: Send {
+    /// Reads one frame.
+    fn frame(&mut self, frame: Frame<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError>;
+    /// The upstream closed; a stream that did not end properly becomes an `Error` event.
+    fn finish(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError>;
+}
+
+/// Writes a client's stream.
+pub trait StreamEncoder: Send {
+    /// Appends what the event means in the dialect.
+    fn event(&mut self, event: StreamEvent<'_>, out: &mut BytesMut) -> Result<(), StreamError>;
+}
+
+/// What a stream has shown so far; how it is judged at its end.
+#[derive(Debug, Clone, Default)]
+pub struct StreamWatch {
+    /// A content, tool or reasoning delta, a refusal or a clean end was seen: the commit point is passed.
+    pub meaningful: bool,
+    /// The dialect's proper end was seen.
+    pub complete: bool,
+    /// Why the answer ended.
+    pub finish: Option<FinishReason>,
+    /// What was used; absent members were not reported.
+    pub usage: Usage,
+    /// The error the upstream sent within the stream, or that its end amounts to.
+    pub error: Option<UpstreamError>,
+    /// Bytes of text, reasoning and arguments so far, for estimates.
+    pub output_bytes: u64,
+}
+
+/// Upstream bytes in, client bytes out. Implemented by the same-dialect relays and by the transcoder.
+pub trait StreamPipe: Send {
+    /// Takes bytes of the upstream, cut anywhere, and appends bytes for the client.
+    fn push(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), StreamError>;
+    /// The upstream closed. Sets `watch().error` when the stream had not ended properly; writes no error itself.
+    fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamError>;
+    /// What was seen so far.
+    fn watch(&self) -> &StreamWatch;
+}

@@ -1,0 +1,12 @@
+//! Bytes: frames, spans and splices. No IO, no async, no HTTP.
+//!
+//! - [`sse`], [`ndjson`]: cut a byte stream into frames, whatever the chunking.
+//! - [`envelope`]: find the top-level members of a JSON object as spans, in one pass, without a tree.
+//! - [`splice`]: change spans of a body without copying or parsing the rest.
+//! - [`json_out`]: append JSON to a buffer.
+
+pub mod envelope;
+pub mod json_out;
+pub mod ndjson;
+pub mod splice;
+pub mod sse;
