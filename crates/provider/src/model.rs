@@ -1,0 +1,86 @@
+//! What is known about a model: prices, limits, capabilities. The contents of `catalog/models/*.json`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ProviderId;
+
+/// One model of one provider. Prices are USD per million tokens; `None` means unknown or "as the base price".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Whose it is.
+    pub provider: ProviderId,
+    /// The id the provider knows.
+    pub model: String,
+    /// `chat`, `responses`, `embedding`, `image_generation`, …
+    pub mode: String,
+    /// Input price.
+    pub input: Option<f64>,
+    /// Output price.
+    pub output: Option<f64>,
+    /// Price of cached input; `None` = input price.
+    pub cached_read: Option<f64>,
+    /// Price of cache writes; `None` = input price.
+    pub cache_write: Option<f64>,
+    /// Price of cache writes that live an hour; `None` = `cache_write`.
+    #[serde(default)]
+    pub cache_write_1h: Option<f64>,
+    /// Price of reasoning tokens; `None` = output price.
+    pub reasoning: Option<f64>,
+    /// Price of audio input.
+    #[serde(default)]
+    pub audio_input: Option<f64>,
+    /// Price of audio output.
+    #[serde(default)]
+    pub audio_output: Option<f64>,
+    /// Price of image output tokens.
+    #[serde(default)]
+    pub image_output: Option<f64>,
+    /// Input price in batches.
+    #[serde(default)]
+    pub batch_input: Option<f64>,
+    /// Output price in batches.
+    #[serde(default)]
+    pub batch_output: Option<f64>,
+    /// Prices of the whole request above a prompt size.
+    #[serde(default)]
+    pub tiers: Vec<PriceTier>,
+    /// Prices per image, second, character or query, in USD.
+    #[serde(default)]
+    pub per_unit: BTreeMap<String, f64>,
+    /// Tokens of context.
+    pub context_window: Option<u64>,
+    /// Most tokens of output.
+    pub max_output: Option<u64>,
+    /// Length of vectors.
+    #[serde(default)]
+    pub dimensions: Option<u64>,
+    /// What it can do.
+    #[serde(default)]
+    pub caps: BTreeMap<String, bool>,
+    /// Other ids of the same model, dated ones mostly.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// When the provider withdraws it.
+    #[serde(default)]
+    pub deprecation_date: Option<String>,
+}
+
+/// Prices above a prompt size, for the whole request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PriceTier {
+    /// Applies when the prompt has more tokens.
+    pub above_tokens: u64,
+    /// Input price.
+    pub input: Option<f64>,
+    /// Output price.
+    pub output: Option<f64>,
+    /// Price of cached input.
+    #[serde(default)]
+    pub cached_read: Option<f64>,
+    /// Price of cache writes.
+    #[serde(default)]
+    pub cache_write: Option<f64>,
+}
