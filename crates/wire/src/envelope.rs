@@ -1,1 +1,247 @@
-//! to be written
+//! The top-level members of a JSON object as spans: one validating pass, no tree.
+
+use std::{borrow::Cow, fmt, ops::Range};
+
+use serde::{
+    Deserializer as _,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::text::unescape;
+
+/// A member of the top-level object.
+#[derive(Debug, Clone)]
+pub struct Member<'a> {
+    /// Its name, unescaped.
+    pub key: Cow<'a, str>,
+    /// The JSON text of its value.
+    pub raw: &'a str,
+    /// Where the value stands in the body.
+    pub span: Range<usize>,
+}
+
+/// Where a member can be added to the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Just behind the last member, or behind the opening brace when there is none.
+    pub end: usize,
+    /// Whether there is a member before that place.
+    pub has_members: bool,
+}
+
+/// Why a body has no members to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScanError {
+    /// Not JSON.
+    #[error("body is not valid JSON (byte {offset})")]
+    NotJson {
+        /// The first byte that does not fit.
+        offset: usize,
+    },
+    /// JSON of another kind.
+    #[error("body is not a JSON object")]
+    NotAnObject,
+    /// Not text.
+    #[error("body is not valid UTF-8 (byte {offset})")]
+    NotUtf8 {
+        /// The first byte that does not fit.
+        offset: usize,
+    },
+}
+
+/// Shows every member of the object that `body` is, in order; repeated names are shown each time.
+///
+/// The whole body is checked to be JSON. A byte-order mark is tolerated, and so are lone surrogates in strings.
+pub fn scan<'a>(body: &'a [u8], visit: &mut dyn FnMut(Member<'a>)) -> Result<Extent, ScanError> {
+    let whole =
+        std::str::from_utf8(body).map_err(|error| ScanError::NotUtf8 { offset: error.valid_up_to() })?;
+    let text = whole.strip_prefix('\u{feff}').unwrap_or(whole);
+    let skipped = whole.len() - text.len();
+    let not_json =
+        |error: &serde_json::Error| ScanError::NotJson { offset: skipped + offset_of(text, error) };
+
+    let brace = text.len() - text.trim_start_matches([' ', '\t', '\n', '\r']).len();
+    if text.as_bytes().get(brace) != Some(&b'{') {
+        return match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => Err(ScanError::NotAnObject),
+            Err(error) => Err(not_json(&error)),
+        };
+    }
+    let mut extent = Extent { end: skipped + brace + 1, has_members: false };
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let members = Members { base: whole.as_ptr() as usize, visit, extent: &mut extent };
+    deserializer.deserialize_map(members).map_err(|error| not_json(&error))?;
+    deserializer.end().map_err(|error| not_json(&error))?;
+    Ok(extent)
+}
+
+/// The text of a JSON string; lone surrogates become U+FFFD. `None` for other kinds of values.
+pub fn as_str(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    Some(unescape(inner))
+}
+
+/// The value of a JSON boolean.
+pub fn as_bool(raw: &str) -> Option<bool> {
+    match raw {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// The value of a non-negative whole JSON number.
+pub fn as_u64(raw: &str) -> Option<u64> {
+    if raw.starts_with(|first: char| first.is_ascii_digit()) { raw.parse().ok() } else { None }
+}
+
+/// Checks the scanner on arbitrary bytes.
+#[doc(hidden)]
+pub fn fuzz_scan(data: &[u8]) {
+    let mut last = 0;
+    let scanned = scan(data, &mut |member| {
+        assert_eq!(&data[member.span.clone()], member.raw.as_bytes());
+        assert!(member.span.start > last);
+        last = member.span.end;
+        let _ = as_str(member.raw);
+    });
+    match scanned {
+        Ok(extent) => {
+            assert!(extent.end >= last && extent.end < data.len());
+            assert!(
+                serde_json::from_slice::<IgnoredAny>(data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data))
+                    .is_ok()
+            );
+        }
+        Err(ScanError::NotJson { offset } | ScanError::NotUtf8 { offset }) => assert!(offset <= data.len()),
+        Err(ScanError::NotAnObject) => {}
+    }
+}
+
+struct Members<'a, 'v> {
+    base: usize,
+    visit: &'v mut dyn FnMut(Member<'a>),
+    extent: &'v mut Extent,
+}
+
+impl<'a> Visitor<'a> for Members<'a, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
+        while let Some(key) = map.next_key_seed(Raw)? {
+            let value = map.next_value_seed(Raw)?;
+            let start = value.as_ptr() as usize - self.base;
+            let span = start..start + value.len();
+            self.extent.end = span.end;
+            self.extent.has_members = true;
+            (self.visit)(Member { key: as_str(key).unwrap_or(Cow::Borrowed(key)), raw: value, span });
+        }
+        Ok(())
+    }
+}
+
+struct Raw;
+
+impl<'a> DeserializeSeed<'a> for Raw {
+    type Value = &'a str;
+
+    fn deserialize<D: serde::Deserializer<'a>>(self, deserializer: D) -> Result<&'a str, D::Error> {
+        <&RawValue as serde::Deserialize>::deserialize(deserializer).map(RawValue::get)
+    }
+}
+
+/// Lines and columns of the parser, counted from one, as a byte offset.
+fn offset_of(text: &str, error: &serde_json::Error) -> usize {
+    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    (before + error.column().saturating_sub(1)).min(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(body: &str) -> Result<(Vec<(String, String)>, Extent), ScanError> {
+        let mut seen = Vec::new();
+        let extent = scan(body.as_bytes(), &mut |member| {
+            assert_eq!(&body[member.span.clone()], member.raw);
+            seen.push((member.key.into_owned(), member.raw.to_owned()));
+        })?;
+        Ok((seen, extent))
+    }
+
+    #[test]
+    fn members_are_shown_with_their_places() {
+        let body = "\u{feff} {\"model\" : \"a\\u0062\", \"n\":1e-9 ,\"model\":[1, {\"x\":2}] } ";
+        let (seen, extent) = members(body).unwrap();
+        assert_eq!(
+            seen,
+            [("model", "\"a\\u0062\""), ("n", "1e-9"), ("model", "[1, {\"x\":2}]")]
+                .map(|(key, raw)| (key.to_owned(), raw.to_owned()))
+        );
+        assert!(extent.has_members);
+        assert_eq!(&body[extent.end..], " } ");
+        assert_eq!(as_str(&seen[0].1).unwrap(), "ab");
+    }
+
+    #[test]
+    fn an_empty_object_has_a_place_for_a_member() {
+        assert_eq!(members(" { }").unwrap().1, Extent { end: 2, has_members: false });
+    }
+
+    #[test]
+    fn lone_surrogates_are_accepted_anywhere() {
+        let (seen, _) = members(r#"{"\ud83d":"x\ud83d","pair":"\ud83d\ude00"}"#).unwrap();
+        assert_eq!(seen[0].0, "\u{fffd}");
+        assert_eq!(as_str(&seen[0].1).unwrap(), "x\u{fffd}");
+        assert_eq!(as_str(&seen[1].1).unwrap(), "😀");
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_named() {
+        for (body, expected) in [
+            ("", ScanError::NotJson { offset: 0 }),
+            ("[1]", ScanError::NotAnObject),
+            ("null", ScanError::NotAnObject),
+            ("hello", ScanError::NotJson { offset: 0 }),
+            ("{\"a\":1} x", ScanError::NotJson { offset: 8 }),
+            ("{\"a\":01}", ScanError::NotJson { offset: 6 }),
+        ] {
+            assert_eq!(members(body).unwrap_err(), expected, "{body}");
+        }
+        assert_eq!(scan(b"{\"a\":\"\xff\"}", &mut |_| {}), Err(ScanError::NotUtf8 { offset: 6 }));
+        assert!(matches!(members("{\n\"a\": tru\n}"), Err(ScanError::NotJson { offset: 8..=11 })));
+    }
+
+    #[test]
+    fn deep_nesting_does_not_exhaust_the_stack() {
+        let body = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
+        assert!(members(&body).is_ok());
+    }
+
+    #[test]
+    fn small_values_are_read() {
+        assert_eq!(as_bool("true"), Some(true));
+        assert_eq!(as_bool("\"true\""), None);
+        assert_eq!(as_u64("42"), Some(42));
+        assert_eq!(as_u64("4.2"), None);
+        assert_eq!(as_u64("-1"), None);
+        assert_eq!(as_str("1"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn scanning_never_panics(data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            fuzz_scan(&data);
+        }
+
+        #[test]
+        fn near_json_never_panics(data in r#"[{}\[\]",:\\u0-9a-f dtrue]{0,60}"#) {
+            fuzz_scan(data.as_bytes());
+        }
+    }
+}

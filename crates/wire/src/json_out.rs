@@ -1,1 +1,261 @@
-//! to be written
+//! Appending JSON to a buffer.
+
+use bytes::BytesMut;
+
+/// Bytes that cannot stand in a JSON string as they are.
+const ESCAPED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = true;
+        byte += 1;
+    }
+    table[b'"' as usize] = true;
+    table[b'\\' as usize] = true;
+    table
+};
+
+/// Appends a string with its quotes.
+pub fn string(out: &mut BytesMut, text: &str) {
+    out.extend_from_slice(b"\"");
+    escaped(out, text);
+    out.extend_from_slice(b"\"");
+}
+
+/// Appends the inside of a string.
+pub fn escaped(out: &mut BytesMut, text: &str) {
+    let bytes = text.as_bytes();
+    out.reserve(bytes.len());
+    let mut written = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        if !ESCAPED[usize::from(*byte)] {
+            continue;
+        }
+        out.extend_from_slice(&bytes[written..at]);
+        written = at + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            control => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                let digits = [DIGITS[usize::from(control >> 4)], DIGITS[usize::from(control & 15)]];
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&digits);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[written..]);
+}
+
+/// Appends a number.
+pub fn u64(out: &mut BytesMut, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        // A remainder of ten is a digit.
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends a number with its sign.
+pub fn i64(out: &mut BytesMut, number: i64) {
+    if number < 0 {
+        out.extend_from_slice(b"-");
+    }
+    u64(out, number.unsigned_abs());
+}
+
+/// Writes the members of an object; commas come by themselves. Call [`Object::end`] to close it.
+#[derive(Debug)]
+pub struct Object<'a> {
+    out: &'a mut BytesMut,
+    first: bool,
+}
+
+impl<'a> Object<'a> {
+    /// Opens an object.
+    pub fn begin(out: &'a mut BytesMut) -> Self {
+        out.extend_from_slice(b"{");
+        Self { out, first: true }
+    }
+
+    /// Writes a member's name; the caller appends its value.
+    pub fn key(&mut self, name: &str) -> &mut BytesMut {
+        if !self.first {
+            self.out.extend_from_slice(b",");
+        }
+        self.first = false;
+        string(self.out, name);
+        self.out.extend_from_slice(b":");
+        self.out
+    }
+
+    /// A member that is a string.
+    pub fn str(&mut self, name: &str, text: &str) -> &mut Self {
+        string(self.key(name), text);
+        self
+    }
+
+    /// A member that is a string, when there is one.
+    pub fn opt_str(&mut self, name: &str, text: Option<&str>) -> &mut Self {
+        if let Some(text) = text {
+            self.str(name, text);
+        }
+        self
+    }
+
+    /// A member that is a string or null.
+    pub fn str_or_null(&mut self, name: &str, text: Option<&str>) -> &mut Self {
+        match text {
+            Some(text) => self.str(name, text),
+            None => self.raw(name, "null"),
+        }
+    }
+
+    /// A member that is a number.
+    pub fn u64(&mut self, name: &str, number: u64) -> &mut Self {
+        u64(self.key(name), number);
+        self
+    }
+
+    /// A member that is a number, when there is one.
+    pub fn opt_u64(&mut self, name: &str, number: Option<u64>) -> &mut Self {
+        if let Some(number) = number {
+            self.u64(name, number);
+        }
+        self
+    }
+
+    /// A member that is a number with a sign.
+    pub fn i64(&mut self, name: &str, number: i64) -> &mut Self {
+        i64(self.key(name), number);
+        self
+    }
+
+    /// A member that is a boolean.
+    pub fn bool(&mut self, name: &str, value: bool) -> &mut Self {
+        self.raw(name, if value { "true" } else { "false" })
+    }
+
+    /// A member that is JSON already.
+    pub fn raw(&mut self, name: &str, json: &str) -> &mut Self {
+        self.key(name).extend_from_slice(json.as_bytes());
+        self
+    }
+
+    /// Opens an object in this one.
+    pub fn object(&mut self, name: &str) -> Object<'_> {
+        Object::begin(self.key(name))
+    }
+
+    /// Opens an array in this object.
+    pub fn array(&mut self, name: &str) -> Array<'_> {
+        Array::begin(self.key(name))
+    }
+
+    /// Closes the object.
+    pub fn end(self) {
+        self.out.extend_from_slice(b"}");
+    }
+}
+
+/// Writes the elements of an array; commas come by themselves. Call [`Array::end`] to close it.
+#[derive(Debug)]
+pub struct Array<'a> {
+    out: &'a mut BytesMut,
+    first: bool,
+}
+
+impl<'a> Array<'a> {
+    /// Opens an array.
+    pub fn begin(out: &'a mut BytesMut) -> Self {
+        out.extend_from_slice(b"[");
+        Self { out, first: true }
+    }
+
+    /// Makes place for an element; the caller appends it.
+    pub fn next(&mut self) -> &mut BytesMut {
+        if !self.first {
+            self.out.extend_from_slice(b",");
+        }
+        self.first = false;
+        self.out
+    }
+
+    /// An element that is a string.
+    pub fn str(&mut self, text: &str) -> &mut Self {
+        string(self.next(), text);
+        self
+    }
+
+    /// An element that is JSON already.
+    pub fn raw(&mut self, json: &str) -> &mut Self {
+        self.next().extend_from_slice(json.as_bytes());
+        self
+    }
+
+    /// Opens an object in the array.
+    pub fn object(&mut self) -> Object<'_> {
+        Object::begin(self.next())
+    }
+
+    /// Whether nothing was written yet.
+    pub fn is_empty(&self) -> bool {
+        self.first
+    }
+
+    /// Closes the array.
+    pub fn end(self) {
+        self.out.extend_from_slice(b"]");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_and_arrays_nest() {
+        let mut out = BytesMut::new();
+        let mut object = Object::begin(&mut out);
+        object.str("a", "x\"\n\u{1}é").u64("n", 0).i64("m", i64::MIN).bool("b", true);
+        object.opt_str("none", None).str_or_null("null", None).opt_u64("max", Some(u64::MAX));
+        let mut array = object.array("list");
+        array.str("1").raw("[]");
+        array.object().end();
+        array.end();
+        object.object("o").end();
+        object.end();
+        assert_eq!(
+            std::str::from_utf8(&out).unwrap(),
+            "{\"a\":\"x\\\"\\n\\u0001é\",\"n\":0,\"m\":-9223372036854775808,\"b\":true,\"null\":null,\
+             \"max\":18446744073709551615,\"list\":[\"1\",[],{}],\"o\":{}}"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn strings_are_what_the_parser_reads(text in ".*", control in "[\u{0}-\u{1f}\"\\\\]{0,9}") {
+            let text = text + &control;
+            let mut out = BytesMut::new();
+            string(&mut out, &text);
+            proptest::prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+
+        #[test]
+        fn numbers_are_what_the_parser_reads(number: i64) {
+            let mut out = BytesMut::new();
+            i64(&mut out, number);
+            proptest::prop_assert_eq!(serde_json::from_slice::<i64>(&out).unwrap(), number);
+        }
+    }
+}

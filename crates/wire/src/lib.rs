@@ -3,6 +3,7 @@
 //! - [`sse`], [`ndjson`]: cut a byte stream into frames, whatever the chunking.
 //! - [`envelope`]: find the top-level members of a JSON object as spans, in one pass, without a tree.
 //! - [`splice`]: change spans of a body without copying or parsing the rest.
+//! - [`text`]: read JSON strings as they appear in practice.
 //! - [`json_out`]: append JSON to a buffer.
 
 pub mod envelope;
@@ -10,3 +11,4 @@ pub mod json_out;
 pub mod ndjson;
 pub mod splice;
 pub mod sse;
+pub mod text;
