@@ -9,8 +9,10 @@ pub mod openai;
 pub mod registry;
 pub mod stream;
 
+mod arguments;
 mod caps;
 mod dialect;
+mod json_in;
 
 pub use caps::Caps;
 pub use dialect::{
