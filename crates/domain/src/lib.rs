@@ -1,1 +1,15 @@
-//! placeholder
+//! What the operator configures, and decisions over it. Pure: time and chance are arguments.
+//!
+//! - [`entity`]: rows as the operator wrote them.
+//! - [`snapshot`]: what a request needs of them, indexed for it; built whole, swapped whole.
+//! - [`resolve`]: from a model string to a provider and an upstream model.
+//! - [`routing`]: in which order the accounts of a provider are tried.
+//! - [`health`]: cooldowns and locks, a state machine over (now, outcome).
+//! - [`limit`]: windows of a key's limits, arithmetic only.
+
+pub mod entity;
+pub mod health;
+pub mod limit;
+pub mod resolve;
+pub mod routing;
+pub mod snapshot;

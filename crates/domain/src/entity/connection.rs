@@ -1,0 +1,164 @@
+//! An account at a provider.
+
+use std::collections::BTreeMap;
+
+use omniroute_provider::ProviderId;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::ConnectionId;
+
+/// One account or key at one provider.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Row id.
+    pub id: ConnectionId,
+    /// A catalogue id or a node's id.
+    pub provider: ProviderId,
+    /// How it authenticates.
+    pub auth_type: AuthType,
+    /// Name for people, unique within the provider.
+    pub name: String,
+    /// A longer name.
+    pub display_name: Option<String>,
+    /// The account's e-mail.
+    pub email: Option<String>,
+    /// Order within the provider, 1 first.
+    pub priority: i64,
+    /// Order across providers.
+    pub global_priority: Option<i64>,
+    /// Whether it may be used.
+    pub is_active: bool,
+    /// The credential, decrypted.
+    pub api_key: Option<SecretString>,
+    /// Provider-specific values.
+    pub options: ConnectionOptions,
+    /// The model a test uses.
+    pub default_model: Option<String>,
+    /// Hold back by learned limits.
+    pub rate_limit_protection: bool,
+    /// Most requests at once.
+    pub max_concurrent: Option<u32>,
+    /// Seconds between health checks.
+    pub health_check_interval: Option<i64>,
+    /// A group for people.
+    pub group: Option<String>,
+    /// Labels that policies match.
+    pub tags: Vec<String>,
+    /// When the credential ends.
+    pub expires_at: Option<i64>,
+    /// What is known of its state; written by tests and by traffic.
+    pub status: ConnectionStatus,
+    /// Creation.
+    pub created_at: i64,
+    /// Last change by the operator.
+    pub updated_at: i64,
+}
+
+/// What tests and traffic found out about a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionStatus {
+    /// The verdict.
+    pub test_status: TestStatus,
+    /// Last test.
+    pub last_tested: Option<i64>,
+    /// Last request.
+    pub last_used_at: Option<i64>,
+    /// Last error in words, scrubbed.
+    pub last_error: Option<String>,
+    /// When.
+    pub last_error_at: Option<i64>,
+    /// Its class (`rate_limit`, `auth`, …).
+    pub last_error_type: Option<String>,
+    /// `upstream`, `local` or `oauth`.
+    pub last_error_source: Option<String>,
+    /// Its HTTP status.
+    pub error_code: Option<i64>,
+    /// How often in a row it had to cool down.
+    pub backoff_level: i64,
+    /// End of the cooldown.
+    pub rate_limited_until: Option<i64>,
+    /// Requests in a row on this account (round-robin).
+    pub consecutive_use_count: i64,
+}
+
+/// How a connection authenticates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthType {
+    /// With a key.
+    Apikey,
+    /// With OAuth tokens.
+    Oauth,
+    /// Not at all.
+    None,
+    /// With AWS credentials.
+    Aws,
+    /// With Google credentials.
+    Gcp,
+}
+
+/// The verdict of the last test or of traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestStatus {
+    /// Not tried yet.
+    #[default]
+    Unknown,
+    /// Works.
+    Active,
+    /// Was refused repeatedly.
+    Error,
+    /// Could not be reached.
+    Unavailable,
+    /// The credential has ended. Terminal.
+    Expired,
+    /// The account is closed. Terminal.
+    Banned,
+    /// No credit left. Terminal.
+    CreditsExhausted,
+}
+
+impl TestStatus {
+    /// Whether only new credentials, a good test or the operator can bring the account back.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Expired | Self::Banned | Self::CreditsExhausted)
+    }
+
+    /// The word stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Active => "active",
+            Self::Error => "error",
+            Self::Unavailable => "unavailable",
+            Self::Expired => "expired",
+            Self::Banned => "banned",
+            Self::CreditsExhausted => "credits_exhausted",
+        }
+    }
+}
+
+/// `providerSpecificData`: what only some providers need.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionOptions {
+    /// Replaces the provider's base URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// Whether private and loopback addresses may be called.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_private: bool,
+    /// Forces one of the provider's dialects, by id or long name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<String>,
+    /// Headers to add or replace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_headers: BTreeMap<String, String>,
+    /// Models this account does not serve; `*` matches any run of characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded_models: Vec<String>,
+    /// Everything else: values of the provider's URL and header variables (`region`, `resource`, …).
+    #[serde(flatten)]
+    pub vars: BTreeMap<String, String>,
+}

@@ -1,0 +1,32 @@
+//! Rows as the operator wrote them. One file per entity; every timestamp is UTC in milliseconds since the epoch.
+
+mod api_key;
+mod connection;
+mod custom_model;
+mod id;
+mod node;
+mod settings;
+
+pub use api_key::{ApiKey, KeyHash, Scope};
+pub use connection::{AuthType, Connection, ConnectionOptions, ConnectionStatus, TestStatus};
+pub use custom_model::CustomModel;
+pub use id::{ApiKeyId, ConnectionId};
+pub use node::{Node, NodeType};
+pub use settings::{RuntimeSettings, SseKeepalive};
+
+/// Everything the snapshot is built from.
+#[derive(Debug, Clone, Default)]
+pub struct Entities {
+    /// Increases with every change of any of the rows.
+    pub revision: u64,
+    /// Accounts.
+    pub connections: Vec<Connection>,
+    /// User-defined endpoints.
+    pub nodes: Vec<Node>,
+    /// Models the operator added to providers.
+    pub custom_models: Vec<CustomModel>,
+    /// Client keys, revoked ones left out.
+    pub api_keys: Vec<ApiKey>,
+    /// Settings.
+    pub settings: RuntimeSettings,
+}

@@ -1,0 +1,67 @@
+//! Settings that are changed while the gateway runs. Those of the process start are in the binary.
+
+use serde::{Deserialize, Serialize};
+
+/// `/api/settings`. Absent members have their defaults; the stored form is this struct as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RuntimeSettings {
+    /// Whether the management API needs a sign-in from loopback too.
+    pub require_login: bool,
+    /// In which order the accounts of a provider are tried; a name of `routing::STRATEGIES`.
+    pub fallback_strategy: String,
+    /// Requests on one account before round-robin moves on.
+    pub sticky_round_robin_limit: u32,
+    /// Providers in order of preference, for bare model names that several have.
+    pub provider_order: Vec<String>,
+    /// Providers that are never used.
+    pub blocked_providers: Vec<String>,
+    /// How often a request waits for a cooldown to end when every account is cooling down.
+    pub request_retry: u32,
+    /// Longest such wait, in seconds.
+    pub max_retry_interval_sec: u32,
+    /// What keeps silent OpenAI streams alive.
+    pub sse_keepalive: SseKeepalive,
+    /// Limit of management request bodies, in megabytes.
+    pub max_body_size_mb: u32,
+    /// Where people reach this gateway, for redirects and the host check.
+    pub public_url: Option<String>,
+    /// Days until log rows are deleted.
+    pub log_retention_days: u32,
+    /// Most rows in the request log.
+    pub call_log_max_entries: u32,
+    /// Name of this instance, for people.
+    pub instance_name: Option<String>,
+}
+
+impl Default for RuntimeSettings {
+    fn default() -> Self {
+        Self {
+            require_login: true,
+            fallback_strategy: "fill-first".into(),
+            sticky_round_robin_limit: 3,
+            provider_order: Vec::new(),
+            blocked_providers: Vec::new(),
+            request_retry: 1,
+            max_retry_interval_sec: 30,
+            sse_keepalive: SseKeepalive::Comment,
+            max_body_size_mb: 10,
+            public_url: None,
+            log_retention_days: 90,
+            call_log_max_entries: 100_000,
+            instance_name: None,
+        }
+    }
+}
+
+/// What keeps silent OpenAI streams alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SseKeepalive {
+    /// A comment line.
+    Comment,
+    /// A chunk without choices, for clients that read every line as JSON.
+    Chunk,
+    /// Nothing.
+    Off,
+}

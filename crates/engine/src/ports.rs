@@ -1,0 +1,255 @@
+//! The small traits that others implement, so that the engine knows neither sockets nor databases.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use omniroute_dialect::{
+    DialectId,
+    ir::{Loss, Usage},
+};
+use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
+use omniroute_provider::ProviderId;
+
+/// Where time comes from.
+pub trait Clock: Send + Sync {
+    /// UTC in milliseconds since the epoch.
+    fn now_ms(&self) -> i64;
+    /// A monotonic instant.
+    fn instant(&self) -> Instant;
+}
+
+/// Takes what happened. Never blocks, never fails; what it cannot take it counts.
+pub trait Recorder: Send + Sync {
+    /// A client's request is over.
+    fn record(&self, row: RequestRow);
+    /// What traffic found out about a connection changed.
+    fn connection_status(&self, connection: &ConnectionId, status: ConnectionStatus);
+}
+
+/// Bounded storage of values that can be made again.
+pub trait Cache: Send + Sync {
+    /// The value, unless it has expired.
+    fn get<'a>(&'a self, key: &'a str, now_ms: i64) -> BoxFuture<'a, Option<Bytes>>;
+    /// Keeps a value for a while.
+    fn put(&self, key: &str, value: Bytes, now_ms: i64, ttl: Duration);
+}
+
+/// One finished request, as it is logged and counted.
+#[derive(Debug, Clone)]
+pub struct RequestRow {
+    /// Row id (UUID v7).
+    pub id: String,
+    /// The gateway's id of the request.
+    pub request_id: String,
+    /// Arrival.
+    pub timestamp_ms: i64,
+    /// HTTP method.
+    pub method: String,
+    /// Path, without the query.
+    pub path: String,
+    /// Status the client got; 499 when it went away.
+    pub status: u16,
+    /// Model the client asked for; empty when the body could not be read.
+    pub requested_model: String,
+    /// Upstream model of the last attempt.
+    pub model: String,
+    /// Provider of the last attempt.
+    pub provider: Option<ProviderId>,
+    /// Connection of the last attempt.
+    pub connection: Option<ConnectionId>,
+    /// Its name at the time.
+    pub connection_name: Option<String>,
+    /// The client's key.
+    pub api_key: Option<ApiKeyId>,
+    /// Its name at the time.
+    pub api_key_name: Option<String>,
+    /// Dialect of the client.
+    pub client_dialect: DialectId,
+    /// Dialect of the upstream.
+    pub upstream_dialect: Option<DialectId>,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// From arrival to the last byte.
+    pub duration_ms: i64,
+    /// From arrival to the first meaningful event.
+    pub ttft_ms: Option<i64>,
+    /// From arrival to the first upstream call: what the gateway itself took before sending.
+    pub overhead_us: i64,
+    /// Tokens; absent members were not reported.
+    pub usage: Usage,
+    /// Whether the tokens are estimates.
+    pub usage_estimated: bool,
+    /// Cost in billionths of a US dollar; `None` = unknown.
+    pub cost_nano: Option<i64>,
+    /// Where the price came from (`catalog`, `user`, `inferred`); `None` = unpriced.
+    pub price_source: Option<String>,
+    /// Short hash of the price row.
+    pub price_version: Option<String>,
+    /// Every upstream attempt, oldest first.
+    pub attempts: Vec<AttemptRow>,
+    /// What went wrong in the end, scrubbed.
+    pub error: Option<String>,
+    /// Its code.
+    pub error_code: Option<String>,
+    /// What translation changed, at most 50.
+    pub losses: Vec<Loss>,
+}
+
+/// One upstream attempt.
+#[derive(Debug, Clone)]
+pub struct AttemptRow {
+    /// Provider.
+    pub provider: ProviderId,
+    /// Upstream model.
+    pub model: String,
+    /// Connection.
+    pub connection: ConnectionId,
+    /// Connection's name at the time.
+    pub connection_name: String,
+    /// Upstream status, if there was an answer.
+    pub status: Option<u16>,
+    /// Class of the failure; `None` for the one that answered.
+    pub failure: Option<&'static str>,
+    /// In words, scrubbed.
+    pub message: Option<String>,
+    /// How long it took.
+    pub duration_ms: i64,
+}
+
+/// Sends requests to upstreams.
+pub trait Transport: Send + Sync {
+    /// Sends one request and waits for the answer's head. Dropping the future or the body cancels the call.
+    fn send(&self, call: OutboundCall)
+    -> BoxFuture<'_, Result<http::Response<UpstreamBody>, TransportError>>;
+}
+
+/// One request to an upstream.
+#[derive(Debug)]
+pub struct OutboundCall {
+    /// Usually POST.
+    pub method: http::Method,
+    /// Absolute.
+    pub uri: http::Uri,
+    /// Every header but `Host` and `Content-Length`.
+    pub headers: http::HeaderMap,
+    /// The body, in pieces.
+    pub body: omniroute_wire::splice::Pieces,
+    /// Whether private and loopback addresses may be called.
+    pub allow_private: bool,
+    /// Limit for DNS, TCP and TLS together.
+    pub connect_timeout: Duration,
+}
+
+/// Why no answer came.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The host resolves to an address that may not be called.
+    #[error("{0}")]
+    AddressBlocked(String),
+    /// DNS, TCP or TLS failed.
+    #[error("cannot connect to {host}: {reason}")]
+    Connect {
+        /// Whom.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// No connection within the limit.
+    #[error("no connection to {host} within {limit_ms} ms")]
+    ConnectTimeout {
+        /// Whom.
+        host: String,
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// The connection broke before the answer's head.
+    #[error("connection to {host} broke: {reason}")]
+    Broken {
+        /// Whom.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The body of an upstream's answer.
+pub enum UpstreamBody {
+    /// From the network.
+    Network(hyper::body::Incoming),
+    /// Made in this process (simulator, tests).
+    Local(http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>),
+}
+
+impl std::fmt::Debug for UpstreamBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Network(_) => "Network",
+            Self::Local(_) => "Local",
+        })
+    }
+}
+
+impl http_body::Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
+        match &mut *self {
+            Self::Network(body) => std::pin::Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|result| result.map_err(std::io::Error::other))),
+            Self::Local(body) => std::pin::Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Network(body) => body.is_end_stream(),
+            Self::Local(body) => body.is_end_stream(),
+        }
+    }
+}
+
+/// Counts what callers use against their limits.
+pub trait Counters: Send + Sync {
+    /// Takes all charges or none.
+    fn reserve(&self, charges: &[Charge], now_ms: i64) -> Reserving<'_>;
+    /// Corrects a charge once the actual amount is known, and gives back what was held only while running.
+    fn settle(&self, charges: &[Charge], now_ms: i64);
+}
+
+/// A reservation that is decided, or one that a shared store decides.
+pub enum Reserving<'a> {
+    /// Decided in this process.
+    Ready(Result<(), Exceeded>),
+    /// Decided elsewhere.
+    Waiting(BoxFuture<'a, Result<(), Exceeded>>),
+}
+
+/// An amount against one limit of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    /// Whose limit.
+    pub key: ApiKeyId,
+    /// Which limit.
+    pub meter: omniroute_domain::limit::Meter,
+    /// The limit.
+    pub limit: u64,
+    /// How much; in `settle` the difference to what was reserved.
+    pub amount: i64,
+}
+
+/// A limit that would be exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Which.
+    pub meter: omniroute_domain::limit::Meter,
+    /// The limit.
+    pub limit: u64,
+    /// Until it has room again; `None` when that depends on running requests.
+    pub retry_after: Option<Duration>,
+}
