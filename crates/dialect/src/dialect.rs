@@ -66,6 +66,9 @@ pub struct Envelope {
     pub session_key: Option<String>,
     /// The output limit the client set, in tokens.
     pub max_output_tokens: Option<u64>,
+    /// Whether the client used a form of the dialect that is superseded and wants its answer in it
+    /// (`functions` of OpenAI). False for dialects without such a form.
+    pub legacy: bool,
     /// Places in the body that [`Dialect::edit_request`] changes. Opaque outside the dialect.
     pub spans: EnvelopeSpans,
 }
@@ -75,16 +78,20 @@ pub struct Envelope {
 pub struct EnvelopeSpans {
     /// The value of the model member.
     pub model: Option<std::ops::Range<usize>>,
+    /// The value of the stream member.
+    pub stream: Option<std::ops::Range<usize>>,
     /// The value of the stream options member.
     pub stream_options: Option<std::ops::Range<usize>>,
     /// Just behind the last member, before the closing brace of the object.
     pub end: usize,
     /// Whether the object has any member (decides about a comma).
     pub has_members: bool,
+    /// Whether there are members that are never sent on.
+    pub has_unwanted: bool,
 }
 
 /// What an answer repeats of the request it belongs to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Echo {
     /// The model name the client asked for.
     pub model: String,
@@ -96,6 +103,8 @@ pub struct Echo {
     pub include_usage: bool,
     /// Estimated prompt tokens, for dialects that must report input before the upstream does.
     pub estimated_input_tokens: u64,
+    /// [`Envelope::legacy`] of the request.
+    pub legacy: bool,
 }
 
 /// A body in the target's dialect and what was lost on the way there.

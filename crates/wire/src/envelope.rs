@@ -19,6 +19,8 @@ pub struct Member<'a> {
     pub raw: &'a str,
     /// Where the value stands in the body.
     pub span: Range<usize>,
+    /// Where the member begins: the opening quote of its name.
+    pub start: usize,
 }
 
 /// Where a member can be added to the object.
@@ -56,6 +58,11 @@ pub enum ScanError {
 pub fn scan<'a>(body: &'a [u8], visit: &mut dyn FnMut(Member<'a>)) -> Result<Extent, ScanError> {
     let whole =
         std::str::from_utf8(body).map_err(|error| ScanError::NotUtf8 { offset: error.valid_up_to() })?;
+    scan_str(whole, visit)
+}
+
+/// The same for a body that is known to be UTF-8.
+pub fn scan_str<'a>(whole: &'a str, visit: &mut dyn FnMut(Member<'a>)) -> Result<Extent, ScanError> {
     let text = whole.strip_prefix('\u{feff}').unwrap_or(whole);
     let skipped = whole.len() - text.len();
     let not_json =
@@ -102,6 +109,7 @@ pub fn fuzz_scan(data: &[u8]) {
     let mut last = 0;
     let scanned = scan(data, &mut |member| {
         assert_eq!(&data[member.span.clone()], member.raw.as_bytes());
+        assert!(data[member.start] == b'"' && member.start < member.span.start);
         assert!(member.span.start > last);
         last = member.span.end;
         let _ = as_str(member.raw);
@@ -135,11 +143,12 @@ impl<'a> Visitor<'a> for Members<'a, '_> {
     fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
         while let Some(key) = map.next_key_seed(Raw)? {
             let value = map.next_value_seed(Raw)?;
-            let start = value.as_ptr() as usize - self.base;
-            let span = start..start + value.len();
+            let at = value.as_ptr() as usize - self.base;
+            let span = at..at + value.len();
+            let start = key.as_ptr() as usize - self.base;
             self.extent.end = span.end;
             self.extent.has_members = true;
-            (self.visit)(Member { key: as_str(key).unwrap_or(Cow::Borrowed(key)), raw: value, span });
+            (self.visit)(Member { key: as_str(key).unwrap_or(Cow::Borrowed(key)), raw: value, span, start });
         }
         Ok(())
     }

@@ -183,7 +183,7 @@ impl<'a> Array<'a> {
     }
 
     /// Makes place for an element; the caller appends it.
-    pub fn next(&mut self) -> &mut BytesMut {
+    pub fn element(&mut self) -> &mut BytesMut {
         if !self.first {
             self.out.extend_from_slice(b",");
         }
@@ -193,19 +193,19 @@ impl<'a> Array<'a> {
 
     /// An element that is a string.
     pub fn str(&mut self, text: &str) -> &mut Self {
-        string(self.next(), text);
+        string(self.element(), text);
         self
     }
 
     /// An element that is JSON already.
     pub fn raw(&mut self, json: &str) -> &mut Self {
-        self.next().extend_from_slice(json.as_bytes());
+        self.element().extend_from_slice(json.as_bytes());
         self
     }
 
     /// Opens an object in the array.
     pub fn object(&mut self) -> Object<'_> {
-        Object::begin(self.next())
+        Object::begin(self.element())
     }
 
     /// Whether nothing was written yet.

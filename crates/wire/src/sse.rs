@@ -264,12 +264,9 @@ impl SseFramer {
         self.frame = 0;
         self.line -= used;
         self.scanned -= used;
-        for span in
-            [self.event.as_mut(), if let Data::Line(span) = &mut self.data { Some(span) } else { None }]
-        {
-            if let Some(span) = span {
-                *span = span.start - used..span.end - used;
-            }
+        let data = if let Data::Line(span) = &mut self.data { Some(span) } else { None };
+        for span in self.event.as_mut().into_iter().chain(data) {
+            *span = span.start - used..span.end - used;
         }
     }
 
