@@ -12,9 +12,12 @@ pub mod stream;
 mod arguments;
 mod caps;
 mod dialect;
+mod error_text;
+mod ids;
 mod json_in;
 
 pub use caps::Caps;
 pub use dialect::{
     DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, Relayed,
 };
+pub use error_text::error_in_success;

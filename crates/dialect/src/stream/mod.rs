@@ -1,11 +1,23 @@
 //! Streams as machines without IO: bytes in, bytes out, one state per side.
 
+mod collector;
+mod grammar;
+mod intake;
+mod replay;
+mod transcoder;
+
 use std::borrow::Cow;
 
 use bytes::BytesMut;
-use omniroute_wire::sse::Frame;
+use omniroute_wire::sse::{Frame, FrameError};
 
 use crate::ir::{FinishReason, UpstreamError, Usage};
+
+pub use collector::{Collector, StreamCollector};
+pub use grammar::GrammarCheck;
+pub(crate) use intake::Intake;
+pub use replay::replay;
+pub use transcoder::Transcoder;
 
 /// One step of an answer. Well-nested: `Start (BlockStart Delta* BlockStop)* Usage* Finish`, blocks strictly one
 /// after the other with indices 0, 1, 2, …; exactly one `Finish` or `Error` ends a stream.
@@ -102,6 +114,14 @@ pub enum StreamError {
     Protocol(String),
 }
 
+impl From<FrameError> for StreamError {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::TooLarge { limit } => Self::FrameTooLarge { limit },
+        }
+    }
+}
+
 /// Receives the events of a decoder.
 pub trait EventSink {
     /// Takes one event.
@@ -137,6 +157,51 @@ pub struct StreamWatch {
     pub error: Option<UpstreamError>,
     /// Bytes of text, reasoning and arguments so far, for estimates.
     pub output_bytes: u64,
+}
+
+impl StreamWatch {
+    /// Takes note of an event.
+    pub fn observe(&mut self, event: &StreamEvent<'_>) {
+        match event {
+            StreamEvent::Start { .. } | StreamEvent::BlockStop { .. } | StreamEvent::Ping => {}
+            StreamEvent::BlockStart { block, .. } => {
+                self.meaningful |=
+                    matches!(block, BlockHead::ToolCall { .. } | BlockHead::RedactedThinking { .. });
+            }
+            StreamEvent::Delta { delta, .. } => {
+                let (Delta::Text(text)
+                | Delta::Thinking(text)
+                | Delta::Signature(text)
+                | Delta::ToolArgs(text)) = delta;
+                self.meaningful |= !text.is_empty();
+                if !matches!(delta, Delta::Signature(_)) {
+                    self.output_bytes += text.len() as u64;
+                }
+            }
+            StreamEvent::Usage(usage) => self.usage.update(usage),
+            StreamEvent::Finish { reason, .. } => {
+                self.meaningful = true;
+                self.complete = true;
+                self.finish = Some(*reason);
+            }
+            StreamEvent::Error(error) => self.error = Some(error.clone()),
+        }
+    }
+
+    /// Whether the stream is over, properly or not.
+    pub fn is_over(&self) -> bool {
+        self.complete || self.error.is_some()
+    }
+}
+
+/// What the end of a stream amounts to when the answer was not complete.
+pub(crate) fn truncated() -> UpstreamError {
+    UpstreamError {
+        status: Some(502),
+        code: Some("upstream_stream_truncated".to_owned()),
+        message: "the upstream closed the stream before the answer was complete".to_owned(),
+        ..UpstreamError::default()
+    }
 }
 
 /// Upstream bytes in, client bytes out. Implemented by the same-dialect relays and by the transcoder.

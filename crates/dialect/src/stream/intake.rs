@@ -1,0 +1,156 @@
+//! What an upstream sends on a stream, cut into frames; also when it is no stream at all.
+
+use omniroute_wire::{
+    ndjson::LineFramer,
+    sse::{DEFAULT_FRAME_LIMIT, Frame, RawFrame, SseFramer},
+};
+use serde::de::IgnoredAny;
+
+use super::StreamError;
+use crate::Framing;
+
+/// A framer that notices a plain JSON document or a web page in place of a stream.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    framing: Framing,
+    kind: Kind,
+    html: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Nothing but white space so far.
+    Unknown(Vec<u8>),
+    Sse(SseFramer),
+    Lines(LineFramer),
+    /// One JSON document.
+    Body(Vec<u8>),
+}
+
+impl Intake {
+    pub(crate) fn new(framing: Framing) -> Self {
+        let kind = match framing {
+            Framing::Sse => Kind::Unknown(Vec::new()),
+            Framing::Ndjson => Kind::Lines(LineFramer::new(DEFAULT_FRAME_LIMIT)),
+        };
+        Self { framing, kind, html: false }
+    }
+
+    /// Takes bytes, cut anywhere. Take all frames before the next push.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        match &mut self.kind {
+            Kind::Sse(framer) => framer.push(bytes),
+            Kind::Lines(framer) => framer.push(bytes),
+            Kind::Body(body) => append(body, bytes)?,
+            Kind::Unknown(held) => {
+                append(held, bytes)?;
+                let text = held.strip_prefix(b"\xef\xbb\xbf").unwrap_or(held);
+                match text.trim_ascii_start().first() {
+                    None | Some(b'\xef') if held.len() < 64 => {}
+                    Some(b'{' | b'[') => self.kind = Kind::Body(std::mem::take(held)),
+                    first => {
+                        self.html = first == Some(&b'<');
+                        let mut framer = SseFramer::default();
+                        framer.push(held);
+                        self.kind = Kind::Sse(framer);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next frame with data.
+    pub(crate) fn next_frame(&mut self) -> Option<Result<RawFrame<'_>, StreamError>> {
+        match &mut self.kind {
+            Kind::Sse(framer) => {
+                let found = framer.next_frame()?;
+                match found {
+                    // The stream broke off within the frame: it counts only if it happens to be whole.
+                    Ok(found) if !found.terminated && !is_whole(found.frame.data) => None,
+                    other => Some(other.map_err(StreamError::from)),
+                }
+            }
+            Kind::Lines(framer) => {
+                let line = framer.next_line()?;
+                Some(line.map_err(StreamError::from).map(|data| RawFrame {
+                    frame: Frame { event: None, data },
+                    raw: data,
+                    verbatim: false,
+                    terminated: true,
+                }))
+            }
+            Kind::Unknown(_) | Kind::Body(_) => None,
+        }
+    }
+
+    /// Nothing follows.
+    pub(crate) fn finish(&mut self) {
+        match &mut self.kind {
+            Kind::Sse(framer) => framer.finish(),
+            Kind::Lines(framer) => framer.finish(),
+            Kind::Unknown(_) | Kind::Body(_) => {}
+        }
+    }
+
+    /// The document that came in place of a stream; only of use after the end.
+    pub(crate) fn take_body(&mut self) -> Option<Vec<u8>> {
+        match &mut self.kind {
+            Kind::Body(body) if self.framing == Framing::Sse => Some(std::mem::take(body)),
+            _ => None,
+        }
+    }
+
+    /// Whether it began like a web page.
+    pub(crate) fn is_html(&self) -> bool {
+        self.html
+    }
+}
+
+fn append(held: &mut Vec<u8>, bytes: &[u8]) -> Result<(), StreamError> {
+    if held.len() + bytes.len() > DEFAULT_FRAME_LIMIT {
+        return Err(StreamError::FrameTooLarge { limit: DEFAULT_FRAME_LIMIT });
+    }
+    held.extend_from_slice(bytes);
+    Ok(())
+}
+
+fn is_whole(data: &[u8]) -> bool {
+    data.starts_with(b"[DONE]") || serde_json::from_slice::<IgnoredAny>(data).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intake(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Vec<u8>>, bool) {
+        let mut intake = Intake::new(Framing::Sse);
+        let mut frames = Vec::new();
+        for piece in pieces {
+            intake.push(piece).unwrap();
+            while let Some(frame) = intake.next_frame() {
+                frames.push(frame.unwrap().frame.data.to_vec());
+            }
+        }
+        intake.finish();
+        while let Some(frame) = intake.next_frame() {
+            frames.push(frame.unwrap().frame.data.to_vec());
+        }
+        let html = intake.is_html();
+        (frames, intake.take_body(), html)
+    }
+
+    #[test]
+    fn the_kind_is_told_by_the_first_byte() {
+        assert_eq!(intake(&[b"\n", b"data: 1\n\n"]), (vec![b"1".to_vec()], None, false));
+        assert_eq!(intake(&[b" ", b"{\n\"a\"", b":1}"]), (vec![], Some(b" {\n\"a\":1}".to_vec()), false));
+        assert_eq!(intake(&[b"<htm", b"l>\n\n"]), (vec![], None, true));
+        assert_eq!(intake(&[]), (vec![], None, false));
+    }
+
+    #[test]
+    fn a_frame_that_broke_off_is_left_out() {
+        assert_eq!(intake(&[b"data: {\"a\":1}\n\ndata: {\"b\""]).0, [b"{\"a\":1}".to_vec()]);
+        assert_eq!(intake(&[b"data: {\"a\":1}"]).0, [b"{\"a\":1}".to_vec()]);
+    }
+}

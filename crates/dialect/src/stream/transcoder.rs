@@ -1,0 +1,115 @@
+//! A stream of one dialect as a stream of another.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    EventSink, Intake, StreamDecoder, StreamEncoder, StreamError, StreamEvent, StreamPipe, StreamWatch,
+    replay,
+};
+use crate::{Dialect, Echo, error_text};
+
+/// Framer, decoder and encoder in a row.
+///
+/// Text goes from the frame straight into the output. An error of the upstream is noted in the watch and not written:
+/// whether the client sees it is not decided here.
+pub struct Transcoder {
+    upstream: &'static dyn Dialect,
+    intake: Intake,
+    decoder: Box<dyn StreamDecoder>,
+    encoder: Box<dyn StreamEncoder>,
+    watch: StreamWatch,
+}
+
+impl Transcoder {
+    /// Between an upstream and a client.
+    pub fn new(upstream: &'static dyn Dialect, client: &dyn Dialect, echo: Echo) -> Self {
+        Self {
+            upstream,
+            intake: Intake::new(upstream.framing()),
+            decoder: upstream.stream_decoder(),
+            encoder: client.stream_encoder(echo),
+            watch: StreamWatch::default(),
+        }
+    }
+
+    fn frames(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
+        while !self.watch.is_over() {
+            let Some(found) = self.intake.next_frame() else { break };
+            let mut sink = Writer { encoder: self.encoder.as_mut(), watch: &mut self.watch, out };
+            self.decoder.frame(found?.frame, &mut sink)?;
+        }
+        Ok(())
+    }
+}
+
+impl StreamPipe for Transcoder {
+    fn push(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), StreamError> {
+        if self.watch.is_over() {
+            return Ok(());
+        }
+        self.intake.push(bytes)?;
+        self.frames(out)
+    }
+
+    fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
+        self.intake.finish();
+        self.frames(out)?;
+        if self.watch.is_over() {
+            return Ok(());
+        }
+        let mut sink = Writer { encoder: self.encoder.as_mut(), watch: &mut self.watch, out };
+        if let Some(body) = self.intake.take_body() {
+            return whole_body(self.upstream, body.into(), &mut sink);
+        }
+        if self.intake.is_html() {
+            return sink.event(StreamEvent::Error(error_text::html(200)));
+        }
+        self.decoder.finish(&mut sink)
+    }
+
+    fn watch(&self) -> &StreamWatch {
+        &self.watch
+    }
+}
+
+impl fmt::Debug for Transcoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transcoder")
+            .field("upstream", &self.upstream.id())
+            .field("watch", &self.watch)
+            .finish()
+    }
+}
+
+/// The events of a whole answer, or of an error, that came in place of a stream.
+pub(super) fn whole_body(
+    upstream: &dyn Dialect,
+    body: Bytes,
+    sink: &mut dyn EventSink,
+) -> Result<(), StreamError> {
+    if let Some(error) = error_text::error_in_success(&body) {
+        return sink.event(StreamEvent::Error(error));
+    }
+    match upstream.decode_response(&body) {
+        Ok(response) => replay(&response, sink),
+        Err(error) => sink.event(StreamEvent::Error(error_text::malformed(&error.message))),
+    }
+}
+
+struct Writer<'a> {
+    encoder: &'a mut dyn StreamEncoder,
+    watch: &'a mut StreamWatch,
+    out: &'a mut BytesMut,
+}
+
+impl EventSink for Writer<'_> {
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
+        if self.watch.is_over() {
+            return Ok(());
+        }
+        self.watch.observe(&event);
+        if matches!(event, StreamEvent::Error(_)) { Ok(()) } else { self.encoder.event(event, self.out) }
+    }
+}
