@@ -1,1 +1,49 @@
-fn main() {}
+//! Chores of the repository. `cargo xtask` lists them.
+
+mod catalog;
+mod files;
+mod pretty;
+mod sizes;
+mod tidy;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask catalog import <providers.json> <pricing.json>   split two large files into crates/provider/catalog
+cargo xtask catalog list                                     write the list of catalogue files the provider crate includes
+cargo xtask sizes [count]                                    the longest source files
+cargo xtask tidy                                             check the rules of the layout (also a test)
+";
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = files::workspace_root()?;
+    let mut out = std::io::stdout().lock();
+    match words.as_slice() {
+        ["catalog", "import", providers, prices] => {
+            let count = catalog::import(&root, Path::new(providers), Path::new(prices))?;
+            writeln!(out, "{count} files written")?;
+        }
+        ["catalog", "list"] => catalog::write_list(&root)?,
+        ["sizes"] => sizes::print(&root, 25, &mut out)?,
+        ["sizes", count] => sizes::print(&root, count.parse()?, &mut out)?,
+        ["tidy"] => {
+            let problems = tidy::problems(&root)?;
+            for problem in &problems {
+                writeln!(out, "{problem}")?;
+            }
+            if !problems.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        [] | ["help" | "--help" | "-h"] => out.write_all(HELP.as_bytes())?,
+        _ => {
+            out.write_all(HELP.as_bytes())?;
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -3,17 +3,25 @@
 //! - [`spec`]: what a provider is, as data. The data files are in `catalog/`, read by [`catalog`].
 //! - [`provider`]: the behaviour over that data, and [`registry`] for the few providers that need code.
 //! - [`failure`] and [`classify`]: what went wrong, and how that is found out.
-//! - [`address`]: which network addresses may be called.
+//! - [`caps`]: what a model can do, for the encoders of dialects.
+//! - [`address`]: which network addresses may be called. [`scrub`]: what upstream texts must not tell clients.
 
 pub mod address;
+pub mod caps;
 pub mod catalog;
 pub mod classify;
 pub mod failure;
+pub mod hints;
 pub mod model;
 pub mod provider;
 pub mod registry;
+pub mod scrub;
 pub mod spec;
 
+mod dialects;
+mod endpoint;
+
+pub use endpoint::{choose, trim_base_url};
 pub use failure::{Failure, FailureKind, Retry, Scope};
 pub use provider::{Endpoint, EndpointError, Provider};
 pub use spec::{ProviderId, ProviderSpec};

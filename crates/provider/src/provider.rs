@@ -81,8 +81,9 @@ pub trait Provider: Send + Sync {
     /// Builds the endpoints of a connection, the preferred one first.
     fn endpoints(&self, input: &ConnectionInput<'_>) -> Result<Vec<Endpoint>, EndpointError>;
 
-    /// Judges an upstream's error.
-    fn classify(&self, error: UpstreamError, status: StatusCode, headers: &HeaderMap) -> Failure;
+    /// Judges an upstream's error. `now_ms` is UTC, for upstreams that name a time instead of a duration.
+    fn classify(&self, error: UpstreamError, status: StatusCode, headers: &HeaderMap, now_ms: i64)
+    -> Failure;
 
     /// Which durations its failures get.
     fn resilience_profile(&self) -> ResilienceProfile {

@@ -18,6 +18,12 @@ impl ProviderId {
     }
 }
 
+impl std::borrow::Borrow<str> for ProviderId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<&str> for ProviderId {
     fn from(id: &str) -> Self {
         Self(id.into())
@@ -148,8 +154,8 @@ pub enum AuthKind {
     IbmIam,
 }
 
-/// Where a provider belongs in lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a provider belongs in lists, in the order of lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
     /// Makers of leading models.

@@ -1,0 +1,216 @@
+//! What a model can do, for the encoders of dialects: from its row, its provider, and its name where rows do not say.
+
+use omniroute_dialect::Caps;
+
+use crate::{ProviderSpec, dialects::ANTHROPIC, model::ModelSpec};
+
+/// What holds for all models of some providers.
+struct ProviderRule {
+    ids: &'static [&'static str],
+    apply: fn(&mut Caps),
+}
+
+static PROVIDER_RULES: &[ProviderRule] = &[
+    ProviderRule {
+        ids: &["openai", "azure"],
+        apply: |caps| {
+            caps.developer_role = true;
+            caps.max_completion_tokens = true;
+            caps.mid_conversation_system = true;
+        },
+    },
+    // Servers and hosts of open models, which take the sampling parameters of vLLM and llama.cpp.
+    ProviderRule {
+        ids: &[
+            "deepinfra",
+            "featherless",
+            "fireworks",
+            "hyperbolic",
+            "llamacpp",
+            "lmstudio",
+            "novita",
+            "openrouter",
+            "parasail",
+            "sglang",
+            "siliconflow",
+            "together",
+            "vllm",
+        ],
+        apply: |caps| caps.top_k = true,
+    },
+    // They refuse members they do not know, and report usage unasked.
+    ProviderRule { ids: &["codestral", "mistral"], apply: |caps| caps.stream_options = false },
+];
+
+/// Capabilities of a model. `row` is what the catalogue (or the operator) knows of it, if anything.
+pub fn caps_of(spec: &ProviderSpec, model: &str, row: Option<&ModelSpec>) -> Caps {
+    let mut caps = Caps::permissive();
+    if let Some(row) = row {
+        apply_row(&mut caps, row);
+    }
+    for rule in PROVIDER_RULES.iter().filter(|rule| rule.ids.contains(&spec.id.as_str())) {
+        (rule.apply)(&mut caps);
+    }
+    if let Some(claude) = Claude::parse(model) {
+        apply_claude(&mut caps, &claude);
+    } else if spec.dialect == ANTHROPIC {
+        // An unknown model behind an Anthropic endpoint of somebody else: the plain old dialect.
+        caps.prefill = true;
+    }
+    if is_openai_reasoning(model) {
+        caps.sampling = false;
+        caps.reasoning = true;
+    }
+    caps
+}
+
+fn apply_row(caps: &mut Caps, row: &ModelSpec) {
+    caps.max_output_tokens = row.max_output;
+    caps.context_window = row.context_window;
+    let flag = |name: &str| row.caps.get(name).copied();
+    // For tools and schemas silence means that nobody looked; for what goes in and for reasoning it means no.
+    caps.tools = flag("tools").or(flag("tool_choice")).unwrap_or(true);
+    caps.json_schema = flag("json_schema").unwrap_or(true);
+    if !row.caps.is_empty() {
+        caps.vision = flag("vision").unwrap_or(false);
+        caps.pdf = flag("pdf").unwrap_or(false);
+        caps.audio_input = flag("audio_in").unwrap_or(false);
+        caps.reasoning = flag("reasoning").unwrap_or(false);
+    }
+}
+
+/// Family and version in the name of a Claude model, in the spellings of all who sell it.
+#[derive(Debug, PartialEq, Eq)]
+struct Claude<'a> {
+    family: &'a str,
+    version: (u32, u32),
+}
+
+impl<'a> Claude<'a> {
+    /// `claude-opus-4-5-20251101`, `anthropic/claude-opus-4.5`, `claude-3-5-sonnet@20241022`, `…claude-opus-5-v1:0`.
+    fn parse(model: &'a str) -> Option<Self> {
+        let name = &model[model.find("claude-")? + "claude-".len()..];
+        let mut family = "";
+        let mut numbers = Vec::new();
+        let mut adjacent = false;
+        for part in name.split(['-', '.', '@', ':', '/', '_']) {
+            match part.parse::<u32>() {
+                Ok(number) if part.len() <= 2 && (numbers.is_empty() || (adjacent && numbers.len() < 2)) => {
+                    numbers.push(number);
+                    adjacent = true;
+                }
+                Ok(_) => adjacent = false,
+                Err(_) => {
+                    adjacent = false;
+                    if family.is_empty() {
+                        family = part;
+                    }
+                }
+            }
+        }
+        let major = *numbers.first()?;
+        Some(Self { family, version: (major, numbers.get(1).copied().unwrap_or(0)) })
+    }
+}
+
+/// Anthropic changed what its models take with their versions, not with the API's.
+fn apply_claude(caps: &mut Caps, claude: &Claude<'_>) {
+    let since = |version| claude.version >= version;
+    caps.adaptive_thinking = since((4, 6));
+    caps.prefill = !since((4, 6));
+    caps.sampling = !since((4, 7));
+    caps.mid_conversation_system = claude.family == "opus" && since((4, 8));
+    caps.reasoning = since((3, 7));
+}
+
+/// OpenAI's models that reason take no sampling parameters, whoever sells them.
+fn is_openai_reasoning(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    if let Some(rest) = name.strip_prefix("gpt-") {
+        let major: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let chats = name.contains("-chat") || name.contains("-search");
+        return major.parse::<u32>().is_ok_and(|major| major >= 5) && !chats;
+    }
+    let mut bytes = name.bytes();
+    bytes.next() == Some(b'o')
+        && bytes.next().is_some_and(|byte| byte.is_ascii_digit())
+        && bytes.next().is_none_or(|byte| byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::catalog;
+
+    fn caps(provider: &str, model: &str) -> Caps {
+        let spec = catalog().provider(provider).unwrap();
+        caps_of(spec, model, catalog().model(&spec.id, model))
+    }
+
+    #[test]
+    fn names_of_claude_models() {
+        let cases = [
+            ("claude-opus-4-5-20251101", Some(("opus", (4, 5)))),
+            ("claude-sonnet-4-20250514", Some(("sonnet", (4, 0)))),
+            ("anthropic/claude-opus-4.6", Some(("opus", (4, 6)))),
+            ("claude-3-5-sonnet@20241022", Some(("sonnet", (3, 5)))),
+            ("us.anthropic.claude-opus-5-v1:0", Some(("opus", (5, 0)))),
+            ("claude-fable-5-1", Some(("fable", (5, 1)))),
+            ("claude-latest", None),
+            ("gpt-5", None),
+        ];
+        for (model, want) in cases {
+            let found = Claude::parse(model).map(|claude| (claude.family, claude.version));
+            assert_eq!(found, want, "{model}");
+        }
+    }
+
+    #[test]
+    fn claude_models_differ_by_version() {
+        // adaptive, prefill, sampling, system in the middle
+        let cases = [
+            ("claude-3-5-haiku-20241022", [false, true, true, false]),
+            ("claude-haiku-4-5", [false, true, true, false]),
+            ("claude-opus-4-6", [true, false, true, false]),
+            ("claude-opus-4-7", [true, false, false, false]),
+            ("claude-opus-4-8", [true, false, false, true]),
+            ("claude-sonnet-5-5", [true, false, false, false]),
+            ("claude-opus-5", [true, false, false, true]),
+        ];
+        for (model, want) in cases {
+            let caps = caps("anthropic", model);
+            let found = [caps.adaptive_thinking, caps.prefill, caps.sampling, caps.mid_conversation_system];
+            assert_eq!(found, want, "{model}");
+        }
+    }
+
+    #[test]
+    fn openai_models_and_those_of_others() {
+        // sampling, max_completion_tokens, developer role, reasoning, vision
+        let cases = [
+            ("openai", "gpt-4o", [true, true, true, false, true]),
+            ("openai", "gpt-5-mini", [false, true, true, true, true]),
+            ("openai", "o3", [false, true, true, true, true]),
+            ("openai", "gpt-5-search-api", [true, true, true, false, true]),
+            ("openrouter", "openai/gpt-6-sol", [false, false, false, true, true]),
+            ("groq", "openai/gpt-oss-120b", [true, false, false, true, false]),
+            ("deepseek", "deepseek-v4-pro", [true, false, false, true, false]),
+            ("ollama", "olmo2", [true, false, false, true, true]),
+        ];
+        for (provider, model, want) in cases {
+            let caps = caps(provider, model);
+            let found =
+                [caps.sampling, caps.max_completion_tokens, caps.developer_role, caps.reasoning, caps.vision];
+            assert_eq!(found, want, "{provider}/{model}");
+        }
+        assert_eq!(caps("openai", "gpt-4o").max_output_tokens, Some(16_384));
+        assert!(caps("together", "x").top_k && !caps("mistral", "mistral-large-latest").stream_options);
+    }
+
+    #[test]
+    fn rules_name_known_providers() {
+        for id in PROVIDER_RULES.iter().flat_map(|rule| rule.ids) {
+            assert!(catalog().provider(id).is_some_and(|spec| spec.id.as_str() == *id), "{id}");
+        }
+    }
+}
