@@ -10,6 +10,7 @@
 pub mod entity;
 pub mod health;
 pub mod limit;
+pub mod pattern;
 pub mod resolve;
 pub mod routing;
 pub mod snapshot;

@@ -1,1 +1,230 @@
-//! placeholder
+//! From the string in `model` to a provider and the name it knows. First hit wins:
+//! prefix, then a bare name that one usable provider lists, then the vendor of the name, then the operator's order.
+
+use std::sync::Arc;
+
+use omniroute_provider::{ProviderId, registry};
+
+use crate::snapshot::{ProviderState, Snapshot};
+
+/// Longest accepted model name, in bytes.
+pub const MAX_MODEL_LENGTH: usize = 256;
+
+/// Where a request goes.
+#[derive(Clone)]
+pub struct Target {
+    /// The provider with its accounts.
+    pub provider: Arc<ProviderState>,
+    /// The model as the provider knows it.
+    pub model: String,
+    /// Account named by the request (`model@account`).
+    pub connection_name: Option<String>,
+    /// How it was found.
+    pub via: Via,
+}
+
+impl Target {
+    /// `provider/model`.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.provider.alias, self.model)
+    }
+}
+
+/// How a target was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// By its prefix.
+    Direct,
+    /// By a bare model name.
+    Bare,
+}
+
+/// Why a model string leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// Not a model name at all.
+    #[error("{0}")]
+    Invalid(String),
+    /// The prefix belongs to no provider.
+    #[error(
+        "`{prefix}` is not a provider prefix; use `provider/model`, and see /v1/models for the models this gateway has"
+    )]
+    UnknownProvider {
+        /// The prefix.
+        prefix: String,
+    },
+    /// The provider exists but has no usable account.
+    #[error("provider `{provider}` has no active connection; add one under /api/providers")]
+    NoCredentials {
+        /// The provider.
+        provider: ProviderId,
+    },
+    /// Several providers have the model.
+    #[error("several providers have `{model}`; ask for one of: {}", forms.join(", "))]
+    Ambiguous {
+        /// The name.
+        model: String,
+        /// Names that are not ambiguous.
+        forms: Vec<String>,
+    },
+    /// No provider has the model.
+    #[error("{}", not_found(model, near, inactive))]
+    NotFound {
+        /// The name.
+        model: String,
+        /// Names that look like it.
+        near: Vec<String>,
+        /// Providers that have it but no active connection.
+        inactive: Vec<ProviderId>,
+    },
+}
+
+impl ResolveError {
+    /// Code of the client-facing error.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid_model",
+            Self::UnknownProvider { .. } => "unknown_provider",
+            Self::NoCredentials { .. } => "no_credentials",
+            Self::Ambiguous { .. } => "ambiguous_model",
+            Self::NotFound { .. } => "model_not_found",
+        }
+    }
+}
+
+fn not_found(model: &str, near: &[String], inactive: &[ProviderId]) -> String {
+    let mut text = format!("model `{model}` not found");
+    if !inactive.is_empty() {
+        let names: Vec<_> = inactive.iter().map(|id| format!("`{id}`")).collect();
+        text += &format!("; {} has it but no active connection", names.join(", "));
+    } else if !near.is_empty() {
+        let names: Vec<_> = near.iter().map(|name| format!("`{name}`")).collect();
+        text += &format!("; did you mean {}?", names.join(", "));
+    } else {
+        text += "; see /v1/models for the models this gateway has";
+    }
+    text
+}
+
+/// Finds the target of a model string.
+pub fn resolve(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveError> {
+    let name = checked(requested)?;
+    // "Use the context variant of a million tokens": a wish, not part of the name.
+    let name = name.strip_suffix("[1m]").unwrap_or(name);
+    if let Some((prefix, model)) = name.split_once('/') {
+        if let Some(id) = snapshot.by_prefix(prefix) {
+            if model.is_empty() {
+                return Err(ResolveError::Invalid(format!("`{requested}` names a provider but no model")));
+            }
+            return direct(snapshot, id, model);
+        }
+        return match bare(snapshot, name) {
+            Err(ResolveError::NotFound { inactive, .. }) if inactive.is_empty() => {
+                Err(ResolveError::UnknownProvider { prefix: prefix.to_owned() })
+            }
+            other => other,
+        };
+    }
+    bare(snapshot, name)
+}
+
+fn checked(requested: &str) -> Result<&str, ResolveError> {
+    let name = requested.trim();
+    let problem = if name.is_empty() {
+        "the model name is empty"
+    } else if name.len() > MAX_MODEL_LENGTH {
+        "the model name is longer than 256 bytes"
+    } else if name.chars().any(char::is_control) {
+        "the model name holds a control character"
+    } else if name.split('/').any(|piece| piece == "..") {
+        "the model name holds `..` as a path piece"
+    } else {
+        return Ok(name);
+    };
+    Err(ResolveError::Invalid(problem.to_owned()))
+}
+
+fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, ResolveError> {
+    let provider =
+        snapshot.provider(id).ok_or_else(|| ResolveError::NoCredentials { provider: id.clone() })?.clone();
+    let (model, connection_name) = pinned(&provider, model);
+    Ok(Target { model: model.to_owned(), connection_name, provider, via: Via::Direct })
+}
+
+/// `model@account`, if what follows the last `@` names an account of the provider.
+fn pinned<'a>(provider: &ProviderState, model: &'a str) -> (&'a str, Option<String>) {
+    if let Some((head, tail)) = model.rsplit_once('@')
+        && !head.is_empty()
+        && provider.connections.iter().any(|connection| connection.name == tail)
+    {
+        return (head, Some(tail.to_owned()));
+    }
+    (model, None)
+}
+
+fn bare(snapshot: &Snapshot, name: &str) -> Result<Target, ResolveError> {
+    let (plain, pin) = match name.rsplit_once('@') {
+        Some((head, _)) if snapshot.providers_of_model(name).is_empty() && !head.is_empty() => (head, true),
+        _ => (name, false),
+    };
+    let owners = snapshot.providers_of_model(plain);
+    let vendor = registry::vendor_of(plain).and_then(|id| snapshot.provider(&ProviderId::from(id)));
+    let owner = match owners {
+        [only] => Some(only),
+        [] => vendor.map(|provider| &provider.id),
+        several => {
+            let preferred = vendor.map(|provider| &provider.id).filter(|id| several.contains(id));
+            let ordered = || {
+                let order = &snapshot.settings.provider_order;
+                order.iter().find_map(|wanted| several.iter().find(|id| id.as_str() == wanted))
+            };
+            Some(preferred.or_else(ordered).ok_or_else(|| ResolveError::Ambiguous {
+                model: plain.to_owned(),
+                forms: several
+                    .iter()
+                    .filter_map(|id| snapshot.provider(id))
+                    .map(|provider| format!("{}/{plain}", provider.alias))
+                    .collect(),
+            })?)
+        }
+    };
+    let Some(provider) = owner.and_then(|id| snapshot.provider(id)) else {
+        return Err(ResolveError::NotFound {
+            model: plain.to_owned(),
+            near: near(snapshot, plain),
+            inactive: snapshot.catalog().providers_listing(plain),
+        });
+    };
+    let (model, connection_name) = if pin { pinned(provider, name) } else { (plain, None) };
+    Ok(Target { provider: provider.clone(), model: model.to_owned(), connection_name, via: Via::Bare })
+}
+
+/// Up to five listed names within an edit distance of a third of the name.
+fn near(snapshot: &Snapshot, name: &str) -> Vec<String> {
+    let most = (name.chars().count() / 3).max(1);
+    let mut close: Vec<(usize, &str)> = snapshot
+        .model_names()
+        .filter(|candidate| candidate.len().abs_diff(name.len()) <= most)
+        .map(|candidate| (distance(candidate, name), candidate))
+        .filter(|(distance, _)| *distance <= most)
+        .collect();
+    close.sort_unstable();
+    close.into_iter().take(5).map(|(_, candidate)| candidate.to_owned()).collect()
+}
+
+/// Levenshtein distance, letters compared without case.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().map(|c| c.to_ascii_lowercase()).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.chars().enumerate() {
+        let left = left.to_ascii_lowercase();
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(left != *right);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

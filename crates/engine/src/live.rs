@@ -1,0 +1,32 @@
+//! The one pointer to the configuration, and the mutable state that outlives its changes.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use omniroute_domain::{health::HealthMap, snapshot::Snapshot};
+
+/// What a running gateway believes. A request loads the snapshot once and keeps it to its end.
+#[derive(Debug)]
+pub struct Live {
+    snapshot: ArcSwap<Snapshot>,
+    /// Cooldowns and locks by connection; survive a change of configuration.
+    pub health: HealthMap,
+}
+
+impl Live {
+    /// Starts with this configuration.
+    pub fn new(snapshot: Snapshot, health: HealthMap) -> Self {
+        Self { snapshot: ArcSwap::from_pointee(snapshot), health }
+    }
+
+    /// The configuration in force.
+    pub fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Puts a new configuration in force. Cannot fail: whatever can go wrong went wrong while building it.
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.health.retain(|id| snapshot.has_connection(id));
+        self.snapshot.store(Arc::new(snapshot));
+    }
+}
