@@ -137,8 +137,6 @@ pub struct OutboundCall {
     pub body: omniroute_wire::splice::Pieces,
     /// Whether private and loopback addresses may be called.
     pub allow_private: bool,
-    /// Limit for DNS, TCP and TLS together.
-    pub connect_timeout: Duration,
 }
 
 /// Why no answer came.

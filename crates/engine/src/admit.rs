@@ -1,0 +1,222 @@
+//! Admission: who is asking, and may they? Before the body is read: key, origin, address, endpoint. After it: model
+//! and limits.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use omniroute_dialect::ir::ErrorKind;
+use omniroute_domain::entity::KeyHash;
+use omniroute_domain::limit::Meter;
+use omniroute_domain::resolve::Target;
+use omniroute_domain::snapshot::Caller;
+
+use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
+use crate::ports::{Charge, Exceeded, Reserving};
+use crate::serve::KeyPolicy;
+
+const KEY_HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("x-api-key"), HeaderName::from_static("x-goog-api-key")];
+
+/// Finds out who is asking and whether they may call this endpoint at all.
+pub(crate) fn identify(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
+    let sent = sent_keys(ctx);
+    ctx.caller = sent.iter().find_map(|key| ctx.snapshot.caller(KeyHash::of(key))).cloned();
+    let Some(caller) = ctx.caller.clone() else {
+        if is_key_required(ctx) {
+            let message = if sent.is_empty() {
+                "Missing API key; send one of this gateway's keys as `Authorization: Bearer` or `x-api-key`"
+            } else {
+                "Invalid API key; it is not one of this gateway's keys"
+            };
+            return Err(unauthenticated(message));
+        }
+        return check_origin(ctx);
+    };
+    check_key(&caller, ctx)
+}
+
+/// Whether a known key may be used now, from here, for this.
+fn check_key(caller: &Caller, ctx: &RequestCtx) -> Result<(), GatewayError> {
+    if !caller.is_active {
+        return Err(unauthenticated("This API key is switched off"));
+    }
+    if caller.expires_at.is_some_and(|end| end <= ctx.started_ms) {
+        return Err(unauthenticated("This API key has expired"));
+    }
+    if !caller.allows_address(ctx.arrival.peer.ip()) {
+        return Err(forbidden("forbidden", "This API key may not be used from this address"));
+    }
+    if !caller.allows_endpoint(ctx.arrival.endpoint) {
+        let endpoint = ctx.arrival.endpoint;
+        return Err(forbidden("forbidden", format!("This API key may not call the endpoint `{endpoint}`")));
+    }
+    Ok(())
+}
+
+/// Whether the key may use the target under any of its names.
+pub(crate) fn check_model(ctx: &RequestCtx, requested: &str, target: &Target) -> Result<(), GatewayError> {
+    let Some(caller) = &ctx.caller else { return Ok(()) };
+    if !caller.restricts_models() {
+        return Ok(());
+    }
+    let by_alias = target.full_name();
+    let by_id = format!("{}/{}", target.provider.id, target.model);
+    if caller.allows_model(&[requested, &target.model, &by_alias, &by_id]) {
+        return Ok(());
+    }
+    let message = format!("This API key may not use the model `{requested}`");
+    Err(forbidden("model_not_allowed", message).param("model"))
+}
+
+/// Reserves the request against the key's limits; settled when the request is recorded.
+pub(crate) async fn reserve(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
+    let Some(caller) = ctx.caller.clone() else { return Ok(()) };
+    if caller.limits.is_empty() {
+        return Ok(());
+    }
+    let tokens = i64::try_from(ctx.estimated_input_tokens()).unwrap_or(i64::MAX);
+    let charges: smallvec::SmallVec<[Charge; 4]> = caller
+        .limits
+        .iter()
+        .map(|&(meter, limit)| Charge {
+            key: caller.id.clone(),
+            meter,
+            limit,
+            amount: if meter == Meter::TokensPerMinute { tokens } else { 1 },
+        })
+        .collect();
+    let counters = ctx.engine.counters.clone();
+    let verdict = match counters.reserve(&charges, ctx.started_ms) {
+        Reserving::Ready(verdict) => verdict,
+        Reserving::Waiting(pending) => pending.await,
+    };
+    match verdict {
+        Ok(()) => {
+            ctx.charges = charges;
+            Ok(())
+        }
+        Err(exceeded) => Err(limit_exceeded(exceeded)),
+    }
+}
+
+fn limit_exceeded(exceeded: Exceeded) -> GatewayError {
+    let Exceeded { meter, limit, retry_after } = exceeded;
+    let message = format!("This API key is limited to {limit} {}", meter.describe());
+    GatewayError::new(ErrorKind::RateLimited, "rate_limit_exceeded", message)
+        .retry_after(Some(retry_after.unwrap_or(std::time::Duration::from_secs(1))))
+}
+
+/// Every key the client sent, in the order in which they are believed.
+fn sent_keys(ctx: &RequestCtx) -> smallvec::SmallVec<[&str; 2]> {
+    let headers = &ctx.arrival.headers;
+    let mut keys = smallvec::SmallVec::new();
+    if let Some(value) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())
+        && let Some((scheme, key)) = value.trim().split_once(' ')
+        && scheme.eq_ignore_ascii_case("bearer")
+        && !key.trim().is_empty()
+    {
+        keys.push(key.trim());
+    }
+    for name in &KEY_HEADERS {
+        if let Some(key) = headers.get(name).and_then(|value| value.to_str().ok())
+            && !key.trim().is_empty()
+        {
+            keys.push(key.trim());
+        }
+    }
+    keys
+}
+
+fn is_key_required(ctx: &RequestCtx) -> bool {
+    match ctx.engine.options.key_policy {
+        KeyPolicy::Required => true,
+        KeyPolicy::Optional => false,
+        KeyPolicy::OptionalOnLoopback => !ctx.arrival.peer.ip().to_canonical().is_loopback(),
+    }
+}
+
+/// No web page may spend a local user's accounts: without a key, a browser's foreign origin is refused, and so is a
+/// host name that somebody else's DNS points at this machine.
+fn check_origin(ctx: &RequestCtx) -> Result<(), GatewayError> {
+    let headers = &ctx.arrival.headers;
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let public = ctx.snapshot.settings.public_url.as_deref().and_then(host_of_url);
+    if let Some(origin) = headers.get(ORIGIN) {
+        let origin = origin.to_str().unwrap_or("null");
+        let listed = ctx.engine.options.cors_origins.iter().any(|allowed| allowed == origin);
+        let is_web = origin == "null" || origin.starts_with("http://") || origin.starts_with("https://");
+        let own = host_of_url(origin).is_some_and(|name| {
+            is_loopback_name(name) || Some(name) == public || origin_host(origin) == Some(host)
+        });
+        if is_web && !listed && !own {
+            let message =
+                format!("Web pages of `{origin}` may not call this gateway without a key; send one, or add the origin to CORS_ORIGINS");
+            return Err(forbidden("origin_not_allowed", message));
+        }
+    }
+    let name = without_port(host);
+    let named = host.is_empty() || name == "localhost" || parse_ip(name).is_some() || Some(name) == public;
+    if ctx.arrival.peer.ip().to_canonical().is_loopback() && !named {
+        let message = format!("`{name}` is not a name of this gateway; call it as localhost, or set publicUrl");
+        return Err(forbidden("origin_not_allowed", message));
+    }
+    Ok(())
+}
+
+fn origin_host(origin: &str) -> Option<&str> {
+    origin.split_once("://").map(|(_, host)| host)
+}
+
+fn host_of_url(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    Some(without_port(authority))
+}
+
+fn without_port(authority: &str) -> &str {
+    if authority.starts_with('[') {
+        return authority.split_inclusive(']').next().unwrap_or(authority);
+    }
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
+}
+
+fn parse_ip(name: &str) -> Option<IpAddr> {
+    name.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+fn is_loopback_name(name: &str) -> bool {
+    name == "localhost" || parse_ip(name).is_some_and(|ip| ip.to_canonical().is_loopback())
+}
+
+fn unauthenticated(message: &str) -> GatewayError {
+    GatewayError::new(ErrorKind::Authentication, "invalid_api_key", message)
+}
+
+fn forbidden(code: &'static str, message: impl Into<String>) -> GatewayError {
+    GatewayError::new(ErrorKind::Permission, code, message)
+}
+
+/// Whether a caller may name the account it wants (`model@account`).
+pub(crate) fn may_pin(caller: Option<&Arc<Caller>>) -> bool {
+    caller.is_some_and(|caller| {
+        caller.has_scope(omniroute_domain::entity::Scope::Manage) || caller.restricts_connections()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_port_and_keep_their_brackets() {
+        for (authority, host) in
+            [("localhost:20128", "localhost"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a.example", "a.example")]
+        {
+            assert_eq!(without_port(authority), host);
+        }
+        assert_eq!(host_of_url("https://gate.example:8443/x"), Some("gate.example"));
+        assert!(is_loopback_name("[::1]") && is_loopback_name("127.0.0.1") && !is_loopback_name("127.0.0.1.evil.example"));
+    }
+}

@@ -1,0 +1,170 @@
+//! What is known about a request while it is served. Owned by its future; recorded when dropped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use omniroute_dialect::ir::{ChatRequest, Loss, Usage};
+use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Head};
+use omniroute_domain::snapshot::{Caller, Snapshot};
+use smallvec::SmallVec;
+
+use crate::error::GatewayError;
+use crate::ports::{AttemptRow, Charge};
+use crate::serve::Engine;
+
+/// A request as it came in, before its body was read.
+pub struct Arrival {
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// GET, POST, …
+    pub method: Method,
+    /// The path, for the log.
+    pub path: String,
+    /// The query, as it came.
+    pub query: Option<String>,
+    /// The client's headers.
+    pub headers: HeaderMap,
+    /// The dialect of the route.
+    pub dialect: &'static dyn Dialect,
+    /// What the route is for (`chat`, `messages`, `models`); keys may be restricted to some.
+    pub endpoint: &'static str,
+    /// Whether it is worth a row in the request log (calls of models are, lists are not).
+    pub is_logged: bool,
+}
+
+/// One request.
+pub struct RequestCtx {
+    pub(crate) engine: Arc<Engine>,
+    /// What came in.
+    pub arrival: Arrival,
+    /// The gateway's id of the request.
+    pub request_id: String,
+    pub(crate) started: Instant,
+    pub(crate) started_ms: i64,
+    /// The configuration it is served with, from beginning to end.
+    pub snapshot: Arc<Snapshot>,
+    /// The client, if it identified itself.
+    pub caller: Option<Arc<Caller>>,
+    pub(crate) body: Bytes,
+    pub(crate) envelope: Option<Envelope>,
+    pub(crate) canonical: Option<ChatRequest>,
+    pub(crate) charges: SmallVec<[Charge; 4]>,
+    pub(crate) attempts: SmallVec<[AttemptRow; 2]>,
+    pub(crate) upstream_dialect: Option<DialectId>,
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) outcome: Outcome,
+}
+
+/// How it ended, as far as it has.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Status the client got; `None` while it has none (then a drop means that the client went away).
+    pub(crate) status: Option<u16>,
+    pub(crate) error: Option<String>,
+    pub(crate) error_code: Option<String>,
+    pub(crate) usage: Usage,
+    pub(crate) usage_estimated: bool,
+    pub(crate) first_event: Option<Instant>,
+    pub(crate) sent: Option<Instant>,
+}
+
+impl RequestCtx {
+    pub(crate) fn new(engine: Arc<Engine>, arrival: Arrival) -> Self {
+        let request_id = request_id(&arrival.headers, &engine);
+        let snapshot = arc_swap::Guard::into_inner(engine.live.load());
+        let (started, started_ms) = (engine.clock.instant(), engine.clock.now_ms());
+        Self {
+            engine,
+            arrival,
+            request_id,
+            started,
+            started_ms,
+            snapshot,
+            caller: None,
+            body: Bytes::new(),
+            envelope: None,
+            canonical: None,
+            charges: SmallVec::new(),
+            attempts: SmallVec::new(),
+            upstream_dialect: None,
+            losses: Vec::new(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// The dialect of the client.
+    pub fn dialect(&self) -> &'static dyn Dialect {
+        self.arrival.dialect
+    }
+
+    /// The canonical form of the request; decoded on first use.
+    pub(crate) fn canonical(&mut self) -> Result<&ChatRequest, GatewayError> {
+        if self.canonical.is_none() {
+            let head = Head { headers: &self.arrival.headers, path: &self.arrival.path };
+            let mut request = self.arrival.dialect.decode_request(head, &self.body)?;
+            self.losses.append(&mut request.losses);
+            self.canonical = Some(request);
+        }
+        self.canonical.as_ref().ok_or_else(|| unreachable_state("canonical form"))
+    }
+
+    pub(crate) fn envelope(&self) -> Result<&Envelope, GatewayError> {
+        self.envelope.as_ref().ok_or_else(|| unreachable_state("envelope"))
+    }
+
+    /// What answers repeat of the request.
+    pub(crate) fn echo(&self) -> Echo {
+        let envelope = self.envelope.as_ref();
+        Echo {
+            model: envelope.map(|envelope| envelope.model.clone()).unwrap_or_default(),
+            request_id: self.request_id.clone(),
+            created: self.started_ms / 1_000,
+            include_usage: envelope.is_some_and(|envelope| envelope.include_usage),
+            estimated_input_tokens: self.estimated_input_tokens(),
+            legacy: envelope.is_some_and(|envelope| envelope.legacy),
+        }
+    }
+
+    /// A rough count for when nobody else counted: four bytes of body are a token.
+    pub(crate) fn estimated_input_tokens(&self) -> u64 {
+        (self.body.len() as u64 / 4).max(1)
+    }
+
+    /// Whether lossy translation is refused.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.strict)
+            || is_true(self.arrival.headers.get("x-omniroute-strict"))
+    }
+}
+
+/// `true`, `1` or `yes` in any case.
+fn is_true(value: Option<&http::HeaderValue>) -> bool {
+    value
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|text| ["true", "1", "yes"].iter().any(|word| text.trim().eq_ignore_ascii_case(word)))
+}
+
+fn unreachable_state(what: &str) -> GatewayError {
+    GatewayError::new(
+        omniroute_dialect::ir::ErrorKind::Internal,
+        "internal_server_error",
+        format!("the {what} was asked for too early; this is a bug of the gateway"),
+    )
+}
+
+/// The client's own id where it is fit to be logged, else a new one.
+fn request_id(headers: &HeaderMap, engine: &Engine) -> String {
+    let sent = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    match sent {
+        Some(id) if is_request_id(id) => id.to_owned(),
+        _ => engine.new_request_id(),
+    }
+}
+
+fn is_request_id(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-'))
+}

@@ -1,0 +1,137 @@
+//! Why a request could not be served, in words: from the failures of its attempts to the one error the client gets.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use omniroute_dialect::ir::{AttemptNote, ErrorKind};
+use omniroute_domain::resolve::Target;
+use omniroute_provider::{Failure, FailureKind, scrub};
+
+use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
+use crate::resolve;
+
+/// The error for a failure that trying elsewhere cannot repair, or the last one of all.
+pub(crate) fn failure(ctx: &RequestCtx, target: &Target, failure: &Failure) -> GatewayError {
+    let (kind, code) = public_kind(failure);
+    let said = scrub::scrub(&failure.upstream.message);
+    let text = if said.is_empty() { failure.kind.as_str().to_owned() } else { said };
+    GatewayError {
+        kind,
+        code,
+        message: format!("[{}] {text}", target.full_name()),
+        param: failure.upstream.param.clone(),
+        retry_after: failure.retry_after.filter(|_| matches!(kind.status(), 429 | 503)),
+        attempts: notes(ctx),
+        is_final: kind.status() < 500 && !matches!(kind, ErrorKind::RateLimited | ErrorKind::RequestTimeout),
+    }
+}
+
+/// The error when no account is left: the last failure if there was one, else why none could be tried.
+pub(crate) fn exhausted(
+    ctx: &RequestCtx,
+    target: &Target,
+    last: Option<&Failure>,
+    wait: Option<Duration>,
+    is_busy: bool,
+) -> GatewayError {
+    if let Some(last) = last {
+        let mut error = failure(ctx, target, last);
+        if matches!(error.kind.status(), 429 | 503) {
+            error.retry_after = wait.or(error.retry_after);
+        }
+        return error;
+    }
+    let name = target.full_name();
+    if is_busy {
+        let message = format!("every account for `{name}` is at its limit of requests at once; try again shortly");
+        return GatewayError::new(ErrorKind::RateLimited, "rate_limit_exceeded", message)
+            .retry_after(Some(Duration::from_secs(1)));
+    }
+    let (_, skipped) = resolve::candidates(ctx, target, &[], ctx.engine.clock.now_ms());
+    if skipped.is_empty() {
+        let message = format!("no connection of `{}` may serve `{name}` for this key; see /api/providers", target.provider.id);
+        return GatewayError::new(ErrorKind::InvalidRequest, "no_credentials", message);
+    }
+    if skipped.iter().all(|skipped| skipped.blocked.until.is_none()) {
+        let message = format!("every account of `{}` is out of service; test or renew them under /api/providers", target.provider.id);
+        return GatewayError::new(ErrorKind::Unavailable, "all_accounts_inactive", message);
+    }
+    let limited = skipped
+        .iter()
+        .any(|skipped| matches!(skipped.blocked.reason, FailureKind::RateLimited | FailureKind::QuotaSpent));
+    let (kind, code) = if limited {
+        (ErrorKind::RateLimited, "rate_limit_exceeded")
+    } else {
+        (ErrorKind::Unavailable, "service_unavailable")
+    };
+    let cause = skipped.first().map_or("unknown", |skipped| skipped.blocked.reason.as_str());
+    let message = format!("every account for `{name}` is cooling down ({cause}); try again later");
+    GatewayError::new(kind, code, message).retry_after(wait)
+}
+
+/// How long until the first account may be tried again; `None` when nobody knows.
+pub(crate) fn earliest(ctx: &RequestCtx, target: &Target) -> Option<Duration> {
+    let now_ms = ctx.engine.clock.now_ms();
+    let (eligible, skipped) = resolve::candidates(ctx, target, &[], now_ms);
+    if !eligible.is_empty() {
+        return None;
+    }
+    let until = skipped.iter().filter_map(|skipped| skipped.blocked.until).min()?;
+    Some(Duration::from_millis(u64::try_from(until - now_ms).unwrap_or(0)))
+}
+
+/// What the client is told about a class of failure. A refused credential of ours is not the client's fault: a client
+/// that sees 401 logs its user out.
+fn public_kind(failure: &Failure) -> (ErrorKind, Option<Cow<'static, str>>) {
+    let own = |kind, code: &'static str| (kind, Some(Cow::Borrowed(code)));
+    let upstream_code = || failure.upstream.code.clone().map(Cow::Owned);
+    let status = failure.upstream.status;
+    match failure.kind {
+        FailureKind::AuthRejected | FailureKind::Forbidden | FailureKind::Banned => {
+            own(ErrorKind::BadGateway, "upstream_auth_failed")
+        }
+        FailureKind::RateLimited => (ErrorKind::RateLimited, upstream_code()),
+        FailureKind::QuotaSpent => (
+            if status == Some(402) { ErrorKind::Billing } else { ErrorKind::RateLimited },
+            upstream_code(),
+        ),
+        FailureKind::ModelMissing => own(ErrorKind::NotFound, "model_not_found"),
+        FailureKind::ContextTooLong => own(ErrorKind::InvalidRequest, "context_length_exceeded"),
+        FailureKind::Refused => {
+            (ErrorKind::InvalidRequest, upstream_code().or(Some(Cow::Borrowed("content_filter"))))
+        }
+        FailureKind::BadRequest => {
+            (ErrorKind::from_status(status.unwrap_or(400)), upstream_code().or(Some(Cow::Borrowed("bad_request"))))
+        }
+        FailureKind::Overloaded => match status {
+            Some(529) => (ErrorKind::Overloaded, None),
+            _ => own(ErrorKind::Unavailable, "service_unavailable"),
+        },
+        FailureKind::Timeout => own(ErrorKind::GatewayTimeout, "gateway_timeout"),
+        FailureKind::Connect => own(ErrorKind::BadGateway, "network_error"),
+        FailureKind::AddressBlocked => own(ErrorKind::BadGateway, "url_blocked"),
+        FailureKind::Empty => own(ErrorKind::BadGateway, "empty_response"),
+        FailureKind::Protocol => own(ErrorKind::BadGateway, "bad_gateway"),
+        FailureKind::Unavailable | FailureKind::NotAllowed | FailureKind::Unknown | FailureKind::ClientAbort => {
+            match status {
+                Some(status) if status >= 400 => (ErrorKind::from_status(status), upstream_code()),
+                _ => own(ErrorKind::BadGateway, "bad_gateway"),
+            }
+        }
+    }
+}
+
+/// The attempts as the client is told of them.
+fn notes(ctx: &RequestCtx) -> Vec<AttemptNote> {
+    ctx.attempts
+        .iter()
+        .map(|attempt| AttemptNote {
+            provider: attempt.provider.to_string(),
+            model: attempt.model.clone(),
+            status: attempt.status,
+            code: attempt.failure.unwrap_or("ok").to_owned(),
+            reason: attempt.message.clone().unwrap_or_default(),
+        })
+        .collect()
+}

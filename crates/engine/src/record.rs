@@ -1,0 +1,109 @@
+//! The last stage: what happened goes into the log, the counters and the metrics. Runs when the request is dropped,
+//! so that no exit path can forget it: an answer sent, an error, a client that hung up, a panic.
+
+use omniroute_domain::limit::Meter;
+use omniroute_domain::price;
+
+use crate::ctx::RequestCtx;
+use crate::ports::{Charge, RequestRow};
+use crate::time::millis;
+
+/// Logged for a client that went away before its answer was complete (nginx's convention).
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+impl Drop for RequestCtx {
+    fn drop(&mut self) {
+        let now_ms = self.engine.clock.now_ms();
+        self.settle(now_ms);
+        if !self.arrival.is_logged {
+            return;
+        }
+        let row = self.row();
+        self.engine.telemetry.observe(&row, now_ms);
+        tracing::info!(
+            request_id = %row.request_id,
+            status = row.status,
+            model = %row.requested_model,
+            provider = row.provider.as_ref().map(tracing::field::display),
+            attempts = row.attempts.len(),
+            duration_ms = row.duration_ms,
+            error = row.error.as_deref(),
+            "request"
+        );
+        self.engine.recorder.record(row);
+    }
+}
+
+impl RequestCtx {
+    /// Gives back what was held only while running, and adds the tokens that are known now.
+    fn settle(&mut self, now_ms: i64) {
+        if self.charges.is_empty() {
+            return;
+        }
+        let tokens = self.outcome.usage.input_total().unwrap_or(0) + self.outcome.usage.output_total.unwrap_or(0);
+        let corrections: smallvec::SmallVec<[Charge; 4]> = self
+            .charges
+            .drain(..)
+            .filter_map(|charge| match charge.meter {
+                Meter::Concurrency => Some(Charge { amount: -charge.amount, ..charge }),
+                Meter::TokensPerMinute => {
+                    let actual = i64::try_from(tokens).unwrap_or(i64::MAX);
+                    Some(Charge { amount: actual - charge.amount, ..charge })
+                }
+                Meter::RequestsPerMinute | Meter::RequestsPerDay => None,
+            })
+            .collect();
+        if !corrections.is_empty() {
+            self.engine.counters.settle(&corrections, now_ms);
+        }
+    }
+
+    fn row(&mut self) -> RequestRow {
+        let outcome = std::mem::take(&mut self.outcome);
+        let envelope = self.envelope.take();
+        let attempts = std::mem::take(&mut self.attempts).into_vec();
+        let last = attempts.last();
+        let price = last.and_then(|attempt| price::lookup(self.snapshot.catalog(), &attempt.provider, &attempt.model));
+        let cost_nano = match &price {
+            Some(found) if outcome.usage.is_known() => price::cost_nano(&found.price, &outcome.usage),
+            _ => None,
+        };
+        let status = outcome.status.unwrap_or(CLIENT_CLOSED_REQUEST);
+        RequestRow {
+            id: self.engine.new_row_id(self.started_ms),
+            request_id: std::mem::take(&mut self.request_id),
+            timestamp_ms: self.started_ms,
+            method: self.arrival.method.as_str().to_owned(),
+            path: std::mem::take(&mut self.arrival.path),
+            status,
+            stream: envelope.as_ref().is_some_and(|envelope| envelope.stream),
+            requested_model: envelope.map(|envelope| envelope.model).unwrap_or_default(),
+            model: last.map(|attempt| attempt.model.clone()).unwrap_or_default(),
+            provider: last.map(|attempt| attempt.provider.clone()),
+            connection: last.map(|attempt| attempt.connection.clone()),
+            connection_name: last.map(|attempt| attempt.connection_name.clone()),
+            api_key: self.caller.as_ref().map(|caller| caller.id.clone()),
+            api_key_name: self.caller.as_ref().map(|caller| caller.name.clone()),
+            client_dialect: self.arrival.dialect.id(),
+            upstream_dialect: self.upstream_dialect,
+            duration_ms: millis(self.engine.clock.instant().saturating_duration_since(self.started)),
+            ttft_ms: outcome.first_event.map(|at| millis(at.saturating_duration_since(self.started))),
+            overhead_us: outcome.sent.map_or(0, |at| {
+                i64::try_from(at.saturating_duration_since(self.started).as_micros()).unwrap_or(i64::MAX)
+            }),
+            usage: outcome.usage,
+            usage_estimated: outcome.usage_estimated,
+            cost_nano,
+            price_source: price.as_ref().map(|found| found.source.to_owned()),
+            price_version: price.map(|found| found.version),
+            attempts,
+            error: if status == CLIENT_CLOSED_REQUEST && outcome.error.is_none() {
+                Some("the client closed the connection".to_owned())
+            } else {
+                outcome.error
+            },
+            error_code: outcome.error_code,
+            losses: std::mem::take(&mut self.losses),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Bytes of the upstream to the client until the end, in the task of the client's connection. When that goes away
+//! this is dropped, and with it the upstream call.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use http_body::Body as _;
+use omniroute_dialect::ir::{ErrorKind, UpstreamError};
+use omniroute_provider::Failure;
+use tokio::time::Sleep;
+
+use crate::attempt::{self, StreamStart};
+use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
+
+/// What a pending attempt will come to.
+pub(crate) type Pending = BoxFuture<'static, (RequestCtx, Result<Box<StreamStart>, GatewayError>)>;
+
+/// A stream on its way to the client.
+pub struct Relay {
+    state: State,
+    /// Sent while nothing else is; empty = nothing.
+    keep_alive: &'static [u8],
+    keep_alive_after: Duration,
+    idle_limit: Duration,
+    /// Fires at the earlier of the two limits, counted from `active`.
+    timer: Pin<Box<Sleep>>,
+    /// When the upstream last said something.
+    active: Instant,
+    /// When the client last got something.
+    spoke: Instant,
+}
+
+enum State {
+    /// The head is sent, but no upstream has begun yet.
+    Waiting(Pending),
+    /// Bytes flow.
+    Running(Box<Running>),
+    /// Nothing more will come.
+    Done,
+}
+
+struct Running {
+    ctx: RequestCtx,
+    start: StreamStart,
+    /// The client has everything; what is left is to read the upstream's end, so that its connection can be reused.
+    is_complete: bool,
+}
+
+/// How long an upstream may take to close after the proper end.
+const DRAIN_LIMIT: Duration = Duration::from_millis(250);
+
+impl Relay {
+    /// A stream past its commit point.
+    pub(crate) fn running(ctx: RequestCtx, start: Box<StreamStart>) -> Self {
+        let relay = Self::new(&ctx);
+        Self { state: State::Running(Box::new(Running { ctx, start: *start, is_complete: false })), ..relay }
+    }
+
+    /// A stream whose head is sent early, so that keep-alives can flow.
+    pub(crate) fn waiting(settings: &Self, pending: Pending) -> Self {
+        Self {
+            state: State::Waiting(pending),
+            keep_alive: settings.keep_alive,
+            keep_alive_after: settings.keep_alive_after,
+            idle_limit: settings.idle_limit,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            active: settings.active,
+            spoke: settings.spoke,
+        }
+    }
+
+    /// The limits of a request, without a stream yet.
+    pub(crate) fn new(ctx: &RequestCtx) -> Self {
+        let options = &ctx.engine.options;
+        let now = ctx.engine.clock.instant();
+        Self {
+            state: State::Done,
+            keep_alive: ctx.keep_alive(),
+            keep_alive_after: options.keep_alive_interval,
+            idle_limit: options.stream_idle_timeout,
+            timer: Box::pin(tokio::time::sleep(options.keep_alive_interval)),
+            active: now,
+            spoke: now,
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// The next bytes for the client.
+    pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            match &mut self.state {
+                State::Done => return Poll::Ready(None),
+                State::Waiting(pending) => match pending.as_mut().poll(cx) {
+                    Poll::Pending => return self.poll_keep_alive(cx),
+                    Poll::Ready((ctx, Ok(start))) => {
+                        self.state = State::Running(Box::new(Running { ctx, start: *start, is_complete: false }));
+                    }
+                    Poll::Ready((mut ctx, Err(error))) => {
+                        self.state = State::Done;
+                        return Poll::Ready(Some(fail(&mut ctx, &error)));
+                    }
+                },
+                State::Running(running) => match running.poll(cx) {
+                    Poll::Ready(Step::Bytes(bytes)) => {
+                        let now = running.ctx.engine.clock.instant();
+                        (self.active, self.spoke) = (now, now);
+                        if running.is_complete {
+                            self.timer.as_mut().reset(tokio::time::Instant::now() + DRAIN_LIMIT);
+                        }
+                        return Poll::Ready(Some(bytes));
+                    }
+                    Poll::Ready(Step::Quiet) => self.active = running.ctx.engine.clock.instant(),
+                    Poll::Ready(Step::Last(bytes)) => {
+                        self.state = State::Done;
+                        return Poll::Ready((!bytes.is_empty()).then_some(bytes));
+                    }
+                    Poll::Pending => return self.poll_keep_alive(cx),
+                },
+            }
+        }
+    }
+
+    /// Nothing came: say that we are still here, or give up.
+    fn poll_keep_alive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let State::Running(running) = &mut self.state else {
+                // While no upstream has begun the attempts' own limits apply.
+                let next = tokio::time::Instant::now() + self.keep_alive_after;
+                self.timer.as_mut().reset(next);
+                if self.keep_alive.is_empty() {
+                    continue;
+                }
+                return Poll::Ready(Some(Bytes::from_static(self.keep_alive)));
+            };
+            let now = running.ctx.engine.clock.instant();
+            if running.is_complete {
+                self.state = State::Done;
+                return Poll::Ready(None);
+            }
+            if now.saturating_duration_since(self.active) >= self.idle_limit {
+                let bytes = running.time_out(self.idle_limit);
+                self.state = State::Done;
+                return Poll::Ready(Some(bytes));
+            }
+            let spoke = now.saturating_duration_since(self.spoke);
+            let due = spoke >= self.keep_alive_after && !self.keep_alive.is_empty();
+            if due {
+                self.spoke = now;
+            }
+            let until_spoke = if self.keep_alive.is_empty() {
+                self.idle_limit
+            } else {
+                self.keep_alive_after.saturating_sub(now.saturating_duration_since(self.spoke))
+            };
+            let until_idle = self.idle_limit.saturating_sub(now.saturating_duration_since(self.active));
+            let wait = until_spoke.min(until_idle).max(Duration::from_millis(1));
+            self.timer.as_mut().reset(tokio::time::Instant::now() + wait);
+            if due {
+                return Poll::Ready(Some(Bytes::from_static(self.keep_alive)));
+            }
+        }
+    }
+}
+
+enum Step {
+    /// For the client.
+    Bytes(Bytes),
+    /// The upstream said something that the client does not get.
+    Quiet,
+    /// The end; perhaps with last words.
+    Last(Bytes),
+}
+
+impl Running {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if self.is_complete {
+            return self.drain(cx);
+        }
+        if !self.start.is_ended && self.start.pipe.watch().error.is_none() && self.start.out.is_empty() {
+            let frame = match Pin::new(&mut self.start.body).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(frame) => frame,
+            };
+            let fed = match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => self.start.pipe.push(&bytes, &mut self.start.out),
+                    Err(_) => return Poll::Ready(Step::Quiet),
+                },
+                Some(Err(error)) => {
+                    let message = format!("the upstream's connection broke: {error}");
+                    return Poll::Ready(Step::Last(self.fail_protocol(message)));
+                }
+                None => {
+                    self.start.is_ended = true;
+                    self.start.pipe.finish(&mut self.start.out)
+                }
+            };
+            if let Err(error) = fed {
+                return Poll::Ready(Step::Last(self.fail_protocol(error.to_string())));
+            }
+        }
+        if let Some(error) = self.start.pipe.watch().error.clone() {
+            return Poll::Ready(Step::Last(self.fail_upstream(error)));
+        }
+        let bytes = self.start.out.split().freeze();
+        if self.start.is_ended {
+            self.complete();
+            return Poll::Ready(Step::Last(bytes));
+        }
+        if self.start.pipe.watch().complete {
+            self.complete();
+            self.is_complete = true;
+        }
+        Poll::Ready(if bytes.is_empty() { Step::Quiet } else { Step::Bytes(bytes) })
+    }
+
+    fn drain(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            match Pin::new(&mut self.start.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => return Poll::Ready(Step::Last(Bytes::new())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The proper end.
+    fn complete(&mut self) {
+        self.take_usage();
+        let StreamStart { connection, target, sent, .. } = &self.start;
+        attempt::note_success(&mut self.ctx, target, connection, Some(StatusCode::OK), *sent);
+        self.ctx.outcome.status = Some(200);
+    }
+
+    fn take_usage(&mut self) {
+        let watch = self.start.pipe.watch();
+        let output_bytes = watch.output_bytes;
+        self.ctx.outcome.usage = watch.usage;
+        if !watch.usage.is_known() {
+            attempt::estimate_usage(&mut self.ctx, output_bytes);
+        }
+    }
+
+    fn fail_upstream(&mut self, error: UpstreamError) -> Bytes {
+        let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
+        let now_ms = self.ctx.engine.clock.now_ms();
+        let provider = &self.start.target.provider.provider;
+        let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
+        let failure = provider.classify(error, status, &http::HeaderMap::new(), now_ms);
+        self.fail(&failure)
+    }
+
+    fn fail_protocol(&mut self, message: String) -> Bytes {
+        self.fail(&Failure::protocol(message))
+    }
+
+    fn time_out(&mut self, limit: Duration) -> Bytes {
+        self.fail(&Failure::timeout(limit))
+    }
+
+    /// What the client has got so far stays; then the dialect's error, and no fabricated end.
+    fn fail(&mut self, failure: &Failure) -> Bytes {
+        self.take_usage();
+        let StreamStart { connection, target, sent, .. } = &self.start;
+        attempt::note_failure(&mut self.ctx, target, connection, failure, None, *sent);
+        let mut error = crate::explain::failure(&self.ctx, target, failure);
+        if failure.kind == omniroute_provider::FailureKind::Protocol {
+            error.code = Some("upstream_stream_truncated".into());
+            error.kind = ErrorKind::BadGateway;
+        }
+        let last_words = fail(&mut self.ctx, &error);
+        if self.start.out.is_empty() {
+            return last_words;
+        }
+        let mut bytes: BytesMut = self.start.out.split();
+        bytes.extend_from_slice(&last_words);
+        bytes.freeze()
+    }
+}
+
+/// Writes the failure down and renders it for a client whose stream has begun.
+fn fail(ctx: &mut RequestCtx, error: &GatewayError) -> Bytes {
+    ctx.note_error(error);
+    let public = error.public(&ctx.request_id, ctx.engine.clock.now_ms());
+    ctx.dialect().encode_stream_error(&public)
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The client went away: what was used so far is still told.
+        if self.ctx.outcome.status.is_none() {
+            self.take_usage();
+            let StreamStart { connection, target, sent, .. } = &self.start;
+            attempt::note_abort(&mut self.ctx, target, connection, *sent);
+        }
+    }
+}

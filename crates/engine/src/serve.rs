@@ -1,0 +1,410 @@
+//! The seven stages of a request, in order.
+//!
+//! | stage | where | may wait for |
+//! |---|---|---|
+//! | accept | the binary's `http` folder | the client's body |
+//! | admit | [`crate::admit`] | shared counters |
+//! | resolve | `resolve.rs` | – |
+//! | prepare | `prepare.rs` | – |
+//! | attempt | `attempt.rs`, a loop over prepare | upstreams |
+//! | relay | `relay.rs` | upstream, client |
+//! | record | `record.rs`, when the request is dropped | – |
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Response, StatusCode};
+use omniroute_dialect::Head;
+use omniroute_dialect::ir::{ErrorKind, LossAction};
+use omniroute_domain::resolve::Target;
+use omniroute_provider::ProviderId;
+use tokio::time::timeout;
+
+use crate::admit;
+use crate::answer::Answer;
+use crate::attempt::{self, Attempted, StreamStart};
+use crate::ctx::{Arrival, RequestCtx};
+use crate::error::GatewayError;
+use crate::live::Live;
+use crate::ports::{Clock, Counters, Recorder, Transport};
+use crate::relay::Relay;
+use crate::resolve;
+use crate::telemetry::Telemetry;
+
+/// Everything a request needs. Built once, shared by all.
+pub struct Engine {
+    /// The configuration in force.
+    pub live: Arc<Live>,
+    /// Calls upstreams.
+    pub transport: Arc<dyn Transport>,
+    /// Counts against limits.
+    pub counters: Arc<dyn Counters>,
+    /// Takes what happened.
+    pub recorder: Arc<dyn Recorder>,
+    /// Sums up what happened.
+    pub telemetry: Arc<Telemetry>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// What the process start decided.
+    pub options: EngineOptions,
+    chance: Chance,
+    turns: Turns,
+}
+
+/// What the process start decided about serving.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Who needs a key.
+    pub key_policy: KeyPolicy,
+    /// Origins of web pages that may call without a key.
+    pub cors_origins: Vec<String>,
+    /// Limit for an answer's head.
+    pub first_byte_timeout: Duration,
+    /// Limit for silence within an answer.
+    pub stream_idle_timeout: Duration,
+    /// Silence after which a streaming client hears that we are still here.
+    pub keep_alive_interval: Duration,
+    /// Most bytes of a whole answer.
+    pub max_answer_bytes: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            key_policy: KeyPolicy::OptionalOnLoopback,
+            cors_origins: Vec::new(),
+            first_byte_timeout: Duration::from_secs(600),
+            stream_idle_timeout: Duration::from_secs(600),
+            keep_alive_interval: Duration::from_secs(15),
+            max_answer_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Who needs a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPolicy {
+    /// Everybody.
+    Required,
+    /// Everybody but programs on this machine.
+    OptionalOnLoopback,
+    /// Nobody.
+    Optional,
+}
+
+/// The ports of an engine.
+pub struct Ports {
+    /// Calls upstreams.
+    pub transport: Arc<dyn Transport>,
+    /// Counts against limits.
+    pub counters: Arc<dyn Counters>,
+    /// Takes what happened.
+    pub recorder: Arc<dyn Recorder>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Engine {
+    /// An engine over its ports. `seed` feeds ids, jitter and random choices.
+    pub fn new(live: Arc<Live>, ports: Ports, telemetry: Arc<Telemetry>, options: EngineOptions, seed: u64) -> Self {
+        let Ports { transport, counters, recorder, clock } = ports;
+        let (chance, turns) = (Chance(AtomicU64::new(seed)), Turns::default());
+        Self { live, transport, counters, recorder, telemetry, clock, options, chance, turns }
+    }
+
+    /// Begins a request. From here on it is recorded whatever becomes of it.
+    pub fn begin(self: &Arc<Self>, arrival: Arrival) -> RequestCtx {
+        RequestCtx::new(self.clone(), arrival)
+    }
+
+    /// Finds out who is asking and whether they may. Call it before the body is read.
+    pub fn identify(&self, ctx: &mut RequestCtx) -> Result<(), GatewayError> {
+        admit::identify(ctx)
+    }
+
+    /// Serves a chat request whose caller is known.
+    pub async fn serve(self: &Arc<Self>, mut ctx: RequestCtx, body: Bytes) -> Response<Answer> {
+        let target = match open(&mut ctx, body).await {
+            Ok(target) => target,
+            Err(error) => return self.refuse(ctx, &error),
+        };
+        if ctx.envelope.as_ref().is_some_and(|envelope| envelope.stream) {
+            return self.serve_stream(ctx, target).await;
+        }
+        match attempt::run(&mut ctx, &target).await {
+            Ok(Attempted::Whole(pieces)) => {
+                ctx.outcome.status = Some(200);
+                let mut response = Response::new(Answer::whole(pieces));
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                if ctx.outcome.usage_estimated {
+                    headers.insert(USAGE, HeaderValue::from_static("estimated"));
+                }
+                diagnostics(&ctx, Some(&target), headers);
+                response
+            }
+            Ok(Attempted::Stream(_)) => unreachable!("a stream is only begun for a client that asked for one"),
+            Err(error) => self.refuse(ctx, &error),
+        }
+    }
+
+    async fn serve_stream(self: &Arc<Self>, mut ctx: RequestCtx, target: Target) -> Response<Answer> {
+        let (dialect, early, limits) = (ctx.dialect(), StreamHead::of(&ctx), Relay::new(&ctx));
+        let patience = self.options.keep_alive_interval;
+        let destination = target.clone();
+        let mut pending = Box::pin(async move {
+            let attempted = attempt::run(&mut ctx, &destination).await;
+            let started: Result<Box<StreamStart>, GatewayError> = attempted.map(|attempted| match attempted {
+                Attempted::Stream(start) => start,
+                Attempted::Whole(_) => unreachable!("a whole answer is only read for a client that asked for one"),
+            });
+            (ctx, started)
+        });
+        let (head, relay) = match timeout(patience, &mut pending).await {
+            Ok((ctx, Ok(start))) => {
+                let mut head = HeaderMap::with_capacity(16);
+                diagnostics(&ctx, Some(&target), &mut head);
+                (head, Relay::running(ctx, start))
+            }
+            Ok((ctx, Err(error))) => return self.refuse(ctx, &error),
+            Err(_) => (early.headers(), Relay::waiting(&limits, pending)),
+        };
+        let mut response = Response::new(Answer::Stream(Box::new(relay)));
+        *response.headers_mut() = head;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(dialect.stream_content_type()));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+        headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+        response
+    }
+
+    /// Answers with an error in the client's dialect.
+    pub fn refuse(&self, mut ctx: RequestCtx, error: &GatewayError) -> Response<Answer> {
+        ctx.note_error(error);
+        let public = error.public(&ctx.request_id, self.clock.now_ms());
+        let (status, body) = ctx.dialect().encode_error(&public);
+        ctx.outcome.status = Some(status.as_u16());
+        let mut response = Response::new(Answer::full(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(wait) = error.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000).max(1).min(u128::from(u32::MAX)) as u64));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)));
+        }
+        if error.is_final && status.is_client_error() {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        diagnostics(&ctx, None, headers);
+        response
+    }
+
+    /// Answers with a body of our own making (lists of models).
+    pub fn reply(&self, mut ctx: RequestCtx, status: StatusCode, body: Bytes) -> Response<Answer> {
+        ctx.outcome.status = Some(status.as_u16());
+        let mut response = Response::new(Answer::full(body));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        diagnostics(&ctx, None, response.headers_mut());
+        response
+    }
+
+    /// `req_` and 24 letters and digits.
+    pub fn new_request_id(&self) -> String {
+        const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let mut id = String::with_capacity(28);
+        id.push_str("req_");
+        for _ in 0..3 {
+            let mut bits = self.random();
+            for _ in 0..8 {
+                id.push(char::from(ALPHABET[(bits % 62) as usize]));
+                bits /= 62;
+            }
+        }
+        id
+    }
+
+    /// A UUID of version 7: sorts by time.
+    pub(crate) fn new_row_id(&self, now_ms: i64) -> String {
+        let random = (u128::from(self.random()) << 64 | u128::from(self.random())).to_be_bytes();
+        let [random @ .., _, _, _, _, _, _] = random;
+        let builder = uuid::Builder::from_unix_timestamp_millis(u64::try_from(now_ms).unwrap_or(0), &random);
+        builder.into_uuid().to_string()
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.chance.next()
+    }
+
+    /// In -1.0..=1.0.
+    pub(crate) fn jitter(&self) -> f64 {
+        #[allow(clippy::cast_precision_loss, reason = "a jitter needs no precision")]
+        let unit = (self.random() >> 11) as f64 / (1_u64 << 53) as f64;
+        unit.mul_add(2.0, -1.0)
+    }
+
+    /// How many requests the provider has had.
+    pub(crate) fn turn(&self, provider: &ProviderId) -> u64 {
+        self.turns.next(provider)
+    }
+}
+
+/// Everything up to the first upstream call: envelope, target, limits.
+async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Target, GatewayError> {
+    ctx.body = body;
+    let head = Head { headers: &ctx.arrival.headers, path: &ctx.arrival.path };
+    ctx.envelope = Some(ctx.arrival.dialect.envelope(head, &ctx.body)?);
+    let target = resolve::target(ctx)?;
+    admit::reserve(ctx).await?;
+    Ok(target)
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-omniroute-attempts");
+const PROVIDER: HeaderName = HeaderName::from_static("x-omniroute-provider");
+const MODEL: HeaderName = HeaderName::from_static("x-omniroute-model");
+const USAGE: HeaderName = HeaderName::from_static("x-omniroute-usage");
+const FIDELITY: HeaderName = HeaderName::from_static("x-omniroute-fidelity");
+const DROPPED: HeaderName = HeaderName::from_static("x-omniroute-dropped");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Longest list of lost paths in a header.
+const MAX_DROPPED: usize = 1024;
+
+/// Headers that say what happened.
+fn diagnostics(ctx: &RequestCtx, target: Option<&Target>, headers: &mut HeaderMap) {
+    StreamHead::of(ctx).write(headers);
+    let running = usize::from(target.is_some() && ctx.attempts.last().is_none_or(|last| last.failure.is_some()));
+    let attempts = ctx.attempts.len() + running;
+    if attempts > 0 {
+        headers.insert(ATTEMPTS, HeaderValue::from(attempts));
+    }
+    if let Some(target) = target {
+        insert(headers, PROVIDER, target.provider.id.as_str());
+        insert(headers, MODEL, &target.model);
+        if ctx.upstream_dialect.is_some_and(|dialect| dialect != ctx.dialect().id()) {
+            fidelity(ctx, headers);
+        }
+    }
+}
+
+fn fidelity(ctx: &RequestCtx, headers: &mut HeaderMap) {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for action in [LossAction::Mapped, LossAction::Clamped, LossAction::Dropped, LossAction::Invented] {
+        let count = ctx.losses.iter().filter(|loss| loss.action == action).count();
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{comma}{}={count}", action.as_str());
+    }
+    insert(headers, FIDELITY, &text);
+    let mut paths = String::new();
+    for loss in ctx.losses.iter().filter(|loss| !loss.silent) {
+        if paths.len() + loss.path.len() > MAX_DROPPED {
+            paths.push_str(",…");
+            break;
+        }
+        if !paths.is_empty() {
+            paths.push(',');
+        }
+        paths.push_str(&loss.path);
+    }
+    if !paths.is_empty() {
+        insert(headers, DROPPED, &paths.replace('…', "..."));
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
+}
+
+/// The headers that are known before any upstream was called.
+struct StreamHead {
+    request_id: Option<HeaderValue>,
+    own_name: Option<&'static str>,
+}
+
+impl StreamHead {
+    fn of(ctx: &RequestCtx) -> Self {
+        Self {
+            request_id: HeaderValue::from_str(&ctx.request_id).ok(),
+            own_name: ctx.dialect().request_id_header(),
+        }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(8);
+        self.write(&mut headers);
+        headers
+    }
+
+    fn write(&self, headers: &mut HeaderMap) {
+        let Some(value) = &self.request_id else { return };
+        headers.insert(REQUEST_ID, value.clone());
+        if let Some(name) = self.own_name {
+            headers.insert(HeaderName::from_static(name), value.clone());
+        }
+    }
+}
+
+impl RequestCtx {
+    pub(crate) fn note_error(&mut self, error: &GatewayError) {
+        self.outcome.status = Some(error.kind.status());
+        self.outcome.error = Some(error.message.clone());
+        self.outcome.error_code = error.code.as_ref().map(ToString::to_string);
+    }
+
+    /// What keeps this client's stream alive.
+    pub(crate) fn keep_alive(&self) -> &'static [u8] {
+        use omniroute_domain::entity::SseKeepalive;
+        match self.snapshot.settings.sse_keepalive {
+            SseKeepalive::Comment => self.dialect().keep_alive(),
+            SseKeepalive::Chunk => self.dialect().keep_alive_chunk(),
+            SseKeepalive::Off => self.dialect().keep_alive_required(),
+        }
+    }
+}
+
+/// A stream of numbers that are hard enough to guess for ids and good enough for jitter; never for secrets.
+struct Chance(AtomicU64);
+
+impl Chance {
+    fn next(&self) -> u64 {
+        let state = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// Requests per provider, for strategies that go round. Collisions only make two providers share a count.
+struct Turns([AtomicU64; 64]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Turns {
+    fn next(&self, provider: &ProviderId) -> u64 {
+        let slot = provider.as_str().bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31) + usize::from(byte));
+        self.0[slot % self.0.len()].fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Where a client connects from, as the rim tells the management API.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// The error for a path that is not there, or a method that the path does not have.
+pub fn no_such_path(path: &str) -> GatewayError {
+    GatewayError::new(ErrorKind::NotFound, "not_found", format!("there is no `{path}` here"))
+}
