@@ -44,6 +44,16 @@ pub enum Framing {
     Ndjson,
 }
 
+impl Framing {
+    /// The media type of such a stream.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Sse => "text/event-stream",
+            Self::Ndjson => "application/x-ndjson",
+        }
+    }
+}
+
 /// What stands outside the body and yet belongs to the request.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
@@ -197,6 +207,24 @@ pub trait Dialect: Sync + 'static {
     fn stream_relay(&self, echo: Echo) -> Box<dyn StreamPipe>;
     /// What is sent to a streaming client while nothing else is.
     fn keep_alive(&self) -> &'static [u8];
+    /// The same for clients that read every line as data.
+    fn keep_alive_chunk(&self) -> &'static [u8] {
+        self.keep_alive()
+    }
+    /// What is sent although the operator switched keep-alives off; nothing, unless clients insist on it.
+    fn keep_alive_required(&self) -> &'static [u8] {
+        &[]
+    }
+
+    /// A header of this dialect's answers that repeats the id of the request, beside the gateway's own.
+    fn request_id_header(&self) -> Option<&'static str> {
+        None
+    }
+    /// Takes over headers of a client that an upstream of this dialect should see.
+    fn forward_headers(&self, client: DialectId, from: &HeaderMap, to: &mut HeaderMap) {
+        let _ = (client, from, to);
+    }
+
     /// The `Content-Type` of a stream.
     fn stream_content_type(&self) -> &'static str;
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use omniroute_provider::{ProviderId, registry};
+use omniroute_provider::{ProviderId, vendor};
 
 use crate::snapshot::{ProviderState, Snapshot};
 
@@ -168,7 +168,7 @@ fn bare(snapshot: &Snapshot, name: &str) -> Result<Target, ResolveError> {
         _ => (name, false),
     };
     let owners = snapshot.providers_of_model(plain);
-    let vendor = registry::vendor_of(plain).and_then(|id| snapshot.provider(&ProviderId::from(id)));
+    let vendor = vendor::vendor_of(plain).and_then(|id| snapshot.provider(&ProviderId::from(id)));
     let owner = match owners {
         [only] => Some(only),
         [] => vendor.map(|provider| &provider.id),
@@ -178,13 +178,15 @@ fn bare(snapshot: &Snapshot, name: &str) -> Result<Target, ResolveError> {
                 let order = &snapshot.settings.provider_order;
                 order.iter().find_map(|wanted| several.iter().find(|id| id.as_str() == wanted))
             };
-            Some(preferred.or_else(ordered).ok_or_else(|| ResolveError::Ambiguous {
-                model: plain.to_owned(),
-                forms: several
-                    .iter()
-                    .filter_map(|id| snapshot.provider(id))
-                    .map(|provider| format!("{}/{plain}", provider.alias))
-                    .collect(),
+            Some(preferred.or_else(ordered).ok_or_else(|| {
+                ResolveError::Ambiguous {
+                    model: plain.to_owned(),
+                    forms: several
+                        .iter()
+                        .filter_map(|id| snapshot.provider(id))
+                        .map(|provider| format!("{}/{plain}", provider.alias))
+                        .collect(),
+                }
             })?)
         }
     };
@@ -192,7 +194,7 @@ fn bare(snapshot: &Snapshot, name: &str) -> Result<Target, ResolveError> {
         return Err(ResolveError::NotFound {
             model: plain.to_owned(),
             near: near(snapshot, plain),
-            inactive: snapshot.catalog().providers_listing(plain),
+            inactive: snapshot.catalog_providers_of(plain),
         });
     };
     let (model, connection_name) = if pin { pinned(provider, name) } else { (plain, None) };

@@ -7,7 +7,8 @@ use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use omniroute_dialect::DialectId;
 use omniroute_provider::{
-    Endpoint, Provider, ProviderId, catalog::Catalog, provider::ConnectionInput, registry, spec::ResilienceProfile,
+    Endpoint, Provider, ProviderId, ProviderSpec, caps, catalog::Catalog, choose, provider::ConnectionInput,
+    registry, spec::ResilienceProfile,
 };
 use secrecy::ExposeSecret as _;
 
@@ -133,13 +134,33 @@ pub struct SnapshotProblem {
 
 impl Snapshot {
     /// Builds the configuration. A row that cannot be used is left out and named in `problems`.
-    pub fn build(entities: &Entities, catalog: &'static Catalog, health: &HealthMap, options: &BuildOptions) -> Self {
+    pub fn build(
+        entities: &Entities,
+        catalog: &'static Catalog,
+        health: &HealthMap,
+        options: &BuildOptions,
+    ) -> Self {
         Builder::new(entities, catalog, health, options).build()
     }
 
     /// The catalogue it was built over.
     pub fn catalog(&self) -> &'static Catalog {
         self.catalog
+    }
+
+    /// What a target can do.
+    pub fn caps(&self, provider: &ProviderState, model: &str) -> omniroute_dialect::Caps {
+        caps::caps_of(provider.provider.spec(), model, self.catalog.model(&provider.id, model))
+    }
+
+    /// Providers of the catalogue that know a model, usable or not.
+    pub fn catalog_providers_of(&self, model: &str) -> Vec<ProviderId> {
+        let knows = |spec: &&Arc<ProviderSpec>| {
+            spec.id.as_str() != registry::SIM
+                && (spec.models.iter().any(|name| name == model)
+                    || self.catalog.model(&spec.id, model).is_some())
+        };
+        self.catalog.providers().iter().filter(knows).map(|spec| spec.id.clone()).collect()
     }
 
     /// The client with this key.
@@ -208,7 +229,7 @@ impl std::fmt::Debug for Snapshot {
 impl ConnectionState {
     /// The endpoint for a client's dialect: one that speaks it natively, else the preferred one.
     pub fn endpoint_for(&self, client: DialectId) -> &Endpoint {
-        registry::choose(&self.endpoints, client)
+        choose(&self.endpoints, client).expect("a connection without an endpoint is left out of the snapshot")
     }
 
     /// Whether the operator keeps this model off this account.
@@ -226,7 +247,9 @@ impl Caller {
                 None => problems.push(SnapshotProblem {
                     entity: "api key",
                     id: key.id.to_string(),
-                    message: format!("`{entry}` in ipAllowlist is neither an address nor a network; the key is off"),
+                    message: format!(
+                        "`{entry}` in ipAllowlist is neither an address nor a network; the key is off"
+                    ),
                 }),
             }
         }
@@ -267,13 +290,19 @@ impl Caller {
 
     /// Whether the key may use this account.
     pub fn allows_connection(&self, id: &ConnectionId) -> bool {
-        self.allowed_connections.is_empty() || self.allowed_connections.iter().any(|allowed| allowed == id.as_str())
+        self.allowed_connections.is_empty()
+            || self.allowed_connections.iter().any(|allowed| allowed == id.as_str())
     }
 
     /// Whether the key may use a model, by any of its names: as requested, or resolved to `provider/model`.
     pub fn allows_model(&self, names: &[&str]) -> bool {
         let hit = |patterns: &[Pattern]| patterns.iter().any(|p| names.iter().any(|name| p.matches(name)));
         !hit(&self.denied_models) && (self.allowed_models.is_empty() || hit(&self.allowed_models))
+    }
+
+    /// Whether the key restricts connections at all.
+    pub fn restricts_connections(&self) -> bool {
+        !self.allowed_connections.is_empty()
     }
 
     /// Whether the key restricts models at all.
@@ -341,11 +370,13 @@ impl<'a> Builder<'a> {
                 prefixes.insert(prefix.to_owned(), spec.id.clone());
             }
         }
-        let simulator = registry::simulator();
-        prefixes.insert(simulator.id.to_string(), simulator.id.clone());
         for node in &self.entities.nodes {
             if prefixes.contains_key(&node.prefix) {
-                self.problem("node", node.id.as_str(), format!("prefix `{}` is taken; choose another", node.prefix));
+                self.problem(
+                    "node",
+                    node.id.as_str(),
+                    format!("prefix `{}` is taken; choose another", node.prefix),
+                );
                 continue;
             }
             prefixes.insert(node.prefix.clone(), node.id.clone());
@@ -358,7 +389,7 @@ impl<'a> Builder<'a> {
             for connection in &state.connections {
                 connections.insert(connection.id.clone(), connection.clone());
             }
-            if state.id == simulator.id {
+            if state.id.as_str() == registry::SIM {
                 continue; // Never chosen for a bare name.
             }
             for model in &state.models {
@@ -418,19 +449,14 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let node = self.entities.nodes.iter().find(|node| node.id == id);
-            let spec = match (node, self.catalog.provider(id.as_str())) {
-                (Some(node), _) => Arc::new(registry::spec_from_node(&node.to_spec())),
-                (None, Some(spec)) => spec,
-                (None, None) => {
-                    for row in rows {
-                        self.problem(
-                            "connection",
-                            row.id.as_str(),
-                            format!("provider `{id}` is in neither the catalogue nor the nodes; delete the connection"),
-                        );
-                    }
-                    continue;
+            let Some(spec) = self.spec(&id, node) else {
+                for row in rows {
+                    let message = format!(
+                        "provider `{id}` is in neither the catalogue nor the nodes; delete the connection"
+                    );
+                    self.problem("connection", row.id.as_str(), message);
                 }
+                continue;
             };
             rows.sort_by(|a, b| (a.priority, a.created_at, &a.id).cmp(&(b.priority, b.created_at, &b.id)));
             let provider = registry::provider_for(spec.clone());
@@ -440,13 +466,27 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let models = self.models(&id, &spec.models);
-            let state =
-                ProviderState { id: id.clone(), alias: spec.alias.clone(), provider, connections, models, is_node: node.is_some() };
+            let state = ProviderState {
+                id: id.clone(),
+                alias: spec.alias.clone(),
+                provider,
+                connections,
+                models,
+                is_node: node.is_some(),
+            };
             providers.insert(id, Arc::new(state));
         }
-        let simulator = self.simulator();
-        providers.insert(simulator.id.clone(), Arc::new(simulator));
+        if let Some(simulator) = self.simulator() {
+            providers.insert(simulator.id.clone(), Arc::new(simulator));
+        }
         providers
+    }
+
+    fn spec(&self, id: &ProviderId, node: Option<&Node>) -> Option<Arc<ProviderSpec>> {
+        match node {
+            Some(node) => Some(Arc::new(registry::spec_from_node(&node.to_spec()?))),
+            None => self.catalog.provider(id.as_str()).cloned(),
+        }
     }
 
     fn connection(
@@ -502,24 +542,30 @@ impl<'a> Builder<'a> {
                 max_output: row.and_then(|row| row.max_output),
             });
         }
-        models.extend(custom.into_iter().filter(|model| !model.is_hidden).map(|model| ListedModel {
-            id: model.id.clone(),
-            name: Some(model.name.clone()),
-            custom: true,
-            mode: if model.supported_endpoints.iter().any(|endpoint| endpoint == "chat") { "chat" } else { "other" }
+        models.extend(custom.into_iter().filter(|model| !model.is_hidden).map(|model| {
+            ListedModel {
+                id: model.id.clone(),
+                name: Some(model.name.clone()),
+                custom: true,
+                mode: if model.supported_endpoints.iter().any(|endpoint| endpoint == "chat") {
+                    "chat"
+                } else {
+                    "other"
+                }
                 .to_owned(),
-            context_window: model.context_window,
-            max_output: model.max_output,
+                context_window: model.context_window,
+                max_output: model.max_output,
+            }
         }));
         models
     }
 
     /// The simulator needs no row: it is there from the first start.
-    fn simulator(&mut self) -> ProviderState {
-        let spec = registry::simulator();
+    fn simulator(&self) -> Option<ProviderState> {
+        let spec = self.catalog.provider(registry::SIM)?.clone();
         let provider = registry::provider_for(spec.clone());
         let id = ConnectionId::from("sim");
-        let endpoints = provider.endpoints(&ConnectionInput::default()).unwrap_or_default();
+        let endpoints = provider.endpoints(&ConnectionInput::default()).ok()?;
         let connection = ConnectionState {
             id: id.clone(),
             name: "simulator".into(),
@@ -532,14 +578,14 @@ impl<'a> Builder<'a> {
             profile: Profile::of(ResilienceProfile::Local),
             excluded_models: Vec::new(),
         };
-        ProviderState {
+        Some(ProviderState {
             id: spec.id.clone(),
             alias: spec.alias.clone(),
             models: self.models(&spec.id, &spec.models),
             provider,
             connections: vec![Arc::new(connection)],
             is_node: false,
-        }
+        })
     }
 
     fn problem(&mut self, entity: &'static str, id: &str, message: String) {

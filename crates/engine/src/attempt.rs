@@ -11,7 +11,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use omniroute_dialect::ir::UpstreamError;
-use omniroute_dialect::stream::{Collector, StreamPipe, Transcoder};
+use omniroute_dialect::stream::{StreamCollector, StreamPipe, Transcoder};
 use omniroute_dialect::{Dialect, Echo};
 use omniroute_domain::health::InFlight;
 use omniroute_domain::resolve::Target;
@@ -152,7 +152,7 @@ async fn once(
     let engine = ctx.engine.clone();
     let limit = engine.options.first_byte_timeout;
     let response = match timeout(limit, engine.transport.send(call)).await {
-        Err(_) => return Err(Failure::timeout(limit).into()),
+        Err(_) => return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into()),
         Ok(Err(error)) => return Err(transport_failure(&error).into()),
         Ok(Ok(response)) => response,
     };
@@ -179,7 +179,7 @@ fn pipe(client: &'static dyn Dialect, upstream: &'static dyn Dialect, echo: Echo
     if client.id() == upstream.id() {
         client.stream_relay(echo)
     } else {
-        Box::new(Transcoder::new(upstream.framing(), upstream.stream_decoder(), client.stream_encoder(echo)))
+        Box::new(Transcoder::new(upstream, client, echo))
     }
 }
 
@@ -200,8 +200,8 @@ async fn begin_stream(
     let mut held = 0;
     let is_ended = loop {
         let frame = match timeout(idle, body.frame()).await {
-            Err(_) => return Err(Failure::timeout(idle).into()),
-            Ok(Some(Err(error))) => return Err(Failure::protocol(format!("the stream broke: {error}")).into()),
+            Err(_) => return Err(silent(idle).into()),
+            Ok(Some(Err(error))) => return Err(Failure::protocol(&format!("the stream broke: {error}")).into()),
             Ok(Some(Ok(frame))) => frame.into_data().ok(),
             Ok(None) => None,
         };
@@ -213,7 +213,7 @@ async fn begin_stream(
             }
             None => pipe.finish(&mut out),
         };
-        fed.map_err(|error| Failure::protocol(error.to_string()))?;
+        fed.map_err(|error| Failure::protocol(&error.to_string()))?;
         if let Some(error) = pipe.watch().error.clone() {
             let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
             return Err(judged(ctx, target, error, status.unwrap_or(StatusCode::BAD_GATEWAY), headers));
@@ -225,7 +225,7 @@ async fn begin_stream(
             return Err(Failure::empty().into());
         }
         if held > MAX_UNCOMMITTED_BYTES {
-            return Err(Failure::protocol(format!("{held} bytes without any content")).into());
+            return Err(Failure::protocol(&format!("{held} bytes without any content")).into());
         }
     };
     ctx.outcome.first_event = Some(ctx.engine.clock.instant());
@@ -257,7 +257,7 @@ fn whole(
         .is_some_and(|kind| kind.starts_with("text/event-stream"));
     ctx.outcome.first_event = Some(ctx.engine.clock.instant());
     if client.id() == upstream.id() && !is_stream {
-        let relayed = client.relay_response(bytes, echo).map_err(|error| Failure::protocol(error.message))?;
+        let relayed = client.relay_response(bytes, echo).map_err(|error| Failure::protocol(&error.message))?;
         if let Some(error) = relayed.error {
             let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
             return Err(judged(ctx, target, error, status.unwrap_or(StatusCode::BAD_GATEWAY), headers));
@@ -272,10 +272,11 @@ fn whole(
         return Ok(relayed.body.pieces());
     }
     let answer = if is_stream {
-        Collector::collect(upstream.framing(), upstream.stream_decoder(), bytes)
-            .map_err(|error| Failure::protocol(error.to_string()))?
+        let mut collector = StreamCollector::new(upstream);
+        collector.push(bytes).map_err(|error| Failure::protocol(&error.to_string()))?;
+        collector.finish()
     } else {
-        upstream.decode_response(bytes).map_err(Into::into)
+        Ok(upstream.decode_response(bytes).map_err(|error| Failure::protocol(&error.message))?)
     };
     let answer = match answer {
         Ok(answer) => answer,
@@ -337,14 +338,14 @@ async fn read_whole(ctx: &RequestCtx, mut body: UpstreamBody) -> Result<Bytes, F
     let mut rest = BytesMut::new();
     loop {
         let frame = match timeout(idle, body.frame()).await {
-            Err(_) => return Err(Failure::timeout(idle).into()),
+            Err(_) => return Err(silent(idle).into()),
             Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(Failure::protocol(format!("the answer broke off: {error}")).into()),
+            Ok(Some(Err(error))) => return Err(Failure::protocol(&format!("the answer broke off: {error}")).into()),
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + rest.len() + data.len() > limit {
-            return Err(Failure::protocol(format!("the answer is larger than {limit} bytes")).into());
+            return Err(Failure::protocol(&format!("the answer is larger than {limit} bytes")).into());
         }
         if first.is_empty() && rest.is_empty() {
             first = data;
@@ -360,11 +361,16 @@ async fn read_whole(ctx: &RequestCtx, mut body: UpstreamBody) -> Result<Bytes, F
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
+/// The upstream fell silent.
+pub(crate) fn silent(limit: Duration) -> Failure {
+    Failure::timeout(&format!("the upstream was silent for {} s", limit.as_secs_f32()))
+}
+
 fn transport_failure(error: &TransportError) -> Failure {
     match error {
-        TransportError::AddressBlocked(_) => Failure::address_blocked(error.to_string()),
+        TransportError::AddressBlocked(blocked) => Failure::address_blocked(blocked),
         TransportError::ConnectTimeout { .. } | TransportError::Connect { .. } | TransportError::Broken { .. } => {
-            Failure::connect(error.to_string())
+            Failure::connect(&error.to_string())
         }
     }
 }

@@ -144,7 +144,7 @@ pub struct OutboundCall {
 pub enum TransportError {
     /// The host resolves to an address that may not be called.
     #[error("{0}")]
-    AddressBlocked(String),
+    AddressBlocked(omniroute_provider::address::Blocked),
     /// DNS, TCP or TLS failed.
     #[error("cannot connect to {host}: {reason}")]
     Connect {

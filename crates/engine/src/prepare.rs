@@ -65,7 +65,7 @@ fn translated(
         return Err(GatewayError::new(ErrorKind::Internal, "internal_server_error", "the request was not decoded"));
     };
     let asked = std::mem::replace(&mut request.model, target.model.clone());
-    let encoded = dialect.encode_request(&request, &ctx.snapshot.caps(target));
+    let encoded = dialect.encode_request(&request, &ctx.snapshot.caps(&target.provider, &target.model));
     request.model = asked;
     ctx.canonical = Some(request);
     let encoded = encoded?;

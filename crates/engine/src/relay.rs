@@ -263,11 +263,11 @@ impl Running {
     }
 
     fn fail_protocol(&mut self, message: String) -> Bytes {
-        self.fail(&Failure::protocol(message))
+        self.fail(&Failure::protocol(&message))
     }
 
     fn time_out(&mut self, limit: Duration) -> Bytes {
-        self.fail(&Failure::timeout(limit))
+        self.fail(&attempt::silent(limit))
     }
 
     /// What the client has got so far stays; then the dialect's error, and no fabricated end.

@@ -105,8 +105,7 @@ impl Transport for NetworkTransport {
             let OutboundCall { method, uri, headers, body, allow_private } = call;
             let host = uri.host().unwrap_or_default().to_owned();
             if let Some(ip) = address::host_literal(&uri) {
-                address::verdict(ip, allow_private)
-                    .map_err(|blocked| TransportError::AddressBlocked(refusal(&host, &blocked.to_string())))?;
+                address::verdict(ip, allow_private).map_err(TransportError::AddressBlocked)?;
             }
             let is_encrypted = uri.scheme_str() == Some("https");
             let mut request = Request::new(Outgoing::new(body));
@@ -134,7 +133,7 @@ fn read_error(host: String, error: &hyper_util::client::legacy::Error) -> Transp
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = cause {
         if let Some(blocked) = inner.downcast_ref::<AddressRefused>() {
-            return TransportError::AddressBlocked(refusal(&host, &blocked.0));
+            return TransportError::AddressBlocked(blocked.0);
         }
         if let Some(late) = inner.downcast_ref::<ConnectTimedOut>() {
             let limit_ms = u64::try_from(late.0.as_millis()).unwrap_or(u64::MAX);
@@ -150,13 +149,6 @@ fn read_error(host: String, error: &hyper_util::client::legacy::Error) -> Transp
     }
 }
 
-fn refusal(host: &str, why: &str) -> String {
-    format!(
-        "`{host}` is not called: {why}. For a server of your own set allowPrivate on the node, or in the connection's \
-         providerSpecificData, or ALLOW_PRIVATE_PROVIDER_URLS=true for all"
-    )
-}
-
 /// DNS whose answers are checked before anything connects to them.
 #[derive(Debug, Clone, Copy)]
 struct CheckedResolver {
@@ -165,7 +157,7 @@ struct CheckedResolver {
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct AddressRefused(String);
+struct AddressRefused(address::Blocked);
 
 #[derive(Debug, thiserror::Error)]
 #[error("no connection within {0:?}")]
@@ -190,7 +182,7 @@ impl Service<Name> for CheckedResolver {
                 .filter(|address| match address::verdict(address.ip(), allow_private) {
                     Ok(()) => true,
                     Err(blocked) => {
-                        refused = Some(blocked.to_string());
+                        refused = Some(blocked);
                         false
                     }
                 })

@@ -4,6 +4,7 @@
 //! - [`provider`]: the behaviour over that data, and [`registry`] for the few providers that need code.
 //! - [`failure`] and [`classify`]: what went wrong, and how that is found out.
 //! - [`caps`]: what a model can do, for the encoders of dialects.
+//! - [`vendor`]: whose a model is by its name alone.
 //! - [`address`]: which network addresses may be called. [`scrub`]: what upstream texts must not tell clients.
 
 pub mod address;
@@ -17,6 +18,7 @@ pub mod provider;
 pub mod registry;
 pub mod scrub;
 pub mod spec;
+pub mod vendor;
 
 mod dialects;
 mod endpoint;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use omniroute_provider::ProviderId;
+use omniroute_provider::registry::{NodeKind, NodeSpec};
 use serde::{Deserialize, Serialize};
 
 /// A user-defined endpoint; the provider of its connections.
@@ -32,6 +33,22 @@ pub struct Node {
     pub created_at: i64,
     /// Last change.
     pub updated_at: i64,
+}
+
+impl Node {
+    /// What the node is as a provider; `None` when `node_type` and `api_type` do not fit together.
+    pub fn to_spec(&self) -> Option<NodeSpec> {
+        Some(NodeSpec {
+            id: self.id.clone(),
+            kind: NodeKind::parse(self.node_type.as_str(), self.api_type.as_deref())?,
+            name: self.name.clone(),
+            prefix: self.prefix.clone(),
+            base_url: self.base_url.clone(),
+            chat_path: self.chat_path.clone(),
+            models_path: self.models_path.clone(),
+            headers: self.headers.clone(),
+        })
+    }
 }
 
 /// Wire format families of nodes.

@@ -35,7 +35,8 @@ pub trait Strategy: Sync {
 }
 
 /// Every strategy.
-pub static STRATEGIES: &[&dyn Strategy] = &[&fill_first::FillFirst, &round_robin::RoundRobin, &random::Random];
+pub static STRATEGIES: &[&dyn Strategy] =
+    &[&fill_first::FillFirst, &round_robin::RoundRobin, &random::Random];
 
 /// The strategy of a fresh installation.
 pub fn default() -> &'static dyn Strategy {
@@ -96,7 +97,12 @@ mod tests {
     fn random_starts_everywhere() {
         let mut seen = [0; 4];
         for random in 0..4_000_u64 {
-            let choice = Choice { candidates: 4, turn: 0, sticky_limit: 1, random: random.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
+            let choice = Choice {
+                candidates: 4,
+                turn: 0,
+                sticky_limit: 1,
+                random: random.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            };
             seen[usize::from(by_name("random").unwrap().order(&choice)[0])] += 1;
         }
         assert!(seen.iter().all(|count| (800..1_200).contains(count)), "{seen:?}");
