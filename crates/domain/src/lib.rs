@@ -6,11 +6,13 @@
 //! - [`routing`]: in which order the accounts of a provider are tried.
 //! - [`health`]: cooldowns and locks, a state machine over (now, outcome).
 //! - [`limit`]: windows of a key's limits, arithmetic only.
+//! - [`price`]: what a model costs, and what an answer did.
 
 pub mod entity;
 pub mod health;
 pub mod limit;
 pub mod pattern;
+pub mod price;
 pub mod resolve;
 pub mod routing;
 pub mod snapshot;

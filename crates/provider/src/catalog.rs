@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 pub(crate) use check::is_prefix;
 pub use check::{CAPABILITIES, MODEL_CAPABILITIES, MODEL_MODES, UNITS, problems_of, problems_of_row};
 
-use crate::{ProviderId, ProviderSpec, model::ModelSpec, registry};
+use crate::{ProviderId, ProviderSpec, model::ModelSpec, registry, spec::Category};
 
 /// Every provider, and the models of each.
 #[derive(Clone)]
@@ -20,6 +20,17 @@ pub struct Catalog {
     names: BTreeMap<String, usize>,
     shelves: BTreeMap<ProviderId, Arc<Shelf>>,
 }
+
+/// How gateways spell makers whose providers are called otherwise.
+static MAKERS: &[(&str, &str)] = &[
+    ("amazon", "bedrock"),
+    ("meta", "meta-llama"),
+    ("mistralai", "mistral"),
+    ("moonshotai", "moonshot"),
+    ("nousresearch", "nous-research"),
+    ("x-ai", "xai"),
+    ("z-ai", "zai"),
+];
 
 /// How a model name was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +158,22 @@ impl Catalog {
             .or_else(|| shelf.others.get(undated))?;
         Some((&shelf.rows[*at], ModelMatch::Dated))
     }
+
+    /// The row that the maker of a resold model has for it: `anthropic/claude-sonnet-4.5` at a gateway is
+    /// `claude-sonnet-4-5` at its maker. `None` if `provider` is no gateway, or the model is sold for nothing.
+    pub fn home_row(&self, provider: &ProviderId, model: &str) -> Option<&ModelSpec> {
+        if self.provider(provider.as_str())?.category != Category::Gateway {
+            return None;
+        }
+        let (maker, name) = model.split_once('/')?;
+        let (name, variant) = name.split_once(':').unwrap_or((name, ""));
+        if variant == "free" {
+            return None;
+        }
+        let maker = MAKERS.iter().find(|(spelt, _)| *spelt == maker).map_or(maker, |(_, id)| id);
+        let maker = &self.provider(maker)?.id;
+        self.model(maker, name).or_else(|| self.model(maker, &name.replace('.', "-")))
+    }
 }
 
 impl std::fmt::Debug for Catalog {
@@ -200,7 +227,6 @@ fn without_date(model: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Category;
 
     #[test]
     fn every_file_is_sound() {
@@ -311,6 +337,30 @@ mod tests {
         let rows = r#"[{"provider":"x","model":"a-2025-01-02","mode":"chat"},{"provider":"x","model":"a-2025-03-04","mode":"chat"}]"#;
         let shelf = Shelf { text: rows, rows: OnceLock::new() };
         assert_eq!(shelf.rows().others["a"], 1, "the latest date stands for the undated name");
+    }
+
+    #[test]
+    fn resold_models_are_found_at_their_maker() {
+        let cases = [
+            ("openrouter", "openai/gpt-4o", Some("openai gpt-4o")),
+            ("openrouter", "openai/gpt-4o-2024-08-06", Some("openai gpt-4o")),
+            ("openrouter", "anthropic/claude-sonnet-4.5", Some("anthropic claude-sonnet-4-5")),
+            ("openrouter", "anthropic/claude-sonnet-4.5:thinking", Some("anthropic claude-sonnet-4-5")),
+            ("openrouter", "google/gemini-2.5-pro", Some("gemini gemini-2.5-pro")),
+            ("openrouter", "x-ai/grok-4.5", Some("xai grok-4.5")),
+            ("openrouter", "deepseek/deepseek-v4-flash:free", None),
+            ("openrouter", "nobody/model", None),
+            ("openrouter", "gpt-4o", None),
+            ("groq", "openai/gpt-4o", None),
+        ];
+        for (provider, model, want) in cases {
+            let row = catalog().home_row(&provider.into(), model);
+            let found = row.map(|row| format!("{} {}", row.provider, row.model));
+            assert_eq!(found.as_deref(), want, "{provider}/{model}");
+        }
+        for (_, id) in MAKERS {
+            assert!(catalog().provider(id).is_some_and(|spec| spec.id.as_str() == *id), "{id}");
+        }
     }
 
     #[test]

@@ -1,0 +1,463 @@
+//! What a model costs, and what an answer did.
+//!
+//! People write USD per million tokens ([`PriceRow`]); sums are made of integers ([`Price`], nano-USD). A price that is
+//! not known makes the cost unknown, never zero; a price of zero is a price.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use omniroute_dialect::ir::Usage;
+use omniroute_provider::{
+    ProviderId,
+    catalog::{Catalog, ModelMatch},
+    model::ModelSpec,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Prices as people and the API write them: USD per million tokens, or per unit where the name says so. In an
+/// operator's row, what is absent is taken from the catalogue.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriceRow {
+    /// Prompt tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<f64>,
+    /// Produced tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<f64>,
+    /// Prompt tokens read from a cache; else as `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<f64>,
+    /// Produced tokens spent on reasoning; else as `output`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<f64>,
+    /// Prompt tokens written to a cache; else as `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_creation: Option<f64>,
+    /// Prompt tokens written to a cache for an hour; else as `cache_creation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_creation_1h: Option<f64>,
+    /// Audio tokens of the prompt; else as `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_input: Option<f64>,
+    /// Produced audio tokens; else as `output`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_output: Option<f64>,
+    /// Produced image tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_output: Option<f64>,
+    /// Prompt tokens in batches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_input: Option<f64>,
+    /// Produced tokens in batches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_output: Option<f64>,
+    /// One image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<f64>,
+    /// One request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_request: Option<f64>,
+    /// One second of audio or video sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second_in: Option<f64>,
+    /// One second of audio or video produced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second_out: Option<f64>,
+    /// One character of text to be spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_character_in: Option<f64>,
+    /// One query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_query: Option<f64>,
+    /// Prices of the whole request above a prompt size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiers: Option<Vec<TierRow>>,
+}
+
+/// Prices of a whole request whose prompt is larger than `above_tokens`; what is absent stays as below it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TierRow {
+    /// Prompt tokens, cached ones included.
+    pub above_tokens: u64,
+    /// Prompt tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<f64>,
+    /// Produced tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<f64>,
+    /// Prompt tokens read from a cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<f64>,
+    /// Prompt tokens written to a cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_creation: Option<f64>,
+}
+
+/// Prices to calculate with: nano-USD per million tokens or per million units.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Price {
+    base: Rates,
+    tiers: Vec<(u64, Rates)>,
+    units: UnitRates,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Rates {
+    input: Option<i64>,
+    output: Option<i64>,
+    cached: Option<i64>,
+    cache_write: Option<i64>,
+    cache_write_1h: Option<i64>,
+    reasoning: Option<i64>,
+    audio_input: Option<i64>,
+    audio_output: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct UnitRates {
+    image: Option<i64>,
+    request: Option<i64>,
+    second_in: Option<i64>,
+    second_out: Option<i64>,
+    character: Option<i64>,
+    query: Option<i64>,
+}
+
+/// What is billed beside tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Units {
+    /// Produced images.
+    pub images: u64,
+    /// Milliseconds of audio or video sent.
+    pub millis_in: u64,
+    /// Milliseconds of audio or video produced.
+    pub millis_out: u64,
+    /// Characters of text to be spoken.
+    pub characters: u64,
+    /// Queries.
+    pub queries: u64,
+    /// Requests.
+    pub requests: u64,
+}
+
+impl Units {
+    /// One request and nothing else.
+    pub const REQUEST: Self =
+        Self { images: 0, millis_in: 0, millis_out: 0, characters: 0, queries: 0, requests: 1 };
+}
+
+/// Where a price comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PriceSource {
+    /// The operator set it.
+    User,
+    /// The catalogue has it.
+    Catalog,
+    /// It is what the maker of a resold model asks.
+    Inferred,
+}
+
+impl PriceSource {
+    /// The word in rows and API fields.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Catalog => "catalog",
+            Self::Inferred => "inferred",
+        }
+    }
+}
+
+/// A price, where it comes from, and which it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quote {
+    /// As people write it.
+    pub row: PriceRow,
+    /// To calculate with.
+    pub price: Price,
+    /// Where it comes from.
+    pub source: PriceSource,
+    /// Short hash of the row; kept with each cost so that old figures can be explained.
+    pub version: String,
+}
+
+/// An operator's prices by provider and model.
+pub type Overrides = BTreeMap<ProviderId, BTreeMap<String, PriceRow>>;
+
+/// The price of a model: the operator's, else the catalogue's (also under its dated or undated name), else for a
+/// gateway that of the model's maker. `None`: nobody knows, and costs are unknown.
+pub fn quote(overrides: &Overrides, catalog: &Catalog, provider: &ProviderId, model: &str) -> Option<Quote> {
+    let found = catalog.find_model(provider, model);
+    let own = |name: &str| overrides.get(provider).and_then(|models| models.get(name));
+    // An operator who priced `x` means `x-2026-01-02` too, as the catalogue does.
+    let dated = found.filter(|(_, how)| *how == ModelMatch::Dated).and_then(|(row, _)| own(&row.model));
+    let base = found.map(|(row, _)| PriceRow::from(row));
+    if let Some(user) = own(model).or(dated) {
+        return Some(Quote::new(user.over(&base.unwrap_or_default()), PriceSource::User));
+    }
+    if let Some(base) = base {
+        return Some(Quote::new(base, PriceSource::Catalog));
+    }
+    let home = catalog.home_row(provider, model)?;
+    let user = overrides.get(&home.provider).and_then(|models| models.get(&home.model));
+    let row = PriceRow::from(home);
+    Some(Quote::new(user.map_or_else(|| row.clone(), |user| user.over(&row)), PriceSource::Inferred))
+}
+
+/// What a chat answer cost, in nano-USD; `None` if the usage or a price that it needs is not known.
+pub fn cost_nano(price: &Price, usage: &Usage) -> Option<i64> {
+    cost_nano_with(price, usage, &Units::REQUEST)
+}
+
+/// What an answer cost whose bill knows other units than tokens, in nano-USD. Tokens that were not reported do not
+/// matter if any unit was.
+pub fn cost_nano_with(price: &Price, usage: &Usage, units: &Units) -> Option<i64> {
+    let counted = Units { requests: 0, ..*units } != Units { requests: 0, ..Units::REQUEST };
+    if !usage.is_known() && !counted {
+        return None;
+    }
+    let rates = price.rates(usage.input_total().unwrap_or(0));
+    let count = |tokens: Option<u64>| tokens.unwrap_or(0);
+    let audio_in = count(usage.audio_input);
+    let (reasoning, audio_out) = (count(usage.reasoning), count(usage.audio_output));
+    let write = rates.cache_write.or(rates.input);
+    let buckets = [
+        (count(usage.input_uncached).saturating_sub(audio_in), rates.input),
+        (audio_in, rates.audio_input.or(rates.input)),
+        (count(usage.cache_read), rates.cached.or(rates.input)),
+        (count(usage.cache_write), write),
+        (count(usage.cache_write_1h), rates.cache_write_1h.or(write)),
+        (count(usage.output_total).saturating_sub(reasoning).saturating_sub(audio_out), rates.output),
+        (reasoning, rates.reasoning.or(rates.output)),
+        (audio_out, rates.audio_output.or(rates.output)),
+        (units.images, price.units.image),
+        (units.characters, price.units.character),
+        (units.queries, price.units.query),
+        // Nobody asks for a request unless its price says so.
+        (units.requests, price.units.request.or(Some(0))),
+    ];
+    let mut sum: i128 = 0;
+    for (amount, rate) in buckets {
+        sum += times(amount, rate)?;
+    }
+    for (millis, rate) in
+        [(units.millis_in, price.units.second_in), (units.millis_out, price.units.second_out)]
+    {
+        sum += times(millis, rate)? / 1000;
+    }
+    i64::try_from((sum + 500_000).div_euclid(1_000_000)).ok()
+}
+
+impl Price {
+    /// The rates for a prompt of this size.
+    fn rates(&self, input_total: u64) -> &Rates {
+        let tier = self.tiers.iter().rev().find(|(above, _)| input_total > *above);
+        tier.map_or(&self.base, |(_, rates)| rates)
+    }
+}
+
+impl PriceRow {
+    /// This row, completed from another.
+    pub fn over(&self, base: &Self) -> Self {
+        Self {
+            input: self.input.or(base.input),
+            output: self.output.or(base.output),
+            cached: self.cached.or(base.cached),
+            reasoning: self.reasoning.or(base.reasoning),
+            cache_creation: self.cache_creation.or(base.cache_creation),
+            cache_creation_1h: self.cache_creation_1h.or(base.cache_creation_1h),
+            audio_input: self.audio_input.or(base.audio_input),
+            audio_output: self.audio_output.or(base.audio_output),
+            image_output: self.image_output.or(base.image_output),
+            batch_input: self.batch_input.or(base.batch_input),
+            batch_output: self.batch_output.or(base.batch_output),
+            image: self.image.or(base.image),
+            per_request: self.per_request.or(base.per_request),
+            per_second_in: self.per_second_in.or(base.per_second_in),
+            per_second_out: self.per_second_out.or(base.per_second_out),
+            per_character_in: self.per_character_in.or(base.per_character_in),
+            per_query: self.per_query.or(base.per_query),
+            // The catalogue's tiers belong to the catalogue's prices: who sets prices without tiers has none.
+            tiers: if self.input.is_some() || self.tiers.is_some() {
+                self.tiers.clone()
+            } else {
+                base.tiers.clone()
+            },
+        }
+    }
+
+    /// What is wrong with the row, by member.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (name, value) in self.figures() {
+            if value.is_some_and(|value| nano(value).is_none()) {
+                problems.push(format!("`{name}` must be a number from 0 to {MOST}"));
+            }
+        }
+        let tiers = self.tiers.as_deref().unwrap_or_default();
+        for (at, tier) in tiers.iter().enumerate() {
+            for value in [tier.input, tier.output, tier.cached, tier.cache_creation].into_iter().flatten() {
+                if nano(value).is_none() {
+                    problems.push(format!("`tiers[{at}]` must hold numbers from 0 to {MOST}"));
+                }
+            }
+        }
+        if tiers.windows(2).any(|pair| pair[0].above_tokens >= pair[1].above_tokens) {
+            problems.push("`tiers` must be in rising order of `above_tokens`".to_owned());
+        }
+        problems
+    }
+
+    /// Short hash of the row.
+    pub fn version(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, value) in self.figures() {
+            if let Some(value) = value {
+                hash.update(format!("{name}={value};"));
+            }
+        }
+        for tier in self.tiers.iter().flatten() {
+            hash.update(format!("{tier:?};"));
+        }
+        hash.finalize().iter().take(6).fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    fn figures(&self) -> [(&'static str, Option<f64>); 17] {
+        [
+            ("input", self.input),
+            ("output", self.output),
+            ("cached", self.cached),
+            ("reasoning", self.reasoning),
+            ("cache_creation", self.cache_creation),
+            ("cache_creation_1h", self.cache_creation_1h),
+            ("audio_input", self.audio_input),
+            ("audio_output", self.audio_output),
+            ("image_output", self.image_output),
+            ("batch_input", self.batch_input),
+            ("batch_output", self.batch_output),
+            ("image", self.image),
+            ("per_request", self.per_request),
+            ("per_second_in", self.per_second_in),
+            ("per_second_out", self.per_second_out),
+            ("per_character_in", self.per_character_in),
+            ("per_query", self.per_query),
+        ]
+    }
+}
+
+impl From<&ModelSpec> for PriceRow {
+    fn from(model: &ModelSpec) -> Self {
+        let unit = |name: &str| model.per_unit.get(name).copied();
+        let tier = |tier: &omniroute_provider::model::PriceTier| TierRow {
+            above_tokens: tier.above_tokens,
+            input: tier.input,
+            output: tier.output,
+            cached: tier.cached_read,
+            cache_creation: tier.cache_write,
+        };
+        Self {
+            input: model.input,
+            output: model.output,
+            cached: model.cached_read,
+            reasoning: model.reasoning,
+            cache_creation: model.cache_write,
+            cache_creation_1h: model.cache_write_1h,
+            audio_input: model.audio_input,
+            audio_output: model.audio_output,
+            image_output: model.image_output,
+            batch_input: model.batch_input,
+            batch_output: model.batch_output,
+            image: unit("per_image"),
+            per_request: unit("per_request"),
+            per_second_in: unit("per_second_in"),
+            per_second_out: unit("per_second_out"),
+            per_character_in: unit("per_character_in"),
+            per_query: unit("per_query"),
+            tiers: (!model.tiers.is_empty()).then(|| model.tiers.iter().map(tier).collect()),
+        }
+    }
+}
+
+impl From<&PriceRow> for Price {
+    fn from(row: &PriceRow) -> Self {
+        let rate = |usd: Option<f64>| usd.and_then(nano);
+        let base = Rates {
+            input: rate(row.input),
+            output: rate(row.output),
+            cached: rate(row.cached),
+            cache_write: rate(row.cache_creation),
+            cache_write_1h: rate(row.cache_creation_1h),
+            reasoning: rate(row.reasoning),
+            audio_input: rate(row.audio_input),
+            audio_output: rate(row.audio_output),
+        };
+        let tiers = row.tiers.iter().flatten().map(|tier| {
+            let cache_write = rate(tier.cache_creation);
+            let rates = Rates {
+                input: rate(tier.input).or(base.input),
+                output: rate(tier.output).or(base.output),
+                cached: rate(tier.cached).or(base.cached),
+                cache_write: cache_write.or(base.cache_write),
+                cache_write_1h: raised(base.cache_write_1h, base.cache_write, cache_write),
+                ..base
+            };
+            (tier.above_tokens, rates)
+        });
+        // Prices per unit are per one, those of tokens per million.
+        let unit = |usd: Option<f64>| rate(usd).map(|nano| nano.saturating_mul(1_000_000));
+        let units = UnitRates {
+            image: unit(row.image),
+            request: unit(row.per_request),
+            second_in: fine(row.per_second_in),
+            second_out: fine(row.per_second_out),
+            character: fine(row.per_character_in),
+            query: unit(row.per_query),
+        };
+        Self { base, tiers: tiers.collect(), units }
+    }
+}
+
+impl Quote {
+    fn new(row: PriceRow, source: PriceSource) -> Self {
+        Self { price: Price::from(&row), version: row.version(), source, row }
+    }
+}
+
+/// No price is higher, in USD.
+const MOST: f64 = 1_000_000.0;
+
+/// USD as nano-USD.
+fn nano(usd: f64) -> Option<i64> {
+    (0.0..=MOST).contains(&usd).then(|| (usd * 1e9).round() as i64)
+}
+
+/// USD per unit as nano-USD per million units, for prices far below a nano-USD's precision of one unit.
+fn fine(usd: Option<f64>) -> Option<i64> {
+    let usd = usd.filter(|usd| (0.0..=MOST).contains(usd))?;
+    // Beyond i64 (9,000 USD per unit) the cast saturates.
+    Some((usd * 1e15).round() as i64)
+}
+
+/// The hour's price of a tier that names only the other: it rises by the same factor.
+fn raised(hour: Option<i64>, base: Option<i64>, tier: Option<i64>) -> Option<i64> {
+    match (hour, base, tier) {
+        (Some(hour), Some(base), Some(tier)) if base > 0 => {
+            i64::try_from(i128::from(hour) * i128::from(tier) / i128::from(base)).ok()
+        }
+        _ => hour,
+    }
+}
+
+/// `None` if there is something to pay for and no price.
+fn times(amount: u64, rate: Option<i64>) -> Option<i128> {
+    if amount == 0 { Some(0) } else { rate.map(|rate| i128::from(amount) * i128::from(rate)) }
+}
+
+#[cfg(test)]
+mod tests;
