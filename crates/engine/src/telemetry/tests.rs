@@ -1,0 +1,150 @@
+use omniroute_dialect::{ir::Usage, registry::DIALECTS};
+use omniroute_provider::ProviderId;
+
+use super::*;
+use crate::ports::AttemptRow;
+
+const NOW: i64 = 1_800_000_000_000;
+
+fn row(provider: &str, model: &str, status: u16, duration_ms: i64) -> RequestRow {
+    RequestRow {
+        id: "row".into(),
+        request_id: "req_1".into(),
+        timestamp_ms: NOW,
+        method: "POST".into(),
+        path: "/v1/chat/completions".into(),
+        status,
+        requested_model: model.into(),
+        model: model.into(),
+        provider: Some(ProviderId::from(provider)),
+        connection: None,
+        connection_name: None,
+        api_key: None,
+        api_key_name: None,
+        client_dialect: DIALECTS[0].id(),
+        upstream_dialect: None,
+        stream: true,
+        duration_ms,
+        ttft_ms: Some(duration_ms / 10),
+        overhead_us: 150,
+        usage: Usage { input_uncached: Some(10), output_total: Some(90), ..Usage::default() },
+        usage_estimated: false,
+        cost_nano: None,
+        price_source: None,
+        price_version: None,
+        attempts: Vec::new(),
+        error: None,
+        error_code: None,
+        losses: Vec::new(),
+    }
+}
+
+fn attempt(failure: Option<&'static str>) -> AttemptRow {
+    AttemptRow {
+        provider: ProviderId::from("a"),
+        model: "m".into(),
+        connection: "c".into(),
+        connection_name: "c".into(),
+        status: Some(200),
+        failure,
+        message: None,
+        duration_ms: 1,
+    }
+}
+
+#[test]
+fn windows_forget_at_their_own_pace() {
+    let telemetry = Telemetry::new(NOW);
+    telemetry.observe(&row("a", "m", 200, 1_000), NOW);
+    let minute = 60_000;
+    for (later, five, hour, day) in
+        [(0, 1, 1, 1), (4 * minute, 1, 1, 1), (6 * minute, 0, 1, 1), (61 * minute, 0, 0, 1), (25 * 60 * minute, 0, 0, 0)]
+    {
+        let count = |window| telemetry.summary(window, NOW + later).total.count;
+        assert_eq!((count(Window::FiveMinutes), count(Window::Hour), count(Window::Day)), (five, hour, day), "{later}");
+    }
+}
+
+#[test]
+fn slots_are_used_again() {
+    let telemetry = Telemetry::new(NOW);
+    for minute in 0..100 {
+        telemetry.observe(&row("a", "m", 200, 1_000), NOW + minute * 60_000);
+    }
+    let summary = telemetry.summary(Window::FiveMinutes, NOW + 99 * 60_000);
+    assert_eq!(summary.total.count, 5);
+    assert_eq!(summary.requests_since_start, 100);
+}
+
+#[test]
+fn a_summary_tells_providers_models_errors_and_speed_apart() {
+    let telemetry = Telemetry::new(NOW);
+    for _ in 0..3 {
+        telemetry.observe(&row("a", "m", 200, 1_000), NOW);
+    }
+    telemetry.observe(&row("a", "n", 500, 1_000), NOW);
+    telemetry.observe(&row("b", "m", 499, 10), NOW);
+    let summary = telemetry.summary(Window::Hour, NOW);
+    assert_eq!(summary.total.count, 5);
+    assert_eq!(summary.total.errors, 1, "a client that went away is no error");
+    assert!((summary.providers["a"].error_rate() - 0.25).abs() < 1e-9);
+    assert_eq!(summary.models.keys().collect::<Vec<_>>(), ["a/m", "a/n", "b/m"]);
+    assert_eq!(summary.models["a/m"].tokens_per_second.p50, 101, "90 tokens in 900 ms, to the bucket");
+    assert_eq!(summary.overhead_us.count, 5);
+}
+
+#[test]
+fn many_models_and_providers_end_in_one_bucket() {
+    let telemetry = Telemetry::new(NOW);
+    for number in 0..MAX_MODELS + 50 {
+        telemetry.observe(&row("a", &format!("m{number}"), 200, 10), NOW);
+    }
+    for number in 0..MAX_PROVIDERS + 50 {
+        telemetry.observe(&row(&format!("p{number}"), "m", 200, 10), NOW);
+    }
+    let summary = telemetry.summary(Window::Day, NOW);
+    assert_eq!(summary.models["a/other"].count, 50);
+    assert_eq!(summary.providers[OTHER].count, 51);
+    assert_eq!(summary.providers.len(), MAX_PROVIDERS + 1);
+}
+
+#[test]
+fn running_requests_are_listed_until_they_end() {
+    let telemetry = Telemetry::new(NOW);
+    let first = telemetry.begin("req_1", "m", true, NOW);
+    let second = telemetry.begin("req_2", "n", false, NOW + 1);
+    first.routed("a", "c1");
+    let active = telemetry.active();
+    assert_eq!(active.iter().map(|request| request.id.as_str()).collect::<Vec<_>>(), ["req_1", "req_2"]);
+    assert_eq!((active[0].provider.as_str(), active[0].connection.as_str()), ("a", "c1"));
+    drop(first);
+    assert_eq!(telemetry.in_flight(), 1);
+    let third = telemetry.begin("req_3", "n", false, NOW + 2);
+    assert_eq!(telemetry.active()[1].provider, "", "a used slot remembers nothing");
+    drop((second, third));
+    assert!(telemetry.active().is_empty());
+}
+
+#[test]
+fn the_exposition_is_openmetrics_text() {
+    let telemetry = Telemetry::new(NOW);
+    let mut with_fallback = row("a", "m", 200, 1_000);
+    with_fallback.attempts = vec![attempt(Some("rate_limit")), attempt(None)];
+    telemetry.observe(&with_fallback, NOW);
+    let _running = telemetry.begin("req_2", "n", false, NOW);
+    let shed = Extra { name: "log_rows_shed", help: "Log rows dropped", kind: ExtraKind::Counter, value: 7 };
+    let text = telemetry.metrics(&[shed]);
+    for line in [
+        r#"omniroute_requests_total{provider="a",status="2xx"} 1"#,
+        r#"omniroute_tokens_total{provider="a",type="output"} 90"#,
+        "omniroute_attempts_total 2",
+        "omniroute_failed_attempts_total 1",
+        "omniroute_fallbacks_total 1",
+        "omniroute_requests_in_flight 1",
+        "omniroute_log_rows_shed_total 7",
+        r#"omniroute_request_duration_seconds_count{provider="a"} 1"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
