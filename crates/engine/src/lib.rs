@@ -2,6 +2,7 @@
 
 pub mod live;
 pub mod ports;
+pub mod telemetry;
 pub mod time;
 
 pub use live::Live;

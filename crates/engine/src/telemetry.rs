@@ -77,12 +77,7 @@ struct ProviderSeries {
 impl Telemetry {
     /// Nothing measured yet.
     pub fn new(started_ms: i64) -> Self {
-        Self {
-            started_ms,
-            measured: Mutex::default(),
-            exposition: Exposition::new(),
-            active: Arc::default(),
-        }
+        Self { started_ms, measured: Mutex::default(), exposition: Exposition::new(), active: Arc::default() }
     }
 
     /// Counts a finished request. Takes one short lock and, for a model seen before, allocates nothing but a bucket
@@ -94,7 +89,11 @@ impl Telemetry {
         *requests += 1;
         total.record(now_ms, &sample);
         let provider = row.provider.as_ref().map_or("none", |id| id.as_str());
-        let provider = if providers.contains_key(provider) || providers.len() < MAX_PROVIDERS { provider } else { OTHER };
+        let provider = if providers.contains_key(provider) || providers.len() < MAX_PROVIDERS {
+            provider
+        } else {
+            OTHER
+        };
         if !providers.contains_key(provider) {
             let series = ProviderSeries {
                 series: Series::default(),
@@ -110,7 +109,11 @@ impl Telemetry {
         if row.model.is_empty() || row.provider.is_none() {
             return;
         }
-        let model = if entry.models.contains_key(&row.model) || *model_count < MAX_MODELS { &row.model } else { OTHER };
+        let model = if entry.models.contains_key(&row.model) || *model_count < MAX_MODELS {
+            &row.model
+        } else {
+            OTHER
+        };
         if !entry.models.contains_key(model) {
             *model_count += 1;
             entry.models.insert(model.to_owned(), Series::default());
@@ -123,7 +126,14 @@ impl Telemetry {
     /// Notes that a request is running, until the returned value is dropped.
     pub fn begin(&self, request_id: &str, model: &str, stream: bool, now_ms: i64) -> Running {
         self.exposition.in_flight.inc();
-        active::Active::begin(&self.active, request_id, model, stream, now_ms, self.exposition.in_flight.clone())
+        active::Active::begin(
+            &self.active,
+            request_id,
+            model,
+            stream,
+            now_ms,
+            self.exposition.in_flight.clone(),
+        )
     }
 
     /// Requests that are running, oldest first.

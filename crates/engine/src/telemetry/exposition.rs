@@ -100,7 +100,12 @@ impl Exposition {
             seconds(),
             this.duration.clone(),
         );
-        registry.register_with_unit("time_to_first_event", "From arrival to the first event", seconds(), this.ttft.clone());
+        registry.register_with_unit(
+            "time_to_first_event",
+            "From arrival to the first event",
+            seconds(),
+            this.ttft.clone(),
+        );
         registry.register_with_unit(
             "gateway_overhead",
             "From arrival to the first upstream call",
@@ -121,7 +126,8 @@ impl Exposition {
                 self.requests.get_or_create_owned(&StatusLabels { provider: provider.to_owned(), status })
             }),
             by_token_type: TOKEN_TYPES.map(|token_type| {
-                self.tokens.get_or_create_owned(&TokenLabels { provider: provider.to_owned(), r#type: token_type })
+                self.tokens
+                    .get_or_create_owned(&TokenLabels { provider: provider.to_owned(), r#type: token_type })
             }),
             duration: self.duration.get_or_create_owned(&labels),
             ttft: self.ttft.get_or_create_owned(&labels),

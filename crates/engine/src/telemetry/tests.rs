@@ -57,11 +57,19 @@ fn windows_forget_at_their_own_pace() {
     let telemetry = Telemetry::new(NOW);
     telemetry.observe(&row("a", "m", 200, 1_000), NOW);
     let minute = 60_000;
-    for (later, five, hour, day) in
-        [(0, 1, 1, 1), (4 * minute, 1, 1, 1), (6 * minute, 0, 1, 1), (61 * minute, 0, 0, 1), (25 * 60 * minute, 0, 0, 0)]
-    {
+    for (later, five, hour, day) in [
+        (0, 1, 1, 1),
+        (4 * minute, 1, 1, 1),
+        (6 * minute, 0, 1, 1),
+        (61 * minute, 0, 0, 1),
+        (25 * 60 * minute, 0, 0, 0),
+    ] {
         let count = |window| telemetry.summary(window, NOW + later).total.count;
-        assert_eq!((count(Window::FiveMinutes), count(Window::Hour), count(Window::Day)), (five, hour, day), "{later}");
+        assert_eq!(
+            (count(Window::FiveMinutes), count(Window::Hour), count(Window::Day)),
+            (five, hour, day),
+            "{later}"
+        );
     }
 }
 

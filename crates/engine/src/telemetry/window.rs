@@ -128,7 +128,8 @@ impl Series {
 
     pub(super) fn summary(&self, window: Window, now_ms: i64) -> SeriesSummary {
         let mut summary = SeriesSummary::default();
-        let (mut duration, mut ttft, mut speed) = (Histogram::default(), Histogram::default(), Histogram::default());
+        let (mut duration, mut ttft, mut speed) =
+            (Histogram::default(), Histogram::default(), Histogram::default());
         for slot in self.slots(window, now_ms) {
             summary.count += slot.count;
             summary.errors += slot.errors;
@@ -202,7 +203,8 @@ impl Ring {
                 self.slots.push(Slot { number, ..Slot::default() });
                 return self.slots.len() - 1;
             }
-            let oldest = self.slots.iter().enumerate().min_by_key(|(_, slot)| slot.number).map_or(0, |(at, _)| at);
+            let oldest =
+                self.slots.iter().enumerate().min_by_key(|(_, slot)| slot.number).map_or(0, |(at, _)| at);
             let slot = &mut self.slots[oldest];
             (slot.number, slot.count, slot.errors) = (number, 0, 0);
             for histogram in [&mut slot.duration, &mut slot.ttft, &mut slot.speed, &mut slot.overhead] {
