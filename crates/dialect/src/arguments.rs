@@ -28,10 +28,9 @@ pub(crate) fn object(text: &str) -> Arguments<'_> {
         if json_in::is_object(value) {
             return Arguments { object: Cow::Borrowed(value), changed: false };
         }
-        if let Some(inner) = json_in::str_of(value) {
-            if let Some(object) = parsed_object(inner.trim()) {
-                return Arguments { object: Cow::Owned(object), changed: true };
-            }
+        let inner = json_in::str_of(value);
+        if let Some(object) = inner.and_then(|inner| parsed_object(inner.trim())) {
+            return Arguments { object: Cow::Owned(object), changed: true };
         }
         return Arguments {
             object: Cow::Owned(raw(format!("{{\"value\":{}}}", value.get()))),

@@ -87,13 +87,11 @@ impl<'a> Fields<'a> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// All members in their order, `null` ones included.
-    pub(crate) fn members(&self) -> &[(Cow<'a, str>, &'a RawValue)] {
-        &self.members.0
-    }
-
     /// Members that are not listed and not `null`.
-    pub(crate) fn unlisted(&self, known: &'a [&'a str]) -> impl Iterator<Item = (&str, &'a RawValue)> {
+    pub(crate) fn unlisted<'s>(
+        &'s self,
+        known: &'s [&'s str],
+    ) -> impl Iterator<Item = (&'s str, &'a RawValue)> + use<'s, 'a> {
         self.members
             .0
             .iter()
@@ -287,36 +285,38 @@ pub(crate) fn last_wins(text: &str) -> String {
 }
 
 fn write_last_wins(text: &str, depth: usize, out: &mut String) {
-    if depth > 0 && text.starts_with('{') {
-        if let Ok(Members(members)) = serde_json::from_str::<Members<'_>>(text) {
-            out.push('{');
-            let mut first = true;
-            for (at, (key, raw)) in members.iter().enumerate() {
-                if members[at + 1..].iter().any(|(later, _)| later == key) {
-                    continue;
-                }
-                if !std::mem::take(&mut first) {
-                    out.push(',');
-                }
-                out.push_str(&serde_json::to_string(key).expect("a string is always written"));
-                out.push(':');
-                write_last_wins(raw.get(), depth - 1, out);
+    if depth > 0
+        && text.starts_with('{')
+        && let Ok(Members(members)) = serde_json::from_str::<Members<'_>>(text)
+    {
+        out.push('{');
+        let mut first = true;
+        for (at, (key, raw)) in members.iter().enumerate() {
+            if members[at + 1..].iter().any(|(later, _)| later == key) {
+                continue;
             }
-            out.push('}');
-            return;
-        }
-    } else if depth > 0 && text.starts_with('[') {
-        if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) {
-            out.push('[');
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                write_last_wins(item.get(), depth - 1, out);
+            if !std::mem::take(&mut first) {
+                out.push(',');
             }
-            out.push(']');
-            return;
+            out.push_str(&serde_json::to_string(key).expect("a string is always written"));
+            out.push(':');
+            write_last_wins(raw.get(), depth - 1, out);
         }
+        out.push('}');
+        return;
+    } else if depth > 0
+        && text.starts_with('[')
+        && let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text)
+    {
+        out.push('[');
+        for (at, item) in items.iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
+            write_last_wins(item.get(), depth - 1, out);
+        }
+        out.push(']');
+        return;
     }
     out.push_str(text);
 }

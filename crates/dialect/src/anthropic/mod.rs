@@ -1,5 +1,268 @@
 //! Anthropic Messages.
+//!
+//! [`wire`] holds the words of the format and what is written; [`request`], [`response`], [`stream`] and
+//! [`error`] go between them and the canonical form; [`relay`] passes on what stays in the dialect.
+
+mod error;
+mod relay;
+mod request;
+mod response;
+mod stream;
+mod wire;
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::StatusCode;
+use omniroute_wire::{
+    envelope::{self, ScanError},
+    json_out,
+    splice::Splice,
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, Relayed,
+    dialect::EnvelopeSpans,
+    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
+    json_in,
+    stream::{StreamDecoder, StreamEncoder, StreamPipe},
+};
+
+#[doc(hidden)]
+pub use relay::fuzz_anthropic_relay;
+#[doc(hidden)]
+pub use stream::fuzz_anthropic_stream;
+
+/// The dialect's id.
+pub(crate) const ID: DialectId = DialectId("anthropic");
 
 /// The dialect.
 #[derive(Debug)]
 pub struct Anthropic;
+
+/// Whether a system text is the accounting line that some clients put first. It changes with every call, so
+/// writers of other dialects leave it out: it means nothing there and would spoil every prompt cache.
+pub(crate) fn is_billing_line(text: &str) -> bool {
+    text.trim_start().starts_with("x-anthropic-billing-header:")
+}
+
+/// A text that says what a block of this dialect says, for the history of other dialects: search results,
+/// composed documents, and calls and results of tools that the vendor runs. `None` for blocks that have no
+/// such text.
+pub(crate) fn opaque_as_text(raw: &RawValue) -> Option<String> {
+    request::opaque_as_text(raw)
+}
+
+impl Dialect for Anthropic {
+    fn id(&self) -> DialectId {
+        ID
+    }
+
+    fn long_name(&self) -> &'static str {
+        "anthropic-messages"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
+
+    fn envelope(&self, _head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> {
+        read_envelope(body)
+    }
+
+    fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
+        let mut splice = Splice::new(body.clone());
+        if let Some(span) = envelope.spans.model.clone()
+            && envelope.model != upstream_model
+        {
+            splice.replace(span, quoted(upstream_model));
+        }
+        splice
+    }
+
+    fn decode_request(&self, _head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
+        request::decode(body)
+    }
+
+    fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
+        request::encode(request, caps)
+    }
+
+    fn decode_response(&self, body: &Bytes) -> Result<ChatResponse, DecodeError> {
+        response::decode(body)
+    }
+
+    fn encode_response(&self, response: &ChatResponse, echo: &Echo) -> Encoded {
+        response::encode(response, echo)
+    }
+
+    fn relay_response(&self, body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
+        relay::response(body, echo)
+    }
+
+    fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError {
+        error::decode(status, body)
+    }
+
+    fn encode_error(&self, error: &PublicError) -> (StatusCode, Bytes) {
+        error::encode(error)
+    }
+
+    fn encode_stream_error(&self, error: &PublicError) -> Bytes {
+        error::encode_in_stream(error)
+    }
+
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
+        Box::new(stream::Decoder::default())
+    }
+
+    fn stream_encoder(&self, echo: Echo) -> Box<dyn StreamEncoder> {
+        Box::new(stream::Encoder::new(echo))
+    }
+
+    fn stream_relay(&self, echo: Echo) -> Box<dyn StreamPipe> {
+        Box::new(relay::Relay::new(echo))
+    }
+
+    fn keep_alive(&self) -> &'static [u8] {
+        wire::PING
+    }
+
+    fn stream_content_type(&self) -> &'static str {
+        "text/event-stream; charset=utf-8"
+    }
+}
+
+/// A JSON string as bytes for a splice.
+fn quoted(text: &str) -> Bytes {
+    let mut out = bytes::BytesMut::with_capacity(text.len() + 2);
+    json_out::string(&mut out, text);
+    out.freeze()
+}
+
+fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
+    let mut model = None;
+    let mut stream = None;
+    let mut messages = None;
+    let mut max_tokens = None;
+    let mut repeated = None;
+    let extent = envelope::scan(body, &mut |member| {
+        let slot = match &*member.key {
+            "model" => &mut model,
+            "stream" => &mut stream,
+            "messages" => &mut messages,
+            "max_tokens" => &mut max_tokens,
+            _ => return,
+        };
+        if slot.replace((member.raw, member.span)).is_some() && matches!(&*member.key, "model" | "stream") {
+            repeated = Some(member.key.into_owned());
+        }
+    })
+    .map_err(|error| unreadable(&error))?;
+    if let Some(name) = repeated {
+        return Err(DecodeError {
+            code: "invalid_json",
+            message: format!("`{name}` is given more than once"),
+            param: Some(name),
+        });
+    }
+
+    let (raw, model_span) = present(model).ok_or_else(|| json_in::missing("model"))?;
+    let model = envelope::as_str(raw).ok_or_else(|| json_in::wrong_type("model", "a string"))?.into_owned();
+    if model.is_empty() {
+        return Err(json_in::wrong_value("model", "the name of a model"));
+    }
+    let stream = match present(stream) {
+        Some((raw, _)) => envelope::as_bool(raw).ok_or_else(|| json_in::wrong_type("stream", "a boolean"))?,
+        None => false,
+    };
+    let (raw, _) = present(messages).ok_or_else(|| json_in::missing("messages"))?;
+    match raw.strip_prefix('[') {
+        None => return Err(json_in::wrong_type("messages", "a list of messages")),
+        Some(rest) if rest.trim_start().starts_with(']') => {
+            return Err(json_in::wrong_value("messages", "a list with at least one message"));
+        }
+        Some(_) => {}
+    }
+    let (raw, _) = present(max_tokens).ok_or_else(|| json_in::missing("max_tokens"))?;
+    let max_tokens = envelope::as_u64(raw)
+        .ok_or_else(|| json_in::wrong_type("max_tokens", "a whole number, zero or more"))?;
+
+    Ok(Envelope {
+        model,
+        stream,
+        include_usage: true,
+        session_key: None,
+        max_output_tokens: Some(max_tokens),
+        legacy: false,
+        spans: EnvelopeSpans {
+            model: Some(model_span),
+            end: extent.end,
+            has_members: extent.has_members,
+            ..EnvelopeSpans::default()
+        },
+    })
+}
+
+/// A member that is there and not `null`.
+fn present(slot: Option<(&str, Range<usize>)>) -> Option<(&str, Range<usize>)> {
+    slot.filter(|(raw, _)| *raw != "null")
+}
+
+fn unreadable(error: &ScanError) -> DecodeError {
+    let message = match error {
+        ScanError::NotJson { offset } => format!("the body is not valid JSON at byte {offset}"),
+        ScanError::NotAnObject => "the body must be a JSON object".to_owned(),
+        ScanError::NotUtf8 { offset } => format!("the body is not valid UTF-8 at byte {offset}"),
+    };
+    DecodeError { code: "invalid_json", param: None, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(body: &str) -> Result<Envelope, (&'static str, Option<String>)> {
+        read_envelope(&Bytes::copy_from_slice(body.as_bytes())).map_err(|error| (error.code, error.param))
+    }
+
+    #[test]
+    fn the_envelope_is_checked() {
+        let missing = |name: &str| Err(("missing_required_parameter", Some(name.to_owned())));
+        let bad = |code, name: &str| Err((code, Some(name.to_owned())));
+        for (body, expected) in [
+            (r#"{"messages":[{}],"max_tokens":1}"#, missing("model")),
+            (r#"{"model":"m","messages":[{}]}"#, missing("max_tokens")),
+            (r#"{"model":"m","max_tokens":1}"#, missing("messages")),
+            (r#"{"model":"m","messages":null,"max_tokens":1}"#, missing("messages")),
+            (r#"{"model":"m","messages":[ ],"max_tokens":1}"#, bad("invalid_value", "messages")),
+            (r#"{"model":"m","messages":"x","max_tokens":1}"#, bad("invalid_type", "messages")),
+            (r#"{"model":"","messages":[{}],"max_tokens":1}"#, bad("invalid_value", "model")),
+            (r#"{"model":1,"messages":[{}],"max_tokens":1}"#, bad("invalid_type", "model")),
+            (r#"{"model":"m","messages":[{}],"max_tokens":"1"}"#, bad("invalid_type", "max_tokens")),
+            (r#"{"model":"m","stream":1,"messages":[{}],"max_tokens":1}"#, bad("invalid_type", "stream")),
+            (r#"{"model":"m","model":"n","messages":[{}],"max_tokens":1}"#, bad("invalid_json", "model")),
+            ("[]", Err(("invalid_json", None))),
+            ("{", Err(("invalid_json", None))),
+        ] {
+            assert_eq!(envelope(body).map(|found| found.model), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn only_the_model_is_edited() {
+        let body = Bytes::from_static(
+            br#"{"max_tokens": 0, "model" : "cc/x", "messages":[{"n":1e-9}],"stream":true}"#,
+        );
+        let envelope = read_envelope(&body).expect("valid");
+        assert!(envelope.stream);
+        assert_eq!(envelope.max_output_tokens, Some(0));
+        let edited = Anthropic.edit_request(&body, &envelope, "claude-\"5\"").to_bytes();
+        assert_eq!(
+            edited,
+            &br#"{"max_tokens": 0, "model" : "claude-\"5\"", "messages":[{"n":1e-9}],"stream":true}"#[..]
+        );
+        assert!(Anthropic.edit_request(&body, &envelope, "cc/x").is_untouched());
+    }
+}

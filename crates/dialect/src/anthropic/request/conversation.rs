@@ -1,0 +1,604 @@
+//! The conversation as this dialect wants it: users and assistants take turns, a user begins, and the results
+//! of all tool calls of a turn open the user's turn behind it, in the order of the calls.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap, VecDeque},
+};
+
+use super::media;
+use crate::{
+    Caps, EncodeError,
+    anthropic::{
+        ID,
+        wire::{BlockOut, loss, quiet},
+    },
+    arguments,
+    ids::{invented_call_id, tool_call_id},
+    ir::{Block, BlockKind, CacheMark, ChatRequest, Loss, LossAction, Role, ToolResult, Turn},
+};
+
+/// Most cache marks that a request may have.
+const MAX_MARKS: usize = 4;
+
+/// System text and messages as they are written.
+#[derive(Debug, Default)]
+pub(super) struct Conversation<'a> {
+    pub(super) system: Vec<BlockOut<'a>>,
+    pub(super) messages: Vec<Message<'a>>,
+    /// Whether the last message is the model's, to be continued.
+    pub(super) prefilled: bool,
+}
+
+/// One message.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    pub(super) role: &'static str,
+    pub(super) content: Vec<BlockOut<'a>>,
+}
+
+impl<'a> Conversation<'a> {
+    /// The names of the tools that were called, in order.
+    pub(super) fn called_tools(&self) -> impl Iterator<Item = &'a str> {
+        self.messages.iter().flat_map(|message| &message.content).filter_map(|block| match block {
+            BlockOut::ToolUse { name, .. } => Some(*name),
+            _ => None,
+        })
+    }
+}
+
+/// Lets the last of too many cache marks through.
+#[derive(Debug)]
+pub(super) struct Marks {
+    skip: usize,
+}
+
+impl Marks {
+    /// Counts the marks of a request.
+    pub(super) fn of(request: &ChatRequest, losses: &mut Vec<Loss>) -> Self {
+        fn marks(blocks: &[Block]) -> usize {
+            let inner = |block: &Block| match &block.kind {
+                BlockKind::ToolResult(result) => marks(&result.blocks),
+                _ => 0,
+            };
+            blocks.iter().map(|block| usize::from(block.cache_mark.is_some()) + inner(block)).sum()
+        }
+        let tools = request.tools.iter().filter(|tool| tool.cache_mark.is_some()).count();
+        let turns: usize = request.turns.iter().map(|turn| marks(&turn.blocks)).sum();
+        let skip = (tools + marks(&request.system) + turns).saturating_sub(MAX_MARKS);
+        if skip > 0 {
+            losses.push(quiet("cache_control", LossAction::Dropped));
+        }
+        Self { skip }
+    }
+
+    /// A mark, unless it is one too many.
+    pub(super) fn take(&mut self, mark: Option<CacheMark>) -> Option<CacheMark> {
+        if mark.is_some() && self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
+        mark
+    }
+}
+
+/// Writes the conversation of a request that came in this dialect, as it came.
+pub(super) fn native<'a>(request: &'a ChatRequest) -> Conversation<'a> {
+    let content = |blocks: &'a [Block]| blocks.iter().filter_map(native_block).collect();
+    Conversation {
+        system: content(&request.system),
+        messages: request
+            .turns
+            .iter()
+            .map(|turn| Message { role: role_word(turn.role), content: content(&turn.blocks) })
+            .collect(),
+        prefilled: false,
+    }
+}
+
+/// Writes the conversation of a request that came in another dialect.
+pub(super) fn translated<'a>(
+    request: &'a ChatRequest,
+    caps: &'a Caps,
+    marks: &mut Marks,
+    losses: &mut Vec<Loss>,
+) -> Result<Conversation<'a>, EncodeError> {
+    Builder::new(request, caps, marks, losses).build(request)
+}
+
+/// A refusal to translate.
+pub(super) fn refused(
+    code: &'static str,
+    path: impl Into<String>,
+    message: impl Into<String>,
+) -> EncodeError {
+    EncodeError { code, param: Some(path.into()), message: message.into() }
+}
+
+fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::System => "system",
+    }
+}
+
+/// A block of this dialect's own; reasoning of a stranger is left out.
+fn native_block(block: &Block) -> Option<BlockOut<'_>> {
+    let cache = block.cache_mark;
+    Some(match &block.kind {
+        BlockKind::Text(text) | BlockKind::Refusal(text) => {
+            BlockOut::Text { text: Cow::Borrowed(text), cache }
+        }
+        BlockKind::Image(image) => BlockOut::Image { source: media::native_source(&image.source), cache },
+        BlockKind::File(file) => BlockOut::Document {
+            source: media::native_source(&file.source),
+            title: file.name.as_deref(),
+            cache,
+        },
+        BlockKind::Thinking { text, signature, origin } if *origin == ID => {
+            BlockOut::Thinking { text, signature: signature.as_deref() }
+        }
+        BlockKind::RedactedThinking { data, origin } if *origin == ID => BlockOut::RedactedThinking { data },
+        BlockKind::ToolCall(call) => BlockOut::ToolUse {
+            id: Cow::Borrowed(&call.id),
+            name: &call.name,
+            input: arguments::object(&call.arguments).object,
+            cache,
+        },
+        BlockKind::ToolResult(result) => BlockOut::ToolResult {
+            id: Cow::Borrowed(&result.call_id),
+            content: result.blocks.iter().filter_map(native_block).collect(),
+            is_error: result.is_error,
+            cache,
+        },
+        BlockKind::Opaque { origin, raw } if *origin == ID => BlockOut::Raw(raw),
+        BlockKind::Audio { .. }
+        | BlockKind::Thinking { .. }
+        | BlockKind::RedactedThinking { .. }
+        | BlockKind::Opaque { .. } => return None,
+    })
+}
+
+/// A tool's answer somewhere in the request, until a call claims it.
+struct Answer<'a> {
+    turn: usize,
+    place: usize,
+    result: &'a ToolResult,
+    cache: Option<CacheMark>,
+    path: String,
+    claimed: bool,
+}
+
+/// A call of the last assistant message.
+struct OpenCall<'a> {
+    turn: usize,
+    id: &'a str,
+    written_id: Cow<'a, str>,
+    path: String,
+}
+
+struct Builder<'a, 'm> {
+    caps: &'a Caps,
+    marks: &'m mut Marks,
+    losses: &'m mut Vec<Loss>,
+    out: Conversation<'a>,
+    answers: Vec<Answer<'a>>,
+    by_id: HashMap<&'a str, VecDeque<usize>>,
+    open_calls: Vec<OpenCall<'a>>,
+    reminders: Vec<BlockOut<'a>>,
+    several_names: bool,
+}
+
+impl<'a, 'm> Builder<'a, 'm> {
+    fn new(
+        request: &'a ChatRequest,
+        caps: &'a Caps,
+        marks: &'m mut Marks,
+        losses: &'m mut Vec<Loss>,
+    ) -> Self {
+        let mut answers = Vec::new();
+        let mut by_id: HashMap<&str, VecDeque<usize>> = HashMap::new();
+        for (at, turn) in request.turns.iter().enumerate() {
+            for (place, block) in turn.blocks.iter().enumerate() {
+                if let BlockKind::ToolResult(result) = &block.kind {
+                    by_id.entry(&result.call_id).or_default().push_back(answers.len());
+                    let path = block_path(turn, place);
+                    let cache = block.cache_mark;
+                    answers.push(Answer { turn: at, place, result, cache, path, claimed: false });
+                }
+            }
+        }
+        let names: BTreeSet<_> = request
+            .turns
+            .iter()
+            .filter(|turn| turn.role == Role::User)
+            .filter_map(|turn| turn.name.as_deref())
+            .collect();
+        Self {
+            caps,
+            marks,
+            losses,
+            out: Conversation::default(),
+            answers,
+            by_id,
+            open_calls: Vec::new(),
+            reminders: Vec::new(),
+            several_names: names.len() > 1,
+        }
+    }
+
+    fn build(mut self, request: &'a ChatRequest) -> Result<Conversation<'a>, EncodeError> {
+        let leading = request.turns.iter().take_while(|turn| turn.role == Role::System).count();
+        let (leading, turns) = request.turns.split_at(leading);
+        for (place, block) in request.system.iter().enumerate() {
+            self.system_block(block, || format!("system[{place}]"))?;
+        }
+        for turn in leading {
+            for (place, block) in turn.blocks.iter().enumerate() {
+                self.system_block(block, || block_path(turn, place))?;
+            }
+        }
+        for (at, turn) in turns.iter().enumerate() {
+            let index = leading.len() + at;
+            match turn.role {
+                Role::User => self.user(index, turn, &turns[at + 1..])?,
+                Role::Assistant => self.assistant(index, turn, at + 1 == turns.len())?,
+                Role::System => self.instruction(turn, &turns[at + 1..])?,
+            }
+        }
+        self.finish(turns)
+    }
+
+    fn system_block(&mut self, block: &'a Block, path: impl Fn() -> String) -> Result<(), EncodeError> {
+        let cache = self.marks.take(block.cache_mark);
+        match &block.kind {
+            BlockKind::Text(text) if is_blank(text) => {}
+            BlockKind::Text(text) => {
+                self.out.system.push(BlockOut::Text { text: Cow::Borrowed(text), cache });
+            }
+            _ => return Err(refused("unsupported_content", path(), "system messages may only hold text")),
+        }
+        Ok(())
+    }
+
+    /// An instruction within the conversation: a message of its own where the model and the place allow it,
+    /// else a note in the next user message.
+    fn instruction(&mut self, turn: &'a Turn, rest: &'a [Turn]) -> Result<(), EncodeError> {
+        let mut texts = Vec::new();
+        for (place, block) in turn.blocks.iter().enumerate() {
+            match &block.kind {
+                BlockKind::Text(text) if is_blank(text) => {}
+                BlockKind::Text(text) => texts.push(text.as_str()),
+                _ => {
+                    let path = block_path(turn, place);
+                    return Err(refused("unsupported_content", path, "system messages may only hold text"));
+                }
+            }
+        }
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let next = rest.iter().find(|turn| turn.role != Role::System);
+        let follows_well = match self.out.messages.last() {
+            Some(last) => last.role != "assistant" || matches!(last.content.last(), Some(BlockOut::Raw(_))),
+            None => false,
+        };
+        let leads_well = next.is_none_or(|turn| turn.role == Role::Assistant);
+        if self.caps.mid_conversation_system && follows_well && leads_well && self.open_calls.is_empty() {
+            let blocks =
+                texts.into_iter().map(|text| BlockOut::Text { text: Cow::Borrowed(text), cache: None });
+            self.append("system", blocks.collect());
+        } else {
+            self.losses.push(loss(format!("{}.role", turn.path), LossAction::Mapped));
+            let reminder = format!("<system-reminder>{}</system-reminder>", texts.join("\n\n"));
+            self.reminders.push(BlockOut::text(reminder));
+        }
+        Ok(())
+    }
+
+    fn assistant(&mut self, index: usize, turn: &'a Turn, is_last: bool) -> Result<(), EncodeError> {
+        let mut content = Vec::new();
+        for (place, block) in turn.blocks.iter().enumerate() {
+            let path = || block_path(turn, place);
+            let cache = self.marks.take(block.cache_mark);
+            match &block.kind {
+                BlockKind::Text(text) | BlockKind::Refusal(text) => {
+                    if !is_blank(text) {
+                        content.push(BlockOut::Text { text: Cow::Borrowed(text), cache });
+                    }
+                }
+                BlockKind::Thinking { text, signature: Some(signature), origin } if *origin == ID => {
+                    content.push(BlockOut::Thinking { text, signature: Some(signature) });
+                }
+                BlockKind::RedactedThinking { data, origin } if *origin == ID => {
+                    content.push(BlockOut::RedactedThinking { data });
+                }
+                BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => {
+                    self.losses.push(quiet(path(), LossAction::Dropped));
+                }
+                BlockKind::ToolCall(call) if is_blank(&call.name) => {
+                    self.losses.push(loss(path(), LossAction::Dropped));
+                    self.claim(&call.id, index);
+                }
+                BlockKind::ToolCall(call) => {
+                    let input = arguments::object(&call.arguments);
+                    if input.changed {
+                        self.losses.push(quiet(format!("{}.arguments", path()), LossAction::Mapped));
+                    }
+                    let written_id = if call.id.is_empty() {
+                        Cow::Owned(invented_call_id(&format!("{index}{}", call.arguments), place, &call.name))
+                    } else {
+                        tool_call_id(&call.id)
+                    };
+                    self.open_calls.push(OpenCall {
+                        turn: index,
+                        id: &call.id,
+                        written_id: written_id.clone(),
+                        path: path(),
+                    });
+                    content.push(BlockOut::ToolUse {
+                        id: written_id,
+                        name: &call.name,
+                        input: input.object,
+                        cache,
+                    });
+                }
+                BlockKind::Opaque { origin, raw } if *origin == ID => content.push(BlockOut::Raw(raw)),
+                BlockKind::Image(_) | BlockKind::File(_) | BlockKind::Audio { .. } => {
+                    self.losses.push(loss(path(), LossAction::Mapped));
+                    content.push(BlockOut::text("[media omitted]"));
+                }
+                BlockKind::ToolResult(_) => {}
+                BlockKind::Opaque { origin, .. } => return Err(foreign(*origin, path())),
+            }
+        }
+        if content.is_empty() {
+            let continues = self.out.messages.last().is_some_and(|last| last.role == "assistant");
+            if is_last || continues {
+                self.losses.push(quiet(turn.path.clone(), LossAction::Dropped));
+                return Ok(());
+            }
+            content.push(BlockOut::text("(no content)"));
+        }
+        self.append("assistant", content);
+        Ok(())
+    }
+
+    fn user(&mut self, index: usize, turn: &'a Turn, rest: &'a [Turn]) -> Result<(), EncodeError> {
+        let until = rest.iter().position(|turn| turn.role == Role::Assistant).unwrap_or(rest.len());
+        self.answer_calls(index + until)?;
+
+        let mut content = std::mem::take(&mut self.reminders);
+        let mut speaker = turn.name.as_deref();
+        let mut has_results = false;
+        for (place, block) in turn.blocks.iter().enumerate() {
+            let path = || block_path(turn, place);
+            match &block.kind {
+                BlockKind::ToolResult(result) => {
+                    has_results = true;
+                    let at = self.answers.binary_search_by_key(&(index, place), |one| (one.turn, one.place));
+                    if at.is_ok_and(|at| !self.answers[at].claimed) {
+                        self.orphan(result, &path(), &mut content)?;
+                    }
+                }
+                BlockKind::Text(text) if is_blank(text) => {}
+                BlockKind::Text(text) => {
+                    let cache = self.marks.take(block.cache_mark);
+                    let text = match speaker.take().filter(|_| self.several_names) {
+                        Some(name) => Cow::Owned(format!("{name}: {text}")),
+                        None => Cow::Borrowed(text.as_str()),
+                    };
+                    content.push(BlockOut::Text { text, cache });
+                }
+                _ => content.push(self.part(block, &path())?),
+            }
+        }
+        if let Some(name_path) = turn.name.is_some().then(|| format!("{}.name", turn.path)) {
+            let action = if self.several_names { LossAction::Mapped } else { LossAction::Dropped };
+            let silent = self.several_names;
+            self.losses.push(Loss { path: name_path.into(), action, silent });
+        }
+        let follows_user = self.out.messages.last().is_some_and(|last| last.role == "user");
+        if content.is_empty() && !has_results && !follows_user {
+            content.push(BlockOut::text("(no content)"));
+        }
+        if !content.is_empty() {
+            self.append("user", content);
+        }
+        Ok(())
+    }
+
+    /// Writes the results of the open calls, in the order of the calls. Results without an id answer calls
+    /// without a result as long as they stand before the next assistant turn, which is `until`.
+    fn answer_calls(&mut self, until: usize) -> Result<(), EncodeError> {
+        let calls = std::mem::take(&mut self.open_calls);
+        if calls.is_empty() {
+            return Ok(());
+        }
+        let found: Vec<_> = calls.iter().map(|call| self.claim(call.id, call.turn)).collect();
+        let mut content = Vec::with_capacity(calls.len());
+        for (call, found) in calls.into_iter().zip(found) {
+            let found = found.or_else(|| self.claim_nameless(call.turn, until));
+            content.push(match found {
+                Some(at) => {
+                    let answer = &self.answers[at];
+                    let (result, cache, path) = (answer.result, answer.cache, answer.path.clone());
+                    let cache = self.marks.take(cache);
+                    let content = self.result_content(result, &path)?;
+                    BlockOut::ToolResult { id: call.written_id, content, is_error: result.is_error, cache }
+                }
+                None => {
+                    self.losses.push(loss(call.path, LossAction::Invented));
+                    BlockOut::ToolResult {
+                        id: call.written_id,
+                        content: vec![BlockOut::text("tool call was not executed")],
+                        is_error: true,
+                        cache: None,
+                    }
+                }
+            });
+        }
+        self.append("user", content);
+        Ok(())
+    }
+
+    /// The first result behind `turn` that names the call.
+    fn claim(&mut self, id: &str, turn: usize) -> Option<usize> {
+        if id.is_empty() {
+            return None;
+        }
+        let waiting = self.by_id.get_mut(id)?;
+        let place = waiting.iter().position(|at| self.answers[*at].turn > turn)?;
+        let at = waiting.remove(place)?;
+        self.answers[at].claimed = true;
+        Some(at)
+    }
+
+    fn claim_nameless(&mut self, turn: usize, until: usize) -> Option<usize> {
+        let waiting = self.by_id.get_mut("")?;
+        let place = waiting.iter().position(|at| {
+            let answer = &self.answers[*at];
+            answer.turn > turn && answer.turn <= until
+        })?;
+        let at = waiting.remove(place)?;
+        self.answers[at].claimed = true;
+        Some(at)
+    }
+
+    /// A result that no call claimed becomes text.
+    fn orphan(
+        &mut self,
+        result: &'a ToolResult,
+        path: &str,
+        content: &mut Vec<BlockOut<'a>>,
+    ) -> Result<(), EncodeError> {
+        if result.call_id.is_empty() {
+            let message = "a tool result names no call and there is none it could belong to";
+            return Err(refused("unpaired_tool_call", path, message));
+        }
+        self.losses.push(loss(path.to_owned(), LossAction::Mapped));
+        let mut label = format!("[tool result {}]", result.call_id);
+        let mut rest = Vec::new();
+        for (place, block) in result.blocks.iter().enumerate() {
+            match &block.kind {
+                BlockKind::Text(text) if is_blank(text) => {}
+                BlockKind::Text(text) => {
+                    label.push(' ');
+                    label.push_str(text);
+                }
+                _ => rest.push(self.part(block, &format!("{path}.content[{place}]"))?),
+            }
+        }
+        content.push(BlockOut::text(label));
+        content.extend(rest);
+        Ok(())
+    }
+
+    fn result_content(
+        &mut self,
+        result: &'a ToolResult,
+        path: &str,
+    ) -> Result<Vec<BlockOut<'a>>, EncodeError> {
+        let mut content = Vec::new();
+        for (place, block) in result.blocks.iter().enumerate() {
+            match &block.kind {
+                BlockKind::Text(text) if is_blank(text) => {}
+                _ => content.push(self.part(block, &format!("{path}.content[{place}]"))?),
+            }
+        }
+        Ok(content)
+    }
+
+    /// Content that a user turn or a result may hold.
+    fn part(&mut self, block: &'a Block, path: &str) -> Result<BlockOut<'a>, EncodeError> {
+        let cache = self.marks.take(block.cache_mark);
+        match &block.kind {
+            BlockKind::Text(text) | BlockKind::Refusal(text) => {
+                Ok(BlockOut::Text { text: Cow::Borrowed(text), cache })
+            }
+            BlockKind::Image(image) => {
+                let source = media::image(image, self.caps, path)?;
+                if image.detail.as_deref().is_some_and(|detail| detail != "auto") {
+                    self.losses.push(loss(format!("{path}.image_url.detail"), LossAction::Dropped));
+                }
+                Ok(BlockOut::Image { source, cache })
+            }
+            BlockKind::File(file) => {
+                let source = media::document(file, self.caps, path)?;
+                Ok(BlockOut::Document { source, title: file.name.as_deref(), cache })
+            }
+            BlockKind::Audio { .. } => {
+                Err(refused("unsupported_content", path, "this model's provider takes no audio"))
+            }
+            BlockKind::Opaque { origin, raw } if *origin == ID => Ok(BlockOut::Raw(raw)),
+            BlockKind::Opaque { origin, .. } => Err(foreign(*origin, path.to_owned())),
+            BlockKind::Thinking { .. }
+            | BlockKind::RedactedThinking { .. }
+            | BlockKind::ToolCall(_)
+            | BlockKind::ToolResult(_) => {
+                Err(refused("invalid_value", path, "this block cannot stand in a user turn"))
+            }
+        }
+    }
+
+    fn append(&mut self, role: &'static str, content: Vec<BlockOut<'a>>) {
+        match self.out.messages.last_mut() {
+            Some(last) if last.role == role => last.content.extend(content),
+            _ => self.out.messages.push(Message { role, content }),
+        }
+    }
+
+    fn finish(mut self, turns: &'a [Turn]) -> Result<Conversation<'a>, EncodeError> {
+        if let Some(call) = self.open_calls.first() {
+            let message = "the conversation ends with a tool call that has no result; add the result";
+            return Err(refused("unpaired_tool_call", call.path.clone(), message));
+        }
+        let reminders = std::mem::take(&mut self.reminders);
+        if !reminders.is_empty() {
+            self.append("user", reminders);
+        }
+        match self.out.messages.first().map(|first| first.role) {
+            None => {
+                self.losses.push(loss("messages", LossAction::Invented));
+                self.append("user", vec![BlockOut::text("Continue.")]);
+            }
+            Some("user") => {}
+            Some(_) => {
+                self.losses.push(loss("messages", LossAction::Invented));
+                let content = vec![BlockOut::text("(conversation resumed)")];
+                self.out.messages.insert(0, Message { role: "user", content });
+            }
+        }
+        if self.out.messages.last().is_some_and(|last| last.role == "assistant") {
+            let path = turns.last().map_or_else(|| "messages".to_owned(), |turn| turn.path.clone());
+            if !self.caps.prefill {
+                let message =
+                    "this model cannot continue a trailing assistant message; end with a user message";
+                return Err(refused("unsupported_prefill", path, message));
+            }
+            self.out.prefilled = true;
+            if let Some(BlockOut::Text { text, .. }) =
+                self.out.messages.last_mut().and_then(|last| last.content.last_mut())
+                && text.trim_end().len() < text.len()
+            {
+                *text = Cow::Owned(text.trim_end().to_owned());
+                self.losses.push(quiet(path, LossAction::Clamped));
+            }
+        }
+        Ok(self.out)
+    }
+}
+
+fn block_path(turn: &Turn, place: usize) -> String {
+    format!("{}.content[{place}]", turn.path)
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+fn foreign(origin: crate::DialectId, path: String) -> EncodeError {
+    let message = format!("this content exists only in the `{origin}` dialect; send it to such a model");
+    refused("unsupported_content", path, message)
+}

@@ -1,0 +1,404 @@
+//! A client's request as a canonical one.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::{
+    DecodeError,
+    anthropic::{
+        ID,
+        wire::{loss, quiet},
+    },
+    ir::{
+        Block, BlockKind, CacheMark, ChatRequest, Effort, Extras, File, Image, Loss, LossAction, MediaSource,
+        OutputFormat, Reasoning, ReasoningAmount, Role, Tool, ToolCall, ToolChoice, ToolKind, ToolResult,
+        Turn,
+    },
+    json_in::{self, Fields},
+};
+
+/// Top-level members that have a place in the canonical form.
+const KNOWN: &[&str] = &[
+    "model",
+    "messages",
+    "max_tokens",
+    "system",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "output_config",
+    "stop_sequences",
+    "stream",
+    "metadata",
+    "service_tier",
+    "temperature",
+    "top_p",
+    "top_k",
+];
+
+/// Reads a request.
+pub(in crate::anthropic) fn decode(body: &Bytes) -> Result<ChatRequest, DecodeError> {
+    let text = json_in::text(body)?;
+    let fields = Fields::strict(&text, "")?;
+    let mut request = ChatRequest {
+        model: fields.need_str("model")?.into_owned(),
+        stream: fields.bool("stream")?.unwrap_or(false),
+        include_usage: true,
+        max_output_tokens: fields.count("max_tokens")?,
+        service_tier: fields.str("service_tier")?.map(Into::into),
+        ..ChatRequest::default()
+    };
+    request.sampling.temperature = fields.number("temperature")?;
+    request.sampling.top_p = fields.number("top_p")?;
+    request.sampling.top_k = fields.number("top_k")?;
+    for raw in fields.list("stop_sequences")?.unwrap_or_default() {
+        let sequence =
+            json_in::str_of(raw).ok_or_else(|| json_in::wrong_type("stop_sequences", "a list of strings"))?;
+        request.stop.push(sequence.into_owned());
+    }
+
+    let mut losses = Vec::new();
+    request.system = system(&fields, &mut losses)?;
+    let messages = fields.list("messages")?.ok_or_else(|| fields.missing("messages"))?;
+    if messages.is_empty() {
+        return Err(json_in::wrong_value("messages", "a list with at least one message"));
+    }
+    for (at, raw) in messages.into_iter().enumerate() {
+        request.turns.push(turn(raw, format!("messages[{at}]"), &mut losses)?);
+    }
+    for (at, raw) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
+        request.tools.push(tool(raw, format!("tools[{at}]"), &mut losses)?);
+    }
+    tool_choice(&fields, &mut request)?;
+
+    let mut extras = Extras { origin: Some(ID), members: Vec::new() };
+    for (name, raw) in fields.unlisted(KNOWN) {
+        extras.members.push((name.to_owned(), raw.to_owned()));
+    }
+    effort_and_format(&fields, &mut request, &mut extras)?;
+    user(&fields, &mut request, &mut extras)?;
+    request.extras = extras;
+    request.losses = losses;
+    Ok(request)
+}
+
+/// A text that says what a block says which only this dialect has.
+pub(in crate::anthropic) fn opaque_as_text(raw: &RawValue) -> Option<String> {
+    let fields = Fields::lenient(raw.get(), "").ok()?;
+    let words =
+        |fields: &Fields<'_>, name: &str| fields.str(name).ok().flatten().map(|text| text.into_owned());
+    match &*words(&fields, "type")? {
+        "search_result" => {
+            let heading = [words(&fields, "title"), words(&fields, "source")];
+            let heading = heading.into_iter().flatten().collect::<Vec<_>>().join(" — ");
+            Some(with_heading(&heading, &texts_of(fields.raw("content")?)))
+        }
+        "document" => {
+            let source = fields.object_or_none("source")?;
+            let heading = words(&fields, "title").unwrap_or_default();
+            Some(with_heading(&heading, &texts_of(source.raw("content")?)))
+        }
+        "server_tool_use" => {
+            let name = words(&fields, "name")?;
+            let input =
+                fields.raw("input").map_or_else(|| "{}".to_owned(), |raw| json_in::compact(raw.get()));
+            Some(format!("[{name} {input}]"))
+        }
+        "web_search_tool_result" | "web_fetch_tool_result" => {
+            let results = json_in::list_of(fields.raw("content")?).unwrap_or_default();
+            let lines = results.into_iter().filter_map(|result| {
+                let result = Fields::lenient(result.get(), "").ok()?;
+                let title = words(&result, "title").unwrap_or_default();
+                words(&result, "url").map(|url| format!("- {title} {url}"))
+            });
+            let lines: Vec<_> = std::iter::once("[search results]".to_owned()).chain(lines).collect();
+            Some(lines.join("\n"))
+        }
+        "tool_reference" => words(&fields, "tool_name").map(|name| format!("[tool {name}]")),
+        _ => None,
+    }
+}
+
+fn with_heading(heading: &str, text: &str) -> String {
+    if heading.is_empty() { text.to_owned() } else { format!("{heading}\n{text}") }
+}
+
+fn texts_of(raw: &RawValue) -> String {
+    if let Some(text) = json_in::str_of(raw) {
+        return text.into_owned();
+    }
+    let blocks = json_in::list_of(raw).unwrap_or_default();
+    let texts = blocks.into_iter().filter_map(|block| {
+        let text = Fields::lenient(block.get(), "").ok()?.str("text").ok()??.into_owned();
+        Some(text)
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn system(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Vec<Block>, DecodeError> {
+    let Some(raw) = fields.raw("system") else { return Ok(Vec::new()) };
+    if let Some(text) = json_in::str_of(raw) {
+        return Ok(if text.is_empty() {
+            Vec::new()
+        } else {
+            vec![BlockKind::Text(text.into_owned()).into()]
+        });
+    }
+    let blocks =
+        json_in::list_of(raw).ok_or_else(|| json_in::wrong_type("system", "a string or a list of blocks"))?;
+    blocks.into_iter().enumerate().map(|(at, raw)| block(raw, &format!("system[{at}]"), losses)).collect()
+}
+
+fn turn(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Turn, DecodeError> {
+    let fields = Fields::strict(raw.get(), path.clone())?;
+    let role = match &*fields.need_str("role")? {
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "system" => Role::System,
+        _ => return Err(json_in::wrong_value(fields.path_of("role"), "`user`, `assistant` or `system`")),
+    };
+    note_unknown(&fields, &["role", "content"], losses);
+    let content = fields.raw("content").ok_or_else(|| fields.missing("content"))?;
+    Ok(Turn { role, blocks: content_blocks(content, &fields.path_of("content"), losses)?, name: None, path })
+}
+
+fn content_blocks(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Vec<Block>, DecodeError> {
+    if let Some(text) = json_in::str_of(raw) {
+        return Ok(vec![BlockKind::Text(text.into_owned()).into()]);
+    }
+    let blocks =
+        json_in::list_of(raw).ok_or_else(|| json_in::wrong_type(path, "a string or a list of blocks"))?;
+    blocks.into_iter().enumerate().map(|(at, raw)| block(raw, &format!("{path}[{at}]"), losses)).collect()
+}
+
+fn block(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Block, DecodeError> {
+    let fields = Fields::strict(raw.get(), path)?;
+    let kind = fields.need_str("type")?;
+    let opaque = || BlockKind::Opaque { origin: ID, raw: raw.to_owned() };
+    let (kind, known): (_, &[&str]) = match &*kind {
+        "text" => {
+            let text = fields.need_str("text")?.into_owned();
+            if fields.list("citations")?.is_some_and(|citations| !citations.is_empty()) {
+                losses.push(loss(fields.path_of("citations"), LossAction::Dropped));
+            }
+            (BlockKind::Text(text), &["text", "citations"])
+        }
+        "image" => {
+            let source = source(&fields)?.ok_or_else(|| {
+                json_in::wrong_value(format!("{path}.source.type"), "`base64`, `url` or `file`")
+            })?;
+            (BlockKind::Image(Image { source, detail: None }), &["source"])
+        }
+        "document" => match source(&fields)? {
+            Some(source) => {
+                let name = fields.str("title")?.map(Into::into);
+                let cites = fields.object_or_none("citations").and_then(|citations| citations.raw("enabled"));
+                if cites.is_some_and(|enabled| enabled.get() == "true") {
+                    losses.push(loss(fields.path_of("citations"), LossAction::Dropped));
+                }
+                (BlockKind::File(File { source, name }), &["source", "title", "citations"])
+            }
+            None => return Ok(opaque().into()),
+        },
+        "thinking" => {
+            let thinking = BlockKind::Thinking {
+                text: fields.str("thinking")?.unwrap_or_default().into_owned(),
+                signature: fields.str("signature")?.filter(|text| !text.is_empty()).map(Into::into),
+                origin: ID,
+            };
+            (thinking, &["thinking", "signature"])
+        }
+        "redacted_thinking" => {
+            let data = fields.need_str("data")?.into_owned();
+            (BlockKind::RedactedThinking { data, origin: ID }, &["data"])
+        }
+        "tool_use" => {
+            let arguments =
+                fields.raw("input").map_or_else(|| "{}".to_owned(), |raw| json_in::compact(raw.get()));
+            let call = ToolCall {
+                id: fields.need_str("id")?.into_owned(),
+                name: fields.need_str("name")?.into_owned(),
+                arguments,
+            };
+            (BlockKind::ToolCall(call), &["id", "name", "input"])
+        }
+        "tool_result" => {
+            let blocks = match fields.raw("content") {
+                Some(content) => content_blocks(content, &fields.path_of("content"), losses)?,
+                None => Vec::new(),
+            };
+            let result = ToolResult {
+                call_id: fields.need_str("tool_use_id")?.into_owned(),
+                blocks,
+                is_error: fields.bool("is_error")?.unwrap_or(false),
+            };
+            (BlockKind::ToolResult(result), &["tool_use_id", "content", "is_error"])
+        }
+        _ => return Ok(opaque().into()),
+    };
+    let cache_mark = cache_mark(&fields, losses)?;
+    for (name, _) in fields.unlisted(&["type", "cache_control"]) {
+        if !known.contains(&name) {
+            losses.push(quiet(fields.path_of(name), LossAction::Dropped));
+        }
+    }
+    Ok(Block { kind, cache_mark })
+}
+
+/// Where the bytes are; `None` for a source that is made of blocks or of an unknown type.
+fn source(fields: &Fields<'_>) -> Result<Option<MediaSource>, DecodeError> {
+    let source = fields.object("source")?.ok_or_else(|| fields.missing("source"))?;
+    Ok(Some(match &*source.need_str("type")? {
+        "base64" => MediaSource::Base64 {
+            media_type: source.need_str("media_type")?.into_owned(),
+            data: source.need_str("data")?.into_owned(),
+        },
+        "url" => MediaSource::Url(source.need_str("url")?.into_owned()),
+        "file" => MediaSource::FileId { origin: ID, id: source.need_str("file_id")?.into_owned() },
+        "text" => MediaSource::Text(source.need_str("data")?.into_owned()),
+        _ => return Ok(None),
+    }))
+}
+
+fn cache_mark(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Option<CacheMark>, DecodeError> {
+    let Some(control) = fields.object("cache_control")? else { return Ok(None) };
+    note_unknown(&control, &["type", "ttl"], losses);
+    let one_hour = control.str("ttl")?.is_some_and(|ttl| ttl == "1h");
+    Ok(Some(CacheMark { one_hour }))
+}
+
+fn tool(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Tool, DecodeError> {
+    let fields = Fields::strict(raw.get(), path)?;
+    if fields.str("type")?.is_some_and(|kind| kind != "custom") {
+        let name = fields.str("name")?.map(Into::into);
+        let kind = ToolKind::Opaque { origin: ID, name, raw: raw.to_owned() };
+        return Ok(Tool { kind, cache_mark: None, extras: Vec::new() });
+    }
+    let kind = ToolKind::Function {
+        name: fields.need_str("name")?.into_owned(),
+        description: fields.str("description")?.map(Into::into),
+        schema: fields.raw("input_schema").map(ToOwned::to_owned),
+        strict: fields.bool("strict")?,
+    };
+    let known = &["type", "name", "description", "input_schema", "strict", "cache_control"];
+    let extras = fields.unlisted(known).map(|(name, raw)| (name.to_owned(), raw.to_owned())).collect();
+    Ok(Tool { kind, cache_mark: cache_mark(&fields, losses)?, extras })
+}
+
+fn tool_choice(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
+    let Some(choice) = fields.object("tool_choice")? else { return Ok(()) };
+    request.tool_choice = Some(match &*choice.need_str("type")? {
+        "auto" => ToolChoice::Auto,
+        "any" => ToolChoice::Required,
+        "none" => ToolChoice::None,
+        "tool" => ToolChoice::Named(choice.need_str("name")?.into_owned()),
+        _ => {
+            return Err(json_in::wrong_value("tool_choice.type", "`auto`, `any`, `tool` or `none`"));
+        }
+    });
+    request.parallel_tool_calls = choice.bool("disable_parallel_tool_use")?.map(|disabled| !disabled);
+    Ok(())
+}
+
+/// Reads `thinking` and `output_config`. What the canonical form cannot say exactly also stays as it came.
+fn effort_and_format(
+    fields: &Fields<'_>,
+    request: &mut ChatRequest,
+    extras: &mut Extras,
+) -> Result<(), DecodeError> {
+    let mut keep = |name: &str| {
+        if let Some(raw) = fields.raw(name) {
+            extras.members.push((name.to_owned(), raw.to_owned()));
+        }
+    };
+    let mut effort = None;
+    let mut config_kept = false;
+    if let Some(config) = fields.object("output_config")? {
+        let word = config.str("effort")?;
+        effort = word.as_deref().and_then(effort_of);
+        config_kept = (word.is_some() && effort.is_none())
+            || config.unlisted(&["effort", "format"]).next().is_some()
+            || !format(&config, request)?;
+    }
+    let mut thinking_kept = false;
+    let mut show = None;
+    let amount = match fields.object("thinking")? {
+        None => effort.map_or(ReasoningAmount::Default, ReasoningAmount::Effort),
+        Some(thinking) => {
+            show = match thinking.str("display")?.as_deref() {
+                None => None,
+                Some("omitted") => Some(false),
+                Some(_) => Some(true),
+            };
+            thinking_kept = thinking.unlisted(&["type", "budget_tokens", "display"]).next().is_some();
+            match &*thinking.need_str("type")? {
+                "enabled" => {
+                    let budget =
+                        thinking.count("budget_tokens")?.ok_or_else(|| thinking.missing("budget_tokens"))?;
+                    config_kept |= effort.is_some();
+                    ReasoningAmount::Budget(budget)
+                }
+                "adaptive" => ReasoningAmount::Adaptive(effort),
+                "disabled" => {
+                    config_kept |= effort.is_some();
+                    ReasoningAmount::Off
+                }
+                "between_tools" => {
+                    config_kept |= effort.is_some();
+                    thinking_kept = true;
+                    ReasoningAmount::Off
+                }
+                _ => {
+                    let words = "`enabled`, `adaptive`, `disabled` or `between_tools`";
+                    return Err(json_in::wrong_value("thinking.type", words));
+                }
+            }
+        }
+    };
+    if thinking_kept {
+        keep("thinking");
+    }
+    if config_kept {
+        keep("output_config");
+    }
+    request.reasoning = Reasoning { amount, show };
+    Ok(())
+}
+
+/// Reads the form of the answer; false when it is one that the canonical form does not have.
+fn format(config: &Fields<'_>, request: &mut ChatRequest) -> Result<bool, DecodeError> {
+    let Some(format) = config.object("format")? else { return Ok(true) };
+    if format.need_str("type")? != "json_schema" {
+        return Ok(false);
+    }
+    let schema = format.raw("schema").ok_or_else(|| format.missing("schema"))?.to_owned();
+    request.output_format = OutputFormat::JsonSchema { name: None, description: None, schema, strict: None };
+    Ok(format.unlisted(&["type", "schema"]).next().is_none())
+}
+
+fn effort_of(word: &str) -> Option<Effort> {
+    Some(match word {
+        "low" => Effort::Low,
+        "medium" => Effort::Medium,
+        "high" => Effort::High,
+        "xhigh" => Effort::XHigh,
+        "max" => Effort::Max,
+        _ => return None,
+    })
+}
+
+fn user(fields: &Fields<'_>, request: &mut ChatRequest, extras: &mut Extras) -> Result<(), DecodeError> {
+    let Some(metadata) = fields.object("metadata")? else { return Ok(()) };
+    request.user = metadata.str("user_id")?.map(Into::into);
+    if metadata.unlisted(&["user_id"]).next().is_some() {
+        extras.members.extend(fields.raw("metadata").map(|raw| ("metadata".to_owned(), raw.to_owned())));
+    }
+    Ok(())
+}
+
+/// Records members of an inner object that the canonical form has no place for.
+fn note_unknown(fields: &Fields<'_>, known: &[&str], losses: &mut Vec<Loss>) {
+    for (name, _) in fields.unlisted(known) {
+        losses.push(quiet(fields.path_of(name), LossAction::Dropped));
+    }
+}

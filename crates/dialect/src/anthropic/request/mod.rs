@@ -1,0 +1,13 @@
+//! Requests: from a client of this dialect, and for an upstream of it.
+
+mod conversation;
+mod decode;
+mod encode;
+mod media;
+mod schema;
+
+pub(super) use decode::{decode, opaque_as_text};
+pub(super) use encode::encode;
+
+#[cfg(test)]
+mod tests;

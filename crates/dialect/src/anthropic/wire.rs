@@ -1,0 +1,250 @@
+//! The words of the format, and the parts of what is written.
+
+use std::borrow::Cow;
+
+use bytes::BytesMut;
+use omniroute_wire::json_out::{self, Object};
+use serde_json::value::RawValue;
+
+use crate::{
+    ir::{CacheMark, FinishReason, Loss, LossAction, Usage},
+    json_in::{self, Fields},
+};
+
+/// The event that says nothing.
+pub(super) const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
+
+/// A block as it is written.
+#[derive(Debug)]
+pub(super) enum BlockOut<'a> {
+    Text { text: Cow<'a, str>, cache: Option<CacheMark> },
+    Image { source: SourceOut<'a>, cache: Option<CacheMark> },
+    Document { source: SourceOut<'a>, title: Option<&'a str>, cache: Option<CacheMark> },
+    Thinking { text: &'a str, signature: Option<&'a str> },
+    RedactedThinking { data: &'a str },
+    ToolUse { id: Cow<'a, str>, name: &'a str, input: Cow<'a, RawValue>, cache: Option<CacheMark> },
+    ToolResult { id: Cow<'a, str>, content: Vec<BlockOut<'a>>, is_error: bool, cache: Option<CacheMark> },
+    Raw(&'a RawValue),
+}
+
+/// Where the bytes of an image or a document are.
+#[derive(Debug)]
+pub(super) enum SourceOut<'a> {
+    Base64 { media_type: Cow<'a, str>, data: &'a str },
+    Url(&'a str),
+    File(&'a str),
+    Text(Cow<'a, str>),
+}
+
+impl BlockOut<'_> {
+    /// A text without a mark.
+    pub(super) fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: Cow::Owned(text.into()), cache: None }
+    }
+
+    /// Appends the block.
+    pub(super) fn write(&self, out: &mut BytesMut) {
+        if let Self::Raw(raw) = self {
+            out.extend_from_slice(raw.get().as_bytes());
+            return;
+        }
+        let mut object = Object::begin(out);
+        match self {
+            Self::Raw(_) => {}
+            Self::Text { text, cache } => {
+                object.str("type", "text").str("text", text);
+                write_cache(&mut object, *cache);
+            }
+            Self::Image { source, cache } => {
+                object.str("type", "image");
+                source.write(object.key("source"));
+                write_cache(&mut object, *cache);
+            }
+            Self::Document { source, title, cache } => {
+                object.str("type", "document");
+                source.write(object.key("source"));
+                object.opt_str("title", *title);
+                write_cache(&mut object, *cache);
+            }
+            Self::Thinking { text, signature } => {
+                object.str("type", "thinking").str("thinking", text).opt_str("signature", *signature);
+            }
+            Self::RedactedThinking { data } => {
+                object.str("type", "redacted_thinking").str("data", data);
+            }
+            Self::ToolUse { id, name, input, cache } => {
+                object.str("type", "tool_use").str("id", id).str("name", name).raw("input", input.get());
+                write_cache(&mut object, *cache);
+            }
+            Self::ToolResult { id, content, is_error, cache } => {
+                object.str("type", "tool_result").str("tool_use_id", id);
+                if !content.is_empty() {
+                    write_content(object.key("content"), content);
+                }
+                if *is_error {
+                    object.bool("is_error", true);
+                }
+                write_cache(&mut object, *cache);
+            }
+        }
+        object.end();
+    }
+}
+
+impl SourceOut<'_> {
+    fn write(&self, out: &mut BytesMut) {
+        let mut object = Object::begin(out);
+        match self {
+            Self::Base64 { media_type, data } => {
+                object.str("type", "base64").str("media_type", media_type).str("data", data)
+            }
+            Self::Url(url) => object.str("type", "url").str("url", url),
+            Self::File(id) => object.str("type", "file").str("file_id", id),
+            Self::Text(text) => object.str("type", "text").str("media_type", "text/plain").str("data", text),
+        };
+        object.end();
+    }
+}
+
+/// Appends content: a single unmarked text as a string, everything else as a list.
+pub(super) fn write_content(out: &mut BytesMut, blocks: &[BlockOut<'_>]) {
+    if let [BlockOut::Text { text, cache: None }] = blocks {
+        json_out::string(out, text);
+    } else {
+        write_list(out, blocks.iter(), |out, block| block.write(out));
+    }
+}
+
+/// Appends a list.
+pub(super) fn write_list<T>(
+    out: &mut BytesMut,
+    items: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut BytesMut, T),
+) {
+    out.extend_from_slice(b"[");
+    for (at, item) in items.enumerate() {
+        if at > 0 {
+            out.extend_from_slice(b",");
+        }
+        write(out, item);
+    }
+    out.extend_from_slice(b"]");
+}
+
+/// Appends a cache mark, when there is one.
+pub(super) fn write_cache(object: &mut Object<'_>, mark: Option<CacheMark>) {
+    match mark {
+        None => {}
+        Some(CacheMark { one_hour: false }) => {
+            object.raw("cache_control", r#"{"type":"ephemeral"}"#);
+        }
+        Some(CacheMark { one_hour: true }) => {
+            object.raw("cache_control", r#"{"type":"ephemeral","ttl":"1h"}"#);
+        }
+    }
+}
+
+/// Why an answer ended, in the format's word.
+pub(super) fn stop_reason(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "end_turn",
+        FinishReason::StopSequence => "stop_sequence",
+        FinishReason::ToolUse => "tool_use",
+        FinishReason::Length => "max_tokens",
+        FinishReason::ContextWindow => "model_context_window_exceeded",
+        FinishReason::ContentFilter => "refusal",
+        FinishReason::Pause => "pause_turn",
+    }
+}
+
+/// Why an answer ended; a word from the future counts as an ordinary end.
+pub(super) fn finish_reason(word: &str) -> FinishReason {
+    match word {
+        "stop_sequence" => FinishReason::StopSequence,
+        "tool_use" => FinishReason::ToolUse,
+        "max_tokens" => FinishReason::Length,
+        "model_context_window_exceeded" => FinishReason::ContextWindow,
+        "refusal" => FinishReason::ContentFilter,
+        "pause_turn" => FinishReason::Pause,
+        _ => FinishReason::Stop,
+    }
+}
+
+/// Reads a usage object; members that are absent, `null` or no numbers stay unknown.
+pub(super) fn usage(fields: &Fields<'_>) -> Usage {
+    let count = |fields: &Fields<'_>, name: &str| fields.raw(name).and_then(json_in::count_of);
+    let split = fields.object_or_none("cache_creation");
+    let hour = split.as_ref().and_then(|split| count(split, "ephemeral_1h_input_tokens"));
+    let five = split.as_ref().and_then(|split| count(split, "ephemeral_5m_input_tokens"));
+    let written = count(fields, "cache_creation_input_tokens");
+    Usage {
+        input_uncached: count(fields, "input_tokens"),
+        cache_read: count(fields, "cache_read_input_tokens"),
+        cache_write: written.map(|all| all.saturating_sub(hour.unwrap_or(0))).or(five),
+        cache_write_1h: hour,
+        output_total: count(fields, "output_tokens"),
+        reasoning: fields
+            .object_or_none("output_tokens_details")
+            .and_then(|details| count(&details, "thinking_tokens")),
+        ..Usage::default()
+    }
+}
+
+/// The prompt's share of a usage object.
+pub(super) fn write_input_usage(object: &mut Object<'_>, usage: &Usage) {
+    let written = match (usage.cache_write, usage.cache_write_1h) {
+        (None, None) => None,
+        (five, hour) => Some(five.unwrap_or(0) + hour.unwrap_or(0)),
+    };
+    count_or_null(object, "cache_creation_input_tokens", written);
+    count_or_null(object, "cache_read_input_tokens", usage.cache_read);
+    if let Some(hour) = usage.cache_write_1h {
+        let mut split = Object::begin(object.key("cache_creation"));
+        split.u64("ephemeral_5m_input_tokens", usage.cache_write.unwrap_or(0));
+        split.u64("ephemeral_1h_input_tokens", hour);
+        split.end();
+    }
+}
+
+/// The reasoning share of a usage object, when it is known.
+pub(super) fn write_output_details(object: &mut Object<'_>, usage: &Usage) {
+    if let Some(reasoning) = usage.reasoning {
+        let mut details = Object::begin(object.key("output_tokens_details"));
+        details.u64("thinking_tokens", reasoning);
+        details.end();
+    }
+}
+
+/// A departure that is named to the client.
+pub(super) fn loss(path: impl Into<Cow<'static, str>>, action: LossAction) -> Loss {
+    Loss { path: path.into(), action, silent: false }
+}
+
+/// A departure that is recorded only.
+pub(super) fn quiet(path: impl Into<Cow<'static, str>>, action: LossAction) -> Loss {
+    Loss { path: path.into(), action, silent: true }
+}
+
+fn count_or_null(object: &mut Object<'_>, name: &str, count: Option<u64>) {
+    match count {
+        Some(count) => object.u64(name, count),
+        None => object.raw(name, "null"),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_counts_stay_unknown_and_zeros_stay_zero() {
+        let read = |text: &str| usage(&Fields::lenient(text, "").expect("an object"));
+        let found =
+            read(r#"{"input_tokens":30,"cache_read_input_tokens":0,"cache_creation_input_tokens":null}"#);
+        assert_eq!((found.input_uncached, found.cache_read, found.cache_write), (Some(30), Some(0), None));
+        let found = read(
+            r#"{"cache_creation_input_tokens":10,"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":6}}"#,
+        );
+        assert_eq!((found.cache_write, found.cache_write_1h, found.output_total), (Some(4), Some(6), None));
+    }
+}
