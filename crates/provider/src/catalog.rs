@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 pub(crate) use check::is_prefix;
-pub use check::{CAPABILITIES, MODEL_CAPABILITIES, MODEL_MODES, UNITS, problems_of, problems_of_row};
+pub use check::{
+    CAPABILITIES, MODEL_CAPABILITIES, MODEL_MODES, RESERVED_PREFIXES, UNITS, problems_of, problems_of_row,
+};
 
 use crate::{ProviderId, ProviderSpec, model::ModelSpec, registry, spec::Category};
 

@@ -68,6 +68,13 @@ pub struct ModelSpec {
     pub deprecation_date: Option<String>,
 }
 
+impl ModelSpec {
+    /// Long name of the only dialect the model is served in, if it is not served in all of its provider's.
+    pub fn only_dialect(&self) -> Option<&'static str> {
+        (self.mode == "responses").then_some(crate::dialects::OPENAI_RESPONSES)
+    }
+}
+
 /// Prices above a prompt size, for the whole request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PriceTier {

@@ -57,6 +57,9 @@ pub const MODEL_MODES: &[&str] = &[
 pub const UNITS: &[&str] =
     &["per_character_in", "per_image", "per_query", "per_request", "per_second_in", "per_second_out"];
 
+/// Prefixes that mean something else in a model's name; no provider and no node may have them.
+pub const RESERVED_PREFIXES: &[&str] = &["auto", "combo", crate::registry::SIM];
+
 /// Everything that is wrong with a provider's entry.
 pub fn problems_of(spec: &ProviderSpec) -> Vec<String> {
     let mut problems = Vec::new();
@@ -67,6 +70,12 @@ pub fn problems_of(spec: &ProviderSpec) -> Vec<String> {
             complain(format!(
                 "`{name}` is not a valid id: lower-case letters, digits, `.`, `_`, `-`, at most 64"
             ));
+        }
+    }
+    for name in RESERVED_PREFIXES {
+        if spec.id.as_str() == *name || spec.alias == *name || spec.aliases.iter().any(|alias| alias == name)
+        {
+            complain(format!("`{name}` is reserved"));
         }
     }
     if spec.name.trim().is_empty() {
@@ -205,6 +214,7 @@ mod tests {
             (r#""kind":"api_key""#, r#""kind":"none""#, "kind `none` has a header"),
             (r#""chat","#, r#""chat","cooking","#, "capability `cooking` is unknown"),
             (r#""/models""#, r#""models""#, "begins neither with"),
+            (r#""alias":"groq""#, r#""alias":"combo""#, "`combo` is reserved"),
             (r#""notes""#, r#""note""#, "unknown field `note`"),
         ];
         for (from, to, want) in cases {
