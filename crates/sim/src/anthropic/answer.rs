@@ -1,0 +1,191 @@
+//! Answers in Messages.
+
+use bytes::{Bytes, BytesMut};
+use omniroute_wire::json_out::Object;
+
+use crate::{
+    anthropic::SIGNATURE,
+    ask::Ask,
+    openai::answer::thirds,
+    reply::{Finish, Reply, Tokens},
+    script::{Script, UsageScript},
+    stage::{Event, Ids},
+};
+
+/// The answer as one document.
+pub(crate) fn whole(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Bytes {
+    let mut out = BytesMut::with_capacity(512 + reply.text.len());
+    let mut document = Object::begin(&mut out);
+    document.str("id", &ids.answer("msg_")).str("type", "message").str("role", "assistant");
+    document.str("model", &ask.model);
+    let mut content = document.array("content");
+    if let Some(thoughts) = reply.reasoning {
+        let mut block = content.object();
+        block.str("type", "thinking").str("thinking", thoughts).str("signature", &signature(ids));
+        block.end();
+    }
+    if !reply.text.is_empty() {
+        let mut block = content.object();
+        block.str("type", "text").str("text", &reply.text);
+        block.end();
+    }
+    for (position, call) in reply.calls.iter().enumerate() {
+        let mut block = content.object();
+        block.str("type", "tool_use").str("id", &ids.call("toolu_", position)).str("name", &call.name);
+        block.raw("input", if call.arguments.is_empty() { "{}" } else { &call.arguments });
+        block.end();
+    }
+    content.end();
+    stop(&mut document, reply);
+    if script.usage != UsageScript::Never {
+        usage(document.key("usage"), reply.usage, reply.usage.output);
+    }
+    document.end();
+    out.freeze()
+}
+
+/// The answer as the events of a stream.
+pub(crate) fn events(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Vec<Event> {
+    let mut writer = Writer::default();
+    writer.event("message_start", false, |event| {
+        let mut message = event.object("message");
+        message.str("id", &ids.answer("msg_")).str("type", "message").str("role", "assistant");
+        message.str("model", &ask.model).raw("content", "[]");
+        message.raw("stop_reason", "null").raw("stop_sequence", "null");
+        match script.usage {
+            UsageScript::Normal => usage(message.key("usage"), reply.usage, 1),
+            UsageScript::Early => usage(message.key("usage"), reply.usage, reply.usage.output),
+            UsageScript::Never => {}
+        }
+        message.end();
+    });
+    if let Some(thoughts) = reply.reasoning {
+        writer.start(|block| {
+            block.str("type", "thinking").str("thinking", "").str("signature", "");
+        });
+        for piece in thoughts.split_inclusive(' ') {
+            writer.delta(true, "thinking_delta", "thinking", piece);
+        }
+        writer.delta(false, "signature_delta", "signature", &signature(ids));
+        writer.stop();
+    }
+    if !reply.text.is_empty() {
+        writer.start(|block| {
+            block.str("type", "text").str("text", "");
+        });
+        for piece in reply.pieces(script.chunks) {
+            writer.delta(true, "text_delta", "text", piece);
+        }
+        writer.stop();
+    }
+    for (position, call) in reply.calls.iter().enumerate() {
+        writer.start(|block| {
+            block.str("type", "tool_use").str("id", &ids.call("toolu_", position)).str("name", &call.name);
+            block.raw("input", "{}");
+        });
+        if !script.no_arguments {
+            writer.delta(true, "input_json_delta", "partial_json", "");
+        }
+        for piece in thirds(&call.arguments) {
+            writer.delta(true, "input_json_delta", "partial_json", piece);
+        }
+        writer.stop();
+    }
+    writer.event("message_delta", false, |event| {
+        let mut delta = event.object("delta");
+        stop(&mut delta, reply);
+        delta.end();
+        if script.usage == UsageScript::Normal {
+            usage(event.key("usage"), reply.usage, reply.usage.output);
+        }
+    });
+    writer.event("message_stop", false, |_| {});
+    writer.events
+}
+
+/// The answer to a question for the number of tokens.
+pub(crate) fn count(ask: &Ask) -> Bytes {
+    let mut out = BytesMut::with_capacity(32);
+    let mut document = Object::begin(&mut out);
+    document.u64("input_tokens", ask.prompt_tokens());
+    document.end();
+    out.freeze()
+}
+
+#[derive(Default)]
+struct Writer {
+    events: Vec<Event>,
+    /// Number of blocks that were started.
+    blocks: u64,
+}
+
+impl Writer {
+    fn event(&mut self, name: &str, content: bool, fill: impl FnOnce(&mut Object<'_>)) {
+        let mut out = BytesMut::with_capacity(192);
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\ndata: ");
+        let mut event = Object::begin(&mut out);
+        event.str("type", name);
+        fill(&mut event);
+        event.end();
+        out.extend_from_slice(b"\n\n");
+        self.events.push(Event { bytes: out.freeze(), content });
+    }
+
+    fn start(&mut self, fill: impl FnOnce(&mut Object<'_>)) {
+        let index = self.blocks;
+        self.blocks += 1;
+        self.event("content_block_start", false, |event| {
+            event.u64("index", index);
+            let mut block = event.object("content_block");
+            fill(&mut block);
+            block.end();
+        });
+        if index == 0 {
+            self.event("ping", false, |_| {});
+        }
+    }
+
+    fn delta(&mut self, content: bool, kind: &str, field: &str, text: &str) {
+        let index = self.blocks - 1;
+        self.event("content_block_delta", content, |event| {
+            event.u64("index", index);
+            let mut delta = event.object("delta");
+            delta.str("type", kind).str(field, text);
+            delta.end();
+        });
+    }
+
+    fn stop(&mut self) {
+        let index = self.blocks - 1;
+        self.event("content_block_stop", false, |event| {
+            event.u64("index", index);
+        });
+    }
+}
+
+fn stop(object: &mut Object<'_>, reply: &Reply) {
+    let (reason, sequence) = match &reply.finish {
+        Finish::Stop => ("end_turn", None),
+        Finish::StopSequence(sequence) => ("stop_sequence", Some(sequence.as_str())),
+        Finish::Length => ("max_tokens", None),
+        Finish::Tools => ("tool_use", None),
+    };
+    object.str("stop_reason", reason).str_or_null("stop_sequence", sequence);
+}
+
+fn usage(out: &mut BytesMut, usage: Tokens, output: u64) {
+    let mut object = Object::begin(out);
+    object
+        .u64("input_tokens", usage.prompt - usage.cached)
+        .u64("cache_creation_input_tokens", 0)
+        .u64("cache_read_input_tokens", usage.cached)
+        .u64("output_tokens", output)
+        .str("service_tier", "standard");
+    object.end();
+}
+
+fn signature(ids: &Ids) -> String {
+    format!("{SIGNATURE}{:020}", ids.0)
+}

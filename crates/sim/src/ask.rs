@@ -1,0 +1,69 @@
+//! What a request asks for, whatever its dialect.
+
+use serde_json::Value;
+
+/// The parts of a request that decide its answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ask {
+    pub(crate) model: String,
+    pub(crate) stream: bool,
+    /// OpenAI only: the stream ends with a chunk of usage.
+    pub(crate) include_usage: bool,
+    /// Text of the last message of the user.
+    pub(crate) last_text: String,
+    /// Text of the results that the conversation ends with.
+    pub(crate) tool_result: Option<String>,
+    pub(crate) images: usize,
+    /// Characters that count as prompt.
+    pub(crate) characters: usize,
+    pub(crate) messages: usize,
+    pub(crate) tools: Vec<Tool>,
+    pub(crate) choice: Choice,
+    /// At most one call.
+    pub(crate) one_call: bool,
+    pub(crate) max_tokens: Option<u64>,
+    pub(crate) stops: Vec<String>,
+    /// Number of answers.
+    pub(crate) answers: usize,
+    pub(crate) format: Format,
+}
+
+/// A function the model may call.
+#[derive(Debug, Clone)]
+pub(crate) struct Tool {
+    pub(crate) name: String,
+    pub(crate) schema: Value,
+    /// Takes free text instead of an object.
+    pub(crate) free_text: bool,
+}
+
+/// Whether tools must be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Choice {
+    #[default]
+    Auto,
+    Never,
+    Any,
+    Named(String),
+}
+
+/// What the text must look like.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    /// Any JSON object.
+    Object,
+    /// JSON after a schema.
+    Schema(Value),
+}
+
+impl Ask {
+    /// Tokens of the prompt: four characters each, a few for every message, 85 for an image.
+    pub(crate) fn prompt_tokens(&self) -> u64 {
+        let tools: usize =
+            self.tools.iter().map(|tool| tool.name.len() + tool.schema.to_string().len()).sum();
+        let text = (self.characters + tools).div_ceil(4);
+        (text + 3 * self.messages + 85 * self.images) as u64
+    }
+}

@@ -1,0 +1,143 @@
+//! Answers from memory: what benchmarks and load tests ask for costs next to nothing here.
+//!
+//! Models whose names begin with `bench-` are found by looking for the bytes `"model":` and are answered without
+//! reading the rest. Inside a JSON string the quotes would be escaped, so the search cannot be led astray by a prompt.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use memchr::memmem;
+
+use crate::{SimBody, Vendor, anthropic, ask::Ask, body, openai, reply::Reply, script::Script, stage::Ids};
+
+/// Different answers that are kept.
+const MAX_ANSWERS: usize = 256;
+
+/// Prepared answers.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    answers: RwLock<HashMap<Key, Answer>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    vendor: Vendor,
+    stream: bool,
+    include_usage: bool,
+    model: String,
+}
+
+#[derive(Debug, Clone)]
+enum Answer {
+    Whole(Bytes),
+    Stream(Arc<[Bytes]>),
+}
+
+impl Shelf {
+    /// The answer, if the request is of this kind. `None` also for names that are not understood.
+    pub(crate) fn answer(&self, vendor: Vendor, request: &[u8]) -> Option<Response<SimBody>> {
+        let model = model(request)?;
+        let key = Key {
+            vendor,
+            stream: is_true(request, b"\"stream\":"),
+            include_usage: is_true(request, b"\"include_usage\":"),
+            model: model.to_owned(),
+        };
+        let known = self.answers.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let answer = match known {
+            Some(answer) => answer,
+            None => {
+                let answer = prepare(&key)?;
+                let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
+                if answers.len() >= MAX_ANSWERS {
+                    answers.clear();
+                }
+                answers.insert(key, answer.clone());
+                answer
+            }
+        };
+        let (content_type, body) = match answer {
+            Answer::Whole(bytes) => ("application/json", body::whole(bytes)),
+            Answer::Stream(frames) => ("text/event-stream; charset=utf-8", body::prepared(frames)),
+        };
+        let mut response = Response::new(body);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Some(response)
+    }
+}
+
+fn model(request: &[u8]) -> Option<&str> {
+    let value = value(request, b"\"model\":")?;
+    let value = value.strip_prefix(b"\"")?;
+    if !value.starts_with(b"bench-") {
+        return None;
+    }
+    let end = memchr::memchr(b'"', value.get(..value.len().min(128))?)?;
+    std::str::from_utf8(&value[..end]).ok()
+}
+
+fn is_true(request: &[u8], name: &[u8]) -> bool {
+    value(request, name).is_some_and(|value| value.starts_with(b"true"))
+}
+
+fn value<'a>(request: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let at = memmem::find(request, name)?;
+    Some(request[at + name.len()..].trim_ascii_start())
+}
+
+fn prepare(key: &Key) -> Option<Answer> {
+    let script = Script::parse(&key.model).ok().filter(|script| script.bench)?;
+    let ask = Ask {
+        model: key.model.clone(),
+        stream: key.stream,
+        include_usage: key.include_usage,
+        answers: 1,
+        characters: 400,
+        messages: 1,
+        ..Ask::default()
+    };
+    let reply = Reply::compose(&script, &ask);
+    let ids = Ids(0);
+    if !key.stream {
+        return Some(Answer::Whole(match key.vendor {
+            Vendor::OpenAi => openai::answer::whole(&script, &ask, &reply, &ids),
+            Vendor::Anthropic => anthropic::answer::whole(&script, &ask, &reply, &ids),
+        }));
+    }
+    let events = match key.vendor {
+        Vendor::OpenAi => openai::answer::events(&script, &ask, &reply, &ids),
+        Vendor::Anthropic => anthropic::answer::events(&script, &ask, &reply, &ids),
+    };
+    Some(Answer::Stream(events.into_iter().map(|event| event.bytes).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_such_models_are_answered_unread() {
+        for (body, expected) in [
+            (r#"{"model":"bench-size-1k","messages":[]}"#, Some("bench-size-1k")),
+            (r#"{"messages":[], "model": "bench-chunks-3"}"#, Some("bench-chunks-3")),
+            (r#"{"messages":[{"content":"\"model\":\"bench-x\""}],"model":"echo"}"#, None),
+            (r#"{"model":"echo"}"#, None),
+            (r#"{"model":"bench-"#, None),
+            (r#"{"model":1}"#, None),
+            ("", None),
+        ] {
+            assert_eq!(model(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn streams_are_told_from_whole_answers() {
+        assert!(is_true(br#"{"stream": true}"#, b"\"stream\":"));
+        assert!(!is_true(br#"{"stream":false}"#, b"\"stream\":"));
+        assert!(!is_true(br#"{"a":"\"stream\":true"}"#, b"\"stream\":"));
+    }
+}
