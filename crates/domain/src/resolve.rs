@@ -59,6 +59,14 @@ pub enum ResolveError {
         /// The provider.
         provider: ProviderId,
     },
+    /// The route names one provider, the model another.
+    #[error("this route is for `{provider}`, but the model begins with `{prefix}/`; use `{provider}/…` or no prefix")]
+    Mismatch {
+        /// The route's provider.
+        provider: String,
+        /// The model's prefix.
+        prefix: String,
+    },
     /// Several providers have the model.
     #[error("several providers have `{model}`; ask for one of: {}", forms.join(", "))]
     Ambiguous {
@@ -86,6 +94,7 @@ impl ResolveError {
             Self::Invalid(_) => "invalid_model",
             Self::UnknownProvider { .. } => "unknown_provider",
             Self::NoCredentials { .. } => "no_credentials",
+            Self::Mismatch { .. } => "provider_mismatch",
             Self::Ambiguous { .. } => "ambiguous_model",
             Self::NotFound { .. } => "model_not_found",
         }
@@ -126,6 +135,24 @@ pub fn resolve(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveEr
         };
     }
     bare(snapshot, name)
+}
+
+/// Finds the target of a model string on a route that names the provider. The prefix may be left out; another
+/// provider's is an error; a first piece that is no provider's belongs to the model's name.
+pub fn resolve_at(snapshot: &Snapshot, provider: &str, requested: &str) -> Result<Target, ResolveError> {
+    let id = snapshot
+        .by_prefix(provider)
+        .ok_or_else(|| ResolveError::UnknownProvider { prefix: provider.to_owned() })?;
+    let name = checked(requested)?;
+    if let Some((prefix, model)) = name.split_once('/')
+        && let Some(other) = snapshot.by_prefix(prefix)
+    {
+        if other != id {
+            return Err(ResolveError::Mismatch { provider: provider.to_owned(), prefix: prefix.to_owned() });
+        }
+        return direct(snapshot, id, model);
+    }
+    direct(snapshot, id, name)
 }
 
 fn checked(requested: &str) -> Result<&str, ResolveError> {

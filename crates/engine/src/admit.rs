@@ -21,20 +21,23 @@ const KEY_HEADERS: [HeaderName; 2] =
 
 /// Finds out who is asking and whether they may call this endpoint at all.
 pub(crate) fn identify(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
-    let sent = sent_keys(ctx);
-    ctx.caller = sent.iter().find_map(|key| ctx.snapshot.caller(KeyHash::of(key))).cloned();
-    let Some(caller) = ctx.caller.clone() else {
-        if is_key_required(ctx) {
-            let message = if sent.is_empty() {
-                "Missing API key; send one of this gateway's keys as `Authorization: Bearer` or `x-api-key`"
-            } else {
-                "Invalid API key; it is not one of this gateway's keys"
-            };
-            return Err(unauthenticated(message));
-        }
-        return check_origin(ctx);
+    let (known, is_anonymous) = {
+        let sent = sent_keys(ctx);
+        (sent.iter().find_map(|key| ctx.snapshot.caller(KeyHash::of(key))).cloned(), sent.is_empty())
     };
-    check_key(&caller, ctx)
+    if let Some(caller) = known {
+        check_key(&caller, ctx)?;
+        ctx.caller = Some(caller);
+        return Ok(());
+    }
+    if !is_key_required(ctx) {
+        return check_origin(ctx);
+    }
+    Err(unauthenticated(if is_anonymous {
+        "Missing API key; send one of this gateway's keys as `Authorization: Bearer` or `x-api-key`"
+    } else {
+        "Invalid API key; it is not one of this gateway's keys"
+    }))
 }
 
 /// Whether a known key may be used now, from here, for this.

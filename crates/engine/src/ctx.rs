@@ -31,6 +31,8 @@ pub struct Arrival {
     pub dialect: &'static dyn Dialect,
     /// What the route is for (`chat`, `messages`, `models`); keys may be restricted to some.
     pub endpoint: &'static str,
+    /// The provider that the path names (`/v1/providers/{provider}/…`), as the client wrote it.
+    pub provider: Option<String>,
     /// Whether it is worth a row in the request log (calls of models are, lists are not).
     pub is_logged: bool,
 }

@@ -90,6 +90,7 @@ impl From<ResolveError> for GatewayError {
             ResolveError::Invalid(_)
             | ResolveError::UnknownProvider { .. }
             | ResolveError::NoCredentials { .. }
+            | ResolveError::Mismatch { .. }
             | ResolveError::Ambiguous { .. } => ErrorKind::InvalidRequest,
         };
         Self::new(kind, error.code(), error.to_string()).param("model")

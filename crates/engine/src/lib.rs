@@ -1,8 +1,30 @@
 //! One request from bytes to bytes.
+//!
+//! Start with [`serve`]: the seven stages in order. Each has a file: `admit`, `resolve`, `prepare`, `attempt`,
+//! `relay`, `record` (the first, *accept*, is at the HTTP rim of the binary). What the engine needs of the outside
+//! stands in [`ports`].
 
+pub mod admit;
+pub mod answer;
+pub mod ctx;
+pub mod error;
 pub mod live;
+pub mod memory;
 pub mod ports;
+pub mod serve;
 pub mod telemetry;
 pub mod time;
+pub mod transport;
 
+mod attempt;
+mod explain;
+mod prepare;
+mod record;
+mod relay;
+mod resolve;
+
+pub use answer::Answer;
+pub use ctx::{Arrival, RequestCtx};
+pub use error::GatewayError;
 pub use live::Live;
+pub use serve::{Engine, EngineOptions, KeyPolicy};

@@ -2,7 +2,6 @@
 //! so that no exit path can forget it: an answer sent, an error, a client that hung up, a panic.
 
 use omniroute_domain::limit::Meter;
-use omniroute_domain::price;
 
 use crate::ctx::RequestCtx;
 use crate::ports::{Charge, RequestRow};
@@ -63,11 +62,6 @@ impl RequestCtx {
         let envelope = self.envelope.take();
         let attempts = std::mem::take(&mut self.attempts).into_vec();
         let last = attempts.last();
-        let price = last.and_then(|attempt| price::lookup(self.snapshot.catalog(), &attempt.provider, &attempt.model));
-        let cost_nano = match &price {
-            Some(found) if outcome.usage.is_known() => price::cost_nano(&found.price, &outcome.usage),
-            _ => None,
-        };
         let status = outcome.status.unwrap_or(CLIENT_CLOSED_REQUEST);
         RequestRow {
             id: self.engine.new_row_id(self.started_ms),
@@ -93,9 +87,9 @@ impl RequestCtx {
             }),
             usage: outcome.usage,
             usage_estimated: outcome.usage_estimated,
-            cost_nano,
-            price_source: price.as_ref().map(|found| found.source.to_owned()),
-            price_version: price.map(|found| found.version),
+            cost_nano: None,
+            price_source: None,
+            price_version: None,
             attempts,
             error: if status == CLIENT_CLOSED_REQUEST && outcome.error.is_none() {
                 Some("the client closed the connection".to_owned())

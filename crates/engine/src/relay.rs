@@ -36,6 +36,12 @@ pub struct Relay {
     spoke: Instant,
 }
 
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("is_done", &self.is_done()).finish_non_exhaustive()
+    }
+}
+
 enum State {
     /// The head is sent, but no upstream has begun yet.
     Waiting(Pending),

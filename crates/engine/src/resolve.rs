@@ -23,7 +23,10 @@ pub(crate) struct Skipped {
 /// The target of the request; checked against the key.
 pub(crate) fn target(ctx: &RequestCtx) -> Result<Target, GatewayError> {
     let requested = &ctx.envelope()?.model;
-    let mut target = resolve::resolve(&ctx.snapshot, requested)?;
+    let mut target = match &ctx.arrival.provider {
+        Some(provider) => resolve::resolve_at(&ctx.snapshot, provider, requested)?,
+        None => resolve::resolve(&ctx.snapshot, requested)?,
+    };
     if let Some(name) = &target.connection_name
         && !admit::may_pin(ctx.caller.as_ref())
     {
