@@ -60,7 +60,9 @@ pub enum ResolveError {
         provider: ProviderId,
     },
     /// The route names one provider, the model another.
-    #[error("this route is for `{provider}`, but the model begins with `{prefix}/`; use `{provider}/…` or no prefix")]
+    #[error(
+        "this route is for `{provider}`, but the model begins with `{prefix}/`; use `{provider}/…` or no prefix"
+    )]
     Mismatch {
         /// The route's provider.
         provider: String,

@@ -10,6 +10,7 @@ use omniroute_provider::{
     Endpoint, Provider, ProviderId, ProviderSpec, caps, catalog::Catalog, choose, provider::ConnectionInput,
     registry, spec::ResilienceProfile,
 };
+use quick_cache::{Equivalent, sync::Cache};
 use secrecy::ExposeSecret as _;
 
 use crate::entity::{
@@ -18,6 +19,7 @@ use crate::entity::{
 use crate::health::{ConnectionHealth, HealthMap, Profile};
 use crate::limit::Meter;
 use crate::pattern::Pattern;
+use crate::price::{self, Overrides, Quote};
 use crate::routing::{self, Strategy};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -38,7 +40,12 @@ pub struct Snapshot {
     keys: Map<[u8; 32], Arc<Caller>>,
     models: Map<String, Vec<ProviderId>>,
     connections: Map<ConnectionId, Arc<ConnectionState>>,
+    /// Prices that were asked for; bounded, since model names are the clients' choice.
+    quotes: Cache<(ProviderId, String), Option<Arc<Quote>>>,
 }
+
+/// Most prices remembered by a snapshot.
+const MAX_QUOTES: usize = 4_096;
 
 /// A provider and its accounts.
 pub struct ProviderState {
@@ -151,6 +158,16 @@ impl Snapshot {
     /// What a target can do.
     pub fn caps(&self, provider: &ProviderState, model: &str) -> omniroute_dialect::Caps {
         caps::caps_of(provider.provider.spec(), model, self.catalog.model(&provider.id, model))
+    }
+
+    /// The price of a model; looked up once.
+    pub fn quote(&self, provider: &ProviderId, model: &str) -> Option<Arc<Quote>> {
+        if let Some(known) = self.quotes.get(&QuoteKey(provider, model)) {
+            return known;
+        }
+        let quote = price::quote(&Overrides::default(), self.catalog, provider, model).map(Arc::new);
+        self.quotes.insert((provider.clone(), model.to_owned()), quote.clone());
+        quote
     }
 
     /// Providers of the catalogue that know a model, usable or not.
@@ -316,6 +333,16 @@ impl Caller {
     }
 }
 
+/// A borrowed key of the quotes; hashes like the owned one.
+#[derive(Hash)]
+struct QuoteKey<'a>(&'a ProviderId, &'a str);
+
+impl Equivalent<(ProviderId, String)> for QuoteKey<'_> {
+    fn equivalent(&self, key: &(ProviderId, String)) -> bool {
+        *self.0 == key.0 && *self.1 == key.1
+    }
+}
+
 /// What the process start decided about building.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BuildOptions {
@@ -435,6 +462,7 @@ impl<'a> Builder<'a> {
             keys,
             models,
             connections,
+            quotes: Cache::new(MAX_QUOTES),
         }
     }
 

@@ -154,15 +154,17 @@ fn check_origin(ctx: &RequestCtx) -> Result<(), GatewayError> {
             is_loopback_name(name) || Some(name) == public || origin_host(origin) == Some(host)
         });
         if is_web && !listed && !own {
-            let message =
-                format!("Web pages of `{origin}` may not call this gateway without a key; send one, or add the origin to CORS_ORIGINS");
+            let message = format!(
+                "Web pages of `{origin}` may not call this gateway without a key; send one, or add the origin to CORS_ORIGINS"
+            );
             return Err(forbidden("origin_not_allowed", message));
         }
     }
     let name = without_port(host);
     let named = host.is_empty() || name == "localhost" || parse_ip(name).is_some() || Some(name) == public;
     if ctx.arrival.peer.ip().to_canonical().is_loopback() && !named {
-        let message = format!("`{name}` is not a name of this gateway; call it as localhost, or set publicUrl");
+        let message =
+            format!("`{name}` is not a name of this gateway; call it as localhost, or set publicUrl");
         return Err(forbidden("origin_not_allowed", message));
     }
     Ok(())
@@ -214,12 +216,19 @@ mod tests {
 
     #[test]
     fn hosts_lose_their_port_and_keep_their_brackets() {
-        for (authority, host) in
-            [("localhost:20128", "localhost"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a.example", "a.example")]
-        {
+        for (authority, host) in [
+            ("localhost:20128", "localhost"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("a.example", "a.example"),
+        ] {
             assert_eq!(without_port(authority), host);
         }
         assert_eq!(host_of_url("https://gate.example:8443/x"), Some("gate.example"));
-        assert!(is_loopback_name("[::1]") && is_loopback_name("127.0.0.1") && !is_loopback_name("127.0.0.1.evil.example"));
+        assert!(
+            is_loopback_name("[::1]")
+                && is_loopback_name("127.0.0.1")
+                && !is_loopback_name("127.0.0.1.evil.example")
+        );
     }
 }

@@ -113,7 +113,10 @@ pub(crate) async fn run(ctx: &mut RequestCtx, target: &Target) -> Result<Attempt
         }
         let wait = explain::earliest(ctx, target);
         let Some(pause) = wait.filter(|pause| {
-            waits_left > 0 && *pause <= wait_budget && ctx.attempts.len() < MAX_ATTEMPTS && may_wait(last.as_ref())
+            waits_left > 0
+                && *pause <= wait_budget
+                && ctx.attempts.len() < MAX_ATTEMPTS
+                && may_wait(last.as_ref())
         }) else {
             return Err(explain::exhausted(ctx, target, last.as_ref(), wait, is_busy));
         };
@@ -184,7 +187,10 @@ fn pipe(client: &'static dyn Dialect, upstream: &'static dyn Dialect, echo: Echo
 }
 
 /// Reads until the first meaningful event, an error, or the end.
-#[allow(clippy::too_many_arguments, reason = "the parts of one call; a struct would only be taken apart again")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the parts of one call; a struct would only be taken apart again"
+)]
 async fn begin_stream(
     ctx: &mut RequestCtx,
     target: &Target,
@@ -201,7 +207,9 @@ async fn begin_stream(
     let is_ended = loop {
         let frame = match timeout(idle, body.frame()).await {
             Err(_) => return Err(silent(idle).into()),
-            Ok(Some(Err(error))) => return Err(Failure::protocol(&format!("the stream broke: {error}")).into()),
+            Ok(Some(Err(error))) => {
+                return Err(Failure::protocol(&format!("the stream broke: {error}")).into());
+            }
             Ok(Some(Ok(frame))) => frame.into_data().ok(),
             Ok(None) => None,
         };
@@ -257,7 +265,8 @@ fn whole(
         .is_some_and(|kind| kind.starts_with("text/event-stream"));
     ctx.outcome.first_event = Some(ctx.engine.clock.instant());
     if client.id() == upstream.id() && !is_stream {
-        let relayed = client.relay_response(bytes, echo).map_err(|error| Failure::protocol(&error.message))?;
+        let relayed =
+            client.relay_response(bytes, echo).map_err(|error| Failure::protocol(&error.message))?;
         if let Some(error) = relayed.error {
             let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
             return Err(judged(ctx, target, error, status.unwrap_or(StatusCode::BAD_GATEWAY), headers));
@@ -340,7 +349,9 @@ async fn read_whole(ctx: &RequestCtx, mut body: UpstreamBody) -> Result<Bytes, F
         let frame = match timeout(idle, body.frame()).await {
             Err(_) => return Err(silent(idle).into()),
             Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(Failure::protocol(&format!("the answer broke off: {error}")).into()),
+            Ok(Some(Err(error))) => {
+                return Err(Failure::protocol(&format!("the answer broke off: {error}")).into());
+            }
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
@@ -369,9 +380,9 @@ pub(crate) fn silent(limit: Duration) -> Failure {
 fn transport_failure(error: &TransportError) -> Failure {
     match error {
         TransportError::AddressBlocked(blocked) => Failure::address_blocked(blocked),
-        TransportError::ConnectTimeout { .. } | TransportError::Connect { .. } | TransportError::Broken { .. } => {
-            Failure::connect(&error.to_string())
-        }
+        TransportError::ConnectTimeout { .. }
+        | TransportError::Connect { .. }
+        | TransportError::Broken { .. } => Failure::connect(&error.to_string()),
     }
 }
 
@@ -401,10 +412,13 @@ pub(crate) fn note_failure(
 ) {
     let now_ms = ctx.engine.clock.now_ms();
     let jitter = ctx.engine.jitter();
-    if let Some(status) = connection.health.failed(&target.model, failure, &connection.profile, now_ms, jitter) {
+    if let Some(status) =
+        connection.health.failed(&target.model, failure, &connection.profile, now_ms, jitter)
+    {
         ctx.engine.recorder.connection_status(&connection.id, status);
     }
-    let status = status.or_else(|| failure.upstream.status.and_then(|status| StatusCode::from_u16(status).ok()));
+    let status =
+        status.or_else(|| failure.upstream.status.and_then(|status| StatusCode::from_u16(status).ok()));
     push_row(ctx, target, connection, status, Some(failure), sent);
 }
 

@@ -36,7 +36,8 @@ impl GatewayError {
             param: None,
             retry_after: None,
             attempts: Vec::new(),
-            is_final: kind.status() < 500 && !matches!(kind, ErrorKind::RateLimited | ErrorKind::RequestTimeout),
+            is_final: kind.status() < 500
+                && !matches!(kind, ErrorKind::RateLimited | ErrorKind::RequestTimeout),
         }
     }
 
@@ -109,10 +110,9 @@ mod tests {
 
     #[test]
     fn times_are_rendered_in_utc() {
-        for (ms, text) in [
-            (951_782_400_123, "2000-02-29T00:00:00.123Z"),
-            (1_795_392_000_000, "2026-11-23T00:00:00.000Z"),
-        ] {
+        for (ms, text) in
+            [(951_782_400_123, "2000-02-29T00:00:00.123Z"), (1_795_392_000_000, "2026-11-23T00:00:00.000Z")]
+        {
             assert_eq!(rfc3339(ms), text);
         }
     }

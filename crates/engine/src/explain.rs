@@ -44,17 +44,24 @@ pub(crate) fn exhausted(
     }
     let name = target.full_name();
     if is_busy {
-        let message = format!("every account for `{name}` is at its limit of requests at once; try again shortly");
+        let message =
+            format!("every account for `{name}` is at its limit of requests at once; try again shortly");
         return GatewayError::new(ErrorKind::RateLimited, "rate_limit_exceeded", message)
             .retry_after(Some(Duration::from_secs(1)));
     }
     let (_, skipped) = resolve::candidates(ctx, target, &[], ctx.engine.clock.now_ms());
     if skipped.is_empty() {
-        let message = format!("no connection of `{}` may serve `{name}` for this key; see /api/providers", target.provider.id);
+        let message = format!(
+            "no connection of `{}` may serve `{name}` for this key; see /api/providers",
+            target.provider.id
+        );
         return GatewayError::new(ErrorKind::InvalidRequest, "no_credentials", message);
     }
     if skipped.iter().all(|skipped| skipped.blocked.until.is_none()) {
-        let message = format!("every account of `{}` is out of service; test or renew them under /api/providers", target.provider.id);
+        let message = format!(
+            "every account of `{}` is out of service; test or renew them under /api/providers",
+            target.provider.id
+        );
         return GatewayError::new(ErrorKind::Unavailable, "all_accounts_inactive", message);
     }
     let limited = skipped
@@ -92,18 +99,18 @@ fn public_kind(failure: &Failure) -> (ErrorKind, Option<Cow<'static, str>>) {
             own(ErrorKind::BadGateway, "upstream_auth_failed")
         }
         FailureKind::RateLimited => (ErrorKind::RateLimited, upstream_code()),
-        FailureKind::QuotaSpent => (
-            if status == Some(402) { ErrorKind::Billing } else { ErrorKind::RateLimited },
-            upstream_code(),
-        ),
+        FailureKind::QuotaSpent => {
+            (if status == Some(402) { ErrorKind::Billing } else { ErrorKind::RateLimited }, upstream_code())
+        }
         FailureKind::ModelMissing => own(ErrorKind::NotFound, "model_not_found"),
         FailureKind::ContextTooLong => own(ErrorKind::InvalidRequest, "context_length_exceeded"),
         FailureKind::Refused => {
             (ErrorKind::InvalidRequest, upstream_code().or(Some(Cow::Borrowed("content_filter"))))
         }
-        FailureKind::BadRequest => {
-            (ErrorKind::from_status(status.unwrap_or(400)), upstream_code().or(Some(Cow::Borrowed("bad_request"))))
-        }
+        FailureKind::BadRequest => (
+            ErrorKind::from_status(status.unwrap_or(400)),
+            upstream_code().or(Some(Cow::Borrowed("bad_request"))),
+        ),
         FailureKind::Overloaded => match status {
             Some(529) => (ErrorKind::Overloaded, None),
             _ => own(ErrorKind::Unavailable, "service_unavailable"),
@@ -113,12 +120,13 @@ fn public_kind(failure: &Failure) -> (ErrorKind, Option<Cow<'static, str>>) {
         FailureKind::AddressBlocked => own(ErrorKind::BadGateway, "url_blocked"),
         FailureKind::Empty => own(ErrorKind::BadGateway, "empty_response"),
         FailureKind::Protocol => own(ErrorKind::BadGateway, "bad_gateway"),
-        FailureKind::Unavailable | FailureKind::NotAllowed | FailureKind::Unknown | FailureKind::ClientAbort => {
-            match status {
-                Some(status) if status >= 400 => (ErrorKind::from_status(status), upstream_code()),
-                _ => own(ErrorKind::BadGateway, "bad_gateway"),
-            }
-        }
+        FailureKind::Unavailable
+        | FailureKind::NotAllowed
+        | FailureKind::Unknown
+        | FailureKind::ClientAbort => match status {
+            Some(status) if status >= 400 => (ErrorKind::from_status(status), upstream_code()),
+            _ => own(ErrorKind::BadGateway, "bad_gateway"),
+        },
     }
 }
 

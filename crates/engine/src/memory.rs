@@ -23,7 +23,10 @@ pub struct MemoryCounters {
 
 impl MemoryCounters {
     fn shard(&self, key: &ApiKeyId) -> std::sync::MutexGuard<'_, Windows> {
-        let hash = key.as_str().bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
+        let hash = key
+            .as_str()
+            .bytes()
+            .fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
         self.shards[hash % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -50,12 +53,17 @@ impl Counters for MemoryCounters {
             None => shard.entry(first.key.clone()).or_default(),
         };
         for (index, charge) in charges.iter().enumerate() {
-            let taken = window(windows, charge.meter).reserve(charge.meter, charge.limit, charge.amount, now_ms);
+            let taken =
+                window(windows, charge.meter).reserve(charge.meter, charge.limit, charge.amount, now_ms);
             if let Err(retry_after) = taken {
                 for earlier in &charges[..index] {
                     window(windows, earlier.meter).settle(earlier.meter, -earlier.amount, now_ms);
                 }
-                return Reserving::Ready(Err(Exceeded { meter: charge.meter, limit: charge.limit, retry_after }));
+                return Reserving::Ready(Err(Exceeded {
+                    meter: charge.meter,
+                    limit: charge.limit,
+                    retry_after,
+                }));
             }
         }
         Reserving::Ready(Ok(()))
@@ -103,7 +111,9 @@ mod tests {
             let threads: Vec<_> = (0..16)
                 .map(|_| {
                     scope.spawn(|| {
-                        (0..100).filter(|_| taken(counters.reserve(&[charge(Meter::RequestsPerDay, 777)], 1))).count()
+                        (0..100)
+                            .filter(|_| taken(counters.reserve(&[charge(Meter::RequestsPerDay, 777)], 1)))
+                            .count()
                     })
                 })
                 .collect();

@@ -62,7 +62,11 @@ fn translated(
 ) -> Result<omniroute_wire::splice::Pieces, GatewayError> {
     ctx.canonical()?;
     let Some(mut request) = ctx.canonical.take() else {
-        return Err(GatewayError::new(ErrorKind::Internal, "internal_server_error", "the request was not decoded"));
+        return Err(GatewayError::new(
+            ErrorKind::Internal,
+            "internal_server_error",
+            "the request was not decoded",
+        ));
     };
     let asked = std::mem::replace(&mut request.model, target.model.clone());
     let encoded = dialect.encode_request(&request, &ctx.snapshot.caps(&target.provider, &target.model));
@@ -89,6 +93,10 @@ fn translated(
 
 fn uri(endpoint: &Endpoint, model: &str, stream: bool) -> Result<Uri, GatewayError> {
     endpoint.chat_uri(model, stream).map_err(|error| {
-        GatewayError::new(ErrorKind::InvalidRequest, "invalid_model", format!("`{model}` does not fit the URL: {error}"))
+        GatewayError::new(
+            ErrorKind::InvalidRequest,
+            "invalid_model",
+            format!("`{model}` does not fit the URL: {error}"),
+        )
     })
 }

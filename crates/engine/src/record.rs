@@ -2,6 +2,7 @@
 //! so that no exit path can forget it: an answer sent, an error, a client that hung up, a panic.
 
 use omniroute_domain::limit::Meter;
+use omniroute_domain::price;
 
 use crate::ctx::RequestCtx;
 use crate::ports::{Charge, RequestRow};
@@ -39,7 +40,8 @@ impl RequestCtx {
         if self.charges.is_empty() {
             return;
         }
-        let tokens = self.outcome.usage.input_total().unwrap_or(0) + self.outcome.usage.output_total.unwrap_or(0);
+        let tokens =
+            self.outcome.usage.input_total().unwrap_or(0) + self.outcome.usage.output_total.unwrap_or(0);
         let corrections: smallvec::SmallVec<[Charge; 4]> = self
             .charges
             .drain(..)
@@ -62,6 +64,8 @@ impl RequestCtx {
         let envelope = self.envelope.take();
         let attempts = std::mem::take(&mut self.attempts).into_vec();
         let last = attempts.last();
+        let quote = last.and_then(|attempt| self.snapshot.quote(&attempt.provider, &attempt.model));
+        let cost_nano = quote.as_ref().and_then(|quote| price::cost_nano(&quote.price, &outcome.usage));
         let status = outcome.status.unwrap_or(CLIENT_CLOSED_REQUEST);
         RequestRow {
             id: self.engine.new_row_id(self.started_ms),
@@ -87,9 +91,9 @@ impl RequestCtx {
             }),
             usage: outcome.usage,
             usage_estimated: outcome.usage_estimated,
-            cost_nano: None,
-            price_source: None,
-            price_version: None,
+            cost_nano,
+            price_source: quote.as_ref().map(|quote| quote.source.as_str().to_owned()),
+            price_version: quote.map(|quote| quote.version.clone()),
             attempts,
             error: if status == CLIENT_CLOSED_REQUEST && outcome.error.is_none() {
                 Some("the client closed the connection".to_owned())

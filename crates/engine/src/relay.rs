@@ -108,7 +108,8 @@ impl Relay {
                 State::Waiting(pending) => match pending.as_mut().poll(cx) {
                     Poll::Pending => return self.poll_keep_alive(cx),
                     Poll::Ready((ctx, Ok(start))) => {
-                        self.state = State::Running(Box::new(Running { ctx, start: *start, is_complete: false }));
+                        self.state =
+                            State::Running(Box::new(Running { ctx, start: *start, is_complete: false }));
                     }
                     Poll::Ready((mut ctx, Err(error))) => {
                         self.state = State::Done;

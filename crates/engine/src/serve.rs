@@ -110,7 +110,13 @@ pub struct Ports {
 
 impl Engine {
     /// An engine over its ports. `seed` feeds ids, jitter and random choices.
-    pub fn new(live: Arc<Live>, ports: Ports, telemetry: Arc<Telemetry>, options: EngineOptions, seed: u64) -> Self {
+    pub fn new(
+        live: Arc<Live>,
+        ports: Ports,
+        telemetry: Arc<Telemetry>,
+        options: EngineOptions,
+        seed: u64,
+    ) -> Self {
         let Ports { transport, counters, recorder, clock } = ports;
         let (chance, turns) = (Chance(AtomicU64::new(seed)), Turns::default());
         Self { live, transport, counters, recorder, telemetry, clock, options, chance, turns }
@@ -147,7 +153,9 @@ impl Engine {
                 diagnostics(&ctx, Some(&target), headers);
                 response
             }
-            Ok(Attempted::Stream(_)) => unreachable!("a stream is only begun for a client that asked for one"),
+            Ok(Attempted::Stream(_)) => {
+                unreachable!("a stream is only begun for a client that asked for one")
+            }
             Err(error) => self.refuse(ctx, &error),
         }
     }
@@ -158,10 +166,13 @@ impl Engine {
         let destination = target.clone();
         let mut pending = Box::pin(async move {
             let attempted = attempt::run(&mut ctx, &destination).await;
-            let started: Result<Box<StreamStart>, GatewayError> = attempted.map(|attempted| match attempted {
-                Attempted::Stream(start) => start,
-                Attempted::Whole(_) => unreachable!("a whole answer is only read for a client that asked for one"),
-            });
+            let started: Result<Box<StreamStart>, GatewayError> =
+                attempted.map(|attempted| match attempted {
+                    Attempted::Stream(start) => start,
+                    Attempted::Whole(_) => {
+                        unreachable!("a whole answer is only read for a client that asked for one")
+                    }
+                });
             (ctx, started)
         });
         let (head, relay) = match timeout(patience, &mut pending).await {
@@ -194,8 +205,14 @@ impl Engine {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(wait) = error.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000).max(1).min(u128::from(u32::MAX)) as u64));
-            headers.insert(RETRY_AFTER_MS, HeaderValue::from(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)));
+            headers.insert(
+                RETRY_AFTER,
+                HeaderValue::from(wait.as_millis().div_ceil(1_000).max(1).min(u128::from(u32::MAX)) as u64),
+            );
+            headers.insert(
+                RETRY_AFTER_MS,
+                HeaderValue::from(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)),
+            );
         }
         if error.is_final && status.is_client_error() {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -280,7 +297,8 @@ const MAX_DROPPED: usize = 1024;
 /// Headers that say what happened.
 fn diagnostics(ctx: &RequestCtx, target: Option<&Target>, headers: &mut HeaderMap) {
     StreamHead::of(ctx).write(headers);
-    let running = usize::from(target.is_some() && ctx.attempts.last().is_none_or(|last| last.failure.is_some()));
+    let running =
+        usize::from(target.is_some() && ctx.attempts.last().is_none_or(|last| last.failure.is_some()));
     let attempts = ctx.attempts.len() + running;
     if attempts > 0 {
         headers.insert(ATTEMPTS, HeaderValue::from(attempts));
@@ -395,7 +413,8 @@ impl Default for Turns {
 
 impl Turns {
     fn next(&self, provider: &ProviderId) -> u64 {
-        let slot = provider.as_str().bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31) + usize::from(byte));
+        let slot =
+            provider.as_str().bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31) + usize::from(byte));
         self.0[slot % self.0.len()].fetch_add(1, Ordering::Relaxed)
     }
 }

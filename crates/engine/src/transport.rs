@@ -76,7 +76,8 @@ impl Pools {
                 .wrap_connector(connector(self.allow_private, self.connect_timeout));
             Ok(builder().build(Limited { inner: https, limit: self.connect_timeout }))
         });
-        made.as_ref().map_err(|reason| TransportError::Connect { host: "any host".into(), reason: reason.clone() })
+        made.as_ref()
+            .map_err(|reason| TransportError::Connect { host: "any host".into(), reason: reason.clone() })
     }
 }
 
@@ -189,7 +190,9 @@ impl Service<Name> for CheckedResolver {
                 .collect();
             match (allowed.is_empty(), refused) {
                 (true, Some(why)) => Err(AddressRefused(why).into()),
-                (true, None) => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into()),
+                (true, None) => {
+                    Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into())
+                }
                 (false, _) => Ok(allowed.into_iter()),
             }
         }
