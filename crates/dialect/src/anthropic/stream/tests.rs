@@ -1,7 +1,10 @@
+use bytes::Bytes;
+
 use super::*;
 use crate::{
+    Dialect as _,
     anthropic::Anthropic,
-    stream::{GrammarCheck, StreamPipe as _, Transcoder},
+    stream::{GrammarCheck, StreamCollector, StreamPipe as _, Transcoder},
 };
 
 /// Keeps events as one line each.
@@ -197,6 +200,28 @@ fn streams_that_fail_say_so() {
         assert_eq!(events(frames).last().map(String::as_str), Some(expected));
     }
     assert_eq!(events(&[START, "<html>", FINISH]).last().map(String::as_str), Some("finish Stop None"));
+}
+
+#[test]
+fn recorded_streams_add_up_to_their_whole_answers() {
+    for (stream, whole) in [
+        (
+            &include_bytes!("../../../fixtures/anthropic/tools/stream.sse")[..],
+            &include_bytes!("../../../fixtures/anthropic/tools/response.json")[..],
+        ),
+        (
+            include_bytes!("../../../fixtures/anthropic/plain/stream.sse"),
+            include_bytes!("../../../fixtures/anthropic/plain/response.json"),
+        ),
+    ] {
+        let mut collector = StreamCollector::new(&Anthropic);
+        for piece in stream.chunks(5) {
+            collector.push(piece).expect("readable");
+        }
+        let collected = collector.finish().expect("complete");
+        let decoded = Anthropic.decode_response(&Bytes::from_static(whole)).expect("readable");
+        assert_eq!(format!("{collected:?}"), format!("{decoded:?}"));
+    }
 }
 
 fn written(events: &[StreamEvent<'_>]) -> String {
