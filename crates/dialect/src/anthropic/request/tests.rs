@@ -615,3 +615,40 @@ fn what_only_this_dialect_has_can_be_told_as_text() {
         assert_eq!(super::opaque_as_text(&raw(block)).as_deref(), expected);
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_small_request_can_be_read_and_written(
+        blocks in proptest::collection::vec((0_usize..3, 0_usize..16), 0..12),
+        knobs in proptest::collection::vec(0_usize..8, 0..4),
+    ) {
+        let kinds = [
+            r#"{"type":"text","text":"x"}"#, r#"{"type":"text","text":" ","cache_control":{"type":"ephemeral"}}"#,
+            r#"{"type":"thinking","thinking":"t","signature":"S"}"#, r#"{"type":"redacted_thinking","data":"d"}"#,
+            r#"{"type":"tool_use","id":"a","name":"f","input":{"x": 1}}"#, r#"{"type":"tool_use","id":"b","name":"","input":7}"#,
+            r#"{"type":"tool_result","tool_use_id":"a","content":"r"}"#, r#"{"type":"tool_result","tool_use_id":"b"}"#,
+            r#"{"type":"tool_result","tool_use_id":"","content":[{"type":"text","text":"q"}]}"#,
+            r#"{"type":"image","source":{"type":"base64","media_type":"image/png","data":"iVBORw0KGgo="}}"#,
+            r#"{"type":"image","source":{"type":"file","file_id":"f"}}"#, r#"{"type":"server_tool_use","name":"s"}"#,
+            r#"{"type":"document","source":{"type":"text","media_type":"text/plain","data":"d"}}"#,
+            r#"{"type":"text","text":"\ud83d"}"#, r#"{"type":"tool_use","id":"ü","name":"g"}"#, r#"{"type":"x"}"#,
+        ];
+        let more = [
+            r#""tools":[{"name":"f"}]"#, r#""tool_choice":{"type":"any"}"#, r#""thinking":{"type":"adaptive"}"#,
+            r#""thinking":{"type":"enabled","budget_tokens":2000}"#, r#""output_config":{"effort":"low"}"#,
+            r#""system":"s""#, r#""temperature":2"#, r#""system":[{"type":"text","text":"s"}]"#,
+        ];
+        let roles = ["user", "assistant", "system"];
+        let messages: Vec<_> = blocks
+            .iter()
+            .map(|(role, kind)| format!(r#"{{"role":"{}","content":[{}]}}"#, roles[*role], kinds[*kind]))
+            .collect();
+        let mut body = format!(r#"{{"model":"m","max_tokens":9000,"messages":[{}]"#, messages.join(","));
+        for knob in knobs {
+            body.push(',');
+            body.push_str(more[knob]);
+        }
+        body.push('}');
+        super::fuzz_anthropic_request(body.as_bytes());
+    }
+}
