@@ -134,12 +134,12 @@ fn read_layer(text: &str, layers: usize, error: &mut UpstreamError) {
 }
 
 fn read_object(fields: &Fields<'_>, layers: usize, error: &mut UpstreamError) {
-    if let Some(inner) = fields.raw("error") {
-        if matches!(kind_of(inner.get()), "an object" | "a string" | "an array") {
-            read_layer(inner.get(), layers - 1, error);
-            if !error.message.is_empty() {
-                return;
-            }
+    if let Some(inner) = fields.raw("error")
+        && matches!(kind_of(inner.get()), "an object" | "a string" | "an array")
+    {
+        read_layer(inner.get(), layers - 1, error);
+        if !error.message.is_empty() {
+            return;
         }
     }
     let text = |name| fields.raw(name).and_then(|raw| envelope::as_str(raw.get()));
@@ -151,10 +151,10 @@ fn read_object(fields: &Fields<'_>, layers: usize, error: &mut UpstreamError) {
     }
     for name in ["code", "status", "status_code"] {
         let Some(raw) = fields.raw(name) else { continue };
-        if let Some(number) = envelope::as_u64(raw.get()) {
-            if (400..600).contains(&number) {
-                error.status = u16::try_from(number).ok();
-            }
+        if let Some(number) = envelope::as_u64(raw.get())
+            && (400..600).contains(&number)
+        {
+            error.status = u16::try_from(number).ok();
         }
         if name == "code" {
             error.code = Some(envelope::as_str(raw.get()).unwrap_or(Cow::Borrowed(raw.get())).into_owned());

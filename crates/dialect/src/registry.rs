@@ -3,7 +3,7 @@
 use crate::{Dialect, DialectId};
 
 /// Every dialect, in the order in which they are listed to people.
-pub static DIALECTS: &[&dyn Dialect] = &[&crate::anthropic::Anthropic];
+pub static DIALECTS: &[&dyn Dialect] = &[&crate::openai::OpenAi, &crate::anthropic::Anthropic];
 
 /// The dialect with this id.
 pub fn by_id(id: DialectId) -> &'static dyn Dialect {

@@ -63,7 +63,7 @@ impl Collector {
                 self.response.blocks.pop();
             }
             BlockKind::ToolCall(call) if call.arguments.trim().is_empty() => {
-                "{}".clone_into(&mut call.arguments)
+                "{}".clone_into(&mut call.arguments);
             }
             _ => {}
         }
@@ -164,7 +164,7 @@ impl StreamCollector {
             return Ok(());
         }
         if let Some(body) = self.intake.take_body() {
-            return whole_body(self.upstream, body.into(), &mut self.collector);
+            return whole_body(self.upstream, &body.into(), &mut self.collector);
         }
         if self.intake.is_html() {
             return self.collector.event(StreamEvent::Error(error_text::html(200)));

@@ -1,6 +1,7 @@
 //! Streams as machines without IO: bytes in, bytes out, one state per side.
 
 mod collector;
+mod fuzz;
 mod grammar;
 mod intake;
 mod replay;
@@ -14,6 +15,8 @@ use omniroute_wire::sse::{Frame, FrameError};
 use crate::ir::{FinishReason, UpstreamError, Usage};
 
 pub use collector::{Collector, StreamCollector};
+#[doc(hidden)]
+pub use fuzz::fuzz_stream;
 pub use grammar::GrammarCheck;
 pub(crate) use intake::Intake;
 pub use replay::replay;

@@ -61,7 +61,7 @@ impl StreamPipe for Transcoder {
         }
         let mut sink = Writer { encoder: self.encoder.as_mut(), watch: &mut self.watch, out };
         if let Some(body) = self.intake.take_body() {
-            return whole_body(self.upstream, body.into(), &mut sink);
+            return whole_body(self.upstream, &body.into(), &mut sink);
         }
         if self.intake.is_html() {
             return sink.event(StreamEvent::Error(error_text::html(200)));
@@ -86,13 +86,13 @@ impl fmt::Debug for Transcoder {
 /// The events of a whole answer, or of an error, that came in place of a stream.
 pub(super) fn whole_body(
     upstream: &dyn Dialect,
-    body: Bytes,
+    body: &Bytes,
     sink: &mut dyn EventSink,
 ) -> Result<(), StreamError> {
-    if let Some(error) = error_text::error_in_success(&body) {
+    if let Some(error) = error_text::error_in_success(body) {
         return sink.event(StreamEvent::Error(error));
     }
-    match upstream.decode_response(&body) {
+    match upstream.decode_response(body) {
         Ok(response) => replay(&response, sink),
         Err(error) => sink.event(StreamEvent::Error(error_text::malformed(&error.message))),
     }

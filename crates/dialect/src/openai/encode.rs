@@ -1,0 +1,401 @@
+//! Writing a request for an upstream.
+
+use bytes::BytesMut;
+use omniroute_wire::json_out::{Array, Object};
+use sha2::{Digest as _, Sha256};
+
+use super::{ID, conversation, wire};
+use crate::{
+    Caps, EncodeError, Encoded,
+    ir::{ChatRequest, Effort, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice, ToolKind},
+};
+
+/// Most stop sequences that the vendor's own endpoint takes.
+const MAX_STOP: usize = 4;
+const EMPTY_SCHEMA: &str = r#"{"type":"object","properties":{}}"#;
+
+/// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
+pub(super) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
+    let mut losses = request.losses.clone();
+    let mut out = BytesMut::with_capacity(1024);
+    let mut writer = Writer { request, caps, native: request.extras.origin == Some(ID), losses: &mut losses };
+    let mut body = Object::begin(&mut out);
+    body.str("model", &request.model);
+    let note = writer.schema_note();
+    conversation::write(request, caps, note.as_deref(), body.key("messages"), writer.losses)?;
+    writer.tools(&mut body)?;
+    writer.limits(&mut body);
+    writer.sampling(&mut body);
+    writer.format(&mut body);
+    writer.reasoning(&mut body);
+    writer.identity(&mut body);
+    writer.extras(&mut body)?;
+    if request.stream {
+        body.bool("stream", true);
+        if caps.stream_options {
+            body.raw("stream_options", r#"{"include_usage":true}"#);
+        }
+    }
+    body.end();
+    Ok(Encoded { body: out.freeze(), losses })
+}
+
+struct Writer<'a> {
+    request: &'a ChatRequest,
+    caps: &'a Caps,
+    /// Whether the request came in this dialect.
+    native: bool,
+    losses: &'a mut Vec<Loss>,
+}
+
+impl Writer<'_> {
+    fn lose(&mut self, path: impl Into<std::borrow::Cow<'static, str>>, action: LossAction) {
+        self.losses.push(wire::loss(path, action));
+    }
+
+    fn tools(&mut self, body: &mut Object<'_>) -> Result<(), EncodeError> {
+        let request = self.request;
+        if request.tools.is_empty() {
+            for (given, name) in [
+                (request.tool_choice.is_some(), "tool_choice"),
+                (request.parallel_tool_calls.is_some(), "parallel_tool_calls"),
+            ] {
+                if given {
+                    self.losses.push(wire::quiet(name, LossAction::Dropped));
+                }
+            }
+            return Ok(());
+        }
+        if !self.caps.tools {
+            return Err(EncodeError {
+                code: "unsupported_tool",
+                param: Some("tools".to_owned()),
+                message: "the target does not call tools; use a model that does".to_owned(),
+            });
+        }
+        let mut kept = BytesMut::new();
+        let mut list = Array::begin(&mut kept);
+        for (at, tool) in request.tools.iter().enumerate() {
+            self.tool(at, tool, &mut list)?;
+        }
+        let any = !list.is_empty();
+        list.end();
+        if !any {
+            return Ok(());
+        }
+        body.key("tools").extend_from_slice(&kept);
+        self.tool_choice(body);
+        if let Some(parallel) = request.parallel_tool_calls {
+            body.bool("parallel_tool_calls", parallel);
+        }
+        Ok(())
+    }
+
+    fn tool(&mut self, at: usize, tool: &Tool, list: &mut Array<'_>) -> Result<(), EncodeError> {
+        let (name, description, schema, strict) = match &tool.kind {
+            ToolKind::Function { name, description, schema, strict } => (name, description, schema, strict),
+            ToolKind::Opaque { origin, raw, .. } if *origin == ID => {
+                list.raw(raw.get());
+                return Ok(());
+            }
+            ToolKind::Opaque { name, .. } => return self.foreign_tool(at, name.as_deref()),
+        };
+        let mut description = description.clone();
+        let mut extras = Vec::new();
+        for (key, raw) in &tool.extras {
+            if self.native {
+                extras.push((key, raw));
+            } else if key == "input_examples" {
+                let text = description.get_or_insert_default();
+                text.push_str("\n\nExamples of arguments: ");
+                text.push_str(raw.get());
+                self.lose(format!("tools[{at}].{key}"), LossAction::Mapped);
+            } else {
+                self.lose(format!("tools[{at}].{key}"), LossAction::Dropped);
+            }
+        }
+        if let Some(mark) = tool.cache_mark.filter(|_| !self.native) {
+            let path = format!("tools[{at}].cache_control").into();
+            self.losses.push(Loss { path, action: LossAction::Dropped, silent: !mark.one_hour });
+        }
+        let mut entry = list.object();
+        entry.str("type", "function");
+        let mut function = entry.object("function");
+        function.str("name", name).opt_str("description", description.as_deref());
+        function.raw("parameters", schema.as_ref().map_or(EMPTY_SCHEMA, |schema| schema.get()));
+        if let Some(strict) = strict {
+            function.bool("strict", *strict);
+        }
+        function.end();
+        for (key, raw) in extras {
+            entry.raw(key, raw.get());
+        }
+        entry.end();
+        Ok(())
+    }
+
+    /// A tool that the other dialect's vendor runs: left out when there are others, refused when it is wanted.
+    fn foreign_tool(&mut self, at: usize, name: Option<&str>) -> Result<(), EncodeError> {
+        let functions = self.request.tools.iter().any(|tool| match &tool.kind {
+            ToolKind::Function { .. } => true,
+            ToolKind::Opaque { origin, .. } => *origin == ID,
+        });
+        let forced = matches!(&self.request.tool_choice, Some(ToolChoice::Named(wanted)) if Some(wanted.as_str()) == name);
+        if forced || !functions {
+            return Err(EncodeError {
+                code: "unsupported_tool",
+                param: Some(format!("tools[{at}]")),
+                message: "the target has no tool of this kind; use a provider that has, or leave it out"
+                    .to_owned(),
+            });
+        }
+        self.lose(format!("tools[{at}]"), LossAction::Dropped);
+        Ok(())
+    }
+
+    fn tool_choice(&mut self, body: &mut Object<'_>) {
+        match &self.request.tool_choice {
+            None => {}
+            Some(ToolChoice::Auto) => {
+                body.str("tool_choice", "auto");
+            }
+            Some(ToolChoice::None) => {
+                body.str("tool_choice", "none");
+            }
+            Some(ToolChoice::Required) => {
+                body.str("tool_choice", "required");
+            }
+            Some(ToolChoice::Named(name)) => {
+                let mut choice = body.object("tool_choice");
+                self.named(name, &mut choice);
+                choice.end();
+            }
+            Some(ToolChoice::Allowed { required, names }) => {
+                let mut choice = body.object("tool_choice");
+                choice.str("type", "allowed_tools");
+                let mut allowed = choice.object("allowed_tools");
+                allowed.str("mode", if *required { "required" } else { "auto" });
+                let mut list = allowed.array("tools");
+                for name in names {
+                    let mut entry = list.object();
+                    self.named(name, &mut entry);
+                    entry.end();
+                }
+                list.end();
+                allowed.end();
+                choice.end();
+            }
+        }
+    }
+
+    fn named(&self, wanted: &str, entry: &mut Object<'_>) {
+        let is_custom =
+            self.request.tools.iter().any(
+                |tool| matches!(&tool.kind, ToolKind::Opaque { name: Some(name), .. } if name == wanted),
+            );
+        let kind = if is_custom { "custom" } else { "function" };
+        entry.str("type", kind);
+        let mut inner = entry.object(kind);
+        inner.str("name", wanted);
+        inner.end();
+    }
+
+    fn limits(&mut self, body: &mut Object<'_>) {
+        if let Some(asked) = self.request.max_output_tokens {
+            let limit = self.caps.max_output_tokens.map_or(asked, |most| most.min(asked));
+            if limit != asked {
+                self.losses.push(wire::quiet("max_tokens", LossAction::Clamped));
+            }
+            let name = if self.caps.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
+            body.u64(name, limit);
+        }
+        let mut stop: Vec<&String> = self.request.stop.iter().collect();
+        let path = if self.native { "stop" } else { "stop_sequences" };
+        if !self.native && stop.iter().any(|text| text.is_empty()) {
+            stop.retain(|text| !text.is_empty());
+            self.lose(path, LossAction::Dropped);
+        }
+        if !self.native && self.caps.developer_role && stop.len() > MAX_STOP {
+            stop.truncate(MAX_STOP);
+            self.lose(path, LossAction::Dropped);
+        }
+        if !stop.is_empty() {
+            let mut list = body.array("stop");
+            for text in stop {
+                list.str(text);
+            }
+            list.end();
+        }
+    }
+
+    fn sampling(&mut self, body: &mut Object<'_>) {
+        let sampling = &self.request.sampling;
+        for (name, value) in [("temperature", &sampling.temperature), ("top_p", &sampling.top_p)] {
+            match value {
+                Some(_) if !self.caps.sampling => self.lose(name, LossAction::Dropped),
+                Some(raw) => {
+                    body.raw(name, raw.get());
+                }
+                None => {}
+            }
+        }
+        match &sampling.top_k {
+            Some(raw) if self.native || (self.caps.top_k && self.caps.sampling) => {
+                body.raw("top_k", raw.get());
+            }
+            Some(_) => self.lose("top_k", LossAction::Dropped),
+            None => {}
+        }
+        for (name, value) in [
+            ("frequency_penalty", &sampling.frequency_penalty),
+            ("presence_penalty", &sampling.presence_penalty),
+            ("seed", &sampling.seed),
+            ("logit_bias", &sampling.logit_bias),
+        ] {
+            if let Some(raw) = value {
+                body.raw(name, raw.get());
+            }
+        }
+        if sampling.logprobs {
+            body.bool("logprobs", true);
+        }
+        body.opt_u64("top_logprobs", sampling.top_logprobs);
+        if let Some(n) = sampling.n.filter(|n| self.native || *n > 1) {
+            body.u64("n", n);
+        }
+    }
+
+    /// What to say about the form of the answer to a target that cannot be told otherwise.
+    fn schema_note(&mut self) -> Option<String> {
+        match &self.request.output_format {
+            OutputFormat::JsonSchema { schema, .. } if !self.caps.json_schema => {
+                let path = if self.native { "response_format" } else { "output_config.format" };
+                self.lose(path, LossAction::Mapped);
+                Some(format!(
+                    "Answer with one JSON object only, valid under this JSON schema: {}",
+                    schema.get()
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    fn format(&mut self, body: &mut Object<'_>) {
+        match &self.request.output_format {
+            OutputFormat::Text => {}
+            OutputFormat::JsonSchema { name, description, schema, strict } if self.caps.json_schema => {
+                let mut format = body.object("response_format");
+                format.str("type", "json_schema");
+                let mut inner = format.object("json_schema");
+                inner.str("name", name.as_deref().unwrap_or("response"));
+                inner.opt_str("description", description.as_deref()).raw("schema", schema.get());
+                if let Some(strict) = strict {
+                    inner.bool("strict", *strict);
+                }
+                inner.end();
+                format.end();
+            }
+            OutputFormat::JsonObject | OutputFormat::JsonSchema { .. } => {
+                body.raw("response_format", r#"{"type":"json_object"}"#);
+            }
+        }
+    }
+
+    fn reasoning(&mut self, body: &mut Object<'_>) {
+        let effort = match &self.request.reasoning.amount {
+            ReasoningAmount::Default | ReasoningAmount::Adaptive(None) => return,
+            ReasoningAmount::Off => None,
+            ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => Some(*effort),
+            ReasoningAmount::Budget(0) => None,
+            ReasoningAmount::Budget(tokens) => Some(effort_of(*tokens)),
+        };
+        let path = if self.native { "reasoning_effort" } else { "thinking" };
+        match effort {
+            Some(effort) if self.native || self.caps.reasoning => {
+                let word = effort_word(effort, self.native);
+                body.str("reasoning_effort", word);
+                if !self.native {
+                    self.losses.push(wire::quiet(path, LossAction::Mapped));
+                }
+            }
+            Some(_) => self.lose(path, LossAction::Dropped),
+            // Only models that are known to reason are known to take the word.
+            None if self.native || (self.caps.reasoning && self.caps.max_completion_tokens) => {
+                body.str("reasoning_effort", "none");
+            }
+            None => self.losses.push(wire::quiet(path, LossAction::Dropped)),
+        }
+    }
+
+    /// Who asks, and on what terms.
+    fn identity(&mut self, body: &mut Object<'_>) {
+        let request = self.request;
+        if let Some(user) = request.user.as_deref().filter(|_| !self.native) {
+            if self.caps.developer_role {
+                let digest = Sha256::digest(user.as_bytes());
+                let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                body.str("safety_identifier", &hex);
+                self.losses.push(wire::quiet("metadata.user_id", LossAction::Mapped));
+            } else {
+                self.losses.push(wire::quiet("metadata.user_id", LossAction::Dropped));
+            }
+        }
+        body.opt_str("prompt_cache_key", request.prompt_cache_key.as_deref());
+        match request.service_tier.as_deref() {
+            None => {}
+            Some(tier) if self.native => {
+                body.str("service_tier", tier);
+            }
+            Some(tier) if self.caps.developer_role => {
+                body.str("service_tier", if tier == "standard_only" { "default" } else { tier });
+                self.losses.push(wire::quiet("service_tier", LossAction::Mapped));
+            }
+            Some("auto") => self.losses.push(wire::quiet("service_tier", LossAction::Dropped)),
+            Some(_) => self.lose("service_tier", LossAction::Dropped),
+        }
+    }
+
+    fn extras(&mut self, body: &mut Object<'_>) -> Result<(), EncodeError> {
+        for (name, raw) in &self.request.extras.members {
+            if self.native {
+                body.raw(name, raw.get());
+            } else if name == "container" {
+                return Err(EncodeError {
+                    code: "unsupported_parameter",
+                    param: Some(name.clone()),
+                    message: "`container` belongs to another provider; leave it out or use that provider"
+                        .to_owned(),
+                });
+            } else if name == "metadata" {
+                self.losses.push(wire::quiet(name.clone(), LossAction::Dropped));
+            } else {
+                self.lose(name.clone(), LossAction::Dropped);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The level that a number of tokens amounts to.
+fn effort_of(tokens: u64) -> Effort {
+    match tokens {
+        0..=1024 => Effort::Minimal,
+        1025..=6144 => Effort::Low,
+        6145..=16384 => Effort::Medium,
+        16385..=28672 => Effort::High,
+        28673..=49152 => Effort::XHigh,
+        _ => Effort::Max,
+    }
+}
+
+/// The word for a level. Only some models know the highest ones.
+fn effort_word(effort: Effort, native: bool) -> &'static str {
+    match effort {
+        Effort::Minimal => "minimal",
+        Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::XHigh if native => "xhigh",
+        Effort::Max if native => "max",
+        Effort::High | Effort::XHigh | Effort::Max => "high",
+    }
+}

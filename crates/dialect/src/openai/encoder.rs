@@ -1,0 +1,249 @@
+//! Writing the events of an answer as chunks.
+
+use bytes::BytesMut;
+use omniroute_wire::json_out::{self, Array, Object};
+
+use super::wire;
+use crate::{
+    Echo, ids,
+    ir::{FinishReason, Usage},
+    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
+};
+
+/// Writes the chunks of one answer.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    echo: Echo,
+    /// Everything before the delta of a chunk.
+    head: Vec<u8>,
+    calls: u64,
+    block: Block,
+    arguments_seen: bool,
+    /// Thinking blocks with a signature, as the elements of a JSON list.
+    signed: Vec<String>,
+    thinking: String,
+    signature: Option<String>,
+    usage: Usage,
+    written_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    Nothing,
+    Text,
+    Refusal,
+    Thinking,
+    Call,
+    /// A further call for a client that only takes one.
+    Hidden,
+}
+
+impl Encoder {
+    pub(super) fn new(echo: Echo) -> Self {
+        Self {
+            echo,
+            head: Vec::new(),
+            calls: 0,
+            block: Block::Nothing,
+            arguments_seen: false,
+            signed: Vec::new(),
+            thinking: String::new(),
+            signature: None,
+            usage: Usage::default(),
+            written_bytes: 0,
+        }
+    }
+
+    fn start(&mut self, id: &str, out: &mut BytesMut) {
+        let mut head = BytesMut::with_capacity(160);
+        head.extend_from_slice(b"data: ");
+        let mut object = Object::begin(&mut head);
+        object.str("id", &ids::answer_id("chatcmpl-", id, &self.echo.request_id));
+        object.str("object", "chat.completion.chunk").i64("created", self.echo.created);
+        object.str("model", &self.echo.model);
+        // The object is closed by whoever writes the rest of a chunk.
+        object.key("choices");
+        self.head = head.to_vec();
+        self.delta(out, |out| out.extend_from_slice(b"\"role\":\"assistant\",\"content\":\"\""));
+    }
+
+    /// Writes a chunk whose delta has these members.
+    fn delta(&self, out: &mut BytesMut, members: impl FnOnce(&mut BytesMut)) {
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(b"[{\"index\":0,\"delta\":{");
+        members(out);
+        out.extend_from_slice(b"},\"finish_reason\":null}]");
+        self.close(out);
+    }
+
+    fn close(&self, out: &mut BytesMut) {
+        let rest: &[u8] = if self.echo.include_usage { b",\"usage\":null}\n\n" } else { b"}\n\n" };
+        out.extend_from_slice(rest);
+    }
+
+    fn text_delta(&mut self, name: &str, text: &str, out: &mut BytesMut) {
+        if text.is_empty() {
+            return;
+        }
+        self.written_bytes += text.len() as u64;
+        self.delta(out, |out| {
+            out.extend_from_slice(b"\"");
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
+            json_out::string(out, text);
+        });
+    }
+
+    fn call_start(&mut self, id: &str, name: &str, out: &mut BytesMut) {
+        if self.echo.legacy {
+            if self.calls > 0 {
+                self.block = Block::Hidden;
+                return;
+            }
+            self.delta(out, |out| {
+                out.extend_from_slice(b"\"function_call\":");
+                let mut function = Object::begin(out);
+                function.str("name", name).str("arguments", "");
+                function.end();
+            });
+        } else {
+            let index = self.calls;
+            self.delta(out, |out| {
+                out.extend_from_slice(b"\"tool_calls\":");
+                let mut calls = Array::begin(out);
+                let mut call = calls.object();
+                call.u64("index", index).str("id", &ids::tool_call_id(id)).str("type", "function");
+                let mut function = call.object("function");
+                function.str("name", name).str("arguments", "");
+                function.end();
+                call.end();
+                calls.end();
+            });
+        }
+        self.calls += 1;
+    }
+
+    fn arguments(&mut self, text: &str, out: &mut BytesMut) {
+        if text.is_empty() {
+            return;
+        }
+        self.arguments_seen = true;
+        self.written_bytes += text.len() as u64;
+        let index = self.calls.saturating_sub(1);
+        let legacy = self.echo.legacy;
+        self.delta(out, |out| {
+            if legacy {
+                out.extend_from_slice(b"\"function_call\":{\"arguments\":");
+                json_out::string(out, text);
+                out.extend_from_slice(b"}");
+            } else {
+                out.extend_from_slice(b"\"tool_calls\":[{\"index\":");
+                json_out::u64(out, index);
+                out.extend_from_slice(b",\"function\":{\"arguments\":");
+                json_out::string(out, text);
+                out.extend_from_slice(b"}}]");
+            }
+        });
+    }
+
+    fn block_stop(&mut self, out: &mut BytesMut) {
+        match std::mem::replace(&mut self.block, Block::Nothing) {
+            Block::Call if !self.arguments_seen => self.arguments("{}", out),
+            Block::Thinking => {
+                let thinking = std::mem::take(&mut self.thinking);
+                if let Some(signature) = self.signature.take() {
+                    self.signed.push(thinking_block(&thinking, &signature));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, reason: FinishReason, out: &mut BytesMut) {
+        if !self.signed.is_empty() {
+            let signed = std::mem::take(&mut self.signed);
+            self.delta(out, |out| {
+                out.extend_from_slice(b"\"thinking_blocks\":");
+                let mut list = Array::begin(out);
+                signed.iter().for_each(|block| {
+                    list.raw(block);
+                });
+                list.end();
+            });
+        }
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(b"[{\"index\":0,\"delta\":{},\"finish_reason\":");
+        json_out::string(out, wire::finish_word(reason, self.echo.legacy));
+        out.extend_from_slice(b"}]");
+        self.close(out);
+        if self.echo.include_usage {
+            if !self.usage.is_known() {
+                self.usage.input_uncached = Some(self.echo.estimated_input_tokens);
+                self.usage.output_total = Some(self.written_bytes.div_ceil(4));
+            }
+            out.extend_from_slice(&self.head);
+            out.extend_from_slice(b"[],\"usage\":");
+            wire::write_usage(out, &self.usage);
+            out.extend_from_slice(b"}\n\n");
+        }
+        out.extend_from_slice(b"data: [DONE]\n\n");
+    }
+}
+
+impl StreamEncoder for Encoder {
+    fn event(&mut self, event: StreamEvent<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
+        match event {
+            StreamEvent::Start { id, .. } => self.start(&id, out),
+            StreamEvent::BlockStart { block, .. } => {
+                self.arguments_seen = false;
+                match block {
+                    BlockHead::Text => self.block = Block::Text,
+                    BlockHead::Refusal => self.block = Block::Refusal,
+                    BlockHead::Thinking => self.block = Block::Thinking,
+                    BlockHead::RedactedThinking { data } => {
+                        self.block = Block::Nothing;
+                        self.signed.push(redacted_block(&data));
+                    }
+                    BlockHead::ToolCall { id, name } => {
+                        self.block = Block::Call;
+                        self.call_start(&id, &name, out);
+                    }
+                }
+            }
+            StreamEvent::Delta { delta, .. } => match (self.block, delta) {
+                (Block::Text, Delta::Text(text)) => self.text_delta("content", &text, out),
+                (Block::Refusal, Delta::Text(text)) => self.text_delta("refusal", &text, out),
+                (Block::Thinking, Delta::Thinking(text)) => {
+                    self.thinking.push_str(&text);
+                    self.text_delta("reasoning_content", &text, out);
+                }
+                (Block::Thinking, Delta::Signature(text)) => self.signature = Some(text.into_owned()),
+                (Block::Call, Delta::ToolArgs(text)) => self.arguments(&text, out),
+                _ => {}
+            },
+            StreamEvent::BlockStop { .. } => self.block_stop(out),
+            StreamEvent::Usage(usage) => self.usage.update(&usage),
+            StreamEvent::Finish { reason, .. } => self.finish(reason, out),
+            StreamEvent::Error(_) | StreamEvent::Ping => {}
+        }
+        Ok(())
+    }
+}
+
+/// A signed thinking block as JSON.
+pub(super) fn thinking_block(thinking: &str, signature: &str) -> String {
+    let mut out = BytesMut::new();
+    let mut object = Object::begin(&mut out);
+    object.str("type", "thinking").str("thinking", thinking).str("signature", signature);
+    object.end();
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// An opaque thinking block as JSON.
+pub(super) fn redacted_block(data: &str) -> String {
+    let mut out = BytesMut::new();
+    let mut object = Object::begin(&mut out);
+    object.str("type", "redacted_thinking").str("data", data);
+    object.end();
+    String::from_utf8_lossy(&out).into_owned()
+}

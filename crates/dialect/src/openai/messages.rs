@@ -1,0 +1,272 @@
+//! Reading the conversation of a request.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::{ID, request::legacy_call_id, wire};
+use crate::{
+    DecodeError, DialectId,
+    ir::{
+        Block, BlockKind, CacheMark, ChatRequest, File, Image, LossAction, MediaSource, Role, ToolCall,
+        ToolResult, Turn,
+    },
+    json_in::{Fields, list_of, missing, str_of, wrong_type, wrong_value},
+};
+
+/// Signed thinking that comes back from a client is the other dialect's: this one has no signatures of its own.
+const SIGNER: DialectId = crate::anthropic::ID;
+
+/// Reads `messages` into system text and turns.
+pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
+    let Some(list) = fields.list("messages")? else { return Err(missing("messages")) };
+    if list.is_empty() {
+        return Err(wrong_value("messages", "a list with at least one message"));
+    }
+    // Calls without a result so far, as (id, name), for results that do not say whose they are.
+    let mut open: Vec<(String, String)> = Vec::new();
+    for (at, raw) in list.into_iter().enumerate() {
+        let path = format!("messages[{at}]");
+        let message = Fields::strict(raw.get(), path.as_str())?;
+        let role = message.need_str("role")?;
+        let name = message.str("name")?.map(Cow::into_owned);
+        match &*role {
+            "system" | "developer" => {
+                let blocks = content(&message)?;
+                if request.turns.is_empty() {
+                    request.system.extend(blocks);
+                } else {
+                    request.turns.push(Turn { role: Role::System, blocks, name, path });
+                }
+            }
+            "user" => {
+                let blocks = content(&message)?;
+                request.turns.push(Turn { role: Role::User, blocks, name, path });
+            }
+            "assistant" => {
+                let blocks = assistant(&message, at, request)?;
+                open.extend(blocks.iter().filter_map(|block| match &block.kind {
+                    BlockKind::ToolCall(call) => Some((call.id.clone(), call.name.clone())),
+                    _ => None,
+                }));
+                request.turns.push(Turn { role: Role::Assistant, blocks, name, path });
+            }
+            "tool" | "function" => {
+                let call_id = answered_call(&message, &role, name.as_deref(), &open)?;
+                open.retain(|(id, _)| *id != call_id);
+                let result = ToolResult { call_id, blocks: content(&message)?, is_error: false };
+                let block = Block { kind: BlockKind::ToolResult(result), cache_mark: cache_mark(&message) };
+                match request.turns.last_mut() {
+                    Some(turn) if turn.role == Role::User && is_results(turn) => turn.blocks.push(block),
+                    _ => request.turns.push(Turn { role: Role::User, blocks: vec![block], name: None, path }),
+                }
+            }
+            _ => {
+                let expected = "`system`, `developer`, `user`, `assistant`, `tool` or `function`";
+                return Err(wrong_value(message.path_of("role"), expected));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A mark that the prompt may be cached up to here, in this dialect's form or in the one that proxies take.
+pub(super) fn cache_mark(fields: &Fields<'_>) -> Option<CacheMark> {
+    if let Some(control) = fields.object_or_none("cache_control") {
+        let one_hour = control.str("ttl").is_ok_and(|ttl| ttl.as_deref() == Some("1h"));
+        return Some(CacheMark { one_hour });
+    }
+    fields.object_or_none("prompt_cache_breakpoint").map(|_| CacheMark { one_hour: false })
+}
+
+fn is_results(turn: &Turn) -> bool {
+    turn.blocks.iter().all(|block| matches!(block.kind, BlockKind::ToolResult(_)))
+}
+
+/// The call that a result belongs to; without an id, the oldest that is unanswered.
+fn answered_call(
+    message: &Fields<'_>,
+    role: &str,
+    name: Option<&str>,
+    open: &[(String, String)],
+) -> Result<String, DecodeError> {
+    if let Some(id) = message.str("tool_call_id")?.filter(|id| !id.is_empty()) {
+        return Ok(id.into_owned());
+    }
+    let by_name = open.iter().find(|(_, called)| role == "function" && Some(called.as_str()) == name);
+    match by_name.or_else(|| open.first()) {
+        Some((id, _)) => Ok(id.clone()),
+        None => {
+            let param = message.path_of("tool_call_id");
+            let message = format!("`{param}` is required: no tool call is waiting for a result");
+            Err(DecodeError { code: "unpaired_tool_call", param: Some(param), message })
+        }
+    }
+}
+
+fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Result<Vec<Block>, DecodeError> {
+    let mut blocks = thinking(message)?;
+    blocks.extend(content(message)?);
+    if let Some(refusal) = message.str("refusal")?.filter(|refusal| !refusal.is_empty()) {
+        blocks.push(BlockKind::Refusal(refusal.into_owned()).into());
+    }
+    if message.raw("audio").is_some() {
+        request.losses.push(wire::loss(message.path_of("audio"), LossAction::Dropped));
+    }
+    for (n, raw) in message.list("tool_calls")?.unwrap_or_default().into_iter().enumerate() {
+        let path = message.path_of(&format!("tool_calls[{n}]"));
+        let call = Fields::strict(raw.get(), path)?;
+        let is_custom = call.str("type")?.as_deref() == Some("custom");
+        let (group, text) = if is_custom { ("custom", "input") } else { ("function", "arguments") };
+        let Some(function) = call.object(group)? else { return Err(call.missing(group)) };
+        let name = function.need_str("name")?;
+        if name.trim().is_empty() {
+            request.losses.push(wire::loss(function.path_of("name"), LossAction::Dropped));
+            continue;
+        }
+        let arguments = match function.raw(text) {
+            // Some clients send the object itself.
+            Some(raw) => str_of(raw).unwrap_or(Cow::Borrowed(raw.get())).into_owned(),
+            None => String::new(),
+        };
+        let arguments = if is_custom { custom_arguments(&arguments) } else { arguments };
+        let id = match call.str("id")?.filter(|id| !id.is_empty()) {
+            Some(id) => id.into_owned(),
+            None => legacy_call_id(at, &format!("{n} {name}")),
+        };
+        let call = ToolCall { id, name: name.into_owned(), arguments };
+        blocks.push(BlockKind::ToolCall(call).into());
+    }
+    if let Some(function) = message.object("function_call")? {
+        let name = function.need_str("name")?.into_owned();
+        let arguments = function.str("arguments")?.unwrap_or_default().into_owned();
+        let id = legacy_call_id(at, &name);
+        blocks.push(BlockKind::ToolCall(ToolCall { id, name, arguments }).into());
+    }
+    Ok(blocks)
+}
+
+/// The input of a free-form tool as the arguments of a function that takes it as `input`.
+fn custom_arguments(input: &str) -> String {
+    let mut out = bytes::BytesMut::with_capacity(input.len() + 16);
+    let mut object = omniroute_wire::json_out::Object::begin(&mut out);
+    object.str("input", input);
+    object.end();
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Reasoning of an earlier answer: blocks with their signatures, or plain text.
+fn thinking(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
+    let mut blocks = Vec::new();
+    for raw in message.raw("thinking_blocks").and_then(list_of).unwrap_or_default() {
+        let Ok(block) = Fields::lenient(raw.get(), "") else { continue };
+        let text = |name| block.str(name).ok().flatten().map(Cow::into_owned);
+        let kind = match text("type").as_deref() {
+            Some("redacted_thinking") => {
+                BlockKind::RedactedThinking { data: text("data").unwrap_or_default(), origin: SIGNER }
+            }
+            _ => {
+                let signature = text("signature").filter(|signature| !signature.is_empty());
+                let origin = if signature.is_some() { SIGNER } else { ID };
+                BlockKind::Thinking { text: text("thinking").unwrap_or_default(), signature, origin }
+            }
+        };
+        blocks.push(Block::from(kind));
+    }
+    if !blocks.is_empty() {
+        return Ok(blocks);
+    }
+    for name in ["reasoning_content", "reasoning"] {
+        let text = message.raw(name).and_then(str_of).filter(|text| !text.is_empty());
+        if let Some(text) = text {
+            let kind = BlockKind::Thinking { text: text.into_owned(), signature: None, origin: ID };
+            blocks.push(Block::from(kind));
+            break;
+        }
+    }
+    Ok(blocks)
+}
+
+fn content(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
+    let Some(raw) = message.raw("content") else { return Ok(Vec::new()) };
+    if let Some(text) = str_of(raw) {
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let kind = BlockKind::Text(text.into_owned());
+        return Ok(vec![Block { kind, cache_mark: cache_mark(message) }]);
+    }
+    let path = message.path_of("content");
+    let Some(list) = list_of(raw) else { return Err(wrong_type(path, "a string or a list of parts")) };
+    list.into_iter().enumerate().map(|(at, raw)| part(raw, format!("{path}[{at}]"))).collect()
+}
+
+fn part(raw: &RawValue, path: String) -> Result<Block, DecodeError> {
+    if let Some(text) = str_of(raw) {
+        return Ok(BlockKind::Text(text.into_owned()).into());
+    }
+    let part = Fields::strict(raw.get(), path)?;
+    let kind = match &*part.need_str("type")? {
+        "text" | "input_text" | "output_text" => BlockKind::Text(part.need_str("text")?.into_owned()),
+        "refusal" => BlockKind::Refusal(part.need_str("refusal")?.into_owned()),
+        "image_url" => BlockKind::Image(image(&part)?),
+        "input_audio" => {
+            let Some(audio) = part.object("input_audio")? else { return Err(part.missing("input_audio")) };
+            BlockKind::Audio {
+                data: audio.need_str("data")?.into_owned(),
+                format: audio.need_str("format")?.into_owned(),
+            }
+        }
+        "file" => BlockKind::File(file(&part)?),
+        _ => {
+            let expected = "`text`, `image_url`, `input_audio`, `file` or `refusal`";
+            return Err(wrong_value(part.path_of("type"), expected));
+        }
+    };
+    Ok(Block { kind, cache_mark: cache_mark(&part) })
+}
+
+fn image(part: &Fields<'_>) -> Result<Image, DecodeError> {
+    let Some(raw) = part.raw("image_url") else { return Err(part.missing("image_url")) };
+    let path = part.path_of("image_url.url");
+    let (url, detail) = match str_of(raw) {
+        Some(url) => (url, None),
+        None => {
+            let inner = Fields::strict(raw.get(), part.path_of("image_url"))?;
+            (inner.need_str("url")?, inner.str("detail")?.map(Cow::into_owned))
+        }
+    };
+    let source = match data_url(&url) {
+        Some((media_type, data)) => {
+            MediaSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() }
+        }
+        None if url.starts_with("http://") || url.starts_with("https://") => {
+            MediaSource::Url(url.into_owned())
+        }
+        None => return Err(wrong_value(path, "an http(s) address or a base64 data URL")),
+    };
+    Ok(Image { source, detail })
+}
+
+fn file(part: &Fields<'_>) -> Result<File, DecodeError> {
+    let Some(file) = part.object("file")? else { return Err(part.missing("file")) };
+    let name = file.str("filename")?.map(Cow::into_owned);
+    if let Some(id) = file.str("file_id")? {
+        return Ok(File { source: MediaSource::FileId { origin: ID, id: id.into_owned() }, name });
+    }
+    let data = file.need_str("file_data")?;
+    let source = match data_url(&data) {
+        Some((media_type, data)) => {
+            MediaSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() }
+        }
+        None => MediaSource::Base64 { media_type: "application/pdf".to_owned(), data: data.into_owned() },
+    };
+    Ok(File { source, name })
+}
+
+/// Media type and base64 data of a data URL.
+fn data_url(url: &str) -> Option<(&str, &str)> {
+    let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
+    let media_type = head.strip_suffix(";base64")?;
+    Some((media_type.split(';').next().unwrap_or(media_type), data))
+}

@@ -1,0 +1,581 @@
+//! Passing on what stays in the dialect: exact bytes, with the asked model's name in place.
+
+use std::ops::Range;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use memchr::memmem::Finder;
+use omniroute_wire::{envelope, json_out, splice::Splice, sse::RawFrame};
+
+use super::{
+    OpenAi,
+    encoder::Encoder,
+    response,
+    wire::{self, Answer, Choices, text_of},
+};
+use crate::{
+    DecodeError, Dialect, Echo, Framing, Relayed, error_text,
+    ir::UpstreamError,
+    json_in::last_wins,
+    stream::{
+        EventSink, Intake, StreamEncoder, StreamError, StreamEvent, StreamPipe, StreamWatch, replay,
+        truncated,
+    },
+};
+
+/// Prepares a whole answer.
+pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
+    if response::is_stream(body) {
+        let answer = response::collect(body)?;
+        let meaningful = answer.is_meaningful();
+        let encoded = response::encode(&answer, echo).body;
+        return Ok(Relayed {
+            body: Splice::new(encoded),
+            usage: answer.usage,
+            finish: answer.finish,
+            meaningful,
+            error: None,
+        });
+    }
+    let asked = quoted(&echo.model);
+    let mut splice = Splice::new(body.clone());
+    let (mut usage, mut choices) = (None, None);
+    let scanned = envelope::scan(body, &mut |member| match &*member.key {
+        "model" if member.raw.as_bytes() != asked => splice.replace(member.span, asked.clone()),
+        "usage" => usage = Some(member.raw),
+        "choices" => choices = Some(member.raw),
+        _ => {}
+    });
+    if scanned.is_err() {
+        // Says in words what it is.
+        response::decode(body)?;
+        return Err(response::unreadable("it is not a JSON object"));
+    }
+    let usage = usage.and_then(|raw| serde_json::from_str(raw).ok()).map(wire::usage).unwrap_or_default();
+    let mut relayed = Relayed {
+        body: splice,
+        usage,
+        finish: None,
+        meaningful: usage.output_total.is_some_and(|tokens| tokens > 0),
+        error: error_text::error_in_success(body),
+    };
+    let repaired;
+    let choices = match choices.map(serde_json::from_str::<Choices<'_>>) {
+        Some(Err(_)) => {
+            repaired = choices.map(last_wins).unwrap_or_default();
+            serde_json::from_str(&repaired).ok()
+        }
+        other => other.and_then(Result::ok),
+    };
+    if let Some(choice) = choices.and_then(|choices| choices.first) {
+        let message = choice.message.or(choice.delta).unwrap_or_default();
+        relayed.meaningful |= message.is_meaningful();
+        let called =
+            message.tool_calls.is_some_and(|calls| !calls.0.is_empty()) || message.function_call.is_some();
+        let word = choice.finish_reason.and_then(text_of);
+        relayed.finish = word.map(|word| wire::finish_reason(&word, called));
+    }
+    Ok(relayed)
+}
+
+/// Passes on the frames of a stream.
+#[derive(Debug)]
+pub(super) struct Relay {
+    intake: Intake,
+    state: State,
+}
+
+#[derive(Debug)]
+struct State {
+    echo: Echo,
+    /// The asked model's name as JSON.
+    asked: Bytes,
+    find: Finders,
+    watch: StreamWatch,
+    /// Parts of the last chunk that was read, for one that has to be made up.
+    id: String,
+    created: String,
+    chunks: bool,
+    called: bool,
+}
+
+#[derive(Debug)]
+struct Finders {
+    model: Finder<'static>,
+    delta: Finder<'static>,
+    usage: Finder<'static>,
+    finish: Finder<'static>,
+    error: Finder<'static>,
+}
+
+impl Relay {
+    pub(super) fn new(echo: Echo) -> Self {
+        let state = State {
+            asked: quoted(&echo.model),
+            echo,
+            find: Finders {
+                model: Finder::new("\"model\""),
+                delta: Finder::new("\"delta\":"),
+                usage: Finder::new("\"usage\":"),
+                finish: Finder::new("\"finish_reason\":"),
+                error: Finder::new("\"error\""),
+            },
+            watch: StreamWatch::default(),
+            id: String::new(),
+            created: String::new(),
+            chunks: false,
+            called: false,
+        };
+        Self { intake: Intake::new(Framing::Sse), state }
+    }
+
+    fn frames(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
+        while !self.state.watch.is_over() {
+            let Some(found) = self.intake.next_frame() else { break };
+            self.state.frame(&found?, out);
+        }
+        Ok(())
+    }
+}
+
+impl StreamPipe for Relay {
+    fn push(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), StreamError> {
+        if self.state.watch.is_over() {
+            return Ok(());
+        }
+        self.intake.push(bytes)?;
+        self.frames(out)
+    }
+
+    fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
+        self.intake.finish();
+        self.frames(out)?;
+        if self.state.watch.is_over() {
+            return Ok(());
+        }
+        if let Some(body) = self.intake.take_body() {
+            return self.state.body(&body.into(), out);
+        }
+        if self.intake.is_html() {
+            self.state.watch.error = Some(error_text::html(200));
+        } else if self.state.watch.finish.is_some() {
+            self.state.done(out);
+        } else {
+            self.state.watch.error = Some(truncated());
+        }
+        Ok(())
+    }
+
+    fn watch(&self) -> &StreamWatch {
+        &self.state.watch
+    }
+}
+
+impl State {
+    fn frame(&mut self, found: &RawFrame<'_>, out: &mut BytesMut) {
+        let data = found.frame.data.trim_ascii();
+        if data.starts_with(b"[DONE]") {
+            self.done(out);
+        } else if data.first() == Some(&b'{') && self.take_note(found, data) {
+            self.write(found, data, out);
+        }
+    }
+
+    /// Looks into a chunk; false when it is not for the client.
+    fn take_note(&mut self, found: &RawFrame<'_>, data: &[u8]) -> bool {
+        if self.watch.meaningful
+            && found.frame.event.is_none()
+            && let Some(bytes) = self.find.plain_text(data)
+        {
+            self.watch.output_bytes += bytes;
+            return true;
+        }
+        let Ok(text) = std::str::from_utf8(data) else {
+            self.watch.error = Some(error_text::malformed("stream event is not UTF-8"));
+            return false;
+        };
+        if found.frame.event == Some("error") {
+            self.watch.error = Some(error_text::read_value(text));
+            return false;
+        }
+        if let Ok(chunk) = serde_json::from_str::<Answer<'_>>(text) {
+            return self.chunk(&chunk, text);
+        }
+        let repaired = last_wins(text);
+        if let Ok(chunk) = serde_json::from_str::<Answer<'_>>(&repaired) {
+            return self.chunk(&chunk, text);
+        }
+        self.watch.error = Some(error_text::malformed("stream event is not a chunk"));
+        false
+    }
+
+    fn chunk(&mut self, chunk: &Answer<'_>, text: &str) -> bool {
+        if chunk.error.is_some_and(|error| !matches!(error.get(), "{}" | "\"\"" | "false")) {
+            self.watch.error = Some(error_text::read_value(text));
+            return false;
+        }
+        let reported = chunk.usage.map(wire::usage).filter(crate::ir::Usage::is_known);
+        if let Some(usage) = reported.filter(|usage| wire::total(usage) >= wire::total(&self.watch.usage)) {
+            self.watch.usage = usage;
+        }
+        let Some(choices) = &chunk.choices else { return true };
+        if choices.count == 0 {
+            return reported.is_none() || self.echo.include_usage;
+        }
+        self.chunks = true;
+        if self.id.is_empty() {
+            self.id = chunk.id.and_then(text_of).unwrap_or_default().into_owned();
+            chunk.created.map_or("0", |raw| raw.get()).clone_into(&mut self.created);
+        }
+        let Some(choice) = &choices.first else {
+            // Another alternative than the first: of interest to the client alone.
+            self.watch.meaningful = true;
+            return true;
+        };
+        let mut meaningful = false;
+        for message in [&choice.delta, &choice.message].into_iter().flatten() {
+            meaningful |= message.is_meaningful();
+            self.called |= message.function_call.is_some();
+            let texts = [message.text(), message.thinking(), message.refused()];
+            self.watch.output_bytes += texts.iter().flatten().map(|text| text.len() as u64).sum::<u64>();
+            for call in message.tool_calls.iter().flat_map(|calls| &calls.0) {
+                self.called = true;
+                let arguments = call.function.as_ref().map(wire::Function::arguments).unwrap_or_default();
+                self.watch.output_bytes += arguments.len() as u64;
+            }
+        }
+        self.watch.meaningful |= meaningful;
+        let Some(word) = choice.finish_reason.and_then(text_of).filter(|word| !word.is_empty()) else {
+            return true;
+        };
+        if word == "error" {
+            let message = "the upstream ended the answer with finish_reason `error`".to_owned();
+            self.watch.error = Some(UpstreamError { status: Some(502), message, ..UpstreamError::default() });
+            return false;
+        }
+        if self.watch.finish.is_some() && choices.count == 1 && !meaningful && reported.is_none() {
+            return false;
+        }
+        let reason = wire::finish_reason(&word, self.called);
+        self.watch.finish.get_or_insert(reason);
+        true
+    }
+
+    fn write(&self, found: &RawFrame<'_>, data: &[u8], out: &mut BytesMut) {
+        let span = self.find.model_span(data).filter(|span| data[span.clone()] != *self.asked);
+        let within = found.raw.as_ptr_range();
+        let verbatim = found.verbatim
+            && found.frame.event.is_none()
+            && within.contains(&data.as_ptr())
+            && data.as_ptr_range().end <= within.end;
+        if verbatim {
+            let offset = data.as_ptr() as usize - found.raw.as_ptr() as usize;
+            self.splice(found.raw, span.map(|span| span.start + offset..span.end + offset), out);
+            return;
+        }
+        out.extend_from_slice(b"data: ");
+        let start = out.len();
+        self.splice(data, span, out);
+        // Line ends within the data are white space of its JSON.
+        for byte in &mut out[start..] {
+            if *byte == b'\n' {
+                *byte = b' ';
+            }
+        }
+        out.extend_from_slice(b"\n\n");
+    }
+
+    fn splice(&self, bytes: &[u8], span: Option<Range<usize>>, out: &mut BytesMut) {
+        match span {
+            Some(span) => {
+                out.reserve(bytes.len() + self.asked.len());
+                out.put_slice(&bytes[..span.start]);
+                out.put_slice(&self.asked);
+                out.put_slice(&bytes[span.end..]);
+            }
+            None => out.extend_from_slice(bytes),
+        }
+    }
+
+    /// The proper end; a finish reason that the upstream left out is supplied.
+    fn done(&mut self, out: &mut BytesMut) {
+        if self.watch.finish.is_none() {
+            let reason = wire::finish_reason("", self.called);
+            self.watch.finish = Some(reason);
+            if self.chunks {
+                let mut object = json_out::Object::begin({
+                    out.extend_from_slice(b"data: ");
+                    out
+                });
+                object.str("id", &self.id).str("object", "chat.completion.chunk");
+                object.raw("created", &self.created).str("model", &self.echo.model);
+                let mut choices = object.array("choices");
+                let mut choice = choices.object();
+                choice.u64("index", 0).raw("delta", "{}");
+                choice.str("finish_reason", wire::finish_word(reason, self.echo.legacy));
+                choice.end();
+                choices.end();
+                object.end();
+                out.extend_from_slice(b"\n\n");
+            }
+        }
+        out.extend_from_slice(b"data: [DONE]\n\n");
+        self.watch.meaningful = true;
+        self.watch.complete = true;
+    }
+
+    /// A whole answer, or an error, in place of a stream.
+    fn body(&mut self, body: &Bytes, out: &mut BytesMut) -> Result<(), StreamError> {
+        if let Some(error) = error_text::error_in_success(body) {
+            self.watch.error = Some(error);
+            return Ok(());
+        }
+        match OpenAi.decode_response(body) {
+            Ok(answer) => {
+                let mut encoder = Encoder::new(self.echo.clone());
+                replay(&answer, &mut Both { watch: &mut self.watch, encoder: &mut encoder, out })
+            }
+            Err(error) => {
+                self.watch.error = Some(error_text::malformed(&error.message));
+                Ok(())
+            }
+        }
+    }
+}
+
+struct Both<'a> {
+    watch: &'a mut StreamWatch,
+    encoder: &'a mut Encoder,
+    out: &'a mut BytesMut,
+}
+
+impl EventSink for Both<'_> {
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
+        self.watch.observe(&event);
+        self.encoder.event(event, self.out)
+    }
+}
+
+impl Finders {
+    /// The bytes of text in a chunk that is nothing but text, found without parsing; `None` when it may be more.
+    fn plain_text(&self, data: &[u8]) -> Option<u64> {
+        if data.last() != Some(&b'}') || self.error.find(data).is_some() {
+            return None;
+        }
+        for finder in [&self.usage, &self.finish] {
+            if let Some(at) = finder.find(data) {
+                let value = data[at + finder.needle().len()..].trim_ascii_start();
+                if !value.starts_with(b"null") {
+                    return None;
+                }
+            }
+        }
+        let at = self.delta.find(data)? + self.delta.needle().len();
+        let mut rest = data[at..].trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();
+        let mut bytes = 0;
+        while let Some(member) = rest.strip_prefix(b"\"") {
+            let (name, after) = member.split_at(memchr::memchr(b'"', member)?);
+            let value = after[1..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+            let after = if value.first() == Some(&b'"') {
+                let end = string_end(value)?;
+                if matches!(name, b"content" | b"reasoning_content" | b"reasoning" | b"refusal") {
+                    bytes += end as u64 - 2;
+                }
+                &value[end..]
+            } else {
+                value.strip_prefix(b"null")?
+            };
+            let after = after.trim_ascii_start();
+            rest = after.strip_prefix(b",").unwrap_or(after).trim_ascii_start();
+        }
+        rest.starts_with(b"}").then_some(bytes)
+    }
+
+    /// The value of the chunk's own model member.
+    fn model_span(&self, data: &[u8]) -> Option<Range<usize>> {
+        let at = self.model.find(data)?;
+        let skip =
+            |from: usize| from + data[from..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let colon = skip(at + self.model.needle().len());
+        let start = if data.get(colon) == Some(&b':') { skip(colon + 1) } else { data.len() };
+        if data.get(start) == Some(&b'"') {
+            let end = start + string_end(&data[start..])?;
+            let rest = data[end..].trim_ascii_end();
+            let first = data[1..at].iter().all(|byte| !matches!(byte, b'{' | b'['));
+            let last = rest.iter().filter(|byte| matches!(byte, b'{' | b'[' | b'}' | b']')).count() == 1;
+            if first || (last && rest.ends_with(b"}")) {
+                return Some(start..end);
+            }
+        }
+        let mut span = None;
+        let scanned = envelope::scan(data, &mut |member| {
+            if member.key == "model" {
+                span = Some(member.span);
+            }
+        });
+        scanned.ok().and(span)
+    }
+}
+
+/// Just behind the closing quote of a JSON string that begins here.
+fn string_end(value: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', value.get(at..)?)?;
+        if value[at] == b'"' {
+            return Some(at + 1);
+        }
+        at += 2;
+    }
+}
+
+fn quoted(text: &str) -> Bytes {
+    let mut out = BytesMut::with_capacity(text.len() + 2);
+    json_out::string(&mut out, text);
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::FinishReason;
+
+    fn echo() -> Echo {
+        Echo { model: "asked".to_owned(), request_id: "r".to_owned(), created: 1, ..Echo::default() }
+    }
+
+    fn run(echo: Echo, input: &str) -> (String, StreamWatch) {
+        let mut relay = Relay::new(echo);
+        let mut out = BytesMut::new();
+        relay.push(input.as_bytes(), &mut out).unwrap();
+        relay.finish(&mut out).unwrap();
+        (String::from_utf8(out.to_vec()).unwrap(), relay.watch().clone())
+    }
+
+    const CHUNK: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"up","choices":[{"index":0,"delta":{"content":"a\"b"},"finish_reason":null}]}"#;
+    const FINISH: &str =
+        r#"{"id":"c","model":"up","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+    const USAGE: &str =
+        r#"{"id":"c","model":"up","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
+
+    #[test]
+    fn chunks_pass_with_the_asked_name() {
+        let input =
+            format!("data: {CHUNK}\n\ndata: {CHUNK}\n\ndata: {FINISH}\n\ndata: {USAGE}\n\ndata: [DONE]\n\nx");
+        let (out, watch) = run(echo(), &input);
+        let expected = format!("data: {CHUNK}\n\ndata: {CHUNK}\n\ndata: {FINISH}\n\ndata: [DONE]\n\n");
+        assert_eq!(out, expected.replace("\"up\"", "\"asked\""));
+        assert!(watch.meaningful && watch.complete);
+        assert_eq!(watch.finish, Some(FinishReason::Stop));
+        assert_eq!(watch.usage.output_total, Some(2));
+        assert_eq!(watch.output_bytes, 3 + 4);
+
+        let with_usage = Echo { include_usage: true, ..echo() };
+        assert!(run(with_usage, &input).0.contains("prompt_tokens"));
+        let same = Echo { model: "up".to_owned(), include_usage: true, ..echo() };
+        assert_eq!(run(same, &input).0, input[..input.len() - 1]);
+    }
+
+    #[test]
+    fn only_the_chunks_own_model_is_replaced() {
+        for (chunk, expected) in [
+            (
+                r#"{"x":{"model":"in"},"choices":[],"model":"up"}"#,
+                r#"{"x":{"model":"in"},"choices":[],"model":"asked"}"#,
+            ),
+            (
+                r#"{"choices":[{"delta":{"content":"\"model\":\"no\""}}]}"#,
+                r#"{"choices":[{"delta":{"content":"\"model\":\"no\""}}]}"#,
+            ),
+            (
+                r#"{"model":null,"choices":[{"delta":{"content":"x"}}]}"#,
+                r#"{"model":"asked","choices":[{"delta":{"content":"x"}}]}"#,
+            ),
+            (
+                r#"{"choices":[{"delta":{"content":"x"}}],"model" : "u\"p" ,"o":"x"}"#,
+                r#"{"choices":[{"delta":{"content":"x"}}],"model" : "asked" ,"o":"x"}"#,
+            ),
+            (
+                r#"{"object":"model","model":"up","choices":[]}"#,
+                r#"{"object":"model","model":"asked","choices":[]}"#,
+            ),
+            (
+                r#"{"choices":[{"delta":{"content":"x"}}],"model": "u\"p" ,"o":"x"}"#,
+                r#"{"choices":[{"delta":{"content":"x"}}],"model": "asked" ,"o":"x"}"#,
+            ),
+        ] {
+            assert_eq!(run(echo(), &format!("data: {chunk}\n\n")).0, format!("data: {expected}\n\n"));
+        }
+    }
+
+    #[test]
+    fn other_fields_of_frames_stay_behind() {
+        let input = format!(
+            ": hi\nid: 1\nretry: 5\nevent: message\ndata: {CHUNK}\n\n: comment\n\ndata: {{\ndata: }}\n\n"
+        );
+        let expected = format!("data: {}\n\ndata: {{ }}\n\n", CHUNK.replace("\"up\"", "\"asked\""));
+        assert_eq!(run(echo(), &input).0, expected);
+    }
+
+    #[test]
+    fn a_missing_end_is_an_error_and_a_missing_terminal_is_supplied() {
+        let (out, watch) = run(echo(), &format!("data: {CHUNK}\n\n"));
+        assert!(!out.contains("[DONE]") && !watch.complete);
+        assert_eq!(watch.error.unwrap().code.as_deref(), Some("upstream_stream_truncated"));
+
+        let (out, watch) = run(echo(), &format!("data: {CHUNK}\n\ndata: {FINISH}\n\ndata: {FINISH}\n\n"));
+        assert!(watch.complete && out.ends_with("data: [DONE]\n\n"));
+        assert_eq!(out.matches("stop").count(), 1, "finish is told once");
+
+        let (out, watch) = run(echo(), &format!("data: {CHUNK}\n\ndata: [DONE]\n\n"));
+        assert!(watch.complete);
+        assert!(out.contains(r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"asked","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#));
+    }
+
+    #[test]
+    fn errors_are_noted_and_not_written() {
+        for input in [
+            "data: {\"error\":{\"message\":\"busy\",\"code\":429}}\n\n",
+            "event: error\ndata: {\"message\":\"busy\",\"code\":429}\n\n",
+            "{\"error\":{\"message\":\"busy\",\"code\":429}}",
+        ] {
+            let (out, watch) = run(echo(), input);
+            let error = watch.error.unwrap();
+            assert_eq!((out.as_str(), error.status, error.message.as_str()), ("", Some(429), "busy"));
+            assert!(!watch.meaningful);
+        }
+        let late =
+            format!("data: {CHUNK}\n\ndata: {{\"error\":{{\"message\":\"late\"}}}}\n\ndata: {CHUNK}\n\n");
+        let (out, watch) = run(echo(), &late);
+        assert_eq!(out.matches("data:").count(), 1);
+        assert_eq!(watch.error.unwrap().message, "late");
+        assert_eq!(run(echo(), "<html>\n\n").1.error.unwrap().message, "upstream returned HTML (status 200)");
+        assert!(run(echo(), "data: {\"choices\":[\n\n").1.error.is_some());
+    }
+
+    #[test]
+    fn a_whole_answer_in_place_of_a_stream_becomes_one() {
+        let body = r#"{"id":"chatcmpl-x","choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
+        let (out, watch) = run(echo(), body);
+        assert!(watch.complete && out.contains("\"content\":\"hi\"") && out.ends_with("data: [DONE]\n\n"));
+    }
+
+    #[test]
+    fn whole_answers_are_edited_and_judged() {
+        let body = Bytes::from_static(
+            br#"{"id":"c","model":"up","choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#,
+        );
+        let relayed = whole(&body, &echo()).unwrap();
+        assert!(relayed.body.to_bytes().starts_with(br#"{"id":"c","model":"asked","choices""#));
+        assert!(relayed.meaningful && relayed.error.is_none());
+        assert_eq!((relayed.finish, relayed.usage.input_uncached), (Some(FinishReason::Stop), Some(3)));
+
+        let same = Echo { model: "up".to_owned(), ..echo() };
+        assert!(whole(&body, &same).unwrap().body.is_untouched());
+        let empty = Bytes::from_static(br#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#);
+        assert!(!whole(&empty, &echo()).unwrap().meaningful);
+        let error = Bytes::from_static(br#"{"error":{"message":"no","code":"x"}}"#);
+        assert_eq!(whole(&error, &echo()).unwrap().error.unwrap().code.as_deref(), Some("x"));
+        assert!(whole(&Bytes::from_static(b"<html></html>"), &echo()).is_err());
+        assert!(whole(&Bytes::from_static(b""), &echo()).is_err());
+    }
+}

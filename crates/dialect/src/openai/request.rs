@@ -1,0 +1,303 @@
+//! Reading a client's request.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::{ID, envelope, messages, wire};
+use crate::{
+    DecodeError, Head, ids,
+    ir::{
+        ChatRequest, Effort, LossAction, OutputFormat, Reasoning, ReasoningAmount, Sampling, Tool,
+        ToolChoice, ToolKind,
+    },
+    json_in::{Fields, is_object, missing, str_of, text, wrong_type, wrong_value},
+};
+
+/// Members that have a place in the canonical form. `user` and `safety_identifier` have one too, yet are kept as
+/// they came as well: the two are not the same for an upstream of this dialect.
+const KNOWN: &[&str] = &[
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "n",
+    "stop",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "functions",
+    "function_call",
+    "response_format",
+    "reasoning_effort",
+    "prompt_cache_key",
+    "service_tier",
+];
+
+/// Reads a request into the canonical form.
+pub(super) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
+    let text = text(body)?;
+    if let Err(error) = omniroute_wire::envelope::scan_str(&text, &mut |_| {}) {
+        return Err(envelope::not_json(&error));
+    }
+    let fields = Fields::strict(&text, "")?;
+    let mut request = ChatRequest {
+        model: fields.need_str("model")?.into_owned(),
+        stream: fields.bool("stream")?.unwrap_or_else(|| envelope::wants_events(head)),
+        include_usage: fields.raw("stream_options").is_some_and(|raw| envelope::includes_usage(raw.get())),
+        sampling: sampling(&fields)?,
+        stop: stop(&fields)?,
+        output_format: output_format(&fields)?,
+        reasoning: reasoning(&fields)?,
+        prompt_cache_key: fields.str("prompt_cache_key")?.map(Into::into),
+        service_tier: fields.str("service_tier")?.map(Into::into),
+        parallel_tool_calls: fields.bool("parallel_tool_calls")?,
+        ..ChatRequest::default()
+    };
+    request.max_output_tokens = match fields.count("max_completion_tokens")? {
+        Some(limit) => Some(limit),
+        None => fields.count("max_tokens")?,
+    };
+    request.user = match fields.str("safety_identifier")? {
+        Some(id) => Some(id.into_owned()),
+        None => fields.str("user")?.map(Into::into),
+    };
+    tools(&fields, &mut request)?;
+    request.tool_choice = tool_choice(&fields)?;
+    check_choice(&request)?;
+    messages::decode(&fields, &mut request)?;
+    request.extras.origin = Some(ID);
+    for (name, raw) in fields.unlisted(KNOWN) {
+        if envelope::is_unwanted(name) {
+            request.losses.push(wire::quiet(name.to_owned(), LossAction::Dropped));
+        } else {
+            request.extras.members.push((name.to_owned(), raw.to_owned()));
+        }
+    }
+    Ok(request)
+}
+
+fn sampling(fields: &Fields<'_>) -> Result<Sampling, DecodeError> {
+    let logit_bias = match fields.raw("logit_bias") {
+        Some(raw) if !is_object(raw) => return Err(wrong_type("logit_bias", "an object")),
+        Some(raw) if raw.get()[1..].trim_start().starts_with('}') => None,
+        other => other.map(ToOwned::to_owned),
+    };
+    Ok(Sampling {
+        temperature: fields.number("temperature")?,
+        top_p: fields.number("top_p")?,
+        top_k: fields.number("top_k")?,
+        frequency_penalty: fields.number("frequency_penalty")?,
+        presence_penalty: fields.number("presence_penalty")?,
+        seed: fields.number("seed")?,
+        logit_bias,
+        logprobs: fields.bool("logprobs")?.unwrap_or(false),
+        top_logprobs: fields.count("top_logprobs")?,
+        n: fields.count("n")?,
+    })
+}
+
+fn stop(fields: &Fields<'_>) -> Result<Vec<String>, DecodeError> {
+    let Some(raw) = fields.raw("stop") else { return Ok(Vec::new()) };
+    if let Some(single) = str_of(raw) {
+        return Ok(vec![single.into_owned()]);
+    }
+    let list = fields.list("stop").map_err(|_| wrong_type("stop", "a string or a list of strings"))?;
+    let texts = list.unwrap_or_default().into_iter().enumerate().map(|(at, raw)| {
+        str_of(raw).map(Into::into).ok_or_else(|| wrong_type(format!("stop[{at}]"), "a string"))
+    });
+    texts.collect()
+}
+
+fn output_format(fields: &Fields<'_>) -> Result<OutputFormat, DecodeError> {
+    let Some(format) = fields.object("response_format")? else { return Ok(OutputFormat::Text) };
+    match &*format.need_str("type")? {
+        "text" => Ok(OutputFormat::Text),
+        "json_object" => Ok(OutputFormat::JsonObject),
+        "json_schema" => {
+            let Some(inner) = format.object("json_schema")? else { return Err(missing("response_format")) };
+            let Some(schema) = inner.raw("schema") else {
+                return Err(missing("response_format.json_schema.schema"));
+            };
+            if !is_object(schema) {
+                return Err(wrong_type("response_format.json_schema.schema", "an object"));
+            }
+            Ok(OutputFormat::JsonSchema {
+                name: inner.str("name")?.map(Into::into),
+                description: inner.str("description")?.map(Into::into),
+                schema: schema.to_owned(),
+                strict: inner.bool("strict")?,
+            })
+        }
+        _ => Err(wrong_value("response_format.type", "`text`, `json_object` or `json_schema`")),
+    }
+}
+
+fn reasoning(fields: &Fields<'_>) -> Result<Reasoning, DecodeError> {
+    let Some(word) = fields.str("reasoning_effort")? else { return Ok(Reasoning::default()) };
+    let amount = match &*word {
+        "none" => ReasoningAmount::Off,
+        "minimal" => ReasoningAmount::Effort(Effort::Minimal),
+        "low" => ReasoningAmount::Effort(Effort::Low),
+        "medium" => ReasoningAmount::Effort(Effort::Medium),
+        "high" => ReasoningAmount::Effort(Effort::High),
+        "xhigh" => ReasoningAmount::Effort(Effort::XHigh),
+        "max" => ReasoningAmount::Effort(Effort::Max),
+        _ => {
+            let expected = "`none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`";
+            return Err(wrong_value("reasoning_effort", expected));
+        }
+    };
+    let show = Some(amount != ReasoningAmount::Off);
+    Ok(Reasoning { amount, show })
+}
+
+fn tools(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
+    let mut seen: Vec<(String, &str)> = Vec::new();
+    for (group, legacy) in [("tools", false), ("functions", true)] {
+        for (at, raw) in fields.list(group)?.unwrap_or_default().into_iter().enumerate() {
+            let path = format!("{group}[{at}]");
+            let tool = if legacy { function(raw, &path)? } else { tool(raw, &path)? };
+            let (ToolKind::Function { name, .. } | ToolKind::Opaque { name: Some(name), .. }) = &tool.kind
+            else {
+                request.tools.push(tool);
+                continue;
+            };
+            match seen.iter().find(|(other, _)| other == name) {
+                Some((_, other)) if *other == raw.get() => {
+                    request.losses.push(wire::loss(path, LossAction::Dropped));
+                }
+                Some(_) => {
+                    let message = format!("`{path}` has the name of an earlier tool: {name}");
+                    return Err(DecodeError { message, ..wrong_value(format!("{path}.name"), "") });
+                }
+                None => {
+                    seen.push((name.clone(), raw.get()));
+                    request.tools.push(tool);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tool(raw: &RawValue, path: &str) -> Result<Tool, DecodeError> {
+    let fields = Fields::strict(raw.get(), path)?;
+    let kind = fields.str("type")?;
+    match kind.as_deref() {
+        Some("function") | None => {
+            let Some(inner) = fields.raw("function") else { return Err(fields.missing("function")) };
+            let mut tool = function(inner, &fields.path_of("function"))?;
+            tool.cache_mark = messages::cache_mark(&fields);
+            let known = ["type", "function", "cache_control", "prompt_cache_breakpoint"];
+            tool.extras.extend(fields.unlisted(&known).map(|(name, raw)| (name.to_owned(), raw.to_owned())));
+            Ok(tool)
+        }
+        Some(word) => {
+            let inner = fields.object_or_none(word);
+            let name = inner.and_then(|inner| inner.str("name").ok().flatten().map(Into::into));
+            let kind = ToolKind::Opaque { origin: ID, name, raw: raw.to_owned() };
+            Ok(Tool { kind, cache_mark: None, extras: Vec::new() })
+        }
+    }
+}
+
+fn function(raw: &RawValue, path: &str) -> Result<Tool, DecodeError> {
+    let fields = Fields::strict(raw.get(), path)?;
+    let name = fields.need_str("name")?;
+    if name.trim().is_empty() {
+        return Err(wrong_value(fields.path_of("name"), "a function's name, not an empty string"));
+    }
+    let schema = fields.raw("parameters");
+    if schema.is_some_and(|schema| !is_object(schema)) {
+        let wrong = wrong_type(fields.path_of("parameters"), "a JSON schema object");
+        return Err(DecodeError { code: "invalid_tool_schema", ..wrong });
+    }
+    let kind = ToolKind::Function {
+        name: name.into_owned(),
+        description: fields.str("description")?.map(Into::into),
+        schema: schema.map(ToOwned::to_owned),
+        strict: fields.bool("strict")?,
+    };
+    Ok(Tool { kind, cache_mark: None, extras: Vec::new() })
+}
+
+fn tool_choice(fields: &Fields<'_>) -> Result<Option<ToolChoice>, DecodeError> {
+    let (member, raw) = match (fields.raw("tool_choice"), fields.raw("function_call")) {
+        (Some(raw), _) => ("tool_choice", raw),
+        (None, Some(raw)) => ("function_call", raw),
+        (None, None) => return Ok(None),
+    };
+    let expected = "`none`, `auto`, `required` or an object that names a tool";
+    if let Some(word) = str_of(raw) {
+        return match &*word {
+            "none" => Ok(Some(ToolChoice::None)),
+            "auto" => Ok(Some(ToolChoice::Auto)),
+            "required" | "any" => Ok(Some(ToolChoice::Required)),
+            _ => Err(wrong_value(member, expected)),
+        };
+    }
+    let choice = Fields::strict(raw.get(), member).map_err(|_| wrong_type(member, expected))?;
+    if member == "function_call" {
+        return Ok(Some(ToolChoice::Named(choice.need_str("name")?.into_owned())));
+    }
+    match choice.str("type")?.as_deref() {
+        Some(kind @ ("function" | "custom")) => {
+            let Some(inner) = choice.object(kind)? else { return Err(choice.missing(kind)) };
+            Ok(Some(ToolChoice::Named(inner.need_str("name")?.into_owned())))
+        }
+        Some("allowed_tools") => {
+            let Some(inner) = choice.object("allowed_tools")? else {
+                return Err(choice.missing("allowed_tools"));
+            };
+            let mut names = Vec::new();
+            for (at, raw) in inner.list("tools")?.unwrap_or_default().into_iter().enumerate() {
+                let path = format!("tool_choice.allowed_tools.tools[{at}]");
+                let entry = Fields::strict(raw.get(), path)?;
+                let kind = entry.str("type")?.unwrap_or_else(|| "function".into());
+                let Some(named) = entry.object(&kind)? else { return Err(entry.missing(&kind)) };
+                names.push(named.need_str("name")?.into_owned());
+            }
+            let required = inner.str("mode")?.as_deref() == Some("required");
+            Ok(Some(ToolChoice::Allowed { required, names }))
+        }
+        _ => Err(wrong_value("tool_choice.type", "`function`, `custom` or `allowed_tools`")),
+    }
+}
+
+/// A choice must name tools that are there.
+fn check_choice(request: &ChatRequest) -> Result<(), DecodeError> {
+    let names: &[String] = match &request.tool_choice {
+        Some(ToolChoice::Named(name)) => std::slice::from_ref(name),
+        Some(ToolChoice::Allowed { names, .. }) => names,
+        _ => return Ok(()),
+    };
+    let is_defined = |wanted: &String| {
+        request.tools.iter().any(|tool| match &tool.kind {
+            ToolKind::Function { name, .. } | ToolKind::Opaque { name: Some(name), .. } => name == wanted,
+            ToolKind::Opaque { name: None, .. } => false,
+        })
+    };
+    match names.iter().find(|name| !is_defined(name)) {
+        Some(name) => {
+            let message = format!("`tool_choice` names a tool that is not among `tools`: {name}");
+            Err(DecodeError { message, ..wrong_value("tool_choice", "") })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The id of a call in the superseded form, which has none.
+pub(super) fn legacy_call_id(message: usize, name: &str) -> String {
+    ids::invented_call_id(&format!("messages[{message}]"), message, name)
+}

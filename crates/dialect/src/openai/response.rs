@@ -1,0 +1,302 @@
+//! Whole answers.
+
+use bytes::{Bytes, BytesMut};
+use omniroute_wire::json_out::Object;
+
+use super::{
+    ID, OpenAi, encoder,
+    wire::{self, Answer, Message, text_of},
+};
+use crate::{
+    DecodeError, Echo, Encoded, arguments, error_text, ids,
+    ir::{Block, BlockKind, ChatResponse, FinishReason, Loss, LossAction, ToolCall},
+    json_in::last_wins,
+    stream::StreamCollector,
+};
+
+/// Reads a whole upstream answer; also one that was sent as a stream.
+pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
+    if is_stream(body) {
+        return collect(body);
+    }
+    let text = text(body)?;
+    let repaired;
+    let answer: Answer<'_> = match serde_json::from_str(text) {
+        Ok(answer) => answer,
+        Err(_) => {
+            repaired = last_wins(text);
+            serde_json::from_str(&repaired).map_err(|error| unreadable(&error.to_string()))?
+        }
+    };
+    let Some(choice) = answer.choices.and_then(|choices| choices.first) else {
+        let error = error_text::error_in_success(body);
+        return Err(unreadable(error.as_ref().map_or("it has no choices", |error| &error.message)));
+    };
+    let word = choice.finish_reason.and_then(text_of).unwrap_or_default();
+    let mut response = ChatResponse {
+        id: answer.id.and_then(text_of).unwrap_or_default().into_owned(),
+        model: answer.model.and_then(text_of).unwrap_or_default().into_owned(),
+        usage: answer.usage.or(choice.usage).map(wire::usage).unwrap_or_default(),
+        ..ChatResponse::default()
+    };
+    if let Some(message) = choice.message.or(choice.delta) {
+        let cut_off = wire::finish_reason(&word, true) == FinishReason::Length;
+        response.blocks = blocks(&message, &response.id, cut_off)?;
+    }
+    let called = response.blocks.iter().any(|block| matches!(block.kind, BlockKind::ToolCall(_)));
+    response.finish = Some(wire::finish_reason(&word, called));
+    Ok(response)
+}
+
+/// Writes a whole answer for a client.
+pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
+    let mut losses = Vec::new();
+    let mut out = BytesMut::with_capacity(512);
+    let mut whole = Object::begin(&mut out);
+    whole.str("id", &ids::answer_id("chatcmpl-", &response.id, &echo.request_id));
+    whole.str("object", "chat.completion").i64("created", echo.created).str("model", &echo.model);
+    let mut choices = whole.array("choices");
+    let mut choice = choices.object();
+    choice.u64("index", 0);
+    write_message(choice.object("message"), response, echo.legacy, &mut losses);
+    let called = response.blocks.iter().any(|block| matches!(block.kind, BlockKind::ToolCall(_)));
+    let usual = if called { FinishReason::ToolUse } else { FinishReason::Stop };
+    choice.str("finish_reason", wire::finish_word(response.finish.unwrap_or(usual), echo.legacy));
+    choice.raw("logprobs", "null");
+    choice.end();
+    choices.end();
+    if response.usage.is_known() {
+        wire::write_usage(whole.key("usage"), &response.usage);
+    }
+    whole.end();
+    Encoded { body: out.freeze(), losses }
+}
+
+/// Whether a body that should be JSON is a stream of events.
+pub(super) fn is_stream(body: &[u8]) -> bool {
+    let start = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    [&b"data:"[..], b"event:", b":"].iter().any(|lead| start.starts_with(lead))
+}
+
+/// The answer that a whole stream amounts to.
+pub(super) fn collect(body: &[u8]) -> Result<ChatResponse, DecodeError> {
+    let mut collector = StreamCollector::new(&OpenAi);
+    collector.push(body).map_err(|error| unreadable(&error.to_string()))?;
+    collector.finish().map_err(|error| unreadable(&error.message))
+}
+
+/// That an answer cannot be read, and why.
+pub(super) fn unreadable(why: &str) -> DecodeError {
+    DecodeError { code: "bad_gateway", param: None, message: error_text::malformed(why).message }
+}
+
+fn text(body: &[u8]) -> Result<&str, DecodeError> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let text = std::str::from_utf8(body).map_err(|_| unreadable("it is not UTF-8"))?;
+    if error_text::is_html(text) {
+        return Err(DecodeError { code: "bad_gateway", param: None, message: error_text::html(200).message });
+    }
+    if text.trim().is_empty() { Err(unreadable("it is empty")) } else { Ok(text) }
+}
+
+fn blocks(message: &Message<'_>, answer_id: &str, cut_off: bool) -> Result<Vec<Block>, DecodeError> {
+    let mut blocks = Vec::new();
+    if let Some(text) = message.thinking() {
+        let text = text.into_owned();
+        blocks.push(Block::from(BlockKind::Thinking { text, signature: None, origin: ID }));
+    }
+    if let Some(text) = message.text() {
+        blocks.push(Block::from(BlockKind::Text(text.into_owned())));
+    }
+    if let Some(text) = message.refused() {
+        blocks.push(Block::from(BlockKind::Refusal(text.into_owned())));
+    }
+    let calls = message.tool_calls.iter().flat_map(|calls| calls.0.iter());
+    let functions = calls.map(|call| (call.id, call.function.as_ref()));
+    let legacy = message.function_call.iter().map(|function| (None, Some(function)));
+    for (n, (id, function)) in functions.chain(legacy).enumerate() {
+        let name = function.and_then(|function| function.name).and_then(text_of).unwrap_or_default();
+        if name.trim().is_empty() {
+            let message = "the upstream sent a tool call without a name".to_owned();
+            return Err(DecodeError { code: "invalid_tool_call", param: None, message });
+        }
+        let text = function.map(wire::Function::arguments).unwrap_or_default();
+        if cut_off && !arguments::is_complete(&text) {
+            continue;
+        }
+        let arguments = if text.trim().is_empty() { "{}".to_owned() } else { text.into_owned() };
+        let id = match id.and_then(text_of).filter(|id| !id.is_empty()) {
+            Some(id) => id.into_owned(),
+            None => ids::invented_call_id(answer_id, n, &name),
+        };
+        let call = ToolCall { id, name: name.into_owned(), arguments };
+        blocks.push(Block::from(BlockKind::ToolCall(call)));
+    }
+    Ok(blocks)
+}
+
+fn write_message(mut message: Object<'_>, response: &ChatResponse, legacy: bool, losses: &mut Vec<Loss>) {
+    let mut text: Option<String> = None;
+    let mut refusal: Option<String> = None;
+    let mut thinking = String::new();
+    let mut signed = Vec::new();
+    let mut calls = Vec::new();
+    for (at, block) in response.blocks.iter().enumerate() {
+        match &block.kind {
+            BlockKind::Text(more) => {
+                if !calls.is_empty() {
+                    losses.push(wire::quiet(format!("content[{at}]"), LossAction::Mapped));
+                }
+                text.get_or_insert_default().push_str(more);
+            }
+            BlockKind::Refusal(more) => refusal.get_or_insert_default().push_str(more),
+            BlockKind::Thinking { text, signature, .. } => {
+                thinking.push_str(text);
+                signed.extend(signature.as_deref().map(|signature| encoder::thinking_block(text, signature)));
+            }
+            BlockKind::RedactedThinking { data, .. } => signed.push(encoder::redacted_block(data)),
+            BlockKind::ToolCall(call) => calls.push(call),
+            BlockKind::Image(_)
+            | BlockKind::File(_)
+            | BlockKind::Audio { .. }
+            | BlockKind::ToolResult(_)
+            | BlockKind::Opaque { .. } => {
+                losses.push(wire::quiet(format!("content[{at}]"), LossAction::Dropped));
+            }
+        }
+    }
+    message.str("role", "assistant");
+    if text.is_none() && calls.is_empty() && refusal.is_none() {
+        text = Some(String::new());
+    }
+    message.str_or_null("content", text.as_deref()).str_or_null("refusal", refusal.as_deref());
+    if !thinking.is_empty() {
+        message.str("reasoning_content", &thinking);
+    }
+    if !signed.is_empty() {
+        let mut list = message.array("thinking_blocks");
+        for block in &signed {
+            list.raw(block);
+        }
+        list.end();
+    }
+    if legacy {
+        if let Some(call) = calls.first() {
+            let mut function = message.object("function_call");
+            function.str("name", &call.name).str("arguments", written_arguments(call));
+            function.end();
+        }
+        if calls.len() > 1 {
+            losses.push(wire::loss("tool_calls", LossAction::Dropped));
+        }
+    } else if !calls.is_empty() {
+        let mut list = message.array("tool_calls");
+        for call in calls {
+            let mut object = list.object();
+            object.str("id", &ids::tool_call_id(&call.id)).str("type", "function");
+            let mut function = object.object("function");
+            function.str("name", &call.name).str("arguments", written_arguments(call));
+            function.end();
+            object.end();
+        }
+        list.end();
+    }
+    message.end();
+}
+
+/// The arguments of a call as they are written: never nothing.
+pub(super) fn written_arguments(call: &ToolCall) -> &str {
+    if call.arguments.trim().is_empty() { "{}" } else { &call.arguments }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<ChatResponse, DecodeError> {
+        decode(&Bytes::copy_from_slice(json.as_bytes()))
+    }
+
+    #[test]
+    fn tool_calls_tell_why_the_answer_ended() {
+        let response = read(
+            r#"{"id":"chatcmpl-1","choices":[{"message":{"content":null,"tool_calls":[
+                {"id":"a","function":{"name":"f","arguments":""}},{"function":{"name":"g","arguments":{"x":1}}}]},
+                "finish_reason":"stop"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(response.finish, Some(FinishReason::ToolUse));
+        let calls: Vec<_> = response
+            .blocks
+            .iter()
+            .map(|block| match &block.kind {
+                BlockKind::ToolCall(call) => (call.id.clone(), call.arguments.clone()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(calls[0], ("a".to_owned(), "{}".to_owned()));
+        assert!(calls[1].0.starts_with("call_1_"));
+        assert_eq!(calls[1].1, r#"{"x":1}"#);
+    }
+
+    #[test]
+    fn a_call_that_was_cut_off_is_left_out() {
+        let response = read(
+            r#"{"choices":[{"message":{"content":"x","tool_calls":[
+                {"id":"a","function":{"name":"f","arguments":"{\"x\":"}}]},"finish_reason":"length"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(response.finish, Some(FinishReason::Length));
+        assert_eq!(response.blocks.len(), 1);
+    }
+
+    #[test]
+    fn the_last_of_repeated_members_counts() {
+        let response = read(
+            r#"{"choices":[{"message":{"content":"a","content":"b"},"finish_reason":"length","finish_reason":"stop"}]}"#,
+        )
+        .unwrap();
+        assert!(matches!(&response.blocks[0].kind, BlockKind::Text(text) if text == "b"));
+        assert_eq!(response.finish, Some(FinishReason::Stop));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_named() {
+        for (body, words) in [
+            ("", "it is empty"),
+            ("<!doctype html><html></html>", "upstream returned HTML (status 200)"),
+            ("{}", "no choices"),
+            (r#"{"error":{"message":"busy"}}"#, "busy"),
+            ("nonsense", "cannot be read"),
+            ("data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n", "closed the stream"),
+        ] {
+            let message = read(body).unwrap_err().message;
+            assert!(message.contains(words), "{body}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_stream_in_place_of_an_answer_is_put_together() {
+        let body = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n\
+                    data: {\"choices\":[{\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+        let response = read(body).unwrap();
+        assert!(matches!(&response.blocks[0].kind, BlockKind::Text(text) if text == "ab"));
+    }
+
+    #[test]
+    fn the_superseded_form_is_answered_in_kind() {
+        let call = ToolCall { id: "a".to_owned(), name: "f".to_owned(), arguments: String::new() };
+        let response = ChatResponse {
+            blocks: vec![BlockKind::ToolCall(call).into()],
+            finish: Some(FinishReason::ToolUse),
+            ..ChatResponse::default()
+        };
+        let echo = Echo { legacy: true, ..Echo::default() };
+        let body = encode(&response, &echo).body;
+        let text = std::str::from_utf8(&body).unwrap();
+        assert!(
+            text.contains(r#""content":null,"refusal":null,"function_call":{"name":"f","arguments":"{}"}"#)
+        );
+        assert!(text.contains(r#""finish_reason":"function_call""#));
+    }
+}

@@ -1,0 +1,641 @@
+//! Reading an upstream's chunks as events.
+//!
+//! Chunks are flat: blocks are opened and closed here. Tool calls may come interleaved; one at a time is passed on
+//! live, in the order of their first appearance, and the others are held until it is complete.
+
+use std::borrow::Cow;
+
+use omniroute_wire::{
+    envelope::as_u64,
+    sse::{DEFAULT_FRAME_LIMIT, Frame},
+};
+
+use super::wire::{self, Answer, Call, Choice, Message, text_of};
+use crate::{
+    error_text, ids,
+    ir::{FinishReason, UpstreamError, Usage},
+    json_in::last_wins,
+    stream::{BlockHead, Delta, EventSink, StreamDecoder, StreamError, StreamEvent, truncated},
+};
+
+/// More calls than this in one answer are taken for a fault.
+const MAX_CALLS: usize = 1024;
+
+/// Reads the chunks of one answer.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    started: bool,
+    over: bool,
+    blocks: u32,
+    open: Open,
+    calls: Vec<PendingCall>,
+    /// Text that came while a tool call was open and incomplete.
+    later: Vec<(Open, String)>,
+    held_bytes: usize,
+    id: String,
+    emitted: bool,
+    finish: Option<String>,
+    usage: Option<Usage>,
+}
+
+/// The open block.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Open {
+    #[default]
+    Nothing,
+    Text,
+    Thinking,
+    Refusal,
+    Call(usize),
+}
+
+/// A tool call that is being put together.
+#[derive(Debug, Default)]
+struct PendingCall {
+    key: u64,
+    id: String,
+    name: String,
+    /// Arguments that are not passed on yet.
+    held: String,
+    shape: Shape,
+    begun: bool,
+    done: bool,
+}
+
+/// Whether JSON text that comes in pieces is a complete object or list.
+#[derive(Debug, Default)]
+struct Shape {
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    closed: bool,
+}
+
+impl StreamDecoder for Decoder {
+    fn frame(&mut self, frame: Frame<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        let data = frame.data.trim_ascii();
+        if self.over {
+            return Ok(());
+        }
+        if data.starts_with(b"[DONE]") {
+            return self.end(sink);
+        }
+        if data.first() != Some(&b'{') {
+            return Ok(());
+        }
+        let Ok(text) = std::str::from_utf8(data) else {
+            return self.fail(error_text::malformed("stream event is not UTF-8"), sink);
+        };
+        if frame.event == Some("error") {
+            return self.fail(error_text::read_value(text), sink);
+        }
+        if let Ok(chunk) = serde_json::from_str(text) {
+            return self.chunk(&chunk, text, sink);
+        }
+        let repaired = last_wins(text);
+        match serde_json::from_str(&repaired) {
+            Ok(chunk) => self.chunk(&chunk, text, sink),
+            Err(_) => self.fail(error_text::malformed("stream event is not a chunk"), sink),
+        }
+    }
+
+    fn finish(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        if self.over {
+            Ok(())
+        } else if self.finish.is_some() {
+            self.end(sink)
+        } else {
+            self.fail(truncated(), sink)
+        }
+    }
+}
+
+impl Decoder {
+    fn chunk(&mut self, chunk: &Answer<'_>, text: &str, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        if chunk.error.is_some_and(|error| !matches!(error.get(), "{}" | "\"\"" | "false")) {
+            return self.fail(error_text::read_value(text), sink);
+        }
+        if let Some(raw) = chunk.usage {
+            self.report(wire::usage(raw));
+        }
+        if let Some(groq) = chunk.x_groq {
+            let fields = crate::json_in::Fields::lenient(groq.get(), "").ok();
+            if let Some(raw) = fields.and_then(|fields| fields.raw("usage")) {
+                self.report(wire::usage(raw));
+            }
+        }
+        let Some(choice) = chunk.choices.as_ref().and_then(|choices| choices.first.as_ref()) else {
+            return Ok(());
+        };
+        self.start(chunk, sink)?;
+        self.choice(choice, sink)
+    }
+
+    fn choice(&mut self, choice: &Choice<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        if let Some(raw) = choice.usage {
+            self.report(wire::usage(raw));
+        }
+        if let Some(delta) = &choice.delta {
+            self.delta(delta, sink)?;
+        }
+        // Some upstreams send the whole message, alone or once more at the end.
+        if let Some(message) = choice.message.as_ref().filter(|_| !self.emitted && self.calls.is_empty()) {
+            self.delta(message, sink)?;
+        }
+        if let Some(reason) = choice.finish_reason.and_then(text_of).filter(|reason| !reason.is_empty()) {
+            if reason == "error" {
+                let message = "the upstream ended the answer with finish_reason `error`".to_owned();
+                let error = UpstreamError { status: Some(502), message, ..UpstreamError::default() };
+                return self.fail(error, sink);
+            }
+            if self.finish.is_none() {
+                self.finish = Some(reason.into_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn delta(&mut self, delta: &Message<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        if let Some(text) = delta.thinking() {
+            self.text(Open::Thinking, text, sink)?;
+        }
+        if let Some(text) = delta.text() {
+            self.text(Open::Text, text, sink)?;
+        }
+        if let Some(text) = delta.refused() {
+            self.text(Open::Refusal, text, sink)?;
+        }
+        if let Some(calls) = &delta.tool_calls {
+            for (position, call) in calls.0.iter().enumerate() {
+                self.call(position, call, sink)?;
+            }
+        }
+        if let Some(function) = &delta.function_call {
+            let call = Call { index: None, id: None, function: Some(function.clone()) };
+            self.call(0, &call, sink)?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, chunk: &Answer<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        if std::mem::replace(&mut self.started, true) {
+            return Ok(());
+        }
+        let id = chunk.id.and_then(text_of).unwrap_or_default();
+        let model = chunk.model.and_then(text_of).unwrap_or_default();
+        self.id.push_str(&id);
+        sink.event(StreamEvent::Start { id, model })
+    }
+
+    fn text(&mut self, kind: Open, text: Cow<'_, str>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        if let Open::Call(at) = self.open
+            && !self.calls[at].shape.closed
+        {
+            self.hold(text.len())?;
+            match self.later.last_mut() {
+                Some((last, held)) if *last == kind => held.push_str(&text),
+                _ => self.later.push((kind, text.into_owned())),
+            }
+            return Ok(());
+        }
+        self.emit_text(kind, text, sink)
+    }
+
+    fn emit_text(
+        &mut self,
+        kind: Open,
+        text: Cow<'_, str>,
+        sink: &mut dyn EventSink,
+    ) -> Result<(), StreamError> {
+        if self.open != kind {
+            self.close(sink)?;
+            let block = match kind {
+                Open::Thinking => BlockHead::Thinking,
+                Open::Refusal => BlockHead::Refusal,
+                Open::Nothing | Open::Text | Open::Call(_) => BlockHead::Text,
+            };
+            self.open_block(kind, block, sink)?;
+        }
+        let delta = if kind == Open::Thinking { Delta::Thinking(text) } else { Delta::Text(text) };
+        sink.event(StreamEvent::Delta { index: self.blocks - 1, delta })
+    }
+
+    fn call(
+        &mut self,
+        position: usize,
+        call: &Call<'_>,
+        sink: &mut dyn EventSink,
+    ) -> Result<(), StreamError> {
+        let key = call.index.and_then(|raw| as_u64(raw.get())).unwrap_or(position as u64);
+        let id = call.id.and_then(text_of).filter(|id| !id.is_empty());
+        let known = self.calls.iter().rposition(|known| known.key == key).filter(|at| {
+            let known = &self.calls[*at];
+            id.as_ref().is_none_or(|id| known.id == **id || (known.id.is_empty() && !known.begun))
+        });
+        if known.is_none() {
+            if self.calls.len() == MAX_CALLS {
+                return Err(StreamError::Protocol(format!("more than {MAX_CALLS} tool calls in one answer")));
+            }
+            self.calls.push(PendingCall { key, ..PendingCall::default() });
+        }
+        let at = known.unwrap_or(self.calls.len() - 1);
+        let pending = &mut self.calls[at];
+        if let Some(id) = id.filter(|_| pending.id.is_empty() && !pending.begun) {
+            pending.id.push_str(&id);
+        }
+        let Some(function) = &call.function else { return Ok(()) };
+        let name = function.name.and_then(text_of).unwrap_or_default();
+        if !name.is_empty() && name != pending.name && (!pending.begun || pending.name.is_empty()) {
+            pending.name.push_str(&name);
+        }
+        let arguments = function.arguments();
+        if arguments.is_empty() || pending.done {
+            return self.promote(sink);
+        }
+        pending.begun = true;
+        let was_closed = pending.shape.closed;
+        pending.shape.read(&arguments);
+        if self.open != Open::Call(at) {
+            pending.held.push_str(&arguments);
+            self.hold(arguments.len())?;
+        } else if !was_closed {
+            sink.event(StreamEvent::Delta { index: self.blocks - 1, delta: Delta::ToolArgs(arguments) })?;
+            if self.calls[at].shape.closed && !self.later.is_empty() {
+                self.close(sink)?;
+            }
+        }
+        self.promote(sink)
+    }
+
+    /// Opens the next call in order when nothing is in its way.
+    fn promote(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        loop {
+            let Some(next) = self
+                .calls
+                .iter()
+                .enumerate()
+                .position(|(at, call)| !call.done && self.open != Open::Call(at))
+            else {
+                return Ok(());
+            };
+            if !self.calls[next].begun || self.calls[next].name.is_empty() {
+                return Ok(());
+            }
+            if let Open::Call(at) = self.open
+                && !self.calls[at].shape.closed
+            {
+                return Ok(());
+            }
+            self.open_call(next, sink)?;
+        }
+    }
+
+    fn open_call(&mut self, at: usize, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        self.close(sink)?;
+        let call = &mut self.calls[at];
+        if call.id.is_empty() {
+            call.id = ids::invented_call_id(&self.id, at, &call.name);
+        }
+        let (id, name, held) = (call.id.clone(), call.name.clone(), std::mem::take(&mut call.held));
+        self.held_bytes = self.held_bytes.saturating_sub(held.len());
+        let block = BlockHead::ToolCall { id: Cow::Owned(id), name: Cow::Owned(name) };
+        self.open_block(Open::Call(at), block, sink)?;
+        if held.is_empty() {
+            return Ok(());
+        }
+        sink.event(StreamEvent::Delta { index: self.blocks - 1, delta: Delta::ToolArgs(Cow::Owned(held)) })
+    }
+
+    fn open_block(
+        &mut self,
+        open: Open,
+        block: BlockHead<'_>,
+        sink: &mut dyn EventSink,
+    ) -> Result<(), StreamError> {
+        self.open = open;
+        self.emitted = true;
+        self.blocks += 1;
+        sink.event(StreamEvent::BlockStart { index: self.blocks - 1, block })
+    }
+
+    /// Closes the open block; text that waited for a call follows it.
+    fn close(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        let open = std::mem::take(&mut self.open);
+        if open == Open::Nothing {
+            return Ok(());
+        }
+        sink.event(StreamEvent::BlockStop { index: self.blocks - 1 })?;
+        let Open::Call(at) = open else { return Ok(()) };
+        self.calls[at].done = true;
+        for (kind, text) in std::mem::take(&mut self.later) {
+            self.held_bytes = self.held_bytes.saturating_sub(text.len());
+            self.emit_text(kind, Cow::Owned(text), sink)?;
+        }
+        if self.open == Open::Nothing { Ok(()) } else { self.close(sink) }
+    }
+
+    fn end(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        if !self.started {
+            self.start(&Answer::default(), sink)?;
+        }
+        self.close(sink)?;
+        let word = self.finish.take().unwrap_or_default();
+        for at in 0..self.calls.len() {
+            let call = &self.calls[at];
+            let cut_off =
+                wire::finish_reason(&word, true) == FinishReason::Length && call.begun && !call.shape.closed;
+            if call.done || cut_off {
+                continue;
+            }
+            if call.name.is_empty() {
+                let error = UpstreamError {
+                    status: Some(502),
+                    code: Some("invalid_tool_call".to_owned()),
+                    message: "the upstream sent a tool call without a name".to_owned(),
+                    ..UpstreamError::default()
+                };
+                return self.fail(error, sink);
+            }
+            self.open_call(at, sink)?;
+            self.close(sink)?;
+        }
+        if let Some(usage) = self.usage {
+            sink.event(StreamEvent::Usage(usage))?;
+        }
+        self.over = true;
+        let reason = wire::finish_reason(&word, !self.calls.is_empty());
+        sink.event(StreamEvent::Finish { reason, stop_sequence: None })
+    }
+
+    fn fail(&mut self, error: UpstreamError, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        self.over = true;
+        sink.event(StreamEvent::Error(error))
+    }
+
+    /// Takes the latest report unless an earlier one was larger.
+    fn report(&mut self, usage: Usage) {
+        if usage.is_known()
+            && self.usage.as_ref().is_none_or(|known| wire::total(&usage) >= wire::total(known))
+        {
+            self.usage = Some(usage);
+        }
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), StreamError> {
+        self.held_bytes += bytes;
+        if self.held_bytes > DEFAULT_FRAME_LIMIT {
+            return Err(StreamError::Protocol("interleaved tool calls exceed 16 MiB".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Shape {
+    fn read(&mut self, text: &str) {
+        for byte in text.bytes() {
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+                b'}' | b']' if self.depth > 0 => {
+                    self.depth -= 1;
+                    self.closed |= self.depth == 0;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Checks the decoder on arbitrary bytes: events stay well-nested, and the cuts do not matter.
+#[doc(hidden)]
+pub fn fuzz_openai_stream(data: &[u8]) {
+    crate::stream::fuzz_stream(&super::OpenAi, data);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::GrammarCheck;
+
+    /// Events in short: `T` text, `R` reasoning, `F` refusal, `C` call, `a` arguments.
+    #[derive(Debug, Default)]
+    struct Short(Vec<String>);
+
+    impl EventSink for Short {
+        fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
+            let short = match event {
+                StreamEvent::Start { id, .. } => format!("start {id}"),
+                StreamEvent::BlockStart { index, block } => match block {
+                    BlockHead::Text => format!("{index} T"),
+                    BlockHead::Thinking => format!("{index} R"),
+                    BlockHead::Refusal => format!("{index} F"),
+                    BlockHead::RedactedThinking { .. } => format!("{index} ?"),
+                    BlockHead::ToolCall { id, name } => format!("{index} C {id}/{name}"),
+                },
+                StreamEvent::Delta { delta, .. } => match delta {
+                    Delta::Text(text) | Delta::Thinking(text) => format!("+{text}"),
+                    Delta::ToolArgs(text) => format!("a{text}"),
+                    Delta::Signature(text) => format!("s{text}"),
+                },
+                StreamEvent::BlockStop { .. } => "stop".to_owned(),
+                StreamEvent::Usage(usage) => {
+                    format!("usage {:?}/{:?}", usage.input_total(), usage.output_total)
+                }
+                StreamEvent::Finish { reason, .. } => format!("finish {reason:?}"),
+                StreamEvent::Error(error) => format!("error {}", error.code.unwrap_or(error.message)),
+                StreamEvent::Ping => "ping".to_owned(),
+            };
+            self.0.push(short);
+            Ok(())
+        }
+    }
+
+    /// Decodes chunks given as the inside of `choices[0]`, or whole when they begin with `{`.
+    fn decode(chunks: &[&str]) -> String {
+        let mut decoder = Decoder::default();
+        let mut check = GrammarCheck::new(Short::default());
+        for chunk in chunks {
+            let data = if chunk.starts_with(['{', '[', 'x']) {
+                (*chunk).to_owned()
+            } else {
+                format!("{{\"id\":\"i\",\"choices\":[{{\"index\":0,{chunk}}}]}}")
+            };
+            decoder.frame(Frame { event: None, data: data.as_bytes() }, &mut check).unwrap();
+        }
+        decoder.finish(&mut check).unwrap();
+        check.finish().unwrap().0.join(" · ")
+    }
+
+    fn call(index: &str, id: &str, name: &str, arguments: &str) -> String {
+        let index = if index.is_empty() { String::new() } else { format!("\"index\":{index},") };
+        let id = if id.is_empty() { String::new() } else { format!("\"id\":\"{id}\",") };
+        let name = if name.is_empty() { String::new() } else { format!("\"name\":\"{name}\",") };
+        let arguments = arguments.replace('"', "\\\"");
+        format!(
+            "\"delta\":{{\"tool_calls\":[{{{index}{id}\"function\":{{{name}\"arguments\":\"{arguments}\"}}}}]}}"
+        )
+    }
+
+    const STOP: &str = r#""delta":{},"finish_reason":"stop""#;
+    const CALLS: &str = r#""delta":{},"finish_reason":"tool_calls""#;
+
+    #[test]
+    fn text_reasoning_and_refusals_are_blocks() {
+        let events = decode(&[
+            r#""delta":{"role":"assistant","content":""}"#,
+            r#""delta":{"reasoning_content":"r","reasoning":"r"}"#,
+            r#""delta":{"content":"a","tool_calls":[]}"#,
+            r#""delta":{"content":"b","tool_calls":null}"#,
+            r#""delta":{"refusal":"no"}"#,
+            STOP,
+            "[DONE]",
+            r#""delta":{"content":"after the end"}"#,
+        ]);
+        assert_eq!(
+            events,
+            "start i · 0 R · +r · stop · 1 T · +a · +b · stop · 2 F · +no · stop · finish Stop"
+        );
+    }
+
+    #[test]
+    fn parallel_calls_with_one_index_are_told_apart_by_their_ids() {
+        let events =
+            decode(&[&call("0", "a", "f", r#"{"x":1}"#), &call("0", "b", "g", "{}"), STOP, "[DONE]"]);
+        assert_eq!(events, "start i · 0 C a/f · a{\"x\":1} · stop · 1 C b/g · a{} · stop · finish ToolUse");
+        let events =
+            decode(&[&call("", "a", "f", "{}"), &call("", "b", "g", "{"), &call("", "", "", "}"), CALLS]);
+        assert_eq!(events, "start i · 0 C a/f · a{} · stop · 1 C b/g · a{ · a} · stop · finish ToolUse");
+    }
+
+    #[test]
+    fn interleaved_calls_come_out_one_after_the_other() {
+        let events = decode(&[
+            &call("1", "a", "f", "{\"x\":"),
+            &call("2", "b", "g", "{\"y\""),
+            &call("1", "a", "f", "1}"),
+            &call("2", "", "", ":2}"),
+            CALLS,
+            "[DONE]",
+        ]);
+        assert_eq!(
+            events,
+            "start i · 0 C a/f · a{\"x\": · a1} · stop · 1 C b/g · a{\"y\" · a:2} · stop · finish ToolUse"
+        );
+    }
+
+    #[test]
+    fn repeated_ids_and_names_are_no_new_calls_and_fragments_are_joined() {
+        let events = decode(&[
+            &call("0", "a", "fun", ""),
+            &call("0", "a", "fun", "{"),
+            &call("0", "a", "fun", "}"),
+            CALLS,
+        ]);
+        assert_eq!(events, "start i · 0 C a/fun · a{ · a} · stop · finish ToolUse");
+        let events = decode(&[
+            &call("0", "a", "get_", ""),
+            &call("0", "", "time", ""),
+            &call("0", "", "", "{}"),
+            CALLS,
+        ]);
+        assert_eq!(events, "start i · 0 C a/get_time · a{} · stop · finish ToolUse");
+    }
+
+    #[test]
+    fn calls_without_arguments_or_ids_are_whole() {
+        let events = decode(&[&call("0", "a", "f", ""), &call("1", "b", "g", "{}"), CALLS, "[DONE]"]);
+        assert_eq!(events, "start i · 0 C a/f · stop · 1 C b/g · a{} · stop · finish ToolUse");
+        let events = decode(&[&call("0", "", "f", "{}"), CALLS]);
+        assert!(events.starts_with("start i · 0 C call_0_"), "{events}");
+        let events = decode(&[&call("0", "a", "", "{}"), CALLS]);
+        assert_eq!(events, "start i · error invalid_tool_call");
+    }
+
+    #[test]
+    fn text_waits_for_an_incomplete_call() {
+        let events = decode(&[
+            &call("0", "a", "f", "{\"x\":"),
+            r#""delta":{"content":"mid"}"#,
+            &call("0", "", "", "1}"),
+            r#""delta":{"content":"dle"}"#,
+            CALLS,
+        ]);
+        assert_eq!(
+            events,
+            "start i · 0 C a/f · a{\"x\": · a1} · stop · 1 T · +mid · stop · 2 T · +dle · stop · finish ToolUse"
+        );
+    }
+
+    #[test]
+    fn a_buffered_call_that_was_cut_off_is_left_out() {
+        let events = decode(&[
+            &call("0", "a", "f", "{\"x\":"),
+            &call("1", "b", "g", "{\"y\":"),
+            r#""delta":{},"finish_reason":"length""#,
+        ]);
+        assert_eq!(events, "start i · 0 C a/f · a{\"x\": · stop · finish Length");
+    }
+
+    #[test]
+    fn usage_may_come_anywhere_and_the_largest_counts() {
+        let usage = |n: u32| {
+            format!("{{\"choices\":[],\"usage\":{{\"prompt_tokens\":{n},\"completion_tokens\":{n}}}}}")
+        };
+        let text = r#""delta":{"content":"a"},"usage":{"prompt_tokens":0,"completion_tokens":0}"#;
+        for order in [
+            vec![usage(3), text.to_owned(), STOP.to_owned(), "[DONE]".to_owned()],
+            vec![text.to_owned(), STOP.to_owned(), usage(3), "[DONE]".to_owned()],
+            vec![text.to_owned(), usage(3), STOP.to_owned(), usage(0)],
+            vec![
+                text.to_owned(),
+                format!("{STOP},\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":3}}"),
+            ],
+        ] {
+            let order: Vec<&str> = order.iter().map(String::as_str).collect();
+            assert_eq!(decode(&order), "start i · 0 T · +a · stop · usage Some(3)/Some(3) · finish Stop");
+        }
+        let groq = r#"{"choices":[],"x_groq":{"usage":{"prompt_tokens":1,"completion_tokens":2}}}"#;
+        assert_eq!(decode(&[STOP, groq, "[DONE]"]), "start i · usage Some(1)/Some(2) · finish Stop");
+    }
+
+    #[test]
+    fn the_end_is_never_made_up() {
+        let text = r#""delta":{"content":"a"}"#;
+        assert_eq!(decode(&[text]), "start i · 0 T · +a · error upstream_stream_truncated");
+        assert_eq!(decode(&[]), "error upstream_stream_truncated");
+        assert_eq!(decode(&[text, STOP, STOP]), "start i · 0 T · +a · stop · finish Stop");
+        assert_eq!(decode(&[text, "[DONE]"]), "start i · 0 T · +a · stop · finish Stop");
+        assert_eq!(decode(&[text, r#"{"error":{"code":"busy"}}"#, STOP]), "start i · 0 T · +a · error busy");
+        assert!(
+            decode(&[text, r#""delta":{},"finish_reason":"error""#]).contains("error the upstream ended")
+        );
+        assert_eq!(decode(&["x garbage", "[1]", STOP]), "start i · finish Stop");
+        assert_eq!(decode(&["{\"choices\":"]), "error bad_gateway");
+    }
+
+    #[test]
+    fn odd_forms_are_understood() {
+        for chunk in [
+            r#""message":{"content":"hi"},"finish_reason":"stop""#,
+            r#""delta":{"content":[{"type":"text","text":"hi"}]},"finish_reason":"eos""#,
+            r#""delta":{"content":"no","content":"hi"},"finish_reason":"stop""#,
+        ] {
+            assert_eq!(decode(&[chunk]), "start i · 0 T · +hi · stop · finish Stop", "{chunk}");
+        }
+        let events = decode(&[
+            r#""delta":{"function_call":{"name":"f","arguments":"{"}}"#,
+            r#""delta":{"function_call":{"arguments":"}"}}"#,
+            r#""delta":{},"finish_reason":"function_call""#,
+        ]);
+        assert!(events.ends_with("/f · a{ · a} · stop · finish ToolUse"), "{events}");
+    }
+}
