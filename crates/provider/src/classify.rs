@@ -149,8 +149,9 @@ fn concerns_account(spec: &ProviderSpec, headers: &HeaderMap) -> bool {
 
 /// The status an error within a successful answer names, by itself or as a numeric code.
 fn told_status(error: &UpstreamError) -> Option<u16> {
-    let code = || error.code.as_deref().and_then(|code| code.parse().ok());
-    error.status.or_else(code).filter(|status| (400..600).contains(status))
+    let is_error = |status: &u16| (400..600).contains(status);
+    let code = || error.code.as_deref().and_then(|code| code.parse().ok()).filter(is_error);
+    error.status.filter(is_error).or_else(code)
 }
 
 /// What is asked of every row.
