@@ -9,6 +9,9 @@ use serde::de::IgnoredAny;
 use super::StreamError;
 use crate::Framing;
 
+/// The byte-order mark.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A framer that notices a plain JSON document or a web page in place of a stream.
 #[derive(Debug)]
 pub(crate) struct Intake {
@@ -19,7 +22,7 @@ pub(crate) struct Intake {
 
 #[derive(Debug)]
 enum Kind {
-    /// Nothing but white space so far.
+    /// Nothing so far that tells.
     Unknown(Vec<u8>),
     Sse(SseFramer),
     Lines(LineFramer),
@@ -44,14 +47,16 @@ impl Intake {
             Kind::Body(body) => append(body, bytes)?,
             Kind::Unknown(held) => {
                 append(held, bytes)?;
-                let text = held.strip_prefix(b"\xef\xbb\xbf").unwrap_or(held);
-                match text.trim_ascii_start().first() {
-                    None | Some(b'\xef') if held.len() < 64 => {}
-                    Some(b'{' | b'[') => self.kind = Kind::Body(std::mem::take(held)),
+                let rest = without_lead(held);
+                match rest.first() {
+                    None => held.clear(),
+                    // It may still become a byte-order mark.
+                    Some(_) if rest.len() < MARK.len() && MARK.starts_with(rest) => {}
+                    Some(b'{' | b'[') => self.kind = Kind::Body(rest.to_vec()),
                     first => {
                         self.html = first == Some(&b'<');
                         let mut framer = SseFramer::default();
-                        framer.push(held);
+                        framer.push(rest);
                         self.kind = Kind::Sse(framer);
                     }
                 }
@@ -107,6 +112,15 @@ impl Intake {
     }
 }
 
+/// What follows white space and byte-order marks, which mean nothing at the beginning.
+fn without_lead(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes.trim_ascii_start();
+    while let Some(after) = rest.strip_prefix(MARK) {
+        rest = after.trim_ascii_start();
+    }
+    rest
+}
+
 fn append(held: &mut Vec<u8>, bytes: &[u8]) -> Result<(), StreamError> {
     if held.len() + bytes.len() > DEFAULT_FRAME_LIMIT {
         return Err(StreamError::FrameTooLarge { limit: DEFAULT_FRAME_LIMIT });
@@ -143,9 +157,12 @@ mod tests {
     #[test]
     fn the_kind_is_told_by_the_first_byte() {
         assert_eq!(intake(&[b"\n", b"data: 1\n\n"]), (vec![b"1".to_vec()], None, false));
-        assert_eq!(intake(&[b" ", b"{\n\"a\"", b":1}"]), (vec![], Some(b" {\n\"a\":1}".to_vec()), false));
+        assert_eq!(intake(&[b" ", b"{\n\"a\"", b":1}"]), (vec![], Some(b"{\n\"a\":1}".to_vec()), false));
         assert_eq!(intake(&[b"<htm", b"l>\n\n"]), (vec![], None, true));
         assert_eq!(intake(&[]), (vec![], None, false));
+        let blank = [b' '; 200];
+        assert_eq!(intake(&[&blank, b"\xef\xbb", b"\xbf", b"{}"]).1, Some(b"{}".to_vec()));
+        assert_eq!(intake(&[b"\n\xef", b"\xbf\n\ndata: 1\n\n"]).0, [b"1".to_vec()]);
     }
 
     #[test]
