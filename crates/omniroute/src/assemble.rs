@@ -1,0 +1,214 @@
+//! The gateway put together: settings to store to snapshot to engine to listener. Reads top to bottom, as it starts;
+//! and ends in the reverse order.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use futures_util::FutureExt as _;
+use omniroute_admin::{AdminSettings, AdminState, Ports as AdminPorts};
+use omniroute_domain::health::HealthMap;
+use omniroute_domain::snapshot::{BuildOptions, Snapshot};
+use omniroute_engine::memory::MemoryCounters;
+use omniroute_engine::ports::Clock as _;
+use omniroute_engine::serve::Ports;
+use omniroute_engine::telemetry::Telemetry;
+use omniroute_engine::time::SystemClock;
+use omniroute_engine::transport::NetworkTransport;
+use omniroute_engine::{Engine, Live};
+use omniroute_provider::catalog::catalog;
+use omniroute_store::{Location, Store, StoreOptions, Writer, WriterOptions};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::http::{self, Gateway};
+use crate::lifecycle::{Ending, Stopper};
+use crate::outbound::Outbound;
+use crate::settings::BootSettings;
+
+/// Passwords that are no passwords.
+const WEAK_PASSWORDS: [&str; 3] = ["CHANGEME", "123456", "password"];
+
+/// Runs the gateway until it is told to stop.
+pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; is another gateway running there?", settings.listen))?;
+    let address = listener.local_addr()?;
+
+    // What is stored, and what follows from it.
+    let store = Store::open(store_options(&settings)).await.context("cannot open the database")?;
+    let loaded = store.load().await.context("cannot read the configuration")?;
+    let options = BuildOptions { allow_private: settings.allow_private };
+    let health = HealthMap::default();
+    let snapshot = Snapshot::build(&loaded.entities, catalog(), &health, &options);
+    for problem in &loaded.problems {
+        tracing::warn!(table = problem.table, id = %problem.id, "{}", problem.message);
+    }
+    for problem in &snapshot.problems {
+        tracing::warn!(entity = problem.entity, id = %problem.id, "{}", problem.message);
+    }
+    let live = Arc::new(Live::new(snapshot, health));
+    let has_password = store.settings().password_hash().await?.is_some();
+    check_password(&settings, has_password)?;
+
+    // What requests need.
+    let clock = Arc::new(SystemClock);
+    let tasks = TaskTracker::new();
+    let writing = CancellationToken::new();
+    let (recorder, writer) = Writer::start(store.clone(), WriterOptions::default(), &tasks, writing.clone());
+    let telemetry = Arc::new(Telemetry::new(clock.now_ms()));
+    let transport = Arc::new(Outbound::new(NetworkTransport::new(settings.connect_timeout)));
+    let ports = Ports {
+        transport: transport.clone(),
+        counters: Arc::new(MemoryCounters::default()),
+        recorder: recorder.clone(),
+        clock: clock.clone(),
+    };
+    let engine =
+        Arc::new(Engine::new(live.clone(), ports, telemetry.clone(), settings.engine(), rand::random::<u64>()));
+
+    // What operators need.
+    let stopper = Arc::new(Stopper::default());
+    let first_run_token = (!has_password && settings.initial_password.is_none()).then(new_token);
+    let reload = {
+        let (store, live) = (store.clone(), live.clone());
+        let once: omniroute_admin::Reload = Arc::new(move || {
+            let (store, live) = (store.clone(), live.clone());
+            async move {
+                omniroute_store::reload(&store, &live, catalog(), &options).await.map(drop).map_err(|e| e.to_string())
+            }
+            .boxed()
+        });
+        once
+    };
+    let admin = omniroute_admin::router(AdminState {
+        store: store.clone(),
+        live: live.clone(),
+        catalog: catalog(),
+        transport: transport.clone(),
+        clock,
+        telemetry,
+        recorder: recorder.clone(),
+        recorder_stats: Arc::new(move || recorder.stats()),
+        settings: admin_settings(&settings, address.port(), first_run_token.clone()),
+        lifecycle: stopper.clone(),
+        reload: reload.clone(),
+    });
+
+    // Changes that other processes make to the same database.
+    let watching = stopper.stop.clone();
+    tasks.spawn(omniroute_store::watch(store.clone(), live.load().revision, watching, move || {
+        let reload = reload.clone();
+        async move {
+            if let Err(error) = reload().await {
+                tracing::error!(%error, "cannot take over a change of the configuration");
+            }
+        }
+    }));
+    // The first encrypted call should not have to read the system's certificates.
+    let warm = transport.clone();
+    tasks.spawn_blocking(move || warm.network.warm_up());
+
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    greet(&settings, address.port(), first_run_token.as_ref())?;
+    let signalled = stopper.clone();
+    let signals = tokio::spawn_on(&tasks, async move {
+        crate::cli::interrupted().await;
+        signalled.stop.cancel();
+    });
+
+    let gateway = Arc::new(Gateway::new(engine, admin, settings.max_body_bytes));
+    http::serve(gateway, listener, tasks.clone(), stopper.stop.clone(), settings.shutdown_timeout).await;
+
+    // Requests are done: write what they left, then close.
+    signals.abort();
+    writing.cancel();
+    writer.join().await;
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(stopper.ending())
+}
+
+fn store_options(settings: &BootSettings) -> StoreOptions {
+    StoreOptions {
+        location: match &settings.database_url {
+            Some(url) => Location::Postgres { url: url.clone() },
+            None => Location::Sqlite { data_dir: settings.data_dir.clone() },
+        },
+        encryption_key: settings.encryption_key.clone(),
+        previous_key: settings.previous_encryption_key.clone(),
+    }
+}
+
+fn admin_settings(settings: &BootSettings, port: u16, first_run_token: Option<SecretString>) -> AdminSettings {
+    AdminSettings {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: option_env!("OMNIROUTE_COMMIT").map(str::to_owned),
+        initial_password: settings.initial_password.clone(),
+        management_token: settings.management_token.clone(),
+        jwt_secret: settings.jwt_secret.clone(),
+        cookie_secure: settings.cookie_secure,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        cors_origins: settings.cors_origins.clone(),
+        public_bind: !settings.listen.ip().is_loopback(),
+        open_to_all: settings.require_api_key == Some(false),
+        allow_private: settings.allow_private,
+        allow_remote_lifecycle: settings.allow_remote_lifecycle,
+        supervised: settings.supervised,
+        first_run_token,
+        ports: AdminPorts { main: port, api: None, dashboard: None },
+    }
+}
+
+/// Beyond loopback nobody listens without a password that deserves the name.
+fn check_password(settings: &BootSettings, has_password: bool) -> anyhow::Result<()> {
+    if settings.require_api_key == Some(false) {
+        tracing::warn!("REQUIRE_API_KEY=false: everybody who reaches this address spends your accounts");
+    }
+    if settings.listen.ip().is_loopback() || has_password {
+        return Ok(());
+    }
+    match &settings.initial_password {
+        None => bail!(
+            "HOST is {}, but no administrator's password is set: set INITIAL_PASSWORD, or start on 127.0.0.1 first and \
+             set one there",
+            settings.listen.ip()
+        ),
+        Some(password) if WEAK_PASSWORDS.contains(&password.expose_secret()) => {
+            bail!("INITIAL_PASSWORD is one that everybody knows; choose another before listening beyond this machine")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// 256 random bits from the system, as text.
+fn new_token() -> SecretString {
+    let bytes: [u8; 32] = rand::random();
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.into()
+}
+
+/// What a person needs to go on, on standard output.
+fn greet(settings: &BootSettings, port: u16, first_run_token: Option<&SecretString>) -> anyhow::Result<()> {
+    use std::fmt::Write as _;
+    let host = if settings.listen.ip().is_unspecified() { "127.0.0.1".into() } else { settings.listen.ip().to_string() };
+    let url = if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") };
+    let mut text = format!("OmniRoute {} on {url}\n", env!("CARGO_PKG_VERSION"));
+    let _ = writeln!(text, "  data in {}", settings.data_dir.display());
+    let _ = writeln!(text, "\nTry it, no key needed:");
+    let _ = writeln!(text, "  curl {url}/v1/chat/completions -H 'content-type: application/json' \\");
+    let _ = writeln!(
+        text,
+        "    -d '{{\"model\":\"sim/echo\",\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'"
+    );
+    if let Some(token) = first_run_token {
+        let _ = writeln!(text, "\nSign in the first time with this token; it works once, until a password is set:");
+        let _ = writeln!(text, "  curl -c cookies.txt {url}/api/auth/login -H 'content-type: application/json' \\");
+        let _ = writeln!(text, "    -d '{{\"token\":\"{}\"}}'", token.expose_secret());
+        let _ = writeln!(text, "  curl -b cookies.txt {url}/api/settings/require-login -H 'content-type: application/json' \\");
+        let _ = writeln!(text, "    -d '{{\"password\":\"<your password>\"}}'");
+    }
+    crate::cli::print(text.trim_end())
+}

@@ -1,0 +1,65 @@
+//! The command line. One file and one line per command.
+
+mod serve;
+mod settings;
+mod sim;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// One process, one endpoint, every model.
+#[derive(Debug, Parser)]
+#[command(name = "omniroute", version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(serve::Serve),
+    /// Run the simulator: a provider without models, for tests and benchmarks.
+    Sim(sim::Sim),
+    /// Measure the gateway against nginx and against calling the upstream directly.
+    Bench(crate::bench::BenchOptions),
+    /// Print the settings in force, secrets left out.
+    Settings(settings::Settings),
+    /// Print the OpenAPI document of the management API.
+    Openapi,
+}
+
+impl Cli {
+    /// Runs the command; errors go to standard error in one line.
+    pub(crate) fn run(self) -> ExitCode {
+        let done = match self.command {
+            Command::Serve(command) => command.run(),
+            Command::Sim(command) => command.run(),
+            Command::Bench(options) => on_runtime(crate::bench::run(options)),
+            Command::Settings(command) => command.run(),
+            Command::Openapi => print(&omniroute_admin::openapi_json()),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("omniroute: {error:#}\n"));
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Runs a future to its end on a runtime of its own.
+fn on_runtime(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(task)
+}
+
+/// Writes to standard output; a closed pipe is not an error.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,50 @@
+//! What browsers are told about client routes.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, VARY,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use omniroute_engine::Answer;
+
+/// `*` does not cover `Authorization`, hence the list.
+const ALLOWED_HEADERS: &str = "*, Authorization, Content-Type, X-Api-Key, X-Goog-Api-Key, Anthropic-Version, \
+     Anthropic-Beta, Idempotency-Key, X-Request-Id, X-OmniRoute-No-Cache, X-OmniRoute-Progress, X-OmniRoute-Strict";
+const EXPOSED_HEADERS: &str = "X-Request-Id, Retry-After, retry-after-ms, request-id, X-OmniRoute-Attempts, \
+     X-OmniRoute-Provider, X-OmniRoute-Model, X-OmniRoute-Usage, X-OmniRoute-Fidelity, X-OmniRoute-Dropped";
+
+/// Origins that may read answers.
+pub(super) struct Cors {
+    /// Empty = all of them.
+    origins: Vec<HeaderValue>,
+}
+
+impl Cors {
+    pub(super) fn new(origins: &[String]) -> Self {
+        Self { origins: origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect() }
+    }
+
+    /// Headers of every answer.
+    pub(super) fn allow(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+        if self.origins.is_empty() {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        } else {
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+            if let Some(origin) = origin.filter(|origin| self.origins.contains(origin)) {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            }
+        }
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
+    }
+
+    /// The answer to `OPTIONS`.
+    pub(super) fn preflight(&self, _origin: Option<&HeaderValue>, methods: &'static str) -> Response<Answer> {
+        let mut response = Response::new(Answer::full(bytes::Bytes::new()));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+        response
+    }
+}

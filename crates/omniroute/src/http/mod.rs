@@ -1,0 +1,190 @@
+//! The rim: connections in, requests to where they belong. The stage *accept* of a request is here.
+//!
+//! Client routes go straight to the engine; everything else goes to the management router.
+
+mod body;
+mod cors;
+mod listen;
+mod models;
+mod page;
+mod routes;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use omniroute_engine::{Answer, Arrival, Engine, GatewayError, RequestCtx};
+use omniroute_dialect::ir::ErrorKind;
+use tower::ServiceExt as _;
+
+pub(crate) use listen::serve;
+
+use self::cors::Cors;
+use self::routes::{Found, Operation, Route};
+
+/// Everything a connection needs.
+pub(crate) struct Gateway {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) admin: axum::Router,
+    pub(crate) max_body_bytes: usize,
+    cors: Cors,
+}
+
+/// The body of any answer.
+pub(crate) enum RimBody {
+    /// Of a client route.
+    Client(Answer),
+    /// Of a management route.
+    Admin(axum::body::Body),
+}
+
+impl Gateway {
+    pub(crate) fn new(engine: Arc<Engine>, admin: axum::Router, max_body_bytes: usize) -> Self {
+        let cors = Cors::new(&engine.options.cors_origins);
+        Self { engine, admin, max_body_bytes, cors }
+    }
+
+    /// Answers one request.
+    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<RimBody> {
+        let path = routes::normal_form(request.uri().path());
+        match routes::find(&path, request.method()) {
+            Found::Elsewhere => self.manage(request, peer).await,
+            Found::Route(route) => {
+                let path = path.into_owned();
+                let origin = request.headers().get(http::header::ORIGIN).cloned();
+                let mut response = self.client(request, peer, route, path).await;
+                self.cors.allow(origin.as_ref(), response.headers_mut());
+                response.map(RimBody::Client)
+            }
+        }
+    }
+
+    async fn client(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        route: Route,
+        path: String,
+    ) -> Response<Answer> {
+        if let Operation::Preflight { methods } = route.operation {
+            return self.cors.preflight(request.headers().get(http::header::ORIGIN), methods);
+        }
+        let (parts, incoming) = request.into_parts();
+        let arrival = Arrival {
+            peer,
+            method: parts.method,
+            path,
+            query: parts.uri.query().map(str::to_owned),
+            headers: parts.headers,
+            dialect: route.dialect,
+            endpoint: route.endpoint,
+            provider: route.provider,
+            is_logged: matches!(route.operation, Operation::Chat),
+        };
+        let mut ctx = self.engine.begin(arrival);
+        match route.operation {
+            Operation::Chat => {}
+            Operation::NotFound => return self.no_such_path(ctx),
+            Operation::MethodNotAllowed { methods } => return self.wrong_method(ctx, methods),
+            Operation::Models | Operation::Model { .. } => {
+                if let Err(error) = self.engine.identify(&mut ctx) {
+                    return self.engine.refuse(ctx, &error);
+                }
+                return self.models(ctx, &route.operation);
+            }
+            Operation::Preflight { .. } => unreachable!("answered above"),
+        }
+        if let Err(error) = self.engine.identify(&mut ctx) {
+            return self.engine.refuse(ctx, &error);
+        }
+        match body::read(&ctx.arrival.headers, incoming, self.max_body_bytes).await {
+            Ok(body) => self.engine.serve(ctx, body).await,
+            Err(error) => self.engine.refuse(ctx, &error),
+        }
+    }
+
+    fn models(&self, ctx: RequestCtx, operation: &Operation) -> Response<Answer> {
+        let listed = match operation {
+            Operation::Model { id } => models::one(&ctx, id),
+            _ => models::list(&ctx),
+        };
+        let body = match listed {
+            Ok(body) => body,
+            Err(error) => return self.engine.refuse(ctx, &error),
+        };
+        let etag = models::etag(&body);
+        let is_known = ctx.arrival.headers.get(IF_NONE_MATCH).is_some_and(|sent| *sent == etag);
+        let (status, body) = if is_known { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, body) };
+        let mut response = self.engine.reply(ctx, status, body);
+        response.headers_mut().insert(ETAG, etag);
+        response
+    }
+
+    fn no_such_path(&self, ctx: RequestCtx) -> Response<Answer> {
+        let error = omniroute_engine::serve::no_such_path(&ctx.arrival.path);
+        self.engine.refuse(ctx, &error)
+    }
+
+    fn wrong_method(&self, ctx: RequestCtx, methods: &'static str) -> Response<Answer> {
+        let message = format!("`{}` takes {methods}, not {}", ctx.arrival.path, ctx.arrival.method);
+        let error = GatewayError::new(ErrorKind::MethodNotAllowed, "method_not_allowed", message);
+        let mut response = self.engine.refuse(ctx, &error);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+        response
+    }
+
+    async fn manage(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<RimBody> {
+        if request.uri().path() == "/" && matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = Response::new(RimBody::Client(Answer::full(page::render(&self.engine))));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            response
+                .headers_mut()
+                .insert("content-security-policy", HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"));
+            return response;
+        }
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(omniroute_admin::Peer(peer));
+        let response = match self.admin.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        response.map(RimBody::Admin)
+    }
+}
+
+impl Body for RimBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        match &mut *self {
+            Self::Client(body) => Pin::new(body).poll_frame(cx),
+            Self::Admin(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|result| result.map_err(std::io::Error::other)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Client(body) => body.is_end_stream(),
+            Self::Admin(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Client(body) => body.size_hint(),
+            Self::Admin(body) => body.size_hint(),
+        }
+    }
+}

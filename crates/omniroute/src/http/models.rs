@@ -1,0 +1,217 @@
+//! Lists of models for clients, in the shape of the asking SDK.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use omniroute_dialect::ir::ErrorKind;
+use omniroute_domain::snapshot::ProviderState;
+use omniroute_engine::error::rfc3339;
+use omniroute_engine::{GatewayError, RequestCtx};
+use omniroute_provider::registry::SIM;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+/// When models were "created" as far as clients are concerned: one fixed second, so that lists are stable.
+const CREATED: i64 = 1_767_225_600;
+/// Entries of an Anthropic-shaped page unless the client says otherwise, and at most.
+const PAGE: usize = 20;
+const MAX_PAGE: usize = 1_000;
+
+/// One model as the OpenAI SDKs read it.
+#[derive(Debug, Clone, Serialize)]
+struct Entry {
+    id: String,
+    object: &'static str,
+    created: i64,
+    owned_by: String,
+    root: String,
+    parent: Option<String>,
+    permission: [(); 0],
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    custom: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_length: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_output_tokens: Option<u64>,
+    #[serde(skip)]
+    display_name: String,
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: &'a [Entry],
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    data: Vec<Card<'a>>,
+    has_more: bool,
+    first_id: Option<&'a str>,
+    last_id: Option<&'a str>,
+}
+
+/// One model as the Anthropic SDKs read it.
+#[derive(Serialize)]
+struct Card<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    display_name: &'a str,
+    created_at: String,
+}
+
+/// The whole list, or a page of it for Anthropic clients.
+pub(super) fn list(ctx: &RequestCtx) -> Result<Bytes, GatewayError> {
+    let entries = entries(ctx);
+    if !ctx.arrival.headers.contains_key("anthropic-version") {
+        return json(&List { object: "list", data: &entries });
+    }
+    let query = |name: &str| query(ctx, name);
+    let limit = query("limit").and_then(|text| text.parse().ok()).unwrap_or(PAGE).clamp(1, MAX_PAGE);
+    let place = |id: &str| entries.iter().position(|entry| entry.id == id);
+    let (from, to) = match (query("after_id"), query("before_id")) {
+        (Some(after), _) => {
+            let from = place(&after).map_or(entries.len(), |at| at + 1);
+            (from, (from + limit).min(entries.len()))
+        }
+        (None, Some(before)) => {
+            let to = place(&before).unwrap_or(0);
+            (to.saturating_sub(limit), to)
+        }
+        (None, None) => (0, limit.min(entries.len())),
+    };
+    let has_more = if query("before_id").is_some() { from > 0 } else { to < entries.len() };
+    let page = &entries[from..to];
+    json(&Page {
+        data: page.iter().map(card).collect(),
+        has_more,
+        first_id: page.first().map(|entry| entry.id.as_str()),
+        last_id: page.last().map(|entry| entry.id.as_str()),
+    })
+}
+
+/// One model by its id, or by any name that resolves to it.
+pub(super) fn one(ctx: &RequestCtx, id: &str) -> Result<Bytes, GatewayError> {
+    let entries = entries(ctx);
+    let Some(entry) = entries.iter().find(|entry| entry.id == id) else {
+        let message = format!("model `{id}` not found; see /v1/models for the models this gateway has");
+        return Err(GatewayError::new(ErrorKind::NotFound, "model_not_found", message).param("model"));
+    };
+    if ctx.arrival.headers.contains_key("anthropic-version") { json(&card(entry)) } else { json(entry) }
+}
+
+/// A strong validator of a list.
+pub(super) fn etag(body: &[u8]) -> HeaderValue {
+    let digest = Sha256::digest(body);
+    let text: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+    HeaderValue::from_str(&format!("\"{text}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Every model the caller may use: chat models first, then the other kinds, then those the operator added. As long as
+/// no provider is configured, the whole catalogue and the simulator.
+fn entries(ctx: &RequestCtx) -> Vec<Entry> {
+    let snapshot = &ctx.snapshot;
+    let active: Vec<_> = snapshot.providers().into_iter().filter(|provider| provider.id.as_str() != SIM).collect();
+    let mut entries = Vec::new();
+    if active.is_empty() {
+        if let Some(simulator) = snapshot.provider(&SIM.into()) {
+            of_provider(simulator, &mut entries);
+        }
+        for spec in snapshot.catalog().providers().iter().filter(|spec| spec.id.as_str() != SIM) {
+            for model in &spec.models {
+                let row = snapshot.catalog().model(&spec.id, model);
+                let kind = kind(row.map_or("chat", |row| row.mode.as_str()));
+                let limits = row.map_or((None, None), |row| (row.context_window, row.max_output));
+                push(&mut entries, (&spec.alias, spec.id.as_str()), model, model, kind, false, limits);
+            }
+        }
+    } else {
+        for provider in active {
+            of_provider(provider, &mut entries);
+        }
+    }
+    if let Some(caller) = &ctx.caller {
+        entries.retain(|entry| caller.allows_model(&[&entry.id, &entry.root]));
+    }
+    let mut seen = BTreeSet::new();
+    entries.retain(|entry| seen.insert(entry.id.clone()));
+    entries.sort_by_key(|entry| (entry.custom, entry.kind.is_some()));
+    entries
+}
+
+fn of_provider(provider: &ProviderState, entries: &mut Vec<Entry>) {
+    for model in &provider.models {
+        let name = model.name.as_deref().unwrap_or(&model.id);
+        let limits = (model.context_window, model.max_output);
+        let ids = (provider.alias.as_str(), if provider.is_node { provider.alias.as_str() } else { provider.id.as_str() });
+        push(entries, ids, &model.id, name, kind(&model.mode), model.custom, limits);
+    }
+}
+
+fn push(
+    entries: &mut Vec<Entry>,
+    (alias, provider): (&str, &str),
+    model: &str,
+    name: &str,
+    kind: Option<&'static str>,
+    custom: bool,
+    (context_length, max_output_tokens): (Option<u64>, Option<u64>),
+) {
+    let first = Entry {
+        id: format!("{alias}/{model}"),
+        object: "model",
+        created: CREATED,
+        owned_by: provider.to_owned(),
+        root: model.to_owned(),
+        parent: None,
+        permission: [],
+        kind,
+        custom,
+        context_length,
+        max_output_tokens,
+        display_name: name.to_owned(),
+    };
+    let second = (alias != provider).then(|| Entry {
+        id: format!("{provider}/{model}"),
+        parent: Some(first.id.clone()),
+        ..first.clone()
+    });
+    entries.push(first);
+    entries.extend(second);
+}
+
+/// The `type` of models that are not for chat.
+fn kind(mode: &str) -> Option<&'static str> {
+    match mode {
+        "embedding" => Some("embedding"),
+        "image_generation" => Some("image"),
+        "audio_transcription" | "audio_speech" => Some("audio"),
+        "rerank" => Some("rerank"),
+        _ => None,
+    }
+}
+
+fn card(entry: &Entry) -> Card<'_> {
+    Card {
+        kind: "model",
+        id: &entry.id,
+        display_name: &entry.display_name,
+        created_at: rfc3339(entry.created * 1_000),
+    }
+}
+
+fn query(ctx: &RequestCtx, name: &str) -> Option<String> {
+    let query = ctx.arrival.query.as_deref()?;
+    let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+}
+
+fn json(value: &impl Serialize) -> Result<Bytes, GatewayError> {
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(|error| GatewayError::new(ErrorKind::Internal, "internal_server_error", error.to_string()))
+}
