@@ -13,7 +13,7 @@ mod wire;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use omniroute_wire::{
     envelope::{self, ScanError},
     json_out,
@@ -35,6 +35,9 @@ pub use relay::fuzz_anthropic_relay;
 pub use request::fuzz_anthropic_request;
 #[doc(hidden)]
 pub use stream::fuzz_anthropic_stream;
+
+/// Header of features that are not generally available yet: <https://platform.claude.com/docs/en/api/beta-headers>.
+const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// The dialect's id.
 pub(crate) const ID: DialectId = DialectId("anthropic");
@@ -129,6 +132,31 @@ impl Dialect for Anthropic {
 
     fn keep_alive(&self) -> &'static [u8] {
         wire::PING
+    }
+
+    fn request_id_header(&self) -> Option<&'static str> {
+        Some("request-id")
+    }
+
+    /// Betas that the client asked for are added to those of the provider; the version is the provider's.
+    fn forward_headers(&self, client: DialectId, from: &HeaderMap, to: &mut HeaderMap) {
+        if client != ID {
+            return;
+        }
+        let asked = from.get_all(BETA).iter().chain(to.get_all(BETA).iter());
+        let mut betas: Vec<&str> = Vec::new();
+        for value in asked.filter_map(|value| value.to_str().ok()) {
+            for beta in value.split(',').map(str::trim).filter(|beta| !beta.is_empty()) {
+                if !betas.contains(&beta) {
+                    betas.push(beta);
+                }
+            }
+        }
+        if let Ok(value) = HeaderValue::from_str(&betas.join(","))
+            && !betas.is_empty()
+        {
+            to.insert(BETA, value);
+        }
     }
 
     fn stream_content_type(&self) -> &'static str {

@@ -105,6 +105,10 @@ impl Dialect for OpenAi {
         b": keep-alive\n\n"
     }
 
+    fn keep_alive_chunk(&self) -> &'static [u8] {
+        b"data: {\"id\":\"\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"\",\"choices\":[]}\n\n"
+    }
+
     fn stream_content_type(&self) -> &'static str {
         "text/event-stream; charset=utf-8"
     }

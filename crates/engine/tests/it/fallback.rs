@@ -1,0 +1,214 @@
+//! Accounts that fail, and what the client sees of it.
+
+use std::time::Duration;
+
+use omniroute_engine::ports::TransportError;
+use omniroute_testkit::Answer;
+
+use crate::world::{ASK, ASK_STREAM, END, World, answer, chunk, refusal, stream};
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limited_account_gives_way_to_the_next() {
+    let world = World::new();
+    world
+        .transport
+        .answer(refusal(429, "rate_limit_error", "slow down").header("retry-after", "20"))
+        .answer(answer("ok"));
+    let got = world.chat(ASK).await;
+    assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "2"));
+    let row = world.row();
+    let tried: Vec<_> =
+        row.attempts.iter().map(|a| (a.connection_name.as_str(), a.status, a.failure)).collect();
+    assert_eq!(tried, [("first", Some(429), Some("rate_limit")), ("second", Some(200), None)]);
+
+    // Within the twenty seconds the first is not even tried.
+    world.transport.answer(answer("again"));
+    assert_eq!(world.chat(ASK).await.header("x-omniroute-attempts"), "1");
+    assert_eq!(world.row().connection_name.as_deref(), Some("second"));
+
+    // Afterwards it is.
+    tokio::time::advance(Duration::from_secs(21)).await;
+    world.transport.answer(answer("back"));
+    world.chat(ASK).await;
+    assert_eq!(world.row().connection_name.as_deref(), Some("first"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_on_one_model_leaves_the_others_of_the_account_alone() {
+    let world = World::new();
+    world
+        .transport
+        .answer(refusal(429, "rate_limit_error", "slow down").header("retry-after", "20"))
+        .answer(answer("ok"));
+    world.chat(ASK).await;
+    world.transport.answer(answer("other model"));
+    world.chat(&ASK.replace("up/m", "up/other")).await;
+    assert_eq!(world.row().connection_name.as_deref(), Some("first"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_may_be_the_accounts_fault_falls_back() {
+    for (status, kind) in [
+        (401, "auth"),
+        (402, "quota_exhausted"),
+        (403, "forbidden"),
+        (404, "not_found"),
+        (408, "transient"),
+        (429, "rate_limit"),
+        (500, "transient"),
+        (502, "transient"),
+        (503, "capacity"),
+        (504, "transient"),
+        (529, "capacity"),
+    ] {
+        let world = World::new();
+        world.transport.answer(refusal(status, "x", "no")).answer(answer("ok"));
+        assert_eq!(world.chat(ASK).await.status, 200, "{status}");
+        assert_eq!(world.row().attempts[0].failure, Some(kind), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clients_own_mistakes_do_not() {
+    for status in [400, 422] {
+        let world = World::new();
+        world.transport.answer(refusal(status, "invalid_request_error", "temperature is wrong"));
+        let got = world.chat(ASK).await;
+        assert_eq!(got.status, status);
+        assert!(got.body.contains("[up/m] temperature is wrong"), "{}", got.body);
+        assert_eq!(got.header("x-should-retry"), "false");
+        assert_eq!(world.transport.sent().len(), 1);
+        assert_eq!(world.recorded.statuses.lock().unwrap().len(), 0, "the account is not to blame");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_credential_of_ours_is_not_the_clients_401() {
+    let world = World::new();
+    for _ in 0..2 {
+        world.transport.answer(refusal(401, "authentication_error", "bad key upstream-key-of-first"));
+    }
+    let got = world.chat(ASK).await;
+    assert_eq!(got.status, 502);
+    assert!(got.body.contains("upstream_auth_failed"), "{}", got.body);
+    assert!(got.body.contains("\"attempts\""), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn broken_connections_and_empty_or_senseless_answers_fall_back() {
+    let broken = TransportError::Broken { host: "upstream.example".into(), reason: "reset".into() };
+    let world = World::new();
+    world.transport.fail(Duration::ZERO, broken).answer(answer("ok"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+    for bad in [
+        Answer::json(200, ""),
+        Answer::json(200, "{}"),
+        Answer::json(200, "null"),
+        Answer::json(200, "<html>busy</html>"),
+        Answer::json(200, r#"{"error":{"message":"overloaded","type":"server_error"}}"#),
+        Answer::json(
+            200,
+            r#"{"choices":[{"index":0,"message":{"role":"assistant","content":""},"finish_reason":"stop"}]}"#,
+        ),
+        Answer::new(200, "application/json").send(r#"{"choices":[{"#).abort(),
+    ] {
+        let world = World::new();
+        world.transport.answer(bad).answer(answer("ok"));
+        let got = world.chat(ASK).await;
+        assert_eq!(got.status, 200, "{}", got.body);
+        assert_eq!(got.header("x-omniroute-attempts"), "2");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endless_answer_is_cut_off() {
+    let world = World::with(|_| {}, |options| options.max_answer_bytes = 10_000);
+    let mut endless = Answer::new(200, "application/json");
+    for _ in 0..20 {
+        endless = endless.send(vec![b' '; 1_000]);
+    }
+    world.transport.answer(endless).answer(answer("ok"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+    assert_eq!(world.row().attempts[0].failure, Some("protocol"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_cooldown_of_the_only_account_is_waited_for() {
+    let world = World::with(|entities| entities.connections.retain(|c| c.name != "second"), |_| {});
+    world
+        .transport
+        .answer(refusal(429, "rate_limit_error", "slow").header("retry-after", "3"))
+        .answer(answer("ok"));
+    let got = world.chat(ASK).await;
+    assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "2"));
+    assert!(
+        (Duration::from_secs(3)..Duration::from_millis(3_200)).contains(&world.elapsed()),
+        "{:?}",
+        world.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_one_is_told_at_once() {
+    let world = World::new();
+    for wait in ["600", "300"] {
+        world.transport.answer(refusal(429, "rate_limit_error", "slow").header("retry-after", wait));
+    }
+    let got = world.chat(ASK).await;
+    assert_eq!((got.status, got.header("retry-after")), (429, "300"));
+    assert_eq!(world.elapsed(), Duration::ZERO);
+    assert!(got.body.contains("\"retry_at\":\"2026-11-23T00:05:00"), "{}", got.body);
+
+    // The next request learns it without a call.
+    let got = world.chat(ASK).await;
+    assert_eq!(got.status, 429);
+    assert_eq!(world.transport.sent().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_limited() {
+    let world = World::with(|_| {}, |options| options.first_byte_timeout = Duration::from_secs(10));
+    for _ in 0..4 {
+        world.transport.answer(answer("late").after(Duration::from_secs(60)));
+    }
+    let got = world.chat(ASK).await;
+    assert_eq!(got.status, 504, "{}", got.body);
+    assert_eq!(world.transport.cancelled(), world.transport.sent().len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_have_places() {
+    let world = World::with(
+        |entities| {
+            entities.connections.retain(|c| c.name != "second");
+            entities.connections[0].max_concurrent = Some(1);
+        },
+        |_| {},
+    );
+    world.transport.answer(answer("slow").after(Duration::from_secs(5)));
+    let (first, second) = tokio::join!(world.chat(ASK), world.chat(ASK));
+    assert_eq!((first.status, second.status), (200, 429));
+    world.transport.answer(answer("free again"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_fall_back_until_the_first_meaningful_event() {
+    let error = "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\",\"code\":null}}\n\n";
+    let role = "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n";
+    for bad in [
+        stream().send(error),
+        stream().send(role).send(error),
+        stream().send(role).abort(),
+        stream().send(role),
+        stream(),
+        refusal(500, "server_error", "no"),
+    ] {
+        let world = World::new();
+        world.transport.answer(bad).answer(stream().send(chunk("fine")).send(END));
+        let got = world.chat(ASK_STREAM).await;
+        assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "2"));
+        assert!(got.body.contains("fine") && got.body.ends_with("data: [DONE]\n\n"), "{}", got.body);
+        assert!(!got.body.contains("overloaded"));
+    }
+}

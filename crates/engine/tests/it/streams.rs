@@ -1,0 +1,114 @@
+//! Streams past the commit point.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use omniroute_dialect::openai::OpenAi;
+
+use crate::world::{ASK_STREAM, END, World, chunk, stream};
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_comes_through_with_the_asked_name() {
+    let world = World::new();
+    world.transport.answer(stream().send(chunk("Hel")).send(chunk("lo")).send(END));
+    let got = world.chat(ASK_STREAM).await;
+    assert_eq!(got.header("content-type"), "text/event-stream; charset=utf-8");
+    assert_eq!(got.header("x-accel-buffering"), "no");
+    assert!(got.body.contains("\"model\":\"up/m\"") && !got.body.contains("\"model\":\"m\""), "{}", got.body);
+    assert!(!got.body.contains("\"usage\":{"), "usage was not asked for: {}", got.body);
+    let row = world.row();
+    assert_eq!((row.status, row.usage.input_total(), row.usage.output_total), (200, Some(3), Some(2)));
+    assert!(row.ttft_ms.is_some());
+    let sent = String::from_utf8(world.transport.sent()[0].body.to_vec()).unwrap();
+    assert!(sent.contains("\"include_usage\":true") && sent.contains("\"model\":\"m\""), "{sent}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_break_after_the_first_event_is_told_in_the_stream() {
+    let cut = stream().send(chunk("par")).abort();
+    let error = stream()
+        .send(chunk("par"))
+        .send("data: {\"error\":{\"message\":\"gone\",\"type\":\"server_error\"}}\n\n");
+    for bad in [cut, stream().send(chunk("par")), error] {
+        let world = World::new();
+        world.transport.answer(bad);
+        let got = world.chat(ASK_STREAM).await;
+        assert_eq!(got.status, 200);
+        assert!(got.body.contains("par") && got.body.contains("data: {\"error\":"), "{}", got.body);
+        assert!(!got.body.contains("[DONE]"), "an end was made up: {}", got.body);
+        let row = world.row();
+        assert!(row.status >= 500 && row.error.is_some(), "{row:?}");
+        assert_eq!(world.transport.sent().len(), 1, "nothing is tried again after bytes were sent");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_hangs_up_ends_the_call() {
+    let world = World::new();
+    world.transport.answer(stream().send(chunk("one")).hang());
+    let mut body = world.respond(&OpenAi, ASK_STREAM, &[]).await.into_body();
+    assert!(body.frame().await.is_some());
+    drop(body);
+    assert_eq!(world.transport.cancelled(), 1);
+    let row = world.row();
+    assert_eq!(row.status, 499);
+    assert_eq!(row.attempts[0].failure, Some("client_abort"));
+    assert!(
+        row.usage_estimated && row.usage.output_total == Some(1),
+        "what was seen is told: {:?}",
+        row.usage
+    );
+    assert_eq!(world.recorded.statuses.lock().unwrap().len(), 0, "the account is not to blame");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_hangs_up_before_the_answer_ends_the_call_too() {
+    let world = World::new();
+    world.transport.answer(stream().after(Duration::from_secs(500)));
+    let asked = tokio::time::timeout(Duration::from_secs(1), world.chat(ASK_STREAM)).await;
+    assert!(asked.is_err());
+    assert_eq!(world.transport.cancelled(), 1);
+    assert_eq!(world.row().status, 499);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_filled_with_keep_alives_and_limited() {
+    let world = World::with(|_| {}, |options| options.stream_idle_timeout = Duration::from_secs(100));
+    world.transport.answer(stream().send(chunk("one")).hang());
+    let got = world.chat(ASK_STREAM).await;
+    let keep_alives = got.body.matches(": keep-alive\n\n").count();
+    assert_eq!(keep_alives, 6, "one each fifteen seconds: {}", got.body);
+    assert!(got.body.contains("data: {\"error\":"), "{}", got.body);
+    assert_eq!(world.elapsed(), Duration::from_secs(100));
+    assert_eq!(world.row().status, 504);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_fifteen_seconds_the_head_goes_out_and_attempts_go_on() {
+    let world = World::new();
+    world
+        .transport
+        .answer(crate::world::refusal(500, "server_error", "no").after(Duration::from_secs(40)))
+        .answer(stream().send(chunk("late")).send(END));
+    let response = world.respond(&OpenAi, ASK_STREAM, &[]).await;
+    assert_eq!(world.elapsed(), Duration::from_secs(15));
+    assert!(response.headers().get("x-omniroute-attempts").is_none(), "nobody knows yet");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    assert!(body.starts_with(": keep-alive\n\n") && body.contains("late"), "{body}");
+    assert_eq!(world.row().attempts.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_even_then_nobody_answers_the_error_is_in_the_stream() {
+    let world = World::new();
+    for _ in 0..2 {
+        let late =
+            crate::world::refusal(400, "invalid_request_error", "wrong").after(Duration::from_secs(20));
+        world.transport.answer(late);
+    }
+    let got = world.chat(ASK_STREAM).await;
+    assert_eq!(got.status, 200);
+    assert!(got.body.contains("data: {\"error\":{\"message\":\"[up/m] wrong\""), "{}", got.body);
+    assert_eq!(world.row().status, 400);
+}

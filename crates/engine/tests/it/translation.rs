@@ -1,0 +1,102 @@
+//! Clients and upstreams of different dialects.
+
+use omniroute_dialect::openai::OpenAi;
+use omniroute_testkit::{Answer, sse};
+
+use crate::world::{END, World, answer, chunk, stream};
+
+const MESSAGES: &str =
+    r#"{"model":"up/m","max_tokens":64,"messages":[{"role":"user","content":"hi"}],"top_k":5}"#;
+
+#[tokio::test(start_paused = true)]
+async fn an_anthropic_client_meets_an_openai_upstream() {
+    let world = World::new();
+    world.transport.answer(answer("Hello"));
+    let got = world.messages(MESSAGES).await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    assert!(
+        got.body.contains("\"type\":\"message\"") && got.body.contains("\"text\":\"Hello\""),
+        "{}",
+        got.body
+    );
+    assert!(
+        got.body.contains("\"model\":\"up/m\"") && got.body.contains("\"input_tokens\":3"),
+        "{}",
+        got.body
+    );
+    assert_eq!(got.header("request-id"), got.header("x-request-id"));
+    assert_eq!(got.header("x-omniroute-dropped"), "top_k");
+    assert!(
+        got.header("x-omniroute-fidelity").contains("dropped=1"),
+        "{}",
+        got.header("x-omniroute-fidelity")
+    );
+    let sent = String::from_utf8(world.transport.sent()[0].body.to_vec()).unwrap();
+    assert!(sent.contains("\"messages\"") && !sent.contains("top_k"), "{sent}");
+    assert_eq!(world.row().losses.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_stream_too() {
+    let world = World::new();
+    world.transport.answer(stream().send(chunk("Hel")).send(chunk("lo")).send(END));
+    let got = world.messages(&MESSAGES.replace("\"top_k\":5", "\"stream\":true")).await;
+    let events: Vec<_> =
+        sse::events(got.body.as_bytes()).into_iter().filter_map(|event| event.name).collect();
+    assert_eq!(events.first().map(String::as_str), Some("message_start"), "{}", got.body);
+    assert_eq!(events.last().map(String::as_str), Some("message_stop"), "{}", got.body);
+    assert!(got.body.contains("\"text\":\"Hel\"") && got.body.contains("\"text\":\"lo\""), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_openai_client_meets_an_anthropic_upstream() {
+    let world = World::new();
+    world.transport.answer(Answer::json(
+        200,
+        r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"Hello"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":3,"output_tokens":2}}"#,
+    ));
+    let got = world.chat(r#"{"model":"anth/m","messages":[{"role":"user","content":"hi"}]}"#).await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    assert!(
+        got.body.contains("\"content\":\"Hello\"") && got.body.contains("\"model\":\"anth/m\""),
+        "{}",
+        got.body
+    );
+    let sent = &world.transport.sent()[0];
+    assert_eq!(sent.headers.get("x-api-key").unwrap(), "upstream-key-of-only");
+    assert!(sent.headers.get("anthropic-version").is_some());
+    assert_eq!(sent.uri.path(), "/v1/messages");
+}
+
+#[tokio::test(start_paused = true)]
+async fn strict_clients_are_refused_what_would_be_lost() {
+    let world = World::new();
+    let got = world
+        .send(&omniroute_dialect::anthropic::Anthropic, MESSAGES, &[("x-omniroute-strict", "true")])
+        .await;
+    assert_eq!(got.status, 400, "{}", got.body);
+    assert!(got.body.contains("top_k"), "{}", got.body);
+    assert_eq!(world.transport.sent().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_come_in_the_clients_dialect() {
+    let world = World::new();
+    world.transport.answer(crate::world::refusal(400, "invalid_request_error", "no good"));
+    let got = world.messages(MESSAGES).await;
+    assert_eq!(got.status, 400);
+    assert!(got.body.starts_with("{\"type\":\"error\",\"error\":{"), "{}", got.body);
+    assert!(got.body.contains("[up/m] no good"), "{}", got.body);
+    world.transport.answer(Answer::json(
+        529,
+        r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+    ));
+    world.transport.answer(Answer::json(
+        529,
+        r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+    ));
+    let got =
+        world.send(&OpenAi, r#"{"model":"anth/m","messages":[{"role":"user","content":"hi"}]}"#, &[]).await;
+    assert_eq!(got.status, 503, "{}", got.body);
+    assert!(got.body.contains("\"param\":null"), "{}", got.body);
+}

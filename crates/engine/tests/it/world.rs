@@ -1,0 +1,281 @@
+//! An engine, two accounts at one upstream, and everything it recorded.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
+use http_body_util::BodyExt as _;
+use omniroute_dialect::{Dialect, anthropic::Anthropic, openai::OpenAi};
+use omniroute_domain::entity::{
+    ApiKey, ApiKeyId, AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, Entities,
+    KeyHash, Node, NodeType,
+};
+use omniroute_domain::health::HealthMap;
+use omniroute_domain::snapshot::{BuildOptions, Snapshot};
+use omniroute_engine::memory::MemoryCounters;
+use omniroute_engine::ports::{Clock, Recorder, RequestRow};
+use omniroute_engine::serve::Ports;
+use omniroute_engine::telemetry::Telemetry;
+use omniroute_engine::{Answer, Arrival, Engine, EngineOptions, Live};
+use omniroute_provider::{ProviderId, catalog::catalog};
+use omniroute_testkit::ScriptedTransport;
+
+pub const NOW_MS: i64 = 1_795_392_000_000;
+pub const KEY: &str = "sk-omni-test";
+
+/// Time that moves with tokio's, which in these tests moves only when everybody waits.
+struct PausedClock {
+    began: tokio::time::Instant,
+}
+
+impl Clock for PausedClock {
+    fn now_ms(&self) -> i64 {
+        NOW_MS + i64::try_from(self.began.elapsed().as_millis()).unwrap()
+    }
+
+    fn instant(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+#[derive(Default)]
+pub struct Recorded {
+    pub rows: Mutex<Vec<RequestRow>>,
+    pub statuses: Mutex<Vec<(ConnectionId, ConnectionStatus)>>,
+}
+
+impl Recorder for Recorded {
+    fn record(&self, row: RequestRow) {
+        self.rows.lock().unwrap().push(row);
+    }
+
+    fn connection_status(&self, connection: &ConnectionId, status: ConnectionStatus) {
+        self.statuses.lock().unwrap().push((connection.clone(), status));
+    }
+}
+
+pub struct World {
+    pub engine: Arc<Engine>,
+    pub transport: Arc<ScriptedTransport>,
+    pub recorded: Arc<Recorded>,
+}
+
+/// What the client got.
+pub struct Got {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Got {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(|_| {}, |_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut Entities), tune: impl FnOnce(&mut EngineOptions)) -> Self {
+        let mut entities = entities();
+        change(&mut entities);
+        let health = HealthMap::default();
+        let snapshot = Snapshot::build(&entities, catalog(), &health, &BuildOptions::default());
+        assert_eq!(snapshot.problems, [], "the test's configuration has problems");
+        let transport = Arc::new(ScriptedTransport::new());
+        let recorded = Arc::new(Recorded::default());
+        let mut options = EngineOptions::default();
+        tune(&mut options);
+        let ports = Ports {
+            transport: transport.clone(),
+            counters: Arc::new(MemoryCounters::default()),
+            recorder: recorded.clone(),
+            clock: Arc::new(PausedClock { began: tokio::time::Instant::now() }),
+        };
+        let live = Arc::new(Live::new(snapshot, health));
+        let engine = Arc::new(Engine::new(live, ports, Arc::new(Telemetry::new(NOW_MS)), options, 7));
+        Self { engine, transport, recorded }
+    }
+
+    pub async fn chat(&self, body: &str) -> Got {
+        self.send(&OpenAi, body, &[]).await
+    }
+
+    pub async fn messages(&self, body: &str) -> Got {
+        self.send(&Anthropic, body, &[]).await
+    }
+
+    pub async fn send(&self, dialect: &'static dyn Dialect, body: &str, headers: &[(&str, &str)]) -> Got {
+        let response = self.respond(dialect, body, headers).await;
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Got {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    pub async fn respond(
+        &self,
+        dialect: &'static dyn Dialect,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Response<Answer> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        let arrival = Arrival {
+            peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            method: Method::POST,
+            path: "/v1/test".into(),
+            query: None,
+            headers: map,
+            dialect,
+            endpoint: "chat",
+            provider: None,
+            is_logged: true,
+        };
+        let mut ctx = self.engine.begin(arrival);
+        match self.engine.identify(&mut ctx) {
+            Ok(()) => self.engine.serve(ctx, Bytes::copy_from_slice(body.as_bytes())).await,
+            Err(error) => self.engine.refuse(ctx, &error),
+        }
+    }
+
+    pub fn row(&self) -> RequestRow {
+        self.recorded.rows.lock().unwrap().last().cloned().expect("nothing was recorded")
+    }
+
+    /// Seconds since the test began.
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.engine.clock.now_ms() - NOW_MS).unwrap())
+    }
+}
+
+/// Two accounts at an OpenAI-dialect node `up`, one at an Anthropic-dialect node `anth`.
+fn entities() -> Entities {
+    let openai = node("openai-compatible-chat-1", NodeType::OpenaiCompatible, "up");
+    let anthropic = node("anthropic-compatible-1", NodeType::AnthropicCompatible, "anth");
+    Entities {
+        revision: 1,
+        connections: vec![
+            connection("c1", &openai.id, "first", 1),
+            connection("c2", &openai.id, "second", 2),
+            connection("c3", &anthropic.id, "only", 1),
+        ],
+        nodes: vec![openai, anthropic],
+        api_keys: vec![key()],
+        ..Entities::default()
+    }
+}
+
+fn node(id: &str, node_type: NodeType, prefix: &str) -> Node {
+    Node {
+        id: ProviderId::from(id),
+        node_type,
+        name: prefix.into(),
+        prefix: prefix.into(),
+        api_type: (node_type == NodeType::OpenaiCompatible).then(|| "chat".into()),
+        base_url: "https://upstream.example/v1".into(),
+        chat_path: None,
+        models_path: None,
+        headers: Default::default(),
+        allow_private: false,
+        created_at: 0,
+        updated_at: 0,
+    }
+}
+
+fn connection(id: &str, provider: &ProviderId, name: &str, priority: i64) -> Connection {
+    Connection {
+        id: ConnectionId::from(id),
+        provider: provider.clone(),
+        auth_type: AuthType::Apikey,
+        name: name.into(),
+        display_name: None,
+        email: None,
+        priority,
+        global_priority: None,
+        is_active: true,
+        api_key: Some(format!("upstream-key-of-{name}").into()),
+        options: ConnectionOptions::default(),
+        default_model: None,
+        rate_limit_protection: false,
+        max_concurrent: None,
+        health_check_interval: None,
+        group: None,
+        tags: Vec::new(),
+        expires_at: None,
+        status: ConnectionStatus::default(),
+        created_at: 0,
+        updated_at: 0,
+    }
+}
+
+fn key() -> ApiKey {
+    ApiKey {
+        id: ApiKeyId::from("k1"),
+        name: "dev".into(),
+        hash: KeyHash::of(KEY),
+        masked: "sk-omni-****".into(),
+        is_active: true,
+        no_log: false,
+        allowed_models: Vec::new(),
+        denied_models: Vec::new(),
+        allowed_connections: Vec::new(),
+        allowed_endpoints: Vec::new(),
+        scopes: Vec::new(),
+        ip_allowlist: Vec::new(),
+        max_requests_per_minute: None,
+        max_requests_per_day: None,
+        max_tokens_per_minute: None,
+        max_concurrent: None,
+        strict: false,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+        created_at: 0,
+    }
+}
+
+pub const ASK: &str = r#"{"model":"up/m","messages":[{"role":"user","content":"hi"}]}"#;
+pub const ASK_STREAM: &str = r#"{"model":"up/m","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+
+/// A whole answer of the upstream.
+pub fn answer(text: &str) -> omniroute_testkit::Answer {
+    omniroute_testkit::Answer::json(
+        200,
+        format!(
+            r#"{{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}}}"#
+        ),
+    )
+}
+
+/// One chunk of a stream of the upstream.
+pub fn chunk(text: &str) -> String {
+    format!(
+        "data: {{\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
+    )
+}
+
+/// The proper end of a stream.
+pub const END: &str = "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\ndata: [DONE]\n\n";
+
+/// The head of a stream.
+pub fn stream() -> omniroute_testkit::Answer {
+    omniroute_testkit::Answer::new(200, "text/event-stream")
+}
+
+/// An error of the upstream.
+pub fn refusal(status: u16, kind: &str, message: &str) -> omniroute_testkit::Answer {
+    omniroute_testkit::Answer::json(
+        status,
+        format!(r#"{{"error":{{"message":"{message}","type":"{kind}","param":null,"code":null}}}}"#),
+    )
+}
