@@ -1,6 +1,7 @@
 //! Chores of the repository. `cargo xtask` lists them.
 
 mod catalog;
+mod deps;
 mod files;
 mod pretty;
 mod sizes;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask catalog import <providers.json> <pricing.json>   split two large files into crates/provider/catalog
 cargo xtask catalog list                                     write the list of catalogue files the provider crate includes
+cargo xtask deps                                             licences, sources and duplicates of dependencies, by deny.toml
 cargo xtask sizes [count]                                    the longest source files
 cargo xtask tidy                                             check the rules of the layout (also a test)
 ";
@@ -30,15 +32,8 @@ fn main() -> anyhow::Result<ExitCode> {
         ["catalog", "list"] => catalog::write_list(&root)?,
         ["sizes"] => sizes::print(&root, 25, &mut out)?,
         ["sizes", count] => sizes::print(&root, count.parse()?, &mut out)?,
-        ["tidy"] => {
-            let problems = tidy::problems(&root)?;
-            for problem in &problems {
-                writeln!(out, "{problem}")?;
-            }
-            if !problems.is_empty() {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
+        ["deps"] => return report(&deps::problems(&root)?, &mut out),
+        ["tidy"] => return report(&tidy::problems(&root)?, &mut out),
         [] | ["help" | "--help" | "-h"] => out.write_all(HELP.as_bytes())?,
         _ => {
             out.write_all(HELP.as_bytes())?;
@@ -46,4 +41,12 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One line per problem; any makes the command fail.
+fn report(problems: &[String], out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    for problem in problems {
+        writeln!(out, "{problem}")?;
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
