@@ -1,0 +1,257 @@
+//! Whole examples: a request or a stream and what must become of it, written out.
+
+use omniroute_dialect::{
+    Caps,
+    ir::{BlockKind, Usage},
+    stream::StreamCollector,
+};
+use serde_json::{Value, json};
+
+use crate::support::{chunks, dialect, echo, events, named, stream, told, translate};
+
+const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=";
+
+#[test]
+fn v1_a_messages_request_becomes_a_chat_request() {
+    let body = json!({
+        "model": "cx/gpt-5", "max_tokens": 900,
+        "system": [
+            {"type": "text", "text": "x-anthropic-billing-header: cch=1;"},
+            {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
+        "tools": [{"name": "shot", "input_schema": {"type": "object", "properties": {}}}],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": true}, "top_k": 5, "stop_sequences": ["END"],
+        "messages": [
+            {"role": "user", "content": "go"},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "t", "signature": "NATIVE"},
+                {"type": "tool_use", "id": "toolu_1", "name": "shot", "input": {}},
+                {"type": "tool_use", "id": "toolu_2", "name": "shot", "input": {"n": 2}}]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "toolu_2", "content": "two", "is_error": true},
+                {"type": "tool_result", "tool_use_id": "toolu_1", "content": [
+                    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}]},
+                {"type": "text", "text": "now?"}]}]
+    });
+    let caps = Caps { max_completion_tokens: true, developer_role: true, ..Caps::permissive() };
+    let (out, losses) = translate("anthropic", "openai", &body, &caps).unwrap();
+    assert_eq!(
+        out,
+        json!({
+            "model": "up", "max_completion_tokens": 900, "stop": ["END"],
+            "tool_choice": "required", "parallel_tool_calls": false,
+            "tools": [{"type": "function", "function": {
+                "name": "shot", "parameters": {"type": "object", "properties": {}}}}],
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "go"},
+                {"role": "assistant", "content": null, "tool_calls": [
+                    {"id": "toolu_1", "type": "function", "function": {"name": "shot", "arguments": "{}"}},
+                    {"id": "toolu_2", "type": "function", "function": {"name": "shot", "arguments": "{\"n\":2}"}}]},
+                {"role": "tool", "tool_call_id": "toolu_1", "content": "[image attached below: toolu_1#1]"},
+                {"role": "tool", "tool_call_id": "toolu_2", "content": "Error: two"},
+                {"role": "user", "content": [
+                    {"type": "text", "text": "toolu_1#1:"},
+                    {"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{PNG}")}},
+                    {"type": "text", "text": "now?"}]}]
+        })
+    );
+    assert_eq!(told(&losses), ["top_k"]);
+}
+
+#[test]
+fn v2_a_chat_stream_becomes_a_messages_stream() {
+    let call = |index: u32, id: &str, name: &str| {
+        json!({"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": ""}}]})
+    };
+    let input = chunks(&[
+        json!({"role": "assistant", "content": ""}),
+        json!({"content": "Hi"}),
+        call(0, "a", "f"),
+        json!({"tool_calls": [{"index": 0, "function": {"arguments": "{\"x\":1}"}}]}),
+        call(1, "b", "g"),
+        json!({"finish": "tool_calls"}),
+        json!({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 20,
+            "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 10}}}),
+    ]) + "data: [DONE]\n\n";
+    let (out, watch) = stream("openai", "anthropic", &input);
+    let mut seen = events(&out);
+    seen.retain(|event| event["type"] != "ping");
+    let start = seen.remove(0);
+    assert_eq!(start["type"], "message_start");
+    assert_eq!(start["message"]["usage"]["input_tokens"], 42);
+    assert_eq!(start["message"]["model"], "asked/model");
+    let end = seen.split_off(seen.len() - 2);
+    assert_eq!(
+        Value::from(seen),
+        json!([
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+            {"type": "content_block_stop", "index": 0},
+            {"type": "content_block_start", "index": 1,
+             "content_block": {"type": "tool_use", "id": "a", "name": "f", "input": {}}},
+            {"type": "content_block_delta", "index": 1,
+             "delta": {"type": "input_json_delta", "partial_json": "{\"x\":1}"}},
+            {"type": "content_block_stop", "index": 1},
+            {"type": "content_block_start", "index": 2,
+             "content_block": {"type": "tool_use", "id": "b", "name": "g", "input": {}}},
+            {"type": "content_block_stop", "index": 2},
+        ])
+    );
+    assert_eq!(end[0]["delta"]["stop_reason"], "tool_use");
+    let usage = &end[0]["usage"];
+    assert_eq!(
+        [&usage["input_tokens"], &usage["cache_read_input_tokens"], &usage["cache_creation_input_tokens"]],
+        [30, 60, 10]
+    );
+    assert_eq!(usage["output_tokens"], 20);
+    assert_eq!(end[1], json!({"type": "message_stop"}));
+    assert!(watch.complete);
+}
+
+#[test]
+fn v3_a_messages_stream_becomes_a_chat_stream() {
+    let block = |index: u32, block: Value| json!({"type": "content_block_start", "index": index, "content_block": block});
+    let delta = |index: u32, delta: Value| json!({"type": "content_block_delta", "index": index, "delta": delta});
+    let stop = |index: u32| json!({"type": "content_block_stop", "index": index});
+    let input = named(&[
+        json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
+            "model": "claude", "content": [], "stop_reason": null, "usage": {"input_tokens": 30,
+            "cache_read_input_tokens": 60, "cache_creation_input_tokens": 10, "output_tokens": 1}}}),
+        block(0, json!({"type": "thinking", "thinking": "", "signature": ""})),
+        delta(0, json!({"type": "thinking_delta", "thinking": "abc"})),
+        delta(0, json!({"type": "signature_delta", "signature": "S"})),
+        stop(0),
+        block(1, json!({"type": "text", "text": ""})),
+        delta(1, json!({"type": "text_delta", "text": "Hi"})),
+        stop(1),
+        block(2, json!({"type": "tool_use", "id": "toolu_9", "name": "now", "input": {}})),
+        stop(2),
+        json!({"type": "message_delta", "delta": {"stop_reason": "tool_use", "stop_sequence": null},
+            "usage": {"output_tokens": 25, "output_tokens_details": {"thinking_tokens": 12}}}),
+        json!({"type": "message_stop"}),
+    ]);
+    let (out, _) = stream("anthropic", "openai", &input);
+    let seen = events(&out);
+    let deltas: Vec<&Value> = seen.iter().filter_map(|event| event["choices"].get(0)).collect();
+    let expected = [
+        json!({"role": "assistant", "content": ""}),
+        json!({"reasoning_content": "abc"}),
+        json!({"content": "Hi"}),
+        json!({"tool_calls": [{"index": 0, "id": "toolu_9", "type": "function",
+            "function": {"name": "now", "arguments": ""}}]}),
+        json!({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}),
+        json!({"thinking_blocks": [{"type": "thinking", "thinking": "abc", "signature": "S"}]}),
+        json!({}),
+    ];
+    assert_eq!(deltas.len(), expected.len());
+    for (at, (choice, delta)) in deltas.iter().zip(&expected).enumerate() {
+        assert_eq!(&choice["delta"], delta);
+        let finish = if at + 1 == expected.len() { json!("tool_calls") } else { Value::Null };
+        assert_eq!(choice["finish_reason"], finish);
+    }
+    let usage = &seen[seen.len() - 2];
+    assert_eq!(usage["choices"], json!([]));
+    assert_eq!(
+        usage["usage"],
+        json!({"prompt_tokens": 100, "completion_tokens": 25, "total_tokens": 125,
+            "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 10},
+            "completion_tokens_details": {"reasoning_tokens": 12}})
+    );
+    assert_eq!(seen.last().unwrap(), "[DONE]");
+}
+
+#[test]
+fn v6_usage_goes_over_and_comes_back() {
+    let whole = json!({"id": "c", "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120,
+            "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 10}}});
+    let read = |dialect_id: &str, body: &Value| {
+        dialect(dialect_id).decode_response(&body.to_string().into()).unwrap()
+    };
+    let response = read("openai", &whole);
+    let known = Usage {
+        input_uncached: Some(30),
+        cache_read: Some(60),
+        cache_write: Some(10),
+        output_total: Some(20),
+        ..Usage::default()
+    };
+    assert_eq!(response.usage, known);
+    let written = dialect("anthropic").encode_response(&response, &echo()).body;
+    let written: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(written["usage"]["input_tokens"], 30);
+    assert_eq!(read("anthropic", &written).usage, known);
+    let back = dialect("openai").encode_response(&read("anthropic", &written), &echo()).body;
+    let back: Value = serde_json::from_slice(&back).unwrap();
+    assert_eq!(back["usage"], whole["usage"]);
+
+    let mut partial = whole;
+    partial["usage"]["prompt_tokens_details"] = json!({"cached_tokens": 60});
+    let written = dialect("anthropic").encode_response(&read("openai", &partial), &echo()).body;
+    let written: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(written["usage"]["input_tokens"], 40);
+    assert_eq!(written["usage"]["cache_creation_input_tokens"], Value::Null);
+}
+
+#[test]
+fn v9_a_stream_that_breaks_off_is_an_error() {
+    let input = chunks(&[json!({"content": "par"})]);
+    for client in ["openai", "anthropic"] {
+        let (out, watch) = stream("openai", client, &input);
+        assert!(out.contains("par") && !out.contains("message_stop") && !out.contains("[DONE]"));
+        let error = watch.error.unwrap();
+        assert_eq!((error.status, error.code.as_deref()), (Some(502), Some("upstream_stream_truncated")));
+    }
+    let mut collector = StreamCollector::new(dialect("openai"));
+    collector.push(input.as_bytes()).unwrap();
+    assert_eq!(collector.finish().unwrap_err().status, Some(502));
+}
+
+#[test]
+fn v10_a_late_system_message_stays_late() {
+    let body = json!({"model": "m", "messages": [
+        {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
+        {"role": "system", "content": "S2"}, {"role": "user", "content": "q"}]});
+    for support in [false, true] {
+        let caps = Caps { mid_conversation_system: support, ..Caps::permissive() };
+        let (out, losses) = translate("openai", "anthropic", &body, &caps).unwrap();
+        let messages = out["messages"].as_array().unwrap();
+        assert_eq!(
+            messages.last().unwrap()["content"],
+            json!([{"type": "text", "text": "<system-reminder>S2</system-reminder>"}, {"type": "text", "text": "q"}])
+        );
+        assert_eq!(out.get("system"), None);
+        assert_eq!(told(&losses), ["messages[2].role"]);
+    }
+    let last = json!({"model": "m", "messages": [{"role": "user", "content": "q"}, {"role": "system", "content": "S2"}]});
+    let with = Caps { mid_conversation_system: true, ..Caps::permissive() };
+    let (out, losses) = translate("openai", "anthropic", &last, &with).unwrap();
+    assert_eq!(out["messages"][1]["role"], "system");
+    assert!(told(&losses).is_empty());
+    let (out, _) = translate("openai", "anthropic", &last, &Caps::permissive()).unwrap();
+    assert_eq!(
+        out["messages"],
+        json!([{"role": "user", "content": [
+            {"type": "text", "text": "q"}, {"type": "text", "text": "<system-reminder>S2</system-reminder>"}]}])
+    );
+}
+
+#[test]
+fn signed_thinking_comes_back_to_its_origin_through_a_chat_client() {
+    let body = json!({"model": "m", "messages": [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": null,
+         "thinking_blocks": [{"type": "thinking", "thinking": "abc", "signature": "S"}],
+         "tool_calls": [{"id": "toolu_9", "type": "function", "function": {"name": "now", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "toolu_9", "content": "12:00"}],
+        "tools": [{"type": "function", "function": {"name": "now"}}]});
+    let (out, _) = translate("openai", "anthropic", &body, &Caps::permissive()).unwrap();
+    assert_eq!(
+        out["messages"][1]["content"][0],
+        json!({"type": "thinking", "thinking": "abc", "signature": "S"})
+    );
+    let response = dialect("openai")
+        .decode_response(&json!({"choices": [{"message": {"content": "x", "reasoning_content": "r"}}]}).to_string().into())
+        .unwrap();
+    assert!(matches!(&response.blocks[0].kind, BlockKind::Thinking { text, .. } if text == "r"));
+}
