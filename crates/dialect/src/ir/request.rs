@@ -36,6 +36,8 @@ pub struct ChatRequest {
     pub reasoning: Reasoning,
     /// A stable id of the end user, for the vendor's abuse detection.
     pub user: Option<String>,
+    /// Whether the client called that id a safety identifier, where its dialect has two names for it.
+    pub user_is_safety_id: bool,
     /// The client's key for prompt caches.
     pub prompt_cache_key: Option<String>,
     /// The service tier the client asked for, in the client dialect's words.

@@ -22,11 +22,12 @@ pub(super) fn write(
     out: &mut BytesMut,
     losses: &mut Vec<Loss>,
 ) -> Result<(), EncodeError> {
+    let native = request.extras.origin == Some(ID);
     let mut writer = Writer {
         turns: &request.turns,
         caps,
-        native: request.extras.origin == Some(ID),
-        pairing: Pairing::of(&request.turns),
+        native,
+        pairing: if native { Pairing::default() } else { Pairing::of(&request.turns) },
         carried: Vec::new(),
         losses,
     };
@@ -53,6 +54,7 @@ struct Writer<'a, 'l> {
     caps: &'a Caps,
     /// Whether the request came in this dialect.
     native: bool,
+    /// Empty for a request of this dialect: its results stay where they are.
     pairing: Pairing,
     /// Images of tool results, which stand in the user message that follows.
     carried: Vec<Part<'a>>,

@@ -330,8 +330,10 @@ impl Writer<'_> {
     /// Who asks, and on what terms.
     fn identity(&mut self, body: &mut Object<'_>) {
         let request = self.request;
-        if let Some(user) = request.user.as_deref().filter(|_| !self.native) {
-            if self.caps.developer_role {
+        if let Some(user) = request.user.as_deref() {
+            if self.native {
+                body.str(if request.user_is_safety_id { "safety_identifier" } else { "user" }, user);
+            } else if self.caps.developer_role {
                 let digest = Sha256::digest(user.as_bytes());
                 let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
                 body.str("safety_identifier", &hex);

@@ -13,8 +13,7 @@ use crate::{
     json_in::{Fields, is_object, missing, str_of, text, wrong_type, wrong_value},
 };
 
-/// Members that have a place in the canonical form. `user` and `safety_identifier` have one too, yet are kept as
-/// they came as well: the two are not the same for an upstream of this dialect.
+/// Members that have a place in the canonical form.
 const KNOWN: &[&str] = &[
     "model",
     "messages",
@@ -42,6 +41,8 @@ const KNOWN: &[&str] = &[
     "reasoning_effort",
     "prompt_cache_key",
     "service_tier",
+    "user",
+    "safety_identifier",
 ];
 
 /// Reads a request into the canonical form.
@@ -68,10 +69,17 @@ pub(super) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequest, Decode
         Some(limit) => Some(limit),
         None => fields.count("max_tokens")?,
     };
-    request.user = match fields.str("safety_identifier")? {
-        Some(id) => Some(id.into_owned()),
-        None => fields.str("user")?.map(Into::into),
-    };
+    let user = fields.str("user")?;
+    match fields.str("safety_identifier")? {
+        Some(id) => {
+            request.user = Some(id.into_owned());
+            request.user_is_safety_id = true;
+            if let Some(raw) = fields.raw("user") {
+                request.extras.members.push(("user".to_owned(), raw.to_owned()));
+            }
+        }
+        None => request.user = user.map(Into::into),
+    }
     tools(&fields, &mut request)?;
     request.tool_choice = tool_choice(&fields)?;
     check_choice(&request)?;

@@ -44,7 +44,9 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
         response.blocks = blocks(&message, &response.id, cut_off)?;
     }
     let called = response.blocks.iter().any(|block| matches!(block.kind, BlockKind::ToolCall(_)));
-    response.finish = Some(wire::finish_reason(&word, called));
+    let refused = response.blocks.iter().any(|block| matches!(block.kind, BlockKind::Refusal(_)));
+    let reason = wire::finish_reason(&word, called);
+    response.finish = Some(if refused { wire::with_refusal(reason) } else { reason });
     Ok(response)
 }
 

@@ -34,6 +34,7 @@ pub(super) struct Decoder {
     held_bytes: usize,
     id: String,
     emitted: bool,
+    refused: bool,
     finish: Option<String>,
     usage: Option<Usage>,
 }
@@ -163,6 +164,7 @@ impl Decoder {
             self.text(Open::Text, text, sink)?;
         }
         if let Some(text) = delta.refused() {
+            self.refused = true;
             self.text(Open::Refusal, text, sink)?;
         }
         if let Some(calls) = &delta.tool_calls {
@@ -363,7 +365,10 @@ impl Decoder {
             sink.event(StreamEvent::Usage(usage))?;
         }
         self.over = true;
-        let reason = wire::finish_reason(&word, !self.calls.is_empty());
+        let mut reason = wire::finish_reason(&word, !self.calls.is_empty());
+        if self.refused {
+            reason = wire::with_refusal(reason);
+        }
         sink.event(StreamEvent::Finish { reason, stop_sequence: None })
     }
 
@@ -502,7 +507,7 @@ mod tests {
         ]);
         assert_eq!(
             events,
-            "start i · 0 R · +r · stop · 1 T · +a · +b · stop · 2 F · +no · stop · finish Stop"
+            "start i · 0 R · +r · stop · 1 T · +a · +b · stop · 2 F · +no · stop · finish ContentFilter"
         );
     }
 

@@ -237,6 +237,11 @@ fn parts_text(list: &RawValue, wanted: &str) -> Option<String> {
     (!joined.is_empty()).then_some(joined)
 }
 
+/// Why an answer ended that has a refusal in it: the usual end of one is no end of an answer elsewhere.
+pub(super) fn with_refusal(reason: FinishReason) -> FinishReason {
+    if reason == FinishReason::Stop { FinishReason::ContentFilter } else { reason }
+}
+
 /// Reads why an answer ended. `called` tells whether it has tool calls.
 pub(super) fn finish_reason(word: &str, called: bool) -> FinishReason {
     match word {

@@ -151,6 +151,8 @@ fn said(response: &ChatResponse) -> (String, String, Vec<(String, Value)>) {
     let (mut text, mut thinking, mut calls) = (String::new(), String::new(), Vec::new());
     for block in &response.blocks {
         match &block.kind {
+            // Some dialects have a refusal both as text and as the reason.
+            BlockKind::Refusal(more) if *more == text => {}
             BlockKind::Text(more) | BlockKind::Refusal(more) => text.push_str(more),
             BlockKind::Thinking { text, .. } => thinking.push_str(text),
             BlockKind::ToolCall(call) => {

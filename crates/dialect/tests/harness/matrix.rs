@@ -55,7 +55,11 @@ fn streams() {
 #[test]
 fn errors() {
     for fixture in fixtures("error.json") {
-        let status = if fixture.case == "rate_limited" { 429 } else { 400 };
+        let status = match fixture.case.as_str() {
+            "rate_limited" => 429,
+            "overloaded" => 529,
+            _ => 400,
+        };
         let error = fixture.dialect.decode_error(http::StatusCode::from_u16(status).unwrap(), &fixture.body);
         let mut text = format!("{error:#?}\n");
         let public = PublicError {
