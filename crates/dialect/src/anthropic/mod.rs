@@ -30,8 +30,6 @@ use crate::{
 };
 
 #[doc(hidden)]
-pub use relay::fuzz_anthropic_relay;
-#[doc(hidden)]
 pub use request::fuzz_anthropic_request;
 #[doc(hidden)]
 pub use stream::fuzz_anthropic_stream;

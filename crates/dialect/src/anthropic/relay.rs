@@ -303,26 +303,6 @@ fn write_frame(name: &str, data: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Any bytes as a stream to pass on: cuts make no difference.
-#[doc(hidden)]
-pub fn fuzz_anthropic_relay(data: &[u8]) {
-    let piped = |size: usize| {
-        let echo = Echo { model: "m".to_owned(), ..Echo::default() };
-        let mut pipe = Relay::new(echo);
-        let mut out = BytesMut::new();
-        let mut result = Ok(());
-        for piece in data.chunks(size) {
-            result = result.and_then(|()| pipe.push(piece, &mut out));
-        }
-        result = result.and_then(|()| pipe.finish(&mut out));
-        (out, result, pipe.watch().error.clone(), pipe.watch().complete)
-    };
-    let whole = piped(data.len().max(1));
-    for size in [1, 3, 64] {
-        assert_eq!(piped(size), whole, "in pieces of {size}");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

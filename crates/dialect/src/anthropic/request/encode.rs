@@ -1,31 +1,30 @@
 //! A canonical request for an upstream of this dialect.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::borrow::Cow;
 
 use bytes::BytesMut;
-use omniroute_wire::json_out::{self, Object};
 use serde_json::value::RawValue;
 
 use super::{
     conversation::{self, Conversation, Marks, refused},
+    reasoning::{effort_word, thinking},
     schema,
+    tools::{tool_choice, tools},
+    write::write,
 };
 use crate::{
     Caps, EncodeError, Encoded,
     anthropic::{
         ID,
-        wire::{BlockOut, loss, quiet, write_cache, write_content, write_list},
+        wire::{BlockOut, loss, quiet},
     },
     ir::{
-        CacheMark, ChatRequest, Effort, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice,
-        ToolKind,
+        CacheMark, ChatRequest, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice, ToolKind,
     },
 };
 
 /// Output limit for models whose own is unknown; the dialect demands one.
-const DEFAULT_MAX_TOKENS: u64 = 8192;
-/// Smallest thinking budget.
-const MIN_BUDGET: u64 = 1024;
+pub(super) const DEFAULT_MAX_TOKENS: u64 = 8192;
 /// Longest user id.
 const MAX_USER_ID: usize = 256;
 /// Members of other dialects whose loss nobody has to be told of.
@@ -45,7 +44,7 @@ pub(in crate::anthropic) fn encode(request: &ChatRequest, caps: &Caps) -> Result
 
 /// How the model shall think.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Thinking {
+pub(super) enum Thinking {
     /// Nothing is said.
     Unsaid,
     Disabled,
@@ -57,33 +56,35 @@ enum Thinking {
 
 /// The parts of a request apart from the conversation.
 #[derive(Debug)]
-struct Knobs<'a> {
-    max_tokens: Option<u64>,
-    tools: Vec<ToolOut<'a>>,
-    tool_choice: Option<Choice<'a>>,
-    one_call: bool,
-    thinking: Thinking,
-    show: Option<bool>,
-    effort: Option<&'static str>,
-    schema: Option<Cow<'a, str>>,
-    temperature: Option<&'a str>,
-    top_p: Option<&'a str>,
-    top_k: Option<&'a str>,
-    stop: Vec<&'a str>,
-    user: Option<&'a str>,
-    service_tier: Option<&'a str>,
+pub(super) struct Knobs<'a> {
+    pub(super) max_tokens: Option<u64>,
+    pub(super) tools: Vec<ToolOut<'a>>,
+    pub(super) tool_choice: Option<Choice<'a>>,
+    pub(super) one_call: bool,
+    pub(super) thinking: Thinking,
+    pub(super) show: Option<bool>,
+    pub(super) effort: Option<&'static str>,
+    pub(super) schema: Option<Cow<'a, str>>,
+    pub(super) temperature: Option<&'a str>,
+    pub(super) top_p: Option<&'a str>,
+    pub(super) top_k: Option<&'a str>,
+    pub(super) stop: Vec<&'a str>,
+    pub(super) user: Option<&'a str>,
+    pub(super) service_tier: Option<&'a str>,
 }
 
+/// A tool with the schema that is written for it.
 #[derive(Debug)]
-struct ToolOut<'a> {
-    tool: &'a Tool,
-    schema: Option<Cow<'a, str>>,
-    cache: Option<CacheMark>,
-    extras: &'a [(String, Box<RawValue>)],
+pub(super) struct ToolOut<'a> {
+    pub(super) tool: &'a Tool,
+    pub(super) schema: Option<Cow<'a, str>>,
+    pub(super) cache: Option<CacheMark>,
+    pub(super) extras: &'a [(String, Box<RawValue>)],
 }
 
+/// Which tool the model shall call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Choice<'a> {
+pub(super) enum Choice<'a> {
     Auto,
     Any,
     None,
@@ -91,7 +92,8 @@ enum Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn is_forced(self) -> bool {
+    /// Whether a call must come.
+    pub(super) fn is_forced(self) -> bool {
         matches!(self, Self::Any | Self::Tool(_))
     }
 }
@@ -188,255 +190,6 @@ fn max_tokens(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> u64
             losses.push(quiet("max_tokens", LossAction::Invented));
             most.unwrap_or(DEFAULT_MAX_TOKENS)
         }
-    }
-}
-
-fn tools<'a>(
-    request: &'a ChatRequest,
-    caps: &Caps,
-    marks: &mut Marks,
-    losses: &mut Vec<Loss>,
-) -> Result<Vec<ToolOut<'a>>, EncodeError> {
-    if !caps.tools && !request.tools.is_empty() {
-        return Err(refused("unsupported_tool", "tools", "this model takes no tools"));
-    }
-    let mut out: Vec<ToolOut<'_>> = Vec::with_capacity(request.tools.len());
-    for (at, tool) in request.tools.iter().enumerate() {
-        let path = || format!("tools[{at}]");
-        let written = match &tool.kind {
-            ToolKind::Function { name, schema, .. } => {
-                let schema = match schema {
-                    None => Cow::Borrowed(schema::EMPTY),
-                    Some(raw) => {
-                        let (text, changed) = schema::arguments(raw).ok_or_else(|| {
-                            let message = format!("the parameters of tool `{name}` must be an object schema");
-                            refused("invalid_tool_schema", path(), message)
-                        })?;
-                        if changed {
-                            losses.push(loss(format!("{}.function.parameters", path()), LossAction::Mapped));
-                        }
-                        text
-                    }
-                };
-                for (name, _) in &tool.extras {
-                    losses.push(loss(format!("{}.{name}", path()), LossAction::Dropped));
-                }
-                if let Some(earlier) = out.iter().find(|earlier| tool_name(earlier.tool) == Some(name)) {
-                    if same_tool(earlier.tool, tool) {
-                        losses.push(quiet(path(), LossAction::Dropped));
-                        continue;
-                    }
-                    let message = format!("tool `{name}` is defined twice in different ways");
-                    return Err(refused("invalid_value", path(), message));
-                }
-                Some(schema)
-            }
-            ToolKind::Opaque { origin, .. } if *origin == ID => None,
-            ToolKind::Opaque { origin, name, .. } => {
-                let forced = match (&request.tool_choice, name) {
-                    (Some(ToolChoice::Named(wanted)), Some(name)) => wanted == name,
-                    _ => false,
-                };
-                if request.tools.len() == 1 || forced {
-                    let message = format!("this tool exists only in the `{origin}` dialect");
-                    return Err(refused("unsupported_tool", path(), message));
-                }
-                losses.push(loss(path(), LossAction::Dropped));
-                continue;
-            }
-        };
-        out.push(ToolOut { tool, schema: written, cache: marks.take(tool.cache_mark), extras: &[] });
-    }
-    Ok(out)
-}
-
-fn tool_name(tool: &Tool) -> Option<&String> {
-    match &tool.kind {
-        ToolKind::Function { name, .. } => Some(name),
-        ToolKind::Opaque { name, .. } => name.as_ref(),
-    }
-}
-
-fn same_tool(one: &Tool, other: &Tool) -> bool {
-    fn parts(tool: &Tool) -> Option<(Option<&str>, Option<&str>, Option<bool>)> {
-        match &tool.kind {
-            ToolKind::Function { description, schema, strict, .. } => {
-                Some((description.as_deref(), schema.as_deref().map(RawValue::get), *strict))
-            }
-            ToolKind::Opaque { .. } => None,
-        }
-    }
-    parts(one).is_some() && parts(one) == parts(other)
-}
-
-fn tool_choice<'a>(
-    request: &'a ChatRequest,
-    knobs: &mut Knobs<'a>,
-    losses: &mut Vec<Loss>,
-) -> Result<(), EncodeError> {
-    let defined = |tools: &[ToolOut<'_>], name: &str| {
-        if tools.iter().any(|tool| tool_name(tool.tool).is_some_and(|other| other == name)) {
-            return Ok(());
-        }
-        let message = format!("`tool_choice` names the tool `{name}`, which is not defined");
-        Err(refused("invalid_value", "tool_choice", message))
-    };
-    if knobs.tools.is_empty() {
-        if let Some(ToolChoice::Named(name)) = &request.tool_choice {
-            defined(&knobs.tools, name)?;
-        }
-        if request.tool_choice.is_some() {
-            losses.push(quiet("tool_choice", LossAction::Dropped));
-        }
-        return Ok(());
-    }
-    knobs.tool_choice = match &request.tool_choice {
-        None => None,
-        Some(ToolChoice::Auto) => Some(Choice::Auto),
-        Some(ToolChoice::None) => Some(Choice::None),
-        Some(ToolChoice::Required) => Some(Choice::Any),
-        Some(ToolChoice::Named(name)) => {
-            defined(&knobs.tools, name)?;
-            Some(Choice::Tool(name))
-        }
-        Some(ToolChoice::Allowed { required, names }) => {
-            for name in names {
-                defined(&knobs.tools, name)?;
-            }
-            losses.push(quiet("tool_choice", LossAction::Mapped));
-            if let ([name], true) = (names.as_slice(), required) {
-                Some(Choice::Tool(name))
-            } else {
-                knobs.tools.retain(|tool| tool_name(tool.tool).is_some_and(|name| names.contains(name)));
-                Some(if *required { Choice::Any } else { Choice::Auto })
-            }
-        }
-    };
-    if request.parallel_tool_calls == Some(false) && knobs.tool_choice != Some(Choice::None) {
-        knobs.one_call = true;
-        knobs.tool_choice.get_or_insert(Choice::Auto);
-    }
-    Ok(())
-}
-
-/// Decides about thinking: what was asked, as far as the model can and the rest of the request lets it.
-fn thinking(
-    request: &ChatRequest,
-    caps: &Caps,
-    conversation: &Conversation<'_>,
-    knobs: &mut Knobs<'_>,
-    losses: &mut Vec<Loss>,
-) {
-    let amount = &request.reasoning.amount;
-    let asked =
-        !matches!(amount, ReasoningAmount::Default | ReasoningAmount::Off | ReasoningAmount::Budget(0));
-    let give_up = |losses: &mut Vec<Loss>| losses.push(loss("reasoning_effort", LossAction::Dropped));
-    if !caps.reasoning {
-        if asked {
-            give_up(losses);
-        }
-        return;
-    }
-    // A forced call and thinking exclude each other; models that think by themselves must be told not to.
-    let forced = knobs.tool_choice.is_some_and(Choice::is_forced);
-    if forced || conversation.prefilled {
-        if asked {
-            give_up(losses);
-        }
-        if caps.adaptive_thinking || asked {
-            knobs.thinking = Thinking::Disabled;
-        }
-        return;
-    }
-    let max_tokens = knobs.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
-    match amount {
-        ReasoningAmount::Default => {}
-        ReasoningAmount::Off | ReasoningAmount::Budget(0) => knobs.thinking = Thinking::Disabled,
-        _ if caps.adaptive_thinking => {
-            knobs.thinking = Thinking::Adaptive;
-            let effort = match amount {
-                ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => Some(*effort),
-                ReasoningAmount::Budget(budget) => Some(effort_of(*budget)),
-                _ => None,
-            };
-            let (word, exact) = match effort {
-                None => (None, true),
-                Some(Effort::Minimal) => (Some("low"), false),
-                // Only some models know a step between high and the highest.
-                Some(Effort::XHigh) => (Some("high"), false),
-                Some(effort) => (Some(effort_word(effort)), true),
-            };
-            if !exact {
-                losses.push(quiet("reasoning_effort", LossAction::Clamped));
-            }
-            knobs.effort = word;
-            if knobs.show.is_none() && effort.is_some() {
-                knobs.show = Some(true);
-            }
-        }
-        _ => {
-            let wanted = match amount {
-                ReasoningAmount::Budget(budget) => *budget,
-                ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => {
-                    budget_of(*effort, caps)
-                }
-                _ => return,
-            };
-            let budget = wanted.max(MIN_BUDGET).min(max_tokens.saturating_sub(1));
-            if budget < MIN_BUDGET || continues_unsigned(conversation) {
-                knobs.thinking = Thinking::Disabled;
-                give_up(losses);
-                return;
-            }
-            if budget != wanted {
-                losses.push(quiet("reasoning_effort", LossAction::Clamped));
-            }
-            knobs.thinking = Thinking::Enabled { budget };
-            // The member is new; models with budgets show their thinking by themselves.
-            knobs.show = None;
-        }
-    }
-}
-
-/// Whether the model is to go on behind tool results without its own reasoning of before, which it refuses to
-/// do while thinking with a budget.
-fn continues_unsigned(conversation: &Conversation<'_>) -> bool {
-    let [.., before, last] = conversation.messages.as_slice() else { return false };
-    let has_results = matches!(last.content.first(), Some(BlockOut::ToolResult { .. }));
-    let has_reasoning =
-        matches!(before.content.first(), Some(BlockOut::Thinking { .. } | BlockOut::RedactedThinking { .. }));
-    has_results && !has_reasoning
-}
-
-fn effort_word(effort: Effort) -> &'static str {
-    match effort {
-        Effort::Minimal | Effort::Low => "low",
-        Effort::Medium => "medium",
-        Effort::High => "high",
-        Effort::XHigh => "xhigh",
-        Effort::Max => "max",
-    }
-}
-
-fn budget_of(effort: Effort, caps: &Caps) -> u64 {
-    match effort {
-        Effort::Minimal => 1024,
-        Effort::Low => 4096,
-        Effort::Medium => 10_240,
-        Effort::High => 24_576,
-        Effort::XHigh => 32_768,
-        Effort::Max => caps.max_output_tokens.unwrap_or(u64::MAX),
-    }
-}
-
-fn effort_of(budget: u64) -> Effort {
-    match budget {
-        0..=1024 => Effort::Minimal,
-        1025..=6144 => Effort::Low,
-        6145..=16_384 => Effort::Medium,
-        16_385..=28_672 => Effort::High,
-        28_673..=49_152 => Effort::XHigh,
-        _ => Effort::Max,
     }
 }
 
@@ -583,142 +336,4 @@ fn other_members(request: &ChatRequest, losses: &mut Vec<Loss>) -> Result<(), En
         losses.push(Loss { silent, ..loss(name.clone(), LossAction::Dropped) });
     }
     Ok(())
-}
-
-fn write(
-    request: &ChatRequest,
-    conversation: &Conversation<'_>,
-    knobs: &Knobs<'_>,
-    members: &[(String, Box<RawValue>)],
-) -> BytesMut {
-    let mut out = BytesMut::with_capacity(4096);
-    let mut object = Object::begin(&mut out);
-    let kept = |name: &str| members.iter().any(|(other, _)| other == name);
-    object.str("model", &request.model).opt_u64("max_tokens", knobs.max_tokens);
-    if !conversation.system.is_empty() {
-        write_content(object.key("system"), &conversation.system);
-    }
-    write_list(object.key("messages"), conversation.messages.iter(), |out, message| {
-        let mut object = Object::begin(out);
-        object.str("role", message.role);
-        write_content(object.key("content"), &message.content);
-        object.end();
-    });
-    write_tools(&mut object, request, conversation, knobs);
-    if let Some(choice) = knobs.tool_choice {
-        write_choice(object.object("tool_choice"), choice, knobs.one_call);
-    }
-    if !kept("thinking") {
-        write_thinking(&mut object, knobs);
-    }
-    if !kept("output_config") && (knobs.effort.is_some() || knobs.schema.is_some()) {
-        let mut config = object.object("output_config");
-        config.opt_str("effort", knobs.effort);
-        if let Some(schema) = &knobs.schema {
-            let mut format = config.object("format");
-            format.str("type", "json_schema").raw("schema", schema);
-            format.end();
-        }
-        config.end();
-    }
-    for (name, value) in [("temperature", knobs.temperature), ("top_p", knobs.top_p), ("top_k", knobs.top_k)]
-    {
-        if let Some(value) = value {
-            object.raw(name, value);
-        }
-    }
-    if !knobs.stop.is_empty() {
-        write_list(object.key("stop_sequences"), knobs.stop.iter(), |out, text| json_out::string(out, text));
-    }
-    if let Some(user) = knobs.user.filter(|_| !kept("metadata")) {
-        let mut metadata = object.object("metadata");
-        metadata.str("user_id", user);
-        metadata.end();
-    }
-    object.opt_str("service_tier", knobs.service_tier);
-    if request.stream {
-        object.bool("stream", true);
-    }
-    for (name, raw) in members {
-        object.raw(name, raw.get());
-    }
-    object.end();
-    out
-}
-
-/// Writes the tools, or what stands in for them when only the history knows them.
-fn write_tools(
-    object: &mut Object<'_>,
-    request: &ChatRequest,
-    conversation: &Conversation<'_>,
-    knobs: &Knobs<'_>,
-) {
-    if !knobs.tools.is_empty() {
-        write_list(object.key("tools"), knobs.tools.iter(), write_tool);
-    } else if request.extras.origin != Some(ID) {
-        let mut seen = BTreeSet::new();
-        let names: Vec<_> = conversation.called_tools().filter(|name| seen.insert(*name)).collect();
-        if !names.is_empty() {
-            write_list(object.key("tools"), names.into_iter(), |out, name| {
-                let mut tool = Object::begin(out);
-                tool.str("name", name).raw("input_schema", r#"{"type":"object"}"#);
-                tool.end();
-            });
-        }
-    }
-}
-
-fn write_tool(out: &mut BytesMut, written: &ToolOut<'_>) {
-    match &written.tool.kind {
-        ToolKind::Opaque { raw, .. } => out.extend_from_slice(raw.get().as_bytes()),
-        ToolKind::Function { name, description, strict, .. } => {
-            let mut object = Object::begin(out);
-            object.str("name", name).opt_str("description", description.as_deref());
-            object.raw("input_schema", written.schema.as_deref().unwrap_or(schema::EMPTY));
-            if let Some(strict) = strict {
-                object.bool("strict", *strict);
-            }
-            write_cache(&mut object, written.cache);
-            for (name, raw) in written.extras {
-                object.raw(name, raw.get());
-            }
-            object.end();
-        }
-    }
-}
-
-fn write_choice(mut object: Object<'_>, choice: Choice<'_>, one_call: bool) {
-    match choice {
-        Choice::Auto => object.str("type", "auto"),
-        Choice::Any => object.str("type", "any"),
-        Choice::None => object.str("type", "none"),
-        Choice::Tool(name) => object.str("type", "tool").str("name", name),
-    };
-    if one_call && choice != Choice::None {
-        object.bool("disable_parallel_tool_use", true);
-    }
-    object.end();
-}
-
-fn write_thinking(object: &mut Object<'_>, knobs: &Knobs<'_>) {
-    if knobs.thinking == Thinking::Unsaid {
-        return;
-    }
-    let mut thinking = object.object("thinking");
-    match knobs.thinking {
-        Thinking::Unsaid => {}
-        Thinking::Disabled => {
-            thinking.str("type", "disabled");
-        }
-        Thinking::Enabled { budget } => {
-            thinking.str("type", "enabled").u64("budget_tokens", budget);
-        }
-        Thinking::Adaptive => {
-            thinking.str("type", "adaptive");
-        }
-    }
-    if knobs.thinking != Thinking::Disabled {
-        thinking.opt_str("display", knobs.show.map(|show| if show { "summarized" } else { "omitted" }));
-    }
-    thinking.end();
 }

@@ -4,7 +4,10 @@ mod conversation;
 mod decode;
 mod encode;
 mod media;
+mod reasoning;
 mod schema;
+mod tools;
+mod write;
 
 pub(super) use decode::{decode, opaque_as_text};
 pub(super) use encode::encode;

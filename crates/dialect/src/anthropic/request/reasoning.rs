@@ -1,0 +1,136 @@
+//! How much the model shall think.
+
+use super::{
+    conversation::Conversation,
+    encode::{Choice, DEFAULT_MAX_TOKENS, Knobs, Thinking},
+};
+use crate::{
+    Caps,
+    anthropic::wire::{BlockOut, loss, quiet},
+    ir::{ChatRequest, Effort, Loss, LossAction, ReasoningAmount},
+};
+
+/// Smallest thinking budget.
+const MIN_BUDGET: u64 = 1024;
+
+/// Decides about thinking: what was asked, as far as the model can and the rest of the request lets it.
+pub(super) fn thinking(
+    request: &ChatRequest,
+    caps: &Caps,
+    conversation: &Conversation<'_>,
+    knobs: &mut Knobs<'_>,
+    losses: &mut Vec<Loss>,
+) {
+    let amount = &request.reasoning.amount;
+    let asked =
+        !matches!(amount, ReasoningAmount::Default | ReasoningAmount::Off | ReasoningAmount::Budget(0));
+    let give_up = |losses: &mut Vec<Loss>| losses.push(loss("reasoning_effort", LossAction::Dropped));
+    if !caps.reasoning {
+        if asked {
+            give_up(losses);
+        }
+        return;
+    }
+    // A forced call and thinking exclude each other; models that think by themselves must be told not to.
+    let forced = knobs.tool_choice.is_some_and(Choice::is_forced);
+    if forced || conversation.prefilled {
+        if asked {
+            give_up(losses);
+        }
+        if caps.adaptive_thinking || asked {
+            knobs.thinking = Thinking::Disabled;
+        }
+        return;
+    }
+    let max_tokens = knobs.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
+    match amount {
+        ReasoningAmount::Default => {}
+        ReasoningAmount::Off | ReasoningAmount::Budget(0) => knobs.thinking = Thinking::Disabled,
+        _ if caps.adaptive_thinking => {
+            knobs.thinking = Thinking::Adaptive;
+            let effort = match amount {
+                ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => Some(*effort),
+                ReasoningAmount::Budget(budget) => Some(effort_of(*budget)),
+                _ => None,
+            };
+            let (word, exact) = match effort {
+                None => (None, true),
+                Some(Effort::Minimal) => (Some("low"), false),
+                // Only some models know a step between high and the highest.
+                Some(Effort::XHigh) => (Some("high"), false),
+                Some(effort) => (Some(effort_word(effort)), true),
+            };
+            if !exact {
+                losses.push(quiet("reasoning_effort", LossAction::Clamped));
+            }
+            knobs.effort = word;
+            if knobs.show.is_none() && effort.is_some() {
+                knobs.show = Some(true);
+            }
+        }
+        _ => {
+            let wanted = match amount {
+                ReasoningAmount::Budget(budget) => *budget,
+                ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => {
+                    budget_of(*effort, caps)
+                }
+                _ => return,
+            };
+            let budget = wanted.max(MIN_BUDGET).min(max_tokens.saturating_sub(1));
+            if budget < MIN_BUDGET || continues_unsigned(conversation) {
+                knobs.thinking = Thinking::Disabled;
+                give_up(losses);
+                return;
+            }
+            if budget != wanted {
+                losses.push(quiet("reasoning_effort", LossAction::Clamped));
+            }
+            knobs.thinking = Thinking::Enabled { budget };
+            // The member is new; models with budgets show their thinking by themselves.
+            knobs.show = None;
+        }
+    }
+}
+
+/// Whether the model is to go on behind tool results without its own reasoning of before, which it refuses to
+/// do while thinking with a budget.
+fn continues_unsigned(conversation: &Conversation<'_>) -> bool {
+    let [.., before, last] = conversation.messages.as_slice() else { return false };
+    let has_results = matches!(last.content.first(), Some(BlockOut::ToolResult { .. }));
+    let has_reasoning =
+        matches!(before.content.first(), Some(BlockOut::Thinking { .. } | BlockOut::RedactedThinking { .. }));
+    has_results && !has_reasoning
+}
+
+/// A level in the format's word.
+pub(super) fn effort_word(effort: Effort) -> &'static str {
+    match effort {
+        Effort::Minimal | Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::High => "high",
+        Effort::XHigh => "xhigh",
+        Effort::Max => "max",
+    }
+}
+
+fn budget_of(effort: Effort, caps: &Caps) -> u64 {
+    match effort {
+        Effort::Minimal => 1024,
+        Effort::Low => 4096,
+        Effort::Medium => 10_240,
+        Effort::High => 24_576,
+        Effort::XHigh => 32_768,
+        Effort::Max => caps.max_output_tokens.unwrap_or(u64::MAX),
+    }
+}
+
+fn effort_of(budget: u64) -> Effort {
+    match budget {
+        0..=1024 => Effort::Minimal,
+        1025..=6144 => Effort::Low,
+        6145..=16_384 => Effort::Medium,
+        16_385..=28_672 => Effort::High,
+        28_673..=49_152 => Effort::XHigh,
+        _ => Effort::Max,
+    }
+}

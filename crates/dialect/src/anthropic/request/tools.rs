@@ -1,0 +1,149 @@
+//! Tools and the choice among them.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::{
+    conversation::{Marks, refused},
+    encode::{Choice, Knobs, ToolOut},
+    schema,
+};
+use crate::{
+    Caps, EncodeError,
+    anthropic::{
+        ID,
+        wire::{loss, quiet},
+    },
+    ir::{ChatRequest, Loss, LossAction, Tool, ToolChoice, ToolKind},
+};
+
+/// The tools as they are written.
+pub(super) fn tools<'a>(
+    request: &'a ChatRequest,
+    caps: &Caps,
+    marks: &mut Marks,
+    losses: &mut Vec<Loss>,
+) -> Result<Vec<ToolOut<'a>>, EncodeError> {
+    if !caps.tools && !request.tools.is_empty() {
+        return Err(refused("unsupported_tool", "tools", "this model takes no tools"));
+    }
+    let mut out: Vec<ToolOut<'_>> = Vec::with_capacity(request.tools.len());
+    for (at, tool) in request.tools.iter().enumerate() {
+        let path = || format!("tools[{at}]");
+        let written = match &tool.kind {
+            ToolKind::Function { name, schema, .. } => {
+                let schema = match schema {
+                    None => Cow::Borrowed(schema::EMPTY),
+                    Some(raw) => {
+                        let (text, changed) = schema::arguments(raw).ok_or_else(|| {
+                            let message = format!("the parameters of tool `{name}` must be an object schema");
+                            refused("invalid_tool_schema", path(), message)
+                        })?;
+                        if changed {
+                            losses.push(loss(format!("{}.function.parameters", path()), LossAction::Mapped));
+                        }
+                        text
+                    }
+                };
+                for (name, _) in &tool.extras {
+                    losses.push(loss(format!("{}.{name}", path()), LossAction::Dropped));
+                }
+                if let Some(earlier) = out.iter().find(|earlier| tool_name(earlier.tool) == Some(name)) {
+                    if same_tool(earlier.tool, tool) {
+                        losses.push(quiet(path(), LossAction::Dropped));
+                        continue;
+                    }
+                    let message = format!("tool `{name}` is defined twice in different ways");
+                    return Err(refused("invalid_value", path(), message));
+                }
+                Some(schema)
+            }
+            ToolKind::Opaque { origin, .. } if *origin == ID => None,
+            ToolKind::Opaque { origin, name, .. } => {
+                let forced = match (&request.tool_choice, name) {
+                    (Some(ToolChoice::Named(wanted)), Some(name)) => wanted == name,
+                    _ => false,
+                };
+                if request.tools.len() == 1 || forced {
+                    let message = format!("this tool exists only in the `{origin}` dialect");
+                    return Err(refused("unsupported_tool", path(), message));
+                }
+                losses.push(loss(path(), LossAction::Dropped));
+                continue;
+            }
+        };
+        out.push(ToolOut { tool, schema: written, cache: marks.take(tool.cache_mark), extras: &[] });
+    }
+    Ok(out)
+}
+
+fn tool_name(tool: &Tool) -> Option<&String> {
+    match &tool.kind {
+        ToolKind::Function { name, .. } => Some(name),
+        ToolKind::Opaque { name, .. } => name.as_ref(),
+    }
+}
+
+fn same_tool(one: &Tool, other: &Tool) -> bool {
+    fn parts(tool: &Tool) -> Option<(Option<&str>, Option<&str>, Option<bool>)> {
+        match &tool.kind {
+            ToolKind::Function { description, schema, strict, .. } => {
+                Some((description.as_deref(), schema.as_deref().map(RawValue::get), *strict))
+            }
+            ToolKind::Opaque { .. } => None,
+        }
+    }
+    parts(one).is_some() && parts(one) == parts(other)
+}
+
+/// Which tool the model shall call.
+pub(super) fn tool_choice<'a>(
+    request: &'a ChatRequest,
+    knobs: &mut Knobs<'a>,
+    losses: &mut Vec<Loss>,
+) -> Result<(), EncodeError> {
+    let defined = |tools: &[ToolOut<'_>], name: &str| {
+        if tools.iter().any(|tool| tool_name(tool.tool).is_some_and(|other| other == name)) {
+            return Ok(());
+        }
+        let message = format!("`tool_choice` names the tool `{name}`, which is not defined");
+        Err(refused("invalid_value", "tool_choice", message))
+    };
+    if knobs.tools.is_empty() {
+        if let Some(ToolChoice::Named(name)) = &request.tool_choice {
+            defined(&knobs.tools, name)?;
+        }
+        if request.tool_choice.is_some() {
+            losses.push(quiet("tool_choice", LossAction::Dropped));
+        }
+        return Ok(());
+    }
+    knobs.tool_choice = match &request.tool_choice {
+        None => None,
+        Some(ToolChoice::Auto) => Some(Choice::Auto),
+        Some(ToolChoice::None) => Some(Choice::None),
+        Some(ToolChoice::Required) => Some(Choice::Any),
+        Some(ToolChoice::Named(name)) => {
+            defined(&knobs.tools, name)?;
+            Some(Choice::Tool(name))
+        }
+        Some(ToolChoice::Allowed { required, names }) => {
+            for name in names {
+                defined(&knobs.tools, name)?;
+            }
+            losses.push(quiet("tool_choice", LossAction::Mapped));
+            if let ([name], true) = (names.as_slice(), required) {
+                Some(Choice::Tool(name))
+            } else {
+                knobs.tools.retain(|tool| tool_name(tool.tool).is_some_and(|name| names.contains(name)));
+                Some(if *required { Choice::Any } else { Choice::Auto })
+            }
+        }
+    };
+    if request.parallel_tool_calls == Some(false) && knobs.tool_choice != Some(Choice::None) {
+        knobs.one_call = true;
+        knobs.tool_choice.get_or_insert(Choice::Auto);
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! A client's stream.
+
+use bytes::BytesMut;
+use omniroute_wire::json_out::{self, Object};
+
+use super::MESSAGE_STOP;
+use crate::{
+    Echo,
+    anthropic::{
+        response::{estimated_tokens, write_stop_details},
+        wire::{self, stop_reason, write_input_usage, write_output_details},
+    },
+    ids::{answer_id, tool_call_id},
+    ir::{FinishReason, Usage},
+    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
+};
+
+/// Writes a client's stream.
+#[derive(Debug)]
+pub(in crate::anthropic) struct Encoder {
+    echo: Echo,
+    /// The start that is not yet written: usage that follows at once belongs into it.
+    start: Option<String>,
+    index: u32,
+    open: Option<OpenOut>,
+    pinged: bool,
+    usage: Usage,
+    output_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OpenOut {
+    /// A block whose start is written with its first piece, so that there are no empty ones.
+    TextToCome,
+    ThinkingToCome,
+    Text,
+    Thinking {
+        signed: bool,
+    },
+    Other,
+}
+
+impl Encoder {
+    /// For an answer to this request.
+    pub(in crate::anthropic) fn new(echo: Echo) -> Self {
+        Self {
+            echo,
+            start: None,
+            index: 0,
+            open: None,
+            pinged: false,
+            usage: Usage::default(),
+            output_bytes: 0,
+        }
+    }
+}
+
+impl StreamEncoder for Encoder {
+    fn event(&mut self, event: StreamEvent<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
+        match event {
+            StreamEvent::Start { id, .. } => {
+                self.start = Some(answer_id("msg_", &id, &self.echo.request_id));
+            }
+            StreamEvent::Usage(usage) => {
+                self.usage.update(&usage);
+                self.write_start(out);
+            }
+            StreamEvent::BlockStart { block, .. } => {
+                self.write_start(out);
+                self.block_start(&block, out);
+            }
+            StreamEvent::Delta { delta, .. } => self.delta(&delta, out),
+            StreamEvent::BlockStop { .. } => self.block_stop(out),
+            StreamEvent::Finish { reason, stop_sequence } => {
+                self.write_start(out);
+                self.finish(reason, stop_sequence.as_deref(), out);
+            }
+            StreamEvent::Ping => out.extend_from_slice(wire::PING),
+            // Whether the client sees an error is decided outside of the stream.
+            StreamEvent::Error(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Encoder {
+    fn write_start(&mut self, out: &mut BytesMut) {
+        let Some(id) = self.start.take() else { return };
+        out.extend_from_slice(b"event: message_start\ndata: ");
+        let mut object = Object::begin(out);
+        object.str("type", "message_start");
+        let mut message = object.object("message");
+        message.str("id", &id).str("type", "message").str("role", "assistant");
+        message.str("model", &self.echo.model).raw("content", "[]");
+        message.raw("stop_reason", "null").raw("stop_sequence", "null");
+        let mut usage = message.object("usage");
+        usage.u64("input_tokens", self.usage.input_uncached.unwrap_or(self.echo.estimated_input_tokens));
+        write_input_usage(&mut usage, &self.usage);
+        usage.u64("output_tokens", self.usage.output_total.unwrap_or(1));
+        usage.end();
+        message.end();
+        object.end();
+        out.extend_from_slice(b"\n\n");
+    }
+
+    fn block_start(&mut self, block: &BlockHead<'_>, out: &mut BytesMut) {
+        self.open = Some(match block {
+            BlockHead::Text | BlockHead::Refusal => OpenOut::TextToCome,
+            BlockHead::Thinking => OpenOut::ThinkingToCome,
+            BlockHead::RedactedThinking { data } => {
+                self.write_block_start(out, |object| {
+                    object.str("type", "redacted_thinking").str("data", data);
+                });
+                OpenOut::Other
+            }
+            BlockHead::ToolCall { id, name } => {
+                self.output_bytes += name.len() as u64;
+                self.write_block_start(out, |object| {
+                    object.str("type", "tool_use").str("id", &tool_call_id(id));
+                    object.str("name", name).raw("input", "{}");
+                });
+                OpenOut::Other
+            }
+        });
+    }
+
+    fn write_block_start(&mut self, out: &mut BytesMut, write: impl FnOnce(&mut Object<'_>)) {
+        out.extend_from_slice(
+            b"event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":",
+        );
+        json_out::u64(out, u64::from(self.index));
+        out.extend_from_slice(b",\"content_block\":");
+        let mut object = Object::begin(out);
+        write(&mut object);
+        object.end();
+        out.extend_from_slice(b"}\n\n");
+        if !std::mem::replace(&mut self.pinged, true) {
+            out.extend_from_slice(wire::PING);
+        }
+    }
+
+    fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) {
+        let (kind, member, text): (_, _, &str) = match delta {
+            Delta::Text(text) => ("text_delta", "text", text),
+            Delta::Thinking(text) => ("thinking_delta", "thinking", text),
+            Delta::Signature(text) => ("signature_delta", "signature", text),
+            Delta::ToolArgs(text) => ("input_json_delta", "partial_json", text),
+        };
+        if text.is_empty() {
+            return;
+        }
+        let is_signature = matches!(delta, Delta::Signature(_));
+        match self.open {
+            Some(OpenOut::TextToCome) => {
+                self.write_block_start(out, |object| {
+                    object.str("type", "text").str("text", "");
+                });
+                self.open = Some(OpenOut::Text);
+            }
+            Some(OpenOut::ThinkingToCome) => {
+                self.write_block_start(out, |object| {
+                    object.str("type", "thinking").str("thinking", "").str("signature", "");
+                });
+                self.open = Some(OpenOut::Thinking { signed: is_signature });
+            }
+            Some(OpenOut::Thinking { signed }) => {
+                self.open = Some(OpenOut::Thinking { signed: signed || is_signature });
+            }
+            Some(OpenOut::Text | OpenOut::Other) | None => {}
+        }
+        if !is_signature {
+            self.output_bytes += text.len() as u64;
+        }
+        self.write_delta(kind, member, text, out);
+    }
+
+    fn write_delta(&self, kind: &str, member: &str, text: &str, out: &mut BytesMut) {
+        out.reserve(text.len() + 160);
+        out.extend_from_slice(
+            b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
+        );
+        json_out::u64(out, u64::from(self.index));
+        out.extend_from_slice(b",\"delta\":{\"type\":\"");
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(b"\",\"");
+        out.extend_from_slice(member.as_bytes());
+        out.extend_from_slice(b"\":");
+        json_out::string(out, text);
+        out.extend_from_slice(b"}}\n\n");
+    }
+
+    fn block_stop(&mut self, out: &mut BytesMut) {
+        match self.open.take() {
+            None | Some(OpenOut::TextToCome | OpenOut::ThinkingToCome) => return,
+            // Clients of the dialect fail on a thinking block without a signature, so there is always one.
+            Some(OpenOut::Thinking { signed: false }) => {
+                self.write_delta("signature_delta", "signature", "", out);
+            }
+            Some(OpenOut::Text | OpenOut::Thinking { signed: true } | OpenOut::Other) => {}
+        }
+        out.extend_from_slice(
+            b"event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":",
+        );
+        json_out::u64(out, u64::from(self.index));
+        out.extend_from_slice(b"}\n\n");
+        self.index += 1;
+    }
+
+    fn finish(&mut self, reason: FinishReason, stop_sequence: Option<&str>, out: &mut BytesMut) {
+        out.extend_from_slice(b"event: message_delta\ndata: ");
+        let mut object = Object::begin(out);
+        object.str("type", "message_delta");
+        let mut delta = object.object("delta");
+        delta.str("stop_reason", stop_reason(reason)).str_or_null("stop_sequence", stop_sequence);
+        if reason == FinishReason::ContentFilter {
+            write_stop_details(&mut delta, None);
+        }
+        delta.end();
+        let mut usage = object.object("usage");
+        usage.opt_u64("input_tokens", self.usage.input_uncached);
+        if self.usage.input_uncached.is_some() {
+            write_input_usage(&mut usage, &self.usage);
+        }
+        let output = self.usage.output_total.unwrap_or_else(|| estimated_tokens(self.output_bytes));
+        usage.u64("output_tokens", output);
+        write_output_details(&mut usage, &self.usage);
+        usage.end();
+        object.end();
+        out.extend_from_slice(b"\n\n");
+        out.extend_from_slice(MESSAGE_STOP);
+    }
+}
