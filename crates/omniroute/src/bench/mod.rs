@@ -1,0 +1,243 @@
+//! `omniroute bench`: what the gateway costs, in ratios to what nginx costs on the same machine in the same minute.
+//!
+//! The simulator answers; the load comes from [`client`]; in between stands nothing, nginx, or this very program with
+//! keys, limits and the log on. Rounds of all three take turns, so that whatever else the machine does hits them alike,
+//! and the median round counts. Gateway and nginx get the first CPU for themselves, everything else shares the second.
+
+mod client;
+mod gateway;
+mod machine;
+mod nginx;
+mod process;
+mod report;
+mod scenario;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::{
+    client::{Load, Outcome},
+    gateway::Gateway,
+    machine::Pins,
+    nginx::Nginx,
+    process::{Child, Workspace},
+    report::{Line, Memory, Report},
+    scenario::{Scenario, Setting},
+};
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct BenchOptions {
+    /// Fewer and shorter rounds: a look, not a measurement
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Also write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Seconds of a round
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: Option<u64>,
+    /// Rounds of every scenario
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) rounds: Option<u64>,
+    /// Only these scenarios (names as in the report)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) scenarios: Vec<String>,
+    /// Only these: direct, nginx, gateway
+    #[arg(long, value_name = "TARGET", value_delimiter = ',')]
+    pub(crate) targets: Vec<String>,
+    /// The gateway's program, if not this one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gateway: Option<PathBuf>,
+}
+
+/// What stands between the load and the simulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Target {
+    Direct,
+    Nginx,
+    Gateway,
+}
+
+impl Target {
+    const ALL: [Target; 3] = [Target::Direct, Target::Nginx, Target::Gateway];
+
+    fn name(self) -> &'static str {
+        match self {
+            Target::Direct => "direct",
+            Target::Nginx => "nginx",
+            Target::Gateway => "gateway",
+        }
+    }
+}
+
+/// What runs during the measurement.
+struct Stage {
+    simulator: SocketAddr,
+    nginx: Option<Nginx>,
+    gateway: Option<Gateway>,
+    round: Duration,
+    rounds: u64,
+}
+
+/// Measures, prints the report and writes it where it was asked for.
+pub(crate) async fn run(options: BenchOptions) -> Result<()> {
+    let wanted = |target: Target| {
+        options.targets.is_empty() || options.targets.iter().any(|name| name == target.name())
+    };
+    if let Some(unknown) =
+        options.targets.iter().find(|name| !Target::ALL.iter().any(|target| target.name() == *name))
+    {
+        bail!("unknown target `{unknown}`, there are direct, nginx and gateway");
+    }
+    let scenarios = scenario::chosen(&options.scenarios)?;
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    let program = options.gateway.clone().unwrap_or_else(|| own.clone());
+    let mut report = Report::new(machine::describe(&program));
+
+    let pins = Pins::of_this_machine();
+    report.note(pins.note());
+    if let Some(note) = pins.keep_this_process_away().await {
+        report.note(note);
+    }
+    let workspace = Workspace::create()?;
+    let simulator_port = process::free_port()?;
+    let _simulator = Child::spawn(
+        pins.load(&own).arg("sim").arg("--port").arg(simulator_port.to_string()),
+        &workspace.file("simulator.log"),
+    )?;
+    let simulator = SocketAddr::from(([127, 0, 0, 1], simulator_port));
+    process::listening(simulator).await.context("the simulator does not start")?;
+
+    let nginx = if wanted(Target::Nginx) {
+        match Nginx::start(&pins, &workspace, simulator).await? {
+            Some(nginx) => Some(nginx),
+            None => {
+                report.note(
+                    "nginx is not installed: ratios to it are not measured (Debian: apt install nginx-light)"
+                        .to_owned(),
+                );
+                None
+            }
+        }
+    } else {
+        None
+    };
+    let gateway = if wanted(Target::Gateway) {
+        let gateway = Gateway::start(&pins, &workspace, &program, simulator).await?;
+        let starts = if options.quick { 3 } else { 5 };
+        let (gateway, start_ms) = gateway.restarts(&pins, &program, starts).await?;
+        report.start_ms = Some(start_ms);
+        // Whatever the start left to be done in the background is over by then.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Some(gateway)
+    } else {
+        None
+    };
+    let idle_mb = gateway.as_ref().map(|gateway| gateway.resident_mb()).transpose()?;
+
+    let stage = Stage {
+        simulator,
+        nginx,
+        gateway,
+        round: Duration::from_secs(options.seconds.unwrap_or(if options.quick { 1 } else { 2 })),
+        rounds: options.rounds.unwrap_or(if options.quick { 3 } else { 5 }),
+    };
+    let mut loaded_mb: f64 = 0.0;
+    for group in scenario::groups(&scenarios) {
+        let lines = stage.measure(&group, wanted(Target::Direct), &mut loaded_mb).await?;
+        report.lines.extend(lines);
+    }
+    if let (Some(gateway), Some(idle_mb)) = (&stage.gateway, idle_mb) {
+        tokio::time::sleep(Duration::from_secs(if options.quick { 3 } else { 10 })).await;
+        report.memory = Some(Memory {
+            idle_mb,
+            loaded_mb,
+            peak_mb: gateway.peak_mb()?,
+            after_mb: gateway.resident_mb()?,
+        });
+    }
+    report.print().context("cannot print the report")?;
+    if let Some(file) = &options.json {
+        report.write(file)?;
+    }
+    if let Some(gateway) = stage.gateway {
+        gateway.stop().await?;
+    }
+    if let Some(nginx) = stage.nginx {
+        nginx.stop().await?;
+    }
+    Ok(())
+}
+
+/// One scenario in front of one target: where to send what.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    target: Target,
+    load: Load,
+    rounds: Vec<Outcome>,
+    cpu_seconds: f64,
+}
+
+impl Stage {
+    /// Measures scenarios that are compared with each other, all targets in turn.
+    async fn measure(&self, group: &[&Scenario], direct: bool, loaded_mb: &mut f64) -> Result<Vec<Line>> {
+        let mut runs = Vec::new();
+        for scenario in group {
+            for target in Target::ALL {
+                let setting = match target {
+                    Target::Direct if direct => Setting::plain(self.simulator),
+                    Target::Direct => continue,
+                    Target::Nginx => match &self.nginx {
+                        Some(nginx) => Setting::plain(nginx.address()),
+                        None => continue,
+                    },
+                    Target::Gateway => match &self.gateway {
+                        Some(gateway) => gateway.setting(),
+                        None => continue,
+                    },
+                };
+                if scenario.gateway_only && target != Target::Gateway {
+                    continue;
+                }
+                let load = scenario.load(&setting, self.round);
+                runs.push(Run { scenario, target, load, rounds: Vec::new(), cpu_seconds: 0.0 });
+            }
+        }
+        for run in &mut runs {
+            let what = format!("{} through {}", run.scenario.name, run.target.name());
+            let warm_up = Load { duration: Duration::from_millis(300), ..run.load.clone() };
+            run.load.length = client::verified_length(&run.load).await.with_context(|| what.clone())?;
+            let warm_up = Load { length: run.load.length, ..warm_up };
+            client::run(warm_up).await.context(what)?;
+        }
+        for _ in 0..self.rounds {
+            for run in &mut runs {
+                let before = self.cpu_seconds(run.target)?;
+                let outcome = client::run(run.load.clone())
+                    .await
+                    .with_context(|| format!("{} through {}", run.scenario.name, run.target.name()))?;
+                run.cpu_seconds += self.cpu_seconds(run.target)? - before;
+                run.rounds.push(outcome);
+                if let (Target::Gateway, Some(gateway)) = (run.target, &self.gateway) {
+                    *loaded_mb = loaded_mb.max(gateway.resident_mb()?);
+                }
+            }
+        }
+        Ok(runs
+            .into_iter()
+            .map(|run| Line::summary(run.scenario, run.target, &run.rounds, run.cpu_seconds))
+            .collect())
+    }
+
+    /// What the processes of a target have used so far.
+    fn cpu_seconds(&self, target: Target) -> Result<f64> {
+        match (target, &self.nginx, &self.gateway) {
+            (Target::Nginx, Some(nginx), _) => nginx.cpu_seconds(),
+            (Target::Gateway, _, Some(gateway)) => gateway.cpu_seconds(),
+            _ => Ok(0.0),
+        }
+    }
+}
