@@ -1,1 +1,52 @@
-//! placeholder
+//! What the gateway remembers: configuration, usage and logs, in SQLite or Postgres.
+//!
+//! The database is never on a request's path. Requests read a snapshot that [`reload`] builds from the rows, and
+//! hand what happened to the [`StoreRecorder`], which a [`Writer`] task drains in batches. Everything else are typed
+//! functions for the management API, one file per table. SQL is written once for both engines (`pool.rs`).
+
+mod api_keys;
+mod audit;
+mod call_logs;
+mod connections;
+mod custom_models;
+mod error;
+mod lockouts;
+mod meta;
+mod migrate;
+mod nodes;
+mod options;
+mod pool;
+mod prune;
+mod reload;
+mod revoked_tokens;
+mod secret_key;
+mod settings;
+mod store;
+mod text;
+mod usage;
+mod vault;
+mod watch;
+mod writer;
+
+pub use api_keys::ApiKeys;
+pub use audit::{Audit, AuditEvent, AuditQuery, AuditRecord};
+pub use call_logs::{AttemptDetail, CallLog, CallLogLine, CallLogQuery, CallLogs, LoggedLoss};
+pub use connections::{ConnectionFilter, Connections};
+pub use custom_models::CustomModels;
+pub use error::StoreError;
+pub use lockouts::{Lockout, Lockouts};
+pub use meta::Meta;
+pub use nodes::Nodes;
+pub use options::{Location, StoreOptions};
+pub use prune::Pruned;
+pub use reload::{reload, reload_if_older};
+pub use revoked_tokens::{RevokedToken, RevokedTokens};
+pub use settings::{PasswordHash, Settings};
+pub use store::{Loaded, RowProblem, Store};
+pub use usage::{
+    AccountUsage, ApiKeyUsage, ConnectionUsage, ModelUsage, Period, ProviderUsage, Usage, UsageCounters,
+    UsageHistory,
+};
+pub use vault::Cryptography;
+pub use watch::watch;
+pub use writer::{RecorderStats, StoreRecorder, Writer, WriterHandle, WriterOptions};

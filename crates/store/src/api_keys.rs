@@ -1,0 +1,260 @@
+//! Client keys. Only their hashes are stored.
+
+use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, Scope};
+
+use crate::error::StoreError;
+use crate::pool::{bump_revision, with_read, with_write};
+use crate::store::{RowProblem, Store};
+use crate::text::{from_json, signed, to_json};
+
+/// Access to the keys.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiKeys<'a>(pub(crate) &'a Store);
+
+macro_rules! columns {
+    () => {
+        "id, name, key_hash, key_prefix, is_active, no_log, allowed_models, denied_models, allowed_connections, \
+         allowed_endpoints, scopes, ip_allowlist, max_requests_per_minute, max_requests_per_day, \
+         max_tokens_per_minute, max_concurrent, strict, expires_at, revoked_at, last_used_at, created_at"
+    };
+}
+
+/// Every key that was not revoked.
+pub(crate) const SELECT_VALID: &str =
+    concat!("SELECT ", columns!(), " FROM api_keys WHERE revoked_at IS NULL ORDER BY created_at, id");
+
+/// Binds what insert and update have in common, `$1` to `$18`.
+macro_rules! bind_key {
+    ($sql:expr, $key:expr, $lists:expr) => {
+        sqlx::query($sql)
+            .bind($key.id.as_str())
+            .bind(&$key.name)
+            .bind($key.hash.to_hex())
+            .bind(&$key.masked)
+            .bind($key.is_active)
+            .bind($key.no_log)
+            .bind(&$lists[0])
+            .bind(&$lists[1])
+            .bind(&$lists[2])
+            .bind(&$lists[3])
+            .bind(&$lists[4])
+            .bind(&$lists[5])
+            .bind($key.max_requests_per_minute.map(i64::from))
+            .bind($key.max_requests_per_day.map(i64::from))
+            .bind($key.max_tokens_per_minute.map(signed))
+            .bind($key.max_concurrent.map(i64::from))
+            .bind($key.strict)
+            .bind($key.expires_at)
+    };
+}
+
+impl ApiKeys<'_> {
+    /// Newest first, with the number of all.
+    pub async fn list(
+        &self,
+        include_revoked: bool,
+        limit: u32,
+        offset: u32,
+    ) -> Result<(Vec<ApiKey>, u64), StoreError> {
+        let (rows, total): (Vec<Row>, i64) = with_read!(self.0.pool(), |db| {
+            let total = sqlx::query_scalar("SELECT COUNT(*) FROM api_keys WHERE ($1 OR revoked_at IS NULL)")
+                .bind(include_revoked)
+                .fetch_one(&mut *db)
+                .await?;
+            let rows = sqlx::query_as(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM api_keys WHERE ($1 OR revoked_at IS NULL) ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3"
+            ))
+            .bind(include_revoked)
+            .bind(i64::from(limit))
+            .bind(i64::from(offset))
+            .fetch_all(&mut *db)
+            .await?;
+            (rows, total)
+        });
+        let mut problems = Vec::new();
+        let keys = rows.into_iter().filter_map(|row| row.into_key(&mut problems)).collect();
+        Ok((keys, total.unsigned_abs()))
+    }
+
+    /// One of them, revoked or not.
+    pub async fn get(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        let row: Option<Row> = with_read!(self.0.pool(), |db| {
+            sqlx::query_as(concat!("SELECT ", columns!(), " FROM api_keys WHERE id = $1"))
+                .bind(id.as_str())
+                .fetch_optional(&mut *db)
+                .await?
+        });
+        let Some(row) = row else { return Ok(None) };
+        let mut problems = Vec::new();
+        match row.into_key(&mut problems) {
+            Some(key) => Ok(Some(key)),
+            None => {
+                Err(StoreError::Damaged(problems.pop().map(|problem| problem.message).unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Adds one.
+    pub async fn insert(&self, key: &ApiKey) -> Result<(), StoreError> {
+        let lists = lists(key)?;
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            let taken: Option<String> = sqlx::query_scalar("SELECT name FROM api_keys WHERE key_hash = $1")
+                .bind(key.hash.to_hex())
+                .fetch_optional(&mut *db)
+                .await?;
+            if let Some(other) = taken {
+                return Err(StoreError::Conflict {
+                    field: "key",
+                    message: format!("`{other}` has this key already"),
+                });
+            }
+            bind_key!(
+                "INSERT INTO api_keys (id, name, key_hash, key_prefix, is_active, no_log, allowed_models,
+                 denied_models, allowed_connections, allowed_endpoints, scopes, ip_allowlist,
+                 max_requests_per_minute, max_requests_per_day, max_tokens_per_minute, max_concurrent, strict,
+                 expires_at, revoked_at, last_used_at, created_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                 $21)",
+                key,
+                lists
+            )
+            .bind(key.revoked_at)
+            .bind(key.last_used_at)
+            .bind(key.created_at)
+            .execute(&mut *db)
+            .await?;
+        });
+        Ok(())
+    }
+
+    /// Replaces everything but the times of creation and use; a new hash replaces the key.
+    pub async fn update(&self, key: &ApiKey) -> Result<(), StoreError> {
+        let lists = lists(key)?;
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            let changed = bind_key!(
+                "UPDATE api_keys SET name = $2, key_hash = $3, key_prefix = $4, is_active = $5, no_log = $6,
+                 allowed_models = $7, denied_models = $8, allowed_connections = $9, allowed_endpoints = $10,
+                 scopes = $11, ip_allowlist = $12, max_requests_per_minute = $13, max_requests_per_day = $14,
+                 max_tokens_per_minute = $15, max_concurrent = $16, strict = $17, expires_at = $18,
+                 revoked_at = $19 WHERE id = $1",
+                key,
+                lists
+            )
+            .bind(key.revoked_at)
+            .execute(&mut *db)
+            .await?
+            .rows_affected();
+            if changed == 0 {
+                return Err(StoreError::NotFound { what: "API key", id: key.id.to_string() });
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends a key for good; what it used stays counted. Whether there was one that was not revoked yet.
+    pub async fn revoke(&self, id: &ApiKeyId, now_ms: i64) -> Result<bool, StoreError> {
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            let changed = sqlx::query(
+                "UPDATE api_keys SET is_active = FALSE, revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
+            )
+            .bind(id.as_str())
+            .bind(now_ms)
+            .execute(&mut *db)
+            .await?
+            .rows_affected();
+            if changed == 0 {
+                return Ok(false);
+            }
+        });
+        Ok(true)
+    }
+}
+
+/// As stored.
+#[derive(sqlx::FromRow)]
+pub(crate) struct Row {
+    id: String,
+    name: String,
+    key_hash: String,
+    key_prefix: String,
+    is_active: bool,
+    no_log: bool,
+    allowed_models: String,
+    denied_models: String,
+    allowed_connections: String,
+    allowed_endpoints: String,
+    scopes: String,
+    ip_allowlist: String,
+    max_requests_per_minute: Option<i64>,
+    max_requests_per_day: Option<i64>,
+    max_tokens_per_minute: Option<i64>,
+    max_concurrent: Option<i64>,
+    strict: bool,
+    expires_at: Option<i64>,
+    revoked_at: Option<i64>,
+    last_used_at: Option<i64>,
+    created_at: i64,
+}
+
+impl Row {
+    /// The key; `None` when the row cannot be used. A key is never made wider by a row that cannot be read.
+    pub(crate) fn into_key(self, problems: &mut Vec<RowProblem>) -> Option<ApiKey> {
+        match self.read() {
+            Ok(key) => Some(key),
+            Err(message) => {
+                problems.push(RowProblem { table: "api_keys", id: self.id, message });
+                None
+            }
+        }
+    }
+
+    fn read(&self) -> Result<ApiKey, String> {
+        let limit = |column: &str, value: Option<i64>| match value.map(u32::try_from) {
+            None => Ok(None),
+            Some(Ok(limit)) => Ok(Some(limit)),
+            Some(Err(_)) => Err(format!("{column} is out of range")),
+        };
+        Ok(ApiKey {
+            id: self.id.as_str().into(),
+            name: self.name.clone(),
+            hash: KeyHash::from_hex(&self.key_hash).ok_or("key_hash is not a hash")?,
+            masked: self.key_prefix.clone(),
+            is_active: self.is_active,
+            no_log: self.no_log,
+            allowed_models: from_json("allowed_models", &self.allowed_models)?,
+            denied_models: from_json("denied_models", &self.denied_models)?,
+            allowed_connections: from_json("allowed_connections", &self.allowed_connections)?,
+            allowed_endpoints: from_json("allowed_endpoints", &self.allowed_endpoints)?,
+            scopes: from_json::<Vec<Scope>>("scopes", &self.scopes)?,
+            ip_allowlist: from_json("ip_allowlist", &self.ip_allowlist)?,
+            max_requests_per_minute: limit("max_requests_per_minute", self.max_requests_per_minute)?,
+            max_requests_per_day: limit("max_requests_per_day", self.max_requests_per_day)?,
+            max_tokens_per_minute: self
+                .max_tokens_per_minute
+                .map(|value| u64::try_from(value).map_err(|_| "max_tokens_per_minute is out of range"))
+                .transpose()?,
+            max_concurrent: limit("max_concurrent", self.max_concurrent)?,
+            strict: self.strict,
+            expires_at: self.expires_at,
+            revoked_at: self.revoked_at,
+            last_used_at: self.last_used_at,
+            created_at: self.created_at,
+        })
+    }
+}
+
+fn lists(key: &ApiKey) -> Result<[String; 6], StoreError> {
+    Ok([
+        to_json(&key.allowed_models)?,
+        to_json(&key.denied_models)?,
+        to_json(&key.allowed_connections)?,
+        to_json(&key.allowed_endpoints)?,
+        to_json(&key.scopes)?,
+        to_json(&key.ip_allowlist)?,
+    ])
+}

@@ -1,0 +1,335 @@
+//! The request log: one row per client request.
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::like;
+use crate::error::StoreError;
+use crate::pool::{with_read, with_snapshot};
+use crate::store::Store;
+
+/// Access to the request log.
+#[derive(Debug, Clone, Copy)]
+pub struct CallLogs<'a>(pub(crate) &'a Store);
+
+/// Which requests to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallLogQuery {
+    /// With this status.
+    pub status: Option<u16>,
+    /// Only those that failed.
+    pub errors_only: bool,
+    /// Of this model, as requested or upstream.
+    pub model: Option<String>,
+    /// Of this provider.
+    pub provider: Option<String>,
+    /// With this client key, by id.
+    pub api_key: Option<String>,
+    /// On this account, by id.
+    pub connection: Option<String>,
+    /// With this text in a model, provider, account, key name, path, error or request id.
+    pub q: Option<String>,
+    /// From here on.
+    pub since: Option<i64>,
+    /// Before here.
+    pub until: Option<i64>,
+    /// Page size.
+    pub limit: u32,
+    /// Rows to skip.
+    pub offset: u32,
+}
+
+/// A logged request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallLog {
+    /// Row id.
+    pub id: String,
+    /// Arrival.
+    pub timestamp: i64,
+    /// The gateway's id of the request.
+    pub request_id: String,
+    /// HTTP method.
+    pub method: String,
+    /// Path.
+    pub path: String,
+    /// Status the client got.
+    pub status: i64,
+    /// Upstream model.
+    pub model: String,
+    /// Model the client asked for.
+    pub requested_model: String,
+    /// Provider of the last attempt.
+    pub provider: Option<String>,
+    /// Name of the account of the last attempt.
+    pub account: Option<String>,
+    /// Its id.
+    pub connection_id: Option<String>,
+    /// The client's key.
+    pub api_key_id: Option<String>,
+    /// Its name.
+    pub api_key_name: Option<String>,
+    /// Dialect of the client.
+    pub source_format: String,
+    /// Dialect of the upstream.
+    pub target_format: Option<String>,
+    /// Whether it was a stream.
+    pub stream: bool,
+    /// Milliseconds from arrival to the last byte.
+    pub duration: i64,
+    /// Milliseconds from arrival to the first meaningful event.
+    pub ttft: Option<i64>,
+    /// Microseconds that the gateway itself took before sending.
+    pub overhead_us: i64,
+    /// Prompt tokens.
+    pub tokens_in: Option<i64>,
+    /// Produced tokens.
+    pub tokens_out: Option<i64>,
+    /// Prompt tokens read from a cache.
+    pub tokens_cache_read: Option<i64>,
+    /// Prompt tokens written to a cache.
+    pub tokens_cache_creation: Option<i64>,
+    /// Produced tokens spent on reasoning.
+    pub tokens_reasoning: Option<i64>,
+    /// Whether the tokens are estimates.
+    pub estimated: bool,
+    /// Cost in billionths of a US dollar; `None` = unknown.
+    pub cost_nano: Option<i64>,
+    /// Where the price came from.
+    pub price_source: Option<String>,
+    /// Number of upstream attempts.
+    pub attempts: i64,
+    /// The attempts, oldest first.
+    pub attempt_details: Vec<AttemptDetail>,
+    /// What went wrong in the end.
+    pub error: Option<String>,
+    /// Its code.
+    pub error_code: Option<String>,
+    /// What translation changed.
+    pub losses: Vec<LoggedLoss>,
+}
+
+/// One upstream attempt as logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptDetail {
+    /// Provider.
+    pub provider: String,
+    /// Upstream model.
+    pub model: String,
+    /// Account.
+    pub connection_id: String,
+    /// Its name.
+    pub connection_name: String,
+    /// Upstream status, if there was an answer.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// Class of the failure.
+    #[serde(default)]
+    pub failure: Option<String>,
+    /// In words.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// How long it took.
+    pub duration_ms: i64,
+}
+
+/// One departure of a translation from the original, as logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedLoss {
+    /// Where.
+    pub path: String,
+    /// `mapped`, `clamped`, `dropped` or `invented`.
+    pub class: String,
+}
+
+/// What a line of the plain log shows.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct CallLogLine {
+    /// Arrival.
+    pub timestamp: i64,
+    /// Upstream model, or the requested one when no upstream was asked.
+    pub model: String,
+    /// Provider.
+    pub provider: Option<String>,
+    /// Name of the account.
+    pub account: Option<String>,
+    /// Prompt tokens.
+    pub tokens_in: Option<i64>,
+    /// Produced tokens.
+    pub tokens_out: Option<i64>,
+    /// Status the client got.
+    pub status: i64,
+}
+
+macro_rules! columns {
+    () => {
+        "id, timestamp, request_id, method, path, status, model, requested_model, provider, account, connection_id, \
+         api_key_id, api_key_name, source_format, target_format, stream, duration, ttft, overhead_us, tokens_in, \
+         tokens_out, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, cost_nano, price_source, \
+         attempts, attempt_details, error_summary, error_code, losses"
+    };
+}
+
+macro_rules! condition {
+    () => {
+        "($1 IS NULL OR status = $1) AND (NOT $2 OR status >= 400) \
+         AND ($3 IS NULL OR model = $3 OR requested_model = $3) AND ($4 IS NULL OR provider = $4) \
+         AND ($5 IS NULL OR api_key_id = $5) AND ($6 IS NULL OR connection_id = $6) \
+         AND ($7 IS NULL OR LOWER(requested_model || ' ' || model || ' ' || COALESCE(provider, '') || ' ' \
+         || COALESCE(account, '') || ' ' || COALESCE(api_key_name, '') || ' ' || path || ' ' \
+         || COALESCE(error_summary, '') || ' ' || request_id) LIKE $7 ESCAPE '\\') \
+         AND ($8 IS NULL OR timestamp >= $8) AND ($9 IS NULL OR timestamp < $9)"
+    };
+}
+
+macro_rules! bind_query {
+    ($sql:expr, $function:ident, $query:expr, $pattern:expr) => {
+        sqlx::$function($sql)
+            .bind($query.status.map(i64::from))
+            .bind($query.errors_only)
+            .bind($query.model.as_deref())
+            .bind($query.provider.as_deref())
+            .bind($query.api_key.as_deref())
+            .bind($query.connection.as_deref())
+            .bind($pattern.as_deref())
+            .bind($query.since)
+            .bind($query.until)
+    };
+}
+
+impl CallLogs<'_> {
+    /// Newest first, with the number of all that match.
+    pub async fn list(&self, query: &CallLogQuery) -> Result<(Vec<CallLog>, u64), StoreError> {
+        let pattern = query.q.as_deref().map(|text| format!("%{}%", like(&text.to_lowercase())));
+        let (rows, total): (Vec<Row>, i64) = with_snapshot!(self.0.pool(), |db| {
+            let total = bind_query!(
+                concat!("SELECT COUNT(*) FROM call_logs WHERE ", condition!()),
+                query_scalar,
+                query,
+                pattern
+            )
+            .fetch_one(&mut *db)
+            .await?;
+            let rows = bind_query!(
+                concat!(
+                    "SELECT ",
+                    columns!(),
+                    " FROM call_logs WHERE ",
+                    condition!(),
+                    " ORDER BY timestamp DESC, id DESC LIMIT $10 OFFSET $11"
+                ),
+                query_as,
+                query,
+                pattern
+            )
+            .bind(i64::from(query.limit))
+            .bind(i64::from(query.offset))
+            .fetch_all(&mut *db)
+            .await?;
+            (rows, total)
+        });
+        Ok((rows.into_iter().map(Row::into_log).collect(), total.unsigned_abs()))
+    }
+
+    /// One of them.
+    pub async fn get(&self, id: &str) -> Result<Option<CallLog>, StoreError> {
+        let row: Option<Row> = with_read!(self.0.pool(), |db| {
+            sqlx::query_as(concat!("SELECT ", columns!(), " FROM call_logs WHERE id = $1"))
+                .bind(id)
+                .fetch_optional(&mut *db)
+                .await?
+        });
+        Ok(row.map(Row::into_log))
+    }
+
+    /// The latest, newest first, for the plain log.
+    pub async fn lines(&self, limit: u32) -> Result<Vec<CallLogLine>, StoreError> {
+        Ok(with_read!(self.0.pool(), |db| {
+            sqlx::query_as(
+                "SELECT timestamp, CASE WHEN model = '' THEN requested_model ELSE model END AS model, provider,
+                 account, tokens_in, tokens_out, status FROM call_logs ORDER BY timestamp DESC, id DESC LIMIT $1",
+            )
+            .bind(i64::from(limit))
+            .fetch_all(&mut *db)
+            .await?
+        }))
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    timestamp: i64,
+    request_id: String,
+    method: String,
+    path: String,
+    status: i64,
+    model: String,
+    requested_model: String,
+    provider: Option<String>,
+    account: Option<String>,
+    connection_id: Option<String>,
+    api_key_id: Option<String>,
+    api_key_name: Option<String>,
+    source_format: String,
+    target_format: Option<String>,
+    stream: bool,
+    duration: i64,
+    ttft: Option<i64>,
+    overhead_us: i64,
+    tokens_in: Option<i64>,
+    tokens_out: Option<i64>,
+    tokens_cache_read: Option<i64>,
+    tokens_cache_creation: Option<i64>,
+    tokens_reasoning: Option<i64>,
+    estimated: bool,
+    cost_nano: Option<i64>,
+    price_source: Option<String>,
+    attempts: i64,
+    attempt_details: Option<String>,
+    error_summary: Option<String>,
+    error_code: Option<String>,
+    losses: Option<String>,
+}
+
+impl Row {
+    fn into_log(self) -> CallLog {
+        CallLog {
+            id: self.id,
+            timestamp: self.timestamp,
+            request_id: self.request_id,
+            method: self.method,
+            path: self.path,
+            status: self.status,
+            model: self.model,
+            requested_model: self.requested_model,
+            provider: self.provider,
+            account: self.account,
+            connection_id: self.connection_id,
+            api_key_id: self.api_key_id,
+            api_key_name: self.api_key_name,
+            source_format: self.source_format,
+            target_format: self.target_format,
+            stream: self.stream,
+            duration: self.duration,
+            ttft: self.ttft,
+            overhead_us: self.overhead_us,
+            tokens_in: self.tokens_in,
+            tokens_out: self.tokens_out,
+            tokens_cache_read: self.tokens_cache_read,
+            tokens_cache_creation: self.tokens_cache_creation,
+            tokens_reasoning: self.tokens_reasoning,
+            estimated: self.estimated,
+            cost_nano: self.cost_nano,
+            price_source: self.price_source,
+            attempts: self.attempts,
+            // Written by the log's writer; a row of another form still shows its other columns.
+            attempt_details: self
+                .attempt_details
+                .and_then(|text| serde_json::from_str(&text).ok())
+                .unwrap_or_default(),
+            error: self.error_summary,
+            error_code: self.error_code,
+            losses: self.losses.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,571 @@
+//! Accounts at providers.
+
+use std::sync::Arc;
+
+use omniroute_domain::entity::{
+    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, TestStatus,
+};
+use omniroute_provider::ProviderId;
+use secrecy::ExposeSecret as _;
+
+use crate::error::StoreError;
+use crate::pool::{bump_revision, with_read, with_write};
+use crate::store::{RowProblem, Store};
+use crate::text::{clip, from_json, to_json};
+use crate::vault::Vault;
+
+const TABLE: &str = "provider_connections";
+/// Longest stored error text.
+const MAX_ERROR: usize = 2000;
+
+/// Access to the connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Connections<'a>(pub(crate) &'a Store);
+
+/// Which connections to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionFilter {
+    /// Only those of this provider.
+    pub provider: Option<ProviderId>,
+    /// Only those that are on, or off.
+    pub active: Option<bool>,
+}
+
+macro_rules! columns {
+    () => {
+        "id, provider, auth_type, name, display_name, email, priority, global_priority, is_active, api_key, \
+         expires_at, provider_specific_data, default_model, rate_limit_protection, max_concurrent, \
+         health_check_interval, \"group\", tags, test_status, last_tested, last_used_at, last_error, last_error_at, \
+         last_error_type, last_error_source, error_code, backoff_level, rate_limited_until, consecutive_use_count, \
+         created_at, updated_at"
+    };
+}
+
+/// Every row, in order.
+pub(crate) const SELECT_ALL: &str =
+    concat!("SELECT ", columns!(), " FROM provider_connections ORDER BY provider, priority, created_at, id");
+
+/// Writes what tests and traffic found out.
+macro_rules! write_status {
+    ($db:ident, $id:expr, $status:expr) => {{
+        let status: &omniroute_domain::entity::ConnectionStatus = $status;
+        sqlx::query(
+            "UPDATE provider_connections SET test_status = $2, last_tested = COALESCE($3, last_tested),
+             last_used_at = COALESCE($4, last_used_at), last_error = $5, last_error_at = $6, last_error_type = $7,
+             last_error_source = $8, error_code = $9, backoff_level = $10, rate_limited_until = $11,
+             consecutive_use_count = $12 WHERE id = $1",
+        )
+        .bind($id)
+        .bind(status.test_status.as_str())
+        .bind(status.last_tested)
+        .bind(status.last_used_at)
+        .bind(status.last_error.as_deref().map($crate::connections::clip_error))
+        .bind(status.last_error_at)
+        .bind(status.last_error_type.as_deref())
+        .bind(status.last_error_source.as_deref())
+        .bind(status.error_code)
+        .bind(status.backoff_level)
+        .bind(status.rate_limited_until)
+        .bind(status.consecutive_use_count)
+        .execute(&mut *$db)
+        .await?
+        .rows_affected()
+    }};
+}
+pub(crate) use write_status;
+
+/// Gives the connections of a provider the priorities 1..n, one of them at a wanted place.
+macro_rules! renumber {
+    ($db:ident, $provider:expr, $moved:expr) => {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT id, priority FROM provider_connections WHERE provider = $1 ORDER BY priority, created_at, id",
+        )
+        .bind($provider)
+        .fetch_all(&mut *$db)
+        .await?;
+        for (id, priority) in renumbered(rows, $moved) {
+            sqlx::query("UPDATE provider_connections SET priority = $2 WHERE id = $1")
+                .bind(id)
+                .bind(priority)
+                .execute(&mut *$db)
+                .await?;
+        }
+    };
+}
+
+/// Refuses a name or a key that another connection of the provider has.
+macro_rules! refuse_duplicates {
+    ($db:ident, $connection:expr, $fingerprint:expr) => {
+        let others: Vec<(String, bool)> = sqlx::query_as(
+            "SELECT name, name = $2 FROM provider_connections
+             WHERE provider = $1 AND id <> $4 AND (name = $2 OR key_hmac = $3)",
+        )
+        .bind($connection.provider.as_str())
+        .bind(&$connection.name)
+        .bind($fingerprint.as_deref())
+        .bind($connection.id.as_str())
+        .fetch_all(&mut *$db)
+        .await?;
+        if let Some(error) = duplicate(&others, &$connection.name) {
+            return Err(error);
+        }
+    };
+}
+
+impl Connections<'_> {
+    /// Ordered by provider and priority.
+    pub async fn list(&self, filter: &ConnectionFilter) -> Result<Vec<Connection>, StoreError> {
+        let provider = filter.provider.as_ref().map(ProviderId::as_str);
+        let rows: Vec<Row> = with_read!(self.0.pool(), |db| {
+            sqlx::query_as(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM provider_connections WHERE ($1 IS NULL OR provider = $1) AND ($2 IS NULL OR is_active = $2) \
+                 ORDER BY provider, priority, created_at, id"
+            ))
+            .bind(provider)
+            .bind(filter.active)
+            .fetch_all(&mut *db)
+            .await?
+        });
+        let (vault, mut problems) = (self.0.vault(), Vec::new());
+        Ok(rows.into_iter().filter_map(|row| row.into_connection(&vault, &mut problems)).collect())
+    }
+
+    /// One of them.
+    pub async fn get(&self, id: &ConnectionId) -> Result<Option<Connection>, StoreError> {
+        let row: Option<Row> = with_read!(self.0.pool(), |db| {
+            sqlx::query_as(concat!("SELECT ", columns!(), " FROM provider_connections WHERE id = $1"))
+                .bind(id.as_str())
+                .fetch_optional(&mut *db)
+                .await?
+        });
+        let Some(row) = row else { return Ok(None) };
+        let mut problems = Vec::new();
+        match row.into_connection(&self.0.vault(), &mut problems) {
+            Some(connection) => Ok(Some(connection)),
+            None => {
+                Err(StoreError::Damaged(problems.pop().map(|problem| problem.message).unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Adds one at the place its priority says; 0 or a place beyond the end mean last. Gives it as stored.
+    pub async fn insert(&self, connection: &Connection) -> Result<Connection, StoreError> {
+        let sealed = Sealed::new(&self.0.vault(), connection)?;
+        let (options, tags) = (to_json(&connection.options)?, to_json(&connection.tags)?);
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            refuse_duplicates!(db, connection, sealed.fingerprint);
+            sqlx::query(
+                "INSERT INTO provider_connections (id, provider, auth_type, name, display_name, email, priority,
+                 global_priority, is_active, api_key, key_hmac, expires_at, provider_specific_data, default_model,
+                 rate_limit_protection, max_concurrent, health_check_interval, \"group\", tags, created_at, updated_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                 $21)",
+            )
+            .bind(connection.id.as_str())
+            .bind(connection.provider.as_str())
+            .bind(auth_type_text(connection.auth_type))
+            .bind(&connection.name)
+            .bind(connection.display_name.as_deref())
+            .bind(connection.email.as_deref())
+            .bind(i64::MAX)
+            .bind(connection.global_priority)
+            .bind(connection.is_active)
+            .bind(sealed.api_key.as_deref())
+            .bind(sealed.fingerprint.as_deref())
+            .bind(connection.expires_at)
+            .bind(&options)
+            .bind(connection.default_model.as_deref())
+            .bind(connection.rate_limit_protection)
+            .bind(connection.max_concurrent.map(i64::from))
+            .bind(connection.health_check_interval)
+            .bind(connection.group.as_deref())
+            .bind(&tags)
+            .bind(connection.created_at)
+            .bind(connection.updated_at)
+            .execute(&mut *db)
+            .await?;
+            write_status!(db, connection.id.as_str(), &connection.status);
+            renumber!(db, connection.provider.as_str(), Some((connection.id.as_str(), connection.priority)));
+        });
+        self.stored(&connection.id).await
+    }
+
+    /// Replaces what the operator may change. The status stays as tests and traffic left it, unless the credential
+    /// changed: then it is unknown again. A credential that cannot be decrypted is kept when none is given. Gives
+    /// the connection as stored.
+    pub async fn update(&self, connection: &Connection) -> Result<Connection, StoreError> {
+        let vault = self.0.vault();
+        let sealed = Sealed::new(&vault, connection)?;
+        let (options, tags) = (to_json(&connection.options)?, to_json(&connection.tags)?);
+        let id = connection.id.as_str();
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            let stored: Option<(String, Option<String>, Option<String>)> =
+                sqlx::query_as("SELECT provider, api_key, key_hmac FROM provider_connections WHERE id = $1")
+                    .bind(id)
+                    .fetch_optional(&mut *db)
+                    .await?;
+            let Some((provider, stored_key, stored_hmac)) = stored else {
+                return Err(StoreError::NotFound { what: "connection", id: id.to_owned() });
+            };
+            if provider != connection.provider.as_str() {
+                return Err(StoreError::Conflict {
+                    field: "provider",
+                    message: "a connection cannot move to another provider; create a new one".into(),
+                });
+            }
+            refuse_duplicates!(db, connection, sealed.fingerprint);
+            let unreadable =
+                stored_key.as_deref().is_some_and(|stored| vault.open(&place(id), stored).is_err());
+            let (api_key, hmac) = match &sealed.api_key {
+                None if unreadable => (stored_key, stored_hmac.clone()),
+                // The same credential keeps its ciphertext.
+                Some(_) if sealed.fingerprint == stored_hmac && !unreadable => {
+                    (stored_key, stored_hmac.clone())
+                }
+                _ => (sealed.api_key.clone(), sealed.fingerprint.clone()),
+            };
+            let credential_changed = hmac != stored_hmac;
+            sqlx::query(
+                "UPDATE provider_connections SET auth_type = $2, name = $3, display_name = $4, email = $5,
+                 global_priority = $6, is_active = $7, api_key = $8, key_hmac = $9, expires_at = $10,
+                 provider_specific_data = $11, default_model = $12, rate_limit_protection = $13,
+                 max_concurrent = $14, health_check_interval = $15, \"group\" = $16, tags = $17, updated_at = $18
+                 WHERE id = $1",
+            )
+            .bind(id)
+            .bind(auth_type_text(connection.auth_type))
+            .bind(&connection.name)
+            .bind(connection.display_name.as_deref())
+            .bind(connection.email.as_deref())
+            .bind(connection.global_priority)
+            .bind(connection.is_active)
+            .bind(api_key)
+            .bind(hmac)
+            .bind(connection.expires_at)
+            .bind(&options)
+            .bind(connection.default_model.as_deref())
+            .bind(connection.rate_limit_protection)
+            .bind(connection.max_concurrent.map(i64::from))
+            .bind(connection.health_check_interval)
+            .bind(connection.group.as_deref())
+            .bind(&tags)
+            .bind(connection.updated_at)
+            .execute(&mut *db)
+            .await?;
+            if credential_changed {
+                write_status!(db, id, &ConnectionStatus::default());
+            }
+            renumber!(db, connection.provider.as_str(), Some((id, connection.priority)));
+        });
+        self.stored(&connection.id).await
+    }
+
+    /// Whether there was one. What it used stays counted.
+    pub async fn delete(&self, id: &ConnectionId) -> Result<bool, StoreError> {
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            let provider: Option<String> =
+                sqlx::query_scalar("DELETE FROM provider_connections WHERE id = $1 RETURNING provider")
+                    .bind(id.as_str())
+                    .fetch_optional(&mut *db)
+                    .await?;
+            let Some(provider) = provider else { return Ok(false) };
+            renumber!(db, provider.as_str(), None);
+        });
+        Ok(true)
+    }
+
+    /// Writes what a test found out. Not a change of the configuration.
+    pub async fn set_status(&self, id: &ConnectionId, status: &ConnectionStatus) -> Result<bool, StoreError> {
+        let changed = with_write!(self.0.pool(), |db| write_status!(db, id.as_str(), status));
+        Ok(changed > 0)
+    }
+
+    async fn stored(&self, id: &ConnectionId) -> Result<Connection, StoreError> {
+        self.get(id).await?.ok_or_else(|| StoreError::NotFound { what: "connection", id: id.to_string() })
+    }
+}
+
+/// As stored.
+#[derive(sqlx::FromRow)]
+pub(crate) struct Row {
+    id: String,
+    provider: String,
+    auth_type: String,
+    name: String,
+    display_name: Option<String>,
+    email: Option<String>,
+    priority: i64,
+    global_priority: Option<i64>,
+    is_active: bool,
+    api_key: Option<String>,
+    expires_at: Option<i64>,
+    provider_specific_data: String,
+    default_model: Option<String>,
+    rate_limit_protection: bool,
+    max_concurrent: Option<i64>,
+    health_check_interval: Option<i64>,
+    group: Option<String>,
+    tags: String,
+    test_status: String,
+    last_tested: Option<i64>,
+    last_used_at: Option<i64>,
+    last_error: Option<String>,
+    last_error_at: Option<i64>,
+    last_error_type: Option<String>,
+    last_error_source: Option<String>,
+    error_code: Option<i64>,
+    backoff_level: i64,
+    rate_limited_until: Option<i64>,
+    consecutive_use_count: i64,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl Row {
+    /// The connection; `None` when the row cannot be used at all. A credential that cannot be decrypted is left out
+    /// and shown in the status.
+    pub(crate) fn into_connection(
+        self,
+        vault: &Arc<Vault>,
+        problems: &mut Vec<RowProblem>,
+    ) -> Option<Connection> {
+        let mut problem = |id: &str, message: String| {
+            problems.push(RowProblem { table: TABLE, id: id.to_owned(), message });
+        };
+        let read = || -> Result<_, String> {
+            Ok((
+                parse_auth_type(&self.auth_type)
+                    .ok_or_else(|| format!("unknown auth_type `{}`", self.auth_type))?,
+                from_json::<ConnectionOptions>("provider_specific_data", &self.provider_specific_data)?,
+                from_json::<Vec<String>>("tags", &self.tags)?,
+            ))
+        };
+        let (auth_type, options, tags) = match read() {
+            Ok(values) => values,
+            Err(message) => {
+                problem(&self.id, message);
+                return None;
+            }
+        };
+        let mut status = ConnectionStatus {
+            test_status: parse_test_status(&self.test_status),
+            last_tested: self.last_tested,
+            last_used_at: self.last_used_at,
+            last_error: self.last_error,
+            last_error_at: self.last_error_at,
+            last_error_type: self.last_error_type,
+            last_error_source: self.last_error_source,
+            error_code: self.error_code,
+            backoff_level: self.backoff_level,
+            rate_limited_until: self.rate_limited_until,
+            consecutive_use_count: self.consecutive_use_count,
+        };
+        let api_key = match self.api_key.map(|stored| vault.open(&place(&self.id), &stored)) {
+            None => None,
+            Some(Ok(secret)) => Some(secret),
+            Some(Err(error)) => {
+                let message = format!("cannot decrypt the credential: {error}");
+                problem(&self.id, message.clone());
+                status.test_status = TestStatus::Error;
+                status.last_error = Some(message);
+                status.last_error_type = Some("credentials".into());
+                status.last_error_source = Some("local".into());
+                None
+            }
+        };
+        Some(Connection {
+            id: self.id.into(),
+            provider: self.provider.into(),
+            auth_type,
+            name: self.name,
+            display_name: self.display_name,
+            email: self.email,
+            priority: self.priority,
+            global_priority: self.global_priority,
+            is_active: self.is_active,
+            api_key,
+            options,
+            default_model: self.default_model,
+            rate_limit_protection: self.rate_limit_protection,
+            max_concurrent: self.max_concurrent.and_then(|limit| u32::try_from(limit).ok()),
+            health_check_interval: self.health_check_interval,
+            group: self.group,
+            tags,
+            expires_at: self.expires_at,
+            status,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+/// Encrypts every credential with the current key and makes its fingerprint anew.
+pub(crate) async fn reseal(store: &Store, vault: &Vault) -> Result<u64, StoreError> {
+    let mut changed = 0;
+    with_write!(store.pool(), |db| {
+        bump_revision!(db);
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("SELECT id, api_key FROM provider_connections WHERE api_key IS NOT NULL")
+                .fetch_all(&mut *db)
+                .await?;
+        for (id, stored) in rows {
+            let secret = match vault.open(&place(&id), &stored) {
+                Ok(secret) if !vault.is_current(&stored) => secret,
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::warn!(connection = id, %error, "credential left as it is");
+                    continue;
+                }
+            };
+            sqlx::query("UPDATE provider_connections SET api_key = $2, key_hmac = $3 WHERE id = $1")
+                .bind(&id)
+                .bind(vault.seal(&place(&id), secret.expose_secret())?)
+                .bind(vault.fingerprint(secret.expose_secret())?)
+                .execute(&mut *db)
+                .await?;
+            changed += 1;
+        }
+    });
+    Ok(changed)
+}
+
+/// An error text as it is stored.
+pub(crate) fn clip_error(text: &str) -> String {
+    clip(text, MAX_ERROR)
+}
+
+/// A credential ready to be stored.
+struct Sealed {
+    api_key: Option<String>,
+    fingerprint: Option<String>,
+}
+
+impl Sealed {
+    fn new(vault: &Vault, connection: &Connection) -> Result<Self, StoreError> {
+        let Some(secret) = &connection.api_key else { return Ok(Self { api_key: None, fingerprint: None }) };
+        Ok(Self {
+            api_key: Some(vault.seal(&place(connection.id.as_str()), secret.expose_secret())?),
+            fingerprint: Some(vault.fingerprint(secret.expose_secret())?),
+        })
+    }
+}
+
+fn place(id: &str) -> String {
+    format!("{TABLE}.api_key.{id}")
+}
+
+fn duplicate(others: &[(String, bool)], name: &str) -> Option<StoreError> {
+    let (other, same_name) = others.iter().max_by_key(|(_, same_name)| *same_name)?;
+    Some(if *same_name {
+        StoreError::Conflict {
+            field: "name",
+            message: format!("the provider already has a connection named `{name}`"),
+        }
+    } else {
+        StoreError::Conflict {
+            field: "apiKey",
+            message: format!("the provider's connection `{other}` already has this key"),
+        }
+    })
+}
+
+/// The rows whose priority changes, with the new one.
+fn renumbered(rows: Vec<(String, i64)>, moved: Option<(&str, i64)>) -> Vec<(String, i64)> {
+    let mut order = rows;
+    if let Some((id, wanted)) = moved
+        && let Some(at) = order.iter().position(|(other, _)| other == id)
+    {
+        let row = order.remove(at);
+        let place = match usize::try_from(wanted) {
+            Ok(wanted) if (1..=order.len()).contains(&wanted) => wanted - 1,
+            Ok(_) | Err(_) => order.len(),
+        };
+        order.insert(place, row);
+    }
+    order.into_iter().zip(1..).filter(|((_, old), new)| old != new).map(|((id, _), new)| (id, new)).collect()
+}
+
+const fn auth_type_text(auth_type: AuthType) -> &'static str {
+    match auth_type {
+        AuthType::Apikey => "apikey",
+        AuthType::Oauth => "oauth",
+        AuthType::None => "none",
+        AuthType::Aws => "aws",
+        AuthType::Gcp => "gcp",
+    }
+}
+
+fn parse_auth_type(text: &str) -> Option<AuthType> {
+    [AuthType::Apikey, AuthType::Oauth, AuthType::None, AuthType::Aws, AuthType::Gcp]
+        .into_iter()
+        .find(|auth_type| auth_type_text(*auth_type) == text)
+}
+
+fn parse_test_status(text: &str) -> TestStatus {
+    [
+        TestStatus::Active,
+        TestStatus::Error,
+        TestStatus::Unavailable,
+        TestStatus::Expired,
+        TestStatus::Banned,
+        TestStatus::CreditsExhausted,
+    ]
+    .into_iter()
+    .find(|status| status.as_str() == text)
+    .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priorities_are_one_to_n_with_the_moved_one_in_its_place() {
+        let rows = || vec![("a".to_owned(), 1), ("b".to_owned(), 2), ("c".to_owned(), 3)];
+        let order = |moved| {
+            let mut all: Vec<(String, i64)> = rows();
+            for (id, priority) in renumbered(rows(), moved) {
+                all.iter_mut().find(|(other, _)| *other == id).unwrap().1 = priority;
+            }
+            all.sort_by_key(|(_, priority)| *priority);
+            all.into_iter().map(|(id, _)| id).collect::<String>()
+        };
+        for (moved, expected) in [
+            (None, "abc"),
+            (Some(("c", 1)), "cab"),
+            (Some(("a", 3)), "bca"),
+            (Some(("a", 99)), "bca"),
+            (Some(("b", 0)), "acb"),
+            (Some(("b", -4)), "acb"),
+            (Some(("b", 2)), "abc"),
+            (Some(("x", 1)), "abc"),
+        ] {
+            assert_eq!(order(moved), expected, "{moved:?}");
+        }
+        assert_eq!(
+            renumbered(vec![("a".into(), 5), ("b".into(), i64::MAX)], None),
+            [("a".into(), 1), ("b".into(), 2)]
+        );
+    }
+
+    #[test]
+    fn words_are_read_back() {
+        for auth_type in [AuthType::Apikey, AuthType::Oauth, AuthType::None, AuthType::Aws, AuthType::Gcp] {
+            assert_eq!(parse_auth_type(auth_type_text(auth_type)), Some(auth_type));
+            assert_eq!(
+                serde_json::to_string(&auth_type).unwrap(),
+                format!("\"{}\"", auth_type_text(auth_type))
+            );
+        }
+        for status in
+            [TestStatus::Unknown, TestStatus::Active, TestStatus::Banned, TestStatus::CreditsExhausted]
+        {
+            assert_eq!(parse_test_status(status.as_str()), status);
+        }
+    }
+}

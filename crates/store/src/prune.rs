@@ -1,0 +1,89 @@
+//! Deletes what is older than it has to be kept, in small steps so that writers never wait long.
+
+use omniroute_domain::entity::RuntimeSettings;
+
+use crate::error::StoreError;
+use crate::pool::with_write;
+use crate::store::Store;
+use crate::usage::DAY_MS;
+
+/// Rows per transaction.
+const STEP: i64 = 2000;
+/// Hours are needed to begin a period inside a day; the longest period has 90 days.
+const HOURLY_DAYS: i64 = 92;
+/// Failed sign-ins count for minutes only.
+const LOCKOUT_DAYS: i64 = 1;
+
+/// What was deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Rows of the request log.
+    pub call_logs: u64,
+    /// Single usage rows; the summaries stay.
+    pub usage_rows: u64,
+    /// Audit events.
+    pub audit_events: u64,
+    /// Everything else.
+    pub other: u64,
+}
+
+/// Deletes by one condition until nothing is left, counting.
+macro_rules! delete_steps {
+    ($store:expr, $sql:expr, $($value:expr),+) => {{
+        let mut deleted = 0;
+        loop {
+            let step = with_write!($store.pool(), |db| {
+                sqlx::query($sql)$(.bind($value))+.bind(STEP).execute(&mut *db).await?.rows_affected()
+            });
+            deleted += step;
+            if step < STEP.unsigned_abs() {
+                break deleted;
+            }
+        }
+    }};
+}
+
+impl Store {
+    /// Deletes what the settings say is too old or too much. Meant to run hourly.
+    pub async fn prune(&self, now_ms: i64, settings: &RuntimeSettings) -> Result<Pruned, StoreError> {
+        let days = |count: i64| now_ms.saturating_sub(count.saturating_mul(DAY_MS));
+        let retention = i64::from(settings.log_retention_days);
+        let mut pruned = Pruned::default();
+        pruned.call_logs += delete_steps!(
+            self,
+            "DELETE FROM call_logs WHERE id IN (SELECT id FROM call_logs WHERE timestamp < $1 LIMIT $2)",
+            days(retention)
+        );
+        pruned.call_logs += delete_steps!(
+            self,
+            "DELETE FROM call_logs WHERE id IN
+             (SELECT id FROM call_logs ORDER BY timestamp DESC, id DESC LIMIT $2 OFFSET $1)",
+            i64::from(settings.call_log_max_entries)
+        );
+        pruned.usage_rows += delete_steps!(
+            self,
+            "DELETE FROM usage_history WHERE id IN (SELECT id FROM usage_history WHERE timestamp < $1 LIMIT $2)",
+            days(retention)
+        );
+        pruned.audit_events += delete_steps!(
+            self,
+            "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE timestamp < $1 LIMIT $2)",
+            days(retention.saturating_mul(2))
+        );
+        pruned.other += delete_steps!(
+            self,
+            "DELETE FROM domain_lockout_state WHERE identifier IN
+             (SELECT identifier FROM domain_lockout_state WHERE updated_at < $1 LIMIT $2)",
+            days(LOCKOUT_DAYS)
+        );
+        pruned.other += with_write!(self.pool(), |db| {
+            sqlx::query("DELETE FROM hourly_usage_summary WHERE bucket < $1")
+                .bind(days(HOURLY_DAYS))
+                .execute(&mut *db)
+                .await?
+                .rows_affected()
+        });
+        pruned.other += self.revoked_tokens().purge(now_ms).await?;
+        Ok(pruned)
+    }
+}

@@ -1,0 +1,41 @@
+//! From rows to the configuration in force.
+
+use omniroute_domain::snapshot::{BuildOptions, Snapshot};
+use omniroute_engine::Live;
+use omniroute_provider::catalog::Catalog;
+
+use crate::error::StoreError;
+use crate::store::Store;
+
+/// Builds a snapshot from the rows and puts it in force. What is wrong with single rows disables those and goes to
+/// the log. Gives the revision now in force.
+pub async fn reload(
+    store: &Store,
+    live: &Live,
+    catalog: &'static Catalog,
+    options: &BuildOptions,
+) -> Result<u64, StoreError> {
+    let _one_after_the_other = store.reloading().lock().await;
+    let entities = store.entities().await?;
+    let snapshot = Snapshot::build(&entities, catalog, &live.health, options);
+    for problem in &snapshot.problems {
+        tracing::warn!(entity = problem.entity, id = problem.id, message = problem.message, "row is off");
+    }
+    live.swap(snapshot);
+    Ok(entities.revision)
+}
+
+/// As [`reload`], unless this revision, or a later one, is in force already: what a [`watch`](crate::watch()) does.
+pub async fn reload_if_older(
+    store: &Store,
+    live: &Live,
+    catalog: &'static Catalog,
+    options: &BuildOptions,
+    revision: u64,
+) -> Result<u64, StoreError> {
+    let in_force = live.load().revision;
+    if in_force >= revision {
+        return Ok(in_force);
+    }
+    reload(store, live, catalog, options).await
+}

@@ -1,0 +1,277 @@
+//! The open store, and everything a snapshot is built from, read in one piece.
+
+use std::sync::Arc;
+
+use omniroute_domain::entity::Entities;
+use tokio::sync::Mutex;
+
+use crate::api_keys::{self, ApiKeys};
+use crate::audit::Audit;
+use crate::call_logs::CallLogs;
+use crate::connections::{self, Connections};
+use crate::custom_models::{self, CustomModels};
+use crate::error::StoreError;
+use crate::lockouts::Lockouts;
+use crate::meta::{self, Meta};
+use crate::migrate;
+use crate::nodes::{self, Nodes};
+use crate::options::{Location, StoreOptions};
+use crate::pool::{Pool, with_read, with_snapshot};
+use crate::revoked_tokens::RevokedTokens;
+use crate::secret_key::{self, Found};
+use crate::settings::{self, Settings};
+use crate::usage::Usage;
+use crate::vault::{Cryptography, MasterKey, Vault};
+
+const FILE: &str = "storage.sqlite";
+
+/// The database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pool: Pool,
+    vault: std::sync::RwLock<Arc<Vault>>,
+    reloading: Mutex<()>,
+}
+
+/// A row that cannot be used as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowProblem {
+    /// Which table.
+    pub table: &'static str,
+    /// Which row.
+    pub id: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// Rows, and those among them that could not be used.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// What could be read. A connection whose credential cannot be decrypted is among them, without it.
+    pub entities: Entities,
+    /// What is wrong with the rest.
+    pub problems: Vec<RowProblem>,
+}
+
+impl Store {
+    /// Opens the database, creates it when there is none, and brings its schema up to date.
+    pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let (pool, key) = match &options.location {
+            Location::Sqlite { data_dir } => {
+                secret_key::create_data_dir(data_dir)?;
+                let file = data_dir.join(FILE);
+                let open = async {
+                    let pool = Pool::sqlite(&file).await?;
+                    migrate::run(&pool).await?;
+                    meta::prepare(&pool).await?;
+                    Ok(pool)
+                };
+                let pool = open.await.map_err(|error: StoreError| error.at_path(&file))?;
+                let meta = meta::load(&pool).await?;
+                let key = match &options.encryption_key {
+                    Some(setting) => Found::Key(secret_key::from_setting(setting, &meta.salt).await?),
+                    None => secret_key::from_data_dir(data_dir, meta.key_check.is_none())?,
+                };
+                (pool, key)
+            }
+            Location::Postgres { url } => {
+                let pool = Pool::postgres(secrecy::ExposeSecret::expose_secret(url)).await?;
+                migrate::run(&pool).await?;
+                meta::prepare(&pool).await?;
+                let meta = meta::load(&pool).await?;
+                let key = match &options.encryption_key {
+                    Some(setting) => Found::Key(secret_key::from_setting(setting, &meta.salt).await?),
+                    None => Found::None(
+                        "set STORAGE_ENCRYPTION_KEY, the same for every process of this database".into(),
+                    ),
+                };
+                (pool, key)
+            }
+        };
+        let meta = meta::load(&pool).await?;
+        let vault = match key {
+            Found::Key(current) => unlock(&pool, &current, &options, &meta).await?,
+            Found::None(reason) => Vault::closed(reason),
+        };
+        if let Cryptography::MissingOrInvalid { reason } = vault.status() {
+            tracing::error!(reason, "stored credentials cannot be used");
+        }
+        let vault = std::sync::RwLock::new(Arc::new(vault));
+        Ok(Self { inner: Arc::new(Inner { pool, vault, reloading: Mutex::new(()) }) })
+    }
+
+    /// Closes every connection, after the last statement.
+    pub async fn close(&self) {
+        self.inner.pool.close().await;
+    }
+
+    /// Whether secrets can be read and written.
+    pub fn cryptography(&self) -> Cryptography {
+        self.vault().status().clone()
+    }
+
+    /// Increases with every change of the configuration, whoever made it.
+    pub async fn revision(&self) -> Result<u64, StoreError> {
+        let text: String =
+            with_read!(self.pool(), |db| sqlx::query_scalar(REVISION).fetch_one(&mut *db).await?);
+        revision_of(&text)
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.revision().await.map(drop)
+    }
+
+    /// Everything the snapshot is built from; what is wrong with single rows goes to the log.
+    pub async fn entities(&self) -> Result<Entities, StoreError> {
+        let loaded = self.load().await?;
+        for problem in &loaded.problems {
+            tracing::warn!(
+                table = problem.table,
+                id = problem.id,
+                message = problem.message,
+                "row cannot be used"
+            );
+        }
+        Ok(loaded.entities)
+    }
+
+    /// Everything the snapshot is built from, as of one moment.
+    pub async fn load(&self) -> Result<Loaded, StoreError> {
+        let (revision, connections, nodes, models, keys, settings) = with_snapshot!(self.pool(), |db| {
+            let revision: String = sqlx::query_scalar(REVISION).fetch_one(&mut *db).await?;
+            let connections: Vec<connections::Row> =
+                sqlx::query_as(connections::SELECT_ALL).fetch_all(&mut *db).await?;
+            let nodes: Vec<nodes::Row> = sqlx::query_as(nodes::SELECT_ALL).fetch_all(&mut *db).await?;
+            let models: Vec<(String, String)> =
+                sqlx::query_as(custom_models::SELECT_ALL).fetch_all(&mut *db).await?;
+            let keys: Vec<api_keys::Row> = sqlx::query_as(api_keys::SELECT_VALID).fetch_all(&mut *db).await?;
+            let settings: Option<String> =
+                sqlx::query_scalar(settings::SELECT_RUNTIME).fetch_optional(&mut *db).await?;
+            (revision, connections, nodes, models, keys, settings)
+        });
+        let vault = self.vault();
+        let mut loaded = Loaded::default();
+        let Loaded { entities, problems } = &mut loaded;
+        entities.revision = revision_of(&revision)?;
+        entities.connections =
+            connections.into_iter().filter_map(|row| row.into_connection(&vault, problems)).collect();
+        entities.nodes = nodes.into_iter().filter_map(|row| row.into_node(problems)).collect();
+        entities.custom_models = models
+            .iter()
+            .flat_map(|(provider, list)| custom_models::parse(provider, list, problems))
+            .collect();
+        entities.api_keys = keys.into_iter().filter_map(|row| row.into_key(problems)).collect();
+        entities.settings = settings::parse(settings.as_deref(), problems);
+        Ok(loaded)
+    }
+
+    /// Accounts at providers.
+    pub fn connections(&self) -> Connections<'_> {
+        Connections(self)
+    }
+
+    /// User-defined endpoints.
+    pub fn nodes(&self) -> Nodes<'_> {
+        Nodes(self)
+    }
+
+    /// Models the operator added.
+    pub fn custom_models(&self) -> CustomModels<'_> {
+        CustomModels(self)
+    }
+
+    /// Client keys.
+    pub fn api_keys(&self) -> ApiKeys<'_> {
+        ApiKeys(self)
+    }
+
+    /// Settings and the administrator's password.
+    pub fn settings(&self) -> Settings<'_> {
+        Settings(self)
+    }
+
+    /// Facts about this installation.
+    pub fn meta(&self) -> Meta<'_> {
+        Meta(self)
+    }
+
+    /// Sessions that were signed out.
+    pub fn revoked_tokens(&self) -> RevokedTokens<'_> {
+        RevokedTokens(self)
+    }
+
+    /// Failed sign-ins.
+    pub fn lockouts(&self) -> Lockouts<'_> {
+        Lockouts(self)
+    }
+
+    /// Who did what.
+    pub fn audit(&self) -> Audit<'_> {
+        Audit(self)
+    }
+
+    /// Counters.
+    pub fn usage(&self) -> Usage<'_> {
+        Usage(self)
+    }
+
+    /// The request log.
+    pub fn call_logs(&self) -> CallLogs<'_> {
+        CallLogs(self)
+    }
+
+    /// Encrypts every stored secret with the current key. Afterwards the previous key is needed no more; when it
+    /// fails half-way it can be repeated. Gives the number of secrets that were encrypted anew.
+    pub async fn rotate_encryption_key(&self) -> Result<u64, StoreError> {
+        let vault = self.vault();
+        let changed = connections::reseal(self, &vault).await? + meta::reseal(self, &vault).await?;
+        *self.inner.vault.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Arc::new(Vault::rotated(&vault));
+        Ok(changed)
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.inner.pool
+    }
+
+    pub(crate) fn vault(&self) -> Arc<Vault> {
+        Arc::clone(&self.inner.vault.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Held while a snapshot is built and put in force, so that an older one never replaces a newer one.
+    pub(crate) fn reloading(&self) -> &Mutex<()> {
+        &self.inner.reloading
+    }
+}
+
+const REVISION: &str = "SELECT value FROM db_meta WHERE key = 'revision'";
+
+fn revision_of(text: &str) -> Result<u64, StoreError> {
+    text.parse().map_err(|_| StoreError::Damaged(format!("db_meta.revision is `{text}`")))
+}
+
+async fn unlock(
+    pool: &Pool,
+    current: &MasterKey,
+    options: &StoreOptions,
+    meta: &meta::Stored,
+) -> Result<Vault, StoreError> {
+    let previous = match &options.previous_key {
+        Some(setting) => Some(secret_key::from_setting(setting, &meta.salt).await?),
+        None => None,
+    };
+    let vault = Vault::new(current, previous.as_ref(), &meta.salt, meta.key_check.as_deref())?;
+    if meta.key_check.is_some() {
+        return Ok(vault);
+    }
+    // Another process may have been first, with another key: what counts is what is stored.
+    meta::insert(pool, meta::KEY_CHECK, &vault.key_check()?).await?;
+    let meta = meta::load(pool).await?;
+    Vault::new(current, previous.as_ref(), &meta.salt, meta.key_check.as_deref())
+}

@@ -1,0 +1,396 @@
+//! Writes what happened, behind the requests' backs.
+//!
+//! Two lanes. *Totals* are never lost: every request is added to sums in memory that are written as upserts. *Log
+//! rows* go through a bounded queue; when it is full, rows are shed and counted, but their totals are not. One task
+//! writes both in one transaction per batch, and tries again while the database fails. Statuses of connections are
+//! kept by connection, the latest wins.
+
+mod sql;
+mod totals;
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
+use omniroute_engine::ports::{Recorder, RequestRow};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::store::Store;
+
+use sql::{Batch, Statements};
+use totals::Totals;
+
+/// Pause between batches that fill up at once: the larger batch costs less than two small ones.
+const BREATHER: Duration = Duration::from_millis(20);
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LAST_BACKOFF: Duration = Duration::from_secs(30);
+/// How often a failing database is tried again when the process wants to end.
+const CLOSING_TRIES: u32 = 4;
+
+/// How much is queued and how often it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterOptions {
+    /// Most rows that wait; more are shed.
+    pub queue_rows: usize,
+    /// So many rows are written at once without waiting for more.
+    pub flush_rows: usize,
+    /// Rows wait no longer than this.
+    pub flush_interval: Duration,
+    /// Most rows of one transaction.
+    pub batch_rows: usize,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self {
+            queue_rows: 8192,
+            flush_rows: 100,
+            flush_interval: Duration::from_millis(500),
+            batch_rows: 1024,
+        }
+    }
+}
+
+/// What became of the rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecorderStats {
+    /// Rows that wait.
+    pub queued: u64,
+    /// Rows that were not logged: the queue was full, or the database refused them.
+    pub shed_rows: u64,
+    /// Rows that were logged.
+    pub written_rows: u64,
+    /// Transactions that failed.
+    pub flush_failures: u64,
+}
+
+/// The requests' side: takes what happened, never waits.
+#[derive(Debug)]
+pub struct StoreRecorder {
+    rows: mpsc::Sender<RequestRow>,
+    shared: Arc<Shared>,
+    flush_rows: usize,
+}
+
+/// Starts the writing task.
+#[derive(Debug, Clone, Copy)]
+pub struct Writer;
+
+/// The owner's side of the writing task.
+#[derive(Debug, Clone)]
+pub struct WriterHandle {
+    flushes: mpsc::Sender<oneshot::Sender<()>>,
+    cancel: CancellationToken,
+    done: CancellationToken,
+}
+
+impl Writer {
+    /// Starts writing. When `cancel` fires, what was recorded until then is written and the task ends: cancel it
+    /// after the last request.
+    pub fn start(
+        store: Store,
+        options: WriterOptions,
+        tracker: &TaskTracker,
+        cancel: CancellationToken,
+    ) -> (Arc<StoreRecorder>, WriterHandle) {
+        let (rows, queue) = mpsc::channel(options.queue_rows.max(1));
+        let (flushes, flush_requests) = mpsc::channel(16);
+        let shared = Arc::new(Shared::default());
+        let done = CancellationToken::new();
+        let task = Task {
+            statements: Statements::new(store.pool()),
+            store,
+            options,
+            queue,
+            flush_requests,
+            shared: Arc::clone(&shared),
+            cancel: cancel.clone(),
+            batch: Batch::default(),
+            waiting: Vec::new(),
+        };
+        let finished = done.clone().drop_guard();
+        tracker.spawn(async move {
+            task.run().await;
+            drop(finished);
+        });
+        let recorder = StoreRecorder { rows, shared, flush_rows: options.flush_rows.max(1) };
+        (Arc::new(recorder), WriterHandle { flushes, cancel, done })
+    }
+}
+
+impl WriterHandle {
+    /// Waits until everything that was recorded before is written.
+    pub async fn flush(&self) {
+        let (written, waiting) = oneshot::channel();
+        if self.flushes.send(written).await.is_ok() {
+            let _ = waiting.await;
+        }
+    }
+
+    /// Writes what is left and ends the task.
+    pub async fn close(&self) {
+        self.cancel.cancel();
+        self.done.cancelled().await;
+    }
+}
+
+impl StoreRecorder {
+    /// What became of the rows so far.
+    pub fn stats(&self) -> RecorderStats {
+        RecorderStats {
+            queued: (self.rows.max_capacity() - self.rows.capacity()) as u64,
+            shed_rows: self.shared.shed_rows.load(Ordering::Relaxed),
+            written_rows: self.shared.written_rows.load(Ordering::Relaxed),
+            flush_failures: self.shared.flush_failures.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Recorder for StoreRecorder {
+    fn record(&self, row: RequestRow) {
+        match self.rows.try_send(row) {
+            Ok(()) => {
+                let queued = self.rows.max_capacity() - self.rows.capacity();
+                if queued >= self.flush_rows && !self.shared.hurry.swap(true, Ordering::Relaxed) {
+                    self.shared.wake.notify_one();
+                }
+            }
+            Err(mpsc::error::TrySendError::Full(row) | mpsc::error::TrySendError::Closed(row)) => {
+                self.shared.shed_rows.fetch_add(1, Ordering::Relaxed);
+                self.shared.side().totals.add(&row);
+            }
+        }
+    }
+
+    fn connection_status(&self, connection: &ConnectionId, status: ConnectionStatus) {
+        let first = {
+            let mut side = self.shared.side();
+            let first = side.statuses.is_empty();
+            side.statuses.insert(connection.clone(), status);
+            first
+        };
+        if first {
+            self.shared.changed.notify_one();
+        }
+    }
+}
+
+/// Between the requests and the task.
+#[derive(Debug, Default)]
+struct Shared {
+    side: Mutex<Side>,
+    /// There are statuses to write.
+    changed: Notify,
+    /// A batch is full.
+    wake: Notify,
+    hurry: AtomicBool,
+    shed_rows: AtomicU64,
+    written_rows: AtomicU64,
+    flush_failures: AtomicU64,
+}
+
+/// What does not go through the queue.
+#[derive(Debug, Default)]
+struct Side {
+    /// Of rows that were shed.
+    totals: Totals,
+    statuses: HashMap<ConnectionId, ConnectionStatus>,
+}
+
+impl Shared {
+    fn side(&self) -> MutexGuard<'_, Side> {
+        self.side.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Task {
+    store: Store,
+    options: WriterOptions,
+    statements: Statements,
+    queue: mpsc::Receiver<RequestRow>,
+    flush_requests: mpsc::Receiver<oneshot::Sender<()>>,
+    shared: Arc<Shared>,
+    cancel: CancellationToken,
+    batch: Batch,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut backoff = FIRST_BACKOFF;
+        while self.wait().await {
+            self.gather();
+            if self.write().await {
+                backoff = FIRST_BACKOFF;
+                if self.queue.is_empty() {
+                    self.answer();
+                }
+                continue;
+            }
+            tokio::select! {
+                () = self.cancel.cancelled() => break,
+                () = sleep(backoff) => {}
+            }
+            backoff = (backoff * 2).min(LAST_BACKOFF);
+        }
+        self.finish().await;
+    }
+
+    /// Waits until there is something to write, and a little longer for more. False when it is time to end.
+    async fn wait(&mut self) -> bool {
+        let Self { queue, flush_requests, shared, cancel, batch, waiting, options, .. } = self;
+        let mut deadline = Instant::now() + options.flush_interval;
+        if batch.is_empty() && waiting.is_empty() {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return false,
+                Some(ask) = flush_requests.recv() => waiting.push(ask),
+                Some(row) = queue.recv() => {
+                    batch.totals.add(&row);
+                    batch.rows.push(row);
+                }
+                () = shared.changed.notified() => {}
+            }
+            deadline = Instant::now() + options.flush_interval;
+        }
+        if !waiting.is_empty() {
+            return true;
+        }
+        if queue.len() >= options.flush_rows {
+            deadline = Instant::now() + BREATHER;
+        }
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return false,
+                Some(ask) = flush_requests.recv() => {
+                    waiting.push(ask);
+                    return true;
+                }
+                () = shared.wake.notified() => deadline = deadline.min(Instant::now() + BREATHER),
+                () = sleep_until(deadline) => return true,
+            }
+        }
+    }
+
+    /// Takes what waits, up to the size of a batch. Rows are counted when they are taken, once.
+    fn gather(&mut self) {
+        self.shared.hurry.store(false, Ordering::Relaxed);
+        while self.batch.rows.len() < self.options.batch_rows {
+            let Ok(row) = self.queue.try_recv() else { break };
+            self.batch.totals.add(&row);
+            self.batch.rows.push(row);
+        }
+        let side = mem::take(&mut *self.shared.side());
+        self.batch.totals.absorb(side.totals);
+        self.batch.statuses.extend(side.statuses);
+    }
+
+    /// Whether the batch is written, as far as it ever can be.
+    async fn write(&mut self) -> bool {
+        if self.batch.is_empty() {
+            return true;
+        }
+        let error = match Box::pin(sql::write(&self.store, &self.statements, &self.batch)).await {
+            Ok(()) => {
+                self.shared.written_rows.fetch_add(self.batch.rows.len() as u64, Ordering::Relaxed);
+                self.batch.rows.clear();
+                self.batch.rows.shrink_to(256);
+                self.batch.totals.clear();
+                self.batch.statuses.clear();
+                return true;
+            }
+            Err(error) => error,
+        };
+        let failures = self.shared.flush_failures.fetch_add(1, Ordering::Relaxed);
+        if failures.is_power_of_two() || failures == 0 {
+            tracing::error!(%error, rows = self.batch.rows.len(), "usage cannot be written; it is kept and tried again");
+        }
+        if error.is_transient() {
+            return false;
+        }
+        self.write_singly().await
+    }
+
+    /// Something in the batch is refused: writes the rows one by one, sheds those that fail, then the rest.
+    async fn write_singly(&mut self) -> bool {
+        let mut rows = mem::take(&mut self.batch.rows).into_iter();
+        while let Some(row) = rows.next() {
+            let single = Batch { rows: vec![row], ..Batch::default() };
+            match Box::pin(sql::write(&self.store, &self.statements, &single)).await {
+                Ok(()) => {
+                    self.shared.written_rows.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) if error.is_transient() => {
+                    self.batch.rows.extend(single.rows);
+                    self.batch.rows.extend(rows);
+                    return false;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a log row was refused");
+                    self.shared.shed_rows.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        let rest = mem::take(&mut self.batch);
+        match Box::pin(sql::write(&self.store, &self.statements, &rest)).await {
+            Ok(()) => true,
+            Err(error) => {
+                let kept = error.is_transient();
+                tracing::error!(%error, kept, "totals or statuses were refused");
+                self.batch = rest;
+                if !kept {
+                    // Statuses are found out again; totals are not, and stay.
+                    self.batch.statuses.clear();
+                }
+                false
+            }
+        }
+    }
+
+    fn answer(&mut self) {
+        for written in self.waiting.drain(..) {
+            let _ = written.send(());
+        }
+    }
+
+    /// Writes what is left. Gives up on a database that keeps failing, and says what that lost.
+    async fn finish(mut self) {
+        self.queue.close();
+        let mut backoff = FIRST_BACKOFF;
+        let mut tries = 0;
+        loop {
+            self.gather();
+            if self.write().await {
+                tries = 0;
+                if self.queue.is_empty() {
+                    break;
+                }
+                continue;
+            }
+            tries += 1;
+            if tries >= CLOSING_TRIES {
+                let rows = self.batch.rows.len() + self.queue.len();
+                self.shared.shed_rows.fetch_add(rows as u64, Ordering::Relaxed);
+                tracing::error!(rows, "the database cannot be written; these requests are not in the log");
+                break;
+            }
+            sleep(backoff).await;
+            backoff *= 2;
+        }
+        self.answer();
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // Whoever waits for a flush must not wait for ever.
+        self.answer();
+    }
+}

@@ -1,0 +1,443 @@
+//! What the writer sends, and how a batch becomes few statements.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
+use omniroute_engine::ports::{AttemptRow, RequestRow};
+use sqlx::AssertSqlSafe;
+
+use super::totals::{Total, TotalKey, Totals, cache_creation, is_success};
+use crate::call_logs::{AttemptDetail, LoggedLoss};
+use crate::connections::write_status;
+use crate::error::StoreError;
+use crate::pool::{Pool, with_write};
+use crate::store::Store;
+use crate::text::{clip, signed};
+use crate::usage::DAY_MS;
+
+/// Rows per insert: each size is prepared once, and a batch is cut into the fewest of them.
+const SIZES: [usize; 3] = [32, 8, 1];
+const MAX_NAME: usize = 256;
+const MAX_PATH: usize = 512;
+const MAX_TEXT: usize = 2000;
+const MAX_LOSSES: usize = 50;
+/// More attempts than a request can make.
+const MAX_ATTEMPTS: usize = 50;
+
+const CALL_LOG_COLUMNS: [&str; 32] = [
+    "id",
+    "timestamp",
+    "request_id",
+    "method",
+    "path",
+    "status",
+    "model",
+    "requested_model",
+    "provider",
+    "account",
+    "connection_id",
+    "api_key_id",
+    "api_key_name",
+    "source_format",
+    "target_format",
+    "stream",
+    "duration",
+    "ttft",
+    "overhead_us",
+    "tokens_in",
+    "tokens_out",
+    "tokens_cache_read",
+    "tokens_cache_creation",
+    "tokens_reasoning",
+    "estimated",
+    "cost_nano",
+    "price_source",
+    "attempts",
+    "attempt_details",
+    "error_summary",
+    "error_code",
+    "losses",
+];
+
+const USAGE_COLUMNS: [&str; 25] = [
+    "timestamp",
+    "request_id",
+    "attempt",
+    "is_last",
+    "provider",
+    "model",
+    "requested_model",
+    "connection_id",
+    "connection_name",
+    "api_key_id",
+    "api_key_name",
+    "tokens_input",
+    "tokens_output",
+    "tokens_cache_read",
+    "tokens_cache_creation",
+    "tokens_reasoning",
+    "estimated",
+    "cost_nano",
+    "price_source",
+    "price_version",
+    "status",
+    "success",
+    "error_code",
+    "latency_ms",
+    "ttft_ms",
+];
+
+macro_rules! upsert {
+    ($table:literal) => {
+        concat!(
+            "INSERT INTO ",
+            $table,
+            " AS t (bucket, provider, model, connection_id, api_key_id, connection_name, api_key_name, requests, \
+             successes, tokens_input, tokens_output, tokens_cache_read, tokens_cache_creation, tokens_reasoning, \
+             estimated, cost_nano, unpriced, latency_sum_ms, last_used_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) \
+             ON CONFLICT (bucket, provider, model, connection_id, api_key_id) DO UPDATE SET \
+             connection_name = excluded.connection_name, api_key_name = excluded.api_key_name, \
+             requests = t.requests + excluded.requests, successes = t.successes + excluded.successes, \
+             tokens_input = t.tokens_input + excluded.tokens_input, \
+             tokens_output = t.tokens_output + excluded.tokens_output, \
+             tokens_cache_read = t.tokens_cache_read + excluded.tokens_cache_read, \
+             tokens_cache_creation = t.tokens_cache_creation + excluded.tokens_cache_creation, \
+             tokens_reasoning = t.tokens_reasoning + excluded.tokens_reasoning, \
+             estimated = t.estimated + excluded.estimated, cost_nano = t.cost_nano + excluded.cost_nano, \
+             unpriced = t.unpriced + excluded.unpriced, \
+             latency_sum_ms = t.latency_sum_ms + excluded.latency_sum_ms, \
+             last_used_at = CASE WHEN excluded.last_used_at > t.last_used_at THEN excluded.last_used_at \
+             ELSE t.last_used_at END"
+        )
+    };
+}
+
+const UPSERTS: [(&str, i64); 2] =
+    [(upsert!("hourly_usage_summary"), 1), (upsert!("daily_usage_summary"), DAY_MS)];
+
+/// What one transaction writes.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// For the request log and the usage rows.
+    pub(crate) rows: Vec<RequestRow>,
+    /// For the summaries; `rows` are already among them.
+    pub(crate) totals: Totals,
+    /// Latest status of connections that changed.
+    pub(crate) statuses: HashMap<ConnectionId, ConnectionStatus>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.totals.is_empty() && self.statuses.is_empty()
+    }
+}
+
+/// Prepared texts of the multi-row inserts.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    call_logs: [Arc<str>; SIZES.len()],
+    usage: [Arc<str>; SIZES.len()],
+}
+
+impl Statements {
+    /// The texts for an engine.
+    pub(crate) fn new(pool: &Pool) -> Self {
+        // SQLite looks named parameters up one by one, which is slow for hundreds of them.
+        let numbered = match pool {
+            Pool::Sqlite { .. } => false,
+            Pool::Postgres(_) => true,
+        };
+        Self {
+            call_logs: SIZES.map(|rows| {
+                insert("call_logs", &CALL_LOG_COLUMNS, rows, numbered, " ON CONFLICT (id) DO NOTHING")
+            }),
+            usage: SIZES.map(|rows| insert("usage_history", &USAGE_COLUMNS, rows, numbered, "")),
+        }
+    }
+}
+
+/// Binds the 32 columns of a request.
+macro_rules! bind_call_log {
+    ($query:expr, $row:expr) => {{
+        let row: &RequestRow = $row;
+        $query
+            .bind(clip(&row.id, MAX_NAME))
+            .bind(row.timestamp_ms)
+            .bind(clip(&row.request_id, MAX_NAME))
+            .bind(clip(&row.method, 16))
+            .bind(clip(&row.path, MAX_PATH))
+            .bind(i64::from(row.status))
+            .bind(clip(&row.model, MAX_NAME))
+            .bind(clip(&row.requested_model, MAX_NAME))
+            .bind(row.provider.as_ref().map(|id| id.as_str()))
+            .bind(row.connection_name.as_deref())
+            .bind(row.connection.as_ref().map(|id| id.as_str()))
+            .bind(row.api_key.as_ref().map(|id| id.as_str()))
+            .bind(row.api_key_name.as_deref())
+            .bind(row.client_dialect.as_str())
+            .bind(row.upstream_dialect.map(|dialect| dialect.as_str()))
+            .bind(row.stream)
+            .bind(row.duration_ms)
+            .bind(row.ttft_ms)
+            .bind(row.overhead_us)
+            .bind(row.usage.input_total().map(signed))
+            .bind(row.usage.output_total.map(signed))
+            .bind(row.usage.cache_read.map(signed))
+            .bind(cache_creation(row).map(signed))
+            .bind(row.usage.reasoning.map(signed))
+            .bind(row.usage_estimated)
+            .bind(row.cost_nano)
+            .bind(row.price_source.as_deref())
+            .bind(i64::try_from(row.attempts.len()).unwrap_or(i64::MAX))
+            .bind(attempts_json(row))
+            .bind(row.error.as_deref().map(|error| clip(error, MAX_TEXT)))
+            .bind(row.error_code.as_deref().map(|code| clip(code, MAX_NAME)))
+            .bind(losses_json(row))
+    }};
+}
+
+/// Binds the 25 columns of an attempt. Tokens and cost belong to the last one.
+macro_rules! bind_attempt {
+    ($query:expr, $attempt:expr) => {{
+        let Attempt { row, number, earlier } = $attempt;
+        let last = earlier.is_none();
+        let usage = if last { row.usage } else { omniroute_dialect::ir::Usage::default() };
+        $query
+            .bind(row.timestamp_ms)
+            .bind(clip(&row.request_id, MAX_NAME))
+            .bind(*number)
+            .bind(last)
+            .bind(earlier.map(|a| &a.provider).or(row.provider.as_ref()).map_or("", |id| id.as_str()))
+            .bind(clip(earlier.map_or(&row.model, |a| &a.model), MAX_NAME))
+            .bind(clip(&row.requested_model, MAX_NAME))
+            .bind(earlier.map(|a| &a.connection).or(row.connection.as_ref()).map_or("", |id| id.as_str()))
+            .bind(
+                earlier.map(|a| a.connection_name.as_str()).or(row.connection_name.as_deref()).unwrap_or(""),
+            )
+            .bind(row.api_key.as_ref().map_or("", |id| id.as_str()))
+            .bind(row.api_key_name.as_deref().unwrap_or(""))
+            .bind(usage.input_total().map(signed))
+            .bind(usage.output_total.map(signed))
+            .bind(usage.cache_read.map(signed))
+            .bind(if last { cache_creation(row).map(signed) } else { None })
+            .bind(usage.reasoning.map(signed))
+            .bind(last && row.usage_estimated)
+            .bind(if last { row.cost_nano } else { None })
+            .bind(if last { row.price_source.as_deref() } else { None })
+            .bind(if last { row.price_version.as_deref() } else { None })
+            .bind(match earlier {
+                Some(attempt) => attempt.status.map(i64::from),
+                None => Some(i64::from(row.status)),
+            })
+            .bind(last && is_success(row))
+            .bind(match earlier {
+                Some(attempt) => attempt.failure.map(str::to_owned),
+                None => row.error_code.as_deref().map(|code| clip(code, MAX_NAME)),
+            })
+            .bind(earlier.map_or(row.duration_ms, |attempt| attempt.duration_ms))
+            .bind(if last { row.ttft_ms } else { None })
+    }};
+}
+
+/// Writes a batch in one transaction.
+pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch) -> Result<(), StoreError> {
+    let attempts: Vec<Attempt<'_>> = batch.rows.iter().flat_map(attempts_of).collect();
+    let last_uses = LastUses::of(batch);
+    with_write!(store.pool(), |db| {
+        for (chunk, sql) in chunks(&batch.rows, &statements.call_logs) {
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for row in chunk {
+                query = bind_call_log!(query, row);
+            }
+            query.execute(&mut *db).await?;
+        }
+        for (chunk, sql) in chunks(&attempts, &statements.usage) {
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for attempt in chunk {
+                query = bind_attempt!(query, attempt);
+            }
+            query.execute(&mut *db).await?;
+        }
+        for (key, total) in batch.totals.sorted() {
+            for (sql, width) in UPSERTS {
+                let TotalKey { hour, provider, model, connection, api_key } = key;
+                let Total { connection_name, api_key_name, .. } = total;
+                sqlx::query(sql)
+                    .bind(hour - hour.rem_euclid(width))
+                    .bind(provider.as_str())
+                    .bind(model)
+                    .bind(connection.as_ref().map_or("", |id| id.as_str()))
+                    .bind(api_key.as_ref().map_or("", |id| id.as_str()))
+                    .bind(connection_name)
+                    .bind(api_key_name)
+                    .bind(total.requests)
+                    .bind(total.successes)
+                    .bind(total.tokens_input)
+                    .bind(total.tokens_output)
+                    .bind(total.tokens_cache_read)
+                    .bind(total.tokens_cache_creation)
+                    .bind(total.tokens_reasoning)
+                    .bind(total.estimated)
+                    .bind(total.cost_nano)
+                    .bind(total.unpriced)
+                    .bind(total.latency_sum_ms)
+                    .bind(total.last_used_at)
+                    .execute(&mut *db)
+                    .await?;
+            }
+        }
+        let mut statuses: Vec<_> = batch.statuses.iter().collect();
+        statuses.sort_unstable_by_key(|(id, _)| *id);
+        for (id, status) in statuses {
+            write_status!(db, id.as_str(), status);
+        }
+        for (sql, id, timestamp) in &last_uses.0 {
+            sqlx::query(*sql).bind(*id).bind(*timestamp).execute(&mut *db).await?;
+        }
+    });
+    Ok(())
+}
+
+/// One upstream attempt of a request: an earlier one that failed, or the last one.
+struct Attempt<'a> {
+    row: &'a RequestRow,
+    number: i64,
+    earlier: Option<&'a AttemptRow>,
+}
+
+fn attempts_of(row: &RequestRow) -> impl Iterator<Item = Attempt<'_>> {
+    let earlier = row.attempts.split_last().map_or(&[][..], |(_, earlier)| earlier);
+    let earlier = &earlier[..earlier.len().min(MAX_ATTEMPTS)];
+    let last = row.provider.as_ref().map(|_| Attempt {
+        row,
+        number: i64::try_from(earlier.len()).unwrap_or(0) + 1,
+        earlier: None,
+    });
+    earlier
+        .iter()
+        .zip(1..)
+        .map(move |(attempt, number)| Attempt { row, number, earlier: Some(attempt) })
+        .chain(last)
+}
+
+const USED_KEY: &str = "UPDATE api_keys SET last_used_at = $2
+     WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
+const USED_CONNECTION: &str = "UPDATE provider_connections SET last_used_at = $2
+     WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
+
+/// When keys and connections were last used.
+struct LastUses<'a>(Vec<(&'static str, &'a str, i64)>);
+
+impl<'a> LastUses<'a> {
+    fn of(batch: &'a Batch) -> Self {
+        let mut latest: HashMap<(&'static str, &'a str), i64> = HashMap::new();
+        let mut note = |sql: &'static str, id: Option<&'a str>, timestamp: i64| {
+            if let Some(id) = id {
+                let known = latest.entry((sql, id)).or_insert(timestamp);
+                *known = timestamp.max(*known);
+            }
+        };
+        for row in &batch.rows {
+            note(USED_KEY, row.api_key.as_ref().map(|id| id.as_str()), row.timestamp_ms);
+        }
+        for (key, total) in batch.totals.sorted() {
+            note(USED_KEY, key.api_key.as_ref().map(|id| id.as_str()), total.last_used_at);
+            note(USED_CONNECTION, key.connection.as_ref().map(|id| id.as_str()), total.last_used_at);
+        }
+        let mut all: Vec<_> = latest.into_iter().map(|((sql, id), timestamp)| (sql, id, timestamp)).collect();
+        all.sort_unstable();
+        Self(all)
+    }
+}
+
+/// Cuts rows into the prepared sizes.
+fn chunks<'a, T>(rows: &'a [T], statements: &'a [Arc<str>; SIZES.len()]) -> Vec<(&'a [T], Arc<str>)> {
+    let mut cut = Vec::new();
+    let mut rest = rows;
+    for (size, sql) in SIZES.iter().zip(statements) {
+        while rest.len() >= *size {
+            let (chunk, after) = rest.split_at(*size);
+            cut.push((chunk, Arc::clone(sql)));
+            rest = after;
+        }
+    }
+    cut
+}
+
+fn insert(table: &str, columns: &[&str], rows: usize, numbered: bool, end: &str) -> Arc<str> {
+    let mut sql = format!("INSERT INTO {table} ({}) VALUES ", columns.join(", "));
+    let mut number = 0;
+    for row in 0..rows {
+        sql.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..columns.len() {
+            number += 1;
+            let comma = if column == 0 { "" } else { ", " };
+            let _ = if numbered { write!(sql, "{comma}${number}") } else { write!(sql, "{comma}?") };
+        }
+        sql.push(')');
+    }
+    sql.push_str(end);
+    sql.into()
+}
+
+fn attempts_json(row: &RequestRow) -> Option<String> {
+    if row.attempts.is_empty() {
+        return None;
+    }
+    let details: Vec<AttemptDetail> = row.attempts.iter().take(MAX_ATTEMPTS).map(detail).collect();
+    serde_json::to_string(&details).ok()
+}
+
+fn detail(attempt: &AttemptRow) -> AttemptDetail {
+    AttemptDetail {
+        provider: attempt.provider.to_string(),
+        model: clip(&attempt.model, MAX_NAME),
+        connection_id: attempt.connection.to_string(),
+        connection_name: attempt.connection_name.clone(),
+        status: attempt.status,
+        failure: attempt.failure.map(str::to_owned),
+        message: attempt.message.as_deref().map(|message| clip(message, MAX_TEXT)),
+        duration_ms: attempt.duration_ms,
+    }
+}
+
+fn losses_json(row: &RequestRow) -> Option<String> {
+    if row.losses.is_empty() {
+        return None;
+    }
+    let losses: Vec<LoggedLoss> = row
+        .losses
+        .iter()
+        .take(MAX_LOSSES)
+        .map(|loss| LoggedLoss { path: clip(&loss.path, MAX_NAME), class: loss.action.as_str().to_owned() })
+        .collect();
+    serde_json::to_string(&losses).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_cut_into_prepared_sizes() {
+        let statements = ["a", "b", "c"].map(Arc::from);
+        let rows: Vec<u8> = (0..75).collect();
+        let cut = chunks(&rows, &statements);
+        let sizes: Vec<usize> = cut.iter().map(|(chunk, _)| chunk.len()).collect();
+        assert_eq!(sizes, [32, 32, 8, 1, 1, 1]);
+        assert_eq!(cut.iter().flat_map(|(chunk, _)| chunk.iter().copied()).collect::<Vec<_>>(), rows);
+    }
+
+    #[test]
+    fn parameters_are_numbered_where_the_engine_wants_it() {
+        assert_eq!(
+            &*insert("t", &["a", "b"], 2, true, " X"),
+            "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) X"
+        );
+        assert_eq!(&*insert("t", &["a", "b"], 2, false, ""), "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)");
+    }
+}

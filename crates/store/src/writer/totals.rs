@@ -1,0 +1,157 @@
+//! Usage added up in memory until it is written. Bounded by the number of different keys, never dropped.
+
+use std::collections::HashMap;
+
+use omniroute_domain::entity::{ApiKeyId, ConnectionId};
+use omniroute_engine::ports::RequestRow;
+use omniroute_provider::ProviderId;
+
+use crate::text::{clip, signed};
+use crate::usage::HOUR_MS;
+
+/// More different keys than this between two flushes are counted under one model name.
+const MAX_KEYS: usize = 4096;
+/// That name.
+const OTHER_MODEL: &str = "(other)";
+/// Longest model name in the summaries.
+const MAX_MODEL: usize = 256;
+
+/// Sums by hour, provider, model, account and client key.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    sums: HashMap<TotalKey, Total>,
+}
+
+/// What is counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct TotalKey {
+    /// Begin of the hour.
+    pub(crate) hour: i64,
+    /// Provider.
+    pub(crate) provider: ProviderId,
+    /// Upstream model.
+    pub(crate) model: String,
+    /// Account.
+    pub(crate) connection: Option<ConnectionId>,
+    /// Client key.
+    pub(crate) api_key: Option<ApiKeyId>,
+}
+
+/// The sums of one key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Total {
+    pub(crate) connection_name: String,
+    pub(crate) api_key_name: String,
+    pub(crate) requests: i64,
+    pub(crate) successes: i64,
+    pub(crate) tokens_input: i64,
+    pub(crate) tokens_output: i64,
+    pub(crate) tokens_cache_read: i64,
+    pub(crate) tokens_cache_creation: i64,
+    pub(crate) tokens_reasoning: i64,
+    pub(crate) estimated: i64,
+    pub(crate) cost_nano: i64,
+    pub(crate) unpriced: i64,
+    pub(crate) latency_sum_ms: i64,
+    pub(crate) last_used_at: i64,
+}
+
+impl Totals {
+    /// Counts a request, if it reached a provider.
+    pub(crate) fn add(&mut self, row: &RequestRow) {
+        let Some(provider) = &row.provider else { return };
+        let key = TotalKey {
+            hour: row.timestamp_ms - row.timestamp_ms.rem_euclid(HOUR_MS),
+            provider: provider.clone(),
+            model: clip(&row.model, MAX_MODEL),
+            connection: row.connection.clone(),
+            api_key: row.api_key.clone(),
+        };
+        let usage = &row.usage;
+        let count = |tokens: Option<u64>| signed(tokens.unwrap_or(0));
+        let one = Total {
+            connection_name: row.connection_name.clone().unwrap_or_default(),
+            api_key_name: row.api_key_name.clone().unwrap_or_default(),
+            requests: 1,
+            successes: i64::from(is_success(row)),
+            tokens_input: count(usage.input_total()),
+            tokens_output: count(usage.output_total),
+            tokens_cache_read: count(usage.cache_read),
+            tokens_cache_creation: count(cache_creation(row)),
+            tokens_reasoning: count(usage.reasoning),
+            estimated: i64::from(row.usage_estimated),
+            cost_nano: row.cost_nano.unwrap_or(0),
+            unpriced: i64::from(row.cost_nano.is_none()),
+            latency_sum_ms: row.duration_ms,
+            last_used_at: row.timestamp_ms,
+        };
+        self.merge(key, one);
+    }
+
+    /// Takes over everything another one counted.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        for (key, total) in other.sums {
+            self.merge(key, total);
+        }
+    }
+
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sums.is_empty()
+    }
+
+    /// Forgets what was written.
+    pub(crate) fn clear(&mut self) {
+        self.sums.clear();
+        self.sums.shrink_to(64);
+    }
+
+    /// Everything, in one order for all writers, so that they cannot lock each other out.
+    pub(crate) fn sorted(&self) -> Vec<(&TotalKey, &Total)> {
+        let mut all: Vec<_> = self.sums.iter().collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all
+    }
+
+    fn merge(&mut self, mut key: TotalKey, total: Total) {
+        if self.sums.len() >= MAX_KEYS && !self.sums.contains_key(&key) {
+            key.model.clear();
+            key.model.push_str(OTHER_MODEL);
+        }
+        self.sums.entry(key).or_default().merge(total);
+    }
+}
+
+impl Total {
+    fn merge(&mut self, other: Self) {
+        if other.last_used_at >= self.last_used_at {
+            self.last_used_at = other.last_used_at;
+            self.connection_name = other.connection_name;
+            self.api_key_name = other.api_key_name;
+        }
+        self.requests = self.requests.saturating_add(other.requests);
+        self.successes = self.successes.saturating_add(other.successes);
+        self.tokens_input = self.tokens_input.saturating_add(other.tokens_input);
+        self.tokens_output = self.tokens_output.saturating_add(other.tokens_output);
+        self.tokens_cache_read = self.tokens_cache_read.saturating_add(other.tokens_cache_read);
+        self.tokens_cache_creation = self.tokens_cache_creation.saturating_add(other.tokens_cache_creation);
+        self.tokens_reasoning = self.tokens_reasoning.saturating_add(other.tokens_reasoning);
+        self.estimated = self.estimated.saturating_add(other.estimated);
+        self.cost_nano = self.cost_nano.saturating_add(other.cost_nano);
+        self.unpriced = self.unpriced.saturating_add(other.unpriced);
+        self.latency_sum_ms = self.latency_sum_ms.saturating_add(other.latency_sum_ms);
+    }
+}
+
+/// Whether the client got what it asked for.
+pub(crate) fn is_success(row: &RequestRow) -> bool {
+    row.status < 400 && row.error.is_none() && row.error_code.is_none()
+}
+
+/// Prompt tokens written to caches of any duration.
+pub(crate) fn cache_creation(row: &RequestRow) -> Option<u64> {
+    match (row.usage.cache_write, row.usage.cache_write_1h) {
+        (None, None) => None,
+        (short, long) => Some(short.unwrap_or(0).saturating_add(long.unwrap_or(0))),
+    }
+}

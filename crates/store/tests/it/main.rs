@@ -1,0 +1,10 @@
+//! Stories over the whole store. Each runs on SQLite, and on Postgres where `OMNIROUTE_TEST_PG` names a server.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod configuration;
+mod fixture;
+mod opening;
+mod recording;
+mod secrets;
+mod usage;

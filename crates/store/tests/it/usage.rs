@@ -1,0 +1,126 @@
+//! Counters agree with what was recorded, whatever the period.
+
+use omniroute_dialect::ir::Usage;
+use omniroute_engine::ports::Recorder as _;
+use omniroute_store::{Period, UsageCounters, WriterOptions};
+
+use crate::fixture::{DAY, Fixture, HOUR, NOW, attempt, request, stories, writer};
+
+stories!(
+    counters_are_split_by_everything_that_is_asked_for,
+    periods_are_exact_to_the_millisecond,
+    minutes_are_counted_oldest_first,
+    sums_continue_after_a_restart,
+);
+
+async fn counters_are_split_by_everything_that_is_asked_for(fixture: Fixture) {
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    recorder.record(request("r1", NOW));
+    let mut renamed = request("r2", NOW + 1);
+    renamed.connection_name = Some("work, renamed".into());
+    renamed.cost_nano = None;
+    renamed.attempts = vec![attempt("c0", Some(500), Some("server")), attempt("c1", Some(200), None)];
+    recorder.record(renamed);
+    let mut failed = request("r3", NOW + 2);
+    failed.status = 502;
+    failed.error = Some("bad gateway".into());
+    failed.usage = Usage::default();
+    failed.cost_nano = Some(0);
+    failed.provider = Some("anthropic".into());
+    failed.model = "claude-5".into();
+    failed.connection = Some("c2".into());
+    failed.connection_name = Some("other".into());
+    failed.api_key = None;
+    failed.api_key_name = None;
+    recorder.record(failed);
+    handle.flush().await;
+
+    for period in [Period::All, Period::Hour, Period::Month] {
+        let history = fixture.store.usage().history(period, NOW + 10).await.unwrap();
+        let expected = UsageCounters {
+            requests: 3,
+            errors: 1,
+            prompt_tokens: 30,
+            completion_tokens: 14,
+            cached_tokens: 10,
+            cache_creation_tokens: 0,
+            reasoning_tokens: 4,
+            estimated: 0,
+            cost_nano: 1_500,
+            unpriced: 1,
+            latency_sum_ms: 300,
+            last_used_at: NOW + 2,
+        };
+        assert_eq!(history.total, expected, "{period:?}");
+        let providers: Vec<_> =
+            history.by_provider.iter().map(|row| (row.provider.as_str(), row.counters.requests)).collect();
+        assert_eq!(providers, [("anthropic", 1), ("openai", 2)]);
+        let models: Vec<_> =
+            history.by_model.iter().map(|row| (row.model.as_str(), row.provider.as_str())).collect();
+        assert_eq!(models, [("claude-5", "anthropic"), ("gpt-4o", "openai")]);
+        let accounts: Vec<_> = history
+            .by_account
+            .iter()
+            .map(|row| (row.connection_id.as_str(), row.account_name.as_str(), row.counters.errors))
+            .collect();
+        assert_eq!(accounts, [("c2", "other", 1), ("c1", "work, renamed", 0)], "{period:?}");
+        let keys: Vec<_> =
+            history.by_api_key.iter().map(|row| (row.api_key_id.as_str(), row.counters.requests)).collect();
+        assert_eq!(keys, [("k1", 2)]);
+    }
+}
+
+async fn periods_are_exact_to_the_millisecond(fixture: Fixture) {
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    let periods = [
+        (Period::Hour, HOUR),
+        (Period::Day, DAY),
+        (Period::Week, 7 * DAY),
+        (Period::Month, 30 * DAY),
+        (Period::Quarter, 90 * DAY),
+    ];
+    for (number, (_, length)) in periods.into_iter().enumerate() {
+        for (at, name) in [(NOW - length - 1, "before"), (NOW - length, "at"), (NOW - length + 1, "after")] {
+            recorder.record(request(&format!("{number}{name}"), at));
+        }
+    }
+    handle.flush().await;
+    for (number, (period, _)) in periods.into_iter().enumerate() {
+        let history = fixture.store.usage().history(period, NOW).await.unwrap();
+        let expected = i64::try_from(number).unwrap() * 3 + 2;
+        assert_eq!(history.total.requests, expected, "{period:?}");
+    }
+    let of_connection = fixture.store.usage().by_connection(&"c1".into(), NOW).await.unwrap();
+    assert_eq!((of_connection.last_day.requests, of_connection.last_month.requests), (5, 11));
+    assert_eq!(of_connection.last_month.cost_nano, 11 * 1_500);
+    let nobody = fixture.store.usage().by_connection(&"c9".into(), NOW).await.unwrap();
+    assert_eq!(nobody, omniroute_store::ConnectionUsage::default());
+}
+
+async fn minutes_are_counted_oldest_first(fixture: Fixture) {
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    let minute = NOW - NOW.rem_euclid(60_000);
+    for (number, at) in
+        [minute, minute + 1, minute - 1, minute - 9 * 60_000, minute - 9 * 60_000 - 1].into_iter().enumerate()
+    {
+        recorder.record(request(&number.to_string(), at));
+    }
+    handle.flush().await;
+    let minutes = fixture.store.usage().last_ten_minutes(NOW).await.unwrap();
+    assert_eq!(minutes.map(|minute| minute.requests), [1, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+    assert_eq!(minutes[9].prompt_tokens, 30);
+}
+
+async fn sums_continue_after_a_restart(fixture: Fixture) {
+    for round in 1..=3_i64 {
+        let store = fixture.again().await;
+        let (recorder, handle) = writer(&store, WriterOptions::default());
+        for number in 0..40 {
+            recorder.record(request(&format!("{round}-{number}"), NOW));
+        }
+        handle.close().await;
+        let total = store.usage().history(Period::All, NOW).await.unwrap().total;
+        assert_eq!((total.requests, total.cost_nano), (40 * round, 60_000 * round));
+        store.close().await;
+    }
+}
