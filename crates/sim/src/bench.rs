@@ -41,10 +41,11 @@ impl Shelf {
     /// The answer, if the request is of this kind. `None` also for names that are not understood.
     pub(crate) fn answer(&self, vendor: Vendor, request: &[u8]) -> Option<Response<SimBody>> {
         let model = model(request)?;
+        let stream = is_true(request, b"\"stream\":");
         let key = Key {
             vendor,
-            stream: is_true(request, b"\"stream\":"),
-            include_usage: is_true(request, b"\"include_usage\":"),
+            stream,
+            include_usage: stream && is_true(request, b"\"include_usage\":"),
             model: model.to_owned(),
         };
         let known = self.answers.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
