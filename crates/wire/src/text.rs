@@ -1,49 +1,6 @@
 //! JSON strings: unescaping that accepts what appears in practice.
 
-use std::{borrow::Cow, fmt, ops::Range};
-
-use serde::{Deserialize, Deserializer, de};
-use serde_json::value::RawValue;
-
-/// A JSON string, borrowed from the input unless it has escapes. Lone surrogates are read as U+FFFD.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Text<'a>(pub Cow<'a, str>);
-
-impl Text<'_> {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The text as an owned string.
-    pub fn into_string(self) -> String {
-        self.0.into_owned()
-    }
-}
-
-impl std::ops::Deref for Text<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
-        match crate::envelope::as_str(raw) {
-            Some(text) => Ok(Self(text)),
-            None => Err(de::Error::custom(format_args!("expected a string, found {}", kind_of(raw)))),
-        }
-    }
-}
+use std::{borrow::Cow, ops::Range};
 
 /// The kind of a JSON value in words, for error messages.
 pub fn kind_of(raw: &str) -> &'static str {
@@ -167,16 +124,6 @@ mod tests {
         let mut found = Vec::new();
         lone_surrogates(json, &mut |span| found.push(String::from_utf8_lossy(&json[span]).into_owned()));
         assert_eq!(found, [r"\ud83d", r"\uDE00", r"\ud83d"]);
-    }
-
-    #[test]
-    fn the_string_type_borrows_and_names_what_it_found_instead() {
-        let text: Text<'_> = serde_json::from_str("\"abc\"").unwrap();
-        assert!(matches!(text.0, Cow::Borrowed("abc")));
-        let text: Text<'_> = serde_json::from_str(r#""\ud83d""#).unwrap();
-        assert_eq!(text.as_str(), "\u{fffd}");
-        let error = serde_json::from_str::<Text<'_>>("[1]").unwrap_err();
-        assert!(error.to_string().starts_with("expected a string, found an array"));
     }
 
     proptest::proptest! {

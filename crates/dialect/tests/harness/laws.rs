@@ -64,7 +64,8 @@ fn bytes_after_the_end_change_nothing() {
     for fixture in fixtures("stream.sse") {
         for client in DIALECTS.iter().copied() {
             let whole = run(pipe(fixture.dialect, client, echo()), [&fixture.body[..]]);
-            let more = [&fixture.body[..], &b"data: {\"error\":{\"message\":\"x\"}}\n\n"[..], &fixture.body[..]];
+            let more =
+                [&fixture.body[..], &b"data: {\"error\":{\"message\":\"x\"}}\n\n"[..], &fixture.body[..]];
             assert_eq!(run(pipe(fixture.dialect, client, echo()), more).0, whole.0);
         }
     }
@@ -91,7 +92,13 @@ fn comments_line_ends_and_a_mark_at_the_head_change_nothing() {
 
 #[test]
 fn a_request_survives_its_own_dialect() {
-    let caps = Caps { mid_conversation_system: true, prefill: true, top_k: true, max_completion_tokens: true, ..Caps::permissive() };
+    let caps = Caps {
+        mid_conversation_system: true,
+        prefill: true,
+        top_k: true,
+        max_completion_tokens: true,
+        ..Caps::permissive()
+    };
     for fixture in fixtures("request.json") {
         // The superseded form comes out in the current one.
         if fixture.case == "functions" {
@@ -141,7 +148,13 @@ fn whole_answers_in_place_of_streams_become_streams() {
             let mut collector = StreamCollector::new(client);
             collector.push(out.as_bytes()).unwrap();
             let whole = fixture.dialect.decode_response(&fixture.body).unwrap();
-            assert_eq!(said(&collector.finish().unwrap()), said(&whole), "{} to {}", fixture.name(), client.id());
+            assert_eq!(
+                said(&collector.finish().unwrap()),
+                said(&whole),
+                "{} to {}",
+                fixture.name(),
+                client.id()
+            );
         }
     }
 }
@@ -194,7 +207,10 @@ fn any_stream() -> impl Strategy<Value = (usize, Vec<u8>)> {
             (at, fixture.body.to_vec())
         })
         .collect();
-    (prop::sample::select(bodies), prop::collection::vec((any::<prop::sample::Index>(), 0..6_u8, any::<u8>()), 1..6))
+    (
+        prop::sample::select(bodies),
+        prop::collection::vec((any::<prop::sample::Index>(), 0..6_u8, any::<u8>()), 1..6),
+    )
         .prop_map(|((at, mut body), changes)| {
             for (place, kind, byte) in changes {
                 let place = place.index(body.len().max(1)).min(body.len().saturating_sub(1));

@@ -17,7 +17,8 @@ fn requests() {
     for fixture in fixtures("request.json") {
         let body = std::str::from_utf8(&fixture.body).unwrap();
         for target in DIALECTS {
-            let mut request = decode(fixture.dialect, body).unwrap_or_else(|error| panic!("{}: {error}", fixture.name()));
+            let mut request =
+                decode(fixture.dialect, body).unwrap_or_else(|error| panic!("{}: {error}", fixture.name()));
             request.model = "up".to_owned();
             let text = match target.encode_request(&request, &Caps::permissive()) {
                 Ok(encoded) => format!("{}\n\n{}", pretty(&encoded.body), list(&encoded.losses)),
@@ -45,7 +46,11 @@ fn streams() {
     for fixture in fixtures("stream.sse") {
         for client in DIALECTS.iter().copied() {
             let (out, watch) = run(pipe(fixture.dialect, client, echo()), [&fixture.body[..]]);
-            assert!(watch.complete && watch.meaningful && watch.error.is_none(), "{}: {watch:?}", fixture.name());
+            assert!(
+                watch.complete && watch.meaningful && watch.error.is_none(),
+                "{}: {watch:?}",
+                fixture.name()
+            );
             let text = format!("{out}\n{watch:#?}");
             snapshot(format!("stream_{}_{}_to_{}", fixture.dialect.id(), fixture.case, client.id()), &text);
         }

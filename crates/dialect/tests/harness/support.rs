@@ -111,7 +111,11 @@ pub(crate) fn pretty(body: &[u8]) -> String {
 }
 
 /// The pipe between an upstream and a client.
-pub(crate) fn pipe(upstream: &'static dyn Dialect, client: &'static dyn Dialect, echo: Echo) -> Box<dyn StreamPipe> {
+pub(crate) fn pipe(
+    upstream: &'static dyn Dialect,
+    client: &'static dyn Dialect,
+    echo: Echo,
+) -> Box<dyn StreamPipe> {
     if upstream.id() == client.id() {
         client.stream_relay(echo)
     } else {
@@ -162,5 +166,8 @@ pub(crate) fn chunks(deltas: &[Value]) -> String {
 
 /// A stream of named events.
 pub(crate) fn named(events: &[Value]) -> String {
-    events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())).collect()
+    events
+        .iter()
+        .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
+        .collect()
 }

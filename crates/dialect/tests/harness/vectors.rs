@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::support::{chunks, dialect, echo, events, named, stream, told, translate};
 
-const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=";
+const PNG: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=";
 
 #[test]
 fn v1_a_messages_request_becomes_a_chat_request() {
@@ -60,9 +61,7 @@ fn v1_a_messages_request_becomes_a_chat_request() {
 
 #[test]
 fn v2_a_chat_stream_becomes_a_messages_stream() {
-    let call = |index: u32, id: &str, name: &str| {
-        json!({"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": ""}}]})
-    };
+    let call = |index: u32, id: &str, name: &str| json!({"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": ""}}]});
     let input = chunks(&[
         json!({"role": "assistant", "content": ""}),
         json!({"content": "Hi"}),
@@ -111,7 +110,8 @@ fn v2_a_chat_stream_becomes_a_messages_stream() {
 #[test]
 fn v3_a_messages_stream_becomes_a_chat_stream() {
     let block = |index: u32, block: Value| json!({"type": "content_block_start", "index": index, "content_block": block});
-    let delta = |index: u32, delta: Value| json!({"type": "content_block_delta", "index": index, "delta": delta});
+    let delta =
+        |index: u32, delta: Value| json!({"type": "content_block_delta", "index": index, "delta": delta});
     let stop = |index: u32| json!({"type": "content_block_stop", "index": index});
     let input = named(&[
         json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
@@ -251,7 +251,9 @@ fn signed_thinking_comes_back_to_its_origin_through_a_chat_client() {
         json!({"type": "thinking", "thinking": "abc", "signature": "S"})
     );
     let response = dialect("openai")
-        .decode_response(&json!({"choices": [{"message": {"content": "x", "reasoning_content": "r"}}]}).to_string().into())
+        .decode_response(
+            &json!({"choices": [{"message": {"content": "x", "reasoning_content": "r"}}]}).to_string().into(),
+        )
         .unwrap();
     assert!(matches!(&response.blocks[0].kind, BlockKind::Thinking { text, .. } if text == "r"));
 }
