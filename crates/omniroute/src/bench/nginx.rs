@@ -53,12 +53,12 @@ impl Nginx {
     }
 }
 
-/// One worker, kept connections on both sides, nothing buffered, nothing logged.
+/// One process, so that nothing is left behind when it is killed; kept connections on both sides, nothing buffered, nothing logged.
 fn configuration(workspace: &Workspace, simulator: SocketAddr, address: SocketAddr) -> String {
     let file = |name: &str| workspace.file(name).display().to_string();
     format!(
         "daemon off;
-worker_processes 1;
+master_process off;
 pid {pid};
 error_log {error_log} warn;
 events {{ worker_connections 4096; }}
