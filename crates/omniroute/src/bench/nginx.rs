@@ -53,7 +53,8 @@ impl Nginx {
     }
 }
 
-/// One process, so that nothing is left behind when it is killed; kept connections on both sides, nothing buffered, nothing logged.
+/// One process, so that nothing is left behind when it is killed; kept connections on both sides; nothing buffered,
+/// nothing logged.
 fn configuration(workspace: &Workspace, simulator: SocketAddr, address: SocketAddr) -> String {
     let file = |name: &str| workspace.file(name).display().to_string();
     format!(
