@@ -1,15 +1,10 @@
 //! OpenAI Chat Completions.
 //!
-//! [`wire`] holds the words of the format; [`request`] and [`encode`], [`response`], [`stream`] and [`encoder`],
-//! [`error`] go between them and the canonical form; [`envelope`] and [`relay`] pass on what stays in the dialect.
+//! `wire` holds the words of the format; `request`, `response`, `stream` and `error` go between them and
+//! the canonical form; `envelope` and `relay` pass on what stays in the dialect.
 
-mod conversation;
-mod encode;
-mod encoder;
 mod envelope;
 mod error;
-mod messages;
-mod pairing;
 mod relay;
 mod request;
 mod response;
@@ -62,7 +57,7 @@ impl Dialect for OpenAi {
     }
 
     fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
-        encode::encode(request, caps)
+        request::encode(request, caps)
     }
 
     fn decode_response(&self, body: &Bytes) -> Result<ChatResponse, DecodeError> {
@@ -94,7 +89,7 @@ impl Dialect for OpenAi {
     }
 
     fn stream_encoder(&self, echo: Echo) -> Box<dyn StreamEncoder> {
-        Box::new(encoder::Encoder::new(echo))
+        Box::new(stream::Encoder::new(echo))
     }
 
     fn stream_relay(&self, echo: Echo) -> Box<dyn StreamPipe> {

@@ -7,9 +7,8 @@ use memchr::memmem::Finder;
 use omniroute_wire::{envelope, json_out, splice::Splice, sse::RawFrame};
 
 use super::{
-    OpenAi,
-    encoder::Encoder,
-    response,
+    OpenAi, response,
+    stream::Encoder,
     wire::{self, Answer, Choices, text_of},
 };
 use crate::{

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use omniroute_wire::json_out::Object;
 
 use super::{
-    ID, OpenAi, encoder,
+    ID, OpenAi, stream,
     wire::{self, Answer, Message, text_of},
 };
 use crate::{
@@ -154,9 +154,9 @@ fn write_message(mut message: Object<'_>, response: &ChatResponse, legacy: bool,
             BlockKind::Refusal(more) => refusal.get_or_insert_default().push_str(more),
             BlockKind::Thinking { text, signature, .. } => {
                 thinking.push_str(text);
-                signed.extend(signature.as_deref().map(|signature| encoder::thinking_block(text, signature)));
+                signed.extend(signature.as_deref().map(|signature| stream::thinking_block(text, signature)));
             }
-            BlockKind::RedactedThinking { data, .. } => signed.push(encoder::redacted_block(data)),
+            BlockKind::RedactedThinking { data, .. } => signed.push(stream::redacted_block(data)),
             BlockKind::ToolCall(call) => calls.push(call),
             BlockKind::Image(_)
             | BlockKind::File(_)

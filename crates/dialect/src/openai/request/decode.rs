@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::{ID, envelope, messages, wire};
+use super::{
+    super::{ID, envelope, wire},
+    messages,
+};
 use crate::{
     DecodeError, Head, ids,
     ir::{
@@ -46,7 +49,7 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Reads a request into the canonical form.
-pub(super) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
+pub(in crate::openai) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
     let text = text(body)?;
     if let Err(error) = omniroute_wire::envelope::scan_str(&text, &mut |_| {}) {
         return Err(envelope::not_json(&error));

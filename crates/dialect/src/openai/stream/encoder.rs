@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use omniroute_wire::json_out::{self, Array, Object};
 
-use super::wire;
+use super::super::wire;
 use crate::{
     Echo, ids,
     ir::{FinishReason, Usage},
@@ -12,7 +12,7 @@ use crate::{
 
 /// Writes the chunks of one answer.
 #[derive(Debug)]
-pub(super) struct Encoder {
+pub(in crate::openai) struct Encoder {
     echo: Echo,
     /// Everything before the delta of a chunk.
     head: Vec<u8>,
@@ -39,7 +39,7 @@ enum Block {
 }
 
 impl Encoder {
-    pub(super) fn new(echo: Echo) -> Self {
+    pub(in crate::openai) fn new(echo: Echo) -> Self {
         Self {
             echo,
             head: Vec::new(),
@@ -231,7 +231,7 @@ impl StreamEncoder for Encoder {
 }
 
 /// A signed thinking block as JSON.
-pub(super) fn thinking_block(thinking: &str, signature: &str) -> String {
+pub(in crate::openai) fn thinking_block(thinking: &str, signature: &str) -> String {
     let mut out = BytesMut::new();
     let mut object = Object::begin(&mut out);
     object.str("type", "thinking").str("thinking", thinking).str("signature", signature);
@@ -240,7 +240,7 @@ pub(super) fn thinking_block(thinking: &str, signature: &str) -> String {
 }
 
 /// An opaque thinking block as JSON.
-pub(super) fn redacted_block(data: &str) -> String {
+pub(in crate::openai) fn redacted_block(data: &str) -> String {
     let mut out = BytesMut::new();
     let mut object = Object::begin(&mut out);
     object.str("type", "redacted_thinking").str("data", data);

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::{ID, request::legacy_call_id, wire};
+use super::{
+    super::{ID, wire},
+    decode::legacy_call_id,
+};
 use crate::{
     DecodeError, DialectId,
     ir::{

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
 
-use super::{ID, encoder, pairing::Pairing, response::written_arguments, wire};
+use super::{
+    super::{ID, response::written_arguments, stream, wire},
+    pairing::Pairing,
+};
 use crate::{
     Caps, EncodeError, anthropic, ids,
     ir::{
@@ -227,14 +230,14 @@ impl<'a> Writer<'a, '_> {
                 if !self.native {
                     self.losses.push(wire::quiet(turn.path.clone(), LossAction::Dropped));
                 } else if let Some(signature) = signature.as_deref().filter(|_| *origin != ID) {
-                    said.signed.push(encoder::thinking_block(text, signature));
+                    said.signed.push(stream::thinking_block(text, signature));
                 } else {
                     said.thinking.push_str(text);
                 }
             }
             BlockKind::RedactedThinking { data, .. } => {
                 if self.native {
-                    said.signed.push(encoder::redacted_block(data));
+                    said.signed.push(stream::redacted_block(data));
                 } else {
                     self.losses.push(wire::quiet(turn.path.clone(), LossAction::Dropped));
                 }

@@ -4,7 +4,10 @@ use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
 use sha2::{Digest as _, Sha256};
 
-use super::{ID, conversation, wire};
+use super::{
+    super::{ID, wire},
+    conversation,
+};
 use crate::{
     Caps, EncodeError, Encoded,
     ir::{ChatRequest, Effort, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice, ToolKind},
@@ -15,7 +18,7 @@ const MAX_STOP: usize = 4;
 const EMPTY_SCHEMA: &str = r#"{"type":"object","properties":{}}"#;
 
 /// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
-pub(super) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
+pub(in crate::openai) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
     let mut losses = request.losses.clone();
     let mut out = BytesMut::with_capacity(1024);
     let mut writer = Writer { request, caps, native: request.extras.origin == Some(ID), losses: &mut losses };

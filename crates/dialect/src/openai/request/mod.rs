@@ -1,0 +1,13 @@
+//! Requests: from a client of this dialect, and for an upstream of it.
+//!
+//! [`decode`] reads everything but the conversation, which is up to [`messages`]; [`encode`] and
+//! [`conversation`] write the two, the latter with the help of [`pairing`].
+
+mod conversation;
+mod decode;
+mod encode;
+mod messages;
+mod pairing;
+
+pub(super) use decode::decode;
+pub(super) use encode::encode;
