@@ -1,1 +1,22 @@
-//! placeholder
+//! The management API: how the gateway is configured, observed and operated over HTTP.
+//!
+//! - [`router`]: one flat list of every route. The place to look a route up.
+//! - `resources`: one file per resource with its types and handlers.
+//! - `endpoint`: what a handler may take and answer; the OpenAPI document is made from the same types.
+//! - `auth`: who may call what. A handler reaches the application only through an access value, so there is no route
+//!   without an access tier.
+
+mod address;
+mod auth;
+mod endpoint;
+mod error;
+mod probe;
+mod provider_lookup;
+mod resources;
+mod router;
+mod state;
+mod text;
+mod validation;
+
+pub use router::{openapi, router};
+pub use state::{AdminSettings, AdminState, Lifecycle, Peer, Ports, Reload};

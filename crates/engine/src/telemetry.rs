@@ -141,6 +141,11 @@ impl Telemetry {
         self.active.list()
     }
 
+    /// When the process started, in milliseconds since the epoch.
+    pub fn started_ms(&self) -> i64 {
+        self.started_ms
+    }
+
     /// How many requests are running.
     pub fn in_flight(&self) -> usize {
         self.active.count()

@@ -1,0 +1,126 @@
+//! What handlers answer.
+
+use axum::body::Body as HttpBody;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Describe, to_json};
+use crate::error::{AdminResult, internal};
+
+/// Something a handler answers.
+pub(crate) trait Answer: Send {
+    /// Adds itself to the documentation of a route.
+    fn describe(route: &mut Describe);
+    /// The answer.
+    fn respond(self) -> AdminResult<Response>;
+}
+
+/// 200 with a body.
+pub(crate) struct Json<T>(pub(crate) T);
+
+/// 201 with a body.
+pub(crate) struct Created<T>(pub(crate) T);
+
+/// 202 with a body.
+pub(crate) struct Accepted<T>(pub(crate) T);
+
+/// Another status with a body.
+pub(crate) struct WithStatus<T>(pub(crate) StatusCode, pub(crate) T);
+
+/// 200 with a body, and how many rows there are in `x-total-count`.
+pub(crate) struct WithTotal<T>(pub(crate) u64, pub(crate) T);
+
+/// 200 with a body, and a cookie.
+pub(crate) struct WithCookie<T>(pub(crate) Option<HeaderValue>, pub(crate) T);
+
+/// 200 with text.
+pub(crate) struct Text {
+    pub(crate) content_type: &'static str,
+    pub(crate) text: String,
+}
+
+impl<T: Serialize + ToSchema + Send> Answer for Json<T> {
+    fn describe(route: &mut Describe) {
+        route.answers::<T>(StatusCode::OK);
+    }
+
+    fn respond(self) -> AdminResult<Response> {
+        json(StatusCode::OK, &self.0)
+    }
+}
+
+impl<T: Serialize + ToSchema + Send> Answer for Created<T> {
+    fn describe(route: &mut Describe) {
+        route.answers::<T>(StatusCode::CREATED);
+    }
+
+    fn respond(self) -> AdminResult<Response> {
+        json(StatusCode::CREATED, &self.0)
+    }
+}
+
+impl<T: Serialize + ToSchema + Send> Answer for Accepted<T> {
+    fn describe(route: &mut Describe) {
+        route.answers::<T>(StatusCode::ACCEPTED);
+    }
+
+    fn respond(self) -> AdminResult<Response> {
+        json(StatusCode::ACCEPTED, &self.0)
+    }
+}
+
+impl<T: Serialize + ToSchema + Send> Answer for WithStatus<T> {
+    fn describe(route: &mut Describe) {
+        route.answers::<T>(StatusCode::OK);
+    }
+
+    fn respond(self) -> AdminResult<Response> {
+        json(self.0, &self.1)
+    }
+}
+
+impl<T: Serialize + ToSchema + Send> Answer for WithTotal<T> {
+    fn describe(route: &mut Describe) {
+        route.answers::<T>(StatusCode::OK);
+    }
+
+    fn respond(self) -> AdminResult<Response> {
+        let mut response = json(StatusCode::OK, &self.1)?;
+        response.headers_mut().insert("x-total-count", HeaderValue::from(self.0));
+        Ok(response)
+    }
+}
+
+impl<T: Serialize + ToSchema + Send> Answer for WithCookie<T> {
+    fn describe(route: &mut Describe) {
+        route.answers::<T>(StatusCode::OK);
+    }
+
+    fn respond(self) -> AdminResult<Response> {
+        let mut response = json(StatusCode::OK, &self.1)?;
+        if let Some(cookie) = self.0 {
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+        }
+        Ok(response)
+    }
+}
+
+impl Answer for Text {
+    fn describe(route: &mut Describe) {
+        route.answers_text();
+    }
+
+    fn respond(self) -> AdminResult<Response> {
+        build(StatusCode::OK, self.content_type, self.text.into())
+    }
+}
+
+fn json<T: Serialize>(status: StatusCode, value: &T) -> AdminResult<Response> {
+    build(status, "application/json", to_json(value)?.into())
+}
+
+fn build(status: StatusCode, content_type: &'static str, body: HttpBody) -> AdminResult<Response> {
+    Response::builder().status(status).header(header::CONTENT_TYPE, content_type).body(body).map_err(internal)
+}

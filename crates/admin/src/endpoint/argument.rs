@@ -1,0 +1,218 @@
+//! What handlers take beside their access value: bodies, queries, ids from the path.
+//!
+//! Types are strict, unknown members are lenient: they are named in `x-ignored-fields` and not lost silently.
+
+use axum::RequestPartsExt as _;
+use axum::extract::Path;
+use http::{HeaderValue, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Argument, Describe, Incoming};
+use crate::error::{
+    AdminError, AdminResult, Detail, bad_json, invalid, not_found, too_large, unsupported_media,
+};
+
+/// Most ignored members that are named.
+const MAX_IGNORED: usize = 50;
+
+/// A JSON body.
+pub(crate) struct Body<T>(pub(crate) T);
+
+/// A JSON body, or none.
+pub(crate) struct OptionalBody<T>(pub(crate) T);
+
+/// The query.
+pub(crate) struct Filter<T>(pub(crate) T);
+
+/// The `{id}` of the path.
+pub(crate) struct Id(pub(crate) String);
+
+/// Paths of members that nothing is done with. A handler takes it to add some of its own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ignored(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl Ignored {
+    pub(crate) fn add(&self, path: impl Into<String>) {
+        let mut paths = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if paths.len() < MAX_IGNORED {
+            paths.push(path.into());
+        }
+    }
+
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        let paths = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let plain = |path: &String| -> String {
+            path.chars().take(100).map(|c| if c.is_ascii_graphic() && c != ',' { c } else { '_' }).collect()
+        };
+        let list = paths.iter().map(plain).collect::<Vec<_>>().join(",");
+        (!list.is_empty()).then(|| HeaderValue::try_from(list).ok()).flatten()
+    }
+}
+
+impl Argument for Ignored {
+    fn describe(_: &mut Describe) {}
+
+    async fn take(incoming: &mut Incoming) -> AdminResult<Self> {
+        Ok(incoming.ignored.clone())
+    }
+}
+
+impl<T: DeserializeOwned + ToSchema + Send> Argument for Body<T> {
+    fn describe(route: &mut Describe) {
+        route.takes::<T>(true);
+    }
+
+    async fn take(incoming: &mut Incoming) -> AdminResult<Self> {
+        let bytes = read(incoming).await?;
+        parse(&bytes, &incoming.ignored).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + ToSchema + Default + Send> Argument for OptionalBody<T> {
+    fn describe(route: &mut Describe) {
+        route.takes::<T>(false);
+    }
+
+    async fn take(incoming: &mut Incoming) -> AdminResult<Self> {
+        let bytes = read(incoming).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Self(T::default()));
+        }
+        parse(&bytes, &incoming.ignored).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + IntoParams + Send> Argument for Filter<T> {
+    fn describe(route: &mut Describe) {
+        route.filters::<T>();
+    }
+
+    async fn take(incoming: &mut Incoming) -> AdminResult<Self> {
+        let query = incoming.parts.uri.query().unwrap_or("");
+        let ignored = &incoming.ignored;
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        let mut note = |path: serde_ignored::Path<'_>| ignored.add(path.to_string());
+        let deserializer =
+            serde_ignored::Deserializer::new(serde_urlencoded::Deserializer::new(pairs), &mut note);
+        serde_path_to_error::deserialize(deserializer)
+            .map(Self)
+            .map_err(|error| invalid(vec![detail(&field_of(error.path()), &error.inner().to_string())]))
+    }
+}
+
+impl Argument for Id {
+    fn describe(route: &mut Describe) {
+        route.has_id();
+    }
+
+    async fn take(incoming: &mut Incoming) -> AdminResult<Self> {
+        match incoming.parts.extract::<Path<String>>().await {
+            Ok(Path(id)) if id.len() <= 256 => Ok(Self(id)),
+            _ => Err(not_found("Path")),
+        }
+    }
+}
+
+async fn read(incoming: &mut Incoming) -> AdminResult<bytes::Bytes> {
+    if let Some(content_type) = incoming.parts.headers.get(header::CONTENT_TYPE)
+        && !is_json(content_type)
+    {
+        return Err(unsupported_media());
+    }
+    let limit = usize::try_from(incoming.admin.live.load().settings.max_body_size_mb).unwrap_or(10) << 20;
+    let body = std::mem::take(&mut incoming.body);
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Err(_) => Err(bad_json("the body ended before its end")),
+    }
+}
+
+fn is_json(content_type: &HeaderValue) -> bool {
+    let Ok(text) = content_type.to_str() else { return false };
+    let essence = text.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], ignored: &Ignored) -> AdminResult<T> {
+    // A derived struct would take an array for its members in order.
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{')
+        && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+    {
+        return Err(invalid(vec![Detail { field: "body".into(), message: "must be a JSON object".into() }]));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut note = |path: serde_ignored::Path<'_>| ignored.add(path.to_string());
+    let deserializer = serde_ignored::Deserializer::new(&mut json, &mut note);
+    let value = serde_path_to_error::deserialize(deserializer).map_err(|error| wrong(&error))?;
+    json.end().map_err(|_| bad_json("there is something behind the JSON object"))?;
+    Ok(value)
+}
+
+fn wrong(error: &serde_path_to_error::Error<serde_json::Error>) -> AdminError {
+    let inner = error.inner();
+    if !inner.is_data() {
+        return bad_json(format!("the body is not JSON: {inner}"));
+    }
+    let text = inner.to_string();
+    // The place is of no use to people who did not write the body by hand, and the path says it better.
+    let message = text.split(" at line ").next().unwrap_or(&text);
+    invalid(vec![detail(&field_of(error.path()), message)])
+}
+
+/// What is wrong, at the member that is missing where one is.
+fn detail(path: &str, message: &str) -> Detail {
+    match message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        Some(field) if path == "body" => Detail { field: field.to_owned(), message: "is required".into() },
+        Some(field) => Detail { field: format!("{path}.{field}"), message: "is required".into() },
+        None => Detail { field: path.to_owned(), message: message.to_owned() },
+    }
+}
+
+fn field_of(path: &serde_path_to_error::Path) -> String {
+    let path = path.to_string();
+    if path == "." { "body".to_owned() } else { path }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Draft {
+        #[allow(dead_code)]
+        name: String,
+        #[allow(dead_code)]
+        max_concurrent: Option<u32>,
+    }
+
+    #[test]
+    fn a_wrong_member_is_named() {
+        for (body, field) in [
+            (r#"{}"#, "name"),
+            (r#"{"name":1}"#, "name"),
+            (r#"{"name":"a","maxConcurrent":-1}"#, "maxConcurrent"),
+            (r#"[1]"#, "body"),
+            (r#"3"#, "body"),
+        ] {
+            let error = parse::<Draft>(body.as_bytes(), &Ignored::default()).expect_err(body);
+            assert!(format!("{error:?}").contains(&format!("field: {field:?}")), "{body}: {error:?}");
+        }
+        for body in ["", "{", "{\"name\":\"a\"} x"] {
+            let error = parse::<Draft>(body.as_bytes(), &Ignored::default()).expect_err(body);
+            assert!(format!("{error:?}").contains("BAD_JSON"), "{body}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_members_are_noted() {
+        let ignored = Ignored::default();
+        parse::<Draft>(br#"{"name":"a","budget":{"x":1},"we ird,":2}"#, &ignored).expect("valid");
+        assert_eq!(ignored.header().expect("some"), "budget,we_ird_");
+    }
+}

@@ -1,0 +1,529 @@
+//! Connections, one account or key at one provider each: `/api/providers`. Their tests are in `connection_probes`.
+
+use std::collections::BTreeMap;
+
+use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus};
+use omniroute_provider::spec::Category;
+use omniroute_provider::{ProviderSpec, registry};
+use omniroute_store::ConnectionFilter;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{Message, present};
+use crate::address::check_url;
+use crate::auth::Management;
+use crate::endpoint::{Body, Created, Filter, Id, Ignored, Json};
+use crate::error::{AdminResult, invalid_field, not_found};
+use crate::provider_lookup::Vendor;
+use crate::state::Admin;
+use crate::text::{iso, mask, parse_iso};
+use crate::validation::Problems;
+
+/// A connection as it is shown; credentials never are.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ConnectionView {
+    id: String,
+    provider: String,
+    auth_type: &'static str,
+    name: String,
+    display_name: Option<String>,
+    email: Option<String>,
+    priority: i64,
+    global_priority: Option<i64>,
+    is_active: bool,
+    default_model: Option<String>,
+    group: Option<String>,
+    tags: Vec<String>,
+    /// `unknown`, `active`, `error`, `unavailable`, `expired`, `banned` or `credits_exhausted`.
+    test_status: &'static str,
+    last_tested: Option<String>,
+    last_used_at: Option<String>,
+    last_error: Option<String>,
+    last_error_at: Option<String>,
+    last_error_type: Option<String>,
+    last_error_source: Option<String>,
+    error_code: Option<i64>,
+    backoff_level: i64,
+    rate_limited_until: Option<String>,
+    rate_limit_protection: bool,
+    max_concurrent: Option<u32>,
+    consecutive_use_count: i64,
+    health_check_interval: Option<i64>,
+    expires_at: Option<String>,
+    #[schema(value_type = Object)]
+    provider_specific_data: Value,
+    has_api_key: bool,
+    has_access_token: bool,
+    has_refresh_token: bool,
+    masked_key: Option<String>,
+    created_at: String,
+    updated_at: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ConnectionList {
+    connections: Vec<ConnectionView>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ConnectionAnswer {
+    connection: ConnectionView,
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct ConnectionQuery {
+    /// Only those of this provider: id, alias or prefix of a node.
+    provider: Option<String>,
+    /// Only those that are on, or off.
+    active: Option<bool>,
+}
+
+#[derive(Deserialize, ToSchema, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ConnectionPatch {
+    /// Id or alias of a provider, or id or prefix of a node. Required to add one; cannot be changed.
+    provider: Option<String>,
+    /// Name for people, unique within the provider.
+    name: Option<String>,
+    api_key: Option<String>,
+    /// Place within the provider, 1 first.
+    priority: Option<i64>,
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<i64>)]
+    global_priority: Option<Option<i64>>,
+    is_active: Option<bool>,
+    /// The model a test uses.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    default_model: Option<Option<String>>,
+    rate_limit_protection: Option<bool>,
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<u32>)]
+    max_concurrent: Option<Option<u32>>,
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<i64>)]
+    health_check_interval: Option<Option<i64>>,
+    tags: Option<Vec<String>>,
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    group: Option<Option<String>>,
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    display_name: Option<Option<String>>,
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    email: Option<Option<String>>,
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    expires_at: Option<Option<String>>,
+    /// `baseUrl`, `allowPrivate`, `dialect`, `extraHeaders`, `excludedModels`, and values of the provider's URL
+    /// variables. Merged; null removes a member.
+    #[schema(value_type = Option<Object>)]
+    provider_specific_data: Option<BTreeMap<String, Value>>,
+    /// Forget the last error, cooldown and terminal state.
+    clear_error: bool,
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct UpsertQuery {
+    /// Change the connection of this provider and name if there is one.
+    #[serde(default)]
+    upsert: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProviderCatalog {
+    providers: Vec<CatalogEntry>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CatalogEntry {
+    /// The entry of the catalogue.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    spec: ProviderSpec,
+    /// How many connections there are.
+    configured: usize,
+    /// How many of them are on.
+    active: usize,
+}
+
+pub(crate) async fn list(
+    access: Management,
+    Filter(query): Filter<ConnectionQuery>,
+) -> AdminResult<Json<ConnectionList>> {
+    let admin = &access.admin;
+    let provider = match &query.provider {
+        Some(name) => match Vendor::find(admin, name).await? {
+            Some(vendor) => Some(vendor.id),
+            None => return Ok(Json(ConnectionList { connections: Vec::new() })),
+        },
+        None => None,
+    };
+    let connections =
+        admin.store.connections().list(&ConnectionFilter { provider, active: query.active }).await?;
+    Ok(Json(ConnectionList { connections: connections.iter().map(|row| view(admin, row)).collect() }))
+}
+
+pub(crate) async fn show(access: Management, Id(id): Id) -> AdminResult<Json<ConnectionAnswer>> {
+    let connection = find(&access.admin, &id).await?;
+    Ok(Json(ConnectionAnswer { connection: view(&access.admin, &connection) }))
+}
+
+pub(crate) async fn create(
+    access: Management,
+    ignored: Ignored,
+    Filter(query): Filter<UpsertQuery>,
+    Body(draft): Body<ConnectionPatch>,
+) -> AdminResult<Created<ConnectionAnswer>> {
+    let admin = &access.admin;
+    let provider = draft.provider.as_deref().ok_or_else(|| invalid_field("provider", "is required"))?;
+    let vendor = Vendor::find(admin, provider).await?;
+    let vendor = vendor
+        .ok_or_else(|| invalid_field("provider", "Invalid provider: neither in the catalogue nor a node"))?;
+    let name = draft.name.clone().ok_or_else(|| invalid_field("name", "is required"))?;
+    let filter = ConnectionFilter { provider: Some(vendor.id.clone()), active: None };
+    let siblings = if query.upsert { admin.store.connections().list(&filter).await? } else { Vec::new() };
+    let existing = siblings.into_iter().find(|row| row.name == name);
+    let is_new = existing.is_none();
+    let mut connection = existing.unwrap_or_else(|| Connection {
+        id: ConnectionId::from(Uuid::now_v7().to_string()),
+        provider: vendor.id.clone(),
+        auth_type: AuthType::Apikey,
+        name,
+        display_name: None,
+        email: None,
+        priority: 0,
+        global_priority: None,
+        is_active: true,
+        api_key: None,
+        options: ConnectionOptions::default(),
+        default_model: None,
+        rate_limit_protection: false,
+        max_concurrent: None,
+        health_check_interval: None,
+        group: None,
+        tags: Vec::new(),
+        expires_at: None,
+        status: ConnectionStatus::default(),
+        created_at: access.now_ms,
+        updated_at: access.now_ms,
+    });
+    apply(admin, &vendor, &mut connection, draft, &ignored).await?;
+    if connection.api_key.is_none() {
+        if vendor.needs_key() {
+            return Err(invalid_field("apiKey", "is required for this provider"));
+        }
+        connection.auth_type = AuthType::None;
+    }
+    vendor.endpoints(&connection)?;
+    connection.updated_at = access.now_ms;
+    let connections = admin.store.connections();
+    let stored =
+        if is_new { connections.insert(&connection).await? } else { connections.update(&connection).await? };
+    access.reload().await?;
+    access
+        .audit(
+            "provider.connection.create",
+            "provider_connection",
+            stored.id.as_str(),
+            stored.provider.as_str(),
+        )
+        .await;
+    Ok(Created(ConnectionAnswer { connection: view(admin, &stored) }))
+}
+
+pub(crate) async fn update(
+    access: Management,
+    Id(id): Id,
+    ignored: Ignored,
+    Body(patch): Body<ConnectionPatch>,
+) -> AdminResult<Json<ConnectionAnswer>> {
+    let admin = &access.admin;
+    let mut connection = find(admin, &id).await?;
+    let vendor = Vendor::find(admin, connection.provider.as_str()).await?;
+    let vendor = vendor
+        .ok_or_else(|| invalid_field("provider", "the provider of this connection is gone; delete it"))?;
+    if let Some(provider) = &patch.provider
+        && Vendor::find(admin, provider).await?.is_none_or(|other| other.id != vendor.id)
+    {
+        return Err(invalid_field("provider", "cannot be changed; add another connection"));
+    }
+    let has_new_key = patch.api_key.is_some();
+    let clears = patch.clear_error || has_new_key;
+    apply(admin, &vendor, &mut connection, patch, &ignored).await?;
+    vendor.endpoints(&connection)?;
+    connection.updated_at = access.now_ms;
+    let mut stored = admin.store.connections().update(&connection).await?;
+    if clears {
+        let status = ConnectionStatus {
+            last_tested: stored.status.last_tested.filter(|_| !has_new_key),
+            last_used_at: stored.status.last_used_at,
+            ..ConnectionStatus::default()
+        };
+        admin.store.connections().set_status(&stored.id, &status).await?;
+        stored.status = status;
+    }
+    access.reload().await?;
+    if clears && let Some(state) = admin.live.load().connection(&stored.id) {
+        state.health.clear(stored.status.clone());
+    }
+    admin.forget_models(&stored.id);
+    access.audit("provider.connection.update", "provider_connection", &id, stored.provider.as_str()).await;
+    Ok(Json(ConnectionAnswer { connection: view(admin, &stored) }))
+}
+
+pub(crate) async fn delete(access: Management, Id(id): Id) -> AdminResult<Json<Message>> {
+    let connection = find(&access.admin, &id).await?;
+    if !access.admin.store.connections().delete(&connection.id).await? {
+        return Err(not_found("Connection"));
+    }
+    access.reload().await?;
+    access.admin.forget_models(&connection.id);
+    access
+        .audit("provider.connection.delete", "provider_connection", &id, connection.provider.as_str())
+        .await;
+    Ok(Json(Message { message: "Connection deleted" }))
+}
+
+pub(crate) async fn catalog(access: Management) -> AdminResult<Json<ProviderCatalog>> {
+    let admin = &access.admin;
+    let connections = admin.store.connections().list(&ConnectionFilter::default()).await?;
+    let entry = |spec: &ProviderSpec| {
+        let own = connections.iter().filter(|row| row.provider == spec.id);
+        let (configured, active) =
+            own.fold((0, 0), |(all, on), row| (all + 1, on + usize::from(row.is_active)));
+        CatalogEntry { spec: spec.clone(), configured, active }
+    };
+    let mut providers: Vec<CatalogEntry> = admin
+        .catalog
+        .providers()
+        .iter()
+        .filter(|spec| spec.id.as_str() != registry::SIM)
+        .map(|spec| entry(spec))
+        .collect();
+    providers.sort_by_key(|entry| entry.spec.category == Category::Custom);
+    Ok(Json(ProviderCatalog { providers }))
+}
+
+/// The connection of this id.
+pub(super) async fn find(admin: &Admin, id: &str) -> AdminResult<Connection> {
+    let connection = admin.store.connections().get(&ConnectionId::from(id)).await?;
+    connection.ok_or_else(|| not_found("Connection"))
+}
+
+/// Takes what a draft says into the connection. Nothing is stored; everything wrong is told.
+async fn apply(
+    admin: &Admin,
+    vendor: &Vendor,
+    connection: &mut Connection,
+    patch: ConnectionPatch,
+    ignored: &Ignored,
+) -> AdminResult<()> {
+    fn put<T>(target: &mut T, value: Option<T>) {
+        if let Some(value) = value {
+            *target = value;
+        }
+    }
+    let mut problems = Problems::default();
+    if let Some(name) = &patch.name {
+        problems.name("name", name);
+    }
+    if let Some(key) = &patch.api_key {
+        problems.length("apiKey", key, 1..=16_384);
+        if key.chars().any(|c| c.is_control() || c.is_whitespace()) && !key.starts_with('{') {
+            problems.add("apiKey", "must not contain spaces or line breaks");
+        }
+    }
+    problems.range("priority", patch.priority, &(1..=1_000_000));
+    problems.range("globalPriority", patch.global_priority.flatten(), &(1..=1_000_000));
+    problems.range("maxConcurrent", patch.max_concurrent.flatten(), &(1..=100_000));
+    problems.range("healthCheckInterval", patch.health_check_interval.flatten(), &(0..=86_400 * 30));
+    if let Some(tags) = &patch.tags {
+        problems.list("tags", tags, 100);
+    }
+    for (field, text) in [
+        ("defaultModel", &patch.default_model),
+        ("group", &patch.group),
+        ("displayName", &patch.display_name),
+        ("email", &patch.email),
+    ] {
+        if let Some(Some(text)) = text {
+            problems.length(field, text, 1..=256);
+        }
+    }
+    let expires_at = match &patch.expires_at {
+        Some(Some(text)) => {
+            let end = parse_iso(text);
+            if end.is_none() {
+                problems.add("expiresAt", "must be a time like 2030-01-31T00:00:00Z");
+            }
+            Some(end)
+        }
+        Some(None) => Some(None),
+        None => None,
+    };
+    if let Some(members) = patch.provider_specific_data {
+        merge_options(&mut connection.options, members, vendor, ignored, &mut problems);
+    }
+    problems.done()?;
+    put(&mut connection.name, patch.name);
+    if let Some(key) = patch.api_key {
+        connection.api_key = Some(SecretString::from(key));
+        connection.auth_type = AuthType::Apikey;
+    }
+    put(&mut connection.priority, patch.priority);
+    put(&mut connection.global_priority, patch.global_priority);
+    put(&mut connection.is_active, patch.is_active);
+    put(&mut connection.default_model, patch.default_model);
+    put(&mut connection.rate_limit_protection, patch.rate_limit_protection);
+    put(&mut connection.max_concurrent, patch.max_concurrent);
+    put(&mut connection.health_check_interval, patch.health_check_interval);
+    put(&mut connection.tags, patch.tags);
+    put(&mut connection.group, patch.group);
+    put(&mut connection.display_name, patch.display_name);
+    put(&mut connection.email, patch.email);
+    put(&mut connection.expires_at, expires_at);
+    check_urls(admin, vendor, connection).await
+}
+
+/// Refuses URLs that may not be called. Those of the catalogue without variables are known to be fine.
+pub(super) async fn check_urls(admin: &Admin, vendor: &Vendor, connection: &Connection) -> AdminResult<()> {
+    let options = &connection.options;
+    let allow_private = vendor.allows_private(admin, options);
+    if let Some(url) = &options.base_url {
+        return check_url("providerSpecificData.baseUrl", url, allow_private).await;
+    }
+    if vendor.node.is_some() || !vendor.provider.spec().base_url.contains('{') {
+        return Ok(());
+    }
+    let endpoints = vendor.endpoints(connection)?;
+    let url = endpoints.iter().find_map(|endpoint| endpoint.models.as_ref().or(endpoint.chat.as_ref()));
+    match url {
+        Some(url) => check_url("providerSpecificData", &url.to_string(), allow_private).await,
+        None => Ok(()),
+    }
+}
+
+/// Merges `providerSpecificData`. What the provider has no use for is ignored, and said so.
+pub(super) fn merge_options(
+    options: &mut ConnectionOptions,
+    members: BTreeMap<String, Value>,
+    vendor: &Vendor,
+    ignored: &Ignored,
+    problems: &mut Problems,
+) {
+    for (name, value) in members {
+        let field = format!("providerSpecificData.{name}");
+        match name.as_str() {
+            "baseUrl" => take(&mut options.base_url, &field, value, "must be a text", problems),
+            "dialect" => take(&mut options.dialect, &field, value, "must be a text", problems),
+            "allowPrivate" => {
+                take(&mut options.allow_private, &field, value, "must be true or false", problems);
+            }
+            "extraHeaders" => {
+                take(&mut options.extra_headers, &field, value, "must map names to texts", problems);
+            }
+            "excludedModels" => {
+                take(&mut options.excluded_models, &field, value, "must be a list of texts", problems);
+            }
+            _ if !vendor.provider.spec().vars.contains_key(&name) => ignored.add(field),
+            _ => match value {
+                Value::Null => {
+                    options.vars.remove(&name);
+                }
+                Value::String(text) if text.len() <= 2_048 => {
+                    options.vars.insert(name, text);
+                }
+                _ => problems.add(&field, "must be a text of at most 2048 bytes"),
+            },
+        }
+    }
+}
+
+fn take<T>(target: &mut T, field: &str, value: Value, expected: &str, problems: &mut Problems)
+where
+    T: serde::de::DeserializeOwned + Default,
+{
+    if value.is_null() {
+        *target = T::default();
+        return;
+    }
+    match serde_json::from_value(value) {
+        Ok(value) => *target = value,
+        Err(_) => problems.add(field, expected),
+    }
+}
+
+/// The connection as it is shown, with what traffic found out since it was stored.
+pub(super) fn view(admin: &Admin, row: &Connection) -> ConnectionView {
+    let now = admin.now_ms();
+    let status = current_status(admin, row, now);
+    let key = row.api_key.as_ref().map(ExposeSecret::expose_secret);
+    ConnectionView {
+        id: row.id.to_string(),
+        provider: row.provider.to_string(),
+        auth_type: match row.auth_type {
+            AuthType::Apikey => "apikey",
+            AuthType::Oauth => "oauth",
+            AuthType::None => "none",
+            AuthType::Aws => "aws",
+            AuthType::Gcp => "gcp",
+        },
+        name: row.name.clone(),
+        display_name: row.display_name.clone(),
+        email: row.email.clone(),
+        priority: row.priority,
+        global_priority: row.global_priority,
+        is_active: row.is_active,
+        default_model: row.default_model.clone(),
+        group: row.group.clone(),
+        tags: row.tags.clone(),
+        test_status: status.test_status.as_str(),
+        last_tested: status.last_tested.map(iso),
+        last_used_at: status.last_used_at.map(iso),
+        last_error: status.last_error,
+        last_error_at: status.last_error_at.map(iso),
+        last_error_type: status.last_error_type,
+        last_error_source: status.last_error_source,
+        error_code: status.error_code,
+        backoff_level: status.backoff_level,
+        rate_limited_until: status.rate_limited_until.filter(|until| *until > now).map(iso),
+        rate_limit_protection: row.rate_limit_protection,
+        max_concurrent: row.max_concurrent,
+        consecutive_use_count: status.consecutive_use_count,
+        health_check_interval: row.health_check_interval,
+        expires_at: row.expires_at.map(iso),
+        provider_specific_data: shown_options(&row.options),
+        has_api_key: key.is_some(),
+        has_access_token: false,
+        has_refresh_token: false,
+        masked_key: key.map(mask),
+        created_at: iso(row.created_at),
+        updated_at: iso(row.updated_at),
+    }
+}
+
+/// What is known of a connection now: the stored row, or memory where that is newer.
+pub(super) fn current_status(admin: &Admin, row: &Connection, now_ms: i64) -> ConnectionStatus {
+    let stored = row.status.clone();
+    let snapshot = admin.live.load();
+    let Some(state) = snapshot.connection(&row.id) else { return stored };
+    let live = state.health.status(now_ms);
+    let is_stored_newer = stored.last_tested > live.last_tested;
+    let last_used_at = live.last_used_at.max(stored.last_used_at);
+    ConnectionStatus { last_used_at, ..if is_stored_newer { stored } else { live } }
+}
+
+/// Values of headers may be credentials: they are masked.
+fn shown_options(options: &ConnectionOptions) -> Value {
+    let mut shown = options.clone();
+    for value in shown.extra_headers.values_mut() {
+        *value = mask(value);
+    }
+    serde_json::to_value(&shown).unwrap_or_default()
+}

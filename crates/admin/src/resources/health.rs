@@ -1,0 +1,267 @@
+//! How the gateway is: `/api/monitoring/health`, `/healthz`, `/readyz`.
+
+use std::collections::BTreeMap;
+
+use http::StatusCode;
+use omniroute_domain::entity::Connection;
+use omniroute_provider::registry;
+use omniroute_store::{ConnectionFilter, Cryptography};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::telemetry::uptime_secs;
+use crate::auth::{HasPassword, Public, has_password};
+use crate::endpoint::WithStatus;
+use crate::error::AdminResult;
+use crate::state::Admin;
+use crate::text::iso;
+
+/// What everybody sees, and what only managers see.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// `healthy`, `degraded` or `unhealthy`.
+    status: &'static str,
+    version: String,
+    /// Seconds.
+    uptime: f64,
+    #[serde(flatten)]
+    #[schema(inline)]
+    details: Option<HealthDetails>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HealthDetails {
+    timestamp: String,
+    system: SystemHealth,
+    active_connections: usize,
+    in_flight: usize,
+    provider_summary: ProviderSummary,
+    /// Connections that are cooling down, by `provider:connection`.
+    rate_limit_status: BTreeMap<String, Cooldown>,
+    /// Models that are locked on a connection.
+    lockouts: Vec<ModelLockView>,
+    cryptography: CryptographyHealth,
+    database: DatabaseHealth,
+    log: LogHealth,
+    setup_complete: bool,
+    /// What the operator should know.
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SystemHealth {
+    version: String,
+    uptime: f64,
+    pid: u32,
+    platform: &'static str,
+    memory_usage: Memory,
+    fd_count: Option<usize>,
+    threads: Option<u64>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Memory {
+    /// Bytes; null where it cannot be read.
+    rss: Option<u64>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProviderSummary {
+    catalog_count: usize,
+    configured_count: usize,
+    active_count: usize,
+    monitored_count: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Cooldown {
+    paused_until: String,
+    remaining_ms: i64,
+    backoff_level: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModelLockView {
+    provider: String,
+    connection_id: String,
+    model: String,
+    reason: &'static str,
+    remaining_ms: i64,
+    until: String,
+    failure_count: u32,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CryptographyHealth {
+    /// `ok`, `rotation_pending` or `missing_or_invalid`.
+    status: &'static str,
+    provider: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DatabaseHealth {
+    ok: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LogHealth {
+    queued: u64,
+    shed_rows: u64,
+    written_rows: u64,
+    flush_failures: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Probe {
+    status: &'static str,
+}
+
+pub(crate) async fn show(access: Public) -> AdminResult<WithStatus<Health>> {
+    let admin = &access.admin;
+    let database_ok = admin.store.ping().await.is_ok();
+    let cryptography = admin.store.cryptography();
+    let status = match (database_ok, &cryptography) {
+        (false, _) => "unhealthy",
+        (true, Cryptography::MissingOrInvalid { .. }) => "degraded",
+        (true, Cryptography::Ok | Cryptography::RotationPending) => "healthy",
+    };
+    let started = admin.telemetry.started_ms();
+    let uptime = uptime_secs(access.now_ms - started);
+    let version = admin.settings.version.clone();
+    let details = match access.is_manager().await {
+        true => Some(details(admin, database_ok, &cryptography, uptime, access.now_ms).await?),
+        false => None,
+    };
+    let code = if database_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(WithStatus(code, Health { status, version, uptime, details }))
+}
+
+pub(crate) async fn live(_access: Public) -> AdminResult<WithStatus<Probe>> {
+    Ok(WithStatus(StatusCode::OK, Probe { status: "ok" }))
+}
+
+pub(crate) async fn ready(access: Public) -> AdminResult<WithStatus<Probe>> {
+    match access.admin.store.ping().await {
+        Ok(()) => Ok(WithStatus(StatusCode::OK, Probe { status: "ready" })),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            Ok(WithStatus(StatusCode::SERVICE_UNAVAILABLE, Probe { status: "database unavailable" }))
+        }
+    }
+}
+
+/// Bytes of memory in use.
+pub(super) fn memory_rss() -> Option<u64> {
+    Some(process_status("VmRSS:")? * 1_024)
+}
+
+async fn details(
+    admin: &Admin,
+    database_ok: bool,
+    cryptography: &Cryptography,
+    uptime: f64,
+    now: i64,
+) -> AdminResult<HealthDetails> {
+    // The rest is worth telling without a database too.
+    let rows = admin.store.connections().list(&ConnectionFilter::default()).await.unwrap_or_default();
+    let setup_complete = has_password(admin).await.is_ok_and(|has| has != HasPassword::No);
+    let snapshot = admin.live.load();
+    let configured: std::collections::BTreeSet<_> = rows.iter().map(|row| &row.provider).collect();
+    let active = snapshot.providers().into_iter().filter(|state| state.id.as_str() != registry::SIM).count();
+    let (rate_limit_status, lockouts) = blocks(admin, &rows, now);
+    let mut warnings: Vec<String> = snapshot
+        .problems
+        .iter()
+        .map(|problem| format!("{} {}: {}", problem.entity, problem.id, problem.message))
+        .collect();
+    if admin.settings.open_to_all {
+        warnings.push("REQUIRE_API_KEY=false: everybody who reaches the gateway can use it".to_owned());
+    }
+    if admin.settings.public_bind && !snapshot.settings.require_login {
+        warnings.push("requireLogin is off: every program on this machine can manage the gateway".to_owned());
+    }
+    if let Cryptography::MissingOrInvalid { reason } = cryptography {
+        warnings.push(format!("stored secrets cannot be read: {reason}"));
+    }
+    let log = (admin.recorder_stats)();
+    Ok(HealthDetails {
+        timestamp: iso(now),
+        system: SystemHealth {
+            version: admin.settings.version.clone(),
+            uptime,
+            pid: std::process::id(),
+            platform: std::env::consts::OS,
+            memory_usage: Memory { rss: memory_rss() },
+            fd_count: std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count),
+            threads: process_status("Threads:"),
+        },
+        active_connections: snapshot.connection_count(),
+        in_flight: admin.telemetry.in_flight(),
+        provider_summary: ProviderSummary {
+            catalog_count: admin.catalog.count(),
+            configured_count: configured.len(),
+            active_count: active,
+            monitored_count: active,
+        },
+        rate_limit_status,
+        lockouts,
+        cryptography: CryptographyHealth {
+            status: match cryptography {
+                Cryptography::Ok => "ok",
+                Cryptography::RotationPending => "rotation_pending",
+                Cryptography::MissingOrInvalid { .. } => "missing_or_invalid",
+            },
+            provider: "xchacha20-poly1305",
+        },
+        database: DatabaseHealth { ok: database_ok },
+        log: LogHealth {
+            queued: log.queued,
+            shed_rows: log.shed_rows,
+            written_rows: log.written_rows,
+            flush_failures: log.flush_failures,
+        },
+        setup_complete,
+        warnings,
+    })
+}
+
+/// What keeps connections from being used now.
+fn blocks(admin: &Admin, rows: &[Connection], now: i64) -> (BTreeMap<String, Cooldown>, Vec<ModelLockView>) {
+    let snapshot = admin.live.load();
+    let (mut cooldowns, mut locks) = (BTreeMap::new(), Vec::new());
+    for row in rows {
+        let Some(state) = snapshot.connection(&row.id) else { continue };
+        let status = state.health.status(now);
+        if let Some(until) = status.rate_limited_until {
+            let cooldown = Cooldown {
+                paused_until: iso(until),
+                remaining_ms: until - now,
+                backoff_level: status.backoff_level,
+            };
+            cooldowns.insert(format!("{}:{}", row.provider, row.id), cooldown);
+        }
+        locks.extend(state.health.locks(now).into_iter().map(|lock| ModelLockView {
+            provider: row.provider.to_string(),
+            connection_id: row.id.to_string(),
+            model: lock.model,
+            reason: lock.reason.as_str(),
+            remaining_ms: lock.until - now,
+            until: iso(lock.until),
+            failure_count: lock.failure_count,
+        }));
+    }
+    (cooldowns, locks)
+}
+
+/// A number out of what the kernel says about this process.
+fn process_status(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}

@@ -1,0 +1,28 @@
+//! `/metrics`, for Prometheus.
+
+use omniroute_engine::telemetry::{Extra, ExtraKind};
+
+use crate::auth::MetricsReader;
+use crate::endpoint::Text;
+use crate::error::AdminResult;
+
+pub(crate) async fn show(access: MetricsReader) -> AdminResult<Text> {
+    let admin = &access.admin;
+    let recorder = (admin.recorder_stats)();
+    let snapshot = admin.live.load();
+    let count = |name, help, value| Extra { name, help, kind: ExtraKind::Counter, value };
+    let gauge = |name, help, value| Extra { name, help, kind: ExtraKind::Gauge, value };
+    let text = admin.telemetry.metrics(&[
+        gauge("log_rows_queued", "Log rows that wait to be written", recorder.queued),
+        count("log_rows_written", "Log rows written", recorder.written_rows),
+        count("log_rows_shed", "Log rows dropped because the database was too slow", recorder.shed_rows),
+        count("log_flush_failures", "Transactions of the log that failed", recorder.flush_failures),
+        gauge(
+            "connections_active",
+            "Connections that are switched on and usable",
+            snapshot.connection_count() as u64,
+        ),
+        gauge("configuration_problems", "Rows that cannot be used", snapshot.problems.len() as u64),
+    ]);
+    Ok(Text { content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8", text })
+}

@@ -1,0 +1,169 @@
+//! Models by provider, with limits and prices: `/api/models/catalog`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use omniroute_domain::price::PriceRow;
+use omniroute_domain::snapshot::ListedModel;
+use omniroute_provider::{ProviderSpec, registry};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::auth::Management;
+use crate::endpoint::{Filter, Json};
+use crate::error::{AdminResult, invalid_field};
+use crate::state::Admin;
+use crate::text::iso;
+
+const TYPES: &[&str] =
+    &["chat", "embedding", "image", "audio-stt", "audio-tts", "rerank", "moderation", "other"];
+
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct CatalogQuery {
+    /// Providers without a connection too.
+    #[serde(default)]
+    all: bool,
+    /// `chat`, `embedding`, `image`, `audio-stt`, `audio-tts`, `rerank` or `moderation`.
+    r#type: Option<String>,
+    /// Id, alias or prefix.
+    provider: Option<String>,
+    /// Part of a model's id or name.
+    q: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModelCatalog {
+    /// By alias or prefix of the provider.
+    catalog: BTreeMap<String, ProviderModels>,
+    generated_at: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProviderModels {
+    provider: String,
+    provider_id: String,
+    /// Whether it can be used now.
+    active: bool,
+    models: Vec<CatalogModel>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CatalogModel {
+    id: String,
+    name: String,
+    r#type: &'static str,
+    custom: bool,
+    context_window: Option<u64>,
+    max_output: Option<u64>,
+    caps: BTreeMap<String, bool>,
+    /// USD per million tokens; null when unknown.
+    pricing: Option<ModelPricing>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ModelPricing {
+    input: Option<f64>,
+    output: Option<f64>,
+    cached: Option<f64>,
+}
+
+pub(crate) async fn show(
+    access: Management,
+    Filter(query): Filter<CatalogQuery>,
+) -> AdminResult<Json<ModelCatalog>> {
+    if query.r#type.as_deref().is_some_and(|wanted| !TYPES.contains(&wanted)) {
+        return Err(invalid_field("type", format!("must be one of {}", TYPES.join(", "))));
+    }
+    let admin = &access.admin;
+    let snapshot = admin.live.load();
+    let mut catalog = BTreeMap::new();
+    let mut add = |spec: &ProviderSpec, alias: &str, active: bool, listed: &[ListedModel]| {
+        let is_wanted = query.provider.as_deref().is_none_or(|wanted| {
+            spec.id.as_str() == wanted || alias == wanted || spec.aliases.iter().any(|other| other == wanted)
+        });
+        if !is_wanted {
+            return;
+        }
+        let models: Vec<_> =
+            listed.iter().map(|model| describe(admin, spec, model)).filter(|m| query.keeps(m)).collect();
+        if !models.is_empty() || (query.r#type.is_none() && query.q.is_none()) {
+            let (provider, provider_id) = (spec.name.clone(), spec.id.to_string());
+            catalog.insert(alias.to_owned(), ProviderModels { provider, provider_id, active, models });
+        }
+    };
+    let mut seen = BTreeSet::new();
+    for state in snapshot.providers() {
+        let spec = state.provider.spec();
+        if spec.id.as_str() == registry::SIM && !query.all {
+            continue;
+        }
+        seen.insert(state.id.clone());
+        add(spec, &state.alias, true, &state.models);
+    }
+    if query.all {
+        for spec in admin.catalog.providers().iter().filter(|spec| !seen.contains(&spec.id)) {
+            add(spec, &spec.alias, false, &known_models(admin, spec));
+        }
+    }
+    Ok(Json(ModelCatalog { catalog, generated_at: iso(access.now_ms) }))
+}
+
+impl CatalogQuery {
+    fn keeps(&self, model: &CatalogModel) -> bool {
+        let contains = |text: &str, part: &str| text.to_lowercase().contains(&part.to_lowercase());
+        self.r#type.as_deref().is_none_or(|wanted| model.r#type == wanted)
+            && self.q.as_deref().is_none_or(|part| contains(&model.id, part) || contains(&model.name, part))
+    }
+}
+
+/// What the catalogue knows of a provider that is not in use.
+pub(super) fn known_models(admin: &Admin, spec: &ProviderSpec) -> Vec<ListedModel> {
+    let rows = admin.catalog.models_of(&spec.id);
+    let listed = spec.models.iter().filter(|name| rows.iter().all(|row| row.model != **name));
+    let plain = |id: &String| ListedModel {
+        id: id.clone(),
+        name: None,
+        custom: false,
+        mode: "chat".to_owned(),
+        context_window: None,
+        max_output: None,
+    };
+    let mut models: Vec<ListedModel> = listed.map(plain).collect();
+    models.extend(rows.iter().map(|row| ListedModel {
+        mode: row.mode.clone(),
+        context_window: row.context_window,
+        max_output: row.max_output,
+        ..plain(&row.model)
+    }));
+    models
+}
+
+fn describe(admin: &Admin, spec: &ProviderSpec, model: &ListedModel) -> CatalogModel {
+    let row = admin.catalog.model(&spec.id, &model.id);
+    let pricing = row.map(PriceRow::from).filter(|row| row.input.is_some() || row.output.is_some());
+    CatalogModel {
+        id: model.id.clone(),
+        name: model.name.clone().unwrap_or_else(|| model.id.clone()),
+        r#type: type_of(&model.mode),
+        custom: model.custom,
+        context_window: model.context_window,
+        max_output: model.max_output,
+        caps: row.map(|row| row.caps.clone()).unwrap_or_default(),
+        pricing: pricing.map(|row| ModelPricing { input: row.input, output: row.output, cached: row.cached }),
+    }
+}
+
+fn type_of(mode: &str) -> &'static str {
+    match mode {
+        "chat" | "responses" => "chat",
+        "embedding" => "embedding",
+        "image_generation" => "image",
+        "audio_transcription" => "audio-stt",
+        "audio_speech" => "audio-tts",
+        "rerank" => "rerank",
+        "moderation" => "moderation",
+        _ => "other",
+    }
+}

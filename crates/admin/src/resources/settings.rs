@@ -1,0 +1,258 @@
+//! `/api/settings`: what can be changed while the gateway runs, and the password.
+
+use omniroute_domain::{
+    entity::{RuntimeSettings, SseKeepalive},
+    routing,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::auth::{Secret, attempt};
+use super::present;
+use crate::auth::{
+    Actor, HasPassword, Management, change_password, has_password, judge_password, new_session,
+};
+use crate::endpoint::{Body, Json, WithCookie};
+use crate::error::{AdminResult, auth_invalid, invalid_field};
+use crate::state::Admin;
+use crate::validation::Problems;
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SettingsView {
+    #[serde(flatten)]
+    #[schema(inline)]
+    settings: SettingsValues,
+    has_password: bool,
+    cloud_configured: bool,
+    machine_id: String,
+    runtime_ports: RuntimePorts,
+    version: String,
+}
+
+/// The settings themselves.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SettingsValues {
+    require_login: bool,
+    fallback_strategy: String,
+    sticky_round_robin_limit: u32,
+    provider_order: Vec<String>,
+    blocked_providers: Vec<String>,
+    request_retry: u32,
+    max_retry_interval_sec: u32,
+    sse_keepalive: Keepalive,
+    max_body_size_mb: u32,
+    public_url: Option<String>,
+    log_retention_days: u32,
+    call_log_max_entries: u32,
+    instance_name: Option<String>,
+}
+
+/// What keeps silent streams alive.
+#[derive(Serialize, Deserialize, ToSchema, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Keepalive {
+    /// A comment line.
+    Comment,
+    /// A chunk without choices.
+    Chunk,
+    /// Nothing.
+    Off,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RuntimePorts {
+    main: u16,
+    api: Option<u16>,
+    dashboard: Option<u16>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SettingsPatch {
+    /// Whether callers from this machine must sign in too; others always must.
+    require_login: Option<bool>,
+    /// The order in which accounts are tried.
+    fallback_strategy: Option<String>,
+    /// Requests on one account before round-robin moves on, 1 to 1000.
+    sticky_round_robin_limit: Option<u32>,
+    /// Providers in order of preference for bare model names.
+    provider_order: Option<Vec<String>>,
+    /// Providers that are never used.
+    blocked_providers: Option<Vec<String>>,
+    /// How often a request waits for a cooldown to end, 0 to 10.
+    request_retry: Option<u32>,
+    /// Longest such wait in seconds, 0 to 600.
+    max_retry_interval_sec: Option<u32>,
+    sse_keepalive: Option<Keepalive>,
+    /// Limit of management bodies in megabytes, 1 to 1024.
+    max_body_size_mb: Option<u32>,
+    /// Where people reach the gateway.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    public_url: Option<Option<String>>,
+    /// Days until log rows are deleted, 1 to 3650.
+    log_retention_days: Option<u32>,
+    /// Most rows in the request log, 0 to 10 million.
+    call_log_max_entries: Option<u32>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    instance_name: Option<Option<String>>,
+    /// The password that is in force, to change it.
+    current_password: Option<String>,
+    /// The new one, 8 to 128 characters.
+    new_password: Option<String>,
+}
+
+pub(crate) async fn show(access: Management) -> AdminResult<Json<SettingsView>> {
+    let settings = access.admin.store.settings().get().await?;
+    Ok(Json(view(&access.admin, settings).await?))
+}
+
+pub(crate) async fn update(
+    access: Management,
+    Body(patch): Body<SettingsPatch>,
+) -> AdminResult<WithCookie<SettingsView>> {
+    let admin = &access.admin;
+    let before = admin.store.settings().get().await?;
+    let mut settings = before.clone();
+    let mut problems = Problems::default();
+    merge(&mut settings, &patch, admin, &mut problems);
+    if let Some(password) = &patch.new_password {
+        judge_password(&mut problems, "newPassword", password);
+    }
+    problems.done()?;
+    if patch.require_login == Some(false) && has_password(admin).await? == HasPassword::No {
+        return Err(invalid_field("requireLogin", "cannot be false before a password is set"));
+    }
+
+    let mut cookie = None;
+    if let Some(password) = &patch.new_password {
+        if has_password(admin).await? != HasPassword::No {
+            let current = patch.current_password.as_deref();
+            let current = current
+                .ok_or_else(|| invalid_field("currentPassword", "is required to change the password"))?;
+            if !attempt(&access, current, Secret::Password).await? {
+                access.audit_failure("auth.password.change", "settings", "password").await;
+                return Err(auth_invalid("Invalid current password"));
+            }
+        }
+        change_password(admin, password).await?;
+        access.audit("auth.password.change", "settings", "password", "").await;
+        if matches!(access.actor, Actor::Session(_)) {
+            cookie = Some(new_session(admin, access.client).await?);
+        }
+    }
+    if settings != before {
+        admin.store.settings().put(&settings).await?;
+        access.reload().await?;
+        access.audit("settings.update", "settings", "settings", &changed_names(&before, &settings)).await;
+    }
+    Ok(WithCookie(cookie, view(admin, settings).await?))
+}
+
+fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, problems: &mut Problems) {
+    fn put<T: Clone>(target: &mut T, value: Option<&T>) {
+        if let Some(value) = value {
+            *target = value.clone();
+        }
+    }
+    if let Some(name) = &patch.fallback_strategy
+        && routing::by_name(name).is_none()
+    {
+        let known: Vec<_> = routing::STRATEGIES.iter().map(|strategy| strategy.name()).collect();
+        problems.add("fallbackStrategy", format!("must be one of {}", known.join(", ")));
+    }
+    problems.range("stickyRoundRobinLimit", patch.sticky_round_robin_limit, &(1..=1_000));
+    problems.range("requestRetry", patch.request_retry, &(0..=10));
+    problems.range("maxRetryIntervalSec", patch.max_retry_interval_sec, &(0..=600));
+    problems.range("maxBodySizeMb", patch.max_body_size_mb, &(1..=1_024));
+    problems.range("logRetentionDays", patch.log_retention_days, &(1..=3_650));
+    problems.range("callLogMaxEntries", patch.call_log_max_entries, &(0..=10_000_000));
+    for (field, list) in
+        [("providerOrder", &patch.provider_order), ("blockedProviders", &patch.blocked_providers)]
+    {
+        let Some(list) = list else { continue };
+        problems.list(field, list, 1_000);
+        let snapshot = admin.live.load();
+        for (at, name) in list.iter().enumerate() {
+            if snapshot.by_prefix(name).is_none() && admin.catalog.provider(name).is_none() {
+                problems.add(&format!("{field}[{at}]"), "is neither a provider nor a node");
+            }
+        }
+    }
+    if let Some(Some(url)) = &patch.public_url
+        && !is_public_url(url)
+    {
+        problems.add("publicUrl", "must be like https://gateway.example");
+    }
+    if let Some(Some(name)) = &patch.instance_name {
+        problems.name("instanceName", name);
+    }
+    put(&mut settings.require_login, patch.require_login.as_ref());
+    put(&mut settings.fallback_strategy, patch.fallback_strategy.as_ref());
+    put(&mut settings.sticky_round_robin_limit, patch.sticky_round_robin_limit.as_ref());
+    put(&mut settings.provider_order, patch.provider_order.as_ref());
+    put(&mut settings.blocked_providers, patch.blocked_providers.as_ref());
+    put(&mut settings.request_retry, patch.request_retry.as_ref());
+    put(&mut settings.max_retry_interval_sec, patch.max_retry_interval_sec.as_ref());
+    put(&mut settings.max_body_size_mb, patch.max_body_size_mb.as_ref());
+    put(&mut settings.public_url, patch.public_url.as_ref());
+    put(&mut settings.log_retention_days, patch.log_retention_days.as_ref());
+    put(&mut settings.call_log_max_entries, patch.call_log_max_entries.as_ref());
+    put(&mut settings.instance_name, patch.instance_name.as_ref());
+    if let Some(keepalive) = patch.sse_keepalive {
+        settings.sse_keepalive = match keepalive {
+            Keepalive::Comment => SseKeepalive::Comment,
+            Keepalive::Chunk => SseKeepalive::Chunk,
+            Keepalive::Off => SseKeepalive::Off,
+        };
+    }
+}
+
+fn is_public_url(url: &str) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+}
+
+async fn view(admin: &Admin, settings: RuntimeSettings) -> AdminResult<SettingsView> {
+    let ports = admin.settings.ports;
+    Ok(SettingsView {
+        settings: SettingsValues {
+            require_login: settings.require_login,
+            fallback_strategy: settings.fallback_strategy,
+            sticky_round_robin_limit: settings.sticky_round_robin_limit,
+            provider_order: settings.provider_order,
+            blocked_providers: settings.blocked_providers,
+            request_retry: settings.request_retry,
+            max_retry_interval_sec: settings.max_retry_interval_sec,
+            sse_keepalive: match settings.sse_keepalive {
+                SseKeepalive::Comment => Keepalive::Comment,
+                SseKeepalive::Chunk => Keepalive::Chunk,
+                SseKeepalive::Off => Keepalive::Off,
+            },
+            max_body_size_mb: settings.max_body_size_mb,
+            public_url: settings.public_url,
+            log_retention_days: settings.log_retention_days,
+            call_log_max_entries: settings.call_log_max_entries,
+            instance_name: settings.instance_name,
+        },
+        has_password: has_password(admin).await? != HasPassword::No,
+        cloud_configured: false,
+        machine_id: admin.store.meta().machine_id().await?,
+        runtime_ports: RuntimePorts { main: ports.main, api: ports.api, dashboard: ports.dashboard },
+        version: admin.settings.version.clone(),
+    })
+}
+
+/// The names of settings that differ; values stay out of the audit log.
+fn changed_names(before: &RuntimeSettings, after: &RuntimeSettings) -> String {
+    let members = |settings: &RuntimeSettings| match serde_json::to_value(settings) {
+        Ok(serde_json::Value::Object(members)) => members,
+        _ => serde_json::Map::new(),
+    };
+    let (before, after) = (members(before), members(after));
+    let changed = after.iter().filter(|(name, value)| before.get(*name) != Some(*value));
+    changed.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,287 @@
+//! What was used, added up: `/api/usage/history`, `/api/usage/{connectionId}`; and what is running: `/api/logs/active`.
+
+use std::collections::BTreeMap;
+
+use omniroute_domain::entity::ConnectionId;
+use omniroute_engine::telemetry::ActiveRequest;
+use omniroute_store::{Period, UsageCounters, UsageHistory};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::connections::find;
+use crate::auth::Management;
+use crate::endpoint::{Filter, Id, Json};
+use crate::error::{AdminResult, invalid_field};
+use crate::text::{iso, usd};
+
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct HistoryQuery {
+    /// `1h`, `24h`, `7d`, `30d`, `90d` or `all` (default).
+    period: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HistoryView {
+    total_requests: i64,
+    total_prompt_tokens: i64,
+    total_completion_tokens: i64,
+    /// USD, as far as prices are known.
+    total_cost: f64,
+    /// Requests whose cost is unknown; they are not in the cost.
+    total_unpriced: i64,
+    total: Counters,
+    by_provider: BTreeMap<String, Counters>,
+    by_model: BTreeMap<String, ModelCounters>,
+    by_account: BTreeMap<String, AccountCounters>,
+    by_api_key: BTreeMap<String, KeyCounters>,
+    /// Ten minutes, oldest first.
+    last10_minutes: Vec<Counters>,
+    pending: Pending,
+    active_requests: Vec<ActiveRequestView>,
+}
+
+/// Sums over some requests.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Counters {
+    requests: i64,
+    errors: i64,
+    prompt_tokens: i64,
+    completion_tokens: i64,
+    cached_tokens: i64,
+    cache_creation_tokens: i64,
+    reasoning_tokens: i64,
+    cost: f64,
+    unpriced: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModelCounters {
+    #[serde(flatten)]
+    #[schema(inline)]
+    counters: Counters,
+    raw_model: String,
+    provider: String,
+    last_used: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AccountCounters {
+    #[serde(flatten)]
+    #[schema(inline)]
+    counters: Counters,
+    raw_model: String,
+    provider: String,
+    connection_id: String,
+    account_name: String,
+    last_used: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeyCounters {
+    #[serde(flatten)]
+    #[schema(inline)]
+    counters: Counters,
+    api_key_id: String,
+    api_key_name: String,
+    last_used: Option<String>,
+}
+
+/// Requests that are running, counted.
+#[derive(Serialize, ToSchema, Default)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Pending {
+    by_model: BTreeMap<String, u64>,
+    /// By connection.
+    by_account: BTreeMap<String, u64>,
+    /// By connection and model.
+    details: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// A request that is running.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ActiveRequestView {
+    id: String,
+    model: String,
+    provider: Option<String>,
+    connection_id: Option<String>,
+    started_at: String,
+    elapsed_ms: i64,
+    stream: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ActiveRequests {
+    active_requests: Vec<ActiveRequestView>,
+    count: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ConnectionUsageView {
+    connection_id: String,
+    provider: String,
+    plan: Option<String>,
+    /// What the provider says is left; no provider is asked yet.
+    quotas: Vec<Quota>,
+    local: LocalUsage,
+    fetched_at: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Quota {
+    name: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LocalUsage {
+    requests24h: i64,
+    tokens24h: i64,
+    cost24h: f64,
+    cost30d: f64,
+}
+
+pub(crate) async fn history(
+    access: Management,
+    Filter(query): Filter<HistoryQuery>,
+) -> AdminResult<Json<HistoryView>> {
+    let period = query.period.as_deref().map_or(Some(Period::All), Period::parse);
+    let period = period.ok_or_else(|| invalid_field("period", "must be 1h, 24h, 7d, 30d, 90d or all"))?;
+    let usage = access.admin.store.usage();
+    let history = usage.history(period, access.now_ms).await?;
+    let minutes = usage.last_ten_minutes(access.now_ms).await?;
+    let active = access.admin.telemetry.active();
+    Ok(Json(view(history, &minutes, &active, access.now_ms)))
+}
+
+pub(crate) async fn active(access: Management) -> AdminResult<Json<ActiveRequests>> {
+    let active = access.admin.telemetry.active();
+    let active_requests: Vec<_> = active.iter().map(|request| active_view(request, access.now_ms)).collect();
+    Ok(Json(ActiveRequests { count: active_requests.len(), active_requests }))
+}
+
+pub(crate) async fn by_connection(access: Management, Id(id): Id) -> AdminResult<Json<ConnectionUsageView>> {
+    let connection = find(&access.admin, &id).await?;
+    let usage =
+        access.admin.store.usage().by_connection(&ConnectionId::from(id.as_str()), access.now_ms).await?;
+    let (day, month) = (usage.last_day, usage.last_month);
+    Ok(Json(ConnectionUsageView {
+        connection_id: id,
+        provider: connection.provider.to_string(),
+        plan: None,
+        quotas: Vec::new(),
+        local: LocalUsage {
+            requests24h: day.requests,
+            tokens24h: day.prompt_tokens + day.completion_tokens,
+            cost24h: usd(day.cost_nano),
+            cost30d: usd(month.cost_nano),
+        },
+        fetched_at: iso(access.now_ms),
+    }))
+}
+
+fn view(
+    history: UsageHistory,
+    minutes: &[UsageCounters],
+    active: &[ActiveRequest],
+    now_ms: i64,
+) -> HistoryView {
+    let total = history.total;
+    let last_used =
+        |counters: &UsageCounters| (counters.last_used_at > 0).then(|| iso(counters.last_used_at));
+    let by_model = history.by_model.into_iter().map(|row| {
+        let counters = ModelCounters {
+            counters: row.counters.into(),
+            last_used: last_used(&row.counters),
+            raw_model: row.model.clone(),
+            provider: row.provider.clone(),
+        };
+        (format!("{} ({})", row.model, row.provider), counters)
+    });
+    let by_account = history.by_account.into_iter().map(|row| {
+        let name = format!("{} ({} - {})", row.model, row.provider, row.account_name);
+        let counters = AccountCounters {
+            counters: row.counters.into(),
+            last_used: last_used(&row.counters),
+            raw_model: row.model,
+            provider: row.provider,
+            connection_id: row.connection_id,
+            account_name: row.account_name,
+        };
+        (name, counters)
+    });
+    let by_api_key = history.by_api_key.into_iter().map(|row| {
+        let name = format!("{} ({})", row.api_key_name, row.api_key_id);
+        let counters = KeyCounters {
+            counters: row.counters.into(),
+            last_used: last_used(&row.counters),
+            api_key_id: row.api_key_id,
+            api_key_name: row.api_key_name,
+        };
+        (name, counters)
+    });
+    HistoryView {
+        total_requests: total.requests,
+        total_prompt_tokens: total.prompt_tokens,
+        total_completion_tokens: total.completion_tokens,
+        total_cost: usd(total.cost_nano),
+        total_unpriced: total.unpriced,
+        total: total.into(),
+        by_provider: history.by_provider.into_iter().map(|row| (row.provider, row.counters.into())).collect(),
+        by_model: by_model.collect(),
+        by_account: by_account.collect(),
+        by_api_key: by_api_key.collect(),
+        last10_minutes: minutes.iter().map(|minute| (*minute).into()).collect(),
+        pending: pending(active),
+        active_requests: active.iter().map(|request| active_view(request, now_ms)).collect(),
+    }
+}
+
+fn pending(active: &[ActiveRequest]) -> Pending {
+    let mut pending = Pending::default();
+    for request in active {
+        let provider = if request.provider.is_empty() { "waiting" } else { &request.provider };
+        let model = format!("{} ({provider})", request.model);
+        *pending.by_model.entry(model.clone()).or_default() += 1;
+        if !request.connection.is_empty() {
+            *pending.by_account.entry(request.connection.clone()).or_default() += 1;
+            *pending.details.entry(request.connection.clone()).or_default().entry(model).or_default() += 1;
+        }
+    }
+    pending
+}
+
+fn active_view(request: &ActiveRequest, now_ms: i64) -> ActiveRequestView {
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    ActiveRequestView {
+        id: request.id.clone(),
+        model: request.model.clone(),
+        provider: some(&request.provider),
+        connection_id: some(&request.connection),
+        started_at: iso(request.started_ms),
+        elapsed_ms: (now_ms - request.started_ms).max(0),
+        stream: request.stream,
+    }
+}
+
+impl From<UsageCounters> for Counters {
+    fn from(counters: UsageCounters) -> Self {
+        Self {
+            requests: counters.requests,
+            errors: counters.errors,
+            prompt_tokens: counters.prompt_tokens,
+            completion_tokens: counters.completion_tokens,
+            cached_tokens: counters.cached_tokens,
+            cache_creation_tokens: counters.cache_creation_tokens,
+            reasoning_tokens: counters.reasoning_tokens,
+            cost: usd(counters.cost_nano),
+            unpriced: counters.unpriced,
+        }
+    }
+}

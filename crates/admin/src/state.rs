@@ -1,0 +1,174 @@
+//! What the management API works on. Assembled by the binary.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use ipnet::IpNet;
+use omniroute_domain::entity::ConnectionId;
+use omniroute_engine::{
+    Live,
+    ports::{Clock, Recorder, Transport},
+    telemetry::Telemetry,
+};
+use omniroute_provider::catalog::Catalog;
+use omniroute_store::{RecorderStats, Store};
+use quick_cache::sync::Cache;
+use secrecy::SecretString;
+use tokio::sync::{Mutex, OnceCell, Semaphore};
+
+use crate::auth::Lockouts;
+
+/// How long a list of models from an upstream is kept.
+const MODELS_TTL: Duration = Duration::from_secs(600);
+
+/// Reads the configuration anew and puts it in force; the error says why that was not possible.
+pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// Everything the management API needs of the process.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The database.
+    pub store: Store,
+    /// The configuration in force.
+    pub live: Arc<Live>,
+    /// Providers and models.
+    pub catalog: &'static Catalog,
+    /// Calls upstreams, for tests of connections.
+    pub transport: Arc<dyn Transport>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Measurements.
+    pub telemetry: Arc<Telemetry>,
+    /// Where tests of connections are logged.
+    pub recorder: Arc<dyn Recorder>,
+    /// What the writer of the log did so far.
+    pub recorder_stats: Arc<dyn Fn() -> RecorderStats + Send + Sync>,
+    /// What the process start decided.
+    pub settings: AdminSettings,
+    /// Ends the process in an orderly way.
+    pub lifecycle: Arc<dyn Lifecycle>,
+    /// Called after every write of configuration.
+    pub reload: Reload,
+}
+
+/// What the process start decided about management.
+#[derive(Debug, Clone)]
+pub struct AdminSettings {
+    /// The version that is running.
+    pub version: String,
+    /// The commit it was built from.
+    pub commit: Option<String>,
+    /// `INITIAL_PASSWORD`.
+    pub initial_password: Option<SecretString>,
+    /// `MANAGEMENT_TOKEN`.
+    pub management_token: Option<SecretString>,
+    /// `JWT_SECRET`; the one in the database when absent.
+    pub jwt_secret: Option<SecretString>,
+    /// `AUTH_COOKIE_SECURE`.
+    pub cookie_secure: bool,
+    /// `TRUSTED_PROXIES`: peers whose `X-Forwarded-*` headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `CORS_ORIGINS`: origins that may read management answers.
+    pub cors_origins: Vec<String>,
+    /// Whether the gateway listens beyond loopback.
+    pub public_bind: bool,
+    /// `REQUIRE_API_KEY=false` was set in so many words.
+    pub open_to_all: bool,
+    /// `ALLOW_PRIVATE_PROVIDER_URLS`.
+    pub allow_private: bool,
+    /// `ALLOW_REMOTE_LIFECYCLE`.
+    pub allow_remote_lifecycle: bool,
+    /// Whether a supervisor starts the process again.
+    pub supervised: bool,
+    /// The token that was printed at the start; works once, until a password is set.
+    pub first_run_token: Option<SecretString>,
+    /// Where the gateway listens.
+    pub ports: Ports,
+}
+
+/// Where the gateway listens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ports {
+    /// Everything.
+    pub main: u16,
+    /// Client routes only.
+    pub api: Option<u16>,
+    /// Management only.
+    pub dashboard: Option<u16>,
+}
+
+/// Ends or replaces the process; both return at once.
+pub trait Lifecycle: Send + Sync {
+    /// Finishes running requests, then starts anew.
+    fn restart(&self);
+    /// Finishes running requests, then ends.
+    fn shutdown(&self);
+}
+
+/// The address a request came from; the binary puts it into the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// The state of the binary and what is kept here beside it.
+pub(crate) struct Admin {
+    pub(crate) state: AdminState,
+    pub(crate) lockouts: Lockouts,
+    /// Held over every change of the password, so that two of them cannot cross.
+    pub(crate) password_change: Mutex<()>,
+    /// Password hashing takes much memory on purpose; this bounds it.
+    pub(crate) hashing: Semaphore,
+    pub(crate) first_run_used: AtomicBool,
+    /// Read once: where it cannot be decrypted, the database gives another one each time.
+    pub(crate) jwt_secret: OnceCell<SecretString>,
+    models: Cache<ConnectionId, (i64, Bytes)>,
+}
+
+impl Admin {
+    pub(crate) fn new(state: AdminState) -> Self {
+        Self {
+            state,
+            lockouts: Lockouts::default(),
+            password_change: Mutex::new(()),
+            hashing: Semaphore::new(2),
+            first_run_used: AtomicBool::new(false),
+            jwt_secret: OnceCell::new(),
+            models: Cache::new(256),
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.state.clock.now_ms()
+    }
+
+    /// The answer of an upstream's model list, if it is fresh.
+    pub(crate) fn cached_models(&self, id: &ConnectionId) -> Option<Bytes> {
+        let ttl = i64::try_from(MODELS_TTL.as_millis()).unwrap_or(i64::MAX);
+        let (at, body) = self.models.get(id)?;
+        (self.now_ms() - at < ttl).then_some(body)
+    }
+
+    pub(crate) fn cache_models(&self, id: &ConnectionId, body: Bytes) {
+        self.models.insert(id.clone(), (self.now_ms(), body));
+    }
+
+    pub(crate) fn forget_models(&self, id: &ConnectionId) {
+        self.models.remove(id);
+    }
+
+    pub(crate) fn first_run_token(&self) -> Option<&SecretString> {
+        let used = self.first_run_used.load(Ordering::Acquire);
+        self.state.settings.first_run_token.as_ref().filter(|_| !used)
+    }
+}
+
+impl std::ops::Deref for Admin {
+    type Target = AdminState;
+
+    fn deref(&self) -> &AdminState {
+        &self.state
+    }
+}

@@ -1,0 +1,288 @@
+//! Connections, nodes, models, keys and settings: what is written is in force at once, and what is wrong is told.
+
+use std::time::Duration;
+
+use http::Method;
+use omniroute_domain::entity::{ConnectionId, KeyHash};
+use serde_json::{Value, json};
+
+use crate::app::TestApp;
+
+fn id_of(value: &Value) -> String {
+    value["id"].as_str().expect("id").to_owned()
+}
+
+async fn add(app: &TestApp, body: Value) -> Value {
+    app.post("/api/providers", body).await.expect(201).json()["connection"].clone()
+}
+
+#[tokio::test]
+async fn a_connection_from_its_beginning_to_its_end() {
+    let app = TestApp::new().await;
+    let row = add(&app, json!({"provider":"openai","name":"work","apiKey":"sk-work-1234567890"})).await;
+    assert_eq!(row["maskedKey"], "sk-w****7890");
+    assert_eq!(row["hasApiKey"], true);
+    assert_eq!(row["priority"], 1);
+    assert_eq!(row["testStatus"], "unknown");
+    let id = ConnectionId::from(id_of(&row));
+    assert!(app.live.load().connection(&id).is_some(), "in force before the answer");
+
+    let path = format!("/api/providers/{id}");
+    let second = add(&app, json!({"provider":"openai","name":"home","apiKey":"sk-home-1234567890"})).await;
+    assert_eq!(second["priority"], 2);
+    let patch = json!({"name":"office","tags":["a"],"maxConcurrent":4,"defaultModel":"gpt-4o","priority":2});
+    let changed = app.patch(&path, patch).await.expect(200).json()["connection"].clone();
+    assert_eq!((&changed["name"], &changed["priority"]), (&json!("office"), &json!(2)));
+    assert_eq!(changed["maxConcurrent"], 4);
+    let cleared = app.patch(&path, json!({"maxConcurrent":null})).await.expect(200).json();
+    assert_eq!(cleared["connection"]["maxConcurrent"], Value::Null, "null clears");
+    assert_eq!(cleared["connection"]["defaultModel"], "gpt-4o", "absent leaves");
+    let list = app.get("/api/providers?provider=openai").await.expect(200).json();
+    let names: Vec<_> =
+        list["connections"].as_array().expect("list").iter().map(|row| row["name"].clone()).collect();
+    assert_eq!(names, ["home", "office"]);
+    app.patch(&path, json!({"isActive":false})).await.expect(200);
+    assert!(app.live.load().connection(&id).is_none());
+    assert_eq!(
+        app.get("/api/providers?active=true").await.json()["connections"].as_array().map(Vec::len),
+        Some(1)
+    );
+    assert_eq!(app.delete(&path).await.expect(200).json()["message"], "Connection deleted");
+    app.delete(&path).await.expect(404);
+    app.get(&path).await.expect(404);
+}
+
+#[tokio::test]
+async fn wrong_connections_are_refused_with_the_member() {
+    let app = TestApp::new().await;
+    add(&app, json!({"provider":"openai","name":"work","apiKey":"sk-work-1234567890"})).await;
+    for (body, status, code, field) in [
+        (json!({"provider":"nobody","name":"a","apiKey":"k"}), 400, "VALIDATION", "provider"),
+        (json!({"name":"a","apiKey":"k"}), 400, "VALIDATION", "provider"),
+        (json!({"provider":"openai","apiKey":"k"}), 400, "VALIDATION", "name"),
+        (json!({"provider":"openai","name":"a"}), 400, "VALIDATION", "apiKey"),
+        (json!({"provider":"openai","name":"a","apiKey":"two words"}), 400, "VALIDATION", "apiKey"),
+        (json!({"provider":"openai","name":"a","apiKey":"k","priority":0}), 400, "VALIDATION", "priority"),
+        (
+            json!({"provider":"openai","name":"a","apiKey":"k","providerSpecificData":{"baseUrl":7}}),
+            400,
+            "VALIDATION",
+            "providerSpecificData.baseUrl",
+        ),
+        (
+            json!({"provider":"openai","name":"a","apiKey":"k","providerSpecificData":{"baseUrl":"http://10.0.0.1/v1"}}),
+            400,
+            "URL_BLOCKED",
+            "providerSpecificData.baseUrl",
+        ),
+        (
+            json!({"provider":"openai","name":"a","apiKey":"k",
+                "providerSpecificData":{"baseUrl":"http://169.254.169.254/v1","allowPrivate":true}}),
+            400,
+            "URL_BLOCKED",
+            "providerSpecificData.baseUrl",
+        ),
+        (
+            json!({"provider":"openai","name":"a","apiKey":"k","providerSpecificData":{"extraHeaders":{"b d":"x"}}}),
+            400,
+            "VALIDATION",
+            "providerSpecificData.extraHeaders.b d",
+        ),
+        (json!({"provider":"openai","name":"work","apiKey":"sk-other-1234567890"}), 409, "CONFLICT", "name"),
+        (json!({"provider":"openai","name":"b","apiKey":"sk-work-1234567890"}), 409, "CONFLICT", "apiKey"),
+    ] {
+        let answer = app.post("/api/providers", body.clone()).await.expect(status);
+        assert_eq!(answer.code(), code, "{body}");
+        assert_eq!(answer.fields(), [field], "{body}");
+    }
+    let same = json!({"provider":"openai","name":"work","apiKey":"sk-newer-1234567890"});
+    let row = app.post("/api/providers?upsert=true", same).await.expect(201).json();
+    assert_eq!(row["connection"]["maskedKey"], "sk-n****7890");
+    assert_eq!(app.get("/api/providers").await.json()["connections"].as_array().map(Vec::len), Some(1));
+    let private = json!({"provider":"openai","name":"local","apiKey":"k2",
+        "providerSpecificData":{"baseUrl":"http://127.0.0.1:9/v1","allowPrivate":true,"weight":3}});
+    let answer = app.post("/api/providers", private).await.expect(201);
+    assert_eq!(answer.header("x-ignored-fields").as_deref(), Some("providerSpecificData.weight"));
+}
+
+#[tokio::test]
+async fn a_new_key_makes_a_connection_usable_again() {
+    let app = TestApp::new().await;
+    let row = add(&app, json!({"provider":"openai","name":"work","apiKey":"sk-work-1234567890"})).await;
+    let path = format!("/api/providers/{}", id_of(&row));
+    app.upstream.answer(401, r#"{"error":{"message":"Incorrect API key","code":"invalid_api_key"}}"#);
+    app.post(&format!("{path}/test"), json!({})).await.expect(200);
+    assert_eq!(app.get(&path).await.json()["connection"]["testStatus"], "error");
+    app.patch(&path, json!({"apiKey":"sk-fresh-1234567890"})).await.expect(200);
+    let fresh = app.get(&path).await.json()["connection"].clone();
+    assert_eq!((&fresh["testStatus"], &fresh["lastError"]), (&json!("unknown"), &Value::Null));
+}
+
+#[tokio::test]
+async fn providers_without_a_key() {
+    let app = TestApp::new().await;
+    let row = add(&app, json!({"provider":"llamacpp","name":"here"})).await;
+    assert_eq!(
+        (&row["authType"], &row["hasApiKey"], &row["maskedKey"]),
+        (&json!("none"), &json!(false), &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn a_node_and_its_connection() {
+    let app = TestApp::new().await;
+    let draft = json!({"name":"Mine","prefix":"mine","baseUrl":"http://127.0.0.1:8080/v1/chat/completions/"});
+    assert_eq!(app.post("/api/provider-nodes", draft.clone()).await.expect(400).code(), "URL_BLOCKED");
+    let mut allowed = draft;
+    allowed["allowPrivate"] = json!(true);
+    let node = app.post("/api/provider-nodes", allowed.clone()).await.expect(201).json()["node"].clone();
+    assert_eq!(node["baseUrl"], "http://127.0.0.1:8080/v1");
+    assert!(id_of(&node).starts_with("openai-compatible-chat-"));
+    assert_eq!(app.post("/api/provider-nodes", allowed).await.expect(409).code(), "CONFLICT");
+    for prefix in ["openai", "sim", "auto"] {
+        let taken = json!({"name":"x","prefix":prefix,"baseUrl":"https://93.184.216.34/v1"});
+        assert_eq!(app.post("/api/provider-nodes", taken).await.expect(409).code(), "CONFLICT", "{prefix}");
+    }
+    let bad = json!({"name":"x","prefix":"Not OK","baseUrl":"https://93.184.216.34/v1"});
+    assert_eq!(app.post("/api/provider-nodes", bad).await.expect(400).fields(), ["prefix"]);
+    let bad = json!({"name":"x","prefix":"ok","baseUrl":"https://93.184.216.34/v1","type":"smtp"});
+    assert_eq!(app.post("/api/provider-nodes", bad).await.expect(400).fields(), ["type"]);
+
+    let connection = add(&app, json!({"provider":"mine","name":"only"})).await;
+    assert_eq!(connection["provider"], node["id"], "the prefix means the node");
+    let model = json!({"provider":"mine","modelId":"gemma","contextWindow":8192});
+    app.post("/api/provider-models", model).await.expect(200);
+    let catalog = app.get("/api/models/catalog").await.expect(200).json()["catalog"]["mine"].clone();
+    assert_eq!(catalog["models"][0]["id"], "gemma");
+    assert_eq!(catalog["models"][0]["contextWindow"], 8192);
+
+    let path = format!("/api/provider-nodes/{}", id_of(&node));
+    app.patch(&path, json!({"prefix":"ours"})).await.expect(200);
+    assert!(app.live.load().by_prefix("ours").is_some());
+    assert!(app.live.load().by_prefix("mine").is_none());
+    app.delete(&path).await.expect(200);
+    app.get(&format!("/api/providers/{}", id_of(&connection))).await.expect(404);
+    assert_eq!(app.get("/api/provider-models").await.json(), json!({"models":{}}));
+}
+
+#[tokio::test]
+async fn custom_models() {
+    let app = TestApp::new().await;
+    let model = json!({"provider":"openai","modelId":"ft:gpt-4o:me","modelName":"Mine"});
+    let stored = app.post("/api/provider-models", model).await.expect(200).json()["model"].clone();
+    assert_eq!((&stored["source"], &stored["apiFormat"]), (&json!("manual"), &json!("chat-completions")));
+    let patch = json!({"provider":"openai","modelId":"ft:gpt-4o:me","isHidden":true});
+    let hidden = app.patch("/api/provider-models", patch).await.expect(200).json()["model"].clone();
+    assert_eq!((&hidden["isHidden"], &hidden["name"]), (&json!(true), &json!("Mine")));
+    app.patch("/api/provider-models", json!({"provider":"openai","modelId":"none"})).await.expect(404);
+    let bad = json!({"provider":"openai","modelId":"x","apiFormat":"morse"});
+    assert_eq!(app.post("/api/provider-models", bad).await.expect(400).fields(), ["apiFormat"]);
+    let list = app.get("/api/provider-models?provider=openai").await.json();
+    assert_eq!(list["models"].as_array().map(Vec::len), Some(1));
+    let path = "/api/provider-models?provider=openai&model=ft:gpt-4o:me";
+    assert_eq!(app.delete(path).await.expect(200).json(), json!({"removed":true}));
+    assert_eq!(app.delete(path).await.expect(200).json(), json!({"removed":false}));
+    assert_eq!(app.delete("/api/provider-models?provider=openai").await.expect(400).fields(), ["model"]);
+}
+
+#[tokio::test]
+async fn a_key_is_shown_once_and_changed_rotated_and_revoked() {
+    let app = TestApp::new().await;
+    let made =
+        app.post("/api/keys", json!({"label":"dev","allowedModels":["openai/*"]})).await.expect(201).json();
+    let key = made["key"].as_str().expect("key").to_owned();
+    assert!(key.starts_with("sk-omni-") && key.len() == 8 + 43, "{key}");
+    assert!(app.live.load().caller(KeyHash::of(&key)).is_some(), "in force before the answer");
+    let path = format!("/api/keys/{}", id_of(&made));
+    let shown = app.get(&path).await.expect(200).json();
+    assert_eq!(shown["key"], format!("sk-omni-****{}", &key[key.len() - 4..]));
+    assert_eq!(shown["allowedModels"], json!(["openai/*"]));
+    let changed = app.patch(&path, json!({"maxRequestsPerMinute":10,"strict":true})).await.expect(200).json();
+    assert_eq!(changed["key"]["maxRequestsPerMinute"], 10);
+    assert_eq!(app.get(&format!("{path}/reveal")).await.expect(410).code(), "GONE");
+
+    let rotate = app.post(&format!("{path}/rotate"), json!({"graceSeconds":60})).await.expect(201).json();
+    let newer = rotate["key"].as_str().expect("key").to_owned();
+    let (old, new) = (KeyHash::of(&key), KeyHash::of(&newer));
+    let expires = |hash| app.live.load().caller(hash).map(|caller| caller.expires_at);
+    assert_eq!(expires(old), Some(Some(crate::app::START + 60_000)));
+    assert_eq!(expires(new), Some(None));
+    let copy = app.get(&format!("/api/keys/{}", id_of(&rotate))).await.json();
+    assert_eq!((&copy["maxRequestsPerMinute"], &copy["strict"]), (&json!(10), &json!(true)));
+    app.as_manager(Method::POST, &format!("/api/keys/{}/rotate", id_of(&rotate))).send().await.expect(201);
+    assert_eq!(expires(new), None, "without grace the old one ends at once");
+
+    app.delete(&path).await.expect(200);
+    assert_eq!(expires(old), None);
+    app.delete(&path).await.expect(404);
+    app.patch(&path, json!({"name":"again"})).await.expect(409);
+    assert_eq!(app.get("/api/keys").await.json()["total"], 1);
+    let all = app.get("/api/keys?revoked=true").await.json();
+    assert_eq!(all["total"], 3);
+    assert_eq!(all["allowKeyReveal"], false);
+}
+
+#[tokio::test]
+async fn lists_come_in_pages() {
+    let app = TestApp::new().await;
+    for name in ["a", "b", "c"] {
+        app.post("/api/keys", json!({"name": name})).await.expect(201);
+        app.pass(Duration::from_millis(1));
+    }
+    let first = app.get("/api/keys?limit=2").await.json();
+    assert_eq!((first["keys"].as_array().map(Vec::len), &first["total"]), (Some(2), &json!(3)));
+    let cursor = first["nextCursor"].as_str().expect("cursor");
+    let second = app.get(&format!("/api/keys?limit=2&cursor={cursor}")).await.json();
+    assert_eq!((second["keys"].as_array().map(Vec::len), &second["nextCursor"]), (Some(1), &Value::Null));
+}
+
+#[tokio::test]
+async fn settings_merge() {
+    let app = TestApp::new().await;
+    let shown = app.get("/api/settings").await.expect(200).json();
+    for (key, value) in [
+        ("requireLogin", json!(true)),
+        ("fallbackStrategy", json!("fill-first")),
+        ("hasPassword", json!(true)),
+        ("cloudConfigured", json!(false)),
+        ("version", json!("1.2.3")),
+        ("runtimePorts", json!({"main":20128,"api":null,"dashboard":null})),
+    ] {
+        assert_eq!(shown[key], value, "{key}");
+    }
+    let patch = json!({"fallbackStrategy":"round-robin","publicUrl":"https://gw.example","blockedProviders":["groq"]});
+    let put = app.as_manager(Method::PUT, "/api/settings").json(&patch).send().await.expect(200).json();
+    assert_eq!((&put["fallbackStrategy"], &put["requestRetry"]), (&json!("round-robin"), &json!(1)));
+    assert_eq!(app.live.load().settings.fallback_strategy, "round-robin", "in force before the answer");
+    let cleared = app.patch("/api/settings", json!({"publicUrl":null})).await.expect(200).json();
+    assert_eq!(cleared["publicUrl"], Value::Null);
+    for (patch, field) in [
+        (json!({"fallbackStrategy":"telepathy"}), "fallbackStrategy"),
+        (json!({"stickyRoundRobinLimit":0}), "stickyRoundRobinLimit"),
+        (json!({"requestRetry":"1"}), "requestRetry"),
+        (json!({"blockedProviders":["nobody"]}), "blockedProviders[0]"),
+        (json!({"publicUrl":"gw.example"}), "publicUrl"),
+        (json!({"sseKeepalive":"drum"}), "sseKeepalive"),
+        (json!({"newPassword":"password"}), "newPassword"),
+    ] {
+        let answer = app.patch("/api/settings", patch.clone()).await.expect(400);
+        assert_eq!(answer.fields(), [field], "{patch}");
+    }
+}
+
+#[tokio::test]
+async fn every_change_is_in_the_audit_log() {
+    let app = TestApp::new().await;
+    let row = add(&app, json!({"provider":"openai","name":"work","apiKey":"sk-work-1234567890"})).await;
+    app.delete(&format!("/api/providers/{}", id_of(&row))).await.expect(200);
+    app.patch("/api/settings", json!({"requestRetry":5})).await.expect(200);
+    app.patch("/api/settings", json!({"requestRetry":5})).await.expect(200);
+    app.post("/api/keys", json!({"name":"k"})).await.expect(201);
+    let query = omniroute_store::AuditQuery { limit: 10, ..Default::default() };
+    let (events, _) = app.store.audit().list(&query).await.expect("lists");
+    let actions: Vec<_> = events.iter().rev().map(|record| record.event.action.as_str()).collect();
+    let expected =
+        ["provider.connection.create", "provider.connection.delete", "settings.update", "apikey.create"];
+    assert_eq!(actions, expected, "a change that changes nothing is none");
+    assert!(events.iter().all(|record| record.event.actor == "management-token"));
+}

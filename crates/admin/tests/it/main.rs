@@ -1,0 +1,8 @@
+//! The management API through its real router, over a database in a temporary directory.
+
+mod app;
+mod auth;
+mod configuration;
+mod contract;
+mod observation;
+mod probes;

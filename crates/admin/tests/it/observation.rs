@@ -1,0 +1,192 @@
+//! Health, telemetry, metrics, usage, logs, prices, and ending the process.
+
+use std::sync::atomic::Ordering;
+
+use http::Method;
+use omniroute_dialect::{ir::Usage, registry::DIALECTS};
+use omniroute_engine::ports::RequestRow;
+use omniroute_provider::ProviderId;
+use serde_json::{Value, json};
+
+use crate::app::{START, TestApp, remote};
+
+fn row() -> RequestRow {
+    RequestRow {
+        id: "row-1".into(),
+        request_id: "req_1".into(),
+        timestamp_ms: START,
+        method: "POST".into(),
+        path: "/v1/chat/completions".into(),
+        status: 200,
+        requested_model: "gpt-4o".into(),
+        model: "gpt-4o".into(),
+        provider: Some(ProviderId::from("openai")),
+        connection: None,
+        connection_name: None,
+        api_key: None,
+        api_key_name: None,
+        client_dialect: DIALECTS[0].id(),
+        upstream_dialect: None,
+        stream: false,
+        duration_ms: 800,
+        ttft_ms: Some(100),
+        overhead_us: 250,
+        usage: Usage { input_uncached: Some(10), output_total: Some(70), ..Usage::default() },
+        usage_estimated: false,
+        cost_nano: Some(1_230_000),
+        price_source: None,
+        price_version: None,
+        attempts: Vec::new(),
+        error: None,
+        error_code: None,
+        losses: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn health_tells_managers_more() {
+    let app = TestApp::new().await;
+    let health = app.request(Method::GET, "/api/monitoring/health").send().await.expect(200).json();
+    let members: Vec<_> = health.as_object().expect("object").keys().cloned().collect();
+    assert_eq!(members, ["status", "uptime", "version"]);
+    let health = app.get("/api/monitoring/health").await.expect(200).json();
+    assert_eq!((&health["status"], &health["database"]["ok"]), (&json!("healthy"), &json!(true)));
+    assert_eq!(health["cryptography"]["status"], "ok");
+    assert!(health["providerSummary"]["catalogCount"].as_u64().is_some_and(|count| count > 100));
+    assert!(health["system"]["memoryUsage"]["rss"].as_u64().is_some_and(|rss| rss > 1_000_000));
+    app.request(Method::GET, "/healthz").from(remote()).send().await.expect(200);
+    app.request(Method::GET, "/readyz").from(remote()).send().await.expect(200);
+}
+
+#[tokio::test]
+async fn without_a_database_it_is_unhealthy_but_answers() {
+    let app = TestApp::new().await;
+    app.store.close().await;
+    assert_eq!(app.get("/api/monitoring/health").await.expect(503).json()["status"], "unhealthy");
+    app.request(Method::GET, "/readyz").send().await.expect(503);
+    app.request(Method::GET, "/healthz").send().await.expect(200);
+}
+
+#[tokio::test]
+async fn telemetry_and_metrics() {
+    let app = TestApp::new().await;
+    app.telemetry.observe(&row(), START);
+    let summary = app.get("/api/telemetry/summary?window=5m").await.expect(200).json();
+    assert_eq!((&summary["count"], &summary["totalRequests"]), (&json!(1), &json!(1)));
+    assert_eq!(summary["providers"]["openai"]["tokensPerSecond"]["p50"], 101);
+    assert_eq!(summary["models"]["openai/gpt-4o"]["count"], 1);
+    assert_eq!(app.get("/api/telemetry/summary?window=1y").await.expect(400).fields(), ["window"]);
+
+    let metrics = app.request(Method::GET, "/metrics").send().await.expect(200);
+    assert!(
+        metrics.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text"))
+    );
+    assert!(metrics.body.contains(r#"omniroute_requests_total{provider="openai",status="2xx"} 1"#));
+    assert!(metrics.body.contains("omniroute_log_rows_shed_total 0"));
+    app.request(Method::GET, "/metrics").from(remote()).send().await.expect(401);
+    let key = app.post("/api/keys", json!({"name":"p","scopes":["metrics"]})).await.expect(201).json();
+    let key = key["key"].as_str().expect("key");
+    app.request(Method::GET, "/metrics").from(remote()).bearer(key).send().await.expect(200);
+    app.request(Method::GET, "/api/settings").from(remote()).bearer(key).send().await.expect(403);
+}
+
+#[tokio::test]
+async fn running_requests_are_shown() {
+    let app = TestApp::new().await;
+    let running = app.telemetry.begin("req_9", "gpt-4o", true, START - 500);
+    running.routed("openai", "conn");
+    let active = app.get("/api/logs/active").await.expect(200).json();
+    assert_eq!((&active["count"], &active["activeRequests"][0]["elapsedMs"]), (&json!(1), &json!(500)));
+    let history = app.get("/api/usage/history").await.expect(200).json();
+    assert_eq!(history["pending"]["byModel"]["gpt-4o (openai)"], 1);
+    assert_eq!(history["pending"]["byAccount"]["conn"], 1);
+}
+
+#[tokio::test]
+async fn usage_and_logs_of_written_requests() {
+    let app = TestApp::new().await;
+    let (tracker, cancel) =
+        (tokio_util::task::TaskTracker::new(), tokio_util::sync::CancellationToken::new());
+    let options = omniroute_store::WriterOptions::default();
+    let (recorder, handle) = omniroute_store::Writer::start(app.store.clone(), options, &tracker, cancel);
+    let body = json!({"provider":"openai","name":"work","apiKey":"sk-work-1234567890"});
+    let connection = app.post("/api/providers", body).await.expect(201).json();
+    let id = connection["connection"]["id"].as_str().expect("id").to_owned();
+    let mut failed = row();
+    (failed.id, failed.status, failed.cost_nano) = ("row-2".into(), 500, None);
+    let mut first = row();
+    (first.connection, first.connection_name) = (Some(id.as_str().into()), Some("work".into()));
+    for row in [first, failed] {
+        omniroute_engine::ports::Recorder::record(recorder.as_ref(), row);
+    }
+    handle.close().await;
+
+    let history = app.get("/api/usage/history?period=24h").await.expect(200).json();
+    assert_eq!((&history["totalRequests"], &history["totalUnpriced"]), (&json!(2), &json!(1)));
+    assert!((history["totalCost"].as_f64().expect("number") - 0.00123).abs() < 1e-12);
+    assert_eq!(history["byModel"]["gpt-4o (openai)"]["rawModel"], "gpt-4o");
+    assert_eq!(history["last10Minutes"].as_array().map(Vec::len), Some(10));
+    assert_eq!(app.get("/api/usage/history?period=1y").await.expect(400).fields(), ["period"]);
+
+    let logs = app.get("/api/usage/call-logs").await.expect(200);
+    assert_eq!(logs.header("x-total-count").as_deref(), Some("2"));
+    assert_eq!(logs.json().as_array().map(Vec::len), Some(2));
+    let errors = app.get("/api/usage/call-logs?status=error").await.expect(200).json();
+    assert_eq!((errors.as_array().map(Vec::len), &errors[0]["cost"]), (Some(1), &Value::Null));
+    let one = app.get("/api/usage/call-logs/row-1").await.expect(200).json();
+    assert_eq!((&one["tokens"]["in"], &one["account"]), (&json!(10), &json!("work")));
+    app.get("/api/usage/call-logs/none").await.expect(404);
+    let bad = app.get("/api/usage/call-logs?since=yesterday&status=x").await.expect(400);
+    assert_eq!(bad.fields(), ["since", "status"]);
+    let lines = app.get("/api/usage/logs?limit=10").await.expect(200).json();
+    assert!(
+        lines
+            .as_array()
+            .expect("list")
+            .contains(&json!("2027-01-15T08:00:00.000Z | gpt-4o | OPENAI | work | 10 | 70 | 200")),
+        "{lines}"
+    );
+    let rows = app.get("/api/usage/request-logs?format=json&limit=1").await.expect(200).json();
+    assert_eq!((&rows["total"], &rows["nextCursor"]), (&json!(2), &json!("1")));
+    let own = app.get(&format!("/api/usage/{id}")).await.expect(200).json();
+    assert_eq!((&own["local"]["requests24h"], &own["local"]["tokens24h"]), (&json!(1), &json!(80)));
+    app.get("/api/usage/none").await.expect(404);
+}
+
+#[tokio::test]
+async fn catalogues_and_prices() {
+    let app = TestApp::new().await;
+    let catalog = app.get("/api/providers/catalog").await.expect(200).json();
+    assert!(catalog["providers"].as_array().is_some_and(|list| list.len() > 100));
+    assert_eq!(app.get("/api/models/catalog").await.expect(200).json()["catalog"], json!({}));
+    let all =
+        app.get("/api/models/catalog?all=true&provider=openai&type=chat&q=gpt-4o").await.expect(200).json();
+    let model = &all["catalog"]["openai"]["models"][0];
+    assert_eq!(
+        (&model["type"], &all["catalog"]["openai"]["active"]),
+        (&json!("chat"), &json!(false)),
+        "{all}"
+    );
+    assert_eq!(app.get("/api/models/catalog?type=smell").await.expect(400).fields(), ["type"]);
+    let prices = app.get("/api/pricing").await.expect(200).json();
+    assert!(prices["openai"]["gpt-4o"]["input"].is_number(), "{}", prices["openai"]);
+    assert_eq!(prices["openai"]["gpt-4o"]["source"], "default");
+    assert_eq!(app.get("/api/pricing/defaults").await.expect(200).json(), prices);
+    assert_eq!(app.get("/api/pricing?source=user").await.expect(200).json(), json!({}));
+    let list = app.get("/api/pricing?format=list").await.expect(200).json();
+    assert!(list["prices"].as_array().is_some_and(|list| list.len() > 300));
+    let models = app.get("/api/pricing/models").await.expect(200).json();
+    assert_eq!(models["openai"]["authType"], "api_key");
+}
+
+#[tokio::test]
+async fn the_process_is_ended_from_its_own_machine() {
+    let app = TestApp::new().await;
+    let restart = |peer| app.as_manager(Method::POST, "/api/restart").from(peer).send();
+    assert_eq!(restart(remote()).await.expect(403).code(), "FORBIDDEN");
+    assert_eq!(restart(crate::app::local()).await.expect(202).json(), json!({"status":"restarting"}));
+    let answer = app.as_manager(Method::POST, "/api/shutdown").send().await.expect(202).json();
+    assert_eq!(answer, json!({"status":"shutting down"}));
+    let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::SeqCst);
+    assert_eq!((count(&app.lifecycle.restarts), count(&app.lifecycle.shutdowns)), (1, 1));
+}
