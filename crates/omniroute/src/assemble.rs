@@ -88,7 +88,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         live: live.clone(),
         catalog: catalog(),
         transport: transport.clone(),
-        clock,
+        clock: clock.clone(),
         telemetry,
         recorder: recorder.clone(),
         recorder_stats: Arc::new(move || recorder.stats()),
@@ -102,11 +102,13 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     tasks.spawn(omniroute_store::watch(store.clone(), live.load().revision, watching, move || {
         let reload = reload.clone();
         async move {
-            if let Err(error) = reload().await {
-                tracing::error!(%error, "cannot take over a change of the configuration");
-            }
+            reload()
+                .await
+                .inspect_err(|error| tracing::error!(%error, "cannot take over a change of the configuration"))
+                .is_ok()
         }
     }));
+    tasks.spawn(omniroute_store::keep_house(store.clone(), live.clone(), clock, stopper.stop.clone()));
     // The first encrypted call should not have to read the system's certificates.
     let warm = transport.clone();
     tasks.spawn_blocking(move || warm.network.warm_up());
