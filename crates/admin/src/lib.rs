@@ -18,5 +18,5 @@ mod state;
 mod text;
 mod validation;
 
-pub use router::{openapi, router};
+pub use router::{openapi, openapi_json, router};
 pub use state::{AdminSettings, AdminState, Lifecycle, Peer, Ports, Reload};

@@ -142,6 +142,13 @@ pub fn openapi(version: &str) -> OpenApi {
     routes().documentation.finish(version)
 }
 
+/// The same as JSON text, for this version.
+pub fn openapi_json() -> String {
+    let document = openapi(env!("CARGO_PKG_VERSION"));
+    // Strings and maps only: nothing in it can fail to be written.
+    document.to_pretty_json().unwrap_or_default()
+}
+
 /// Routes while they are listed.
 #[derive(Default)]
 struct Routes {

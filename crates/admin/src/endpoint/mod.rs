@@ -8,10 +8,12 @@ mod answer;
 mod argument;
 mod document;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::body::Body as HttpBody;
 use axum::response::Response;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
@@ -83,9 +85,10 @@ macro_rules! handle {
                         let access = T::take(&mut incoming).await?;
                         $(let $argument = $argument::take(&mut incoming).await?;)*
                         self(access, $($argument),*).await
-                    }
-                    .await;
-                    finish(answer, &incoming)
+                    };
+                    // A bug in one handler must not take the connection's other requests with it.
+                    let answer = AssertUnwindSafe(answer).catch_unwind().await;
+                    finish(answer.unwrap_or_else(|_| Err(internal("the handler panicked"))), &incoming)
                 })
             }
         }

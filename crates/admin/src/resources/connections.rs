@@ -185,6 +185,9 @@ pub(crate) async fn create(
     let vendor = Vendor::find(admin, provider).await?;
     let vendor = vendor
         .ok_or_else(|| invalid_field("provider", "Invalid provider: neither in the catalogue nor a node"))?;
+    if vendor.id.as_str() == registry::SIM {
+        return Err(invalid_field("provider", "is built in and needs no connection"));
+    }
     let name = draft.name.clone().ok_or_else(|| invalid_field("name", "is required"))?;
     let filter = ConnectionFilter { provider: Some(vendor.id.clone()), active: None };
     let siblings = if query.upsert { admin.store.connections().list(&filter).await? } else { Vec::new() };

@@ -89,9 +89,9 @@ impl TestApp {
             move || -> BoxFuture<'static, Result<(), String>> {
                 let (store, live) = (store.clone(), live.clone());
                 Box::pin(async move {
-                    let entities = store.entities().await.map_err(|error| error.to_string())?;
-                    live.swap(Snapshot::build(&entities, catalog(), &live.health, &BuildOptions::default()));
-                    Ok(())
+                    let options = BuildOptions::default();
+                    let reloaded = omniroute_store::reload(&store, &live, catalog(), &options).await;
+                    reloaded.map(drop).map_err(|error| error.to_string())
                 })
             }
         };

@@ -59,6 +59,7 @@ async fn wrong_connections_are_refused_with_the_member() {
     for (body, status, code, field) in [
         (json!({"provider":"nobody","name":"a","apiKey":"k"}), 400, "VALIDATION", "provider"),
         (json!({"name":"a","apiKey":"k"}), 400, "VALIDATION", "provider"),
+        (json!({"provider":"sim","name":"a"}), 400, "VALIDATION", "provider"),
         (json!({"provider":"openai","apiKey":"k"}), 400, "VALIDATION", "name"),
         (json!({"provider":"openai","name":"a"}), 400, "VALIDATION", "apiKey"),
         (json!({"provider":"openai","name":"a","apiKey":"two words"}), 400, "VALIDATION", "apiKey"),
