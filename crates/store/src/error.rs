@@ -36,7 +36,7 @@ pub enum StoreError {
         reason: String,
     },
     /// Somebody else holds the database.
-    #[error("the database{} is locked by another process; stop it, or try again", at(.path))]
+    #[error("the database{} is busy or locked by another process; stop that, or try again", at(.path))]
     Busy {
         /// The file, when known.
         path: Option<String>,

@@ -1,6 +1,11 @@
 //! Deletes what is older than it has to be kept, in small steps so that writers never wait long.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use omniroute_domain::entity::RuntimeSettings;
+use omniroute_engine::{Live, ports::Clock};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::StoreError;
 use crate::pool::with_write;
@@ -14,6 +19,10 @@ const HOURLY_DAYS: i64 = 92;
 /// Failed sign-ins count for minutes only.
 const LOCKOUT_DAYS: i64 = 1;
 
+/// Not while the gateway starts.
+const FIRST: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(3600);
+
 /// What was deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -25,6 +34,25 @@ pub struct Pruned {
     pub audit_events: u64,
     /// Everything else.
     pub other: u64,
+}
+
+/// Prunes every hour, by the settings in force, until cancelled.
+pub async fn keep_house(store: Store, live: Arc<Live>, clock: Arc<dyn Clock>, cancel: CancellationToken) {
+    let mut pause = FIRST;
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = EVERY;
+        let settings = live.load().settings.clone();
+        match store.prune(clock.now_ms(), &settings).await {
+            Ok(Pruned { call_logs, usage_rows, audit_events, other }) => {
+                tracing::debug!(call_logs, usage_rows, audit_events, other, "old rows deleted");
+            }
+            Err(error) => tracing::warn!(%error, "old rows cannot be deleted now"),
+        }
+    }
 }
 
 /// Deletes by one condition until nothing is left, counting.

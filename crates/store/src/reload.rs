@@ -1,5 +1,7 @@
 //! From rows to the configuration in force.
 
+use std::sync::atomic::Ordering;
+
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::Live;
 use omniroute_provider::catalog::Catalog;
@@ -22,20 +24,6 @@ pub async fn reload(
         tracing::warn!(entity = problem.entity, id = problem.id, message = problem.message, "row is off");
     }
     live.swap(snapshot);
+    store.in_force().store(entities.revision, Ordering::Relaxed);
     Ok(entities.revision)
-}
-
-/// As [`reload`], unless this revision, or a later one, is in force already: what a [`watch`](crate::watch()) does.
-pub async fn reload_if_older(
-    store: &Store,
-    live: &Live,
-    catalog: &'static Catalog,
-    options: &BuildOptions,
-    revision: u64,
-) -> Result<u64, StoreError> {
-    let in_force = live.load().revision;
-    if in_force >= revision {
-        return Ok(in_force);
-    }
-    reload(store, live, catalog, options).await
 }

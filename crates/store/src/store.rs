@@ -1,6 +1,7 @@
 //! The open store, and everything a snapshot is built from, read in one piece.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use omniroute_domain::entity::Entities;
 use tokio::sync::Mutex;
@@ -36,6 +37,7 @@ struct Inner {
     pool: Pool,
     vault: std::sync::RwLock<Arc<Vault>>,
     reloading: Mutex<()>,
+    in_force: AtomicU64,
 }
 
 /// A row that cannot be used as it is stored.
@@ -102,7 +104,9 @@ impl Store {
             tracing::error!(reason, "stored credentials cannot be used");
         }
         let vault = std::sync::RwLock::new(Arc::new(vault));
-        Ok(Self { inner: Arc::new(Inner { pool, vault, reloading: Mutex::new(()) }) })
+        Ok(Self {
+            inner: Arc::new(Inner { pool, vault, reloading: Mutex::new(()), in_force: AtomicU64::new(0) }),
+        })
     }
 
     /// Closes every connection, after the last statement.
@@ -242,6 +246,11 @@ impl Store {
 
     pub(crate) fn vault(&self) -> Arc<Vault> {
         Arc::clone(&self.inner.vault.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// The revision that `reload` put in force last; 0 before the first time.
+    pub(crate) fn in_force(&self) -> &AtomicU64 {
+        &self.inner.in_force
     }
 
     /// Held while a snapshot is built and put in force, so that an older one never replaces a newer one.

@@ -1,11 +1,10 @@
 //! Notices that the configuration was changed, by this process or another.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use sqlx::postgres::PgListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::pool::Pool;
 use crate::store::Store;
@@ -15,52 +14,53 @@ const POLL: Duration = Duration::from_secs(1);
 /// Postgres notifies; asking is for notices that were lost.
 const SAFETY_POLL: Duration = Duration::from_secs(15);
 
-/// Calls back with every new revision, until cancelled. The callback also hears of changes that this process made
-/// itself: it compares with the revision in force.
-pub fn watch<F>(store: &Store, tracker: &TaskTracker, cancel: CancellationToken, on_change: F)
+/// Calls back when the configuration is no longer the known one, until cancelled. Start it with the revision in
+/// force, and let the callback [`reload`](crate::reload()) and tell whether it could; if not, it is called again.
+/// What was reloaded by then is passed over.
+pub async fn watch<F, R>(store: Store, known: u64, cancel: CancellationToken, on_change: F)
 where
-    F: Fn(u64) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    F: Fn() -> R + Send + Sync,
+    R: Future<Output = bool> + Send,
 {
-    let store = store.clone();
-    tracker.spawn(async move {
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = run(&store, on_change) => {}
-        }
-    });
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = run(&store, known, on_change) => {}
+    }
 }
 
-async fn run<F>(store: &Store, on_change: F)
+async fn run<F, R>(store: &Store, mut known: u64, on_change: F)
 where
-    F: Fn(u64) -> BoxFuture<'static, ()>,
+    F: Fn() -> R,
+    R: Future<Output = bool>,
 {
-    let mut known = store.revision().await.unwrap_or(0);
-    let mut failing = false;
+    let (mut failing, mut behind) = (false, false);
     let mut listener = listen(store).await;
+    // What was changed before the listener listened is noticed at once.
+    let mut first_look = true;
     loop {
         match &mut listener {
+            _ if first_look => first_look = false,
             Some(notices) => {
                 tokio::select! {
                     notice = notices.recv() => if let Err(error) = notice {
                         tracing::warn!(%error, "configuration notices are lost; asking instead");
                         listener = None;
                     },
-                    () = tokio::time::sleep(SAFETY_POLL) => {}
+                    () = tokio::time::sleep(if behind { POLL } else { SAFETY_POLL }) => {}
                 }
             }
             None => {
                 tokio::time::sleep(POLL).await;
-                if failing {
-                    listener = listen(store).await;
-                }
+                listener = listen(store).await;
             }
         }
         match store.revision().await {
             Ok(revision) => {
                 failing = false;
-                if revision != known {
+                known = known.max(store.in_force().load(Ordering::Relaxed));
+                behind = revision != known && !on_change().await;
+                if !behind {
                     known = revision;
-                    on_change(revision).await;
                 }
             }
             Err(error) => {
