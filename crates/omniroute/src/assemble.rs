@@ -116,7 +116,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     greet(&settings, address.port(), first_run_token.as_ref())?;
     let signalled = stopper.clone();
-    let signals = tokio::spawn_on(&tasks, async move {
+    let signals = tasks.spawn(async move {
         crate::cli::interrupted().await;
         signalled.stop.cancel();
     });

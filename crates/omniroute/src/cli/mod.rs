@@ -4,6 +4,8 @@ mod serve;
 mod settings;
 mod sim;
 
+pub(crate) use serve::interrupted;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -38,7 +40,7 @@ impl Cli {
             Command::Sim(command) => command.run(),
             Command::Bench(options) => on_runtime(crate::bench::run(options)),
             Command::Settings(command) => command.run(),
-            Command::Openapi => print(&omniroute_admin::openapi_json()),
+            Command::Openapi => openapi(),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,
@@ -53,6 +55,10 @@ impl Cli {
 /// Runs a future to its end on a runtime of its own.
 fn on_runtime(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(task)
+}
+
+fn openapi() -> anyhow::Result<()> {
+    print(&omniroute_admin::openapi(env!("CARGO_PKG_VERSION")).to_pretty_json()?)
 }
 
 /// Writes to standard output; a closed pipe is not an error.
