@@ -174,7 +174,7 @@ pub enum TransportError {
 /// The body of an upstream's answer.
 pub enum UpstreamBody {
     /// From the network.
-    Network(hyper::body::Incoming),
+    Network(crate::transport::NetworkBody),
     /// Made in this process (simulator, tests).
     Local(http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>),
 }
@@ -197,9 +197,7 @@ impl http_body::Body for UpstreamBody {
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
         match &mut *self {
-            Self::Network(body) => std::pin::Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|result| result.map_err(std::io::Error::other))),
+            Self::Network(body) => std::pin::Pin::new(body).poll_frame(cx),
             Self::Local(body) => std::pin::Pin::new(body).poll_frame(cx),
         }
     }

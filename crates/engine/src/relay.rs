@@ -58,6 +58,9 @@ struct Running {
     is_complete: bool,
 }
 
+/// Bytes after which the client is written to although more may follow at once.
+const BATCH: usize = 16 * 1024;
+
 /// How long an upstream may take to close after the proper end.
 const DRAIN_LIMIT: Duration = Duration::from_millis(250);
 
@@ -195,15 +198,17 @@ impl Running {
         if self.is_complete {
             return self.drain(cx);
         }
-        if !self.start.is_ended && self.start.pipe.watch().error.is_none() && self.start.out.is_empty() {
+        while self.wants_more() {
             let frame = match Pin::new(&mut self.start.body).poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
                 Poll::Ready(frame) => frame,
+                Poll::Pending if self.start.out.is_empty() => return Poll::Pending,
+                // Everything that came in one burst is in `out` now and costs the client one write.
+                Poll::Pending => break,
             };
             let fed = match frame {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(bytes) => self.start.pipe.push(&bytes, &mut self.start.out),
-                    Err(_) => return Poll::Ready(Step::Quiet),
+                    Err(_) => Ok(()),
                 },
                 Some(Err(error)) => {
                     let message = format!("the upstream's connection broke: {error}");
@@ -216,6 +221,9 @@ impl Running {
             };
             if let Err(error) = fed {
                 return Poll::Ready(Step::Last(self.fail_protocol(error.to_string())));
+            }
+            if self.start.out.is_empty() && !self.start.is_ended && !self.start.pipe.watch().is_over() {
+                return Poll::Ready(Step::Quiet);
             }
         }
         if let Some(error) = self.start.pipe.watch().error.clone() {
@@ -231,6 +239,12 @@ impl Running {
             self.is_complete = true;
         }
         Poll::Ready(if bytes.is_empty() { Step::Quiet } else { Step::Bytes(bytes) })
+    }
+
+    /// Whether there may be more worth sending in one piece with what is there.
+    fn wants_more(&self) -> bool {
+        let watch = self.start.pipe.watch();
+        !self.start.is_ended && watch.error.is_none() && !watch.complete && self.start.out.len() < BATCH
     }
 
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
