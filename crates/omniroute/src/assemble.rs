@@ -2,6 +2,7 @@
 //! and ends in the reverse order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::FutureExt as _;
@@ -27,6 +28,8 @@ use crate::lifecycle::{Ending, Stopper};
 use crate::outbound::Outbound;
 use crate::settings::BootSettings;
 
+/// How often connections that waited too long for a request are closed.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Passwords that are no passwords.
 const WEAK_PASSWORDS: [&str; 3] = ["CHANGEME", "123456", "password"];
 
@@ -59,7 +62,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     let writing = CancellationToken::new();
     let (recorder, writer) = Writer::start(store.clone(), WriterOptions::default(), &tasks, writing.clone());
     let telemetry = Arc::new(Telemetry::new(clock.now_ms()));
-    let transport = Arc::new(Outbound::new(NetworkTransport::new(settings.connect_timeout)));
+    let transport = Arc::new(Outbound::new(NetworkTransport::new(settings.connect_timeout, clock.clone())));
     let ports = Ports {
         transport: transport.clone(),
         counters: Arc::new(MemoryCounters::default()),
@@ -119,6 +122,12 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     let signals = tasks.spawn(async move {
         crate::cli::interrupted().await;
         signalled.stop.cancel();
+    });
+    let (swept, ended) = (transport.clone(), stopper.stop.clone());
+    tasks.spawn(async move {
+        while tokio::time::timeout(SWEEP_EVERY, ended.cancelled()).await.is_err() {
+            swept.network.sweep();
+        }
     });
 
     let gateway = Arc::new(Gateway::new(engine, admin, settings.max_body_bytes));

@@ -26,7 +26,7 @@ impl Sim {
             let serving = omniroute_sim::serve(listener, ended);
             tokio::select! {
                 done = serving => done.map_err(Into::into),
-                () = super::serve::interrupted() => { stop.cancel(); Ok(()) }
+                () = super::interrupted() => { stop.cancel(); Ok(()) }
             }
         })
     }
