@@ -54,6 +54,7 @@ pub(crate) struct StreamStart {
     pub(crate) is_ended: bool,
     pub(crate) connection: Arc<ConnectionState>,
     pub(crate) target: Target,
+    #[allow(dead_code, reason = "held for its Drop")]
     pub(crate) place: InFlight,
     /// When the call was sent.
     pub(crate) sent: Instant,

@@ -35,9 +35,9 @@ const WEAK_PASSWORDS: [&str; 3] = ["CHANGEME", "123456", "password"];
 
 /// Runs the gateway until it is told to stop.
 pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; is another gateway running there?", settings.listen))?;
+    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+        format!("cannot listen on {}; is another gateway running there?", settings.listen)
+    })?;
     let address = listener.local_addr()?;
 
     // What is stored, and what follows from it.
@@ -69,8 +69,13 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         recorder: recorder.clone(),
         clock: clock.clone(),
     };
-    let engine =
-        Arc::new(Engine::new(live.clone(), ports, telemetry.clone(), settings.engine(), rand::random::<u64>()));
+    let engine = Arc::new(Engine::new(
+        live.clone(),
+        ports,
+        telemetry.clone(),
+        settings.engine(),
+        rand::random::<u64>(),
+    ));
 
     // What operators need.
     let stopper = Arc::new(Stopper::default());
@@ -80,7 +85,10 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         let once: omniroute_admin::Reload = Arc::new(move || {
             let (store, live) = (store.clone(), live.clone());
             async move {
-                omniroute_store::reload(&store, &live, catalog(), &options).await.map(drop).map_err(|e| e.to_string())
+                omniroute_store::reload(&store, &live, catalog(), &options)
+                    .await
+                    .map(drop)
+                    .map_err(|e| e.to_string())
             }
             .boxed()
         });
@@ -107,7 +115,9 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         async move {
             reload()
                 .await
-                .inspect_err(|error| tracing::error!(%error, "cannot take over a change of the configuration"))
+                .inspect_err(
+                    |error| tracing::error!(%error, "cannot take over a change of the configuration"),
+                )
                 .is_ok()
         }
     }));
@@ -153,7 +163,11 @@ fn store_options(settings: &BootSettings) -> StoreOptions {
     }
 }
 
-fn admin_settings(settings: &BootSettings, port: u16, first_run_token: Option<SecretString>) -> AdminSettings {
+fn admin_settings(
+    settings: &BootSettings,
+    port: u16,
+    first_run_token: Option<SecretString>,
+) -> AdminSettings {
     AdminSettings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: option_env!("OMNIROUTE_COMMIT").map(str::to_owned),
@@ -188,7 +202,9 @@ fn check_password(settings: &BootSettings, has_password: bool) -> anyhow::Result
             settings.listen.ip()
         ),
         Some(password) if WEAK_PASSWORDS.contains(&password.expose_secret()) => {
-            bail!("INITIAL_PASSWORD is one that everybody knows; choose another before listening beyond this machine")
+            bail!(
+                "INITIAL_PASSWORD is one that everybody knows; choose another before listening beyond this machine"
+            )
         }
         Some(_) => Ok(()),
     }
@@ -204,8 +220,13 @@ fn new_token() -> SecretString {
 /// What a person needs to go on, on standard output.
 fn greet(settings: &BootSettings, port: u16, first_run_token: Option<&SecretString>) -> anyhow::Result<()> {
     use std::fmt::Write as _;
-    let host = if settings.listen.ip().is_unspecified() { "127.0.0.1".into() } else { settings.listen.ip().to_string() };
-    let url = if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") };
+    let host = if settings.listen.ip().is_unspecified() {
+        "127.0.0.1".into()
+    } else {
+        settings.listen.ip().to_string()
+    };
+    let url =
+        if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") };
     let mut text = format!("OmniRoute {} on {url}\n", env!("CARGO_PKG_VERSION"));
     let _ = writeln!(text, "  data in {}", settings.data_dir.display());
     let _ = writeln!(text, "\nTry it, no key needed:");
@@ -215,10 +236,19 @@ fn greet(settings: &BootSettings, port: u16, first_run_token: Option<&SecretStri
         "    -d '{{\"model\":\"sim/echo\",\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'"
     );
     if let Some(token) = first_run_token {
-        let _ = writeln!(text, "\nSign in the first time with this token; it works once, until a password is set:");
-        let _ = writeln!(text, "  curl -c cookies.txt {url}/api/auth/login -H 'content-type: application/json' \\");
+        let _ = writeln!(
+            text,
+            "\nSign in the first time with this token; it works once, until a password is set:"
+        );
+        let _ = writeln!(
+            text,
+            "  curl -c cookies.txt {url}/api/auth/login -H 'content-type: application/json' \\"
+        );
         let _ = writeln!(text, "    -d '{{\"token\":\"{}\"}}'", token.expose_secret());
-        let _ = writeln!(text, "  curl -b cookies.txt {url}/api/settings/require-login -H 'content-type: application/json' \\");
+        let _ = writeln!(
+            text,
+            "  curl -b cookies.txt {url}/api/settings/require-login -H 'content-type: application/json' \\"
+        );
         let _ = writeln!(text, "    -d '{{\"password\":\"<your password>\"}}'");
     }
     crate::cli::print(text.trim_end())

@@ -179,13 +179,22 @@ impl BootSettings {
             management_token: secret(args.management_token, "MANAGEMENT_TOKEN")?,
             jwt_secret: secret(args.jwt_secret, "JWT_SECRET")?,
             encryption_key: secret(args.storage_encryption_key, "STORAGE_ENCRYPTION_KEY")?,
-            previous_encryption_key: secret(args.storage_encryption_key_previous, "STORAGE_ENCRYPTION_KEY_PREVIOUS")?,
+            previous_encryption_key: secret(
+                args.storage_encryption_key_previous,
+                "STORAGE_ENCRYPTION_KEY_PREVIOUS",
+            )?,
             require_api_key: args.require_api_key.or(file.require_api_key),
             cookie_secure: args.auth_cookie_secure.or(file.auth_cookie_secure).unwrap_or(false),
             trusted_proxies: networks(args.trusted_proxies.or(file.trusted_proxies))?,
             cors_origins: list(args.cors_origins.or(file.cors_origins)),
-            allow_private: args.allow_private_provider_urls.or(file.allow_private_provider_urls).unwrap_or(false),
-            allow_remote_lifecycle: args.allow_remote_lifecycle.or(file.allow_remote_lifecycle).unwrap_or(false),
+            allow_private: args
+                .allow_private_provider_urls
+                .or(file.allow_private_provider_urls)
+                .unwrap_or(false),
+            allow_remote_lifecycle: args
+                .allow_remote_lifecycle
+                .or(file.allow_remote_lifecycle)
+                .unwrap_or(false),
             max_body_bytes: args.max_body_size_bytes.or(file.max_body_size_bytes).unwrap_or(DEFAULT_MAX_BODY),
             fetch_timeout: millis(args.fetch_timeout_ms.or(file.fetch_timeout_ms), 600_000),
             connect_timeout: millis(args.fetch_connect_timeout_ms.or(file.fetch_connect_timeout_ms), 30_000),
@@ -196,7 +205,9 @@ impl BootSettings {
             supervised: args.supervised.unwrap_or(false),
         };
         if settings.management_token.as_ref().is_some_and(|token| token_is_weak(token)) {
-            bail!("MANAGEMENT_TOKEN is shorter than 16 characters; use at least that many, best of all random ones");
+            bail!(
+                "MANAGEMENT_TOKEN is shorter than 16 characters; use at least that many, best of all random ones"
+            );
         }
         Ok(settings)
     }
@@ -230,7 +241,10 @@ impl BootSettings {
             ("JWT_SECRET", is_set(&self.jwt_secret).to_owned()),
             ("STORAGE_ENCRYPTION_KEY", is_set(&self.encryption_key).to_owned()),
             ("STORAGE_ENCRYPTION_KEY_PREVIOUS", is_set(&self.previous_encryption_key).to_owned()),
-            ("REQUIRE_API_KEY", self.require_api_key.map_or("(unset: all but loopback)".into(), |on| on.to_string())),
+            (
+                "REQUIRE_API_KEY",
+                self.require_api_key.map_or("(unset: all but loopback)".into(), |on| on.to_string()),
+            ),
             ("AUTH_COOKIE_SECURE", self.cookie_secure.to_string()),
             ("TRUSTED_PROXIES", networks.join(",")),
             ("CORS_ORIGINS", self.cors_origins.join(",")),
@@ -269,7 +283,8 @@ fn secret(
         return Ok(Some(text.into()));
     }
     let Some(path) = env(&format!("{name}_FILE")) else { return Ok(None) };
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{name}_FILE names `{path}`, which cannot be read"))?;
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("{name}_FILE names `{path}`, which cannot be read"))?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
         bail!("{name}_FILE names `{path}`, which is empty");
@@ -282,7 +297,9 @@ fn read_file(given: Option<&Path>, data_dir: &Path) -> anyhow::Result<FileSettin
     let path = given.unwrap_or(&usual);
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && given.is_none() => return Ok(FileSettings::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && given.is_none() => {
+            return Ok(FileSettings::default());
+        }
         Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
     };
     toml::from_str(&text).with_context(|| format!("`{}` is not valid", path.display()))
@@ -300,7 +317,12 @@ fn default_data_dir(env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Path
 }
 
 fn list(text: Option<String>) -> Vec<String> {
-    text.unwrap_or_default().split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+    text.unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn networks(text: Option<String>) -> anyhow::Result<Vec<IpNet>> {

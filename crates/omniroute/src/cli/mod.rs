@@ -45,7 +45,8 @@ impl Cli {
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("omniroute: {error:#}\n"));
+                let _ =
+                    std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("omniroute: {error:#}\n"));
                 ExitCode::FAILURE
             }
         }

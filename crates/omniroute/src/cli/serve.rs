@@ -30,7 +30,8 @@ impl Serve {
         drop(runtime);
         match ending {
             Ending::Exit => Ok(()),
-            Ending::Restart if supervised => {
+            Ending::Restart if supervised =>
+            {
                 #[allow(clippy::exit, reason = "the supervisor's sign; everything has been closed above")]
                 std::process::exit(EXIT_RESTART)
             }
@@ -57,7 +58,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn start_log(settings: &BootSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log_level)
         .with_context(|| format!("LOG_LEVEL `{}` is not a filter", settings.log_level))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match settings.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

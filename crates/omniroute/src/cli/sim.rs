@@ -19,7 +19,8 @@ impl Sim {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         super::on_runtime(async move {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-            let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+            let listener =
+                TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
             super::print(&format!("simulator on http://{}", listener.local_addr()?))?;
             let stop = CancellationToken::new();
             let ended = stop.clone();

@@ -36,7 +36,11 @@ pub(crate) async fn serve(
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(MAX_HEAD_BYTES)
         .pipeline_flush(true);
-    server.http2().timer(TokioTimer::new()).max_concurrent_streams(256).keep_alive_interval(Some(Duration::from_secs(30)));
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .keep_alive_interval(Some(Duration::from_secs(30)));
     let server = Arc::new(server);
     let graceful = GracefulShutdown::new();
     let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));

@@ -19,8 +19,8 @@ use http::header::{ALLOW, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use omniroute_engine::{Answer, Arrival, Engine, GatewayError, RequestCtx};
 use omniroute_dialect::ir::ErrorKind;
+use omniroute_engine::{Answer, Arrival, Engine, GatewayError, RequestCtx};
 use tower::ServiceExt as _;
 
 pub(crate) use listen::serve;
@@ -120,7 +120,8 @@ impl Gateway {
         };
         let etag = models::etag(&body);
         let is_known = ctx.arrival.headers.get(IF_NONE_MATCH).is_some_and(|sent| *sent == etag);
-        let (status, body) = if is_known { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, body) };
+        let (status, body) =
+            if is_known { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, body) };
         let mut response = self.engine.reply(ctx, status, body);
         response.headers_mut().insert(ETAG, etag);
         response
@@ -143,9 +144,10 @@ impl Gateway {
         if request.uri().path() == "/" && matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = Response::new(RimBody::Client(Answer::full(page::render(&self.engine))));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-            response
-                .headers_mut()
-                .insert("content-security-policy", HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"));
+            response.headers_mut().insert(
+                "content-security-policy",
+                HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"),
+            );
             return response;
         }
         let mut request = request.map(axum::body::Body::new);
@@ -168,9 +170,9 @@ impl Body for RimBody {
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         match &mut *self {
             Self::Client(body) => Pin::new(body).poll_frame(cx),
-            Self::Admin(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|result| result.map_err(std::io::Error::other)))
-            }
+            Self::Admin(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|result| result.map_err(std::io::Error::other))),
         }
     }
 

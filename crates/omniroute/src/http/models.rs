@@ -115,7 +115,8 @@ pub(super) fn etag(body: &[u8]) -> HeaderValue {
 /// no provider is configured, the whole catalogue and the simulator.
 fn entries(ctx: &RequestCtx) -> Vec<Entry> {
     let snapshot = &ctx.snapshot;
-    let active: Vec<_> = snapshot.providers().into_iter().filter(|provider| provider.id.as_str() != SIM).collect();
+    let active: Vec<_> =
+        snapshot.providers().into_iter().filter(|provider| provider.id.as_str() != SIM).collect();
     let mut entries = Vec::new();
     if active.is_empty() {
         if let Some(simulator) = snapshot.provider(&SIM.into()) {
@@ -147,7 +148,10 @@ fn of_provider(provider: &ProviderState, entries: &mut Vec<Entry>) {
     for model in &provider.models {
         let name = model.name.as_deref().unwrap_or(&model.id);
         let limits = (model.context_window, model.max_output);
-        let ids = (provider.alias.as_str(), if provider.is_node { provider.alias.as_str() } else { provider.id.as_str() });
+        let ids = (
+            provider.alias.as_str(),
+            if provider.is_node { provider.alias.as_str() } else { provider.id.as_str() },
+        );
         push(entries, ids, &model.id, name, kind(&model.mode), model.custom, limits);
     }
 }

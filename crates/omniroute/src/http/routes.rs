@@ -77,13 +77,21 @@ static ROWS: &[Row] = &[
     Row { path: "/v1/messages", method: "POST", dialect: ANTHROPIC, endpoint: "messages", kind: Kind::Chat },
     Row { path: "/v1/models", method: "GET", dialect: OPENAI, endpoint: "models", kind: Kind::Models },
     Row { path: "/v1/models/", method: "GET", dialect: OPENAI, endpoint: "models", kind: Kind::Model },
-    Row { path: "/v1/providers/", method: "POST", dialect: OPENAI, endpoint: "chat", kind: Kind::ProviderChat },
+    Row {
+        path: "/v1/providers/",
+        method: "POST",
+        dialect: OPENAI,
+        endpoint: "chat",
+        kind: Kind::ProviderChat,
+    },
 ];
 
 /// The path that aliases mean: no doubled `/v1`, no `/api` before it, no trailing slash.
 pub(super) fn normal_form(path: &str) -> Cow<'_, str> {
     let mut rest = path;
-    if let Some(inner) = rest.strip_prefix("/api").filter(|inner| is_below(inner, "/v1") || is_below(inner, "/v1beta")) {
+    if let Some(inner) =
+        rest.strip_prefix("/api").filter(|inner| is_below(inner, "/v1") || is_below(inner, "/v1beta"))
+    {
         rest = inner;
     }
     while let Some(inner) = rest.strip_prefix("/v1").filter(|inner| is_below(inner, "/v1")) {
@@ -107,7 +115,12 @@ pub(super) fn find(path: &str, method: &Method) -> Found {
             return Found::Elsewhere;
         }
         let dialect = if is_below(path, "/v1/messages") { ANTHROPIC } else { OPENAI };
-        return Found::Route(Route { operation: Operation::NotFound, dialect, endpoint: "unknown", provider: None });
+        return Found::Route(Route {
+            operation: Operation::NotFound,
+            dialect,
+            endpoint: "unknown",
+            provider: None,
+        });
     };
     let methods = row.methods();
     let operation = if method == Method::OPTIONS {
