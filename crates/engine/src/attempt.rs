@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use omniroute_dialect::ir::UpstreamError;
 use omniroute_dialect::stream::{StreamCollector, StreamPipe, Transcoder};
-use omniroute_dialect::{Dialect, Echo};
+use omniroute_dialect::{Dialect, Echo, error_in_success};
 use omniroute_domain::health::InFlight;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
@@ -152,6 +152,9 @@ async fn once(
     sent: Instant,
 ) -> Result<Attempted, Fault> {
     let Prepared { call, dialect, echo } = prepare::call(ctx, target, connection)?;
+    if let Some(running) = &ctx.running {
+        running.routed(target.provider.id.as_str(), connection.id.as_str());
+    }
     ctx.outcome.sent.get_or_insert(sent);
     let engine = ctx.engine.clone();
     let limit = engine.options.first_byte_timeout;
@@ -280,6 +283,10 @@ fn whole(
             estimate_usage(ctx, bytes.len() as u64);
         }
         return Ok(relayed.body.pieces());
+    }
+    if !is_stream && let Some(error) = error_in_success(bytes) {
+        let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
+        return Err(judged(ctx, target, error, status.unwrap_or(StatusCode::BAD_GATEWAY), headers));
     }
     let answer = if is_stream {
         let mut collector = StreamCollector::new(upstream);

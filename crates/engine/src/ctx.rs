@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use crate::error::GatewayError;
 use crate::ports::{AttemptRow, Charge};
 use crate::serve::Engine;
+use crate::telemetry::Running;
 
 /// A request as it came in, before its body was read.
 pub struct Arrival {
@@ -58,6 +59,8 @@ pub struct RequestCtx {
     pub(crate) upstream_dialect: Option<DialectId>,
     pub(crate) losses: Vec<Loss>,
     pub(crate) outcome: Outcome,
+    /// Keeps the request in the list of running ones.
+    pub(crate) running: Option<Running>,
 }
 
 /// How it ended, as far as it has.
@@ -94,6 +97,7 @@ impl RequestCtx {
             upstream_dialect: None,
             losses: Vec::new(),
             outcome: Outcome::default(),
+            running: None,
         }
     }
 

@@ -275,7 +275,10 @@ impl Engine {
 async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Target, GatewayError> {
     ctx.body = body;
     let head = Head { headers: &ctx.arrival.headers, path: &ctx.arrival.path };
-    ctx.envelope = Some(ctx.arrival.dialect.envelope(head, &ctx.body)?);
+    let envelope = ctx.arrival.dialect.envelope(head, &ctx.body)?;
+    let telemetry = &ctx.engine.telemetry;
+    ctx.running = Some(telemetry.begin(&ctx.request_id, &envelope.model, envelope.stream, ctx.started_ms));
+    ctx.envelope = Some(envelope);
     let target = resolve::target(ctx)?;
     admit::reserve(ctx).await?;
     Ok(target)

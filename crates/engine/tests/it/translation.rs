@@ -100,3 +100,15 @@ async fn errors_come_in_the_clients_dialect() {
     assert_eq!(got.status, 503, "{}", got.body);
     assert!(got.body.contains("\"param\":null"), "{}", got.body);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_error_within_a_success_keeps_its_status() {
+    let world = World::new();
+    world.transport.answer(Answer::json(
+        200,
+        r#"{"error":{"message":"too fast","type":"rate_limit_error","code":429}}"#,
+    ));
+    world.transport.answer(answer("Hello"));
+    assert_eq!(world.messages(MESSAGES).await.status, 200);
+    assert_eq!(world.row().attempts[0].failure, Some("rate_limit"));
+}
