@@ -128,8 +128,9 @@ class Gateway:
         assert fine, f"{method} /api{path}: {response.status_code} {response.text}"
         return response.json() if response.content else None
 
-    def node(self, kind: str, url: str, keys=("sk-one",), prefix: str | None = None, **fields) -> str:
-        """Adds a compatible node with a connection per key; returns its prefix."""
+    def node(self, kind: str, url: str, keys=(), prefix: str | None = None, **fields) -> str:
+        """Adds a compatible node with a connection per key, else with one; returns its prefix."""
+        keys = keys or [f"sk-{secrets.token_hex(8)}"]
         prefix = prefix or f"up-{secrets.token_hex(4)}"
         body = {"name": prefix, "prefix": prefix, "type": f"{kind}-compatible", "baseUrl": url, "allowPrivate": True}
         node = self.call("POST", "/provider-nodes", 201, json=body | fields)["node"]

@@ -9,6 +9,7 @@ SUITE = Path(__file__).parent / "node"
 
 
 def test_the_openai_sdk_for_node(gateway, simulator):
+    gateway.call("POST", "/provider-models", json={"provider": "oa-node", "modelId": "lorem"})
     limited, _ = gateway.key(maxRequestsPerMinute=1)
     environment = {
         "GATEWAY_URL": gateway.url,

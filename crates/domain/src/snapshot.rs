@@ -280,7 +280,7 @@ impl Caller {
         Self {
             id: key.id.clone(),
             name: key.name.clone(),
-            is_active: key.is_active && !broken,
+            is_active: key.is_active && key.revoked_at.is_none() && !broken,
             expires_at: key.expires_at,
             no_log: key.no_log,
             strict: key.strict,
@@ -435,11 +435,11 @@ impl<'a> Builder<'a> {
             owners.sort();
             owners.dedup();
         }
+        // Revoked ones too: whoever sends one is refused, also where no key is needed.
         let keys = self
             .entities
             .api_keys
             .iter()
-            .filter(|key| key.revoked_at.is_none())
             .map(|key| (key.hash.0, Arc::new(Caller::new(key, &mut self.problems))))
             .collect();
         let settings = self.entities.settings.clone();

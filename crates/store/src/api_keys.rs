@@ -19,9 +19,8 @@ macro_rules! columns {
     };
 }
 
-/// Every key that was not revoked.
-pub(crate) const SELECT_VALID: &str =
-    concat!("SELECT ", columns!(), " FROM api_keys WHERE revoked_at IS NULL ORDER BY created_at, id");
+/// Every key. Revoked ones as well, so that they are known and refused where unknown ones are let in.
+pub(crate) const SELECT_ALL: &str = concat!("SELECT ", columns!(), " FROM api_keys ORDER BY created_at, id");
 
 /// Binds what insert and update have in common, `$1` to `$18`.
 macro_rules! bind_key {

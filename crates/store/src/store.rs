@@ -154,7 +154,7 @@ impl Store {
             let nodes: Vec<nodes::Row> = sqlx::query_as(nodes::SELECT_ALL).fetch_all(&mut *db).await?;
             let models: Vec<(String, String)> =
                 sqlx::query_as(custom_models::SELECT_ALL).fetch_all(&mut *db).await?;
-            let keys: Vec<api_keys::Row> = sqlx::query_as(api_keys::SELECT_VALID).fetch_all(&mut *db).await?;
+            let keys: Vec<api_keys::Row> = sqlx::query_as(api_keys::SELECT_ALL).fetch_all(&mut *db).await?;
             let settings: Option<String> =
                 sqlx::query_scalar(settings::SELECT_RUNTIME).fetch_optional(&mut *db).await?;
             (revision, connections, nodes, models, keys, settings)

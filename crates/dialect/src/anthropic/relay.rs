@@ -172,6 +172,12 @@ impl Tap {
 
     fn event(&mut self, name: &str, found: &RawFrame<'_>, out: &mut BytesMut) {
         let data = found.frame.data;
+        // The many small deltas are only looked at from behind: one that was cut short does not end like this.
+        let is_whole_delta = name == "content_block_delta" && data.ends_with(b"}}");
+        if !is_whole_delta && name != "error" && envelope::scan(data, &mut |_| {}).is_err() {
+            self.malformed();
+            return;
+        }
         match name {
             "content_block_delta" => {
                 self.watch.meaningful |= !data.ends_with(b":\"\"}}");
@@ -368,6 +374,20 @@ mod tests {
             let (out, watch) = relayed(stream, "m");
             let error = watch.error.expect("an error");
             assert_eq!((out.as_str(), error.status, error.message.as_str()), ("", Some(529), "busy"));
+        }
+    }
+
+    #[test]
+    fn half_an_event_is_withheld() {
+        for cut in [
+            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"ty\n\n",
+            "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"ind\n\n",
+            "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{}\n\n",
+        ] {
+            let (before, after) = STREAM.split_once("event: content_block_stop").expect("there");
+            let (out, watch) = relayed(&format!("{before}{cut}event: content_block_stop{after}"), "claude-x");
+            assert_eq!(out, before);
+            assert!(watch.error.is_some_and(|error| error.message.contains("not valid JSON")), "{cut}");
         }
     }
 
