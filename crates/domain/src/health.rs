@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use omniroute_dialect::DialectId;
 use omniroute_provider::{Failure, FailureKind, Scope, spec::ResilienceProfile};
 
 use crate::entity::{ConnectionId, ConnectionStatus, TestStatus};
@@ -42,11 +43,14 @@ pub struct ConnectionHealth {
     terminal: AtomicBool,
     in_flight: AtomicU32,
     has_locks: AtomicBool,
+    has_missing_dialects: AtomicBool,
     detail: Mutex<Detail>,
 }
 
 #[derive(Debug, Default)]
 struct Detail {
+    /// Dialects that the upstream does not serve after all, and until when that is believed.
+    missing_dialects: Vec<(DialectId, i64)>,
     locks: HashMap<String, Lock>,
     cooldown_reason: Option<FailureKind>,
     status: ConnectionStatus,
@@ -102,6 +106,7 @@ impl ConnectionHealth {
             terminal: AtomicBool::new(remembered.test_status.is_terminal()),
             in_flight: AtomicU32::new(0),
             has_locks: AtomicBool::new(false),
+            has_missing_dialects: AtomicBool::new(false),
             detail: Mutex::new(Detail { status: remembered.clone(), ..Detail::default() }),
         }
     }
@@ -130,6 +135,20 @@ impl ConnectionHealth {
         let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
         let place = InFlight(self.clone());
         limit.is_none_or(|limit| before < limit).then_some(place)
+    }
+
+    /// The upstream has no such path: its endpoint of this dialect is passed over until `until`.
+    pub fn dialect_is_missing(&self, dialect: DialectId, until: i64) {
+        let mut detail = self.detail();
+        detail.missing_dialects.retain(|(other, _)| *other != dialect);
+        detail.missing_dialects.push((dialect, until));
+        self.has_missing_dialects.store(true, Ordering::Release);
+    }
+
+    /// Whether the endpoint of this dialect is passed over.
+    pub fn is_dialect_missing(&self, dialect: DialectId, now_ms: i64) -> bool {
+        self.has_missing_dialects.load(Ordering::Acquire)
+            && self.detail().missing_dialects.iter().any(|(it, until)| *it == dialect && *until > now_ms)
     }
 
     /// Requests running now.
@@ -267,9 +286,11 @@ impl ConnectionHealth {
         self.terminal.store(status.test_status.is_terminal(), Ordering::Release);
         let mut detail = self.detail();
         detail.locks.clear();
+        detail.missing_dialects.clear();
         detail.cooldown_reason = None;
         detail.status = status;
         self.has_locks.store(false, Ordering::Release);
+        self.has_missing_dialects.store(false, Ordering::Release);
     }
 
     /// What is known, a cooldown that has ended left out.

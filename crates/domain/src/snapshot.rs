@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
-use omniroute_dialect::DialectId;
+use omniroute_dialect::{DialectId, ir::UpstreamError, registry as dialects};
 use omniroute_provider::{
     Endpoint, Provider, ProviderId, ProviderSpec, caps, catalog::Catalog, choose, provider::ConnectionInput,
-    registry, spec::ResilienceProfile,
+    registry, scrub::without_credentials, spec::ResilienceProfile,
 };
 use quick_cache::{Equivalent, sync::Cache};
 use secrecy::ExposeSecret as _;
@@ -61,6 +61,16 @@ pub struct ProviderState {
     pub models: Vec<ListedModel>,
     /// Whether it is the operator's own endpoint.
     pub is_node: bool,
+    /// Models that are served in one dialect only, under every name, and the dialect's long name. Sorted.
+    bound_models: Vec<(String, &'static str)>,
+}
+
+impl ProviderState {
+    /// Long name of the only dialect in which the provider serves the model, if it is bound to one.
+    pub fn only_dialect(&self, model: &str) -> Option<&'static str> {
+        let place = self.bound_models.binary_search_by(|(name, _)| name.as_str().cmp(model)).ok()?;
+        Some(self.bound_models[place].1)
+    }
 }
 
 /// A model of a provider.
@@ -244,9 +254,28 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl ConnectionState {
-    /// The endpoint for a client's dialect: one that speaks it natively, else the preferred one.
-    pub fn endpoint_for(&self, client: DialectId) -> &Endpoint {
-        choose(&self.endpoints, client).expect("a connection without an endpoint is left out of the snapshot")
+    /// The endpoint for a client's dialect: one that speaks it natively, else the preferred one. An alternative that
+    /// turned out not to be there is passed over for a while. `only` is the one dialect a model is served in;
+    /// `None` comes back where the account has no endpoint of it.
+    pub fn endpoint_for(&self, client: DialectId, only: Option<&str>, now_ms: i64) -> Option<&Endpoint> {
+        if let Some(only) = only {
+            let only = dialects::by_name(only)?.id();
+            return self.endpoints.iter().find(|endpoint| endpoint.dialect == only);
+        }
+        let preferred = self.endpoints.first()?;
+        let chosen = choose(&self.endpoints, client)?;
+        let is_missing =
+            chosen.dialect != preferred.dialect && self.health.is_dialect_missing(chosen.dialect, now_ms);
+        Some(if is_missing { preferred } else { chosen })
+    }
+
+    /// Takes the account's credentials out of what an upstream said.
+    pub fn conceal(&self, error: &mut UpstreamError) {
+        for headers in self.endpoints.iter().map(|endpoint| &endpoint.headers) {
+            error.message = without_credentials(std::mem::take(&mut error.message), headers);
+            error.code = error.code.take().map(|code| without_credentials(code, headers));
+            error.param = error.param.take().map(|param| without_credentials(param, headers));
+        }
     }
 
     /// Whether the operator keeps this model off this account.
@@ -494,7 +523,9 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let models = self.models(&id, &spec.models);
+            let bound_models = self.bound_models(&id);
             let state = ProviderState {
+                bound_models,
                 id: id.clone(),
                 alias: spec.alias.clone(),
                 provider,
@@ -575,7 +606,9 @@ impl<'a> Builder<'a> {
                 id: model.id.clone(),
                 name: Some(model.name.clone()),
                 custom: true,
-                mode: if model.supported_endpoints.iter().any(|endpoint| endpoint == "chat") {
+                mode: if model.only_dialect().is_some() {
+                    "responses"
+                } else if model.supported_endpoints.iter().any(|endpoint| endpoint == "chat") {
                     "chat"
                 } else {
                     "other"
@@ -586,6 +619,23 @@ impl<'a> Builder<'a> {
             }
         }));
         models
+    }
+
+    fn bound_models(&self, id: &ProviderId) -> Vec<(String, &'static str)> {
+        let custom: Vec<&CustomModel> =
+            self.entities.custom_models.iter().filter(|model| model.provider == *id).collect();
+        let own = custom.iter().filter_map(|model| Some((model.id.clone(), model.only_dialect()?)));
+        let listed = self.catalog.models_of(id).iter().filter_map(|row| Some((row, row.only_dialect()?)));
+        let listed = listed.flat_map(|(row, only)| {
+            let names = std::iter::once(&row.model).chain(&row.aliases);
+            names.map(move |name| (name.clone(), only))
+        });
+        // What the operator says of a model comes before what the catalogue says.
+        let listed = listed.filter(|(name, _)| custom.iter().all(|model| model.id != *name));
+        let mut bound: Vec<_> = own.chain(listed).collect();
+        bound.sort();
+        bound.dedup_by(|a, b| a.0 == b.0);
+        bound
     }
 
     /// The simulator needs no row: it is there from the first start.
@@ -613,6 +663,7 @@ impl<'a> Builder<'a> {
             provider,
             connections: vec![Arc::new(connection)],
             is_node: false,
+            bound_models: Vec::new(),
         })
     }
 

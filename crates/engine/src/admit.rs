@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, ORIGIN};
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_domain::entity::KeyHash;
 use omniroute_domain::limit::Meter;
@@ -136,7 +136,12 @@ fn is_key_required(ctx: &RequestCtx) -> bool {
     match ctx.engine.options.key_policy {
         KeyPolicy::Required => true,
         KeyPolicy::Optional => false,
-        KeyPolicy::OptionalOnLoopback => !ctx.arrival.peer.ip().to_canonical().is_loopback(),
+        KeyPolicy::OptionalOnLoopback => {
+            // What a proxy on this machine forwards may come from anywhere.
+            let headers = &ctx.arrival.headers;
+            let is_forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key(FORWARDED);
+            is_forwarded || !ctx.arrival.peer.ip().to_canonical().is_loopback()
+        }
     }
 }
 

@@ -31,6 +31,8 @@ use crate::time::millis;
 
 /// Most upstream calls for one request.
 const MAX_ATTEMPTS: usize = 8;
+/// How long an endpoint that is not there is not asked for again.
+const MISSING_DIALECT_MS: i64 = 24 * 3_600 * 1_000;
 /// Most bytes read of an upstream's error.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Most bytes a stream may hold back before its first meaningful event.
@@ -102,7 +104,8 @@ pub(crate) async fn run(ctx: &mut RequestCtx, target: &Target) -> Result<Attempt
             match once(ctx, target, &connection, place, sent).await {
                 Ok(done) => return Ok(done),
                 Err(Fault::Request(error)) => return Err(error),
-                Err(Fault::Upstream(failure, status)) => {
+                Err(Fault::Upstream(mut failure, status)) => {
+                    connection.conceal(&mut failure.upstream);
                     note_failure(ctx, target, &connection, &failure, status, sent);
                     tried.push(connection);
                     if failure.retry != Retry::Elsewhere {
@@ -151,24 +154,42 @@ async fn once(
     place: InFlight,
     sent: Instant,
 ) -> Result<Attempted, Fault> {
-    let Prepared { call, dialect, echo } = prepare::call(ctx, target, connection)?;
-    if let Some(running) = &ctx.running {
-        running.routed(target.provider.id.as_str(), connection.id.as_str());
-    }
-    ctx.outcome.sent.get_or_insert(sent);
     let engine = ctx.engine.clone();
     let limit = engine.options.first_byte_timeout;
-    let response = match timeout(limit, engine.transport.send(call)).await {
-        Err(_) => return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into()),
-        Ok(Err(error)) => return Err(transport_failure(&error).into()),
-        Ok(Ok(response)) => response,
-    };
-    let (head, body) = response.into_parts();
-    if !head.status.is_success() {
+    let (dialect, echo, head, body) = loop {
+        let Prepared { call, dialect, echo } = prepare::call(ctx, target, connection)?;
+        if let Some(running) = &ctx.running {
+            running.routed(target.provider.id.as_str(), connection.id.as_str());
+        }
+        ctx.outcome.sent.get_or_insert(sent);
+        let response = match timeout(limit, engine.transport.send(call)).await {
+            Err(_) => {
+                return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into());
+            }
+            Ok(Err(error)) => return Err(transport_failure(&error).into()),
+            Ok(Ok(response)) => response,
+        };
+        let (head, body) = response.into_parts();
+        if head.status.is_success() {
+            break (dialect, echo, head, body);
+        }
         let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
         let error = dialect.decode_error(head.status, &bytes);
-        return Err(judged(ctx, target, error, head.status, &head.headers));
-    }
+        let is_missing = is_no_such_path(head.status, &error, &target.model)
+            && connection.endpoints.first().is_some_and(|preferred| preferred.dialect != dialect.id())
+            && target.provider.only_dialect(&target.model).is_none();
+        let fault = judged(ctx, target, error, head.status, &head.headers);
+        if !is_missing {
+            return Err(fault);
+        }
+        // The provider does not serve this dialect after all; the next round takes the one that it surely serves.
+        let until = engine.clock.now_ms().saturating_add(MISSING_DIALECT_MS);
+        connection.health.dialect_is_missing(dialect.id(), until);
+        if let Fault::Upstream(mut failure, status) = fault {
+            connection.conceal(&mut failure.upstream);
+            push_row(ctx, target, connection, status, Some(&failure), sent);
+        }
+    };
     if ctx.envelope()?.stream {
         let pipe = pipe(ctx.dialect(), dialect, echo);
         let start = begin_stream(ctx, target, connection, place, &head.headers, body, pipe, sent).await?;
@@ -179,6 +200,18 @@ async fn once(
     note_success(ctx, target, connection, Some(head.status), sent);
     drop(place);
     Ok(Attempted::Whole(pieces))
+}
+
+/// Whether the path is what the upstream does not have, and not the model.
+fn is_no_such_path(status: StatusCode, error: &UpstreamError, model: &str) -> bool {
+    let names_model = |text: &str| text.contains(model) || text.to_ascii_lowercase().contains("model");
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => true,
+        StatusCode::NOT_FOUND => {
+            !names_model(&error.message) && !error.code.as_deref().is_some_and(names_model)
+        }
+        _ => false,
+    }
 }
 
 /// Upstream bytes to client bytes: relayed where the dialects are equal, else through the canonical events.

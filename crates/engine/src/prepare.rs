@@ -30,7 +30,10 @@ pub(crate) fn call(
     connection: &ConnectionState,
 ) -> Result<Prepared, GatewayError> {
     let client = ctx.dialect();
-    let endpoint = connection.endpoint_for(client.id());
+    let only = target.provider.only_dialect(&target.model);
+    let endpoint = connection
+        .endpoint_for(client.id(), only, ctx.started_ms)
+        .ok_or_else(|| not_spoken(target, only.unwrap_or_default()))?;
     let stream = ctx.envelope()?.stream;
     let mut headers = endpoint.headers.clone();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -89,6 +92,14 @@ fn translated(
             .param(loss.path.to_string()));
     }
     Ok(smallvec::smallvec![encoded.body])
+}
+
+fn not_spoken(target: &Target, dialect: &str) -> GatewayError {
+    let message = format!(
+        "`{}` is served in the dialect `{dialect}` only, which the gateway cannot use for it yet; choose another model",
+        target.full_name()
+    );
+    GatewayError::new(ErrorKind::InvalidRequest, "invalid_model", message).param("model")
 }
 
 fn uri(endpoint: &Endpoint, model: &str, stream: bool) -> Result<Uri, GatewayError> {

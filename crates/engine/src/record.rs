@@ -75,7 +75,7 @@ impl RequestCtx {
             path: std::mem::take(&mut self.arrival.path),
             status,
             stream: envelope.as_ref().is_some_and(|envelope| envelope.stream),
-            requested_model: envelope.map(|envelope| envelope.model).unwrap_or_default(),
+            requested_model: envelope.map(|envelope| one_line(envelope.model)).unwrap_or_default(),
             model: last.map(|attempt| attempt.model.clone()).unwrap_or_default(),
             provider: last.map(|attempt| attempt.provider.clone()),
             connection: last.map(|attempt| attempt.connection.clone()),
@@ -104,4 +104,9 @@ impl RequestCtx {
             losses: std::mem::take(&mut self.losses),
         }
     }
+}
+
+/// A client's text as it may stand in a line of the log.
+fn one_line(text: String) -> String {
+    if text.chars().any(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
 }

@@ -279,7 +279,8 @@ impl Running {
         let now_ms = self.ctx.engine.clock.now_ms();
         let provider = &self.start.target.provider.provider;
         let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
-        let failure = provider.classify(error, status, &http::HeaderMap::new(), now_ms);
+        let mut failure = provider.classify(error, status, &http::HeaderMap::new(), now_ms);
+        self.start.connection.conceal(&mut failure.upstream);
         self.fail(&failure)
     }
 

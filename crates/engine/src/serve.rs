@@ -276,12 +276,23 @@ async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Target, GatewayError>
     ctx.body = body;
     let head = Head { headers: &ctx.arrival.headers, path: &ctx.arrival.path };
     let envelope = ctx.arrival.dialect.envelope(head, &ctx.body)?;
+    let stream = envelope.stream;
+    let envelope = ctx.envelope.insert(envelope);
+    clip(&mut envelope.model);
     let telemetry = &ctx.engine.telemetry;
-    ctx.running = Some(telemetry.begin(&ctx.request_id, &envelope.model, envelope.stream, ctx.started_ms));
-    ctx.envelope = Some(envelope);
+    ctx.running = Some(telemetry.begin(&ctx.request_id, &envelope.model, stream, ctx.started_ms));
     let target = resolve::target(ctx)?;
     admit::reserve(ctx).await?;
     Ok(target)
+}
+
+/// A name that is far too long is refused in a moment; until then it is in the list of running requests.
+fn clip(model: &mut String) {
+    const ENOUGH: usize = 2 * omniroute_domain::resolve::MAX_MODEL_LENGTH;
+    if model.len() > ENOUGH {
+        model.truncate(model.floor_char_boundary(ENOUGH));
+        model.shrink_to_fit();
+    }
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -305,6 +316,12 @@ fn diagnostics(ctx: &RequestCtx, target: Option<&Target>, headers: &mut HeaderMa
     let attempts = ctx.attempts.len() + running;
     if attempts > 0 {
         headers.insert(ATTEMPTS, HeaderValue::from(attempts));
+    }
+    if target.is_none()
+        && let Some(last) = ctx.attempts.last()
+    {
+        insert(headers, PROVIDER, last.provider.as_str());
+        insert(headers, MODEL, &last.model);
     }
     if let Some(target) = target {
         insert(headers, PROVIDER, target.provider.id.as_str());

@@ -68,10 +68,13 @@ pub struct ModelSpec {
     pub deprecation_date: Option<String>,
 }
 
+/// Long name of the dialect of models that are served in it alone.
+pub const RESPONSES: &str = crate::dialects::OPENAI_RESPONSES;
+
 impl ModelSpec {
     /// Long name of the only dialect the model is served in, if it is not served in all of its provider's.
     pub fn only_dialect(&self) -> Option<&'static str> {
-        (self.mode == "responses").then_some(crate::dialects::OPENAI_RESPONSES)
+        (self.mode == "responses").then_some(RESPONSES)
     }
 }
 

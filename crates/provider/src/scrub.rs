@@ -1,6 +1,13 @@
 //! Takes out of an upstream's text what a client must not see: credentials, e-mail addresses, file paths, query strings.
 //! Every upstream text on its way to a client or into a log row passes here.
 
+use http::HeaderMap;
+
+/// Headers whose values are no secrets.
+const HARMLESS_HEADERS: [&str; 5] =
+    ["accept", "accept-encoding", "anthropic-version", "content-type", "user-agent"];
+/// What is shorter is taken for a word.
+const SHORTEST_CREDENTIAL: usize = 6;
 /// Beginnings of well-known keys and tokens.
 const KEY_PREFIXES: &[&str] = &[
     "sk-",
@@ -113,6 +120,21 @@ pub fn scrub(text: &str) -> String {
         out.push_str(&word[core.len()..]);
     }
     out
+}
+
+/// The text without anything that was sent in `headers`: some upstreams repeat the credential that they refuse, and not
+/// every credential looks like one.
+pub fn without_credentials(mut text: String, headers: &HeaderMap) -> String {
+    for (name, value) in headers {
+        let Ok(value) = value.to_str() else { continue };
+        // Of `Bearer <key>` the key counts.
+        let value = value.rsplit(' ').next().unwrap_or(value);
+        let is_secret = !HARMLESS_HEADERS.contains(&name.as_str()) && value.len() >= SHORTEST_CREDENTIAL;
+        if is_secret && text.contains(value) {
+            text = text.replace(value, "[key]");
+        }
+    }
+    text
 }
 
 fn is_delimiter(c: char) -> bool {
@@ -254,6 +276,18 @@ mod tests {
         for (text, want) in cases {
             assert_eq!(scrub(text), want);
         }
+    }
+
+    #[test]
+    fn what_was_sent_is_taken_out_whatever_it_looks_like() {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", "Bearer correct-horse".parse().unwrap());
+        headers.insert("x-tenant", "battery-staple".parse().unwrap());
+        headers.insert("content-type", "application/json".parse().unwrap());
+        headers.insert("x-mode", "a".parse().unwrap());
+        let text = "correct-horse of battery-staple may not send application/json".to_owned();
+        let want = "[key] of [key] may not send application/json";
+        assert_eq!(without_credentials(text, &headers), want);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Limited};
 use omniroute_dialect::ir::{BlockKind, ChatRequest, Role, Turn, UpstreamError};
 use omniroute_dialect::registry;
 use omniroute_engine::ports::{OutboundCall, TransportError};
+use omniroute_provider::scrub::without_credentials;
 use omniroute_provider::{Endpoint, Failure, FailureKind, Provider, caps::caps_of};
 use omniroute_wire::splice::Splice;
 
@@ -239,16 +240,6 @@ fn judge(
     error.message = without_credentials(error.message, &endpoint.headers);
     error.code = error.code.map(|code| without_credentials(code, &endpoint.headers));
     Err(Box::new(subject.provider.classify(error, status, &headers, admin.now_ms())))
-}
-
-/// Some upstreams repeat the key that they refuse. Whatever was sent in a header is taken out, known shape or not.
-fn without_credentials(text: String, headers: &HeaderMap) -> String {
-    const HARMLESS: [&str; 3] = ["accept", "content-type", "anthropic-version"];
-    let sent = headers.iter().filter(|(name, _)| !HARMLESS.contains(&name.as_str()));
-    let sent = sent.filter_map(|(_, value)| value.to_str().ok());
-    sent.map(|value| value.rsplit(' ').next().unwrap_or(value))
-        .filter(|value| value.len() >= 6)
-        .fold(text, |text, value| text.replace(value, "[redacted]"))
 }
 
 fn failure_of(error: &TransportError) -> Failure {

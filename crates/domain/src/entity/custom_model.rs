@@ -36,6 +36,13 @@ pub struct CustomModel {
     pub caps: BTreeMap<String, bool>,
 }
 
+impl CustomModel {
+    /// Long name of the only dialect it is served in, if the operator said so.
+    pub fn only_dialect(&self) -> Option<&'static str> {
+        (self.api_format == "responses").then_some(omniroute_provider::model::RESPONSES)
+    }
+}
+
 fn nobody() -> ProviderId {
     ProviderId::from("")
 }

@@ -53,6 +53,26 @@ async fn on_this_machine_any_key_will_do_but_a_known_one_counts() {
 }
 
 #[tokio::test]
+async fn what_a_proxy_on_this_machine_forwards_is_not_local() {
+    let world = World::new();
+    for header in ["x-forwarded-for", "forwarded"] {
+        assert_eq!(ask(&world, &[(header, "203.0.113.7")]).await.0, 401, "{header}");
+        assert_eq!(ask(&world, &[(header, "203.0.113.7"), BEARER]).await.0, 200, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_of_megabytes_leaves_a_short_row() {
+    let world = World::new();
+    let ask = ASK.replace("up/m", &format!("up/\\n{}", "m".repeat(1 << 20)));
+    let got = world.chat(&ask).await;
+    assert_eq!(got.status, 400);
+    assert!(got.body.contains("invalid_model"), "{}", got.body);
+    let logged = world.row().requested_model;
+    assert!(logged.len() < 1_024 && logged.starts_with("up/\u{fffd}m"), "{logged}");
+}
+
+#[tokio::test]
 async fn a_key_has_its_limits() {
     let expired = world(|key| key.expires_at = Some(NOW_MS - 1));
     assert_eq!(ask(&expired, &[BEARER]).await.0, 401);

@@ -95,6 +95,76 @@ async fn a_refused_credential_of_ours_is_not_the_clients_401() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_credential_that_the_upstream_repeats_goes_nowhere() {
+    let world = World::new();
+    for name in ["first", "second"] {
+        let message = format!("no account for upstream-key-of-{name}, sorry");
+        world.transport.answer(refusal(401, "authentication_error", &message));
+    }
+    let got = world.chat(ASK).await;
+    assert_eq!(
+        (got.header("x-omniroute-provider"), got.header("x-omniroute-model")),
+        ("openai-compatible-chat-1", "m")
+    );
+    let statuses = format!("{:?}", world.recorded.statuses.lock().unwrap());
+    let row = format!("{:?}", world.row());
+    for text in [&got.body, &statuses, &row] {
+        assert!(!text.contains("upstream-key-of"), "{text}");
+    }
+    assert!(statuses.contains("no account for [key], sorry"), "{statuses}");
+}
+
+/// The catalogue's DeepSeek speaks two dialects.
+fn deepseek() -> World {
+    World::with(
+        |entities| {
+            entities.connections[0].provider = "deepseek".into();
+            entities.connections.truncate(1);
+        },
+        |_| {},
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alternative_that_is_not_there_is_passed_over_for_a_day() {
+    const ASK: &str = r#"{"model":"deepseek/deepseek-chat","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+    let world = deepseek();
+    let paths =
+        || -> Vec<String> { world.transport.sent().iter().map(|sent| sent.uri.path().to_owned()).collect() };
+    world
+        .transport
+        .answer(Answer::new(404, "text/html").send("<html>nothing here</html>"))
+        .answer(answer("ok"));
+    let got = world.messages(ASK).await;
+    assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "2"), "{}", got.body);
+    assert_eq!(paths(), ["/anthropic/v1/messages", "/v1/chat/completions"]);
+    world.transport.answer(answer("ok"));
+    assert_eq!(world.messages(ASK).await.header("x-omniroute-attempts"), "1");
+    assert_eq!(paths()[2..], ["/v1/chat/completions"]);
+    tokio::time::advance(Duration::from_secs(24 * 3_600 + 1)).await;
+    world.transport.answer(refusal(404, "not_found_error", "no model deepseek-chat"));
+    assert_eq!(world.messages(ASK).await.status, 404, "a missing model says nothing about the path");
+    assert_eq!(paths()[3..], ["/anthropic/v1/messages"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn models_of_a_dialect_that_is_not_spoken_are_refused_before_any_call() {
+    let world = World::with(
+        |entities| {
+            entities.connections[0].provider = "openai".into();
+            entities.connections.truncate(1);
+        },
+        |_| {},
+    );
+    let spec = omniroute_provider::catalog::catalog().models_of(&"openai".into());
+    let bound = spec.iter().find(|row| row.only_dialect().is_some()).expect("there is one").model.clone();
+    let got = world.chat(&ASK.replace("up/m", &format!("openai/{bound}"))).await;
+    assert_eq!(got.status, 400, "{}", got.body);
+    assert!(got.body.contains("invalid_model") && got.body.contains("openai-responses"), "{}", got.body);
+    assert_eq!(world.transport.sent().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn broken_connections_and_empty_or_senseless_answers_fall_back() {
     let broken = TransportError::Broken { host: "upstream.example".into(), reason: "reset".into() };
     let world = World::new();
