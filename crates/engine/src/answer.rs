@@ -51,6 +51,10 @@ impl Body for Outgoing {
 }
 
 /// The body of an answer to a client.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most answers are complete; a box would cost each of them an allocation"
+)]
 #[derive(Debug)]
 pub enum Answer {
     /// Complete.

@@ -39,6 +39,10 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 const MAX_UNCOMMITTED_BYTES: usize = 4 * 1024 * 1024;
 
 /// An answer that the client will get.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most answers are complete; a box would cost each of them an allocation"
+)]
 pub(crate) enum Attempted {
     /// Complete.
     Whole(Pieces),

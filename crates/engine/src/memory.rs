@@ -87,7 +87,7 @@ mod tests {
         Charge { key: ApiKeyId::from("k"), meter, limit, amount: 1 }
     }
 
-    fn taken(reserving: Reserving<'_>) -> bool {
+    fn taken(reserving: &Reserving<'_>) -> bool {
         matches!(reserving, Reserving::Ready(Ok(())))
     }
 
@@ -95,13 +95,13 @@ mod tests {
     fn a_refused_request_holds_nothing() {
         let counters = MemoryCounters::default();
         let both = [charge(Meter::RequestsPerMinute, 5), charge(Meter::Concurrency, 1)];
-        assert!(taken(counters.reserve(&both, 0)));
-        assert!(!taken(counters.reserve(&both, 0)));
+        assert!(taken(&counters.reserve(&both, 0)));
+        assert!(!taken(&counters.reserve(&both, 0)));
         counters.settle(&[Charge { amount: -1, ..charge(Meter::Concurrency, 1) }], 0);
         for _ in 0..4 {
-            assert!(taken(counters.reserve(&both[..1], 0)), "the refused request must not have counted");
+            assert!(taken(&counters.reserve(&both[..1], 0)), "the refused request must not have counted");
         }
-        assert!(!taken(counters.reserve(&both[..1], 0)));
+        assert!(!taken(&counters.reserve(&both[..1], 0)));
     }
 
     #[test]
@@ -112,7 +112,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         (0..100)
-                            .filter(|_| taken(counters.reserve(&[charge(Meter::RequestsPerDay, 777)], 1)))
+                            .filter(|_| taken(&counters.reserve(&[charge(Meter::RequestsPerDay, 777)], 1)))
                             .count()
                     })
                 })

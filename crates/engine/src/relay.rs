@@ -212,7 +212,7 @@ impl Running {
                 },
                 Some(Err(error)) => {
                     let message = format!("the upstream's connection broke: {error}");
-                    return Poll::Ready(Step::Last(self.fail_protocol(message)));
+                    return Poll::Ready(Step::Last(self.fail_protocol(&message)));
                 }
                 None => {
                     self.start.is_ended = true;
@@ -220,7 +220,7 @@ impl Running {
                 }
             };
             if let Err(error) = fed {
-                return Poll::Ready(Step::Last(self.fail_protocol(error.to_string())));
+                return Poll::Ready(Step::Last(self.fail_protocol(&error.to_string())));
             }
             if self.start.out.is_empty() && !self.start.is_ended && !self.start.pipe.watch().is_over() {
                 return Poll::Ready(Step::Quiet);
@@ -284,8 +284,8 @@ impl Running {
         self.fail(&failure)
     }
 
-    fn fail_protocol(&mut self, message: String) -> Bytes {
-        self.fail(&Failure::protocol(&message))
+    fn fail_protocol(&mut self, message: &str) -> Bytes {
+        self.fail(&Failure::protocol(message))
     }
 
     fn time_out(&mut self, limit: Duration) -> Bytes {

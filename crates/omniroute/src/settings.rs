@@ -204,7 +204,7 @@ impl BootSettings {
             log_format,
             supervised: args.supervised.unwrap_or(false),
         };
-        if settings.management_token.as_ref().is_some_and(|token| token_is_weak(token)) {
+        if settings.management_token.as_ref().is_some_and(token_is_weak) {
             bail!(
                 "MANAGEMENT_TOKEN is shorter than 16 characters; use at least that many, best of all random ones"
             );

@@ -46,10 +46,13 @@ pub(super) struct Trunk {
 /// A stream of a trunk; gives its place back when dropped.
 pub(super) struct Lane(Arc<AtomicUsize>);
 
+/// Connections without work, and since when.
+type Waiting = VecDeque<(Instant, Line)>;
+
 /// The waiting connections of one transport.
 pub(super) struct Pool {
     clock: Arc<dyn Clock>,
-    lines: Mutex<HashMap<Origin, VecDeque<(Instant, Line)>, RandomState>>,
+    lines: Mutex<HashMap<Origin, Waiting, RandomState>>,
     trunks: Mutex<HashMap<Origin, Vec<Trunk>, RandomState>>,
 }
 

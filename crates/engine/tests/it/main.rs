@@ -1,5 +1,7 @@
 //! The engine against a scripted upstream, with time standing still until somebody waits.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod admission;
 mod fallback;
 mod streams;

@@ -22,8 +22,8 @@ use omniroute_engine::{Answer, Arrival, Engine, EngineOptions, Live};
 use omniroute_provider::{ProviderId, catalog::catalog};
 use omniroute_testkit::ScriptedTransport;
 
-pub const NOW_MS: i64 = 1_795_392_000_000;
-pub const KEY: &str = "sk-omni-test";
+pub(crate) const NOW_MS: i64 = 1_795_392_000_000;
+pub(crate) const KEY: &str = "sk-omni-test";
 
 /// Time that moves with tokio's, which in these tests moves only when everybody waits.
 struct PausedClock {
@@ -41,9 +41,9 @@ impl Clock for PausedClock {
 }
 
 #[derive(Default)]
-pub struct Recorded {
-    pub rows: Mutex<Vec<RequestRow>>,
-    pub statuses: Mutex<Vec<(ConnectionId, ConnectionStatus)>>,
+pub(crate) struct Recorded {
+    pub(crate) rows: Mutex<Vec<RequestRow>>,
+    pub(crate) statuses: Mutex<Vec<(ConnectionId, ConnectionStatus)>>,
 }
 
 impl Recorder for Recorded {
@@ -56,31 +56,31 @@ impl Recorder for Recorded {
     }
 }
 
-pub struct World {
-    pub engine: Arc<Engine>,
-    pub transport: Arc<ScriptedTransport>,
-    pub recorded: Arc<Recorded>,
+pub(crate) struct World {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) transport: Arc<ScriptedTransport>,
+    pub(crate) recorded: Arc<Recorded>,
 }
 
 /// What the client got.
-pub struct Got {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: String,
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Got {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {}, |_| {})
     }
 
-    pub fn with(change: impl FnOnce(&mut Entities), tune: impl FnOnce(&mut EngineOptions)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut Entities), tune: impl FnOnce(&mut EngineOptions)) -> Self {
         let mut entities = entities();
         change(&mut entities);
         let health = HealthMap::default();
@@ -101,15 +101,20 @@ impl World {
         Self { engine, transport, recorded }
     }
 
-    pub async fn chat(&self, body: &str) -> Got {
+    pub(crate) async fn chat(&self, body: &str) -> Got {
         self.send(&OpenAi, body, &[]).await
     }
 
-    pub async fn messages(&self, body: &str) -> Got {
+    pub(crate) async fn messages(&self, body: &str) -> Got {
         self.send(&Anthropic, body, &[]).await
     }
 
-    pub async fn send(&self, dialect: &'static dyn Dialect, body: &str, headers: &[(&str, &str)]) -> Got {
+    pub(crate) async fn send(
+        &self,
+        dialect: &'static dyn Dialect,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Got {
         let response = self.respond(dialect, body, headers).await;
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -120,7 +125,7 @@ impl World {
         }
     }
 
-    pub async fn respond(
+    pub(crate) async fn respond(
         &self,
         dialect: &'static dyn Dialect,
         body: &str,
@@ -148,12 +153,12 @@ impl World {
         }
     }
 
-    pub fn row(&self) -> RequestRow {
+    pub(crate) fn row(&self) -> RequestRow {
         self.recorded.rows.lock().unwrap().last().cloned().expect("nothing was recorded")
     }
 
     /// Seconds since the test began.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.engine.clock.now_ms() - NOW_MS).unwrap())
     }
 }
@@ -244,11 +249,12 @@ fn key() -> ApiKey {
     }
 }
 
-pub const ASK: &str = r#"{"model":"up/m","messages":[{"role":"user","content":"hi"}]}"#;
-pub const ASK_STREAM: &str = r#"{"model":"up/m","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+pub(crate) const ASK: &str = r#"{"model":"up/m","messages":[{"role":"user","content":"hi"}]}"#;
+pub(crate) const ASK_STREAM: &str =
+    r#"{"model":"up/m","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
 
 /// A whole answer of the upstream.
-pub fn answer(text: &str) -> omniroute_testkit::Answer {
+pub(crate) fn answer(text: &str) -> omniroute_testkit::Answer {
     omniroute_testkit::Answer::json(
         200,
         format!(
@@ -258,22 +264,22 @@ pub fn answer(text: &str) -> omniroute_testkit::Answer {
 }
 
 /// One chunk of a stream of the upstream.
-pub fn chunk(text: &str) -> String {
+pub(crate) fn chunk(text: &str) -> String {
     format!(
         "data: {{\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
     )
 }
 
 /// The proper end of a stream.
-pub const END: &str = "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\ndata: [DONE]\n\n";
+pub(crate) const END: &str = "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\ndata: [DONE]\n\n";
 
 /// The head of a stream.
-pub fn stream() -> omniroute_testkit::Answer {
+pub(crate) fn stream() -> omniroute_testkit::Answer {
     omniroute_testkit::Answer::new(200, "text/event-stream")
 }
 
 /// An error of the upstream.
-pub fn refusal(status: u16, kind: &str, message: &str) -> omniroute_testkit::Answer {
+pub(crate) fn refusal(status: u16, kind: &str, message: &str) -> omniroute_testkit::Answer {
     omniroute_testkit::Answer::json(
         status,
         format!(r#"{{"error":{{"message":"{message}","type":"{kind}","param":null,"code":null}}}}"#),

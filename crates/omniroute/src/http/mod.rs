@@ -37,6 +37,10 @@ pub(crate) struct Gateway {
 }
 
 /// The body of any answer.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "clients' answers are what it is for; a box would cost each an allocation"
+)]
 pub(crate) enum RimBody {
     /// Of a client route.
     Client(Answer),
