@@ -3,6 +3,7 @@
 mod catalog;
 mod deps;
 mod files;
+mod instructions;
 mod pretty;
 mod sizes;
 mod tidy;
@@ -15,6 +16,7 @@ const HELP: &str = "\
 cargo xtask catalog import <providers.json> <pricing.json>   split two large files into crates/provider/catalog
 cargo xtask catalog list                                     write the list of catalogue files the provider crate includes
 cargo xtask deps                                             licences, sources and duplicates of dependencies, by deny.toml
+cargo xtask instructions [name]                              instructions of the steps of a request (needs valgrind)
 cargo xtask sizes [count]                                    the longest source files
 cargo xtask tidy                                             check the rules of the layout (also a test)
 ";
@@ -30,6 +32,8 @@ fn main() -> anyhow::Result<ExitCode> {
             writeln!(out, "{count} files written")?;
         }
         ["catalog", "list"] => catalog::write_list(&root)?,
+        ["instructions"] => instructions::print(&root, "", &mut out)?,
+        ["instructions", name] => instructions::print(&root, name, &mut out)?,
         ["sizes"] => sizes::print(&root, 25, &mut out)?,
         ["sizes", count] => sizes::print(&root, count.parse()?, &mut out)?,
         ["deps"] => return report(&deps::problems(&root)?, &mut out),

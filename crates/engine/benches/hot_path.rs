@@ -1,0 +1,226 @@
+//! What the steps of a request cost. `cargo bench -p omniroute-engine` measures time; `cargo xtask instructions`
+//! counts instructions, which are the same on every run and so show small changes.
+
+#[allow(dead_code, unreachable_pub, reason = "the test of allocations uses the rest")]
+mod rig;
+
+use std::hint::black_box;
+use std::io::Write as _;
+
+use bytes::{Bytes, BytesMut};
+use divan::Bencher;
+use http::HeaderMap;
+use omniroute_dialect::stream::{StreamPipe, Transcoder};
+use omniroute_dialect::{Dialect, Echo, Head, anthropic::Anthropic, openai::OpenAi};
+use omniroute_domain::entity::ApiKeyId;
+use omniroute_domain::limit::Meter;
+use omniroute_domain::resolve;
+use omniroute_engine::memory::MemoryCounters;
+use omniroute_engine::ports::{Charge, Counters as _};
+use omniroute_wire::{envelope, sse::SseFramer};
+use rig::{Rig, Script};
+
+/// One step: what it is called, and how to get ready for repeating it.
+struct Case {
+    name: &'static str,
+    prepare: fn() -> Box<dyn FnMut()>,
+}
+
+const CASES: &[Case] = &[
+    Case { name: "scan_1_kb", prepare: || scan(1_000) },
+    Case { name: "scan_200_kb", prepare: || scan(200_000) },
+    Case { name: "envelope_1_kb", prepare: || envelope_of(1_000) },
+    Case { name: "envelope_200_kb", prepare: || envelope_of(200_000) },
+    Case { name: "edit_request_1_kb", prepare: edit_request },
+    Case { name: "frame_of_chunk", prepare: framer },
+    Case { name: "relay_chunk_same_name", prepare: || pipe(OpenAi.stream_relay(echo("m")), &chat_chunk()) },
+    Case {
+        name: "relay_chunk_other_name",
+        prepare: || pipe(OpenAi.stream_relay(echo("up/m")), &chat_chunk()),
+    },
+    Case { name: "transcode_chat_to_messages_delta", prepare: chat_to_messages },
+    Case { name: "transcode_messages_to_chat_delta", prepare: messages_to_chat },
+    Case { name: "begin_and_identify", prepare: || admission(false) },
+    Case { name: "begin_identify_and_record", prepare: || admission(true) },
+    Case { name: "reserve_and_settle_4_limits", prepare: reserve },
+    Case { name: "resolve_and_check_2_accounts", prepare: resolve_target },
+    Case { name: "request_1_kb", prepare: || whole(&OpenAi, rig::chat_body(1_000, false)) },
+    Case { name: "request_200_kb", prepare: || whole(&OpenAi, rig::chat_body(200_000, false)) },
+    Case { name: "request_1_kb_translated", prepare: || whole(&Anthropic, rig::messages_body(1_000, false)) },
+    Case { name: "stream_of_100_paced", prepare: || stream(&OpenAi, rig::chat_body(1_000, true), true) },
+    Case {
+        name: "stream_of_100_in_a_burst",
+        prepare: || stream(&OpenAi, rig::chat_body(1_000, true), false),
+    },
+    Case {
+        name: "stream_of_100_translated",
+        prepare: || stream(&Anthropic, rig::messages_body(1_000, true), true),
+    },
+];
+
+/// `count <case> <n>` repeats one step for a tool that watches from outside, `list` names the steps; without either
+/// this is a benchmark like any other.
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["list"] => {
+            let mut out = std::io::stdout().lock();
+            for case in CASES {
+                writeln!(out, "{}", case.name).expect("standard output takes a line");
+            }
+        }
+        ["count", name, times] => {
+            let mut step = find(name);
+            for _ in 0..times.parse::<u32>().expect("a number of repetitions") {
+                step();
+            }
+        }
+        _ => divan::main(),
+    }
+}
+
+#[divan::bench(args = CASES.iter().map(|case| case.name))]
+fn hot_path(bencher: Bencher<'_, '_>, name: &str) {
+    let mut step = find(name);
+    bencher.bench_local(&mut step);
+}
+
+fn find(name: &str) -> Box<dyn FnMut()> {
+    let case = CASES.iter().find(|case| case.name == name).expect("`list` names the steps");
+    (case.prepare)()
+}
+
+fn scan(length: usize) -> Box<dyn FnMut()> {
+    let body = rig::chat_body(length, true);
+    Box::new(move || {
+        let mut members = 0;
+        envelope::scan(black_box(&body), &mut |_| members += 1).expect("a valid body");
+        black_box(members);
+    })
+}
+
+fn envelope_of(length: usize) -> Box<dyn FnMut()> {
+    let (body, headers) = (rig::chat_body(length, true), HeaderMap::new());
+    Box::new(move || {
+        let head = Head { headers: &headers, path: "/v1/chat/completions" };
+        black_box(OpenAi.envelope(head, black_box(&body)).expect("a valid body"));
+    })
+}
+
+fn edit_request() -> Box<dyn FnMut()> {
+    let (body, headers) = (rig::chat_body(1_000, true), HeaderMap::new());
+    let head = Head { headers: &headers, path: "/v1/chat/completions" };
+    let envelope = OpenAi.envelope(head, &body).expect("a valid body");
+    Box::new(move || {
+        black_box(OpenAi.edit_request(black_box(&body), &envelope, "m").pieces());
+    })
+}
+
+fn framer() -> Box<dyn FnMut()> {
+    let (mut framer, chunk) = (SseFramer::default(), rig::chunk(1));
+    Box::new(move || {
+        framer.push(black_box(chunk.as_bytes()));
+        while let Some(frame) = framer.next_frame() {
+            black_box(frame.expect("a small frame"));
+        }
+    })
+}
+
+/// Feeds the same chunk over and over.
+fn pipe(mut pipe: impl StreamPush + 'static, chunk: &str) -> Box<dyn FnMut()> {
+    let (chunk, mut out) = (Bytes::copy_from_slice(chunk.as_bytes()), BytesMut::with_capacity(4_096));
+    Box::new(move || {
+        out.clear();
+        pipe.push(black_box(&chunk), &mut out);
+        black_box(&out);
+    })
+}
+
+/// What a relay and a transcoder have in common here.
+trait StreamPush {
+    fn push(&mut self, bytes: &[u8], out: &mut BytesMut);
+}
+
+impl StreamPush for Box<dyn StreamPipe> {
+    fn push(&mut self, bytes: &[u8], out: &mut BytesMut) {
+        (**self).push(bytes, out).expect("a valid stream");
+    }
+}
+
+impl StreamPush for Transcoder {
+    fn push(&mut self, bytes: &[u8], out: &mut BytesMut) {
+        StreamPipe::push(self, bytes, out).expect("a valid stream");
+    }
+}
+
+fn chat_chunk() -> String {
+    rig::chunk(1)
+}
+
+fn chat_to_messages() -> Box<dyn FnMut()> {
+    pipe(Transcoder::new(&OpenAi, &Anthropic, echo("up/m")), &chat_chunk())
+}
+
+fn messages_to_chat() -> Box<dyn FnMut()> {
+    const HEAD: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"usage\":{\"input_tokens\":5,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n";
+    const DELTA: &str = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" word0001\"}}\n\n";
+    let mut transcoder = Transcoder::new(&Anthropic, &OpenAi, echo("up/m"));
+    StreamPush::push(&mut transcoder, HEAD.as_bytes(), &mut BytesMut::new());
+    pipe(transcoder, DELTA)
+}
+
+fn echo(model: &str) -> Echo {
+    Echo { model: model.to_owned(), request_id: "req_1".to_owned(), ..Echo::default() }
+}
+
+/// From the arrival to a known caller, and what is written down when the request is dropped.
+fn admission(is_logged: bool) -> Box<dyn FnMut()> {
+    let rig = here(Script::whole());
+    Box::new(move || {
+        let mut ctx = rig.identified(&OpenAi);
+        ctx.arrival.is_logged = is_logged;
+        black_box(&ctx);
+    })
+}
+
+fn reserve() -> Box<dyn FnMut()> {
+    let counters = MemoryCounters::default();
+    let key = ApiKeyId::from("0199f0a0-0000-7000-8000-000000000001");
+    let meters =
+        [Meter::RequestsPerMinute, Meter::RequestsPerDay, Meter::TokensPerMinute, Meter::Concurrency];
+    let charges = meters.map(|meter| Charge { key: key.clone(), meter, limit: 1 << 40, amount: 1 });
+    let given_back = [2, 3].map(|place| Charge { amount: -1, ..charges[place].clone() });
+    Box::new(move || {
+        black_box(counters.reserve(black_box(&charges), 1_000));
+        counters.settle(black_box(&given_back), 1_000);
+    })
+}
+
+fn resolve_target() -> Box<dyn FnMut()> {
+    let rig = here(Script::whole());
+    let snapshot = rig.engine.live.load().clone();
+    Box::new(move || {
+        let target = resolve::resolve(&snapshot, black_box("up/m")).expect("a known model");
+        for connection in &target.provider.connections {
+            black_box(connection.health.check(&target.model, 1_000)).expect("nothing is blocked");
+        }
+    })
+}
+
+fn whole(dialect: &'static dyn Dialect, body: Bytes) -> Box<dyn FnMut()> {
+    request(here(Script::whole()), dialect, body)
+}
+
+fn stream(dialect: &'static dyn Dialect, body: Bytes, is_paced: bool) -> Box<dyn FnMut()> {
+    request(here(Script::stream(100, is_paced)), dialect, body)
+}
+
+fn request(rig: Rig, dialect: &'static dyn Dialect, body: Bytes) -> Box<dyn FnMut()> {
+    Box::new(move || {
+        black_box(rig.read(rig.ask(dialect, &body).into_body()));
+    })
+}
+
+fn here(script: Script) -> Rig {
+    Rig::new(script, |run| run())
+}
