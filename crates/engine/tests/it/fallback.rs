@@ -127,7 +127,8 @@ fn deepseek() -> World {
 
 #[tokio::test(start_paused = true)]
 async fn an_alternative_that_is_not_there_is_passed_over_for_a_day() {
-    const ASK: &str = r#"{"model":"deepseek/deepseek-chat","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+    const ASK: &str =
+        r#"{"model":"deepseek/deepseek-chat","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
     let world = deepseek();
     let paths =
         || -> Vec<String> { world.transport.sent().iter().map(|sent| sent.uri.path().to_owned()).collect() };
