@@ -16,8 +16,8 @@ use crate::{
     ir::UpstreamError,
     json_in::last_wins,
     stream::{
-        EventSink, Intake, StreamEncoder, StreamError, StreamEvent, StreamPipe, StreamWatch, replay,
-        truncated,
+        EventSink, Intake, LastChunk, StreamEncoder, StreamError, StreamEvent, StreamPipe, StreamWatch,
+        replay, truncated,
     },
 };
 
@@ -89,6 +89,9 @@ struct State {
     /// The asked model's name as JSON.
     asked: Bytes,
     find: Finders,
+    /// The last chunk that was nothing but text, and where it has a name that is not the asked one.
+    last: LastChunk,
+    last_name: Option<Range<usize>>,
     watch: StreamWatch,
     /// Parts of the last chunk that was read, for one that has to be made up.
     id: String,
@@ -118,6 +121,8 @@ impl Relay {
                 finish: Finder::new("\"finish_reason\":"),
                 error: Finder::new("\"error\""),
             },
+            last: LastChunk::default(),
+            last_name: None,
             watch: StreamWatch::default(),
             id: String::new(),
             created: String::new(),
@@ -172,7 +177,13 @@ impl StreamPipe for Relay {
 impl State {
     fn frame(&mut self, found: &RawFrame<'_>, out: &mut BytesMut) {
         let data = found.frame.data.trim_ascii();
-        if data.starts_with(b"[DONE]") {
+        if let Some(text) = self.last.inside(data)
+            && let Some(offset) = verbatim(found, data)
+        {
+            self.watch.output_bytes += text.len() as u64;
+            let span = self.last_name.as_ref().map(|span| span.start + offset..span.end + offset);
+            self.splice(found.raw, span, out);
+        } else if data.starts_with(b"[DONE]") {
             self.done(out);
         } else if data.first() == Some(&b'{') && self.take_note(found, data) {
             self.write(found, data, out);
@@ -183,9 +194,12 @@ impl State {
     fn take_note(&mut self, found: &RawFrame<'_>, data: &[u8]) -> bool {
         if self.watch.meaningful
             && found.frame.event.is_none()
-            && let Some(bytes) = self.find.plain_text(data)
+            && let Some(plain) = self.find.plain_text(data)
         {
-            self.watch.output_bytes += bytes;
+            self.watch.output_bytes += plain.bytes;
+            if let Some(text) = plain.only_text {
+                self.learn(data, &text);
+            }
             return true;
         }
         let Ok(text) = std::str::from_utf8(data) else {
@@ -205,6 +219,20 @@ impl State {
         }
         self.watch.error = Some(error_text::malformed("stream event is not a chunk"));
         false
+    }
+
+    /// Remembers a chunk that is nothing but text, unless its name of the model comes behind the text.
+    fn learn(&mut self, data: &[u8], text: &Range<usize>) {
+        self.last.learn(data, text);
+        self.last_name = self.name_to_replace(data);
+        if self.last_name.as_ref().is_some_and(|span| !self.last.is_before(span)) {
+            self.last = LastChunk::default();
+        }
+    }
+
+    /// Where the chunk has a name that is not the asked one.
+    fn name_to_replace(&self, data: &[u8]) -> Option<Range<usize>> {
+        self.find.model_span(data).filter(|span| data[span.clone()] != *self.asked)
     }
 
     fn chunk(&mut self, chunk: &Answer<'_>, text: &str) -> bool {
@@ -260,14 +288,8 @@ impl State {
     }
 
     fn write(&self, found: &RawFrame<'_>, data: &[u8], out: &mut BytesMut) {
-        let span = self.find.model_span(data).filter(|span| data[span.clone()] != *self.asked);
-        let within = found.raw.as_ptr_range();
-        let verbatim = found.verbatim
-            && found.frame.event.is_none()
-            && within.contains(&data.as_ptr())
-            && data.as_ptr_range().end <= within.end;
-        if verbatim {
-            let offset = data.as_ptr() as usize - found.raw.as_ptr() as usize;
+        let span = self.name_to_replace(data);
+        if let Some(offset) = verbatim(found, data) {
             self.splice(found.raw, span.map(|span| span.start + offset..span.end + offset), out);
             return;
         }
@@ -354,9 +376,27 @@ impl EventSink for Both<'_> {
     }
 }
 
+/// Where the data stands in the frame's bytes, if those can be sent on as they are.
+fn verbatim(found: &RawFrame<'_>, data: &[u8]) -> Option<usize> {
+    let within = found.raw.as_ptr_range();
+    let is_verbatim = found.verbatim
+        && found.frame.event.is_none()
+        && within.contains(&data.as_ptr())
+        && data.as_ptr_range().end <= within.end;
+    is_verbatim.then(|| data.as_ptr() as usize - found.raw.as_ptr() as usize)
+}
+
+/// What was found in a chunk that is nothing but text.
+struct PlainText {
+    /// Bytes of text, still escaped.
+    bytes: u64,
+    /// The place of the text, the inside of its string, if there is one text alone.
+    only_text: Option<Range<usize>>,
+}
+
 impl Finders {
-    /// The bytes of text in a chunk that is nothing but text, found without parsing; `None` when it may be more.
-    fn plain_text(&self, data: &[u8]) -> Option<u64> {
+    /// The text of a chunk that is nothing but text, found without parsing; `None` when it may be more.
+    fn plain_text(&self, data: &[u8]) -> Option<PlainText> {
         if data.last() != Some(&b'}') || self.error.find(data).is_some() {
             return None;
         }
@@ -370,14 +410,16 @@ impl Finders {
         }
         let at = self.delta.find(data)? + self.delta.needle().len();
         let mut rest = data[at..].trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();
-        let mut bytes = 0;
+        let mut plain = PlainText { bytes: 0, only_text: None };
         while let Some(member) = rest.strip_prefix(b"\"") {
             let (name, after) = member.split_at(memchr::memchr(b'"', member)?);
             let value = after[1..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
             let after = if value.first() == Some(&b'"') {
                 let end = string_end(value)?;
-                if matches!(name, b"content" | b"reasoning_content" | b"reasoning" | b"refusal") {
-                    bytes += end as u64 - 2;
+                if end > 2 && matches!(name, b"content" | b"reasoning_content" | b"reasoning" | b"refusal") {
+                    let start = value.as_ptr() as usize - data.as_ptr() as usize;
+                    plain.only_text = (plain.bytes == 0).then_some(start + 1..start + end - 1);
+                    plain.bytes += end as u64 - 2;
                 }
                 &value[end..]
             } else {
@@ -386,7 +428,7 @@ impl Finders {
             let after = after.trim_ascii_start();
             rest = after.strip_prefix(b",").unwrap_or(after).trim_ascii_start();
         }
-        rest.starts_with(b"}").then_some(bytes)
+        rest.starts_with(b"}").then_some(plain)
     }
 
     /// The value of the chunk's own model member.
@@ -400,8 +442,8 @@ impl Finders {
             let end = start + string_end(&data[start..])?;
             let rest = data[end..].trim_ascii_end();
             let first = data[1..at].iter().all(|byte| !matches!(byte, b'{' | b'['));
-            let last = rest.iter().filter(|byte| matches!(byte, b'{' | b'[' | b'}' | b']')).count() == 1;
-            if first || (last && rest.ends_with(b"}")) {
+            let last = || rest.iter().filter(|byte| matches!(byte, b'{' | b'[' | b'}' | b']')).count() == 1;
+            if first || (rest.ends_with(b"}") && last()) {
                 return Some(start..end);
             }
         }
@@ -528,6 +570,33 @@ mod tests {
         let (out, watch) = run(echo(), &format!("data: {CHUNK}\n\ndata: [DONE]\n\n"));
         assert!(watch.complete);
         assert!(out.contains(r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"asked","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#));
+    }
+
+    #[test]
+    fn a_chunk_like_the_one_before_is_treated_like_it() {
+        let text = |text: &str| CHUNK.replace("a\\\"b", text);
+        let name_behind = |text: &str| {
+            format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"{text}"}}}}],"model":"up"}}"#)
+        };
+        let chunks = [
+            text("one"),
+            text("two"),
+            text("\\\"thr\\\"ee"),
+            text(r#"x","refusal":"y"#),
+            text(r#"x"},"finish_reason":"length"}],"more":[{"delta":{"content":"y"#),
+            text(""),
+            name_behind("six"),
+            name_behind("seven"),
+            text("eight").replace("\"up\"", "\"asked\""),
+            text("nine"),
+        ];
+        let input: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+        let (out, watch) = run(echo(), &format!("{input}data: [DONE]\n\n"));
+        assert_eq!(out, format!("{input}data: [DONE]\n\n").replace("\"up\"", "\"asked\""));
+        assert_eq!(
+            (watch.output_bytes, watch.finish),
+            (3 + 3 + 9 + 2 + 1 + 3 + 5 + 5 + 4, Some(FinishReason::Length))
+        );
     }
 
     #[test]

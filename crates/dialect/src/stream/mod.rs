@@ -4,6 +4,7 @@ mod collector;
 mod fuzz;
 mod grammar;
 mod intake;
+mod last_chunk;
 mod replay;
 mod transcoder;
 
@@ -19,6 +20,7 @@ pub use collector::{Collector, StreamCollector};
 pub use fuzz::fuzz_stream;
 pub use grammar::GrammarCheck;
 pub(crate) use intake::Intake;
+pub(crate) use last_chunk::LastChunk;
 pub use replay::replay;
 pub use transcoder::Transcoder;
 

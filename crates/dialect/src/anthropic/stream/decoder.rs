@@ -16,12 +16,12 @@ use crate::{
     ids::invented_call_id,
     ir::{FinishReason, UpstreamError},
     json_in::{self, Fields},
-    stream::{BlockHead, Delta, EventSink, StreamDecoder, StreamError, StreamEvent, truncated},
+    stream::{BlockHead, Delta, EventSink, LastChunk, StreamDecoder, StreamError, StreamEvent, truncated},
 };
 
 /// An event of an upstream. One struct for all of them: the text of a delta, which is nearly all there is, is
 /// found in one pass.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Event<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Cow<'a, str>,
@@ -38,7 +38,7 @@ struct Event<'a> {
     error: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct DeltaIn<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Cow<'a, str>,
@@ -58,6 +58,9 @@ struct DeltaIn<'a> {
     stop_details: Option<&'a RawValue>,
 }
 
+const CONTENT_BLOCK_DELTA: &str = "content_block_delta";
+const TEXT_DELTA: &str = "text_delta";
+
 /// Reads an upstream's stream.
 #[derive(Debug, Default)]
 pub(in crate::anthropic) struct Decoder {
@@ -73,6 +76,9 @@ pub(in crate::anthropic) struct Decoder {
     finish: Option<FinishReason>,
     stop_sequence: Option<String>,
     explanation: Option<String>,
+    /// The last delta of text, and the index that it names.
+    last: LastChunk,
+    last_index: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -124,7 +130,18 @@ impl StreamDecoder for Decoder {
 
 impl Decoder {
     fn data(&mut self, data: &[u8], name: &str, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        if let Some(text) = self.last.plain(data) {
+            let delta =
+                DeltaIn { kind: Cow::Borrowed(TEXT_DELTA), text: Cow::Borrowed(text), ..DeltaIn::default() };
+            let kind = Cow::Borrowed(CONTENT_BLOCK_DELTA);
+            let event = Event { kind, index: self.last_index, delta: Some(delta), ..Event::default() };
+            return self.event(&event, name, data, sink);
+        }
         if let Ok(event) = serde_json::from_slice::<Event<'_>>(data) {
+            if let Some(text) = only_text(&event) {
+                self.last.learn_text(data, text);
+                self.last_index = event.index;
+            }
             return self.event(&event, name, data, sink);
         }
         // Half characters and repeated members are no reason to give up an answer.
@@ -146,7 +163,7 @@ impl Decoder {
     ) -> Result<(), StreamError> {
         let kind = if event.kind.is_empty() { name } else { &*event.kind };
         match kind {
-            "content_block_delta" => {
+            CONTENT_BLOCK_DELTA => {
                 if self.belongs_to_waiting(event.index) {
                     return self.wait(event.index, data);
                 }
@@ -269,7 +286,7 @@ impl Decoder {
         if self.open.is_none() {
             // Some upstreams leave out the starts of plain blocks.
             let (kind, head) = match &*delta.kind {
-                "text_delta" => (Kind::Text, BlockHead::Text),
+                TEXT_DELTA => (Kind::Text, BlockHead::Text),
                 "thinking_delta" => (Kind::Thinking, BlockHead::Thinking),
                 _ => return Ok(()),
             };
@@ -281,7 +298,7 @@ impl Decoder {
             return Ok(());
         }
         match (&*delta.kind, open.kind) {
-            ("text_delta", Kind::Text) => self.add(Delta::Text(Cow::Borrowed(&delta.text)), sink),
+            (TEXT_DELTA, Kind::Text) => self.add(Delta::Text(Cow::Borrowed(&delta.text)), sink),
             ("thinking_delta", Kind::Thinking) => {
                 self.add(Delta::Thinking(Cow::Borrowed(&delta.thinking)), sink)
             }
@@ -408,6 +425,15 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+}
+
+/// The text of a delta that is nothing but text and has no escapes in it.
+fn only_text<'a>(event: &'a Event<'a>) -> Option<&'a str> {
+    let delta = event.delta.as_ref().filter(|delta| delta.kind == TEXT_DELTA)?;
+    match &delta.text {
+        Cow::Borrowed(text) if event.kind == CONTENT_BLOCK_DELTA => Some(text),
+        _ => None,
     }
 }
 

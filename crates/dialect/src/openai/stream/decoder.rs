@@ -15,7 +15,7 @@ use crate::{
     error_text, ids,
     ir::{FinishReason, UpstreamError, Usage},
     json_in::last_wins,
-    stream::{BlockHead, Delta, EventSink, StreamDecoder, StreamError, StreamEvent, truncated},
+    stream::{BlockHead, Delta, EventSink, LastChunk, StreamDecoder, StreamError, StreamEvent, truncated},
 };
 
 /// More calls than this in one answer are taken for a fault.
@@ -37,6 +37,8 @@ pub(in crate::openai) struct Decoder {
     refused: bool,
     finish: Option<String>,
     usage: Option<Usage>,
+    /// The last chunk that was nothing but text.
+    last: LastChunk,
 }
 
 /// The open block.
@@ -78,6 +80,11 @@ impl StreamDecoder for Decoder {
         if self.over {
             return Ok(());
         }
+        if frame.event.is_none()
+            && let Some(text) = self.last.plain(data)
+        {
+            return if text.is_empty() { Ok(()) } else { self.text(Open::Text, Cow::Borrowed(text), sink) };
+        }
         if data.starts_with(b"[DONE]") {
             return self.end(sink);
         }
@@ -91,6 +98,9 @@ impl StreamDecoder for Decoder {
             return self.fail(error_text::read_value(text), sink);
         }
         if let Ok(chunk) = serde_json::from_str(text) {
+            if let Some(text) = only_text(&chunk) {
+                self.last.learn_text(data, text);
+            }
             return self.chunk(&chunk, text, sink);
         }
         let repaired = last_wins(text);
@@ -392,6 +402,27 @@ impl Decoder {
             return Err(StreamError::Protocol("interleaved tool calls exceed 16 MiB".to_owned()));
         }
         Ok(())
+    }
+}
+
+/// The text of a chunk that is nothing but text and has no escapes in it.
+fn only_text<'a>(chunk: &Answer<'a>) -> Option<&'a str> {
+    let choices = chunk.choices.as_ref().filter(|choices| choices.count == 1)?;
+    let choice = choices.first.as_ref()?;
+    let delta = choice.delta.as_ref()?;
+    let has_more = chunk.error.is_some()
+        || chunk.usage.is_some()
+        || chunk.x_groq.is_some()
+        || choice.message.is_some()
+        || choice.finish_reason.is_some()
+        || choice.usage.is_some()
+        || delta.tool_calls.is_some()
+        || delta.function_call.is_some()
+        || delta.thinking().is_some()
+        || delta.refused().is_some();
+    match delta.text() {
+        Some(Cow::Borrowed(text)) if !has_more => Some(text),
+        _ => None,
     }
 }
 
