@@ -151,6 +151,7 @@ pub(crate) fn problems(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut problems = dependencies(&metadata(root)?);
     problems.extend(reasons(&std::fs::read_to_string(root.join("Cargo.toml"))?));
     problems.extend(layout(root)?);
+    problems.extend(documents(root)?);
     for path in files::below(&root.join("crates"), "rs")? {
         let relative = files::relative(root, &path);
         if !is_test_file(&relative) {
@@ -285,6 +286,29 @@ fn layout(root: &Path) -> anyhow::Result<Vec<String>> {
     Ok(problems)
 }
 
+/// Documents that tell where things are tell it right.
+fn documents(root: &Path) -> anyhow::Result<Vec<String>> {
+    let files = files::below(root, "rs")?;
+    let files: Vec<String> = files.iter().map(|path| format!("/{}", files::relative(root, path))).collect();
+    let mut problems = Vec::new();
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = std::fs::read_to_string(root.join(document)).context(document)?;
+        for path in named_sources(&text) {
+            if !files.iter().any(|file| file.ends_with(&format!("/{path}"))) {
+                problems.push(format!("{document}: there is no `{path}`"));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// Rust files between backticks that are named with their folder; `<…>` stands for a name to be chosen.
+fn named_sources(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let paths = quoted.map(|words| words.split("::").next().unwrap_or_default());
+    paths.filter(|path| path.ends_with(".rs") && path.contains('/') && !path.contains(['<', ' ', '…']))
+}
+
 /// Names and languages that do not belong where they stand.
 fn words(path: &str, text: &str) -> Vec<String> {
     let Some((folder, _)) = path.strip_prefix("crates/").and_then(|rest| rest.split_once('/')) else {
@@ -361,6 +385,12 @@ mod tests {
         assert_eq!(reasons(manifest).len(), 2, "{:?}", reasons(manifest));
         assert!(is_test_file("crates/a/tests/it/main.rs") && is_test_file("crates/a/src/b/tests.rs"));
         assert!(!is_test_file("crates/testkit/src/lib.rs"));
+    }
+
+    #[test]
+    fn sources_that_documents_name_are_found() {
+        let text = "in `a/src/b.rs::c`, `b.rs`, `x/<name>.rs` and\n`d/e.rs` but not f/g.rs";
+        assert_eq!(named_sources(text).collect::<Vec<_>>(), ["a/src/b.rs", "d/e.rs"]);
     }
 
     #[test]
