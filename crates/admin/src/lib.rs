@@ -18,5 +18,6 @@ mod state;
 mod text;
 mod validation;
 
+pub use auth::Client;
 pub use router::{openapi, openapi_json, router};
 pub use state::{AdminSettings, AdminState, Lifecycle, Peer, Ports, Reload};

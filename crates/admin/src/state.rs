@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
-use omniroute_domain::entity::ConnectionId;
+use omniroute_domain::entity::{Connection, ConnectionId};
 use omniroute_engine::{
     Live,
     ports::{Clock, Recorder, Transport},
@@ -88,6 +88,8 @@ pub struct AdminSettings {
     pub first_run_token: Option<SecretString>,
     /// Where the gateway listens.
     pub ports: Ports,
+    /// Connections that the environment gives: shown and used, but not changed. Their names are the variables'.
+    pub environment: Arc<[Connection]>,
 }
 
 /// Where the gateway listens.

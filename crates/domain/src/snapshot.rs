@@ -373,10 +373,12 @@ impl Equivalent<(ProviderId, String)> for QuoteKey<'_> {
 }
 
 /// What the process start decided about building.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct BuildOptions {
     /// Every connection may call private addresses.
     pub allow_private: bool,
+    /// Accounts beside those of the rows.
+    pub connections: Vec<Connection>,
 }
 
 /// An address, a network, or nothing.
@@ -497,7 +499,8 @@ impl<'a> Builder<'a> {
 
     fn providers(&mut self) -> Map<ProviderId, Arc<ProviderState>> {
         let mut by_provider: Map<ProviderId, Vec<&Connection>> = Map::default();
-        for connection in self.entities.connections.iter().filter(|connection| connection.is_active) {
+        let connections = self.entities.connections.iter().chain(&self.options.connections);
+        for connection in connections.filter(|connection| connection.is_active) {
             by_provider.entry(connection.provider.clone()).or_default().push(connection);
         }
         let mut providers = Map::default();

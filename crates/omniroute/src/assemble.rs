@@ -1,12 +1,14 @@
 //! The gateway put together: settings to store to snapshot to engine to listener. Reads top to bottom, as it starts;
 //! and ends in the reverse order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::FutureExt as _;
 use omniroute_admin::{AdminSettings, AdminState, Ports as AdminPorts};
+use omniroute_domain::entity::Connection;
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::memory::MemoryCounters;
@@ -16,17 +18,17 @@ use omniroute_engine::telemetry::Telemetry;
 use omniroute_engine::time::SystemClock;
 use omniroute_engine::transport::NetworkTransport;
 use omniroute_engine::{Engine, Live};
-use omniroute_provider::catalog::catalog;
 use omniroute_store::{Location, Store, StoreOptions, Writer, WriterOptions};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::http::{self, Gateway};
+use crate::additions;
+use crate::http::{self, Gateway, Side};
 use crate::lifecycle::{Ending, Stopper};
 use crate::outbound::Outbound;
-use crate::settings::BootSettings;
+use crate::settings::{BootSettings, process_env};
 
 /// How often connections that waited too long for a request are closed.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -35,17 +37,24 @@ const WEAK_PASSWORDS: [&str; 3] = ["CHANGEME", "123456", "password"];
 
 /// Runs the gateway until it is told to stop.
 pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
-        format!("cannot listen on {}; is another gateway running there?", settings.listen)
-    })?;
+    let listener = listen(settings.listen).await?;
     let address = listener.local_addr()?;
+    let mut listeners = vec![(listener, Side::Both)];
+    for (port, side) in [(settings.api_port, Side::Clients), (settings.dashboard_port, Side::Management)] {
+        if let Some(port) = port {
+            listeners.push((listen(SocketAddr::new(settings.listen.ip(), port)).await?, side));
+        }
+    }
+    let catalog = additions::catalog_with(&settings.data_dir)?;
+    let clock = Arc::new(SystemClock);
+    let environment = additions::environment_connections(catalog, &process_env, clock.now_ms())?;
 
     // What is stored, and what follows from it.
     let store = Store::open(store_options(&settings)).await.context("cannot open the database")?;
     let loaded = store.load().await.context("cannot read the configuration")?;
-    let options = BuildOptions { allow_private: settings.allow_private };
+    let options = BuildOptions { allow_private: settings.allow_private, connections: environment.clone() };
     let health = HealthMap::default();
-    let snapshot = Snapshot::build(&loaded.entities, catalog(), &health, &options);
+    let snapshot = Snapshot::build(&loaded.entities, catalog, &health, &options);
     for problem in &loaded.problems {
         tracing::warn!(table = problem.table, id = %problem.id, "{}", problem.message);
     }
@@ -57,7 +66,6 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     check_password(&settings, has_password)?;
 
     // What requests need.
-    let clock = Arc::new(SystemClock);
     let tasks = TaskTracker::new();
     let writing = CancellationToken::new();
     let (recorder, writer) = Writer::start(store.clone(), WriterOptions::default(), &tasks, writing.clone());
@@ -81,11 +89,11 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     let stopper = Arc::new(Stopper::default());
     let first_run_token = (!has_password && settings.initial_password.is_none()).then(new_token);
     let reload = {
-        let (store, live) = (store.clone(), live.clone());
+        let (store, live, options) = (store.clone(), live.clone(), Arc::new(options));
         let once: omniroute_admin::Reload = Arc::new(move || {
-            let (store, live) = (store.clone(), live.clone());
+            let (store, live, options) = (store.clone(), live.clone(), options.clone());
             async move {
-                omniroute_store::reload(&store, &live, catalog(), &options)
+                omniroute_store::reload(&store, &live, catalog, &options)
                     .await
                     .map(drop)
                     .map_err(|e| e.to_string())
@@ -97,13 +105,13 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     let admin = omniroute_admin::router(AdminState {
         store: store.clone(),
         live: live.clone(),
-        catalog: catalog(),
+        catalog,
         transport: transport.clone(),
         clock: clock.clone(),
         telemetry,
         recorder: recorder.clone(),
         recorder_stats: Arc::new(move || recorder.stats()),
-        settings: admin_settings(&settings, address.port(), first_run_token.clone()),
+        settings: admin_settings(&settings, address.port(), first_run_token.clone(), environment),
         lifecycle: stopper.clone(),
         reload: reload.clone(),
     });
@@ -140,8 +148,13 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         }
     });
 
-    let gateway = Arc::new(Gateway::new(engine, admin, settings.max_body_bytes));
-    http::serve(gateway, listener, tasks.clone(), stopper.stop.clone(), settings.shutdown_timeout).await;
+    let proxies = settings.trusted_proxies.clone();
+    let gateway = Arc::new(Gateway::new(engine, admin, settings.max_body_bytes, proxies));
+    let serving = listeners.into_iter().map(|listener| {
+        let (gateway, tasks, stop) = (gateway.clone(), tasks.clone(), stopper.stop.clone());
+        http::serve(gateway, listener, tasks, stop, settings.shutdown_timeout)
+    });
+    futures_util::future::join_all(serving).await;
 
     // Requests are done: write what they left, then close.
     signals.abort();
@@ -150,6 +163,12 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     store.close().await;
     tracing::info!("stopped");
     Ok(stopper.ending())
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; is another gateway running there?"))
 }
 
 fn store_options(settings: &BootSettings) -> StoreOptions {
@@ -167,6 +186,7 @@ fn admin_settings(
     settings: &BootSettings,
     port: u16,
     first_run_token: Option<SecretString>,
+    environment: Vec<Connection>,
 ) -> AdminSettings {
     AdminSettings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -183,7 +203,8 @@ fn admin_settings(
         allow_remote_lifecycle: settings.allow_remote_lifecycle,
         supervised: settings.supervised,
         first_run_token,
-        ports: AdminPorts { main: port, api: None, dashboard: None },
+        ports: AdminPorts { main: port, api: settings.api_port, dashboard: settings.dashboard_port },
+        environment: environment.into(),
     }
 }
 

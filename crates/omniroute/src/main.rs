@@ -2,6 +2,7 @@
 //!
 //! `cli` has a file per command; `serve` is the gateway itself, put together in `assemble`.
 
+mod additions;
 mod assemble;
 mod bench;
 mod cli;

@@ -18,6 +18,12 @@ pub(crate) struct BootArgs {
     /// Port of the gateway.
     #[arg(long, env = "PORT")]
     port: Option<u16>,
+    /// A further port, for client routes only.
+    #[arg(long, env = "API_PORT")]
+    api_port: Option<u16>,
+    /// A further port, for everything but client routes.
+    #[arg(long, env = "DASHBOARD_PORT")]
+    dashboard_port: Option<u16>,
     /// Address to listen on.
     #[arg(long, env = "HOST")]
     host: Option<IpAddr>,
@@ -54,7 +60,7 @@ pub(crate) struct BootArgs {
     /// Networks of proxies whose X-Forwarded-For is believed, separated by commas.
     #[arg(long, env = "TRUSTED_PROXIES")]
     trusted_proxies: Option<String>,
-    /// Origins of web pages that may call the gateway, separated by commas.
+    /// Origins of web pages that may call the gateway, separated by commas (CORS_ORIGIN is the older name).
     #[arg(long, env = "CORS_ORIGINS")]
     cors_origins: Option<String>,
     /// Let every connection call private and loopback addresses.
@@ -94,6 +100,8 @@ pub(crate) struct BootArgs {
 #[serde(deny_unknown_fields)]
 struct FileSettings {
     port: Option<u16>,
+    api_port: Option<u16>,
+    dashboard_port: Option<u16>,
     host: Option<IpAddr>,
     database_url: Option<String>,
     require_api_key: Option<bool>,
@@ -126,6 +134,8 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Clone)]
 pub(crate) struct BootSettings {
     pub(crate) listen: SocketAddr,
+    pub(crate) api_port: Option<u16>,
+    pub(crate) dashboard_port: Option<u16>,
     pub(crate) data_dir: PathBuf,
     pub(crate) database_url: Option<SecretString>,
     pub(crate) initial_password: Option<SecretString>,
@@ -173,6 +183,8 @@ impl BootSettings {
                 args.host.or(file.host).unwrap_or(IpAddr::from([127, 0, 0, 1])),
                 args.port.or(file.port).unwrap_or(DEFAULT_PORT),
             ),
+            api_port: args.api_port.or(file.api_port),
+            dashboard_port: args.dashboard_port.or(file.dashboard_port),
             data_dir,
             database_url: secret(args.database_url.or(file.database_url), "DATABASE_URL")?,
             initial_password: secret(args.initial_password, "INITIAL_PASSWORD")?,
@@ -186,7 +198,7 @@ impl BootSettings {
             require_api_key: args.require_api_key.or(file.require_api_key),
             cookie_secure: args.auth_cookie_secure.or(file.auth_cookie_secure).unwrap_or(false),
             trusted_proxies: networks(args.trusted_proxies.or(file.trusted_proxies))?,
-            cors_origins: list(args.cors_origins.or(file.cors_origins)),
+            cors_origins: list(args.cors_origins.or_else(|| env("CORS_ORIGIN")).or(file.cors_origins)),
             allow_private: args
                 .allow_private_provider_urls
                 .or(file.allow_private_provider_urls)
@@ -230,10 +242,13 @@ impl BootSettings {
     /// One line per setting, secrets left out.
     pub(crate) fn describe(&self) -> String {
         let is_set = |secret: &Option<SecretString>| if secret.is_some() { "(set)" } else { "(not set)" };
+        let port = |port: Option<u16>| port.map_or("(not set)".into(), |port| port.to_string());
         let networks: Vec<String> = self.trusted_proxies.iter().map(ToString::to_string).collect();
         let rows = [
             ("HOST", self.listen.ip().to_string()),
             ("PORT", self.listen.port().to_string()),
+            ("API_PORT", port(self.api_port)),
+            ("DASHBOARD_PORT", port(self.dashboard_port)),
             ("DATA_DIR", self.data_dir.display().to_string()),
             ("DATABASE_URL", is_set(&self.database_url).to_owned()),
             ("INITIAL_PASSWORD", is_set(&self.initial_password).to_owned()),
@@ -274,7 +289,7 @@ fn token_is_weak(token: &SecretString) -> bool {
 }
 
 /// A secret given directly, or in the file that `<NAME>_FILE` names.
-fn secret(
+pub(crate) fn secret(
     given: Option<String>,
     name: &str,
     env: &dyn Fn(&str) -> Option<String>,

@@ -42,7 +42,7 @@ pub use prune::{Pruned, keep_house};
 pub use reload::reload;
 pub use revoked_tokens::{RevokedToken, RevokedTokens};
 pub use settings::{PasswordHash, Settings};
-pub use store::{Loaded, RowProblem, Store};
+pub use store::{DatabaseFacts, Loaded, RowProblem, Store};
 pub use usage::{
     AccountUsage, ApiKeyUsage, ConnectionUsage, ModelUsage, Period, ProviderUsage, Usage, UsageCounters,
     UsageHistory,

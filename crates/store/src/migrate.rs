@@ -53,6 +53,11 @@ pub(crate) async fn run(pool: &Pool) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The last step that was applied.
+pub(crate) async fn version(pool: &Pool) -> Result<i64, StoreError> {
+    Ok(applied(pool).await?.last().map_or(0, |(version, _)| *version))
+}
+
 async fn applied(pool: &Pool) -> Result<Vec<(i64, String)>, StoreError> {
     Ok(with_read!(pool, |db| {
         sqlx::query_as("SELECT version, checksum FROM _omniroute_migrations ORDER BY version")

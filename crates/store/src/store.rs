@@ -1,5 +1,6 @@
 //! The open store, and everything a snapshot is built from, read in one piece.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -17,7 +18,7 @@ use crate::meta::{self, Meta};
 use crate::migrate;
 use crate::nodes::{self, Nodes};
 use crate::options::{Location, StoreOptions};
-use crate::pool::{Pool, with_read, with_snapshot};
+use crate::pool::{Pool, with_read, with_snapshot, with_write};
 use crate::revoked_tokens::RevokedTokens;
 use crate::secret_key::{self, Found};
 use crate::settings::{self, Settings};
@@ -35,6 +36,8 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     pool: Pool,
+    /// The embedded database's file.
+    file: Option<PathBuf>,
     vault: std::sync::RwLock<Arc<Vault>>,
     reloading: Mutex<()>,
     in_force: AtomicU64,
@@ -49,6 +52,17 @@ pub struct RowProblem {
     pub id: String,
     /// What is wrong.
     pub message: String,
+}
+
+/// How large the database is, and of which shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatabaseFacts {
+    /// Bytes of the database.
+    pub size_bytes: u64,
+    /// Bytes of the write-ahead log beside it; 0 where there is none.
+    pub wal_bytes: u64,
+    /// The last step of the schema that was applied.
+    pub schema_version: i64,
 }
 
 /// Rows, and those among them that could not be used.
@@ -104,9 +118,12 @@ impl Store {
             tracing::error!(reason, "stored credentials cannot be used");
         }
         let vault = std::sync::RwLock::new(Arc::new(vault));
-        Ok(Self {
-            inner: Arc::new(Inner { pool, vault, reloading: Mutex::new(()), in_force: AtomicU64::new(0) }),
-        })
+        let file = match options.location {
+            Location::Sqlite { data_dir } => Some(data_dir.join(FILE)),
+            Location::Postgres { .. } => None,
+        };
+        let (reloading, in_force) = (Mutex::new(()), AtomicU64::new(0));
+        Ok(Self { inner: Arc::new(Inner { pool, file, vault, reloading, in_force }) })
     }
 
     /// Closes every connection, after the last statement.
@@ -129,6 +146,31 @@ impl Store {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.revision().await.map(drop)
+    }
+
+    /// Whether the database can be written to. Changes nothing.
+    pub async fn ping_writer(&self) -> Result<(), StoreError> {
+        with_write!(self.pool(), |db| {
+            sqlx::query("UPDATE db_meta SET value = value WHERE 1 = 0").execute(&mut *db).await?;
+        });
+        Ok(())
+    }
+
+    /// Its size and shape.
+    pub async fn facts(&self) -> Result<DatabaseFacts, StoreError> {
+        let schema_version = migrate::version(self.pool()).await?;
+        let (size_bytes, wal_bytes) = match (self.pool(), &self.inner.file) {
+            (Pool::Postgres(pool), _) => {
+                let size: i64 =
+                    sqlx::query_scalar("SELECT pg_database_size(current_database())").fetch_one(pool).await?;
+                (u64::try_from(size).unwrap_or(0), 0)
+            }
+            (Pool::Sqlite { .. }, Some(file)) => {
+                (bytes_of(file), bytes_of(&file.with_extension("sqlite-wal")))
+            }
+            (Pool::Sqlite { .. }, None) => (0, 0),
+        };
+        Ok(DatabaseFacts { size_bytes, wal_bytes, schema_version })
     }
 
     /// Everything the snapshot is built from; what is wrong with single rows goes to the log.
@@ -263,6 +305,10 @@ const REVISION: &str = "SELECT value FROM db_meta WHERE key = 'revision'";
 
 fn revision_of(text: &str) -> Result<u64, StoreError> {
     text.parse().map_err(|_| StoreError::Damaged(format!("db_meta.revision is `{text}`")))
+}
+
+fn bytes_of(file: &Path) -> u64 {
+    std::fs::metadata(file).map_or(0, |metadata| metadata.len())
 }
 
 async fn unlock(

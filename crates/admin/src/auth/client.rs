@@ -9,18 +9,19 @@ use crate::state::Peer;
 
 /// The other end of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Client {
+pub struct Client {
     /// Its address.
-    pub(crate) ip: IpAddr,
+    pub ip: IpAddr,
     /// Whether it is a program on this machine. A proxy on this machine that is not trusted is none: what it forwards
     /// may come from anywhere.
-    pub(crate) is_local: bool,
+    pub is_local: bool,
     /// Whether it speaks TLS to us or to a trusted proxy.
-    pub(crate) is_https: bool,
+    pub is_https: bool,
 }
 
 impl Client {
-    pub(crate) fn of(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+    /// Reads the headers of proxies only where the peer is one of `trusted`.
+    pub fn of(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let peer = peer.0.ip().to_canonical();
         let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
         let is_forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");

@@ -12,7 +12,7 @@ mod password;
 mod session;
 
 pub(crate) use access::{Actor, Caller, Management, MetricsReader, Public};
-pub(crate) use client::Client;
+pub use client::Client;
 pub(crate) use lockout::Lockouts;
 pub(crate) use password::{
     HasPassword, change_password, check_password, has_password, is_same, judge_password, set_password,

@@ -13,7 +13,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::connections::{check_urls, find, merge_options};
+use super::connections::{all, check_urls, find, merge_options};
 use crate::auth::{Caller, Management};
 use crate::endpoint::{Body, Filter, Id, Ignored, Json, OptionalBody};
 use crate::error::{AdminResult, bad_request, invalid_field};
@@ -192,7 +192,7 @@ pub(crate) async fn test_batch(
         _ => None,
     };
     let filter = ConnectionFilter { provider, active: Some(true) };
-    let mut connections = admin.store.connections().list(&filter).await?;
+    let mut connections = all(admin, &filter).await?;
     connections.retain(|row| match body.mode {
         BatchMode::All | BatchMode::Provider => true,
         BatchMode::Oauth => row.auth_type == AuthType::Oauth,

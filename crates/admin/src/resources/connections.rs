@@ -16,7 +16,7 @@ use super::{Message, present};
 use crate::address::check_url;
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Filter, Id, Ignored, Json};
-use crate::error::{AdminResult, invalid_field, not_found};
+use crate::error::{AdminResult, conflict, invalid_field, not_found};
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
 use crate::text::{iso, mask, parse_iso};
@@ -164,8 +164,7 @@ pub(crate) async fn list(
         },
         None => None,
     };
-    let connections =
-        admin.store.connections().list(&ConnectionFilter { provider, active: query.active }).await?;
+    let connections = all(admin, &ConnectionFilter { provider, active: query.active }).await?;
     Ok(Json(ConnectionList { connections: connections.iter().map(|row| view(admin, row)).collect() }))
 }
 
@@ -247,6 +246,7 @@ pub(crate) async fn update(
     Body(patch): Body<ConnectionPatch>,
 ) -> AdminResult<Json<ConnectionAnswer>> {
     let admin = &access.admin;
+    check_editable(admin, &id)?;
     let mut connection = find(admin, &id).await?;
     let vendor = Vendor::find(admin, connection.provider.as_str()).await?;
     let vendor = vendor
@@ -281,6 +281,7 @@ pub(crate) async fn update(
 }
 
 pub(crate) async fn delete(access: Management, Id(id): Id) -> AdminResult<Json<Message>> {
+    check_editable(&access.admin, &id)?;
     let connection = find(&access.admin, &id).await?;
     if !access.admin.store.connections().delete(&connection.id).await? {
         return Err(not_found("Connection"));
@@ -295,7 +296,7 @@ pub(crate) async fn delete(access: Management, Id(id): Id) -> AdminResult<Json<M
 
 pub(crate) async fn catalog(access: Management) -> AdminResult<Json<ProviderCatalog>> {
     let admin = &access.admin;
-    let connections = admin.store.connections().list(&ConnectionFilter::default()).await?;
+    let connections = all(admin, &ConnectionFilter::default()).await?;
     let entry = |spec: &ProviderSpec| {
         let own = connections.iter().filter(|row| row.provider == spec.id);
         let (configured, active) =
@@ -313,8 +314,35 @@ pub(crate) async fn catalog(access: Management) -> AdminResult<Json<ProviderCata
     Ok(Json(ProviderCatalog { providers }))
 }
 
+/// Every connection that the filter lets through: those of the database, and those that the environment gives.
+pub(super) async fn all(admin: &Admin, filter: &ConnectionFilter) -> AdminResult<Vec<Connection>> {
+    let mut rows = admin.store.connections().list(filter).await?;
+    let is_wanted = |row: &&Connection| {
+        filter.provider.as_ref().is_none_or(|provider| row.provider == *provider)
+            && filter.active.is_none_or(|active| row.is_active == active)
+    };
+    rows.extend(admin.settings.environment.iter().filter(is_wanted).cloned());
+    // Stable: within a provider those of the environment stay last.
+    rows.sort_by(|a, b| a.provider.cmp(&b.provider));
+    Ok(rows)
+}
+
+/// A connection of the environment is not the API's to change.
+fn check_editable(admin: &Admin, id: &str) -> AdminResult<()> {
+    let Some(row) = admin.settings.environment.iter().find(|row| row.id.as_str() == id) else {
+        return Ok(());
+    };
+    Err(conflict(format!(
+        "the connection comes from the environment variable {}; change it there and restart",
+        row.name
+    )))
+}
+
 /// The connection of this id.
 pub(super) async fn find(admin: &Admin, id: &str) -> AdminResult<Connection> {
+    if let Some(row) = admin.settings.environment.iter().find(|row| row.id.as_str() == id) {
+        return Ok(row.clone());
+    }
     let connection = admin.store.connections().get(&ConnectionId::from(id)).await?;
     connection.ok_or_else(|| not_found("Connection"))
 }

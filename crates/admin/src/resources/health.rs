@@ -1,20 +1,25 @@
 //! How the gateway is: `/api/monitoring/health`, `/healthz`, `/readyz`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::StatusCode;
 use omniroute_domain::entity::Connection;
 use omniroute_provider::registry;
-use omniroute_store::{ConnectionFilter, Cryptography};
+use omniroute_store::{ConnectionFilter, Cryptography, StoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::connections;
 use super::telemetry::uptime_secs;
 use crate::auth::{HasPassword, Public, has_password};
 use crate::endpoint::WithStatus;
 use crate::error::AdminResult;
 use crate::state::Admin;
 use crate::text::iso;
+
+/// How long the writer is waited for.
+const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What everybody sees, and what only managers see.
 #[derive(Serialize, ToSchema)]
@@ -104,8 +109,14 @@ pub(crate) struct CryptographyHealth {
 }
 
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct DatabaseHealth {
+    /// Whether it can be read and written.
     ok: bool,
+    /// Null where it cannot be found out.
+    size_bytes: Option<u64>,
+    wal_bytes: Option<u64>,
+    schema_version: Option<i64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -124,7 +135,7 @@ pub(crate) struct Probe {
 
 pub(crate) async fn show(access: Public) -> AdminResult<WithStatus<Health>> {
     let admin = &access.admin;
-    let database_ok = admin.store.ping().await.is_ok();
+    let database_ok = admin.store.ping().await.is_ok() && is_writable(admin).await;
     let cryptography = admin.store.cryptography();
     let status = match (database_ok, &cryptography) {
         (false, _) => "unhealthy",
@@ -140,6 +151,17 @@ pub(crate) async fn show(access: Public) -> AdminResult<WithStatus<Health>> {
     };
     let code = if database_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(WithStatus(code, Health { status, version, uptime, details }))
+}
+
+/// Whether writes are possible. A database that is busy is.
+async fn is_writable(admin: &Admin) -> bool {
+    match tokio::time::timeout(WRITER_PATIENCE, admin.store.ping_writer()).await {
+        Err(_) | Ok(Ok(()) | Err(StoreError::Busy { .. })) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the database cannot be written to");
+            false
+        }
+    }
 }
 
 pub(crate) async fn live(_access: Public) -> AdminResult<WithStatus<Probe>> {
@@ -169,7 +191,8 @@ async fn details(
     now: i64,
 ) -> AdminResult<HealthDetails> {
     // The rest is worth telling without a database too.
-    let rows = admin.store.connections().list(&ConnectionFilter::default()).await.unwrap_or_default();
+    let rows = connections::all(admin, &ConnectionFilter::default()).await.unwrap_or_default();
+    let facts = admin.store.facts().await.ok();
     let setup_complete = has_password(admin).await.is_ok_and(|has| has != HasPassword::No);
     let snapshot = admin.live.load();
     let configured: std::collections::BTreeSet<_> = rows.iter().map(|row| &row.provider).collect();
@@ -219,7 +242,12 @@ async fn details(
             },
             provider: "xchacha20-poly1305",
         },
-        database: DatabaseHealth { ok: database_ok },
+        database: DatabaseHealth {
+            ok: database_ok,
+            size_bytes: facts.map(|facts| facts.size_bytes),
+            wal_bytes: facts.map(|facts| facts.wal_bytes),
+            schema_version: facts.map(|facts| facts.schema_version),
+        },
         log: LogHealth {
             queued: log.queued,
             shed_rows: log.shed_rows,

@@ -61,6 +61,7 @@ pub(crate) fn settings() -> AdminSettings {
         supervised: false,
         first_run_token: None,
         ports: Ports { main: 20128, api: None, dashboard: None },
+        environment: Arc::new([]),
     }
 }
 
@@ -74,9 +75,11 @@ impl TestApp {
         let location = Location::Sqlite { data_dir: dir.path().to_owned() };
         let options = StoreOptions { location, encryption_key: None, previous_key: None };
         let store = Store::open(options).await.expect("opens");
+        let options =
+            Arc::new(BuildOptions { connections: settings.environment.to_vec(), ..BuildOptions::default() });
         let build = |entities| {
             let health = HealthMap::default();
-            let snapshot = Snapshot::build(&entities, catalog(), &health, &BuildOptions::default());
+            let snapshot = Snapshot::build(&entities, catalog(), &health, &options);
             Live::new(snapshot, health)
         };
         let live = Arc::new(build(store.entities().await.expect("entities")));
@@ -85,11 +88,10 @@ impl TestApp {
             (Arc::<Upstream>::default(), Arc::<Rows>::default(), Arc::<Ends>::default());
         let telemetry = Arc::new(Telemetry::new(START));
         let reload = {
-            let (store, live) = (store.clone(), live.clone());
+            let (store, live, options) = (store.clone(), live.clone(), options.clone());
             move || -> BoxFuture<'static, Result<(), String>> {
-                let (store, live) = (store.clone(), live.clone());
+                let (store, live, options) = (store.clone(), live.clone(), options.clone());
                 Box::pin(async move {
-                    let options = BuildOptions::default();
                     let reloaded = omniroute_store::reload(&store, &live, catalog(), &options).await;
                     reloaded.map(drop).map_err(|error| error.to_string())
                 })

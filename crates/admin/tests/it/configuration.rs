@@ -6,7 +6,10 @@ use http::Method;
 use omniroute_domain::entity::{ConnectionId, KeyHash};
 use serde_json::{Value, json};
 
-use crate::app::TestApp;
+use omniroute_admin::AdminSettings;
+use omniroute_store::ConnectionFilter;
+
+use crate::app::{TestApp, settings};
 
 fn id_of(value: &Value) -> String {
     value["id"].as_str().expect("id").to_owned()
@@ -50,6 +53,37 @@ async fn a_connection_from_its_beginning_to_its_end() {
     assert_eq!(app.delete(&path).await.expect(200).json()["message"], "Connection deleted");
     app.delete(&path).await.expect(404);
     app.get(&path).await.expect(404);
+}
+
+#[tokio::test]
+async fn connections_of_the_environment_are_used_but_not_changed() {
+    let app = TestApp::new().await;
+    add(&app, json!({"provider":"openai","name":"work","apiKey":"sk-work-1234567890"})).await;
+    let mut row = app.store.connections().list(&ConnectionFilter::default()).await.expect("rows").remove(0);
+    (row.id, row.provider, row.name) = ("env:groq".into(), "groq".into(), "GROQ_API_KEY".into());
+    row.api_key = Some("gsk-of-the-environment".to_owned().into());
+    let app = TestApp::with(AdminSettings { environment: [row].into(), ..settings() }).await;
+    add(&app, json!({"provider":"openai","name":"work","apiKey":"sk-work-1234567890"})).await;
+    assert!(app.live.load().connection(&"env:groq".into()).is_some(), "in force");
+
+    let list = app.get("/api/providers").await.expect(200);
+    assert!(!list.body.contains("gsk-of-the"), "{}", list.body);
+    let list = list.json();
+    let names: Vec<_> = list["connections"].as_array().expect("list").iter().map(|row| &row["id"]).collect();
+    assert_eq!((names.len(), names[0]), (2, &json!("env:groq")));
+    let path = "/api/providers/env:groq";
+    assert_eq!(app.get(path).await.expect(200).json()["connection"]["name"], "GROQ_API_KEY");
+    for answer in [app.patch(path, json!({"isActive":false})).await, app.delete(path).await] {
+        let answer = answer.expect(409);
+        assert!(answer.body.contains("GROQ_API_KEY"), "{}", answer.body);
+        assert_eq!(answer.code(), "CONFLICT");
+    }
+    app.upstream.answer(200, r#"{"data":[{"id":"m"}]}"#);
+    let tested = app.post(&format!("{path}/test"), json!({})).await.expect(200).json();
+    assert_eq!(tested["valid"], true, "{tested}");
+    let catalog = app.get("/api/providers/catalog").await.expect(200).json();
+    let groq = catalog["providers"].as_array().expect("list").iter().find(|entry| entry["id"] == "groq");
+    assert_eq!(groq.expect("there")["configured"], 1);
 }
 
 #[tokio::test]

@@ -51,6 +51,10 @@ async fn health_tells_managers_more() {
     assert_eq!(members, ["status", "uptime", "version"]);
     let health = app.get("/api/monitoring/health").await.expect(200).json();
     assert_eq!((&health["status"], &health["database"]["ok"]), (&json!("healthy"), &json!(true)));
+    assert!(health["database"]["sizeBytes"].as_u64().is_some_and(|bytes| bytes > 1_000), "{health}");
+    assert!(
+        health["database"]["walBytes"].is_u64() && health["database"]["schemaVersion"].as_u64() >= Some(1)
+    );
     assert_eq!(health["cryptography"]["status"], "ok");
     assert!(health["providerSummary"]["catalogCount"].as_u64().is_some_and(|count| count > 100));
     assert!(health["system"]["memoryUsage"]["rss"].as_u64().is_some_and(|rss| rss > 1_000_000));

@@ -70,3 +70,24 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_help_of_every_command() {
+        let plain =
+            |command: clap::Command| command.mut_args(|arg| arg.hide_env_values(true)).term_width(100);
+        let mut cli = plain(Cli::command()).mut_subcommands(plain);
+        cli.build();
+        let mut text = cli.render_help().to_string();
+        for command in cli.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            let help = command.render_help();
+            text += &format!("\n=== {} ===\n{help}", command.get_name());
+        }
+        insta::assert_snapshot!(text);
+    }
+}

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Gateway;
+use super::{Gateway, Side};
 
 /// How long a client may take to send the head of a request.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ const MAX_CONNECTIONS: usize = 20_000;
 /// Serves until `stop`, then lets running requests finish for at most `patience`.
 pub(crate) async fn serve(
     gateway: Arc<Gateway>,
-    listener: TcpListener,
+    (listener, side): (TcpListener, Side),
     tasks: TaskTracker,
     stop: CancellationToken,
     patience: Duration,
@@ -70,7 +70,7 @@ pub(crate) async fn serve(
         tasks.spawn(async move {
             let service = service_fn(move |request| {
                 let gateway = gateway.clone();
-                async move { Ok::<_, Infallible>(gateway.handle(request, peer).await) }
+                async move { Ok::<_, Infallible>(gateway.handle(request, peer, side).await) }
             });
             let connection = server.serve_connection(TokioIo::new(socket), service);
             if let Err(error) = watcher.watch(connection).await {

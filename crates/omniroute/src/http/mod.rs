@@ -9,16 +9,18 @@ mod models;
 mod page;
 mod routes;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, ETAG, FORWARDED, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use ipnet::IpNet;
+use omniroute_admin::Client;
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_engine::{Answer, Arrival, Engine, GatewayError, RequestCtx};
 use tower::ServiceExt as _;
@@ -33,7 +35,19 @@ pub(crate) struct Gateway {
     pub(crate) engine: Arc<Engine>,
     pub(crate) admin: axum::Router,
     pub(crate) max_body_bytes: usize,
+    trusted_proxies: Vec<IpNet>,
     cors: Cors,
+}
+
+/// What a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Everything.
+    Both,
+    /// Client routes.
+    Clients,
+    /// Everything else.
+    Management,
 }
 
 /// The body of any answer.
@@ -49,16 +63,32 @@ pub(crate) enum RimBody {
 }
 
 impl Gateway {
-    pub(crate) fn new(engine: Arc<Engine>, admin: axum::Router, max_body_bytes: usize) -> Self {
+    /// `trusted_proxies` may name the client they forward for.
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        admin: axum::Router,
+        max_body_bytes: usize,
+        trusted_proxies: Vec<IpNet>,
+    ) -> Self {
         let cors = Cors::new(&engine.options.cors_origins);
-        Self { engine, admin, max_body_bytes, cors }
+        Self { engine, admin, max_body_bytes, trusted_proxies, cors }
     }
 
     /// Answers one request.
-    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<RimBody> {
+    pub(crate) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        side: Side,
+    ) -> Response<RimBody> {
         let path = routes::normal_form(request.uri().path());
-        match routes::find(&path, request.method()) {
+        let found = match routes::find(&path, request.method()) {
+            Found::Elsewhere if side == Side::Clients && path != "/" => Found::Route(routes::nowhere()),
+            found => found,
+        };
+        match found {
             Found::Elsewhere => self.manage(request, peer).await,
+            Found::Route(_) if side == Side::Management => self.manage(request, peer).await,
             Found::Route(route) => {
                 let path = path.into_owned();
                 let origin = request.headers().get(http::header::ORIGIN).cloned();
@@ -79,7 +109,8 @@ impl Gateway {
         if let Operation::Preflight { methods } = route.operation {
             return self.cors.preflight(request.headers().get(http::header::ORIGIN), methods);
         }
-        let (parts, incoming) = request.into_parts();
+        let (mut parts, incoming) = request.into_parts();
+        let peer = self.client_of(peer, &mut parts.headers);
         let arrival = Arrival {
             peer,
             method: parts.method,
@@ -111,6 +142,19 @@ impl Gateway {
             Ok(body) => self.engine.serve(ctx, body).await,
             Err(error) => self.engine.refuse(ctx, &error),
         }
+    }
+
+    /// Whom a request comes from: the peer, or whom a trusted proxy names. What such a proxy said is used up here; what
+    /// anybody else says stays, as a sign that the peer is not the client.
+    fn client_of(&self, peer: SocketAddr, headers: &mut HeaderMap) -> SocketAddr {
+        let is_trusted = |peer: IpAddr| self.trusted_proxies.iter().any(|network| network.contains(&peer));
+        if self.trusted_proxies.is_empty() || !is_trusted(peer.ip().to_canonical()) {
+            return peer;
+        }
+        let client = Client::of(omniroute_admin::Peer(peer), headers, &self.trusted_proxies);
+        headers.remove("x-forwarded-for");
+        headers.remove(FORWARDED);
+        SocketAddr::new(client.ip, peer.port())
     }
 
     fn models(&self, ctx: RequestCtx, operation: &Operation) -> Response<Answer> {

@@ -115,12 +115,7 @@ pub(super) fn find(path: &str, method: &Method) -> Found {
             return Found::Elsewhere;
         }
         let dialect = if is_below(path, "/v1/messages") { ANTHROPIC } else { OPENAI };
-        return Found::Route(Route {
-            operation: Operation::NotFound,
-            dialect,
-            endpoint: "unknown",
-            provider: None,
-        });
+        return Found::Route(Route { dialect, ..nowhere() });
     };
     let methods = row.methods();
     let operation = if method == Method::OPTIONS {
@@ -131,6 +126,11 @@ pub(super) fn find(path: &str, method: &Method) -> Found {
         Operation::MethodNotAllowed { methods }
     };
     Found::Route(Route { operation, dialect: row.dialect, endpoint: row.endpoint, provider })
+}
+
+/// The route of paths that are not there.
+pub(super) fn nowhere() -> Route {
+    Route { operation: Operation::NotFound, dialect: OPENAI, endpoint: "unknown", provider: None }
 }
 
 impl Row {

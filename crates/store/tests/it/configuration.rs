@@ -363,7 +363,10 @@ async fn a_change_is_in_force_after_a_reload() {
     use omniroute_domain::snapshot::{BuildOptions, Snapshot};
     let fixture = Fixture::sqlite().await;
     let store = &fixture.store;
-    let (catalog, options) = (omniroute_provider::catalog::catalog(), BuildOptions { allow_private: true });
+    let (catalog, options) = (
+        omniroute_provider::catalog::catalog(),
+        BuildOptions { allow_private: true, ..BuildOptions::default() },
+    );
     let health = HealthMap::default();
     let snapshot = Snapshot::build(&store.entities().await.unwrap(), catalog, &health, &options);
     let live = omniroute_engine::Live::new(snapshot, health);
