@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use omniroute_wire::{envelope, text::kind_of};
+use omniroute_wire::{
+    envelope::{self, Member},
+    text::kind_of,
+};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -39,17 +42,32 @@ pub(crate) fn read_value(json: &str) -> UpstreamError {
 
 /// The error that a successful answer carries in its body, if it does.
 pub fn error_in_success(body: &[u8]) -> Option<UpstreamError> {
-    let mut found = false;
-    let mut answered = false;
-    let scanned = envelope::scan(body, &mut |member| match &*member.key {
-        "error" => found = matches!(member.raw.as_bytes().first(), Some(b'{' | b'"')),
-        "choices" | "content" => answered |= !matches!(member.raw, "null" | "[]"),
-        _ => {}
-    });
-    if scanned.is_err() || !found || answered {
-        return None;
+    let mut disguise = Disguise::default();
+    envelope::scan(body, &mut |member| disguise.note(&member)).ok()?;
+    disguise.error(body)
+}
+
+/// Tells an error that came as a success by the members of its body, for those who go over them anyway.
+#[derive(Debug, Default)]
+pub(crate) struct Disguise {
+    has_error: bool,
+    has_answer: bool,
+}
+
+impl Disguise {
+    /// Takes note of a top-level member.
+    pub(crate) fn note(&mut self, member: &Member<'_>) {
+        match &*member.key {
+            "error" => self.has_error = matches!(member.raw.as_bytes().first(), Some(b'{' | b'"')),
+            "choices" | "content" => self.has_answer |= !matches!(member.raw, "null" | "[]"),
+            _ => {}
+        }
     }
-    Some(read_value(&String::from_utf8_lossy(body)))
+
+    /// The error, if it is one, of the body that all members were noted of.
+    pub(crate) fn error(&self, body: &[u8]) -> Option<UpstreamError> {
+        (self.has_error && !self.has_answer).then(|| read_value(&String::from_utf8_lossy(body)))
+    }
 }
 
 /// That a web page came instead of an answer.

@@ -1,14 +1,10 @@
 //! The top-level members of a JSON object as spans: one validating pass, no tree.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{borrow::Cow, ops::Range};
 
-use serde::{
-    Deserializer as _,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
-use crate::text::unescape;
+use crate::{skip, text::unescape};
 
 /// A member of the top-level object.
 #[derive(Debug, Clone)]
@@ -54,7 +50,8 @@ pub enum ScanError {
 
 /// Shows every member of the object that `body` is, in order; repeated names are shown each time.
 ///
-/// The whole body is checked to be JSON. A byte-order mark is tolerated, and so are lone surrogates in strings.
+/// The whole body is checked to be JSON; members of one that is not may have been shown before that is found out. A
+/// byte-order mark is tolerated, and so are lone surrogates in strings.
 pub fn scan<'a>(body: &'a [u8], visit: &mut dyn FnMut(Member<'a>)) -> Result<Extent, ScanError> {
     let whole =
         std::str::from_utf8(body).map_err(|error| ScanError::NotUtf8 { offset: error.valid_up_to() })?;
@@ -65,22 +62,16 @@ pub fn scan<'a>(body: &'a [u8], visit: &mut dyn FnMut(Member<'a>)) -> Result<Ext
 pub fn scan_str<'a>(whole: &'a str, visit: &mut dyn FnMut(Member<'a>)) -> Result<Extent, ScanError> {
     let text = whole.strip_prefix('\u{feff}').unwrap_or(whole);
     let skipped = whole.len() - text.len();
-    let not_json =
-        |error: &serde_json::Error| ScanError::NotJson { offset: skipped + offset_of(text, error) };
-
-    let brace = text.len() - text.trim_start_matches([' ', '\t', '\n', '\r']).len();
-    if text.as_bytes().get(brace) != Some(&b'{') {
-        return match serde_json::from_str::<IgnoredAny>(text) {
-            Ok(_) => Err(ScanError::NotAnObject),
-            Err(error) => Err(not_json(&error)),
-        };
+    let brace = skipped + text.len() - text.trim_start_matches([' ', '\t', '\n', '\r']).len();
+    if whole.as_bytes().get(brace) == Some(&b'{')
+        && let Some(extent) = members(whole, brace, visit)
+    {
+        return Ok(extent);
     }
-    let mut extent = Extent { end: skipped + brace + 1, has_members: false };
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let members = Members { base: whole.as_ptr() as usize, visit, extent: &mut extent };
-    deserializer.deserialize_map(members).map_err(|error| not_json(&error))?;
-    deserializer.end().map_err(|error| not_json(&error))?;
-    Ok(extent)
+    Err(match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => ScanError::NotAnObject,
+        Err(error) => ScanError::NotJson { offset: skipped + offset_of(text, &error) },
+    })
 }
 
 /// The text of a JSON string; lone surrogates become U+FFFD. `None` for other kinds of values.
@@ -123,45 +114,34 @@ pub fn fuzz_scan(data: &[u8]) {
             );
         }
         Err(ScanError::NotJson { offset } | ScanError::NotUtf8 { offset }) => assert!(offset <= data.len()),
-        Err(ScanError::NotAnObject) => {}
-    }
-}
-
-struct Members<'a, 'v> {
-    base: usize,
-    visit: &'v mut dyn FnMut(Member<'a>),
-    extent: &'v mut Extent,
-}
-
-impl<'a> Visitor<'a> for Members<'a, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
-        while let Some(key) = map.next_key_seed(Raw)? {
-            let value = map.next_value_seed(Raw)?;
-            let at = value.as_ptr() as usize - self.base;
-            let span = at..at + value.len();
-            let start = key.as_ptr() as usize - self.base;
-            self.extent.end = span.end;
-            self.extent.has_members = true;
-            (self.visit)(Member { key: as_str(key).unwrap_or(Cow::Borrowed(key)), raw: value, span, start });
+        Err(ScanError::NotAnObject) => {
+            let start = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data).trim_ascii_start();
+            assert_ne!(start.first(), Some(&b'{'), "an object was refused");
         }
-        Ok(())
     }
 }
 
-struct Raw;
-
-impl<'a> DeserializeSeed<'a> for Raw {
-    type Value = &'a str;
-
-    fn deserialize<D: serde::Deserializer<'a>>(self, deserializer: D) -> Result<&'a str, D::Error> {
-        <&RawValue as serde::Deserialize>::deserialize(deserializer).map(RawValue::get)
+/// Walks over the object that begins at `brace` and is all there is; `None` when it is not JSON.
+fn members<'a>(whole: &'a str, brace: usize, visit: &mut dyn FnMut(Member<'a>)) -> Option<Extent> {
+    let bytes = whole.as_bytes();
+    let mut extent = Extent { end: brace + 1, has_members: false };
+    let mut at = skip::space(bytes, brace + 1);
+    while extent.has_members || *bytes.get(at)? != b'}' {
+        let start = at;
+        let (key_end, behind_colon) = skip::name(bytes, start)?;
+        let begin = skip::space(bytes, behind_colon);
+        let end = skip::value(bytes, begin)?;
+        let (key, raw) = (whole.get(start..key_end)?, whole.get(begin..end)?);
+        extent = Extent { end, has_members: true };
+        visit(Member { key: as_str(key).unwrap_or(Cow::Borrowed(key)), raw, span: begin..end, start });
+        at = skip::space(bytes, end);
+        match *bytes.get(at)? {
+            b',' => at = skip::space(bytes, at + 1),
+            b'}' => break,
+            _ => return None,
+        }
     }
+    (skip::space(bytes, at + 1) == bytes.len()).then_some(extent)
 }
 
 /// Lines and columns of the parser, counted from one, as a byte offset.

@@ -9,6 +9,7 @@
 pub mod envelope;
 pub mod json_out;
 pub mod ndjson;
+mod skip;
 pub mod splice;
 pub mod sse;
 pub mod text;

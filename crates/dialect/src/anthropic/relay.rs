@@ -32,15 +32,19 @@ pub(super) fn response(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError
     let mut usage = None;
     let mut stop_reason = None;
     let mut has_content = false;
-    let extent = envelope::scan(body, &mut |member| match &*member.key {
-        "model" => model = Some((member.raw, member.span)),
-        "usage" => usage = Some(member.raw),
-        "stop_reason" => stop_reason = envelope::as_str(member.raw),
-        "content" => {
-            has_content =
-                member.raw.strip_prefix('[').is_some_and(|rest| !rest.trim_start().starts_with(']'));
+    let mut disguise = error_text::Disguise::default();
+    let extent = envelope::scan(body, &mut |member| {
+        disguise.note(&member);
+        match &*member.key {
+            "model" => model = Some((member.raw, member.span)),
+            "usage" => usage = Some(member.raw),
+            "stop_reason" => stop_reason = envelope::as_str(member.raw),
+            "content" => {
+                has_content =
+                    member.raw.strip_prefix('[').is_some_and(|rest| !rest.trim_start().starts_with(']'));
+            }
+            _ => {}
         }
-        _ => {}
     })
     .map_err(|error| unreadable(&error))?;
 
@@ -68,7 +72,7 @@ pub(super) fn response(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError
         meaningful: has_content
             || usage.output_total.is_some_and(|tokens| tokens > 0)
             || finish == Some(FinishReason::ContentFilter),
-        error: error_text::error_in_success(body),
+        error: disguise.error(body),
     })
 }
 

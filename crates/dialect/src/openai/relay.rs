@@ -38,11 +38,15 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
     let asked = quoted(&echo.model);
     let mut splice = Splice::new(body.clone());
     let (mut usage, mut choices) = (None, None);
-    let scanned = envelope::scan(body, &mut |member| match &*member.key {
-        "model" if member.raw.as_bytes() != asked => splice.replace(member.span, asked.clone()),
-        "usage" => usage = Some(member.raw),
-        "choices" => choices = Some(member.raw),
-        _ => {}
+    let mut disguise = error_text::Disguise::default();
+    let scanned = envelope::scan(body, &mut |member| {
+        disguise.note(&member);
+        match &*member.key {
+            "model" if member.raw.as_bytes() != asked => splice.replace(member.span, asked.clone()),
+            "usage" => usage = Some(member.raw),
+            "choices" => choices = Some(member.raw),
+            _ => {}
+        }
     });
     if scanned.is_err() {
         // Says in words what it is.
@@ -55,7 +59,7 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
         usage,
         finish: None,
         meaningful: usage.output_total.is_some_and(|tokens| tokens > 0),
-        error: error_text::error_in_success(body),
+        error: disguise.error(body),
     };
     let repaired;
     let choices = match choices.map(serde_json::from_str::<Choices<'_>>) {

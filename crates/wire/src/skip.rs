@@ -1,0 +1,320 @@
+//! Where JSON values end: a validating walk that builds nothing.
+//!
+//! Bodies are mostly long strings, so those are read eight bytes at a time, and long clean stretches of them 64 at a
+//! time (which the compiler turns into vector instructions). `None` is "not JSON"; who wants to know where and why
+//! asks serde_json, which accepts exactly the same.
+
+/// Just behind the white space at `at`.
+pub(crate) fn space(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\t' | b'\r') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// Just behind the value that begins at `at`, white space before it allowed. Nesting may be of any depth.
+pub(crate) fn value(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let mut open = Brackets::default();
+    loop {
+        at = space(bytes, at);
+        match *bytes.get(at)? {
+            b'"' => at = string(bytes, at)?,
+            b'{' => {
+                open.push(true);
+                at = space(bytes, at + 1);
+                if *bytes.get(at)? != b'}' {
+                    at = name(bytes, at)?.1;
+                    continue;
+                }
+                open.pop();
+                at += 1;
+            }
+            b'[' => {
+                open.push(false);
+                at = space(bytes, at + 1);
+                if *bytes.get(at)? != b']' {
+                    continue;
+                }
+                open.pop();
+                at += 1;
+            }
+            b'-' | b'0'..=b'9' => at = number(bytes, at)?,
+            b't' => at = word(bytes, at, b"true")?,
+            b'f' => at = word(bytes, at, b"false")?,
+            b'n' => at = word(bytes, at, b"null")?,
+            _ => return None,
+        }
+        // Behind a value: close what ends here, go on with what does not.
+        loop {
+            if open.depth == 0 {
+                return Some(at);
+            }
+            at = space(bytes, at);
+            match (*bytes.get(at)?, open.is_object()) {
+                (b',', true) => {
+                    at = name(bytes, space(bytes, at + 1))?.1;
+                    break;
+                }
+                (b',', false) => {
+                    at += 1;
+                    break;
+                }
+                (b'}', true) | (b']', false) => {
+                    open.pop();
+                    at += 1;
+                }
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// Just behind the string that is a member's name at `at`, and just behind the colon that follows it.
+pub(crate) fn name(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    if *bytes.get(at)? != b'"' {
+        return None;
+    }
+    let end = string(bytes, at)?;
+    let colon = space(bytes, end);
+    (*bytes.get(colon)? == b':').then_some((end, colon + 1))
+}
+
+/// Just behind the closing quote of the string whose opening quote is at `at`.
+fn string(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut at = at + 1;
+    loop {
+        at = special(bytes, at)?;
+        match bytes[at] {
+            b'"' => return Some(at + 1),
+            b'\\' => {
+                at += match *bytes.get(at + 1)? {
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
+                    b'u' if bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
+                    _ => return None,
+                };
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// Eight-byte words without anything special after which longer stretches are tried.
+const CLEAN_WORDS: usize = 4;
+const STRETCH: usize = 64;
+
+/// The next quote, backslash or control character.
+fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let mut clean = 0;
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let found = special_in(u64::from_le_bytes(*word));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+        clean += 1;
+        if clean == CLEAN_WORDS {
+            while let Some(stretch) = bytes.get(at..).and_then(|rest| rest.first_chunk::<STRETCH>()) {
+                if has_special(stretch) {
+                    break;
+                }
+                at += STRETCH;
+            }
+            clean = 0;
+        }
+    }
+    bytes.get(at..)?.iter().position(|byte| is_special(*byte)).map(|found| at + found)
+}
+
+const fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+fn has_special(stretch: &[u8; STRETCH]) -> bool {
+    stretch.iter().fold(false, |found, byte| found | is_special(*byte))
+}
+
+/// The high bit of each byte that is special; bits above the lowest one may be wrong.
+const fn special_in(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    let found = control | (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash);
+    found & (ONES << 7)
+}
+
+/// Just behind the number at `at`.
+fn number(bytes: &[u8], mut at: usize) -> Option<usize> {
+    at += usize::from(bytes[at] == b'-');
+    if *bytes.get(at)? == b'0' {
+        at += 1;
+    } else {
+        at = digits(bytes, at)?;
+    }
+    if bytes.get(at) == Some(&b'.') {
+        at = digits(bytes, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        at += 1;
+        if let Some(b'+' | b'-') = bytes.get(at) {
+            at += 1;
+        }
+        at = digits(bytes, at)?;
+    }
+    // A digit here would follow a leading zero.
+    if bytes.get(at).is_some_and(u8::is_ascii_digit) { None } else { Some(at) }
+}
+
+/// Just behind the digits at `at`; at least one.
+fn digits(bytes: &[u8], at: usize) -> Option<usize> {
+    let count = bytes.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (count > 0).then_some(at + count)
+}
+
+fn word(bytes: &[u8], at: usize, word: &[u8]) -> Option<usize> {
+    bytes[at..].starts_with(word).then_some(at + word.len())
+}
+
+/// The brackets that are open, a bit for each; needs memory only for nesting of more than 64.
+#[derive(Default)]
+struct Brackets {
+    depth: usize,
+    /// The innermost ones, the last in the lowest bit: 1 = object.
+    inner: u64,
+    outer: Vec<u64>,
+}
+
+impl Brackets {
+    fn push(&mut self, is_object: bool) {
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.outer.push(self.inner);
+        }
+        self.inner = self.inner << 1 | u64::from(is_object);
+        self.depth += 1;
+    }
+
+    fn pop(&mut self) {
+        self.depth -= 1;
+        self.inner >>= 1;
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.inner = self.outer.pop().unwrap_or(0);
+        }
+    }
+
+    const fn is_object(&self) -> bool {
+        self.inner & 1 == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    /// Whether the text is one JSON value, as we see it.
+    fn is_json(text: &str) -> bool {
+        value(text.as_bytes(), 0).is_some_and(|end| space(text.as_bytes(), end) == text.len())
+    }
+
+    fn agrees(text: &str) {
+        assert_eq!(is_json(text), serde_json::from_str::<IgnoredAny>(text).is_ok(), "{text}");
+    }
+
+    #[test]
+    fn it_accepts_what_serde_json_accepts() {
+        for text in [
+            "",
+            " ",
+            "0",
+            "-0",
+            "01",
+            "-",
+            "1.",
+            "1.5e",
+            "1.5e+3",
+            "1E5",
+            "-1.25E-7 ",
+            ".5",
+            "+1",
+            "1 2",
+            "0x1",
+            "true",
+            "tru",
+            "truex",
+            "nul",
+            "null ",
+            "false",
+            "\"\"",
+            "\"a",
+            "\"\\u12G4\"",
+            "\"\\ud83d\"",
+            "\"\\x\"",
+            "\"\\",
+            "\"a\u{1}\"",
+            "\"a\nb\"",
+            "\"ä\u{7f}\"",
+            "[]",
+            "[ ]",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1}",
+            "{}",
+            "{ }",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{\"a\":1 , \"b\" : [ { } , \"\\\"\" ] }",
+            "{a:1}",
+            "{\"a\":1]",
+            "{\"a\" 1}",
+            "[[[[{\"x\":[{}]}]]]]",
+            "]",
+            "}",
+            "{\"a\":[1,{\"b\":2]}",
+            "\u{a0}1",
+        ] {
+            agrees(text);
+        }
+    }
+
+    #[test]
+    fn the_place_in_a_word_does_not_matter() {
+        for length in 0..200 {
+            for odd in ["\"", "\\\"", "\\u00e9", "\u{1f}", "\t", "\u{80}", "\\", "ÿ"] {
+                agrees(&format!("\"{}{odd}{}\"", "x".repeat(length), "y".repeat(length % 70)));
+            }
+        }
+    }
+
+    #[test]
+    fn depth_is_remembered_across_words_of_bits() {
+        for depth in [63, 64, 65, 127, 128, 129, 200, 5_000] {
+            let mixed = "[{\"a\":".repeat(depth);
+            let back = "}]".repeat(depth);
+            agrees(&format!("{mixed}1{back}"));
+            assert!(is_json(&format!("{mixed}1{back}")));
+            assert!(!is_json(&format!("{mixed}1{}", back.replacen("}]", "]}", 1))));
+            assert!(!is_json(&format!("{mixed}1{}", &back[..back.len() - 1])));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_on_what_looks_like_json(text in r#"[{}\[\]",:\\u0-9a-f \-+.eE\n\x01ü]{0,40}"#) {
+            agrees(&text);
+        }
+
+        #[test]
+        fn it_agrees_on_strings(text in r#""[a-z\\"nu0-9é\x1f]{0,90}""#) {
+            agrees(&text);
+        }
+
+        #[test]
+        fn it_agrees_on_lists(text in r#"\[("[a-z]{0,20}"|-?[0-9]{1,3}(\.[0-9])?|\{"a":\[(true|null)?\]\}|,| ){0,9}\]"#) {
+            agrees(&text);
+        }
+    }
+}
