@@ -120,13 +120,8 @@ fn not_found(model: &str, near: &[String], inactive: &[ProviderId]) -> String {
 /// Finds the target of a model string.
 pub fn resolve(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveError> {
     let name = checked(requested)?;
-    // "Use the context variant of a million tokens": a wish, not part of the name.
-    let name = name.strip_suffix("[1m]").unwrap_or(name);
     if let Some((prefix, model)) = name.split_once('/') {
         if let Some(id) = snapshot.by_prefix(prefix) {
-            if model.is_empty() {
-                return Err(ResolveError::Invalid(format!("`{requested}` names a provider but no model")));
-            }
             return direct(snapshot, id, model);
         }
         return match bare(snapshot, name) {
@@ -168,7 +163,8 @@ fn checked(requested: &str) -> Result<&str, ResolveError> {
     } else if name.split('/').any(|piece| piece == "..") {
         "the model name holds `..` as a path piece"
     } else {
-        return Ok(name);
+        // "Use the context variant of a million tokens": a wish, not part of the name.
+        return Ok(name.strip_suffix("[1m]").unwrap_or(name));
     };
     Err(ResolveError::Invalid(problem.to_owned()))
 }
@@ -176,6 +172,9 @@ fn checked(requested: &str) -> Result<&str, ResolveError> {
 fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, ResolveError> {
     let provider =
         snapshot.provider(id).ok_or_else(|| ResolveError::NoCredentials { provider: id.clone() })?.clone();
+    if model.is_empty() {
+        return Err(ResolveError::Invalid(format!("`{id}/` names a provider but no model")));
+    }
     let (model, connection_name) = pinned(&provider, model);
     Ok(Target { model: model.to_owned(), connection_name, provider, via: Via::Direct })
 }

@@ -237,9 +237,9 @@ impl Snapshot {
         self.connections.contains_key(id)
     }
 
-    /// How many accounts are active.
+    /// How many accounts are active; the simulator has none.
     pub fn connection_count(&self) -> usize {
-        self.connections.len()
+        self.connections.values().filter(|connection| connection.provider.as_str() != registry::SIM).count()
     }
 }
 

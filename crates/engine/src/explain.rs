@@ -21,7 +21,7 @@ pub(crate) fn failure(ctx: &RequestCtx, target: &Target, failure: &Failure) -> G
         code,
         message: format!("[{}] {text}", target.full_name()),
         param: failure.upstream.param.clone(),
-        retry_after: failure.retry_after.filter(|_| matches!(kind.status(), 429 | 503)),
+        retry_after: failure.retry_after.filter(|_| tells_when(kind)),
         attempts: notes(ctx),
         is_final: kind.status() < 500 && !matches!(kind, ErrorKind::RateLimited | ErrorKind::RequestTimeout),
     }
@@ -37,7 +37,7 @@ pub(crate) fn exhausted(
 ) -> GatewayError {
     if let Some(last) = last {
         let mut error = failure(ctx, target, last);
-        if matches!(error.kind.status(), 429 | 503) {
+        if tells_when(error.kind) {
             error.retry_after = wait.or(error.retry_after);
         }
         return error;
@@ -75,6 +75,11 @@ pub(crate) fn exhausted(
     let cause = skipped.first().map_or("unknown", |skipped| skipped.blocked.reason.as_str());
     let message = format!("every account for `{name}` is cooling down ({cause}); try again later");
     GatewayError::new(kind, code, message).retry_after(wait)
+}
+
+/// Whether such an error says when to come back.
+fn tells_when(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::Overloaded)
 }
 
 /// How long until the first account may be tried again; `None` when nobody knows.

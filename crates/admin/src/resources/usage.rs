@@ -143,8 +143,12 @@ pub(crate) struct Quota {
 pub(crate) struct LocalUsage {
     requests24h: i64,
     tokens24h: i64,
+    /// USD, as far as prices are known.
     cost24h: f64,
     cost30d: f64,
+    /// Requests of unknown cost; they are not in the cost.
+    unpriced24h: i64,
+    unpriced30d: i64,
 }
 
 pub(crate) async fn history(
@@ -181,6 +185,8 @@ pub(crate) async fn by_connection(access: Management, Id(id): Id) -> AdminResult
             tokens24h: day.prompt_tokens + day.completion_tokens,
             cost24h: usd(day.cost_nano),
             cost30d: usd(month.cost_nano),
+            unpriced24h: day.unpriced,
+            unpriced30d: month.unpriced,
         },
         fetched_at: iso(access.now_ms),
     }))

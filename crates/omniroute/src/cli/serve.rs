@@ -1,5 +1,6 @@
 //! `omniroute serve`: the gateway.
 
+use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
 
 use anyhow::Context as _;
@@ -58,8 +59,11 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn start_log(settings: &BootSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log_level)
         .with_context(|| format!("LOG_LEVEL `{}` is not a filter", settings.log_level))?;
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     match settings.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

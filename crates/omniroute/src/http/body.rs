@@ -1,6 +1,7 @@
 //! Reading a client's body: bounded, decoded, not copied when it comes in one piece.
 
 use std::io;
+use std::time::Duration;
 
 use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use bytes::{Bytes, BytesMut};
@@ -11,9 +12,15 @@ use hyper::body::Incoming;
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_engine::GatewayError;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::time::timeout;
 
 /// Read and thrown away of a body that is too large, so that the client gets to see the answer.
 const MAX_DISCARDED: usize = 1024 * 1024;
+
+/// How long a client may pause within its body.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long the rest of a body that is too large is read.
+const COURTESY: Duration = Duration::from_secs(5);
 
 /// Reads the whole body. `limit` applies to the decoded bytes.
 pub(super) async fn read(headers: &HeaderMap, body: Incoming, limit: usize) -> Result<Bytes, GatewayError> {
@@ -67,7 +74,12 @@ fn encodings(headers: &HeaderMap) -> Result<Vec<Encoding>, GatewayError> {
 async fn collect(mut body: Incoming, limit: usize, declared: Option<usize>) -> Result<Bytes, GatewayError> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = match timeout(SILENCE, body.frame()).await {
+            Err(_) => return Err(too_slow()),
+            Ok(None) => break,
+            Ok(Some(frame)) => frame,
+        };
         let frame = frame.map_err(|_| {
             let message = "the connection broke before the whole body had come";
             GatewayError::new(ErrorKind::InvalidRequest, "bad_request", message)
@@ -91,12 +103,16 @@ async fn collect(mut body: Incoming, limit: usize, declared: Option<usize>) -> R
 }
 
 async fn discard(mut body: Incoming) {
-    let mut seen = 0;
-    while seen < MAX_DISCARDED
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        seen += frame.data_ref().map_or(0, Bytes::len);
-    }
+    let reading = async {
+        let mut seen = 0;
+        while seen < MAX_DISCARDED
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Only a courtesy: who does not send goes without it.
+    let _ = timeout(COURTESY, reading).await;
 }
 
 async fn decode(encoding: Encoding, raw: &[u8], limit: usize) -> Result<Bytes, GatewayError> {
@@ -122,6 +138,11 @@ async fn drain(decoder: impl AsyncRead + Unpin, limit: usize) -> io::Result<Opti
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     decoder.take(most).read_to_end(&mut out).await?;
     Ok((out.len() <= limit).then(|| out.into()))
+}
+
+fn too_slow() -> GatewayError {
+    let message = format!("nothing of the body came for {} s", SILENCE.as_secs());
+    GatewayError::new(ErrorKind::RequestTimeout, "request_timeout", message)
 }
 
 fn too_large(limit: usize) -> GatewayError {

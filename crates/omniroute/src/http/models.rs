@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use http::HeaderValue;
 use omniroute_dialect::ir::ErrorKind;
-use omniroute_domain::snapshot::ProviderState;
+use omniroute_dialect::registry as dialects;
+use omniroute_domain::snapshot::{ListedModel, ProviderState};
 use omniroute_engine::error::rfc3339;
 use omniroute_engine::{GatewayError, RequestCtx};
+use omniroute_provider::catalog::Catalog;
+use omniroute_provider::model::RESPONSES;
 use omniroute_provider::registry::SIM;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -17,6 +20,9 @@ const CREATED: i64 = 1_767_225_600;
 /// Entries of an Anthropic-shaped page unless the client says otherwise, and at most.
 const PAGE: usize = 20;
 const MAX_PAGE: usize = 1_000;
+
+/// Mode of models that are served in the Responses dialect alone.
+const RESPONSES_MODE: &str = "responses";
 
 /// One model as the OpenAI SDKs read it.
 #[derive(Debug, Clone, Serialize)]
@@ -36,6 +42,8 @@ struct Entry {
     context_length: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_output_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<u64>,
     #[serde(skip)]
     display_name: String,
 }
@@ -120,19 +128,26 @@ fn entries(ctx: &RequestCtx) -> Vec<Entry> {
     let mut entries = Vec::new();
     if active.is_empty() {
         if let Some(simulator) = snapshot.provider(&SIM.into()) {
-            of_provider(simulator, &mut entries);
+            of_provider(snapshot.catalog(), simulator, &mut entries);
         }
         for spec in snapshot.catalog().providers().iter().filter(|spec| spec.id.as_str() != SIM) {
             for model in &spec.models {
                 let row = snapshot.catalog().model(&spec.id, model);
-                let kind = kind(row.map_or("chat", |row| row.mode.as_str()));
-                let limits = row.map_or((None, None), |row| (row.context_window, row.max_output));
-                push(&mut entries, (&spec.alias, spec.id.as_str()), model, model, kind, false, limits);
+                let listed = ListedModel {
+                    id: model.clone(),
+                    name: None,
+                    custom: false,
+                    mode: row.map_or_else(|| "chat".to_owned(), |row| row.mode.clone()),
+                    context_window: row.and_then(|row| row.context_window),
+                    max_output: row.and_then(|row| row.max_output),
+                };
+                let dimensions = row.and_then(|row| row.dimensions);
+                push(&mut entries, (&spec.alias, spec.id.as_str()), &listed, dimensions);
             }
         }
     } else {
         for provider in active {
-            of_provider(provider, &mut entries);
+            of_provider(snapshot.catalog(), provider, &mut entries);
         }
     }
     if let Some(caller) = &ctx.caller {
@@ -140,47 +155,45 @@ fn entries(ctx: &RequestCtx) -> Vec<Entry> {
     }
     let mut seen = BTreeSet::new();
     entries.retain(|entry| seen.insert(entry.id.clone()));
-    entries.sort_by_key(|entry| (entry.custom, entry.kind.is_some()));
+    entries.sort_by_key(|entry| (entry.custom, entry.kind.map_or(0, rank)));
     entries
 }
 
-fn of_provider(provider: &ProviderState, entries: &mut Vec<Entry>) {
+fn of_provider(catalog: &Catalog, provider: &ProviderState, entries: &mut Vec<Entry>) {
+    let second = if provider.is_node { &provider.alias } else { provider.id.as_str() };
     for model in &provider.models {
-        let name = model.name.as_deref().unwrap_or(&model.id);
-        let limits = (model.context_window, model.max_output);
-        let ids = (
-            provider.alias.as_str(),
-            if provider.is_node { provider.alias.as_str() } else { provider.id.as_str() },
-        );
-        push(entries, ids, &model.id, name, kind(&model.mode), model.custom, limits);
+        let row = catalog.model(&provider.id, &model.id);
+        push(entries, (&provider.alias, second), model, row.and_then(|row| row.dimensions));
     }
 }
 
+/// Adds a model under the alias of its provider and, where that is another word, under the provider's id.
 fn push(
     entries: &mut Vec<Entry>,
     (alias, provider): (&str, &str),
-    model: &str,
-    name: &str,
-    kind: Option<&'static str>,
-    custom: bool,
-    (context_length, max_output_tokens): (Option<u64>, Option<u64>),
+    model: &ListedModel,
+    dimensions: Option<u64>,
 ) {
+    if model.mode == RESPONSES_MODE && dialects::by_name(RESPONSES).is_none() {
+        return; // Nobody could call it.
+    }
     let first = Entry {
-        id: format!("{alias}/{model}"),
+        id: format!("{alias}/{}", model.id),
         object: "model",
         created: CREATED,
         owned_by: provider.to_owned(),
-        root: model.to_owned(),
+        root: model.id.clone(),
         parent: None,
         permission: [],
-        kind,
-        custom,
-        context_length,
-        max_output_tokens,
-        display_name: name.to_owned(),
+        kind: kind(&model.mode),
+        custom: model.custom,
+        context_length: model.context_window,
+        max_output_tokens: model.max_output,
+        dimensions,
+        display_name: model.name.as_ref().unwrap_or(&model.id).clone(),
     };
     let second = (alias != provider).then(|| Entry {
-        id: format!("{provider}/{model}"),
+        id: format!("{provider}/{}", model.id),
         parent: Some(first.id.clone()),
         ..first.clone()
     });
@@ -191,12 +204,20 @@ fn push(
 /// The `type` of models that are not for chat.
 fn kind(mode: &str) -> Option<&'static str> {
     match mode {
+        "chat" | RESPONSES_MODE => None,
         "embedding" => Some("embedding"),
         "image_generation" => Some("image"),
         "audio_transcription" | "audio_speech" => Some("audio"),
         "rerank" => Some("rerank"),
-        _ => None,
+        "moderation" => Some("moderation"),
+        _ => Some("other"),
     }
+}
+
+/// The place of a kind in the list.
+fn rank(kind: &str) -> usize {
+    let order = ["embedding", "image", "audio"];
+    1 + order.iter().position(|known| *known == kind).unwrap_or(order.len())
 }
 
 fn card(entry: &Entry) -> Card<'_> {
