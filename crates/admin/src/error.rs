@@ -261,7 +261,13 @@ impl From<StoreError> for AdminError {
             StoreError::Cryptography(reason) => unavailable(format!("secrets cannot be stored: {reason}")),
             other if other.is_transient() => {
                 tracing::error!(error = %other, "database cannot be used");
-                unavailable("the database cannot be used at the moment; see the log")
+                // Without its path: this may be said to anybody.
+                unavailable(match other {
+                    StoreError::Full { .. } => "the disk is full: nothing can be saved until there is room",
+                    StoreError::ReadOnly { .. } => "the database is read-only: nothing can be saved",
+                    StoreError::Busy { .. } => "the database is busy; try again",
+                    _ => "the database cannot be used at the moment; see the log",
+                })
             }
             other => internal(other),
         }

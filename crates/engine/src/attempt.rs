@@ -165,6 +165,7 @@ async fn once(
         if let Some(running) = &ctx.running {
             running.routed(target.provider.id.as_str(), connection.id.as_str());
         }
+        open_row(ctx, target, connection, sent);
         ctx.outcome.sent.get_or_insert(sent);
         let response = match timeout(limit, engine.transport.send(call)).await {
             Err(_) => {
@@ -270,7 +271,7 @@ async fn begin_stream(
         if pipe.watch().meaningful {
             break is_ended;
         }
-        if is_ended {
+        if is_ended || pipe.watch().complete {
             return Err(Failure::empty().into());
         }
         if held > MAX_UNCOMMITTED_BYTES {
@@ -467,6 +468,7 @@ pub(crate) fn note_failure(
     push_row(ctx, target, connection, status, Some(failure), sent);
 }
 
+/// Completes the row of the call that is under way.
 fn push_row(
     ctx: &mut RequestCtx,
     target: &Target,
@@ -475,16 +477,31 @@ fn push_row(
     failure: Option<&Failure>,
     sent: Instant,
 ) {
+    if ctx.outcome.calling.is_none() {
+        open_row(ctx, target, connection, sent);
+    }
+    ctx.outcome.calling = None;
     let duration = ctx.engine.clock.instant().saturating_duration_since(sent);
+    if let Some(row) = ctx.attempts.last_mut() {
+        row.status = status.map(|status| status.as_u16());
+        row.failure = failure.map(|failure| failure.kind.as_str());
+        row.message = failure.map(|failure| omniroute_provider::scrub::scrub(&failure.upstream.message));
+        row.duration_ms = millis(duration);
+    }
+}
+
+/// Begins a row that stays as it is when the client goes away before anything was heard.
+fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &ConnectionState, sent: Instant) {
+    ctx.outcome.calling = Some(sent);
     ctx.attempts.push(AttemptRow {
         provider: target.provider.id.clone(),
         model: target.model.clone(),
         connection: connection.id.clone(),
         connection_name: connection.name.clone(),
-        status: status.map(|status| status.as_u16()),
-        failure: failure.map(|failure| failure.kind.as_str()),
-        message: failure.map(|failure| omniroute_provider::scrub::scrub(&failure.upstream.message)),
-        duration_ms: millis(duration),
+        status: None,
+        failure: Some(FailureKind::ClientAbort.as_str()),
+        message: None,
+        duration_ms: 0,
     });
 }
 

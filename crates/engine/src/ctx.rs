@@ -74,6 +74,8 @@ pub(crate) struct Outcome {
     pub(crate) usage_estimated: bool,
     pub(crate) first_event: Option<Instant>,
     pub(crate) sent: Option<Instant>,
+    /// When the call was sent that is still under way; it is the last of the attempts.
+    pub(crate) calling: Option<Instant>,
 }
 
 impl RequestCtx {
@@ -143,6 +145,13 @@ impl RequestCtx {
     pub(crate) fn is_strict(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.strict)
             || is_true(self.arrival.headers.get("x-omniroute-strict"))
+    }
+}
+
+impl Engine {
+    /// The id of a request that is answered without a context: the client's own where it is fit to be logged.
+    pub fn request_id(&self, headers: &HeaderMap) -> String {
+        request_id(headers, self)
     }
 }
 

@@ -62,7 +62,10 @@ impl RequestCtx {
     fn row(&mut self) -> RequestRow {
         let outcome = std::mem::take(&mut self.outcome);
         let envelope = self.envelope.take();
-        let attempts = std::mem::take(&mut self.attempts).into_vec();
+        let mut attempts = std::mem::take(&mut self.attempts).into_vec();
+        if let (Some(sent), Some(last)) = (outcome.calling, attempts.last_mut()) {
+            last.duration_ms = millis(self.engine.clock.instant().saturating_duration_since(sent));
+        }
         let last = attempts.last();
         let quote = last.and_then(|attempt| self.snapshot.quote(&attempt.provider, &attempt.model));
         let cost_nano = quote.as_ref().and_then(|quote| price::cost_nano(&quote.price, &outcome.usage));

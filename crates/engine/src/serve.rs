@@ -311,11 +311,8 @@ const MAX_DROPPED: usize = 1024;
 /// Headers that say what happened.
 fn diagnostics(ctx: &RequestCtx, target: Option<&Target>, headers: &mut HeaderMap) {
     StreamHead::of(ctx).write(headers);
-    let running =
-        usize::from(target.is_some() && ctx.attempts.last().is_none_or(|last| last.failure.is_some()));
-    let attempts = ctx.attempts.len() + running;
-    if attempts > 0 {
-        headers.insert(ATTEMPTS, HeaderValue::from(attempts));
+    if !ctx.attempts.is_empty() {
+        headers.insert(ATTEMPTS, HeaderValue::from(ctx.attempts.len()));
     }
     if target.is_none()
         && let Some(last) = ctx.attempts.last()

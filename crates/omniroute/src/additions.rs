@@ -61,6 +61,10 @@ fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // A data directory that is no directory is reported by whoever needs it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory && !folder.exists() => {
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", folder.display())),
     };
     let mut files = Vec::new();

@@ -312,7 +312,14 @@ fn read_file(given: Option<&Path>, data_dir: &Path) -> anyhow::Result<FileSettin
     let path = given.unwrap_or(&usual);
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && given.is_none() => {
+        // A data directory that is no directory is reported by whoever needs it.
+        Err(error)
+            if given.is_none()
+                && matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+        {
             return Ok(FileSettings::default());
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, PgPool, SqlitePool};
+use sqlx::{ConnectOptions as _, Connection as _, PgPool, SqlitePool};
 
 use crate::error::StoreError;
 
@@ -125,6 +125,8 @@ impl Pool {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
+            // A full disk ends a transaction behind sqlx's back; its connection would refuse to begin another for ever.
+            .after_release(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
             .connect_with(options.clone())
             .await?;
         let read = SqlitePoolOptions::new()
@@ -133,6 +135,7 @@ impl Pool {
             .idle_timeout(Duration::from_secs(60))
             .max_lifetime(None)
             .test_before_acquire(false)
+            .after_release(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
             .connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self::Sqlite { read, write })
     }

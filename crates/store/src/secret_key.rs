@@ -80,6 +80,16 @@ pub(crate) fn create_data_dir(data_dir: &Path) -> Result<(), StoreError> {
     })
 }
 
+/// Makes an empty file for this user only, unless there is one. SQLite gives its companions the same permissions; what
+/// is wrong with the file it says itself.
+pub(crate) fn create_private(file: &Path) {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let _ = options.open(file);
+}
+
 /// Appears whole or not at all, and never replaces one that another process has just made.
 fn create(data_dir: &Path, file: &Path) -> io::Result<()> {
     let draft = data_dir.join(format!(".{FILE}.{}", to_hex(&random::<8>())));

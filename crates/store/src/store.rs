@@ -81,6 +81,7 @@ impl Store {
             Location::Sqlite { data_dir } => {
                 secret_key::create_data_dir(data_dir)?;
                 let file = data_dir.join(FILE);
+                secret_key::create_private(&file);
                 let open = async {
                     let pool = Pool::sqlite(&file).await?;
                     migrate::run(&pool).await?;

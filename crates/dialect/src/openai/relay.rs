@@ -344,7 +344,8 @@ impl State {
             }
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
-        self.watch.meaningful = true;
+        // An end of nothing is no answer.
+        self.watch.meaningful |= self.chunks;
         self.watch.complete = true;
     }
 

@@ -38,7 +38,7 @@ impl Cors {
     }
 
     /// The answer to `OPTIONS`.
-    pub(super) fn preflight(&self, _origin: Option<&HeaderValue>, methods: &'static str) -> Response<Answer> {
+    pub(super) fn preflight(&self, methods: &'static str) -> Response<Answer> {
         let mut response = Response::new(Answer::full(bytes::Bytes::new()));
         *response.status_mut() = StatusCode::NO_CONTENT;
         let headers = response.headers_mut();

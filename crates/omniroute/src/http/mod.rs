@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, ETAG, FORWARDED, IF_NONE_MATCH};
+use http::header::{ALLOW, CONTENT_TYPE, ETAG, FORWARDED};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -91,6 +91,7 @@ impl Gateway {
             Found::Route(_) if side == Side::Management => self.manage(request, peer).await,
             Found::Route(route) => {
                 let path = path.into_owned();
+                let route = route.for_client(request.headers());
                 let origin = request.headers().get(http::header::ORIGIN).cloned();
                 let mut response = self.client(request, peer, route, path).await;
                 self.cors.allow(origin.as_ref(), response.headers_mut());
@@ -107,7 +108,9 @@ impl Gateway {
         path: String,
     ) -> Response<Answer> {
         if let Operation::Preflight { methods } = route.operation {
-            return self.cors.preflight(request.headers().get(http::header::ORIGIN), methods);
+            let mut response = self.cors.preflight(methods);
+            self.identify(request.headers(), response.headers_mut());
+            return response;
         }
         let (mut parts, incoming) = request.into_parts();
         let peer = self.client_of(peer, &mut parts.headers);
@@ -167,7 +170,7 @@ impl Gateway {
             Err(error) => return self.engine.refuse(ctx, &error),
         };
         let etag = models::etag(&body);
-        let is_known = ctx.arrival.headers.get(IF_NONE_MATCH).is_some_and(|sent| *sent == etag);
+        let is_known = models::is_known(&ctx.arrival.headers, &etag);
         let (status, body) =
             if is_known { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, body) };
         let mut response = self.engine.reply(ctx, status, body);
@@ -188,9 +191,17 @@ impl Gateway {
         response
     }
 
+    /// Names a request that no stage has seen.
+    fn identify(&self, sent: &HeaderMap, answer: &mut HeaderMap) {
+        if let Ok(id) = HeaderValue::from_str(&self.engine.request_id(sent)) {
+            answer.insert("x-request-id", id);
+        }
+    }
+
     async fn manage(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<RimBody> {
         if request.uri().path() == "/" && matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = Response::new(RimBody::Client(Answer::full(page::render(&self.engine))));
+            self.identify(request.headers(), response.headers_mut());
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
             response.headers_mut().insert(
                 "content-security-policy",

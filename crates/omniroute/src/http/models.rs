@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::header::IF_NONE_MATCH;
+use http::{HeaderMap, HeaderValue};
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_dialect::registry as dialects;
 use omniroute_domain::snapshot::{ListedModel, ProviderState};
@@ -117,6 +118,16 @@ pub(super) fn etag(body: &[u8]) -> HeaderValue {
     let digest = Sha256::digest(body);
     let text: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();
     HeaderValue::from_str(&format!("\"{text}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Whether the client has what the validator stands for.
+pub(super) fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    headers.get_all(IF_NONE_MATCH).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(
+        |sent| {
+            let sent = sent.trim_ascii();
+            sent == b"*" || sent.strip_prefix(b"W/").unwrap_or(sent) == etag.as_bytes()
+        },
+    )
 }
 
 /// Every model the caller may use: chat models first, then the other kinds, then those the operator added. As long as

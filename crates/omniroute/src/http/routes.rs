@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use omniroute_dialect::{Dialect, anthropic::Anthropic, openai::OpenAi};
 
 /// What a request is for.
@@ -40,6 +40,18 @@ pub(super) struct Route {
     pub(super) endpoint: &'static str,
     /// The provider that the path names.
     pub(super) provider: Option<String>,
+}
+
+impl Route {
+    /// The same for a client that shows by its headers which shape of lists it reads.
+    pub(super) fn for_client(self, headers: &HeaderMap) -> Self {
+        match self.operation {
+            Operation::Models | Operation::Model { .. } if headers.contains_key("anthropic-version") => {
+                Self { dialect: ANTHROPIC, ..self }
+            }
+            _ => self,
+        }
+    }
 }
 
 /// Where a request belongs.

@@ -1,0 +1,21 @@
+//! The gateway as its users meet it: the real program, started anew for every test, over real sockets.
+#![allow(clippy::unwrap_used, reason = "in a test that is the report")]
+#![allow(clippy::print_stderr, reason = "a test that cannot run here says why")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "another process is watched from outside: real time, and tasks that end with the test"
+)]
+
+mod bodies;
+mod client;
+mod departures;
+mod egress;
+mod gateway;
+mod keys;
+mod lifecycle;
+mod models;
+mod rim;
+mod secrets;
+mod storage;
+mod upstreams;
+mod world;
