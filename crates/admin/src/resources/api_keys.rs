@@ -310,7 +310,7 @@ fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, now_ms: i64) -> AdminResult<()> 
             problems.add(&format!("ipAllowlist[{at}]"), "must be an address or a network like 10.0.0.0/8");
         }
     }
-    problems.range("maxRequestsPerMinute", patch.max_requests_per_minute.flatten(), &(1..=1_000_000));
+    problems.range("maxRequestsPerMinute", patch.max_requests_per_minute.flatten(), &(1..=1_000_000_000));
     problems.range("maxRequestsPerDay", patch.max_requests_per_day.flatten(), &(1..=1_000_000_000));
     problems.range("maxTokensPerMinute", patch.max_tokens_per_minute.flatten(), &(1..=1_000_000_000_000));
     problems.range("maxConcurrent", patch.max_concurrent.flatten(), &(1..=100_000));
