@@ -31,7 +31,7 @@ use crate::outbound::Outbound;
 use crate::settings::{BootSettings, process_env};
 
 /// How often connections that waited too long for a request are closed.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Passwords that are no passwords.
 const WEAK_PASSWORDS: [&str; 3] = ["CHANGEME", "123456", "password"];
 

@@ -23,7 +23,7 @@ use crate::ports::{TransportError, UpstreamBody};
 /// Most headers of an answer.
 const MAX_HEADERS: usize = 200;
 /// Most bytes of an answer's head, and of what is read at once.
-const READ_BUFFER: usize = 64 * 1024;
+const READ_BUFFER: usize = 32 * 1024;
 
 /// A request that can be sent more than once.
 pub(super) struct Outbound {

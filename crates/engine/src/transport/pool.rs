@@ -16,8 +16,12 @@ use super::connect::Stream;
 use crate::answer::Outgoing;
 use crate::ports::{Clock, TransportError};
 
-/// How long a connection waits.
+/// How long a connection waits, if it is one of the few that a quiet gateway keeps.
 const MAX_WAIT: Duration = Duration::from_secs(90);
+/// How many those are, for each origin.
+const KEPT_WHEN_QUIET: usize = 8;
+/// How long the others wait: they are left over from a burst.
+const BURST_WAIT: Duration = Duration::from_secs(2);
 /// Most waiting HTTP/1 connections of an origin.
 const MAX_IDLE: usize = 512;
 /// Requests at once on an HTTP/2 connection; servers usually allow 100.
@@ -151,9 +155,14 @@ impl Pool {
     pub(super) fn sweep(&self) {
         let now = self.clock.instant();
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, waiting| {
+            let spare = waiting.len().saturating_sub(KEPT_WHEN_QUIET);
+            let mut place = 0;
             waiting.retain_mut(|(since, line)| {
-                now.saturating_duration_since(*since) < MAX_WAIT && line.is_open()
+                let limit = if place < spare { BURST_WAIT } else { MAX_WAIT };
+                place += 1;
+                now.saturating_duration_since(*since) < limit && line.is_open()
             });
+            waiting.shrink_to(KEPT_WHEN_QUIET);
             !waiting.is_empty()
         });
         self.trunks.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, shared| {

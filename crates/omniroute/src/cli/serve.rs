@@ -1,10 +1,11 @@
 //! `omniroute serve`: the gateway.
 
-use std::io::IsTerminal as _;
+use std::io::{BufWriter, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
 
 use anyhow::Context as _;
 use clap::Args;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::assemble;
@@ -18,17 +19,21 @@ pub(crate) struct Serve {
     boot: BootArgs,
 }
 
+/// Bytes and lines of the log that wait to be written.
+const LOG_BUFFER: usize = 64 * 1024;
+const LOG_LINES: usize = 8 * 1024;
 /// What a supervisor understands as "start me again" (EX_TEMPFAIL of sysexits.h).
 const EXIT_RESTART: i32 = 75;
 
 impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let settings = BootSettings::resolve(self.boot, &process_env)?;
-        start_log(&settings)?;
+        let log = start_log(&settings)?;
         let supervised = settings.supervised;
         let runtime = runtime()?;
         let ending = runtime.block_on(assemble::run(settings))?;
         drop(runtime);
+        drop(log);
         match ending {
             Ending::Exit => Ok(()),
             Ending::Restart if supervised =>
@@ -56,19 +61,23 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     builder.enable_all().build().context("cannot start the runtime")
 }
 
-fn start_log(settings: &BootSettings) -> anyhow::Result<()> {
+/// Lines are written by a thread of their own, as many at once as there are; when it cannot keep up, lines are lost
+/// rather than requests held up.
+fn start_log(settings: &BootSettings) -> anyhow::Result<WorkerGuard> {
     let filter = EnvFilter::try_new(&settings.log_level)
         .with_context(|| format!("LOG_LEVEL `{}` is not a filter", settings.log_level))?;
+    let stderr = BufWriter::with_capacity(LOG_BUFFER, std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).finish(stderr);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
+        .with_writer(writer)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
     match settings.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
-    Ok(())
+    Ok(guard)
 }
 
 /// Ends when somebody asks the process to: Ctrl-C, or a supervisor's SIGTERM.

@@ -50,9 +50,9 @@ impl Default for WriterOptions {
     fn default() -> Self {
         Self {
             queue_rows: 8192,
-            flush_rows: 100,
+            flush_rows: 1_000,
             flush_interval: Duration::from_millis(500),
-            batch_rows: 1024,
+            batch_rows: 2_048,
         }
     }
 }
