@@ -11,12 +11,11 @@ use ipnet::IpNet;
 use omniroute_domain::entity::{Connection, ConnectionId};
 use omniroute_engine::{
     Live,
-    ports::{Clock, Recorder, Transport},
+    ports::{Cache, Clock, Recorder, Transport},
     telemetry::Telemetry,
 };
 use omniroute_provider::catalog::Catalog;
 use omniroute_store::{RecorderStats, Store};
-use quick_cache::sync::Cache;
 use secrecy::SecretString;
 use tokio::sync::{Mutex, OnceCell, Semaphore};
 
@@ -41,6 +40,8 @@ pub struct AdminState {
     pub transport: Arc<dyn Transport>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// What can be asked for again.
+    pub cache: Arc<dyn Cache>,
     /// Measurements.
     pub telemetry: Arc<Telemetry>,
     /// Where tests of connections are logged.
@@ -126,7 +127,6 @@ pub(crate) struct Admin {
     pub(crate) first_run_used: AtomicBool,
     /// Read once: where it cannot be decrypted, the database gives another one each time.
     pub(crate) jwt_secret: OnceCell<SecretString>,
-    models: Cache<ConnectionId, (i64, Bytes)>,
 }
 
 impl Admin {
@@ -138,7 +138,6 @@ impl Admin {
             hashing: Semaphore::new(2),
             first_run_used: AtomicBool::new(false),
             jwt_secret: OnceCell::new(),
-            models: Cache::new(256),
         }
     }
 
@@ -147,24 +146,26 @@ impl Admin {
     }
 
     /// The answer of an upstream's model list, if it is fresh.
-    pub(crate) fn cached_models(&self, id: &ConnectionId) -> Option<Bytes> {
-        let ttl = i64::try_from(MODELS_TTL.as_millis()).unwrap_or(i64::MAX);
-        let (at, body) = self.models.get(id)?;
-        (self.now_ms() - at < ttl).then_some(body)
+    pub(crate) async fn cached_models(&self, id: &ConnectionId) -> Option<Bytes> {
+        self.cache.get(&models_key(id), self.now_ms()).await
     }
 
     pub(crate) fn cache_models(&self, id: &ConnectionId, body: Bytes) {
-        self.models.insert(id.clone(), (self.now_ms(), body));
+        self.cache.put(&models_key(id), body, self.now_ms(), MODELS_TTL);
     }
 
     pub(crate) fn forget_models(&self, id: &ConnectionId) {
-        self.models.remove(id);
+        self.cache.forget(&models_key(id));
     }
 
     pub(crate) fn first_run_token(&self) -> Option<&SecretString> {
         let used = self.first_run_used.load(Ordering::Acquire);
         self.state.settings.first_run_token.as_ref().filter(|_| !used)
     }
+}
+
+fn models_key(id: &ConnectionId) -> String {
+    format!("models:{id}")
 }
 
 impl std::ops::Deref for Admin {

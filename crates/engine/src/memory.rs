@@ -1,13 +1,17 @@
-//! Counters of one process.
+//! Counters and cache of one process.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::limit::{Meter, Window};
 
-use crate::ports::{Charge, Counters, Exceeded, Reserving};
+use crate::ports::{Cache, Charge, Counters, Exceeded, Reserving};
 
 const SHARDS: usize = 16;
 /// Keys per shard after which idle entries are forgotten.
@@ -79,6 +83,44 @@ impl Counters for MemoryCounters {
     }
 }
 
+/// Keeps values in memory, up to a number of bytes; those not asked for lately go first.
+pub struct MemoryCache {
+    values: quick_cache::sync::Cache<String, (i64, Bytes), ByLength>,
+}
+
+/// Entries weigh their bytes and a little for the bookkeeping.
+#[derive(Clone)]
+struct ByLength;
+
+impl quick_cache::Weighter<String, (i64, Bytes)> for ByLength {
+    fn weight(&self, key: &String, value: &(i64, Bytes)) -> u64 {
+        (key.len() + value.1.len() + 64) as u64
+    }
+}
+
+impl MemoryCache {
+    /// A cache of at most this many bytes.
+    pub fn new(max_bytes: u64) -> Self {
+        Self { values: quick_cache::sync::Cache::with_weighter(1_024, max_bytes, ByLength) }
+    }
+}
+
+impl Cache for MemoryCache {
+    fn get<'a>(&'a self, key: &'a str, now_ms: i64) -> BoxFuture<'a, Option<Bytes>> {
+        let found = self.values.get(key).filter(|(until, _)| *until > now_ms).map(|(_, value)| value);
+        std::future::ready(found).boxed()
+    }
+
+    fn put(&self, key: &str, value: Bytes, now_ms: i64, ttl: Duration) {
+        let until = now_ms.saturating_add(crate::time::millis(ttl));
+        self.values.insert(key.to_owned(), (until, value));
+    }
+
+    fn forget(&self, key: &str) {
+        self.values.remove(key);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +144,23 @@ mod tests {
             assert!(taken(&counters.reserve(&both[..1], 0)), "the refused request must not have counted");
         }
         assert!(!taken(&counters.reserve(&both[..1], 0)));
+    }
+
+    #[test]
+    fn cached_values_end_and_are_bounded() {
+        let cache = MemoryCache::new(10_000);
+        let value = |key: &str, now| cache.get(key, now).now_or_never().flatten();
+        cache.put("a", Bytes::from_static(b"1"), 0, Duration::from_millis(10));
+        assert_eq!(value("a", 9).as_deref(), Some(b"1".as_slice()));
+        assert_eq!(value("a", 10), None);
+        cache.put("b", Bytes::from_static(b"2"), 0, Duration::from_secs(1));
+        cache.forget("b");
+        assert_eq!(value("b", 0), None);
+        for index in 0..100 {
+            cache.put(&format!("k{index}"), vec![0; 1_000].into(), 0, Duration::from_secs(1));
+        }
+        let kept = (0..100).filter(|index| value(&format!("k{index}"), 0).is_some()).count();
+        assert!((1..10).contains(&kept), "{kept} kilobytes kept of ten");
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub trait Cache: Send + Sync {
     fn get<'a>(&'a self, key: &'a str, now_ms: i64) -> BoxFuture<'a, Option<Bytes>>;
     /// Keeps a value for a while.
     fn put(&self, key: &str, value: Bytes, now_ms: i64, ttl: Duration);
+    /// Drops a value that is no longer true.
+    fn forget(&self, key: &str);
 }
 
 /// One finished request, as it is logged and counted.

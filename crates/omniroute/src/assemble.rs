@@ -11,7 +11,7 @@ use omniroute_admin::{AdminSettings, AdminState, Ports as AdminPorts};
 use omniroute_domain::entity::Connection;
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
-use omniroute_engine::memory::MemoryCounters;
+use omniroute_engine::memory::{MemoryCache, MemoryCounters};
 use omniroute_engine::ports::Clock as _;
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
@@ -30,6 +30,8 @@ use crate::lifecycle::{Ending, Stopper};
 use crate::outbound::Outbound;
 use crate::settings::{BootSettings, process_env};
 
+/// Most bytes of answers that can be asked for again (model lists).
+const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 /// How often connections that waited too long for a request are closed.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Passwords that are no passwords.
@@ -108,6 +110,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         catalog,
         transport: transport.clone(),
         clock: clock.clone(),
+        cache: Arc::new(MemoryCache::new(CACHE_BYTES)),
         telemetry,
         recorder: recorder.clone(),
         recorder_stats: Arc::new(move || recorder.stats()),

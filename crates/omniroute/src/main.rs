@@ -13,12 +13,8 @@ mod settings;
 
 use clap::Parser as _;
 
-#[cfg(not(any(feature = "je", feature = "glibc")))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-#[cfg(feature = "je")]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
     cli::Cli::parse().run()

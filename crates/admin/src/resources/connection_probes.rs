@@ -243,7 +243,7 @@ pub(crate) async fn models(
         Ok(Json(ModelListing { provider, connection_id, models, source, warning }))
     };
     if !query.refresh
-        && let Some(models) = admin.cached_models(&connection.id).and_then(|body| parse_models(&body))
+        && let Some(models) = admin.cached_models(&connection.id).await.and_then(|body| parse_models(&body))
     {
         return answer(models, ModelSource::Cache, None);
     }

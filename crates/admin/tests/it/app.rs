@@ -103,6 +103,7 @@ impl TestApp {
             catalog: catalog(),
             transport: upstream.clone(),
             clock: clock.clone(),
+            cache: Arc::new(omniroute_engine::memory::MemoryCache::new(1 << 20)),
             telemetry: telemetry.clone(),
             recorder: rows.clone(),
             recorder_stats: Arc::new(RecorderStats::default),
