@@ -1,5 +1,7 @@
 //! Times, masks and ids as the API shows them.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -26,6 +28,21 @@ pub(crate) fn mask(secret: &str) -> String {
     }
     let part = |range: &[char]| range.iter().collect::<String>();
     format!("{}****{}", part(&chars[..4]), part(&chars[chars.len() - 4..]))
+}
+
+/// Headers as they are to be stored: a value that came back as it was shown stays what it was.
+pub(crate) fn unmasked(
+    mut sent: BTreeMap<String, String>,
+    stored: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    for (name, value) in &mut sent {
+        if let Some(old) = stored.get(name)
+            && *value == mask(old)
+        {
+            value.clone_from(old);
+        }
+    }
+    sent
 }
 
 /// Whether a client's own request id can be kept.
@@ -73,6 +90,19 @@ mod tests {
         ] {
             assert_eq!(mask(secret), masked);
         }
+    }
+
+    #[test]
+    fn what_comes_back_as_it_was_shown_stays() {
+        let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let stored = map(&[("x-key", "secret-1234567890"), ("x-short", "abc")]);
+        let sent = map(&[("x-key", "secr****7890"), ("x-short", "****"), ("x-new", "****")]);
+        let kept = map(&[("x-key", "secret-1234567890"), ("x-short", "abc"), ("x-new", "****")]);
+        assert_eq!(unmasked(sent, &stored), kept);
+        let changed = map(&[("x-key", "another")]);
+        assert_eq!(unmasked(changed.clone(), &stored), changed);
     }
 
     #[test]

@@ -379,6 +379,10 @@ pub struct BuildOptions {
     pub allow_private: bool,
     /// Accounts beside those of the rows.
     pub connections: Vec<Connection>,
+    /// Comes before the setting `logRetentionDays`.
+    pub log_retention_days: Option<u32>,
+    /// Comes before the setting `callLogMaxEntries`.
+    pub call_log_max_entries: Option<u32>,
 }
 
 /// An address, a network, or nothing.
@@ -473,7 +477,10 @@ impl<'a> Builder<'a> {
             .iter()
             .map(|key| (key.hash.0, Arc::new(Caller::new(key, &mut self.problems))))
             .collect();
-        let settings = self.entities.settings.clone();
+        let mut settings = self.entities.settings.clone();
+        settings.log_retention_days = self.options.log_retention_days.unwrap_or(settings.log_retention_days);
+        settings.call_log_max_entries =
+            self.options.call_log_max_entries.unwrap_or(settings.call_log_max_entries);
         let strategy = routing::by_name(&settings.fallback_strategy).unwrap_or_else(|| {
             self.problem(
                 "setting",

@@ -54,7 +54,19 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     // What is stored, and what follows from it.
     let store = Store::open(store_options(&settings)).await.context("cannot open the database")?;
     let loaded = store.load().await.context("cannot read the configuration")?;
-    let options = BuildOptions { allow_private: settings.allow_private, connections: environment.clone() };
+    let options = BuildOptions {
+        allow_private: settings.allow_private,
+        connections: environment.clone(),
+        log_retention_days: settings.log_retention_days,
+        call_log_max_entries: settings.call_log_max_entries,
+    };
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        if process_env(name).is_some_and(|proxy| !proxy.is_empty()) {
+            tracing::warn!(
+                "{name} is set, but upstreams are called directly: there is no support for proxies yet"
+            );
+        }
+    }
     let health = HealthMap::default();
     let snapshot = Snapshot::build(&loaded.entities, catalog, &health, &options);
     for problem in &loaded.problems {

@@ -84,6 +84,12 @@ pub(crate) struct BootArgs {
     /// How long running requests may take to finish when the gateway stops, in milliseconds.
     #[arg(long, env = "SHUTDOWN_TIMEOUT_MS")]
     shutdown_timeout_ms: Option<u64>,
+    /// Days until log rows are deleted; comes before the setting logRetentionDays.
+    #[arg(long, env = "LOG_RETENTION_DAYS", value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    log_retention_days: Option<u32>,
+    /// Most rows in the request log; comes before the setting callLogMaxEntries.
+    #[arg(long, env = "CALL_LOG_MAX_ENTRIES", value_parser = clap::value_parser!(u32).range(..=10_000_000))]
+    call_log_max_entries: Option<u32>,
     /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `omniroute_engine=debug`.
     #[arg(long, env = "LOG_LEVEL")]
     log_level: Option<String>,
@@ -154,6 +160,8 @@ pub(crate) struct BootSettings {
     pub(crate) connect_timeout: Duration,
     pub(crate) stream_idle_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) log_retention_days: Option<u32>,
+    pub(crate) call_log_max_entries: Option<u32>,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     pub(crate) supervised: bool,
@@ -212,6 +220,8 @@ impl BootSettings {
             connect_timeout: millis(args.fetch_connect_timeout_ms.or(file.fetch_connect_timeout_ms), 30_000),
             stream_idle_timeout: millis(args.stream_idle_timeout_ms.or(file.stream_idle_timeout_ms), 600_000),
             shutdown_timeout: millis(args.shutdown_timeout_ms.or(file.shutdown_timeout_ms), 30_000),
+            log_retention_days: args.log_retention_days,
+            call_log_max_entries: args.call_log_max_entries,
             log_level: args.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
             log_format,
             supervised: args.supervised.unwrap_or(false),
@@ -242,7 +252,8 @@ impl BootSettings {
     /// One line per setting, secrets left out.
     pub(crate) fn describe(&self) -> String {
         let is_set = |secret: &Option<SecretString>| if secret.is_some() { "(set)" } else { "(not set)" };
-        let port = |port: Option<u16>| port.map_or("(not set)".into(), |port| port.to_string());
+        let number = |number: Option<u32>| number.map_or("(not set)".into(), |number| number.to_string());
+        let port = |port: Option<u16>| number(port.map(u32::from));
         let networks: Vec<String> = self.trusted_proxies.iter().map(ToString::to_string).collect();
         let rows = [
             ("HOST", self.listen.ip().to_string()),
@@ -270,6 +281,8 @@ impl BootSettings {
             ("FETCH_CONNECT_TIMEOUT_MS", self.connect_timeout.as_millis().to_string()),
             ("STREAM_IDLE_TIMEOUT_MS", self.stream_idle_timeout.as_millis().to_string()),
             ("SHUTDOWN_TIMEOUT_MS", self.shutdown_timeout.as_millis().to_string()),
+            ("LOG_RETENTION_DAYS", number(self.log_retention_days)),
+            ("CALL_LOG_MAX_ENTRIES", number(self.call_log_max_entries)),
             ("LOG_LEVEL", self.log_level.clone()),
             ("LOG_FORMAT", format!("{:?}", self.log_format).to_lowercase()),
         ];

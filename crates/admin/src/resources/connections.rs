@@ -19,7 +19,7 @@ use crate::endpoint::{Body, Created, Filter, Id, Ignored, Json};
 use crate::error::{AdminResult, conflict, invalid_field, not_found};
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
-use crate::text::{iso, mask, parse_iso};
+use crate::text::{iso, mask, parse_iso, unmasked};
 use crate::validation::Problems;
 
 /// A connection as it is shown; credentials never are.
@@ -457,7 +457,9 @@ pub(super) fn merge_options(
                 take(&mut options.allow_private, &field, value, "must be true or false", problems);
             }
             "extraHeaders" => {
+                let stored = options.extra_headers.clone();
                 take(&mut options.extra_headers, &field, value, "must map names to texts", problems);
+                options.extra_headers = unmasked(std::mem::take(&mut options.extra_headers), &stored);
             }
             "excludedModels" => {
                 take(&mut options.excluded_models, &field, value, "must be a list of texts", problems);

@@ -19,7 +19,7 @@ use crate::error::{AdminResult, conflict, invalid_field, not_found};
 use crate::probe::{DiagnosisType, Subject, Verdict, probe, probe_chat};
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
-use crate::text::{iso, mask};
+use crate::text::{iso, mask, unmasked};
 use crate::validation::Problems;
 
 /// Prefixes that mean something else.
@@ -264,7 +264,7 @@ async fn apply(admin: &Admin, node: &mut Node, patch: NodePatch) -> AdminResult<
         if headers.len() > 50 {
             problems.add("headers", "must have at most 50 entries");
         }
-        node.headers = headers;
+        node.headers = unmasked(headers, &node.headers);
     }
     node.allow_private = patch.allow_private.unwrap_or(node.allow_private);
     let has_new_url = patch.base_url.is_some();
