@@ -112,7 +112,7 @@ fn edit_request() -> Box<dyn FnMut()> {
     let head = Head { headers: &headers, path: "/v1/chat/completions" };
     let envelope = OpenAi.envelope(head, &body).expect("a valid body");
     Box::new(move || {
-        black_box(OpenAi.edit_request(black_box(&body), &envelope, "m").pieces());
+        black_box(OpenAi.edit_request(black_box(&body), &envelope, "m").into_pieces());
     })
 }
 

@@ -320,7 +320,7 @@ fn whole(
         if !relayed.usage.is_known() {
             estimate_usage(ctx, bytes.len() as u64);
         }
-        return Ok(relayed.body.pieces());
+        return Ok(relayed.body.into_pieces());
     }
     if !is_stream && let Some(error) = error_in_success(bytes) {
         let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());

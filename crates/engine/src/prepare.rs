@@ -2,7 +2,7 @@
 //! the canonical form.
 
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
-use http::{Method, Uri};
+use http::{HeaderMap, Method, Uri};
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_dialect::{Echo, registry};
 use omniroute_domain::resolve::Target;
@@ -13,6 +13,8 @@ use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::ports::OutboundCall;
 
+/// Headers that are set beside the provider's own, here and by the transport.
+const ADDED_HEADERS: usize = 6;
 /// Most losses kept for the log.
 const MAX_LOSSES: usize = 50;
 
@@ -35,7 +37,8 @@ pub(crate) fn call(
         .endpoint_for(client.id(), only, ctx.started_ms)
         .ok_or_else(|| not_spoken(target, only.unwrap_or_default()))?;
     let stream = ctx.envelope()?.stream;
-    let mut headers = endpoint.headers.clone();
+    let mut headers = HeaderMap::with_capacity(endpoint.headers.len() + ADDED_HEADERS);
+    headers.extend(endpoint.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let dialect = registry::by_id(endpoint.dialect);
     if stream {
@@ -43,7 +46,7 @@ pub(crate) fn call(
     }
     dialect.forward_headers(client.id(), &ctx.arrival.headers, &mut headers);
     let body = if endpoint.dialect == client.id() {
-        client.edit_request(&ctx.body, ctx.envelope()?, &target.model).pieces()
+        client.edit_request(&ctx.body, ctx.envelope()?, &target.model).into_pieces()
     } else {
         translated(ctx, target, dialect)?
     };

@@ -312,7 +312,7 @@ const MAX_DROPPED: usize = 1024;
 fn diagnostics(ctx: &RequestCtx, target: Option<&Target>, headers: &mut HeaderMap) {
     StreamHead::of(ctx).write(headers);
     if !ctx.attempts.is_empty() {
-        headers.insert(ATTEMPTS, HeaderValue::from(ctx.attempts.len()));
+        headers.insert(ATTEMPTS, small_number(ctx.attempts.len()));
     }
     if target.is_none()
         && let Some(last) = ctx.attempts.last()
@@ -327,6 +327,12 @@ fn diagnostics(ctx: &RequestCtx, target: Option<&Target>, headers: &mut HeaderMa
             fidelity(ctx, headers);
         }
     }
+}
+
+/// A number that is nearly always a digit, for which nothing is allocated.
+fn small_number(number: usize) -> HeaderValue {
+    const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    DIGITS.get(number).map_or_else(|| HeaderValue::from(number), |digit| HeaderValue::from_static(digit))
 }
 
 fn fidelity(ctx: &RequestCtx, headers: &mut HeaderMap) {
@@ -374,18 +380,18 @@ impl StreamHead {
         }
     }
 
-    fn headers(&self) -> HeaderMap {
+    fn headers(self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(8);
         self.write(&mut headers);
         headers
     }
 
-    fn write(&self, headers: &mut HeaderMap) {
-        let Some(value) = &self.request_id else { return };
-        headers.insert(REQUEST_ID, value.clone());
+    fn write(self, headers: &mut HeaderMap) {
+        let Some(value) = self.request_id else { return };
         if let Some(name) = self.own_name {
             headers.insert(HeaderName::from_static(name), value.clone());
         }
+        headers.insert(REQUEST_ID, value);
     }
 }
 

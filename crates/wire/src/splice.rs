@@ -48,19 +48,21 @@ impl Splice {
     }
 
     /// The pieces of the edited body, none of them empty.
-    pub fn pieces(&self) -> Pieces {
+    pub fn into_pieces(self) -> Pieces {
         let mut pieces = Pieces::new();
         let mut position = 0;
-        for (span, with) in &self.edits {
+        for (span, with) in self.edits {
             if position < span.start {
                 pieces.push(self.source.slice(position..span.start));
             }
             if !with.is_empty() {
-                pieces.push(with.clone());
+                pieces.push(with);
             }
             position = span.end;
         }
-        if position < self.source.len() {
+        if position == 0 && !self.source.is_empty() {
+            pieces.push(self.source);
+        } else if position < self.source.len() {
             pieces.push(self.source.slice(position..));
         }
         pieces
@@ -72,9 +74,13 @@ impl Splice {
             return self.source.clone();
         }
         let mut whole = Vec::with_capacity(self.len());
-        for piece in self.pieces() {
-            whole.extend_from_slice(&piece);
+        let mut position = 0;
+        for (span, with) in &self.edits {
+            whole.extend_from_slice(&self.source[position..span.start]);
+            whole.extend_from_slice(with);
+            position = span.end;
         }
+        whole.extend_from_slice(&self.source[position..]);
         whole.into()
     }
 }
@@ -104,6 +110,6 @@ mod tests {
         let source = Bytes::from_static(b"{}");
         let splice = Splice::new(source.clone());
         assert_eq!(splice.to_bytes().as_ptr(), source.as_ptr());
-        assert_eq!(splice.pieces().len(), 1);
+        assert_eq!(splice.into_pieces().len(), 1);
     }
 }

@@ -207,7 +207,7 @@ async fn send(admin: &Admin, subject: &Subject<'_>, endpoint: &Endpoint, call: C
         method: call.method,
         uri: call.uri,
         headers,
-        body: Splice::new(call.body).pieces(),
+        body: Splice::new(call.body).into_pieces(),
         allow_private: subject.allow_private,
     };
     let exchange = async {

@@ -10,6 +10,7 @@ use omniroute_wire::{
     splice::Splice,
     text::{kind_of, lone_surrogates},
 };
+use smallvec::SmallVec;
 
 use crate::{
     DecodeError, Envelope, Head,
@@ -64,7 +65,7 @@ pub(super) fn read(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError
 pub(super) fn edit(body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
     let spans = &envelope.spans;
     let mut splice = Splice::new(body.clone());
-    let mut edited: Vec<Range<usize>> = Vec::new();
+    let mut edited: SmallVec<[Range<usize>; 2]> = SmallVec::new();
     if let Some(span) = spans.model.clone().filter(|_| envelope.model != upstream_model) {
         let mut name = BytesMut::with_capacity(upstream_model.len() + 2);
         json_out::string(&mut name, upstream_model);
@@ -72,22 +73,21 @@ pub(super) fn edit(body: &Bytes, envelope: &Envelope, upstream_model: &str) -> S
         splice.replace(span, name.freeze());
     }
     if envelope.stream {
-        let mut added = BytesMut::new();
-        match &spans.stream {
-            None => added.extend_from_slice(b",\"stream\":true"),
-            Some(span) if body[span.clone()] == b"null"[..] => splice.replace(span.clone(), "true"),
-            Some(_) => {}
-        }
-        match &spans.stream_options {
-            None => added.extend_from_slice(b",\"stream_options\":{\"include_usage\":true}"),
-            Some(span) if !envelope.include_usage => {
-                edited.push(span.clone());
-                ask_for_usage(body, span, &mut splice);
-            }
-            Some(_) => {}
-        }
+        let added: &'static [u8] = match (&spans.stream, &spans.stream_options) {
+            (None, None) => b",\"stream\":true,\"stream_options\":{\"include_usage\":true}",
+            (None, Some(_)) => b",\"stream\":true",
+            (Some(_), None) => b",\"stream_options\":{\"include_usage\":true}",
+            (Some(_), Some(_)) => b"",
+        };
         if !added.is_empty() {
-            splice.replace(spans.end..spans.end, added.freeze());
+            splice.replace(spans.end..spans.end, added);
+        }
+        if let Some(span) = spans.stream.clone().filter(|span| body[span.clone()] == b"null"[..]) {
+            splice.replace(span, "true");
+        }
+        if let Some(span) = spans.stream_options.as_ref().filter(|_| !envelope.include_usage) {
+            edited.push(span.clone());
+            ask_for_usage(body, span, &mut splice);
         }
     }
     if spans.has_unwanted {
