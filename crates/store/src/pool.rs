@@ -106,6 +106,32 @@ macro_rules! bump_revision {
 
 pub(crate) use {bump_revision, with_read, with_snapshot, with_write};
 
+/// The one connection that writes. While another process is just creating the same database, switching it to a
+/// write-ahead log is refused at once, whatever the busy timeout says; that passes.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false);
+        match pool.connect_with(options.clone()).await {
+            Err(sqlx::Error::Database(error)) if is_busy(&*error) && pause < BUSY_TIMEOUT => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// SQLITE_BUSY and its kin; the low byte is the primary code (<https://sqlite.org/rescode.html>).
+fn is_busy(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| code & 0xff == 5)
+}
+
 impl Pool {
     /// Opens or creates the file.
     pub(crate) async fn sqlite(file: &Path) -> Result<Self, StoreError> {
@@ -121,16 +147,7 @@ impl Pool {
             .pragma("journal_size_limit", "67108864")
             .optimize_on_close(false, None)
             .disable_statement_logging();
-        let write = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            // A full disk ends a transaction behind sqlx's back; its connection would refuse to begin another for ever.
-            .after_release(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
-            .connect_with(options.clone())
-            .await?;
+        let write = connect(&options).await?;
         let read = SqlitePoolOptions::new()
             .max_connections(3)
             .acquire_timeout(ACQUIRE_TIMEOUT)
