@@ -26,8 +26,8 @@ pub(crate) struct HistoryView {
     total_requests: i64,
     total_prompt_tokens: i64,
     total_completion_tokens: i64,
-    /// USD, as far as prices are known.
-    total_cost: f64,
+    /// USD, as far as prices are known; null when no request had a price.
+    total_cost: Option<f64>,
     /// Requests whose cost is unknown; they are not in the cost.
     total_unpriced: i64,
     total: Counters,
@@ -52,7 +52,8 @@ pub(crate) struct Counters {
     cached_tokens: i64,
     cache_creation_tokens: i64,
     reasoning_tokens: i64,
-    cost: f64,
+    /// USD, as far as prices are known; null when no request had a price.
+    cost: Option<f64>,
     unpriced: i64,
 }
 
@@ -143,9 +144,9 @@ pub(crate) struct Quota {
 pub(crate) struct LocalUsage {
     requests24h: i64,
     tokens24h: i64,
-    /// USD, as far as prices are known.
-    cost24h: f64,
-    cost30d: f64,
+    /// USD, as far as prices are known; null when no request had a price.
+    cost24h: Option<f64>,
+    cost30d: Option<f64>,
     /// Requests of unknown cost; they are not in the cost.
     unpriced24h: i64,
     unpriced30d: i64,
@@ -183,8 +184,8 @@ pub(crate) async fn by_connection(access: Management, Id(id): Id) -> AdminResult
         local: LocalUsage {
             requests24h: day.requests,
             tokens24h: day.prompt_tokens + day.completion_tokens,
-            cost24h: usd(day.cost_nano),
-            cost30d: usd(month.cost_nano),
+            cost24h: known_cost(&day),
+            cost30d: known_cost(&month),
             unpriced24h: day.unpriced,
             unpriced30d: month.unpriced,
         },
@@ -236,7 +237,7 @@ fn view(
         total_requests: total.requests,
         total_prompt_tokens: total.prompt_tokens,
         total_completion_tokens: total.completion_tokens,
-        total_cost: usd(total.cost_nano),
+        total_cost: known_cost(&total),
         total_unpriced: total.unpriced,
         total: total.into(),
         by_provider: history.by_provider.into_iter().map(|row| (row.provider, row.counters.into())).collect(),
@@ -276,6 +277,11 @@ fn active_view(request: &ActiveRequest, now_ms: i64) -> ActiveRequestView {
     }
 }
 
+/// What requests cost together. Unknown is not zero: when none of them had a price there is no sum.
+fn known_cost(counters: &UsageCounters) -> Option<f64> {
+    (counters.requests == 0 || counters.unpriced < counters.requests).then(|| usd(counters.cost_nano))
+}
+
 impl From<UsageCounters> for Counters {
     fn from(counters: UsageCounters) -> Self {
         Self {
@@ -286,7 +292,7 @@ impl From<UsageCounters> for Counters {
             cached_tokens: counters.cached_tokens,
             cache_creation_tokens: counters.cache_creation_tokens,
             reasoning_tokens: counters.reasoning_tokens,
-            cost: usd(counters.cost_nano),
+            cost: known_cost(&counters),
             unpriced: counters.unpriced,
         }
     }
