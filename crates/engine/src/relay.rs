@@ -93,7 +93,7 @@ impl Relay {
             keep_alive: ctx.keep_alive(),
             keep_alive_after: options.keep_alive_interval,
             idle_limit: options.stream_idle_timeout,
-            timer: Box::pin(tokio::time::sleep(options.keep_alive_interval)),
+            timer: Box::pin(tokio::time::sleep(options.keep_alive_interval.min(options.stream_idle_timeout))),
             active: now,
             spoke: now,
         }
@@ -113,6 +113,8 @@ impl Relay {
                     Poll::Ready((ctx, Ok(start))) => {
                         self.state =
                             State::Running(Box::new(Running { ctx, start: *start, is_complete: false }));
+                        let first = self.keep_alive_after.min(self.idle_limit);
+                        self.timer.as_mut().reset(tokio::time::Instant::now() + first);
                     }
                     Poll::Ready((mut ctx, Err(error))) => {
                         self.state = State::Done;

@@ -2,7 +2,7 @@
 //! stays bounded, and nobody else notices.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use omniroute_testkit::{Answer, ScriptedUpstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -141,8 +141,10 @@ async fn streams_that_break_end_with_an_error_and_no_end_mark() {
         ("no JSON", Answer::sse(&[EVENTS[0], "data: {\"id\":\n\n"]), "cannot be read"),
     ] {
         world.upstream.answer(answer.clone()).answer(answer);
+        let began = Instant::now();
         let response = world.gateway.call(&stream("up/m")).await;
         let text = response.text();
+        assert!(began.elapsed() < Duration::from_secs(5), "{name}: {:?}", began.elapsed());
         assert_eq!(response.status, 200, "{name}: {text}");
         assert!(text.contains("\"one\"") && text.contains("\"error\""), "{name}: {text}");
         assert!(text.contains(words) && !text.contains("[DONE]"), "{name}: {text}");
