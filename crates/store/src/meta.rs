@@ -73,6 +73,14 @@ pub(crate) async fn prepare(pool: &Pool) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Writes what is there already: a database that cannot be written is to be known at the start, not at the first change.
+pub(crate) async fn touch(pool: &Pool) -> Result<(), StoreError> {
+    with_write!(pool, |db| {
+        sqlx::query("UPDATE db_meta SET value = value WHERE key = 'kdf_salt'").execute(&mut *db).await?;
+    });
+    Ok(())
+}
+
 /// Reads what is needed at start.
 pub(crate) async fn load(pool: &Pool) -> Result<Stored, StoreError> {
     let rows: Vec<(String, String)> = with_read!(pool, |db| {

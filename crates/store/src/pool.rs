@@ -116,7 +116,9 @@ async fn connect(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Err
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
-            .test_before_acquire(false);
+            .test_before_acquire(false)
+            // A full disk ends a transaction behind sqlx's back; its connection would refuse to begin another for ever.
+            .after_release(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
         match pool.connect_with(options.clone()).await {
             Err(sqlx::Error::Database(error)) if is_busy(&*error) && pause < BUSY_TIMEOUT => {
                 tokio::time::sleep(pause).await;

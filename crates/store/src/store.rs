@@ -86,6 +86,7 @@ impl Store {
                     let pool = Pool::sqlite(&file).await?;
                     migrate::run(&pool).await?;
                     meta::prepare(&pool).await?;
+                    meta::touch(&pool).await?;
                     Ok(pool)
                 };
                 let pool = open.await.map_err(|error: StoreError| error.at_path(&file))?;

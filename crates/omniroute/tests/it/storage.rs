@@ -72,10 +72,17 @@ async fn a_damaged_database_is_refused_or_served_but_never_a_crash() {
 
 #[tokio::test]
 async fn a_read_only_data_directory_is_refused() {
+    // With and without a write-ahead log that was left behind.
+    for signal in ["TERM", "KILL"] {
+        refuse_read_only(signal).await;
+    }
+}
+
+async fn refuse_read_only(signal: &str) {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
     let mut gateway = Start::new().data_dir(&data_dir).run().await;
-    gateway.signal("TERM");
+    gateway.signal(signal);
     gateway.ended().await;
     let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     mode(folder.path(), 0o755);
