@@ -80,6 +80,9 @@ impl StreamPipe for Boxed {
     fn finish(&mut self, out: &mut BytesMut) -> Result<(), omniroute_dialect::stream::StreamError> {
         self.0.finish(out)
     }
+    fn fail(&mut self, error: &omniroute_dialect::ir::PublicError, out: &mut BytesMut) {
+        self.0.fail(error, out);
+    }
     fn watch(&self) -> &omniroute_dialect::stream::StreamWatch {
         self.0.watch()
     }

@@ -35,6 +35,8 @@ pub struct Caps {
     pub stream_options: bool,
     /// Takes system messages within the conversation.
     pub mid_conversation_system: bool,
+    /// Takes tools whose input is free text.
+    pub custom_tools: bool,
 }
 
 impl Caps {
@@ -57,6 +59,7 @@ impl Caps {
             top_k: false,
             stream_options: true,
             mid_conversation_system: false,
+            custom_tools: false,
         }
     }
 }

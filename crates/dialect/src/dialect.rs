@@ -1,10 +1,11 @@
 //! What a wire format must be able to do.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use omniroute_wire::splice::Splice;
+use serde_json::value::RawValue;
 
 use crate::{
     Caps,
@@ -42,6 +43,8 @@ pub enum Framing {
     Sse,
     /// One JSON document per line.
     Ndjson,
+    /// One JSON list that is written element by element. Only for clients: upstreams are asked for events.
+    JsonList,
 }
 
 impl Framing {
@@ -50,6 +53,7 @@ impl Framing {
         match self {
             Self::Sse => "text/event-stream",
             Self::Ndjson => "application/x-ndjson",
+            Self::JsonList => "application/json",
         }
     }
 }
@@ -59,8 +63,11 @@ impl Framing {
 pub struct Head<'a> {
     /// The client's headers.
     pub headers: &'a HeaderMap,
-    /// The path below the dialect's route, for dialects that name the model there.
+    /// The path below the client prefixes (`/v1beta/models/a/b:generateContent`), percent-decoded, for dialects
+    /// that name the model there.
     pub path: &'a str,
+    /// The query, as it came, for dialects that say something there.
+    pub query: Option<&'a str>,
 }
 
 /// What routing needs to know of a request, found in one pass without building a tree.
@@ -79,6 +86,8 @@ pub struct Envelope {
     /// Whether the client used a form of the dialect that is superseded and wants its answer in it
     /// (`functions` of OpenAI). False for dialects without such a form.
     pub legacy: bool,
+    /// How the client wants a stream framed.
+    pub framing: Framing,
     /// Places in the body that [`Dialect::edit_request`] changes. Opaque outside the dialect.
     pub spans: EnvelopeSpans,
 }
@@ -115,6 +124,35 @@ pub struct Echo {
     pub estimated_input_tokens: u64,
     /// [`Envelope::legacy`] of the request.
     pub legacy: bool,
+    /// [`Envelope::framing`] of the request; `None` for the dialect's usual one.
+    pub framing: Option<Framing>,
+    /// The client's request, for dialects whose answers repeat parts of it.
+    pub request: Bytes,
+    /// Names of the client's tools that take free text. Calls of them arrive as `{"input": "…"}` and are written
+    /// as what the dialect has for such calls.
+    pub custom_tools: Arc<[String]>,
+}
+
+/// What an operator decided about keeping silent streams alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// The least that the dialect's clients accept (a comment, a ping).
+    Comment,
+    /// Something that is data, for clients that read every line as data.
+    Chunk,
+    /// Nothing, unless the dialect's clients insist on it.
+    Off,
+}
+
+/// Which names of tools a dialect's upstreams accept.
+#[derive(Debug, Clone, Copy)]
+pub struct NameRule {
+    /// Most characters.
+    pub max: usize,
+    /// Characters beside letters, digits and `_`.
+    pub others: &'static str,
+    /// Whether the first must be a letter or `_`.
+    pub letter_first: bool,
 }
 
 /// A body in the target's dialect and what was lost on the way there.
@@ -196,8 +234,9 @@ pub trait Dialect: Sync + 'static {
     fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError;
     /// Writes an error for a client: the status it is sent with and the body.
     fn encode_error(&self, error: &PublicError) -> (StatusCode, Bytes);
-    /// Writes an error for a client whose stream has begun.
-    fn encode_stream_error(&self, error: &PublicError) -> Bytes;
+    /// Writes an error for a client whose stream has begun (keep-alives at most) before any event was written.
+    /// Later errors are written by the stream's own [`StreamPipe::fail`].
+    fn encode_stream_error(&self, error: &PublicError, framing: Framing) -> Bytes;
 
     /// A reader of an upstream's stream.
     fn stream_decoder(&self) -> Box<dyn StreamDecoder>;
@@ -205,16 +244,8 @@ pub trait Dialect: Sync + 'static {
     fn stream_encoder(&self, echo: Echo) -> Box<dyn StreamEncoder>;
     /// A pipe between an upstream and a client that both speak this dialect.
     fn stream_relay(&self, echo: Echo) -> Box<dyn StreamPipe>;
-    /// What is sent to a streaming client while nothing else is.
-    fn keep_alive(&self) -> &'static [u8];
-    /// The same for clients that read every line as data.
-    fn keep_alive_chunk(&self) -> &'static [u8] {
-        self.keep_alive()
-    }
-    /// What is sent although the operator switched keep-alives off; nothing, unless clients insist on it.
-    fn keep_alive_required(&self) -> &'static [u8] {
-        &[]
-    }
+    /// What is sent to a streaming client while nothing else is; empty for nothing. `model` is the asked name.
+    fn keep_alive(&self, style: KeepAlive, framing: Framing, model: &str) -> Bytes;
 
     /// A header of this dialect's answers that repeats the id of the request, beside the gateway's own.
     fn request_id_header(&self) -> Option<&'static str> {
@@ -225,6 +256,31 @@ pub trait Dialect: Sync + 'static {
         let _ = (client, from, to);
     }
 
-    /// The `Content-Type` of a stream.
-    fn stream_content_type(&self) -> &'static str;
+    /// The `Content-Type` of a client's stream.
+    fn stream_content_type(&self, framing: Framing) -> &'static str {
+        match framing {
+            Framing::Sse => "text/event-stream; charset=utf-8",
+            Framing::Ndjson | Framing::JsonList => framing.media_type(),
+        }
+    }
+
+    /// A text that says what a block says that only this dialect has, for the history of other dialects. `None` for
+    /// blocks that have no such text.
+    fn opaque_as_text(&self, raw: &RawValue) -> Option<String> {
+        let _ = raw;
+        None
+    }
+
+    /// Which names of tools upstreams of this dialect accept.
+    fn tool_names(&self) -> NameRule {
+        NameRule { max: 64, others: "-", letter_first: false }
+    }
+    /// How many stop sequences upstreams of this dialect accept; `None` for any number.
+    fn max_stop_sequences(&self) -> Option<usize> {
+        None
+    }
+    /// Whether upstreams of this dialect fetch images by their address.
+    fn takes_image_urls(&self) -> bool {
+        true
+    }
 }

@@ -15,9 +15,12 @@ mod dialect;
 mod error_text;
 mod ids;
 mod json_in;
+mod media;
+mod pairing;
 
 pub use caps::Caps;
 pub use dialect::{
-    DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, Relayed,
+    DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
+    NameRule, Relayed,
 };
 pub use error_text::error_in_success;

@@ -102,14 +102,14 @@ fn scan(length: usize) -> Box<dyn FnMut()> {
 fn envelope_of(length: usize) -> Box<dyn FnMut()> {
     let (body, headers) = (rig::chat_body(length, true), HeaderMap::new());
     Box::new(move || {
-        let head = Head { headers: &headers, path: "/v1/chat/completions" };
+        let head = Head { headers: &headers, path: "/v1/chat/completions", query: None };
         black_box(OpenAi.envelope(head, black_box(&body)).expect("a valid body"));
     })
 }
 
 fn edit_request() -> Box<dyn FnMut()> {
     let (body, headers) = (rig::chat_body(1_000, true), HeaderMap::new());
-    let head = Head { headers: &headers, path: "/v1/chat/completions" };
+    let head = Head { headers: &headers, path: "/v1/chat/completions", query: None };
     let envelope = OpenAi.envelope(head, &body).expect("a valid body");
     Box::new(move || {
         black_box(OpenAi.edit_request(black_box(&body), &envelope, "m").into_pieces());

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use omniroute_dialect::ir::{ChatRequest, Loss, Usage};
-use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Head};
+use omniroute_dialect::ir::{ChatRequest, Loss, ToolKind, Usage};
+use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head};
 use omniroute_domain::snapshot::{Caller, Snapshot};
 use smallvec::SmallVec;
 
@@ -111,7 +111,11 @@ impl RequestCtx {
     /// The canonical form of the request; decoded on first use.
     pub(crate) fn canonical(&mut self) -> Result<&ChatRequest, GatewayError> {
         if self.canonical.is_none() {
-            let head = Head { headers: &self.arrival.headers, path: &self.arrival.path };
+            let head = Head {
+                headers: &self.arrival.headers,
+                path: &self.arrival.path,
+                query: self.arrival.query.as_deref(),
+            };
             let mut request = self.arrival.dialect.decode_request(head, &self.body)?;
             self.losses.append(&mut request.losses);
             self.canonical = Some(request);
@@ -133,7 +137,31 @@ impl RequestCtx {
             include_usage: envelope.is_some_and(|envelope| envelope.include_usage),
             estimated_input_tokens: self.estimated_input_tokens(),
             legacy: envelope.is_some_and(|envelope| envelope.legacy),
+            framing: envelope.map(|envelope| envelope.framing),
+            request: self.body.clone(),
+            custom_tools: self.custom_tools(),
         }
+    }
+
+    /// How the client's stream is framed.
+    pub(crate) fn framing(&self) -> Framing {
+        self.envelope.as_ref().map_or(self.dialect().framing(), |envelope| envelope.framing)
+    }
+
+    /// The client's tools that take free text. Where nothing is translated nobody has to know them.
+    fn custom_tools(&self) -> Arc<[String]> {
+        let Some(request) = self.canonical.as_ref().filter(|request| !request.tools.is_empty()) else {
+            // Shared; an empty list made anew would be allocated.
+            return Arc::default();
+        };
+        request
+            .tools
+            .iter()
+            .filter_map(|tool| match &tool.kind {
+                ToolKind::Custom { name, .. } => Some(name.clone()),
+                ToolKind::Function { .. } | ToolKind::WebSearch(_) | ToolKind::Opaque { .. } => None,
+            })
+            .collect()
     }
 
     /// A rough count for when nobody else counted: four bytes of body are a token.

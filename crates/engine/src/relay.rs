@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use http_body::Body as _;
-use omniroute_dialect::ir::{ErrorKind, UpstreamError};
+use omniroute_dialect::ir::{ErrorKind, PublicError, UpstreamError};
 use omniroute_provider::Failure;
 use tokio::time::Sleep;
 
@@ -25,7 +25,7 @@ pub(crate) type Pending = BoxFuture<'static, (RequestCtx, Result<Box<StreamStart
 pub struct Relay {
     state: State,
     /// Sent while nothing else is; empty = nothing.
-    keep_alive: &'static [u8],
+    keep_alive: Bytes,
     keep_alive_after: Duration,
     idle_limit: Duration,
     /// Fires at the earlier of the two limits, counted from `active`.
@@ -75,7 +75,7 @@ impl Relay {
     pub(crate) fn waiting(settings: &Self, pending: Pending) -> Self {
         Self {
             state: State::Waiting(pending),
-            keep_alive: settings.keep_alive,
+            keep_alive: settings.keep_alive.clone(),
             keep_alive_after: settings.keep_alive_after,
             idle_limit: settings.idle_limit,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -154,7 +154,7 @@ impl Relay {
                 if self.keep_alive.is_empty() {
                     continue;
                 }
-                return Poll::Ready(Some(Bytes::from_static(self.keep_alive)));
+                return Poll::Ready(Some(self.keep_alive.clone()));
             };
             let now = running.ctx.engine.clock.instant();
             if running.is_complete {
@@ -180,7 +180,7 @@ impl Relay {
             let wait = until_spoke.min(until_idle).max(Duration::from_millis(1));
             self.timer.as_mut().reset(tokio::time::Instant::now() + wait);
             if due {
-                return Poll::Ready(Some(Bytes::from_static(self.keep_alive)));
+                return Poll::Ready(Some(self.keep_alive.clone()));
             }
         }
     }
@@ -304,21 +304,22 @@ impl Running {
             error.code = Some("upstream_stream_truncated".into());
             error.kind = ErrorKind::BadGateway;
         }
-        let last_words = fail(&mut self.ctx, &error);
-        if self.start.out.is_empty() {
-            return last_words;
-        }
-        let mut bytes: BytesMut = self.start.out.split();
-        bytes.extend_from_slice(&last_words);
-        bytes.freeze()
+        let public = note(&mut self.ctx, &error);
+        self.start.pipe.fail(&public, &mut self.start.out);
+        self.start.out.split().freeze()
     }
 }
 
-/// Writes the failure down and renders it for a client whose stream has begun.
+/// Writes the failure down and renders it for a client whose stream has begun, but for keep-alives with nothing.
 fn fail(ctx: &mut RequestCtx, error: &GatewayError) -> Bytes {
+    let public = note(ctx, error);
+    ctx.dialect().encode_stream_error(&public, ctx.framing())
+}
+
+/// Writes the failure down; gives it in the words for the client.
+fn note(ctx: &mut RequestCtx, error: &GatewayError) -> PublicError {
     ctx.note_error(error);
-    let public = error.public(&ctx.request_id, ctx.engine.clock.now_ms());
-    ctx.dialect().encode_stream_error(&public)
+    error.public(&ctx.request_id, ctx.engine.clock.now_ms())
 }
 
 impl Drop for Running {

@@ -18,8 +18,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
-use omniroute_dialect::Head;
 use omniroute_dialect::ir::{ErrorKind, LossAction};
+use omniroute_dialect::{Head, KeepAlive};
 use omniroute_domain::resolve::Target;
 use omniroute_provider::ProviderId;
 use tokio::time::timeout;
@@ -161,7 +161,8 @@ impl Engine {
     }
 
     async fn serve_stream(self: &Arc<Self>, mut ctx: RequestCtx, target: Target) -> Response<Answer> {
-        let (dialect, early, limits) = (ctx.dialect(), StreamHead::of(&ctx), Relay::new(&ctx));
+        let (early, limits) = (StreamHead::of(&ctx), Relay::new(&ctx));
+        let content_type = ctx.dialect().stream_content_type(ctx.framing());
         let patience = self.options.keep_alive_interval;
         let destination = target.clone();
         let mut pending = Box::pin(async move {
@@ -187,7 +188,7 @@ impl Engine {
         let mut response = Response::new(Answer::Stream(Box::new(relay)));
         *response.headers_mut() = head;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(dialect.stream_content_type()));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
         headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
         headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
@@ -274,7 +275,8 @@ impl Engine {
 /// Everything up to the first upstream call: envelope, target, limits.
 async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Target, GatewayError> {
     ctx.body = body;
-    let head = Head { headers: &ctx.arrival.headers, path: &ctx.arrival.path };
+    let head =
+        Head { headers: &ctx.arrival.headers, path: &ctx.arrival.path, query: ctx.arrival.query.as_deref() };
     let envelope = ctx.arrival.dialect.envelope(head, &ctx.body)?;
     let stream = envelope.stream;
     let envelope = ctx.envelope.insert(envelope);
@@ -403,13 +405,15 @@ impl RequestCtx {
     }
 
     /// What keeps this client's stream alive.
-    pub(crate) fn keep_alive(&self) -> &'static [u8] {
+    pub(crate) fn keep_alive(&self) -> Bytes {
         use omniroute_domain::entity::SseKeepalive;
-        match self.snapshot.settings.sse_keepalive {
-            SseKeepalive::Comment => self.dialect().keep_alive(),
-            SseKeepalive::Chunk => self.dialect().keep_alive_chunk(),
-            SseKeepalive::Off => self.dialect().keep_alive_required(),
-        }
+        let style = match self.snapshot.settings.sse_keepalive {
+            SseKeepalive::Comment => KeepAlive::Comment,
+            SseKeepalive::Chunk => KeepAlive::Chunk,
+            SseKeepalive::Off => KeepAlive::Off,
+        };
+        let model = self.envelope.as_ref().map_or("", |envelope| &envelope.model);
+        self.dialect().keep_alive(style, self.framing(), model)
     }
 }
 

@@ -17,6 +17,7 @@ static PROVIDER_RULES: &[ProviderRule] = &[
             caps.developer_role = true;
             caps.max_completion_tokens = true;
             caps.mid_conversation_system = true;
+            caps.custom_tools = true;
         },
     },
     // Servers and hosts of open models, which take the sampling parameters of vLLM and llama.cpp.

@@ -22,11 +22,12 @@ use omniroute_wire::{
 use serde_json::value::RawValue;
 
 use crate::{
-    Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, Relayed,
+    Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
+    Relayed,
     dialect::EnvelopeSpans,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     json_in,
-    stream::{StreamDecoder, StreamEncoder, StreamPipe},
+    stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
 #[doc(hidden)]
@@ -48,13 +49,6 @@ pub struct Anthropic;
 /// writers of other dialects leave it out: it means nothing there and would spoil every prompt cache.
 pub(crate) fn is_billing_line(text: &str) -> bool {
     text.trim_start().starts_with("x-anthropic-billing-header:")
-}
-
-/// A text that says what a block of this dialect says, for the history of other dialects: search results,
-/// composed documents, and calls and results of tools that the vendor runs. `None` for blocks that have no
-/// such text.
-pub(crate) fn opaque_as_text(raw: &RawValue) -> Option<String> {
-    request::opaque_as_text(raw)
 }
 
 impl Dialect for Anthropic {
@@ -112,7 +106,7 @@ impl Dialect for Anthropic {
         error::encode(error)
     }
 
-    fn encode_stream_error(&self, error: &PublicError) -> Bytes {
+    fn encode_stream_error(&self, error: &PublicError, _framing: Framing) -> Bytes {
         error::encode_in_stream(error)
     }
 
@@ -125,11 +119,18 @@ impl Dialect for Anthropic {
     }
 
     fn stream_relay(&self, echo: Echo) -> Box<dyn StreamPipe> {
-        Box::new(relay::Relay::new(echo))
+        Box::new(Relay::new(&Anthropic, relay::Tap::new(echo)))
     }
 
-    fn keep_alive(&self) -> &'static [u8] {
-        wire::PING
+    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str) -> Bytes {
+        match style {
+            KeepAlive::Comment | KeepAlive::Chunk => Bytes::from_static(wire::PING),
+            KeepAlive::Off => Bytes::new(),
+        }
+    }
+
+    fn opaque_as_text(&self, raw: &RawValue) -> Option<String> {
+        request::opaque_as_text(raw)
     }
 
     fn request_id_header(&self) -> Option<&'static str> {
@@ -155,10 +156,6 @@ impl Dialect for Anthropic {
         {
             to.insert(BETA, value);
         }
-    }
-
-    fn stream_content_type(&self) -> &'static str {
-        "text/event-stream; charset=utf-8"
     }
 }
 
@@ -224,6 +221,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
         session_key: None,
         max_output_tokens: Some(max_tokens),
         legacy: false,
+        framing: Framing::Sse,
         spans: EnvelopeSpans {
             model: Some(model_span),
             end: extent.end,

@@ -1,26 +1,21 @@
 //! Answers that stay in the dialect: passed on as they are, but for the name of the model.
 
-use std::fmt;
-
 use bytes::{Bytes, BytesMut};
 use omniroute_wire::{envelope, json_out, splice::Splice, sse::RawFrame};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    quoted, response,
+    error, quoted, response,
     stream::{Encoder, MESSAGE_STOP, read_error},
     unreadable,
     wire::{self, finish_reason},
 };
 use crate::{
-    DecodeError, Echo, Framing, Relayed, error_text,
-    ir::{FinishReason, Usage},
+    DecodeError, Echo, Relayed, error_text,
+    ir::{FinishReason, PublicError, Usage},
     json_in::{Fields, str_of},
-    stream::{
-        EventSink, Intake, StreamEncoder, StreamError, StreamEvent, StreamPipe, StreamWatch, replay,
-        truncated,
-    },
+    stream::{self, StreamEncoder, StreamWatch, truncated},
 };
 
 /// Bytes of a delta event around its text.
@@ -76,14 +71,8 @@ pub(super) fn response(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError
     })
 }
 
-/// Passes a stream on, event by event, and watches.
-pub(super) struct Relay {
-    intake: Intake,
-    tap: Tap,
-}
-
-/// What the relay remembers of the events.
-struct Tap {
+/// Looks on while the events of a stream are passed on.
+pub(super) struct Tap {
     echo: Echo,
     watch: StreamWatch,
     finish: Option<FinishReason>,
@@ -97,63 +86,14 @@ struct Tag<'a> {
     error: Option<&'a RawValue>,
 }
 
-impl Relay {
+impl Tap {
     /// For an answer to this request.
     pub(super) fn new(echo: Echo) -> Self {
-        let tap = Tap { echo, watch: StreamWatch::default(), finish: None };
-        Self { intake: Intake::new(Framing::Sse), tap }
-    }
-
-    fn frames(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
-        while !self.tap.watch.is_over() {
-            let Some(found) = self.intake.next_frame() else { break };
-            self.tap.frame(&found?, out);
-        }
-        Ok(())
+        Self { echo, watch: StreamWatch::default(), finish: None }
     }
 }
 
-impl StreamPipe for Relay {
-    fn push(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), StreamError> {
-        if self.tap.watch.is_over() {
-            return Ok(());
-        }
-        self.intake.push(bytes)?;
-        self.frames(out)
-    }
-
-    fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
-        self.intake.finish();
-        self.frames(out)?;
-        if self.tap.watch.is_over() {
-            return Ok(());
-        }
-        if let Some(body) = self.intake.take_body() {
-            return self.tap.whole_body(&body.into(), out);
-        }
-        if self.intake.is_html() {
-            self.tap.watch.error = Some(error_text::html(200));
-        } else if self.tap.finish.is_some() {
-            out.extend_from_slice(MESSAGE_STOP);
-            self.tap.complete();
-        } else {
-            self.tap.watch.error = Some(truncated());
-        }
-        Ok(())
-    }
-
-    fn watch(&self) -> &StreamWatch {
-        &self.tap.watch
-    }
-}
-
-impl fmt::Debug for Relay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relay").field("watch", &self.tap.watch).finish_non_exhaustive()
-    }
-}
-
-impl Tap {
+impl stream::Tap for Tap {
     fn frame(&mut self, found: &RawFrame<'_>, out: &mut BytesMut) {
         let data = found.frame.data;
         if data.first() != Some(&b'{') {
@@ -174,6 +114,33 @@ impl Tap {
         }
     }
 
+    fn cut(&mut self, out: &mut BytesMut) {
+        if self.finish.is_some() {
+            out.extend_from_slice(MESSAGE_STOP);
+            self.complete();
+        } else {
+            self.watch.error = Some(truncated());
+        }
+    }
+
+    fn fail(&mut self, error: &PublicError, out: &mut BytesMut) {
+        out.extend_from_slice(&error::encode_in_stream(error));
+    }
+
+    fn encoder(&self) -> Box<dyn StreamEncoder> {
+        Box::new(Encoder::new(self.echo.clone()))
+    }
+
+    fn watch(&self) -> &StreamWatch {
+        &self.watch
+    }
+
+    fn watch_mut(&mut self) -> &mut StreamWatch {
+        &mut self.watch
+    }
+}
+
+impl Tap {
     fn event(&mut self, name: &str, found: &RawFrame<'_>, out: &mut BytesMut) {
         let data = found.frame.data;
         // The many small deltas are only looked at from behind: one that was cut short does not end like this.
@@ -261,37 +228,6 @@ impl Tap {
     fn malformed(&mut self) {
         self.watch.error = Some(error_text::malformed("a stream event is not valid JSON"));
     }
-
-    /// An upstream that answers with a document instead of a stream.
-    fn whole_body(&mut self, body: &Bytes, out: &mut BytesMut) -> Result<(), StreamError> {
-        if let Some(error) = error_text::error_in_success(body) {
-            self.watch.error = Some(error);
-            return Ok(());
-        }
-        match response::decode(body) {
-            Ok(response) => {
-                let encoder = Encoder::new(self.echo.clone());
-                replay(&response, &mut Replayed { encoder, watch: &mut self.watch, out })
-            }
-            Err(error) => {
-                self.watch.error = Some(error_text::malformed(&error.message));
-                Ok(())
-            }
-        }
-    }
-}
-
-struct Replayed<'a> {
-    encoder: Encoder,
-    watch: &'a mut StreamWatch,
-    out: &'a mut BytesMut,
-}
-
-impl EventSink for Replayed<'_> {
-    fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
-        self.watch.observe(&event);
-        self.encoder.event(event, self.out)
-    }
 }
 
 /// Writes an event as it came, if it came in the form in which it may go.
@@ -316,13 +252,17 @@ fn write_frame(name: &str, data: &[u8], out: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        anthropic::Anthropic,
+        stream::{Relay, StreamPipe as _},
+    };
 
     fn echo(model: &str) -> Echo {
         Echo { model: model.into(), ..Echo::default() }
     }
 
     fn relayed(stream: &str, model: &str) -> (String, StreamWatch) {
-        let mut relay = Relay::new(echo(model));
+        let mut relay = Relay::new(&Anthropic, Tap::new(echo(model)));
         let mut out = BytesMut::new();
         for piece in stream.as_bytes().chunks(7) {
             relay.push(piece, &mut out).expect("readable");

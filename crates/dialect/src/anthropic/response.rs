@@ -5,15 +5,15 @@ use omniroute_wire::json_out::Object;
 
 use super::{
     ID,
-    wire::{
-        self, BlockOut, finish_reason, loss, quiet, stop_reason, write_input_usage, write_list,
-        write_output_details,
-    },
+    wire::{self, BlockOut, finish_reason, stop_reason, write_input_usage, write_list, write_output_details},
 };
 use crate::{
     DecodeError, Echo, Encoded, arguments,
     ids::{answer_id, tool_call_id},
-    ir::{Block, BlockKind, ChatResponse, FinishReason, Loss, LossAction, MediaSource, ToolCall, Usage},
+    ir::{
+        Block, BlockKind, ChatResponse, FinishReason, Loss, LossAction, MediaSource, ToolCall, Usage, loss,
+        quiet,
+    },
     json_in::{self, Fields},
 };
 
@@ -118,7 +118,9 @@ fn block_kind(block: &Fields<'_>) -> Result<Option<BlockKind>, DecodeError> {
         "text" => BlockKind::Text(text("text")),
         "thinking" => BlockKind::Thinking {
             text: text("thinking"),
-            signature: lenient_str(block, "signature").filter(|signature| !signature.is_empty()),
+            signature: lenient_str(block, "signature")
+                .filter(|signature| !signature.is_empty())
+                .map(Into::into),
             origin: ID,
         },
         "redacted_thinking" => BlockKind::RedactedThinking { data: text("data"), origin: ID },
@@ -145,7 +147,8 @@ fn block_out<'a>(
         BlockKind::Text(text) | BlockKind::Refusal(text) => BlockOut::Text { text: text.into(), cache: None },
         // Clients of the dialect count on the member, empty as it may be.
         BlockKind::Thinking { text, signature, .. } => {
-            BlockOut::Thinking { text, signature: Some(signature.as_deref().unwrap_or_default()) }
+            let data = signature.as_ref().map_or("", |signature| &signature.data);
+            BlockOut::Thinking { text, signature: Some(data) }
         }
         BlockKind::RedactedThinking { data, .. } => BlockOut::RedactedThinking { data },
         BlockKind::ToolCall(call) => {
@@ -174,6 +177,10 @@ fn block_out<'a>(
                     "[image omitted]".to_owned()
                 }
             })
+        }
+        BlockKind::WebSearch(search) => {
+            losses.push(loss(path(), LossAction::Mapped));
+            BlockOut::text(search.as_text())
         }
         BlockKind::File(_)
         | BlockKind::Audio { .. }

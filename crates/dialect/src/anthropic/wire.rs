@@ -7,7 +7,7 @@ use omniroute_wire::json_out::{self, Object};
 use serde_json::value::RawValue;
 
 use crate::{
-    ir::{CacheMark, FinishReason, Loss, LossAction, Usage},
+    ir::{CacheMark, FinishReason, Usage},
     json_in::{self, Fields},
 };
 
@@ -213,16 +213,6 @@ pub(super) fn write_output_details(object: &mut Object<'_>, usage: &Usage) {
         details.u64("thinking_tokens", reasoning);
         details.end();
     }
-}
-
-/// A departure that is named to the client.
-pub(super) fn loss(path: impl Into<Cow<'static, str>>, action: LossAction) -> Loss {
-    Loss { path: path.into(), action, silent: false }
-}
-
-/// A departure that is recorded only.
-pub(super) fn quiet(path: impl Into<Cow<'static, str>>, action: LossAction) -> Loss {
-    Loss { path: path.into(), action, silent: true }
 }
 
 fn count_or_null(object: &mut Object<'_>, name: &str, count: Option<u64>) {

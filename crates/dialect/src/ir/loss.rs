@@ -13,6 +13,16 @@ pub struct Loss {
     pub silent: bool,
 }
 
+/// A loss that the client is told of.
+pub(crate) fn loss(path: impl Into<Cow<'static, str>>, action: LossAction) -> Loss {
+    Loss { path: path.into(), action, silent: false }
+}
+
+/// A loss that is only recorded.
+pub(crate) fn quiet(path: impl Into<Cow<'static, str>>, action: LossAction) -> Loss {
+    Loss { path: path.into(), action, silent: true }
+}
+
 /// What was done about something that the target cannot express.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LossAction {

@@ -10,9 +10,12 @@ mod usage;
 
 pub use error::{AttemptNote, ErrorKind, PublicError, UpstreamError};
 pub use loss::{Loss, LossAction};
+pub(crate) use loss::{loss, quiet};
+pub(crate) use request::Function;
 pub use request::{
-    Block, BlockKind, CacheMark, ChatRequest, Effort, Extras, File, Image, MediaSource, OutputFormat,
-    Reasoning, ReasoningAmount, Role, Sampling, Tool, ToolCall, ToolChoice, ToolKind, ToolResult, Turn,
+    Block, BlockKind, CacheMark, ChatRequest, Citation, Effort, Extras, File, Image, MediaSource, Native,
+    OutputFormat, Place, Reader, Reasoning, ReasoningAmount, Role, Sampling, SearchResult, Signature, Tool,
+    ToolCall, ToolChoice, ToolKind, ToolResult, Turn, WebSearch, WebSearchTool,
 };
 pub use response::{ChatResponse, FinishReason};
 pub use usage::Usage;

@@ -1,5 +1,7 @@
 //! A conversation to be continued.
 
+use std::{borrow::Cow, sync::LazyLock};
+
 use serde_json::value::RawValue;
 
 use super::Loss;
@@ -10,6 +12,8 @@ use crate::DialectId;
 pub struct ChatRequest {
     /// The model; the client's name after decoding, the upstream's before encoding.
     pub model: String,
+    /// For whom it is encoded; decides which signatures go with it.
+    pub reader: Reader,
     /// Whether a stream is wanted.
     pub stream: bool,
     /// Whether the client wants usage within the stream.
@@ -42,10 +46,36 @@ pub struct ChatRequest {
     pub prompt_cache_key: Option<String>,
     /// The service tier the client asked for, in the client dialect's words.
     pub service_tier: Option<String>,
+    /// The client's own notes on the request, an object of strings.
+    pub metadata: Option<Box<RawValue>>,
+    /// Whether the vendor may keep the answer.
+    pub store: Option<bool>,
+    /// How wordy the answer should be: `low`, `medium`, `high`.
+    pub verbosity: Option<String>,
     /// Members that have no place in the form; written back only to the dialect they came from.
     pub extras: Extras,
     /// What decoding already had to give up or change.
     pub losses: Vec<Loss>,
+}
+
+/// Who will read signatures: a model at an account. Members are `None` where it does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reader {
+    /// The kind of models.
+    pub family: Option<String>,
+    /// The account.
+    pub account: Option<String>,
+}
+
+impl Reader {
+    /// Whether reasoning with this signature may be sent there, given that the dialects agree.
+    pub fn can_read(&self, signature: &Signature) -> bool {
+        fn agree(mine: Option<&String>, theirs: Option<&String>) -> bool {
+            mine.is_none() || theirs.is_none() || mine == theirs
+        }
+        agree(self.family.as_ref(), signature.family.as_ref())
+            && agree(self.account.as_ref(), signature.account.as_ref())
+    }
 }
 
 /// Members of one dialect that others do not have.
@@ -88,12 +118,45 @@ pub struct Block {
     pub kind: BlockKind,
     /// A mark that the prompt may be cached up to here.
     pub cache_mark: Option<CacheMark>,
+    /// The sources of a text.
+    pub citations: Vec<Citation>,
 }
 
 impl From<BlockKind> for Block {
     fn from(kind: BlockKind) -> Self {
-        Self { kind, cache_mark: None }
+        Self { kind, cache_mark: None, citations: Vec::new() }
     }
+}
+
+impl Block {
+    /// A block that may be marked.
+    pub fn marked(kind: BlockKind, cache_mark: Option<CacheMark>) -> Self {
+        Self { cache_mark, ..Self::from(kind) }
+    }
+}
+
+/// A source of a text.
+#[derive(Debug, Clone, Default)]
+pub struct Citation {
+    /// Where it is on the web; `None` for parts of documents in the request.
+    pub url: Option<String>,
+    /// What it is called.
+    pub title: Option<String>,
+    /// The words of the source.
+    pub cited_text: Option<String>,
+    /// The part of the block's text that rests on it, in characters (code points); `None` for all of it.
+    pub span: Option<(usize, usize)>,
+    /// The citation as its dialect writes it, for that dialect alone.
+    pub native: Option<Native>,
+}
+
+/// JSON that only the dialect it came from can read.
+#[derive(Debug, Clone)]
+pub struct Native {
+    /// Whose it is.
+    pub origin: DialectId,
+    /// One value, or several that belong together in this order.
+    pub raw: Vec<Box<RawValue>>,
 }
 
 /// A cache mark.
@@ -119,12 +182,13 @@ pub enum BlockKind {
         /// `wav`, `mp3`, …
         format: String,
     },
-    /// Reasoning of an earlier answer.
+    /// Reasoning. A signature belongs to what follows the block as well: a dialect that signs texts and calls
+    /// (Gemini) finds the signature of a text or call in the thinking block right before it.
     Thinking {
         /// The text; may be empty beside a signature.
         text: String,
-        /// The origin's proof that the text is its own.
-        signature: Option<String>,
+        /// The origin's proof that the text is its own, or the text itself, encrypted.
+        signature: Option<Signature>,
         /// Who made it; it is only ever sent back there.
         origin: DialectId,
     },
@@ -141,6 +205,8 @@ pub enum BlockKind {
     ToolResult(ToolResult),
     /// The model declined.
     Refusal(String),
+    /// The vendor searched the web for the model.
+    WebSearch(WebSearch),
     /// Something only one dialect has, kept as it came.
     Opaque {
         /// Whose it is.
@@ -148,6 +214,25 @@ pub enum BlockKind {
         /// The block as JSON.
         raw: Box<RawValue>,
     },
+}
+
+/// What the maker of reasoning gave with it, to be given back unchanged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signature {
+    /// The opaque text.
+    pub data: String,
+    /// The maker's id of the item, where it has one and the text depends on it.
+    pub item: Option<String>,
+    /// The kind of models that can read it; `None` where it is not known.
+    pub family: Option<String>,
+    /// The account that can read it; `None` where others can too, or where it is not known.
+    pub account: Option<String>,
+}
+
+impl From<String> for Signature {
+    fn from(data: String) -> Self {
+        Self { data, ..Self::default() }
+    }
 }
 
 /// An image.
@@ -213,6 +298,39 @@ pub struct ToolResult {
     pub is_error: bool,
 }
 
+/// A search that the vendor did for the model, and what it found.
+#[derive(Debug, Clone, Default)]
+pub struct WebSearch {
+    /// The upstream's id of the search; may be empty.
+    pub id: String,
+    /// What was searched for.
+    pub queries: Vec<String>,
+    /// What was found, as far as the dialect tells.
+    pub results: Vec<SearchResult>,
+    /// The blocks as their dialect writes them, for that dialect alone.
+    pub native: Option<Native>,
+}
+
+impl WebSearch {
+    /// The search in words, for the history of dialects that have none.
+    pub(crate) fn as_text(&self) -> String {
+        let mut text = format!("[web search: {}]", self.queries.join("; "));
+        for result in &self.results {
+            text.push_str(&format!("\n- {} {}", result.title, result.url));
+        }
+        text
+    }
+}
+
+/// A page that a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SearchResult {
+    /// Its address.
+    pub url: String,
+    /// Its title; may be empty.
+    pub title: String,
+}
+
 /// A tool the model may call.
 #[derive(Debug, Clone)]
 pub struct Tool {
@@ -238,7 +356,19 @@ pub enum ToolKind {
         /// Whether the arguments must obey the schema.
         strict: Option<bool>,
     },
-    /// A tool that only one dialect has (server tools, free-form tools), kept as it came.
+    /// A tool that the client runs and whose input is free text. Calls of it have the arguments
+    /// `{"input": "…"}` in the form; dialects that know such tools unwrap them.
+    Custom {
+        /// Its name.
+        name: String,
+        /// What it does.
+        description: Option<String>,
+        /// What its input must look like (`{"type":"grammar",…}`), exactly as the client wrote it.
+        format: Option<Box<RawValue>>,
+    },
+    /// The vendor's search of the web.
+    WebSearch(Box<WebSearchTool>),
+    /// A tool that only one dialect has (other server tools), kept as it came.
     Opaque {
         /// Whose it is.
         origin: DialectId,
@@ -247,6 +377,36 @@ pub enum ToolKind {
         /// The entry as JSON.
         raw: Box<RawValue>,
     },
+}
+
+/// How the vendor may search the web.
+#[derive(Debug, Clone)]
+pub struct WebSearchTool {
+    /// The entry as the client's dialect writes it; for a dialect that has no entry, the switch's value.
+    pub native: Native,
+    /// The only domains to search; empty for all.
+    pub allowed_domains: Vec<String>,
+    /// Domains to leave out.
+    pub blocked_domains: Vec<String>,
+    /// Most searches per answer.
+    pub max_uses: Option<u64>,
+    /// How much of what is found the model reads: `low`, `medium`, `high`.
+    pub context_size: Option<String>,
+    /// Roughly where the user is.
+    pub place: Option<Place>,
+}
+
+/// Roughly where a user is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// City.
+    pub city: Option<String>,
+    /// Two letters.
+    pub country: Option<String>,
+    /// Region or state.
+    pub region: Option<String>,
+    /// IANA name.
+    pub timezone: Option<String>,
 }
 
 /// Which tool the model should call.
@@ -260,6 +420,8 @@ pub enum ToolChoice {
     Required,
     /// This one.
     Named(String),
+    /// The vendor's search of the web.
+    WebSearch,
     /// One of these.
     Allowed {
         /// Whether it must call one.
@@ -355,4 +517,65 @@ pub enum Effort {
     XHigh,
     /// All the model can.
     Max,
+}
+
+impl ChatRequest {
+    /// Whether the tool of this name takes free text.
+    pub fn is_custom_tool(&self, name: &str) -> bool {
+        self.tools
+            .iter()
+            .any(|tool| matches!(&tool.kind, ToolKind::Custom { name: known, .. } if known == name))
+    }
+}
+
+impl Tool {
+    /// The name by which the model calls it; `None` for tools that have none.
+    pub fn name(&self) -> Option<&str> {
+        match &self.kind {
+            ToolKind::Function { name, .. } | ToolKind::Custom { name, .. } => Some(name),
+            ToolKind::Opaque { name, .. } => name.as_deref(),
+            ToolKind::WebSearch(_) => None,
+        }
+    }
+
+    /// The tool as a function, for dialects that have no other tools which the client runs.
+    pub(crate) fn as_function(&self) -> Option<Function<'_>> {
+        match &self.kind {
+            ToolKind::Function { name, description, schema, strict } => Some(Function {
+                name,
+                description: description.as_deref().map(Cow::Borrowed),
+                schema: schema.as_deref(),
+                strict: *strict,
+            }),
+            ToolKind::Custom { name, description, format } => {
+                let mut text = description.clone().unwrap_or_default();
+                if let Some(format) = format {
+                    text.push_str("\n\nThe input must have this format: ");
+                    text.push_str(format.get());
+                }
+                Some(Function {
+                    name,
+                    description: Some(Cow::Owned(text)),
+                    schema: Some(&FREE_TEXT),
+                    strict: None,
+                })
+            }
+            ToolKind::WebSearch(_) | ToolKind::Opaque { .. } => None,
+        }
+    }
+}
+
+/// The schema of a function that takes free text.
+static FREE_TEXT: LazyLock<Box<RawValue>> = LazyLock::new(|| {
+    let schema = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
+    RawValue::from_string(schema.to_owned()).expect("a schema that is written here")
+});
+
+/// A function as it is offered to the model.
+#[derive(Debug)]
+pub(crate) struct Function<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) description: Option<Cow<'a, str>>,
+    pub(crate) schema: Option<&'a RawValue>,
+    pub(crate) strict: Option<bool>,
 }

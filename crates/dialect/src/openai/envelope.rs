@@ -13,7 +13,7 @@ use omniroute_wire::{
 use smallvec::SmallVec;
 
 use crate::{
-    DecodeError, Envelope, Head,
+    DecodeError, Envelope, Framing, Head,
     dialect::EnvelopeSpans,
     json_in::{missing, wrong_type, wrong_value},
 };
@@ -57,6 +57,7 @@ pub(super) fn read(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError
             .map(|key| key.into_owned()),
         max_output_tokens: seen.max_completion_tokens.or(seen.max_tokens).and_then(as_u64),
         legacy: seen.functions.is_some_and(|raw| raw.starts_with('[')),
+        framing: Framing::Sse,
         spans,
     })
 }
@@ -247,7 +248,7 @@ mod tests {
 
     fn envelope_of(body: &str) -> Result<Envelope, DecodeError> {
         let headers = HeaderMap::new();
-        read(Head { headers: &headers, path: "" }, &Bytes::copy_from_slice(body.as_bytes()))
+        read(Head { headers: &headers, path: "", query: None }, &Bytes::copy_from_slice(body.as_bytes()))
     }
 
     fn edited(body: &str, model: &str) -> String {
@@ -299,13 +300,13 @@ mod tests {
         {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
-            let head = Head { headers: &headers, path: "" };
+            let head = Head { headers: &headers, path: "", query: None };
             assert_eq!(read(head, &body).unwrap().stream, expected, "{accept}");
             assert!(!read(head, &off).unwrap().stream);
         }
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        let envelope = read(Head { headers: &headers, path: "" }, &body).unwrap();
+        let envelope = read(Head { headers: &headers, path: "", query: None }, &body).unwrap();
         assert_eq!(
             edit(&body, &envelope, "a").to_bytes(),
             r#"{"model":"a","messages":[1],"stream":true,"stream_options":{"include_usage":true}}"#

@@ -16,13 +16,17 @@ use http::StatusCode;
 use omniroute_wire::splice::Splice;
 
 use crate::{
-    Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, Relayed,
+    Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
+    Relayed,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
-    stream::{StreamDecoder, StreamEncoder, StreamPipe},
+    stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
 #[doc(hidden)]
 pub use stream::fuzz_openai_stream;
+
+/// A chunk that says nothing, for clients that read every line as one.
+const KEEP_ALIVE_CHUNK: &[u8] = b"data: {\"id\":\"\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"\",\"choices\":[]}\n\n";
 
 /// The dialect's id.
 pub(crate) const ID: DialectId = DialectId("openai");
@@ -80,7 +84,7 @@ impl Dialect for OpenAi {
         error::encode(error)
     }
 
-    fn encode_stream_error(&self, error: &PublicError) -> Bytes {
+    fn encode_stream_error(&self, error: &PublicError, _framing: Framing) -> Bytes {
         error::encode_stream(error)
     }
 
@@ -93,18 +97,18 @@ impl Dialect for OpenAi {
     }
 
     fn stream_relay(&self, echo: Echo) -> Box<dyn StreamPipe> {
-        Box::new(relay::Relay::new(echo))
+        Box::new(Relay::new(&OpenAi, relay::Tap::new(echo)))
     }
 
-    fn keep_alive(&self) -> &'static [u8] {
-        b": keep-alive\n\n"
+    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str) -> Bytes {
+        Bytes::from_static(match style {
+            KeepAlive::Comment => b": keep-alive\n\n",
+            KeepAlive::Chunk => KEEP_ALIVE_CHUNK,
+            KeepAlive::Off => b"",
+        })
     }
 
-    fn keep_alive_chunk(&self) -> &'static [u8] {
-        b"data: {\"id\":\"\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"\",\"choices\":[]}\n\n"
-    }
-
-    fn stream_content_type(&self) -> &'static str {
-        "text/event-stream; charset=utf-8"
+    fn max_stop_sequences(&self) -> Option<usize> {
+        Some(4)
     }
 }

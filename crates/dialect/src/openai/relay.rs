@@ -7,18 +7,15 @@ use memchr::memmem::Finder;
 use omniroute_wire::{envelope, json_out, splice::Splice, sse::RawFrame};
 
 use super::{
-    OpenAi, response,
+    error, response,
     stream::Encoder,
     wire::{self, Answer, Choices, text_of},
 };
 use crate::{
-    DecodeError, Dialect, Echo, Framing, Relayed, error_text,
-    ir::UpstreamError,
+    DecodeError, Echo, Relayed, error_text,
+    ir::{PublicError, UpstreamError},
     json_in::last_wins,
-    stream::{
-        EventSink, Intake, LastChunk, StreamEncoder, StreamError, StreamEvent, StreamPipe, StreamWatch,
-        replay, truncated,
-    },
+    stream::{self, LastChunk, StreamEncoder, StreamWatch, truncated},
 };
 
 /// Prepares a whole answer.
@@ -80,15 +77,9 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
     Ok(relayed)
 }
 
-/// Passes on the frames of a stream.
+/// Looks on while the frames of a stream are passed on.
 #[derive(Debug)]
-pub(super) struct Relay {
-    intake: Intake,
-    state: State,
-}
-
-#[derive(Debug)]
-struct State {
+pub(super) struct Tap {
     echo: Echo,
     /// The asked model's name as JSON.
     asked: Bytes,
@@ -113,9 +104,9 @@ struct Finders {
     error: Finder<'static>,
 }
 
-impl Relay {
+impl Tap {
     pub(super) fn new(echo: Echo) -> Self {
-        let state = State {
+        Self {
             asked: quoted(&echo.model),
             echo,
             find: Finders {
@@ -132,53 +123,11 @@ impl Relay {
             created: String::new(),
             chunks: false,
             called: false,
-        };
-        Self { intake: Intake::new(Framing::Sse), state }
-    }
-
-    fn frames(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
-        while !self.state.watch.is_over() {
-            let Some(found) = self.intake.next_frame() else { break };
-            self.state.frame(&found?, out);
         }
-        Ok(())
     }
 }
 
-impl StreamPipe for Relay {
-    fn push(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), StreamError> {
-        if self.state.watch.is_over() {
-            return Ok(());
-        }
-        self.intake.push(bytes)?;
-        self.frames(out)
-    }
-
-    fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
-        self.intake.finish();
-        self.frames(out)?;
-        if self.state.watch.is_over() {
-            return Ok(());
-        }
-        if let Some(body) = self.intake.take_body() {
-            return self.state.body(&body.into(), out);
-        }
-        if self.intake.is_html() {
-            self.state.watch.error = Some(error_text::html(200));
-        } else if self.state.watch.finish.is_some() {
-            self.state.done(out);
-        } else {
-            self.state.watch.error = Some(truncated());
-        }
-        Ok(())
-    }
-
-    fn watch(&self) -> &StreamWatch {
-        &self.state.watch
-    }
-}
-
-impl State {
+impl stream::Tap for Tap {
     fn frame(&mut self, found: &RawFrame<'_>, out: &mut BytesMut) {
         let data = found.frame.data.trim_ascii();
         if let Some(text) = self.last.inside(data)
@@ -194,6 +143,32 @@ impl State {
         }
     }
 
+    fn cut(&mut self, out: &mut BytesMut) {
+        if self.watch.finish.is_some() {
+            self.done(out);
+        } else {
+            self.watch.error = Some(truncated());
+        }
+    }
+
+    fn fail(&mut self, error: &PublicError, out: &mut BytesMut) {
+        out.extend_from_slice(&error::encode_stream(error));
+    }
+
+    fn encoder(&self) -> Box<dyn StreamEncoder> {
+        Box::new(Encoder::new(self.echo.clone()))
+    }
+
+    fn watch(&self) -> &StreamWatch {
+        &self.watch
+    }
+
+    fn watch_mut(&mut self) -> &mut StreamWatch {
+        &mut self.watch
+    }
+}
+
+impl Tap {
     /// Looks into a chunk; false when it is not for the client.
     fn take_note(&mut self, found: &RawFrame<'_>, data: &[u8]) -> bool {
         if self.watch.meaningful
@@ -348,37 +323,6 @@ impl State {
         self.watch.meaningful |= self.chunks;
         self.watch.complete = true;
     }
-
-    /// A whole answer, or an error, in place of a stream.
-    fn body(&mut self, body: &Bytes, out: &mut BytesMut) -> Result<(), StreamError> {
-        if let Some(error) = error_text::error_in_success(body) {
-            self.watch.error = Some(error);
-            return Ok(());
-        }
-        match OpenAi.decode_response(body) {
-            Ok(answer) => {
-                let mut encoder = Encoder::new(self.echo.clone());
-                replay(&answer, &mut Both { watch: &mut self.watch, encoder: &mut encoder, out })
-            }
-            Err(error) => {
-                self.watch.error = Some(error_text::malformed(&error.message));
-                Ok(())
-            }
-        }
-    }
-}
-
-struct Both<'a> {
-    watch: &'a mut StreamWatch,
-    encoder: &'a mut Encoder,
-    out: &'a mut BytesMut,
-}
-
-impl EventSink for Both<'_> {
-    fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
-        self.watch.observe(&event);
-        self.encoder.event(event, self.out)
-    }
 }
 
 /// Where the data stands in the frame's bytes, if those can be sent on as they are.
@@ -483,14 +427,18 @@ fn quoted(text: &str) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::FinishReason;
+    use crate::{
+        ir::FinishReason,
+        openai::OpenAi,
+        stream::{Relay, StreamPipe as _},
+    };
 
     fn echo() -> Echo {
         Echo { model: "asked".to_owned(), request_id: "r".to_owned(), created: 1, ..Echo::default() }
     }
 
     fn run(echo: Echo, input: &str) -> (String, StreamWatch) {
-        let mut relay = Relay::new(echo);
+        let mut relay = Relay::new(&OpenAi, Tap::new(echo));
         let mut out = BytesMut::new();
         relay.push(input.as_bytes(), &mut out).unwrap();
         relay.finish(&mut out).unwrap();

@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     DecodeError, Echo, Encoded, arguments, error_text, ids,
-    ir::{Block, BlockKind, ChatResponse, FinishReason, Loss, LossAction, ToolCall},
+    ir::{
+        self, Block, BlockKind, ChatResponse, FinishReason, Image, Loss, LossAction, MediaSource, ToolCall,
+    },
     json_in::last_wins,
     stream::StreamCollector,
 };
@@ -147,23 +149,30 @@ fn write_message(mut message: Object<'_>, response: &ChatResponse, legacy: bool,
         match &block.kind {
             BlockKind::Text(more) => {
                 if !calls.is_empty() {
-                    losses.push(wire::quiet(format!("content[{at}]"), LossAction::Mapped));
+                    losses.push(ir::quiet(format!("content[{at}]"), LossAction::Mapped));
                 }
                 text.get_or_insert_default().push_str(more);
             }
             BlockKind::Refusal(more) => refusal.get_or_insert_default().push_str(more),
             BlockKind::Thinking { text, signature, .. } => {
                 thinking.push_str(text);
-                signed.extend(signature.as_deref().map(|signature| stream::thinking_block(text, signature)));
+                signed.extend(signature.as_ref().map(|one| stream::thinking_block(text, &one.data)));
             }
             BlockKind::RedactedThinking { data, .. } => signed.push(stream::redacted_block(data)),
             BlockKind::ToolCall(call) => calls.push(call),
+            BlockKind::Image(Image { source: MediaSource::Base64 { media_type, data }, .. }) => {
+                losses.push(ir::loss(format!("content[{at}]"), LossAction::Mapped));
+                text.get_or_insert_default().push_str(&stream::image_text(media_type, data));
+            }
+            BlockKind::WebSearch(_) => {
+                losses.push(ir::quiet(format!("content[{at}]"), LossAction::Dropped));
+            }
             BlockKind::Image(_)
             | BlockKind::File(_)
             | BlockKind::Audio { .. }
             | BlockKind::ToolResult(_)
             | BlockKind::Opaque { .. } => {
-                losses.push(wire::quiet(format!("content[{at}]"), LossAction::Dropped));
+                losses.push(ir::quiet(format!("content[{at}]"), LossAction::Dropped));
             }
         }
     }
@@ -189,7 +198,7 @@ fn write_message(mut message: Object<'_>, response: &ChatResponse, legacy: bool,
             function.end();
         }
         if calls.len() > 1 {
-            losses.push(wire::loss("tool_calls", LossAction::Dropped));
+            losses.push(ir::loss("tool_calls", LossAction::Dropped));
         }
     } else if !calls.is_empty() {
         let mut list = message.array("tool_calls");

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::{
-    ir::{FinishReason, Loss, LossAction, Usage},
+    ir::{FinishReason, Usage},
     json_in::{Fields, count_of, list_of},
 };
 
@@ -329,16 +329,6 @@ pub(super) fn write_usage(out: &mut BytesMut, usage: &Usage) {
         details.end();
     }
     object.end();
-}
-
-/// A loss that the client is told of.
-pub(super) fn loss(path: impl Into<Cow<'static, str>>, action: LossAction) -> Loss {
-    Loss { path: path.into(), action, silent: false }
-}
-
-/// A loss that is only recorded.
-pub(super) fn quiet(path: impl Into<Cow<'static, str>>, action: LossAction) -> Loss {
-    Loss { path: path.into(), action, silent: true }
 }
 
 #[cfg(test)]

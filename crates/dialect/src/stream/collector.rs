@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Dialect, DialectId, error_text,
-    ir::{Block, BlockKind, ChatResponse, ToolCall, UpstreamError},
+    ir::{Block, BlockKind, ChatResponse, Image, MediaSource, Signature, ToolCall, UpstreamError},
 };
 
 /// Puts the events of a stream together.
@@ -49,9 +49,12 @@ impl Collector {
             (BlockKind::Text(text) | BlockKind::Refusal(text), Delta::Text(more))
             | (BlockKind::Thinking { text, .. }, Delta::Thinking(more)) => text.push_str(more),
             (BlockKind::Thinking { signature, .. }, Delta::Signature(more)) => {
-                signature.get_or_insert_default().push_str(more);
+                signature.get_or_insert_default().data.push_str(more);
             }
             (BlockKind::ToolCall(call), Delta::ToolArgs(more)) => call.arguments.push_str(more),
+            (BlockKind::Text(_), Delta::Citation(citation)) => {
+                block.citations.push(citation.clone().into_owned());
+            }
             _ => {}
         }
     }
@@ -61,6 +64,10 @@ impl Collector {
         match &mut block.kind {
             BlockKind::Text(text) if text.is_empty() => {
                 self.response.blocks.pop();
+            }
+            BlockKind::Thinking { signature, .. } => {
+                // An item's id is of no use without what it belongs to.
+                signature.take_if(|signature| signature.data.is_empty());
             }
             BlockKind::ToolCall(call) if call.arguments.trim().is_empty() => {
                 "{}".clone_into(&mut call.arguments);
@@ -85,9 +92,12 @@ impl EventSink for Collector {
                 let kind = match block {
                     BlockHead::Text => BlockKind::Text(String::new()),
                     BlockHead::Refusal => BlockKind::Refusal(String::new()),
-                    BlockHead::Thinking => {
-                        BlockKind::Thinking { text: String::new(), signature: None, origin: self.origin }
-                    }
+                    BlockHead::Thinking { item } => BlockKind::Thinking {
+                        text: String::new(),
+                        signature: item
+                            .map(|item| Signature { item: Some(item.into_owned()), ..Signature::default() }),
+                        origin: self.origin,
+                    },
                     BlockHead::RedactedThinking { data } => {
                         BlockKind::RedactedThinking { data: data.into_owned(), origin: self.origin }
                     }
@@ -95,6 +105,14 @@ impl EventSink for Collector {
                         id: id.into_owned(),
                         name: name.into_owned(),
                         arguments: String::new(),
+                    }),
+                    BlockHead::WebSearch(search) => BlockKind::WebSearch(search.into_owned()),
+                    BlockHead::Image { media_type, data } => BlockKind::Image(Image {
+                        source: MediaSource::Base64 {
+                            media_type: media_type.into_owned(),
+                            data: data.into_owned(),
+                        },
+                        detail: None,
                     }),
                 };
                 self.response.blocks.push(Block::from(kind));

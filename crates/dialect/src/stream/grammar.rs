@@ -17,7 +17,8 @@ enum Open {
     Text,
     Thinking,
     Signed,
-    Redacted,
+    /// Complete from the start.
+    Complete,
     ToolCall,
 }
 
@@ -49,8 +50,10 @@ impl<S: EventSink> GrammarCheck<S> {
                 self.next_index += 1;
                 self.open = Some(match block {
                     BlockHead::Text | BlockHead::Refusal => Open::Text,
-                    BlockHead::Thinking => Open::Thinking,
-                    BlockHead::RedactedThinking { .. } => Open::Redacted,
+                    BlockHead::Thinking { .. } => Open::Thinking,
+                    BlockHead::RedactedThinking { .. }
+                    | BlockHead::WebSearch(_)
+                    | BlockHead::Image { .. } => Open::Complete,
                     BlockHead::ToolCall { id, name } if id.is_empty() || name.is_empty() => {
                         return Err(misplaced("tool call without id or name"));
                     }
@@ -60,7 +63,7 @@ impl<S: EventSink> GrammarCheck<S> {
             StreamEvent::Delta { index, delta } => {
                 let open = self.open.filter(|_| *index + 1 == self.next_index);
                 match (open, delta) {
-                    (Some(Open::Text), Delta::Text(_))
+                    (Some(Open::Text), Delta::Text(_) | Delta::Citation(_))
                     | (Some(Open::Thinking), Delta::Thinking(_))
                     | (Some(Open::ToolCall), Delta::ToolArgs(_)) => {}
                     (Some(Open::Thinking), Delta::Signature(_)) => self.open = Some(Open::Signed),

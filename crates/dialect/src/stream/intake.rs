@@ -33,7 +33,7 @@ enum Kind {
 impl Intake {
     pub(crate) fn new(framing: Framing) -> Self {
         let kind = match framing {
-            Framing::Sse => Kind::Unknown(Vec::new()),
+            Framing::Sse | Framing::JsonList => Kind::Unknown(Vec::new()),
             Framing::Ndjson => Kind::Lines(LineFramer::new(DEFAULT_FRAME_LIMIT)),
         };
         Self { framing, kind, html: false }
@@ -101,7 +101,7 @@ impl Intake {
     /// The document that came in place of a stream; only of use after the end.
     pub(crate) fn take_body(&mut self) -> Option<Vec<u8>> {
         match &mut self.kind {
-            Kind::Body(body) if self.framing == Framing::Sse => Some(std::mem::take(body)),
+            Kind::Body(body) if self.framing != Framing::Ndjson => Some(std::mem::take(body)),
             _ => None,
         }
     }

@@ -5,6 +5,9 @@ mod fuzz;
 mod grammar;
 mod intake;
 mod last_chunk;
+#[cfg(test)]
+mod lines;
+mod relay;
 mod replay;
 mod transcoder;
 
@@ -13,7 +16,7 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 use omniroute_wire::sse::{Frame, FrameError};
 
-use crate::ir::{FinishReason, UpstreamError, Usage};
+use crate::ir::{Citation, FinishReason, PublicError, UpstreamError, Usage, WebSearch};
 
 pub use collector::{Collector, StreamCollector};
 #[doc(hidden)]
@@ -21,12 +24,15 @@ pub use fuzz::fuzz_stream;
 pub use grammar::GrammarCheck;
 pub(crate) use intake::Intake;
 pub(crate) use last_chunk::LastChunk;
+#[cfg(test)]
+pub(crate) use lines::Lines;
+pub(crate) use relay::{Relay, Tap};
 pub use replay::replay;
 pub use transcoder::Transcoder;
 
 /// One step of an answer. Well-nested: `Start (BlockStart Delta* BlockStop)* Usage* Finish`, blocks strictly one
 /// after the other with indices 0, 1, 2, …; exactly one `Finish` or `Error` ends a stream.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum StreamEvent<'a> {
     /// The answer begins.
     Start {
@@ -70,12 +76,15 @@ pub enum StreamEvent<'a> {
 }
 
 /// What kind of block begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum BlockHead<'a> {
     /// Text for the reader.
     Text,
     /// Reasoning.
-    Thinking,
+    Thinking {
+        /// The origin's id of the item, where it has one and the signature depends on it.
+        item: Option<Cow<'a, str>>,
+    },
     /// Reasoning that only its origin can read; complete, no deltas follow.
     RedactedThinking {
         /// The opaque data.
@@ -90,10 +99,19 @@ pub enum BlockHead<'a> {
     },
     /// The model declines.
     Refusal,
+    /// The vendor searched the web; complete, no deltas follow.
+    WebSearch(Cow<'a, WebSearch>),
+    /// A picture that the model made; complete, no deltas follow.
+    Image {
+        /// Its media type.
+        media_type: Cow<'a, str>,
+        /// Base64.
+        data: Cow<'a, str>,
+    },
 }
 
 /// What is added to the open block.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Delta<'a> {
     /// Text of a text block or a refusal.
     Text(Cow<'a, str>),
@@ -103,6 +121,8 @@ pub enum Delta<'a> {
     Signature(Cow<'a, str>),
     /// A piece of a tool call's arguments as JSON text.
     ToolArgs(Cow<'a, str>),
+    /// A source of the text so far.
+    Citation(Cow<'a, Citation>),
 }
 
 /// Why a stream cannot go on.
@@ -145,6 +165,8 @@ pub trait StreamDecoder: Send {
 pub trait StreamEncoder: Send {
     /// Appends what the event means in the dialect.
     fn event(&mut self, event: StreamEvent<'_>, out: &mut BytesMut) -> Result<(), StreamError>;
+    /// Appends an error as the last thing the client gets.
+    fn fail(&mut self, error: &PublicError, out: &mut BytesMut);
 }
 
 /// What a stream has shown so far; how it is judged at its end.
@@ -170,14 +192,22 @@ impl StreamWatch {
         match event {
             StreamEvent::Start { .. } | StreamEvent::BlockStop { .. } | StreamEvent::Ping => {}
             StreamEvent::BlockStart { block, .. } => {
-                self.meaningful |=
-                    matches!(block, BlockHead::ToolCall { .. } | BlockHead::RedactedThinking { .. });
+                self.meaningful |= match block {
+                    BlockHead::ToolCall { .. }
+                    | BlockHead::RedactedThinking { .. }
+                    | BlockHead::WebSearch(_)
+                    | BlockHead::Image { .. } => true,
+                    BlockHead::Text | BlockHead::Thinking { .. } | BlockHead::Refusal => false,
+                };
             }
             StreamEvent::Delta { delta, .. } => {
                 let (Delta::Text(text)
                 | Delta::Thinking(text)
                 | Delta::Signature(text)
-                | Delta::ToolArgs(text)) = delta;
+                | Delta::ToolArgs(text)) = delta
+                else {
+                    return;
+                };
                 self.meaningful |= !text.is_empty();
                 if !matches!(delta, Delta::Signature(_)) {
                     self.output_bytes += text.len() as u64;
@@ -215,6 +245,8 @@ pub trait StreamPipe: Send {
     fn push(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), StreamError>;
     /// The upstream closed. Sets `watch().error` when the stream had not ended properly; writes no error itself.
     fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamError>;
+    /// Writes an error for the client as the last thing it gets; nothing is pushed after it.
+    fn fail(&mut self, error: &PublicError, out: &mut BytesMut);
     /// What was seen so far.
     fn watch(&self) -> &StreamWatch;
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{BlockHead, Delta, EventSink, StreamError, StreamEvent};
-use crate::ir::{BlockKind, ChatResponse, FinishReason};
+use crate::ir::{BlockKind, ChatResponse, FinishReason, MediaSource};
 
 /// Sends what a stream of this answer would have been.
 pub fn replay(response: &ChatResponse, sink: &mut dyn EventSink) -> Result<(), StreamError> {
@@ -15,16 +15,20 @@ pub fn replay(response: &ChatResponse, sink: &mut dyn EventSink) -> Result<(), S
     let mut called = false;
     for block in &response.blocks {
         let (head, deltas) = match &block.kind {
-            BlockKind::Text(text) => (BlockHead::Text, vec![Delta::Text(Cow::Borrowed(text.as_str()))]),
+            BlockKind::Text(text) => {
+                let mut deltas = vec![Delta::Text(Cow::Borrowed(text.as_str()))];
+                deltas.extend(block.citations.iter().map(|one| Delta::Citation(Cow::Borrowed(one))));
+                (BlockHead::Text, deltas)
+            }
             BlockKind::Refusal(text) => (BlockHead::Refusal, vec![Delta::Text(Cow::Borrowed(text.as_str()))]),
             BlockKind::Thinking { text, signature, .. } => {
                 let mut deltas = Vec::new();
                 if !text.is_empty() {
                     deltas.push(Delta::Thinking(Cow::Borrowed(text.as_str())));
                 }
-                deltas
-                    .extend(signature.as_deref().map(|signature| Delta::Signature(Cow::Borrowed(signature))));
-                (BlockHead::Thinking, deltas)
+                deltas.extend(signature.as_ref().map(|one| Delta::Signature(Cow::Borrowed(&one.data))));
+                let item = signature.as_ref().and_then(|one| one.item.as_deref());
+                (BlockHead::Thinking { item: item.map(Cow::Borrowed) }, deltas)
             }
             BlockKind::RedactedThinking { data, .. } => {
                 (BlockHead::RedactedThinking { data: Cow::Borrowed(data.as_str()) }, Vec::new())
@@ -41,9 +45,15 @@ pub fn replay(response: &ChatResponse, sink: &mut dyn EventSink) -> Result<(), S
                 };
                 (head, deltas)
             }
+            BlockKind::WebSearch(search) => (BlockHead::WebSearch(Cow::Borrowed(search)), Vec::new()),
+            BlockKind::Image(image) => {
+                let MediaSource::Base64 { media_type, data } = &image.source else { continue };
+                let head =
+                    BlockHead::Image { media_type: Cow::Borrowed(media_type), data: Cow::Borrowed(data) };
+                (head, Vec::new())
+            }
             // These do not occur in answers that are read into the form.
-            BlockKind::Image(_)
-            | BlockKind::File(_)
+            BlockKind::File(_)
             | BlockKind::Audio { .. }
             | BlockKind::ToolResult(_)
             | BlockKind::Opaque { .. } => continue,

@@ -8,7 +8,7 @@ use super::{
     EventSink, Intake, StreamDecoder, StreamEncoder, StreamError, StreamEvent, StreamPipe, StreamWatch,
     replay,
 };
-use crate::{Dialect, Echo, error_text};
+use crate::{Dialect, Echo, error_text, ir::PublicError};
 
 /// Framer, decoder and encoder in a row.
 ///
@@ -67,6 +67,10 @@ impl StreamPipe for Transcoder {
             return sink.event(StreamEvent::Error(error_text::html(200)));
         }
         self.decoder.finish(&mut sink)
+    }
+
+    fn fail(&mut self, error: &PublicError, out: &mut BytesMut) {
+        self.encoder.fail(error, out);
     }
 
     fn watch(&self) -> &StreamWatch {

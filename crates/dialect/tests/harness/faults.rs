@@ -280,7 +280,7 @@ fn f36_streams_are_asked_for_explicitly() {
     for id in ["openai", "anthropic"] {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, "text/event-stream, application/json".parse().unwrap());
-        let head = Head { headers: &headers, path: "" };
+        let head = Head { headers: &headers, path: "", query: None };
         assert!(!dialect(id).envelope(head, &chat).unwrap().stream);
     }
 }

@@ -78,7 +78,7 @@ fn errors() {
         };
         for client in DIALECTS {
             let (status, body) = client.encode_error(&public);
-            let in_stream = client.encode_stream_error(&public);
+            let in_stream = client.encode_stream_error(&public, client.framing());
             let in_stream = std::str::from_utf8(&in_stream).unwrap();
             text.push_str(&format!("\n{} {status}\n{}\n{in_stream}", client.id(), pretty(&body)));
         }

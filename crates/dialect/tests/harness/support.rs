@@ -67,14 +67,17 @@ pub(crate) fn echo() -> Echo {
         created: 1_700_000_000,
         include_usage: true,
         estimated_input_tokens: 42,
-        legacy: false,
+        ..Echo::default()
     }
 }
 
 /// Reads a client's request.
 pub(crate) fn decode(dialect: &dyn Dialect, body: &str) -> Result<ChatRequest, DecodeError> {
     let headers = HeaderMap::new();
-    dialect.decode_request(Head { headers: &headers, path: "" }, &Bytes::copy_from_slice(body.as_bytes()))
+    dialect.decode_request(
+        Head { headers: &headers, path: "", query: None },
+        &Bytes::copy_from_slice(body.as_bytes()),
+    )
 }
 
 /// A request of one dialect as the body for another, and the losses.

@@ -9,13 +9,13 @@ use std::{
 use super::media;
 use crate::{
     Caps, EncodeError,
-    anthropic::{
-        ID,
-        wire::{BlockOut, loss, quiet},
-    },
+    anthropic::{ID, wire::BlockOut},
     arguments,
     ids::{invented_call_id, tool_call_id},
-    ir::{Block, BlockKind, CacheMark, ChatRequest, Loss, LossAction, Role, ToolResult, Turn},
+    ir::{
+        Block, BlockKind, CacheMark, ChatRequest, Loss, LossAction, Reader, Role, ToolResult, Turn, loss,
+        quiet,
+    },
 };
 
 /// Most cache marks that a request may have.
@@ -136,8 +136,8 @@ fn native_block(block: &Block) -> Option<BlockOut<'_>> {
             title: file.name.as_deref(),
             cache,
         },
-        BlockKind::Thinking { text, signature, origin } if *origin == ID => {
-            BlockOut::Thinking { text, signature: signature.as_deref() }
+        BlockKind::Thinking { text, signature, origin, .. } if *origin == ID => {
+            BlockOut::Thinking { text, signature: signature.as_ref().map(|signature| &*signature.data) }
         }
         BlockKind::RedactedThinking { data, origin } if *origin == ID => BlockOut::RedactedThinking { data },
         BlockKind::ToolCall(call) => BlockOut::ToolUse {
@@ -153,6 +153,7 @@ fn native_block(block: &Block) -> Option<BlockOut<'_>> {
             cache,
         },
         BlockKind::Opaque { origin, raw } if *origin == ID => BlockOut::Raw(raw),
+        BlockKind::WebSearch(search) => BlockOut::text(search.as_text()),
         BlockKind::Audio { .. }
         | BlockKind::Thinking { .. }
         | BlockKind::RedactedThinking { .. }
@@ -180,6 +181,7 @@ struct OpenCall<'a> {
 
 struct Builder<'a, 'm> {
     caps: &'a Caps,
+    reader: &'a Reader,
     marks: &'m mut Marks,
     losses: &'m mut Vec<Loss>,
     out: Conversation<'a>,
@@ -217,6 +219,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             .collect();
         Self {
             caps,
+            reader: &request.reader,
             marks,
             losses,
             out: Conversation::default(),
@@ -308,8 +311,10 @@ impl<'a, 'm> Builder<'a, 'm> {
                         content.push(BlockOut::Text { text: Cow::Borrowed(text), cache });
                     }
                 }
-                BlockKind::Thinking { text, signature: Some(signature), origin } if *origin == ID => {
-                    content.push(BlockOut::Thinking { text, signature: Some(signature) });
+                BlockKind::Thinking { text, signature: Some(signature), origin }
+                    if *origin == ID && self.reader.can_read(signature) =>
+                {
+                    content.push(BlockOut::Thinking { text, signature: Some(&signature.data) });
                 }
                 BlockKind::RedactedThinking { data, origin } if *origin == ID => {
                     content.push(BlockOut::RedactedThinking { data });
@@ -345,6 +350,10 @@ impl<'a, 'm> Builder<'a, 'm> {
                     });
                 }
                 BlockKind::Opaque { origin, raw } if *origin == ID => content.push(BlockOut::Raw(raw)),
+                BlockKind::WebSearch(search) => {
+                    self.losses.push(loss(path(), LossAction::Mapped));
+                    content.push(BlockOut::text(search.as_text()));
+                }
                 BlockKind::Image(_) | BlockKind::File(_) | BlockKind::Audio { .. } => {
                     self.losses.push(loss(path(), LossAction::Mapped));
                     content.push(BlockOut::text("[media omitted]"));
@@ -536,6 +545,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             BlockKind::Thinking { .. }
             | BlockKind::RedactedThinking { .. }
             | BlockKind::ToolCall(_)
+            | BlockKind::WebSearch(_)
             | BlockKind::ToolResult(_) => {
                 Err(refused("invalid_value", path, "this block cannot stand in a user turn"))
             }

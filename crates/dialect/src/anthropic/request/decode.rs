@@ -5,14 +5,11 @@ use serde_json::value::RawValue;
 
 use crate::{
     DecodeError,
-    anthropic::{
-        ID,
-        wire::{loss, quiet},
-    },
+    anthropic::ID,
     ir::{
         Block, BlockKind, CacheMark, ChatRequest, Effort, Extras, File, Image, Loss, LossAction, MediaSource,
         OutputFormat, Reasoning, ReasoningAmount, Role, Tool, ToolCall, ToolChoice, ToolKind, ToolResult,
-        Turn,
+        Turn, loss, quiet,
     },
     json_in::{self, Fields},
 };
@@ -203,7 +200,10 @@ fn block(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Block, De
         "thinking" => {
             let thinking = BlockKind::Thinking {
                 text: fields.str("thinking")?.unwrap_or_default().into_owned(),
-                signature: fields.str("signature")?.filter(|text| !text.is_empty()).map(Into::into),
+                signature: fields
+                    .str("signature")?
+                    .filter(|text| !text.is_empty())
+                    .map(|text| text.into_owned().into()),
                 origin: ID,
             };
             (thinking, &["thinking", "signature"])
@@ -242,7 +242,7 @@ fn block(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Block, De
             losses.push(quiet(fields.path_of(name), LossAction::Dropped));
         }
     }
-    Ok(Block { kind, cache_mark })
+    Ok(Block::marked(kind, cache_mark))
 }
 
 /// Where the bytes are; `None` for a source that is made of blocks or of an unknown type.

@@ -14,12 +14,10 @@ use super::{
 };
 use crate::{
     Caps, EncodeError, Encoded,
-    anthropic::{
-        ID,
-        wire::{BlockOut, loss, quiet},
-    },
+    anthropic::{ID, wire::BlockOut},
     ir::{
-        CacheMark, ChatRequest, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice, ToolKind,
+        CacheMark, ChatRequest, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice, loss,
+        quiet,
     },
 };
 
@@ -114,10 +112,7 @@ fn native(request: &ChatRequest) -> BytesMut {
             .iter()
             .map(|tool| ToolOut {
                 tool,
-                schema: match &tool.kind {
-                    ToolKind::Function { schema, .. } => schema.as_ref().map(|raw| Cow::Borrowed(raw.get())),
-                    ToolKind::Opaque { .. } => None,
-                },
+                schema: tool.as_function().and_then(|one| one.schema).map(|raw| Cow::Borrowed(raw.get())),
                 cache: tool.cache_mark,
                 extras: &tool.extras,
             })
@@ -127,6 +122,7 @@ fn native(request: &ChatRequest) -> BytesMut {
             ToolChoice::None => Choice::None,
             ToolChoice::Required | ToolChoice::Allowed { required: true, .. } => Choice::Any,
             ToolChoice::Named(name) => Choice::Tool(name),
+            ToolChoice::WebSearch => Choice::Tool("web_search"),
         }),
         one_call: request.parallel_tool_calls == Some(false),
         thinking,

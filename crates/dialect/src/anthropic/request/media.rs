@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
-
 use super::conversation::refused;
 use crate::{
     Caps, EncodeError,
     anthropic::{ID, wire::SourceOut},
     ir::{File, Image, MediaSource},
+    media,
 };
 
 /// Largest image in bytes.
@@ -36,7 +35,7 @@ pub(super) fn image<'a>(image: &'a Image, caps: &Caps, path: &str) -> Result<Sou
     }
     match &image.source {
         MediaSource::Base64 { media_type, data } => {
-            let found = sniffed(data).unwrap_or(match media_type.as_str() {
+            let found = media::sniffed(data).unwrap_or(match media_type.as_str() {
                 "image/jpg" => "image/jpeg",
                 other => other,
             });
@@ -67,12 +66,7 @@ pub(super) fn document<'a>(file: &'a File, caps: &Caps, path: &str) -> Result<So
             if essence == "application/pdf" || data.starts_with("JVBERi") {
                 pdf(SourceOut::Base64 { media_type: Cow::Borrowed("application/pdf"), data })
             } else if essence.starts_with("text/") || essence == "application/json" {
-                let bytes = BASE64_STANDARD
-                    .decode(data)
-                    .map_err(|_| refused("invalid_value", path, "the file's data is not valid base64"))?;
-                let text = String::from_utf8(bytes)
-                    .map_err(|_| refused(UNSUPPORTED, path, "the text file is not valid UTF-8"))?;
-                Ok(SourceOut::Text(Cow::Owned(text)))
+                Ok(SourceOut::Text(Cow::Owned(media::text(data, path)?)))
             } else {
                 let message = format!("files of type `{essence}` are not accepted; send PDF or text");
                 Err(refused(UNSUPPORTED, path, message))
@@ -91,33 +85,6 @@ fn elsewhere(path: &str) -> EncodeError {
 
 fn no_pdf(path: &str) -> EncodeError {
     refused(UNSUPPORTED, path, "this model takes no PDF files")
-}
-
-/// The type that the first bytes tell, also of kinds that are not accepted.
-fn sniffed(data: &str) -> Option<&'static str> {
-    let head = data.get(..data.len().min(24))?;
-    let bytes = BASE64_STANDARD.decode(&head[..head.len() / 4 * 4]).ok()?;
-    let starts = |mark: &[u8]| bytes.starts_with(mark);
-    let kind = bytes.get(4..12).unwrap_or_default();
-    Some(if starts(b"\x89PNG") {
-        "image/png"
-    } else if starts(b"\xff\xd8\xff") {
-        "image/jpeg"
-    } else if starts(b"GIF8") {
-        "image/gif"
-    } else if starts(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
-        "image/webp"
-    } else if starts(b"BM") {
-        "image/bmp"
-    } else if starts(b"II*\0") || starts(b"MM\0*") {
-        "image/tiff"
-    } else if starts(b"<svg") || starts(b"<?xml") {
-        "image/svg+xml"
-    } else if kind.starts_with(b"ftyp") && (kind.ends_with(b"heic") || kind.ends_with(b"mif1")) {
-        "image/heic"
-    } else {
-        return None;
-    })
 }
 
 #[cfg(test)]

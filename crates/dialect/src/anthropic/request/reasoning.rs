@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     Caps,
-    anthropic::wire::{BlockOut, loss, quiet},
-    ir::{ChatRequest, Effort, Loss, LossAction, ReasoningAmount},
+    anthropic::wire::BlockOut,
+    ir::{ChatRequest, Effort, Loss, LossAction, ReasoningAmount, loss, quiet},
 };
 
 /// Smallest thinking budget.

@@ -262,7 +262,11 @@ fn content_is_carried_or_refused() {
 #[test]
 fn only_the_own_reasoning_is_sent_back() {
     let thinking = |signature: Option<&str>, origin| {
-        Block::from(BlockKind::Thinking { text: String::new(), signature: signature.map(Into::into), origin })
+        Block::from(BlockKind::Thinking {
+            text: String::new(),
+            signature: signature.map(|data| data.to_owned().into()),
+            origin,
+        })
     };
     let asked = request(vec![
         turn(Role::User, vec![text("q")]),

@@ -11,11 +11,8 @@ use super::{
 };
 use crate::{
     Caps, EncodeError,
-    anthropic::{
-        ID,
-        wire::{loss, quiet},
-    },
-    ir::{ChatRequest, Loss, LossAction, Tool, ToolChoice, ToolKind},
+    anthropic::ID,
+    ir::{ChatRequest, Function, Loss, LossAction, Tool, ToolChoice, ToolKind, loss, quiet},
 };
 
 /// The tools as they are written.
@@ -32,7 +29,8 @@ pub(super) fn tools<'a>(
     for (at, tool) in request.tools.iter().enumerate() {
         let path = || format!("tools[{at}]");
         let written = match &tool.kind {
-            ToolKind::Function { name, schema, .. } => {
+            ToolKind::Function { .. } | ToolKind::Custom { .. } => {
+                let Some(Function { name, schema, .. }) = tool.as_function() else { continue };
                 let schema = match schema {
                     None => Cow::Borrowed(schema::EMPTY),
                     Some(raw) => {
@@ -49,7 +47,7 @@ pub(super) fn tools<'a>(
                 for (name, _) in &tool.extras {
                     losses.push(loss(format!("{}.{name}", path()), LossAction::Dropped));
                 }
-                if let Some(earlier) = out.iter().find(|earlier| tool_name(earlier.tool) == Some(name)) {
+                if let Some(earlier) = out.iter().find(|earlier| earlier.tool.name() == Some(name)) {
                     if same_tool(earlier.tool, tool) {
                         losses.push(quiet(path(), LossAction::Dropped));
                         continue;
@@ -60,9 +58,15 @@ pub(super) fn tools<'a>(
                 Some(schema)
             }
             ToolKind::Opaque { origin, .. } if *origin == ID => None,
-            ToolKind::Opaque { origin, name, .. } => {
-                let forced = match (&request.tool_choice, name) {
+            ToolKind::WebSearch(_) | ToolKind::Opaque { .. } => {
+                let origin = match &tool.kind {
+                    ToolKind::WebSearch(search) => search.native.origin,
+                    ToolKind::Opaque { origin, .. } => *origin,
+                    ToolKind::Function { .. } | ToolKind::Custom { .. } => ID,
+                };
+                let forced = match (&request.tool_choice, tool.name()) {
                     (Some(ToolChoice::Named(wanted)), Some(name)) => wanted == name,
+                    (Some(ToolChoice::WebSearch), None) => true,
                     _ => false,
                 };
                 if request.tools.len() == 1 || forced {
@@ -78,23 +82,11 @@ pub(super) fn tools<'a>(
     Ok(out)
 }
 
-fn tool_name(tool: &Tool) -> Option<&String> {
-    match &tool.kind {
-        ToolKind::Function { name, .. } => Some(name),
-        ToolKind::Opaque { name, .. } => name.as_ref(),
-    }
-}
-
 fn same_tool(one: &Tool, other: &Tool) -> bool {
-    fn parts(tool: &Tool) -> Option<(Option<&str>, Option<&str>, Option<bool>)> {
-        match &tool.kind {
-            ToolKind::Function { description, schema, strict, .. } => {
-                Some((description.as_deref(), schema.as_deref().map(RawValue::get), *strict))
-            }
-            ToolKind::Opaque { .. } => None,
-        }
-    }
-    parts(one).is_some() && parts(one) == parts(other)
+    let (Some(one), Some(other)) = (one.as_function(), other.as_function()) else { return false };
+    one.description == other.description
+        && one.schema.map(RawValue::get) == other.schema.map(RawValue::get)
+        && one.strict == other.strict
 }
 
 /// Which tool the model shall call.
@@ -104,7 +96,7 @@ pub(super) fn tool_choice<'a>(
     losses: &mut Vec<Loss>,
 ) -> Result<(), EncodeError> {
     let defined = |tools: &[ToolOut<'_>], name: &str| {
-        if tools.iter().any(|tool| tool_name(tool.tool).is_some_and(|other| other == name)) {
+        if tools.iter().any(|tool| tool.tool.name() == Some(name)) {
             return Ok(());
         }
         let message = format!("`tool_choice` names the tool `{name}`, which is not defined");
@@ -124,6 +116,8 @@ pub(super) fn tool_choice<'a>(
         Some(ToolChoice::Auto) => Some(Choice::Auto),
         Some(ToolChoice::None) => Some(Choice::None),
         Some(ToolChoice::Required) => Some(Choice::Any),
+        // The tool itself was left out or refused before.
+        Some(ToolChoice::WebSearch) => None,
         Some(ToolChoice::Named(name)) => {
             defined(&knobs.tools, name)?;
             Some(Choice::Tool(name))
@@ -136,7 +130,9 @@ pub(super) fn tool_choice<'a>(
             if let ([name], true) = (names.as_slice(), required) {
                 Some(Choice::Tool(name))
             } else {
-                knobs.tools.retain(|tool| tool_name(tool.tool).is_some_and(|name| names.contains(name)));
+                knobs.tools.retain(|tool| {
+                    tool.tool.name().is_some_and(|name| names.iter().any(|known| known == name))
+                });
                 Some(if *required { Choice::Any } else { Choice::Auto })
             }
         }

@@ -104,22 +104,26 @@ fn write_tools(
 }
 
 fn write_tool(out: &mut BytesMut, written: &ToolOut<'_>) {
-    match &written.tool.kind {
-        ToolKind::Opaque { raw, .. } => out.extend_from_slice(raw.get().as_bytes()),
-        ToolKind::Function { name, description, strict, .. } => {
-            let mut object = Object::begin(out);
-            object.str("name", name).opt_str("description", description.as_deref());
-            object.raw("input_schema", written.schema.as_deref().unwrap_or(schema::EMPTY));
-            if let Some(strict) = strict {
-                object.bool("strict", *strict);
-            }
-            write_cache(&mut object, written.cache);
-            for (name, raw) in written.extras {
-                object.raw(name, raw.get());
-            }
-            object.end();
-        }
+    let Some(function) = written.tool.as_function() else {
+        let raw = match &written.tool.kind {
+            ToolKind::WebSearch(search) => search.native.raw.first(),
+            ToolKind::Opaque { raw, .. } => Some(raw),
+            ToolKind::Function { .. } | ToolKind::Custom { .. } => None,
+        };
+        out.extend_from_slice(raw.map_or("{}", |raw| raw.get()).as_bytes());
+        return;
+    };
+    let mut object = Object::begin(out);
+    object.str("name", function.name).opt_str("description", function.description.as_deref());
+    object.raw("input_schema", written.schema.as_deref().unwrap_or(schema::EMPTY));
+    if let Some(strict) = function.strict {
+        object.bool("strict", strict);
     }
+    write_cache(&mut object, written.cache);
+    for (name, raw) in written.extras {
+        object.raw(name, raw.get());
+    }
+    object.end();
 }
 
 fn write_choice(mut object: Object<'_>, choice: Choice<'_>, one_call: bool) {

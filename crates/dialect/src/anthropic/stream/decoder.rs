@@ -224,7 +224,7 @@ impl Decoder {
         let mut arguments = None;
         let (kind, head) = match &*text("type") {
             "text" => (Kind::Text, BlockHead::Text),
-            "thinking" => (Kind::Thinking, BlockHead::Thinking),
+            "thinking" => (Kind::Thinking, BlockHead::Thinking { item: None }),
             "redacted_thinking" => {
                 (Kind::Redacted, BlockHead::RedactedThinking { data: Cow::Owned(text("data")) })
             }
@@ -287,7 +287,7 @@ impl Decoder {
             // Some upstreams leave out the starts of plain blocks.
             let (kind, head) = match &*delta.kind {
                 TEXT_DELTA => (Kind::Text, BlockHead::Text),
-                "thinking_delta" => (Kind::Thinking, BlockHead::Thinking),
+                "thinking_delta" => (Kind::Thinking, BlockHead::Thinking { item: None }),
                 _ => return Ok(()),
             };
             self.start(None, sink)?;
@@ -318,10 +318,14 @@ impl Decoder {
 
     /// Sends a piece of the open block, unless it is empty.
     fn add(&mut self, delta: Delta<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
-        let (Delta::Text(text) | Delta::Thinking(text) | Delta::Signature(text) | Delta::ToolArgs(text)) =
-            &delta;
+        let is_empty = match &delta {
+            Delta::Text(text) | Delta::Thinking(text) | Delta::Signature(text) | Delta::ToolArgs(text) => {
+                text.is_empty()
+            }
+            Delta::Citation(_) => false,
+        };
         match &self.open {
-            Some(open) if !text.is_empty() => sink.event(StreamEvent::Delta { index: open.index, delta }),
+            Some(open) if !is_empty => sink.event(StreamEvent::Delta { index: open.index, delta }),
             _ => Ok(()),
         }
     }

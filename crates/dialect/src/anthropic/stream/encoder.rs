@@ -7,11 +7,12 @@ use super::MESSAGE_STOP;
 use crate::{
     Echo,
     anthropic::{
+        error,
         response::{estimated_tokens, write_stop_details},
         wire::{self, stop_reason, write_input_usage, write_output_details},
     },
     ids::{answer_id, tool_call_id},
-    ir::{FinishReason, Usage},
+    ir::{FinishReason, PublicError, Usage},
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
 };
 
@@ -81,6 +82,10 @@ impl StreamEncoder for Encoder {
         }
         Ok(())
     }
+
+    fn fail(&mut self, error: &PublicError, out: &mut BytesMut) {
+        out.extend_from_slice(&error::encode_in_stream(error));
+    }
 }
 
 impl Encoder {
@@ -106,7 +111,19 @@ impl Encoder {
     fn block_start(&mut self, block: &BlockHead<'_>, out: &mut BytesMut) {
         self.open = Some(match block {
             BlockHead::Text | BlockHead::Refusal => OpenOut::TextToCome,
-            BlockHead::Thinking => OpenOut::ThinkingToCome,
+            BlockHead::Thinking { .. } => OpenOut::ThinkingToCome,
+            BlockHead::WebSearch(search) => {
+                self.write_block_start(out, |object| {
+                    object.str("type", "text").str("text", &search.as_text());
+                });
+                OpenOut::Text
+            }
+            BlockHead::Image { .. } => {
+                self.write_block_start(out, |object| {
+                    object.str("type", "text").str("text", "[image omitted]");
+                });
+                OpenOut::Text
+            }
             BlockHead::RedactedThinking { data } => {
                 self.write_block_start(out, |object| {
                     object.str("type", "redacted_thinking").str("data", data);
@@ -145,6 +162,7 @@ impl Encoder {
             Delta::Thinking(text) => ("thinking_delta", "thinking", text),
             Delta::Signature(text) => ("signature_delta", "signature", text),
             Delta::ToolArgs(text) => ("input_json_delta", "partial_json", text),
+            Delta::Citation(_) => return,
         };
         if text.is_empty() {
             return;

@@ -7,43 +7,10 @@ use crate::{
     anthropic::Anthropic,
     ir::{FinishReason, Usage},
     stream::{
-        BlockHead, Delta, EventSink, GrammarCheck, StreamCollector, StreamDecoder as _, StreamEncoder as _,
-        StreamError, StreamEvent, StreamPipe as _, Transcoder,
+        BlockHead, Delta, GrammarCheck, Lines, StreamCollector, StreamDecoder as _, StreamEncoder as _,
+        StreamEvent, StreamPipe as _, Transcoder,
     },
 };
-
-/// Keeps events as one line each.
-#[derive(Default)]
-struct Lines(Vec<String>);
-
-impl EventSink for Lines {
-    fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
-        self.0.push(match event {
-            StreamEvent::Start { id, model } => format!("start {id} {model}"),
-            StreamEvent::BlockStart { index, block } => match block {
-                BlockHead::ToolCall { id, name } => format!("{index} call {id} {name}"),
-                BlockHead::RedactedThinking { data } => format!("{index} redacted {data}"),
-                other => format!("{index} {other:?}"),
-            },
-            StreamEvent::Delta { index, delta } => match delta {
-                Delta::Text(text) => format!("{index} + {text}"),
-                Delta::Thinking(text) => format!("{index} ~ {text}"),
-                Delta::Signature(text) => format!("{index} signed {text}"),
-                Delta::ToolArgs(text) => format!("{index} args {text}"),
-            },
-            StreamEvent::BlockStop { index } => format!("{index} stop"),
-            StreamEvent::Usage(usage) => {
-                format!("usage {:?} {:?}", usage.input_total(), usage.output_total)
-            }
-            StreamEvent::Finish { reason, stop_sequence } => format!("finish {reason:?} {stop_sequence:?}"),
-            StreamEvent::Error(error) => {
-                format!("error {:?} {}", error.status, error.code.unwrap_or(error.message))
-            }
-            StreamEvent::Ping => "ping".to_owned(),
-        });
-        Ok(())
-    }
-}
 
 fn events(frames: &[&str]) -> Vec<String> {
     let mut decoder = Decoder::default();
@@ -260,7 +227,7 @@ fn events_become_a_stream() {
     };
     let text = written(&[
         start(),
-        StreamEvent::BlockStart { index: 0, block: BlockHead::Thinking },
+        StreamEvent::BlockStart { index: 0, block: BlockHead::Thinking { item: None } },
         delta(0, Delta::Thinking("t".into())),
         StreamEvent::BlockStop { index: 0 },
         StreamEvent::BlockStart { index: 1, block: BlockHead::Text },

@@ -5,16 +5,15 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
 
-use super::{
-    super::{ID, response::written_arguments, stream, wire},
-    pairing::Pairing,
-};
+use super::super::{ID, response::written_arguments, stream};
 use crate::{
     Caps, EncodeError, anthropic, ids,
     ir::{
-        Block, BlockKind, CacheMark, ChatRequest, File, Image, Loss, LossAction, MediaSource, Role, ToolCall,
-        ToolResult, Turn,
+        self, Block, BlockKind, CacheMark, ChatRequest, File, Image, Loss, LossAction, MediaSource, Role,
+        ToolCall, ToolResult, Turn,
     },
+    pairing::Pairing,
+    registry,
 };
 
 /// Writes `messages`.
@@ -70,7 +69,7 @@ impl<'a> Writer<'a, '_> {
         for (at, block) in blocks.iter().enumerate() {
             let BlockKind::Text(text) = &block.kind else { continue };
             if at == 0 && !self.native && anthropic::is_billing_line(text) {
-                self.losses.push(wire::quiet("system[0]", LossAction::Dropped));
+                self.losses.push(ir::quiet("system[0]", LossAction::Dropped));
                 continue;
             }
             let mark = self.mark(block, || format!("system[{at}]"));
@@ -142,7 +141,7 @@ impl<'a> Writer<'a, '_> {
                 parts.extend(images);
                 continue;
             }
-            self.losses.push(wire::loss(turn.path.clone(), LossAction::Mapped));
+            self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
             let text = format!("[tool result {}] {}", result.call_id, result_text(result, None).0);
             parts.push(Part::Text(Cow::Owned(text), None));
         }
@@ -165,7 +164,7 @@ impl<'a> Writer<'a, '_> {
         let is_last = at + 1 == self.turns.len();
         if is_last && !self.native && said.calls.is_empty() {
             if said.text.as_deref().is_none_or(|text| text.trim().is_empty()) && said.refusal.is_none() {
-                self.losses.push(wire::quiet(turn.path.clone(), LossAction::Dropped));
+                self.losses.push(ir::quiet(turn.path.clone(), LossAction::Dropped));
                 return Ok(());
             }
             if !self.caps.prefill {
@@ -198,7 +197,7 @@ impl<'a> Writer<'a, '_> {
                     });
                 }
                 None => {
-                    self.losses.push(wire::loss(turn.path.clone(), LossAction::Invented));
+                    self.losses.push(ir::loss(turn.path.clone(), LossAction::Invented));
                     write_result(&call.id, "Error: tool call was not executed", messages);
                 }
             }
@@ -216,21 +215,21 @@ impl<'a> Writer<'a, '_> {
         match &block.kind {
             BlockKind::Text(text) => {
                 if !said.calls.is_empty() {
-                    self.losses.push(wire::loss(turn.path.clone(), LossAction::Mapped));
+                    self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
                 }
                 said.text.get_or_insert_default().push_str(text);
                 self.mark(block, || turn.path.clone());
             }
             BlockKind::Refusal(text) => said.refusal.get_or_insert_default().push_str(text),
             BlockKind::ToolCall(call) if call.name.trim().is_empty() => {
-                self.losses.push(wire::loss(turn.path.clone(), LossAction::Dropped));
+                self.losses.push(ir::loss(turn.path.clone(), LossAction::Dropped));
             }
             BlockKind::ToolCall(call) => said.calls.push((place, call)),
-            BlockKind::Thinking { text, signature, origin } => {
+            BlockKind::Thinking { text, signature, origin, .. } => {
                 if !self.native {
-                    self.losses.push(wire::quiet(turn.path.clone(), LossAction::Dropped));
-                } else if let Some(signature) = signature.as_deref().filter(|_| *origin != ID) {
-                    said.signed.push(stream::thinking_block(text, signature));
+                    self.losses.push(ir::quiet(turn.path.clone(), LossAction::Dropped));
+                } else if let Some(signature) = signature.as_ref().filter(|_| *origin != ID) {
+                    said.signed.push(stream::thinking_block(text, &signature.data));
                 } else {
                     said.thinking.push_str(text);
                 }
@@ -239,19 +238,23 @@ impl<'a> Writer<'a, '_> {
                 if self.native {
                     said.signed.push(stream::redacted_block(data));
                 } else {
-                    self.losses.push(wire::quiet(turn.path.clone(), LossAction::Dropped));
+                    self.losses.push(ir::quiet(turn.path.clone(), LossAction::Dropped));
                 }
             }
-            BlockKind::Opaque { raw, .. } => {
-                let text = anthropic::opaque_as_text(raw);
+            BlockKind::Opaque { origin, raw } => {
+                let text = registry::opaque_as_text(*origin, raw);
                 let action = if text.is_some() { LossAction::Mapped } else { LossAction::Dropped };
-                self.losses.push(wire::loss(turn.path.clone(), action));
+                self.losses.push(ir::loss(turn.path.clone(), action));
                 if let Some(text) = text {
                     said.text.get_or_insert_default().push_str(&text);
                 }
             }
+            BlockKind::WebSearch(search) => {
+                self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
+                said.text.get_or_insert_default().push_str(&search.as_text());
+            }
             BlockKind::Image(_) | BlockKind::File(_) | BlockKind::Audio { .. } | BlockKind::ToolResult(_) => {
-                self.losses.push(wire::loss(turn.path.clone(), LossAction::Dropped));
+                self.losses.push(ir::loss(turn.path.clone(), LossAction::Dropped));
             }
         }
         Ok(())
@@ -272,13 +275,13 @@ impl<'a> Writer<'a, '_> {
         self.mark(block, || path.to_owned());
         let mut parts = Vec::new();
         for (label, block) in shown {
-            self.losses.push(wire::quiet(path.to_owned(), LossAction::Mapped));
+            self.losses.push(ir::quiet(path.to_owned(), LossAction::Mapped));
             parts.push(Part::Text(Cow::Owned(format!("{label}:")), None));
             parts.extend(self.part(block, path)?);
         }
         for block in &result.blocks {
             if let BlockKind::Opaque { .. } | BlockKind::Audio { .. } = block.kind {
-                self.losses.push(wire::loss(path.to_owned(), LossAction::Mapped));
+                self.losses.push(ir::loss(path.to_owned(), LossAction::Mapped));
             }
         }
         Ok(parts)
@@ -301,17 +304,18 @@ impl<'a> Writer<'a, '_> {
             BlockKind::Audio { .. } if !self.caps.audio_input => Err(unsupported(path, "audio")),
             BlockKind::Audio { data, format } => Ok(Some(Part::Audio { data, format })),
             BlockKind::File(file) => self.file(file, path).map(Some),
-            BlockKind::Opaque { raw, .. } => {
-                let text = anthropic::opaque_as_text(raw);
+            BlockKind::Opaque { origin, raw } => {
+                let text = registry::opaque_as_text(*origin, raw);
                 let action = if text.is_some() { LossAction::Mapped } else { LossAction::Dropped };
-                self.losses.push(wire::loss(path.to_owned(), action));
+                self.losses.push(ir::loss(path.to_owned(), action));
                 Ok(text.map(|text| Part::Text(Cow::Owned(text), None)))
             }
             BlockKind::Thinking { .. }
             | BlockKind::RedactedThinking { .. }
             | BlockKind::ToolCall(_)
+            | BlockKind::WebSearch(_)
             | BlockKind::ToolResult(_) => {
-                self.losses.push(wire::loss(path.to_owned(), LossAction::Dropped));
+                self.losses.push(ir::loss(path.to_owned(), LossAction::Dropped));
                 Ok(None)
             }
         }
@@ -320,7 +324,7 @@ impl<'a> Writer<'a, '_> {
     fn file(&mut self, file: &'a File, path: &str) -> Result<Part<'a>, EncodeError> {
         match &file.source {
             MediaSource::Text(text) => {
-                self.losses.push(wire::quiet(path.to_owned(), LossAction::Mapped));
+                self.losses.push(ir::quiet(path.to_owned(), LossAction::Mapped));
                 let name = file.name.as_deref().unwrap_or("file.txt").replace('"', "'");
                 let text = format!("<document name=\"{name}\">\n{text}\n</document>");
                 Ok(Part::Text(Cow::Owned(text), None))
@@ -418,7 +422,9 @@ fn result_text<'a>(result: &'a ToolResult, id: Option<&str>) -> (String, Vec<(St
                     None => Cow::Owned(format!("[{what}]")),
                 }
             }
-            BlockKind::Opaque { raw, .. } => Cow::Owned(anthropic::opaque_as_text(raw).unwrap_or_default()),
+            BlockKind::Opaque { origin, raw } => {
+                Cow::Owned(registry::opaque_as_text(*origin, raw).unwrap_or_default())
+            }
             _ => continue,
         };
         if !text.is_empty() && !piece.is_empty() {

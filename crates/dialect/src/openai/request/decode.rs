@@ -4,13 +4,13 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::{
-    super::{ID, envelope, wire},
+    super::{ID, envelope},
     messages,
 };
 use crate::{
     DecodeError, Head, ids,
     ir::{
-        ChatRequest, Effort, LossAction, OutputFormat, Reasoning, ReasoningAmount, Sampling, Tool,
+        self, ChatRequest, Effort, LossAction, OutputFormat, Reasoning, ReasoningAmount, Sampling, Tool,
         ToolChoice, ToolKind,
     },
     json_in::{Fields, is_object, missing, str_of, text, wrong_type, wrong_value},
@@ -90,7 +90,7 @@ pub(in crate::openai) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequ
     request.extras.origin = Some(ID);
     for (name, raw) in fields.unlisted(KNOWN) {
         if envelope::is_unwanted(name) {
-            request.losses.push(wire::quiet(name.to_owned(), LossAction::Dropped));
+            request.losses.push(ir::quiet(name.to_owned(), LossAction::Dropped));
         } else {
             request.extras.members.push((name.to_owned(), raw.to_owned()));
         }
@@ -179,21 +179,20 @@ fn tools(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeErr
         for (at, raw) in fields.list(group)?.unwrap_or_default().into_iter().enumerate() {
             let path = format!("{group}[{at}]");
             let tool = if legacy { function(raw, &path)? } else { tool(raw, &path)? };
-            let (ToolKind::Function { name, .. } | ToolKind::Opaque { name: Some(name), .. }) = &tool.kind
-            else {
+            let Some(name) = tool.name() else {
                 request.tools.push(tool);
                 continue;
             };
             match seen.iter().find(|(other, _)| other == name) {
                 Some((_, other)) if *other == raw.get() => {
-                    request.losses.push(wire::loss(path, LossAction::Dropped));
+                    request.losses.push(ir::loss(path, LossAction::Dropped));
                 }
                 Some(_) => {
                     let message = format!("`{path}` has the name of an earlier tool: {name}");
                     return Err(DecodeError { message, ..wrong_value(format!("{path}.name"), "") });
                 }
                 None => {
-                    seen.push((name.clone(), raw.get()));
+                    seen.push((name.to_owned(), raw.get()));
                     request.tools.push(tool);
                 }
             }
@@ -213,6 +212,19 @@ fn tool(raw: &RawValue, path: &str) -> Result<Tool, DecodeError> {
             let known = ["type", "function", "cache_control", "prompt_cache_breakpoint"];
             tool.extras.extend(fields.unlisted(&known).map(|(name, raw)| (name.to_owned(), raw.to_owned())));
             Ok(tool)
+        }
+        Some("custom") => {
+            let Some(inner) = fields.object("custom")? else { return Err(fields.missing("custom")) };
+            let name = inner.need_str("name")?;
+            if name.trim().is_empty() {
+                return Err(wrong_value(inner.path_of("name"), "a tool's name, not an empty string"));
+            }
+            let kind = ToolKind::Custom {
+                name: name.into_owned(),
+                description: inner.str("description")?.map(Into::into),
+                format: inner.raw("format").map(ToOwned::to_owned),
+            };
+            Ok(Tool { kind, cache_mark: None, extras: Vec::new() })
         }
         Some(word) => {
             let inner = fields.object_or_none(word);
@@ -293,12 +305,7 @@ fn check_choice(request: &ChatRequest) -> Result<(), DecodeError> {
         Some(ToolChoice::Allowed { names, .. }) => names,
         _ => return Ok(()),
     };
-    let is_defined = |wanted: &String| {
-        request.tools.iter().any(|tool| match &tool.kind {
-            ToolKind::Function { name, .. } | ToolKind::Opaque { name: Some(name), .. } => name == wanted,
-            ToolKind::Opaque { name: None, .. } => false,
-        })
-    };
+    let is_defined = |wanted: &String| request.tools.iter().any(|tool| tool.name() == Some(wanted));
     match names.iter().find(|name| !is_defined(name)) {
         Some(name) => {
             let message = format!("`tool_choice` names a tool that is not among `tools`: {name}");

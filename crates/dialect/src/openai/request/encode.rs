@@ -4,13 +4,15 @@ use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    super::{ID, wire},
-    conversation,
-};
+use serde_json::value::RawValue;
+
+use super::{super::ID, conversation};
 use crate::{
     Caps, EncodeError, Encoded,
-    ir::{ChatRequest, Effort, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice, ToolKind},
+    ir::{
+        self, ChatRequest, Effort, Function, Loss, LossAction, OutputFormat, ReasoningAmount, Tool,
+        ToolChoice, ToolKind,
+    },
 };
 
 /// Most stop sequences that the vendor's own endpoint takes.
@@ -52,8 +54,13 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Whether tools that take free text are offered as such.
+    fn takes_custom(&self) -> bool {
+        self.native || self.caps.custom_tools
+    }
+
     fn lose(&mut self, path: impl Into<std::borrow::Cow<'static, str>>, action: LossAction) {
-        self.losses.push(wire::loss(path, action));
+        self.losses.push(ir::loss(path, action));
     }
 
     fn tools(&mut self, body: &mut Object<'_>) -> Result<(), EncodeError> {
@@ -64,7 +71,7 @@ impl Writer<'_> {
                 (request.parallel_tool_calls.is_some(), "parallel_tool_calls"),
             ] {
                 if given {
-                    self.losses.push(wire::quiet(name, LossAction::Dropped));
+                    self.losses.push(ir::quiet(name, LossAction::Dropped));
                 }
             }
             return Ok(());
@@ -95,15 +102,32 @@ impl Writer<'_> {
     }
 
     fn tool(&mut self, at: usize, tool: &Tool, list: &mut Array<'_>) -> Result<(), EncodeError> {
-        let (name, description, schema, strict) = match &tool.kind {
-            ToolKind::Function { name, description, schema, strict } => (name, description, schema, strict),
+        match &tool.kind {
+            ToolKind::Custom { name, description, format } if self.takes_custom() => {
+                let mut entry = list.object();
+                entry.str("type", "custom");
+                let mut custom = entry.object("custom");
+                custom.str("name", name).opt_str("description", description.as_deref());
+                if let Some(format) = format {
+                    custom.raw("format", format.get());
+                }
+                custom.end();
+                entry.end();
+                return Ok(());
+            }
+            ToolKind::Custom { .. } => {
+                self.losses.push(ir::quiet(format!("tools[{at}]"), LossAction::Mapped))
+            }
             ToolKind::Opaque { origin, raw, .. } if *origin == ID => {
                 list.raw(raw.get());
                 return Ok(());
             }
-            ToolKind::Opaque { name, .. } => return self.foreign_tool(at, name.as_deref()),
+            ToolKind::Function { .. } | ToolKind::WebSearch(_) | ToolKind::Opaque { .. } => {}
+        }
+        let Some(Function { name, description, schema, strict }) = tool.as_function() else {
+            return self.foreign_tool(at, tool);
         };
-        let mut description = description.clone();
+        let mut description = description.map(std::borrow::Cow::into_owned);
         let mut extras = Vec::new();
         for (key, raw) in &tool.extras {
             if self.native {
@@ -125,9 +149,9 @@ impl Writer<'_> {
         entry.str("type", "function");
         let mut function = entry.object("function");
         function.str("name", name).opt_str("description", description.as_deref());
-        function.raw("parameters", schema.as_ref().map_or(EMPTY_SCHEMA, |schema| schema.get()));
+        function.raw("parameters", schema.map_or(EMPTY_SCHEMA, RawValue::get));
         if let Some(strict) = strict {
-            function.bool("strict", *strict);
+            function.bool("strict", strict);
         }
         function.end();
         for (key, raw) in extras {
@@ -138,12 +162,17 @@ impl Writer<'_> {
     }
 
     /// A tool that the other dialect's vendor runs: left out when there are others, refused when it is wanted.
-    fn foreign_tool(&mut self, at: usize, name: Option<&str>) -> Result<(), EncodeError> {
+    fn foreign_tool(&mut self, at: usize, tool: &Tool) -> Result<(), EncodeError> {
         let functions = self.request.tools.iter().any(|tool| match &tool.kind {
-            ToolKind::Function { .. } => true,
+            ToolKind::Function { .. } | ToolKind::Custom { .. } => true,
             ToolKind::Opaque { origin, .. } => *origin == ID,
+            ToolKind::WebSearch(_) => false,
         });
-        let forced = matches!(&self.request.tool_choice, Some(ToolChoice::Named(wanted)) if Some(wanted.as_str()) == name);
+        let forced = match (&self.request.tool_choice, tool.name()) {
+            (Some(ToolChoice::Named(wanted)), Some(name)) => wanted == name,
+            (Some(ToolChoice::WebSearch), None) => true,
+            _ => false,
+        };
         if forced || !functions {
             return Err(EncodeError {
                 code: "unsupported_tool",
@@ -168,6 +197,8 @@ impl Writer<'_> {
             Some(ToolChoice::Required) => {
                 body.str("tool_choice", "required");
             }
+            // The tool itself was left out or refused before.
+            Some(ToolChoice::WebSearch) => {}
             Some(ToolChoice::Named(name)) => {
                 let mut choice = body.object("tool_choice");
                 self.named(name, &mut choice);
@@ -192,10 +223,7 @@ impl Writer<'_> {
     }
 
     fn named(&self, wanted: &str, entry: &mut Object<'_>) {
-        let is_custom =
-            self.request.tools.iter().any(
-                |tool| matches!(&tool.kind, ToolKind::Opaque { name: Some(name), .. } if name == wanted),
-            );
+        let is_custom = self.takes_custom() && self.request.is_custom_tool(wanted);
         let kind = if is_custom { "custom" } else { "function" };
         entry.str("type", kind);
         let mut inner = entry.object(kind);
@@ -207,7 +235,7 @@ impl Writer<'_> {
         if let Some(asked) = self.request.max_output_tokens {
             let limit = self.caps.max_output_tokens.map_or(asked, |most| most.min(asked));
             if limit != asked {
-                self.losses.push(wire::quiet("max_tokens", LossAction::Clamped));
+                self.losses.push(ir::quiet("max_tokens", LossAction::Clamped));
             }
             let name = if self.caps.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
             body.u64(name, limit);
@@ -318,7 +346,7 @@ impl Writer<'_> {
                 let word = effort_word(effort, self.native);
                 body.str("reasoning_effort", word);
                 if !self.native {
-                    self.losses.push(wire::quiet(path, LossAction::Mapped));
+                    self.losses.push(ir::quiet(path, LossAction::Mapped));
                 }
             }
             Some(_) => self.lose(path, LossAction::Dropped),
@@ -326,7 +354,7 @@ impl Writer<'_> {
             None if self.native || (self.caps.reasoning && self.caps.max_completion_tokens) => {
                 body.str("reasoning_effort", "none");
             }
-            None => self.losses.push(wire::quiet(path, LossAction::Dropped)),
+            None => self.losses.push(ir::quiet(path, LossAction::Dropped)),
         }
     }
 
@@ -340,9 +368,9 @@ impl Writer<'_> {
                 let digest = Sha256::digest(user.as_bytes());
                 let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
                 body.str("safety_identifier", &hex);
-                self.losses.push(wire::quiet("metadata.user_id", LossAction::Mapped));
+                self.losses.push(ir::quiet("metadata.user_id", LossAction::Mapped));
             } else {
-                self.losses.push(wire::quiet("metadata.user_id", LossAction::Dropped));
+                self.losses.push(ir::quiet("metadata.user_id", LossAction::Dropped));
             }
         }
         body.opt_str("prompt_cache_key", request.prompt_cache_key.as_deref());
@@ -353,9 +381,9 @@ impl Writer<'_> {
             }
             Some(tier) if self.caps.developer_role => {
                 body.str("service_tier", if tier == "standard_only" { "default" } else { tier });
-                self.losses.push(wire::quiet("service_tier", LossAction::Mapped));
+                self.losses.push(ir::quiet("service_tier", LossAction::Mapped));
             }
-            Some("auto") => self.losses.push(wire::quiet("service_tier", LossAction::Dropped)),
+            Some("auto") => self.losses.push(ir::quiet("service_tier", LossAction::Dropped)),
             Some(_) => self.lose("service_tier", LossAction::Dropped),
         }
     }
@@ -372,7 +400,7 @@ impl Writer<'_> {
                         .to_owned(),
                 });
             } else if name == "metadata" {
-                self.losses.push(wire::quiet(name.clone(), LossAction::Dropped));
+                self.losses.push(ir::quiet(name.clone(), LossAction::Dropped));
             } else {
                 self.lose(name.clone(), LossAction::Dropped);
             }

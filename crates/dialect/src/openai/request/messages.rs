@@ -4,17 +4,15 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::{
-    super::{ID, wire},
-    decode::legacy_call_id,
-};
+use super::{super::ID, decode::legacy_call_id};
 use crate::{
     DecodeError, DialectId,
     ir::{
-        Block, BlockKind, CacheMark, ChatRequest, File, Image, LossAction, MediaSource, Role, ToolCall,
+        self, Block, BlockKind, CacheMark, ChatRequest, File, Image, LossAction, MediaSource, Role, ToolCall,
         ToolResult, Turn,
     },
     json_in::{Fields, list_of, missing, str_of, wrong_type, wrong_value},
+    media,
 };
 
 /// Signed thinking that comes back from a client is the other dialect's: this one has no signatures of its own.
@@ -58,7 +56,7 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
                 let call_id = answered_call(&message, &role, name.as_deref(), &open)?;
                 open.retain(|(id, _)| *id != call_id);
                 let result = ToolResult { call_id, blocks: content(&message)?, is_error: false };
-                let block = Block { kind: BlockKind::ToolResult(result), cache_mark: cache_mark(&message) };
+                let block = Block::marked(BlockKind::ToolResult(result), cache_mark(&message));
                 match request.turns.last_mut() {
                     Some(turn) if turn.role == Role::User && is_results(turn) => turn.blocks.push(block),
                     _ => request.turns.push(Turn { role: Role::User, blocks: vec![block], name: None, path }),
@@ -114,7 +112,7 @@ fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Resu
         blocks.push(BlockKind::Refusal(refusal.into_owned()).into());
     }
     if message.raw("audio").is_some() {
-        request.losses.push(wire::loss(message.path_of("audio"), LossAction::Dropped));
+        request.losses.push(ir::loss(message.path_of("audio"), LossAction::Dropped));
     }
     for (n, raw) in message.list("tool_calls")?.unwrap_or_default().into_iter().enumerate() {
         let path = message.path_of(&format!("tool_calls[{n}]"));
@@ -124,7 +122,7 @@ fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Resu
         let Some(function) = call.object(group)? else { return Err(call.missing(group)) };
         let name = function.need_str("name")?;
         if name.trim().is_empty() {
-            request.losses.push(wire::loss(function.path_of("name"), LossAction::Dropped));
+            request.losses.push(ir::loss(function.path_of("name"), LossAction::Dropped));
             continue;
         }
         let arguments = match function.raw(text) {
@@ -169,7 +167,7 @@ fn thinking(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
                 BlockKind::RedactedThinking { data: text("data").unwrap_or_default(), origin: SIGNER }
             }
             _ => {
-                let signature = text("signature").filter(|signature| !signature.is_empty());
+                let signature = text("signature").filter(|signature| !signature.is_empty()).map(Into::into);
                 let origin = if signature.is_some() { SIGNER } else { ID };
                 BlockKind::Thinking { text: text("thinking").unwrap_or_default(), signature, origin }
             }
@@ -197,7 +195,7 @@ fn content(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
             return Ok(Vec::new());
         }
         let kind = BlockKind::Text(text.into_owned());
-        return Ok(vec![Block { kind, cache_mark: cache_mark(message) }]);
+        return Ok(vec![Block::marked(kind, cache_mark(message))]);
     }
     let path = message.path_of("content");
     let Some(list) = list_of(raw) else { return Err(wrong_type(path, "a string or a list of parts")) };
@@ -226,7 +224,7 @@ fn part(raw: &RawValue, path: String) -> Result<Block, DecodeError> {
             return Err(wrong_value(part.path_of("type"), expected));
         }
     };
-    Ok(Block { kind, cache_mark: cache_mark(&part) })
+    Ok(Block::marked(kind, cache_mark(&part)))
 }
 
 fn image(part: &Fields<'_>) -> Result<Image, DecodeError> {
@@ -239,7 +237,7 @@ fn image(part: &Fields<'_>) -> Result<Image, DecodeError> {
             (inner.need_str("url")?, inner.str("detail")?.map(Cow::into_owned))
         }
     };
-    let source = match data_url(&url) {
+    let source = match media::data_url(&url) {
         Some((media_type, data)) => {
             MediaSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() }
         }
@@ -258,18 +256,11 @@ fn file(part: &Fields<'_>) -> Result<File, DecodeError> {
         return Ok(File { source: MediaSource::FileId { origin: ID, id: id.into_owned() }, name });
     }
     let data = file.need_str("file_data")?;
-    let source = match data_url(&data) {
+    let source = match media::data_url(&data) {
         Some((media_type, data)) => {
             MediaSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() }
         }
         None => MediaSource::Base64 { media_type: "application/pdf".to_owned(), data: data.into_owned() },
     };
     Ok(File { source, name })
-}
-
-/// Media type and base64 data of a data URL.
-fn data_url(url: &str) -> Option<(&str, &str)> {
-    let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
-    let media_type = head.strip_suffix(";base64")?;
-    Some((media_type.split(';').next().unwrap_or(media_type), data))
 }

@@ -1,13 +1,12 @@
 //! Requests: from a client of this dialect, and for an upstream of it.
 //!
 //! [`decode`] reads everything but the conversation, which is up to [`messages`]; [`encode`] and
-//! [`conversation`] write the two, the latter with the help of [`pairing`].
+//! [`conversation`] write the two.
 
 mod conversation;
 mod decode;
 mod encode;
 mod messages;
-mod pairing;
 
 pub(super) use decode::decode;
 pub(super) use encode::encode;

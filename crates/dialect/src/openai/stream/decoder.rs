@@ -222,7 +222,7 @@ impl Decoder {
         if self.open != kind {
             self.close(sink)?;
             let block = match kind {
-                Open::Thinking => BlockHead::Thinking,
+                Open::Thinking => BlockHead::Thinking { item: None },
                 Open::Refusal => BlockHead::Refusal,
                 Open::Nothing | Open::Text | Open::Call(_) => BlockHead::Text,
             };

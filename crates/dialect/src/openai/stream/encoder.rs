@@ -3,10 +3,10 @@
 use bytes::BytesMut;
 use omniroute_wire::json_out::{self, Array, Object};
 
-use super::super::wire;
+use super::super::{error, wire};
 use crate::{
     Echo, ids,
-    ir::{FinishReason, Usage},
+    ir::{FinishReason, PublicError, Usage},
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
 };
 
@@ -199,7 +199,13 @@ impl StreamEncoder for Encoder {
                 match block {
                     BlockHead::Text => self.block = Block::Text,
                     BlockHead::Refusal => self.block = Block::Refusal,
-                    BlockHead::Thinking => self.block = Block::Thinking,
+                    BlockHead::Thinking { .. } => self.block = Block::Thinking,
+                    // What was found is told by the citations of the text.
+                    BlockHead::WebSearch(_) => self.block = Block::Nothing,
+                    BlockHead::Image { media_type, data } => {
+                        self.block = Block::Nothing;
+                        self.text_delta("content", &image_text(&media_type, &data), out);
+                    }
                     BlockHead::RedactedThinking { data } => {
                         self.block = Block::Nothing;
                         self.signed.push(redacted_block(&data));
@@ -228,6 +234,15 @@ impl StreamEncoder for Encoder {
         }
         Ok(())
     }
+
+    fn fail(&mut self, error: &PublicError, out: &mut BytesMut) {
+        out.extend_from_slice(&error::encode_stream(error));
+    }
+}
+
+/// A picture in a text, as Markdown.
+pub(in crate::openai) fn image_text(media_type: &str, data: &str) -> String {
+    format!("![image](data:{media_type};base64,{data})")
 }
 
 /// A signed thinking block as JSON.

@@ -17,15 +17,18 @@ impl EventSink for Short {
             StreamEvent::Start { id, .. } => format!("start {id}"),
             StreamEvent::BlockStart { index, block } => match block {
                 BlockHead::Text => format!("{index} T"),
-                BlockHead::Thinking => format!("{index} R"),
+                BlockHead::Thinking { .. } => format!("{index} R"),
                 BlockHead::Refusal => format!("{index} F"),
-                BlockHead::RedactedThinking { .. } => format!("{index} ?"),
+                BlockHead::RedactedThinking { .. } | BlockHead::WebSearch(_) | BlockHead::Image { .. } => {
+                    format!("{index} ?")
+                }
                 BlockHead::ToolCall { id, name } => format!("{index} C {id}/{name}"),
             },
             StreamEvent::Delta { delta, .. } => match delta {
                 Delta::Text(text) | Delta::Thinking(text) => format!("+{text}"),
                 Delta::ToolArgs(text) => format!("a{text}"),
                 Delta::Signature(text) => format!("s{text}"),
+                Delta::Citation(citation) => format!("cite {:?}", citation.url),
             },
             StreamEvent::BlockStop { .. } => "stop".to_owned(),
             StreamEvent::Usage(usage) => {

@@ -5,18 +5,18 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use crate::ir::{BlockKind, Turn};
 
 /// A block's place: turn and block.
-pub(super) type Place = (usize, usize);
+pub(crate) type Place = (usize, usize);
 
 /// Calls and their results, wherever in the later conversation the results stand.
 #[derive(Debug, Default)]
-pub(super) struct Pairing {
+pub(crate) struct Pairing {
     answers: HashMap<Place, Place>,
     claimed: HashSet<Place>,
 }
 
 impl Pairing {
     /// Pairs each call with the first result of its id that follows it and answers no earlier call.
-    pub(super) fn of(turns: &[Turn]) -> Self {
+    pub(crate) fn of(turns: &[Turn]) -> Self {
         let mut waiting: HashMap<&str, VecDeque<Place>> = HashMap::new();
         for (at, turn) in turns.iter().enumerate() {
             for (n, block) in turn.blocks.iter().enumerate() {
@@ -43,12 +43,12 @@ impl Pairing {
     }
 
     /// The result of the call at this place.
-    pub(super) fn answer(&self, call: Place) -> Option<Place> {
+    pub(crate) fn answer(&self, call: Place) -> Option<Place> {
         self.answers.get(&call).copied()
     }
 
     /// Whether the result at this place answers a call.
-    pub(super) fn is_claimed(&self, result: Place) -> bool {
+    pub(crate) fn is_claimed(&self, result: Place) -> bool {
         self.claimed.contains(&result)
     }
 }
