@@ -2,7 +2,7 @@
 
 use omniroute_dialect::{Caps, ir::ErrorKind, ir::PublicError, registry::DIALECTS};
 
-use crate::support::{decode, echo, fixtures, list, pipe, pretty, run};
+use crate::support::{decode, echo, fixtures, list, pipe, pretty, recorded, run};
 
 fn snapshot(name: String, text: &str) {
     let mut settings = insta::Settings::clone_current();
@@ -43,7 +43,7 @@ fn responses() {
 
 #[test]
 fn streams() {
-    for fixture in fixtures("stream.sse") {
+    for fixture in recorded() {
         for client in DIALECTS.iter().copied() {
             let (out, watch) = run(pipe(fixture.dialect, client, echo()), [&fixture.body[..]]);
             assert!(

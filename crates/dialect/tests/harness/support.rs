@@ -26,8 +26,14 @@ impl Fixture {
     }
 }
 
-/// All files of this name, for every dialect.
+/// All files of this name, for every dialect; there must be some.
 pub(crate) fn fixtures(file: &str) -> Vec<Fixture> {
+    let found = all(file);
+    assert!(!found.is_empty());
+    found
+}
+
+fn all(file: &str) -> Vec<Fixture> {
     let mut found = Vec::new();
     for dialect in DIALECTS.iter().copied() {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(dialect.id().as_str());
@@ -44,8 +50,27 @@ pub(crate) fn fixtures(file: &str) -> Vec<Fixture> {
             }
         }
     }
-    assert!(!found.is_empty());
     found
+}
+
+/// All recorded streams, in the framing of their dialects.
+pub(crate) fn recorded() -> Vec<Fixture> {
+    let mut found = fixtures("stream.sse");
+    found.extend(all("stream.ndjson"));
+    found
+}
+
+/// Whether a client's stream has its dialect's proper end.
+pub(crate) fn has_end(client: &dyn Dialect, stream: &str) -> bool {
+    let marks: &[&str] = match client.id().as_str() {
+        "openai" => &["data: [DONE]"],
+        "anthropic" => &["\"message_stop\""],
+        "responses" => &["event: response.completed", "event: response.incomplete"],
+        "gemini" => &["\"finishReason\""],
+        "ollama" => &["\"done\":true"],
+        other => panic!("how does a stream of {other} end?"),
+    };
+    marks.iter().any(|mark| stream.contains(mark))
 }
 
 /// One file of one case.
@@ -75,7 +100,8 @@ pub(crate) fn echo() -> Echo {
 pub(crate) fn decode(dialect: &dyn Dialect, body: &str) -> Result<ChatRequest, DecodeError> {
     let headers = HeaderMap::new();
     dialect.decode_request(
-        Head { headers: &headers, path: "", query: None },
+        // Some dialects name the model in the path.
+        Head { headers: &headers, path: "/v1beta/models/fixture/model:generateContent", query: None },
         &Bytes::copy_from_slice(body.as_bytes()),
     )
 }
