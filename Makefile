@@ -11,9 +11,16 @@ FUZZ_SECONDS ?= 30
 PYTHON ?= python3
 
 CLIENTS := tests/clients
+CLIS := tests/clis
 VENV := $(CLIENTS)/.venv
+# Before a command that wants OMNIROUTE_BIN: builds the gateway, unless the caller has one.
+WITH_BINARY = if [ -z "$${OMNIROUTE_BIN:-}" ]; then \
+    OMNIROUTE_BIN=$$(cargo build -p omniroute --message-format=json-render-diagnostics \
+      | $(PYTHON) $(CLIENTS)/binary.py); export OMNIROUTE_BIN; \
+  fi;
 
-.PHONY: help run build test test-clients clients bench check fmt lint tidy deny fuzz fuzz-check clean need-cargo
+.PHONY: help run build test test-clients clients test-clis clis bench check fmt lint tidy deny fuzz fuzz-check clean \
+  need-cargo need-npm venv
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -39,25 +46,38 @@ test: need-cargo ## Run all tests that need no other software
 	  cargo test --workspace; \
 	fi
 
-clients: ## Install the official client libraries for test-clients (needs python3 and node)
-	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: on Debian, apt-get install python3 python3-venv" >&2; exit 1; }
+need-npm:
 	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer, on Debian: apt-get install nodejs npm" >&2; exit 1; }
+
+venv:
+	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: on Debian, apt-get install python3 python3-venv" >&2; exit 1; }
 	@if ! cmp -s $(CLIENTS)/requirements.txt $(VENV)/installed.txt; then \
 	  rm -rf $(VENV) && \
 	  { $(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }; } && \
 	  $(VENV)/bin/pip install --quiet --disable-pip-version-check -r $(CLIENTS)/requirements.txt && \
 	  cp $(CLIENTS)/requirements.txt $(VENV)/installed.txt; \
 	fi
+
+clients: venv need-npm ## Install the official client libraries for test-clients (needs python3 and node)
 	@if ! cmp -s $(CLIENTS)/node/package-lock.json $(CLIENTS)/node/node_modules/installed.json; then \
 	  (cd $(CLIENTS)/node && npm ci --no-audit --no-fund --loglevel=error) && \
 	  cp $(CLIENTS)/node/package-lock.json $(CLIENTS)/node/node_modules/installed.json; \
 	fi
 
 test-clients: need-cargo clients ## Test with the official SDKs of OpenAI and Anthropic against the real binary
-	@if [ -z "$${OMNIROUTE_BIN:-}" ]; then \
-	  OMNIROUTE_BIN=$$(cargo build -p omniroute --message-format=json-render-diagnostics \
-	    | $(PYTHON) $(CLIENTS)/binary.py); export OMNIROUTE_BIN; \
-	fi; $(VENV)/bin/python -m pytest $(CLIENTS) $(PYTEST_ARGS)
+	@$(WITH_BINARY) $(VENV)/bin/python -m pytest $(CLIENTS) $(PYTEST_ARGS)
+
+# Not `npm ci`: the lock file cannot name the packages for other systems that the registry does not have. Only these two
+# need their install scripts, which put the program for this system in its place.
+clis: venv need-npm ## Install Claude Code, Codex, Gemini CLI and opencode for test-clis (needs python3 and node)
+	@if ! cmp -s $(CLIS)/package-lock.json $(CLIS)/node_modules/installed.json; then \
+	  (cd $(CLIS) && npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error && \
+	    npm rebuild --ignore-scripts=false --loglevel=error @anthropic-ai/claude-code opencode-ai) && \
+	  cp $(CLIS)/package-lock.json $(CLIS)/node_modules/installed.json; \
+	fi
+
+test-clis: need-cargo clis ## Test with real command-line clients on upstreams that speak other dialects than they
+	@$(WITH_BINARY) $(VENV)/bin/python -m pytest $(CLIS) $(PYTEST_ARGS)
 
 bench: need-cargo ## Measure against the upstream itself and against nginx (optional: apt-get install nginx-light)
 	cargo build --release -p omniroute
@@ -93,4 +113,4 @@ fuzz: need-cargo ## Run each fuzz target for FUZZ_SECONDS (needs nightly and car
 
 clean: need-cargo ## Remove what was built
 	cargo clean
-	rm -rf $(VENV) $(CLIENTS)/node/node_modules
+	rm -rf $(VENV) $(CLIENTS)/node/node_modules $(CLIS)/node_modules

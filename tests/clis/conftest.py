@@ -1,0 +1,44 @@
+"""Fixtures: one upstream that plays its script in all dialects, one gateway in front of it, a home for each run."""
+
+import pytest
+from command import Place, Trap
+from gateway import Gateway
+from upstream import Upstream
+
+from pairs import NODES, WAITING
+
+
+@pytest.fixture(scope="session")
+def script():
+    """The upstream; each case begins with an empty memory of what was asked."""
+    upstream = Upstream()
+    yield upstream
+    upstream.stop()
+
+
+@pytest.fixture
+def upstream(script):
+    script.forget()
+    return script
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory, script):
+    gateway = Gateway(tmp_path_factory.mktemp("gateway")).start()
+    for dialect, node in NODES.items():
+        if dialect not in WAITING:
+            gateway.node(node.kind, script.url + node.base, prefix=dialect, **node.fields)
+    yield gateway
+    gateway.stop()
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Where a client runs, with one file to read. Fails the case when the client wanted to call another machine."""
+    trap = Trap()
+    place = Place(tmp_path / "home", tmp_path / "work", trap)
+    place.home.mkdir()
+    place.work.mkdir()
+    yield place
+    trap.stop()
+    assert trap.wanted == [], "the client wanted to leave this machine"

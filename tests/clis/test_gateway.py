@@ -1,0 +1,69 @@
+"""Each client through the gateway, on upstreams of its own dialect and of all others."""
+
+import httpx
+import pytest
+from checks import new_word, plain_answer, tool_round_trip
+from command import CLIENTS
+from pairs import FOREIGN, NODES, PAIRS, WAITING
+
+SIGNING = ("anthropic", "responses", "gemini")
+# One request of each dialect that a client may speak, to see whether the gateway knows its path.
+ROUTES = {"responses": "/v1/responses", "gemini": "/v1beta/models/sim/echo:generateContent"}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_plain_answer(pair, place, upstream, gateway):
+    [asked] = plain_answer(pair.client, place, upstream, gateway.url, pair.model)
+    check_upstream(pair, upstream)
+    assert asked.ask.model == NODES[pair.dialect].model
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_tool_round_trip(pair, place, upstream, gateway):
+    asked = tool_round_trip(pair.client, place, upstream, gateway.url, pair.model)
+    check_upstream(pair, upstream)
+    if pair.dialect in SIGNING and pair.client.keeps_signatures and asked[0].ask.thinks:
+        assert asked[1].ask.signatures == 1, "the signature that the upstream gave out did not come back"
+
+
+@pytest.mark.parametrize("pair", FOREIGN)
+def test_the_upstreams_words_of_refusal_are_shown(pair, place, upstream, gateway):
+    word = new_word()
+    answer = pair.client.ask(place, gateway.url, pair.model, f"Answer with the error {word}.")
+    assert word in answer.transcript.replace("\n", ""), answer.transcript
+
+
+@pytest.mark.parametrize("dialect", sorted(WAITING))
+def test_waiting(dialect, gateway):
+    """Fails when the gateway has learned the dialect: take it out of `WAITING` then."""
+    answer = httpx.post(gateway.url + ROUTES[dialect], json={"model": "sim/echo", "input": "hi"})
+    assert answer.status_code == 404, f"the gateway speaks {dialect} now; let its clients be tried"
+
+
+def check_upstream(pair, upstream):
+    assert {received.dialect for received in upstream.received} == {pair.dialect}
+    assert upstream.strays == []
+    if pair.dialect != pair.client.dialect:
+        for received in upstream.received:
+            foreign = sorted(set(OWN_WORDS[pair.client.dialect]) & members(received.body))
+            assert foreign == [], f"these belong to {pair.client.dialect} and reached {pair.dialect}"
+
+
+# Members that exist in one dialect alone.
+OWN_WORDS = {
+    "anthropic": ["cache_control", "context_management", "output_config", "input_schema", "budget_tokens"],
+    "responses": ["client_metadata", "prompt_cache_key", "encrypted_content", "include", "store"],
+    "gemini": ["parametersJsonSchema", "functionDeclarations", "thoughtSignature", "generationConfig"],
+    "openai": ["stream_options", "reasoning_content", "tool_calls", "reasoning_effort"],
+}
+
+
+def members(value) -> set[str]:
+    """The names of all members, but not those of tools' arguments and schemas."""
+    if isinstance(value, list):
+        return set().union(*(members(inner) for inner in value)) if value else set()
+    if not isinstance(value, dict):
+        return set()
+    data = ("parameters", "input_schema", "parametersJsonSchema", "arguments", "args", "input")
+    inner = (members(inner) for name, inner in value.items() if name not in data or isinstance(inner, list))
+    return set(value).union(*inner)
