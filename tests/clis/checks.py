@@ -48,4 +48,6 @@ def asked_with_tools(client: Client, upstream: Upstream, count: int) -> list[Rec
         names = [tool.name for tool in received.ask.tools]
         assert client.tool in names and len(names) >= client.tools, names
         assert client.introduction in "\n".join(received.ask.instructions), received.ask.instructions
+        # Where the dialect has no place for it, it is said in the user's name.
+        assert client.reminder in "\n".join(received.ask.instructions + received.ask.prompts)
     return asked

@@ -65,6 +65,8 @@ class Client:
     set_up: Callable = field(repr=False)
     keeps_signatures: bool = True
     """Whether it gives opaque data beside thoughts back."""
+    reminder: str = ""
+    """Words of an instruction that it gives in the middle of the conversation."""
 
     def ask(self, place: Place, url: str, model: str, prompt: str) -> Answer:
         """`url` is the address without a version; `model` may have a prefix."""
@@ -136,7 +138,7 @@ def opencode(place: Place, url: str, model: str, prompt: str):
         "npm": "@ai-sdk/openai-compatible",
         "name": "OmniRoute",
         "options": {"baseURL": f"{url}/v1", "apiKey": "sk-anything"},
-        "models": {model: {"name": model}},
+        "models": {model: {"name": model, "reasoning": True, "options": {"reasoningEffort": "high"}}},
     }
     configuration = {
         "autoupdate": False,
@@ -157,7 +159,7 @@ def opencode(place: Place, url: str, model: str, prompt: str):
 CLIENTS = {
     client.name: client
     for client in (
-        Client("claude-code", "anthropic", "Read", 20, "Claude", "claude", claude_code),
+        Client("claude-code", "anthropic", "Read", 20, "Claude", "claude", claude_code, reminder="Available agent types"),
         Client("codex", "responses", "exec_command", 5, "Codex", "codex", codex),
         Client("gemini-cli", "gemini", "read_file", 12, "Gemini CLI", "gemini", gemini_cli),
         Client("opencode", "openai", "read", 8, "opencode", "opencode", opencode, keeps_signatures=False),

@@ -2,10 +2,14 @@
 
 import pytest
 from command import Place, Trap
-from gateway import Gateway
+from gateway import Gateway, binary
+from pairs import NODES, WAITING, prefix
 from upstream import Upstream
 
-from pairs import NODES, WAITING
+
+def pytest_sessionstart(session):
+    """Says at once, and once, that there is nothing to test."""
+    binary()
 
 
 @pytest.fixture(scope="session")
@@ -24,12 +28,15 @@ def upstream(script):
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory, script):
-    gateway = Gateway(tmp_path_factory.mktemp("gateway")).start()
-    for dialect, node in NODES.items():
-        if dialect not in WAITING:
-            gateway.node(node.kind, script.url + node.base, prefix=dialect, **node.fields)
-    yield gateway
-    gateway.stop()
+    gateway = Gateway(tmp_path_factory.mktemp("gateway"))
+    try:
+        gateway.start()
+        for dialect, node in NODES.items():
+            if dialect not in WAITING:
+                gateway.node(node.kind, script.url + node.base, prefix=prefix(dialect), **node.fields)
+        yield gateway
+    finally:
+        gateway.stop()
 
 
 @pytest.fixture

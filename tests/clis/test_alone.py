@@ -3,10 +3,10 @@
 import pytest
 from checks import plain_answer, tool_round_trip
 from command import CLIENTS
-from pairs import NODES
+from pairs import model_of
 
 # With a prefix, as behind the gateway: some clients treat the names they know in a way of their own.
-MODELS = {client.name: f"any/{NODES[client.dialect].model}" for client in CLIENTS.values()}
+MODELS = {client.name: f"any/{model_of(client)}" for client in CLIENTS.values()}
 
 
 @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
