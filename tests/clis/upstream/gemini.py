@@ -29,6 +29,10 @@ def matches(path: str) -> bool:
     return PATH.search(path) is not None
 
 
+def signs(turn: Turn) -> bool:
+    return turn.call is not None
+
+
 def read(path: str, headers: dict, body: dict) -> Ask:
     only(body, MEMBERS, "body")
     if not headers.get("x-goog-api-key"):

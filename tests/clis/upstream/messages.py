@@ -28,6 +28,10 @@ def matches(path: str) -> bool:
     return path.endswith("/messages")
 
 
+def signs(turn: Turn) -> bool:
+    return turn.thought is not None
+
+
 def read(path: str, headers: dict, body: dict) -> Ask:
     only(body, MEMBERS, "body")
     if not headers.get("x-api-key") and not headers.get("authorization"):

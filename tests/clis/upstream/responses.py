@@ -36,6 +36,10 @@ def matches(path: str) -> bool:
     return path.endswith("/responses")
 
 
+def signs(turn: Turn) -> bool:
+    return turn.thought is not None
+
+
 def read(path: str, headers: dict, body: dict) -> Ask:
     only(body, MEMBERS, "body")
     if not headers.get("authorization", "").startswith("Bearer "):

@@ -24,6 +24,8 @@ class Received:
     body: dict
     ask: Ask | None = None
     refused: str | None = None
+    signed: bool = False
+    """Whether the answer had a signature that must come back."""
 
 
 class Upstream:
@@ -67,6 +69,7 @@ class Exchange(BaseHTTPRequestHandler):
             received.body = json.loads(self.rfile.read(length))
             received.ask = dialect.read(url.path, headers, received.body)
             turn = play(received.ask)
+            received.signed = dialect.signs(turn)
         except (Refused, KeyError, TypeError, ValueError, AttributeError) as refused:
             received.refused = str(refused) if isinstance(refused, Refused) else repr(refused)
             return self.whole(400, dialect.refusal(received.refused))
