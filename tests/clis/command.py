@@ -159,7 +159,9 @@ def opencode(place: Place, url: str, model: str, prompt: str):
 CLIENTS = {
     client.name: client
     for client in (
-        Client("claude-code", "anthropic", "Read", 20, "Claude", "claude", claude_code, reminder="Available agent types"),
+        Client(
+            "claude-code", "anthropic", "Read", 20, "Claude", "claude", claude_code, reminder="Available agent types"
+        ),
         Client("codex", "responses", "exec_command", 5, "Codex", "codex", codex),
         Client("gemini-cli", "gemini", "read_file", 12, "Gemini CLI", "gemini", gemini_cli),
         Client("opencode", "openai", "read", 8, "opencode", "opencode", opencode, keeps_signatures=False),

@@ -1,4 +1,4 @@
-"""Each client straight at the upstream, in its own dialect: that the upstream is one which the client takes for real."""
+"""Each client straight at the upstream, in its own dialect: whether the upstream is good enough for it."""
 
 import pytest
 from checks import plain_answer, tool_round_trip

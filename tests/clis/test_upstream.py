@@ -1,4 +1,4 @@
-"""The upstream itself: that it refuses what its vendors refuse. A gateway could not fail in front of one that takes all."""
+"""The upstream itself: it refuses what its vendors refuse. In front of one that takes all, no gateway could fail."""
 
 import httpx
 import pytest

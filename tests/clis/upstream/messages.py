@@ -147,7 +147,8 @@ def stream(ask: Ask, turn: Turn, body: dict):
     for at, block in enumerate(blocks(turn)):
         if block["type"] == "thinking":
             start = block | {"thinking": "", "signature": ""}
-            deltas = [("thinking_delta", "thinking", turn.thought), ("signature_delta", "signature", block["signature"])]
+            deltas = [("thinking_delta", "thinking", turn.thought)]
+            deltas.append(("signature_delta", "signature", block["signature"]))
         elif block["type"] == "text":
             start = block | {"text": ""}
             deltas = [("text_delta", "text", piece) for piece in turn.pieces]
