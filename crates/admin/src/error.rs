@@ -154,6 +154,16 @@ pub(crate) fn too_large(limit_bytes: usize) -> AdminError {
     AdminError::new(StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE", message)
 }
 
+/// The server could not read the head of the request, so that it never reached the router.
+pub fn refuse_head(status: StatusCode, message: &str, request_id: &str) -> Response {
+    let code = match status {
+        StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "TOO_LARGE",
+        StatusCode::REQUEST_TIMEOUT => "TIMEOUT",
+        _ => "VALIDATION",
+    };
+    AdminError::new(status, code, message).response(request_id)
+}
+
 /// The body is of another type.
 pub(crate) fn unsupported_media() -> AdminError {
     AdminError::new(

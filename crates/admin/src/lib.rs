@@ -19,5 +19,6 @@ mod text;
 mod validation;
 
 pub use auth::Client;
+pub use error::refuse_head;
 pub use router::{openapi, openapi_json, router};
 pub use state::{AdminSettings, AdminState, Lifecycle, Peer, Ports, Reload};

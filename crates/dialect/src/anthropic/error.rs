@@ -72,9 +72,11 @@ fn write(out: &mut BytesMut, error: &PublicError) {
 
 fn type_of(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::InvalidRequest | ErrorKind::MethodNotAllowed | ErrorKind::Unprocessable => {
-            "invalid_request_error"
-        }
+        ErrorKind::InvalidRequest
+        | ErrorKind::MethodNotAllowed
+        | ErrorKind::Unprocessable
+        | ErrorKind::UriTooLong
+        | ErrorKind::HeadTooLarge => "invalid_request_error",
         ErrorKind::Authentication => "authentication_error",
         ErrorKind::Billing => "billing_error",
         ErrorKind::Permission => "permission_error",

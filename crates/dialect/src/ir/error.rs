@@ -41,10 +41,14 @@ pub enum ErrorKind {
     Conflict,
     /// 413.
     TooLarge,
+    /// 414.
+    UriTooLong,
     /// 422.
     Unprocessable,
     /// 429.
     RateLimited,
+    /// 431.
+    HeadTooLarge,
     /// 500.
     Internal,
     /// 502.
@@ -92,8 +96,10 @@ impl ErrorKind {
             Self::RequestTimeout => 408,
             Self::Conflict => 409,
             Self::TooLarge => 413,
+            Self::UriTooLong => 414,
             Self::Unprocessable => 422,
             Self::RateLimited => 429,
+            Self::HeadTooLarge => 431,
             Self::Internal => 500,
             Self::BadGateway => 502,
             Self::Unavailable | Self::Overloaded => 503,

@@ -14,13 +14,13 @@ use omniroute_engine::GatewayError;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::timeout;
 
-/// Read and thrown away of a body that is too large, so that the client gets to see the answer.
-const MAX_DISCARDED: usize = 1024 * 1024;
+/// Read and thrown away of a request that is too large, so that the client gets to see the answer.
+pub(super) const MAX_DISCARDED: usize = 1024 * 1024;
 
 /// How long a client may pause within its body.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How long the rest of a body that is too large is read.
-const COURTESY: Duration = Duration::from_secs(5);
+/// How long the rest of such a request is read.
+pub(super) const COURTESY: Duration = Duration::from_secs(5);
 
 /// Reads the whole body. `limit` applies to the decoded bytes.
 pub(super) async fn read(headers: &HeaderMap, body: Incoming, limit: usize) -> Result<Bytes, GatewayError> {

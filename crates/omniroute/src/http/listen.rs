@@ -12,12 +12,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::socket::Socket;
 use super::{Gateway, Side};
 
 /// How long a client may take to send the head of a request.
-const HEAD_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// Most bytes of a head.
-const MAX_HEAD_BYTES: usize = 256 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 256 * 1024;
+/// Most headers of a request. This is hyper's own limit: another one would cost every request an allocation.
+pub(super) const MAX_HEADERS: usize = 100;
+/// Most bytes of path and query; hyper's own limit too.
+pub(super) const MAX_TARGET_BYTES: usize = 65_534;
 /// Most connections at once; further ones wait in the system's queue.
 const MAX_CONNECTIONS: usize = 20_000;
 
@@ -29,19 +34,7 @@ pub(crate) async fn serve(
     stop: CancellationToken,
     patience: Duration,
 ) {
-    let mut server = Builder::new(TokioExecutor::new());
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .pipeline_flush(true);
-    server
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(256)
-        .keep_alive_interval(Some(Duration::from_secs(30)));
-    let server = Arc::new(server);
+    let server = Arc::new(server());
     let graceful = GracefulShutdown::new();
     let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -65,7 +58,8 @@ pub(crate) async fn serve(
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let (gateway, server) = (gateway.clone(), server.clone());
+        let (gateway, refuser, server) = (gateway.clone(), gateway.clone(), server.clone());
+        let (socket, mut leftover) = Socket::new(socket, HEAD_LIMIT);
         let watcher = graceful.watcher();
         tasks.spawn(async move {
             let service = service_fn(move |request| {
@@ -73,8 +67,12 @@ pub(crate) async fn serve(
                 async move { Ok::<_, Infallible>(gateway.handle(request, peer, side).await) }
             });
             let connection = server.serve_connection(TokioIo::new(socket), service);
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(error = %error, "connection ended");
+            let error = watcher.watch(connection).await.err();
+            if let Some(error) = &error {
+                tracing::debug!(%error, "connection ended");
+            }
+            if let Ok(left) = leftover.try_recv() {
+                refuser.close(left, error.as_deref(), peer, side).await;
             }
             drop(place);
         });
@@ -83,4 +81,23 @@ pub(crate) async fn serve(
     if tokio::time::timeout(patience, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still running when the time to stop had passed");
     }
+}
+
+/// The server of every connection.
+pub(super) fn server() -> Builder<TokioExecutor> {
+    let mut server = Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        // Head and body leave in one write. Not `pipeline_flush`, which does the same: it holds an answer back for as
+        // long as bytes lie there that are no whole request, such as an empty line after the body.
+        .writev(false);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .keep_alive_interval(Some(Duration::from_secs(30)));
+    server
 }

@@ -7,7 +7,9 @@ mod cors;
 mod listen;
 mod models;
 mod page;
+mod refusal;
 mod routes;
+mod socket;
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -82,13 +84,8 @@ impl Gateway {
         side: Side,
     ) -> Response<RimBody> {
         let path = routes::normal_form(request.uri().path());
-        let found = match routes::find(&path, request.method()) {
-            Found::Elsewhere if side == Side::Clients && path != "/" => Found::Route(routes::nowhere()),
-            found => found,
-        };
-        match found {
+        match find(&path, request.method(), side) {
             Found::Elsewhere => self.manage(request, peer).await,
-            Found::Route(_) if side == Side::Management => self.manage(request, peer).await,
             Found::Route(route) => {
                 let path = path.into_owned();
                 let route = route.for_client(request.headers());
@@ -216,6 +213,15 @@ impl Gateway {
             Err(never) => match never {},
         };
         response.map(RimBody::Admin)
+    }
+}
+
+/// Where a path in normal form belongs on that side.
+fn find(path: &str, method: &Method, side: Side) -> Found {
+    match (routes::find(path, method), side) {
+        (Found::Elsewhere, Side::Clients) if path != "/" => Found::Route(routes::nowhere()),
+        (Found::Route(_), Side::Management) => Found::Elsewhere,
+        (found, _) => found,
     }
 }
 

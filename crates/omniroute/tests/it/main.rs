@@ -11,6 +11,7 @@ mod client;
 mod departures;
 mod egress;
 mod gateway;
+mod heads;
 mod keys;
 mod lifecycle;
 mod models;

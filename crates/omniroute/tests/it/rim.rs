@@ -202,25 +202,6 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn heads_beyond_measure_are_refused_and_disturb_nobody() {
-    let gateway = Gateway::start().await;
-    let many: String = (0..10_000).map(|number| format!("x-{number}: y\r\n")).collect();
-    let long = format!("x-long: {}\r\n", "y".repeat(1024 * 1024));
-    for (extra, status) in [(many, 431), (long, 431), ("no colon here\r\n".to_owned(), 400)] {
-        let mut line = gateway.line().await;
-        line.write(format!("GET /v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\n{extra}\r\n").as_bytes()).await;
-        // The rest of such a head is not read, so the answer may be overtaken by the connection's reset.
-        if let Some(head) = line.try_head().await {
-            assert_eq!(head.status, status);
-        }
-        assert_eq!(gateway.call(&Call::get("/v1/models")).await.status, 200);
-    }
-    let cookie = Call::get("/v1/models").header("cookie", &"c".repeat(60_000));
-    assert_eq!(gateway.call(&cookie).await.status, 200);
-    assert!(gateway.rss_mib() < 200, "{} MiB", gateway.rss_mib());
-}
-
-#[tokio::test]
 async fn clients_that_wait_for_100_continue_get_it() {
     let gateway = Gateway::start().await;
     let whole = chat("sim/echo").header("expect", "100-continue").bytes();
