@@ -201,6 +201,11 @@ impl Gateway {
         self.out.wait_for(what, done, &self.log).await;
     }
 
+    /// Waits until it has written this to standard error.
+    pub(crate) async fn logs(&self, what: &str, done: impl Fn(&str) -> bool) {
+        self.log.wait_for(what, done, &self.log).await;
+    }
+
     /// Ends it at once, as a power cut would.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
