@@ -6,6 +6,7 @@ use omniroute_dialect::{
     Dialect, Echo,
     anthropic::Anthropic,
     openai::OpenAi,
+    shape::Shape,
     stream::{StreamPipe, Transcoder},
 };
 use omniroute_wire::{envelope, sse::SseFramer};
@@ -123,17 +124,25 @@ fn messages_relay(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn chat_to_messages(bencher: Bencher<'_, '_>) {
     let (stream, mut out) = (chat_stream(), BytesMut::new());
-    bencher
-        .counter(ItemsCount::new(CHUNKS))
-        .bench_local(|| run(Transcoder::new(&OpenAi, &Anthropic, echo("asked/model")), &stream, &mut out));
+    bencher.counter(ItemsCount::new(CHUNKS)).bench_local(|| {
+        run(
+            Transcoder::new(&OpenAi, &Anthropic, echo("asked/model"), Shape::none(&OpenAi)),
+            &stream,
+            &mut out,
+        )
+    });
 }
 
 #[divan::bench]
 fn messages_to_chat(bencher: Bencher<'_, '_>) {
     let (stream, mut out) = (messages_stream(), BytesMut::new());
-    bencher
-        .counter(ItemsCount::new(CHUNKS))
-        .bench_local(|| run(Transcoder::new(&Anthropic, &OpenAi, echo("asked/model")), &stream, &mut out));
+    bencher.counter(ItemsCount::new(CHUNKS)).bench_local(|| {
+        run(
+            Transcoder::new(&Anthropic, &OpenAi, echo("asked/model"), Shape::none(&Anthropic)),
+            &stream,
+            &mut out,
+        )
+    });
 }
 
 #[divan::bench]

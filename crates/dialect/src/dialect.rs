@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use omniroute_wire::splice::Splice;
+use omniroute_wire::{envelope, json_out, splice::Splice};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -247,6 +247,28 @@ pub trait Dialect: Sync + 'static {
     /// What is sent to a streaming client while nothing else is; empty for nothing. `model` is the asked name.
     fn keep_alive(&self, style: KeepAlive, framing: Framing, model: &str) -> Bytes;
 
+    /// Reads a request whose tokens are to be counted.
+    fn decode_count(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
+        self.decode_request(head, body)
+    }
+    /// The edits that turn a request to count into one for an upstream of the same dialect.
+    fn edit_count(&self, body: &Bytes, upstream_model: &str) -> Splice {
+        replace_model(body, upstream_model)
+    }
+    /// Writes a count for a client.
+    fn encode_count(&self, tokens: u64) -> Bytes {
+        Bytes::from(format!("{{\"input_tokens\":{tokens}}}"))
+    }
+    /// Whether an upstream's answer is a count.
+    fn is_count(&self, body: &[u8]) -> bool {
+        memchr::memmem::find(body, b"\"input_tokens\"").is_some()
+    }
+    /// Where upstreams of this dialect count, by the path at which they chat; `None` where they do not.
+    fn count_path(&self, chat_path: &str) -> Option<String> {
+        let _ = chat_path;
+        None
+    }
+
     /// A header of this dialect's answers that repeats the id of the request, beside the gateway's own.
     fn request_id_header(&self) -> Option<&'static str> {
         None
@@ -279,8 +301,38 @@ pub trait Dialect: Sync + 'static {
     fn max_stop_sequences(&self) -> Option<usize> {
         None
     }
+    /// Whose signatures this dialect's clients bring back as they are; those of others go into carriers. `None` where
+    /// clients have no place for any.
+    fn signs_as(&self) -> Option<DialectId> {
+        Some(self.id())
+    }
+    /// Whether upstreams of this dialect want their reasoning back although they do not sign it.
+    fn wants_reasoning_text(&self) -> bool {
+        false
+    }
+    /// Whether signatures of this dialect can only be read by the account that made them.
+    fn binds_signatures_to_accounts(&self) -> bool {
+        false
+    }
     /// Whether upstreams of this dialect fetch images by their address.
     fn takes_image_urls(&self) -> bool {
         true
     }
+}
+
+/// A body with another model.
+fn replace_model(body: &Bytes, model: &str) -> Splice {
+    let mut splice = Splice::new(body.clone());
+    let mut place = None;
+    let scanned = envelope::scan(body, &mut |member| {
+        if member.key == "model" {
+            place = Some(member.span);
+        }
+    });
+    if let (Ok(_), Some(place)) = (scanned, place) {
+        let mut name = bytes::BytesMut::with_capacity(model.len() + 2);
+        json_out::string(&mut name, model);
+        splice.replace(place, name.freeze());
+    }
+    splice
 }

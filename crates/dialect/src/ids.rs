@@ -44,15 +44,41 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
-/// FNV-1a over the parts and their borders.
-fn hash(parts: &[&str]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for part in parts {
-        for byte in part.bytes().chain([0xff]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+/// A text as 16 hexadecimal digits.
+pub(crate) fn hash_hex(text: &str) -> String {
+    format!("{:016x}", hash(&[text]))
+}
+
+/// FNV-1a over bytes that come in pieces.
+#[derive(Debug, Clone)]
+pub(crate) struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hash {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
-    hash
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The hash of the parts and their borders.
+fn hash(parts: &[&str]) -> u64 {
+    let mut hash = Hash::default();
+    for part in parts {
+        hash.add(part.as_bytes());
+        hash.add(&[0xff]);
+    }
+    hash.value()
 }
 
 #[cfg(test)]

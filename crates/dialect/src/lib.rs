@@ -4,9 +4,11 @@
 //! to do) and [`registry::DIALECTS`] (which ones there are); the form itself is in [`ir`].
 
 pub mod anthropic;
+pub mod estimate;
 pub mod ir;
 pub mod openai;
 pub mod registry;
+pub mod shape;
 pub mod stream;
 
 mod arguments;

@@ -5,11 +5,13 @@
 //! - [`resolve`]: from a model string to a provider and an upstream model.
 //! - [`routing`]: in which order the accounts of a provider are tried.
 //! - [`health`]: cooldowns and locks, a state machine over (now, outcome).
+//! - [`learned`]: what upstreams have refused.
 //! - [`limit`]: windows of a key's limits, arithmetic only.
 //! - [`price`]: what a model costs, and what an answer did.
 
 pub mod entity;
 pub mod health;
+pub mod learned;
 pub mod limit;
 pub mod pattern;
 pub mod price;

@@ -10,6 +10,7 @@ use std::io::Write as _;
 use bytes::{Bytes, BytesMut};
 use divan::Bencher;
 use http::HeaderMap;
+use omniroute_dialect::shape::Shape;
 use omniroute_dialect::stream::{StreamPipe, Transcoder};
 use omniroute_dialect::{Dialect, Echo, Head, anthropic::Anthropic, openai::OpenAi};
 use omniroute_domain::entity::ApiKeyId;
@@ -158,13 +159,13 @@ fn chat_chunk() -> String {
 }
 
 fn chat_to_messages() -> Box<dyn FnMut()> {
-    pipe(Transcoder::new(&OpenAi, &Anthropic, echo("up/m")), &chat_chunk())
+    pipe(Transcoder::new(&OpenAi, &Anthropic, echo("up/m"), Shape::none(&OpenAi)), &chat_chunk())
 }
 
 fn messages_to_chat() -> Box<dyn FnMut()> {
     const HEAD: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"usage\":{\"input_tokens\":5,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n";
     const DELTA: &str = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" word0001\"}}\n\n";
-    let mut transcoder = Transcoder::new(&Anthropic, &OpenAi, echo("up/m"));
+    let mut transcoder = Transcoder::new(&Anthropic, &OpenAi, echo("up/m"), Shape::none(&Anthropic));
     StreamPush::push(&mut transcoder, HEAD.as_bytes(), &mut BytesMut::new());
     pipe(transcoder, DELTA)
 }

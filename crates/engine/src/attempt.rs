@@ -11,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use omniroute_dialect::ir::UpstreamError;
+use omniroute_dialect::shape::Shape;
 use omniroute_dialect::stream::{StreamCollector, StreamPipe, Transcoder};
 use omniroute_dialect::{Dialect, Echo, error_in_success};
 use omniroute_domain::health::InFlight;
@@ -24,8 +25,10 @@ use tokio::time::timeout;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::explain;
+use crate::heal;
 use crate::ports::{AttemptRow, TransportError, UpstreamBody};
 use crate::prepare::{self, Prepared};
+use crate::reasoning;
 use crate::resolve;
 use crate::time::millis;
 
@@ -160,8 +163,8 @@ async fn once(
 ) -> Result<Attempted, Fault> {
     let engine = ctx.engine.clone();
     let limit = engine.options.first_byte_timeout;
-    let (dialect, echo, head, body) = loop {
-        let Prepared { call, dialect, echo } = prepare::call(ctx, target, connection)?;
+    let (dialect, echo, shape, head, body) = loop {
+        let Prepared { call, dialect, echo, shape } = prepare::call(ctx, target, connection).await?;
         if let Some(running) = &ctx.running {
             running.routed(target.provider.id.as_str(), connection.id.as_str());
         }
@@ -176,32 +179,35 @@ async fn once(
         };
         let (head, body) = response.into_parts();
         if head.status.is_success() {
-            break (dialect, echo, head, body);
+            break (dialect, echo, shape, head, body);
         }
         let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
         let error = dialect.decode_error(head.status, &bytes);
+        let is_repaired = heal::repair(ctx, target, head.status, &error);
         let is_missing = is_no_such_path(head.status, &error, &target.model)
             && connection.endpoints.first().is_some_and(|preferred| preferred.dialect != dialect.id())
             && target.provider.only_dialect(&target.model).is_none();
         let fault = judged(ctx, target, error, head.status, &head.headers);
-        if !is_missing {
+        if !is_missing && !is_repaired {
             return Err(fault);
         }
-        // The provider does not serve this dialect after all; the next round takes the one that it surely serves.
-        let until = engine.clock.now_ms().saturating_add(MISSING_DIALECT_MS);
-        connection.health.dialect_is_missing(dialect.id(), until);
+        if is_missing {
+            // The provider does not serve this dialect after all; the next round takes the one that it surely serves.
+            let until = engine.clock.now_ms().saturating_add(MISSING_DIALECT_MS);
+            connection.health.dialect_is_missing(dialect.id(), until);
+        }
         if let Fault::Upstream(mut failure, status) = fault {
             connection.conceal(&mut failure.upstream);
             push_row(ctx, target, connection, status, Some(&failure), sent);
         }
     };
     if ctx.envelope()?.stream {
-        let pipe = pipe(ctx.dialect(), dialect, echo);
+        let pipe = pipe(ctx.dialect(), dialect, echo, shape);
         let start = begin_stream(ctx, target, connection, place, &head.headers, body, pipe, sent).await?;
         return Ok(Attempted::Stream(Box::new(start)));
     }
     let bytes = read_whole(ctx, body).await?;
-    let pieces = whole(ctx, target, dialect, &echo, &head.headers, &bytes)?;
+    let pieces = whole(ctx, target, dialect, (&echo, shape), &head.headers, &bytes)?;
     note_success(ctx, target, connection, Some(head.status), sent);
     drop(place);
     Ok(Attempted::Whole(pieces))
@@ -220,11 +226,15 @@ fn is_no_such_path(status: StatusCode, error: &UpstreamError, model: &str) -> bo
 }
 
 /// Upstream bytes to client bytes: relayed where the dialects are equal, else through the canonical events.
-fn pipe(client: &'static dyn Dialect, upstream: &'static dyn Dialect, echo: Echo) -> Box<dyn StreamPipe> {
-    if client.id() == upstream.id() {
-        client.stream_relay(echo)
-    } else {
-        Box::new(Transcoder::new(upstream, client, echo))
+fn pipe(
+    client: &'static dyn Dialect,
+    upstream: &'static dyn Dialect,
+    echo: Echo,
+    shape: Option<Shape>,
+) -> Box<dyn StreamPipe> {
+    match shape.filter(|_| client.id() != upstream.id()) {
+        None => client.stream_relay(echo),
+        Some(shape) => Box::new(Transcoder::new(upstream, client, echo, shape)),
     }
 }
 
@@ -296,7 +306,7 @@ fn whole(
     ctx: &mut RequestCtx,
     target: &Target,
     upstream: &'static dyn Dialect,
-    echo: &Echo,
+    (echo, shape): (&Echo, Option<Shape>),
     headers: &HeaderMap,
     bytes: &Bytes,
 ) -> Result<Pieces, Fault> {
@@ -333,7 +343,7 @@ fn whole(
     } else {
         Ok(upstream.decode_response(bytes).map_err(|error| Failure::protocol(&error.message))?)
     };
-    let answer = match answer {
+    let mut answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
             let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
@@ -346,6 +356,12 @@ fn whole(
     ctx.outcome.usage = answer.usage;
     if !answer.usage.is_known() {
         estimate_usage(ctx, bytes.len() as u64);
+    }
+    if let Some(mut shape) = shape.filter(|_| client.id() != upstream.id()) {
+        shape.response(&mut answer);
+        if let Some(notes) = shape.notes() {
+            reasoning::keep(ctx, notes);
+        }
     }
     let encoded = client.encode_response(&answer, echo);
     ctx.losses.extend(encoded.losses);

@@ -7,12 +7,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use omniroute_dialect::ir::{ChatRequest, Loss, ToolKind, Usage};
-use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head};
+use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, shape};
 use omniroute_domain::snapshot::{Caller, Snapshot};
 use smallvec::SmallVec;
 
 use crate::error::GatewayError;
 use crate::ports::{AttemptRow, Charge};
+use crate::reasoning;
 use crate::serve::Engine;
 use crate::telemetry::Running;
 
@@ -54,6 +55,10 @@ pub struct RequestCtx {
     pub(crate) body: Bytes,
     pub(crate) envelope: Option<Envelope>,
     pub(crate) canonical: Option<ChatRequest>,
+    /// Reasoning of the history was refused: it is left out.
+    pub(crate) without_reasoning: bool,
+    /// Refusals that led to another try at the same account.
+    pub(crate) repairs: u8,
     pub(crate) charges: SmallVec<[Charge; 4]>,
     pub(crate) attempts: SmallVec<[AttemptRow; 2]>,
     pub(crate) upstream_dialect: Option<DialectId>,
@@ -94,6 +99,8 @@ impl RequestCtx {
             body: Bytes::new(),
             envelope: None,
             canonical: None,
+            without_reasoning: false,
+            repairs: 0,
             charges: SmallVec::new(),
             attempts: SmallVec::new(),
             upstream_dialect: None,
@@ -108,19 +115,26 @@ impl RequestCtx {
         self.arrival.dialect
     }
 
-    /// The canonical form of the request; decoded on first use.
-    pub(crate) fn canonical(&mut self) -> Result<&ChatRequest, GatewayError> {
+    /// The canonical form of the request; decoded on first use, with the reasoning that the client carried for us or
+    /// that was kept for it.
+    pub(crate) async fn canonical(&mut self) -> Result<&mut ChatRequest, GatewayError> {
         if self.canonical.is_none() {
-            let head = Head {
-                headers: &self.arrival.headers,
-                path: &self.arrival.path,
-                query: self.arrival.query.as_deref(),
-            };
-            let mut request = self.arrival.dialect.decode_request(head, &self.body)?;
+            let mut request = self.arrival.dialect.decode_request(self.head(), &self.body)?;
+            shape::open_carriers(&mut request, &self.engine.seal);
+            reasoning::recall(self, &mut request).await;
             self.losses.append(&mut request.losses);
             self.canonical = Some(request);
         }
-        self.canonical.as_ref().ok_or_else(|| unreachable_state("canonical form"))
+        self.canonical.as_mut().ok_or_else(|| unreachable_state("canonical form"))
+    }
+
+    /// What stands outside the body.
+    pub(crate) fn head(&self) -> Head<'_> {
+        Head {
+            headers: &self.arrival.headers,
+            path: &self.arrival.path,
+            query: self.arrival.query.as_deref(),
+        }
     }
 
     pub(crate) fn envelope(&self) -> Result<&Envelope, GatewayError> {

@@ -17,8 +17,11 @@ pub mod time;
 pub mod transport;
 
 mod attempt;
+mod count;
 mod explain;
+mod heal;
 mod prepare;
+mod reasoning;
 mod record;
 mod relay;
 mod resolve;

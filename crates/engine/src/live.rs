@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use omniroute_domain::{health::HealthMap, snapshot::Snapshot};
+use omniroute_domain::{health::HealthMap, learned::Learned, snapshot::Snapshot};
 
 /// What a running gateway believes. A request loads the snapshot once and keeps it to its end.
 #[derive(Debug)]
@@ -11,12 +11,14 @@ pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     /// Cooldowns and locks by connection; survive a change of configuration.
     pub health: HealthMap,
+    /// What upstreams have refused.
+    pub learned: Learned,
 }
 
 impl Live {
     /// Starts with this configuration.
     pub fn new(snapshot: Snapshot, health: HealthMap) -> Self {
-        Self { snapshot: ArcSwap::from_pointee(snapshot), health }
+        Self { snapshot: ArcSwap::from_pointee(snapshot), health, learned: Learned::default() }
     }
 
     /// The configuration in force.

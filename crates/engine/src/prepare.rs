@@ -1,13 +1,19 @@
 //! The request as one account's provider wants it: edited bytes where the dialects are equal, else written anew from
 //! the canonical form.
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Uri};
-use omniroute_dialect::ir::ErrorKind;
-use omniroute_dialect::{Echo, registry};
+use omniroute_dialect::ir::{BlockKind, ChatRequest, ErrorKind, Loss, LossAction, Reader, ReasoningAmount};
+use omniroute_dialect::shape::{self, Shape};
+use omniroute_dialect::{Caps, Dialect, Echo, registry};
+use omniroute_domain::learned::Fact;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
-use omniroute_provider::Endpoint;
+use omniroute_provider::{Endpoint, model_family};
+use omniroute_wire::members;
+use omniroute_wire::splice::{Pieces, Splice};
+use sha2::{Digest as _, Sha256};
 
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
@@ -21,12 +27,14 @@ const MAX_LOSSES: usize = 50;
 /// A call that is ready to be sent.
 pub(crate) struct Prepared {
     pub(crate) call: OutboundCall,
-    pub(crate) dialect: &'static dyn omniroute_dialect::Dialect,
+    pub(crate) dialect: &'static dyn Dialect,
     pub(crate) echo: Echo,
+    /// What has to be done to the answer; `None` when it stays in its dialect.
+    pub(crate) shape: Option<Shape>,
 }
 
 /// Prepares the call of `connection`.
-pub(crate) fn call(
+pub(crate) async fn call(
     ctx: &mut RequestCtx,
     target: &Target,
     connection: &ConnectionState,
@@ -45,10 +53,13 @@ pub(crate) fn call(
         headers.insert(ACCEPT, HeaderValue::from_static(dialect.framing().media_type()));
     }
     dialect.forward_headers(client.id(), &ctx.arrival.headers, &mut headers);
-    let body = if endpoint.dialect == client.id() {
-        client.edit_request(&ctx.body, ctx.envelope()?, &target.model).into_pieces()
+    let facts = ctx.engine.live.learned.facts(&target.provider.id, &target.model, ctx.started_ms);
+    let (body, shape) = if endpoint.dialect == client.id() && !ctx.without_reasoning {
+        (relayed(ctx, target, &facts)?, None)
     } else {
-        translated(ctx, target, dialect)?
+        let account = dialect.binds_signatures_to_accounts().then(|| account_name(connection));
+        let (body, shape) = translated(ctx, target, account, dialect, &facts).await?;
+        (body, Some(shape))
     };
     ctx.upstream_dialect = Some(endpoint.dialect);
     let call = OutboundCall {
@@ -58,29 +69,52 @@ pub(crate) fn call(
         body,
         allow_private: connection.allow_private,
     };
-    Ok(Prepared { call, dialect, echo: ctx.echo() })
+    Ok(Prepared { call, dialect, echo: ctx.echo(), shape })
 }
 
-fn translated(
+/// The client's bytes, edited.
+fn relayed(ctx: &RequestCtx, target: &Target, facts: &[Fact]) -> Result<Pieces, GatewayError> {
+    let client = ctx.dialect();
+    let edited = if shape::may_hold_carriers(&ctx.body) {
+        // What other dialects' models signed would be refused here.
+        let body = shape::strip_carriers(&ctx.body);
+        let envelope = client.envelope(ctx.head(), &body)?;
+        client.edit_request(&body, &envelope, &target.model)
+    } else {
+        client.edit_request(&ctx.body, ctx.envelope()?, &target.model)
+    };
+    if facts.is_empty() {
+        return Ok(edited.into_pieces());
+    }
+    Ok(without_refused(edited.to_bytes(), facts).into_pieces())
+}
+
+/// A request written anew from the canonical form.
+async fn translated(
     ctx: &mut RequestCtx,
     target: &Target,
-    dialect: &'static dyn omniroute_dialect::Dialect,
-) -> Result<omniroute_wire::splice::Pieces, GatewayError> {
-    ctx.canonical()?;
-    let Some(mut request) = ctx.canonical.take() else {
-        return Err(GatewayError::new(
-            ErrorKind::Internal,
-            "internal_server_error",
-            "the request was not decoded",
-        ));
-    };
+    account: Option<String>,
+    dialect: &'static dyn Dialect,
+    facts: &[Fact],
+) -> Result<(Pieces, Shape), GatewayError> {
+    let mut caps = ctx.snapshot.caps(&target.provider, &target.model);
+    adapt(&mut caps, facts);
+    let (client, leave_out) = (ctx.dialect(), ctx.without_reasoning);
+    let seal = ctx.engine.seal.clone();
+    let request = ctx.canonical().await?;
+    if leave_out {
+        forget_reasoning(request, dialect.id() == client.id());
+    }
     let asked = std::mem::replace(&mut request.model, target.model.clone());
-    let encoded = dialect.encode_request(&request, &ctx.snapshot.caps(&target.provider, &target.model));
+    request.reader = Reader { family: Some(model_family(&target.model)), account };
+    let (shaped, shape) = Shape::of(request, client, dialect, Some(&seal));
+    let encoded = dialect.encode_request(&shaped, &caps);
+    drop(shaped);
     request.model = asked;
-    ctx.canonical = Some(request);
     let encoded = encoded?;
     ctx.losses.retain(|loss| !encoded.losses.contains(loss));
     ctx.losses.extend(encoded.losses);
+    ctx.losses.extend(facts.iter().filter_map(dropped));
     ctx.losses.truncate(MAX_LOSSES);
     if ctx.is_strict()
         && let Some(loss) = ctx.losses.iter().find(|loss| !loss.silent)
@@ -94,7 +128,73 @@ fn translated(
         return Err(GatewayError::new(ErrorKind::InvalidRequest, "unsupported_parameter", message)
             .param(loss.path.to_string()));
     }
-    Ok(smallvec::smallvec![encoded.body])
+    if facts.is_empty() {
+        return Ok((smallvec::smallvec![encoded.body], shape));
+    }
+    Ok((without_refused(encoded.body, facts).into_pieces(), shape))
+}
+
+/// What was learned of a model changes what it is believed to take.
+fn adapt(caps: &mut Caps, facts: &[Fact]) {
+    for fact in facts {
+        match fact {
+            Fact::Without(_) => {}
+            Fact::Renamed { to, .. } => caps.max_completion_tokens = to == "max_completion_tokens",
+            Fact::AdaptiveThinking => caps.adaptive_thinking = true,
+            Fact::NoPrefill => caps.prefill = false,
+        }
+    }
+}
+
+/// A body without the members that the model refuses, and with its names for others.
+fn without_refused(body: Bytes, facts: &[Fact]) -> Splice {
+    let mut body = body;
+    for fact in facts {
+        let mut splice = Splice::new(body.clone());
+        match fact {
+            Fact::Without(path) => {
+                for span in members::removal(&body, path) {
+                    splice.replace(span, Bytes::new());
+                }
+            }
+            Fact::Renamed { from, to } if members::name_of(&body, to).is_none() => {
+                if let Some(span) = members::name_of(&body, from) {
+                    splice.replace(span, format!("\"{to}\""));
+                }
+            }
+            Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill => {}
+        }
+        body = splice.to_bytes();
+    }
+    Splice::new(body)
+}
+
+fn dropped(fact: &Fact) -> Option<Loss> {
+    match fact {
+        Fact::Without(path) => {
+            Some(Loss { path: path.clone().into(), action: LossAction::Dropped, silent: false })
+        }
+        Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill => None,
+    }
+}
+
+/// Leaves all reasoning of earlier answers out. Within one dialect it is not asked for again either, since the vendor
+/// wants it to begin where it was left.
+fn forget_reasoning(request: &mut ChatRequest, within_dialect: bool) {
+    for turn in &mut request.turns {
+        turn.blocks.retain(|block| {
+            !matches!(block.kind, BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. })
+        });
+    }
+    if within_dialect && matches!(request.reasoning.amount, ReasoningAmount::Budget(_)) {
+        request.reasoning.amount = ReasoningAmount::Off;
+    }
+}
+
+/// The account as signatures name it; its id stays with us.
+fn account_name(connection: &ConnectionState) -> String {
+    let digest = Sha256::digest(connection.id.as_str().as_bytes());
+    digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn not_spoken(target: &Target, dialect: &str) -> GatewayError {

@@ -262,6 +262,9 @@ impl Running {
     /// The proper end.
     fn complete(&mut self) {
         self.take_usage();
+        if let Some(notes) = self.start.pipe.notes() {
+            crate::reasoning::keep(&self.ctx, notes);
+        }
         let StreamStart { connection, target, sent, .. } = &self.start;
         attempt::note_success(&mut self.ctx, target, connection, Some(StatusCode::OK), *sent);
         self.ctx.outcome.status = Some(200);

@@ -18,8 +18,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
+use omniroute_dialect::KeepAlive;
 use omniroute_dialect::ir::{ErrorKind, LossAction};
-use omniroute_dialect::{Head, KeepAlive};
+use omniroute_dialect::shape::Seal;
 use omniroute_domain::resolve::Target;
 use omniroute_provider::ProviderId;
 use tokio::time::timeout;
@@ -30,7 +31,7 @@ use crate::attempt::{self, Attempted, StreamStart};
 use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
 use crate::live::Live;
-use crate::ports::{Clock, Counters, Recorder, Transport};
+use crate::ports::{Cache, Clock, Counters, Recorder, Transport};
 use crate::relay::Relay;
 use crate::resolve;
 use crate::telemetry::Telemetry;
@@ -47,6 +48,10 @@ pub struct Engine {
     pub recorder: Arc<dyn Recorder>,
     /// Sums up what happened.
     pub telemetry: Arc<Telemetry>,
+    /// Keeps reasoning between the turns of a conversation.
+    pub reasoning: Arc<dyn Cache>,
+    /// Authenticates the signatures that clients carry for other dialects.
+    pub seal: Seal,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// What the process start decided.
@@ -104,6 +109,10 @@ pub struct Ports {
     pub counters: Arc<dyn Counters>,
     /// Takes what happened.
     pub recorder: Arc<dyn Recorder>,
+    /// Keeps reasoning between the turns of a conversation.
+    pub reasoning: Arc<dyn Cache>,
+    /// Authenticates the signatures that clients carry for other dialects.
+    pub seal: Seal,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
 }
@@ -117,9 +126,21 @@ impl Engine {
         options: EngineOptions,
         seed: u64,
     ) -> Self {
-        let Ports { transport, counters, recorder, clock } = ports;
+        let Ports { transport, counters, recorder, reasoning, seal, clock } = ports;
         let (chance, turns) = (Chance(AtomicU64::new(seed)), Turns::default());
-        Self { live, transport, counters, recorder, telemetry, clock, options, chance, turns }
+        Self {
+            live,
+            transport,
+            counters,
+            recorder,
+            telemetry,
+            reasoning,
+            seal,
+            clock,
+            options,
+            chance,
+            turns,
+        }
     }
 
     /// Begins a request. From here on it is recorded whatever becomes of it.
@@ -275,9 +296,7 @@ impl Engine {
 /// Everything up to the first upstream call: envelope, target, limits.
 async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Target, GatewayError> {
     ctx.body = body;
-    let head =
-        Head { headers: &ctx.arrival.headers, path: &ctx.arrival.path, query: ctx.arrival.query.as_deref() };
-    let envelope = ctx.arrival.dialect.envelope(head, &ctx.body)?;
+    let envelope = ctx.dialect().envelope(ctx.head(), &ctx.body)?;
     let stream = envelope.stream;
     let envelope = ctx.envelope.insert(envelope);
     clip(&mut envelope.model);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use futures_util::FutureExt as _;
 use omniroute_admin::{AdminSettings, AdminState, Ports as AdminPorts};
+use omniroute_dialect::shape::Seal;
 use omniroute_domain::entity::Connection;
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
@@ -32,6 +33,8 @@ use crate::settings::{BootSettings, process_env};
 
 /// Most bytes of answers that can be asked for again (model lists).
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
+/// Most bytes of reasoning that is kept for clients which do not bring it back.
+const REASONING_BYTES: u64 = 64 * 1024 * 1024;
 /// How often connections that waited too long for a request are closed.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Passwords that are no passwords.
@@ -89,6 +92,8 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         transport: transport.clone(),
         counters: Arc::new(MemoryCounters::default()),
         recorder: recorder.clone(),
+        reasoning: Arc::new(MemoryCache::new(REASONING_BYTES)),
+        seal: Seal::new(store.carrier_key()),
         clock: clock.clone(),
     };
     let engine = Arc::new(Engine::new(

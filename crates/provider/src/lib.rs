@@ -12,6 +12,7 @@ pub mod caps;
 pub mod catalog;
 pub mod classify;
 pub mod failure;
+mod family;
 pub mod hints;
 pub mod model;
 pub mod provider;
@@ -25,5 +26,6 @@ mod endpoint;
 
 pub use endpoint::{choose, trim_base_url};
 pub use failure::{Failure, FailureKind, Retry, Scope};
+pub use family::model_family;
 pub use provider::{Endpoint, EndpointError, Provider};
 pub use spec::{ProviderId, ProviderSpec};

@@ -22,6 +22,7 @@ use crate::pool::{Pool, with_read, with_snapshot, with_write};
 use crate::revoked_tokens::RevokedTokens;
 use crate::secret_key::{self, Found};
 use crate::settings::{self, Settings};
+use crate::text::{from_hex, random};
 use crate::usage::Usage;
 use crate::vault::{Cryptography, MasterKey, Vault};
 
@@ -286,6 +287,14 @@ impl Store {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.inner.pool
+    }
+
+    /// A key that only this installation can derive, to authenticate what clients carry for it; the same for every
+    /// process on the database. While there is no encryption key it lives as long as the process.
+    pub fn carrier_key(&self) -> [u8; 32] {
+        let derived = self.vault().fingerprint("omniroute carriers v1").ok();
+        let bytes = derived.and_then(|hex| from_hex(&hex)).and_then(|bytes| bytes.try_into().ok());
+        bytes.unwrap_or_else(random::<32>)
     }
 
     pub(crate) fn vault(&self) -> Arc<Vault> {

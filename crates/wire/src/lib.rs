@@ -2,12 +2,14 @@
 //!
 //! - [`sse`], [`ndjson`]: cut a byte stream into frames, whatever the chunking.
 //! - [`envelope`]: find the top-level members of a JSON object as spans, in one pass, without a tree.
+//! - [`members`]: spans of members to cut out or rename.
 //! - [`splice`]: change spans of a body without copying or parsing the rest.
 //! - [`text`]: read JSON strings as they appear in practice.
 //! - [`json_out`]: append JSON to a buffer.
 
 pub mod envelope;
 pub mod json_out;
+pub mod members;
 pub mod ndjson;
 mod skip;
 pub mod splice;

@@ -133,6 +133,10 @@ impl Dialect for Anthropic {
         request::opaque_as_text(raw)
     }
 
+    fn count_path(&self, chat_path: &str) -> Option<String> {
+        chat_path.ends_with("/messages").then(|| format!("{chat_path}/count_tokens"))
+    }
+
     fn request_id_header(&self) -> Option<&'static str> {
         Some("request-id")
     }

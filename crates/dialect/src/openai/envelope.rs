@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT;
 use omniroute_wire::{
     envelope::{self, Member, ScanError, as_bool, as_str, as_u64},
-    json_out,
+    json_out, members,
     splice::Splice,
     text::{kind_of, lone_surrogates},
 };
@@ -92,7 +92,7 @@ pub(super) fn edit(body: &Bytes, envelope: &Envelope, upstream_model: &str) -> S
         }
     }
     if spans.has_unwanted {
-        for span in unwanted(body) {
+        for span in members::removals(body, 0, &mut is_unwanted) {
             edited.push(span.clone());
             splice.replace(span, Bytes::new());
         }
@@ -216,28 +216,6 @@ fn ask_for_usage(body: &Bytes, span: &Range<usize>, splice: &mut Splice) {
         // `null`, or something the upstream would refuse anyway.
         (Err(_), _) => splice.replace(span.clone(), Bytes::from_static(WHOLE)),
     }
-}
-
-/// The spans of unwanted members, each with the comma that goes with it.
-fn unwanted(body: &Bytes) -> Vec<Range<usize>> {
-    let mut spans = Vec::new();
-    // Where the last kept member ends; where a run of unwanted ones at the head of the object begins.
-    let mut kept_end = None;
-    let mut leading = None;
-    let scanned = envelope::scan(body, &mut |member| {
-        if !is_unwanted(&member.key) {
-            if let Some(start) = leading.take() {
-                spans.push(start..member.start);
-            }
-            kept_end = Some(member.span.end);
-        } else if let Some(end) = kept_end {
-            spans.push(end..member.span.end);
-            kept_end = Some(member.span.end);
-        } else {
-            leading.get_or_insert(member.start);
-        }
-    });
-    if scanned.is_ok() { spans } else { Vec::new() }
 }
 
 #[cfg(test)]

@@ -108,6 +108,15 @@ impl Dialect for OpenAi {
         })
     }
 
+    /// `thinking_blocks` are in the form of the vendor whose models sign.
+    fn signs_as(&self) -> Option<DialectId> {
+        Some(crate::anthropic::ID)
+    }
+
+    fn wants_reasoning_text(&self) -> bool {
+        true
+    }
+
     fn max_stop_sequences(&self) -> Option<usize> {
         Some(4)
     }

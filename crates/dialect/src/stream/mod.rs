@@ -16,7 +16,10 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 use omniroute_wire::sse::{Frame, FrameError};
 
-use crate::ir::{Citation, FinishReason, PublicError, UpstreamError, Usage, WebSearch};
+use crate::{
+    ir::{Citation, FinishReason, PublicError, UpstreamError, Usage, WebSearch},
+    shape::Notes,
+};
 
 pub use collector::{Collector, StreamCollector};
 #[doc(hidden)]
@@ -249,4 +252,8 @@ pub trait StreamPipe: Send {
     fn fail(&mut self, error: &PublicError, out: &mut BytesMut);
     /// What was seen so far.
     fn watch(&self) -> &StreamWatch;
+    /// Reasoning of the answer so far that the client may not bring back; `None` where there is none to keep.
+    fn notes(&self) -> Option<&Notes> {
+        None
+    }
 }

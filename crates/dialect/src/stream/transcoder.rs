@@ -8,9 +8,13 @@ use super::{
     EventSink, Intake, StreamDecoder, StreamEncoder, StreamError, StreamEvent, StreamPipe, StreamWatch,
     replay,
 };
-use crate::{Dialect, Echo, error_text, ir::PublicError};
+use crate::{
+    Dialect, Echo, error_text,
+    ir::PublicError,
+    shape::{Notes, Shape},
+};
 
-/// Framer, decoder and encoder in a row.
+/// Framer, decoder, shape and encoder in a row.
 ///
 /// Text goes from the frame straight into the output. An error of the upstream is noted in the watch and not written:
 /// whether the client sees it is not decided here.
@@ -18,17 +22,19 @@ pub struct Transcoder {
     upstream: &'static dyn Dialect,
     intake: Intake,
     decoder: Box<dyn StreamDecoder>,
+    shape: Shape,
     encoder: Box<dyn StreamEncoder>,
     watch: StreamWatch,
 }
 
 impl Transcoder {
-    /// Between an upstream and a client.
-    pub fn new(upstream: &'static dyn Dialect, client: &dyn Dialect, echo: Echo) -> Self {
+    /// Between an upstream and a client. `shape` is what the request asks for beyond their dialects.
+    pub fn new(upstream: &'static dyn Dialect, client: &dyn Dialect, echo: Echo, shape: Shape) -> Self {
         Self {
             upstream,
             intake: Intake::new(upstream.framing()),
             decoder: upstream.stream_decoder(),
+            shape,
             encoder: client.stream_encoder(echo),
             watch: StreamWatch::default(),
         }
@@ -37,8 +43,8 @@ impl Transcoder {
     fn frames(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
         while !self.watch.is_over() {
             let Some(found) = self.intake.next_frame() else { break };
-            let mut sink = Writer { encoder: self.encoder.as_mut(), watch: &mut self.watch, out };
-            self.decoder.frame(found?.frame, &mut sink)?;
+            let writer = Writer { encoder: self.encoder.as_mut(), watch: &mut self.watch, out };
+            self.decoder.frame(found?.frame, &mut Shaped { shape: &mut self.shape, writer })?;
         }
         Ok(())
     }
@@ -59,7 +65,8 @@ impl StreamPipe for Transcoder {
         if self.watch.is_over() {
             return Ok(());
         }
-        let mut sink = Writer { encoder: self.encoder.as_mut(), watch: &mut self.watch, out };
+        let writer = Writer { encoder: self.encoder.as_mut(), watch: &mut self.watch, out };
+        let mut sink = Shaped { shape: &mut self.shape, writer };
         if let Some(body) = self.intake.take_body() {
             return whole_body(self.upstream, &body.into(), &mut sink);
         }
@@ -75,6 +82,10 @@ impl StreamPipe for Transcoder {
 
     fn watch(&self) -> &StreamWatch {
         &self.watch
+    }
+
+    fn notes(&self) -> Option<&Notes> {
+        self.shape.notes()
     }
 }
 
@@ -99,6 +110,18 @@ pub(super) fn whole_body(
     match upstream.decode_response(body) {
         Ok(response) => replay(&response, sink),
         Err(error) => sink.event(StreamEvent::Error(error_text::malformed(&error.message))),
+    }
+}
+
+/// Changes events before they are written.
+struct Shaped<'a> {
+    shape: &'a mut Shape,
+    writer: Writer<'a>,
+}
+
+impl EventSink for Shaped<'_> {
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
+        self.shape.event(event, &mut self.writer)
     }
 }
 

@@ -8,6 +8,7 @@ use omniroute_dialect::{
     Caps, DecodeError, Dialect, Echo, EncodeError, Head,
     ir::{ChatRequest, Loss},
     registry::DIALECTS,
+    shape::Shape,
     stream::{StreamPipe, StreamWatch, Transcoder},
 };
 use serde_json::Value;
@@ -148,7 +149,7 @@ pub(crate) fn pipe(
     if upstream.id() == client.id() {
         client.stream_relay(echo)
     } else {
-        Box::new(Transcoder::new(upstream, client, echo))
+        Box::new(Transcoder::new(upstream, client, echo, Shape::none(upstream)))
     }
 }
 

@@ -13,13 +13,14 @@ use http::{HeaderMap, Method, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use omniroute_dialect::Dialect;
+use omniroute_dialect::shape::Seal;
 use omniroute_domain::entity::{
     ApiKey, ApiKeyId, AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, Entities,
     KeyHash, Node, NodeType,
 };
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
-use omniroute_engine::memory::MemoryCounters;
+use omniroute_engine::memory::{MemoryCache, MemoryCounters};
 use omniroute_engine::ports::{OutboundCall, Recorder, RequestRow, Transport, TransportError, UpstreamBody};
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
@@ -47,6 +48,8 @@ impl Rig {
             transport: Arc::new(Instantly { script: Arc::new(answer), aside }),
             counters: Arc::new(MemoryCounters::default()),
             recorder: Arc::new(Forgotten),
+            reasoning: Arc::new(MemoryCache::new(1 << 20)),
+            seal: Seal::new([7; 32]),
             clock: Arc::new(TestClock::default()),
         };
         let live = Arc::new(Live::new(snapshot, health));

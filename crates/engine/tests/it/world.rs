@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 use http_body_util::BodyExt as _;
+use omniroute_dialect::shape::Seal;
 use omniroute_dialect::{Dialect, anthropic::Anthropic, openai::OpenAi};
 use omniroute_domain::entity::{
     ApiKey, ApiKeyId, AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, Entities,
@@ -14,7 +15,7 @@ use omniroute_domain::entity::{
 };
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
-use omniroute_engine::memory::MemoryCounters;
+use omniroute_engine::memory::{MemoryCache, MemoryCounters};
 use omniroute_engine::ports::{Clock, Recorder, RequestRow};
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
@@ -94,6 +95,8 @@ impl World {
             transport: transport.clone(),
             counters: Arc::new(MemoryCounters::default()),
             recorder: recorded.clone(),
+            reasoning: Arc::new(MemoryCache::new(1 << 20)),
+            seal: Seal::new([7; 32]),
             clock: Arc::new(PausedClock { began: tokio::time::Instant::now() }),
         };
         let live = Arc::new(Live::new(snapshot, health));

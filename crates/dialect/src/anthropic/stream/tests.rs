@@ -6,6 +6,7 @@ use crate::{
     Dialect as _, Echo,
     anthropic::Anthropic,
     ir::{FinishReason, Usage},
+    shape::Shape,
     stream::{
         BlockHead, Delta, GrammarCheck, Lines, StreamCollector, StreamDecoder as _, StreamEncoder as _,
         StreamEvent, StreamPipe as _, Transcoder,
@@ -275,7 +276,7 @@ fn a_stream_translated_into_its_own_dialect_says_the_same() {
     let stream: String = frames.iter().map(|data| format!("data: {data}\n\n")).collect();
     let once = |stream: &str| {
         let echo = Echo { model: "m".into(), ..Echo::default() };
-        let mut pipe = Transcoder::new(&Anthropic, &Anthropic, echo);
+        let mut pipe = Transcoder::new(&Anthropic, &Anthropic, echo, Shape::none(&Anthropic));
         let mut out = BytesMut::new();
         pipe.push(stream.as_bytes(), &mut out).expect("readable");
         pipe.finish(&mut out).expect("readable");
