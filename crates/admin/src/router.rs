@@ -16,8 +16,8 @@ use utoipa::openapi::OpenApi;
 use crate::endpoint::{Describe, Documentation, Handle, Ignored, Incoming};
 use crate::error::{no_route, wrong_method};
 use crate::resources::{
-    api_keys, auth, call_logs, connection_probes, connections, custom_models, health, lifecycle, metrics,
-    model_catalog, nodes, pricing, settings, system, telemetry, usage,
+    api_keys, auth, call_logs, connection_probes, connections, custom_models, health, learned, lifecycle,
+    metrics, model_catalog, nodes, pricing, settings, system, telemetry, usage,
 };
 use crate::state::{Admin, AdminState, Peer};
 use crate::text;
@@ -85,6 +85,8 @@ fn routes() -> Routes {
         .patch("/api/provider-models", "Change a model", custom_models::update)
         .delete("/api/provider-models", "Delete a model", custom_models::delete)
         .get("/api/models/catalog", "Models by provider, with prices", model_catalog::show)
+        .get("/api/models/learned", "What models were found not to take", learned::list)
+        .delete("/api/models/learned", "Forget what was found, and try it again", learned::forget)
         // Keys
         .get("/api/keys", "Client keys", api_keys::list)
         .post("/api/keys", "Make a client key", api_keys::create)

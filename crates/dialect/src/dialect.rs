@@ -314,6 +314,10 @@ pub trait Dialect: Sync + 'static {
     fn binds_signatures_to_accounts(&self) -> bool {
         false
     }
+    /// Whether upstreams of this dialect fetch documents by their address.
+    fn takes_document_urls(&self) -> bool {
+        true
+    }
     /// Whether upstreams of this dialect fetch images by their address.
     fn takes_image_urls(&self) -> bool {
         true

@@ -20,6 +20,7 @@ mod attempt;
 mod count;
 mod explain;
 mod heal;
+mod media;
 mod prepare;
 mod reasoning;
 mod record;

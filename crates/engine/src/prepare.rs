@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::media;
 use crate::ports::OutboundCall;
 
 /// Headers that are set beside the provider's own, here and by the transport.
@@ -100,14 +101,15 @@ async fn translated(
     let mut caps = ctx.snapshot.caps(&target.provider, &target.model);
     adapt(&mut caps, facts);
     let (client, leave_out) = (ctx.dialect(), ctx.without_reasoning);
-    let seal = ctx.engine.seal.clone();
+    let engine = ctx.engine.clone();
     let request = ctx.canonical().await?;
+    media::inline(&engine, request, dialect).await?;
     if leave_out {
         forget_reasoning(request, dialect.id() == client.id());
     }
     let asked = std::mem::replace(&mut request.model, target.model.clone());
     request.reader = Reader { family: Some(model_family(&target.model)), account };
-    let (shaped, shape) = Shape::of(request, client, dialect, Some(&seal));
+    let (shaped, shape) = Shape::of(request, client, dialect, Some(&engine.seal));
     let encoded = dialect.encode_request(&shaped, &caps);
     drop(shaped);
     request.model = asked;

@@ -50,6 +50,8 @@ pub struct Engine {
     pub telemetry: Arc<Telemetry>,
     /// Keeps reasoning between the turns of a conversation.
     pub reasoning: Arc<dyn Cache>,
+    /// Keeps what was fetched for clients.
+    pub media: Arc<dyn Cache>,
     /// Authenticates the signatures that clients carry for other dialects.
     pub seal: Seal,
     /// Tells the time.
@@ -75,6 +77,8 @@ pub struct EngineOptions {
     pub keep_alive_interval: Duration,
     /// Most bytes of a whole answer.
     pub max_answer_bytes: usize,
+    /// Whether images and documents that clients name by their address are fetched for upstreams that do not.
+    pub fetch_media: bool,
 }
 
 impl Default for EngineOptions {
@@ -86,6 +90,7 @@ impl Default for EngineOptions {
             stream_idle_timeout: Duration::from_secs(600),
             keep_alive_interval: Duration::from_secs(15),
             max_answer_bytes: 64 * 1024 * 1024,
+            fetch_media: true,
         }
     }
 }
@@ -111,6 +116,8 @@ pub struct Ports {
     pub recorder: Arc<dyn Recorder>,
     /// Keeps reasoning between the turns of a conversation.
     pub reasoning: Arc<dyn Cache>,
+    /// Keeps what was fetched for clients.
+    pub media: Arc<dyn Cache>,
     /// Authenticates the signatures that clients carry for other dialects.
     pub seal: Seal,
     /// Tells the time.
@@ -126,7 +133,7 @@ impl Engine {
         options: EngineOptions,
         seed: u64,
     ) -> Self {
-        let Ports { transport, counters, recorder, reasoning, seal, clock } = ports;
+        let Ports { transport, counters, recorder, reasoning, media, seal, clock } = ports;
         let (chance, turns) = (Chance(AtomicU64::new(seed)), Turns::default());
         Self {
             live,
@@ -135,6 +142,7 @@ impl Engine {
             recorder,
             telemetry,
             reasoning,
+            media,
             seal,
             clock,
             options,

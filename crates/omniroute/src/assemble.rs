@@ -35,6 +35,8 @@ use crate::settings::{BootSettings, process_env};
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 /// Most bytes of reasoning that is kept for clients which do not bring it back.
 const REASONING_BYTES: u64 = 64 * 1024 * 1024;
+/// Most bytes of what was fetched for clients.
+const MEDIA_BYTES: u64 = 64 * 1024 * 1024;
 /// How often connections that waited too long for a request are closed.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Passwords that are no passwords.
@@ -93,6 +95,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         counters: Arc::new(MemoryCounters::default()),
         recorder: recorder.clone(),
         reasoning: Arc::new(MemoryCache::new(REASONING_BYTES)),
+        media: Arc::new(MemoryCache::new(MEDIA_BYTES)),
         seal: Seal::new(store.carrier_key()),
         clock: clock.clone(),
     };

@@ -81,6 +81,9 @@ pub(crate) struct BootArgs {
     /// Limit for silence within an upstream's answer, in milliseconds.
     #[arg(long, env = "STREAM_IDLE_TIMEOUT_MS")]
     stream_idle_timeout_ms: Option<u64>,
+    /// Whether images and documents that clients name by a public address are fetched for upstreams that do not.
+    #[arg(long, env = "FETCH_MEDIA")]
+    fetch_media: Option<bool>,
     /// How long running requests may take to finish when the gateway stops, in milliseconds.
     #[arg(long, env = "SHUTDOWN_TIMEOUT_MS")]
     shutdown_timeout_ms: Option<u64>,
@@ -120,6 +123,7 @@ struct FileSettings {
     fetch_timeout_ms: Option<u64>,
     fetch_connect_timeout_ms: Option<u64>,
     stream_idle_timeout_ms: Option<u64>,
+    fetch_media: Option<bool>,
     shutdown_timeout_ms: Option<u64>,
     log_level: Option<String>,
     log_format: Option<LogFormat>,
@@ -159,6 +163,7 @@ pub(crate) struct BootSettings {
     pub(crate) fetch_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) stream_idle_timeout: Duration,
+    pub(crate) fetch_media: bool,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log_retention_days: Option<u32>,
     pub(crate) call_log_max_entries: Option<u32>,
@@ -219,6 +224,7 @@ impl BootSettings {
             fetch_timeout: millis(args.fetch_timeout_ms.or(file.fetch_timeout_ms), 600_000),
             connect_timeout: millis(args.fetch_connect_timeout_ms.or(file.fetch_connect_timeout_ms), 30_000),
             stream_idle_timeout: millis(args.stream_idle_timeout_ms.or(file.stream_idle_timeout_ms), 600_000),
+            fetch_media: args.fetch_media.or(file.fetch_media).unwrap_or(true),
             shutdown_timeout: millis(args.shutdown_timeout_ms.or(file.shutdown_timeout_ms), 30_000),
             log_retention_days: args.log_retention_days,
             call_log_max_entries: args.call_log_max_entries,
@@ -245,6 +251,7 @@ impl BootSettings {
             cors_origins: self.cors_origins.clone(),
             first_byte_timeout: self.fetch_timeout,
             stream_idle_timeout: self.stream_idle_timeout,
+            fetch_media: self.fetch_media,
             ..EngineOptions::default()
         }
     }
@@ -280,6 +287,7 @@ impl BootSettings {
             ("FETCH_TIMEOUT_MS", self.fetch_timeout.as_millis().to_string()),
             ("FETCH_CONNECT_TIMEOUT_MS", self.connect_timeout.as_millis().to_string()),
             ("STREAM_IDLE_TIMEOUT_MS", self.stream_idle_timeout.as_millis().to_string()),
+            ("FETCH_MEDIA", self.fetch_media.to_string()),
             ("SHUTDOWN_TIMEOUT_MS", self.shutdown_timeout.as_millis().to_string()),
             ("LOG_RETENTION_DAYS", number(self.log_retention_days)),
             ("CALL_LOG_MAX_ENTRIES", number(self.call_log_max_entries)),

@@ -7,6 +7,7 @@ pub(crate) mod connection_probes;
 pub(crate) mod connections;
 pub(crate) mod custom_models;
 pub(crate) mod health;
+pub(crate) mod learned;
 pub(crate) mod lifecycle;
 pub(crate) mod metrics;
 pub(crate) mod model_catalog;

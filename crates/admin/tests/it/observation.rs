@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use http::Method;
 use omniroute_dialect::{ir::Usage, registry::DIALECTS};
+use omniroute_domain::learned::Fact;
 use omniroute_engine::ports::RequestRow;
 use omniroute_provider::ProviderId;
 use serde_json::{Value, json};
@@ -92,6 +93,22 @@ async fn telemetry_and_metrics() {
     let key = key["key"].as_str().expect("key");
     app.request(Method::GET, "/metrics").from(remote()).bearer(key).send().await.expect(200);
     app.request(Method::GET, "/api/settings").from(remote()).bearer(key).send().await.expect(403);
+}
+
+#[tokio::test]
+async fn what_was_learned_is_shown_and_forgotten() {
+    let app = TestApp::new().await;
+    let fact = Fact::Without("temperature".to_owned());
+    assert!(app.live.learned.learn(&"openai".into(), "o9", fact, START));
+    let lessons = app.get("/api/models/learned").await.expect(200).json();
+    let expected = json!([{"provider": "openai", "model": "o9", "fact": "does not take `temperature`",
+        "until": lessons["lessons"][0]["until"]}]);
+    assert_eq!(lessons["lessons"], expected);
+    assert!(lessons["lessons"][0]["until"].as_str().is_some_and(|until| until.ends_with('Z')));
+    app.request(Method::DELETE, "/api/models/learned").from(remote()).send().await.expect(401);
+    let answer = app.delete("/api/models/learned").await.expect(200).json();
+    assert_eq!(answer, json!({"forgotten": 1}));
+    assert_eq!(app.get("/api/models/learned").await.expect(200).json(), json!({"lessons": []}));
 }
 
 #[tokio::test]

@@ -117,6 +117,10 @@ impl Dialect for OpenAi {
         true
     }
 
+    fn takes_document_urls(&self) -> bool {
+        false
+    }
+
     fn max_stop_sequences(&self) -> Option<usize> {
         Some(4)
     }
