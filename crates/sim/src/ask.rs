@@ -2,11 +2,15 @@
 
 use serde_json::Value;
 
+use crate::frame::Frames;
+
 /// The parts of a request that decide its answer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ask {
     pub(crate) model: String,
     pub(crate) stream: bool,
+    /// How a stream is written.
+    pub(crate) frames: Frames,
     /// OpenAI only: the stream ends with a chunk of usage.
     pub(crate) include_usage: bool,
     /// Text of the last message of the user.

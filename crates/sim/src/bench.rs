@@ -12,7 +12,17 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use memchr::memmem;
 
-use crate::{SimBody, Vendor, anthropic, ask::Ask, body, openai, reply::Reply, script::Script, stage::Ids};
+use crate::{
+    SimBody,
+    ask::Ask,
+    body,
+    dialect::{Answer, Dialect},
+    frame::Framer,
+    reply::Reply,
+    route::Route,
+    script::Script,
+    stage::Ids,
+};
 
 /// Different answers that are kept.
 const MAX_ANSWERS: usize = 256;
@@ -20,30 +30,30 @@ const MAX_ANSWERS: usize = 256;
 /// Prepared answers.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
-    answers: RwLock<HashMap<Key, Answer>>,
+    answers: RwLock<HashMap<Key, Prepared>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
-    vendor: Vendor,
+    dialect: Dialect,
     stream: bool,
     include_usage: bool,
     model: String,
 }
 
 #[derive(Debug, Clone)]
-enum Answer {
+enum Prepared {
     Whole(Bytes),
     Stream(Arc<[Bytes]>),
 }
 
 impl Shelf {
     /// The answer, if the request is of this kind. `None` also for names that are not understood.
-    pub(crate) fn answer(&self, vendor: Vendor, request: &[u8]) -> Option<Response<SimBody>> {
+    pub(crate) fn answer(&self, route: &Route, request: &[u8]) -> Option<Response<SimBody>> {
         let model = model(request)?;
         let stream = is_true(request, b"\"stream\":");
         let key = Key {
-            vendor,
+            dialect: route.dialect,
             stream,
             include_usage: stream && is_true(request, b"\"include_usage\":"),
             model: model.to_owned(),
@@ -62,8 +72,8 @@ impl Shelf {
             }
         };
         let (content_type, body) = match answer {
-            Answer::Whole(bytes) => ("application/json", body::whole(bytes)),
-            Answer::Stream(frames) => ("text/event-stream; charset=utf-8", body::prepared(frames)),
+            Prepared::Whole(bytes) => ("application/json", body::whole(bytes)),
+            Prepared::Stream(frames) => ("text/event-stream; charset=utf-8", body::prepared(frames)),
         };
         let mut response = Response::new(body);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -90,7 +100,7 @@ fn value<'a>(request: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     Some(request[at + name.len()..].trim_ascii_start())
 }
 
-fn prepare(key: &Key) -> Option<Answer> {
+fn prepare(key: &Key) -> Option<Prepared> {
     let script = Script::parse(&key.model).ok().filter(|script| script.bench)?;
     let ask = Ask {
         model: key.model.clone(),
@@ -102,18 +112,15 @@ fn prepare(key: &Key) -> Option<Answer> {
         ..Ask::default()
     };
     let reply = Reply::compose(&script, &ask);
-    let ids = Ids(0);
+    let answer = Answer { script: &script, ask: &ask, reply: &reply, ids: Ids(0) };
+    let wire = key.dialect.wire();
     if !key.stream {
-        return Some(Answer::Whole(match key.vendor {
-            Vendor::OpenAi => openai::answer::whole(&script, &ask, &reply, &ids),
-            Vendor::Anthropic => anthropic::answer::whole(&script, &ask, &reply, &ids),
-        }));
+        return Some(Prepared::Whole(wire.whole(&answer)));
     }
-    let events = match key.vendor {
-        Vendor::OpenAi => openai::answer::events(&script, &ask, &reply, &ids),
-        Vendor::Anthropic => anthropic::answer::events(&script, &ask, &reply, &ids),
-    };
-    Some(Answer::Stream(events.into_iter().map(|event| event.bytes).collect()))
+    let mut framer = Framer::new(ask.frames, &script);
+    let mut frames: Vec<Bytes> = wire.events(&answer).iter().map(|event| framer.frame(event)).collect();
+    frames.extend(framer.end());
+    Some(Prepared::Stream(frames.into()))
 }
 
 #[cfg(test)]

@@ -157,6 +157,13 @@ fn plain(script: &Script, ask: &Ask) -> String {
     }
 }
 
+/// Arguments come in up to three fragments, cut without regard to what they mean.
+pub(crate) fn thirds(text: &str) -> impl Iterator<Item = &str> {
+    let cut = |at: usize| (at..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    let (first, second) = (cut(text.len() / 3), cut(text.len() * 2 / 3));
+    [&text[..first], &text[first..second], &text[second..]].into_iter().filter(|piece| !piece.is_empty())
+}
+
 /// Words with the space behind them, several in a piece where there are very many.
 fn words(text: &str) -> Vec<&str> {
     let words: Vec<&str> = text.split_inclusive(' ').collect();

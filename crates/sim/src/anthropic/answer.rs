@@ -4,16 +4,17 @@ use bytes::{Bytes, BytesMut};
 use omniroute_wire::json_out::Object;
 
 use crate::{
-    anthropic::SIGNATURE,
     ask::Ask,
-    openai::answer::thirds,
-    reply::{Finish, Reply, Tokens},
-    script::{Script, UsageScript},
-    stage::{Event, Ids},
+    dialect::Answer,
+    frame::Event,
+    reply::{Finish, Reply, Tokens, thirds},
+    script::UsageScript,
+    signature::{self, Kind},
 };
 
 /// The answer as one document.
-pub(crate) fn whole(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Bytes {
+pub(crate) fn whole(answer: &Answer<'_>) -> Bytes {
+    let Answer { script, ask, reply, ids } = *answer;
     let mut out = BytesMut::with_capacity(512 + reply.text.len());
     let mut document = Object::begin(&mut out);
     document.str("id", &ids.answer("msg_")).str("type", "message").str("role", "assistant");
@@ -21,7 +22,10 @@ pub(crate) fn whole(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Byt
     let mut content = document.array("content");
     if let Some(thoughts) = reply.reasoning {
         let mut block = content.object();
-        block.str("type", "thinking").str("thinking", thoughts).str("signature", &signature(ids));
+        block
+            .str("type", "thinking")
+            .str("thinking", thoughts)
+            .str("signature", &signature::issue(Kind::Thinking, ids, &[thoughts]));
         block.end();
     }
     if !reply.text.is_empty() {
@@ -45,7 +49,8 @@ pub(crate) fn whole(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Byt
 }
 
 /// The answer as the events of a stream.
-pub(crate) fn events(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Vec<Event> {
+pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
+    let Answer { script, ask, reply, ids } = *answer;
     let mut writer = Writer::default();
     writer.event("message_start", false, |event| {
         let mut message = event.object("message");
@@ -66,7 +71,12 @@ pub(crate) fn events(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Ve
         for piece in thoughts.split_inclusive(' ') {
             writer.delta(true, "thinking_delta", "thinking", piece);
         }
-        writer.delta(false, "signature_delta", "signature", &signature(ids));
+        writer.delta(
+            false,
+            "signature_delta",
+            "signature",
+            &signature::issue(Kind::Thinking, ids, &[thoughts]),
+        );
         writer.stop();
     }
     if !reply.text.is_empty() {
@@ -120,17 +130,13 @@ struct Writer {
 }
 
 impl Writer {
-    fn event(&mut self, name: &str, content: bool, fill: impl FnOnce(&mut Object<'_>)) {
+    fn event(&mut self, name: &'static str, content: bool, fill: impl FnOnce(&mut Object<'_>)) {
         let mut out = BytesMut::with_capacity(192);
-        out.extend_from_slice(b"event: ");
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\ndata: ");
         let mut event = Object::begin(&mut out);
         event.str("type", name);
         fill(&mut event);
         event.end();
-        out.extend_from_slice(b"\n\n");
-        self.events.push(Event { bytes: out.freeze(), content });
+        self.events.push(Event { name: Some(name), data: out.freeze(), content });
     }
 
     fn start(&mut self, fill: impl FnOnce(&mut Object<'_>)) {
@@ -184,8 +190,4 @@ fn usage(out: &mut BytesMut, usage: Tokens, output: u64) {
         .u64("output_tokens", output)
         .str("service_tier", "standard");
     object.end();
-}
-
-fn signature(ids: &Ids) -> String {
-    format!("{SIGNATURE}{:020}", ids.0)
 }

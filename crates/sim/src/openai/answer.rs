@@ -5,13 +5,16 @@ use omniroute_wire::json_out::Object;
 
 use crate::{
     ask::Ask,
-    reply::{Call, Finish, Reply, Tokens},
-    script::{Script, UsageScript},
-    stage::{Event, Ids},
+    dialect::Answer,
+    frame::Event,
+    reply::{Call, Finish, Reply, Tokens, thirds},
+    script::UsageScript,
+    stage::Ids,
 };
 
 /// The answer as one document.
-pub(crate) fn whole(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Bytes {
+pub(crate) fn whole(answer: &Answer<'_>) -> Bytes {
+    let Answer { script, ask, reply, ids } = *answer;
     let mut out = BytesMut::with_capacity(512 + reply.text.len());
     let mut document = Object::begin(&mut out);
     envelope(&mut document, "chat.completion", ask, ids);
@@ -49,7 +52,8 @@ pub(crate) fn whole(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Byt
 }
 
 /// The answer as the events of a stream.
-pub(crate) fn events(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Vec<Event> {
+pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
+    let Answer { script, ask, reply, ids } = *answer;
     let mut writer = Writer {
         ask,
         ids,
@@ -100,13 +104,13 @@ pub(crate) fn events(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Ve
         writer.usage(times(reply.usage, ask.answers));
     }
     let mut events = writer.events;
-    events.push(Event { bytes: Bytes::from_static(b"data: [DONE]\n\n"), content: false });
+    events.push(Event { name: None, data: Bytes::from_static(b"[DONE]"), content: false });
     events
 }
 
 struct Writer<'a> {
     ask: &'a Ask,
-    ids: &'a Ids,
+    ids: Ids,
     /// Chunks say that usage comes later.
     nulls: bool,
     events: Vec<Event>,
@@ -146,17 +150,15 @@ impl Writer<'_> {
 
     fn event(&mut self, content: bool, fill: impl FnOnce(&mut Object<'_>)) {
         let mut out = BytesMut::with_capacity(256);
-        out.extend_from_slice(b"data: ");
         let mut chunk = Object::begin(&mut out);
         envelope(&mut chunk, "chat.completion.chunk", self.ask, self.ids);
         fill(&mut chunk);
         chunk.end();
-        out.extend_from_slice(b"\n\n");
-        self.events.push(Event { bytes: out.freeze(), content });
+        self.events.push(Event { name: None, data: out.freeze(), content });
     }
 }
 
-fn envelope(document: &mut Object<'_>, object: &str, ask: &Ask, ids: &Ids) {
+fn envelope(document: &mut Object<'_>, object: &str, ask: &Ask, ids: Ids) {
     document.str("id", &ids.answer("chatcmpl-"));
     document.str("object", object);
     document.u64("created", ids.created());
@@ -214,11 +216,4 @@ fn usage(out: &mut BytesMut, usage: Tokens) {
         .u64("rejected_prediction_tokens", 0);
     completion.end();
     object.end();
-}
-
-/// Arguments come in up to three fragments, cut without regard to what they mean.
-pub(crate) fn thirds(text: &str) -> impl Iterator<Item = &str> {
-    let cut = |at: usize| (at..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-    let (first, second) = (cut(text.len() / 3), cut(text.len() * 2 / 3));
-    [&text[..first], &text[first..second], &text[second..]].into_iter().filter(|piece| !piece.is_empty())
 }

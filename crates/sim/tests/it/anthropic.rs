@@ -104,7 +104,11 @@ async fn thoughts_come_back_with_their_signature_only() {
     let mut forged = first["content"].clone();
     forged[0]["signature"] = json!("elsewhere");
     let refused = messages("echo", back(&forged)).await;
-    assert!(refused.text().contains("messages.1.content.0.signature"), "{}", refused.text());
+    assert!(
+        refused.text().contains("messages.1.content.0: Invalid `signature` in `thinking` block"),
+        "{}",
+        refused.text()
+    );
 }
 
 #[tokio::test]
