@@ -30,6 +30,7 @@ pub(crate) struct Ask {
     /// Number of answers.
     pub(crate) answers: usize,
     pub(crate) format: Format,
+    pub(crate) wish: Wish,
 }
 
 /// A function the model may call.
@@ -49,6 +50,19 @@ pub(crate) enum Choice {
     Never,
     Any,
     Named(String),
+}
+
+/// What the request says about thoughts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Wish {
+    #[default]
+    Unsaid,
+    /// There are to be none.
+    Off,
+    /// They need not be shown.
+    Hidden,
+    /// They are to be shown.
+    Shown,
 }
 
 /// What the text must look like.

@@ -17,9 +17,9 @@ use crate::{
     ask::Ask,
     body,
     dialect::{Answer, Dialect},
-    frame::Framer,
+    frame::{Framer, Frames},
     reply::Reply,
-    route::Route,
+    route::{Route, Streaming},
     script::Script,
     stage::Ids,
 };
@@ -36,7 +36,7 @@ pub(crate) struct Shelf {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     dialect: Dialect,
-    stream: bool,
+    stream: Streaming,
     include_usage: bool,
     model: String,
 }
@@ -44,18 +44,26 @@ struct Key {
 #[derive(Debug, Clone)]
 enum Prepared {
     Whole(Bytes),
-    Stream(Arc<[Bytes]>),
+    Stream(Frames, Arc<[Bytes]>),
 }
 
 impl Shelf {
     /// The answer, if the request is of this kind. `None` also for names that are not understood.
     pub(crate) fn answer(&self, route: &Route, request: &[u8]) -> Option<Response<SimBody>> {
-        let model = model(request)?;
-        let stream = is_true(request, b"\"stream\":");
+        let model = match &route.model {
+            Some(model) if model.starts_with("bench-") => model,
+            Some(_) => return None,
+            None => model(request)?,
+        };
+        let stream = match route.stream {
+            Some(stream) => stream,
+            None if is_true(request, b"\"stream\":") => Streaming::Sse,
+            None => Streaming::Whole,
+        };
         let key = Key {
             dialect: route.dialect,
             stream,
-            include_usage: stream && is_true(request, b"\"include_usage\":"),
+            include_usage: stream == Streaming::Sse && is_true(request, b"\"include_usage\":"),
             model: model.to_owned(),
         };
         let known = self.answers.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
@@ -73,7 +81,7 @@ impl Shelf {
         };
         let (content_type, body) = match answer {
             Prepared::Whole(bytes) => ("application/json", body::whole(bytes)),
-            Prepared::Stream(frames) => ("text/event-stream; charset=utf-8", body::prepared(frames)),
+            Prepared::Stream(kind, frames) => (kind.content_type(), body::prepared(frames)),
         };
         let mut response = Response::new(body);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -104,7 +112,8 @@ fn prepare(key: &Key) -> Option<Prepared> {
     let script = Script::parse(&key.model).ok().filter(|script| script.bench)?;
     let ask = Ask {
         model: key.model.clone(),
-        stream: key.stream,
+        stream: key.stream != Streaming::Whole,
+        frames: if key.stream == Streaming::Array { Frames::Array } else { Frames::Sse },
         include_usage: key.include_usage,
         answers: 1,
         characters: 400,
@@ -114,13 +123,13 @@ fn prepare(key: &Key) -> Option<Prepared> {
     let reply = Reply::compose(&script, &ask);
     let answer = Answer { script: &script, ask: &ask, reply: &reply, ids: Ids(0) };
     let wire = key.dialect.wire();
-    if !key.stream {
+    if !ask.stream {
         return Some(Prepared::Whole(wire.whole(&answer)));
     }
     let mut framer = Framer::new(ask.frames, &script);
     let mut frames: Vec<Bytes> = wire.events(&answer).iter().map(|event| framer.frame(event)).collect();
     frames.extend(framer.end());
-    Some(Prepared::Stream(frames.into()))
+    Some(Prepared::Stream(ask.frames, frames.into()))
 }
 
 #[cfg(test)]

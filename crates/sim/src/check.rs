@@ -164,6 +164,12 @@ impl<'a> At<'a> {
         Some(self.at(value, self.wording.member(&self.path, key)))
     }
 
+    /// A member of a map, whose names mean nothing.
+    pub(crate) fn verbatim(&self, name: &str) -> At<'a> {
+        let value = self.value.get(name).unwrap_or(&Value::Null);
+        self.at(value, format!("{}.{name}", self.path))
+    }
+
     /// A member that must be there.
     pub(crate) fn need(&self, key: &str) -> Result<At<'a>, Refusal> {
         self.get(key).ok_or_else(|| self.wording.missing(&self.wording.member(&self.path, key)))

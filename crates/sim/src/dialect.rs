@@ -13,9 +13,11 @@ use crate::{
     ask::Ask,
     check::{At, Wording},
     frame::Event,
+    gemini::Gemini,
     openai::OpenAi,
     refusal::Refusal,
     reply::Reply,
+    route::Streaming,
     script::Script,
     stage::Ids,
 };
@@ -25,6 +27,7 @@ use crate::{
 pub(crate) enum Dialect {
     OpenAi,
     Anthropic,
+    Gemini,
 }
 
 impl Dialect {
@@ -33,6 +36,7 @@ impl Dialect {
         match self {
             Self::OpenAi => &OpenAi,
             Self::Anthropic => &Anthropic,
+            Self::Gemini => &Gemini,
         }
     }
 }
@@ -45,7 +49,7 @@ pub(crate) struct Incoming<'a> {
     pub(crate) model: &'a str,
     pub(crate) script: &'a Script,
     /// What the path says about streaming.
-    pub(crate) stream: Option<crate::route::Streaming>,
+    pub(crate) stream: Option<Streaming>,
 }
 
 /// What is to be said.

@@ -15,6 +15,7 @@ mod body;
 mod check;
 mod dialect;
 mod frame;
+mod gemini;
 mod openai;
 mod refusal;
 mod reply;
@@ -94,13 +95,13 @@ impl Simulator {
         let Some(route) = Route::of(&parts) else {
             let refusal =
                 Refusal { code: None, ..Refusal::status(404, format!("no such path: {}", parts.uri.path())) };
-            return refusal.respond(route::dialect_of(&parts).wire(), &self.ids().request());
+            return refusal.respond(route::dialect_of(&parts).wire(), &self.ids().request(), None);
         };
         let wire = route.dialect.wire();
         let method = route.method();
         if parts.method != method {
             let refusal = Refusal::status(405, format!("{} is not allowed here, use {method}", parts.method));
-            let mut response = refusal.respond(wire, &self.ids().request());
+            let mut response = refusal.respond(wire, &self.ids().request(), None);
             if let Ok(allowed) = HeaderValue::from_str(method.as_str()) {
                 response.headers_mut().insert(header::ALLOW, allowed);
             }
@@ -120,7 +121,7 @@ impl Simulator {
                 Operation::Models => models(&route, ids),
             },
         };
-        answered.unwrap_or_else(|refusal| refusal.respond(wire, &ids.request()))
+        answered.unwrap_or_else(|refusal| refusal.respond(wire, &ids.request(), route.stream))
     }
 
     async fn converse(
@@ -162,6 +163,8 @@ impl Simulator {
                 return Ok(response);
             }
             match (script.error, script.fail_first) {
+                // It is told in the middle of the answer.
+                (Some(_), None) if matches!(script.fault, Some(Fault::ErrorAfter(_))) => {}
                 (Some(status), _) => return Err(stage::scripted_refusal(&script, status)),
                 (None, Some(_)) => return Err(stage::scripted_refusal(&script, 503)),
                 (None, None) => {}

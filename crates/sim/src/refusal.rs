@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::{SimBody, body, check::Wording};
+use crate::{SimBody, body, check::Wording, route::Streaming};
 
 /// Why a request is not answered. The words and the shape are the dialect's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +45,19 @@ impl Refusal {
     }
 
     /// The whole answer.
-    pub(crate) fn respond(&self, wording: &dyn Wording, request_id: &str) -> Response<SimBody> {
-        let mut response = Response::new(body::whole(wording.document(self, request_id)));
+    pub(crate) fn respond(
+        &self,
+        wording: &dyn Wording,
+        request_id: &str,
+        stream: Option<Streaming>,
+    ) -> Response<SimBody> {
+        let document = wording.document(self, request_id);
+        let body = match stream {
+            // Where an array was to be, the error is its only element.
+            Some(Streaming::Array) => [b"[", &document[..], b"]"].concat().into(),
+            Some(Streaming::Whole | Streaming::Sse) | None => document,
+        };
+        let mut response = Response::new(body::whole(body));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();

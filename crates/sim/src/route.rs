@@ -1,6 +1,9 @@
 //! Which path asks for what, and in which dialect.
 
+use std::borrow::Cow;
+
 use http::{Method, request::Parts};
+use percent_encoding::percent_decode_str;
 
 use crate::dialect::Dialect;
 
@@ -29,39 +32,22 @@ pub(crate) enum Operation {
 /// Streaming that a path asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Streaming {
+    /// None.
     Whole,
+    /// Server-sent events.
     Sse,
+    /// One JSON array.
+    Array,
 }
 
 impl Route {
-    /// Reads the path: `/v1/…` or that below one segment of any name.
+    /// Reads the path: those of the vendors, or these below one segment of any name.
     pub(crate) fn of(parts: &Parts) -> Option<Self> {
         let path = parts.uri.path();
-        let tail = match path.strip_prefix("/v1/") {
-            Some(tail) => tail,
-            None => path.strip_prefix('/')?.split_once('/')?.1.strip_prefix("v1/")?,
-        };
-        let lister = if parts.headers.contains_key("anthropic-version") {
-            Dialect::Anthropic
-        } else {
-            Dialect::OpenAi
-        };
-        let (dialect, operation) = match tail {
-            "chat/completions" => (Dialect::OpenAi, Operation::Answer),
-            "messages" => (Dialect::Anthropic, Operation::Answer),
-            "messages/count_tokens" => (Dialect::Anthropic, Operation::Count),
-            "models" => (lister, Operation::Models),
-            _ => {
-                let name = tail.strip_prefix("models/")?;
-                return Some(Self {
-                    dialect: lister,
-                    operation: Operation::Models,
-                    model: Some(name.to_owned()),
-                    stream: None,
-                });
-            }
-        };
-        Some(Self { dialect, operation, model: None, stream: None })
+        vendors(path, parts).or_else(|| {
+            let below = path.strip_prefix('/')?;
+            vendors(&below[below.find('/')?..], parts)
+        })
     }
 
     /// The method that the path wants.
@@ -71,9 +57,70 @@ impl Route {
             Operation::Models => Method::GET,
         }
     }
+
+    fn new(dialect: Dialect, operation: Operation) -> Self {
+        Self { dialect, operation, model: None, stream: None }
+    }
 }
 
 /// The dialect in which a request is refused, if even its path is not understood.
 pub(crate) fn dialect_of(parts: &Parts) -> Dialect {
-    Route::of(parts).map_or(Dialect::OpenAi, |route| route.dialect)
+    match Route::of(parts) {
+        Some(route) => route.dialect,
+        None if parts.uri.path().contains("/v1beta/") => Dialect::Gemini,
+        None => Dialect::OpenAi,
+    }
+}
+
+/// A parameter of the query.
+pub(crate) fn query<'a>(parts: &'a Parts, name: &str) -> Option<Cow<'a, str>> {
+    let mut pairs = parts.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(found, _)| *found == name)?;
+    percent_decode_str(value).decode_utf8().ok()
+}
+
+fn vendors(path: &str, parts: &Parts) -> Option<Route> {
+    if let Some(tail) = path.strip_prefix("/v1beta/") {
+        return gemini(tail, parts);
+    }
+    let tail = path.strip_prefix("/v1/")?;
+    let lister =
+        if parts.headers.contains_key("anthropic-version") { Dialect::Anthropic } else { Dialect::OpenAi };
+    match tail {
+        "chat/completions" => Some(Route::new(Dialect::OpenAi, Operation::Answer)),
+        "messages" => Some(Route::new(Dialect::Anthropic, Operation::Answer)),
+        "messages/count_tokens" => Some(Route::new(Dialect::Anthropic, Operation::Count)),
+        "models" => Some(Route::new(lister, Operation::Models)),
+        // Google has a `/v1` too, without the newest members.
+        _ if tail.contains(':') => gemini(tail, parts),
+        _ => {
+            let model = Some(decoded(tail.strip_prefix("models/")?)?);
+            Some(Route { model, ..Route::new(lister, Operation::Models) })
+        }
+    }
+}
+
+/// `models`, `models/{model}` or `models/{model}:{action}`; a model's name may have slashes and colons.
+fn gemini(tail: &str, parts: &Parts) -> Option<Route> {
+    if tail == "models" {
+        return Some(Route::new(Dialect::Gemini, Operation::Models));
+    }
+    let tail = decoded(tail.strip_prefix("models/")?)?;
+    let Some((model, action)) = tail.rsplit_once(':') else {
+        return Some(Route { model: Some(tail), ..Route::new(Dialect::Gemini, Operation::Models) });
+    };
+    let (operation, stream) = match action {
+        "generateContent" => (Operation::Answer, Some(Streaming::Whole)),
+        "streamGenerateContent" if query(parts, "alt").as_deref() == Some("sse") => {
+            (Operation::Answer, Some(Streaming::Sse))
+        }
+        "streamGenerateContent" => (Operation::Answer, Some(Streaming::Array)),
+        "countTokens" => (Operation::Count, None),
+        _ => return None,
+    };
+    Some(Route { dialect: Dialect::Gemini, operation, model: Some(model.to_owned()), stream })
+}
+
+fn decoded(text: &str) -> Option<String> {
+    Some(percent_decode_str(text).decode_utf8().ok()?.into_owned())
 }

@@ -66,8 +66,11 @@ async fn answer(simulator: &Simulator, request: Request<Incoming>) -> Response<S
     let body: Bytes = match Limited::new(body, MAX_REQUEST).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => {
-            return Refusal::status(413, "the request is too large or was cut off")
-                .respond(route::dialect_of(&parts).wire(), "req_sim");
+            return Refusal::status(413, "the request is too large or was cut off").respond(
+                route::dialect_of(&parts).wire(),
+                "req_sim",
+                None,
+            );
         }
     };
     simulator.respond(Request::from_parts(parts, body)).await

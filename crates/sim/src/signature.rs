@@ -25,6 +25,10 @@ pub(crate) enum Kind {
     Thinking = 1,
     /// Anthropic: thoughts that nobody may read.
     Redacted = 2,
+    /// Gemini: a function call.
+    Call = 3,
+    /// Gemini: something else that was said.
+    Said = 4,
 }
 
 /// A signature for something that consists of these parts.

@@ -84,7 +84,7 @@ pub(crate) fn canned(script: &Script, wire: &dyn Wire, ask: &Ask, ids: Ids) -> O
             let event = wire.event(&broken_inside(script), &ids.request());
             let mut steps = vec![Step::Wait(script.ttft), Step::Send(framer.frame(&event))];
             steps.extend(framer.end().map(Step::Send));
-            head(body::scripted(steps), content_type, wire, ids)
+            head(body::scripted(steps, script.writes), content_type, wire, ids)
         }
         Fault::ErrorIn200 | Fault::ErrorFirstEvent => {
             document(wire.document(&broken_inside(script), &ids.request()), wire, ids)
@@ -106,7 +106,9 @@ pub(crate) fn stream(answer: &Answer<'_>, wire: &dyn Wire) -> Response<SimBody> 
     let pieces = events.iter().filter(|event| event.content).count();
     // What is to happen after more pieces than there are happens after the last one.
     let breaks_after = match script.fault {
-        Some(Fault::Cut(after) | Fault::Stall(after) | Fault::ErrorAfter(after)) => Some(after.min(pieces)),
+        Some(Fault::Cut(after) | Fault::End(after) | Fault::Stall(after) | Fault::ErrorAfter(after)) => {
+            Some(after.min(pieces))
+        }
         _ => None,
     };
     let mut framer = Framer::new(answer.ask.frames, script);
@@ -145,7 +147,7 @@ pub(crate) fn stream(answer: &Answer<'_>, wire: &dyn Wire) -> Response<SimBody> 
         _ => {}
     }
     steps.extend(framer.end().map(Step::Send));
-    head(body::scripted(steps), answer.ask.frames.content_type(), wire, answer.ids)
+    head(body::scripted(steps, script.writes), answer.ask.frames.content_type(), wire, answer.ids)
 }
 
 /// A whole answer as the script wants it.
@@ -153,22 +155,24 @@ pub(crate) fn whole(answer: &Answer<'_>, wire: &dyn Wire) -> Response<SimBody> {
     let script = answer.script;
     let document = wire.whole(answer);
     let half = document.len() / 2;
+    let scripted = |steps: Vec<Step>| body::scripted(steps, script.writes);
     let body = match script.fault {
-        Some(Fault::Cut(_)) => body::scripted([Step::Send(document.slice(..half)), Step::Cut]),
-        Some(Fault::Stall(_)) => body::scripted([Step::Send(document.slice(..half)), Step::Hang]),
-        Some(Fault::Malformed(_)) => body::whole(document.slice(..half)),
+        Some(Fault::Cut(_)) => scripted(vec![Step::Send(document.slice(..half)), Step::Cut]),
+        Some(Fault::Stall(_)) => scripted(vec![Step::Send(document.slice(..half)), Step::Hang]),
+        Some(Fault::Malformed(_) | Fault::End(_)) => body::whole(document.slice(..half)),
         Some(Fault::ErrorAfter(_)) => {
             body::whole(wire.document(&broken_inside(script), &answer.ids.request()))
         }
         Some(Fault::Huge(size)) => match memchr::memmem::find(&document, FLOOD_MARK.as_bytes()) {
-            Some(at) => body::scripted([
+            Some(at) => scripted(vec![
                 Step::Send(document.slice(..at)),
                 Step::Flood(Bytes::from(vec![b'x'; FLOOD_FRAME]), size),
                 Step::Send(document.slice(at + FLOOD_MARK.len()..)),
             ]),
             None => body::whole(document),
         },
-        _ if !script.slow.is_zero() => dripped(&document, script.slow),
+        _ if !script.slow.is_zero() => scripted(dripped(&document, script.slow)),
+        _ if script.writes.is_some() => scripted(vec![Step::Send(document)]),
         _ => body::whole(document),
     };
     head(body, JSON, wire, answer.ids)
@@ -200,7 +204,7 @@ fn flood(framer: &mut Framer, event: &Event, size: u64) -> Vec<Step> {
     vec![Step::Send(first), Step::Flood(frame.freeze(), size.next_multiple_of(unit.len() as u64))]
 }
 
-fn dripped(document: &Bytes, pause: Duration) -> SimBody {
+fn dripped(document: &Bytes, pause: Duration) -> Vec<Step> {
     let size = document.len().div_ceil(16).max(1);
     let mut steps = Vec::with_capacity(32);
     for start in (0..document.len()).step_by(size) {
@@ -209,5 +213,5 @@ fn dripped(document: &Bytes, pause: Duration) -> SimBody {
         }
         steps.push(Step::Send(document.slice(start..document.len().min(start + size))));
     }
-    body::scripted(steps)
+    steps
 }

@@ -7,9 +7,10 @@ use crate::{
     ask::Ask,
     dialect::Answer,
     frame::Event,
-    reply::{Finish, Reply, Tokens, thirds},
-    script::UsageScript,
+    reply::{Finish, Reply, Thoughts, Tokens},
+    script::{Arguments, UsageScript},
     signature::{self, Kind},
+    stage::Ids,
 };
 
 /// The answer as one document.
@@ -20,13 +21,20 @@ pub(crate) fn whole(answer: &Answer<'_>) -> Bytes {
     document.str("id", &ids.answer("msg_")).str("type", "message").str("role", "assistant");
     document.str("model", &ask.model);
     let mut content = document.array("content");
-    if let Some(thoughts) = reply.reasoning {
-        let mut block = content.object();
-        block
-            .str("type", "thinking")
-            .str("thinking", thoughts)
-            .str("signature", &signature::issue(Kind::Thinking, ids, &[thoughts]));
-        block.end();
+    match reply.thoughts {
+        None => {}
+        Some(Thoughts::Redacted) => {
+            let mut block = content.object();
+            redacted(&mut block, ids);
+            block.end();
+        }
+        Some(Thoughts::Shown(_) | Thoughts::Hidden) => {
+            let thoughts = reply.shown().unwrap_or_default();
+            let mut block = content.object();
+            block.str("type", "thinking").str("thinking", thoughts);
+            block.str("signature", &signature::issue(Kind::Thinking, ids, &[thoughts]));
+            block.end();
+        }
     }
     if !reply.text.is_empty() {
         let mut block = content.object();
@@ -58,26 +66,31 @@ pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
         message.str("model", &ask.model).raw("content", "[]");
         message.raw("stop_reason", "null").raw("stop_sequence", "null");
         match script.usage {
-            UsageScript::Normal => usage(message.key("usage"), reply.usage, 1),
+            UsageScript::Normal | UsageScript::Every => usage(message.key("usage"), reply.usage, 1),
             UsageScript::Early => usage(message.key("usage"), reply.usage, reply.usage.output),
+            UsageScript::Finish => usage(message.key("usage"), Tokens::default(), 0),
             UsageScript::Never => {}
         }
         message.end();
     });
-    if let Some(thoughts) = reply.reasoning {
-        writer.start(|block| {
-            block.str("type", "thinking").str("thinking", "").str("signature", "");
-        });
-        for piece in thoughts.split_inclusive(' ') {
-            writer.delta(true, "thinking_delta", "thinking", piece);
+    match reply.thoughts {
+        None => {}
+        Some(Thoughts::Redacted) => {
+            writer.start(|block| redacted(block, ids));
+            writer.stop();
         }
-        writer.delta(
-            false,
-            "signature_delta",
-            "signature",
-            &signature::issue(Kind::Thinking, ids, &[thoughts]),
-        );
-        writer.stop();
+        Some(Thoughts::Shown(_) | Thoughts::Hidden) => {
+            let thoughts = reply.shown().unwrap_or_default();
+            writer.start(|block| {
+                block.str("type", "thinking").str("thinking", "").str("signature", "");
+            });
+            for piece in thoughts.split_inclusive(' ') {
+                writer.delta(true, "thinking_delta", "thinking", piece);
+            }
+            let signature = signature::issue(Kind::Thinking, ids, &[thoughts]);
+            writer.delta(false, "signature_delta", "signature", &signature);
+            writer.stop();
+        }
     }
     if !reply.text.is_empty() {
         writer.start(|block| {
@@ -93,10 +106,10 @@ pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
             block.str("type", "tool_use").str("id", &ids.call("toolu_", position)).str("name", &call.name);
             block.raw("input", "{}");
         });
-        if !script.no_arguments {
+        if script.arguments != Arguments::None {
             writer.delta(true, "input_json_delta", "partial_json", "");
         }
-        for piece in thirds(&call.arguments) {
+        for piece in call.fragments(script) {
             writer.delta(true, "input_json_delta", "partial_json", piece);
         }
         writer.stop();
@@ -105,7 +118,7 @@ pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
         let mut delta = event.object("delta");
         stop(&mut delta, reply);
         delta.end();
-        if script.usage == UsageScript::Normal {
+        if !matches!(script.usage, UsageScript::Never | UsageScript::Early) {
             usage(event.key("usage"), reply.usage, reply.usage.output);
         }
     });
@@ -177,8 +190,15 @@ fn stop(object: &mut Object<'_>, reply: &Reply) {
         Finish::StopSequence(sequence) => ("stop_sequence", Some(sequence.as_str())),
         Finish::Length => ("max_tokens", None),
         Finish::Tools => ("tool_use", None),
+        Finish::Refused | Finish::Filtered | Finish::Blocked => ("refusal", None),
     };
     object.str("stop_reason", reason).str_or_null("stop_sequence", sequence);
+    if reason == "refusal" {
+        let mut details = object.object("stop_details");
+        details.str("type", "refusal").raw("category", "null");
+        details.str("explanation", "The model's policies do not allow an answer to this.");
+        details.end();
+    }
 }
 
 fn usage(out: &mut BytesMut, usage: Tokens, output: u64) {
@@ -189,5 +209,14 @@ fn usage(out: &mut BytesMut, usage: Tokens, output: u64) {
         .u64("cache_read_input_tokens", usage.cached)
         .u64("output_tokens", output)
         .str("service_tier", "standard");
+    if usage.reasoning > 0 {
+        let mut details = object.object("output_tokens_details");
+        details.u64("thinking_tokens", usage.reasoning);
+        details.end();
+    }
     object.end();
+}
+
+fn redacted(block: &mut Object<'_>, ids: Ids) {
+    block.str("type", "redacted_thinking").str("data", &signature::issue(Kind::Redacted, ids, &[]));
 }

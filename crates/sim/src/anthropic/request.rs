@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     anthropic::Anthropic,
-    ask::{Ask, Choice, Format, Tool},
+    ask::{Ask, Choice, Format, Tool, Wish},
     check::At,
     dialect::Incoming,
     refusal::Refusal,
@@ -132,6 +132,12 @@ impl Reader {
                 "disabled" => {}
                 _ => self.thinking = true,
             }
+            let display = thinking.get("display").map(|display| display.one_of(&["summarized", "omitted"]));
+            self.ask.wish = match display.transpose()? {
+                _ if !self.thinking => Wish::Off,
+                Some("omitted") => Wish::Hidden,
+                _ => Wish::Shown,
+            };
         }
         if self.thinking {
             if let Some(temperature) = root.get("temperature")

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    ask::{Ask, Choice, Format, Tool},
+    ask::{Ask, Choice, Format, Tool, Wish},
     check::At,
     dialect::Incoming,
     openai::{OpenAi, turns},
@@ -108,6 +108,11 @@ fn options(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
             choice.one_of(allowed)?;
         }
     }
+    ask.wish = match root.get("reasoning_effort").and_then(|effort| effort.value.as_str()) {
+        None => Wish::Unsaid,
+        Some("none") => Wish::Off,
+        Some(_) => Wish::Shown,
+    };
     if let Some(n) = root.get("n") {
         ask.answers = usize::try_from(n.integer(1)?)
             .ok()

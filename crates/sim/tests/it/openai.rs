@@ -11,7 +11,7 @@ fn tools() -> Value {
 }
 
 async fn chat(model: &str, more: Value) -> Answer {
-    ask(&simulator(), CHAT, &with(body(CHAT, model, false), more)).await
+    ask(call(Dialect::Chat, model, false).with(more)).await
 }
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn usage_in_streams_only_when_asked_for() {
         asked[..asked.len() - 2].iter().all(|event| event["usage"].is_null() && event.get("usage").is_some())
     );
     let never = chat("nousage", options.clone()).await;
-    assert!(!never.text().contains("\"usage\""));
+    assert!(!never.raw().contains("\"usage\""));
     let early = chat("usage-early", json!({"stream": true})).await.events();
     let usage = early.iter().position(|event| event.get("usage").is_some_and(Value::is_object)).unwrap();
     let finish = early.iter().position(|event| event["choices"][0]["finish_reason"] == "stop").unwrap();
@@ -187,7 +187,7 @@ async fn what_the_vendor_would_refuse_is_refused_by_name() {
         (json!({"top_logprobs": 2}), "top_logprobs"),
     ] {
         let answer = chat("echo", more.clone()).await;
-        assert_eq!(answer.status, 400, "{more}: {}", answer.text());
+        assert_eq!(answer.status, 400, "{more}: {}", answer.raw());
         let error = answer.json()["error"].clone();
         assert_eq!(error["param"], param, "{more}: {error}");
         assert!(error["code"].is_string() && error["type"] == "invalid_request_error");
@@ -205,9 +205,10 @@ async fn bodies_that_are_not_json_objects() {
         ("application/json", "[]", "JSON object"),
         ("text/plain", "{}", "content type"),
     ] {
-        let request =
-            Request::post(CHAT).header("authorization", "Bearer k").header("content-type", content_type);
-        let answer = send(&simulator(), request.body(Bytes::from(text)).unwrap()).await;
+        let request = Request::post("/v1/chat/completions")
+            .header("authorization", "Bearer k")
+            .header("content-type", content_type);
+        let answer = send(&simulator(), Dialect::Chat, request.body(Bytes::from(text)).unwrap()).await;
         assert_eq!(answer.status, 400);
         assert!(answer.json()["error"]["message"].as_str().unwrap().contains(part));
     }
