@@ -1,6 +1,6 @@
 //! What a request asks for, whatever its dialect.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::frame::Frames;
 
@@ -31,6 +31,12 @@ pub(crate) struct Ask {
     pub(crate) answers: usize,
     pub(crate) format: Format,
     pub(crate) wish: Wish,
+    /// Responses only: thoughts come with what the vendor reads them from.
+    pub(crate) encrypted: bool,
+    /// Responses only: the vendor is to keep nothing.
+    pub(crate) forgets: bool,
+    /// Responses only: what the answer repeats of the request.
+    pub(crate) echo: Map<String, Value>,
 }
 
 /// A function the model may call.

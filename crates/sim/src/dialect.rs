@@ -17,6 +17,7 @@ use crate::{
     openai::OpenAi,
     refusal::Refusal,
     reply::Reply,
+    responses::Responses,
     route::Streaming,
     script::Script,
     stage::Ids,
@@ -26,6 +27,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Dialect {
     OpenAi,
+    Responses,
     Anthropic,
     Gemini,
 }
@@ -35,6 +37,7 @@ impl Dialect {
     pub(crate) fn wire(self) -> &'static dyn Wire {
         match self {
             Self::OpenAi => &OpenAi,
+            Self::Responses => &Responses,
             Self::Anthropic => &Anthropic,
             Self::Gemini => &Gemini,
         }

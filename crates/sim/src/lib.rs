@@ -19,6 +19,7 @@ mod gemini;
 mod openai;
 mod refusal;
 mod reply;
+mod responses;
 mod route;
 mod schema;
 mod script;

@@ -88,6 +88,8 @@ fn vendors(path: &str, parts: &Parts) -> Option<Route> {
         if parts.headers.contains_key("anthropic-version") { Dialect::Anthropic } else { Dialect::OpenAi };
     match tail {
         "chat/completions" => Some(Route::new(Dialect::OpenAi, Operation::Answer)),
+        "responses" => Some(Route::new(Dialect::Responses, Operation::Answer)),
+        "responses/input_tokens" => Some(Route::new(Dialect::Responses, Operation::Count)),
         "messages" => Some(Route::new(Dialect::Anthropic, Operation::Answer)),
         "messages/count_tokens" => Some(Route::new(Dialect::Anthropic, Operation::Count)),
         "models" => Some(Route::new(lister, Operation::Models)),

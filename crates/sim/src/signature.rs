@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Call = 3,
     /// Gemini: something else that was said.
     Said = 4,
+    /// Responses: a `reasoning` item.
+    Reasoning = 5,
 }
 
 /// A signature for something that consists of these parts.
@@ -51,6 +53,11 @@ pub(crate) fn holds(signature: &str, kind: Kind, bound: &[&str]) -> bool {
     };
     let Some((sum, b".")) = rest.split_first_chunk::<8>() else { return false };
     u64::from_be_bytes(*sum) == checksum(kind, u64::from_be_bytes(*id), bound)
+}
+
+/// Whether this was issued here, for whatever it was.
+pub(crate) fn ours(signature: &str) -> bool {
+    decode(signature).is_some_and(|bytes| bytes.starts_with(MAGIC))
 }
 
 /// The bytes of base64 in either alphabet.

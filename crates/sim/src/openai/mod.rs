@@ -1,9 +1,12 @@
 //! Chat Completions, as the vendor's reference describes them (<https://platform.openai.com/docs/api-reference/chat>).
 
-pub(crate) mod answer;
-pub(crate) mod error;
+mod answer;
+mod error;
 mod request;
+pub(crate) mod schema;
 mod turns;
+
+pub(crate) use self::{request::metadata, turns::image};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, request::Parts};

@@ -6,7 +6,7 @@ use crate::{
     ask::{Ask, Choice, Format, Tool, Wish},
     check::At,
     dialect::Incoming,
-    openai::{OpenAi, turns},
+    openai::{OpenAi, schema, turns},
     refusal::Refusal,
 };
 
@@ -144,14 +144,7 @@ fn options(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
             ask.stops.push(stop.text()?.to_owned());
         }
     }
-    if let Some(metadata) = root.get("metadata") {
-        if metadata.object()?.len() > 16 {
-            return Err(metadata.wrong("has at most 16 members"));
-        }
-        for name in metadata.object()?.keys() {
-            metadata.need(name)?.str()?;
-        }
-    }
+    metadata(root)?;
     if let Some(bias) = root.get("logit_bias") {
         for token in bias.object()?.keys() {
             bias.need(token)?.number(-100.0, 100.0)?;
@@ -162,12 +155,30 @@ fn options(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
             "text" => Format::Text,
             "json_object" => Format::Object,
             _ => {
-                let schema = format.need("json_schema")?;
-                schema.known(&[&["name", "description", "schema", "strict"]])?;
-                schema.need("name")?.name(64)?;
-                Format::Schema(schema.get("schema").map_or(Value::Null, |schema| schema.value.clone()))
+                let inner = format.need("json_schema")?;
+                inner.known(&[&["name", "description", "schema", "strict"]])?;
+                let name = inner.need("name")?.name(64)?;
+                let wanted = inner.get("schema");
+                if let Some(wanted) = &wanted
+                    && inner.get("strict").map(|strict| strict.bool()).transpose()? == Some(true)
+                {
+                    schema::format(wanted, name)?;
+                }
+                Format::Schema(wanted.map_or(Value::Null, |wanted| wanted.value.clone()))
             }
         };
+    }
+    Ok(())
+}
+
+/// Judges `metadata`.
+pub(crate) fn metadata(root: &At<'_>) -> Result<(), Refusal> {
+    let Some(metadata) = root.get("metadata") else { return Ok(()) };
+    if metadata.object()?.len() > 16 {
+        return Err(metadata.wrong("has at most 16 members"));
+    }
+    for name in metadata.object()?.keys() {
+        metadata.need(name)?.str()?;
     }
     Ok(())
 }
@@ -218,7 +229,12 @@ fn tools(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
         Some(kind) => match kind.one_of(&["function", "custom", "allowed_tools"])? {
             "allowed_tools" => {
                 let allowed = choice.need("allowed_tools")?;
-                allowed.need("tools")?.list()?;
+                let mut names = Vec::new();
+                for tool in allowed.need("tools")?.list()? {
+                    let kind = tool.need("type")?.one_of(&["function", "custom"])?;
+                    names.push(tool.need(kind)?.need("name")?.text()?.to_owned());
+                }
+                ask.tools.retain(|tool| names.contains(&tool.name));
                 if allowed.need("mode")?.one_of(&["auto", "required"])? == "required" {
                     ask.choice = Choice::Any;
                 }
@@ -241,19 +257,20 @@ fn function(function: &At<'_>) -> Result<Tool, Refusal> {
     if let Some(description) = function.get("description") {
         description.str()?;
     }
-    if let Some(strict) = function.get("strict") {
-        strict.bool()?;
-    }
-    let mut schema = Value::Null;
+    let strict = function.get("strict").map(|strict| strict.bool()).transpose()?;
+    let mut wanted = Value::Null;
     if let Some(parameters) = function.get("parameters") {
         let members = parameters.object()?;
         if !members.is_empty() && members.get("type").and_then(Value::as_str) != Some("object") {
             return Err(parameters.wrong("must be a schema of type 'object'"));
         }
-        schema = parameters.value.clone();
+        if strict == Some(true) {
+            schema::function(&parameters, &name)?;
+        }
+        wanted = parameters.value.clone();
     }
-    if schema.is_null() || schema.as_object().is_some_and(serde_json::Map::is_empty) {
-        schema = serde_json::json!({ "type": "object", "properties": {} });
+    if wanted.is_null() || wanted.as_object().is_some_and(serde_json::Map::is_empty) {
+        wanted = serde_json::json!({ "type": "object", "properties": {} });
     }
-    Ok(Tool { name, schema, free_text: false })
+    Ok(Tool { name, schema: wanted, free_text: false })
 }

@@ -140,10 +140,7 @@ fn content(content: &At<'_>, allowed: &[&str], ask: &mut Ask, text: &mut String)
                 part.known(&[&["type", "image_url"], MARK])?;
                 let image = part.need("image_url")?;
                 image.known(&[&["url", "detail"]])?;
-                let url = image.need("url")?;
-                if !is_image(url.text()?) {
-                    return Err(url.wrong("must be an http(s) address or a base64 data address of an image"));
-                }
+                self::image(&image.need("url")?)?;
                 if let Some(detail) = image.get("detail") {
                     detail.one_of(&["auto", "low", "high", "original"])?;
                 }
@@ -169,11 +166,17 @@ fn content(content: &At<'_>, allowed: &[&str], ask: &mut Ask, text: &mut String)
     Ok(())
 }
 
-fn is_image(url: &str) -> bool {
-    if url.starts_with("https://") || url.starts_with("http://") {
-        return true;
+/// Judges the address of an image.
+pub(crate) fn image(at: &At<'_>) -> Result<(), Refusal> {
+    let url = at.text()?;
+    let inline = url.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"));
+    let fits = match inline {
+        Some((kind, data)) => ["png", "jpeg", "jpg", "gif", "webp"].contains(&kind) && !data.is_empty(),
+        None => url.starts_with("https://") || url.starts_with("http://"),
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(at.wrong("must be an http(s) address or a base64 data address of an image"))
     }
-    url.strip_prefix("data:image/")
-        .and_then(|rest| rest.split_once(";base64,"))
-        .is_some_and(|(kind, data)| ["png", "jpeg", "jpg", "gif", "webp"].contains(&kind) && !data.is_empty())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 
 use super::*;
-use dialects::{Chat, Gemini, Messages};
+use dialects::{Chat, Gemini, Messages, Responses};
 
 #[tokio::test]
 async fn echo_answers_what_was_said_whole_and_as_a_stream() {
@@ -71,7 +71,7 @@ async fn refusals_have_the_vendors_shape() {
         let limited = ask(call(dialect, "error-429-retry-1500ms", false)).await;
         let hints = (limited.header("retry-after"), limited.header("retry-after-ms"));
         match dialect {
-            Chat => assert_eq!(hints, (Some("2"), Some("1500"))),
+            Chat | Responses => assert_eq!(hints, (Some("2"), Some("1500"))),
             Messages => assert_eq!(hints, (Some("2"), None)),
             Gemini => {
                 assert_eq!(hints, (None, None));
@@ -218,7 +218,7 @@ async fn keys_decide_too() {
         ] {
             let answer = call.send(&simulator(), key).await;
             let expected = match dialect {
-                Chat => of_chat,
+                Chat | Responses => of_chat,
                 Messages => of_messages,
                 Gemini => of_gemini,
             };
@@ -289,7 +289,7 @@ async fn models_are_unknown_by_name_and_prompts_too_long_by_count() {
         let long = ask(call(dialect, "echo-window-5", false)).await;
         assert_eq!(long.status, 400);
         match dialect {
-            Chat => assert_eq!(long.json()["error"]["code"], "context_length_exceeded"),
+            Chat | Responses => assert_eq!(long.json()["error"]["code"], "context_length_exceeded"),
             Messages => assert!(long.message().starts_with("prompt is too long")),
             Gemini => assert!(long.message().starts_with("The input token count (12) exceeds")),
         }

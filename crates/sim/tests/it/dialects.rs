@@ -5,13 +5,14 @@ use super::*;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Chat,
+    Responses,
     Messages,
     Gemini,
 }
 
-pub(crate) use Dialect::{Chat, Gemini, Messages};
+pub(crate) use Dialect::{Chat, Gemini, Messages, Responses};
 
-pub(crate) const ALL: [Dialect; 3] = [Chat, Messages, Gemini];
+pub(crate) const ALL: [Dialect; 4] = [Chat, Responses, Messages, Gemini];
 
 /// A request before it is sent.
 #[derive(Debug, Clone)]
@@ -29,6 +30,9 @@ pub(crate) fn call(dialect: Dialect, model: &str, stream: bool) -> Call {
             "/v1/chat/completions".to_owned(),
             json!({"model": model, "stream": stream, "messages": messages}),
         ),
+        Responses => {
+            ("/v1/responses".to_owned(), json!({"model": model, "stream": stream, "input": messages}))
+        }
         Messages => (
             "/v1/messages".to_owned(),
             json!({"model": model, "stream": stream, "max_tokens": 1000, "messages": messages}),
@@ -53,6 +57,7 @@ impl Call {
     pub(crate) fn saying(self, text: &str) -> Self {
         let turn = match self.dialect {
             Gemini => json!({"contents": [{"role": "user", "parts": [{"text": text}]}]}),
+            Responses => json!({"input": text}),
             Chat | Messages => json!({"messages": [{"role": "user", "content": text}]}),
         };
         self.with(turn)
@@ -66,6 +71,10 @@ impl Call {
             Chat => json!([
                 {"type": "function", "function": {"name": "weather", "parameters": weather}},
                 {"type": "function", "function": {"name": "now"}}
+            ]),
+            Responses => json!([
+                {"type": "function", "name": "weather", "parameters": weather},
+                {"type": "function", "name": "now"}
             ]),
             Messages => json!([
                 {"name": "weather", "input_schema": weather},
@@ -81,7 +90,7 @@ impl Call {
     pub(crate) fn request(&self, key: &str) -> Request<Bytes> {
         let request = Request::post(&self.path).header("content-type", "application/json");
         let request = match self.dialect {
-            Chat => request.header("authorization", format!("Bearer {key}")),
+            Chat | Responses => request.header("authorization", format!("Bearer {key}")),
             Messages => request.header("x-api-key", key).header("anthropic-version", "2023-06-01"),
             Gemini => request.header("x-goog-api-key", key),
         };
@@ -111,6 +120,7 @@ impl Answer {
         let mut said = Said::default();
         match self.dialect {
             Chat => said.chat(&document["choices"][0], "message"),
+            Responses => said.response(&document),
             Messages => {
                 for block in document["content"].as_array().unwrap() {
                     said.block(block);
@@ -140,6 +150,7 @@ impl Answer {
         for event in self.events() {
             match self.dialect {
                 Chat => said.chat(&event["choices"][0], "delta"),
+                Responses => said.item_event(&event),
                 Messages => said.event(&event),
                 Gemini => said.candidate(&event["candidates"][0]),
             }
@@ -168,6 +179,52 @@ impl Said {
             arguments.push_str(call["function"]["arguments"].as_str().unwrap_or_default());
         }
         self.finish = self.finish.take().or(string(&choice["finish_reason"]));
+    }
+
+    fn response(&mut self, response: &Value) {
+        for item in response["output"].as_array().unwrap() {
+            match item["type"].as_str().unwrap() {
+                "message" => {
+                    for part in item["content"].as_array().unwrap() {
+                        let text = part["text"].as_str().or(part["refusal"].as_str());
+                        self.text.push_str(text.unwrap());
+                    }
+                }
+                "reasoning" => {
+                    for part in item["summary"].as_array().unwrap() {
+                        self.thoughts.push_str(part["text"].as_str().unwrap());
+                    }
+                }
+                _ => {
+                    let arguments = string(&item["arguments"]).unwrap();
+                    self.calls.push((string(&item["name"]).unwrap(), arguments));
+                }
+            }
+        }
+        self.finish = string(&response["incomplete_details"]["reason"]).or(string(&response["status"]));
+    }
+
+    fn item_event(&mut self, event: &Value) {
+        let delta = event["delta"].as_str().unwrap_or_default();
+        match event["type"].as_str().unwrap_or_default() {
+            "response.output_text.delta" | "response.refusal.delta" => self.text.push_str(delta),
+            "response.reasoning_summary_text.delta" => self.thoughts.push_str(delta),
+            "response.output_item.added" if event["item"]["type"] == "function_call" => {
+                self.calls.push((string(&event["item"]["name"]).unwrap(), String::new()));
+            }
+            "response.function_call_arguments.delta" => {
+                // Thoughts are the first item, if there are any.
+                let first = usize::from(!self.thoughts.is_empty());
+                let index = usize::try_from(event["output_index"].as_u64().unwrap()).unwrap() - first;
+                self.calls[index].1.push_str(delta);
+            }
+            "response.completed" | "response.incomplete" => {
+                let mut whole = Self::default();
+                whole.response(&event["response"]);
+                self.finish = whole.finish;
+            }
+            _ => {}
+        }
     }
 
     fn block(&mut self, block: &Value) {
@@ -212,7 +269,7 @@ impl Said {
 /// The content type of a stream.
 pub(crate) fn stream_type(dialect: Dialect) -> &'static str {
     match dialect {
-        Chat | Messages | Gemini => "text/event-stream; charset=utf-8",
+        Chat | Responses | Messages | Gemini => "text/event-stream; charset=utf-8",
     }
 }
 
@@ -220,6 +277,7 @@ pub(crate) fn stream_type(dialect: Dialect) -> &'static str {
 pub(crate) fn piece(dialect: Dialect, event: &Value) -> Option<String> {
     let pointer = match dialect {
         Chat => "/choices/0/delta/content",
+        Responses => "/delta",
         Messages => "/delta/text",
         Gemini => "/candidates/0/content/parts/0/text",
     };
@@ -229,7 +287,7 @@ pub(crate) fn piece(dialect: Dialect, event: &Value) -> Option<String> {
 /// Where an error document says of which kind it is.
 pub(crate) fn error_kind(dialect: Dialect) -> &'static str {
     match dialect {
-        Chat | Messages => "/error/type",
+        Chat | Responses | Messages => "/error/type",
         Gemini => "/error/status",
     }
 }
@@ -239,7 +297,7 @@ pub(crate) fn kind_of(dialect: Dialect, status: u16) -> &'static str {
     let at = [400, 401, 403, 429, 500, 529].iter().position(|known| *known == status).unwrap();
     let invalid = "invalid_request_error";
     match dialect {
-        Chat => [invalid, invalid, invalid, "requests", "server_error", "server_error"][at],
+        Chat | Responses => [invalid, invalid, invalid, "requests", "server_error", "server_error"][at],
         Messages => [
             invalid,
             "authentication_error",
@@ -261,7 +319,8 @@ pub(crate) fn kind_of(dialect: Dialect, status: u16) -> &'static str {
 
 /// The message of an event that is an error.
 pub(crate) fn error_in(event: &Value) -> Option<String> {
-    string(event.pointer("/error/message")?)
+    let pointers = ["/error/message", "/response/error/message", "/message"];
+    string(pointers.iter().find_map(|pointer| event.pointer(pointer))?)
 }
 
 /// The numbers of tokens that a document tells, those that it tells.
@@ -275,6 +334,7 @@ pub(crate) struct Tokens {
 
 /// What a document says about tokens, as its dialect counts them.
 pub(crate) fn tokens(document: &Value) -> Tokens {
+    let document = document.get("response").unwrap_or(document);
     let find = |pointers: &[&str]| {
         pointers.iter().find_map(|pointer| document.pointer(pointer)).and_then(Value::as_u64)
     };
@@ -282,6 +342,7 @@ pub(crate) fn tokens(document: &Value) -> Tokens {
         prompt: find(&["/usage/prompt_tokens", "/usage/input_tokens", "/usageMetadata/promptTokenCount"]),
         cached: find(&[
             "/usage/prompt_tokens_details/cached_tokens",
+            "/usage/input_tokens_details/cached_tokens",
             "/usage/cache_read_input_tokens",
             "/usageMetadata/cachedContentTokenCount",
         ]),
@@ -292,6 +353,7 @@ pub(crate) fn tokens(document: &Value) -> Tokens {
         ]),
         reasoning: find(&[
             "/usage/completion_tokens_details/reasoning_tokens",
+            "/usage/output_tokens_details/reasoning_tokens",
             "/usage/output_tokens_details/thinking_tokens",
             "/usageMetadata/thoughtsTokenCount",
         ]),
@@ -300,7 +362,7 @@ pub(crate) fn tokens(document: &Value) -> Tokens {
 
 /// Whether an event tells tokens.
 pub(crate) fn tells_tokens(event: &Value) -> bool {
-    ["/usage", "/message/usage", "/usageMetadata"]
+    ["/usage", "/message/usage", "/response/usage", "/usageMetadata"]
         .iter()
         .any(|pointer| event.pointer(pointer).is_some_and(Value::is_object))
 }
@@ -310,6 +372,11 @@ pub(crate) fn wishes(dialect: Dialect) -> (Option<Value>, Option<Value>, Option<
     let gemini = |config: Value| Some(json!({"generationConfig": {"thinkingConfig": config}}));
     match dialect {
         Chat => (Some(json!({"reasoning_effort": "none"})), None, Some(json!({"reasoning_effort": "low"}))),
+        Responses => (
+            Some(json!({"reasoning": {"effort": "none"}})),
+            Some(json!({"reasoning": {"effort": "low"}})),
+            Some(json!({"reasoning": {"summary": "auto"}})),
+        ),
         Messages => (
             Some(json!({"thinking": {"type": "disabled"}})),
             Some(json!({"thinking": {"type": "adaptive", "display": "omitted"}})),
@@ -325,7 +392,7 @@ pub(crate) fn wishes(dialect: Dialect) -> (Option<Value>, Option<Value>, Option<
 
 /// How a request limits its answer.
 pub(crate) struct Limits {
-    /// Two tokens.
+    /// 16 tokens.
     pub(crate) limit: Value,
     /// The vendor's word for an answer that was cut at the limit.
     pub(crate) length: &'static str,
@@ -343,15 +410,23 @@ pub(crate) fn limits(dialect: Dialect) -> Limits {
     let user = |content: Value| json!({"messages": [{"role": "user", "content": content}]});
     match dialect {
         Chat => Limits {
-            limit: json!({"max_completion_tokens": 2}),
+            limit: json!({"max_completion_tokens": 16}),
             length: "length",
             stop: Some(json!({"stop": " up"})),
             image: user(json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}])),
             schema: json!({"response_format": {"type": "json_schema",
                 "json_schema": {"name": "x", "schema": schema}}}),
         },
+        Responses => Limits {
+            limit: json!({"max_output_tokens": 16}),
+            length: "max_output_tokens",
+            stop: None,
+            image: json!({"input": [{"role": "user", "content": [
+                {"type": "input_image", "image_url": "data:image/png;base64,aGk="}]}]}),
+            schema: json!({"text": {"format": {"type": "json_schema", "name": "x", "schema": schema}}}),
+        },
         Messages => Limits {
-            limit: json!({"max_tokens": 2}),
+            limit: json!({"max_tokens": 16}),
             length: "max_tokens",
             stop: Some(json!({"stop_sequences": [" up"]})),
             image: user(json!([{"type": "image",
@@ -359,7 +434,7 @@ pub(crate) fn limits(dialect: Dialect) -> Limits {
             schema: json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}}),
         },
         Gemini => Limits {
-            limit: json!({"generationConfig": {"maxOutputTokens": 2}}),
+            limit: json!({"generationConfig": {"maxOutputTokens": 16}}),
             length: "MAX_TOKENS",
             stop: Some(json!({"generation_config": {"stop_sequences": [" up"]}})),
             image: json!({"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "aGk="}}]}]}),

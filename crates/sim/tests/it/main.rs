@@ -7,6 +7,7 @@ mod behaviour;
 mod dialects;
 mod gemini;
 mod openai;
+mod responses;
 mod server;
 mod streams;
 mod words;

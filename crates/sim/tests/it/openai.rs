@@ -181,6 +181,16 @@ async fn what_the_vendor_would_refuse_is_refused_by_name() {
             json!({"tools": tools(), "tool_choice": {"type": "function", "function": {"name": "z"}}}),
             "tool_choice.function.name",
         ),
+        (
+            json!({"tools": [{"type": "function", "function": {"name": "f", "strict": true,
+                "parameters": {"type": "object", "properties": {}}}}]}),
+            "tools[0].function.parameters",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "strict": true,
+                "schema": {"type": "object", "properties": {}}}}}),
+            "response_format.json_schema.schema",
+        ),
         (json!({"reasoning_effort": "huge"}), "reasoning_effort"),
         (json!({"response_format": {"type": "xml"}}), "response_format.type"),
         (json!({"metadata": {"a": 1}}), "metadata.a"),

@@ -1,7 +1,7 @@
 //! Thoughts, tools, refusals and tokens, in every dialect.
 
 use super::*;
-use dialects::{Chat, Gemini, Messages, Said, Tokens};
+use dialects::{Chat, Gemini, Messages, Responses, Said, Tokens};
 
 /// The answer whole and as a stream, which must say the same.
 async fn both(call: impl Fn(bool) -> Call) -> (Said, Answer) {
@@ -80,6 +80,7 @@ async fn refusals_and_filters_end_the_answer() {
     for dialect in ALL {
         let (refused, filtered, blocked) = match dialect {
             Chat => ("stop", "content_filter", Some("content_filter")),
+            Responses => ("completed", "content_filter", Some("content_filter")),
             Messages => ("refusal", "refusal", Some("refusal")),
             Gemini => ("STOP", "SAFETY", None),
         };
@@ -128,10 +129,12 @@ async fn tokens_are_told_as_the_script_says() {
 async fn limits_stops_images_and_formats_are_obeyed() {
     for dialect in ALL {
         let cases = dialects::limits(dialect);
-        let (said, _) = both(|stream| call(dialect, "echo", stream).with(cases.limit.clone())).await;
+        let long = "What is up? ".repeat(20);
+        let (said, _) =
+            both(|stream| call(dialect, "echo", stream).saying(&long).with(cases.limit.clone())).await;
         assert_eq!(
             (said.text.as_str(), said.finish.as_deref()),
-            ("What is ", Some(cases.length)),
+            (&long[..64], Some(cases.length)),
             "{dialect:?}"
         );
         if let Some(stop) = cases.stop {
