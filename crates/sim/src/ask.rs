@@ -31,6 +31,8 @@ pub(crate) struct Ask {
     pub(crate) answers: usize,
     pub(crate) format: Format,
     pub(crate) wish: Wish,
+    /// Ollama only: nothing is asked but to have the model ready, or not any more.
+    pub(crate) loads: Option<&'static str>,
     /// Responses only: thoughts come with what the vendor reads them from.
     pub(crate) encrypted: bool,
     /// Responses only: the vendor is to keep nothing.

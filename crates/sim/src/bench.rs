@@ -55,9 +55,10 @@ impl Shelf {
             Some(_) => return None,
             None => model(request)?,
         };
+        let wire = route.dialect.wire();
         let stream = match route.stream {
             Some(stream) => stream,
-            None if is_true(request, b"\"stream\":") => Streaming::Sse,
+            None if streams(request, wire.streams_unasked()) => Streaming::Sse,
             None => Streaming::Whole,
         };
         let key = Key {
@@ -99,6 +100,11 @@ fn model(request: &[u8]) -> Option<&str> {
     std::str::from_utf8(&value[..end]).ok()
 }
 
+/// Whether the request wants a stream; one that says nothing gets what is usual.
+fn streams(request: &[u8], usual: bool) -> bool {
+    value(request, b"\"stream\":").map_or(usual, |value| value.starts_with(b"true"))
+}
+
 fn is_true(request: &[u8], name: &[u8]) -> bool {
     value(request, name).is_some_and(|value| value.starts_with(b"true"))
 }
@@ -113,7 +119,7 @@ fn prepare(key: &Key) -> Option<Prepared> {
     let ask = Ask {
         model: key.model.clone(),
         stream: key.stream != Streaming::Whole,
-        frames: if key.stream == Streaming::Array { Frames::Array } else { Frames::Sse },
+        frames: if key.stream == Streaming::Array { Frames::Array } else { key.dialect.wire().frames() },
         include_usage: key.include_usage,
         answers: 1,
         characters: 400,
@@ -153,8 +159,13 @@ mod tests {
 
     #[test]
     fn streams_are_told_from_whole_answers() {
-        assert!(is_true(br#"{"stream": true}"#, b"\"stream\":"));
-        assert!(!is_true(br#"{"stream":false}"#, b"\"stream\":"));
-        assert!(!is_true(br#"{"a":"\"stream\":true"}"#, b"\"stream\":"));
+        for (request, usual, expected) in [
+            (r#"{"stream": true}"#, false, true),
+            (r#"{"stream":false}"#, true, false),
+            (r#"{"a":"\"stream\":true"}"#, false, false),
+            ("{}", true, true),
+        ] {
+            assert_eq!(streams(request.as_bytes(), usual), expected, "{request}");
+        }
     }
 }

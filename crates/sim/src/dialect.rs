@@ -12,8 +12,9 @@ use crate::{
     anthropic::Anthropic,
     ask::Ask,
     check::{At, Wording},
-    frame::Event,
+    frame::{Event, Frames},
     gemini::Gemini,
+    ollama::Ollama,
     openai::OpenAi,
     refusal::Refusal,
     reply::Reply,
@@ -30,6 +31,7 @@ pub(crate) enum Dialect {
     Responses,
     Anthropic,
     Gemini,
+    Ollama,
 }
 
 impl Dialect {
@@ -40,6 +42,7 @@ impl Dialect {
             Self::Responses => &Responses,
             Self::Anthropic => &Anthropic,
             Self::Gemini => &Gemini,
+            Self::Ollama => &Ollama,
         }
     }
 }
@@ -79,6 +82,16 @@ pub(crate) trait Wire: Wording {
         true
     }
 
+    /// How a stream is written, unless the path says so.
+    fn frames(&self) -> Frames {
+        Frames::Sse
+    }
+
+    /// Whether answers are streams unless the request says otherwise.
+    fn streams_unasked(&self) -> bool {
+        false
+    }
+
     /// The model that a body names.
     fn model_name(&self, body: &Value) -> Result<String, Refusal>;
 
@@ -86,7 +99,9 @@ pub(crate) trait Wire: Wording {
     fn read(&self, incoming: &Incoming<'_>) -> Result<Ask, Refusal>;
 
     /// Judges a request for the number of tokens and answers it.
-    fn count(&self, incoming: &Incoming<'_>) -> Result<Bytes, Refusal>;
+    fn count(&self, _: &Incoming<'_>) -> Result<Bytes, Refusal> {
+        Err(Refusal { code: None, ..Refusal::status(404, "this API does not count tokens") })
+    }
 
     /// The answer as one document.
     fn whole(&self, answer: &Answer<'_>) -> Bytes;
@@ -107,6 +122,11 @@ pub(crate) trait Wire: Wording {
 
     /// One model.
     fn model(&self, name: &str, ids: Ids) -> Bytes;
+
+    /// The version of the vendor's software.
+    fn version(&self) -> Bytes {
+        Bytes::from_static(b"{}")
+    }
 }
 
 /// The string that a body's `model` is.

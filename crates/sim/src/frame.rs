@@ -22,6 +22,8 @@ pub(crate) enum Frames {
     Sse,
     /// The elements of one JSON array.
     Array,
+    /// A line of JSON each.
+    Lines,
 }
 
 impl Frames {
@@ -30,6 +32,7 @@ impl Frames {
         match self {
             Self::Sse => "text/event-stream; charset=utf-8",
             Self::Array => "application/json; charset=UTF-8",
+            Self::Lines => "application/x-ndjson",
         }
     }
 }
@@ -64,6 +67,10 @@ impl Framer {
         let mut out = BytesMut::with_capacity(event.data.len() + 64);
         match self.frames {
             Frames::Sse => self.sse(event, &mut out),
+            Frames::Lines => {
+                out.extend_from_slice(&event.data);
+                self.end_line(&mut out);
+            }
             Frames::Array => {
                 out.extend_from_slice(if self.first { b"[" } else { b"," });
                 out.extend_from_slice(&event.data);
@@ -77,7 +84,7 @@ impl Framer {
     /// What stands behind the last event.
     pub(crate) fn end(&mut self) -> Option<Bytes> {
         match self.frames {
-            Frames::Sse => None,
+            Frames::Sse | Frames::Lines => None,
             Frames::Array if self.first => Some(Bytes::from_static(b"[]")),
             Frames::Array => Some(Bytes::from_static(b"]")),
         }
@@ -165,6 +172,8 @@ mod tests {
             (Frames::Array, "echo", vec![], "[]"),
             (Frames::Array, "echo", vec!["{}", "{}"], "[{}\n,{}\n]"),
             (Frames::Array, "echo-crlf-comments", vec!["{}"], "[{}\r\n]"),
+            (Frames::Lines, "echo", vec!["{}", "{}"], "{}\n{}\n"),
+            (Frames::Lines, "echo-crlf-comments-multiline-tight", vec!["{}"], "{}\r\n"),
         ] {
             assert_eq!(framed(frames, model, &data), expected, "{model}");
         }

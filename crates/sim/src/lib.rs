@@ -16,6 +16,7 @@ mod check;
 mod dialect;
 mod frame;
 mod gemini;
+mod ollama;
 mod openai;
 mod refusal;
 mod reply;
@@ -120,6 +121,8 @@ impl Simulator {
                 Operation::Answer => self.converse(&key, &route, &parts.headers, &body, ids).await,
                 Operation::Count => count(&route, &parts.headers, &body, ids),
                 Operation::Models => models(&route, ids),
+                Operation::Model => shown(&route, &parts.headers, &body, ids),
+                Operation::Version => Ok(stage::document(wire.version(), wire, ids)),
             },
         };
         answered.unwrap_or_else(|refusal| refusal.respond(wire, &ids.request(), route.stream))
@@ -235,6 +238,12 @@ fn models(route: &Route, ids: Ids) -> Result<Response<SimBody>, Refusal> {
         None => wire.models(LISTED_MODELS, ids),
     };
     Ok(stage::document(document, wire, ids))
+}
+
+fn shown(route: &Route, headers: &HeaderMap, body: &[u8], ids: Ids) -> Result<Response<SimBody>, Refusal> {
+    let wire = route.dialect.wire();
+    let (name, _) = model(route, &json(wire, headers, body)?)?;
+    Ok(stage::document(wire.model(&name, ids), wire, ids))
 }
 
 /// The model that is asked for, and what its name says.

@@ -25,8 +25,12 @@ pub(crate) enum Operation {
     Answer,
     /// The number of tokens of a conversation.
     Count,
-    /// All models, or the one that is named.
+    /// All models, or the one that the path names.
     Models,
+    /// The model that the body names.
+    Model,
+    /// The version of the vendor's software.
+    Version,
 }
 
 /// Streaming that a path asks for.
@@ -53,8 +57,8 @@ impl Route {
     /// The method that the path wants.
     pub(crate) fn method(&self) -> Method {
         match self.operation {
-            Operation::Answer | Operation::Count => Method::POST,
-            Operation::Models => Method::GET,
+            Operation::Answer | Operation::Count | Operation::Model => Method::POST,
+            Operation::Models | Operation::Version => Method::GET,
         }
     }
 
@@ -68,6 +72,7 @@ pub(crate) fn dialect_of(parts: &Parts) -> Dialect {
     match Route::of(parts) {
         Some(route) => route.dialect,
         None if parts.uri.path().contains("/v1beta/") => Dialect::Gemini,
+        None if parts.uri.path().contains("/api/") => Dialect::Ollama,
         None => Dialect::OpenAi,
     }
 }
@@ -82,6 +87,9 @@ pub(crate) fn query<'a>(parts: &'a Parts, name: &str) -> Option<Cow<'a, str>> {
 fn vendors(path: &str, parts: &Parts) -> Option<Route> {
     if let Some(tail) = path.strip_prefix("/v1beta/") {
         return gemini(tail, parts);
+    }
+    if let Some(tail) = path.strip_prefix("/api/").or_else(|| path.strip_prefix("/v1/api/")) {
+        return ollama(tail);
     }
     let tail = path.strip_prefix("/v1/")?;
     let lister =
@@ -121,6 +129,17 @@ fn gemini(tail: &str, parts: &Parts) -> Option<Route> {
         _ => return None,
     };
     Some(Route { dialect: Dialect::Gemini, operation, model: Some(model.to_owned()), stream })
+}
+
+fn ollama(tail: &str) -> Option<Route> {
+    let operation = match tail {
+        "chat" => Operation::Answer,
+        "tags" => Operation::Models,
+        "show" => Operation::Model,
+        "version" => Operation::Version,
+        _ => return None,
+    };
+    Some(Route::new(Dialect::Ollama, operation))
 }
 
 fn decoded(text: &str) -> Option<String> {

@@ -37,10 +37,6 @@ impl Wire for OpenAi {
         request::read(incoming)
     }
 
-    fn count(&self, _: &Incoming<'_>) -> Result<Bytes, Refusal> {
-        Err(Refusal::status(404, "this API does not count tokens"))
-    }
-
     fn whole(&self, answer: &Answer<'_>) -> Bytes {
         answer::whole(answer)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 
 use super::*;
-use dialects::{Chat, Gemini, Messages, Responses};
+use dialects::{Chat, Gemini, Messages, Ollama, Responses};
 
 #[tokio::test]
 async fn echo_answers_what_was_said_whole_and_as_a_stream() {
@@ -72,7 +72,7 @@ async fn refusals_have_the_vendors_shape() {
         let hints = (limited.header("retry-after"), limited.header("retry-after-ms"));
         match dialect {
             Chat | Responses => assert_eq!(hints, (Some("2"), Some("1500"))),
-            Messages => assert_eq!(hints, (Some("2"), None)),
+            Messages | Ollama => assert_eq!(hints, (Some("2"), None)),
             Gemini => {
                 assert_eq!(hints, (None, None));
                 assert!(limited.raw().contains(r#""retryDelay":"1.5s""#));
@@ -210,17 +210,18 @@ async fn huge_answers_are_made_while_they_are_sent() {
 async fn keys_decide_too() {
     for dialect in ALL {
         let call = call(dialect, "echo", false);
-        for (key, of_chat, of_messages, of_gemini) in [
-            ("", 401, 401, 403),
-            ("sk-bad-1", 401, 401, 400),
-            ("sk-limited-1", 429, 429, 429),
-            ("sk-broke-1", 429, 400, 429),
+        for (key, of_chat, of_messages, of_gemini, of_ollama) in [
+            ("", 401, 401, 403, 200),
+            ("sk-bad-1", 401, 401, 400, 401),
+            ("sk-limited-1", 429, 429, 429, 429),
+            ("sk-broke-1", 429, 400, 429, 429),
         ] {
             let answer = call.send(&simulator(), key).await;
             let expected = match dialect {
                 Chat | Responses => of_chat,
                 Messages => of_messages,
                 Gemini => of_gemini,
+                Ollama => of_ollama,
             };
             assert_eq!(answer.status, expected, "{dialect:?} {key}");
             if expected == 429 && dialect == Gemini {
@@ -251,6 +252,15 @@ async fn paths_and_methods_are_checked() {
         ("GET", "/v1/models", 200),
         ("GET", "/v1/models/lorem", 200),
         ("GET", "/v1/models/gpt", 404),
+        ("POST", "/v1/responses", 400),
+        ("GET", "/v1/responses", 405),
+        ("POST", "/v1/api/chat", 200),
+        ("POST", "/a/api/chat", 200),
+        ("POST", "/api/generate", 404),
+        ("GET", "/api/tags", 200),
+        ("GET", "/api/version", 200),
+        ("POST", "/api/show", 200),
+        ("GET", "/api/show", 405),
         ("GET", "/v1beta/models", 200),
         ("GET", "/v1beta/models/chunks-2%2Cslow-1s", 200),
         ("GET", "/v1beta/models/gpt", 404),
@@ -291,6 +301,7 @@ async fn models_are_unknown_by_name_and_prompts_too_long_by_count() {
         match dialect {
             Chat | Responses => assert_eq!(long.json()["error"]["code"], "context_length_exceeded"),
             Messages => assert!(long.message().starts_with("prompt is too long")),
+            Ollama => assert!(long.message().contains("context length is 5")),
             Gemini => assert!(long.message().starts_with("The input token count (12) exceeds")),
         }
     }

@@ -8,11 +8,12 @@ pub(crate) enum Dialect {
     Responses,
     Messages,
     Gemini,
+    Ollama,
 }
 
-pub(crate) use Dialect::{Chat, Gemini, Messages, Responses};
+pub(crate) use Dialect::{Chat, Gemini, Messages, Ollama, Responses};
 
-pub(crate) const ALL: [Dialect; 4] = [Chat, Responses, Messages, Gemini];
+pub(crate) const ALL: [Dialect; 5] = [Chat, Responses, Messages, Gemini, Ollama];
 
 /// A request before it is sent.
 #[derive(Debug, Clone)]
@@ -33,6 +34,7 @@ pub(crate) fn call(dialect: Dialect, model: &str, stream: bool) -> Call {
         Responses => {
             ("/v1/responses".to_owned(), json!({"model": model, "stream": stream, "input": messages}))
         }
+        Ollama => ("/api/chat".to_owned(), json!({"model": model, "stream": stream, "messages": messages})),
         Messages => (
             "/v1/messages".to_owned(),
             json!({"model": model, "stream": stream, "max_tokens": 1000, "messages": messages}),
@@ -58,7 +60,7 @@ impl Call {
         let turn = match self.dialect {
             Gemini => json!({"contents": [{"role": "user", "parts": [{"text": text}]}]}),
             Responses => json!({"input": text}),
-            Chat | Messages => json!({"messages": [{"role": "user", "content": text}]}),
+            Chat | Messages | Ollama => json!({"messages": [{"role": "user", "content": text}]}),
         };
         self.with(turn)
     }
@@ -68,7 +70,7 @@ impl Call {
         let weather =
             json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
         let tools = match self.dialect {
-            Chat => json!([
+            Chat | Ollama => json!([
                 {"type": "function", "function": {"name": "weather", "parameters": weather}},
                 {"type": "function", "function": {"name": "now"}}
             ]),
@@ -90,7 +92,7 @@ impl Call {
     pub(crate) fn request(&self, key: &str) -> Request<Bytes> {
         let request = Request::post(&self.path).header("content-type", "application/json");
         let request = match self.dialect {
-            Chat | Responses => request.header("authorization", format!("Bearer {key}")),
+            Chat | Responses | Ollama => request.header("authorization", format!("Bearer {key}")),
             Messages => request.header("x-api-key", key).header("anthropic-version", "2023-06-01"),
             Gemini => request.header("x-goog-api-key", key),
         };
@@ -128,6 +130,7 @@ impl Answer {
                 said.finish = string(&document["stop_reason"]);
             }
             Gemini => said.candidate(&document["candidates"][0]),
+            Ollama => said.line(&document),
         }
         said
     }
@@ -136,6 +139,9 @@ impl Answer {
     pub(crate) fn events(&self) -> Vec<Value> {
         let text = self.raw().replace("\r\n", "\n");
         let parsed = |data: &str| serde_json::from_str(data).unwrap_or_else(|_| json!(data));
+        if self.dialect == Ollama {
+            return text.split_terminator('\n').map(parsed).collect();
+        }
         let data = |block: &str| {
             let lines = block.lines().filter_map(|line| line.strip_prefix("data:"));
             let data: Vec<&str> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
@@ -153,6 +159,7 @@ impl Answer {
                 Responses => said.item_event(&event),
                 Messages => said.event(&event),
                 Gemini => said.candidate(&event["candidates"][0]),
+                Ollama => said.line(&event),
             }
         }
         said
@@ -249,6 +256,17 @@ impl Said {
         self.finish = self.finish.take().or(string(&delta["stop_reason"]));
     }
 
+    fn line(&mut self, line: &Value) {
+        let message = &line["message"];
+        self.text.push_str(message["content"].as_str().unwrap_or_default());
+        self.thoughts.push_str(message["thinking"].as_str().unwrap_or_default());
+        for call in message["tool_calls"].as_array().into_iter().flatten() {
+            let function = &call["function"];
+            self.calls.push((string(&function["name"]).unwrap(), function["arguments"].to_string()));
+        }
+        self.finish = self.finish.take().or(string(&line["done_reason"]));
+    }
+
     fn candidate(&mut self, candidate: &Value) {
         for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
             let text = part["text"].as_str().unwrap_or_default();
@@ -270,6 +288,7 @@ impl Said {
 pub(crate) fn stream_type(dialect: Dialect) -> &'static str {
     match dialect {
         Chat | Responses | Messages | Gemini => "text/event-stream; charset=utf-8",
+        Ollama => "application/x-ndjson",
     }
 }
 
@@ -280,6 +299,7 @@ pub(crate) fn piece(dialect: Dialect, event: &Value) -> Option<String> {
         Responses => "/delta",
         Messages => "/delta/text",
         Gemini => "/candidates/0/content/parts/0/text",
+        Ollama => "/message/content",
     };
     string(event.pointer(pointer)?).filter(|text| !text.is_empty())
 }
@@ -289,15 +309,17 @@ pub(crate) fn error_kind(dialect: Dialect) -> &'static str {
     match dialect {
         Chat | Responses | Messages => "/error/type",
         Gemini => "/error/status",
+        // There are no kinds.
+        Ollama => "/kind",
     }
 }
 
 /// The kind that goes with a status.
-pub(crate) fn kind_of(dialect: Dialect, status: u16) -> &'static str {
+pub(crate) fn kind_of(dialect: Dialect, status: u16) -> Value {
     let at = [400, 401, 403, 429, 500, 529].iter().position(|known| *known == status).unwrap();
     let invalid = "invalid_request_error";
-    match dialect {
-        Chat | Responses => [invalid, invalid, invalid, "requests", "server_error", "server_error"][at],
+    let kinds = match dialect {
+        Chat | Responses => [invalid, invalid, invalid, "requests", "server_error", "server_error"],
         Messages => [
             invalid,
             "authentication_error",
@@ -305,7 +327,7 @@ pub(crate) fn kind_of(dialect: Dialect, status: u16) -> &'static str {
             "rate_limit_error",
             "api_error",
             "overloaded_error",
-        ][at],
+        ],
         Gemini => [
             "INVALID_ARGUMENT",
             "UNAUTHENTICATED",
@@ -313,13 +335,15 @@ pub(crate) fn kind_of(dialect: Dialect, status: u16) -> &'static str {
             "RESOURCE_EXHAUSTED",
             "INTERNAL",
             "UNAVAILABLE",
-        ][at],
-    }
+        ],
+        Ollama => return Value::Null,
+    };
+    json!(kinds[at])
 }
 
 /// The message of an event that is an error.
 pub(crate) fn error_in(event: &Value) -> Option<String> {
-    let pointers = ["/error/message", "/response/error/message", "/message"];
+    let pointers = ["/error/message", "/response/error/message", "/error", "/message"];
     string(pointers.iter().find_map(|pointer| event.pointer(pointer))?)
 }
 
@@ -339,7 +363,12 @@ pub(crate) fn tokens(document: &Value) -> Tokens {
         pointers.iter().find_map(|pointer| document.pointer(pointer)).and_then(Value::as_u64)
     };
     Tokens {
-        prompt: find(&["/usage/prompt_tokens", "/usage/input_tokens", "/usageMetadata/promptTokenCount"]),
+        prompt: find(&[
+            "/usage/prompt_tokens",
+            "/usage/input_tokens",
+            "/usageMetadata/promptTokenCount",
+            "/prompt_eval_count",
+        ]),
         cached: find(&[
             "/usage/prompt_tokens_details/cached_tokens",
             "/usage/input_tokens_details/cached_tokens",
@@ -350,6 +379,7 @@ pub(crate) fn tokens(document: &Value) -> Tokens {
             "/usage/completion_tokens",
             "/usage/output_tokens",
             "/usageMetadata/candidatesTokenCount",
+            "/eval_count",
         ]),
         reasoning: find(&[
             "/usage/completion_tokens_details/reasoning_tokens",
@@ -362,9 +392,9 @@ pub(crate) fn tokens(document: &Value) -> Tokens {
 
 /// Whether an event tells tokens.
 pub(crate) fn tells_tokens(event: &Value) -> bool {
-    ["/usage", "/message/usage", "/response/usage", "/usageMetadata"]
+    ["/usage", "/message/usage", "/response/usage", "/usageMetadata", "/eval_count"]
         .iter()
-        .any(|pointer| event.pointer(pointer).is_some_and(Value::is_object))
+        .any(|pointer| event.pointer(pointer).is_some_and(|told| !told.is_null()))
 }
 
 /// How a request says that it wants no thoughts, that it need not see them, and that it wants to see them.
@@ -382,6 +412,7 @@ pub(crate) fn wishes(dialect: Dialect) -> (Option<Value>, Option<Value>, Option<
             Some(json!({"thinking": {"type": "adaptive", "display": "omitted"}})),
             Some(json!({"thinking": {"type": "adaptive"}})),
         ),
+        Ollama => (Some(json!({"think": false})), None, Some(json!({"think": "high"}))),
         Gemini => (
             gemini(json!({"thinkingBudget": 0})),
             gemini(json!({"thinkingLevel": "low"})),
@@ -432,6 +463,13 @@ pub(crate) fn limits(dialect: Dialect) -> Limits {
             image: user(json!([{"type": "image",
                 "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}])),
             schema: json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}}),
+        },
+        Ollama => Limits {
+            limit: json!({"options": {"num_predict": 16}}),
+            length: "length",
+            stop: Some(json!({"options": {"stop": [" up"]}})),
+            image: json!({"messages": [{"role": "user", "content": "", "images": ["aGk="]}]}),
+            schema: json!({"format": schema}),
         },
         Gemini => Limits {
             limit: json!({"generationConfig": {"maxOutputTokens": 16}}),
