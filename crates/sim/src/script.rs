@@ -33,6 +33,8 @@ pub(crate) struct Script {
     pub(crate) fail_first: Option<u32>,
     pub(crate) fault: Option<Fault>,
     pub(crate) thinking: Thinking,
+    /// Thoughts that led to calls must come back with their results, where the dialect does not demand it anyway.
+    pub(crate) replay: bool,
     pub(crate) ending: Ending,
     /// Number of tool calls.
     pub(crate) tools: Option<usize>,
@@ -261,6 +263,7 @@ impl Script {
                 "thinks" => script.thinking = Thinking::AsAsked,
                 "hidden" => script.thinking = Thinking::Hidden,
                 "redacted" => script.thinking = Thinking::Redacted,
+                "replay" => script.replay = true,
                 "refusal" => script.ending = Ending::Refused,
                 "filtered" => script.ending = Ending::Filtered,
                 "blocked" => script.ending = Ending::Blocked,

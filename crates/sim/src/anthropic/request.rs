@@ -9,6 +9,7 @@ use crate::{
     check::At,
     dialect::Incoming,
     refusal::Refusal,
+    script::Thinking,
 };
 
 const FIELDS: &[&str] = &[
@@ -39,6 +40,7 @@ const CALL_FIELDS: &[&str] = &[
 ];
 const SYSTEM_BETA: &str = "mid-conversation-system-2026-04-07";
 const MAX_CACHE_MARKS: usize = 4;
+const MAX_DEPTH: usize = 32;
 
 /// A request while it is read.
 pub(crate) struct Reader {
@@ -46,6 +48,8 @@ pub(crate) struct Reader {
     cache_marks: usize,
     /// The request wants thoughts.
     pub(crate) thinking: bool,
+    /// The request asks for thoughts by their number of tokens, and the model has some.
+    pub(crate) gives_thoughts: bool,
 }
 
 /// Judges a request and reads what it asks for.
@@ -58,12 +62,14 @@ pub(crate) fn read(incoming: &Incoming<'_>, counting: bool) -> Result<Ask, Refus
         root.known(&[FIELDS, CALL_FIELDS])?;
     }
     let ask = Ask { model: incoming.model.to_owned(), answers: 1, ..Ask::default() };
-    let mut reader = Reader { ask, cache_marks: 0, thinking: false };
+    let mut reader = Reader { ask, cache_marks: 0, thinking: false, gives_thoughts: false };
     if !counting {
         reader.ask.max_tokens = Some(root.need("max_tokens")?.integer(0)?);
     }
     reader.mark(&root)?;
     reader.options(&root)?;
+    let enabled = incoming.body.pointer("/thinking/type").and_then(Value::as_str) == Some("enabled");
+    reader.gives_thoughts = enabled && incoming.script.thinking != Thinking::Never;
     reader.tools(&root)?;
     if let Some(system) = root.get("system") {
         reader.blocks(&system, &["text"], &mut String::new())?;
@@ -159,6 +165,7 @@ impl Reader {
                 format.need("type")?.one_of(&["json_schema"])?;
                 let schema = format.need("schema")?;
                 schema.object()?;
+                closed(&schema, 0)?;
                 self.ask.format = Format::Schema(schema.value.clone());
             }
         }
@@ -188,6 +195,9 @@ impl Reader {
                 let schema = tool.need("input_schema")?;
                 if schema.object()?.get("type").and_then(Value::as_str) != Some("object") {
                     return Err(schema.wrong("type must be 'object'"));
+                }
+                if ["oneOf", "allOf", "anyOf"].iter().any(|name| schema.value.get(name).is_some()) {
+                    return Err(schema.wrong("does not support oneOf, allOf, or anyOf at the top level"));
                 }
                 let name = name_at.name(128)?.to_owned();
                 if self.ask.tools.iter().any(|known| known.name == name) {
@@ -241,4 +251,30 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// Objects of an answer's schema must say that there is nothing else in them.
+fn closed(schema: &At<'_>, depth: usize) -> Result<(), Refusal> {
+    if depth > MAX_DEPTH {
+        return Err(schema.wrong("schema is nested too deeply"));
+    }
+    let Some(members) = schema.value.as_object() else { return Ok(()) };
+    let is_object = members.get("type").and_then(Value::as_str) == Some("object");
+    if is_object && members.get("additionalProperties") != Some(&Value::Bool(false)) {
+        return Err(schema.wrong("For 'object' type, 'additionalProperties' must be explicitly set to false"));
+    }
+    for group in ["properties", "$defs", "definitions"] {
+        for name in members.get(group).and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name)
+        {
+            closed(&schema.verbatim(group).verbatim(name), depth + 1)?;
+        }
+    }
+    for list in ["anyOf", "allOf"] {
+        if members.get(list).is_some_and(Value::is_array) {
+            for branch in schema.verbatim(list).array()? {
+                closed(&branch, depth + 1)?;
+            }
+        }
+    }
+    if members.contains_key("items") { closed(&schema.verbatim("items"), depth + 1) } else { Ok(()) }
 }

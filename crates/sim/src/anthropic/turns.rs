@@ -17,6 +17,8 @@ pub(crate) struct Pairing {
     result_text: Vec<String>,
     /// A block that is not a result was seen.
     other: bool,
+    /// The last block is a thought.
+    ends_in_thoughts: bool,
 }
 
 impl Reader {
@@ -26,6 +28,8 @@ impl Reader {
         let last = list.len() - 1;
         let mut open: Vec<String> = Vec::new();
         let mut previous = "";
+        // Of the assistant's last message.
+        let mut first_block: Option<At<'_>> = None;
         for (index, message) in list.iter().enumerate() {
             self.ask.messages += 1;
             message.known(&[&["role", "content"]])?;
@@ -68,8 +72,10 @@ impl Reader {
             // Two messages of one role in a row are one turn.
             if role == "user" {
                 if let Some(stranger) = pairing.results.iter().find(|id| !open.contains(id)) {
-                    return Err(content
-                        .wrong(&format!("tool_result '{stranger}' has no tool_use in the message before")));
+                    return Err(content.wrong(&format!(
+                        "unexpected `tool_use_id` found in `tool_result` blocks: {stranger}. Each `tool_result` block \
+                         must have a corresponding `tool_use` block in the previous message."
+                    )));
                 }
                 open.retain(|id| !pairing.results.contains(id));
                 if pairing.result_text.is_empty() {
@@ -87,15 +93,17 @@ impl Reader {
                 }
             }
             if !open.is_empty() && role != "system" {
-                return Err(Refusal::field(
-                    &message.path,
-                    "invalid_value",
-                    format!("tool_use without a tool_result directly after it: {}", open.join(", ")),
-                ));
+                return Err(unanswered(message, &open));
             }
             if role == "assistant" {
+                if pairing.ends_in_thoughts {
+                    return Err(
+                        message.wrong("The final block in an assistant message cannot be `thinking`.")
+                    );
+                }
                 open = pairing.calls;
                 self.ask.tool_result = None;
+                first_block = content.array().ok().and_then(|blocks| blocks.into_iter().next());
                 if index == last && text.ends_with(char::is_whitespace) {
                     return Err(
                         content.wrong("the final message of the assistant cannot end with whitespace")
@@ -106,10 +114,14 @@ impl Reader {
                 previous = role;
             }
         }
-        if open.is_empty() {
-            return Ok(());
+        if !open.is_empty() {
+            return Err(unanswered(list.last().unwrap_or(messages), &open));
         }
-        Err(messages.wrong(&format!("tool_use without a tool_result directly after it: {}", open.join(", "))))
+        // Thoughts that led to calls are wanted back with their results; no others are.
+        if self.gives_thoughts && self.ask.tool_result.is_some() {
+            return first_block.map_or(Ok(()), |block| led_by_thoughts(&block));
+        }
+        Ok(())
     }
 
     /// A string or blocks of these types; their text goes to `text`.
@@ -128,6 +140,7 @@ impl Reader {
         for block in content.array()? {
             self.mark(&block)?;
             let kind = block.need("type")?.one_of(allowed)?;
+            pairing.ends_in_thoughts = kind.ends_with("thinking");
             if kind == "tool_result" {
                 if pairing.other {
                     return Err(block.wrong("tool_result blocks come before all others"));
@@ -140,7 +153,10 @@ impl Reader {
                     block.known(&[&["type", "text", "cache_control", "citations"]])?;
                     let said = block.need("text")?;
                     if said.str()?.is_empty() {
-                        return Err(said.wrong("text blocks must not be empty"));
+                        return Err(said.wrong("text content blocks must be non-empty"));
+                    }
+                    if said.str()?.trim().is_empty() {
+                        return Err(said.wrong("text content blocks must contain non-whitespace text"));
                     }
                     self.ask.characters += said.str()?.chars().count();
                     text.push_str(said.str()?);
@@ -202,6 +218,27 @@ impl Reader {
             }
         }
         Ok(pairing)
+    }
+}
+
+fn unanswered(message: &At<'_>, calls: &[String]) -> Refusal {
+    message.wrong(&format!(
+        "`tool_use` ids were found without `tool_result` blocks immediately after: {}. Each `tool_use` block must have a \
+         corresponding `tool_result` block in the next message.",
+        calls.join(", ")
+    ))
+}
+
+fn led_by_thoughts(block: &At<'_>) -> Result<(), Refusal> {
+    let kind = block.need("type")?;
+    match kind.str()? {
+        "thinking" | "redacted_thinking" => Ok(()),
+        other => Err(kind.wrong(&format!(
+            "Expected `thinking` or `redacted_thinking`, but found `{other}`. When `thinking` is enabled, a final \
+             `assistant` message must start with a thinking block (preceeding the lastmost set of `tool_use` and \
+             `tool_result` blocks). We recommend you include thinking blocks from previous turns. To avoid this \
+             requirement, disable `thinking`."
+        ))),
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn read(incoming: &Incoming<'_>) -> Result<Ask, Refusal> {
     let mut ask = Ask { model: incoming.model.to_owned(), answers: 1, ..Ask::default() };
     options(&root, &mut ask)?;
     tools(&root, &mut ask)?;
-    turns::read(&root.need("messages")?, &mut ask)?;
+    turns::read(&root.need("messages")?, incoming.script, &mut ask)?;
     Ok(ask)
 }
 
@@ -186,7 +186,7 @@ pub(crate) fn metadata(root: &At<'_>) -> Result<(), Refusal> {
 fn tools(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
     if let Some(tools) = root.get("tools") {
         for tool in tools.list()? {
-            ask.tools.push(match tool.need("type")?.one_of(&["function", "custom"])? {
+            let found = match tool.need("type")?.one_of(&["function", "custom"])? {
                 "function" => {
                     tool.known(&[&["type", "function"]])?;
                     function(&tool.need("function")?)?
@@ -198,7 +198,11 @@ fn tools(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
                     let name = custom.need("name")?.name(64)?.to_owned();
                     Tool { name, schema: Value::Null, free_text: true }
                 }
-            });
+            };
+            if ask.tools.iter().any(|known| known.name == found.name) {
+                return Err(tool.wrong(&format!("there is another tool named '{}'", found.name)));
+            }
+            ask.tools.push(found);
         }
     }
     if let Some(functions) = root.get("functions") {

@@ -1,28 +1,24 @@
 //! The messages of a conversation.
 
-use crate::{ask::Ask, check::At, refusal::Refusal};
+use crate::{ask::Ask, check::At, refusal::Refusal, script::Script};
 
 const MARK: &[&str] = &["prompt_cache_breakpoint"];
+const MAX_ID: usize = 64;
 
 /// Judges the messages: their roles, their parts, and that calls and results belong together.
-pub(crate) fn read(messages: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
+pub(crate) fn read(messages: &At<'_>, script: &Script, ask: &mut Ask) -> Result<(), Refusal> {
     // Calls that wait for their results, and results since the last other message.
     let mut open: Vec<String> = Vec::new();
     let mut results: Vec<String> = Vec::new();
+    // The first message with calls, but without thoughts, since the user last said something.
+    let mut unthought: Option<String> = None;
     for message in messages.list()? {
         ask.messages += 1;
         let role_at = message.need("role")?;
         let role = role_at.one_of(&["system", "developer", "user", "assistant", "tool", "function"])?;
         if role != "tool" {
             if !open.is_empty() {
-                return Err(Refusal::field(
-                    &message.path,
-                    "invalid_value",
-                    format!(
-                        "tool calls must be answered by 'tool' messages first; missing: {}",
-                        open.join(", ")
-                    ),
-                ));
+                return Err(unanswered(&message.path, &open));
             }
             results.clear();
         }
@@ -41,14 +37,22 @@ pub(crate) fn read(messages: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
                     &mut text,
                 )?;
                 ask.last_text = text;
+                unthought = None;
             }
-            "assistant" => assistant(&message, ask, &mut open)?,
+            "assistant" => {
+                assistant(&message, script.replay, ask, &mut open)?;
+                if !open.is_empty() && message.get("reasoning_content").is_none() {
+                    unthought.get_or_insert(message.path.clone());
+                }
+            }
             "tool" => {
                 message.known(&[&["role", "content", "tool_call_id"], MARK])?;
                 let id_at = message.need("tool_call_id")?;
                 let id = id_at.text()?;
                 let Some(at) = open.iter().position(|call| call == id) else {
-                    return Err(id_at.wrong("does not answer a tool call of the message before"));
+                    return Err(id_at.wrong(
+                        "messages with role 'tool' must be a response to a preceeding message with 'tool_calls'",
+                    ));
                 };
                 open.remove(at);
                 content(&message.need("content")?, &["text"], ask, &mut text)?;
@@ -64,17 +68,36 @@ pub(crate) fn read(messages: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
         }
     }
     if !open.is_empty() {
-        return Err(messages.wrong(&format!("tool calls without results at the end: {}", open.join(", "))));
+        return Err(unanswered(&messages.path, &open));
+    }
+    if let Some(path) = unthought.filter(|_| script.replay) {
+        let path = format!("{path}.reasoning_content");
+        let message = format!("Missing `reasoning_content` field in the assistant message at '{path}'");
+        return Err(Refusal::field(&path, "missing_required_parameter", message));
     }
     ask.tool_result = (!results.is_empty()).then(|| results.join("\n"));
     Ok(())
 }
 
-fn assistant(message: &At<'_>, ask: &mut Ask, open: &mut Vec<String>) -> Result<(), Refusal> {
-    message.known(&[
-        &["role", "content", "refusal", "tool_calls", "audio", "name", "function_call", "annotations"],
-        MARK,
-    ])?;
+fn unanswered(path: &str, calls: &[String]) -> Refusal {
+    let message = format!(
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. The \
+         following tool_call_ids did not have response messages: {}",
+        calls.join(", ")
+    );
+    Refusal::field(path, "invalid_value", message)
+}
+
+fn assistant(message: &At<'_>, replay: bool, ask: &mut Ask, open: &mut Vec<String>) -> Result<(), Refusal> {
+    let known = ["role", "content", "refusal", "tool_calls", "audio", "name", "function_call", "annotations"];
+    if replay {
+        message.known(&[&known, MARK, &["reasoning_content"]])?;
+        if let Some(thoughts) = message.get("reasoning_content") {
+            thoughts.str()?;
+        }
+    } else {
+        message.known(&[&known, MARK])?;
+    }
     let says_something = ["content", "refusal", "tool_calls", "audio", "function_call"];
     if !says_something.iter().any(|name| message.get(name).is_some()) {
         return Err(message.need("content").err().unwrap_or_else(|| message.wrong("says nothing")));
@@ -93,6 +116,9 @@ fn assistant(message: &At<'_>, ask: &mut Ask, open: &mut Vec<String>) -> Result<
     for call in calls.list()? {
         let id_at = call.need("id")?;
         let id = id_at.text()?;
+        if id.len() > MAX_ID {
+            return Err(id_at.wrong(&format!("string too long, {MAX_ID} characters at most")));
+        }
         if open.iter().any(|known| known == id) {
             return Err(id_at.wrong("is the id of another call of this message"));
         }

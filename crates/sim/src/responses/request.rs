@@ -258,12 +258,12 @@ fn tools(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
                     "defer_loading",
                     "allowed_callers",
                 ]])?;
-                let name = tool.need("name")?.name(128)?.to_owned();
+                let name = tool.need("name")?.name(64)?.to_owned();
                 ask.tools.push(Tool { name, schema: Value::Null, free_text: true });
             }
             "namespace" => {
                 tool.known(&[&["type", "name", "description", "tools"]])?;
-                tool.need("name")?.name(128)?;
+                tool.need("name")?.name(64)?;
                 for inner in tool.need("tools")?.list()? {
                     // These are not called here, as a call would have to name the space as well.
                     if inner.need("type")?.one_of(&["function", "custom"])? == "function" {
@@ -332,7 +332,7 @@ fn function(tool: &At<'_>) -> Result<Tool, Refusal> {
         "output_schema",
         "allowed_callers",
     ]])?;
-    let name = tool.need("name")?.name(128)?.to_owned();
+    let name = tool.need("name")?.name(64)?.to_owned();
     if let Some(description) = tool.get("description") {
         description.str()?;
     }

@@ -149,7 +149,7 @@ impl Reader {
             return Err(item.need("call_id")?.wrong("is the id of another call"));
         }
         self.open.push(call_id.to_owned());
-        item.need("name")?.name(128)?;
+        item.need("name")?.name(64)?;
         ask.characters += item.need(field)?.str()?.chars().count();
         // The vendor remembers which reasoning led to a call, unless it is told to forget.
         if let Some(id) = item.get("id").filter(|_| !ask.forgets).map(|id| id.str()).transpose()?

@@ -112,6 +112,50 @@ async fn thoughts_come_back_with_their_signature_only() {
 }
 
 #[tokio::test]
+async fn thoughts_that_led_to_calls_are_wanted_back() {
+    let thinking =
+        json!({"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000, "tools": tools()});
+    for model in ["reasoning-tools", "hidden-tools", "redacted-tools"] {
+        let first = messages(model, thinking.clone()).await.json()["content"].clone();
+        let kind = if model.starts_with("redacted") { "redacted_thinking" } else { "thinking" };
+        assert_eq!((&first[0]["type"], &first[1]["type"]), (&json!(kind), &json!("tool_use")), "{model}");
+        let back = |content: &Value| {
+            let result = json!({"type": "tool_result", "tool_use_id": first[1]["id"], "content": "rain"});
+            with(
+                thinking.clone(),
+                json!({"messages": [{"role": "user", "content": "a"},
+                {"role": "assistant", "content": content}, {"role": "user", "content": [result]}]}),
+            )
+        };
+        let answer = messages(model, back(&first)).await;
+        let text = answer.json()["content"].as_array().unwrap().last().unwrap()["text"].clone();
+        assert_eq!(text, "The tool said: rain", "{model}");
+
+        let without = back(&json!([first[1]]));
+        let refused = messages(model, without.clone()).await;
+        let expected =
+            "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`.";
+        assert!(refused.status == 400 && refused.message().starts_with(expected), "{}", refused.raw());
+        // A model that has no thoughts cannot want them, and one that is not asked for a budget does not.
+        assert_eq!(messages("tools", without.clone()).await.status, 200);
+        let adaptive = with(without, json!({"thinking": {"type": "adaptive"}}));
+        assert_eq!(messages(model, adaptive).await.status, 200);
+
+        let mut altered = first.clone();
+        let field = if kind == "thinking" { "thinking" } else { "data" };
+        altered[0][field] = json!(format!("{}x", first[0][field].as_str().unwrap()));
+        let refused = messages(model, back(&altered)).await;
+        let expected =
+            if kind == "thinking" { "Invalid `signature` in `thinking` block" } else { "Invalid `data`" };
+        assert!(refused.message().contains(expected), "{}", refused.raw());
+        let last = back(&json!([first[1], first[0]]));
+        assert!(
+            messages(model, last).await.message().contains("final block in an assistant message cannot be")
+        );
+    }
+}
+
+#[tokio::test]
 async fn limits_stops_images_and_counts() {
     let cut = messages("echo", json!({"max_tokens": 2})).await.json();
     assert_eq!((&cut["stop_reason"], &cut["content"][0]["text"]), (&json!("max_tokens"), &json!("What is ")));
@@ -179,6 +223,19 @@ async fn what_the_vendor_would_refuse_is_refused_by_name() {
         (
             json!({"system": [{"type": "text", "text": "x", "cache_control": {"type": "forever"}}]}),
             "system.0.cache_control.type: ",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": " \n"}]}]}),
+            "messages.0.content.0.text: text content blocks must contain non-whitespace text",
+        ),
+        (
+            json!({"tools": [{"name": "x", "input_schema": {"type": "object", "anyOf": []}}]}),
+            "tools.0.input_schema: ",
+        ),
+        (
+            json!({"output_config": {"format": {"type": "json_schema", "schema": {"type": "array",
+                "items": {"type": "object"}}}}}),
+            "output_config.format.schema.items: ",
         ),
         (json!({"temperature": 1.5}), "temperature: "),
         (json!({"thinking": {"type": "enabled"}}), "thinking.budget_tokens: "),

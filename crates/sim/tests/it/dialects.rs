@@ -462,7 +462,8 @@ pub(crate) fn limits(dialect: Dialect) -> Limits {
             stop: Some(json!({"stop_sequences": [" up"]})),
             image: user(json!([{"type": "image",
                 "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}])),
-            schema: json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}}),
+            schema: json!({"output_config": {"format": {"type": "json_schema",
+                "schema": with(schema, json!({"additionalProperties": false}))}}}),
         },
         Ollama => Limits {
             limit: json!({"options": {"num_predict": 16}}),
