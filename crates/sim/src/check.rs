@@ -146,15 +146,21 @@ impl<'a> At<'a> {
 
     /// An object with no other members than these.
     pub(crate) fn known(&self, keys: &[&[&str]]) -> Result<(), Refusal> {
-        let is_known = |name: &str| keys.iter().any(|list| list.contains(&name));
-        let is_alias = |name: &str| {
-            keys.iter()
-                .any(|list| list.iter().any(|key| self.wording.alias(key).is_some_and(|alias| alias == name)))
-        };
-        match self.object()?.keys().find(|name| !is_known(name) && !is_alias(name)) {
-            None => Ok(()),
-            Some(name) => Err(self.wording.unknown(&self.path, name)),
+        let members = self.object()?;
+        for name in members.keys() {
+            if keys.iter().any(|list| list.contains(&name.as_str())) {
+                continue;
+            }
+            let mut known = keys.iter().flat_map(|list| list.iter());
+            match known.find(|key| self.wording.alias(key).is_some_and(|alias| alias == *name)) {
+                None => return Err(self.wording.unknown(&self.path, name)),
+                Some(key) if members.contains_key(*key) => {
+                    return Err(self.wrong(&format!("'{key}' and '{name}' are the same, give it once")));
+                }
+                Some(_) => {}
+            }
         }
+        Ok(())
     }
 
     /// A member that is neither absent nor null.

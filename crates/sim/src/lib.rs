@@ -46,7 +46,7 @@ pub use server::serve;
 use crate::{
     dialect::{Answer, Incoming, Wire},
     refusal::Refusal,
-    reply::Reply,
+    reply::{Finish, Reply},
     route::{Operation, Route},
     script::{Fault, Framing, Script},
     stage::Ids,
@@ -91,7 +91,7 @@ impl Simulator {
         }
     }
 
-    /// Answers one request. The path is `/v1/…` or that below one segment of any name.
+    /// Answers one request. The path is the vendor's own, or that below one segment of any name.
     pub async fn respond(&self, request: Request<Bytes>) -> Response<SimBody> {
         let (parts, body) = request.into_parts();
         let Some(route) = Route::of(&parts) else {
@@ -178,6 +178,7 @@ impl Simulator {
         if let Some(Fault::Huge(_)) = script.fault {
             reply.text = stage::FLOOD_MARK.to_owned();
             reply.calls.clear();
+            reply.finish = Finish::Stop;
         }
         let answer = Answer { script: &script, ask: &ask, reply: &reply, ids };
         Ok(if ask.stream { stage::stream(&answer, wire) } else { stage::whole(&answer, wire) })

@@ -6,9 +6,8 @@ use omniroute_wire::json_out::Object;
 use crate::{
     ask::Ask,
     dialect::Answer,
-    frame::Event,
     refusal::Refusal,
-    reply::{Call, Finish, Tokens},
+    reply::{Finish, Tokens},
     responses::error,
     script::UsageScript,
     signature::{self, Kind},
@@ -39,7 +38,7 @@ const ECHOED: &[(&str, &str)] = &[
 
 /// How far an answer is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage<'a> {
+pub(super) enum Stage<'a> {
     Begun,
     Ended,
     Failed(&'a Refusal),
@@ -50,39 +49,6 @@ pub(crate) fn whole(answer: &Answer<'_>) -> Bytes {
     let mut out = BytesMut::with_capacity(2048 + answer.reply.text.len());
     response(&mut out, answer, Stage::Ended, answer.script.usage != UsageScript::Never);
     out.freeze()
-}
-
-/// The answer as the events of a stream.
-pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
-    let mut writer = Writer { answer, events: Vec::new(), items: 0 };
-    let early = matches!(answer.script.usage, UsageScript::Early | UsageScript::Every);
-    writer.response("response.created", Stage::Begun, false);
-    writer.response("response.in_progress", Stage::Begun, early);
-    if answer.reply.thoughts.is_some() {
-        writer.reasoning();
-    }
-    if has_message(answer) {
-        writer.message();
-    }
-    writer.calls();
-    let last = if end(answer).1.is_some() { "response.incomplete" } else { "response.completed" };
-    writer.response(
-        last,
-        Stage::Ended,
-        !matches!(answer.script.usage, UsageScript::Never | UsageScript::Early),
-    );
-    writer.events
-}
-
-/// The event that ends a stream in which something went wrong.
-pub(crate) fn failed(refusal: &Refusal, answer: &Answer<'_>, sent: usize) -> Event {
-    let mut out = BytesMut::with_capacity(1024);
-    let mut event = Object::begin(&mut out);
-    event.str("type", "response.failed");
-    response(event.key("response"), answer, Stage::Failed(refusal), false);
-    event.u64("sequence_number", sent as u64);
-    event.end();
-    Event { name: Some("response.failed"), data: out.freeze(), content: false }
 }
 
 /// The answer to a question for the number of tokens.
@@ -100,209 +66,8 @@ pub(crate) fn required_reasoning(id: &str) -> Option<String> {
     Some(reasoning_id(Ids(digits.get(..15)?.parse().ok()?)))
 }
 
-struct Writer<'a> {
-    answer: &'a Answer<'a>,
-    events: Vec<Event>,
-    /// Number of items that were begun.
-    items: u64,
-}
-
-impl Writer<'_> {
-    fn event(&mut self, name: &'static str, content: bool, fill: impl FnOnce(&mut Object<'_>)) {
-        let mut out = BytesMut::with_capacity(256);
-        let mut event = Object::begin(&mut out);
-        event.str("type", name);
-        fill(&mut event);
-        event.u64("sequence_number", self.events.len() as u64);
-        event.end();
-        self.events.push(Event { name: Some(name), data: out.freeze(), content });
-    }
-
-    fn response(&mut self, name: &'static str, stage: Stage<'_>, with_usage: bool) {
-        let answer = self.answer;
-        self.event(name, false, |event| response(event.key("response"), answer, stage, with_usage));
-    }
-
-    /// Begins or ends an item.
-    fn item(&mut self, name: &'static str, index: u64, fill: impl FnOnce(&mut Object<'_>)) {
-        self.event(name, false, |event| {
-            event.u64("output_index", index);
-            let mut item = event.object("item");
-            fill(&mut item);
-            item.end();
-        });
-    }
-
-    /// Something about a part of an item.
-    fn part(
-        &mut self,
-        name: &'static str,
-        content: bool,
-        place: (&str, u64, &str),
-        fill: impl FnOnce(&mut Object<'_>),
-    ) {
-        let (id, index, part) = place;
-        self.event(name, content, |event| {
-            event.str("item_id", id).u64("output_index", index);
-            if !part.is_empty() {
-                event.u64(part, 0);
-            }
-            fill(event);
-        });
-    }
-
-    fn next(&mut self) -> u64 {
-        self.items += 1;
-        self.items - 1
-    }
-
-    fn reasoning(&mut self) {
-        let (answer, index) = (self.answer, self.next());
-        let id = reasoning_id(answer.ids);
-        self.item("response.output_item.added", index, |item| {
-            item.str("id", &id).str("type", "reasoning").raw("summary", "[]");
-        });
-        if let Some(thoughts) = answer.reply.shown() {
-            let place = (id.as_str(), index, "summary_index");
-            let summary = |event: &mut Object<'_>, text: &str| {
-                let mut part = event.object("part");
-                part.str("type", "summary_text").str("text", text);
-                part.end();
-            };
-            self.part("response.reasoning_summary_part.added", false, place, |event| summary(event, ""));
-            for piece in thoughts.split_inclusive(' ') {
-                self.part("response.reasoning_summary_text.delta", true, place, |event| {
-                    event.str("delta", piece);
-                });
-            }
-            self.part("response.reasoning_summary_text.done", false, place, |event| {
-                event.str("text", thoughts);
-            });
-            self.part("response.reasoning_summary_part.done", false, place, |event| summary(event, thoughts));
-        }
-        self.item("response.output_item.done", index, |item| reasoning_item(item, answer));
-    }
-
-    fn message(&mut self) {
-        let (answer, index) = (self.answer, self.next());
-        let id = answer.ids.answer("msg_");
-        self.item("response.output_item.added", index, |item| {
-            message_item(item, answer, "in_progress", false);
-        });
-        let place = (id.as_str(), index, "content_index");
-        let refused = answer.reply.finish == Finish::Refused;
-        self.part("response.content_part.added", false, place, |event| {
-            content_part(event.object("part"), refused, "");
-        });
-        let (delta, done, field) = if refused {
-            ("response.refusal.delta", "response.refusal.done", "refusal")
-        } else {
-            ("response.output_text.delta", "response.output_text.done", "text")
-        };
-        let pieces: Vec<&str> = answer.reply.pieces(answer.script.chunks);
-        for piece in pieces {
-            self.part(delta, true, place, |event| {
-                event.str("delta", piece);
-                if !refused {
-                    event.raw("logprobs", "[]");
-                }
-            });
-        }
-        self.part(done, false, place, |event| {
-            event.str(field, &answer.reply.text);
-            if !refused {
-                event.raw("logprobs", "[]");
-            }
-        });
-        self.part("response.content_part.done", false, place, |event| {
-            content_part(event.object("part"), refused, &answer.reply.text);
-        });
-        self.item("response.output_item.done", index, |item| {
-            message_item(item, answer, item_status(answer), true);
-        });
-    }
-
-    fn calls(&mut self) {
-        let answer = self.answer;
-        let begun: Vec<(u64, &Call)> = if answer.script.interleaved {
-            answer
-                .reply
-                .calls
-                .iter()
-                .enumerate()
-                .map(|(position, call)| (self.begin(position), call))
-                .collect()
-        } else {
-            Vec::new()
-        };
-        if begun.is_empty() {
-            for (position, call) in answer.reply.calls.iter().enumerate() {
-                let index = self.begin(position);
-                for piece in call.fragments(answer.script) {
-                    self.fragment(position, index, piece);
-                }
-                self.finish(position, index);
-            }
-            return;
-        }
-        let mut rows: Vec<_> =
-            begun.iter().map(|(_, call)| call.fragments(answer.script).into_iter()).collect();
-        let mut left = true;
-        while left {
-            left = false;
-            for (position, row) in rows.iter_mut().enumerate() {
-                if let Some(piece) = row.next() {
-                    self.fragment(position, begun[position].0, piece);
-                    left = true;
-                }
-            }
-        }
-        for (position, (index, _)) in begun.iter().enumerate() {
-            self.finish(position, *index);
-        }
-    }
-
-    fn begin(&mut self, position: usize) -> u64 {
-        let (answer, index) = (self.answer, self.next());
-        self.item("response.output_item.added", index, |item| {
-            call_item(item, answer, position, "in_progress", "");
-        });
-        index
-    }
-
-    fn fragment(&mut self, position: usize, index: u64, piece: &str) {
-        let call = &self.answer.reply.calls[position];
-        let name = if call.free_text {
-            "response.custom_tool_call_input.delta"
-        } else {
-            "response.function_call_arguments.delta"
-        };
-        let id = item_id(self.answer, position);
-        self.part(name, true, (&id, index, ""), |event| {
-            event.str("delta", piece);
-        });
-    }
-
-    fn finish(&mut self, position: usize, index: u64) {
-        let answer = self.answer;
-        let call = &answer.reply.calls[position];
-        let (name, field) = if call.free_text {
-            ("response.custom_tool_call_input.done", "input")
-        } else {
-            ("response.function_call_arguments.done", "arguments")
-        };
-        let id = item_id(answer, position);
-        self.part(name, false, (&id, index, ""), |event| {
-            event.str(field, &call.arguments);
-        });
-        self.item("response.output_item.done", index, |item| {
-            call_item(item, answer, position, "completed", &call.arguments);
-        });
-    }
-}
-
 /// The response itself.
-fn response(out: &mut BytesMut, answer: &Answer<'_>, stage: Stage<'_>, with_usage: bool) {
+pub(super) fn response(out: &mut BytesMut, answer: &Answer<'_>, stage: Stage<'_>, with_usage: bool) {
     let Answer { ask, reply, ids, .. } = *answer;
     let (status, reason) = match stage {
         Stage::Begun => ("in_progress", None),
@@ -367,7 +132,7 @@ fn response(out: &mut BytesMut, answer: &Answer<'_>, stage: Stage<'_>, with_usag
 }
 
 /// The status at the end, and why it is not a good one.
-fn end(answer: &Answer<'_>) -> (&'static str, Option<&'static str>) {
+pub(super) fn end(answer: &Answer<'_>) -> (&'static str, Option<&'static str>) {
     match answer.reply.finish {
         Finish::Stop | Finish::StopSequence(_) | Finish::Tools | Finish::Refused => ("completed", None),
         Finish::Length => ("incomplete", Some("max_output_tokens")),
@@ -375,20 +140,23 @@ fn end(answer: &Answer<'_>) -> (&'static str, Option<&'static str>) {
     }
 }
 
-fn item_status(answer: &Answer<'_>) -> &'static str {
+/// The status of a message at the end.
+pub(super) fn item_status(answer: &Answer<'_>) -> &'static str {
     end(answer).0
 }
 
-fn has_message(answer: &Answer<'_>) -> bool {
+/// Whether there is a message.
+pub(super) fn has_message(answer: &Answer<'_>) -> bool {
     answer.reply.calls.is_empty() && answer.reply.finish != Finish::Blocked
 }
 
-fn reasoning_id(ids: Ids) -> String {
+/// The id of the thoughts.
+pub(super) fn reasoning_id(ids: Ids) -> String {
     ids.call("rs_", 0)
 }
 
 /// Ids of calls that thoughts led to say so, as the vendor remembers it.
-fn item_id(answer: &Answer<'_>, position: usize) -> String {
+pub(super) fn item_id(answer: &Answer<'_>, position: usize) -> String {
     let free_text = answer.reply.calls.get(position).is_some_and(|call| call.free_text);
     let prefix = match (free_text, answer.reply.thoughts.is_some()) {
         (false, false) => "fc_",
@@ -399,7 +167,8 @@ fn item_id(answer: &Answer<'_>, position: usize) -> String {
     answer.ids.call(prefix, position)
 }
 
-fn reasoning_item(item: &mut Object<'_>, answer: &Answer<'_>) {
+/// The members of thoughts.
+pub(super) fn reasoning_item(item: &mut Object<'_>, answer: &Answer<'_>) {
     let id = reasoning_id(answer.ids);
     item.str("id", &id).str("type", "reasoning");
     let mut summary = item.array("summary");
@@ -414,7 +183,8 @@ fn reasoning_item(item: &mut Object<'_>, answer: &Answer<'_>) {
     }
 }
 
-fn message_item(item: &mut Object<'_>, answer: &Answer<'_>, status: &str, with_text: bool) {
+/// The members of a message.
+pub(super) fn message_item(item: &mut Object<'_>, answer: &Answer<'_>, status: &str, with_text: bool) {
     item.str("id", &answer.ids.answer("msg_")).str("type", "message").str("status", status);
     let mut content = item.array("content");
     if with_text {
@@ -424,7 +194,8 @@ fn message_item(item: &mut Object<'_>, answer: &Answer<'_>, status: &str, with_t
     item.str("role", "assistant");
 }
 
-fn content_part(mut part: Object<'_>, refused: bool, text: &str) {
+/// The only part of a message.
+pub(super) fn content_part(mut part: Object<'_>, refused: bool, text: &str) {
     if refused {
         part.str("type", "refusal").str("refusal", text);
     } else {
@@ -433,7 +204,14 @@ fn content_part(mut part: Object<'_>, refused: bool, text: &str) {
     part.end();
 }
 
-fn call_item(item: &mut Object<'_>, answer: &Answer<'_>, position: usize, status: &str, arguments: &str) {
+/// The members of a call.
+pub(super) fn call_item(
+    item: &mut Object<'_>,
+    answer: &Answer<'_>,
+    position: usize,
+    status: &str,
+    arguments: &str,
+) {
     let call = &answer.reply.calls[position];
     let (kind, field) =
         if call.free_text { ("custom_tool_call", "input") } else { ("function_call", "arguments") };

@@ -3,6 +3,7 @@
 mod answer;
 mod error;
 mod request;
+mod stream;
 mod turns;
 
 use bytes::Bytes;
@@ -43,11 +44,11 @@ impl Wire for Responses {
     }
 
     fn events(&self, answer: &Answer<'_>) -> Vec<Event> {
-        answer::events(answer)
+        stream::events(answer)
     }
 
     fn broken(&self, refusal: &Refusal, answer: &Answer<'_>, sent: usize) -> Event {
-        answer::failed(refusal, answer, sent)
+        stream::failed(refusal, answer, sent)
     }
 
     fn headers(&self, headers: &mut HeaderMap, request_id: HeaderValue) {

@@ -200,6 +200,8 @@ async fn huge_answers_are_made_while_they_are_sent() {
         let whole = ask(call(dialect, "huge-3m", false)).await;
         assert!(whole.frames.iter().all(|frame| frame.len() <= 32 << 10));
         assert_eq!(whole.said().text.len(), 3 << 20, "{dialect:?}");
+        let instead = ask(call(dialect, "huge-1k-tools", false).with_tools()).await.said();
+        assert_eq!((instead.text.len(), instead.calls.len()), (1024, 0), "{dialect:?}");
         let stream = ask(call(dialect, "huge-3m", true)).await;
         assert!(stream.bytes().len() > 3 << 20);
         assert!(stream.events().iter().all(|event| event.is_object() || event == "[DONE]"));

@@ -212,6 +212,7 @@ async fn what_the_vendor_would_refuse_is_refused_by_name() {
             "Unknown name \"cache\" at 'contents[0].parts[0]'",
         ),
         (contents(json!([{"role": "user", "content": "x"}])), "Unknown name \"content\" at 'contents[0]'"),
+        (json!({"tool_config": {}, "toolConfig": {}}), "are the same, give it once"),
         (contents(json!([])), "contents is not specified"),
         (contents(json!("x")), "Invalid value at 'contents'"),
         (contents(json!([{"role": "assistant", "parts": [{"text": "x"}]}])), "valid role: user, model"),
