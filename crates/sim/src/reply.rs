@@ -189,7 +189,7 @@ fn calls(script: &Script, ask: &Ask) -> Vec<Call> {
     tools.iter().cycle().take(if tools.is_empty() { 0 } else { wanted }).map(call).collect()
 }
 
-/// The JSON objects in a text, one after the other, as they are written there.
+/// The JSON objects in a text, one after the other, as they are written there but in one line.
 fn objects(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = text;
@@ -198,7 +198,8 @@ fn objects(text: &str) -> Vec<String> {
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
         let end = match values.next() {
             Some(Ok(_)) => {
-                found.push(rest[..values.byte_offset()].to_owned());
+                // Line ends stand between tokens only; they would end lines and events that hold the object.
+                found.push(rest[..values.byte_offset()].replace(['\n', '\r'], " "));
                 values.byte_offset()
             }
             Some(Err(_)) | None => 1,
@@ -299,6 +300,7 @@ mod tests {
         for (text, expected) in [
             ("", vec![]),
             ("call {", vec![]),
+            ("{\r\n\"a\": \"\\n\"}", vec!["{  \"a\": \"\\n\"}"]),
             (
                 r#"read {"path": "a}{b"} and {"n":1,"o":{}} {bad} {}"#,
                 vec![r#"{"path": "a}{b"}"#, r#"{"n":1,"o":{}}"#, "{}"],
