@@ -92,8 +92,14 @@ fn vendors(path: &str, parts: &Parts) -> Option<Route> {
         return ollama(tail);
     }
     let tail = path.strip_prefix("/v1/")?;
-    let lister =
-        if parts.headers.contains_key("anthropic-version") { Dialect::Anthropic } else { Dialect::OpenAi };
+    // One path, three vendors: their clients are told apart by what only they send.
+    let lister = if parts.headers.contains_key("anthropic-version") {
+        Dialect::Anthropic
+    } else if parts.headers.contains_key("x-goog-api-key") {
+        Dialect::Gemini
+    } else {
+        Dialect::OpenAi
+    };
     match tail {
         "chat/completions" => Some(Route::new(Dialect::OpenAi, Operation::Answer)),
         "responses" => Some(Route::new(Dialect::Responses, Operation::Answer)),
@@ -101,7 +107,7 @@ fn vendors(path: &str, parts: &Parts) -> Option<Route> {
         "messages" => Some(Route::new(Dialect::Anthropic, Operation::Answer)),
         "messages/count_tokens" => Some(Route::new(Dialect::Anthropic, Operation::Count)),
         "models" => Some(Route::new(lister, Operation::Models)),
-        // Google has a `/v1` too, without the newest members.
+        // Google has a `/v1` too, and its newer clients use it.
         _ if tail.contains(':') => gemini(tail, parts),
         _ => {
             let model = Some(decoded(tail.strip_prefix("models/")?)?);

@@ -91,7 +91,7 @@ fn version(headers: &HeaderMap) -> Result<(), Refusal> {
         None => {
             Err(Refusal::field("anthropic-version", "missing_required_parameter", "this header is required"))
         }
-        Some(Ok("2023-06-01" | "2023-01-01")) => Ok(()),
+        Some(Ok("2026-10-21" | "2023-06-01" | "2023-01-01")) => Ok(()),
         Some(_) => Err(Refusal::field("anthropic-version", "invalid_value", "there is no such version")),
     }
 }

@@ -265,7 +265,9 @@ async fn what_the_vendor_would_refuse_is_refused_by_name() {
 #[tokio::test]
 async fn headers_matter() {
     let body = call(Dialect::Messages, "echo", false).body;
-    for (version, status) in [(None, 400), (Some("2020-01-01"), 400), (Some("2023-06-01"), 200)] {
+    for (version, status) in
+        [(None, 400), (Some("2020-01-01"), 400), (Some("2023-06-01"), 200), (Some("2026-10-21"), 200)]
+    {
         let mut request =
             Request::post("/v1/messages").header("content-type", "application/json").header("x-api-key", "k");
         if let Some(version) = version {

@@ -280,16 +280,17 @@ async fn paths_and_methods_are_checked() {
         assert_eq!(answer.status, status, "{method} {path}");
         assert_eq!(answer.headers.contains_key("allow"), status == 405);
     }
-    let list = |path: &'static str, version: bool| async move {
-        let mut request = Request::get(path).header("authorization", "Bearer k");
-        if version {
-            request = request.header("anthropic-version", "2023-06-01");
-        }
-        send(&simulator(), Chat, request.body(Bytes::new()).unwrap()).await.json()
-    };
-    assert_eq!(list("/v1/models", false).await["data"][0]["object"], "model");
-    assert_eq!(list("/v1/models", true).await["data"][0]["type"], "model");
-    assert_eq!(list("/v1beta/models", false).await["models"][0]["name"], "models/echo");
+    for (path, header, pointer, name) in [
+        ("/v1/models", "authorization", "/data/0/object", "model"),
+        ("/v1/models", "anthropic-version", "/data/0/type", "model"),
+        ("/v1/models", "x-goog-api-key", "/models/0/name", "models/echo"),
+        ("/v1beta/models", "authorization", "/models/0/name", "models/echo"),
+        ("/v1/models/lorem", "x-goog-api-key", "/name", "models/lorem"),
+    ] {
+        let request = Request::get(path).header("authorization", "Bearer k").header(header, "Bearer k");
+        let list = send(&simulator(), Chat, request.body(Bytes::new()).unwrap()).await.json();
+        assert_eq!(list.pointer(pointer), Some(&json!(name)), "{path} {header}: {list}");
+    }
 }
 
 #[tokio::test]
