@@ -1,12 +1,16 @@
 //! What a request asks for, whatever its dialect.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use crate::frame::Frames;
 
 /// The parts of a request that decide its answer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ask {
     pub(crate) model: String,
     pub(crate) stream: bool,
+    /// How a stream is written.
+    pub(crate) frames: Frames,
     /// OpenAI only: the stream ends with a chunk of usage.
     pub(crate) include_usage: bool,
     /// Text of the last message of the user.
@@ -26,6 +30,15 @@ pub(crate) struct Ask {
     /// Number of answers.
     pub(crate) answers: usize,
     pub(crate) format: Format,
+    pub(crate) wish: Wish,
+    /// Ollama only: nothing is asked but to have the model ready, or not any more.
+    pub(crate) loads: Option<&'static str>,
+    /// Responses only: thoughts come with what the vendor reads them from.
+    pub(crate) encrypted: bool,
+    /// Responses only: the vendor is to keep nothing.
+    pub(crate) forgets: bool,
+    /// Responses only: what the answer repeats of the request.
+    pub(crate) echo: Map<String, Value>,
 }
 
 /// A function the model may call.
@@ -45,6 +58,19 @@ pub(crate) enum Choice {
     Never,
     Any,
     Named(String),
+}
+
+/// What the request says about thoughts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Wish {
+    #[default]
+    Unsaid,
+    /// There are to be none.
+    Off,
+    /// They need not be shown.
+    Hidden,
+    /// They are to be shown.
+    Shown,
 }
 
 /// What the text must look like.

@@ -12,7 +12,17 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use memchr::memmem;
 
-use crate::{SimBody, Vendor, anthropic, ask::Ask, body, openai, reply::Reply, script::Script, stage::Ids};
+use crate::{
+    SimBody,
+    ask::Ask,
+    body,
+    dialect::{Answer, Dialect},
+    frame::{Framer, Frames},
+    reply::Reply,
+    route::{Route, Streaming},
+    script::Script,
+    stage::Ids,
+};
 
 /// Different answers that are kept.
 const MAX_ANSWERS: usize = 256;
@@ -20,32 +30,41 @@ const MAX_ANSWERS: usize = 256;
 /// Prepared answers.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
-    answers: RwLock<HashMap<Key, Answer>>,
+    answers: RwLock<HashMap<Key, Prepared>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
-    vendor: Vendor,
-    stream: bool,
+    dialect: Dialect,
+    stream: Streaming,
     include_usage: bool,
     model: String,
 }
 
 #[derive(Debug, Clone)]
-enum Answer {
+enum Prepared {
     Whole(Bytes),
-    Stream(Arc<[Bytes]>),
+    Stream(Frames, Arc<[Bytes]>),
 }
 
 impl Shelf {
     /// The answer, if the request is of this kind. `None` also for names that are not understood.
-    pub(crate) fn answer(&self, vendor: Vendor, request: &[u8]) -> Option<Response<SimBody>> {
-        let model = model(request)?;
-        let stream = is_true(request, b"\"stream\":");
+    pub(crate) fn answer(&self, route: &Route, request: &[u8]) -> Option<Response<SimBody>> {
+        let model = match &route.model {
+            Some(model) if model.starts_with("bench-") => model,
+            Some(_) => return None,
+            None => model(request)?,
+        };
+        let wire = route.dialect.wire();
+        let stream = match route.stream {
+            Some(stream) => stream,
+            None if streams(request, wire.streams_unasked()) => Streaming::Sse,
+            None => Streaming::Whole,
+        };
         let key = Key {
-            vendor,
+            dialect: route.dialect,
             stream,
-            include_usage: stream && is_true(request, b"\"include_usage\":"),
+            include_usage: stream == Streaming::Sse && is_true(request, b"\"include_usage\":"),
             model: model.to_owned(),
         };
         let known = self.answers.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
@@ -62,8 +81,8 @@ impl Shelf {
             }
         };
         let (content_type, body) = match answer {
-            Answer::Whole(bytes) => ("application/json", body::whole(bytes)),
-            Answer::Stream(frames) => ("text/event-stream; charset=utf-8", body::prepared(frames)),
+            Prepared::Whole(bytes) => ("application/json", body::whole(bytes)),
+            Prepared::Stream(kind, frames) => (kind.content_type(), body::prepared(frames)),
         };
         let mut response = Response::new(body);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -81,6 +100,11 @@ fn model(request: &[u8]) -> Option<&str> {
     std::str::from_utf8(&value[..end]).ok()
 }
 
+/// Whether the request wants a stream; one that says nothing gets what is usual.
+fn streams(request: &[u8], usual: bool) -> bool {
+    value(request, b"\"stream\":").map_or(usual, |value| value.starts_with(b"true"))
+}
+
 fn is_true(request: &[u8], name: &[u8]) -> bool {
     value(request, name).is_some_and(|value| value.starts_with(b"true"))
 }
@@ -90,11 +114,12 @@ fn value<'a>(request: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     Some(request[at + name.len()..].trim_ascii_start())
 }
 
-fn prepare(key: &Key) -> Option<Answer> {
+fn prepare(key: &Key) -> Option<Prepared> {
     let script = Script::parse(&key.model).ok().filter(|script| script.bench)?;
     let ask = Ask {
         model: key.model.clone(),
-        stream: key.stream,
+        stream: key.stream != Streaming::Whole,
+        frames: if key.stream == Streaming::Array { Frames::Array } else { key.dialect.wire().frames() },
         include_usage: key.include_usage,
         answers: 1,
         characters: 400,
@@ -102,18 +127,15 @@ fn prepare(key: &Key) -> Option<Answer> {
         ..Ask::default()
     };
     let reply = Reply::compose(&script, &ask);
-    let ids = Ids(0);
-    if !key.stream {
-        return Some(Answer::Whole(match key.vendor {
-            Vendor::OpenAi => openai::answer::whole(&script, &ask, &reply, &ids),
-            Vendor::Anthropic => anthropic::answer::whole(&script, &ask, &reply, &ids),
-        }));
+    let answer = Answer { script: &script, ask: &ask, reply: &reply, ids: Ids(0) };
+    let wire = key.dialect.wire();
+    if !ask.stream {
+        return Some(Prepared::Whole(wire.whole(&answer)));
     }
-    let events = match key.vendor {
-        Vendor::OpenAi => openai::answer::events(&script, &ask, &reply, &ids),
-        Vendor::Anthropic => anthropic::answer::events(&script, &ask, &reply, &ids),
-    };
-    Some(Answer::Stream(events.into_iter().map(|event| event.bytes).collect()))
+    let mut framer = Framer::new(ask.frames, &script);
+    let mut frames: Vec<Bytes> = wire.events(&answer).iter().map(|event| framer.frame(event)).collect();
+    frames.extend(framer.end());
+    Some(Prepared::Stream(ask.frames, frames.into()))
 }
 
 #[cfg(test)]
@@ -137,8 +159,13 @@ mod tests {
 
     #[test]
     fn streams_are_told_from_whole_answers() {
-        assert!(is_true(br#"{"stream": true}"#, b"\"stream\":"));
-        assert!(!is_true(br#"{"stream":false}"#, b"\"stream\":"));
-        assert!(!is_true(br#"{"a":"\"stream\":true"}"#, b"\"stream\":"));
+        for (request, usual, expected) in [
+            (r#"{"stream": true}"#, false, true),
+            (r#"{"stream":false}"#, true, false),
+            (r#"{"a":"\"stream\":true"}"#, false, false),
+            ("{}", true, true),
+        ] {
+            assert_eq!(streams(request.as_bytes(), usual), expected, "{request}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::Sleep;
@@ -37,9 +37,30 @@ pub(crate) fn whole(bytes: Bytes) -> SimBody {
     Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
-/// A body that follows steps.
-pub(crate) fn scripted(steps: impl IntoIterator<Item = Step>) -> SimBody {
-    Scripted { steps: steps.into_iter().collect(), sleep: None, flushed: false }.boxed_unsync()
+/// A body that follows steps. With `writes`, what is to be sent in one go is cut into frames of so many bytes, without
+/// regard to what they mean.
+pub(crate) fn scripted(steps: impl IntoIterator<Item = Step>, writes: Option<usize>) -> SimBody {
+    let steps = match writes {
+        None => steps.into_iter().collect(),
+        Some(_) => joined(steps),
+    };
+    Scripted { steps, writes, sleep: None, flushed: false }.boxed_unsync()
+}
+
+fn joined(steps: impl IntoIterator<Item = Step>) -> VecDeque<Step> {
+    let mut joined = VecDeque::new();
+    let mut pending = BytesMut::new();
+    for step in steps {
+        match step {
+            Step::Send(bytes) => pending.extend_from_slice(&bytes),
+            other => {
+                joined.push_back(Step::Send(pending.split().freeze()));
+                joined.push_back(other);
+            }
+        }
+    }
+    joined.push_back(Step::Send(pending.freeze()));
+    joined
 }
 
 /// A body of prepared frames, shared by all answers.
@@ -49,6 +70,8 @@ pub(crate) fn prepared(frames: Arc<[Bytes]>) -> SimBody {
 
 struct Scripted {
     steps: VecDeque<Step>,
+    /// Bytes of a frame.
+    writes: Option<usize>,
     sleep: Option<Pin<Box<Sleep>>>,
     /// What came before a cut was handed over.
     flushed: bool,
@@ -72,7 +95,15 @@ impl Body for Scripted {
             match self.steps.pop_front() {
                 None => return Poll::Ready(None),
                 Some(Step::Send(bytes)) if bytes.is_empty() => {}
-                Some(Step::Send(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Some(Step::Send(mut bytes)) => {
+                    if let Some(most) = self.writes
+                        && bytes.len() > most
+                    {
+                        let rest = bytes.split_off(most);
+                        self.steps.push_front(Step::Send(rest));
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
                 Some(Step::Wait(pause)) => self.sleep = Some(Box::pin(tokio::time::sleep(pause))),
                 Some(Step::Flood(bytes, left)) => {
                     let take = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());

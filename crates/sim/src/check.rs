@@ -1,64 +1,189 @@
-//! Looking at a request the way a strict provider does: every complaint names the field.
+//! Looking at a request the way a strict provider does: every complaint names the field, in the vendor's words.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value};
 
-use crate::{Vendor, refusal::Refusal};
+use crate::{frame::Event, refusal::Refusal};
+
+/// How a vendor complains.
+pub(crate) trait Wording: Sync {
+    /// The path of an element of an array.
+    fn element(&self, path: &str, index: usize) -> String {
+        format!("{path}[{index}]")
+    }
+
+    /// The path of a member of an object.
+    fn member(&self, path: &str, key: &str) -> String {
+        if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    }
+
+    /// Another spelling under which a member may stand.
+    fn alias(&self, _key: &str) -> Option<String> {
+        None
+    }
+
+    /// The object at `path` has a member that nobody knows.
+    fn unknown(&self, path: &str, key: &str) -> Refusal;
+
+    /// A member is missing.
+    fn missing(&self, path: &str) -> Refusal {
+        Refusal::field(path, "missing_required_parameter", format!("'{path}' is required"))
+    }
+
+    /// A value is not of the right type.
+    fn mistyped(&self, path: &str, expected: Type, found: &Value) -> Refusal {
+        let place = if path.is_empty() { "the body" } else { path };
+        let message = format!("{place} must be {}, not {}", expected.words(), Type::of(found));
+        Refusal::field(path, "invalid_type", message)
+    }
+
+    /// A value is of the right type but not acceptable.
+    fn wrong(&self, path: &str, message: &str) -> Refusal;
+
+    /// There is no key.
+    fn no_key(&self) -> Refusal;
+
+    /// The key is not one.
+    fn bad_key(&self) -> Refusal {
+        Refusal::status(401, "this API key is not correct")
+    }
+
+    /// The key has asked too often.
+    fn limited(&self) -> Refusal {
+        let refusal = Refusal::status(429, "this API key has reached its rate limit, try again in 2s");
+        Refusal { retry: Some(Duration::from_secs(2)), ..refusal }
+    }
+
+    /// The account has no money.
+    fn broke(&self) -> Refusal;
+
+    /// There is no such model.
+    fn no_model(&self, name: &str, reason: &str) -> Refusal {
+        let refusal = Refusal::status(404, format!("there is no model '{name}': {reason}"));
+        Refusal { param: Some("model".to_owned()), ..refusal }
+    }
+
+    /// The prompt has more tokens than the model takes.
+    fn too_long(&self, found: u64, limit: u64) -> Refusal;
+
+    /// The error document.
+    fn document(&self, refusal: &Refusal, request_id: &str) -> Bytes;
+
+    /// The error as an event of a stream.
+    fn event(&self, refusal: &Refusal, request_id: &str) -> Event {
+        Event { name: None, data: self.document(refusal, request_id), content: false }
+    }
+
+    /// Headers that say when to try again.
+    fn retry(&self, after: Duration, headers: &mut HeaderMap) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(millis(after).div_ceil(1000)));
+    }
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A type of JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Type {
+    Object,
+    Array,
+    String,
+    Bool,
+    Integer,
+    Number,
+}
+
+impl Type {
+    /// The type as a sentence has it.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Object => "an object",
+            Self::Array => "an array",
+            Self::String => "a string",
+            Self::Bool => "a boolean",
+            Self::Integer => "a whole number",
+            Self::Number => "a number",
+        }
+    }
+
+    /// What a value is instead.
+    pub(crate) fn of(value: &Value) -> &'static str {
+        match value {
+            Value::Null => "null",
+            Value::Bool(_) => Self::Bool.words(),
+            Value::Number(_) => Self::Number.words(),
+            Value::String(_) => Self::String.words(),
+            Value::Array(_) => Self::Array.words(),
+            Value::Object(_) => Self::Object.words(),
+        }
+    }
+}
 
 /// A value and where it stands.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct At<'a> {
     pub(crate) value: &'a Value,
     pub(crate) path: String,
-    vendor: Vendor,
+    wording: &'static dyn Wording,
 }
 
 impl<'a> At<'a> {
     /// The request itself.
-    pub(crate) fn root(value: &'a Value, vendor: Vendor) -> Self {
-        Self { value, path: String::new(), vendor }
+    pub(crate) fn root(value: &'a Value, wording: &'static dyn Wording) -> Self {
+        Self { value, path: String::new(), wording }
     }
 
     /// The members of an object.
     pub(crate) fn object(&self) -> Result<&'a Map<String, Value>, Refusal> {
-        self.value.as_object().ok_or_else(|| self.mistyped("an object"))
+        self.value.as_object().ok_or_else(|| self.mistyped(Type::Object))
     }
 
     /// An object with no other members than these.
     pub(crate) fn known(&self, keys: &[&[&str]]) -> Result<(), Refusal> {
-        let unknown = self.object()?.keys().find(|key| !keys.iter().any(|list| list.contains(&key.as_str())));
-        match unknown {
-            None => Ok(()),
-            Some(key) => {
-                let path = self.join(key);
-                Err(match self.vendor {
-                    Vendor::OpenAi => {
-                        Refusal::field(&path, "unknown_parameter", format!("there is no parameter '{path}'"))
-                    }
-                    Vendor::Anthropic => {
-                        Refusal::field(&path, "invalid_request", "extra fields are not permitted")
-                    }
-                })
+        let members = self.object()?;
+        for name in members.keys() {
+            if keys.iter().any(|list| list.contains(&name.as_str())) {
+                continue;
+            }
+            let mut known = keys.iter().flat_map(|list| list.iter());
+            match known.find(|key| self.wording.alias(key).is_some_and(|alias| alias == *name)) {
+                None => return Err(self.wording.unknown(&self.path, name)),
+                Some(key) if members.contains_key(*key) => {
+                    return Err(self.wrong(&format!("'{key}' and '{name}' are the same, give it once")));
+                }
+                Some(_) => {}
             }
         }
+        Ok(())
     }
 
     /// A member that is neither absent nor null.
     pub(crate) fn get(&self, key: &str) -> Option<At<'a>> {
-        let value = self.value.get(key).filter(|value| !value.is_null())?;
-        Some(At { value, path: self.join(key), vendor: self.vendor })
+        let there = |name: &str| self.value.get(name).filter(|value| !value.is_null());
+        let value = there(key).or_else(|| there(&self.wording.alias(key)?))?;
+        Some(self.at(value, self.wording.member(&self.path, key)))
+    }
+
+    /// A member of a map, whose names mean nothing.
+    pub(crate) fn verbatim(&self, name: &str) -> At<'a> {
+        let value = self.value.get(name).unwrap_or(&Value::Null);
+        self.at(value, format!("{}.{name}", self.path))
     }
 
     /// A member that must be there.
     pub(crate) fn need(&self, key: &str) -> Result<At<'a>, Refusal> {
-        self.get(key).ok_or_else(|| {
-            let path = self.join(key);
-            Refusal::field(&path, "missing_required_parameter", format!("'{path}' is required"))
-        })
+        self.get(key).ok_or_else(|| self.wording.missing(&self.wording.member(&self.path, key)))
     }
 
     /// A string.
     pub(crate) fn str(&self) -> Result<&'a str, Refusal> {
-        self.value.as_str().ok_or_else(|| self.mistyped("a string"))
+        self.value.as_str().ok_or_else(|| self.mistyped(Type::String))
     }
 
     /// A string that is not empty.
@@ -81,7 +206,7 @@ impl<'a> At<'a> {
 
     /// A boolean.
     pub(crate) fn bool(&self) -> Result<bool, Refusal> {
-        self.value.as_bool().ok_or_else(|| self.mistyped("a boolean"))
+        self.value.as_bool().ok_or_else(|| self.mistyped(Type::Bool))
     }
 
     /// A whole number of at least `min`.
@@ -91,7 +216,7 @@ impl<'a> At<'a> {
             _ if self.value.is_number() => {
                 Err(self.wrong(&format!("must be a whole number of at least {min}")))
             }
-            _ => Err(self.mistyped("a whole number")),
+            _ => Err(self.mistyped(Type::Integer)),
         }
     }
 
@@ -100,23 +225,17 @@ impl<'a> At<'a> {
         match self.value.as_f64() {
             Some(number) if (min..=max).contains(&number) => Ok(number),
             Some(_) => Err(self.wrong(&format!("must be from {min} to {max}"))),
-            None => Err(self.mistyped("a number")),
+            None => Err(self.mistyped(Type::Number)),
         }
     }
 
     /// The elements of an array.
     pub(crate) fn array(&self) -> Result<Vec<At<'a>>, Refusal> {
-        let elements = self.value.as_array().ok_or_else(|| self.mistyped("an array"))?;
+        let elements = self.value.as_array().ok_or_else(|| self.mistyped(Type::Array))?;
         Ok(elements
             .iter()
             .enumerate()
-            .map(|(index, value)| {
-                let path = match self.vendor {
-                    Vendor::OpenAi => format!("{}[{index}]", self.path),
-                    Vendor::Anthropic => format!("{}.{index}", self.path),
-                };
-                At { value, path, vendor: self.vendor }
-            })
+            .map(|(index, value)| self.at(value, self.wording.element(&self.path, index)))
             .collect())
     }
 
@@ -139,27 +258,15 @@ impl<'a> At<'a> {
 
     /// The value is of the right type but not acceptable.
     pub(crate) fn wrong(&self, message: &str) -> Refusal {
-        let message = match self.vendor {
-            Vendor::OpenAi => format!("'{}': {message}", self.path),
-            Vendor::Anthropic => message.to_owned(),
-        };
-        Refusal::field(&self.path, "invalid_value", message)
+        self.wording.wrong(&self.path, message)
     }
 
-    fn mistyped(&self, expected: &str) -> Refusal {
-        let found = match self.value {
-            Value::Null => "null",
-            Value::Bool(_) => "a boolean",
-            Value::Number(_) => "a number",
-            Value::String(_) => "a string",
-            Value::Array(_) => "an array",
-            Value::Object(_) => "an object",
-        };
-        let place = if self.path.is_empty() { "the body" } else { &self.path };
-        Refusal::field(&self.path, "invalid_type", format!("{place} must be {expected}, not {found}"))
+    /// The value is not of that type.
+    pub(crate) fn mistyped(&self, expected: Type) -> Refusal {
+        self.wording.mistyped(&self.path, expected, self.value)
     }
 
-    fn join(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    fn at(&self, value: &'a Value, path: String) -> At<'a> {
+        At { value, path, wording: self.wording }
     }
 }

@@ -13,12 +13,19 @@ mod ask;
 mod bench;
 mod body;
 mod check;
+mod dialect;
+mod frame;
+mod gemini;
+mod ollama;
 mod openai;
 mod refusal;
 mod reply;
+mod responses;
+mod route;
 mod schema;
 mod script;
 mod server;
+mod signature;
 mod stage;
 
 use std::{
@@ -28,19 +35,19 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::Parts};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
 use http_body_util::combinators::UnsyncBoxBody;
-use omniroute_wire::json_out::Object;
 
 pub use server::serve;
 
 use crate::{
+    dialect::{Answer, Incoming, Wire},
     refusal::Refusal,
-    reply::Reply,
+    reply::{Finish, Reply},
+    route::{Operation, Route},
     script::{Fault, Framing, Script},
     stage::Ids,
 };
@@ -73,21 +80,6 @@ pub struct Simulator {
     shelf: bench::Shelf,
 }
 
-/// Whose wire format is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Vendor {
-    OpenAi,
-    Anthropic,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operation {
-    Chat,
-    Messages,
-    CountTokens,
-    Models,
-}
-
 impl Simulator {
     /// A simulator that has not been asked anything yet.
     pub fn new(access: Access) -> Self {
@@ -99,55 +91,57 @@ impl Simulator {
         }
     }
 
-    /// Answers one request. The path is `/v1/…` or that below one segment of any name.
+    /// Answers one request. The path is the vendor's own, or that below one segment of any name.
     pub async fn respond(&self, request: Request<Bytes>) -> Response<SimBody> {
         let (parts, body) = request.into_parts();
-        let vendor = Vendor::of(&parts);
-        let Some((operation, rest)) = operation(parts.uri.path()) else {
+        let Some(route) = Route::of(&parts) else {
             let refusal =
                 Refusal { code: None, ..Refusal::status(404, format!("no such path: {}", parts.uri.path())) };
-            return refusal.respond(vendor, &self.ids().request());
+            return refusal.respond(route::dialect_of(&parts).wire(), &self.ids().request(), None);
         };
-        let method = if operation == Operation::Models { Method::GET } else { Method::POST };
+        let wire = route.dialect.wire();
+        let method = route.method();
         if parts.method != method {
             let refusal = Refusal::status(405, format!("{} is not allowed here, use {method}", parts.method));
-            let mut response = refusal.respond(vendor, &self.ids().request());
+            let mut response = refusal.respond(wire, &self.ids().request(), None);
             if let Ok(allowed) = HeaderValue::from_str(method.as_str()) {
                 response.headers_mut().insert(header::ALLOW, allowed);
             }
             return response;
         }
-        if matches!(operation, Operation::Chat | Operation::Messages)
-            && let Some(response) = self.shelf.answer(vendor, &body)
+        if route.operation == Operation::Answer
+            && let Some(response) = self.shelf.answer(&route, &body)
         {
             return response;
         }
         let ids = self.ids();
-        let answered = match operation {
-            Operation::Models => self.key(vendor, &parts.headers).and_then(|_| models(vendor, rest, ids)),
-            Operation::CountTokens => self.count(&parts.headers, &body, ids),
-            Operation::Chat | Operation::Messages => self.converse(vendor, &parts.headers, &body, ids).await,
+        let answered = match self.key(wire, &parts) {
+            Err(refusal) => Err(refusal),
+            Ok(key) => match route.operation {
+                Operation::Answer => self.converse(&key, &route, &parts.headers, &body, ids).await,
+                Operation::Count => count(&route, &parts.headers, &body, ids),
+                Operation::Models => models(&route, ids),
+                Operation::Model => shown(&route, &parts.headers, &body, ids),
+                Operation::Version => Ok(stage::document(wire.version(), wire, ids)),
+            },
         };
-        answered.unwrap_or_else(|refusal| refusal.respond(vendor, &ids.request()))
+        answered.unwrap_or_else(|refusal| refusal.respond(wire, &ids.request(), route.stream))
     }
 
     async fn converse(
         &self,
-        vendor: Vendor,
+        key: &str,
+        route: &Route,
         headers: &HeaderMap,
         body: &[u8],
         ids: Ids,
     ) -> Result<Response<SimBody>, Refusal> {
-        let key = self.key(vendor, headers)?;
-        let body = json(headers, body)?;
-        let mut ask = match vendor {
-            Vendor::OpenAi => openai::read(&body)?,
-            Vendor::Anthropic => anthropic::read(headers, &body, false)?,
-        };
-        let script = Script::parse(&ask.model).map_err(|reason| Refusal {
-            param: Some("model".to_owned()),
-            ..Refusal::status(404, format!("there is no model '{}': {reason}", ask.model))
-        })?;
+        let wire = route.dialect.wire();
+        let body = json(wire, headers, body)?;
+        let (model, script) = model(route, &body)?;
+        let incoming =
+            Incoming { headers, body: &body, model: &model, script: &script, stream: route.stream };
+        let mut ask = wire.read(&incoming)?;
         if !script.delay.is_zero() {
             tokio::time::sleep(script.delay).await;
         }
@@ -157,7 +151,7 @@ impl Simulator {
         if let Some(limit) = script.window
             && ask.prompt_tokens() > limit
         {
-            return Err(too_long(vendor, ask.prompt_tokens(), limit));
+            return Err(wire.too_long(ask.prompt_tokens(), limit));
         }
         match script.framing {
             Framing::AsAsked => {}
@@ -169,10 +163,12 @@ impl Simulator {
             None => true,
         };
         if failing {
-            if let Some(response) = stage::canned(&script, vendor, ask.stream, ids) {
+            if let Some(response) = stage::canned(&script, wire, &ask, ids) {
                 return Ok(response);
             }
             match (script.error, script.fail_first) {
+                // It is told in the middle of the answer.
+                (Some(_), None) if matches!(script.fault, Some(Fault::ErrorAfter(_))) => {}
                 (Some(status), _) => return Err(stage::scripted_refusal(&script, status)),
                 (None, Some(_)) => return Err(stage::scripted_refusal(&script, 503)),
                 (None, None) => {}
@@ -182,55 +178,26 @@ impl Simulator {
         if let Some(Fault::Huge(_)) = script.fault {
             reply.text = stage::FLOOD_MARK.to_owned();
             reply.calls.clear();
+            reply.finish = Finish::Stop;
         }
-        Ok(match (ask.stream, vendor) {
-            (true, Vendor::OpenAi) => {
-                stage::stream(&script, openai::answer::events(&script, &ask, &reply, &ids), vendor, ids)
-            }
-            (true, Vendor::Anthropic) => {
-                stage::stream(&script, anthropic::answer::events(&script, &ask, &reply, &ids), vendor, ids)
-            }
-            (false, Vendor::OpenAi) => {
-                stage::whole(&script, openai::answer::whole(&script, &ask, &reply, &ids), vendor, ids)
-            }
-            (false, Vendor::Anthropic) => {
-                stage::whole(&script, anthropic::answer::whole(&script, &ask, &reply, &ids), vendor, ids)
-            }
-        })
-    }
-
-    fn count(&self, headers: &HeaderMap, body: &[u8], ids: Ids) -> Result<Response<SimBody>, Refusal> {
-        self.key(Vendor::Anthropic, headers)?;
-        let ask = anthropic::read(headers, &json(headers, body)?, true)?;
-        let document = anthropic::answer::count(&ask);
-        Ok(stage::head(body::whole(document), "application/json", Vendor::Anthropic, ids))
+        let answer = Answer { script: &script, ask: &ask, reply: &reply, ids };
+        Ok(if ask.stream { stage::stream(&answer, wire) } else { stage::whole(&answer, wire) })
     }
 
     /// The caller's key, or why it is not accepted.
-    fn key<'a>(&self, vendor: Vendor, headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let bearer = text("authorization").and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
-        let key = match vendor {
-            Vendor::OpenAi => bearer,
-            Vendor::Anthropic => text("x-api-key").or(bearer),
-        };
-        let key = key.unwrap_or_default();
-        if key.is_empty() && self.access == Access::KeyNeeded {
-            let place = match vendor {
-                Vendor::OpenAi => "send it as 'Authorization: Bearer …'",
-                Vendor::Anthropic => "send it as 'x-api-key'",
-            };
-            return Err(Refusal::status(401, format!("the API key is missing: {place}")));
+    fn key(&self, wire: &dyn Wire, parts: &Parts) -> Result<String, Refusal> {
+        let key = wire.key(parts).unwrap_or_default();
+        if key.is_empty() && self.access == Access::KeyNeeded && !wire.open() {
+            return Err(wire.no_key());
         }
         if key.starts_with("sk-bad") {
-            return Err(Refusal::status(401, "this API key is not correct"));
+            return Err(wire.bad_key());
         }
         if key.starts_with("sk-limited") {
-            let refusal = Refusal::status(429, "this API key has reached its rate limit, try again in 2s");
-            return Err(Refusal { retry: Some(Duration::from_secs(2)), ..refusal });
+            return Err(wire.limited());
         }
         if key.starts_with("sk-broke") {
-            return Err(Refusal::quota(vendor));
+            return Err(wire.broke());
         }
         Ok(key)
     }
@@ -254,38 +221,47 @@ impl Simulator {
     }
 }
 
-impl Vendor {
-    /// Told by the path, and for lists by the version header.
-    pub(crate) fn of(parts: &Parts) -> Self {
-        match operation(parts.uri.path()) {
-            Some((Operation::Messages | Operation::CountTokens, _)) => Self::Anthropic,
-            Some((Operation::Models, _)) if parts.headers.contains_key("anthropic-version") => {
-                Self::Anthropic
-            }
-            _ => Self::OpenAi,
+fn count(route: &Route, headers: &HeaderMap, body: &[u8], ids: Ids) -> Result<Response<SimBody>, Refusal> {
+    let wire = route.dialect.wire();
+    let body = json(wire, headers, body)?;
+    let (model, script) = model(route, &body)?;
+    let incoming = Incoming { headers, body: &body, model: &model, script: &script, stream: None };
+    Ok(stage::document(wire.count(&incoming)?, wire, ids))
+}
+
+fn models(route: &Route, ids: Ids) -> Result<Response<SimBody>, Refusal> {
+    let wire = route.dialect.wire();
+    let document = match &route.model {
+        Some(name) => {
+            Script::parse(name).map_err(|reason| wire.no_model(name, &reason))?;
+            wire.model(name, ids)
         }
-    }
-}
-
-/// The operation, and what stands behind `/models/`.
-fn operation(path: &str) -> Option<(Operation, Option<&str>)> {
-    let tail = match path.strip_prefix("/v1/") {
-        Some(tail) => tail,
-        None => path.strip_prefix('/')?.split_once('/')?.1.strip_prefix("v1/")?,
+        None => wire.models(LISTED_MODELS, ids),
     };
-    match tail {
-        "chat/completions" => Some((Operation::Chat, None)),
-        "messages" => Some((Operation::Messages, None)),
-        "messages/count_tokens" => Some((Operation::CountTokens, None)),
-        "models" => Some((Operation::Models, None)),
-        _ => tail.strip_prefix("models/").map(|name| (Operation::Models, Some(name))),
-    }
+    Ok(stage::document(document, wire, ids))
 }
 
-fn json(headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, Refusal> {
+fn shown(route: &Route, headers: &HeaderMap, body: &[u8], ids: Ids) -> Result<Response<SimBody>, Refusal> {
+    let wire = route.dialect.wire();
+    let (name, _) = model(route, &json(wire, headers, body)?)?;
+    Ok(stage::document(wire.model(&name, ids), wire, ids))
+}
+
+/// The model that is asked for, and what its name says.
+fn model(route: &Route, body: &serde_json::Value) -> Result<(String, Script), Refusal> {
+    let wire = route.dialect.wire();
+    let name = match &route.model {
+        Some(name) => name.clone(),
+        None => wire.model_name(body)?,
+    };
+    let script = Script::parse(&name).map_err(|reason| wire.no_model(&name, &reason))?;
+    Ok((name, script))
+}
+
+fn json(wire: &dyn Wire, headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, Refusal> {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !content_type.trim_start().to_ascii_lowercase().starts_with("application/json") {
+    if wire.typed() && !content_type.trim_start().to_ascii_lowercase().starts_with("application/json") {
         return Err(Refusal::request("the content type must be application/json"));
     }
     match serde_json::from_slice::<serde_json::Value>(body) {
@@ -293,60 +269,4 @@ fn json(headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, Refusal> 
         Ok(_) => Err(Refusal::request("the body must be a JSON object")),
         Err(error) => Err(Refusal::request(format!("the body is not JSON: {error}"))),
     }
-}
-
-fn too_long(vendor: Vendor, found: u64, limit: u64) -> Refusal {
-    match vendor {
-        Vendor::OpenAi => Refusal::field(
-            "messages",
-            "context_length_exceeded",
-            format!("the maximum context length of this model is {limit} tokens, the messages have {found}"),
-        ),
-        Vendor::Anthropic => {
-            Refusal::request(format!("prompt is too long: {found} tokens > {limit} maximum"))
-        }
-    }
-}
-
-fn models(vendor: Vendor, name: Option<&str>, ids: Ids) -> Result<Response<SimBody>, Refusal> {
-    let mut out = BytesMut::with_capacity(512);
-    match name {
-        Some(name) => {
-            Script::parse(name)
-                .map_err(|reason| Refusal::status(404, format!("there is no model '{name}': {reason}")))?;
-            model(Object::begin(&mut out), vendor, name, ids);
-        }
-        None => {
-            let mut list = Object::begin(&mut out);
-            if vendor == Vendor::OpenAi {
-                list.str("object", "list");
-            }
-            let mut data = list.array("data");
-            for name in LISTED_MODELS {
-                model(data.object(), vendor, name, ids);
-            }
-            data.end();
-            if vendor == Vendor::Anthropic {
-                list.bool("has_more", false)
-                    .opt_str("first_id", LISTED_MODELS.first().copied())
-                    .opt_str("last_id", LISTED_MODELS.last().copied());
-            }
-            list.end();
-        }
-    }
-    Ok(stage::head(body::whole(out.freeze()), "application/json", vendor, ids))
-}
-
-fn model(mut object: Object<'_>, vendor: Vendor, name: &str, ids: Ids) {
-    match vendor {
-        Vendor::OpenAi => {
-            object.str("id", name).str("object", "model");
-            object.u64("created", ids.created()).str("owned_by", "simulator");
-        }
-        Vendor::Anthropic => {
-            object.str("type", "model").str("id", name).str("display_name", name);
-            object.str("created_at", "2025-01-01T00:00:00Z");
-        }
-    }
-    object.end();
 }

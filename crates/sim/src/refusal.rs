@@ -1,17 +1,12 @@
-//! Errors in the vendor's shape.
+//! Why a request is not answered.
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, StatusCode, header};
-use omniroute_wire::json_out::Object;
 
-use crate::{
-    SimBody, Vendor,
-    body::{self},
-};
+use crate::{SimBody, body, check::Wording, route::Streaming};
 
-/// Why a request is not answered.
+/// Why a request is not answered. The words and the shape are the dialect's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
@@ -49,103 +44,27 @@ impl Refusal {
         Self { status: 400, message: message.into(), code: None, param: None, retry: None }
     }
 
-    /// The account has no money.
-    pub(crate) fn quota(vendor: Vendor) -> Self {
-        match vendor {
-            Vendor::OpenAi => Self {
-                code: Some("insufficient_quota"),
-                ..Self::status(
-                    429,
-                    "this account has used up its quota, check the plan and the billing details",
-                )
-            },
-            Vendor::Anthropic => {
-                Self::request("credit balance is too low for this call, buy credits to go on")
-            }
-        }
-    }
-
-    /// The error document.
-    pub(crate) fn document(&self, vendor: Vendor, request_id: &str) -> Bytes {
-        let mut out = BytesMut::with_capacity(256);
-        let mut document = Object::begin(&mut out);
-        match vendor {
-            Vendor::OpenAi => {
-                let mut error = document.object("error");
-                error
-                    .str("message", &self.message)
-                    .str("type", self.openai_type())
-                    .str_or_null("param", self.param.as_deref())
-                    .str_or_null("code", self.code);
-                error.end();
-            }
-            Vendor::Anthropic => {
-                document.str("type", "error");
-                let mut error = document.object("error");
-                error.str("type", self.anthropic_type());
-                match &self.param {
-                    Some(param) => error.str("message", &format!("{param}: {}", self.message)),
-                    None => error.str("message", &self.message),
-                };
-                error.end();
-                document.str("request_id", request_id);
-            }
-        }
-        document.end();
-        out.freeze()
-    }
-
-    /// The error as an event of a stream.
-    pub(crate) fn event(&self, vendor: Vendor, request_id: &str) -> Bytes {
-        let document = self.document(vendor, request_id);
-        let mut out = BytesMut::with_capacity(document.len() + 32);
-        if vendor == Vendor::Anthropic {
-            out.extend_from_slice(b"event: error\n");
-        }
-        out.extend_from_slice(b"data: ");
-        out.extend_from_slice(&document);
-        out.extend_from_slice(b"\n\n");
-        out.freeze()
-    }
-
     /// The whole answer.
-    pub(crate) fn respond(&self, vendor: Vendor, request_id: &str) -> Response<SimBody> {
-        let mut response = Response::new(body::whole(self.document(vendor, request_id)));
+    pub(crate) fn respond(
+        &self,
+        wording: &dyn Wording,
+        request_id: &str,
+        stream: Option<Streaming>,
+    ) -> Response<SimBody> {
+        let document = wording.document(self, request_id);
+        let body = match stream {
+            // Where an array was to be, the error is its only element.
+            Some(Streaming::Array) => [b"[", &document[..], b"]"].concat().into(),
+            Some(Streaming::Whole | Streaming::Sse) | None => document,
+        };
+        let mut response = Response::new(body::whole(body));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(retry) = self.retry {
-            let ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
-            if vendor == Vendor::OpenAi {
-                headers.insert("retry-after-ms", HeaderValue::from(ms));
-            }
+            wording.retry(retry, headers);
         }
         response
-    }
-
-    fn openai_type(&self) -> &'static str {
-        match (self.status, self.code) {
-            (_, Some("insufficient_quota")) => "insufficient_quota",
-            (429, _) => "requests",
-            (500.., _) => "server_error",
-            _ => "invalid_request_error",
-        }
-    }
-
-    fn anthropic_type(&self) -> &'static str {
-        match self.status {
-            401 => "authentication_error",
-            402 => "billing_error",
-            403 => "permission_error",
-            404 => "not_found_error",
-            413 => "request_too_large",
-            429 => "rate_limit_error",
-            504 => "timeout_error",
-            529 => "overloaded_error",
-            500.. => "api_error",
-            _ => "invalid_request_error",
-        }
     }
 }

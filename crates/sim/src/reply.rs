@@ -1,11 +1,11 @@
 //! What is answered, whatever the dialect.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    ask::{Ask, Choice, Format, Tool},
+    ask::{Ask, Choice, Format, Tool, Wish},
     schema,
-    script::{Content, Script},
+    script::{Arguments, Content, Ending, Script, Thinking},
 };
 
 const LOREM: &str = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut \
@@ -16,16 +16,30 @@ const LOREM: &str = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, se
 const LOREM_LENGTH: usize = 400;
 /// A text is cut into at most so many pieces unless the script wants more.
 const MAX_PIECES: usize = 2000;
+/// Calls of one answer.
+const MAX_CALLS: usize = 64;
+const REFUSAL: &str = "I am sorry, but I cannot help with that.";
 const THOUGHTS: &str = "The user wants an answer. I will think about it for a moment and then give one.";
 
 /// One answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
-    pub(crate) reasoning: Option<&'static str>,
+    pub(crate) thoughts: Option<Thoughts>,
     pub(crate) text: String,
     pub(crate) calls: Vec<Call>,
     pub(crate) finish: Finish,
     pub(crate) usage: Tokens,
+}
+
+/// What was thought before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thoughts {
+    /// For all to read.
+    Shown(&'static str),
+    /// Without their text.
+    Hidden,
+    /// Encrypted as a whole.
+    Redacted,
 }
 
 /// One tool call.
@@ -44,6 +58,12 @@ pub(crate) enum Finish {
     StopSequence(String),
     Length,
     Tools,
+    /// The text says that there will be no answer.
+    Refused,
+    /// A filter broke the text off.
+    Filtered,
+    /// A filter did not let the prompt through.
+    Blocked,
 }
 
 /// What was used.
@@ -62,9 +82,18 @@ pub(crate) struct Tokens {
 impl Reply {
     /// Decides what to answer.
     pub(crate) fn compose(script: &Script, ask: &Ask) -> Self {
-        let calls = calls(script, ask);
-        let mut text = if calls.is_empty() { text(script, ask) } else { String::new() };
-        let mut finish = if calls.is_empty() { Finish::Stop } else { Finish::Tools };
+        let calls = if script.ending == Ending::Normal { calls(script, ask) } else { Vec::new() };
+        let (mut text, mut finish) = match script.ending {
+            Ending::Normal if calls.is_empty() => (text(script, ask), Finish::Stop),
+            Ending::Normal => (String::new(), Finish::Tools),
+            Ending::Refused => (REFUSAL.to_owned(), Finish::Refused),
+            Ending::Filtered => {
+                let text = text(script, ask);
+                let half = even(&text, 2).first().copied().unwrap_or_default();
+                (half.to_owned(), Finish::Filtered)
+            }
+            Ending::Blocked => (String::new(), Finish::Blocked),
+        };
         let stop = ask.stops.iter().filter_map(|stop| Some((text.find(stop.as_str())?, stop))).min();
         if let Some((at, stop)) = stop {
             text.truncate(at);
@@ -77,8 +106,8 @@ impl Reply {
                 finish = Finish::Length;
             }
         }
-        let reasoning = script.reasoning.then_some(THOUGHTS);
-        let thought = tokens(reasoning.unwrap_or_default());
+        let thoughts = if finish == Finish::Blocked { None } else { thoughts(script.thinking, ask.wish) };
+        let thought = if thoughts.is_some() { tokens(THOUGHTS) } else { 0 };
         let written: u64 = tokens(&text) + calls.iter().map(|call| 8 + tokens(&call.arguments)).sum::<u64>();
         let prompt = ask.prompt_tokens();
         let usage = Tokens {
@@ -87,7 +116,15 @@ impl Reply {
             output: thought + written,
             reasoning: thought,
         };
-        Self { reasoning, text, calls, finish, usage }
+        Self { thoughts, text, calls, finish, usage }
+    }
+
+    /// The thoughts that may be read.
+    pub(crate) fn shown(&self) -> Option<&'static str> {
+        match self.thoughts? {
+            Thoughts::Shown(text) => Some(text),
+            Thoughts::Hidden | Thoughts::Redacted => None,
+        }
     }
 
     /// The text as a stream shows it.
@@ -99,36 +136,77 @@ impl Reply {
     }
 }
 
+impl Call {
+    /// The arguments as a stream shows them: in up to three fragments unless the script wants another number of them,
+    /// cut without regard to what they mean.
+    pub(crate) fn fragments(&self, script: &Script) -> Vec<&str> {
+        even(&self.arguments, script.fragments.unwrap_or(3))
+    }
+}
+
 /// Tokens of a text by the usual estimate.
 fn tokens(text: &str) -> u64 {
     text.chars().count().div_ceil(4) as u64
 }
 
+fn thoughts(thinking: Thinking, wish: Wish) -> Option<Thoughts> {
+    match (thinking, wish) {
+        (Thinking::Never, _) | (_, Wish::Off) | (Thinking::AsAsked, Wish::Unsaid) => None,
+        (Thinking::Redacted, _) => Some(Thoughts::Redacted),
+        (Thinking::Hidden, _) | (_, Wish::Hidden) => Some(Thoughts::Hidden),
+        (Thinking::Always | Thinking::AsAsked, Wish::Unsaid | Wish::Shown) => Some(Thoughts::Shown(THOUGHTS)),
+    }
+}
+
 fn calls(script: &Script, ask: &Ask) -> Vec<Call> {
+    let scripted = script.tools.or(script.tool.as_ref().map(|_| 1));
     let wanted = match &ask.choice {
         Choice::Never => 0,
         Choice::Auto if ask.tool_result.is_some() => 0,
-        Choice::Auto => script.tools.unwrap_or(0),
-        Choice::Any | Choice::Named(_) => script.tools.unwrap_or(1).max(1),
+        Choice::Auto => scripted.unwrap_or(0),
+        Choice::Any | Choice::Named(_) => scripted.unwrap_or(1).max(1),
     };
     let wanted = if ask.one_call { wanted.min(1) } else { wanted };
-    let named = |tool: &&Tool| match &ask.choice {
-        Choice::Named(name) => tool.name == *name,
-        _ => true,
+    // A word cannot hold a '-'.
+    let named = |tool: &&Tool| match (&ask.choice, &script.tool) {
+        (Choice::Named(name), _) => tool.name == *name,
+        (_, Some(name)) => tool.name.replace('-', "_") == *name,
+        (_, None) => true,
     };
     let tools: Vec<&Tool> = ask.tools.iter().filter(named).collect();
+    let given = if script.arguments == Arguments::Given { objects(&ask.last_text) } else { Vec::new() };
+    let mut given = given.into_iter();
     let call = |tool: &&Tool| Call {
         name: tool.name.clone(),
-        arguments: if script.no_arguments {
-            String::new()
-        } else if tool.free_text {
-            "sample".to_owned()
-        } else {
-            schema::sample(&tool.schema).to_string()
+        arguments: match (script.arguments, given.next()) {
+            (Arguments::None, _) => String::new(),
+            (_, Some(object)) => object,
+            (_, None) if tool.free_text => "sample".to_owned(),
+            (_, None) => schema::sample(&tool.schema).to_string(),
         },
         free_text: tool.free_text,
     };
     tools.iter().cycle().take(if tools.is_empty() { 0 } else { wanted }).map(call).collect()
+}
+
+/// The JSON objects in a text, one after the other, as they are written there but in one line.
+fn objects(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('{').filter(|_| found.len() < MAX_CALLS) {
+        rest = &rest[at..];
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let end = match values.next() {
+            Some(Ok(_)) => {
+                // Line ends stand between tokens only; they would end lines and events that hold the object.
+                found.push(rest[..values.byte_offset()].replace(['\n', '\r'], " "));
+                values.byte_offset()
+            }
+            Some(Err(_)) | None => 1,
+        };
+        rest = &rest[end..];
+    }
+    found
 }
 
 fn text(script: &Script, ask: &Ask) -> String {
@@ -218,6 +296,21 @@ mod tests {
     }
 
     #[test]
+    fn arguments_are_taken_from_what_the_user_said() {
+        for (text, expected) in [
+            ("", vec![]),
+            ("call {", vec![]),
+            ("{\r\n\"a\": \"\\n\"}", vec!["{  \"a\": \"\\n\"}"]),
+            (
+                r#"read {"path": "a}{b"} and {"n":1,"o":{}} {bad} {}"#,
+                vec![r#"{"path": "a}{b"}"#, r#"{"n":1,"o":{}}"#, "{}"],
+            ),
+        ] {
+            assert_eq!(objects(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn limits_and_stop_sequences_end_the_text() {
         let mut ask = Ask { last_text: "one two three four".to_owned(), ..Ask::default() };
         ask.stops = vec!["four".to_owned(), "thr".to_owned()];
@@ -243,6 +336,11 @@ mod tests {
         assert_eq!(names("tools", &ask), [r#"x{"a":1}"#]);
         assert_eq!(names("tools-3", &ask), [r#"x{"a":1}"#, r#"y{"a":1}"#, r#"x{"a":1}"#]);
         assert_eq!(names("tools-noargs", &ask), ["x"]);
+        assert_eq!(names("tool-y", &ask), [r#"y{"a":1}"#]);
+        assert_eq!(names("tool-z", &ask).len(), 0);
+        let given = Ask { last_text: r#"do {"a":2} then {"a": 3}"#.to_owned(), ..ask.clone() };
+        assert_eq!(names("tools-3-args", &given), [r#"x{"a":2}"#, r#"y{"a": 3}"#, r#"x{"a":1}"#]);
+        assert_eq!(names("tools-refusal", &ask).len(), 0);
         assert_eq!(names("tools-2", &Ask { one_call: true, ..ask.clone() }).len(), 1);
         assert_eq!(names("echo", &ask).len(), 0);
         assert_eq!(names("echo", &Ask { choice: Choice::Any, ..ask.clone() }), [r#"x{"a":1}"#]);

@@ -51,7 +51,8 @@ fn value(schema: &Value, root: &Value, depth: usize) -> Value {
         _ if schema.get("properties").is_some() => "object",
         _ => "string",
     };
-    match kind {
+    // Google writes types in capitals.
+    match kind.to_ascii_lowercase().as_str() {
         "object" => {
             let mut members = Map::new();
             for name in schema.get("required").and_then(Value::as_array).into_iter().flatten() {

@@ -32,19 +32,37 @@ pub(crate) struct Script {
     /// Only so many first requests of a key are refused.
     pub(crate) fail_first: Option<u32>,
     pub(crate) fault: Option<Fault>,
-    pub(crate) reasoning: bool,
+    pub(crate) thinking: Thinking,
+    /// Thoughts that led to calls must come back with their results, where the dialect does not demand it anyway.
+    pub(crate) replay: bool,
+    pub(crate) ending: Ending,
     /// Number of tool calls.
     pub(crate) tools: Option<usize>,
-    /// Calls carry no arguments text at all.
-    pub(crate) no_arguments: bool,
+    /// The only tool that is called.
+    pub(crate) tool: Option<String>,
+    pub(crate) arguments: Arguments,
+    /// Arguments of a call come in so many fragments.
+    pub(crate) fragments: Option<usize>,
+    /// Fragments of parallel calls take turns.
+    pub(crate) interleaved: bool,
     pub(crate) usage: UsageScript,
     /// Half of the prompt was read from the provider's cache.
     pub(crate) cached: bool,
     pub(crate) framing: Framing,
     /// Lines of a stream end with CRLF.
     pub(crate) crlf: bool,
+    /// Comments stand between the events of a stream.
+    pub(crate) comments: bool,
+    /// The data of an event takes several lines.
+    pub(crate) multiline: bool,
+    /// No space stands behind the colon of a field.
+    pub(crate) tight: bool,
+    /// Bytes of one write.
+    pub(crate) writes: Option<usize>,
     /// Tokens a prompt may have.
     pub(crate) window: Option<u64>,
+    /// What the vendor would ignore is refused as well.
+    pub(crate) strict: bool,
     /// Answer from memory without reading more of the request than it takes to choose the answer.
     pub(crate) bench: bool,
 }
@@ -65,6 +83,47 @@ pub(crate) enum Content {
     Empty,
 }
 
+/// Whether there are thoughts before the answer, and who may read them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Thinking {
+    #[default]
+    Never,
+    /// For all to read, unless the request does not want any.
+    Always,
+    /// As the request wants it.
+    AsAsked,
+    /// Without their text.
+    Hidden,
+    /// Encrypted as a whole, where the dialect knows that.
+    Redacted,
+}
+
+/// How the answer comes to an end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As it should.
+    #[default]
+    Normal,
+    /// The model says that it will not answer.
+    Refused,
+    /// A filter breaks the text off.
+    Filtered,
+    /// A filter does not let the prompt through.
+    Blocked,
+}
+
+/// Where the arguments of tool calls come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Arguments {
+    /// Made to fit the tool's schema.
+    #[default]
+    Sample,
+    /// The JSON objects in the last text of the user.
+    Given,
+    /// There is no text of arguments at all.
+    None,
+}
+
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -74,6 +133,8 @@ pub(crate) enum Fault {
     Stall(usize),
     /// The connection breaks after so many pieces.
     Cut(usize),
+    /// The stream ends in good order after so many pieces, but says nothing about the end of the answer.
+    End(usize),
     /// That piece is not JSON.
     Malformed(usize),
     /// An error event after so many pieces.
@@ -101,6 +162,10 @@ pub(crate) enum UsageScript {
     Never,
     /// In a stream before the finish reason, asked for or not.
     Early,
+    /// In a stream together with the finish reason and nowhere else.
+    Finish,
+    /// In a stream with every piece, as far as it has come.
+    Every,
 }
 
 /// Stream or whole answer.
@@ -170,6 +235,10 @@ impl Script {
                     let after = count(argument()?, 0, MAX_CHUNKS)?;
                     set(&mut script.fault, Fault::Cut(after), word)?;
                 }
+                "end" => {
+                    let after = count(argument()?, 0, MAX_CHUNKS)?;
+                    set(&mut script.fault, Fault::End(after), word)?;
+                }
                 "malformed" => {
                     let which = count(argument()?, 1, MAX_CHUNKS)?;
                     set(&mut script.fault, Fault::Malformed(which), word)?;
@@ -185,17 +254,42 @@ impl Script {
                         words.next();
                     }
                 }
-                "noargs" => script.no_arguments = true,
-                "reasoning" => script.reasoning = true,
+                "tool" => script.tool = Some(argument()?.to_owned()),
+                "args" => script.arguments = Arguments::Given,
+                "noargs" => script.arguments = Arguments::None,
+                "fragments" => script.fragments = Some(count(argument()?, 1, MAX_CHUNKS)?),
+                "interleaved" => script.interleaved = true,
+                "reasoning" => script.thinking = Thinking::Always,
+                "thinks" => script.thinking = Thinking::AsAsked,
+                "hidden" => script.thinking = Thinking::Hidden,
+                "redacted" => script.thinking = Thinking::Redacted,
+                "replay" => script.replay = true,
+                "refusal" => script.ending = Ending::Refused,
+                "filtered" => script.ending = Ending::Filtered,
+                "blocked" => script.ending = Ending::Blocked,
+                "strict" => script.strict = true,
                 "cached" => script.cached = true,
                 "nousage" => script.usage = UsageScript::Never,
                 "usage" => match argument()? {
                     "early" => script.usage = UsageScript::Early,
-                    other => return Err(format!("`usage` is followed by `early`, not by `{other}`")),
+                    "finish" => script.usage = UsageScript::Finish,
+                    "every" => script.usage = UsageScript::Every,
+                    other => {
+                        return Err(format!(
+                            "`usage` is followed by `early`, `finish` or `every`, not by `{other}`"
+                        ));
+                    }
                 },
                 "whole" => script.framing = Framing::Whole,
                 "stream" => script.framing = Framing::Stream,
                 "crlf" => script.crlf = true,
+                "comments" => script.comments = true,
+                "multiline" => script.multiline = true,
+                "tight" => script.tight = true,
+                "writes" => {
+                    let bytes = size(argument()?, MAX_SIZE)?;
+                    script.writes = Some(usize::try_from(bytes).unwrap_or(usize::MAX).max(1));
+                }
                 "window" => script.window = Some(size(argument()?, u64::from(u32::MAX))?),
                 "bench" => script.bench = true,
                 "" => return Err("the model name has an empty word".to_owned()),
@@ -282,6 +376,15 @@ mod tests {
             ("error-after-3", Script { fault: Some(Fault::ErrorAfter(3)), ..base.clone() }),
             ("huge-1g", Script { fault: Some(Fault::Huge(1 << 30)), ..base.clone() }),
             ("bench-size-1k", Script { content: Content::Size(1024), bench: true, ..base.clone() }),
+            (
+                "tool-read_file-args-fragments-9",
+                Script {
+                    tool: Some("read_file".to_owned()),
+                    arguments: Arguments::Given,
+                    fragments: Some(9),
+                    ..base.clone()
+                },
+            ),
             ("echo,usage-early", Script { usage: UsageScript::Early, ..base }),
         ] {
             assert_eq!(Script::parse(name).as_ref(), Ok(&expected), "{name}");

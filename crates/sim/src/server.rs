@@ -13,7 +13,7 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Access, SimBody, Simulator, Vendor, refusal::Refusal};
+use crate::{Access, SimBody, Simulator, refusal::Refusal, route};
 
 /// Largest request.
 const MAX_REQUEST: usize = 64 << 20;
@@ -66,9 +66,11 @@ async fn answer(simulator: &Simulator, request: Request<Incoming>) -> Response<S
     let body: Bytes = match Limited::new(body, MAX_REQUEST).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => {
-            let vendor = Vendor::of(&parts);
-            return Refusal::status(413, "the request is too large or was cut off")
-                .respond(vendor, "req_sim");
+            return Refusal::status(413, "the request is too large or was cut off").respond(
+                route::dialect_of(&parts).wire(),
+                "req_sim",
+                None,
+            );
         }
     };
     simulator.respond(Request::from_parts(parts, body)).await

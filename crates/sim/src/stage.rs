@@ -6,8 +6,11 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::{
-    SimBody, Vendor,
+    SimBody,
+    ask::Ask,
     body::{self, Step},
+    dialect::{Answer, Wire},
+    frame::{Event, Framer},
     refusal::Refusal,
     script::{Fault, Script},
 };
@@ -17,14 +20,7 @@ pub(crate) const FLOOD_MARK: &str = "<<flood>>";
 /// 2025-01-01: answers are the same every time.
 const CREATED: u64 = 1_735_689_600;
 const FLOOD_FRAME: usize = 16 << 10;
-
-/// One event of a stream.
-#[derive(Debug, Clone)]
-pub(crate) struct Event {
-    pub(crate) bytes: Bytes,
-    /// Whether it carries a piece of the answer; scripts count these.
-    pub(crate) content: bool,
-}
+const JSON: &str = "application/json";
 
 /// The ids of one answer.
 #[derive(Debug, Clone, Copy)]
@@ -49,59 +45,49 @@ impl Ids {
 }
 
 /// The head of an answer, with the headers vendors send along.
-pub(crate) fn head(body: SimBody, content_type: &'static str, vendor: Vendor, ids: Ids) -> Response<SimBody> {
+pub(crate) fn head(
+    body: SimBody,
+    content_type: &'static str,
+    wire: &dyn Wire,
+    ids: Ids,
+) -> Response<SimBody> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     let request_id = HeaderValue::try_from(ids.request()).unwrap_or(HeaderValue::from_static("req_sim"));
-    match vendor {
-        Vendor::OpenAi => {
-            headers.insert("x-request-id", request_id);
-            headers.insert("openai-organization", HeaderValue::from_static("sim-organization"));
-            headers.insert("openai-processing-ms", HeaderValue::from_static("1"));
-            headers.insert("x-ratelimit-limit-requests", HeaderValue::from_static("1000"));
-            headers.insert("x-ratelimit-remaining-requests", HeaderValue::from_static("999"));
-        }
-        Vendor::Anthropic => {
-            headers.insert("request-id", request_id);
-            headers.insert("anthropic-organization-id", HeaderValue::from_static("sim-organization"));
-            headers.insert("anthropic-ratelimit-requests-limit", HeaderValue::from_static("1000"));
-            headers.insert("anthropic-ratelimit-requests-remaining", HeaderValue::from_static("999"));
-        }
-    }
+    wire.headers(headers, request_id);
     headers.insert(header::SET_COOKIE, HeaderValue::from_static("sim=1; Path=/"));
     response
 }
 
+/// A document that is there at once.
+pub(crate) fn document(document: Bytes, wire: &dyn Wire, ids: Ids) -> Response<SimBody> {
+    head(body::whole(document), JSON, wire, ids)
+}
+
 /// An answer that does not depend on what was asked.
-pub(crate) fn canned(script: &Script, vendor: Vendor, stream: bool, ids: Ids) -> Option<Response<SimBody>> {
+pub(crate) fn canned(script: &Script, wire: &dyn Wire, ask: &Ask, ids: Ids) -> Option<Response<SimBody>> {
+    let content_type = if ask.stream { ask.frames.content_type() } else { JSON };
     let mut response = match script.fault? {
         Fault::Html => {
             let page = "<!DOCTYPE html>\n<html><head><title>Just a moment</title></head>\
                         <body><h1>Something stands between you and the model</h1></body></html>\n";
-            head(body::whole(Bytes::from_static(page.as_bytes())), "text/html; charset=utf-8", vendor, ids)
+            head(body::whole(Bytes::from_static(page.as_bytes())), "text/html; charset=utf-8", wire, ids)
         }
         Fault::Garbage => {
             let bytes: Vec<u8> = (0..4096u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-            head(body::whole(bytes.into()), content_type(stream), vendor, ids)
+            head(body::whole(bytes.into()), content_type, wire, ids)
         }
-        Fault::Blank => head(body::whole(Bytes::new()), content_type(stream), vendor, ids),
-        Fault::ErrorIn200 => {
-            let refusal = broken_inside(script);
-            head(body::whole(refusal.document(vendor, &ids.request())), content_type(false), vendor, ids)
+        Fault::Blank => head(body::whole(Bytes::new()), content_type, wire, ids),
+        Fault::ErrorFirstEvent if ask.stream => {
+            let mut framer = Framer::new(ask.frames, script);
+            let event = wire.event(&broken_inside(script), &ids.request());
+            let mut steps = vec![Step::Wait(script.ttft), Step::Send(framer.frame(&event))];
+            steps.extend(framer.end().map(Step::Send));
+            head(body::scripted(steps, script.writes), content_type, wire, ids)
         }
-        Fault::ErrorFirstEvent if !stream => {
-            let refusal = broken_inside(script);
-            head(body::whole(refusal.document(vendor, &ids.request())), content_type(false), vendor, ids)
-        }
-        Fault::ErrorFirstEvent => {
-            let event = broken_inside(script).event(vendor, &ids.request());
-            head(
-                body::scripted([Step::Wait(script.ttft), Step::Send(event)]),
-                content_type(true),
-                vendor,
-                ids,
-            )
+        Fault::ErrorIn200 | Fault::ErrorFirstEvent => {
+            document(wire.document(&broken_inside(script), &ids.request()), wire, ids)
         }
         _ => return None,
     };
@@ -114,31 +100,25 @@ pub(crate) fn canned(script: &Script, vendor: Vendor, stream: bool, ids: Ids) ->
 }
 
 /// A stream as the script wants it.
-pub(crate) fn stream(script: &Script, events: Vec<Event>, vendor: Vendor, ids: Ids) -> Response<SimBody> {
+pub(crate) fn stream(answer: &Answer<'_>, wire: &dyn Wire) -> Response<SimBody> {
+    let script = answer.script;
+    let events = wire.events(answer);
     let pieces = events.iter().filter(|event| event.content).count();
     // What is to happen after more pieces than there are happens after the last one.
-    let fault = match script.fault {
-        Some(Fault::Cut(after)) => Some((after.min(pieces), Step::Cut)),
-        Some(Fault::Stall(after)) => Some((after.min(pieces), Step::Hang)),
-        Some(Fault::ErrorAfter(after)) => {
-            let event = broken_inside(script).event(vendor, &ids.request());
-            Some((after.min(pieces), Step::Send(event)))
+    let breaks_after = match script.fault {
+        Some(Fault::Cut(after) | Fault::End(after) | Fault::Stall(after) | Fault::ErrorAfter(after)) => {
+            Some(after.min(pieces))
         }
         _ => None,
     };
-    let mut steps = Vec::with_capacity(events.len() + 2);
+    let mut framer = Framer::new(answer.ask.frames, script);
+    let mut steps = Vec::with_capacity(events.len() + 3);
     if !script.ttft.is_zero() {
         steps.push(Step::Wait(script.ttft));
     }
-    let mut seen = 0;
-    let mut fault_step = fault.as_ref().map(|(_, step)| step.clone());
+    let (mut seen, mut sent) = (0, 0);
     for event in events {
-        if let Some((after, step)) = &fault
-            && *after == seen
-            && (seen > 0 || event.content)
-        {
-            steps.push(step.clone());
-            fault_step = None;
+        if breaks_after == Some(seen) && (seen > 0 || event.content) {
             break;
         }
         if event.content {
@@ -146,52 +126,56 @@ pub(crate) fn stream(script: &Script, events: Vec<Event>, vendor: Vendor, ids: I
                 steps.push(Step::Wait(script.slow));
             }
             seen += 1;
-            match script.fault {
-                Some(Fault::Malformed(which)) if which == seen => {
-                    let mut half = BytesMut::from(&event.bytes[..event.bytes.len() * 2 / 3]);
-                    half.extend_from_slice(b"\n\n");
-                    steps.push(Step::Send(lines(half.freeze(), script.crlf)));
-                    continue;
-                }
-                Some(Fault::Huge(size)) => {
-                    let mut frame = BytesMut::with_capacity(FLOOD_FRAME + event.bytes.len());
-                    while frame.len() < FLOOD_FRAME {
-                        frame.extend_from_slice(&event.bytes);
-                    }
-                    // Only whole events.
-                    let size = size.next_multiple_of(event.bytes.len() as u64);
-                    steps.push(Step::Flood(frame.freeze(), size));
-                    continue;
-                }
-                _ => {}
-            }
         }
-        steps.push(Step::Send(lines(event.bytes, script.crlf)));
+        sent += 1;
+        steps.extend(match script.fault {
+            Some(Fault::Malformed(which)) if event.content && which == seen => {
+                let half = event.data.slice(..event.data.len() * 2 / 3);
+                vec![Step::Send(framer.frame(&Event { data: half, ..event }))]
+            }
+            Some(Fault::Huge(size)) if event.content => flood(&mut framer, &event, size),
+            _ => vec![Step::Send(framer.frame(&event))],
+        });
     }
-    steps.extend(fault_step);
-    head(body::scripted(steps), content_type(true), vendor, ids)
+    match script.fault {
+        Some(Fault::Cut(_)) => steps.push(Step::Cut),
+        Some(Fault::Stall(_)) => steps.push(Step::Hang),
+        Some(Fault::ErrorAfter(_)) => {
+            let event = wire.broken(&broken_inside(script), answer, sent);
+            steps.push(Step::Send(framer.frame(&event)));
+        }
+        _ => {}
+    }
+    steps.extend(framer.end().map(Step::Send));
+    head(body::scripted(steps, script.writes), answer.ask.frames.content_type(), wire, answer.ids)
 }
 
 /// A whole answer as the script wants it.
-pub(crate) fn whole(script: &Script, document: Bytes, vendor: Vendor, ids: Ids) -> Response<SimBody> {
+pub(crate) fn whole(answer: &Answer<'_>, wire: &dyn Wire) -> Response<SimBody> {
+    let script = answer.script;
+    let document = wire.whole(answer);
     let half = document.len() / 2;
+    let scripted = |steps: Vec<Step>| body::scripted(steps, script.writes);
     let body = match script.fault {
-        Some(Fault::Cut(_)) => body::scripted([Step::Send(document.slice(..half)), Step::Cut]),
-        Some(Fault::Stall(_)) => body::scripted([Step::Send(document.slice(..half)), Step::Hang]),
-        Some(Fault::Malformed(_)) => body::whole(document.slice(..half)),
-        Some(Fault::ErrorAfter(_)) => body::whole(broken_inside(script).document(vendor, &ids.request())),
+        Some(Fault::Cut(_)) => scripted(vec![Step::Send(document.slice(..half)), Step::Cut]),
+        Some(Fault::Stall(_)) => scripted(vec![Step::Send(document.slice(..half)), Step::Hang]),
+        Some(Fault::Malformed(_) | Fault::End(_)) => body::whole(document.slice(..half)),
+        Some(Fault::ErrorAfter(_)) => {
+            body::whole(wire.document(&broken_inside(script), &answer.ids.request()))
+        }
         Some(Fault::Huge(size)) => match memchr::memmem::find(&document, FLOOD_MARK.as_bytes()) {
-            Some(at) => body::scripted([
+            Some(at) => scripted(vec![
                 Step::Send(document.slice(..at)),
                 Step::Flood(Bytes::from(vec![b'x'; FLOOD_FRAME]), size),
                 Step::Send(document.slice(at + FLOOD_MARK.len()..)),
             ]),
             None => body::whole(document),
         },
-        _ if !script.slow.is_zero() => dripped(&document, script.slow),
+        _ if !script.slow.is_zero() => scripted(dripped(&document, script.slow)),
+        _ if script.writes.is_some() => scripted(vec![Step::Send(document)]),
         _ => body::whole(document),
     };
-    head(body, content_type(false), vendor, ids)
+    head(body, JSON, wire, answer.ids)
 }
 
 /// The refusal that the script wants.
@@ -208,11 +192,19 @@ fn broken_inside(script: &Script) -> Refusal {
     scripted_refusal(script, script.error.unwrap_or(500))
 }
 
-fn content_type(stream: bool) -> &'static str {
-    if stream { "text/event-stream; charset=utf-8" } else { "application/json" }
+/// The event again and again, whole each time.
+fn flood(framer: &mut Framer, event: &Event, size: u64) -> Vec<Step> {
+    // The first may have something in front of it that the others do not have.
+    let first = framer.frame(event);
+    let unit = framer.frame(event);
+    let mut frame = BytesMut::with_capacity(FLOOD_FRAME + unit.len());
+    while frame.len() < FLOOD_FRAME {
+        frame.extend_from_slice(&unit);
+    }
+    vec![Step::Send(first), Step::Flood(frame.freeze(), size.next_multiple_of(unit.len() as u64))]
 }
 
-fn dripped(document: &Bytes, pause: Duration) -> SimBody {
+fn dripped(document: &Bytes, pause: Duration) -> Vec<Step> {
     let size = document.len().div_ceil(16).max(1);
     let mut steps = Vec::with_capacity(32);
     for start in (0..document.len()).step_by(size) {
@@ -221,17 +213,5 @@ fn dripped(document: &Bytes, pause: Duration) -> SimBody {
         }
         steps.push(Step::Send(document.slice(start..document.len().min(start + size))));
     }
-    body::scripted(steps)
-}
-
-fn lines(event: Bytes, crlf: bool) -> Bytes {
-    if !crlf {
-        return event;
-    }
-    let mut out = BytesMut::with_capacity(event.len() + 8);
-    for line in event.split_inclusive(|byte| *byte == b'\n') {
-        out.extend_from_slice(&line[..line.len() - 1]);
-        out.extend_from_slice(b"\r\n");
-    }
-    out.freeze()
+    steps
 }

@@ -4,25 +4,37 @@ use bytes::{Bytes, BytesMut};
 use omniroute_wire::json_out::Object;
 
 use crate::{
-    anthropic::SIGNATURE,
     ask::Ask,
-    openai::answer::thirds,
-    reply::{Finish, Reply, Tokens},
-    script::{Script, UsageScript},
-    stage::{Event, Ids},
+    dialect::Answer,
+    frame::Event,
+    reply::{Finish, Reply, Thoughts, Tokens},
+    script::{Arguments, UsageScript},
+    signature::{self, Kind},
+    stage::Ids,
 };
 
 /// The answer as one document.
-pub(crate) fn whole(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Bytes {
+pub(crate) fn whole(answer: &Answer<'_>) -> Bytes {
+    let Answer { script, ask, reply, ids } = *answer;
     let mut out = BytesMut::with_capacity(512 + reply.text.len());
     let mut document = Object::begin(&mut out);
     document.str("id", &ids.answer("msg_")).str("type", "message").str("role", "assistant");
     document.str("model", &ask.model);
     let mut content = document.array("content");
-    if let Some(thoughts) = reply.reasoning {
-        let mut block = content.object();
-        block.str("type", "thinking").str("thinking", thoughts).str("signature", &signature(ids));
-        block.end();
+    match reply.thoughts {
+        None => {}
+        Some(Thoughts::Redacted) => {
+            let mut block = content.object();
+            redacted(&mut block, ids);
+            block.end();
+        }
+        Some(Thoughts::Shown(_) | Thoughts::Hidden) => {
+            let thoughts = reply.shown().unwrap_or_default();
+            let mut block = content.object();
+            block.str("type", "thinking").str("thinking", thoughts);
+            block.str("signature", &signature::issue(Kind::Thinking, ids, &[thoughts]));
+            block.end();
+        }
     }
     if !reply.text.is_empty() {
         let mut block = content.object();
@@ -45,7 +57,8 @@ pub(crate) fn whole(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Byt
 }
 
 /// The answer as the events of a stream.
-pub(crate) fn events(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Vec<Event> {
+pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
+    let Answer { script, ask, reply, ids } = *answer;
     let mut writer = Writer::default();
     writer.event("message_start", false, |event| {
         let mut message = event.object("message");
@@ -53,21 +66,31 @@ pub(crate) fn events(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Ve
         message.str("model", &ask.model).raw("content", "[]");
         message.raw("stop_reason", "null").raw("stop_sequence", "null");
         match script.usage {
-            UsageScript::Normal => usage(message.key("usage"), reply.usage, 1),
+            UsageScript::Normal | UsageScript::Every => usage(message.key("usage"), reply.usage, 1),
             UsageScript::Early => usage(message.key("usage"), reply.usage, reply.usage.output),
+            UsageScript::Finish => usage(message.key("usage"), Tokens::default(), 0),
             UsageScript::Never => {}
         }
         message.end();
     });
-    if let Some(thoughts) = reply.reasoning {
-        writer.start(|block| {
-            block.str("type", "thinking").str("thinking", "").str("signature", "");
-        });
-        for piece in thoughts.split_inclusive(' ') {
-            writer.delta(true, "thinking_delta", "thinking", piece);
+    match reply.thoughts {
+        None => {}
+        Some(Thoughts::Redacted) => {
+            writer.start(|block| redacted(block, ids));
+            writer.stop();
         }
-        writer.delta(false, "signature_delta", "signature", &signature(ids));
-        writer.stop();
+        Some(Thoughts::Shown(_) | Thoughts::Hidden) => {
+            let thoughts = reply.shown().unwrap_or_default();
+            writer.start(|block| {
+                block.str("type", "thinking").str("thinking", "").str("signature", "");
+            });
+            for piece in thoughts.split_inclusive(' ') {
+                writer.delta(true, "thinking_delta", "thinking", piece);
+            }
+            let signature = signature::issue(Kind::Thinking, ids, &[thoughts]);
+            writer.delta(false, "signature_delta", "signature", &signature);
+            writer.stop();
+        }
     }
     if !reply.text.is_empty() {
         writer.start(|block| {
@@ -83,10 +106,10 @@ pub(crate) fn events(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Ve
             block.str("type", "tool_use").str("id", &ids.call("toolu_", position)).str("name", &call.name);
             block.raw("input", "{}");
         });
-        if !script.no_arguments {
+        if script.arguments != Arguments::None {
             writer.delta(true, "input_json_delta", "partial_json", "");
         }
-        for piece in thirds(&call.arguments) {
+        for piece in call.fragments(script) {
             writer.delta(true, "input_json_delta", "partial_json", piece);
         }
         writer.stop();
@@ -95,7 +118,7 @@ pub(crate) fn events(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Ve
         let mut delta = event.object("delta");
         stop(&mut delta, reply);
         delta.end();
-        if script.usage == UsageScript::Normal {
+        if !matches!(script.usage, UsageScript::Never | UsageScript::Early) {
             usage(event.key("usage"), reply.usage, reply.usage.output);
         }
     });
@@ -120,17 +143,13 @@ struct Writer {
 }
 
 impl Writer {
-    fn event(&mut self, name: &str, content: bool, fill: impl FnOnce(&mut Object<'_>)) {
+    fn event(&mut self, name: &'static str, content: bool, fill: impl FnOnce(&mut Object<'_>)) {
         let mut out = BytesMut::with_capacity(192);
-        out.extend_from_slice(b"event: ");
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\ndata: ");
         let mut event = Object::begin(&mut out);
         event.str("type", name);
         fill(&mut event);
         event.end();
-        out.extend_from_slice(b"\n\n");
-        self.events.push(Event { bytes: out.freeze(), content });
+        self.events.push(Event { name: Some(name), data: out.freeze(), content });
     }
 
     fn start(&mut self, fill: impl FnOnce(&mut Object<'_>)) {
@@ -171,8 +190,15 @@ fn stop(object: &mut Object<'_>, reply: &Reply) {
         Finish::StopSequence(sequence) => ("stop_sequence", Some(sequence.as_str())),
         Finish::Length => ("max_tokens", None),
         Finish::Tools => ("tool_use", None),
+        Finish::Refused | Finish::Filtered | Finish::Blocked => ("refusal", None),
     };
     object.str("stop_reason", reason).str_or_null("stop_sequence", sequence);
+    if reason == "refusal" {
+        let mut details = object.object("stop_details");
+        details.str("type", "refusal").raw("category", "null");
+        details.str("explanation", "The model's policies do not allow an answer to this.");
+        details.end();
+    }
 }
 
 fn usage(out: &mut BytesMut, usage: Tokens, output: u64) {
@@ -183,9 +209,14 @@ fn usage(out: &mut BytesMut, usage: Tokens, output: u64) {
         .u64("cache_read_input_tokens", usage.cached)
         .u64("output_tokens", output)
         .str("service_tier", "standard");
+    if usage.reasoning > 0 {
+        let mut details = object.object("output_tokens_details");
+        details.u64("thinking_tokens", usage.reasoning);
+        details.end();
+    }
     object.end();
 }
 
-fn signature(ids: &Ids) -> String {
-    format!("{SIGNATURE}{:020}", ids.0)
+fn redacted(block: &mut Object<'_>, ids: Ids) {
+    block.str("type", "redacted_thinking").str("data", &signature::issue(Kind::Redacted, ids, &[]));
 }

@@ -5,13 +5,16 @@ use omniroute_wire::json_out::Object;
 
 use crate::{
     ask::Ask,
+    dialect::Answer,
+    frame::Event,
     reply::{Call, Finish, Reply, Tokens},
-    script::{Script, UsageScript},
-    stage::{Event, Ids},
+    script::UsageScript,
+    stage::Ids,
 };
 
 /// The answer as one document.
-pub(crate) fn whole(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Bytes {
+pub(crate) fn whole(answer: &Answer<'_>) -> Bytes {
+    let Answer { script, ask, reply, ids } = *answer;
     let mut out = BytesMut::with_capacity(512 + reply.text.len());
     let mut document = Object::begin(&mut out);
     envelope(&mut document, "chat.completion", ask, ids);
@@ -21,9 +24,9 @@ pub(crate) fn whole(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Byt
         choice.u64("index", index as u64);
         let mut message = choice.object("message");
         message.str("role", "assistant");
-        message.str_or_null("content", reply.calls.is_empty().then_some(&reply.text));
-        message.raw("refusal", "null");
-        message.opt_str("reasoning_content", reply.reasoning);
+        message.str_or_null("content", said(reply));
+        message.str_or_null("refusal", (reply.finish == Finish::Refused).then_some(&reply.text));
+        message.opt_str("reasoning_content", reply.shown());
         if !reply.calls.is_empty() {
             let mut calls = message.array("tool_calls");
             for (position, call) in reply.calls.iter().enumerate() {
@@ -49,75 +52,113 @@ pub(crate) fn whole(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Byt
 }
 
 /// The answer as the events of a stream.
-pub(crate) fn events(script: &Script, ask: &Ask, reply: &Reply, ids: &Ids) -> Vec<Event> {
+pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
+    let Answer { script, ask, reply, ids } = *answer;
     let mut writer = Writer {
         ask,
+        reply,
         ids,
-        nulls: ask.include_usage && script.usage != UsageScript::Never,
+        nulls: ask.include_usage && matches!(script.usage, UsageScript::Normal | UsageScript::Early),
+        every: script.usage == UsageScript::Every,
+        written: 0,
         events: Vec::new(),
     };
     for index in 0..ask.answers {
-        writer.chunk(index, false, None, |delta| {
+        writer.chunk(index, 0, |delta| {
             delta.str("role", "assistant");
-            delta.str_or_null("content", reply.calls.is_empty().then_some(""));
+            delta.str_or_null("content", said(reply).map(|_| ""));
             delta.raw("refusal", "null");
         });
-        for piece in reply.reasoning.iter().flat_map(|thoughts| thoughts.split_inclusive(' ')) {
-            writer.chunk(index, true, None, |delta| {
+        for piece in reply.shown().iter().flat_map(|thoughts| thoughts.split_inclusive(' ')) {
+            writer.chunk(index, piece.len(), |delta| {
                 delta.str("reasoning_content", piece);
             });
         }
+        let field = if reply.finish == Finish::Refused { "refusal" } else { "content" };
         for piece in reply.pieces(script.chunks) {
-            writer.chunk(index, true, None, |delta| {
-                delta.str("content", piece);
+            writer.chunk(index, piece.len(), |delta| {
+                delta.str(field, piece);
             });
         }
+        let mut rows: Vec<_> = reply.calls.iter().map(|call| call.fragments(script).into_iter()).collect();
         for (position, call) in reply.calls.iter().enumerate() {
             let id = ids.call("call_", index * 100 + position);
-            writer.chunk(index, true, None, |delta| {
+            writer.chunk(index, call.name.len(), |delta| {
                 tool_call(delta, position, |object| {
                     object.str("id", &id);
                     named(object, call, "");
                 });
             });
-            for piece in thirds(&call.arguments) {
-                writer.chunk(index, true, None, |delta| {
-                    tool_call(delta, position, |object| {
-                        let (group, field) = group(call);
-                        let mut inner = object.object(group);
-                        inner.str(field, piece);
-                        inner.end();
-                    });
-                });
+            if !script.interleaved {
+                rows[position].by_ref().for_each(|piece| writer.fragment(index, position, piece));
             }
         }
-        if script.usage == UsageScript::Early && index + 1 == ask.answers {
-            writer.usage(times(reply.usage, ask.answers));
+        let mut left = true;
+        while left {
+            left = false;
+            for (position, row) in rows.iter_mut().enumerate() {
+                if let Some(piece) = row.next() {
+                    writer.fragment(index, position, piece);
+                    left = true;
+                }
+            }
         }
-        writer.chunk(index, false, Some(finish(reply)), |_| {});
+        let last = index + 1 == ask.answers;
+        let total = times(reply.usage, ask.answers);
+        if script.usage == UsageScript::Early && last {
+            writer.usage(total);
+        }
+        let with = matches!(script.usage, UsageScript::Finish | UsageScript::Every) && last;
+        writer.choice(index, false, Some(finish(reply)), with.then_some(total), |_| {});
     }
     if ask.include_usage && script.usage == UsageScript::Normal {
         writer.usage(times(reply.usage, ask.answers));
     }
     let mut events = writer.events;
-    events.push(Event { bytes: Bytes::from_static(b"data: [DONE]\n\n"), content: false });
+    events.push(Event { name: None, data: Bytes::from_static(b"[DONE]"), content: false });
     events
 }
 
 struct Writer<'a> {
     ask: &'a Ask,
-    ids: &'a Ids,
+    reply: &'a Reply,
+    ids: Ids,
     /// Chunks say that usage comes later.
     nulls: bool,
+    /// Chunks say how much was used so far.
+    every: bool,
+    /// Bytes of the answer so far.
+    written: usize,
     events: Vec<Event>,
 }
 
 impl Writer<'_> {
-    fn chunk(
+    /// A piece of so many bytes; the head of an answer has none and counts as no piece.
+    fn chunk(&mut self, index: usize, length: usize, fill: impl FnOnce(&mut Object<'_>)) {
+        self.written += length;
+        let output = (self.written.div_ceil(4) as u64).min(self.reply.usage.output);
+        let running = Tokens { output, reasoning: 0, ..self.reply.usage };
+        self.choice(index, length > 0, None, self.every.then_some(running), fill);
+    }
+
+    /// More of a call's arguments.
+    fn fragment(&mut self, index: usize, position: usize, piece: &str) {
+        let (group, field) = group(&self.reply.calls[position]);
+        self.chunk(index, piece.len(), |delta| {
+            tool_call(delta, position, |object| {
+                let mut inner = object.object(group);
+                inner.str(field, piece);
+                inner.end();
+            });
+        });
+    }
+
+    fn choice(
         &mut self,
         index: usize,
         content: bool,
         finish: Option<&str>,
+        tokens: Option<Tokens>,
         fill: impl FnOnce(&mut Object<'_>),
     ) {
         let nulls = self.nulls;
@@ -131,8 +172,12 @@ impl Writer<'_> {
             choice.raw("logprobs", "null").str_or_null("finish_reason", finish);
             choice.end();
             choices.end();
-            if nulls {
-                chunk.raw("usage", "null");
+            match tokens {
+                Some(tokens) => usage(chunk.key("usage"), tokens),
+                None if nulls => {
+                    chunk.raw("usage", "null");
+                }
+                None => {}
             }
         });
     }
@@ -146,21 +191,27 @@ impl Writer<'_> {
 
     fn event(&mut self, content: bool, fill: impl FnOnce(&mut Object<'_>)) {
         let mut out = BytesMut::with_capacity(256);
-        out.extend_from_slice(b"data: ");
         let mut chunk = Object::begin(&mut out);
         envelope(&mut chunk, "chat.completion.chunk", self.ask, self.ids);
         fill(&mut chunk);
         chunk.end();
-        out.extend_from_slice(b"\n\n");
-        self.events.push(Event { bytes: out.freeze(), content });
+        self.events.push(Event { name: None, data: out.freeze(), content });
     }
 }
 
-fn envelope(document: &mut Object<'_>, object: &str, ask: &Ask, ids: &Ids) {
+fn envelope(document: &mut Object<'_>, object: &str, ask: &Ask, ids: Ids) {
     document.str("id", &ids.answer("chatcmpl-"));
     document.str("object", object);
     document.u64("created", ids.created());
     document.str("model", &ask.model);
+}
+
+/// The text, where there is to be one.
+fn said(reply: &Reply) -> Option<&str> {
+    match reply.finish {
+        Finish::Tools | Finish::Refused | Finish::Blocked => None,
+        Finish::Stop | Finish::StopSequence(_) | Finish::Length | Finish::Filtered => Some(&reply.text),
+    }
 }
 
 fn tool_call(delta: &mut Object<'_>, position: usize, fill: impl FnOnce(&mut Object<'_>)) {
@@ -186,9 +237,10 @@ fn group(call: &Call) -> (&'static str, &'static str) {
 
 fn finish(reply: &Reply) -> &'static str {
     match reply.finish {
-        Finish::Stop | Finish::StopSequence(_) => "stop",
+        Finish::Stop | Finish::StopSequence(_) | Finish::Refused => "stop",
         Finish::Length => "length",
         Finish::Tools => "tool_calls",
+        Finish::Filtered | Finish::Blocked => "content_filter",
     }
 }
 
@@ -214,11 +266,4 @@ fn usage(out: &mut BytesMut, usage: Tokens) {
         .u64("rejected_prediction_tokens", 0);
     completion.end();
     object.end();
-}
-
-/// Arguments come in up to three fragments, cut without regard to what they mean.
-pub(crate) fn thirds(text: &str) -> impl Iterator<Item = &str> {
-    let cut = |at: usize| (at..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-    let (first, second) = (cut(text.len() / 3), cut(text.len() * 2 / 3));
-    [&text[..first], &text[first..second], &text[second..]].into_iter().filter(|piece| !piece.is_empty())
 }

@@ -1,430 +1,80 @@
-//! Chat Completions, judged as the vendor's reference describes them (<https://platform.openai.com/docs/api-reference/chat>).
+//! Chat Completions, as the vendor's reference describes them (<https://platform.openai.com/docs/api-reference/chat>).
 
-pub(crate) mod answer;
+mod answer;
+mod error;
+mod request;
+pub(crate) mod schema;
+mod turns;
 
+pub(crate) use self::{request::metadata, turns::image};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, request::Parts};
+use omniroute_wire::json_out::Object;
 use serde_json::Value;
 
 use crate::{
-    Vendor,
-    ask::{Ask, Choice, Format, Tool},
-    check::At,
+    ask::Ask,
+    dialect::{self, Answer, Incoming, Wire},
+    frame::Event,
     refusal::Refusal,
+    stage::Ids,
 };
 
-const FIELDS: &[&str] = &[
-    "model",
-    "messages",
-    "audio",
-    "frequency_penalty",
-    "function_call",
-    "functions",
-    "logit_bias",
-    "logprobs",
-    "max_completion_tokens",
-    "max_tokens",
-    "metadata",
-    "modalities",
-    "moderation",
-    "n",
-    "parallel_tool_calls",
-    "prediction",
-    "presence_penalty",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "reasoning_effort",
-    "response_format",
-    "safety_identifier",
-    "seed",
-    "service_tier",
-    "stop",
-    "store",
-    "stream",
-    "stream_options",
-    "temperature",
-    "tool_choice",
-    "tools",
-    "top_logprobs",
-    "top_p",
-    "user",
-    "verbosity",
-    "web_search_options",
-];
-const MARK: &[&str] = &["prompt_cache_breakpoint"];
-const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+/// The dialect.
+pub(crate) struct OpenAi;
 
-/// Judges a request and reads what it asks for.
-pub(crate) fn read(body: &Value) -> Result<Ask, Refusal> {
-    let root = At::root(body, Vendor::OpenAi);
-    root.known(&[FIELDS])?;
-    let mut ask = Ask { answers: 1, ..Ask::default() };
-    ask.model = root.need("model")?.text()?.to_owned();
-    options(&root, &mut ask)?;
-    tools(&root, &mut ask)?;
-    messages(&root.need("messages")?, &mut ask)?;
-    Ok(ask)
+impl Wire for OpenAi {
+    fn key(&self, parts: &Parts) -> Option<String> {
+        dialect::bearer(&parts.headers)
+    }
+
+    fn model_name(&self, body: &Value) -> Result<String, Refusal> {
+        dialect::named_in_body(body, &OpenAi)
+    }
+
+    fn read(&self, incoming: &Incoming<'_>) -> Result<Ask, Refusal> {
+        request::read(incoming)
+    }
+
+    fn whole(&self, answer: &Answer<'_>) -> Bytes {
+        answer::whole(answer)
+    }
+
+    fn events(&self, answer: &Answer<'_>) -> Vec<Event> {
+        answer::events(answer)
+    }
+
+    fn headers(&self, headers: &mut HeaderMap, request_id: HeaderValue) {
+        headers.insert("x-request-id", request_id);
+        headers.insert("openai-organization", HeaderValue::from_static("sim-organization"));
+        headers.insert("openai-processing-ms", HeaderValue::from_static("1"));
+        headers.insert("x-ratelimit-limit-requests", HeaderValue::from_static("1000"));
+        headers.insert("x-ratelimit-remaining-requests", HeaderValue::from_static("999"));
+    }
+
+    fn models(&self, names: &[&str], ids: Ids) -> Bytes {
+        let mut out = BytesMut::with_capacity(512);
+        let mut list = Object::begin(&mut out);
+        list.str("object", "list");
+        let mut data = list.array("data");
+        for name in names {
+            model(data.object(), name, ids);
+        }
+        data.end();
+        list.end();
+        out.freeze()
+    }
+
+    fn model(&self, name: &str, ids: Ids) -> Bytes {
+        let mut out = BytesMut::with_capacity(128);
+        model(Object::begin(&mut out), name, ids);
+        out.freeze()
+    }
 }
 
-fn options(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
-    if let Some(stream) = root.get("stream") {
-        ask.stream = stream.bool()?;
-    }
-    if let Some(options) = root.get("stream_options") {
-        options.known(&[&["include_usage", "include_obfuscation"]])?;
-        if !ask.stream {
-            return Err(options.wrong("is only allowed when 'stream' is true"));
-        }
-        if let Some(include) = options.get("include_usage") {
-            ask.include_usage = include.bool()?;
-        }
-        if let Some(obfuscation) = options.get("include_obfuscation") {
-            obfuscation.bool()?;
-        }
-    }
-    for (name, min, max) in [
-        ("temperature", 0.0, 2.0),
-        ("top_p", 0.0, 1.0),
-        ("frequency_penalty", -2.0, 2.0),
-        ("presence_penalty", -2.0, 2.0),
-    ] {
-        if let Some(number) = root.get(name) {
-            number.number(min, max)?;
-        }
-    }
-    for name in ["logprobs", "store", "parallel_tool_calls"] {
-        if let Some(flag) = root.get(name) {
-            flag.bool()?;
-        }
-    }
-    for name in ["user", "safety_identifier", "prompt_cache_key"] {
-        if let Some(text) = root.get(name) {
-            text.str()?;
-        }
-    }
-    for (name, allowed) in [
-        ("reasoning_effort", EFFORTS),
-        ("verbosity", &["low", "medium", "high"]),
-        ("service_tier", &["auto", "default", "flex", "scale", "priority", "fast"]),
-        ("prompt_cache_retention", &["in_memory", "in-memory", "24h"]),
-    ] {
-        if let Some(choice) = root.get(name) {
-            choice.one_of(allowed)?;
-        }
-    }
-    if let Some(n) = root.get("n") {
-        ask.answers = usize::try_from(n.integer(1)?)
-            .ok()
-            .filter(|n| *n <= 128)
-            .ok_or_else(|| n.wrong("is at most 128"))?;
-    }
-    if let Some(top) = root.get("top_logprobs") {
-        top.integer(0)?;
-        if !root.get("logprobs").is_some_and(|flag| *flag.value == Value::Bool(true)) {
-            return Err(top.wrong("needs 'logprobs' to be true"));
-        }
-    }
-    if let Some(seed) = root.get("seed")
-        && !(seed.value.is_i64() || seed.value.is_u64())
-    {
-        return Err(seed.wrong("must be a whole number"));
-    }
-    match (root.get("max_tokens"), root.get("max_completion_tokens")) {
-        (Some(old), Some(_)) => return Err(old.wrong("cannot stand beside 'max_completion_tokens'")),
-        (Some(limit), None) | (None, Some(limit)) => ask.max_tokens = Some(limit.integer(1)?),
-        (None, None) => {}
-    }
-    if let Some(stop) = root.get("stop") {
-        let stops = if stop.value.is_string() { vec![stop.clone()] } else { stop.list()? };
-        if stops.len() > 4 {
-            return Err(stop.wrong("has at most 4 elements"));
-        }
-        for stop in stops {
-            ask.stops.push(stop.text()?.to_owned());
-        }
-    }
-    if let Some(metadata) = root.get("metadata") {
-        if metadata.object()?.len() > 16 {
-            return Err(metadata.wrong("has at most 16 members"));
-        }
-        for name in metadata.object()?.keys() {
-            metadata.need(name)?.str()?;
-        }
-    }
-    if let Some(bias) = root.get("logit_bias") {
-        for token in bias.object()?.keys() {
-            bias.need(token)?.number(-100.0, 100.0)?;
-        }
-    }
-    if let Some(format) = root.get("response_format") {
-        ask.format = match format.need("type")?.one_of(&["text", "json_object", "json_schema"])? {
-            "text" => Format::Text,
-            "json_object" => Format::Object,
-            _ => {
-                let schema = format.need("json_schema")?;
-                schema.known(&[&["name", "description", "schema", "strict"]])?;
-                schema.need("name")?.name(64)?;
-                Format::Schema(schema.get("schema").map_or(Value::Null, |schema| schema.value.clone()))
-            }
-        };
-    }
-    Ok(())
-}
-
-fn tools(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
-    if let Some(tools) = root.get("tools") {
-        for tool in tools.list()? {
-            ask.tools.push(match tool.need("type")?.one_of(&["function", "custom"])? {
-                "function" => {
-                    tool.known(&[&["type", "function"]])?;
-                    function(&tool.need("function")?)?
-                }
-                _ => {
-                    tool.known(&[&["type", "custom"]])?;
-                    let custom = tool.need("custom")?;
-                    custom.known(&[&["name", "description", "format"]])?;
-                    let name = custom.need("name")?.name(64)?.to_owned();
-                    Tool { name, schema: Value::Null, free_text: true }
-                }
-            });
-        }
-    }
-    if let Some(functions) = root.get("functions") {
-        for legacy in functions.list()? {
-            ask.tools.push(function(&legacy)?);
-        }
-    }
-    if let Some(parallel) = root.get("parallel_tool_calls") {
-        if ask.tools.is_empty() {
-            return Err(parallel.wrong("is only allowed when 'tools' are given"));
-        }
-        ask.one_call = !parallel.bool()?;
-    }
-    let Some(choice) = root.get("tool_choice").or_else(|| root.get("function_call")) else { return Ok(()) };
-    if ask.tools.is_empty() {
-        return Err(choice.wrong("is only allowed when 'tools' are given"));
-    }
-    if choice.value.is_string() {
-        ask.choice = match choice.one_of(&["none", "auto", "required"])? {
-            "none" => Choice::Never,
-            "auto" => Choice::Auto,
-            _ => Choice::Any,
-        };
-        return Ok(());
-    }
-    let name = match choice.get("type") {
-        None => choice.need("name")?,
-        Some(kind) => match kind.one_of(&["function", "custom", "allowed_tools"])? {
-            "allowed_tools" => {
-                let allowed = choice.need("allowed_tools")?;
-                allowed.need("tools")?.list()?;
-                if allowed.need("mode")?.one_of(&["auto", "required"])? == "required" {
-                    ask.choice = Choice::Any;
-                }
-                return Ok(());
-            }
-            kind => choice.need(kind)?.need("name")?,
-        },
-    };
-    let wanted = name.text()?;
-    if !ask.tools.iter().any(|tool| tool.name == wanted) {
-        return Err(name.wrong("is not the name of a tool in 'tools'"));
-    }
-    ask.choice = Choice::Named(wanted.to_owned());
-    Ok(())
-}
-
-fn function(function: &At<'_>) -> Result<Tool, Refusal> {
-    function.known(&[&["name", "description", "parameters", "strict"]])?;
-    let name = function.need("name")?.name(64)?.to_owned();
-    if let Some(description) = function.get("description") {
-        description.str()?;
-    }
-    if let Some(strict) = function.get("strict") {
-        strict.bool()?;
-    }
-    let mut schema = Value::Null;
-    if let Some(parameters) = function.get("parameters") {
-        let members = parameters.object()?;
-        if !members.is_empty() && members.get("type").and_then(Value::as_str) != Some("object") {
-            return Err(parameters.wrong("must be a schema of type 'object'"));
-        }
-        schema = parameters.value.clone();
-    }
-    if schema.is_null() || schema.as_object().is_some_and(serde_json::Map::is_empty) {
-        schema = serde_json::json!({ "type": "object", "properties": {} });
-    }
-    Ok(Tool { name, schema, free_text: false })
-}
-
-fn messages(messages: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
-    // Calls that wait for their results, and results since the last other message.
-    let mut open: Vec<String> = Vec::new();
-    let mut results: Vec<String> = Vec::new();
-    for message in messages.list()? {
-        ask.messages += 1;
-        let role_at = message.need("role")?;
-        let role = role_at.one_of(&["system", "developer", "user", "assistant", "tool", "function"])?;
-        if role != "tool" {
-            if !open.is_empty() {
-                return Err(Refusal::field(
-                    &message.path,
-                    "invalid_value",
-                    format!(
-                        "tool calls must be answered by 'tool' messages first; missing: {}",
-                        open.join(", ")
-                    ),
-                ));
-            }
-            results.clear();
-        }
-        let mut text = String::new();
-        match role {
-            "system" | "developer" => {
-                message.known(&[&["role", "content", "name"], MARK])?;
-                content(&message.need("content")?, &["text"], ask, &mut text)?;
-            }
-            "user" => {
-                message.known(&[&["role", "content", "name"], MARK])?;
-                content(
-                    &message.need("content")?,
-                    &["text", "image_url", "input_audio", "file"],
-                    ask,
-                    &mut text,
-                )?;
-                ask.last_text = text;
-            }
-            "assistant" => assistant(&message, ask, &mut open)?,
-            "tool" => {
-                message.known(&[&["role", "content", "tool_call_id"], MARK])?;
-                let id_at = message.need("tool_call_id")?;
-                let id = id_at.text()?;
-                let Some(at) = open.iter().position(|call| call == id) else {
-                    return Err(id_at.wrong("does not answer a tool call of the message before"));
-                };
-                open.remove(at);
-                content(&message.need("content")?, &["text"], ask, &mut text)?;
-                results.push(text);
-            }
-            _ => {
-                message.known(&[&["role", "content", "name"]])?;
-                message.need("name")?.text()?;
-                text = message.need("content")?.str()?.to_owned();
-                ask.characters += text.len();
-                results.push(text);
-            }
-        }
-    }
-    if !open.is_empty() {
-        return Err(messages.wrong(&format!("tool calls without results at the end: {}", open.join(", "))));
-    }
-    ask.tool_result = (!results.is_empty()).then(|| results.join("\n"));
-    Ok(())
-}
-
-fn assistant(message: &At<'_>, ask: &mut Ask, open: &mut Vec<String>) -> Result<(), Refusal> {
-    message.known(&[
-        &["role", "content", "refusal", "tool_calls", "audio", "name", "function_call", "annotations"],
-        MARK,
-    ])?;
-    let says_something = ["content", "refusal", "tool_calls", "audio", "function_call"];
-    if !says_something.iter().any(|name| message.get(name).is_some()) {
-        return Err(message.need("content").err().unwrap_or_else(|| message.wrong("says nothing")));
-    }
-    if let Some(said) = message.get("content") {
-        content(&said, &["text", "refusal"], ask, &mut String::new())?;
-    }
-    if let Some(refusal) = message.get("refusal") {
-        refusal.str()?;
-    }
-    if let Some(call) = message.get("function_call") {
-        call.need("name")?.text()?;
-        call.need("arguments")?.str()?;
-    }
-    let Some(calls) = message.get("tool_calls") else { return Ok(()) };
-    for call in calls.list()? {
-        let id_at = call.need("id")?;
-        let id = id_at.text()?;
-        if open.iter().any(|known| known == id) {
-            return Err(id_at.wrong("is the id of another call of this message"));
-        }
-        open.push(id.to_owned());
-        let arguments = match call.need("type")?.one_of(&["function", "custom"])? {
-            "function" => {
-                call.known(&[&["id", "type", "function"]])?;
-                let function = call.need("function")?;
-                function.known(&[&["name", "arguments"]])?;
-                function.need("name")?.name(64)?;
-                function.need("arguments")?.str()?
-            }
-            _ => {
-                call.known(&[&["id", "type", "custom"]])?;
-                let custom = call.need("custom")?;
-                custom.need("name")?.name(64)?;
-                custom.need("input")?.str()?
-            }
-        };
-        ask.characters += arguments.len();
-    }
-    Ok(())
-}
-
-/// A string or parts of these types; their text goes to `text`.
-fn content(content: &At<'_>, allowed: &[&str], ask: &mut Ask, text: &mut String) -> Result<(), Refusal> {
-    if let Some(plain) = content.value.as_str() {
-        ask.characters += plain.chars().count();
-        text.push_str(plain);
-        return Ok(());
-    }
-    for part in content.list()? {
-        match part.need("type")?.one_of(allowed)? {
-            "text" => {
-                part.known(&[&["type", "text"], MARK])?;
-                let said = part.need("text")?.str()?;
-                ask.characters += said.chars().count();
-                text.push_str(said);
-            }
-            "refusal" => {
-                part.known(&[&["type", "refusal"], MARK])?;
-                part.need("refusal")?.str()?;
-            }
-            "image_url" => {
-                part.known(&[&["type", "image_url"], MARK])?;
-                let image = part.need("image_url")?;
-                image.known(&[&["url", "detail"]])?;
-                let url = image.need("url")?;
-                if !is_image(url.text()?) {
-                    return Err(url.wrong("must be an http(s) address or a base64 data address of an image"));
-                }
-                if let Some(detail) = image.get("detail") {
-                    detail.one_of(&["auto", "low", "high", "original"])?;
-                }
-                ask.images += 1;
-            }
-            "input_audio" => {
-                part.known(&[&["type", "input_audio"], MARK])?;
-                let audio = part.need("input_audio")?;
-                audio.known(&[&["data", "format"]])?;
-                audio.need("data")?.text()?;
-                audio.need("format")?.one_of(&["wav", "mp3"])?;
-            }
-            _ => {
-                part.known(&[&["type", "file"], MARK])?;
-                let file = part.need("file")?;
-                file.known(&[&["file_data", "file_id", "filename"]])?;
-                if file.get("file_data").is_none() && file.get("file_id").is_none() {
-                    return Err(file.wrong("needs 'file_data' or 'file_id'"));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn is_image(url: &str) -> bool {
-    if url.starts_with("https://") || url.starts_with("http://") {
-        return true;
-    }
-    url.strip_prefix("data:image/")
-        .and_then(|rest| rest.split_once(";base64,"))
-        .is_some_and(|(kind, data)| ["png", "jpeg", "jpg", "gif", "webp"].contains(&kind) && !data.is_empty())
+fn model(mut object: Object<'_>, name: &str, ids: Ids) {
+    object.str("id", name).str("object", "model");
+    object.u64("created", ids.created()).str("owned_by", "simulator");
+    object.end();
 }

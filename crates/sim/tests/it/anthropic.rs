@@ -11,7 +11,7 @@ fn tools() -> Value {
 }
 
 async fn messages(model: &str, more: Value) -> Answer {
-    ask(&simulator(), MESSAGES, &with(body(MESSAGES, model, false), more)).await
+    ask(call(Dialect::Messages, model, false).with(more)).await
 }
 
 fn kinds(events: &[Value]) -> Vec<&str> {
@@ -21,7 +21,7 @@ fn kinds(events: &[Value]) -> Vec<&str> {
 #[tokio::test]
 async fn streams_have_the_vendors_order() {
     let answer = messages("reasoning-chunks-2", json!({"stream": true})).await;
-    for block in answer.text().split_terminator("\n\n") {
+    for block in answer.raw().split_terminator("\n\n") {
         let name = block.lines().next().unwrap().strip_prefix("event: ").unwrap();
         assert!(block.contains(&format!("\"type\":\"{name}\"")), "{block}");
     }
@@ -59,7 +59,7 @@ async fn usage_comes_as_scripted() {
         (&json!(6), &json!(6))
     );
     let never = messages("nousage", json!({"stream": true})).await;
-    assert!(!never.text().contains("\"usage\""));
+    assert!(!never.raw().contains("\"usage\""));
     let early = messages("usage-early", json!({"stream": true})).await.events();
     assert_eq!(early[0]["message"]["usage"]["output_tokens"], 9);
     assert!(early[early.len() - 2].get("usage").is_none());
@@ -104,7 +104,55 @@ async fn thoughts_come_back_with_their_signature_only() {
     let mut forged = first["content"].clone();
     forged[0]["signature"] = json!("elsewhere");
     let refused = messages("echo", back(&forged)).await;
-    assert!(refused.text().contains("messages.1.content.0.signature"), "{}", refused.text());
+    assert!(
+        refused.raw().contains("messages.1.content.0: Invalid `signature` in `thinking` block"),
+        "{}",
+        refused.raw()
+    );
+}
+
+#[tokio::test]
+async fn thoughts_that_led_to_calls_are_wanted_back() {
+    let thinking =
+        json!({"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000, "tools": tools()});
+    for model in ["reasoning-tools", "hidden-tools", "redacted-tools"] {
+        let first = messages(model, thinking.clone()).await.json()["content"].clone();
+        let kind = if model.starts_with("redacted") { "redacted_thinking" } else { "thinking" };
+        assert_eq!((&first[0]["type"], &first[1]["type"]), (&json!(kind), &json!("tool_use")), "{model}");
+        let back = |content: &Value| {
+            let result = json!({"type": "tool_result", "tool_use_id": first[1]["id"], "content": "rain"});
+            with(
+                thinking.clone(),
+                json!({"messages": [{"role": "user", "content": "a"},
+                {"role": "assistant", "content": content}, {"role": "user", "content": [result]}]}),
+            )
+        };
+        let answer = messages(model, back(&first)).await;
+        let text = answer.json()["content"].as_array().unwrap().last().unwrap()["text"].clone();
+        assert_eq!(text, "The tool said: rain", "{model}");
+
+        let without = back(&json!([first[1]]));
+        let refused = messages(model, without.clone()).await;
+        let expected =
+            "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`.";
+        assert!(refused.status == 400 && refused.message().starts_with(expected), "{}", refused.raw());
+        // A model that has no thoughts cannot want them, and one that is not asked for a budget does not.
+        assert_eq!(messages("tools", without.clone()).await.status, 200);
+        let adaptive = with(without, json!({"thinking": {"type": "adaptive"}}));
+        assert_eq!(messages(model, adaptive).await.status, 200);
+
+        let mut altered = first.clone();
+        let field = if kind == "thinking" { "thinking" } else { "data" };
+        altered[0][field] = json!(format!("{}x", first[0][field].as_str().unwrap()));
+        let refused = messages(model, back(&altered)).await;
+        let expected =
+            if kind == "thinking" { "Invalid `signature` in `thinking` block" } else { "Invalid `data`" };
+        assert!(refused.message().contains(expected), "{}", refused.raw());
+        let last = back(&json!([first[1], first[0]]));
+        assert!(
+            messages(model, last).await.message().contains("final block in an assistant message cannot be")
+        );
+    }
 }
 
 #[tokio::test]
@@ -120,10 +168,9 @@ async fn limits_stops_images_and_counts() {
     let seen = messages("image", json!({"messages": [{"role": "user", "content": [image]}]})).await.json();
     assert_eq!(seen["content"][0]["text"], "I see 1 image.");
     let body = json!({"model": "echo", "messages": [{"role": "user", "content": "What is up with the weather today?"}]});
-    let count = ask(&simulator(), "/v1/messages/count_tokens", &body).await;
-    assert_eq!(count.json(), json!({"input_tokens": 12}));
-    let body = with(body, json!({"max_tokens": 1}));
-    assert_eq!(ask(&simulator(), "/v1/messages/count_tokens", &body).await.status, 400);
+    let count = Call { dialect: Dialect::Messages, path: "/v1/messages/count_tokens".to_owned(), body };
+    assert_eq!(ask(count.clone()).await.json(), json!({"input_tokens": 12}));
+    assert_eq!(ask(count.with(json!({"max_tokens": 1}))).await.status, 400);
 }
 
 #[tokio::test]
@@ -177,6 +224,19 @@ async fn what_the_vendor_would_refuse_is_refused_by_name() {
             json!({"system": [{"type": "text", "text": "x", "cache_control": {"type": "forever"}}]}),
             "system.0.cache_control.type: ",
         ),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": " \n"}]}]}),
+            "messages.0.content.0.text: text content blocks must contain non-whitespace text",
+        ),
+        (
+            json!({"tools": [{"name": "x", "input_schema": {"type": "object", "anyOf": []}}]}),
+            "tools.0.input_schema: ",
+        ),
+        (
+            json!({"output_config": {"format": {"type": "json_schema", "schema": {"type": "array",
+                "items": {"type": "object"}}}}}),
+            "output_config.format.schema.items: ",
+        ),
         (json!({"temperature": 1.5}), "temperature: "),
         (json!({"thinking": {"type": "enabled"}}), "thinking.budget_tokens: "),
         (json!({"thinking": {"type": "enabled", "budget_tokens": 1024}}), "thinking.budget_tokens: "),
@@ -191,7 +251,7 @@ async fn what_the_vendor_would_refuse_is_refused_by_name() {
         (json!({"stop_sequences": [" "]}), "stop_sequences.0: "),
     ] {
         let answer = messages("echo", more.clone()).await;
-        assert_eq!(answer.status, 400, "{more}: {}", answer.text());
+        assert_eq!(answer.status, 400, "{more}: {}", answer.raw());
         let body = answer.json();
         assert_eq!(
             (&body["type"], &body["error"]["type"]),
@@ -204,14 +264,17 @@ async fn what_the_vendor_would_refuse_is_refused_by_name() {
 
 #[tokio::test]
 async fn headers_matter() {
-    let body = body(MESSAGES, "echo", false);
-    for (version, status) in [(None, 400), (Some("2020-01-01"), 400), (Some("2023-06-01"), 200)] {
+    let body = call(Dialect::Messages, "echo", false).body;
+    for (version, status) in
+        [(None, 400), (Some("2020-01-01"), 400), (Some("2023-06-01"), 200), (Some("2026-10-21"), 200)]
+    {
         let mut request =
-            Request::post(MESSAGES).header("content-type", "application/json").header("x-api-key", "k");
+            Request::post("/v1/messages").header("content-type", "application/json").header("x-api-key", "k");
         if let Some(version) = version {
             request = request.header("anthropic-version", version);
         }
-        let answer = send(&simulator(), request.body(Bytes::from(body.to_string())).unwrap()).await;
+        let answer =
+            send(&simulator(), Dialect::Messages, request.body(Bytes::from(body.to_string())).unwrap()).await;
         assert_eq!(answer.status, status);
         assert!(answer.header("request-id").is_some() || status == 400);
     }
@@ -224,6 +287,7 @@ async fn headers_matter() {
         .header("authorization", "Bearer k")
         .header("anthropic-version", "2023-06-01")
         .header("anthropic-beta", "a-1,mid-conversation-system-2026-04-07");
-    let answer = send(&simulator(), request.body(Bytes::from(system.to_string())).unwrap()).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer =
+        send(&simulator(), Dialect::Messages, request.body(Bytes::from(system.to_string())).unwrap()).await;
+    assert_eq!(answer.status, 200, "{}", answer.raw());
 }

@@ -11,7 +11,7 @@ fn tools() -> Value {
 }
 
 async fn chat(model: &str, more: Value) -> Answer {
-    ask(&simulator(), CHAT, &with(body(CHAT, model, false), more)).await
+    ask(call(Dialect::Chat, model, false).with(more)).await
 }
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn usage_in_streams_only_when_asked_for() {
         asked[..asked.len() - 2].iter().all(|event| event["usage"].is_null() && event.get("usage").is_some())
     );
     let never = chat("nousage", options.clone()).await;
-    assert!(!never.text().contains("\"usage\""));
+    assert!(!never.raw().contains("\"usage\""));
     let early = chat("usage-early", json!({"stream": true})).await.events();
     let usage = early.iter().position(|event| event.get("usage").is_some_and(Value::is_object)).unwrap();
     let finish = early.iter().position(|event| event["choices"][0]["finish_reason"] == "stop").unwrap();
@@ -97,6 +97,49 @@ async fn tools_are_called_and_their_results_quoted() {
     let forced = json!({"tools": tools(), "tool_choice": {"type": "function", "function": {"name": "now"}}});
     let forced = chat("echo", forced).await.json();
     assert_eq!(forced["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "now");
+}
+
+#[tokio::test]
+async fn thoughts_are_wanted_back_where_the_script_says() {
+    let asked = json!({"tools": tools()});
+    let first = chat("reasoning-tools-replay", asked.clone()).await.json()["choices"][0]["message"].clone();
+    let mut turn = json!({"role": "assistant", "content": null, "tool_calls": first["tool_calls"],
+        "reasoning_content": first["reasoning_content"]});
+    let back = |turn: &Value| {
+        let result = json!({"role": "tool", "tool_call_id": turn["tool_calls"][0]["id"], "content": "rain"});
+        with(asked.clone(), json!({"messages": [{"role": "user", "content": "a"}, turn, result]}))
+    };
+    assert_eq!(chat("reasoning-tools-replay", back(&turn)).await.status, 200);
+    turn.as_object_mut().unwrap().remove("reasoning_content");
+    let missing = chat("reasoning-tools-replay", back(&turn)).await;
+    assert_eq!(
+        (missing.status, &missing.json()["error"]["param"]),
+        (400, &json!("messages[1].reasoning_content"))
+    );
+    // Only the turn that is not over yet counts.
+    let mut later = back(&turn);
+    later["messages"].as_array_mut().unwrap().push(json!({"role": "user", "content": "next"}));
+    assert_eq!(chat("reasoning-replay", later).await.status, 200);
+}
+
+#[tokio::test]
+async fn subsets_of_tools_are_kept_to() {
+    let allowed = json!({"tools": tools(), "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required",
+        "tools": [{"type": "function", "function": {"name": "now"}}]}}});
+    assert_eq!(chat("tools-2", allowed).await.said().calls, vec![("now".to_owned(), "{}".to_owned()); 2]);
+}
+
+#[tokio::test]
+async fn usage_stands_in_odd_places() {
+    for (model, chunks) in [("usage-finish", 1), ("usage-early", 1), ("usage-every", 9)] {
+        let events = chat(model, json!({"stream": true})).await.events();
+        let with_usage: Vec<&Value> =
+            events.iter().filter(|event| event.get("usage").is_some_and(Value::is_object)).collect();
+        assert_eq!(with_usage.len(), chunks, "{model}");
+        let last = with_usage.last().unwrap();
+        assert_eq!(last["usage"]["completion_tokens"], 9, "{model}");
+        assert_eq!(last["choices"] == json!([]), model == "usage-early", "{model}");
+    }
 }
 
 #[tokio::test]
@@ -175,11 +218,31 @@ async fn what_the_vendor_would_refuse_is_refused_by_name() {
         (json!({"tool_choice": "auto"}), "tool_choice"),
         (json!({"parallel_tool_calls": true}), "parallel_tool_calls"),
         (json!({"tools": []}), "tools"),
+        (json!({"tools": [tools()[1], tools()[1]]}), "tools[1]"),
+        (
+            json!({"messages": [user, {"role": "assistant", "reasoning_content": "hm", "content": "y"}, user]}),
+            "messages[1].reasoning_content",
+        ),
+        (
+            json!({"messages": [user, {"role": "assistant", "content": null, "tool_calls": [
+                {"id": "c".repeat(65), "type": "function", "function": {"name": "now", "arguments": "{}"}}]}]}),
+            "messages[1].tool_calls[0].id",
+        ),
         (json!({"tools": [{"name": "x"}]}), "tools[0].type"),
         (json!({"tools": [{"type": "function", "function": {"name": "a b"}}]}), "tools[0].function.name"),
         (
             json!({"tools": tools(), "tool_choice": {"type": "function", "function": {"name": "z"}}}),
             "tool_choice.function.name",
+        ),
+        (
+            json!({"tools": [{"type": "function", "function": {"name": "f", "strict": true,
+                "parameters": {"type": "object", "properties": {}}}}]}),
+            "tools[0].function.parameters",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "strict": true,
+                "schema": {"type": "object", "properties": {}}}}}),
+            "response_format.json_schema.schema",
         ),
         (json!({"reasoning_effort": "huge"}), "reasoning_effort"),
         (json!({"response_format": {"type": "xml"}}), "response_format.type"),
@@ -187,7 +250,7 @@ async fn what_the_vendor_would_refuse_is_refused_by_name() {
         (json!({"top_logprobs": 2}), "top_logprobs"),
     ] {
         let answer = chat("echo", more.clone()).await;
-        assert_eq!(answer.status, 400, "{more}: {}", answer.text());
+        assert_eq!(answer.status, 400, "{more}: {}", answer.raw());
         let error = answer.json()["error"].clone();
         assert_eq!(error["param"], param, "{more}: {error}");
         assert!(error["code"].is_string() && error["type"] == "invalid_request_error");
@@ -205,9 +268,10 @@ async fn bodies_that_are_not_json_objects() {
         ("application/json", "[]", "JSON object"),
         ("text/plain", "{}", "content type"),
     ] {
-        let request =
-            Request::post(CHAT).header("authorization", "Bearer k").header("content-type", content_type);
-        let answer = send(&simulator(), request.body(Bytes::from(text)).unwrap()).await;
+        let request = Request::post("/v1/chat/completions")
+            .header("authorization", "Bearer k")
+            .header("content-type", content_type);
+        let answer = send(&simulator(), Dialect::Chat, request.body(Bytes::from(text)).unwrap()).await;
         assert_eq!(answer.status, 400);
         assert!(answer.json()["error"]["message"].as_str().unwrap().contains(part));
     }

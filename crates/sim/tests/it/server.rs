@@ -25,20 +25,20 @@ async fn both_protocols_are_spoken_and_the_stop_is_orderly() {
         for (model, stream) in
             [("echo", false), ("chunks-3", true), ("bench-size-1k", false), ("bench-chunks-100", true)]
         {
-            let request = Request::post(format!("http://{address}{CHAT}"))
+            let request = Request::post(format!("http://{address}/v1/chat/completions"))
                 .header("content-type", "application/json")
                 .header("authorization", "Bearer k")
-                .body(Full::from(body(CHAT, model, stream).to_string()))
+                .body(Full::from(call(Dialect::Chat, model, stream).body.to_string()))
                 .unwrap();
             let response = client.request(request).await.unwrap();
             assert_eq!(response.status(), 200, "{model}");
             let text = response.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(text.ends_with(b"data: [DONE]\n\n"), stream, "{model}");
         }
-        let request = Request::post(format!("http://{address}{CHAT}"))
+        let request = Request::post(format!("http://{address}/v1/chat/completions"))
             .header("content-type", "application/json")
             .header("authorization", "Bearer k")
-            .body(Full::from(body(CHAT, "cut-2", true).to_string()))
+            .body(Full::from(call(Dialect::Chat, "cut-2", true).body.to_string()))
             .unwrap();
         let response = client.request(request).await.unwrap();
         assert!(response.into_body().collect().await.is_err());
