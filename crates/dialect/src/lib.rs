@@ -5,6 +5,7 @@
 
 pub mod anthropic;
 pub mod ir;
+pub mod ollama;
 pub mod openai;
 pub mod registry;
 pub mod stream;
@@ -12,6 +13,7 @@ pub mod stream;
 mod arguments;
 mod caps;
 mod dialect;
+mod effort;
 mod error_text;
 mod ids;
 mod json_in;

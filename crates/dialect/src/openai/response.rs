@@ -13,6 +13,7 @@ use crate::{
         self, Block, BlockKind, ChatResponse, FinishReason, Image, Loss, LossAction, MediaSource, ToolCall,
     },
     json_in::last_wins,
+    media,
     stream::StreamCollector,
 };
 
@@ -162,7 +163,7 @@ fn write_message(mut message: Object<'_>, response: &ChatResponse, legacy: bool,
             BlockKind::ToolCall(call) => calls.push(call),
             BlockKind::Image(Image { source: MediaSource::Base64 { media_type, data }, .. }) => {
                 losses.push(ir::loss(format!("content[{at}]"), LossAction::Mapped));
-                text.get_or_insert_default().push_str(&stream::image_text(media_type, data));
+                text.get_or_insert_default().push_str(&media::as_markdown(media_type, data));
             }
             BlockKind::WebSearch(_) => {
                 losses.push(ir::quiet(format!("content[{at}]"), LossAction::Dropped));

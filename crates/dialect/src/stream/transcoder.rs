@@ -1,6 +1,6 @@
 //! A stream of one dialect as a stream of another.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
@@ -75,6 +75,10 @@ impl StreamPipe for Transcoder {
 
     fn watch(&self) -> &StreamWatch {
         &self.watch
+    }
+
+    fn time_passed(&mut self, since_arrival: Duration) {
+        self.encoder.time_passed(since_arrival);
     }
 }
 

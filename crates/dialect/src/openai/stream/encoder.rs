@@ -7,6 +7,7 @@ use super::super::{error, wire};
 use crate::{
     Echo, ids,
     ir::{FinishReason, PublicError, Usage},
+    media,
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
 };
 
@@ -204,7 +205,7 @@ impl StreamEncoder for Encoder {
                     BlockHead::WebSearch(_) => self.block = Block::Nothing,
                     BlockHead::Image { media_type, data } => {
                         self.block = Block::Nothing;
-                        self.text_delta("content", &image_text(&media_type, &data), out);
+                        self.text_delta("content", &media::as_markdown(&media_type, &data), out);
                     }
                     BlockHead::RedactedThinking { data } => {
                         self.block = Block::Nothing;
@@ -238,11 +239,6 @@ impl StreamEncoder for Encoder {
     fn fail(&mut self, error: &PublicError, out: &mut BytesMut) {
         out.extend_from_slice(&error::encode_stream(error));
     }
-}
-
-/// A picture in a text, as Markdown.
-pub(in crate::openai) fn image_text(media_type: &str, data: &str) -> String {
-    format!("![image](data:{media_type};base64,{data})")
 }
 
 /// A signed thinking block as JSON.
