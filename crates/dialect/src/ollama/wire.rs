@@ -139,12 +139,6 @@ pub(super) fn call(raw: &RawValue, n: usize, stamp: &str) -> Option<ToolCall> {
     Some(ToolCall { id, name, arguments })
 }
 
-/// The id of a call in a request that gives it none: its place makes it another one than an equal call of another
-/// turn has.
-pub(super) fn placed_id(turn: &str, n: usize, name: &str, arguments: &str) -> String {
-    ids::invented_call_id(&format!("{turn} {arguments}"), n, name)
-}
-
 /// The arguments of a function as JSON text. They are an object; some clients and servers send its text.
 pub(super) fn call_arguments(function: &Fields<'_>) -> String {
     let text = function.raw("arguments").map_or_else(String::new, |raw| match json_in::str_of(raw) {

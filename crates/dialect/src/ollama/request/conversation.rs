@@ -1,16 +1,13 @@
 //! Writing a conversation as messages.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::borrow::Cow;
 
 use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
 
-use super::{
-    super::{ID, wire},
-    tools::refused,
-};
+use super::{super::ID, tools::refused};
 use crate::{
-    Caps, EncodeError, anthropic, arguments,
+    Caps, EncodeError, anthropic, arguments, ids,
     ir::{
         self, Block, BlockKind, ChatRequest, File, Image, Loss, LossAction, MediaSource, Role, ToolCall,
         ToolResult, Turn,
@@ -45,7 +42,6 @@ pub(super) fn write(
         native,
         pairing: if native { Pairing::default() } else { Pairing::of(&request.turns) },
         names: request.turns.iter().flat_map(|turn| &turn.blocks).filter_map(call_of).collect(),
-        given_ids: if native { given_ids(&request.turns) } else { HashSet::new() },
         several_names: has_several_names(&request.turns),
         images: Images::default(),
         losses,
@@ -68,8 +64,6 @@ struct Writer<'a, 'l> {
     pairing: Pairing,
     /// Every call as (id, name): results are told by the tool's name.
     names: Vec<(&'a str, &'a str)>,
-    /// The ids that a client of this dialect gave its calls.
-    given_ids: HashSet<&'a str>,
     /// Whether users have to be told apart.
     several_names: bool,
     images: Images,
@@ -123,7 +117,7 @@ impl<'a> Writer<'a, '_> {
                 for block in &turn.blocks {
                     self.part(block, &turn.path, &mut said)?;
                 }
-                said.write("system", &self.given_ids, messages);
+                said.write("system", self.native, messages);
                 Ok(())
             }
             Role::User => self.user(at, messages),
@@ -158,7 +152,7 @@ impl<'a> Writer<'a, '_> {
         let only_results = !turn.blocks.is_empty()
             && turn.blocks.iter().all(|block| matches!(block.kind, BlockKind::ToolResult(_)));
         if !said.is_empty() || (self.native && !only_results) {
-            said.write("user", &self.given_ids, messages);
+            said.write("user", self.native, messages);
         }
         Ok(())
     }
@@ -181,7 +175,7 @@ impl<'a> Writer<'a, '_> {
                 return Err(refused("unsupported_prefill", &turn.path, message));
             }
         }
-        said.write("assistant", &self.given_ids, messages);
+        said.write("assistant", self.native, messages);
         for (place, _) in said.calls {
             self.answer(place, is_last, turn, messages)?;
         }
@@ -279,7 +273,7 @@ impl<'a> Writer<'a, '_> {
         write_images(&said.images, &mut message);
         let name = self.names.iter().find(|(id, _)| *id == result.call_id).map(|(_, name)| *name);
         message.opt_str("tool_name", name);
-        if self.given_ids.contains(&*result.call_id) {
+        if self.native && !ids::is_invented(&result.call_id) {
             message.str("tool_call_id", &result.call_id);
         }
         message.end();
@@ -400,7 +394,7 @@ impl Said<'_> {
     }
 
     /// Ids are for clients of this dialect that gave them; the models' templates go by names.
-    fn write(&self, role: &str, given_ids: &HashSet<&str>, messages: &mut Array<'_>) {
+    fn write(&self, role: &str, with_ids: bool, messages: &mut Array<'_>) {
         let mut message = messages.object();
         message.str("role", role).str("content", &self.text(BREAK));
         if !self.thinking.is_empty() {
@@ -411,7 +405,7 @@ impl Said<'_> {
             let mut list = message.array("tool_calls");
             for (_, call) in &self.calls {
                 let mut object = list.object();
-                object.opt_str("id", given_ids.contains(&*call.id).then_some(&call.id));
+                object.opt_str("id", (with_ids && !ids::is_invented(&call.id)).then_some(&call.id));
                 let mut function = object.object("function");
                 function.str("name", &call.name);
                 function.raw("arguments", arguments::object(&call.arguments).object.get());
@@ -429,20 +423,6 @@ fn has_several_names(turns: &[Turn]) -> bool {
         turns.iter().filter(|turn| turn.role == Role::User).filter_map(|turn| turn.name.as_deref());
     let first = names.next();
     names.any(|name| Some(name) != first)
-}
-
-/// The ids of calls that were not made up while reading.
-fn given_ids(turns: &[Turn]) -> HashSet<&str> {
-    let calls = turns.iter().flat_map(|turn| {
-        let calls = turn.blocks.iter().filter_map(|block| match &block.kind {
-            BlockKind::ToolCall(call) => Some(call),
-            _ => None,
-        });
-        calls.enumerate().map(move |(n, call)| (turn, n, call))
-    });
-    let given = calls
-        .filter(|(turn, n, call)| call.id != wire::placed_id(&turn.path, *n, &call.name, &call.arguments));
-    given.map(|(_, _, call)| call.id.as_str()).collect()
 }
 
 fn call_of(block: &Block) -> Option<(&str, &str)> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::super::{ID, wire};
 use crate::{
-    DecodeError,
+    DecodeError, ids,
     ir::{
         self, Block, BlockKind, ChatRequest, Image, LossAction, MediaSource, Role, ToolCall, ToolResult, Turn,
     },
@@ -119,7 +119,8 @@ fn assistant(message: &Fields<'_>, turn: &str, request: &mut ChatRequest) -> Res
         let arguments = wire::call_arguments(&function);
         let id = match call.str("id")?.filter(|id| !id.is_empty()) {
             Some(id) => id.into_owned(),
-            None => wire::placed_id(turn, n, &name, &arguments),
+            // Its place makes it another one than an equal call of another turn has.
+            None => ids::invented_call_id(&format!("{turn} {arguments}"), n, &name),
         };
         blocks.push(BlockKind::ToolCall(ToolCall { id, name, arguments }).into());
     }
