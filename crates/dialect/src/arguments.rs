@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use crate::json_in;
+use crate::json_in::{self, Fields};
 
 /// How far nested brackets are closed when the end of the text is missing.
 const MAX_DEPTH: usize = 64;
@@ -48,6 +48,39 @@ pub(crate) fn object(text: &str) -> Arguments<'_> {
 pub(crate) fn is_complete(text: &str) -> bool {
     let trimmed = text.trim();
     trimmed.is_empty() || trimmed == "null" || parsed_object(trimmed).is_some()
+}
+
+/// The input of a tool that takes free text as the arguments of a function that takes it as `input`.
+pub(crate) fn of_free_text(input: &str) -> String {
+    let quoted = serde_json::to_string(input).expect("a string is always written");
+    format!("{{\"input\":{quoted}}}")
+}
+
+/// The free text in the arguments of such a function. Models also call it `patch`, or write nothing but the text.
+pub(crate) fn free_text(arguments: &str) -> Cow<'_, str> {
+    let trimmed = arguments.trim();
+    if trimmed.is_empty() || trimmed == "{}" {
+        return Cow::Borrowed("");
+    }
+    let repaired_object;
+    let value = match serde_json::from_str::<&RawValue>(trimmed) {
+        Ok(value) => value,
+        Err(_) => match repaired(trimmed) {
+            Some(object) => {
+                repaired_object = object;
+                &*repaired_object
+            }
+            None => return Cow::Borrowed(arguments),
+        },
+    };
+    if let Some(text) = json_in::str_of(value) {
+        return Cow::Owned(text.into_owned());
+    }
+    let fields = Fields::lenient(value.get(), "").ok();
+    let text = fields.and_then(|fields| {
+        ["input", "patch"].into_iter().find_map(|name| fields.raw(name).and_then(json_in::str_of))
+    });
+    text.map_or(Cow::Borrowed(arguments), |text| Cow::Owned(text.into_owned()))
 }
 
 fn raw(text: String) -> Box<RawValue> {
@@ -148,5 +181,22 @@ mod tests {
             let arguments = object(given);
             assert_eq!((arguments.object.get(), arguments.changed), (expected, changed), "{given}");
         }
+    }
+
+    #[test]
+    fn free_text_is_found_wherever_the_model_put_it() {
+        for (given, expected) in [
+            (r#"{"input":"a\nb"}"#, "a\nb"),
+            (r#"{"patch":"p"}"#, "p"),
+            (r#""bare""#, "bare"),
+            ("*** Begin Patch", "*** Begin Patch"),
+            (r#"{"input":"cut"#, "cut"),
+            (r#"{"other":"x"}"#, r#"{"other":"x"}"#),
+            ("{}", ""),
+            ("", ""),
+        ] {
+            assert_eq!(free_text(given), expected, "{given}");
+        }
+        assert_eq!(free_text(&of_free_text("\"q\"\u{1}")), "\"q\"\u{1}");
     }
 }

@@ -1,6 +1,6 @@
 //! What a wire format must be able to do.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -118,6 +118,13 @@ pub struct Echo {
     pub request_id: String,
     /// Seconds since the epoch, for dialects that stamp their answers.
     pub created: i64,
+    /// Milliseconds of that second, for those that stamp them finer.
+    pub created_millis: u16,
+    /// How long after the request's arrival the upstream was asked, for dialects whose answers tell times.
+    pub asked_after: Option<Duration>,
+    /// How long after the request's arrival a whole answer was there, for the same. A stream's writer is told the
+    /// time as it passes, see [`StreamEncoder::time_passed`].
+    pub answered_after: Option<Duration>,
     /// Whether the client asked for usage in the stream.
     pub include_usage: bool,
     /// Estimated prompt tokens, for dialects that must report input before the upstream does.
@@ -215,6 +222,11 @@ pub trait Dialect: Sync + 'static {
     /// Reads the envelope of a client's request. Checks that the body is one JSON object, that `model` is a
     /// non-empty string, `stream` a boolean, neither repeated, and the conversation present and non-empty.
     fn envelope(&self, head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError>;
+    /// The answer to a request that no upstream has to be asked about, whole or as a stream as the envelope says.
+    fn immediate_answer(&self, envelope: &Envelope, body: &Bytes, echo: &Echo) -> Option<Bytes> {
+        let _ = (envelope, body, echo);
+        None
+    }
     /// The edits that turn a client's request into one for an upstream of the same dialect.
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice;
 

@@ -152,11 +152,16 @@ fn read_layer(text: &str, layers: usize, error: &mut UpstreamError) {
 }
 
 fn read_object(fields: &Fields<'_>, layers: usize, error: &mut UpstreamError) {
+    let status = |name: &str| {
+        let number = envelope::as_u64(fields.raw(name)?.get())?;
+        u16::try_from(number).ok().filter(|status| (400..600).contains(status))
+    };
     if let Some(inner) = fields.raw("error")
         && matches!(kind_of(inner.get()), "an object" | "a string" | "an array")
     {
         read_layer(inner.get(), layers - 1, error);
         if !error.message.is_empty() {
+            error.status = error.status.or_else(|| ["status", "status_code"].into_iter().find_map(status));
             return;
         }
     }
@@ -169,11 +174,7 @@ fn read_object(fields: &Fields<'_>, layers: usize, error: &mut UpstreamError) {
     }
     for name in ["code", "status", "status_code"] {
         let Some(raw) = fields.raw(name) else { continue };
-        if let Some(number) = envelope::as_u64(raw.get())
-            && (400..600).contains(&number)
-        {
-            error.status = u16::try_from(number).ok();
-        }
+        error.status = status(name).or(error.status);
         if name == "code" {
             error.code = Some(envelope::as_str(raw.get()).unwrap_or(Cow::Borrowed(raw.get())).into_owned());
         }

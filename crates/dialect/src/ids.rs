@@ -21,6 +21,17 @@ pub(crate) fn invented_call_id(answer: &str, n: usize, name: &str) -> String {
     format!("call_{n}_{:016x}", hash(&[answer, name]))
 }
 
+/// Whether the id was invented here for a call that came without.
+pub(crate) fn is_invented(id: &str) -> bool {
+    let Some((n, hash)) = id.strip_prefix("call_").and_then(|rest| rest.split_once('_')) else {
+        return false;
+    };
+    !n.is_empty()
+        && n.bytes().all(|byte| byte.is_ascii_digit())
+        && hash.len() == 16
+        && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// The id of an answer in a dialect that wants `prefix`: the upstream's own random part behind it.
 pub(crate) fn answer_id(prefix: &str, upstream: &str, request_id: &str) -> String {
     let random = match upstream.find(['-', '_']) {
@@ -94,6 +105,14 @@ mod tests {
         assert_eq!(one, tool_call_id(&long));
         for id in [one.as_str(), &tool_call_id("functions.f:0"), &tool_call_id("")] {
             assert_eq!(tool_call_id(id), id, "must fit");
+        }
+    }
+
+    #[test]
+    fn invented_ids_are_known_again() {
+        assert!(is_invented(&invented_call_id("answer", 12, "f")));
+        for id in ["call_1", "call_abc_0123456789abcdef", "call_1_0123", "toolu_1", ""] {
+            assert!(!is_invented(id), "{id}");
         }
     }
 

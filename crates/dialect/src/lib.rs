@@ -6,6 +6,7 @@
 pub mod anthropic;
 pub mod estimate;
 pub mod ir;
+pub mod ollama;
 pub mod openai;
 pub mod registry;
 pub mod shape;
@@ -14,6 +15,7 @@ pub mod stream;
 mod arguments;
 mod caps;
 mod dialect;
+mod effort;
 mod error_text;
 mod ids;
 mod json_in;

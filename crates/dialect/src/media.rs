@@ -11,6 +11,11 @@ pub(crate) fn data_url(url: &str) -> Option<(&str, &str)> {
     Some((media_type.split(';').next().unwrap_or(media_type), data))
 }
 
+/// A picture within a text, for answers of dialects that have no other place for it.
+pub(crate) fn as_markdown(media_type: &str, data: &str) -> String {
+    format!("![image](data:{media_type};base64,{data})")
+}
+
 /// The text of a file that is sent as base64.
 pub(crate) fn text(data: &str, path: &str) -> Result<String, EncodeError> {
     let refused =

@@ -163,7 +163,7 @@ async fn once(
 ) -> Result<Attempted, Fault> {
     let engine = ctx.engine.clone();
     let limit = engine.options.first_byte_timeout;
-    let (dialect, echo, shape, head, body) = loop {
+    let (dialect, mut echo, shape, head, body) = loop {
         let Prepared { call, dialect, echo, shape } = prepare::call(ctx, target, connection).await?;
         if let Some(running) = &ctx.running {
             running.routed(target.provider.id.as_str(), connection.id.as_str());
@@ -207,6 +207,7 @@ async fn once(
         return Ok(Attempted::Stream(Box::new(start)));
     }
     let bytes = read_whole(ctx, body).await?;
+    echo.answered_after = Some(ctx.since_arrival());
     let pieces = whole(ctx, target, dialect, (&echo, shape), &head.headers, &bytes)?;
     note_success(ctx, target, connection, Some(head.status), sent);
     drop(place);
@@ -266,6 +267,7 @@ async fn begin_stream(
             Ok(None) => None,
         };
         let is_ended = frame.is_none();
+        pipe.time_passed(ctx.since_arrival());
         let fed = match &frame {
             Some(bytes) => {
                 held += bytes.len();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -148,6 +148,9 @@ impl RequestCtx {
             model: envelope.map(|envelope| envelope.model.clone()).unwrap_or_default(),
             request_id: self.request_id.clone(),
             created: self.started_ms / 1_000,
+            created_millis: u16::try_from(self.started_ms.rem_euclid(1_000)).unwrap_or(0),
+            asked_after: Some(self.since_arrival()),
+            answered_after: None,
             include_usage: envelope.is_some_and(|envelope| envelope.include_usage),
             estimated_input_tokens: self.estimated_input_tokens(),
             legacy: envelope.is_some_and(|envelope| envelope.legacy),
@@ -155,6 +158,11 @@ impl RequestCtx {
             request: self.body.clone(),
             custom_tools: self.custom_tools(),
         }
+    }
+
+    /// How long ago the request arrived.
+    pub(crate) fn since_arrival(&self) -> Duration {
+        self.engine.clock.instant().saturating_duration_since(self.started)
     }
 
     /// How the client's stream is framed.

@@ -207,6 +207,7 @@ impl Running {
                 // Everything that came in one burst is in `out` now and costs the client one write.
                 Poll::Pending => break,
             };
+            self.start.pipe.time_passed(self.ctx.since_arrival());
             let fed = match frame {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(bytes) => self.start.pipe.push(&bytes, &mut self.start.out),

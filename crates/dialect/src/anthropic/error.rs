@@ -90,26 +90,14 @@ fn type_of(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// The message with the attempts behind it, for which the dialect has no other place.
+/// The message as clients of the dialect expect it.
 fn message(error: &PublicError) -> String {
-    let mut message = String::new();
-    if error.code.as_deref() == Some("context_length_exceeded") && !error.message.starts_with(TOO_LONG) {
-        message.push_str(TOO_LONG);
-        message.push_str(": ");
+    let message = error.message_with_attempts();
+    if error.code.as_deref() == Some("context_length_exceeded") && !message.starts_with(TOO_LONG) {
+        format!("{TOO_LONG}: {message}")
+    } else {
+        message
     }
-    message.push_str(&error.message);
-    for (at, attempt) in error.attempts.iter().enumerate() {
-        message.push_str(if at == 0 { " (attempts: " } else { "; " });
-        message.push_str(&format!("{}/{} ", attempt.provider, attempt.model));
-        if let Some(status) = attempt.status {
-            message.push_str(&format!("{status} "));
-        }
-        message.push_str(&attempt.code);
-    }
-    if !error.attempts.is_empty() {
-        message.push(')');
-    }
-    message
 }
 
 #[cfg(test)]

@@ -127,6 +127,25 @@ pub struct PublicError {
     pub retry_at: Option<String>,
 }
 
+impl PublicError {
+    /// The message with the attempts behind it, for dialects that have no other place for them.
+    pub(crate) fn message_with_attempts(&self) -> String {
+        let mut message = self.message.clone();
+        for (at, attempt) in self.attempts.iter().enumerate() {
+            message.push_str(if at == 0 { " (attempts: " } else { "; " });
+            message.push_str(&format!("{}/{} ", attempt.provider, attempt.model));
+            if let Some(status) = attempt.status {
+                message.push_str(&format!("{status} "));
+            }
+            message.push_str(&attempt.code);
+        }
+        if !self.attempts.is_empty() {
+            message.push(')');
+        }
+        message
+    }
+}
+
 /// One attempt as it is told to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptNote {

@@ -87,6 +87,28 @@ pub struct Extras {
     pub members: Vec<(String, Box<RawValue>)>,
 }
 
+impl Extras {
+    /// Whether nobody has to be told that another dialect's target does not get this member: it is about the
+    /// vendor's bookkeeping, caches or machines and not about the answer.
+    pub(crate) fn is_harmless(name: &str) -> bool {
+        const NAMES: &[&str] = &[
+            "metadata",
+            "user",
+            "store",
+            "stream_options",
+            "prompt_cache_options",
+            "prompt_cache_retention",
+            "keep_alive",
+            "truncate",
+            "shift",
+        ];
+        NAMES.contains(&name) || name.starts_with(Self::RUNNER)
+    }
+
+    /// How the names of members begin that set up the machine which runs the model.
+    pub(crate) const RUNNER: &str = "options.";
+}
+
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -227,6 +249,16 @@ pub struct Signature {
     pub family: Option<String>,
     /// The account that can read it; `None` where others can too, or where it is not known.
     pub account: Option<String>,
+}
+
+impl Signature {
+    /// How the text begins that the gateway wraps around the signature of one vendor for clients of another.
+    pub(crate) const CARRIER: &str = "omr1.";
+
+    /// Whether the text is such a wrapping.
+    pub(crate) fn is_carrier(data: &str) -> bool {
+        data.starts_with(Self::CARRIER)
+    }
 }
 
 impl From<String> for Signature {

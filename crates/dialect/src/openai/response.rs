@@ -1,18 +1,22 @@
 //! Whole answers.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use omniroute_wire::json_out::Object;
 
 use super::{
     ID, OpenAi, stream,
-    wire::{self, Answer, Message, text_of},
+    wire::{self, Answer, Call, CallOut, Message, text_of},
 };
 use crate::{
     DecodeError, Echo, Encoded, arguments, error_text, ids,
     ir::{
-        self, Block, BlockKind, ChatResponse, FinishReason, Image, Loss, LossAction, MediaSource, ToolCall,
+        self, Block, BlockKind, ChatResponse, FinishReason, Image, Loss, LossAction, MediaSource, Signature,
+        ToolCall,
     },
     json_in::last_wins,
+    media,
     stream::StreamCollector,
 };
 
@@ -62,7 +66,7 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     let mut choices = whole.array("choices");
     let mut choice = choices.object();
     choice.u64("index", 0);
-    write_message(choice.object("message"), response, echo.legacy, &mut losses);
+    write_message(choice.object("message"), response, echo, &mut losses);
     let called = response.blocks.iter().any(|block| matches!(block.kind, BlockKind::ToolCall(_)));
     let usual = if called { FinishReason::ToolUse } else { FinishReason::Stop };
     choice.str("finish_reason", wire::finish_word(response.finish.unwrap_or(usual), echo.legacy));
@@ -116,36 +120,51 @@ fn blocks(message: &Message<'_>, answer_id: &str, cut_off: bool) -> Result<Vec<B
         blocks.push(Block::from(BlockKind::Refusal(text.into_owned())));
     }
     let calls = message.tool_calls.iter().flat_map(|calls| calls.0.iter());
-    let functions = calls.map(|call| (call.id, call.function.as_ref()));
-    let legacy = message.function_call.iter().map(|function| (None, Some(function)));
-    for (n, (id, function)) in functions.chain(legacy).enumerate() {
-        let name = function.and_then(|function| function.name).and_then(text_of).unwrap_or_default();
+    let none = Call::default();
+    let legacy = message.function_call.iter().map(|function| (&none, Some(function)));
+    for (n, (call, function)) in calls.map(|call| (call, call.function.as_ref())).chain(legacy).enumerate() {
+        let name = function.and_then(|function| function.name);
+        let name = name.or(call.custom.as_ref().and_then(|custom| custom.name));
+        let name = name.and_then(text_of).unwrap_or_default();
         if name.trim().is_empty() {
             let message = "the upstream sent a tool call without a name".to_owned();
             return Err(DecodeError { code: "invalid_tool_call", param: None, message });
         }
-        let text = function.map(wire::Function::arguments).unwrap_or_default();
+        let text = match &call.custom {
+            Some(custom) => {
+                let input = custom.input.and_then(text_of).unwrap_or_default();
+                Cow::Owned(arguments::of_free_text(&input))
+            }
+            None => function.map(wire::Function::arguments).unwrap_or_default(),
+        };
         if cut_off && !arguments::is_complete(&text) {
             continue;
         }
         let arguments = if text.trim().is_empty() { "{}".to_owned() } else { text.into_owned() };
-        let id = match id.and_then(text_of).filter(|id| !id.is_empty()) {
+        let id = match call.id.and_then(text_of).filter(|id| !id.is_empty()) {
             Some(id) => id.into_owned(),
             None => ids::invented_call_id(answer_id, n, &name),
         };
+        if let Some(signature) = call.signature().map(Into::into) {
+            let text = String::new();
+            blocks.push(BlockKind::Thinking { text, signature: Some(signature), origin: ID }.into());
+        }
         let call = ToolCall { id, name: name.into_owned(), arguments };
         blocks.push(Block::from(BlockKind::ToolCall(call)));
     }
     Ok(blocks)
 }
 
-fn write_message(mut message: Object<'_>, response: &ChatResponse, legacy: bool, losses: &mut Vec<Loss>) {
+fn write_message(mut message: Object<'_>, response: &ChatResponse, echo: &Echo, losses: &mut Vec<Loss>) {
+    let legacy = echo.legacy;
+    let mut given_with_call = None;
     let mut text: Option<String> = None;
     let mut refusal: Option<String> = None;
     let mut thinking = String::new();
     let mut signed = Vec::new();
     let mut calls = Vec::new();
     for (at, block) in response.blocks.iter().enumerate() {
+        let before_call = !legacy && response.blocks.get(at + 1).is_some_and(is_call);
         match &block.kind {
             BlockKind::Text(more) => {
                 if !calls.is_empty() {
@@ -156,13 +175,23 @@ fn write_message(mut message: Object<'_>, response: &ChatResponse, legacy: bool,
             BlockKind::Refusal(more) => refusal.get_or_insert_default().push_str(more),
             BlockKind::Thinking { text, signature, .. } => {
                 thinking.push_str(text);
-                signed.extend(signature.as_ref().map(|one| stream::thinking_block(text, &one.data)));
+                let Some(Signature { data, .. }) = signature else { continue };
+                if before_call && stream::goes_with_call(text, data) {
+                    given_with_call = Some(data.as_str());
+                }
+                if given_with_call.is_none() || !text.is_empty() {
+                    signed.push(stream::thinking_block(text, data));
+                }
             }
             BlockKind::RedactedThinking { data, .. } => signed.push(stream::redacted_block(data)),
-            BlockKind::ToolCall(call) => calls.push(call),
+            BlockKind::ToolCall(call) => calls.push(CallOut {
+                call,
+                custom: echo.custom_tools.contains(&call.name),
+                signature: given_with_call.take(),
+            }),
             BlockKind::Image(Image { source: MediaSource::Base64 { media_type, data }, .. }) => {
                 losses.push(ir::loss(format!("content[{at}]"), LossAction::Mapped));
-                text.get_or_insert_default().push_str(&stream::image_text(media_type, data));
+                text.get_or_insert_default().push_str(&media::as_markdown(media_type, data));
             }
             BlockKind::WebSearch(_) => {
                 losses.push(ir::quiet(format!("content[{at}]"), LossAction::Dropped));
@@ -192,32 +221,24 @@ fn write_message(mut message: Object<'_>, response: &ChatResponse, legacy: bool,
         list.end();
     }
     if legacy {
-        if let Some(call) = calls.first() {
+        if let Some(CallOut { call, .. }) = calls.first() {
             let mut function = message.object("function_call");
-            function.str("name", &call.name).str("arguments", written_arguments(call));
+            let nothing = call.arguments.trim().is_empty();
+            function.str("name", &call.name);
+            function.str("arguments", if nothing { "{}" } else { &call.arguments });
             function.end();
         }
         if calls.len() > 1 {
             losses.push(ir::loss("tool_calls", LossAction::Dropped));
         }
     } else if !calls.is_empty() {
-        let mut list = message.array("tool_calls");
-        for call in calls {
-            let mut object = list.object();
-            object.str("id", &ids::tool_call_id(&call.id)).str("type", "function");
-            let mut function = object.object("function");
-            function.str("name", &call.name).str("arguments", written_arguments(call));
-            function.end();
-            object.end();
-        }
-        list.end();
+        wire::write_calls(message.key("tool_calls"), calls.iter());
     }
     message.end();
 }
 
-/// The arguments of a call as they are written: never nothing.
-pub(super) fn written_arguments(call: &ToolCall) -> &str {
-    if call.arguments.trim().is_empty() { "{}" } else { &call.arguments }
+fn is_call(block: &Block) -> bool {
+    matches!(block.kind, BlockKind::ToolCall(_))
 }
 
 #[cfg(test)]

@@ -3,7 +3,11 @@
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use bytes::BytesMut;
-use omniroute_wire::{envelope::as_str, json_out::Object, text::kind_of};
+use omniroute_wire::{
+    envelope::as_str,
+    json_out::{Array, Object},
+    text::kind_of,
+};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, SeqAccess, Visitor},
@@ -12,7 +16,8 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::{
-    ir::{FinishReason, Usage},
+    arguments, ids,
+    ir::{FinishReason, ToolCall, Usage},
     json_in::{Fields, count_of, list_of},
 };
 
@@ -91,6 +96,20 @@ pub(super) struct Call<'a> {
     pub(super) id: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) function: Option<Function<'a>>,
+    #[serde(borrow)]
+    pub(super) custom: Option<Custom<'a>>,
+    #[serde(borrow)]
+    pub(super) extra_content: Option<&'a RawValue>,
+}
+
+/// The tool of a call that takes free text.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Custom<'a> {
+    #[serde(borrow)]
+    pub(super) name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) input: Option<&'a RawValue>,
 }
 
 /// The function of a call.
@@ -198,6 +217,64 @@ impl<'a> Message<'a> {
             || self.audio.is_some()
             || self.thinking().is_some()
     }
+}
+
+impl Call<'_> {
+    /// The signature that Google gives with a call and wants back with it.
+    pub(super) fn signature(&self) -> Option<String> {
+        call_signature(&Fields::lenient(self.extra_content?.get(), "").ok()?)
+    }
+}
+
+/// The signature among what a vendor adds to a call.
+pub(super) fn call_signature(extra_content: &Fields<'_>) -> Option<String> {
+    let signature = extra_content.object_or_none("google")?.raw("thought_signature").and_then(text_of)?;
+    (!signature.is_empty()).then(|| signature.into_owned())
+}
+
+/// A call as it is written.
+pub(super) struct CallOut<'a> {
+    pub(super) call: &'a ToolCall,
+    /// Whether its tool takes free text.
+    pub(super) custom: bool,
+    /// What is given back with it.
+    pub(super) signature: Option<&'a str>,
+}
+
+/// Appends calls as a list.
+pub(super) fn write_calls<'c>(out: &mut BytesMut, calls: impl Iterator<Item = &'c CallOut<'c>>) {
+    let mut list = Array::begin(out);
+    for CallOut { call, custom, signature } in calls {
+        let mut object = list.object();
+        object.str("id", &ids::tool_call_id(&call.id));
+        if *custom {
+            object.str("type", "custom");
+            let mut tool = object.object("custom");
+            tool.str("name", &call.name).str("input", &arguments::free_text(&call.arguments));
+            tool.end();
+        } else {
+            object.str("type", "function");
+            let mut function = object.object("function");
+            let nothing = call.arguments.trim().is_empty();
+            function.str("name", &call.name);
+            function.str("arguments", if nothing { "{}" } else { &call.arguments });
+            function.end();
+        }
+        if let Some(signature) = signature {
+            write_signature(&mut object, signature);
+        }
+        object.end();
+    }
+    list.end();
+}
+
+/// Writes a signature where Google has those of calls.
+pub(super) fn write_signature(call: &mut Object<'_>, signature: &str) {
+    let mut extra = call.object("extra_content");
+    let mut google = extra.object("google");
+    google.str("thought_signature", signature);
+    google.end();
+    extra.end();
 }
 
 impl<'a> Function<'a> {

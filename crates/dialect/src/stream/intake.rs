@@ -18,6 +18,8 @@ pub(crate) struct Intake {
     framing: Framing,
     kind: Kind,
     html: bool,
+    begun: bool,
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ impl Intake {
             Framing::Sse | Framing::JsonList => Kind::Unknown(Vec::new()),
             Framing::Ndjson => Kind::Lines(LineFramer::new(DEFAULT_FRAME_LIMIT)),
         };
-        Self { framing, kind, html: false }
+        Self { framing, kind, html: false, begun: false, ended: false }
     }
 
     /// Takes bytes, cut anywhere. Take all frames before the next push.
@@ -76,21 +78,28 @@ impl Intake {
                     other => Some(other.map_err(StreamError::from)),
                 }
             }
-            Kind::Lines(framer) => {
-                let line = framer.next_line()?;
-                Some(line.map_err(StreamError::from).map(|data| RawFrame {
-                    frame: Frame { event: None, data },
-                    raw: data,
-                    verbatim: false,
-                    terminated: true,
-                }))
-            }
+            Kind::Lines(framer) => match framer.next_line()? {
+                // The stream broke off within the line.
+                Ok(data) if self.ended && !is_whole(data) => None,
+                line => Some(line.map_err(StreamError::from).map(|data| {
+                    if !std::mem::replace(&mut self.begun, true) {
+                        self.html = data.first() == Some(&b'<');
+                    }
+                    RawFrame {
+                        frame: Frame { event: None, data },
+                        raw: data,
+                        verbatim: false,
+                        terminated: true,
+                    }
+                })),
+            },
             Kind::Unknown(_) | Kind::Body(_) => None,
         }
     }
 
     /// Nothing follows.
     pub(crate) fn finish(&mut self) {
+        self.ended = true;
         match &mut self.kind {
             Kind::Sse(framer) => framer.finish(),
             Kind::Lines(framer) => framer.finish(),

@@ -11,7 +11,7 @@ mod relay;
 mod replay;
 mod transcoder;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::BytesMut;
 use omniroute_wire::sse::{Frame, FrameError};
@@ -170,6 +170,10 @@ pub trait StreamEncoder: Send {
     fn event(&mut self, event: StreamEvent<'_>, out: &mut BytesMut) -> Result<(), StreamError>;
     /// Appends an error as the last thing the client gets.
     fn fail(&mut self, error: &PublicError, out: &mut BytesMut);
+    /// Tells how long ago the request arrived, before events; for dialects whose answers tell times.
+    fn time_passed(&mut self, since_arrival: Duration) {
+        let _ = since_arrival;
+    }
 }
 
 /// What a stream has shown so far; how it is judged at its end.
@@ -255,5 +259,9 @@ pub trait StreamPipe: Send {
     /// Reasoning of the answer so far that the client may not bring back; `None` where there is none to keep.
     fn notes(&self) -> Option<&Notes> {
         None
+    }
+    /// Tells how long ago the request arrived, before bytes are pushed; see [`StreamEncoder::time_passed`].
+    fn time_passed(&mut self, since_arrival: Duration) {
+        let _ = since_arrival;
     }
 }

@@ -1,6 +1,6 @@
 //! A stream of one dialect as a stream of another.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
@@ -86,6 +86,10 @@ impl StreamPipe for Transcoder {
 
     fn notes(&self) -> Option<&Notes> {
         self.shape.notes()
+    }
+
+    fn time_passed(&mut self, since_arrival: Duration) {
+        self.encoder.time_passed(since_arrival);
     }
 }
 

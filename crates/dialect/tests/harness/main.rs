@@ -3,8 +3,10 @@
 // Helpers of tests fail by panicking, like tests.
 #![allow(clippy::unwrap_used)]
 
+mod custom_tools;
 mod faults;
 mod laws;
 mod matrix;
+mod signatures;
 mod support;
 mod vectors;

@@ -63,6 +63,7 @@ fn errors() {
         let status = match fixture.case.as_str() {
             "rate_limited" => 429,
             "overloaded" => 529,
+            "not_found" => 404,
             _ => 400,
         };
         let error = fixture.dialect.decode_error(http::StatusCode::from_u16(status).unwrap(), &fixture.body);

@@ -16,8 +16,8 @@ use crate::{
     Caps, EncodeError, Encoded,
     anthropic::{ID, wire::BlockOut},
     ir::{
-        CacheMark, ChatRequest, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice, loss,
-        quiet,
+        CacheMark, ChatRequest, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice,
+        loss, quiet,
     },
 };
 
@@ -25,10 +25,6 @@ use crate::{
 pub(super) const DEFAULT_MAX_TOKENS: u64 = 8192;
 /// Longest user id.
 const MAX_USER_ID: usize = 256;
-/// Members of other dialects whose loss nobody has to be told of.
-const HARMLESS: &[&str] =
-    &["metadata", "store", "stream_options", "prompt_cache_options", "prompt_cache_retention"];
-
 /// Writes a request.
 pub(in crate::anthropic) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
     let mut losses = request.losses.clone();
@@ -328,7 +324,7 @@ fn other_members(request: &ChatRequest, losses: &mut Vec<Loss>) -> Result<(), En
             let message = "this model's provider produces no audio";
             return Err(refused("unsupported_content", name.as_str(), message));
         }
-        let silent = HARMLESS.contains(&name.as_str()) || raw.get() == "null";
+        let silent = Extras::is_harmless(name) || raw.get() == "null";
         losses.push(Loss { silent, ..loss(name.clone(), LossAction::Dropped) });
     }
     Ok(())

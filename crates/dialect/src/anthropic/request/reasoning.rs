@@ -7,6 +7,7 @@ use super::{
 use crate::{
     Caps,
     anthropic::wire::BlockOut,
+    effort,
     ir::{ChatRequest, Effort, Loss, LossAction, ReasoningAmount, loss, quiet},
 };
 
@@ -50,7 +51,7 @@ pub(super) fn thinking(
             knobs.thinking = Thinking::Adaptive;
             let effort = match amount {
                 ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => Some(*effort),
-                ReasoningAmount::Budget(budget) => Some(effort_of(*budget)),
+                ReasoningAmount::Budget(budget) => Some(effort::of_budget(*budget)),
                 _ => None,
             };
             let (word, exact) = match effort {
@@ -74,7 +75,11 @@ pub(super) fn thinking(
                 ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => {
                     budget_of(*effort, caps)
                 }
-                _ => return,
+                ReasoningAmount::Adaptive(None) => {
+                    losses.push(quiet("reasoning_effort", LossAction::Mapped));
+                    budget_of(Effort::Medium, caps)
+                }
+                ReasoningAmount::Default | ReasoningAmount::Off => return,
             };
             let budget = wanted.max(MIN_BUDGET).min(max_tokens.saturating_sub(1));
             if budget < MIN_BUDGET || continues_unsigned(conversation) {
@@ -121,16 +126,5 @@ fn budget_of(effort: Effort, caps: &Caps) -> u64 {
         Effort::High => 24_576,
         Effort::XHigh => 32_768,
         Effort::Max => caps.max_output_tokens.unwrap_or(u64::MAX),
-    }
-}
-
-fn effort_of(budget: u64) -> Effort {
-    match budget {
-        0..=1024 => Effort::Minimal,
-        1025..=6144 => Effort::Low,
-        6145..=16_384 => Effort::Medium,
-        16_385..=28_672 => Effort::High,
-        28_673..=49_152 => Effort::XHigh,
-        _ => Effort::Max,
     }
 }

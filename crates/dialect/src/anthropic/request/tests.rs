@@ -378,7 +378,13 @@ fn thinking_by_what_the_model_can() {
             "null",
             &["(clamped reasoning_effort)"],
         ),
-        (ReasoningAmount::Adaptive(None), &manual, "null", "null", &[]),
+        (
+            ReasoningAmount::Adaptive(None),
+            &manual,
+            r#"{"budget_tokens":7999,"type":"enabled"}"#,
+            "null",
+            &["(mapped reasoning_effort)", "(clamped reasoning_effort)"],
+        ),
         (effort(Effort::Low), &none, "null", "null", &["dropped reasoning_effort"]),
         (ReasoningAmount::Off, &none, "null", "null", &[]),
     ] {

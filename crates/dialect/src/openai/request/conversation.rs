@@ -5,12 +5,15 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
 
-use super::super::{ID, response::written_arguments, stream};
+use super::super::{
+    ID, stream,
+    wire::{self, CallOut},
+};
 use crate::{
-    Caps, EncodeError, anthropic, ids,
+    Caps, DialectId, EncodeError, anthropic, ids,
     ir::{
         self, Block, BlockKind, CacheMark, ChatRequest, File, Image, Loss, LossAction, MediaSource, Role,
-        ToolCall, ToolResult, Turn,
+        Signature, ToolResult, Turn,
     },
     pairing::Pairing,
     registry,
@@ -26,6 +29,7 @@ pub(super) fn write(
 ) -> Result<(), EncodeError> {
     let native = request.extras.origin == Some(ID);
     let mut writer = Writer {
+        request,
         turns: &request.turns,
         caps,
         native,
@@ -52,6 +56,7 @@ enum Part<'a> {
 }
 
 struct Writer<'a, 'l> {
+    request: &'a ChatRequest,
     turns: &'a [Turn],
     caps: &'a Caps,
     /// Whether the request came in this dialect.
@@ -159,7 +164,9 @@ impl<'a> Writer<'a, '_> {
         let turn = &self.turns[at];
         let mut said = Said::default();
         for (n, block) in turn.blocks.iter().enumerate() {
-            self.say(block, (at, n), turn, &mut said)?;
+            let before_call =
+                turn.blocks.get(n + 1).is_some_and(|next| matches!(next.kind, BlockKind::ToolCall(_)));
+            self.say(block, (at, n), before_call, turn, &mut said)?;
         }
         let is_last = at + 1 == self.turns.len();
         if is_last && !self.native && said.calls.is_empty() {
@@ -178,7 +185,7 @@ impl<'a> Writer<'a, '_> {
             }
         }
         said.write(turn, messages);
-        for (place, call) in said.calls {
+        for (place, CallOut { call, .. }) in said.calls {
             match self.pairing.answer(place) {
                 Some((answer, n)) => {
                     let from = &self.turns[answer];
@@ -209,6 +216,7 @@ impl<'a> Writer<'a, '_> {
         &mut self,
         block: &'a Block,
         place: (usize, usize),
+        before_call: bool,
         turn: &'a Turn,
         said: &mut Said<'a>,
     ) -> Result<(), EncodeError> {
@@ -224,7 +232,17 @@ impl<'a> Writer<'a, '_> {
             BlockKind::ToolCall(call) if call.name.trim().is_empty() => {
                 self.losses.push(ir::loss(turn.path.clone(), LossAction::Dropped));
             }
-            BlockKind::ToolCall(call) => said.calls.push((place, call)),
+            BlockKind::ToolCall(call) => {
+                let custom =
+                    (self.native || self.caps.custom_tools) && self.request.is_custom_tool(&call.name);
+                let signature = said.call_signature.take();
+                said.calls.push((place, CallOut { call, custom, signature }));
+            }
+            BlockKind::Thinking { text, signature: Some(signature), origin }
+                if before_call && text.is_empty() && (self.native || self.is_own(*origin, signature)) =>
+            {
+                said.call_signature = Some(&signature.data);
+            }
             BlockKind::Thinking { text, signature, origin, .. } => {
                 if !self.native {
                     self.losses.push(ir::quiet(turn.path.clone(), LossAction::Dropped));
@@ -258,6 +276,11 @@ impl<'a> Writer<'a, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether an upstream of this dialect made the signature, and this one can read it.
+    fn is_own(&self, origin: DialectId, signature: &Signature) -> bool {
+        origin == ID && self.request.reader.can_read(signature)
     }
 
     /// Writes a result and gives back its images, which have no place in it.
@@ -367,7 +390,9 @@ struct Said<'a> {
     refusal: Option<String>,
     thinking: String,
     signed: Vec<String>,
-    calls: Vec<((usize, usize), &'a ToolCall)>,
+    calls: Vec<((usize, usize), CallOut<'a>)>,
+    /// The signature that goes with the next call.
+    call_signature: Option<&'a str>,
 }
 
 impl Said<'_> {
@@ -388,16 +413,7 @@ impl Said<'_> {
             list.end();
         }
         if !self.calls.is_empty() {
-            let mut list = message.array("tool_calls");
-            for (_, call) in &self.calls {
-                let mut object = list.object();
-                object.str("id", &ids::tool_call_id(&call.id)).str("type", "function");
-                let mut function = object.object("function");
-                function.str("name", &call.name).str("arguments", written_arguments(call));
-                function.end();
-                object.end();
-            }
-            list.end();
+            wire::write_calls(message.key("tool_calls"), self.calls.iter().map(|(_, call)| call));
         }
         message.end();
     }

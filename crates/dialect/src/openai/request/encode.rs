@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 
 use super::{super::ID, conversation};
 use crate::{
-    Caps, EncodeError, Encoded,
+    Caps, EncodeError, Encoded, effort,
     ir::{
-        self, ChatRequest, Effort, Function, Loss, LossAction, OutputFormat, ReasoningAmount, Tool,
+        self, ChatRequest, Effort, Extras, Function, Loss, LossAction, OutputFormat, ReasoningAmount, Tool,
         ToolChoice, ToolKind,
     },
 };
@@ -116,7 +116,7 @@ impl Writer<'_> {
                 return Ok(());
             }
             ToolKind::Custom { .. } => {
-                self.losses.push(ir::quiet(format!("tools[{at}]"), LossAction::Mapped))
+                self.losses.push(ir::quiet(format!("tools[{at}]"), LossAction::Mapped));
             }
             ToolKind::Opaque { origin, raw, .. } if *origin == ID => {
                 list.raw(raw.get());
@@ -338,7 +338,7 @@ impl Writer<'_> {
             ReasoningAmount::Off => None,
             ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => Some(*effort),
             ReasoningAmount::Budget(0) => None,
-            ReasoningAmount::Budget(tokens) => Some(effort_of(*tokens)),
+            ReasoningAmount::Budget(tokens) => Some(effort::of_budget(*tokens)),
         };
         let path = if self.native { "reasoning_effort" } else { "thinking" };
         match effort {
@@ -399,25 +399,13 @@ impl Writer<'_> {
                     message: "`container` belongs to another provider; leave it out or use that provider"
                         .to_owned(),
                 });
-            } else if name == "metadata" {
+            } else if Extras::is_harmless(name) {
                 self.losses.push(ir::quiet(name.clone(), LossAction::Dropped));
             } else {
                 self.lose(name.clone(), LossAction::Dropped);
             }
         }
         Ok(())
-    }
-}
-
-/// The level that a number of tokens amounts to.
-fn effort_of(tokens: u64) -> Effort {
-    match tokens {
-        0..=1024 => Effort::Minimal,
-        1025..=6144 => Effort::Low,
-        6145..=16384 => Effort::Medium,
-        16385..=28672 => Effort::High,
-        28673..=49152 => Effort::XHigh,
-        _ => Effort::Max,
     }
 }
 

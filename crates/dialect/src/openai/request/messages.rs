@@ -4,9 +4,12 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::{super::ID, decode::legacy_call_id};
+use super::{
+    super::{ID, wire},
+    decode::legacy_call_id,
+};
 use crate::{
-    DecodeError, DialectId,
+    DecodeError, DialectId, arguments,
     ir::{
         self, Block, BlockKind, CacheMark, ChatRequest, File, Image, LossAction, MediaSource, Role, ToolCall,
         ToolResult, Turn,
@@ -17,6 +20,8 @@ use crate::{
 
 /// Signed thinking that comes back from a client is the other dialect's: this one has no signatures of its own.
 const SIGNER: DialectId = crate::anthropic::ID;
+/// The same of the signatures of calls.
+const CALL_SIGNER: DialectId = DialectId("gemini");
 
 /// Reads `messages` into system text and turns.
 pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
@@ -125,16 +130,24 @@ fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Resu
             request.losses.push(ir::loss(function.path_of("name"), LossAction::Dropped));
             continue;
         }
-        let arguments = match function.raw(text) {
+        let text = match function.raw(text) {
             // Some clients send the object itself.
             Some(raw) => str_of(raw).unwrap_or(Cow::Borrowed(raw.get())).into_owned(),
             None => String::new(),
         };
-        let arguments = if is_custom { custom_arguments(&arguments) } else { arguments };
+        let arguments = if is_custom { arguments::of_free_text(&text) } else { text };
         let id = match call.str("id")?.filter(|id| !id.is_empty()) {
             Some(id) => id.into_owned(),
             None => legacy_call_id(at, &format!("{n} {name}")),
         };
+        let extra = call.object_or_none("extra_content");
+        if let Some(data) =
+            extra.as_ref().and_then(wire::call_signature).filter(|data| !is_signed(&blocks, data))
+        {
+            let text = String::new();
+            let kind = BlockKind::Thinking { text, signature: Some(data.into()), origin: CALL_SIGNER };
+            blocks.push(kind.into());
+        }
         let call = ToolCall { id, name: name.into_owned(), arguments };
         blocks.push(BlockKind::ToolCall(call).into());
     }
@@ -147,13 +160,12 @@ fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Resu
     Ok(blocks)
 }
 
-/// The input of a free-form tool as the arguments of a function that takes it as `input`.
-fn custom_arguments(input: &str) -> String {
-    let mut out = bytes::BytesMut::with_capacity(input.len() + 16);
-    let mut object = omniroute_wire::json_out::Object::begin(&mut out);
-    object.str("input", input);
-    object.end();
-    String::from_utf8_lossy(&out).into_owned()
+/// Whether the signature came already, with its thinking.
+fn is_signed(blocks: &[Block], data: &str) -> bool {
+    blocks.iter().any(|block| match &block.kind {
+        BlockKind::Thinking { signature: Some(signature), .. } => signature.data == data,
+        _ => false,
+    })
 }
 
 /// Reasoning of an earlier answer: blocks with their signatures, or plain text.

@@ -5,8 +5,10 @@
 
 use std::borrow::Cow;
 
+use bytes::BytesMut;
 use omniroute_wire::{
     envelope::as_u64,
+    json_out,
     sse::{DEFAULT_FRAME_LIMIT, Frame},
 };
 
@@ -60,6 +62,11 @@ struct PendingCall {
     name: String,
     /// Arguments that are not passed on yet.
     held: String,
+    /// What the vendor wants back with the call.
+    signature: String,
+    /// Whether its tool takes free text: its input is made the arguments of a function, which are closed when another
+    /// call begins, or at the end.
+    custom: bool,
     shape: Shape,
     begun: bool,
     done: bool,
@@ -183,7 +190,7 @@ impl Decoder {
             }
         }
         if let Some(function) = &delta.function_call {
-            let call = Call { index: None, id: None, function: Some(function.clone()) };
+            let call = Call { function: Some(function.clone()), ..Call::default() };
             self.call(0, &call, sink)?;
         }
         Ok(())
@@ -248,6 +255,7 @@ impl Decoder {
             if self.calls.len() == MAX_CALLS {
                 return Err(StreamError::Protocol(format!("more than {MAX_CALLS} tool calls in one answer")));
             }
+            self.close_custom(sink)?;
             self.calls.push(PendingCall { key, ..PendingCall::default() });
         }
         let at = known.unwrap_or(self.calls.len() - 1);
@@ -255,12 +263,32 @@ impl Decoder {
         if let Some(id) = id.filter(|_| pending.id.is_empty() && !pending.begun) {
             pending.id.push_str(&id);
         }
-        let Some(function) = &call.function else { return Ok(()) };
-        let name = function.name.and_then(text_of).unwrap_or_default();
+        if let Some(signature) = call.signature().filter(|_| pending.signature.is_empty()) {
+            pending.signature = signature;
+        }
+        let (name, arguments) = match (&call.function, &call.custom) {
+            (_, Some(custom)) => {
+                let input = custom.input.and_then(text_of).unwrap_or_default();
+                (custom.name, Cow::Owned(pending.free_text(&input)))
+            }
+            (Some(function), None) => (function.name, function.arguments()),
+            (None, None) => return Ok(()),
+        };
+        let name = name.and_then(text_of).unwrap_or_default();
         if !name.is_empty() && name != pending.name && (!pending.begun || pending.name.is_empty()) {
             pending.name.push_str(&name);
         }
-        let arguments = function.arguments();
+        self.arguments(at, arguments, sink)
+    }
+
+    /// More arguments of a call.
+    fn arguments(
+        &mut self,
+        at: usize,
+        arguments: Cow<'_, str>,
+        sink: &mut dyn EventSink,
+    ) -> Result<(), StreamError> {
+        let pending = &mut self.calls[at];
         if arguments.is_empty() || pending.done {
             return self.promote(sink);
         }
@@ -277,6 +305,16 @@ impl Decoder {
             }
         }
         self.promote(sink)
+    }
+
+    /// No more input of the last call comes, if it is one of a tool that takes free text.
+    fn close_custom(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        let Some(at) = self.calls.len().checked_sub(1) else { return Ok(()) };
+        let call = &self.calls[at];
+        if !call.custom || !call.begun || call.shape.closed {
+            return Ok(());
+        }
+        self.arguments(at, Cow::Borrowed("\"}"), sink)
     }
 
     /// Opens the next call in order when nothing is in its way.
@@ -309,6 +347,13 @@ impl Decoder {
             call.id = ids::invented_call_id(&self.id, at, &call.name);
         }
         let (id, name, held) = (call.id.clone(), call.name.clone(), std::mem::take(&mut call.held));
+        let signature = std::mem::take(&mut call.signature);
+        if !signature.is_empty() {
+            self.open_block(Open::Thinking, BlockHead::Thinking { item: None }, sink)?;
+            let delta = Delta::Signature(Cow::Owned(signature));
+            sink.event(StreamEvent::Delta { index: self.blocks - 1, delta })?;
+            self.close(sink)?;
+        }
         self.held_bytes = self.held_bytes.saturating_sub(held.len());
         let block = BlockHead::ToolCall { id: Cow::Owned(id), name: Cow::Owned(name) };
         self.open_block(Open::Call(at), block, sink)?;
@@ -350,8 +395,11 @@ impl Decoder {
         if !self.started {
             self.start(&Answer::default(), sink)?;
         }
-        self.close(sink)?;
         let word = self.finish.take().unwrap_or_default();
+        if wire::finish_reason(&word, true) != FinishReason::Length {
+            self.close_custom(sink)?;
+        }
+        self.close(sink)?;
         for at in 0..self.calls.len() {
             let call = &self.calls[at];
             let cut_off =
@@ -423,6 +471,17 @@ fn only_text<'a>(chunk: &Answer<'a>) -> Option<&'a str> {
     match delta.text() {
         Some(Cow::Borrowed(text)) if !has_more => Some(text),
         _ => None,
+    }
+}
+
+impl PendingCall {
+    /// A piece of the input of a tool that takes free text, as a piece of the arguments of a function.
+    fn free_text(&mut self, input: &str) -> String {
+        let lead = if std::mem::replace(&mut self.custom, true) { "" } else { "{\"input\":\"" };
+        let mut out = BytesMut::with_capacity(input.len() + 16);
+        out.extend_from_slice(lead.as_bytes());
+        json_out::escaped(&mut out, input);
+        String::from_utf8_lossy(&out).into_owned()
     }
 }
 

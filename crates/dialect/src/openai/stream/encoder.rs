@@ -1,12 +1,16 @@
 //! Writing the events of an answer as chunks.
 
 use bytes::BytesMut;
-use omniroute_wire::json_out::{self, Array, Object};
+use omniroute_wire::{
+    json_out::{self, Array, Object},
+    sse::DEFAULT_FRAME_LIMIT,
+};
 
 use super::super::{error, wire};
 use crate::{
-    Echo, ids,
-    ir::{FinishReason, PublicError, Usage},
+    Echo, arguments, ids,
+    ir::{FinishReason, PublicError, Signature, Usage},
+    media,
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
 };
 
@@ -23,6 +27,10 @@ pub(in crate::openai) struct Encoder {
     signed: Vec<String>,
     thinking: String,
     signature: Option<String>,
+    /// The last thinking block, if it was signed and nothing followed it yet.
+    last: Option<(String, String)>,
+    /// The arguments of a call whose tool takes free text, which is written when it is complete.
+    free_text: String,
     usage: Usage,
     written_bytes: u64,
 }
@@ -34,6 +42,8 @@ enum Block {
     Refusal,
     Thinking,
     Call,
+    /// A call whose tool takes free text.
+    Custom,
     /// A further call for a client that only takes one.
     Hidden,
 }
@@ -49,6 +59,8 @@ impl Encoder {
             signed: Vec::new(),
             thinking: String::new(),
             signature: None,
+            last: None,
+            free_text: String::new(),
             usage: Usage::default(),
             written_bytes: 0,
         }
@@ -95,6 +107,7 @@ impl Encoder {
     }
 
     fn call_start(&mut self, id: &str, name: &str, out: &mut BytesMut) {
+        let signature = self.signature_for_call();
         if self.echo.legacy {
             if self.calls > 0 {
                 self.block = Block::Hidden;
@@ -108,19 +121,61 @@ impl Encoder {
             });
         } else {
             let index = self.calls;
+            let custom = self.echo.custom_tools.iter().any(|known| known == name);
+            if custom {
+                self.block = Block::Custom;
+            }
+            let (kind, text) = if custom { ("custom", "input") } else { ("function", "arguments") };
             self.delta(out, |out| {
                 out.extend_from_slice(b"\"tool_calls\":");
                 let mut calls = Array::begin(out);
                 let mut call = calls.object();
-                call.u64("index", index).str("id", &ids::tool_call_id(id)).str("type", "function");
-                let mut function = call.object("function");
-                function.str("name", name).str("arguments", "");
-                function.end();
+                call.u64("index", index).str("id", &ids::tool_call_id(id)).str("type", kind);
+                let mut tool = call.object(kind);
+                tool.str("name", name).str(text, "");
+                tool.end();
+                if let Some(signature) = &signature {
+                    wire::write_signature(&mut call, signature);
+                }
                 call.end();
                 calls.end();
             });
         }
         self.calls += 1;
+    }
+
+    /// The signature that stands before a call goes with it. What else was thought stays where thinking is.
+    fn signature_for_call(&mut self) -> Option<String> {
+        let (thinking, signature) = self.last.take()?;
+        let goes = !self.echo.legacy && goes_with_call(&thinking, &signature);
+        if !goes || !thinking.is_empty() {
+            self.signed.push(thinking_block(&thinking, &signature));
+        }
+        goes.then_some(signature)
+    }
+
+    /// Something other than a call follows the last thinking block.
+    fn settle_thinking(&mut self) {
+        if let Some((thinking, signature)) = self.last.take() {
+            self.signed.push(thinking_block(&thinking, &signature));
+        }
+    }
+
+    fn custom_input(&mut self, out: &mut BytesMut) {
+        let held = std::mem::take(&mut self.free_text);
+        let text = arguments::free_text(&held);
+        if text.is_empty() {
+            return;
+        }
+        self.written_bytes += text.len() as u64;
+        let index = self.calls.saturating_sub(1);
+        self.delta(out, |out| {
+            out.extend_from_slice(b"\"tool_calls\":[{\"index\":");
+            json_out::u64(out, index);
+            out.extend_from_slice(b",\"custom\":{\"input\":");
+            json_out::string(out, &text);
+            out.extend_from_slice(b"}}]");
+        });
     }
 
     fn arguments(&mut self, text: &str, out: &mut BytesMut) {
@@ -149,17 +204,17 @@ impl Encoder {
     fn block_stop(&mut self, out: &mut BytesMut) {
         match std::mem::replace(&mut self.block, Block::Nothing) {
             Block::Call if !self.arguments_seen => self.arguments("{}", out),
+            Block::Custom => self.custom_input(out),
             Block::Thinking => {
                 let thinking = std::mem::take(&mut self.thinking);
-                if let Some(signature) = self.signature.take() {
-                    self.signed.push(thinking_block(&thinking, &signature));
-                }
+                self.last = self.signature.take().map(|signature| (thinking, signature));
             }
             _ => {}
         }
     }
 
     fn finish(&mut self, reason: FinishReason, out: &mut BytesMut) {
+        self.settle_thinking();
         if !self.signed.is_empty() {
             let signed = std::mem::take(&mut self.signed);
             self.delta(out, |out| {
@@ -196,6 +251,9 @@ impl StreamEncoder for Encoder {
             StreamEvent::Start { id, .. } => self.start(&id, out),
             StreamEvent::BlockStart { block, .. } => {
                 self.arguments_seen = false;
+                if !matches!(block, BlockHead::ToolCall { .. }) {
+                    self.settle_thinking();
+                }
                 match block {
                     BlockHead::Text => self.block = Block::Text,
                     BlockHead::Refusal => self.block = Block::Refusal,
@@ -204,7 +262,7 @@ impl StreamEncoder for Encoder {
                     BlockHead::WebSearch(_) => self.block = Block::Nothing,
                     BlockHead::Image { media_type, data } => {
                         self.block = Block::Nothing;
-                        self.text_delta("content", &image_text(&media_type, &data), out);
+                        self.text_delta("content", &media::as_markdown(&media_type, &data), out);
                     }
                     BlockHead::RedactedThinking { data } => {
                         self.block = Block::Nothing;
@@ -225,6 +283,12 @@ impl StreamEncoder for Encoder {
                 }
                 (Block::Thinking, Delta::Signature(text)) => self.signature = Some(text.into_owned()),
                 (Block::Call, Delta::ToolArgs(text)) => self.arguments(&text, out),
+                (Block::Custom, Delta::ToolArgs(text)) => {
+                    if self.free_text.len() + text.len() > DEFAULT_FRAME_LIMIT {
+                        return Err(StreamError::Protocol("the input of a tool exceeds 16 MiB".to_owned()));
+                    }
+                    self.free_text.push_str(&text);
+                }
                 _ => {}
             },
             StreamEvent::BlockStop { .. } => self.block_stop(out),
@@ -240,9 +304,11 @@ impl StreamEncoder for Encoder {
     }
 }
 
-/// A picture in a text, as Markdown.
-pub(in crate::openai) fn image_text(media_type: &str, data: &str) -> String {
-    format!("![image](data:{media_type};base64,{data})")
+/// Whether the signature of a thinking block that stands before a call is written with the call: one that has no text
+/// of its own (Google signs calls like this), and one that is wrapped, which clients that know nothing of thinking
+/// blocks bring back from there.
+pub(in crate::openai) fn goes_with_call(thinking: &str, signature: &str) -> bool {
+    thinking.is_empty() || Signature::is_carrier(signature)
 }
 
 /// A signed thinking block as JSON.

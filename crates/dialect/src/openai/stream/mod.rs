@@ -4,7 +4,7 @@ mod decoder;
 mod encoder;
 
 pub(super) use decoder::Decoder;
-pub(super) use encoder::{Encoder, image_text, redacted_block, thinking_block};
+pub(super) use encoder::{Encoder, goes_with_call, redacted_block, thinking_block};
 
 /// Any bytes as a stream: the events keep to the grammar, and cuts make no difference.
 #[doc(hidden)]

@@ -1,0 +1,127 @@
+//! Ollama's own chat.
+//!
+//! `wire` holds the words of the format; `request`, `response`, `stream` and `error` go between them and the canonical
+//! form; `envelope` and `relay` pass on what stays in the dialect. Streams are lines of JSON, and one is asked for by
+//! saying nothing.
+
+mod envelope;
+mod error;
+mod relay;
+mod request;
+mod response;
+mod stream;
+mod wire;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use omniroute_wire::{json_out::Object, splice::Splice};
+
+use crate::{
+    Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
+    NameRule, Relayed,
+    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
+    stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
+};
+
+#[doc(hidden)]
+pub use stream::fuzz_ollama_stream;
+
+/// The dialect's id.
+pub(crate) const ID: DialectId = DialectId("ollama");
+
+/// The dialect.
+#[derive(Debug)]
+pub struct Ollama;
+
+impl Dialect for Ollama {
+    fn id(&self) -> DialectId {
+        ID
+    }
+
+    fn long_name(&self) -> &'static str {
+        "ollama"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Ndjson
+    }
+
+    fn envelope(&self, _head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> {
+        envelope::read(body)
+    }
+
+    fn immediate_answer(&self, envelope: &Envelope, body: &Bytes, echo: &Echo) -> Option<Bytes> {
+        envelope::loading(envelope, body, echo)
+    }
+
+    fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
+        envelope::edit(body, envelope, upstream_model)
+    }
+
+    fn decode_request(&self, _head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
+        request::decode(body)
+    }
+
+    fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
+        request::encode(request, caps)
+    }
+
+    fn decode_response(&self, body: &Bytes) -> Result<ChatResponse, DecodeError> {
+        response::decode(body)
+    }
+
+    fn encode_response(&self, response: &ChatResponse, echo: &Echo) -> Encoded {
+        response::encode(response, echo)
+    }
+
+    fn relay_response(&self, body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
+        relay::whole(body, echo)
+    }
+
+    fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError {
+        error::decode(status, body)
+    }
+
+    fn encode_error(&self, error: &PublicError) -> (StatusCode, Bytes) {
+        error::encode(error)
+    }
+
+    fn encode_stream_error(&self, error: &PublicError, _framing: Framing) -> Bytes {
+        error::encode_in_stream(error)
+    }
+
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
+        Box::new(stream::Decoder::default())
+    }
+
+    fn stream_encoder(&self, echo: Echo) -> Box<dyn StreamEncoder> {
+        Box::new(stream::Encoder::new(echo))
+    }
+
+    fn stream_relay(&self, echo: Echo) -> Box<dyn StreamPipe> {
+        Box::new(Relay::new(&Ollama, relay::Tap::new(echo)))
+    }
+
+    /// Clients read every line as data, so there is nothing less than a line that says nothing. It tells no time:
+    /// here nobody knows it.
+    fn keep_alive(&self, style: KeepAlive, _framing: Framing, model: &str) -> Bytes {
+        if style == KeepAlive::Off {
+            return Bytes::new();
+        }
+        let mut out = BytesMut::with_capacity(96);
+        let mut object = Object::begin(&mut out);
+        object.str("model", model).raw("message", r#"{"role":"assistant","content":""}"#).bool("done", false);
+        object.end();
+        out.extend_from_slice(b"\n");
+        out.freeze()
+    }
+
+    /// The server takes any name, but some models' templates use the dot for themselves.
+    fn tool_names(&self) -> NameRule {
+        NameRule { max: 128, others: "-", letter_first: false }
+    }
+
+    fn takes_image_urls(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,167 @@
+//! Reading a client's request.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::{super::ID, messages};
+use crate::{
+    DecodeError, effort,
+    ir::{self, ChatRequest, Extras, LossAction, OutputFormat, Reasoning, ReasoningAmount, Tool, ToolKind},
+    json_in::{Fields, is_object, str_of, text, wrong_type, wrong_value},
+};
+
+/// Members that have a place in the canonical form.
+const KNOWN: &[&str] =
+    &["model", "messages", "stream", "tools", "format", "options", "think", "logprobs", "top_logprobs"];
+/// The same of `options`.
+const KNOWN_OPTIONS: &[&str] = &[
+    "num_predict",
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "stop",
+    "presence_penalty",
+    "frequency_penalty",
+];
+
+/// Reads a request into the canonical form.
+pub(in crate::ollama) fn decode(body: &Bytes) -> Result<ChatRequest, DecodeError> {
+    let text = text(body)?;
+    let fields = Fields::strict(&text, "")?;
+    let mut request = ChatRequest {
+        model: fields.need_str("model")?.into_owned(),
+        stream: fields.bool("stream")?.unwrap_or(true),
+        include_usage: true,
+        output_format: output_format(&fields)?,
+        reasoning: reasoning(&fields)?,
+        ..ChatRequest::default()
+    };
+    request.extras.origin = Some(ID);
+    request.sampling.logprobs = fields.bool("logprobs")?.unwrap_or(false);
+    request.sampling.top_logprobs = fields.count("top_logprobs")?;
+    options(&fields, &mut request)?;
+    tools(&fields, &mut request)?;
+    messages::decode(&fields, &mut request)?;
+    for (name, raw) in fields.unlisted(KNOWN) {
+        request.extras.members.push((name.to_owned(), raw.to_owned()));
+    }
+    Ok(request)
+}
+
+/// Reads `options`. Those about the machine that runs the model stay as they are.
+fn options(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
+    let Some(options) = fields.object("options")? else { return Ok(()) };
+    let sampling = &mut request.sampling;
+    sampling.temperature = options.number("temperature")?;
+    sampling.top_p = options.number("top_p")?;
+    sampling.top_k = options.number("top_k")?;
+    sampling.seed = options.number("seed")?;
+    sampling.presence_penalty = options.number("presence_penalty")?;
+    sampling.frequency_penalty = options.number("frequency_penalty")?;
+    // Negative numbers mean without end, which is what saying nothing means elsewhere.
+    request.max_output_tokens = match options.number("num_predict")? {
+        Some(raw) if raw.get().starts_with('-') => None,
+        _ => options.count("num_predict")?,
+    };
+    request.stop = stop(&options)?;
+    for (name, raw) in options.unlisted(KNOWN_OPTIONS) {
+        request.extras.members.push((format!("{}{name}", Extras::RUNNER), raw.to_owned()));
+    }
+    Ok(())
+}
+
+fn stop(options: &Fields<'_>) -> Result<Vec<String>, DecodeError> {
+    let Some(raw) = options.raw("stop") else { return Ok(Vec::new()) };
+    if let Some(single) = str_of(raw) {
+        return Ok(vec![single.into_owned()]);
+    }
+    let path = options.path_of("stop");
+    let list = options.list("stop").map_err(|_| wrong_type(path.clone(), "a string or a list of strings"))?;
+    let texts = list.unwrap_or_default().into_iter().enumerate().map(|(at, raw)| {
+        str_of(raw).map(Into::into).ok_or_else(|| wrong_type(format!("{path}[{at}]"), "a string"))
+    });
+    texts.collect()
+}
+
+fn output_format(fields: &Fields<'_>) -> Result<OutputFormat, DecodeError> {
+    let Some(raw) = fields.raw("format") else { return Ok(OutputFormat::Text) };
+    if is_object(raw) {
+        return Ok(OutputFormat::JsonSchema {
+            name: None,
+            description: None,
+            schema: raw.to_owned(),
+            strict: None,
+        });
+    }
+    match str_of(raw).as_deref() {
+        Some("") => Ok(OutputFormat::Text),
+        Some("json") => Ok(OutputFormat::JsonObject),
+        _ => Err(wrong_value("format", "`json` or a JSON schema")),
+    }
+}
+
+fn reasoning(fields: &Fields<'_>) -> Result<Reasoning, DecodeError> {
+    let Some(raw) = fields.raw("think") else { return Ok(Reasoning::default()) };
+    let amount = match raw.get() {
+        "true" => ReasoningAmount::Adaptive(None),
+        "false" => ReasoningAmount::Off,
+        _ => {
+            let word = str_of(raw).unwrap_or_default();
+            let level = effort::of_word(&word).ok_or_else(|| {
+                wrong_value("think", "a boolean, or one of `low`, `medium`, `high` and `max`")
+            })?;
+            ReasoningAmount::Effort(level)
+        }
+    };
+    let show = Some(amount != ReasoningAmount::Off);
+    Ok(Reasoning { amount, show })
+}
+
+fn tools(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
+    let mut seen: Vec<(String, &str)> = Vec::new();
+    for (at, raw) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
+        let path = format!("tools[{at}]");
+        let (name, tool) = tool(raw, &path)?;
+        match seen.iter().find(|(other, _)| *other == name) {
+            Some((_, other)) if *other == raw.get() => {
+                request.losses.push(ir::loss(path, LossAction::Dropped));
+            }
+            Some(_) => {
+                let message = format!("`{path}` has the name of an earlier tool: {name}");
+                return Err(DecodeError { message, ..wrong_value(format!("{path}.function.name"), "") });
+            }
+            None => {
+                seen.push((name, raw.get()));
+                request.tools.push(tool);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tool(raw: &RawValue, path: &str) -> Result<(String, Tool), DecodeError> {
+    let fields = Fields::strict(raw.get(), path)?;
+    if fields.str("type")?.is_some_and(|kind| kind != "function") {
+        return Err(wrong_value(fields.path_of("type"), "`function`"));
+    }
+    let Some(function) = fields.object("function")? else { return Err(fields.missing("function")) };
+    let name = function.need_str("name")?.into_owned();
+    if name.trim().is_empty() {
+        return Err(wrong_value(function.path_of("name"), "a function's name, not an empty string"));
+    }
+    let schema = function.raw("parameters");
+    if schema.is_some_and(|schema| !is_object(schema)) {
+        let wrong = wrong_type(function.path_of("parameters"), "a JSON schema object");
+        return Err(DecodeError { code: "invalid_tool_schema", ..wrong });
+    }
+    let kind = ToolKind::Function {
+        name: name.clone(),
+        description: function.str("description")?.map(Into::into),
+        schema: schema.map(ToOwned::to_owned),
+        strict: None,
+    };
+    let extras = fields.unlisted(&["type", "function"]);
+    let extras = extras.map(|(name, raw)| (name.to_owned(), raw.to_owned())).collect();
+    Ok((name, Tool { kind, cache_mark: None, extras }))
+}

@@ -1,0 +1,261 @@
+//! Writing a request for an upstream.
+
+use bytes::BytesMut;
+use omniroute_wire::json_out::Object;
+
+use super::{
+    super::ID,
+    conversation,
+    tools::{self, refused},
+};
+use crate::{
+    Caps, EncodeError, Encoded, effort,
+    ir::{self, ChatRequest, Effort, Extras, Loss, LossAction, OutputFormat, ReasoningAmount},
+};
+
+/// Tokens kept for an answer whose length nobody limits.
+const USUAL_OUTPUT: u64 = 4096;
+/// Context windows are asked for in steps: each other size makes the server load the model anew.
+const WINDOW_STEP: u64 = 4096;
+/// Bytes of text that make a token, counted on the safe side: what does not fit is cut off in silence.
+const BYTES_PER_TOKEN: u64 = 3;
+/// Tokens of a picture.
+const IMAGE_TOKENS: u64 = 1600;
+
+/// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
+pub(in crate::ollama) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
+    let mut losses = request.losses.clone();
+    let mut out = BytesMut::with_capacity(1024);
+    let native = request.extras.origin == Some(ID);
+    let mut writer = Writer { request, caps, native, losses: &mut losses };
+    let mut body = Object::begin(&mut out);
+    body.str("model", &request.model);
+    let mut messages = BytesMut::with_capacity(512);
+    let images = conversation::write(request, caps, &mut messages, writer.losses)?;
+    body.key("messages").extend_from_slice(&messages);
+    let tools = tools::write(request, caps, writer.losses)?;
+    if let Some(tools) = &tools {
+        body.key("tools").extend_from_slice(tools);
+    }
+    writer.format(&mut body);
+    writer.thinking(&mut body);
+    let text = (messages.len() + tools.map_or(0, |tools| tools.len())) as u64 - images.bytes;
+    let prompt = text.div_ceil(BYTES_PER_TOKEN) + images.count * IMAGE_TOKENS;
+    writer.options(&mut body, prompt)?;
+    // Said either way: saying nothing asks for a stream.
+    body.bool("stream", request.stream);
+    writer.log_probabilities(&mut body);
+    writer.identity();
+    writer.extras(&mut body)?;
+    body.end();
+    Ok(Encoded { body: out.freeze(), losses })
+}
+
+struct Writer<'a> {
+    request: &'a ChatRequest,
+    caps: &'a Caps,
+    /// Whether the request came in this dialect.
+    native: bool,
+    losses: &'a mut Vec<Loss>,
+}
+
+impl Writer<'_> {
+    fn lose(&mut self, path: &'static str, action: LossAction, silent: bool) {
+        self.losses.push(Loss { silent, ..ir::loss(path, action) });
+    }
+
+    fn format(&mut self, body: &mut Object<'_>) {
+        match &self.request.output_format {
+            OutputFormat::Text => {}
+            OutputFormat::JsonObject => {
+                body.str("format", "json");
+            }
+            OutputFormat::JsonSchema { schema, .. } => {
+                body.raw("format", schema.get());
+            }
+        }
+    }
+
+    /// A model that does not think refuses to be asked to.
+    fn thinking(&mut self, body: &mut Object<'_>) {
+        let level = match &self.request.reasoning.amount {
+            ReasoningAmount::Default => return,
+            ReasoningAmount::Off | ReasoningAmount::Budget(0) => {
+                body.bool("think", false);
+                return;
+            }
+            _ if !self.native && !self.caps.reasoning => {
+                self.lose("reasoning_effort", LossAction::Dropped, false);
+                return;
+            }
+            ReasoningAmount::Adaptive(None) => {
+                body.bool("think", true);
+                return;
+            }
+            ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => *effort,
+            ReasoningAmount::Budget(tokens) => {
+                self.lose("reasoning_effort", LossAction::Mapped, true);
+                effort::of_budget(*tokens)
+            }
+        };
+        let (word, exact) = match level {
+            Effort::Low => ("low", true),
+            Effort::Minimal => ("low", false),
+            Effort::Medium => ("medium", true),
+            Effort::High => ("high", true),
+            // The highest word is new; older servers refuse it.
+            Effort::Max if self.native => ("max", true),
+            Effort::XHigh | Effort::Max => ("high", false),
+        };
+        if !exact {
+            self.lose("reasoning_effort", LossAction::Clamped, true);
+        }
+        body.str("think", word);
+    }
+
+    fn options(&mut self, body: &mut Object<'_>, prompt: u64) -> Result<(), EncodeError> {
+        let mut out = BytesMut::new();
+        let mut options = Object::begin(&mut out);
+        let limit = self.limit();
+        options.opt_u64("num_predict", limit);
+        self.sampling(&mut options)?;
+        if !self.native {
+            options.u64("num_ctx", self.window(prompt, limit));
+        }
+        for (name, raw) in &self.request.extras.members {
+            if let Some(name) = name.strip_prefix(Extras::RUNNER).filter(|_| self.native) {
+                options.raw(name, raw.get());
+            }
+        }
+        options.end();
+        if out.len() > 2 {
+            body.key("options").extend_from_slice(&out);
+        }
+        Ok(())
+    }
+
+    fn limit(&mut self) -> Option<u64> {
+        let asked = self.request.max_output_tokens?;
+        let most = self.caps.max_output_tokens.filter(|most| !self.native && *most < asked);
+        if most.is_some() {
+            self.lose("max_tokens", LossAction::Clamped, true);
+        }
+        Some(most.unwrap_or(asked))
+    }
+
+    /// The context to be kept for prompt and answer. The server's own default is small, and it cuts longer prompts from
+    /// the front: the instructions and tools go first.
+    fn window(&self, prompt: u64, limit: Option<u64>) -> u64 {
+        let output = limit.unwrap_or_else(|| {
+            self.caps.max_output_tokens.map_or(USUAL_OUTPUT, |most| most.min(USUAL_OUTPUT))
+        });
+        let needed = prompt.saturating_add(output).div_ceil(WINDOW_STEP).saturating_mul(WINDOW_STEP);
+        self.caps.context_window.map_or(needed, |most| needed.min(most))
+    }
+
+    fn sampling(&mut self, options: &mut Object<'_>) -> Result<(), EncodeError> {
+        let sampling = &self.request.sampling;
+        for (name, value) in
+            [("temperature", &sampling.temperature), ("top_p", &sampling.top_p), ("top_k", &sampling.top_k)]
+        {
+            match value {
+                Some(_) if !self.native && !self.caps.sampling => {
+                    self.lose(name, LossAction::Dropped, false);
+                }
+                Some(raw) => {
+                    options.raw(name, raw.get());
+                }
+                None => {}
+            }
+        }
+        for (name, value) in [
+            ("seed", &sampling.seed),
+            ("frequency_penalty", &sampling.frequency_penalty),
+            ("presence_penalty", &sampling.presence_penalty),
+        ] {
+            if let Some(raw) = value {
+                options.raw(name, raw.get());
+            }
+        }
+        let mut stop: Vec<&String> = self.request.stop.iter().collect();
+        if !self.native && stop.iter().any(|text| text.trim().is_empty()) {
+            stop.retain(|text| !text.trim().is_empty());
+            self.lose("stop", LossAction::Dropped, false);
+        }
+        if !stop.is_empty() {
+            let mut list = options.array("stop");
+            for text in stop {
+                list.str(text);
+            }
+            list.end();
+        }
+        if sampling.logit_bias.is_some() {
+            let message = "the target has no `logit_bias`; leave it out";
+            return Err(refused("unsupported_parameter", "logit_bias", message));
+        }
+        match sampling.n {
+            None => {}
+            Some(1) => self.lose("n", LossAction::Dropped, true),
+            Some(_) => {
+                let message = "the target gives one answer per request";
+                return Err(refused("unsupported_parameter", "n", message));
+            }
+        }
+        Ok(())
+    }
+
+    fn log_probabilities(&mut self, body: &mut Object<'_>) {
+        if self.request.sampling.logprobs {
+            body.bool("logprobs", true);
+        }
+        body.opt_u64("top_logprobs", self.request.sampling.top_logprobs);
+    }
+
+    /// Who asks, and on what terms: the model's own machine does not care.
+    fn identity(&mut self) {
+        let request = self.request;
+        for (given, path) in [
+            (request.user.is_some(), "user"),
+            (request.prompt_cache_key.is_some(), "prompt_cache_key"),
+            (request.metadata.is_some(), "metadata"),
+            (request.store.is_some(), "store"),
+        ] {
+            if given {
+                self.lose(path, LossAction::Dropped, true);
+            }
+        }
+        if request.verbosity.is_some() {
+            self.lose("verbosity", LossAction::Dropped, false);
+        }
+        if let Some(tier) = &request.service_tier {
+            self.lose("service_tier", LossAction::Dropped, matches!(tier.as_str(), "auto" | "default"));
+        }
+    }
+
+    fn extras(&mut self, body: &mut Object<'_>) -> Result<(), EncodeError> {
+        for (name, raw) in &self.request.extras.members {
+            if self.native {
+                if !name.starts_with(Extras::RUNNER) {
+                    body.raw(name, raw.get());
+                }
+                continue;
+            }
+            if name == "modalities" && raw.get().contains("\"audio\"") {
+                return Err(refused("unsupported_content", name, "the target produces no audio"));
+            }
+            let bound = ["container", "previous_response_id", "conversation", "prompt", "cachedContent"];
+            if bound.contains(&name.as_str()) {
+                let message =
+                    format!("`{name}` belongs to another provider; leave it out or use that provider");
+                return Err(refused("unsupported_parameter", name, &message));
+            }
+            if name == "background" && raw.get() == "true" {
+                let message = "the target does not answer in the background; leave `background` out";
+                return Err(refused("unsupported_parameter", name, message));
+            }
+            let silent = Extras::is_harmless(name);
+            self.losses.push(Loss { silent, ..ir::loss(name.clone(), LossAction::Dropped) });
+        }
+        Ok(())
+    }
+}
