@@ -83,7 +83,8 @@ impl Gateway {
         peer: SocketAddr,
         side: Side,
     ) -> Response<RimBody> {
-        let path = routes::normal_form(request.uri().path());
+        let decoded = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy();
+        let path = routes::normal_form(&decoded);
         match find(&path, request.method(), side) {
             Found::Elsewhere => self.manage(request, peer).await,
             Found::Route(route) => {
@@ -124,10 +125,10 @@ impl Gateway {
         };
         let mut ctx = self.engine.begin(arrival);
         match route.operation {
-            Operation::Chat => {}
+            Operation::Chat | Operation::Count | Operation::Show => {}
             Operation::NotFound => return self.no_such_path(ctx),
             Operation::MethodNotAllowed { methods } => return self.wrong_method(ctx, methods),
-            Operation::Models | Operation::Model { .. } => {
+            Operation::Models | Operation::Model { .. } | Operation::Loaded | Operation::Version => {
                 if let Err(error) = self.engine.identify(&mut ctx) {
                     return self.engine.refuse(ctx, &error);
                 }
@@ -139,8 +140,15 @@ impl Gateway {
             return self.engine.refuse(ctx, &error);
         }
         match body::read(&ctx.arrival.headers, incoming, self.max_body_bytes).await {
-            Ok(body) => self.engine.serve(ctx, body).await,
             Err(error) => self.engine.refuse(ctx, &error),
+            Ok(body) => match route.operation {
+                Operation::Count => self.engine.count(ctx, body).await,
+                Operation::Show => match models::ollama::show(&ctx, &body) {
+                    Ok(shown) => self.engine.reply(ctx, StatusCode::OK, shown),
+                    Err(error) => self.engine.refuse(ctx, &error),
+                },
+                _ => self.engine.serve(ctx, body).await,
+            },
         }
     }
 
@@ -158,9 +166,12 @@ impl Gateway {
     }
 
     fn models(&self, ctx: RequestCtx, operation: &Operation) -> Response<Answer> {
+        let shape = routes::lists(ctx.dialect());
         let listed = match operation {
-            Operation::Model { id } => models::one(&ctx, id),
-            _ => models::list(&ctx),
+            Operation::Model { id } => models::one(&ctx, id, shape),
+            Operation::Loaded => Ok(models::ollama::loaded()),
+            Operation::Version => Ok(models::ollama::version()),
+            _ => models::list(&ctx, shape),
         };
         let body = match listed {
             Ok(body) => body,

@@ -4,13 +4,15 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, Method};
-use omniroute_dialect::{Dialect, anthropic::Anthropic, openai::OpenAi};
+use omniroute_dialect::{Dialect, anthropic::Anthropic, ollama::Ollama, openai::OpenAi};
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Operation {
     /// Continue a conversation.
     Chat,
+    /// Count the tokens of one.
+    Count,
     /// List models.
     Models,
     /// Describe one model.
@@ -18,6 +20,12 @@ pub(super) enum Operation {
         /// Its name as the client wrote it, percent-decoded.
         id: String,
     },
+    /// Describe the model that the body names.
+    Show,
+    /// List the models that are loaded.
+    Loaded,
+    /// Say which version is spoken.
+    Version,
     /// CORS asks what is allowed.
     Preflight {
         /// The methods of the path.
@@ -49,8 +57,34 @@ impl Route {
             Operation::Models | Operation::Model { .. } if headers.contains_key("anthropic-version") => {
                 Self { dialect: ANTHROPIC, ..self }
             }
+            Operation::Models | Operation::Model { .. } if headers.contains_key("x-goog-api-key") => {
+                Self { dialect: GEMINI, ..self }
+            }
             _ => self,
         }
+    }
+}
+
+/// The shapes in which clients read lists of models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lists {
+    OpenAi,
+    Anthropic,
+    Google,
+    Ollama,
+}
+
+/// The shape for clients of a dialect.
+pub(super) fn lists(dialect: &dyn Dialect) -> Lists {
+    let is = |other: &dyn Dialect| dialect.id() == other.id();
+    if is(ANTHROPIC) {
+        Lists::Anthropic
+    } else if is(GEMINI) {
+        Lists::Google
+    } else if is(OLLAMA) {
+        Lists::Ollama
+    } else {
+        Lists::OpenAi
     }
 }
 
@@ -73,29 +107,74 @@ struct Row {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    Chat,
-    Models,
+    /// The path alone.
+    Exact(Simple),
     /// The rest of the path is a model's name.
     Model,
+    /// The rest of the path is a model's name, a colon and what to do with it.
+    ModelAction,
     /// `{provider}` stands in the path.
     ProviderChat,
 }
 
-static OPENAI: &dyn Dialect = &OpenAi;
-static ANTHROPIC: &dyn Dialect = &Anthropic;
+/// Operations that need nothing of the path.
+#[derive(Clone, Copy)]
+enum Simple {
+    Chat,
+    Count,
+    Models,
+    Show,
+    Loaded,
+    Version,
+}
 
+impl From<Simple> for Operation {
+    fn from(simple: Simple) -> Self {
+        match simple {
+            Simple::Chat => Self::Chat,
+            Simple::Count => Self::Count,
+            Simple::Models => Self::Models,
+            Simple::Show => Self::Show,
+            Simple::Loaded => Self::Loaded,
+            Simple::Version => Self::Version,
+        }
+    }
+}
+
+static OPENAI: &dyn Dialect = &OpenAi;
+static RESPONSES: &dyn Dialect = &OpenAi;
+static ANTHROPIC: &dyn Dialect = &Anthropic;
+static GEMINI: &dyn Dialect = &OpenAi;
+static OLLAMA: &dyn Dialect = &Ollama;
+
+const fn post(path: &'static str, dialect: &'static dyn Dialect, endpoint: &'static str, kind: Kind) -> Row {
+    Row { path, method: "POST", dialect, endpoint, kind }
+}
+
+const fn get(path: &'static str, dialect: &'static dyn Dialect, endpoint: &'static str, kind: Kind) -> Row {
+    Row { path, method: "GET", dialect, endpoint, kind }
+}
+
+/// A path with two methods has two rows, one after the other.
 static ROWS: &[Row] = &[
-    Row { path: "/v1/chat/completions", method: "POST", dialect: OPENAI, endpoint: "chat", kind: Kind::Chat },
-    Row { path: "/v1/messages", method: "POST", dialect: ANTHROPIC, endpoint: "messages", kind: Kind::Chat },
-    Row { path: "/v1/models", method: "GET", dialect: OPENAI, endpoint: "models", kind: Kind::Models },
-    Row { path: "/v1/models/", method: "GET", dialect: OPENAI, endpoint: "models", kind: Kind::Model },
-    Row {
-        path: "/v1/providers/",
-        method: "POST",
-        dialect: OPENAI,
-        endpoint: "chat",
-        kind: Kind::ProviderChat,
-    },
+    post("/v1/chat/completions", OPENAI, "chat", Kind::Exact(Simple::Chat)),
+    post("/v1/providers/", OPENAI, "chat", Kind::ProviderChat),
+    post("/v1/responses", RESPONSES, "responses", Kind::Exact(Simple::Chat)),
+    post("/v1/responses/input_tokens", RESPONSES, "responses", Kind::Exact(Simple::Count)),
+    post("/v1/messages", ANTHROPIC, "messages", Kind::Exact(Simple::Chat)),
+    post("/v1/messages/count_tokens", ANTHROPIC, "messages", Kind::Exact(Simple::Count)),
+    get("/v1/models", OPENAI, "models", Kind::Exact(Simple::Models)),
+    // Newer clients of Google leave out the `beta`.
+    post("/v1/models/", GEMINI, "gemini", Kind::ModelAction),
+    get("/v1/models/", OPENAI, "models", Kind::Model),
+    get("/v1beta/models", GEMINI, "models", Kind::Exact(Simple::Models)),
+    post("/v1beta/models/", GEMINI, "gemini", Kind::ModelAction),
+    get("/v1beta/models/", GEMINI, "models", Kind::Model),
+    post("/api/chat", OLLAMA, "ollama", Kind::Exact(Simple::Chat)),
+    get("/api/tags", OLLAMA, "models", Kind::Exact(Simple::Models)),
+    post("/api/show", OLLAMA, "models", Kind::Exact(Simple::Show)),
+    get("/api/ps", OLLAMA, "models", Kind::Exact(Simple::Loaded)),
+    get("/api/version", OLLAMA, "models", Kind::Exact(Simple::Version)),
 ];
 
 /// The path that aliases mean: no doubled `/v1`, no `/api` before it, no trailing slash.
@@ -107,6 +186,10 @@ pub(super) fn normal_form(path: &str) -> Cow<'_, str> {
         rest = inner;
     }
     while let Some(inner) = rest.strip_prefix("/v1").filter(|inner| is_below(inner, "/v1")) {
+        rest = inner;
+    }
+    // Ollama's paths below a base URL that ends in `/v1`.
+    if let Some(inner) = rest.strip_prefix("/v1").filter(|inner| is_below(inner, "/api")) {
         rest = inner;
     }
     if rest.len() > 1 {
@@ -122,22 +205,37 @@ fn is_below(path: &str, prefix: &str) -> bool {
 
 /// Finds the route of a path in normal form.
 pub(super) fn find(path: &str, method: &Method) -> Found {
-    let Some((row, operation, provider)) = ROWS.iter().find_map(|row| row.matches(path)) else {
+    let mut rows = ROWS.iter().filter_map(|row| row.matches(path)).peekable();
+    let Some((first, ..)) = rows.peek() else {
         if !is_below(path, "/v1") && !is_below(path, "/v1beta") {
             return Found::Elsewhere;
         }
-        let dialect = if is_below(path, "/v1/messages") { ANTHROPIC } else { OPENAI };
+        let dialect = if is_below(path, "/v1/messages") {
+            ANTHROPIC
+        } else if is_below(path, "/v1/responses") {
+            RESPONSES
+        } else if is_below(path, "/v1beta") {
+            GEMINI
+        } else {
+            OPENAI
+        };
         return Found::Route(Route { dialect, ..nowhere() });
     };
-    let methods = row.methods();
+    let (dialect, endpoint) = (first.dialect, first.endpoint);
+    let mut methods: Option<&'static str> = None;
+    for (row, operation, provider) in rows {
+        if method.as_str() == row.method || (method == Method::HEAD && row.method == "GET") {
+            return Found::Route(Route { operation, dialect: row.dialect, endpoint: row.endpoint, provider });
+        }
+        methods = Some(if methods.is_some() { "GET, HEAD, POST, OPTIONS" } else { row.methods() });
+    }
+    let methods = methods.unwrap_or("OPTIONS");
     let operation = if method == Method::OPTIONS {
         Operation::Preflight { methods }
-    } else if method.as_str() == row.method || (method == Method::HEAD && row.method == "GET") {
-        operation
     } else {
         Operation::MethodNotAllowed { methods }
     };
-    Found::Route(Route { operation, dialect: row.dialect, endpoint: row.endpoint, provider })
+    Found::Route(Route { operation, dialect, endpoint, provider: None })
 }
 
 /// The route of paths that are not there.
@@ -148,17 +246,28 @@ pub(super) fn nowhere() -> Route {
 impl Row {
     fn matches(&self, path: &str) -> Option<(&Self, Operation, Option<String>)> {
         match self.kind {
-            Kind::Chat => (path == self.path).then_some((self, Operation::Chat, None)),
-            Kind::Models => (path == self.path).then_some((self, Operation::Models, None)),
+            Kind::Exact(simple) => (path == self.path).then(|| (self, simple.into(), None)),
             Kind::Model => {
-                let id = decode(path.strip_prefix(self.path).filter(|id| !id.is_empty())?);
+                let id = path.strip_prefix(self.path).filter(|id| !id.is_empty())?.to_owned();
                 Some((self, Operation::Model { id }, None))
+            }
+            Kind::ModelAction => {
+                let rest = path.strip_prefix(self.path)?;
+                // Tags of models have colons too.
+                let action =
+                    rest.rsplit_once(':').filter(|(model, _)| !model.is_empty()).map(|(_, last)| last);
+                let operation = match action {
+                    Some("generateContent" | "streamGenerateContent") => Operation::Chat,
+                    Some("countTokens") => Operation::Count,
+                    _ => Operation::NotFound,
+                };
+                Some((self, operation, None))
             }
             Kind::ProviderChat => {
                 let rest = path.strip_prefix(self.path)?;
                 let provider = rest.strip_suffix("/chat/completions")?;
                 let is_name = !provider.is_empty() && !provider.contains('/');
-                is_name.then(|| (self, Operation::Chat, Some(decode(provider))))
+                is_name.then(|| (self, Operation::Chat, Some(provider.to_owned())))
             }
         }
     }
@@ -171,17 +280,13 @@ impl Row {
     }
 }
 
-/// Percent-decoded; what is not UTF-8 stays as it is and will not be found.
-fn decode(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn look(method: &str, path: &str) -> String {
-        let path = normal_form(path);
+        let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+        let path = normal_form(&decoded);
         match find(&path, &Method::from_bytes(method.as_bytes()).unwrap()) {
             Found::Elsewhere => "elsewhere".to_owned(),
             Found::Route(route) => {
@@ -218,6 +323,38 @@ mod tests {
             ("OPTIONS", "/v1/messages", "anthropic Preflight { methods: \"POST, OPTIONS\" }"),
             ("POST", "/v1/nothing", "openai NotFound"),
             ("POST", "/v1/messages/nothing", "anthropic NotFound"),
+            ("POST", "/v1/responses", "responses Chat"),
+            ("POST", "/v1/responses/input_tokens", "responses Count"),
+            ("POST", "/v1/responses/nothing", "responses NotFound"),
+            ("POST", "/v1/messages/count_tokens", "anthropic Count"),
+            ("GET", "/v1beta/models", "gemini Models"),
+            ("GET", "/v1beta/models/a/b", "gemini Model { id: \"a/b\" }"),
+            ("POST", "/v1beta/models/a/b:generateContent", "gemini Chat"),
+            ("POST", "/v1beta/models/a%2Fb:streamGenerateContent", "gemini Chat"),
+            ("POST", "/v1beta/models/llama3:8b:countTokens", "gemini Count"),
+            ("POST", "/v1/models/a:generateContent", "gemini Chat"),
+            ("POST", "/v1beta/models/a:embedContents", "gemini NotFound"),
+            ("POST", "/v1beta/models/a", "gemini NotFound"),
+            ("POST", "/v1beta/nothing", "gemini NotFound"),
+            (
+                "DELETE",
+                "/v1beta/models/a",
+                "gemini MethodNotAllowed { methods: \"GET, HEAD, POST, OPTIONS\" }",
+            ),
+            (
+                "OPTIONS",
+                "/v1beta/models/a:generateContent",
+                "gemini Preflight { methods: \"GET, HEAD, POST, OPTIONS\" }",
+            ),
+            ("POST", "/api/chat", "ollama Chat"),
+            ("POST", "/v1/api/chat", "ollama Chat"),
+            ("POST", "/api/v1/api/chat", "ollama Chat"),
+            ("GET", "/api/tags", "ollama Models"),
+            ("GET", "/v1/api/tags", "ollama Models"),
+            ("POST", "/api/show", "ollama Show"),
+            ("GET", "/api/ps", "ollama Loaded"),
+            ("GET", "/api/version", "ollama Version"),
+            ("GET", "/api/chat", "ollama MethodNotAllowed { methods: \"POST, OPTIONS\" }"),
             ("GET", "/v1", "openai NotFound"),
             ("GET", "/api/keys", "elsewhere"),
             ("GET", "/", "elsewhere"),

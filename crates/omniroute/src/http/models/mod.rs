@@ -11,10 +11,15 @@ use omniroute_domain::snapshot::{ListedModel, ProviderState};
 use omniroute_engine::error::rfc3339;
 use omniroute_engine::{GatewayError, RequestCtx};
 use omniroute_provider::catalog::Catalog;
-use omniroute_provider::model::RESPONSES;
+use omniroute_provider::model::{ModelSpec, RESPONSES};
 use omniroute_provider::registry::SIM;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+
+use super::routes::Lists;
+
+mod google;
+pub(super) mod ollama;
 
 /// When models were "created" as far as clients are concerned: one fixed second, so that lists are stable.
 const CREATED: i64 = 1_767_225_600;
@@ -47,6 +52,8 @@ struct Entry {
     dimensions: Option<u64>,
     #[serde(skip)]
     display_name: String,
+    #[serde(skip)]
+    reasoning: bool,
 }
 
 #[derive(Serialize)]
@@ -73,12 +80,19 @@ struct Card<'a> {
     created_at: String,
 }
 
-/// The whole list, or a page of it for Anthropic clients.
-pub(super) fn list(ctx: &RequestCtx) -> Result<Bytes, GatewayError> {
+/// The list in the shape that the client reads; for some a page of it.
+pub(super) fn list(ctx: &RequestCtx, shape: Lists) -> Result<Bytes, GatewayError> {
     let entries = entries(ctx);
-    if !ctx.arrival.headers.contains_key("anthropic-version") {
-        return json(&List { object: "list", data: &entries });
+    match shape {
+        Lists::OpenAi => json(&List { object: "list", data: &entries }),
+        Lists::Anthropic => page(ctx, &entries),
+        Lists::Google => google::list(ctx, &entries),
+        Lists::Ollama => ollama::list(&entries),
     }
+}
+
+/// A page for Anthropic's clients.
+fn page(ctx: &RequestCtx, entries: &[Entry]) -> Result<Bytes, GatewayError> {
     let query = |name: &str| query(ctx, name);
     let limit = query("limit").and_then(|text| text.parse().ok()).unwrap_or(PAGE).clamp(1, MAX_PAGE);
     let place = |id: &str| entries.iter().position(|entry| entry.id == id);
@@ -104,13 +118,17 @@ pub(super) fn list(ctx: &RequestCtx) -> Result<Bytes, GatewayError> {
 }
 
 /// One model by its id, or by any name that resolves to it.
-pub(super) fn one(ctx: &RequestCtx, id: &str) -> Result<Bytes, GatewayError> {
+pub(super) fn one(ctx: &RequestCtx, id: &str, shape: Lists) -> Result<Bytes, GatewayError> {
     let entries = entries(ctx);
     let Some(entry) = entries.iter().find(|entry| entry.id == id) else {
         let message = format!("model `{id}` not found; see /v1/models for the models this gateway has");
         return Err(GatewayError::new(ErrorKind::NotFound, "model_not_found", message).param("model"));
     };
-    if ctx.arrival.headers.contains_key("anthropic-version") { json(&card(entry)) } else { json(entry) }
+    match shape {
+        Lists::OpenAi | Lists::Ollama => json(entry),
+        Lists::Anthropic => json(&card(entry)),
+        Lists::Google => google::one(entry),
+    }
 }
 
 /// A strong validator of a list.
@@ -152,8 +170,7 @@ fn entries(ctx: &RequestCtx) -> Vec<Entry> {
                     context_window: row.and_then(|row| row.context_window),
                     max_output: row.and_then(|row| row.max_output),
                 };
-                let dimensions = row.and_then(|row| row.dimensions);
-                push(&mut entries, (&spec.alias, spec.id.as_str()), &listed, dimensions);
+                push(&mut entries, (&spec.alias, spec.id.as_str()), &listed, row);
             }
         }
     } else {
@@ -174,7 +191,7 @@ fn of_provider(catalog: &Catalog, provider: &ProviderState, entries: &mut Vec<En
     let second = if provider.is_node { &provider.alias } else { provider.id.as_str() };
     for model in &provider.models {
         let row = catalog.model(&provider.id, &model.id);
-        push(entries, (&provider.alias, second), model, row.and_then(|row| row.dimensions));
+        push(entries, (&provider.alias, second), model, row);
     }
 }
 
@@ -183,7 +200,7 @@ fn push(
     entries: &mut Vec<Entry>,
     (alias, provider): (&str, &str),
     model: &ListedModel,
-    dimensions: Option<u64>,
+    row: Option<&ModelSpec>,
 ) {
     if model.mode == RESPONSES_MODE && dialects::by_name(RESPONSES).is_none() {
         return; // Nobody could call it.
@@ -200,7 +217,8 @@ fn push(
         custom: model.custom,
         context_length: model.context_window,
         max_output_tokens: model.max_output,
-        dimensions,
+        dimensions: row.and_then(|row| row.dimensions),
+        reasoning: row.is_some_and(|row| row.caps.get("reasoning").copied().unwrap_or(false)),
         display_name: model.name.as_ref().unwrap_or(&model.id).clone(),
     };
     let second = (alias != provider).then(|| Entry {
