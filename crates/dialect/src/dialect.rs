@@ -223,7 +223,7 @@ pub trait Dialect: Sync + 'static {
     /// non-empty string, `stream` a boolean, neither repeated, and the conversation present and non-empty.
     fn envelope(&self, head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError>;
     /// The answer to a request that no upstream has to be asked about, whole or as a stream as the envelope says.
-    fn immediate_answer(&self, envelope: &Envelope, body: &Bytes, echo: &Echo) -> Option<Bytes> {
+    fn immediate_answer(&self, envelope: &Envelope, body: &Bytes, echo: &dyn Fn() -> Echo) -> Option<Bytes> {
         let _ = (envelope, body, echo);
         None
     }

@@ -165,6 +165,12 @@ impl RequestCtx {
         self.engine.clock.instant().saturating_duration_since(self.started)
     }
 
+    /// The answer, where the client's dialect has one without an upstream.
+    pub(crate) fn immediate_answer(&self) -> Option<Bytes> {
+        let envelope = self.envelope.as_ref()?;
+        self.dialect().immediate_answer(envelope, &self.body, &|| self.echo())
+    }
+
     /// How the client's stream is framed.
     pub(crate) fn framing(&self) -> Framing {
         self.envelope.as_ref().map_or(self.dialect().framing(), |envelope| envelope.framing)

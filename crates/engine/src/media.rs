@@ -55,7 +55,7 @@ pub(crate) async fn inline(
     let mut fetched = 0;
     for turn in &mut request.turns {
         for (at, block) in turn.blocks.iter_mut().enumerate() {
-            let path = format!("{}.content[{at}]", turn.path);
+            let path = || format!("{}.content[{at}]", turn.path);
             let inner: &mut [Block] = match &mut block.kind {
                 BlockKind::ToolResult(result) => &mut result.blocks,
                 _ => std::slice::from_mut(block),
@@ -63,7 +63,7 @@ pub(crate) async fn inline(
             for block in inner.iter_mut().filter(|block| wanted(block)) {
                 if fetched == MAX_FETCHES {
                     return Err(refused(
-                        &path,
+                        &path(),
                         &format!("more than {MAX_FETCHES} addresses in one request; send the data itself"),
                     ));
                 }
@@ -74,7 +74,7 @@ pub(crate) async fn inline(
                     continue;
                 };
                 let MediaSource::Url(url) = source else { continue };
-                let found = one(engine, url).await.map_err(|reason| refused(&path, &reason))?;
+                let found = one(engine, url).await.map_err(|reason| refused(&path(), &reason))?;
                 *source = MediaSource::Base64 { media_type: found.media_type, data: found.data };
             }
         }

@@ -167,6 +167,9 @@ impl Engine {
             Ok(target) => target,
             Err(error) => return self.refuse(ctx, &error),
         };
+        if let Some(answer) = ctx.immediate_answer() {
+            return self.reply_in_place(ctx, answer);
+        }
         if ctx.envelope.as_ref().is_some_and(|envelope| envelope.stream) {
             return self.serve_stream(ctx, target).await;
         }
@@ -248,6 +251,18 @@ impl Engine {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         diagnostics(&ctx, None, headers);
+        response
+    }
+
+    /// Answers a chat request that no upstream has to be asked about.
+    fn reply_in_place(&self, ctx: RequestCtx, body: Bytes) -> Response<Answer> {
+        let is_stream = ctx.envelope.as_ref().is_some_and(|envelope| envelope.stream);
+        let content_type = match is_stream {
+            true => ctx.dialect().stream_content_type(ctx.framing()),
+            false => "application/json",
+        };
+        let mut response = self.reply(ctx, StatusCode::OK, body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         response
     }
 

@@ -89,7 +89,7 @@ pub(super) fn edit(body: &Bytes, envelope: &Envelope, upstream_model: &str) -> S
 }
 
 /// The answer to a request without messages, which is about the model being in memory. There is none here.
-pub(super) fn loading(envelope: &Envelope, body: &Bytes, echo: &Echo) -> Option<Bytes> {
+pub(super) fn loading(envelope: &Envelope, body: &Bytes, echo: &dyn Fn() -> Echo) -> Option<Bytes> {
     let (mut has_messages, mut unloads) = (false, false);
     envelope::scan(body, &mut |member| match &*member.key {
         "messages" => {
@@ -102,6 +102,7 @@ pub(super) fn loading(envelope: &Envelope, body: &Bytes, echo: &Echo) -> Option<
     if has_messages {
         return None;
     }
+    let echo = &echo();
     let mut out = BytesMut::with_capacity(192);
     let mut object = Object::begin(&mut out);
     object.str("model", &echo.model);
@@ -195,7 +196,7 @@ mod tests {
         let echo = Echo { model: "a".to_owned(), created: 1, created_millis: 5, ..Echo::default() };
         let answer = |body: &str| {
             let body = Bytes::copy_from_slice(body.as_bytes());
-            let answer = loading(&read(&body).unwrap(), &body, &echo)?;
+            let answer = loading(&read(&body).unwrap(), &body, &|| echo.clone())?;
             Some(String::from_utf8(answer.to_vec()).unwrap())
         };
         let expected = |reason: &str, end: &str| {

@@ -50,7 +50,7 @@ impl Dialect for Ollama {
         envelope::read(body)
     }
 
-    fn immediate_answer(&self, envelope: &Envelope, body: &Bytes, echo: &Echo) -> Option<Bytes> {
+    fn immediate_answer(&self, envelope: &Envelope, body: &Bytes, echo: &dyn Fn() -> Echo) -> Option<Bytes> {
         envelope::loading(envelope, body, echo)
     }
 

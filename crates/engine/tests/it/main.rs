@@ -4,6 +4,7 @@
 
 mod admission;
 mod fallback;
+mod repairs;
 mod streams;
 mod translation;
 mod world;

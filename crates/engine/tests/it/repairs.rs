@@ -1,0 +1,131 @@
+//! Refusals that the gateway understands, reasoning that it keeps, and addresses that it fetches.
+
+use omniroute_dialect::anthropic::Anthropic;
+use omniroute_testkit::Answer;
+
+use crate::world::{ASK, World, answer, refusal};
+
+fn sent(world: &World, at: usize) -> String {
+    String::from_utf8(world.transport.sent()[at].body.to_vec()).unwrap()
+}
+
+/// A whole answer of the Anthropic upstream with this content.
+fn message(content: &str, stop_reason: &str) -> Answer {
+    Answer::json(
+        200,
+        format!(
+            r#"{{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{content}],"stop_reason":"{stop_reason}","stop_sequence":null,"usage":{{"input_tokens":3,"output_tokens":2}}}}"#
+        ),
+    )
+}
+
+const THOUGHT_CALL: &str = r#"{"type":"thinking","thinking":"plan","signature":"SIG+/="},{"type":"tool_use","id":"toolu_1","name":"f","input":{"a":1}}"#;
+const TOOLS: &str = r#""tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}]"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_parameter_is_left_out_and_remembered() {
+    let world = World::new();
+    let ask = ASK.replace("\"model\"", "\"temperature\":0.5,\"model\"");
+    world.transport.answer(Answer::json(
+        400,
+        r#"{"error":{"message":"Unsupported value: 'temperature' does not support 0.5 with this model.","type":"invalid_request_error","param":"temperature","code":"unsupported_value"}}"#,
+    ));
+    world.transport.answer(answer("Hello")).answer(answer("again")).answer(answer("well"));
+    let got = world.chat(&ask).await;
+    assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "2"), "{}", got.body);
+    assert!(sent(&world, 0).contains("temperature"));
+    assert_eq!(sent(&world, 1), ASK.replace("up/m", "m"));
+    // The next request does not try it again.
+    let got = world.chat(&ask).await;
+    assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "1"));
+    assert!(!sent(&world, 2).contains("temperature"));
+    assert_eq!(world.engine.live.learned.lessons(0).len(), 1);
+    // Both accounts are well: it was nobody's fault.
+    assert_eq!(world.chat(ASK).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_limit_is_sent_under_its_new_name() {
+    let world = World::new();
+    let ask = ASK.replace("\"model\"", "\"max_tokens\":7,\"model\"");
+    world.transport.answer(refusal(
+        400,
+        "invalid_request_error",
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+    ));
+    world.transport.answer(answer("Hello"));
+    assert_eq!(world.chat(&ask).await.status, 200);
+    assert!(sent(&world, 1).contains(r#""max_completion_tokens":7"#), "{}", sent(&world, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_stays_is_told_once_it_was_tried() {
+    let world = World::new();
+    for _ in 0..2 {
+        world.transport.answer(refusal(400, "invalid_request_error", "Unknown parameter: 'foo_bar'."));
+    }
+    let got = world.chat(ASK).await;
+    assert_eq!((got.status, world.transport.sent().len()), (400, 2), "{}", got.body);
+    assert!(got.body.contains("foo_bar"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn thoughts_that_a_client_drops_are_put_back() {
+    let world = World::new();
+    world
+        .transport
+        .answer(message(THOUGHT_CALL, "tool_use"))
+        .answer(message(r#"{"type":"text","text":"done"}"#, "end_turn"));
+    let ask = format!(r#"{{"model":"anth/m","messages":[{{"role":"user","content":"go"}}],{TOOLS}}}"#);
+    let got = world.chat(&ask).await;
+    assert!(got.body.contains(r#""signature":"SIG+/=""#), "{}", got.body);
+    // Only ids come back, as most clients do it.
+    let next = format!(
+        r#"{{"model":"anth/m","messages":[{{"role":"user","content":"go"}},{{"role":"assistant","content":null,"tool_calls":[{{"id":"toolu_1","type":"function","function":{{"name":"f","arguments":"{{\"a\":1}}"}}}}]}},{{"role":"tool","tool_call_id":"toolu_1","content":"4"}}],{TOOLS}}}"#
+    );
+    assert_eq!(world.chat(&next).await.status, 200);
+    let body = sent(&world, 1);
+    assert!(
+        body.contains(r#"{"type":"thinking","thinking":"plan","signature":"SIG+/="},{"type":"tool_use""#),
+        "{body}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn thoughts_of_one_dialect_do_not_reach_another() {
+    let world = World::new();
+    world.transport.answer(Answer::json(
+        200,
+        r#"{"id":"x","model":"m","choices":[{"index":0,"message":{"role":"assistant","reasoning_content":"hm","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#,
+    ));
+    let got = world
+        .messages(r#"{"model":"up/m","max_tokens":64,"messages":[{"role":"user","content":"hi"}]}"#)
+        .await;
+    let carrier = got.body.split(r#""signature":""#).nth(1).unwrap().split('"').next().unwrap();
+    assert!(carrier.starts_with("omr1."), "{}", got.body);
+    // The client goes on with the other provider, and gives back what it got.
+    world.transport.answer(message(r#"{"type":"text","text":"done"}"#, "end_turn"));
+    let next = format!(
+        r#"{{"model":"anth/m","max_tokens":64,"messages":[{{"role":"user","content":"hi"}},{{"role":"assistant","content":[{{"type":"thinking","thinking":"hm","signature":"{carrier}"}},{{"type":"text","text":"Hello"}}]}},{{"role":"user","content":"go on"}}]}}"#
+    );
+    assert_eq!(world.messages(&next).await.status, 200);
+    assert_eq!(
+        sent(&world, 1),
+        r#"{"model":"m","max_tokens":64,"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"text","text":"Hello"}]},{"role":"user","content":"go on"}]}"#
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_signatures_are_left_out_and_it_is_tried_once_more() {
+    let world = World::new();
+    world.transport.answer(Answer::json(
+        400,
+        r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages.1.content.0: Invalid `signature` in `thinking` block"}}"#,
+    ));
+    world.transport.answer(message(r#"{"type":"text","text":"done"}"#, "end_turn"));
+    let ask = r#"{"model":"anth/m","max_tokens":64,"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":"OLD"},{"type":"text","text":"Hello"}]},{"role":"user","content":"go on"}]}"#;
+    let got = world.send(&Anthropic, ask, &[]).await;
+    assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "2"), "{}", got.body);
+    assert!(sent(&world, 0).contains("OLD") && !sent(&world, 1).contains("OLD"), "{}", sent(&world, 1));
+    assert!(sent(&world, 1).contains("Hello"));
+}
