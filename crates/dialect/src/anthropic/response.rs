@@ -15,6 +15,7 @@ use crate::{
         Usage, loss, quiet,
     },
     json_in::{self, Fields},
+    shape,
 };
 
 /// Reads an answer. Blocks of unknown types are kept as they are.
@@ -147,7 +148,7 @@ fn block_out<'a>(
         BlockKind::Text(text) | BlockKind::Refusal(text) => BlockOut::Text { text: text.into(), cache: None },
         // Nobody but us can read it: the dialect has a block for that.
         BlockKind::Thinking { text, signature: Some(Signature { data, .. }), .. }
-            if text.is_empty() && Signature::is_carrier(data) =>
+            if text.is_empty() && shape::is_carrier(data) =>
         {
             BlockOut::RedactedThinking { data }
         }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     Caps, EncodeError, Encoded,
     anthropic::{ID, wire::BlockOut},
+    estimate,
     ir::{
         CacheMark, ChatRequest, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice,
         loss, quiet,
@@ -23,8 +24,8 @@ use crate::{
 
 /// Output limit for models whose own is unknown; the dialect demands one.
 pub(super) const DEFAULT_MAX_TOKENS: u64 = 8192;
-/// Bytes of a request from which on it pays to have it cached: about two thousand tokens.
-const CACHED_FROM: usize = 8 * 1024;
+/// Tokens of a prompt from which on it pays to have it cached.
+const CACHED_FROM: u64 = 2_000;
 /// Longest user id.
 const MAX_USER_ID: usize = 256;
 /// Writes a request.
@@ -170,7 +171,7 @@ fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> Res
     identity(request, &mut knobs, losses);
     other_members(request, losses)?;
     let mut body = write(request, &conversation, &knobs, &[]);
-    if caps.auto_cache && !marks.any() && body.len() > CACHED_FROM {
+    if caps.auto_cache && !marks.any() && estimate::tokens(request) > CACHED_FROM {
         losses.push(quiet("cache_control", LossAction::Invented));
         body.truncate(body.len() - 1);
         body.extend_from_slice(br#","cache_control":{"type":"ephemeral"}}"#);

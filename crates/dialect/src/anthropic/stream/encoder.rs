@@ -12,7 +12,8 @@ use crate::{
         wire::{self, stop_reason, write_input_usage, write_output_details},
     },
     ids::{answer_id, tool_call_id},
-    ir::{FinishReason, PublicError, Signature, Usage},
+    ir::{FinishReason, PublicError, Usage},
+    shape,
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
 };
 
@@ -176,7 +177,7 @@ impl Encoder {
                 self.open = Some(OpenOut::Text);
             }
             // Nobody but us can read it: the dialect has a block for that.
-            Some(OpenOut::ThinkingToCome) if is_signature && Signature::is_carrier(text) => {
+            Some(OpenOut::ThinkingToCome) if is_signature && shape::is_carrier(text) => {
                 self.write_block_start(out, |object| {
                     object.str("type", "redacted_thinking").str("data", text);
                 });
