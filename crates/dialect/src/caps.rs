@@ -37,6 +37,27 @@ pub struct Caps {
     pub mid_conversation_system: bool,
     /// Takes tools whose input is free text.
     pub custom_tools: bool,
+    /// Marks long prompts for its cache when the client's dialect has no marks (it caches nothing unasked).
+    pub auto_cache: bool,
+    /// How it is told how much to reason, where it speaks OpenAI's dialect.
+    pub reasoning_knob: ReasoningKnob,
+    /// Wants the reasoning behind tool calls back in the history (`reasoning_content`).
+    pub reasoning_in_history: bool,
+}
+
+/// How a target that speaks OpenAI's dialect is told how much to reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReasoningKnob {
+    /// `reasoning_effort`.
+    Effort,
+    /// `thinking: {"type": "enabled"}`; DeepSeek, GLM, Kimi.
+    ThinkingType,
+    /// `enable_thinking` and `thinking_budget`; Qwen.
+    EnableThinking,
+    /// `reasoning: {"effort": …}`; OpenRouter.
+    Reasoning,
+    /// `chat_template_kwargs: {"enable_thinking": …}`; servers that leave it to the model's template.
+    TemplateSwitch,
 }
 
 impl Caps {
@@ -60,6 +81,9 @@ impl Caps {
             stream_options: true,
             mid_conversation_system: false,
             custom_tools: false,
+            auto_cache: false,
+            reasoning_knob: ReasoningKnob::Effort,
+            reasoning_in_history: false,
         }
     }
 }

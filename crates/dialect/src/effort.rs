@@ -14,6 +14,18 @@ pub(crate) fn of_budget(tokens: u64) -> Effort {
     }
 }
 
+/// The number of tokens that a level amounts to; `None` for as many as there are.
+pub(crate) fn budget(effort: Effort) -> Option<u64> {
+    match effort {
+        Effort::Minimal => Some(1024),
+        Effort::Low => Some(4096),
+        Effort::Medium => Some(10_240),
+        Effort::High => Some(24_576),
+        Effort::XHigh => Some(32_768),
+        Effort::Max => None,
+    }
+}
+
 /// The level with this name.
 pub(crate) fn of_word(word: &str) -> Option<Effort> {
     Some(match word {

@@ -22,7 +22,7 @@ mod json_in;
 mod media;
 mod pairing;
 
-pub use caps::Caps;
+pub use caps::{Caps, ReasoningKnob};
 pub use dialect::{
     DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
     NameRule, Relayed,

@@ -1,6 +1,6 @@
 //! What a model can do, for the encoders of dialects: from its row, its provider, and its name where rows do not say.
 
-use omniroute_dialect::Caps;
+use omniroute_dialect::{Caps, ReasoningKnob};
 
 use crate::{ProviderSpec, dialects::ANTHROPIC, model::ModelSpec};
 
@@ -39,6 +39,30 @@ static PROVIDER_RULES: &[ProviderRule] = &[
         ],
         apply: |caps| caps.top_k = true,
     },
+    // It caches nothing unasked.
+    ProviderRule { ids: &["anthropic"], apply: |caps| caps.auto_cache = true },
+    // Their models think or do not, and want back what they thought before they called a tool.
+    ProviderRule {
+        ids: &["deepseek", "moonshot", "moonshot-cn", "zai", "zhipu"],
+        apply: |caps| {
+            caps.reasoning_knob = ReasoningKnob::ThinkingType;
+            caps.reasoning_in_history = true;
+        },
+    },
+    ProviderRule {
+        ids: &["byteplus", "volcengine"],
+        apply: |caps| caps.reasoning_knob = ReasoningKnob::ThinkingType,
+    },
+    ProviderRule {
+        ids: &["alibaba", "alibaba-cn", "modelscope", "siliconflow", "siliconflow-cn"],
+        apply: |caps| caps.reasoning_knob = ReasoningKnob::EnableThinking,
+    },
+    ProviderRule { ids: &["openrouter"], apply: |caps| caps.reasoning_knob = ReasoningKnob::Reasoning },
+    // They hand the switch to the model's template.
+    ProviderRule {
+        ids: &["sglang", "vllm"],
+        apply: |caps| caps.reasoning_knob = ReasoningKnob::TemplateSwitch,
+    },
     // They refuse members they do not know, and report usage unasked.
     ProviderRule { ids: &["codestral", "mistral"], apply: |caps| caps.stream_options = false },
 ];
@@ -61,6 +85,10 @@ pub fn caps_of(spec: &ProviderSpec, model: &str, row: Option<&ModelSpec>) -> Cap
     if is_openai_reasoning(model) {
         caps.sampling = false;
         caps.reasoning = true;
+    }
+    // OpenAI's open models have levels, whoever serves them.
+    if model.contains("gpt-oss") && caps.reasoning_knob != ReasoningKnob::Reasoning {
+        caps.reasoning_knob = ReasoningKnob::Effort;
     }
     caps
 }
@@ -206,6 +234,24 @@ mod tests {
         }
         assert_eq!(caps("openai", "gpt-4o").max_output_tokens, Some(16_384));
         assert!(caps("together", "x").top_k && !caps("mistral", "mistral-large-latest").stream_options);
+    }
+
+    #[test]
+    fn every_vendor_has_its_knob_for_reasoning() {
+        for (provider, model, knob, in_history) in [
+            ("openai", "gpt-5", ReasoningKnob::Effort, false),
+            ("deepseek", "deepseek-v4-pro", ReasoningKnob::ThinkingType, true),
+            ("zai", "glm-4.7", ReasoningKnob::ThinkingType, true),
+            ("alibaba", "qwen3-max", ReasoningKnob::EnableThinking, false),
+            ("openrouter", "openai/gpt-oss-120b", ReasoningKnob::Reasoning, false),
+            ("vllm", "Qwen/Qwen3-8B", ReasoningKnob::TemplateSwitch, false),
+            ("vllm", "openai/gpt-oss-20b", ReasoningKnob::Effort, false),
+        ] {
+            let caps = caps(provider, model);
+            let found = (caps.reasoning_knob, caps.reasoning_in_history);
+            assert_eq!(found, (knob, in_history), "{provider}/{model}");
+        }
+        assert!(caps("anthropic", "claude-opus-4-6").auto_cache && !caps("bedrock", "x").auto_cache);
     }
 
     #[test]

@@ -11,10 +11,11 @@ use crate::{
     DecodeError, Echo, Encoded, arguments,
     ids::{answer_id, tool_call_id},
     ir::{
-        Block, BlockKind, ChatResponse, FinishReason, Loss, LossAction, MediaSource, ToolCall, Usage, loss,
-        quiet,
+        Block, BlockKind, ChatResponse, FinishReason, Loss, LossAction, MediaSource, Signature, ToolCall,
+        Usage, loss, quiet,
     },
     json_in::{self, Fields},
+    shape,
 };
 
 /// Reads an answer. Blocks of unknown types are kept as they are.
@@ -145,6 +146,12 @@ fn block_out<'a>(
     Some(match &block.kind {
         BlockKind::Text(text) | BlockKind::Refusal(text) if text.is_empty() => return None,
         BlockKind::Text(text) | BlockKind::Refusal(text) => BlockOut::Text { text: text.into(), cache: None },
+        // Nobody but us can read it: the dialect has a block for that.
+        BlockKind::Thinking { text, signature: Some(Signature { data, .. }), .. }
+            if text.is_empty() && shape::is_carrier(data) =>
+        {
+            BlockOut::RedactedThinking { data }
+        }
         // Clients of the dialect count on the member, empty as it may be.
         BlockKind::Thinking { text, signature, .. } => {
             let data = signature.as_ref().map_or("", |signature| &signature.data);
@@ -268,6 +275,24 @@ mod tests {
             text.contains(r#""stop_reason":"refusal""#) && text.contains(r#""explanation":"No.""#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_wrapped_signature_without_a_text_is_a_redacted_block() {
+        let thinking = |text: &str, data: &str| {
+            let signature = Some(data.to_owned().into());
+            Block::from(BlockKind::Thinking { text: text.into(), signature, origin: ID })
+        };
+        let response = ChatResponse {
+            blocks: vec![thinking("", "omr1.a"), thinking("t", "omr1.b"), thinking("", "NATIVE")],
+            ..ChatResponse::default()
+        };
+        let text = encoded(&response);
+        let content = concat!(
+            r#"[{"type":"redacted_thinking","data":"omr1.a"},{"type":"thinking","thinking":"t","signature":"omr1.b"},"#,
+            r#"{"type":"thinking","thinking":"","signature":"NATIVE"}]"#
+        );
+        assert!(text.contains(content), "{text}");
     }
 
     #[test]

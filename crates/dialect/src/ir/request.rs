@@ -251,16 +251,6 @@ pub struct Signature {
     pub account: Option<String>,
 }
 
-impl Signature {
-    /// How the text begins that the gateway wraps around the signature of one vendor for clients of another.
-    pub(crate) const CARRIER: &str = "omr1.";
-
-    /// Whether the text is such a wrapping.
-    pub(crate) fn is_carrier(data: &str) -> bool {
-        data.starts_with(Self::CARRIER)
-    }
-}
-
 impl From<String> for Signature {
     fn from(data: String) -> Self {
         Self { data, ..Self::default() }

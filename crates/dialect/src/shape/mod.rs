@@ -13,6 +13,7 @@ mod strip;
 use std::borrow::Cow;
 
 pub use carrier::Seal;
+pub(crate) use carrier::is_carrier;
 use carrier::{Kind, Opened};
 use names::NameMap;
 pub use notes::{Notes, forgotten, recall};

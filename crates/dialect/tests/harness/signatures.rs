@@ -145,3 +145,35 @@ fn f16_an_upstream_that_signs_calls_gets_its_signatures_back() {
         assert_eq!(call["extra_content"]["google"]["thought_signature"], "U0lH");
     }
 }
+
+#[test]
+fn f40_reasoning_behind_calls_goes_back_to_those_who_want_it() {
+    let mut request = decode(
+        dialect("anthropic"),
+        r#"{"model":"m","max_tokens":9,"messages":[
+            {"role":"user","content":"a"},
+            {"role":"assistant","content":[{"type":"tool_use","id":"t1","name":"f","input":{}}]},
+            {"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":"1"}]},
+            {"role":"assistant","content":[{"type":"tool_use","id":"t2","name":"f","input":{}}]},
+            {"role":"user","content":[{"type":"tool_result","tool_use_id":"t2","content":"2"}]},
+            {"role":"assistant","content":"so"},
+            {"role":"user","content":"b"}]}"#,
+    )
+    .unwrap();
+    // What was remembered of two of the turns.
+    for turn in [1, 5] {
+        let text = "because".to_owned();
+        let kind = BlockKind::Thinking { text, signature: None, origin: dialect("openai").id() };
+        request.turns[turn].blocks.insert(0, kind.into());
+    }
+    let reasoning = |caps: &Caps| -> Vec<Value> {
+        let body = dialect("openai").encode_request(&request, caps).unwrap().body;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let messages = body["messages"].as_array().unwrap();
+        let said = messages.iter().filter(|message| message["role"] == "assistant");
+        said.map(|message| message["reasoning_content"].clone()).collect()
+    };
+    let wants = Caps { reasoning_in_history: true, ..Caps::permissive() };
+    assert_eq!(reasoning(&wants), [json!("because"), json!(""), Value::Null]);
+    assert_eq!(reasoning(&Caps::permissive()), [Value::Null, Value::Null, Value::Null]);
+}

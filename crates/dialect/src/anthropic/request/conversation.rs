@@ -51,6 +51,7 @@ impl<'a> Conversation<'a> {
 #[derive(Debug)]
 pub(super) struct Marks {
     skip: usize,
+    any: bool,
 }
 
 impl Marks {
@@ -65,11 +66,17 @@ impl Marks {
         }
         let tools = request.tools.iter().filter(|tool| tool.cache_mark.is_some()).count();
         let turns: usize = request.turns.iter().map(|turn| marks(&turn.blocks)).sum();
-        let skip = (tools + marks(&request.system) + turns).saturating_sub(MAX_MARKS);
+        let all = tools + marks(&request.system) + turns;
+        let skip = all.saturating_sub(MAX_MARKS);
         if skip > 0 {
             losses.push(quiet("cache_control", LossAction::Dropped));
         }
-        Self { skip }
+        Self { skip, any: all > 0 }
+    }
+
+    /// Whether the request has any.
+    pub(super) fn any(&self) -> bool {
+        self.any
     }
 
     /// A mark, unless it is one too many.

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     Caps, EncodeError, Encoded,
     anthropic::{ID, wire::BlockOut},
+    estimate,
     ir::{
         CacheMark, ChatRequest, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice,
         loss, quiet,
@@ -23,6 +24,8 @@ use crate::{
 
 /// Output limit for models whose own is unknown; the dialect demands one.
 pub(super) const DEFAULT_MAX_TOKENS: u64 = 8192;
+/// Tokens of a prompt from which on it pays to have it cached.
+const CACHED_FROM: u64 = 2_000;
 /// Longest user id.
 const MAX_USER_ID: usize = 256;
 /// Writes a request.
@@ -167,7 +170,13 @@ fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> Res
     output_format(request, caps, &mut conversation, &mut knobs, losses);
     identity(request, &mut knobs, losses);
     other_members(request, losses)?;
-    Ok(write(request, &conversation, &knobs, &[]))
+    let mut body = write(request, &conversation, &knobs, &[]);
+    if caps.auto_cache && !marks.any() && estimate::tokens(request) > CACHED_FROM {
+        losses.push(quiet("cache_control", LossAction::Invented));
+        body.truncate(body.len() - 1);
+        body.extend_from_slice(br#","cache_control":{"type":"ephemeral"}}"#);
+    }
+    Ok(body)
 }
 
 fn max_tokens(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> u64 {

@@ -119,12 +119,5 @@ pub(super) fn effort_word(effort: Effort) -> &'static str {
 }
 
 fn budget_of(effort: Effort, caps: &Caps) -> u64 {
-    match effort {
-        Effort::Minimal => 1024,
-        Effort::Low => 4096,
-        Effort::Medium => 10_240,
-        Effort::High => 24_576,
-        Effort::XHigh => 32_768,
-        Effort::Max => caps.max_output_tokens.unwrap_or(u64::MAX),
-    }
+    effort::budget(effort).unwrap_or_else(|| caps.max_output_tokens.unwrap_or(u64::MAX))
 }

@@ -662,3 +662,15 @@ proptest::proptest! {
         super::fuzz_anthropic_request(body.as_bytes());
     }
 }
+
+#[test]
+fn long_prompts_without_marks_are_marked_where_the_setting_says_so() {
+    let caps = Caps { auto_cache: true, ..Caps::permissive() };
+    let mut asked = asking();
+    assert_eq!(written(&asked, &caps).0.get("cache_control"), None, "it does not pay");
+    asked.system.push(BlockKind::Text("word ".repeat(2000)).into());
+    assert_eq!(written(&asked, &caps).0["cache_control"].to_string(), r#"{"type":"ephemeral"}"#);
+    assert_eq!(written(&asked, &Caps::permissive()).0.get("cache_control"), None);
+    asked.system[0].cache_mark = Some(CacheMark { one_hour: false });
+    assert_eq!(written(&asked, &caps).0.get("cache_control"), None, "the client marks itself");
+}

@@ -13,6 +13,7 @@ use crate::{
     },
     ids::{answer_id, tool_call_id},
     ir::{FinishReason, PublicError, Usage},
+    shape,
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
 };
 
@@ -174,6 +175,14 @@ impl Encoder {
                     object.str("type", "text").str("text", "");
                 });
                 self.open = Some(OpenOut::Text);
+            }
+            // Nobody but us can read it: the dialect has a block for that.
+            Some(OpenOut::ThinkingToCome) if is_signature && shape::is_carrier(text) => {
+                self.write_block_start(out, |object| {
+                    object.str("type", "redacted_thinking").str("data", text);
+                });
+                self.open = Some(OpenOut::Other);
+                return;
             }
             Some(OpenOut::ThinkingToCome) => {
                 self.write_block_start(out, |object| {

@@ -248,6 +248,28 @@ fn events_become_a_stream() {
 }
 
 #[test]
+fn a_wrapped_signature_without_a_text_is_a_redacted_block() {
+    let block = |index: u32, deltas: &[Delta<'static>]| {
+        let head = BlockHead::Thinking { item: None };
+        let mut events = vec![StreamEvent::BlockStart { index, block: head }];
+        events.extend(deltas.iter().cloned().map(|delta| StreamEvent::Delta { index, delta }));
+        events.push(StreamEvent::BlockStop { index });
+        events
+    };
+    let mut events = vec![start()];
+    events.extend(block(0, &[Delta::Signature("omr1.a".into())]));
+    events.extend(block(1, &[Delta::Thinking("t".into()), Delta::Signature("omr1.b".into())]));
+    let out = written(&events);
+    let redacted = r#"{"type":"content_block_start","index":0,"content_block":{"type":"redacted_thinking","data":"omr1.a"}}"#;
+    assert!(out.contains(redacted), "{out}");
+    assert_eq!(
+        (out.matches("signature_delta").count(), out.matches("content_block_stop\"").count()),
+        (1, 2),
+        "{out}"
+    );
+}
+
+#[test]
 fn usage_that_is_known_at_the_start_stands_there() {
     let usage = Usage { input_uncached: Some(3), cache_read: Some(0), ..Usage::default() };
     let text = written(&[start(), StreamEvent::Usage(usage)]);

@@ -21,20 +21,13 @@ use crate::{
 const BREAK: &str = "\n\n";
 const UNSUPPORTED: &str = "unsupported_content";
 
-/// The pictures of a conversation, which its length in bytes says nothing about.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Images {
-    pub(super) count: u64,
-    pub(super) bytes: u64,
-}
-
 /// Writes `messages`.
 pub(super) fn write(
     request: &ChatRequest,
     caps: &Caps,
     out: &mut BytesMut,
     losses: &mut Vec<Loss>,
-) -> Result<Images, EncodeError> {
+) -> Result<(), EncodeError> {
     let native = request.extras.origin == Some(ID);
     let mut writer = Writer {
         turns: &request.turns,
@@ -43,7 +36,6 @@ pub(super) fn write(
         pairing: if native { Pairing::default() } else { Pairing::of(&request.turns) },
         names: request.turns.iter().flat_map(|turn| &turn.blocks).filter_map(call_of).collect(),
         several_names: has_several_names(&request.turns),
-        images: Images::default(),
         losses,
     };
     let mut messages = Array::begin(out);
@@ -52,7 +44,7 @@ pub(super) fn write(
         writer.turn(at, &mut messages)?;
     }
     messages.end();
-    Ok(writer.images)
+    Ok(())
 }
 
 struct Writer<'a, 'l> {
@@ -66,7 +58,6 @@ struct Writer<'a, 'l> {
     names: Vec<(&'a str, &'a str)>,
     /// Whether users have to be told apart.
     several_names: bool,
-    images: Images,
     losses: &'l mut Vec<Loss>,
 }
 
@@ -348,8 +339,6 @@ impl<'a> Writer<'a, '_> {
         if image.detail.as_deref().is_some_and(|detail| detail != "auto") {
             self.losses.push(ir::loss(format!("{path}.image_url.detail"), LossAction::Dropped));
         }
-        self.images.count += 1;
-        self.images.bytes += data.len() as u64;
         Ok(data)
     }
 

@@ -9,7 +9,7 @@ use super::{
     tools::{self, refused},
 };
 use crate::{
-    Caps, EncodeError, Encoded, effort,
+    Caps, EncodeError, Encoded, effort, estimate,
     ir::{self, ChatRequest, Effort, Extras, Loss, LossAction, OutputFormat, ReasoningAmount},
 };
 
@@ -17,10 +17,6 @@ use crate::{
 const USUAL_OUTPUT: u64 = 4096;
 /// Context windows are asked for in steps: each other size makes the server load the model anew.
 const WINDOW_STEP: u64 = 4096;
-/// Bytes of text that make a token, counted on the safe side: what does not fit is cut off in silence.
-const BYTES_PER_TOKEN: u64 = 3;
-/// Tokens of a picture.
-const IMAGE_TOKENS: u64 = 1600;
 
 /// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
 pub(in crate::ollama) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
@@ -30,18 +26,13 @@ pub(in crate::ollama) fn encode(request: &ChatRequest, caps: &Caps) -> Result<En
     let mut writer = Writer { request, caps, native, losses: &mut losses };
     let mut body = Object::begin(&mut out);
     body.str("model", &request.model);
-    let mut messages = BytesMut::with_capacity(512);
-    let images = conversation::write(request, caps, &mut messages, writer.losses)?;
-    body.key("messages").extend_from_slice(&messages);
-    let tools = tools::write(request, caps, writer.losses)?;
-    if let Some(tools) = &tools {
-        body.key("tools").extend_from_slice(tools);
+    conversation::write(request, caps, body.key("messages"), writer.losses)?;
+    if let Some(tools) = tools::write(request, caps, writer.losses)? {
+        body.key("tools").extend_from_slice(&tools);
     }
     writer.format(&mut body);
     writer.thinking(&mut body);
-    let text = (messages.len() + tools.map_or(0, |tools| tools.len())) as u64 - images.bytes;
-    let prompt = text.div_ceil(BYTES_PER_TOKEN) + images.count * IMAGE_TOKENS;
-    writer.options(&mut body, prompt)?;
+    writer.options(&mut body)?;
     // Said either way: saying nothing asks for a stream.
     body.bool("stream", request.stream);
     writer.log_probabilities(&mut body);
@@ -113,14 +104,14 @@ impl Writer<'_> {
         body.str("think", word);
     }
 
-    fn options(&mut self, body: &mut Object<'_>, prompt: u64) -> Result<(), EncodeError> {
+    fn options(&mut self, body: &mut Object<'_>) -> Result<(), EncodeError> {
         let mut out = BytesMut::new();
         let mut options = Object::begin(&mut out);
         let limit = self.limit();
         options.opt_u64("num_predict", limit);
         self.sampling(&mut options)?;
         if !self.native {
-            options.u64("num_ctx", self.window(prompt, limit));
+            options.u64("num_ctx", self.window(limit));
         }
         for (name, raw) in &self.request.extras.members {
             if let Some(name) = name.strip_prefix(Extras::RUNNER).filter(|_| self.native) {
@@ -145,7 +136,10 @@ impl Writer<'_> {
 
     /// The context to be kept for prompt and answer. The server's own default is small, and it cuts longer prompts from
     /// the front: the instructions and tools go first.
-    fn window(&self, prompt: u64, limit: Option<u64>) -> u64 {
+    fn window(&self, limit: Option<u64>) -> u64 {
+        let estimated = estimate::tokens(self.request);
+        // On the safe side: what does not fit is cut off in silence.
+        let prompt = estimated.saturating_add(estimated / 4);
         let output = limit.unwrap_or_else(|| {
             self.caps.max_output_tokens.map_or(USUAL_OUTPUT, |most| most.min(USUAL_OUTPUT))
         });

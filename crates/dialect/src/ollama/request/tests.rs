@@ -182,7 +182,7 @@ fn pictures_are_base64_also_when_they_come_as_addresses() {
 fn f41_the_context_window_is_asked_for() {
     let mut request = foreign(vec![(Role::User, vec![text(&"word ".repeat(6000))])]);
     let window = |request: &ChatRequest, caps: &Caps| written(request, caps).0["options"]["num_ctx"].clone();
-    // 30,000 bytes are 10,000 tokens at most, and the usual answer has place behind them.
+    // 30,000 letters are 7,500 tokens, and the usual answer has place behind them.
     assert_eq!(window(&request, &Caps::permissive()), 16_384);
     let small = Caps { context_window: Some(8192), ..Caps::permissive() };
     assert_eq!(window(&request, &small), 8192);

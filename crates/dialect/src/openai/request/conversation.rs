@@ -184,6 +184,13 @@ impl<'a> Writer<'a, '_> {
                 });
             }
         }
+        if !self.native && self.caps.reasoning_in_history {
+            said.must_think = !said.calls.is_empty();
+            if !said.must_think && !said.thinking.is_empty() {
+                said.thinking.clear();
+                self.losses.push(ir::quiet(turn.path.clone(), LossAction::Dropped));
+            }
+        }
         said.write(turn, messages);
         for (place, CallOut { call, .. }) in said.calls {
             match self.pairing.answer(place) {
@@ -242,6 +249,12 @@ impl<'a> Writer<'a, '_> {
                 if before_call && text.is_empty() && (self.native || self.is_own(*origin, signature)) =>
             {
                 said.call_signature = Some(&signature.data);
+            }
+            // Given back if there are calls behind it.
+            BlockKind::Thinking { text, signature: None, origin }
+                if *origin == ID && !self.native && self.caps.reasoning_in_history =>
+            {
+                said.thinking.push_str(text);
             }
             BlockKind::Thinking { text, signature, origin, .. } => {
                 if !self.native {
@@ -389,6 +402,8 @@ struct Said<'a> {
     text: Option<String>,
     refusal: Option<String>,
     thinking: String,
+    /// Whether the target refuses the message without its thinking; what is not known any more is empty then.
+    must_think: bool,
     signed: Vec<String>,
     calls: Vec<((usize, usize), CallOut<'a>)>,
     /// The signature that goes with the next call.
@@ -402,7 +417,7 @@ impl Said<'_> {
         let nothing = self.text.is_none() && self.calls.is_empty() && self.refusal.is_none();
         message.str_or_null("content", if nothing { Some("") } else { self.text.as_deref() });
         message.opt_str("refusal", self.refusal.as_deref());
-        if !self.thinking.is_empty() {
+        if !self.thinking.is_empty() || self.must_think {
             message.str("reasoning_content", &self.thinking);
         }
         if !self.signed.is_empty() {

@@ -6,13 +6,10 @@ use sha2::{Digest as _, Sha256};
 
 use serde_json::value::RawValue;
 
-use super::{super::ID, conversation};
+use super::{super::ID, conversation, reasoning};
 use crate::{
-    Caps, EncodeError, Encoded, effort,
-    ir::{
-        self, ChatRequest, Effort, Extras, Function, Loss, LossAction, OutputFormat, ReasoningAmount, Tool,
-        ToolChoice, ToolKind,
-    },
+    Caps, EncodeError, Encoded,
+    ir::{self, ChatRequest, Extras, Function, Loss, LossAction, OutputFormat, Tool, ToolChoice, ToolKind},
 };
 
 /// Most stop sequences that the vendor's own endpoint takes.
@@ -32,7 +29,7 @@ pub(in crate::openai) fn encode(request: &ChatRequest, caps: &Caps) -> Result<En
     writer.limits(&mut body);
     writer.sampling(&mut body);
     writer.format(&mut body);
-    writer.reasoning(&mut body);
+    reasoning::write(request, caps, writer.native, &mut body, writer.losses);
     writer.identity(&mut body);
     writer.extras(&mut body)?;
     if request.stream {
@@ -332,32 +329,6 @@ impl Writer<'_> {
         }
     }
 
-    fn reasoning(&mut self, body: &mut Object<'_>) {
-        let effort = match &self.request.reasoning.amount {
-            ReasoningAmount::Default | ReasoningAmount::Adaptive(None) => return,
-            ReasoningAmount::Off => None,
-            ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => Some(*effort),
-            ReasoningAmount::Budget(0) => None,
-            ReasoningAmount::Budget(tokens) => Some(effort::of_budget(*tokens)),
-        };
-        let path = if self.native { "reasoning_effort" } else { "thinking" };
-        match effort {
-            Some(effort) if self.native || self.caps.reasoning => {
-                let word = effort_word(effort, self.native);
-                body.str("reasoning_effort", word);
-                if !self.native {
-                    self.losses.push(ir::quiet(path, LossAction::Mapped));
-                }
-            }
-            Some(_) => self.lose(path, LossAction::Dropped),
-            // Only models that are known to reason are known to take the word.
-            None if self.native || (self.caps.reasoning && self.caps.max_completion_tokens) => {
-                body.str("reasoning_effort", "none");
-            }
-            None => self.losses.push(ir::quiet(path, LossAction::Dropped)),
-        }
-    }
-
     /// Who asks, and on what terms.
     fn identity(&mut self, body: &mut Object<'_>) {
         let request = self.request;
@@ -406,17 +377,5 @@ impl Writer<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// The word for a level. Only some models know the highest ones.
-fn effort_word(effort: Effort, native: bool) -> &'static str {
-    match effort {
-        Effort::Minimal => "minimal",
-        Effort::Low => "low",
-        Effort::Medium => "medium",
-        Effort::XHigh if native => "xhigh",
-        Effort::Max if native => "max",
-        Effort::High | Effort::XHigh | Effort::Max => "high",
     }
 }

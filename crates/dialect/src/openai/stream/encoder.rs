@@ -9,8 +9,8 @@ use omniroute_wire::{
 use super::super::{error, wire};
 use crate::{
     Echo, arguments, ids,
-    ir::{FinishReason, PublicError, Signature, Usage},
-    media,
+    ir::{FinishReason, PublicError, Usage},
+    media, shape,
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
 };
 
@@ -308,7 +308,7 @@ impl StreamEncoder for Encoder {
 /// of its own (Google signs calls like this), and one that is wrapped, which clients that know nothing of thinking
 /// blocks bring back from there.
 pub(in crate::openai) fn goes_with_call(thinking: &str, signature: &str) -> bool {
-    thinking.is_empty() || Signature::is_carrier(signature)
+    thinking.is_empty() || shape::is_carrier(signature)
 }
 
 /// A signed thinking block as JSON.

@@ -1,0 +1,208 @@
+//! How much a target shall reason: each vendor of the dialect has its own knob.
+
+use omniroute_wire::json_out::Object;
+
+use crate::{
+    Caps, ReasoningKnob, effort,
+    ir::{self, ChatRequest, Effort, Loss, LossAction, ReasoningAmount, ToolChoice},
+};
+
+/// Writes what was asked for. `native` requests came in this dialect and keep its own word.
+pub(super) fn write(
+    request: &ChatRequest,
+    caps: &Caps,
+    native: bool,
+    body: &mut Object<'_>,
+    losses: &mut Vec<Loss>,
+) {
+    let path = if native { "reasoning_effort" } else { "thinking" };
+    let knob = if native { ReasoningKnob::Effort } else { caps.reasoning_knob };
+    let mut amount = &request.reasoning.amount;
+    let asked =
+        !matches!(amount, ReasoningAmount::Default | ReasoningAmount::Off | ReasoningAmount::Budget(0));
+    if !native && !caps.reasoning {
+        if *amount != ReasoningAmount::Default {
+            losses.push(Loss { silent: !asked, ..ir::loss(path, LossAction::Dropped) });
+        }
+        return;
+    }
+    // Such models refuse to be made to call a tool while they think, which some do unless told otherwise.
+    if matches!(knob, ReasoningKnob::ThinkingType | ReasoningKnob::EnableThinking) && is_forced(request) {
+        if asked {
+            losses.push(ir::loss(path, LossAction::Dropped));
+        }
+        amount = &ReasoningAmount::Off;
+    }
+    let level = match amount {
+        ReasoningAmount::Default => return,
+        ReasoningAmount::Off | ReasoningAmount::Budget(0) => None,
+        ReasoningAmount::Adaptive(level) => Some(*level),
+        ReasoningAmount::Effort(level) => Some(Some(*level)),
+        ReasoningAmount::Budget(tokens) => Some(Some(effort::of_budget(*tokens))),
+    };
+    let budget = match amount {
+        ReasoningAmount::Budget(tokens) if *tokens > 0 => Some(*tokens),
+        _ => None,
+    };
+    match knob {
+        ReasoningKnob::Effort => {
+            write_effort(level, native, caps, body);
+            if level == Some(None) {
+                return;
+            }
+        }
+        ReasoningKnob::ThinkingType => {
+            let mut thinking = body.object("thinking");
+            thinking.str("type", if level.is_some() { "enabled" } else { "disabled" });
+            thinking.end();
+        }
+        ReasoningKnob::EnableThinking => {
+            body.bool("enable_thinking", level.is_some());
+            body.opt_u64("thinking_budget", budget.or_else(|| effort::budget(level??)));
+        }
+        ReasoningKnob::Reasoning => {
+            let mut reasoning = body.object("reasoning");
+            match (level, budget) {
+                (None, _) => reasoning.str("effort", "none"),
+                (Some(_), Some(tokens)) => reasoning.u64("max_tokens", tokens),
+                (Some(None), None) => reasoning.bool("enabled", true),
+                (Some(Some(level)), None) => reasoning.str("effort", word(level, false)),
+            };
+            if request.reasoning.show == Some(false) && level.is_some() {
+                reasoning.bool("exclude", true);
+            }
+            reasoning.end();
+        }
+        ReasoningKnob::TemplateSwitch => {
+            let mut arguments = body.object("chat_template_kwargs");
+            arguments.bool("enable_thinking", level.is_some());
+            arguments.end();
+        }
+    }
+    if !native {
+        losses.push(ir::quiet(path, LossAction::Mapped));
+    }
+}
+
+fn is_forced(request: &ChatRequest) -> bool {
+    let forces = matches!(
+        request.tool_choice,
+        Some(ToolChoice::Required | ToolChoice::Named(_) | ToolChoice::Allowed { required: true, .. })
+    );
+    forces && !request.tools.is_empty()
+}
+
+fn write_effort(level: Option<Option<Effort>>, native: bool, caps: &Caps, body: &mut Object<'_>) {
+    match level {
+        Some(Some(level)) => {
+            body.str("reasoning_effort", word(level, native));
+        }
+        // As the model does by itself.
+        Some(None) => {}
+        // Only models that are known to reason are known to take the word.
+        None if native || caps.max_completion_tokens => {
+            body.str("reasoning_effort", "none");
+        }
+        None => {}
+    }
+}
+
+/// The word for a level. Only some models know the highest ones.
+fn word(level: Effort, native: bool) -> &'static str {
+    match level {
+        Effort::Minimal => "minimal",
+        Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::XHigh if native => "xhigh",
+        Effort::Max if native => "max",
+        Effort::High | Effort::XHigh | Effort::Max => "high",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::ir::{Tool, ToolKind};
+
+    fn said(request: &ChatRequest, caps: &Caps, native: bool) -> (String, Vec<String>) {
+        let mut out = BytesMut::new();
+        let mut losses = Vec::new();
+        let mut body = Object::begin(&mut out);
+        write(request, caps, native, &mut body, &mut losses);
+        body.end();
+        let told = losses.iter().filter(|loss| !loss.silent).map(|loss| loss.path.to_string()).collect();
+        (String::from_utf8(out.to_vec()).unwrap(), told)
+    }
+
+    fn asking(amount: ReasoningAmount) -> ChatRequest {
+        let mut request = ChatRequest::default();
+        request.reasoning.amount = amount;
+        request
+    }
+
+    #[test]
+    fn every_vendor_has_its_knob() {
+        let high = || ReasoningAmount::Effort(Effort::High);
+        for (knob, amount, expected) in [
+            (ReasoningKnob::Effort, high(), r#"{"reasoning_effort":"high"}"#),
+            (ReasoningKnob::Effort, ReasoningAmount::Effort(Effort::Max), r#"{"reasoning_effort":"high"}"#),
+            (ReasoningKnob::Effort, ReasoningAmount::Adaptive(None), "{}"),
+            (ReasoningKnob::Effort, ReasoningAmount::Off, "{}"),
+            (ReasoningKnob::ThinkingType, high(), r#"{"thinking":{"type":"enabled"}}"#),
+            (ReasoningKnob::ThinkingType, ReasoningAmount::Off, r#"{"thinking":{"type":"disabled"}}"#),
+            (ReasoningKnob::ThinkingType, ReasoningAmount::Default, "{}"),
+            (ReasoningKnob::EnableThinking, high(), r#"{"enable_thinking":true,"thinking_budget":24576}"#),
+            (
+                ReasoningKnob::EnableThinking,
+                ReasoningAmount::Budget(5000),
+                r#"{"enable_thinking":true,"thinking_budget":5000}"#,
+            ),
+            (ReasoningKnob::EnableThinking, ReasoningAmount::Budget(0), r#"{"enable_thinking":false}"#),
+            (ReasoningKnob::EnableThinking, ReasoningAmount::Adaptive(None), r#"{"enable_thinking":true}"#),
+            (ReasoningKnob::Reasoning, high(), r#"{"reasoning":{"effort":"high"}}"#),
+            (ReasoningKnob::Reasoning, ReasoningAmount::Budget(5000), r#"{"reasoning":{"max_tokens":5000}}"#),
+            (ReasoningKnob::Reasoning, ReasoningAmount::Adaptive(None), r#"{"reasoning":{"enabled":true}}"#),
+            (ReasoningKnob::Reasoning, ReasoningAmount::Off, r#"{"reasoning":{"effort":"none"}}"#),
+            (ReasoningKnob::TemplateSwitch, high(), r#"{"chat_template_kwargs":{"enable_thinking":true}}"#),
+            (
+                ReasoningKnob::TemplateSwitch,
+                ReasoningAmount::Off,
+                r#"{"chat_template_kwargs":{"enable_thinking":false}}"#,
+            ),
+        ] {
+            let caps = Caps { reasoning_knob: knob, ..Caps::permissive() };
+            assert_eq!(
+                said(&asking(amount.clone()), &caps, false),
+                (expected.to_owned(), vec![]),
+                "{amount:?}"
+            );
+            let dumb = Caps { reasoning: false, ..caps };
+            assert_eq!(said(&asking(amount), &dumb, false).0, "{}");
+        }
+        let caps = Caps { reasoning_knob: ReasoningKnob::ThinkingType, ..Caps::permissive() };
+        let own = said(&asking(ReasoningAmount::Effort(Effort::XHigh)), &caps, true);
+        assert_eq!(own.0, r#"{"reasoning_effort":"xhigh"}"#, "a client of the dialect keeps its word");
+    }
+
+    #[test]
+    fn f31_a_forced_call_and_thinking_exclude_each_other() {
+        let kind = ToolKind::Function { name: "f".into(), description: None, schema: None, strict: None };
+        let mut request = asking(ReasoningAmount::Effort(Effort::Low));
+        request.tools.push(Tool { kind, cache_mark: None, extras: Vec::new() });
+        request.tool_choice = Some(ToolChoice::Required);
+        let caps = |knob| Caps { reasoning_knob: knob, ..Caps::permissive() };
+        for (knob, expected, told) in [
+            (ReasoningKnob::ThinkingType, r#"{"thinking":{"type":"disabled"}}"#, true),
+            (ReasoningKnob::EnableThinking, r#"{"enable_thinking":false}"#, true),
+            (ReasoningKnob::Effort, r#"{"reasoning_effort":"low"}"#, false),
+        ] {
+            let (body, losses) = said(&request, &caps(knob), false);
+            assert_eq!((body.as_str(), !losses.is_empty()), (expected, told));
+        }
+        request.reasoning.amount = ReasoningAmount::Default;
+        let (body, losses) = said(&request, &caps(ReasoningKnob::ThinkingType), false);
+        assert_eq!((body.as_str(), losses.len()), (r#"{"thinking":{"type":"disabled"}}"#, 0));
+    }
+}
