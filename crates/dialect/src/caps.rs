@@ -37,6 +37,8 @@ pub struct Caps {
     pub mid_conversation_system: bool,
     /// Takes tools whose input is free text.
     pub custom_tools: bool,
+    /// Searches the web when it is asked to, where not every model of the dialect does.
+    pub web_search: bool,
     /// Marks long prompts for its cache when the client's dialect has no marks (it caches nothing unasked).
     pub auto_cache: bool,
     /// How it is told how much to reason, where it speaks OpenAI's dialect.
@@ -81,6 +83,7 @@ impl Caps {
             stream_options: true,
             mid_conversation_system: false,
             custom_tools: false,
+            web_search: false,
             auto_cache: false,
             reasoning_knob: ReasoningKnob::Effort,
             reasoning_in_history: false,

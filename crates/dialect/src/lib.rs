@@ -21,6 +21,7 @@ mod ids;
 mod json_in;
 mod media;
 mod pairing;
+mod web_search;
 
 pub use caps::{Caps, ReasoningKnob};
 pub use dialect::{

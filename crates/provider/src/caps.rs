@@ -2,7 +2,11 @@
 
 use omniroute_dialect::{Caps, ReasoningKnob};
 
-use crate::{ProviderSpec, dialects::ANTHROPIC, model::ModelSpec};
+use crate::{
+    ProviderSpec,
+    dialects::{ANTHROPIC, OPENAI_CHAT},
+    model::ModelSpec,
+};
 
 /// What holds for all models of some providers.
 struct ProviderRule {
@@ -39,8 +43,16 @@ static PROVIDER_RULES: &[ProviderRule] = &[
         ],
         apply: |caps| caps.top_k = true,
     },
-    // It caches nothing unasked.
-    ProviderRule { ids: &["anthropic"], apply: |caps| caps.auto_cache = true },
+    // It caches nothing unasked, and all its models can search.
+    ProviderRule {
+        ids: &["anthropic"],
+        apply: |caps| {
+            caps.auto_cache = true;
+            caps.web_search = true;
+        },
+    },
+    // All its models search; the switch only says how.
+    ProviderRule { ids: &["perplexity"], apply: |caps| caps.web_search = true },
     // Their models think or do not, and want back what they thought before they called a tool.
     ProviderRule {
         ids: &["deepseek", "moonshot", "moonshot-cn", "zai", "zhipu"],
@@ -85,6 +97,9 @@ pub fn caps_of(spec: &ProviderSpec, model: &str, row: Option<&ModelSpec>) -> Cap
     if is_openai_reasoning(model) {
         caps.sampling = false;
         caps.reasoning = true;
+    }
+    if model.contains("-search") && spec.dialect == OPENAI_CHAT {
+        caps.web_search = true;
     }
     // OpenAI's open models have levels, whoever serves them.
     if model.contains("gpt-oss") && caps.reasoning_knob != ReasoningKnob::Reasoning {

@@ -7,6 +7,7 @@ mod error;
 mod relay;
 mod request;
 mod response;
+mod search;
 mod stream;
 mod wire;
 

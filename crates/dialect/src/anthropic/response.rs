@@ -5,6 +5,7 @@ use omniroute_wire::json_out::Object;
 
 use super::{
     ID,
+    search::{self, Searches},
     wire::{self, BlockOut, finish_reason, stop_reason, write_input_usage, write_list, write_output_details},
 };
 use crate::{
@@ -32,11 +33,19 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
         usage: fields.object_or_none("usage").as_ref().map(wire::usage).unwrap_or_default(),
         ..ChatResponse::default()
     };
-    for (at, raw) in fields.list("content")?.unwrap_or_default().into_iter().enumerate() {
+    let content = fields.list("content")?.unwrap_or_default();
+    let mut searches = Searches::of(&content, true);
+    for (at, raw) in content.into_iter().enumerate() {
+        if let Some(search) = searches.at(at) {
+            response.blocks.extend(search.map(|search| BlockKind::WebSearch(search).into()));
+            continue;
+        }
         let path = format!("content[{at}]");
         let block = Fields::lenient(raw.get(), path)?;
         if let Some(kind) = block_kind(&block)? {
-            response.blocks.push(kind.into());
+            let sources = block.raw("citations").and_then(json_in::list_of).unwrap_or_default();
+            let citations = sources.into_iter().map(search::citation).collect();
+            response.blocks.push(Block { citations, ..Block::from(kind) });
         } else {
             let raw = raw.to_owned();
             response.blocks.push(BlockKind::Opaque { origin: ID, raw }.into());
@@ -64,7 +73,7 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
         if let BlockKind::Refusal(text) = &block.kind {
             refusal = Some(text.as_str());
         }
-        content.extend(block_out(block, at, response, &mut losses));
+        content.extend(block_out(block, at, response, echo, &mut losses));
     }
     let finish = match response.finish {
         _ if refusal.is_some() => FinishReason::ContentFilter,
@@ -140,11 +149,19 @@ fn block_out<'a>(
     block: &'a Block,
     at: usize,
     response: &ChatResponse,
+    echo: &Echo,
     losses: &mut Vec<Loss>,
 ) -> Option<BlockOut<'a>> {
     let path = || format!("content[{at}]");
     Some(match &block.kind {
         BlockKind::Text(text) | BlockKind::Refusal(text) if text.is_empty() => return None,
+        BlockKind::Text(text) if !block.citations.is_empty() => {
+            let citations: Vec<_> = block.citations.iter().filter_map(search::citation_out).collect();
+            if citations.len() < block.citations.len() {
+                losses.push(quiet(format!("{}.citations", path()), LossAction::Dropped));
+            }
+            BlockOut::Cited { text, citations, cache: None }
+        }
         BlockKind::Text(text) | BlockKind::Refusal(text) => BlockOut::Text { text: text.into(), cache: None },
         // Nobody but us can read it: the dialect has a block for that.
         BlockKind::Thinking { text, signature: Some(Signature { data, .. }), .. }
@@ -186,8 +203,8 @@ fn block_out<'a>(
             })
         }
         BlockKind::WebSearch(search) => {
-            losses.push(loss(path(), LossAction::Mapped));
-            BlockOut::text(search.as_text())
+            let blocks = search::client_blocks(search, &echo.request_id, at);
+            BlockOut::Raws(blocks.into_iter().map(Into::into).collect())
         }
         BlockKind::File(_)
         | BlockKind::Audio { .. }

@@ -17,14 +17,47 @@ pub(super) const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
 /// A block as it is written.
 #[derive(Debug)]
 pub(super) enum BlockOut<'a> {
-    Text { text: Cow<'a, str>, cache: Option<CacheMark> },
-    Image { source: SourceOut<'a>, cache: Option<CacheMark> },
-    Document { source: SourceOut<'a>, title: Option<&'a str>, cache: Option<CacheMark> },
-    Thinking { text: &'a str, signature: Option<&'a str> },
-    RedactedThinking { data: &'a str },
-    ToolUse { id: Cow<'a, str>, name: &'a str, input: Cow<'a, RawValue>, cache: Option<CacheMark> },
-    ToolResult { id: Cow<'a, str>, content: Vec<BlockOut<'a>>, is_error: bool, cache: Option<CacheMark> },
+    Text {
+        text: Cow<'a, str>,
+        cache: Option<CacheMark>,
+    },
+    Image {
+        source: SourceOut<'a>,
+        cache: Option<CacheMark>,
+    },
+    Document {
+        source: SourceOut<'a>,
+        title: Option<&'a str>,
+        cache: Option<CacheMark>,
+    },
+    Thinking {
+        text: &'a str,
+        signature: Option<&'a str>,
+    },
+    RedactedThinking {
+        data: &'a str,
+    },
+    ToolUse {
+        id: Cow<'a, str>,
+        name: &'a str,
+        input: Cow<'a, RawValue>,
+        cache: Option<CacheMark>,
+    },
+    ToolResult {
+        id: Cow<'a, str>,
+        content: Vec<BlockOut<'a>>,
+        is_error: bool,
+        cache: Option<CacheMark>,
+    },
+    /// A text with its sources, as JSON.
+    Cited {
+        text: &'a str,
+        citations: Vec<Cow<'a, str>>,
+        cache: Option<CacheMark>,
+    },
     Raw(&'a RawValue),
+    /// Blocks that belong together.
+    Raws(Vec<Cow<'a, str>>),
 }
 
 /// Where the bytes of an image or a document are.
@@ -48,9 +81,20 @@ impl BlockOut<'_> {
             out.extend_from_slice(raw.get().as_bytes());
             return;
         }
+        if let Self::Raws(blocks) = self {
+            out.extend_from_slice(blocks.join(",").as_bytes());
+            return;
+        }
         let mut object = Object::begin(out);
         match self {
-            Self::Raw(_) => {}
+            Self::Raw(_) | Self::Raws(_) => {}
+            Self::Cited { text, citations, cache } => {
+                object.str("type", "text").str("text", text);
+                write_list(object.key("citations"), citations.iter(), |out, citation| {
+                    out.extend_from_slice(citation.as_bytes());
+                });
+                write_cache(&mut object, *cache);
+            }
             Self::Text { text, cache } => {
                 object.str("type", "text").str("text", text);
                 write_cache(&mut object, *cache);

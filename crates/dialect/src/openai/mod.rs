@@ -3,6 +3,7 @@
 //! `wire` holds the words of the format; `request`, `response`, `stream` and `error` go between them and
 //! the canonical form; `envelope` and `relay` pass on what stays in the dialect.
 
+mod annotations;
 mod envelope;
 mod error;
 mod relay;

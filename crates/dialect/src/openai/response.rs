@@ -6,7 +6,9 @@ use bytes::{Bytes, BytesMut};
 use omniroute_wire::json_out::Object;
 
 use super::{
-    ID, OpenAi, stream,
+    ID, OpenAi,
+    annotations::{self, Annotations},
+    stream,
     wire::{self, Answer, Call, CallOut, Message, text_of},
 };
 use crate::{
@@ -114,7 +116,8 @@ fn blocks(message: &Message<'_>, answer_id: &str, cut_off: bool) -> Result<Vec<B
         blocks.push(Block::from(BlockKind::Thinking { text, signature: None, origin: ID }));
     }
     if let Some(text) = message.text() {
-        blocks.push(Block::from(BlockKind::Text(text.into_owned())));
+        let citations = message.annotations.map(|raw| annotations::read(raw, 0)).unwrap_or_default();
+        blocks.push(Block { citations, ..Block::from(BlockKind::Text(text.into_owned())) });
     }
     if let Some(text) = message.refused() {
         blocks.push(Block::from(BlockKind::Refusal(text.into_owned())));
@@ -158,6 +161,7 @@ fn blocks(message: &Message<'_>, answer_id: &str, cut_off: bool) -> Result<Vec<B
 fn write_message(mut message: Object<'_>, response: &ChatResponse, echo: &Echo, losses: &mut Vec<Loss>) {
     let legacy = echo.legacy;
     let mut given_with_call = None;
+    let mut annotations = Annotations::default();
     let mut text: Option<String> = None;
     let mut refusal: Option<String> = None;
     let mut thinking = String::new();
@@ -171,6 +175,12 @@ fn write_message(mut message: Object<'_>, response: &ChatResponse, echo: &Echo, 
                     losses.push(ir::quiet(format!("content[{at}]"), LossAction::Mapped));
                 }
                 text.get_or_insert_default().push_str(more);
+                annotations.begin();
+                annotations.text(more);
+                if block.citations.iter().filter(|one| !annotations.add(one)).count() > 0 {
+                    losses.push(ir::quiet(format!("content[{at}].citations"), LossAction::Dropped));
+                }
+                annotations.end();
             }
             BlockKind::Refusal(more) => refusal.get_or_insert_default().push_str(more),
             BlockKind::Thinking { text, signature, .. } => {
@@ -191,7 +201,9 @@ fn write_message(mut message: Object<'_>, response: &ChatResponse, echo: &Echo, 
             }),
             BlockKind::Image(Image { source: MediaSource::Base64 { media_type, data }, .. }) => {
                 losses.push(ir::loss(format!("content[{at}]"), LossAction::Mapped));
-                text.get_or_insert_default().push_str(&media::as_markdown(media_type, data));
+                let picture = media::as_markdown(media_type, data);
+                annotations.text(&picture);
+                text.get_or_insert_default().push_str(&picture);
             }
             BlockKind::WebSearch(_) => {
                 losses.push(ir::quiet(format!("content[{at}]"), LossAction::Dropped));
@@ -210,6 +222,9 @@ fn write_message(mut message: Object<'_>, response: &ChatResponse, echo: &Echo, 
         text = Some(String::new());
     }
     message.str_or_null("content", text.as_deref()).str_or_null("refusal", refusal.as_deref());
+    if !annotations.is_empty() {
+        annotations.write(message.key("annotations"));
+    }
     if !thinking.is_empty() {
         message.str("reasoning_content", &thinking);
     }

@@ -84,6 +84,8 @@ pub(super) struct Message<'a> {
     pub(super) function_call: Option<Function<'a>>,
     #[serde(borrow)]
     pub(super) audio: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) annotations: Option<&'a RawValue>,
 }
 
 /// A tool call, or a piece of one.

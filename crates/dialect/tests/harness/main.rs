@@ -10,3 +10,4 @@ mod matrix;
 mod signatures;
 mod support;
 mod vectors;
+mod web_search;

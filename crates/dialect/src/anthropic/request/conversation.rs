@@ -9,12 +9,12 @@ use std::{
 use super::media;
 use crate::{
     Caps, EncodeError,
-    anthropic::{ID, wire::BlockOut},
+    anthropic::{ID, search, wire::BlockOut},
     arguments,
     ids::{invented_call_id, tool_call_id},
     ir::{
-        Block, BlockKind, CacheMark, ChatRequest, Loss, LossAction, Reader, Role, ToolResult, Turn, loss,
-        quiet,
+        Block, BlockKind, CacheMark, ChatRequest, Loss, LossAction, Reader, Role, ToolResult, Turn,
+        WebSearch, loss, quiet,
     },
 };
 
@@ -134,6 +134,10 @@ fn role_word(role: Role) -> &'static str {
 fn native_block(block: &Block) -> Option<BlockOut<'_>> {
     let cache = block.cache_mark;
     Some(match &block.kind {
+        BlockKind::Text(text) if !block.citations.is_empty() => {
+            let citations = block.citations.iter().filter_map(search::citation_out).collect();
+            BlockOut::Cited { text, citations, cache }
+        }
         BlockKind::Text(text) | BlockKind::Refusal(text) => {
             BlockOut::Text { text: Cow::Borrowed(text), cache }
         }
@@ -160,12 +164,18 @@ fn native_block(block: &Block) -> Option<BlockOut<'_>> {
             cache,
         },
         BlockKind::Opaque { origin, raw } if *origin == ID => BlockOut::Raw(raw),
-        BlockKind::WebSearch(search) => BlockOut::text(search.as_text()),
+        BlockKind::WebSearch(search) => own_search(search)?,
         BlockKind::Audio { .. }
         | BlockKind::Thinking { .. }
         | BlockKind::RedactedThinking { .. }
         | BlockKind::Opaque { .. } => return None,
     })
+}
+
+/// The blocks of a search that the vendor did itself.
+fn own_search(search: &WebSearch) -> Option<BlockOut<'_>> {
+    let native = search.native.as_ref().filter(|native| native.origin == ID)?;
+    Some(BlockOut::Raws(native.raw.iter().map(|raw| Cow::Borrowed(raw.get())).collect()))
 }
 
 /// A tool's answer somewhere in the request, until a call claims it.
@@ -314,6 +324,9 @@ impl<'a, 'm> Builder<'a, 'm> {
             let cache = self.marks.take(block.cache_mark);
             match &block.kind {
                 BlockKind::Text(text) | BlockKind::Refusal(text) => {
+                    if !block.citations.is_empty() {
+                        self.losses.push(quiet(format!("{}.citations", path()), LossAction::Dropped));
+                    }
                     if !is_blank(text) {
                         content.push(BlockOut::Text { text: Cow::Borrowed(text), cache });
                     }
@@ -357,10 +370,10 @@ impl<'a, 'm> Builder<'a, 'm> {
                     });
                 }
                 BlockKind::Opaque { origin, raw } if *origin == ID => content.push(BlockOut::Raw(raw)),
-                BlockKind::WebSearch(search) => {
+                BlockKind::WebSearch(search) => content.push(own_search(search).unwrap_or_else(|| {
                     self.losses.push(loss(path(), LossAction::Mapped));
-                    content.push(BlockOut::text(search.as_text()));
-                }
+                    BlockOut::text(search.as_text())
+                })),
                 BlockKind::Image(_) | BlockKind::File(_) | BlockKind::Audio { .. } => {
                     self.losses.push(loss(path(), LossAction::Mapped));
                     content.push(BlockOut::text("[media omitted]"));

@@ -5,7 +5,10 @@ use serde_json::value::RawValue;
 
 use crate::{
     DecodeError,
-    anthropic::ID,
+    anthropic::{
+        ID,
+        search::{self, Searches},
+    },
     ir::{
         Block, BlockKind, CacheMark, ChatRequest, Effort, Extras, File, Image, Loss, LossAction, MediaSource,
         OutputFormat, Reasoning, ReasoningAmount, Role, Tool, ToolCall, ToolChoice, ToolKind, ToolResult,
@@ -165,19 +168,26 @@ fn content_blocks(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<
     }
     let blocks =
         json_in::list_of(raw).ok_or_else(|| json_in::wrong_type(path, "a string or a list of blocks"))?;
-    blocks.into_iter().enumerate().map(|(at, raw)| block(raw, &format!("{path}[{at}]"), losses)).collect()
+    let mut searches = Searches::of(&blocks, false);
+    let mut read = Vec::with_capacity(blocks.len());
+    for (at, raw) in blocks.into_iter().enumerate() {
+        match searches.at(at) {
+            Some(search) => read.extend(search.map(|search| BlockKind::WebSearch(search).into())),
+            None => read.push(block(raw, &format!("{path}[{at}]"), losses)?),
+        }
+    }
+    Ok(read)
 }
 
 fn block(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Block, DecodeError> {
     let fields = Fields::strict(raw.get(), path)?;
     let kind = fields.need_str("type")?;
     let opaque = || BlockKind::Opaque { origin: ID, raw: raw.to_owned() };
+    let mut citations = Vec::new();
     let (kind, known): (_, &[&str]) = match &*kind {
         "text" => {
             let text = fields.need_str("text")?.into_owned();
-            if fields.list("citations")?.is_some_and(|citations| !citations.is_empty()) {
-                losses.push(loss(fields.path_of("citations"), LossAction::Dropped));
-            }
+            citations = fields.list("citations")?.unwrap_or_default();
             (BlockKind::Text(text), &["text", "citations"])
         }
         "image" => {
@@ -242,7 +252,8 @@ fn block(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Block, De
             losses.push(quiet(fields.path_of(name), LossAction::Dropped));
         }
     }
-    Ok(Block::marked(kind, cache_mark))
+    let citations = citations.into_iter().map(search::citation).collect();
+    Ok(Block { citations, ..Block::marked(kind, cache_mark) })
 }
 
 /// Where the bytes are; `None` for a source that is made of blocks or of an unknown type.
@@ -269,6 +280,10 @@ fn cache_mark(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Option<Cach
 
 fn tool(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Tool, DecodeError> {
     let fields = Fields::strict(raw.get(), path)?;
+    if fields.str("type")?.is_some_and(|kind| search::is_tool(&kind)) {
+        let kind = ToolKind::WebSearch(Box::new(search::tool(&fields, raw)?));
+        return Ok(Tool { kind, cache_mark: None, extras: Vec::new() });
+    }
     if fields.str("type")?.is_some_and(|kind| kind != "custom") {
         let name = fields.str("name")?.map(Into::into);
         let kind = ToolKind::Opaque { origin: ID, name, raw: raw.to_owned() };
@@ -287,11 +302,15 @@ fn tool(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Tool, De
 
 fn tool_choice(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
     let Some(choice) = fields.object("tool_choice")? else { return Ok(()) };
+    let searches = request.tools.iter().any(|tool| matches!(tool.kind, ToolKind::WebSearch(_)));
     request.tool_choice = Some(match &*choice.need_str("type")? {
         "auto" => ToolChoice::Auto,
         "any" => ToolChoice::Required,
         "none" => ToolChoice::None,
-        "tool" => ToolChoice::Named(choice.need_str("name")?.into_owned()),
+        "tool" => match choice.need_str("name")? {
+            name if name == search::NAME && searches => ToolChoice::WebSearch,
+            name => ToolChoice::Named(name.into_owned()),
+        },
         _ => {
             return Err(json_in::wrong_value("tool_choice.type", "`auto`, `any`, `tool` or `none`"));
         }

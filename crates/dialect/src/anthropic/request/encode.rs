@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Caps, EncodeError, Encoded,
-    anthropic::{ID, wire::BlockOut},
+    anthropic::{ID, search, wire::BlockOut},
     estimate,
     ir::{
         CacheMark, ChatRequest, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice,
@@ -121,7 +121,7 @@ fn native(request: &ChatRequest) -> BytesMut {
             ToolChoice::None => Choice::None,
             ToolChoice::Required | ToolChoice::Allowed { required: true, .. } => Choice::Any,
             ToolChoice::Named(name) => Choice::Tool(name),
-            ToolChoice::WebSearch => Choice::Tool("web_search"),
+            ToolChoice::WebSearch => Choice::Tool(search::NAME),
         }),
         one_call: request.parallel_tool_calls == Some(false),
         thinking,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Caps, EncodeError,
-    anthropic::ID,
+    anthropic::{ID, search},
     ir::{ChatRequest, Function, Loss, LossAction, Tool, ToolChoice, ToolKind, loss, quiet},
 };
 
@@ -58,6 +58,10 @@ pub(super) fn tools<'a>(
                 Some(schema)
             }
             ToolKind::Opaque { origin, .. } if *origin == ID => None,
+            ToolKind::WebSearch(search) if caps.web_search => {
+                search::tool_losses(search, &path(), losses);
+                None
+            }
             ToolKind::WebSearch(_) | ToolKind::Opaque { .. } => {
                 let origin = match &tool.kind {
                     ToolKind::WebSearch(search) => search.native.origin,
@@ -116,8 +120,11 @@ pub(super) fn tool_choice<'a>(
         Some(ToolChoice::Auto) => Some(Choice::Auto),
         Some(ToolChoice::None) => Some(Choice::None),
         Some(ToolChoice::Required) => Some(Choice::Any),
-        // The tool itself was left out or refused before.
-        Some(ToolChoice::WebSearch) => None,
+        Some(ToolChoice::WebSearch) => {
+            let searches = knobs.tools.iter().any(|out| matches!(out.tool.kind, ToolKind::WebSearch(_)));
+            // Otherwise the tool itself was left out before.
+            searches.then_some(Choice::Tool(search::NAME))
+        }
         Some(ToolChoice::Named(name)) => {
             defined(&knobs.tools, name)?;
             Some(Choice::Tool(name))

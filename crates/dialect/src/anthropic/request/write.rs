@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     anthropic::{
-        ID,
+        ID, search,
         wire::{write_cache, write_content, write_list},
     },
     ir::{ChatRequest, ToolKind},
@@ -105,12 +105,12 @@ fn write_tools(
 
 fn write_tool(out: &mut BytesMut, written: &ToolOut<'_>) {
     let Some(function) = written.tool.as_function() else {
-        let raw = match &written.tool.kind {
-            ToolKind::WebSearch(search) => search.native.raw.first(),
-            ToolKind::Opaque { raw, .. } => Some(raw),
-            ToolKind::Function { .. } | ToolKind::Custom { .. } => None,
-        };
-        out.extend_from_slice(raw.map_or("{}", |raw| raw.get()).as_bytes());
+        match &written.tool.kind {
+            ToolKind::WebSearch(tool) => search::write_tool(out, tool),
+            ToolKind::Opaque { raw, .. } => out.extend_from_slice(raw.get().as_bytes()),
+            // These are functions.
+            ToolKind::Function { .. } | ToolKind::Custom { .. } => out.extend_from_slice(b"{}"),
+        }
         return;
     };
     let mut object = Object::begin(out);

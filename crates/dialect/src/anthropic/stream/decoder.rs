@@ -10,11 +10,12 @@ use crate::{
     anthropic::{
         error,
         response::{explanation, lenient_str},
+        search,
         wire::{self, finish_reason},
     },
     error_text,
     ids::invented_call_id,
-    ir::{FinishReason, UpstreamError},
+    ir::{FinishReason, UpstreamError, WebSearch},
     json_in::{self, Fields},
     stream::{BlockHead, Delta, EventSink, LastChunk, StreamDecoder, StreamError, StreamEvent, truncated},
 };
@@ -56,10 +57,14 @@ struct DeltaIn<'a> {
     stop_sequence: Option<Cow<'a, str>>,
     #[serde(borrow)]
     stop_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    citation: Option<&'a RawValue>,
 }
 
 const CONTENT_BLOCK_DELTA: &str = "content_block_delta";
 const TEXT_DELTA: &str = "text_delta";
+/// More searches than this without results are not waited for.
+const MAX_SEARCHES: usize = 64;
 
 /// Reads an upstream's stream.
 #[derive(Debug, Default)]
@@ -73,6 +78,9 @@ pub(in crate::anthropic) struct Decoder {
     waiting: Vec<Waiting>,
     waiting_bytes: usize,
     called: bool,
+    /// Searches whose results have not come yet.
+    searches: Vec<Question>,
+    search_bytes: usize,
     finish: Option<FinishReason>,
     stop_sequence: Option<String>,
     explanation: Option<String>,
@@ -97,9 +105,18 @@ enum Kind {
     Thinking,
     ToolCall,
     /// Complete from its start.
-    Redacted,
+    Complete,
+    /// Half a search of the web: the other half is to come.
+    Question,
     /// Of a type that only this dialect has.
     Skipped,
+}
+
+/// A search that the vendor does.
+#[derive(Debug)]
+struct Question {
+    id: String,
+    input: String,
 }
 
 #[derive(Debug)]
@@ -226,7 +243,7 @@ impl Decoder {
             "text" => (Kind::Text, BlockHead::Text),
             "thinking" => (Kind::Thinking, BlockHead::Thinking { item: None }),
             "redacted_thinking" => {
-                (Kind::Redacted, BlockHead::RedactedThinking { data: Cow::Owned(text("data")) })
+                (Kind::Complete, BlockHead::RedactedThinking { data: Cow::Owned(text("data")) })
             }
             "tool_use" => {
                 let name = text("name");
@@ -244,9 +261,20 @@ impl Decoder {
                     .filter(|input| input.starts_with('{') && input != "{}");
                 (Kind::ToolCall, BlockHead::ToolCall { id: Cow::Owned(id), name: Cow::Owned(name) })
             }
-            _ => {
+            "web_search_tool_result" if self.asked(&text("tool_use_id")) => {
+                let found = self.answered(&text("tool_use_id"), block.get());
+                (Kind::Complete, BlockHead::WebSearch(Cow::Owned(found)))
+            }
+            kind => {
+                let is_question = kind == "server_tool_use" && text("name") == search::NAME;
+                if is_question && self.searches.len() < MAX_SEARCHES {
+                    let given = fields.raw("input").map(|raw| json_in::compact(raw.get()));
+                    let input = given.filter(|input| input != "{}").unwrap_or_default();
+                    self.searches.push(Question { id: text("id"), input });
+                }
+                let kind = if is_question { Kind::Question } else { Kind::Skipped };
                 let (index, signature) = (0, String::new());
-                self.open = Some(Open { upstream, index, kind: Kind::Skipped, arguments: None, signature });
+                self.open = Some(Open { upstream, index, kind, arguments: None, signature });
                 return Ok(());
             }
         };
@@ -260,7 +288,7 @@ impl Decoder {
         match kind {
             Kind::Text => self.add(Delta::Text(Cow::Owned(text("text"))), sink),
             Kind::Thinking => self.add(Delta::Thinking(Cow::Owned(text("thinking"))), sink),
-            Kind::ToolCall | Kind::Redacted | Kind::Skipped => Ok(()),
+            Kind::ToolCall | Kind::Complete | Kind::Question | Kind::Skipped => Ok(()),
         }
     }
 
@@ -312,8 +340,34 @@ impl Decoder {
                 }
                 self.add(Delta::ToolArgs(Cow::Borrowed(&delta.partial_json)), sink)
             }
+            ("citations_delta", Kind::Text) => match delta.citation {
+                Some(raw) => self.add(Delta::Citation(Cow::Owned(search::citation(raw))), sink),
+                None => Ok(()),
+            },
+            ("input_json_delta", Kind::Question) => {
+                self.search_bytes += delta.partial_json.len();
+                if self.search_bytes > DEFAULT_FRAME_LIMIT {
+                    return Err(StreamError::FrameTooLarge { limit: DEFAULT_FRAME_LIMIT });
+                }
+                if let Some(question) = self.searches.last_mut() {
+                    question.input.push_str(&delta.partial_json);
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a search of this id was begun.
+    fn asked(&self, id: &str) -> bool {
+        self.searches.iter().any(|question| question.id == id)
+    }
+
+    /// The search of this id together with what it found.
+    fn answered(&mut self, id: &str, answer: &str) -> WebSearch {
+        let at = self.searches.iter().position(|question| question.id == id).unwrap_or_default();
+        let Question { id, input } = self.searches.remove(at);
+        search::search(&search::question(&id, &input), answer, true)
     }
 
     /// Sends a piece of the open block, unless it is empty.
@@ -334,12 +388,12 @@ impl Decoder {
         let Some(open) = self.open.take() else { return Ok(()) };
         let index = open.index;
         let last = match open.kind {
-            Kind::Skipped => return Ok(()),
+            Kind::Skipped | Kind::Question => return Ok(()),
             Kind::Thinking if !open.signature.is_empty() => {
                 Some(Delta::Signature(Cow::Owned(open.signature)))
             }
             Kind::ToolCall => open.arguments.map(|text| Delta::ToolArgs(Cow::Owned(text))),
-            Kind::Text | Kind::Thinking | Kind::Redacted => None,
+            Kind::Text | Kind::Thinking | Kind::Complete => None,
         };
         if let Some(delta) = last {
             sink.event(StreamEvent::Delta { index, delta })?;

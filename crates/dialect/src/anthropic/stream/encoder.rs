@@ -9,10 +9,11 @@ use crate::{
     anthropic::{
         error,
         response::{estimated_tokens, write_stop_details},
+        search,
         wire::{self, stop_reason, write_input_usage, write_output_details},
     },
     ids::{answer_id, tool_call_id},
-    ir::{FinishReason, PublicError, Usage},
+    ir::{Citation, FinishReason, PublicError, Usage, WebSearch},
     shape,
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
 };
@@ -114,10 +115,8 @@ impl Encoder {
             BlockHead::Text | BlockHead::Refusal => OpenOut::TextToCome,
             BlockHead::Thinking { .. } => OpenOut::ThinkingToCome,
             BlockHead::WebSearch(search) => {
-                self.write_block_start(out, |object| {
-                    object.str("type", "text").str("text", &search.as_text());
-                });
-                OpenOut::Text
+                self.search(search, out);
+                OpenOut::Other
             }
             BlockHead::Image { .. } => {
                 self.write_block_start(out, |object| {
@@ -143,14 +142,20 @@ impl Encoder {
     }
 
     fn write_block_start(&mut self, out: &mut BytesMut, write: impl FnOnce(&mut Object<'_>)) {
+        let mut block = BytesMut::with_capacity(128);
+        let mut object = Object::begin(&mut block);
+        write(&mut object);
+        object.end();
+        self.write_raw_block_start(&String::from_utf8_lossy(&block), out);
+    }
+
+    fn write_raw_block_start(&mut self, block: &str, out: &mut BytesMut) {
         out.extend_from_slice(
             b"event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":",
         );
         json_out::u64(out, u64::from(self.index));
         out.extend_from_slice(b",\"content_block\":");
-        let mut object = Object::begin(out);
-        write(&mut object);
-        object.end();
+        out.extend_from_slice(block.as_bytes());
         out.extend_from_slice(b"}\n\n");
         if !std::mem::replace(&mut self.pinged, true) {
             out.extend_from_slice(wire::PING);
@@ -163,7 +168,10 @@ impl Encoder {
             Delta::Thinking(text) => ("thinking_delta", "thinking", text),
             Delta::Signature(text) => ("signature_delta", "signature", text),
             Delta::ToolArgs(text) => ("input_json_delta", "partial_json", text),
-            Delta::Citation(_) => return,
+            Delta::Citation(citation) => {
+                self.citation(citation, out);
+                return;
+            }
         };
         if text.is_empty() {
             return;
@@ -201,6 +209,29 @@ impl Encoder {
         self.write_delta(kind, member, text, out);
     }
 
+    /// Both blocks of a search; the second stays open.
+    fn search(&mut self, search: &WebSearch, out: &mut BytesMut) {
+        let [question, found] = search::client_blocks(search, &self.echo.request_id, self.index as usize);
+        self.write_raw_block_start(&question, out);
+        self.write_block_stop(out);
+        self.write_raw_block_start(&found, out);
+    }
+
+    fn citation(&mut self, citation: &Citation, out: &mut BytesMut) {
+        // A source of no text has no place.
+        let Some(citation) = search::citation_out(citation).filter(|_| self.open == Some(OpenOut::Text))
+        else {
+            return;
+        };
+        out.extend_from_slice(
+            b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
+        );
+        json_out::u64(out, u64::from(self.index));
+        out.extend_from_slice(b",\"delta\":{\"type\":\"citations_delta\",\"citation\":");
+        out.extend_from_slice(citation.as_bytes());
+        out.extend_from_slice(b"}}\n\n");
+    }
+
     fn write_delta(&self, kind: &str, member: &str, text: &str, out: &mut BytesMut) {
         out.reserve(text.len() + 160);
         out.extend_from_slice(
@@ -225,6 +256,10 @@ impl Encoder {
             }
             Some(OpenOut::Text | OpenOut::Thinking { signed: true } | OpenOut::Other) => {}
         }
+        self.write_block_stop(out);
+    }
+
+    fn write_block_stop(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(
             b"event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":",
         );

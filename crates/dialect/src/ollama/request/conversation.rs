@@ -240,6 +240,9 @@ impl<'a> Writer<'a, '_> {
                 if !said.calls.is_empty() {
                     self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
                 }
+                if !block.citations.is_empty() {
+                    self.losses.push(ir::quiet(format!("{}.citations", turn.path), LossAction::Dropped));
+                }
                 self.part(block, &turn.path, said)?;
             }
         }

@@ -232,6 +232,9 @@ impl<'a> Writer<'a, '_> {
                 if !said.calls.is_empty() {
                     self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
                 }
+                if !block.citations.is_empty() {
+                    self.losses.push(ir::quiet(format!("{}.citations", turn.path), LossAction::Dropped));
+                }
                 said.text.get_or_insert_default().push_str(text);
                 self.mark(block, || turn.path.clone());
             }
@@ -282,7 +285,9 @@ impl<'a> Writer<'a, '_> {
             }
             BlockKind::WebSearch(search) => {
                 self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
-                said.text.get_or_insert_default().push_str(&search.as_text());
+                let text = said.text.get_or_insert_default();
+                text.push_str(&search.as_text());
+                text.push_str("\n\n");
             }
             BlockKind::Image(_) | BlockKind::File(_) | BlockKind::Audio { .. } | BlockKind::ToolResult(_) => {
                 self.losses.push(ir::loss(turn.path.clone(), LossAction::Dropped));

@@ -10,10 +10,11 @@ use super::{
 use crate::{
     DecodeError, Head, ids,
     ir::{
-        self, ChatRequest, Effort, LossAction, OutputFormat, Reasoning, ReasoningAmount, Sampling, Tool,
-        ToolChoice, ToolKind,
+        self, ChatRequest, Effort, LossAction, Native, OutputFormat, Reasoning, ReasoningAmount, Sampling,
+        Tool, ToolChoice, ToolKind, WebSearchTool,
     },
     json_in::{Fields, is_object, missing, str_of, text, wrong_type, wrong_value},
+    web_search::place,
 };
 
 /// Members that have a place in the canonical form.
@@ -42,6 +43,7 @@ const KNOWN: &[&str] = &[
     "function_call",
     "response_format",
     "reasoning_effort",
+    "web_search_options",
     "prompt_cache_key",
     "service_tier",
     "user",
@@ -84,6 +86,7 @@ pub(in crate::openai) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequ
         None => request.user = user.map(Into::into),
     }
     tools(&fields, &mut request)?;
+    request.tools.extend(web_search(&fields)?);
     request.tool_choice = tool_choice(&fields)?;
     check_choice(&request)?;
     messages::decode(&fields, &mut request)?;
@@ -199,6 +202,26 @@ fn tools(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeErr
         }
     }
     Ok(())
+}
+
+/// The switch for searches of the web, which are a tool elsewhere.
+fn web_search(fields: &Fields<'_>) -> Result<Option<Tool>, DecodeError> {
+    let Some(options) = fields.object("web_search_options")? else { return Ok(None) };
+    let place = match options.object("user_location")? {
+        Some(user) => user.object("approximate")?.map(|inner| place(&inner)).transpose()?,
+        None => None,
+    };
+    let raw = fields.raw("web_search_options").into_iter().map(ToOwned::to_owned);
+    let search = WebSearchTool {
+        native: Native { origin: ID, raw: raw.collect() },
+        allowed_domains: Vec::new(),
+        blocked_domains: Vec::new(),
+        max_uses: None,
+        context_size: options.str("search_context_size")?.map(Into::into),
+        place,
+    };
+    let kind = ToolKind::WebSearch(Box::new(search));
+    Ok(Some(Tool { kind, cache_mark: None, extras: Vec::new() }))
 }
 
 fn tool(raw: &RawValue, path: &str) -> Result<Tool, DecodeError> {

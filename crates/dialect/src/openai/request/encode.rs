@@ -9,7 +9,11 @@ use serde_json::value::RawValue;
 use super::{super::ID, conversation, reasoning};
 use crate::{
     Caps, EncodeError, Encoded,
-    ir::{self, ChatRequest, Extras, Function, Loss, LossAction, OutputFormat, Tool, ToolChoice, ToolKind},
+    ir::{
+        self, ChatRequest, Extras, Function, Loss, LossAction, OutputFormat, Tool, ToolChoice, ToolKind,
+        WebSearchTool,
+    },
+    web_search::write_place,
 };
 
 /// Most stop sequences that the vendor's own endpoint takes.
@@ -87,6 +91,7 @@ impl Writer<'_> {
         }
         let any = !list.is_empty();
         list.end();
+        self.web_search(body);
         if !any {
             return Ok(());
         }
@@ -119,6 +124,8 @@ impl Writer<'_> {
                 list.raw(raw.get());
                 return Ok(());
             }
+            // Not among the tools but a switch of its own.
+            ToolKind::WebSearch(search) if self.searches(search) => return Ok(()),
             ToolKind::Function { .. } | ToolKind::WebSearch(_) | ToolKind::Opaque { .. } => {}
         }
         let Some(Function { name, description, schema, strict }) = tool.as_function() else {
@@ -163,7 +170,7 @@ impl Writer<'_> {
         let functions = self.request.tools.iter().any(|tool| match &tool.kind {
             ToolKind::Function { .. } | ToolKind::Custom { .. } => true,
             ToolKind::Opaque { origin, .. } => *origin == ID,
-            ToolKind::WebSearch(_) => false,
+            ToolKind::WebSearch(search) => self.searches(search),
         });
         let forced = match (&self.request.tool_choice, tool.name()) {
             (Some(ToolChoice::Named(wanted)), Some(name)) => wanted == name,
@@ -182,6 +189,45 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Whether the target searches the web when it is asked to.
+    fn searches(&self, search: &WebSearchTool) -> bool {
+        search.native.origin == ID || self.caps.web_search
+    }
+
+    fn web_search(&mut self, body: &mut Object<'_>) {
+        let request = self.request;
+        let found = request.tools.iter().enumerate().find_map(|(at, tool)| match &tool.kind {
+            ToolKind::WebSearch(search) => Some((at, search)),
+            _ => None,
+        });
+        let Some((at, search)) = found.filter(|(_, search)| self.searches(search)) else { return };
+        if let Some(raw) = search.native.raw.first().filter(|_| search.native.origin == ID) {
+            body.raw("web_search_options", raw.get());
+            return;
+        }
+        for (given, name) in [
+            (!search.allowed_domains.is_empty(), "allowed_domains"),
+            (!search.blocked_domains.is_empty(), "blocked_domains"),
+            (search.max_uses.is_some(), "max_uses"),
+        ] {
+            if given {
+                self.lose(format!("tools[{at}].{name}"), LossAction::Dropped);
+            }
+        }
+        self.losses.push(ir::quiet(format!("tools[{at}]"), LossAction::Mapped));
+        let mut options = body.object("web_search_options");
+        options.opt_str("search_context_size", search.context_size.as_deref());
+        if let Some(place) = &search.place {
+            let mut user = options.object("user_location");
+            user.str("type", "approximate");
+            let mut inner = user.object("approximate");
+            write_place(&mut inner, place);
+            inner.end();
+            user.end();
+        }
+        options.end();
+    }
+
     fn tool_choice(&mut self, body: &mut Object<'_>) {
         match &self.request.tool_choice {
             None => {}
@@ -194,8 +240,8 @@ impl Writer<'_> {
             Some(ToolChoice::Required) => {
                 body.str("tool_choice", "required");
             }
-            // The tool itself was left out or refused before.
-            Some(ToolChoice::WebSearch) => {}
+            // Such a target searches by itself; elsewhere the tool was left out or refused before.
+            Some(ToolChoice::WebSearch) => self.losses.push(ir::quiet("tool_choice", LossAction::Mapped)),
             Some(ToolChoice::Named(name)) => {
                 let mut choice = body.object("tool_choice");
                 self.named(name, &mut choice);

@@ -12,16 +12,19 @@ use omniroute_wire::{
     sse::{DEFAULT_FRAME_LIMIT, Frame},
 };
 
+use super::super::annotations;
 use super::super::wire::{self, Answer, Call, Choice, Message, text_of};
 use crate::{
     error_text, ids,
-    ir::{FinishReason, UpstreamError, Usage},
+    ir::{Citation, FinishReason, UpstreamError, Usage},
     json_in::last_wins,
     stream::{BlockHead, Delta, EventSink, LastChunk, StreamDecoder, StreamError, StreamEvent, truncated},
 };
 
 /// More calls than this in one answer are taken for a fault.
 const MAX_CALLS: usize = 1024;
+/// More sources than this are left out.
+const MAX_CITATIONS: usize = 1024;
 
 /// Reads the chunks of one answer.
 #[derive(Debug, Default)]
@@ -41,6 +44,11 @@ pub(in crate::openai) struct Decoder {
     usage: Option<Usage>,
     /// The last chunk that was nothing but text.
     last: LastChunk,
+    /// Sources of the text, told when it ends. Their places count from the beginning of the content, of which so many
+    /// characters belong to earlier texts and to the open one.
+    citations: Vec<Citation>,
+    earlier: usize,
+    characters: usize,
 }
 
 /// The open block.
@@ -180,6 +188,12 @@ impl Decoder {
         if let Some(text) = delta.text() {
             self.text(Open::Text, text, sink)?;
         }
+        if let Some(raw) = delta.annotations {
+            let found = annotations::read(raw, self.earlier);
+            if self.citations.len() + found.len() <= MAX_CITATIONS {
+                self.citations.extend(found);
+            }
+        }
         if let Some(text) = delta.refused() {
             self.refused = true;
             self.text(Open::Refusal, text, sink)?;
@@ -234,6 +248,9 @@ impl Decoder {
                 Open::Nothing | Open::Text | Open::Call(_) => BlockHead::Text,
             };
             self.open_block(kind, block, sink)?;
+        }
+        if kind == Open::Text {
+            self.characters += text.chars().count();
         }
         let delta = if kind == Open::Thinking { Delta::Thinking(text) } else { Delta::Text(text) };
         sink.event(StreamEvent::Delta { index: self.blocks - 1, delta })
@@ -381,6 +398,16 @@ impl Decoder {
         if open == Open::Nothing {
             return Ok(());
         }
+        if open == Open::Text {
+            let characters = std::mem::take(&mut self.characters);
+            self.earlier += characters;
+            for mut citation in std::mem::take(&mut self.citations) {
+                citation.span =
+                    citation.span.map(|(start, end)| (start.min(characters), end.min(characters)));
+                let delta = Delta::Citation(Cow::Owned(citation));
+                sink.event(StreamEvent::Delta { index: self.blocks - 1, delta })?;
+            }
+        }
         sink.event(StreamEvent::BlockStop { index: self.blocks - 1 })?;
         let Open::Call(at) = open else { return Ok(()) };
         self.calls[at].done = true;
@@ -465,6 +492,7 @@ fn only_text<'a>(chunk: &Answer<'a>) -> Option<&'a str> {
         || choice.finish_reason.is_some()
         || choice.usage.is_some()
         || delta.tool_calls.is_some()
+        || delta.annotations.is_some()
         || delta.function_call.is_some()
         || delta.thinking().is_some()
         || delta.refused().is_some();

@@ -6,7 +6,7 @@ use omniroute_wire::{
     sse::DEFAULT_FRAME_LIMIT,
 };
 
-use super::super::{error, wire};
+use super::super::{annotations::Annotations, error, wire};
 use crate::{
     Echo, arguments, ids,
     ir::{FinishReason, PublicError, Usage},
@@ -31,6 +31,7 @@ pub(in crate::openai) struct Encoder {
     last: Option<(String, String)>,
     /// The arguments of a call whose tool takes free text, which is written when it is complete.
     free_text: String,
+    annotations: Annotations,
     usage: Usage,
     written_bytes: u64,
 }
@@ -61,6 +62,7 @@ impl Encoder {
             signature: None,
             last: None,
             free_text: String::new(),
+            annotations: Annotations::default(),
             usage: Usage::default(),
             written_bytes: 0,
         }
@@ -205,6 +207,7 @@ impl Encoder {
         match std::mem::replace(&mut self.block, Block::Nothing) {
             Block::Call if !self.arguments_seen => self.arguments("{}", out),
             Block::Custom => self.custom_input(out),
+            Block::Text => self.annotations.end(),
             Block::Thinking => {
                 let thinking = std::mem::take(&mut self.thinking);
                 self.last = self.signature.take().map(|signature| (thinking, signature));
@@ -224,6 +227,13 @@ impl Encoder {
                     list.raw(block);
                 });
                 list.end();
+            });
+        }
+        if !self.annotations.is_empty() {
+            let annotations = std::mem::take(&mut self.annotations);
+            self.delta(out, |out| {
+                out.extend_from_slice(b"\"annotations\":");
+                annotations.write(out);
             });
         }
         out.extend_from_slice(&self.head);
@@ -255,14 +265,19 @@ impl StreamEncoder for Encoder {
                     self.settle_thinking();
                 }
                 match block {
-                    BlockHead::Text => self.block = Block::Text,
+                    BlockHead::Text => {
+                        self.annotations.begin();
+                        self.block = Block::Text;
+                    }
                     BlockHead::Refusal => self.block = Block::Refusal,
                     BlockHead::Thinking { .. } => self.block = Block::Thinking,
                     // What was found is told by the citations of the text.
                     BlockHead::WebSearch(_) => self.block = Block::Nothing,
                     BlockHead::Image { media_type, data } => {
                         self.block = Block::Nothing;
-                        self.text_delta("content", &media::as_markdown(&media_type, &data), out);
+                        let picture = media::as_markdown(&media_type, &data);
+                        self.annotations.text(&picture);
+                        self.text_delta("content", &picture, out);
                     }
                     BlockHead::RedactedThinking { data } => {
                         self.block = Block::Nothing;
@@ -275,7 +290,14 @@ impl StreamEncoder for Encoder {
                 }
             }
             StreamEvent::Delta { delta, .. } => match (self.block, delta) {
-                (Block::Text, Delta::Text(text)) => self.text_delta("content", &text, out),
+                (Block::Text, Delta::Text(text)) => {
+                    self.annotations.text(&text);
+                    self.text_delta("content", &text, out);
+                }
+                // One that is not on the web has no place here.
+                (Block::Text, Delta::Citation(citation)) => {
+                    self.annotations.add(&citation);
+                }
                 (Block::Refusal, Delta::Text(text)) => self.text_delta("refusal", &text, out),
                 (Block::Thinking, Delta::Thinking(text)) => {
                     self.thinking.push_str(&text);

@@ -1,0 +1,40 @@
+//! What the dialects' entries for searches of the web have in common.
+
+use omniroute_wire::json_out::Object;
+
+use crate::{
+    DecodeError,
+    ir::Place,
+    json_in::{Fields, str_of, wrong_type},
+};
+
+/// Reads the members that say roughly where the user is.
+pub(crate) fn place(fields: &Fields<'_>) -> Result<Place, DecodeError> {
+    Ok(Place {
+        city: fields.str("city")?.map(Into::into),
+        country: fields.str("country")?.map(Into::into),
+        region: fields.str("region")?.map(Into::into),
+        timezone: fields.str("timezone")?.map(Into::into),
+    })
+}
+
+/// Writes them.
+pub(crate) fn write_place(object: &mut Object<'_>, place: &Place) {
+    for (name, value) in [
+        ("city", &place.city),
+        ("country", &place.country),
+        ("region", &place.region),
+        ("timezone", &place.timezone),
+    ] {
+        object.opt_str(name, value.as_deref());
+    }
+}
+
+/// Reads a list of domains.
+pub(crate) fn domains(fields: &Fields<'_>, name: &str) -> Result<Vec<String>, DecodeError> {
+    let list = fields.list(name)?.unwrap_or_default();
+    let texts = list.into_iter().map(|raw| {
+        str_of(raw).map(Into::into).ok_or_else(|| wrong_type(fields.path_of(name), "a list of strings"))
+    });
+    texts.collect()
+}
