@@ -5,6 +5,7 @@
 
 pub mod anthropic;
 pub mod estimate;
+pub mod gemini;
 pub mod ir;
 pub mod ollama;
 pub mod openai;
@@ -22,7 +23,7 @@ mod json_in;
 mod media;
 mod pairing;
 
-pub use caps::Caps;
+pub use caps::{Caps, GeminiCaps};
 pub use dialect::{
     DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
     NameRule, Relayed,
