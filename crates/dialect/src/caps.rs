@@ -1,5 +1,7 @@
 //! What a target can do. Data, from the provider's and the model's entries; checked while encoding.
 
+use crate::ir::Effort;
+
 /// Capabilities of a (provider, model). Unknown models get [`Caps::permissive`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caps {
@@ -45,6 +47,48 @@ pub struct Caps {
     pub reasoning_knob: ReasoningKnob,
     /// Wants the reasoning behind tool calls back in the history (`reasoning_content`).
     pub reasoning_in_history: bool,
+    /// What only the Gemini dialect makes a difference of.
+    pub gemini: GeminiCaps,
+}
+
+/// Where models behind the Gemini dialect differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GeminiCaps {
+    /// Takes JSON Schema for functions and answers, not only the vendor's own kind of schemas.
+    pub json_schema: bool,
+    /// The levels of thinking that it takes; with none it takes a budget of tokens.
+    pub thinking_levels: &'static [Effort],
+    /// The least and the most tokens that it takes as a budget.
+    pub thinking_budget: (u64, u64),
+    /// Can be told not to think at all.
+    pub thinking_off: bool,
+    /// Refuses a call in the history whose signature is missing.
+    pub signed_calls: bool,
+    /// Takes pictures and documents within the result of a call, and how closely to look at each picture.
+    pub multimodal_results: bool,
+    /// Takes a system instruction.
+    pub system: bool,
+    /// Takes a schema for its answer together with functions.
+    pub schema_with_tools: bool,
+    /// Takes penalties.
+    pub penalties: bool,
+}
+
+impl GeminiCaps {
+    /// Everything is believed to work until the upstream says otherwise. Budgets are what all models take.
+    pub const fn permissive() -> Self {
+        Self {
+            json_schema: true,
+            thinking_levels: &[],
+            thinking_budget: (0, 32_768),
+            thinking_off: true,
+            signed_calls: false,
+            multimodal_results: true,
+            system: true,
+            schema_with_tools: true,
+            penalties: true,
+        }
+    }
 }
 
 /// How a target that speaks OpenAI's dialect is told how much to reason.
@@ -87,6 +131,7 @@ impl Caps {
             auto_cache: false,
             reasoning_knob: ReasoningKnob::Effort,
             reasoning_in_history: false,
+            gemini: GeminiCaps::permissive(),
         }
     }
 }

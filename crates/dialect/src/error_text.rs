@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use omniroute_wire::{
-    envelope::{self, Member},
+    envelope::{self, Member, ScanError},
     text::kind_of,
 };
 use serde_json::value::RawValue;
@@ -43,8 +43,16 @@ pub(crate) fn read_value(json: &str) -> UpstreamError {
 /// The error that a successful answer carries in its body, if it does.
 pub fn error_in_success(body: &[u8]) -> Option<UpstreamError> {
     let mut disguise = Disguise::default();
-    envelope::scan(body, &mut |member| disguise.note(&member)).ok()?;
-    disguise.error(body)
+    match envelope::scan(body, &mut |member| disguise.note(&member)) {
+        Ok(_) => disguise.error(body),
+        // Some put their documents into a list.
+        Err(ScanError::NotAnObject) => {
+            let items: Vec<&RawValue> = serde_json::from_slice(body).ok()?;
+            let first = items.first()?.get().as_bytes();
+            first.starts_with(b"{").then(|| error_in_success(first))?
+        }
+        Err(ScanError::NotJson { .. } | ScanError::NotUtf8 { .. }) => None,
+    }
 }
 
 /// Tells an error that came as a success by the members of its body, for those who go over them anyway.
@@ -59,7 +67,7 @@ impl Disguise {
     pub(crate) fn note(&mut self, member: &Member<'_>) {
         match &*member.key {
             "error" => self.has_error = matches!(member.raw.as_bytes().first(), Some(b'{' | b'"')),
-            "choices" | "content" => self.has_answer |= !matches!(member.raw, "null" | "[]"),
+            "choices" | "content" | "candidates" => self.has_answer |= !matches!(member.raw, "null" | "[]"),
             _ => {}
         }
     }
@@ -363,6 +371,8 @@ mod tests {
         assert!(error_in_success(br#"{"choices":[{}],"error":null}"#).is_none());
         assert!(error_in_success(br#"{"choices":[{}],"error":{"message":"x"}}"#).is_none());
         assert!(error_in_success(b"<html>").is_none());
+        assert!(error_in_success(b"[1]").is_none() && error_in_success(b"[[{\"error\":\"x\"}]]").is_none());
+        assert_eq!(error_in_success(br#"[{"error":{"message":"x"}}]"#).unwrap().message, "x");
         assert_eq!(error_in_success(br#"{"error":"busy"}"#).unwrap().message, "busy");
     }
 

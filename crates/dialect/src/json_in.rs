@@ -49,12 +49,31 @@ impl<'de> Deserialize<'de> for Members<'de> {
 pub(crate) struct Fields<'a> {
     path: String,
     members: Members<'a>,
+    /// Whether members may be written `in_this_way` and are known as `inThisWay`.
+    camel: bool,
 }
 
 impl<'a> Fields<'a> {
     /// Reads an object whose members must not repeat.
     pub(crate) fn strict(text: &'a str, path: impl Into<String>) -> Result<Self, DecodeError> {
-        let fields = Self::lenient(text, path)?;
+        Self::lenient(text, path)?.without_repeats()
+    }
+
+    /// The same, where members may be written `in_this_way` and are known as `inThisWay`; so it is with the
+    /// members of objects within.
+    pub(crate) fn strict_camel(text: &'a str, path: impl Into<String>) -> Result<Self, DecodeError> {
+        let mut fields = Self::lenient(text, path)?;
+        fields.camel = true;
+        for (key, _) in &mut fields.members.0 {
+            if let Some(camel) = camel(key) {
+                *key = Cow::Owned(camel);
+            }
+        }
+        fields.without_repeats()
+    }
+
+    fn without_repeats(self) -> Result<Self, DecodeError> {
+        let fields = self;
         for (at, (key, _)) in fields.members.0.iter().enumerate() {
             if fields.members.0[..at].iter().any(|(other, _)| other == key) {
                 let param = fields.path_of(key);
@@ -72,7 +91,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn lenient(text: &'a str, path: impl Into<String>) -> Result<Self, DecodeError> {
         let path = path.into();
         match serde_json::from_str(text) {
-            Ok(members) => Ok(Self { path, members }),
+            Ok(members) => Ok(Self { path, members, camel: false }),
             Err(error) if error.is_data() => Err(wrong_type(path, "an object")),
             Err(error) => Err(DecodeError {
                 code: "invalid_json",
@@ -156,7 +175,8 @@ impl<'a> Fields<'a> {
 
     /// An object whose members must not repeat.
     pub(crate) fn object(&self, name: &str) -> Result<Option<Fields<'a>>, DecodeError> {
-        self.raw(name).map(|raw| Fields::strict(raw.get(), self.path_of(name))).transpose()
+        let read = if self.camel { Fields::strict_camel } else { Fields::strict };
+        self.raw(name).map(|raw| read(raw.get(), self.path_of(name))).transpose()
     }
 
     /// An object; whatever else stands there counts as absent.
@@ -168,6 +188,23 @@ impl<'a> Fields<'a> {
     pub(crate) fn missing(&self, name: &str) -> DecodeError {
         missing(self.path_of(name))
     }
+}
+
+/// `in_this_way` as `inThisWay`; `None` for names without an inner underscore.
+pub(crate) fn camel(name: &str) -> Option<String> {
+    if !name.trim_start_matches('_').contains('_') {
+        return None;
+    }
+    let mut out = String::with_capacity(name.len());
+    let mut raise = false;
+    for c in name.chars() {
+        match c {
+            '_' if !out.is_empty() => raise = true,
+            c if std::mem::take(&mut raise) => out.extend(c.to_uppercase()),
+            c => out.push(c),
+        }
+    }
+    Some(out)
 }
 
 /// That a member of the wrong type was found.
@@ -373,6 +410,26 @@ mod tests {
     #[test]
     fn white_space_goes_and_text_stays() {
         assert_eq!(compact("{ \"a b\" : [ 1.0 , \"\\\" x\" ] }\n"), "{\"a b\":[1.0,\"\\\" x\"]}");
+    }
+
+    #[test]
+    fn two_ways_to_write_a_name_are_one_name() {
+        for (given, expected) in [
+            ("in_this_way", Some("inThisWay")),
+            ("max_2", Some("max2")),
+            ("inThisWay", None),
+            ("_private", None),
+            ("", None),
+        ] {
+            assert_eq!(camel(given).as_deref(), expected);
+        }
+        let fields = Fields::strict_camel(r#"{"in_this_way":{"a_b":1}}"#, "").expect("an object");
+        let inner = fields.object("inThisWay").expect("an object").expect("there");
+        assert_eq!(
+            (inner.count("aB").expect("a number"), inner.path_of("aB")),
+            (Some(1), "inThisWay.aB".into())
+        );
+        assert!(Fields::strict_camel(r#"{"a_b":1,"aB":2}"#, "").is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod anthropic;
 pub mod estimate;
+pub mod gemini;
 pub mod ir;
 pub mod ollama;
 pub mod openai;
@@ -23,7 +24,7 @@ mod media;
 mod pairing;
 mod web_search;
 
-pub use caps::{Caps, ReasoningKnob};
+pub use caps::{Caps, GeminiCaps, ReasoningKnob};
 pub use dialect::{
     DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
     NameRule, Relayed,

@@ -74,6 +74,12 @@ pub(crate) fn has_end(client: &dyn Dialect, stream: &str) -> bool {
     marks.iter().any(|mark| stream.contains(mark))
 }
 
+/// Whether streams of a dialect say that nothing follows. Where they do not, an answer is complete when it said why it
+/// ended and the upstream closed.
+pub(crate) fn has_mark_of_the_end(dialect: &dyn Dialect) -> bool {
+    dialect.id().as_str() != "gemini"
+}
+
 /// One file of one case.
 pub(crate) fn fixture(dialect: &str, case: &str, file: &str) -> Bytes {
     let name = format!("{dialect}/{case}");

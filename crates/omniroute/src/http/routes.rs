@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, Method};
-use omniroute_dialect::{Dialect, anthropic::Anthropic, ollama::Ollama, openai::OpenAi};
+use omniroute_dialect::{Dialect, anthropic::Anthropic, gemini::Gemini, ollama::Ollama, openai::OpenAi};
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl From<Simple> for Operation {
 static OPENAI: &dyn Dialect = &OpenAi;
 static RESPONSES: &dyn Dialect = &OpenAi;
 static ANTHROPIC: &dyn Dialect = &Anthropic;
-static GEMINI: &dyn Dialect = &OpenAi;
+static GEMINI: &dyn Dialect = &Gemini;
 static OLLAMA: &dyn Dialect = &Ollama;
 
 const fn post(path: &'static str, dialect: &'static dyn Dialect, endpoint: &'static str, kind: Kind) -> Row {
