@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use crate::{
     ir::{FinishReason, Usage},
     json_in,
-    shape::is_carrier,
+    shape::is_bare_carrier,
 };
 
 /// What stands in the place of a signature that nobody knows any more:
@@ -36,7 +36,7 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIEN
 
 /// A signature as it is written into the slot.
 pub(super) fn to_slot(signature: &str) -> Cow<'_, str> {
-    if is_carrier(signature) {
+    if is_bare_carrier(signature) {
         Cow::Owned(BASE64_STANDARD.encode(signature))
     } else {
         Cow::Borrowed(signature)
@@ -50,7 +50,7 @@ pub(super) fn from_slot(slot: &str) -> Cow<'_, str> {
     }
     let bytes = STANDARD.decode(slot).or_else(|_| URL_SAFE.decode(slot)).ok();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    match text.filter(|text| is_carrier(text)) {
+    match text.filter(|text| is_bare_carrier(text)) {
         Some(text) => Cow::Owned(text),
         None => Cow::Borrowed(slot),
     }

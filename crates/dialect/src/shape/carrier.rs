@@ -114,6 +114,11 @@ impl Seal {
     }
 }
 
+/// The same for carriers in their own form alone.
+pub(crate) fn is_bare_carrier(text: &str) -> bool {
+    text.starts_with(MARK)
+}
+
 /// Whether a text is, or pretends to be, a carrier.
 pub(crate) fn is_carrier(text: &str) -> bool {
     text.starts_with(MARK) || text.starts_with(ENCODED_MARK)

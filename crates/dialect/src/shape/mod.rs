@@ -13,8 +13,8 @@ mod strip;
 use std::borrow::Cow;
 
 pub use carrier::Seal;
-pub(crate) use carrier::is_carrier;
 use carrier::{Kind, Opened};
+pub(crate) use carrier::{is_bare_carrier, is_carrier};
 use names::NameMap;
 pub use notes::{Notes, forgotten, recall};
 use stop::{Cut, StopCut};
