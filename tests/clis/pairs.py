@@ -6,7 +6,7 @@ import pytest
 from command import CLIENTS, Client
 
 # Dialects that the gateway does not speak yet. `test_waiting` fails as soon as it does, so that nothing stays skipped.
-WAITING: set[str] = {"responses", "gemini"}
+WAITING: set[str] = {"responses"}
 
 
 @dataclass

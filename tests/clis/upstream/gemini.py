@@ -96,9 +96,10 @@ def read_contents(ask: Ask, contents: list):
             if signature and signature != UNSIGNED:
                 check_signature(signature, part["functionCall"]["name"], f"{here}.parts[{place}].thoughtSignature")
                 ask.signatures += 1
-        if role == "user":
-            if not answered:
-                ask.results.clear()
+        if role == "model":
+            # What was found out counts until the model has spoken; the user may say more beside it.
+            ask.results.clear()
+        else:
             for part in parts:
                 if "functionResponse" in part:
                     read_result(ask, part["functionResponse"], here)
