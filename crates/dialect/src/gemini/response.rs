@@ -216,10 +216,10 @@ pub(super) fn code_text(code: Option<&RawValue>, result: Option<&RawValue>) -> O
         let language =
             member(code, "language").filter(|word| word != "LANGUAGE_UNSPECIFIED").unwrap_or_default();
         let text = member(code, "code").unwrap_or_default();
-        return Some(format!("```{}\n{}\n```\n", language.to_ascii_lowercase(), text.trim_end()));
+        return Some(format!("\n```{}\n{}\n```\n", language.to_ascii_lowercase(), text.trim_end()));
     }
     let text = member(result?, "output").unwrap_or_default();
-    Some(format!("```\n{}\n```\n", text.trim_end()))
+    Some(format!("\n```\n{}\n```\n", text.trim_end()))
 }
 
 #[cfg(test)]
@@ -313,6 +313,6 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(texts, ["```python\nprint(1)\n```\n", "```\n1\n```\n", "One."]);
+        assert_eq!(texts, ["\n```python\nprint(1)\n```\n", "\n```\n1\n```\n", "One."]);
     }
 }

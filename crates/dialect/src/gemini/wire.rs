@@ -298,7 +298,7 @@ pub(super) fn write_usage(out: &mut BytesMut, usage: &Usage, estimated_input: u6
     for (name, tokens) in
         [("promptTokensDetails", usage.audio_input), ("candidatesTokensDetails", usage.audio_output)]
     {
-        if let Some(tokens) = tokens {
+        if let Some(tokens) = tokens.filter(|tokens| *tokens > 0) {
             let mut list = object.array(name);
             let mut detail = list.object();
             detail.str("modality", "AUDIO").u64("tokenCount", tokens);
