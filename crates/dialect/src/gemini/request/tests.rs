@@ -469,3 +469,59 @@ fn losses_name_members_of_the_client() {
         .collect();
     assert_eq!(dropped, ["tools[0].behavior", "safetySettings", "generationConfig.speechConfig"]);
 }
+
+#[test]
+fn fixtures_hold_to_what_any_request_must() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gemini");
+    let mut seen = 0;
+    for case in std::fs::read_dir(folder).expect("fixtures") {
+        if let Ok(body) = std::fs::read(case.expect("a folder").path().join("request.json")) {
+            fuzz_gemini_request(&body);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 7);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_request_is_written_as_it_is_read(
+        contents in proptest::collection::vec((0..4_usize, proptest::collection::vec(0..17_usize, 0..4)), 1..6),
+        knobs in proptest::collection::btree_set(0..9_usize, 0..4),
+    ) {
+        let kinds = [
+            r#"{"text":"a"}"#, r#"{"text":" "}"#, r#"{"text":""}"#, r#"{"text":"t","thought":true}"#,
+            r#"{"text":"a","thoughtSignature":"U0lH"}"#, r#"{"text":"","thought_signature":"U0lH"}"#,
+            r#"{"text":"t","thought":true,"thoughtSignature":"U0lH"}"#, r#"{"thoughtSignature":"b21yMS54Lnk="}"#,
+            r#"{"functionCall":{"name":"f"}}"#, r#"{"functionCall":{"id":"1","name":"g","args":{"a":1}},"thoughtSignature":"U0lH"}"#,
+            r#"{"functionResponse":{"name":"f","response":{"output":[1,{"a":1,"a":2}]}}}"#,
+            r#"{"functionResponse":{"id":"1","name":"g","response":{"error":"no"},"parts":[{"inlineData":{"mimeType":"image/png","data":"iVBORw0KGgo="}}]}}"#,
+            r#"{"inlineData":{"mimeType":"image/png","data":"iVBORw0KGgo="},"mediaResolution":{"level":"MEDIA_RESOLUTION_HIGH"}}"#,
+            r#"{"inline_data":{"mime_type":"audio/wav","data":"UklG"}}"#, r#"{"fileData":{"fileUri":"gs://b/x","mimeType":"video/mp4"}}"#,
+            r#"{"executableCode":{"code":"1"},"thoughtSignature":"U0lH"}"#, r#"{"text":"\ud83d"}"#,
+        ];
+        let more = [
+            r#""tools":[{"functionDeclarations":[{"name":"f","parameters":{"type":"OBJECT","properties":{"a":{"type":"STRING"}}}},{"name":"f"}]}]"#,
+            r#""tool_config":{"functionCallingConfig":{"mode":"ANY"}}"#, r#""systemInstruction":"s""#,
+            r#""generationConfig":{"thinkingConfig":{"thinkingBudget":-1},"topK":1,"responseMimeType":"application/json"}"#,
+            r#""generation_config":{"thinkingConfig":{"thinkingLevel":"HIGH"},"responseSchema":{"type":"ARRAY"},"x":[]}"#,
+            r#""labels":{"a":"b"}"#, r#""tools":[{"googleSearch":{}},{"codeExecution":{}}]"#, r#""unheard":null"#,
+            r#""toolConfig":{"retrievalConfig":{},"functionCallingConfig":{"mode":"NONE"}}"#,
+        ];
+        let roles = [r#""role":"user","#, r#""role":"model","#, r#""role":"function","#, ""];
+        let contents: Vec<_> = contents
+            .iter()
+            .map(|(role, parts)| {
+                let parts: Vec<_> = parts.iter().map(|kind| kinds[*kind]).collect();
+                format!(r#"{{{}"parts":[{}]}}"#, roles[*role], parts.join(","))
+            })
+            .collect();
+        let mut body = format!(r#"{{"contents":[{}]"#, contents.join(","));
+        for knob in knobs {
+            body.push(',');
+            body.push_str(more[knob]);
+        }
+        body.push('}');
+        fuzz_gemini_request(body.as_bytes());
+    }
+}
