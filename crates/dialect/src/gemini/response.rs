@@ -77,7 +77,7 @@ pub(super) fn unreadable(why: &str) -> DecodeError {
 /// Writes an answer.
 pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     let mut losses = Vec::new();
-    let mut parts = Parts::default();
+    let mut parts = Parts { bare: wire::wants_bare_word(&echo.request), ..Parts::default() };
     let mut refused = false;
     for (at, block) in response.blocks.iter().enumerate() {
         refused |= matches!(block.kind, BlockKind::Refusal(_));
@@ -112,6 +112,8 @@ struct Parts<'a> {
     out: Vec<PartOut<'a>>,
     /// A signature that waits for the part it belongs to.
     signature: Option<&'a str>,
+    /// Whether the client wants a word instead of a JSON string.
+    bare: bool,
     told: Told,
     said: usize,
     bytes: u64,
@@ -125,7 +127,8 @@ impl<'a> Parts<'a> {
             BlockKind::Text(text) | BlockKind::Refusal(text) => {
                 self.bytes += text.len() as u64;
                 let signature = self.signature.take().map(Cow::Borrowed);
-                self.out.push(PartOut::Text { text: Cow::Borrowed(text), signature });
+                let written = if self.bare { wire::bare_word(text) } else { Cow::Borrowed(text.as_str()) };
+                self.out.push(PartOut::Text { text: written, signature });
                 block.citations.iter().for_each(|citation| self.told.citation(citation, self.said, text));
                 self.said += text.len();
             }
@@ -289,6 +292,19 @@ mod tests {
             matches!(&response.blocks[0].kind, BlockKind::Refusal(why) if why.contains("PROHIBITED_CONTENT"))
         );
         assert!(encoded(&response).contains(r#""finishReason":"SAFETY""#));
+    }
+
+    #[test]
+    fn a_client_that_wants_a_word_gets_it_without_quotes() {
+        let request = Bytes::from_static(br#"{"generationConfig":{"responseMimeType":"text/x.enum"}}"#);
+        let response = ChatResponse {
+            blocks: vec![BlockKind::Text("\"red\"".into()).into()],
+            finish: Some(FinishReason::Stop),
+            ..ChatResponse::default()
+        };
+        let body = encode(&response, &Echo { request, ..echo() }).body;
+        assert!(String::from_utf8_lossy(&body).contains(r#"[{"text":"red"}]"#));
+        assert!(encoded(&response).contains(r#"[{"text":"\"red\""}]"#));
     }
 
     #[test]

@@ -280,3 +280,22 @@ fn a_list_is_one_document_at_any_end() {
     Frames::new(Framing::Sse).error(&mut out, &error);
     assert!(out.starts_with(b"data: {\"error\":{\"code\":503,"), "`error` comes first");
 }
+
+#[test]
+fn a_word_comes_whole_and_without_quotes() {
+    let request = bytes::Bytes::from_static(br#"{"generationConfig":{"responseMimeType":"text/x.enum"}}"#);
+    let mut encoder = Encoder::new(Echo { request, ..Echo::default() });
+    let mut out = BytesMut::new();
+    let text = |text: &'static str| StreamEvent::Delta { index: 0, delta: Delta::Text(text.into()) };
+    for event in [
+        StreamEvent::Start { id: "".into(), model: "".into() },
+        StreamEvent::BlockStart { index: 0, block: BlockHead::Text },
+        text("\"re"),
+        text("d\""),
+        StreamEvent::BlockStop { index: 0 },
+    ] {
+        encoder.event(event, &mut out).expect("written");
+    }
+    let out = String::from_utf8_lossy(&out);
+    assert!(out.contains(r#"[{"text":"red"}]"#) && out.matches("data: ").count() == 1, "{out}");
+}
