@@ -192,7 +192,7 @@ impl<'a> Fields<'a> {
 
 /// `in_this_way` as `inThisWay`; `None` for names without an inner underscore.
 pub(crate) fn camel(name: &str) -> Option<String> {
-    if !name.trim_start_matches('_').contains('_') {
+    if !name.trim_start_matches('_').contains('_') || name.ends_with('_') {
         return None;
     }
     let mut out = String::with_capacity(name.len());
@@ -419,6 +419,7 @@ mod tests {
             ("max_2", Some("max2")),
             ("inThisWay", None),
             ("_private", None),
+            ("last_", None),
             ("", None),
         ] {
             assert_eq!(camel(given).as_deref(), expected);

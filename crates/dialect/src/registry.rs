@@ -15,7 +15,7 @@ pub fn by_id(id: DialectId) -> &'static dyn Dialect {
 
 /// A text for a block that only its own dialect has.
 pub(crate) fn opaque_as_text(origin: DialectId, raw: &RawValue) -> Option<String> {
-    by_id(origin).opaque_as_text(raw)
+    DIALECTS.iter().find(|dialect| dialect.id() == origin)?.opaque_as_text(raw)
 }
 
 /// The dialect with this id or long name, as data files and settings write it.

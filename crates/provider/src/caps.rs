@@ -1,5 +1,7 @@
 //! What a model can do, for the encoders of dialects: from its row, its provider, and its name where rows do not say.
 
+mod gemini;
+
 use omniroute_dialect::{Caps, ReasoningKnob};
 
 use crate::{
@@ -94,6 +96,7 @@ pub fn caps_of(spec: &ProviderSpec, model: &str, row: Option<&ModelSpec>) -> Cap
         // An unknown model behind an Anthropic endpoint of somebody else: the plain old dialect.
         caps.prefill = true;
     }
+    gemini::apply(&mut caps, spec, model);
     if is_openai_reasoning(model) {
         caps.sampling = false;
         caps.reasoning = true;

@@ -2,9 +2,9 @@
 //!
 //! The format counts in bytes of the answer's text, the canonical form in characters of a block.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
-use omniroute_wire::json_out::Object;
+use omniroute_wire::json_out::{self, Object};
 use serde_json::value::RawValue;
 
 use super::ID;
@@ -118,7 +118,8 @@ fn passage(support: &RawValue) -> Option<Passage> {
 pub(super) struct Told {
     queries: Vec<String>,
     sources: Vec<SearchResult>,
-    passages: Vec<(usize, usize, String, usize)>,
+    /// Where they stand, their words, and the places of their sources.
+    passages: Vec<(Range<usize>, String, Vec<usize>)>,
 }
 
 impl Told {
@@ -142,8 +143,11 @@ impl Told {
         let bytes = |characters: usize| text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at);
         let (start, end) = citation.span.map_or((0, text.len()), |(start, end)| (bytes(start), bytes(end)));
         let words = text.get(start..end).unwrap_or_default();
-        if !words.is_empty() {
-            self.passages.push((begin + start, begin + end, words.to_owned(), source));
+        let place = begin + start..begin + end;
+        match self.passages.last_mut() {
+            Some((last, _, sources)) if *last == place => sources.push(source),
+            _ if words.is_empty() => {}
+            _ => self.passages.push((place, words.to_owned(), vec![source])),
         }
     }
 
@@ -171,13 +175,14 @@ impl Told {
         list.end();
         if !self.passages.is_empty() {
             let mut list = metadata.array("groundingSupports");
-            for (start, end, words, source) in &self.passages {
+            for (place, words, sources) in &self.passages {
                 let mut support = list.object();
                 let mut segment = support.object("segment");
-                segment.u64("startIndex", *start as u64).u64("endIndex", *end as u64).str("text", words);
+                segment.u64("startIndex", place.start as u64).u64("endIndex", place.end as u64);
+                segment.str("text", words);
                 segment.end();
                 let mut indices = support.array("groundingChunkIndices");
-                omniroute_wire::json_out::u64(indices.element(), *source as u64);
+                sources.iter().for_each(|source| json_out::u64(indices.element(), *source as u64));
                 indices.end();
                 support.end();
             }
@@ -225,7 +230,7 @@ mod tests {
 
         let mut told = Told::default();
         told.citation(&citations[2], 100, text);
-        assert_eq!(told.passages, [(112, 115, "Ja.".to_owned(), 0)]);
+        assert_eq!(told.passages, [(112..115, "Ja.".to_owned(), vec![0])]);
         let search = found.into_search().expect("a search");
         assert_eq!((search.queries.len(), search.results.len()), (1, 2));
         told.search(&search);

@@ -77,7 +77,7 @@ pub(super) fn unreadable(why: &str) -> DecodeError {
 /// Writes an answer.
 pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     let mut losses = Vec::new();
-    let mut parts = Parts::default();
+    let mut parts = Parts { bare: wire::wants_bare_word(&echo.request), ..Parts::default() };
     let mut refused = false;
     for (at, block) in response.blocks.iter().enumerate() {
         refused |= matches!(block.kind, BlockKind::Refusal(_));
@@ -112,6 +112,8 @@ struct Parts<'a> {
     out: Vec<PartOut<'a>>,
     /// A signature that waits for the part it belongs to.
     signature: Option<&'a str>,
+    /// Whether the client wants a word instead of a JSON string.
+    bare: bool,
     told: Told,
     said: usize,
     bytes: u64,
@@ -125,7 +127,8 @@ impl<'a> Parts<'a> {
             BlockKind::Text(text) | BlockKind::Refusal(text) => {
                 self.bytes += text.len() as u64;
                 let signature = self.signature.take().map(Cow::Borrowed);
-                self.out.push(PartOut::Text { text: Cow::Borrowed(text), signature });
+                let written = if self.bare { wire::bare_word(text) } else { Cow::Borrowed(text.as_str()) };
+                self.out.push(PartOut::Text { text: written, signature });
                 block.citations.iter().for_each(|citation| self.told.citation(citation, self.said, text));
                 self.said += text.len();
             }
@@ -216,10 +219,10 @@ pub(super) fn code_text(code: Option<&RawValue>, result: Option<&RawValue>) -> O
         let language =
             member(code, "language").filter(|word| word != "LANGUAGE_UNSPECIFIED").unwrap_or_default();
         let text = member(code, "code").unwrap_or_default();
-        return Some(format!("```{}\n{}\n```\n", language.to_ascii_lowercase(), text.trim_end()));
+        return Some(format!("\n```{}\n{}\n```\n", language.to_ascii_lowercase(), text.trim_end()));
     }
     let text = member(result?, "output").unwrap_or_default();
-    Some(format!("```\n{}\n```\n", text.trim_end()))
+    Some(format!("\n```\n{}\n```\n", text.trim_end()))
 }
 
 #[cfg(test)]
@@ -292,6 +295,19 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_wants_a_word_gets_it_without_quotes() {
+        let request = Bytes::from_static(br#"{"generationConfig":{"responseMimeType":"text/x.enum"}}"#);
+        let response = ChatResponse {
+            blocks: vec![BlockKind::Text("\"red\"".into()).into()],
+            finish: Some(FinishReason::Stop),
+            ..ChatResponse::default()
+        };
+        let body = encode(&response, &Echo { request, ..echo() }).body;
+        assert!(String::from_utf8_lossy(&body).contains(r#"[{"text":"red"}]"#));
+        assert!(encoded(&response).contains(r#"[{"text":"\"red\""}]"#));
+    }
+
+    #[test]
     fn a_malformed_call_is_a_failure() {
         let body = r#"{"candidates":[{"finishReason":"MALFORMED_FUNCTION_CALL","finishMessage":"print("}]}"#;
         let error = decode(&Bytes::from_static(body.as_bytes())).expect_err("no answer");
@@ -313,6 +329,6 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(texts, ["```python\nprint(1)\n```\n", "```\n1\n```\n", "One."]);
+        assert_eq!(texts, ["\n```python\nprint(1)\n```\n", "\n```\n1\n```\n", "One."]);
     }
 }

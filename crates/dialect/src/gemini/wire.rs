@@ -298,7 +298,7 @@ pub(super) fn write_usage(out: &mut BytesMut, usage: &Usage, estimated_input: u6
     for (name, tokens) in
         [("promptTokensDetails", usage.audio_input), ("candidatesTokensDetails", usage.audio_output)]
     {
-        if let Some(tokens) = tokens {
+        if let Some(tokens) = tokens.filter(|tokens| *tokens > 0) {
             let mut list = object.array(name);
             let mut detail = list.object();
             detail.str("modality", "AUDIO").u64("tokenCount", tokens);
@@ -307,6 +307,17 @@ pub(super) fn write_usage(out: &mut BytesMut, usage: &Usage, estimated_input: u6
         }
     }
     object.end();
+}
+
+/// Whether a client wants one word of a list instead of JSON (`text/x.enum`). Others answer with a JSON string.
+pub(super) fn wants_bare_word(request: &[u8]) -> bool {
+    memchr::memmem::find(request, b"\"text/x.enum\"").is_some()
+}
+
+/// The word in a JSON string; any other text as it is.
+pub(super) fn bare_word(text: &str) -> Cow<'_, str> {
+    let raw: Option<&RawValue> = serde_json::from_str(text.trim()).ok();
+    raw.and_then(json_in::str_of).unwrap_or(Cow::Borrowed(text))
 }
 
 /// A JSON string as bytes.
@@ -331,6 +342,16 @@ mod tests {
         for native in ["U0lH", "b21yMS", SKIP_SIGNATURE, ""] {
             assert_eq!((&*to_slot(native), &*from_slot(native)), (native, native));
         }
+    }
+
+    #[test]
+    fn a_word_is_told_from_other_text() {
+        for (given, expected) in
+            [(" \"red\\n\"\n", "red\n"), ("red", "red"), ("\"red", "\"red"), ("{}", "{}"), ("", "")]
+        {
+            assert_eq!(bare_word(given), expected);
+        }
+        assert!(wants_bare_word(br#"{"responseMimeType": "text/x.enum"}"#) && !wants_bare_word(b"x.enum"));
     }
 
     #[test]

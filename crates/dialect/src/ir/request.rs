@@ -4,8 +4,8 @@ use std::{borrow::Cow, sync::LazyLock};
 
 use serde_json::value::RawValue;
 
-use super::Loss;
-use crate::DialectId;
+use super::{Loss, LossAction};
+use crate::{DialectId, EncodeError};
 
 /// A request in canonical form.
 #[derive(Debug, Clone, Default)]
@@ -90,7 +90,7 @@ pub struct Extras {
 impl Extras {
     /// Whether nobody has to be told that another dialect's target does not get this member: it is about the
     /// vendor's bookkeeping, caches or machines and not about the answer.
-    pub(crate) fn is_harmless(name: &str) -> bool {
+    fn is_harmless(name: &str) -> bool {
         const NAMES: &[&str] = &[
             "metadata",
             "user",
@@ -103,6 +103,36 @@ impl Extras {
             "shift",
         ];
         NAMES.contains(&name) || name.starts_with(Self::RUNNER)
+    }
+
+    /// What becomes of a member that a target of another dialect does not get: it is left out, or refused where the
+    /// answer would be another one without it.
+    pub(crate) fn leave_out(name: &str, raw: &RawValue) -> Result<Loss, EncodeError> {
+        const BOUND: &[&str] =
+            &["container", "previous_response_id", "conversation", "prompt", "cachedContent"];
+        let refused = |code, message| Err(EncodeError { code, param: Some(name.to_owned()), message });
+        let has = |word: &str| raw.get().contains(word);
+        let more_than_text = match name {
+            "modalities" => has("\"audio\""),
+            "generationConfig.responseModalities" => {
+                ["\"AUDIO\"", "\"IMAGE\"", "\"audio\"", "\"image\""].into_iter().any(has)
+            }
+            _ => false,
+        };
+        if more_than_text {
+            let message = "the target answers with text alone; ask for text, or use a model that makes more";
+            return refused("unsupported_content", message.to_owned());
+        }
+        if BOUND.contains(&name) {
+            let message = format!("`{name}` belongs to another provider; leave it out or use that provider");
+            return refused("unsupported_parameter", message);
+        }
+        if name == "background" && raw.get() == "true" {
+            let message = "the target does not answer in the background; leave `background` out";
+            return refused("unsupported_parameter", message.to_owned());
+        }
+        let silent = Self::is_harmless(name) || raw.get() == "null";
+        Ok(Loss { path: name.to_owned().into(), action: LossAction::Dropped, silent })
     }
 
     /// How the names of members begin that set up the machine which runs the model.

@@ -7,7 +7,7 @@ use omniroute_dialect::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{chunks, dialect, echo, events, named, stream, told, translate};
+use crate::support::{chunks, decode, dialect, echo, events, named, stream, told, translate};
 
 const PNG: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=";
@@ -161,6 +161,71 @@ fn v3_a_messages_stream_becomes_a_chat_stream() {
 }
 
 #[test]
+fn v4_a_signature_of_gemini_goes_through_other_clients_and_back() {
+    let chunk =
+        |candidate: Value| format!("data: {}\n\n", json!({"candidates": [candidate], "responseId": "r"}));
+    let parts = |parts: Value| json!({"content": {"parts": parts, "role": "model"}, "index": 0});
+    let mut last = parts(json!([{"text": ""}]));
+    last["finishReason"] = json!("STOP");
+    let end = json!({"candidates": [last], "usageMetadata":
+        {"promptTokenCount": 10, "candidatesTokenCount": 5, "thoughtsTokenCount": 7, "totalTokenCount": 22}});
+    let input = chunk(parts(json!([{"text": "plan", "thought": true}])))
+        + &chunk(parts(json!([
+            {"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": "U0lH"},
+            {"functionCall": {"name": "g", "args": {}}}])))
+        + &format!("data: {end}\n\n");
+    let mut collector = StreamCollector::new(dialect("gemini"));
+    collector.push(input.as_bytes()).unwrap();
+    let response = collector.finish().unwrap();
+    assert_eq!(response.usage.output_total, Some(12));
+
+    // The client brings everything back, with two results.
+    let written = dialect("anthropic").encode_response(&response, &echo()).body;
+    let written: Value = serde_json::from_slice(&written).unwrap();
+    let content = written["content"].as_array().unwrap();
+    assert_eq!(content[0], json!({"type": "thinking", "thinking": "plan", "signature": "U0lH"}));
+    assert_eq!((&content[1]["name"], &content[2]["name"]), (&json!("f"), &json!("g")));
+    assert_eq!(written["stop_reason"], "tool_use");
+    let result = |at: usize, text: &str| json!({"type": "tool_result", "tool_use_id": content[at]["id"], "content": text});
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": content},
+        {"role": "user", "content": [result(2, "two"), result(1, "one")]}]});
+    let mut request = decode(dialect("anthropic"), &body.to_string()).unwrap();
+    // Whose signature it is, the gateway knows by the carrier around it.
+    for block in request.turns.iter_mut().flat_map(|turn| &mut turn.blocks) {
+        if let BlockKind::Thinking { origin, .. } = &mut block.kind {
+            *origin = dialect("gemini").id();
+        }
+    }
+    let strict = Caps {
+        gemini: omniroute_dialect::GeminiCaps {
+            signed_calls: true,
+            ..omniroute_dialect::GeminiCaps::permissive()
+        },
+        ..Caps::permissive()
+    };
+    let expected = |signature: &str| {
+        let answer = |name: &str, text: &str| json!({"functionResponse": {"name": name, "response": {"output": text}}});
+        json!([
+            {"role": "user", "parts": [{"text": "go"}]},
+            {"role": "model", "parts": [
+                {"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": signature},
+                {"functionCall": {"name": "g", "args": {}}}]},
+            {"role": "user", "parts": [answer("f", "one"), answer("g", "two")]}])
+    };
+    let again = dialect("gemini").encode_request(&request, &strict).unwrap().body;
+    let again: Value = serde_json::from_slice(&again).unwrap();
+    assert_eq!(again["contents"], expected("U0lH"));
+
+    // Nothing came back but the calls.
+    request.turns[1].blocks.remove(0);
+    let again = dialect("gemini").encode_request(&request, &strict).unwrap().body;
+    let again: Value = serde_json::from_slice(&again).unwrap();
+    assert_eq!(again["contents"], expected("skip_thought_signature_validator"));
+}
+
+#[test]
 fn v6_usage_goes_over_and_comes_back() {
     let whole = json!({"id": "c", "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120,
@@ -184,6 +249,13 @@ fn v6_usage_goes_over_and_comes_back() {
     let back = dialect("openai").encode_response(&read("anthropic", &written), &echo()).body;
     let back: Value = serde_json::from_slice(&back).unwrap();
     assert_eq!(back["usage"], whole["usage"]);
+
+    let gemini = dialect("gemini").encode_response(&response, &echo()).body;
+    let gemini: Value = serde_json::from_slice(&gemini).unwrap();
+    assert_eq!(
+        gemini["usageMetadata"],
+        json!({"promptTokenCount": 100, "cachedContentTokenCount": 60, "candidatesTokenCount": 20, "totalTokenCount": 120})
+    );
 
     let mut partial = whole;
     partial["usage"]["prompt_tokens_details"] = json!({"cached_tokens": 60});

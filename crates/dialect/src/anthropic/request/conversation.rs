@@ -16,6 +16,7 @@ use crate::{
         Block, BlockKind, CacheMark, ChatRequest, Loss, LossAction, Reader, Role, ToolResult, Turn,
         WebSearch, loss, quiet,
     },
+    registry,
 };
 
 /// Most cache marks that a request may have.
@@ -379,7 +380,12 @@ impl<'a, 'm> Builder<'a, 'm> {
                     content.push(BlockOut::text("[media omitted]"));
                 }
                 BlockKind::ToolResult(_) => {}
-                BlockKind::Opaque { origin, .. } => return Err(foreign(*origin, path())),
+                BlockKind::Opaque { origin, raw } => {
+                    let text = registry::opaque_as_text(*origin, raw);
+                    let action = if text.is_some() { LossAction::Mapped } else { LossAction::Dropped };
+                    self.losses.push(loss(path(), action));
+                    content.extend(text.map(BlockOut::text));
+                }
             }
         }
         if content.is_empty() {
@@ -561,7 +567,13 @@ impl<'a, 'm> Builder<'a, 'm> {
                 Err(refused("unsupported_content", path, "this model's provider takes no audio"))
             }
             BlockKind::Opaque { origin, raw } if *origin == ID => Ok(BlockOut::Raw(raw)),
-            BlockKind::Opaque { origin, .. } => Err(foreign(*origin, path.to_owned())),
+            BlockKind::Opaque { origin, raw } => {
+                let Some(text) = registry::opaque_as_text(*origin, raw) else {
+                    return Err(foreign(*origin, path.to_owned()));
+                };
+                self.losses.push(loss(path.to_owned(), LossAction::Mapped));
+                Ok(BlockOut::text(text))
+            }
             BlockKind::Thinking { .. }
             | BlockKind::RedactedThinking { .. }
             | BlockKind::ToolCall(_)

@@ -329,12 +329,7 @@ fn identity<'a>(request: &'a ChatRequest, knobs: &mut Knobs<'a>, losses: &mut Ve
 
 fn other_members(request: &ChatRequest, losses: &mut Vec<Loss>) -> Result<(), EncodeError> {
     for (name, raw) in &request.extras.members {
-        if name == "modalities" && raw.get().contains("\"audio\"") {
-            let message = "this model's provider produces no audio";
-            return Err(refused("unsupported_content", name.as_str(), message));
-        }
-        let silent = Extras::is_harmless(name) || raw.get() == "null";
-        losses.push(Loss { silent, ..loss(name.clone(), LossAction::Dropped) });
+        losses.push(Extras::leave_out(name, raw)?);
     }
     Ok(())
 }

@@ -308,16 +308,7 @@ fn tier_out(tier: &str) -> &str {
 
 fn other_members(request: &ChatRequest, losses: &mut Vec<Loss>) -> Result<(), EncodeError> {
     for (name, raw) in &request.extras.members {
-        if name == "modalities" && raw.get().contains("\"audio\"") {
-            let message = "audio does not go over from this model's provider; ask for text";
-            return Err(refused("unsupported_content", name, message));
-        }
-        if name == "container" {
-            let message = "`container` belongs to another provider; leave it out or use that provider";
-            return Err(refused("unsupported_parameter", name, message));
-        }
-        let silent = Extras::is_harmless(name) || raw.get() == "null";
-        losses.push(Loss { silent, ..loss(name.clone(), LossAction::Dropped) });
+        losses.push(Extras::leave_out(name, raw)?);
     }
     Ok(())
 }

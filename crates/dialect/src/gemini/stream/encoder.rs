@@ -39,6 +39,8 @@ pub(in crate::gemini) struct Encoder {
     said: usize,
     text: String,
     citations: Vec<Citation>,
+    /// Whether the client wants a word instead of a JSON string: then text waits until it is whole.
+    bare: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,7 @@ impl Encoder {
     pub(in crate::gemini) fn new(echo: Echo) -> Self {
         Self {
             frames: Frames::new(echo.framing.unwrap_or(Framing::Sse)),
+            bare: wire::wants_bare_word(&echo.request),
             echo,
             tail: Vec::new(),
             block: Block::Nothing,
@@ -158,6 +161,9 @@ impl Encoder {
                 self.output_bytes += text.len() as u64;
                 if self.text.len() + text.len() <= MAX_TEXT {
                     self.text.push_str(text);
+                    if self.bare {
+                        return Ok(());
+                    }
                 }
                 let signature = self.signature.take();
                 let signature = signature.as_deref().map(Cow::Borrowed);
@@ -188,6 +194,11 @@ impl Encoder {
     fn block_stop(&mut self, out: &mut BytesMut) {
         match std::mem::replace(&mut self.block, Block::Nothing) {
             Block::Text => {
+                if self.bare && !self.text.is_empty() {
+                    let text = std::mem::take(&mut self.text);
+                    let signature = self.signature.take().map(Cow::Owned);
+                    self.part(&PartOut::Text { text: wire::bare_word(&text), signature }, out);
+                }
                 for citation in std::mem::take(&mut self.citations) {
                     self.told.citation(&citation, self.said, &self.text);
                 }

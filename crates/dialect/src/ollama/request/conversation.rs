@@ -305,10 +305,13 @@ impl<'a> Writer<'a, '_> {
                 ));
             }
             BlockKind::Opaque { origin, raw } => {
-                let text = registry::opaque_as_text(*origin, raw);
-                let action = if text.is_some() { LossAction::Mapped } else { LossAction::Dropped };
-                self.losses.push(ir::loss(path.to_owned(), action));
-                said.texts.extend(text.map(Cow::Owned));
+                let Some(text) = registry::opaque_as_text(*origin, raw) else {
+                    let message =
+                        format!("the target does not take content that only the `{origin}` dialect has");
+                    return Err(refused(UNSUPPORTED, path, &message));
+                };
+                self.losses.push(ir::loss(path.to_owned(), LossAction::Mapped));
+                said.texts.push(Cow::Owned(text));
             }
             BlockKind::Thinking { .. }
             | BlockKind::RedactedThinking { .. }

@@ -234,21 +234,7 @@ impl Writer<'_> {
                 }
                 continue;
             }
-            if name == "modalities" && raw.get().contains("\"audio\"") {
-                return Err(refused("unsupported_content", name, "the target produces no audio"));
-            }
-            let bound = ["container", "previous_response_id", "conversation", "prompt", "cachedContent"];
-            if bound.contains(&name.as_str()) {
-                let message =
-                    format!("`{name}` belongs to another provider; leave it out or use that provider");
-                return Err(refused("unsupported_parameter", name, &message));
-            }
-            if name == "background" && raw.get() == "true" {
-                let message = "the target does not answer in the background; leave `background` out";
-                return Err(refused("unsupported_parameter", name, message));
-            }
-            let silent = Extras::is_harmless(name);
-            self.losses.push(Loss { silent, ..ir::loss(name.clone(), LossAction::Dropped) });
+            self.losses.push(Extras::leave_out(name, raw)?);
         }
         Ok(())
     }

@@ -346,10 +346,11 @@ impl<'a> Writer<'a, '_> {
             BlockKind::Audio { data, format } => Ok(Some(Part::Audio { data, format })),
             BlockKind::File(file) => self.file(file, path).map(Some),
             BlockKind::Opaque { origin, raw } => {
-                let text = registry::opaque_as_text(*origin, raw);
-                let action = if text.is_some() { LossAction::Mapped } else { LossAction::Dropped };
-                self.losses.push(ir::loss(path.to_owned(), action));
-                Ok(text.map(|text| Part::Text(Cow::Owned(text), None)))
+                let Some(text) = registry::opaque_as_text(*origin, raw) else {
+                    return Err(unsupported(path, &format!("content that only the `{origin}` dialect has")));
+                };
+                self.losses.push(ir::loss(path.to_owned(), LossAction::Mapped));
+                Ok(Some(Part::Text(Cow::Owned(text), None)))
             }
             BlockKind::Thinking { .. }
             | BlockKind::RedactedThinking { .. }

@@ -409,17 +409,8 @@ impl Writer<'_> {
         for (name, raw) in &self.request.extras.members {
             if self.native {
                 body.raw(name, raw.get());
-            } else if name == "container" {
-                return Err(EncodeError {
-                    code: "unsupported_parameter",
-                    param: Some(name.clone()),
-                    message: "`container` belongs to another provider; leave it out or use that provider"
-                        .to_owned(),
-                });
-            } else if Extras::is_harmless(name) {
-                self.losses.push(ir::quiet(name.clone(), LossAction::Dropped));
             } else {
-                self.lose(name.clone(), LossAction::Dropped);
+                self.losses.push(Extras::leave_out(name, raw)?);
             }
         }
         Ok(())
