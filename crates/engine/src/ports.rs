@@ -11,6 +11,8 @@ use omniroute_dialect::{
 use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
 use omniroute_provider::ProviderId;
 
+pub use crate::row_id::RowId;
+
 /// Where time comes from.
 pub trait Clock: Send + Sync {
     /// UTC in milliseconds since the epoch.
@@ -40,12 +42,10 @@ pub trait Cache: Send + Sync {
 /// One finished request, as it is logged and counted.
 #[derive(Debug, Clone)]
 pub struct RequestRow {
-    /// Row id (UUID v7).
-    pub id: String,
+    /// Row id; contains the time of the arrival.
+    pub id: RowId,
     /// The gateway's id of the request.
     pub request_id: String,
-    /// Arrival.
-    pub timestamp_ms: i64,
     /// HTTP method.
     pub method: String,
     /// Path, without the query.

@@ -73,7 +73,6 @@ impl RequestCtx {
         RequestRow {
             id: self.engine.new_row_id(self.started_ms),
             request_id: std::mem::take(&mut self.request_id),
-            timestamp_ms: self.started_ms,
             method: self.arrival.method.as_str().to_owned(),
             path: std::mem::take(&mut self.arrival.path),
             status,

@@ -1,5 +1,6 @@
 //! The request log: one row per client request.
 
+use omniroute_engine::ports::RowId;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::like;
@@ -230,11 +231,13 @@ impl CallLogs<'_> {
         Ok((rows.into_iter().map(Row::into_log).collect(), total.unsigned_abs()))
     }
 
-    /// One of them.
+    /// One of them. There is no index of ids: the time that an id contains leads to the row.
     pub async fn get(&self, id: &str) -> Result<Option<CallLog>, StoreError> {
+        let Some(id) = RowId::parse(id) else { return Ok(None) };
         let row: Option<Row> = with_read!(self.0.pool(), |db| {
-            sqlx::query_as(concat!("SELECT ", columns!(), " FROM call_logs WHERE id = $1"))
-                .bind(id)
+            sqlx::query_as(concat!("SELECT ", columns!(), " FROM call_logs WHERE timestamp = $1 AND id = $2"))
+                .bind(id.timestamp_ms())
+                .bind(id.to_string())
                 .fetch_optional(&mut *db)
                 .await?
         });

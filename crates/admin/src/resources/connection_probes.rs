@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, stream};
 use omniroute_dialect::ir::Usage;
 use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus};
-use omniroute_engine::ports::{AttemptRow, RequestRow};
+use omniroute_engine::ports::{AttemptRow, RequestRow, RowId};
 use omniroute_store::ConnectionFilter;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::connections::{all, check_urls, find, merge_options};
 use crate::auth::{Caller, Management};
@@ -398,9 +397,8 @@ async fn write_down(
     }
     let failure = verdict.failure.as_ref();
     admin.recorder.record(RequestRow {
-        id: Uuid::now_v7().to_string(),
+        id: RowId::new(now, rand::random()),
         request_id: caller.request_id.clone(),
-        timestamp_ms: now,
         method: "POST".to_owned(),
         path: format!("/api/providers/{}/test", connection.id),
         // A network failure has no status of its own: 504 for a time limit, 502 else.

@@ -7,16 +7,16 @@ use omniroute_engine::ports::RequestRow;
 use omniroute_provider::ProviderId;
 
 use crate::text::{clip, signed};
-use crate::usage::HOUR_MS;
+use crate::usage::{HOUR_MS, MINUTE_MS};
 
-/// More different keys than this between two flushes are counted under one model name.
+/// More different keys than this between two flushes are counted by the hour, and then under one model name.
 const MAX_KEYS: usize = 4096;
 /// That name.
 const OTHER_MODEL: &str = "(other)";
 /// Longest model name in the summaries.
 const MAX_MODEL: usize = 256;
 
-/// Sums by hour, provider, model, account and client key.
+/// Sums by minute, provider, model, account and client key.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     sums: HashMap<TotalKey, Total>,
@@ -25,8 +25,8 @@ pub(crate) struct Totals {
 /// What is counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TotalKey {
-    /// Begin of the hour.
-    pub(crate) hour: i64,
+    /// Begin of the minute.
+    pub(crate) minute: i64,
     /// Provider.
     pub(crate) provider: ProviderId,
     /// Upstream model.
@@ -60,8 +60,9 @@ impl Totals {
     /// Counts a request, if it reached a provider.
     pub(crate) fn add(&mut self, row: &RequestRow) {
         let Some(provider) = &row.provider else { return };
+        let timestamp_ms = row.id.timestamp_ms();
         let key = TotalKey {
-            hour: row.timestamp_ms - row.timestamp_ms.rem_euclid(HOUR_MS),
+            minute: timestamp_ms - timestamp_ms.rem_euclid(MINUTE_MS),
             provider: provider.clone(),
             model: clip(&row.model, MAX_MODEL),
             connection: row.connection.clone(),
@@ -83,7 +84,7 @@ impl Totals {
             cost_nano: row.cost_nano.unwrap_or(0),
             unpriced: i64::from(row.cost_nano.is_none()),
             latency_sum_ms: row.duration_ms,
-            last_used_at: row.timestamp_ms,
+            last_used_at: timestamp_ms,
         };
         self.merge(key, one);
     }
@@ -115,8 +116,12 @@ impl Totals {
 
     fn merge(&mut self, mut key: TotalKey, total: Total) {
         if self.sums.len() >= MAX_KEYS && !self.sums.contains_key(&key) {
-            key.model.clear();
-            key.model.push_str(OTHER_MODEL);
+            // A database that cannot be written for hours: the first minute of an hour then stands for all of it.
+            key.minute -= key.minute.rem_euclid(HOUR_MS);
+            if !self.sums.contains_key(&key) {
+                key.model.clear();
+                key.model.push_str(OTHER_MODEL);
+            }
         }
         self.sums.entry(key).or_default().merge(total);
     }
@@ -144,7 +149,7 @@ impl Total {
 }
 
 /// Whether the client got what it asked for.
-pub(crate) fn is_success(row: &RequestRow) -> bool {
+fn is_success(row: &RequestRow) -> bool {
     row.status < 400 && row.error.is_none() && row.error_code.is_none()
 }
 

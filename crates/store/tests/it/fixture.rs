@@ -6,7 +6,7 @@ use omniroute_dialect::ir::Usage;
 use omniroute_domain::entity::{
     ApiKey, AuthType, Connection, ConnectionOptions, ConnectionStatus, CustomModel, KeyHash, Node, NodeType,
 };
-use omniroute_engine::ports::{AttemptRow, RequestRow};
+use omniroute_engine::ports::{AttemptRow, RequestRow, RowId};
 use omniroute_store::{Location, Store, StoreOptions, Writer, WriterHandle, WriterOptions};
 use secrecy::SecretString;
 use sqlx::{Connection as _, Executor as _};
@@ -171,13 +171,19 @@ pub(crate) fn api_key(id: &str, key: &str) -> ApiKey {
     }
 }
 
+/// The id of the row that [`request`] makes under a short name of at most seven bytes; sorts by time, then by name.
+pub(crate) fn row_id(name: &str, timestamp_ms: i64) -> RowId {
+    let mut random = [0; 10];
+    random[3..][..name.len()].copy_from_slice(name.as_bytes());
+    RowId::new(timestamp_ms, random)
+}
+
 /// A request that the account `c1` of `openai` answered.
-pub(crate) fn request(id: &str, timestamp_ms: i64) -> RequestRow {
+pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
     let dialect = |name| omniroute_dialect::registry::by_name(name).unwrap().id();
     RequestRow {
-        id: id.into(),
-        request_id: format!("req_{id}"),
-        timestamp_ms,
+        id: row_id(name, timestamp_ms),
+        request_id: format!("req_{name}"),
         method: "POST".into(),
         path: "/v1/chat/completions".into(),
         status: 200,
