@@ -105,8 +105,8 @@ fn row(number: i64) -> RequestRow {
     };
     RequestRow {
         id: RowId::new(1_767_323_045_678 + number, [7; 10]),
-        request_id: format!("req_{number:022}"),
-        method: "POST".into(),
+        request_id: format!("req_{number:022}").into(),
+        method: http::Method::POST,
         path: "/v1/chat/completions".into(),
         status: 200,
         requested_model: "fast/gpt-5-mini".into(),
@@ -125,7 +125,7 @@ fn row(number: i64) -> RequestRow {
         usage: Usage { input_uncached: Some(1_000), output_total: Some(200), ..Usage::default() },
         usage_estimated: false,
         cost_nano: Some(1_500_000),
-        price_source: Some("catalog".into()),
+        price_source: Some("catalog"),
         price_version: Some("0123abcd".into()),
         attempts: vec![attempt],
         error: None,

@@ -398,19 +398,19 @@ async fn write_down(
     let failure = verdict.failure.as_ref();
     admin.recorder.record(RequestRow {
         id: RowId::new(now, rand::random()),
-        request_id: caller.request_id.clone(),
-        method: "POST".to_owned(),
-        path: format!("/api/providers/{}/test", connection.id),
+        request_id: caller.request_id.as_str().into(),
+        method: http::Method::POST,
+        path: format!("/api/providers/{}/test", connection.id).into(),
         // A network failure has no status of its own: 504 for a time limit, 502 else.
         status: verdict.status.unwrap_or(match verdict.diagnosis().r#type {
             DiagnosisType::Timeout => 504,
             _ => 502,
         }),
-        requested_model: TEST_MODEL.to_owned(),
-        model: TEST_MODEL.to_owned(),
+        requested_model: TEST_MODEL.into(),
+        model: TEST_MODEL.into(),
         provider: Some(connection.provider.clone()),
         connection: Some(connection.id.clone()),
-        connection_name: Some(connection.name.clone()),
+        connection_name: Some(connection.name.as_str().into()),
         api_key: None,
         api_key_name: None,
         client_dialect: endpoint.dialect,
@@ -426,9 +426,9 @@ async fn write_down(
         price_version: None,
         attempts: vec![AttemptRow {
             provider: connection.provider.clone(),
-            model: TEST_MODEL.to_owned(),
+            model: TEST_MODEL.into(),
             connection: connection.id.clone(),
-            connection_name: connection.name.clone(),
+            connection_name: connection.name.as_str().into(),
             status: verdict.status,
             failure: failure.map(|failure| failure.kind.as_str()),
             message: verdict.message(),

@@ -15,7 +15,7 @@ fn row() -> RequestRow {
     RequestRow {
         id: RowId::new(START, [1; 10]),
         request_id: "req_1".into(),
-        method: "POST".into(),
+        method: http::Method::POST,
         path: "/v1/chat/completions".into(),
         status: 200,
         requested_model: "gpt-4o".into(),

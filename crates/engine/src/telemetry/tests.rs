@@ -10,7 +10,7 @@ fn row(provider: &str, model: &str, status: u16, duration_ms: i64) -> RequestRow
     RequestRow {
         id: RowId::new(NOW, [0; 10]),
         request_id: "req_1".into(),
-        method: "POST".into(),
+        method: http::Method::POST,
         path: "/v1/chat/completions".into(),
         status,
         requested_model: model.into(),

@@ -415,8 +415,8 @@ mod tests {
     fn row(number: usize) -> RequestRow {
         RequestRow {
             id: RowId::new(NOW, [0; 10]),
-            request_id: format!("req_{number}"),
-            method: "POST".into(),
+            request_id: format!("req_{number}").into(),
+            method: http::Method::POST,
             path: "/v1/chat/completions".into(),
             status: 200,
             requested_model: "m".into(),

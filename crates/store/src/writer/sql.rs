@@ -1,5 +1,6 @@
 //! What the writer sends, and how a batch becomes few statements.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use omniroute_engine::ports::{AttemptRow, RequestRow};
 use sqlx::AssertSqlSafe;
 
 use super::totals::{Total, TotalKey, Totals, cache_creation};
-use crate::call_logs::{AttemptDetail, LoggedLoss};
+use crate::call_logs::{LoggedLoss, StoredAttempt};
 use crate::connections::write_status;
 use crate::error::StoreError;
 use crate::pool::{Pool, with_write};
 use crate::store::Store;
-use crate::text::{clip, signed};
+use crate::text::{clip, clip_shared, signed};
 use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
 
 /// Rows per insert: each size is prepared once, and a batch is cut into the fewest of them.
@@ -132,24 +133,24 @@ impl Statements {
 
 /// Binds the 33 columns of a request.
 macro_rules! bind_call_log {
-    ($query:expr, $row:expr) => {{
-        let row: &RequestRow = $row;
+    ($query:expr, $row:expr, $words:expr) => {{
+        let (row, words): (&RequestRow, &mut Words) = ($row, &mut $words);
         $query
             .bind(row.id.to_string())
             .bind(row.id.timestamp_ms())
-            .bind(clip(&row.request_id, MAX_NAME))
-            .bind(clip(&row.method, 16))
-            .bind(clip(&row.path, MAX_PATH))
+            .bind(clip_shared(&row.request_id, MAX_NAME))
+            .bind(words.shared(row.method.as_str()))
+            .bind(clip_shared(&row.path, MAX_PATH))
             .bind(i64::from(row.status))
-            .bind(clip(&row.model, MAX_NAME))
-            .bind(clip(&row.requested_model, MAX_NAME))
-            .bind(row.provider.as_ref().map(|id| id.as_str()))
-            .bind(row.connection_name.as_deref())
-            .bind(row.connection.as_ref().map(|id| id.as_str()))
-            .bind(row.api_key.as_ref().map(|id| id.as_str()))
-            .bind(row.api_key_name.as_deref())
-            .bind(row.client_dialect.as_str())
-            .bind(row.upstream_dialect.map(|dialect| dialect.as_str()))
+            .bind(clip_shared(&row.model, MAX_NAME))
+            .bind(clip_shared(&row.requested_model, MAX_NAME))
+            .bind(row.provider.as_ref().map(Arc::<str>::from))
+            .bind(row.connection_name.clone())
+            .bind(row.connection.as_ref().map(Arc::<str>::from))
+            .bind(row.api_key.as_ref().map(Arc::<str>::from))
+            .bind(row.api_key_name.clone())
+            .bind(words.shared(row.client_dialect.as_str()))
+            .bind(row.upstream_dialect.map(|dialect| words.shared(dialect.as_str())))
             .bind(row.stream)
             .bind(row.duration_ms)
             .bind(row.ttft_ms)
@@ -161,8 +162,8 @@ macro_rules! bind_call_log {
             .bind(row.usage.reasoning.map(signed))
             .bind(row.usage_estimated)
             .bind(row.cost_nano)
-            .bind(row.price_source.as_deref())
-            .bind(row.price_version.as_deref())
+            .bind(row.price_source.map(|source| words.shared(source)))
+            .bind(row.price_version.clone())
             .bind(i64::try_from(row.attempts.len()).unwrap_or(i64::MAX))
             .bind(attempts_json(row))
             .bind(row.error.as_deref().map(|error| clip(error, MAX_TEXT)))
@@ -174,11 +175,12 @@ macro_rules! bind_call_log {
 /// Writes a batch in one transaction.
 pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch) -> Result<(), StoreError> {
     let last_uses = LastUses::of(batch);
+    let mut words = Words::default();
     with_write!(store.pool(), |db| {
         for (chunk, sql) in chunks(&batch.rows, &statements.call_logs) {
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for row in chunk {
-                query = bind_call_log!(query, row);
+                query = bind_call_log!(query, row, words);
             }
             query.execute(&mut *db).await?;
         }
@@ -189,11 +191,11 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                 sqlx::query(sql)
                     .bind(minute - minute.rem_euclid(width))
                     .bind(provider.as_str())
-                    .bind(model)
+                    .bind(&**model)
                     .bind(connection.as_ref().map_or("", |id| id.as_str()))
                     .bind(api_key.as_ref().map_or("", |id| id.as_str()))
-                    .bind(connection_name)
-                    .bind(api_key_name)
+                    .bind(connection_name.as_deref().unwrap_or_default())
+                    .bind(api_key_name.as_deref().unwrap_or_default())
                     .bind(total.requests)
                     .bind(total.successes)
                     .bind(total.tokens_input)
@@ -253,6 +255,26 @@ impl<'a> LastUses<'a> {
     }
 }
 
+/// Words of a small vocabulary, shared between the rows of a batch.
+#[derive(Default)]
+struct Words(Vec<Arc<str>>);
+
+impl Words {
+    /// More words than this are not remembered.
+    const MAX: usize = 32;
+
+    fn shared(&mut self, word: &str) -> Arc<str> {
+        if let Some(known) = self.0.iter().find(|known| ***known == *word) {
+            return Arc::clone(known);
+        }
+        let new = Arc::<str>::from(clip(word, MAX_NAME));
+        if self.0.len() < Self::MAX {
+            self.0.push(Arc::clone(&new));
+        }
+        new
+    }
+}
+
 /// Cuts rows into the prepared sizes.
 fn chunks<'a, T>(rows: &'a [T], statements: &'a [Arc<str>; SIZES.len()]) -> Vec<(&'a [T], Arc<str>)> {
     let mut cut = Vec::new();
@@ -286,19 +308,22 @@ fn attempts_json(row: &RequestRow) -> Option<String> {
     if row.attempts.is_empty() {
         return None;
     }
-    let details: Vec<AttemptDetail> = row.attempts.iter().take(MAX_ATTEMPTS).map(detail).collect();
-    serde_json::to_string(&details).ok()
+    let stored: Vec<StoredAttempt<'_>> =
+        row.attempts.iter().take(MAX_ATTEMPTS).map(|attempt| stored_attempt(row, attempt)).collect();
+    serde_json::to_string(&stored).ok()
 }
 
-fn detail(attempt: &AttemptRow) -> AttemptDetail {
-    AttemptDetail {
-        provider: attempt.provider.to_string(),
-        model: clip(&attempt.model, MAX_NAME),
-        connection_id: attempt.connection.to_string(),
-        connection_name: attempt.connection_name.clone(),
+fn stored_attempt<'a>(row: &RequestRow, attempt: &'a AttemptRow) -> StoredAttempt<'a> {
+    let own =
+        |own: &'a str, of_row: Option<&str>| (Some(own) != of_row).then(|| Cow::Owned(clip(own, MAX_NAME)));
+    StoredAttempt {
+        provider: own(attempt.provider.as_str(), row.provider.as_ref().map(|id| id.as_str())),
+        model: own(&attempt.model, Some(&row.model)),
+        connection_id: own(attempt.connection.as_str(), row.connection.as_ref().map(|id| id.as_str())),
+        connection_name: own(&attempt.connection_name, row.connection_name.as_deref()),
         status: attempt.status,
-        failure: attempt.failure.map(str::to_owned),
-        message: attempt.message.as_deref().map(|message| clip(message, MAX_TEXT)),
+        failure: attempt.failure.map(Cow::Borrowed),
+        message: attempt.message.as_deref().map(|message| Cow::Owned(clip(message, MAX_TEXT))),
         duration_ms: attempt.duration_ms,
     }
 }

@@ -1,12 +1,14 @@
 //! Usage added up in memory until it is written. Bounded by the number of different keys, never dropped.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use omniroute_domain::entity::{ApiKeyId, ConnectionId};
 use omniroute_engine::ports::RequestRow;
 use omniroute_provider::ProviderId;
 
-use crate::text::{clip, signed};
+use crate::text::{clip_shared, signed};
 use crate::usage::{HOUR_MS, MINUTE_MS};
 
 /// More different keys than this between two flushes are counted by the hour, and then under one model name.
@@ -19,7 +21,7 @@ const MAX_MODEL: usize = 256;
 /// Sums by minute, provider, model, account and client key.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
-    sums: HashMap<TotalKey, Total>,
+    sums: HashMap<TotalKey, Total, RandomState>,
 }
 
 /// What is counted together.
@@ -30,7 +32,7 @@ pub(crate) struct TotalKey {
     /// Provider.
     pub(crate) provider: ProviderId,
     /// Upstream model.
-    pub(crate) model: String,
+    pub(crate) model: Arc<str>,
     /// Account.
     pub(crate) connection: Option<ConnectionId>,
     /// Client key.
@@ -40,8 +42,8 @@ pub(crate) struct TotalKey {
 /// The sums of one key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Total {
-    pub(crate) connection_name: String,
-    pub(crate) api_key_name: String,
+    pub(crate) connection_name: Option<Arc<str>>,
+    pub(crate) api_key_name: Option<Arc<str>>,
     pub(crate) requests: i64,
     pub(crate) successes: i64,
     pub(crate) tokens_input: i64,
@@ -64,15 +66,15 @@ impl Totals {
         let key = TotalKey {
             minute: timestamp_ms - timestamp_ms.rem_euclid(MINUTE_MS),
             provider: provider.clone(),
-            model: clip(&row.model, MAX_MODEL),
+            model: clip_shared(&row.model, MAX_MODEL),
             connection: row.connection.clone(),
             api_key: row.api_key.clone(),
         };
         let usage = &row.usage;
         let count = |tokens: Option<u64>| signed(tokens.unwrap_or(0));
         let one = Total {
-            connection_name: row.connection_name.clone().unwrap_or_default(),
-            api_key_name: row.api_key_name.clone().unwrap_or_default(),
+            connection_name: row.connection_name.clone(),
+            api_key_name: row.api_key_name.clone(),
             requests: 1,
             successes: i64::from(is_success(row)),
             tokens_input: count(usage.input_total()),
@@ -119,8 +121,7 @@ impl Totals {
             // A database that cannot be written for hours: the first minute of an hour then stands for all of it.
             key.minute -= key.minute.rem_euclid(HOUR_MS);
             if !self.sums.contains_key(&key) {
-                key.model.clear();
-                key.model.push_str(OTHER_MODEL);
+                key.model = OTHER_MODEL.into();
             }
         }
         self.sums.entry(key).or_default().merge(total);

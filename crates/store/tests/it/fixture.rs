@@ -183,8 +183,8 @@ pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
     let dialect = |name| omniroute_dialect::registry::by_name(name).unwrap().id();
     RequestRow {
         id: row_id(name, timestamp_ms),
-        request_id: format!("req_{name}"),
-        method: "POST".into(),
+        request_id: format!("req_{name}").into(),
+        method: http::Method::POST,
         path: "/v1/chat/completions".into(),
         status: 200,
         requested_model: "fast".into(),
@@ -209,7 +209,7 @@ pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
         },
         usage_estimated: false,
         cost_nano: Some(1_500),
-        price_source: Some("catalog".into()),
+        price_source: Some("catalog"),
         price_version: Some("abc".into()),
         attempts: vec![],
         error: None,
@@ -223,7 +223,7 @@ pub(crate) fn attempt(connection: &str, status: Option<u16>, failure: Option<&'s
         provider: "openai".into(),
         model: "gpt-4o".into(),
         connection: connection.into(),
-        connection_name: format!("name of {connection}"),
+        connection_name: format!("name of {connection}").into(),
         status,
         failure,
         message: failure.map(|class| format!("it was {class}")),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use omniroute_dialect::ir::{Loss, LossAction};
 use omniroute_domain::entity::{ConnectionStatus, RuntimeSettings, TestStatus};
 use omniroute_engine::ports::Recorder as _;
-use omniroute_store::{CallLogQuery, Location, LoggedLoss, Period, RecorderStats, WriterOptions};
+use omniroute_store::{
+    AttemptDetail, CallLogQuery, Location, LoggedLoss, Period, RecorderStats, WriterOptions,
+};
 
 use crate::fixture::{DAY, Fixture, NOW, api_key, attempt, connection, request, row_id, stories, writer};
 
@@ -45,7 +47,7 @@ async fn a_request_is_logged_as_it_was(fixture: Fixture) {
     failed.connection_name = None;
     failed.api_key = None;
     failed.api_key_name = None;
-    failed.model = String::new();
+    failed.model = "".into();
     failed.upstream_dialect = None;
     failed.status = 404;
     failed.usage = omniroute_dialect::ir::Usage::default();
@@ -67,7 +69,17 @@ async fn a_request_is_logged_as_it_was(fixture: Fixture) {
     assert_eq!((log.tokens_cache_creation, log.tokens_reasoning), (None, Some(2)));
     assert_eq!((log.cost_nano, log.price_source.as_deref()), (Some(1_500), Some("catalog")));
     assert_eq!((log.attempts, log.attempt_details.len()), (2, 2));
-    assert_eq!(log.attempt_details[0].failure.as_deref(), Some("rate_limit"));
+    let detail = |connection: &str, status, failure: Option<&str>| AttemptDetail {
+        provider: "openai".into(),
+        model: "gpt-4o".into(),
+        connection_id: connection.into(),
+        connection_name: format!("name of {connection}"),
+        status: Some(status),
+        failure: failure.map(str::to_owned),
+        message: failure.map(|class| format!("it was {class}")),
+        duration_ms: 30,
+    };
+    assert_eq!(log.attempt_details, [detail("c0", 429, Some("rate_limit")), detail("c1", 200, None)]);
     assert_eq!(log.losses, [LoggedLoss { path: "top_k".into(), class: "dropped".into() }]);
     assert_eq!((log.account.as_deref(), log.api_key_name.as_deref()), (Some("work"), Some("dev")));
 
