@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-const PACKAGE: &str = "omniroute-engine";
-const BENCH: &str = "hot_path";
+/// Where the steps are: packages and their benchmarks.
+const BENCHES: [(&str, &str); 2] = [("omniroute-engine", "hot_path"), ("omniroute-store", "recording")];
 /// Repetitions of the short run; the long one has twice as many, and the difference is free of start and preparation.
 const REPEATS: u64 = 50;
 
@@ -18,35 +18,41 @@ pub(crate) fn print(root: &Path, filter: &str, out: &mut impl Write) -> anyhow::
     {
         bail!("valgrind is needed to count instructions; on Debian: apt-get install valgrind");
     }
-    let bench = build(root)?;
-    let list = Command::new(&bench).arg("list").output().context("cannot run the benchmark")?;
-    let list = String::from_utf8(list.stdout).context("the benchmark's list of steps is not text")?;
     writeln!(out, "| step | instructions |\n|---|---:|")?;
-    for name in list.lines().filter(|name| name.contains(filter)) {
-        let (short, long) = (count(&bench, name, REPEATS)?, count(&bench, name, 2 * REPEATS)?);
-        let each = long.saturating_sub(short) / REPEATS;
-        writeln!(out, "| `{name}` | {} |", grouped(each))?;
-        out.flush()?;
+    for (package, bench) in BENCHES {
+        let bench = build(root, package, bench)?;
+        let list = Command::new(&bench).arg("list").output().context("cannot run the benchmark")?;
+        let list = String::from_utf8(list.stdout).context("the benchmark's list of steps is not text")?;
+        for name in list.lines().filter(|name| name.contains(filter)) {
+            let (short, long) = (count(&bench, name, REPEATS)?, count(&bench, name, 2 * REPEATS)?);
+            let each = long.saturating_sub(short) / REPEATS;
+            writeln!(out, "| `{name}` | {} |", grouped(each))?;
+            out.flush()?;
+        }
     }
     Ok(())
 }
 
-/// Builds the benchmark as it is released, and says where it is.
-fn build(root: &Path) -> anyhow::Result<PathBuf> {
+/// Builds a benchmark as it is released, and says where it is.
+fn build(root: &Path, package: &str, bench: &str) -> anyhow::Result<PathBuf> {
     let built = Command::new(env!("CARGO"))
         .current_dir(root)
-        .args(["build", "--release", "-p", PACKAGE, "--bench", BENCH, "--message-format=json"])
+        .args(["build", "--release", "-p", package, "--bench", bench, "--message-format=json"])
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
     if !built.status.success() {
-        bail!("`cargo build --release -p {PACKAGE} --bench {BENCH}` failed");
+        bail!("`cargo build --release -p {package} --bench {bench}` failed");
     }
     let messages = String::from_utf8(built.stdout).context("cargo's messages are not text")?;
-    messages.lines().filter_map(executable).next_back().context("cargo did not say where the benchmark is")
+    messages
+        .lines()
+        .filter_map(|message| executable(message, bench))
+        .next_back()
+        .context("cargo did not say where the benchmark is")
 }
 
-fn executable(message: &str) -> Option<PathBuf> {
+fn executable(message: &str, bench: &str) -> Option<PathBuf> {
     #[derive(serde::Deserialize)]
     struct Artifact {
         executable: Option<PathBuf>,
@@ -57,7 +63,7 @@ fn executable(message: &str) -> Option<PathBuf> {
         name: String,
     }
     let artifact: Artifact = serde_json::from_str(message).ok()?;
-    artifact.executable.filter(|_| artifact.target.name == BENCH)
+    artifact.executable.filter(|_| artifact.target.name == bench)
 }
 
 fn count(bench: &Path, name: &str, repeats: u64) -> anyhow::Result<u64> {

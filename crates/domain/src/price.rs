@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use omniroute_dialect::ir::Usage;
 use omniroute_provider::{
@@ -181,7 +182,7 @@ pub struct Quote {
     /// Where it comes from.
     pub source: PriceSource,
     /// Short hash of the row; kept with each cost so that old figures can be explained.
-    pub version: String,
+    pub version: Arc<str>,
 }
 
 /// An operator's prices by provider and model.
@@ -425,7 +426,7 @@ impl From<&PriceRow> for Price {
 
 impl Quote {
     fn new(row: PriceRow, source: PriceSource) -> Self {
-        Self { price: Price::from(&row), version: row.version(), source, row }
+        Self { price: Price::from(&row), version: row.version().into(), source, row }
     }
 }
 

@@ -183,7 +183,7 @@ fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, R
 fn pinned<'a>(provider: &ProviderState, model: &'a str) -> (&'a str, Option<String>) {
     if let Some((head, tail)) = model.rsplit_once('@')
         && !head.is_empty()
-        && provider.connections.iter().any(|connection| connection.name == tail)
+        && provider.connections.iter().any(|connection| *connection.name == *tail)
     {
         return (head, Some(tail.to_owned()));
     }

@@ -97,7 +97,7 @@ pub struct ConnectionState {
     /// Its id.
     pub id: ConnectionId,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its provider.
     pub provider: ProviderId,
     /// Where it is called, the preferred dialect first; never empty.

@@ -513,7 +513,7 @@ fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &ConnectionState,
     ctx.outcome.calling = Some(sent);
     ctx.attempts.push(AttemptRow {
         provider: target.provider.id.clone(),
-        model: target.model.clone(),
+        model: target.model.as_str().into(),
         connection: connection.id.clone(),
         connection_name: connection.name.clone(),
         status: None,

@@ -141,7 +141,7 @@ fn notes(ctx: &RequestCtx) -> Vec<AttemptNote> {
         .iter()
         .map(|attempt| AttemptNote {
             provider: attempt.provider.to_string(),
-            model: attempt.model.clone(),
+            model: attempt.model.to_string(),
             status: attempt.status,
             code: attempt.failure.unwrap_or("ok").to_owned(),
             reason: attempt.message.clone().unwrap_or_default(),

@@ -26,6 +26,7 @@ mod reasoning;
 mod record;
 mod relay;
 mod resolve;
+mod row_id;
 
 pub use answer::Answer;
 pub use ctx::{Arrival, RequestCtx};

@@ -74,9 +74,11 @@ impl Counters for MemoryCounters {
     }
 
     fn settle(&self, charges: &[Charge], now_ms: i64) {
-        for charge in charges {
-            let mut shard = self.shard(&charge.key);
-            if let Some(windows) = shard.get_mut(&charge.key) {
+        for of_key in charges.chunk_by(|one, next| one.key == next.key) {
+            let Some(first) = of_key.first() else { continue };
+            let mut shard = self.shard(&first.key);
+            let Some(windows) = shard.get_mut(&first.key) else { continue };
+            for charge in of_key {
                 window(windows, charge.meter).settle(charge.meter, charge.amount, now_ms);
             }
         }

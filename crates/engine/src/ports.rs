@@ -1,5 +1,6 @@
 //! The small traits that others implement, so that the engine knows neither sockets nor databases.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,6 +11,8 @@ use omniroute_dialect::{
 };
 use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
 use omniroute_provider::ProviderId;
+
+pub use crate::row_id::RowId;
 
 /// Where time comes from.
 pub trait Clock: Send + Sync {
@@ -40,32 +43,30 @@ pub trait Cache: Send + Sync {
 /// One finished request, as it is logged and counted.
 #[derive(Debug, Clone)]
 pub struct RequestRow {
-    /// Row id (UUID v7).
-    pub id: String,
+    /// Row id; contains the time of the arrival.
+    pub id: RowId,
     /// The gateway's id of the request.
-    pub request_id: String,
-    /// Arrival.
-    pub timestamp_ms: i64,
+    pub request_id: Arc<str>,
     /// HTTP method.
-    pub method: String,
+    pub method: http::Method,
     /// Path, without the query.
-    pub path: String,
+    pub path: Arc<str>,
     /// Status the client got; 499 when it went away.
     pub status: u16,
     /// Model the client asked for; empty when the body could not be read.
-    pub requested_model: String,
+    pub requested_model: Arc<str>,
     /// Upstream model of the last attempt.
-    pub model: String,
+    pub model: Arc<str>,
     /// Provider of the last attempt.
     pub provider: Option<ProviderId>,
     /// Connection of the last attempt.
     pub connection: Option<ConnectionId>,
     /// Its name at the time.
-    pub connection_name: Option<String>,
+    pub connection_name: Option<Arc<str>>,
     /// The client's key.
     pub api_key: Option<ApiKeyId>,
     /// Its name at the time.
-    pub api_key_name: Option<String>,
+    pub api_key_name: Option<Arc<str>>,
     /// Dialect of the client.
     pub client_dialect: DialectId,
     /// Dialect of the upstream.
@@ -85,9 +86,9 @@ pub struct RequestRow {
     /// Cost in billionths of a US dollar; `None` = unknown.
     pub cost_nano: Option<i64>,
     /// Where the price came from (`catalog`, `user`, `inferred`); `None` = unpriced.
-    pub price_source: Option<String>,
+    pub price_source: Option<&'static str>,
     /// Short hash of the price row.
-    pub price_version: Option<String>,
+    pub price_version: Option<Arc<str>>,
     /// Every upstream attempt, oldest first.
     pub attempts: Vec<AttemptRow>,
     /// What went wrong in the end, scrubbed.
@@ -104,11 +105,11 @@ pub struct AttemptRow {
     /// Provider.
     pub provider: ProviderId,
     /// Upstream model.
-    pub model: String,
+    pub model: Arc<str>,
     /// Connection.
     pub connection: ConnectionId,
     /// Connection's name at the time.
-    pub connection_name: String,
+    pub connection_name: Arc<str>,
     /// Upstream status, if there was an answer.
     pub status: Option<u16>,
     /// Class of the failure; `None` for the one that answered.

@@ -72,13 +72,12 @@ impl RequestCtx {
         let status = outcome.status.unwrap_or(CLIENT_CLOSED_REQUEST);
         RequestRow {
             id: self.engine.new_row_id(self.started_ms),
-            request_id: std::mem::take(&mut self.request_id),
-            timestamp_ms: self.started_ms,
-            method: self.arrival.method.as_str().to_owned(),
-            path: std::mem::take(&mut self.arrival.path),
+            request_id: std::mem::take(&mut self.request_id).into(),
+            method: std::mem::take(&mut self.arrival.method),
+            path: std::mem::take(&mut self.arrival.path).into(),
             status,
             stream: envelope.as_ref().is_some_and(|envelope| envelope.stream),
-            requested_model: envelope.map(|envelope| one_line(envelope.model)).unwrap_or_default(),
+            requested_model: envelope.map(|envelope| one_line(envelope.model)).unwrap_or_default().into(),
             model: last.map(|attempt| attempt.model.clone()).unwrap_or_default(),
             provider: last.map(|attempt| attempt.provider.clone()),
             connection: last.map(|attempt| attempt.connection.clone()),
@@ -95,7 +94,7 @@ impl RequestCtx {
             usage: outcome.usage,
             usage_estimated: outcome.usage_estimated,
             cost_nano,
-            price_source: quote.as_ref().map(|quote| quote.source.as_str().to_owned()),
+            price_source: quote.as_ref().map(|quote| quote.source.as_str()),
             price_version: quote.map(|quote| quote.version.clone()),
             attempts,
             error: if status == CLIENT_CLOSED_REQUEST && outcome.error.is_none() {

@@ -48,7 +48,7 @@ pub(crate) fn candidates(
     let mut skipped = SmallVec::new();
     for connection in &target.provider.connections {
         let is_tried = tried.iter().any(|other| Arc::ptr_eq(other, connection));
-        let is_other = target.connection_name.as_ref().is_some_and(|name| *name != connection.name);
+        let is_other = target.connection_name.as_ref().is_some_and(|name| **name != *connection.name);
         let is_denied = ctx.caller.as_ref().is_some_and(|caller| !caller.allows_connection(&connection.id));
         if is_tried || is_other || is_denied || connection.excludes(&target.model) {
             continue;

@@ -31,7 +31,7 @@ use crate::attempt::{self, Attempted, StreamStart};
 use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
 use crate::live::Live;
-use crate::ports::{Cache, Clock, Counters, Recorder, Transport};
+use crate::ports::{Cache, Clock, Counters, Recorder, RowId, Transport};
 use crate::relay::Relay;
 use crate::resolve;
 use crate::telemetry::Telemetry;
@@ -291,12 +291,10 @@ impl Engine {
         id
     }
 
-    /// A UUID of version 7: sorts by time.
-    pub(crate) fn new_row_id(&self, now_ms: i64) -> String {
+    pub(crate) fn new_row_id(&self, now_ms: i64) -> RowId {
         let random = (u128::from(self.random()) << 64 | u128::from(self.random())).to_be_bytes();
         let [random @ .., _, _, _, _, _, _] = random;
-        let builder = uuid::Builder::from_unix_timestamp_millis(u64::try_from(now_ms).unwrap_or(0), &random);
-        builder.into_uuid().to_string()
+        RowId::new(now_ms, random)
     }
 
     pub(crate) fn random(&self) -> u64 {

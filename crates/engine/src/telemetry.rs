@@ -109,7 +109,7 @@ impl Telemetry {
         if row.model.is_empty() || row.provider.is_none() {
             return;
         }
-        let model = if entry.models.contains_key(&row.model) || *model_count < MAX_MODELS {
+        let model = if entry.models.contains_key(&*row.model) || *model_count < MAX_MODELS {
             &row.model
         } else {
             OTHER

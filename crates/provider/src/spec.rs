@@ -36,6 +36,12 @@ impl From<String> for ProviderId {
     }
 }
 
+impl From<&ProviderId> for Arc<str> {
+    fn from(id: &ProviderId) -> Self {
+        Self::clone(&id.0)
+    }
+}
+
 impl fmt::Display for ProviderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

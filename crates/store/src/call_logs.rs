@@ -1,5 +1,8 @@
 //! The request log: one row per client request.
 
+use std::borrow::Cow;
+
+use omniroute_engine::ports::RowId;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::like;
@@ -108,8 +111,7 @@ pub struct CallLog {
 }
 
 /// One upstream attempt as logged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptDetail {
     /// Provider.
     pub provider: String,
@@ -120,16 +122,35 @@ pub struct AttemptDetail {
     /// Its name.
     pub connection_name: String,
     /// Upstream status, if there was an answer.
-    #[serde(default)]
     pub status: Option<u16>,
     /// Class of the failure.
-    #[serde(default)]
     pub failure: Option<String>,
     /// In words.
-    #[serde(default)]
     pub message: Option<String>,
     /// How long it took.
     pub duration_ms: i64,
+}
+
+/// One upstream attempt as it is stored: what the row itself says is left out, and an ordinary request has one attempt
+/// that says the same as its row.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StoredAttempt<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) provider: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connection_id: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connection_name: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<Cow<'a, str>>,
+    pub(crate) duration_ms: i64,
 }
 
 /// One departure of a translation from the original, as logged.
@@ -230,11 +251,13 @@ impl CallLogs<'_> {
         Ok((rows.into_iter().map(Row::into_log).collect(), total.unsigned_abs()))
     }
 
-    /// One of them.
+    /// One of them. There is no index of ids: the time that an id contains leads to the row.
     pub async fn get(&self, id: &str) -> Result<Option<CallLog>, StoreError> {
+        let Some(id) = RowId::parse(id) else { return Ok(None) };
         let row: Option<Row> = with_read!(self.0.pool(), |db| {
-            sqlx::query_as(concat!("SELECT ", columns!(), " FROM call_logs WHERE id = $1"))
-                .bind(id)
+            sqlx::query_as(concat!("SELECT ", columns!(), " FROM call_logs WHERE timestamp = $1 AND id = $2"))
+                .bind(id.timestamp_ms())
+                .bind(id.to_string())
                 .fetch_optional(&mut *db)
                 .await?
         });
@@ -293,6 +316,7 @@ struct Row {
 
 impl Row {
     fn into_log(self) -> CallLog {
+        let attempt_details = self.attempt_details();
         CallLog {
             id: self.id,
             timestamp: self.timestamp,
@@ -322,14 +346,33 @@ impl Row {
             cost_nano: self.cost_nano,
             price_source: self.price_source,
             attempts: self.attempts,
-            // Written by the log's writer; a row of another form still shows its other columns.
-            attempt_details: self
-                .attempt_details
-                .and_then(|text| serde_json::from_str(&text).ok())
-                .unwrap_or_default(),
+            attempt_details,
             error: self.error_summary,
             error_code: self.error_code,
             losses: self.losses.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
         }
+    }
+
+    /// Written by the log's writer; a row of another form still shows its other columns.
+    fn attempt_details(&self) -> Vec<AttemptDetail> {
+        let stored: Vec<StoredAttempt<'_>> = self
+            .attempt_details
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        let or = |own: Option<Cow<'_, str>>, of_row: Option<&String>| {
+            own.map(Cow::into_owned).or_else(|| of_row.cloned()).unwrap_or_default()
+        };
+        let detail = |attempt: StoredAttempt<'_>| AttemptDetail {
+            provider: or(attempt.provider, self.provider.as_ref()),
+            model: or(attempt.model, Some(&self.model)),
+            connection_id: or(attempt.connection_id, self.connection_id.as_ref()),
+            connection_name: or(attempt.connection_name, self.account.as_ref()),
+            status: attempt.status,
+            failure: attempt.failure.map(Cow::into_owned),
+            message: attempt.message.map(Cow::into_owned),
+            duration_ms: attempt.duration_ms,
+        };
+        stored.into_iter().map(detail).collect()
     }
 }

@@ -28,8 +28,8 @@ const EVERY: Duration = Duration::from_secs(3600);
 pub struct Pruned {
     /// Rows of the request log.
     pub call_logs: u64,
-    /// Single usage rows; the summaries stay.
-    pub usage_rows: u64,
+    /// Usage by minute and by hour; that by day stays.
+    pub usage_sums: u64,
     /// Audit events.
     pub audit_events: u64,
     /// Everything else.
@@ -47,8 +47,8 @@ pub async fn keep_house(store: Store, live: Arc<Live>, clock: Arc<dyn Clock>, ca
         pause = EVERY;
         let settings = live.load().settings.clone();
         match store.prune(clock.now_ms(), &settings).await {
-            Ok(Pruned { call_logs, usage_rows, audit_events, other }) => {
-                tracing::debug!(call_logs, usage_rows, audit_events, other, "old rows deleted");
+            Ok(Pruned { call_logs, usage_sums, audit_events, other }) => {
+                tracing::debug!(call_logs, usage_sums, audit_events, other, "old rows deleted");
             }
             Err(error) => tracing::warn!(%error, "old rows cannot be deleted now"),
         }
@@ -79,19 +79,14 @@ impl Store {
         let mut pruned = Pruned::default();
         pruned.call_logs += delete_steps!(
             self,
-            "DELETE FROM call_logs WHERE id IN (SELECT id FROM call_logs WHERE timestamp < $1 LIMIT $2)",
+            "DELETE FROM call_logs WHERE seq IN (SELECT seq FROM call_logs WHERE timestamp < $1 LIMIT $2)",
             days(retention)
         );
         pruned.call_logs += delete_steps!(
             self,
-            "DELETE FROM call_logs WHERE id IN
-             (SELECT id FROM call_logs ORDER BY timestamp DESC, id DESC LIMIT $2 OFFSET $1)",
+            "DELETE FROM call_logs WHERE seq IN
+             (SELECT seq FROM call_logs ORDER BY timestamp DESC, id DESC LIMIT $2 OFFSET $1)",
             i64::from(settings.call_log_max_entries)
-        );
-        pruned.usage_rows += delete_steps!(
-            self,
-            "DELETE FROM usage_history WHERE id IN (SELECT id FROM usage_history WHERE timestamp < $1 LIMIT $2)",
-            days(retention)
         );
         pruned.audit_events += delete_steps!(
             self,
@@ -104,13 +99,14 @@ impl Store {
              (SELECT identifier FROM domain_lockout_state WHERE updated_at < $1 LIMIT $2)",
             days(LOCKOUT_DAYS)
         );
-        pruned.other += with_write!(self.pool(), |db| {
-            sqlx::query("DELETE FROM hourly_usage_summary WHERE bucket < $1")
-                .bind(days(HOURLY_DAYS))
-                .execute(&mut *db)
-                .await?
-                .rows_affected()
-        });
+        for (sql, before) in [
+            ("DELETE FROM minute_usage_summary WHERE bucket < $1", days(retention)),
+            ("DELETE FROM hourly_usage_summary WHERE bucket < $1", days(HOURLY_DAYS)),
+        ] {
+            pruned.usage_sums += with_write!(self.pool(), |db| {
+                sqlx::query(sql).bind(before).execute(&mut *db).await?.rows_affected()
+            });
+        }
         pruned.other += self.revoked_tokens().purge(now_ms).await?;
         Ok(pruned)
     }

@@ -1,5 +1,7 @@
 //! Small conversions between values and their stored text.
 
+use std::sync::Arc;
+
 use rand::Rng as _;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -40,6 +42,11 @@ pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<String, StoreError> {
 /// A value from JSON text; the message names the column.
 pub(crate) fn from_json<T: DeserializeOwned>(column: &str, text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| format!("{column} does not hold what it should: {error}"))
+}
+
+/// The same text when it is short and without NUL, as nearly all are; else as [`clip`] makes it.
+pub(crate) fn clip_shared(text: &Arc<str>, limit: usize) -> Arc<str> {
+    if text.len() <= limit && !text.contains('\0') { Arc::clone(text) } else { clip(text, limit).into() }
 }
 
 /// At most `limit` bytes, cut at a character, without the NUL that Postgres refuses.

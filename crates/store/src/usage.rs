@@ -1,7 +1,7 @@
 //! What was used: counters over a period, by provider, model, account and client key.
 //!
-//! Hours and days are counted in summaries that never lose a request (see `writer`). A period that begins inside
-//! an hour takes the rest of that hour from the single rows, then whole hours, then whole days.
+//! Minutes, hours and days are counted in summaries that never lose a request (see `writer`). A period takes the rest
+//! of the minute in which it begins from the request log, then whole minutes, whole hours and whole days.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::store::Store;
 
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
-const MINUTE_MS: i64 = 60_000;
+pub(crate) const MINUTE_MS: i64 = 60_000;
 
 /// Access to the counters.
 #[derive(Debug, Clone, Copy)]
@@ -186,22 +186,40 @@ pub struct ConnectionUsage {
     pub last_month: UsageCounters,
 }
 
-/// The rows of a period: `$1` its begin, `$2` the first whole hour, `$3` the first whole day.
+/// The columns that all summaries have.
+macro_rules! summary {
+    ($table:literal) => {
+        concat!(
+            "SELECT provider, model, connection_id, api_key_id, connection_name, api_key_name, requests, successes, \
+             tokens_input, tokens_output, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, \
+             cost_nano, unpriced, latency_sum_ms, last_used_at FROM ",
+            $table,
+            " WHERE bucket >= "
+        )
+    };
+}
+
+/// The rows of a period: `$1` its begin, `$2` the first whole minute, `$3` the first whole hour, `$4` the first whole
+/// day. A request that reached no provider is no usage.
 macro_rules! parts {
     () => {
-        "(SELECT provider, model, connection_id, api_key_id, connection_name, api_key_name, requests, successes, \
-         tokens_input, tokens_output, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, \
-         cost_nano, unpriced, latency_sum_ms, last_used_at FROM daily_usage_summary WHERE bucket >= $3 \
-         UNION ALL SELECT provider, model, connection_id, api_key_id, connection_name, api_key_name, requests, \
-         successes, tokens_input, tokens_output, tokens_cache_read, tokens_cache_creation, tokens_reasoning, \
-         estimated, cost_nano, unpriced, latency_sum_ms, last_used_at FROM hourly_usage_summary \
-         WHERE bucket >= $2 AND bucket < $3 \
-         UNION ALL SELECT provider, model, connection_id, api_key_id, connection_name, api_key_name, \
-         CAST(1 AS BIGINT), CASE WHEN success THEN 1 ELSE 0 END, COALESCE(tokens_input, 0), \
-         COALESCE(tokens_output, 0), COALESCE(tokens_cache_read, 0), COALESCE(tokens_cache_creation, 0), \
-         COALESCE(tokens_reasoning, 0), CASE WHEN estimated THEN 1 ELSE 0 END, COALESCE(cost_nano, 0), \
-         CASE WHEN cost_nano IS NULL THEN 1 ELSE 0 END, latency_ms, timestamp FROM usage_history \
-         WHERE is_last AND timestamp >= $1 AND timestamp < $2) AS parts"
+        concat!(
+            "(",
+            summary!("daily_usage_summary"),
+            "$4 UNION ALL ",
+            summary!("hourly_usage_summary"),
+            "$3 AND bucket < $4 UNION ALL ",
+            summary!("minute_usage_summary"),
+            "$2 AND bucket < $3 UNION ALL \
+             SELECT provider, model, COALESCE(connection_id, ''), COALESCE(api_key_id, ''), COALESCE(account, ''), \
+             COALESCE(api_key_name, ''), CAST(1 AS BIGINT), \
+             CASE WHEN status < 400 AND error_summary IS NULL AND error_code IS NULL THEN 1 ELSE 0 END, \
+             COALESCE(tokens_in, 0), COALESCE(tokens_out, 0), COALESCE(tokens_cache_read, 0), \
+             COALESCE(tokens_cache_creation, 0), COALESCE(tokens_reasoning, 0), \
+             CASE WHEN estimated THEN 1 ELSE 0 END, COALESCE(cost_nano, 0), \
+             CASE WHEN cost_nano IS NULL THEN 1 ELSE 0 END, duration, timestamp FROM call_logs \
+             WHERE provider IS NOT NULL AND timestamp >= $1 AND timestamp < $2) AS parts"
+        )
     };
 }
 
@@ -231,20 +249,13 @@ const GROUPS: &str = concat!(
     " GROUP BY provider, model, connection_id, api_key_id"
 );
 
-const OF_CONNECTION: &str = concat!("SELECT ", sums!(), " FROM ", parts!(), " WHERE connection_id = $4");
+const OF_CONNECTION: &str = concat!("SELECT ", sums!(), " FROM ", parts!(), " WHERE connection_id = $5");
 
-const MINUTES: &str = "SELECT (timestamp - $1) / 60000 AS minute, CAST(COUNT(*) AS BIGINT) AS requests, \
-     CAST(SUM(CASE WHEN success THEN 0 ELSE 1 END) AS BIGINT) AS errors, \
-     COALESCE(CAST(SUM(tokens_input) AS BIGINT), 0) AS prompt_tokens, \
-     COALESCE(CAST(SUM(tokens_output) AS BIGINT), 0) AS completion_tokens, \
-     COALESCE(CAST(SUM(tokens_cache_read) AS BIGINT), 0) AS cached_tokens, \
-     COALESCE(CAST(SUM(tokens_cache_creation) AS BIGINT), 0) AS cache_creation_tokens, \
-     COALESCE(CAST(SUM(tokens_reasoning) AS BIGINT), 0) AS reasoning_tokens, \
-     CAST(SUM(CASE WHEN estimated THEN 1 ELSE 0 END) AS BIGINT) AS estimated, \
-     COALESCE(CAST(SUM(cost_nano) AS BIGINT), 0) AS cost_nano, \
-     CAST(SUM(CASE WHEN cost_nano IS NULL THEN 1 ELSE 0 END) AS BIGINT) AS unpriced, \
-     COALESCE(CAST(SUM(latency_ms) AS BIGINT), 0) AS latency_sum_ms, MAX(timestamp) AS last_used_at \
-     FROM usage_history WHERE is_last AND timestamp >= $1 AND timestamp < $2 GROUP BY 1";
+const MINUTES: &str = concat!(
+    "SELECT (bucket - $1) / 60000 AS minute, ",
+    sums!(),
+    " FROM minute_usage_summary WHERE bucket >= $1 AND bucket < $2 GROUP BY 1"
+);
 
 impl Usage<'_> {
     /// Counters over a period that ends now.
@@ -253,6 +264,7 @@ impl Usage<'_> {
         let groups: Vec<Group> = with_read!(self.0.pool(), |db| {
             sqlx::query_as(GROUPS)
                 .bind(edges.begin)
+                .bind(edges.first_minute)
                 .bind(edges.first_hour)
                 .bind(edges.first_day)
                 .fetch_all(&mut *db)
@@ -284,6 +296,7 @@ impl Usage<'_> {
                 let edges = Edges::of(period.since(now_ms));
                 let sums: Sums = sqlx::query_as(OF_CONNECTION)
                     .bind(edges.begin)
+                    .bind(edges.first_minute)
                     .bind(edges.first_hour)
                     .bind(edges.first_day)
                     .bind(id.as_str())
@@ -297,18 +310,19 @@ impl Usage<'_> {
     }
 }
 
-/// Where single rows end and whole hours, then whole days begin.
+/// Where single rows end and whole minutes, then whole hours, then whole days begin.
 struct Edges {
     begin: i64,
+    first_minute: i64,
     first_hour: i64,
     first_day: i64,
 }
 
 impl Edges {
     fn of(since: Option<i64>) -> Self {
-        let Some(begin) = since else { return Self { begin: 0, first_hour: 0, first_day: 0 } };
+        let begin = since.unwrap_or(0);
         let up = |step: i64| begin + (step - begin.rem_euclid(step)) % step;
-        Self { begin, first_hour: up(HOUR_MS), first_day: up(DAY_MS) }
+        Self { begin, first_minute: up(MINUTE_MS), first_hour: up(HOUR_MS), first_day: up(DAY_MS) }
     }
 }
 
@@ -421,13 +435,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_period_is_cut_at_whole_hours_and_days() {
-        let edges = Edges::of(Some(DAY_MS + 1));
-        assert_eq!((edges.first_hour, edges.first_day), (DAY_MS + HOUR_MS, 2 * DAY_MS));
-        let edges = Edges::of(Some(DAY_MS));
-        assert_eq!((edges.begin, edges.first_hour, edges.first_day), (DAY_MS, DAY_MS, DAY_MS));
-        let edges = Edges::of(None);
-        assert_eq!((edges.begin, edges.first_hour, edges.first_day), (0, 0, 0));
+    fn a_period_is_cut_at_whole_minutes_hours_and_days() {
+        let cut = |since| {
+            let Edges { begin, first_minute, first_hour, first_day } = Edges::of(since);
+            [begin, first_minute, first_hour, first_day]
+        };
+        let after = DAY_MS + 1;
+        assert_eq!(cut(Some(after)), [after, DAY_MS + MINUTE_MS, DAY_MS + HOUR_MS, 2 * DAY_MS]);
+        assert_eq!(cut(Some(DAY_MS)), [DAY_MS; 4]);
+        assert_eq!(cut(None), [0; 4]);
     }
 
     #[test]

@@ -53,8 +53,11 @@ pub enum ScanError {
 /// The whole body is checked to be JSON; members of one that is not may have been shown before that is found out. A
 /// byte-order mark is tolerated, and so are lone surrogates in strings.
 pub fn scan<'a>(body: &'a [u8], visit: &mut dyn FnMut(Member<'a>)) -> Result<Extent, ScanError> {
-    let whole =
-        std::str::from_utf8(body).map_err(|error| ScanError::NotUtf8 { offset: error.valid_up_to() })?;
+    let Ok(whole) = simdutf8::basic::from_utf8(body) else {
+        // Where is found out only when it is asked.
+        let offset = std::str::from_utf8(body).map_or_else(|error| error.valid_up_to(), str::len);
+        return Err(ScanError::NotUtf8 { offset });
+    };
     scan_str(whole, visit)
 }
 
@@ -203,6 +206,8 @@ mod tests {
             assert_eq!(members(body).unwrap_err(), expected, "{body}");
         }
         assert_eq!(scan(b"{\"a\":\"\xff\"}", &mut |_| {}), Err(ScanError::NotUtf8 { offset: 6 }));
+        let long = [b"{\"a\":\"", "ä".repeat(500).as_bytes(), b"\xc3\"}"].concat();
+        assert_eq!(scan(&long, &mut |_| {}), Err(ScanError::NotUtf8 { offset: 1_006 }));
         assert!(matches!(members("{\n\"a\": tru\n}"), Err(ScanError::NotJson { offset: 8..=11 })));
     }
 

@@ -12,6 +12,7 @@ pub mod json_out;
 pub mod members;
 pub mod ndjson;
 mod skip;
+mod special;
 pub mod splice;
 pub mod sse;
 pub mod text;

@@ -1,13 +1,18 @@
 //! Where JSON values end: a validating walk that builds nothing.
 //!
-//! Bodies are mostly long strings, so those are read eight bytes at a time, and long clean stretches of them 64 at a
-//! time (which the compiler turns into vector instructions). `None` is "not JSON"; who wants to know where and why
-//! asks serde_json, which accepts exactly the same.
+//! Bodies are mostly long strings, so those are read 64 bytes at a time, and only what is special in them is looked
+//! at. `None` is "not JSON"; who wants to know where and why asks serde_json, which accepts exactly the same.
+
+use crate::special::{self, BLOCK, STRETCH};
 
 /// Just behind the white space at `at`.
 pub(crate) fn space(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\t' | b'\r') = bytes.get(at) {
         at += 1;
+        // Indentation.
+        while bytes.get(at..).and_then(|rest| rest.first_chunk()) == Some(b"        ") {
+            at += 8;
+        }
     }
     at
 }
@@ -82,66 +87,68 @@ pub(crate) fn name(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 /// Just behind the closing quote of the string whose opening quote is at `at`.
 fn string(bytes: &[u8], at: usize) -> Option<usize> {
     let mut at = at + 1;
+    // Names and most values end within the first few bytes; what does not is read in larger steps.
+    let mut is_long = false;
     loop {
-        at = special(bytes, at)?;
-        match bytes[at] {
-            b'"' => return Some(at + 1),
-            b'\\' => {
-                at += match *bytes.get(at + 1)? {
-                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
-                    b'u' if bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
-                    _ => return None,
-                };
-            }
-            _ => return None,
-        }
-    }
-}
-
-/// Eight-byte words without anything special after which longer stretches are tried.
-const CLEAN_WORDS: usize = 4;
-const STRETCH: usize = 64;
-
-/// The next quote, backslash or control character.
-fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
-    let mut clean = 0;
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let found = special_in(u64::from_le_bytes(*word));
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-        clean += 1;
-        if clean == CLEAN_WORDS {
-            while let Some(stretch) = bytes.get(at..).and_then(|rest| rest.first_chunk::<STRETCH>()) {
-                if has_special(stretch) {
-                    break;
+        let rest = bytes.get(at..)?;
+        let (mut found, length) = match (rest.first_chunk(), rest.first_chunk()) {
+            (Some(stretch), _) if is_long => (special::in_stretch(stretch), STRETCH),
+            (_, Some(block)) => (special::in_block(block), BLOCK),
+            _ => return end_of_string(bytes, at),
+        };
+        is_long = true;
+        let mut next = at + length;
+        while found != 0 {
+            let place = found.trailing_zeros() as usize;
+            match *bytes.get(at + place)? {
+                b'"' => return Some(at + place + 1),
+                b'\\' => {
+                    let behind = place + escape(bytes, at + place)?;
+                    // What belongs to the escape is not special; it may reach beyond what was looked at.
+                    found = if behind < length { found >> behind << behind } else { 0 };
+                    next = next.max(at + behind);
                 }
-                at += STRETCH;
+                _ => return None,
             }
-            clean = 0;
+        }
+        at = next;
+    }
+}
+
+/// The same within the last few bytes of the text.
+fn end_of_string(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += escape(bytes, at)?,
+            0..0x20 => return None,
+            _ => at += 1,
         }
     }
-    bytes.get(at..)?.iter().position(|byte| is_special(*byte)).map(|found| at + found)
 }
 
-const fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+/// The length of the escape at `at`.
+#[inline(always)]
+fn escape(bytes: &[u8], at: usize) -> Option<usize> {
+    match LENGTHS[usize::from(*bytes.get(at + 1)?)] {
+        2 => Some(2),
+        6 if bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => Some(6),
+        _ => None,
+    }
 }
 
-fn has_special(stretch: &[u8; STRETCH]) -> bool {
-    stretch.iter().fold(false, |found, byte| found | is_special(*byte))
-}
-
-/// The high bit of each byte that is special; bits above the lowest one may be wrong.
-const fn special_in(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let found = control | (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash);
-    found & (ONES << 7)
-}
+/// How long an escape is, by the byte behind the backslash; 0 = there is no such escape.
+const LENGTHS: [u8; 256] = {
+    let mut lengths = [0; 256];
+    let mut place = 0;
+    while place < SIMPLE.len() {
+        lengths[SIMPLE[place] as usize] = 2;
+        place += 1;
+    }
+    lengths[b'u' as usize] = 6;
+    lengths
+};
+const SIMPLE: &[u8; 8] = b"\"\\/bfnrt";
 
 /// Just behind the number at `at`.
 fn number(bytes: &[u8], mut at: usize) -> Option<usize> {
@@ -282,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_place_in_a_word_does_not_matter() {
-        for length in 0..200 {
+        for length in 0..300 {
             for odd in ["\"", "\\\"", "\\u00e9", "\u{1f}", "\t", "\u{80}", "\\", "ÿ"] {
                 agrees(&format!("\"{}{odd}{}\"", "x".repeat(length), "y".repeat(length % 70)));
             }
@@ -309,6 +316,23 @@ mod tests {
 
         #[test]
         fn it_agrees_on_strings(text in r#""[a-z\\"nu0-9é\x1f]{0,90}""#) {
+            agrees(&text);
+        }
+
+        #[test]
+        fn it_agrees_on_long_strings(
+            parts in proptest::collection::vec(r#"[a-zäß你😀]{1,40}|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}"#, 0..60),
+            odd in r#"|["\\\x00-\x1f]|\\.|\\u.{0,4}"#,
+            place in any::<prop::sample::Index>(),
+        ) {
+            let at = place.index(parts.len() + 1);
+            let text = format!("\"{}{odd}{}\"", parts[..at].concat(), parts[at..].concat());
+            agrees(&text);
+            agrees(&text[..text.floor_char_boundary(place.index(text.len()))]);
+        }
+
+        #[test]
+        fn it_agrees_on_indentation(text in r#"\[( {0,20}|\n {0,40}|\t|\r\n)[0-9]( {0,20}|\n {0,40}|\f)(, {0,9})?[0-9]?\]"#) {
             agrees(&text);
         }
 

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, stream};
 use omniroute_dialect::ir::Usage;
 use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus};
-use omniroute_engine::ports::{AttemptRow, RequestRow};
+use omniroute_engine::ports::{AttemptRow, RequestRow, RowId};
 use omniroute_store::ConnectionFilter;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::connections::{all, check_urls, find, merge_options};
 use crate::auth::{Caller, Management};
@@ -398,21 +397,20 @@ async fn write_down(
     }
     let failure = verdict.failure.as_ref();
     admin.recorder.record(RequestRow {
-        id: Uuid::now_v7().to_string(),
-        request_id: caller.request_id.clone(),
-        timestamp_ms: now,
-        method: "POST".to_owned(),
-        path: format!("/api/providers/{}/test", connection.id),
+        id: RowId::new(now, rand::random()),
+        request_id: caller.request_id.as_str().into(),
+        method: http::Method::POST,
+        path: format!("/api/providers/{}/test", connection.id).into(),
         // A network failure has no status of its own: 504 for a time limit, 502 else.
         status: verdict.status.unwrap_or(match verdict.diagnosis().r#type {
             DiagnosisType::Timeout => 504,
             _ => 502,
         }),
-        requested_model: TEST_MODEL.to_owned(),
-        model: TEST_MODEL.to_owned(),
+        requested_model: TEST_MODEL.into(),
+        model: TEST_MODEL.into(),
         provider: Some(connection.provider.clone()),
         connection: Some(connection.id.clone()),
-        connection_name: Some(connection.name.clone()),
+        connection_name: Some(connection.name.as_str().into()),
         api_key: None,
         api_key_name: None,
         client_dialect: endpoint.dialect,
@@ -428,9 +426,9 @@ async fn write_down(
         price_version: None,
         attempts: vec![AttemptRow {
             provider: connection.provider.clone(),
-            model: TEST_MODEL.to_owned(),
+            model: TEST_MODEL.into(),
             connection: connection.id.clone(),
-            connection_name: connection.name.clone(),
+            connection_name: connection.name.as_str().into(),
             status: verdict.status,
             failure: failure.map(|failure| failure.kind.as_str()),
             message: verdict.message(),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use http::Method;
 use omniroute_dialect::{ir::Usage, registry::DIALECTS};
 use omniroute_domain::learned::Fact;
-use omniroute_engine::ports::RequestRow;
+use omniroute_engine::ports::{RequestRow, RowId};
 use omniroute_provider::ProviderId;
 use serde_json::{Value, json};
 
@@ -13,10 +13,9 @@ use crate::app::{START, TestApp, remote};
 
 fn row() -> RequestRow {
     RequestRow {
-        id: "row-1".into(),
+        id: RowId::new(START, [1; 10]),
         request_id: "req_1".into(),
-        timestamp_ms: START,
-        method: "POST".into(),
+        method: http::Method::POST,
         path: "/v1/chat/completions".into(),
         status: 200,
         requested_model: "gpt-4o".into(),
@@ -134,7 +133,7 @@ async fn usage_and_logs_of_written_requests() {
     let connection = app.post("/api/providers", body).await.expect(201).json();
     let id = connection["connection"]["id"].as_str().expect("id").to_owned();
     let mut failed = row();
-    (failed.id, failed.status, failed.cost_nano) = ("row-2".into(), 500, None);
+    (failed.id, failed.status, failed.cost_nano) = (RowId::new(START, [2; 10]), 500, None);
     let mut first = row();
     (first.connection, first.connection_name) = (Some(id.as_str().into()), Some("work".into()));
     for row in [first, failed] {
@@ -154,7 +153,7 @@ async fn usage_and_logs_of_written_requests() {
     assert_eq!(logs.json().as_array().map(Vec::len), Some(2));
     let errors = app.get("/api/usage/call-logs?status=error").await.expect(200).json();
     assert_eq!((errors.as_array().map(Vec::len), &errors[0]["cost"]), (Some(1), &Value::Null));
-    let one = app.get("/api/usage/call-logs/row-1").await.expect(200).json();
+    let one = app.get(&format!("/api/usage/call-logs/{}", row().id)).await.expect(200).json();
     assert_eq!((&one["tokens"]["in"], &one["account"]), (&json!(10), &json!("work")));
     app.get("/api/usage/call-logs/none").await.expect(404);
     let bad = app.get("/api/usage/call-logs?since=yesterday&status=x").await.expect(400);

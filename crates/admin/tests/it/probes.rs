@@ -43,7 +43,7 @@ async fn outcomes_and_what_they_mean() {
         assert_eq!(row["errorCode"], if status == 200 || status == 0 { Value::Null } else { json!(status) });
         let logged = app.rows.0.lock().expect("lock");
         let expected = if status == 0 { 502 } else { status };
-        assert_eq!((logged[0].status, logged[0].model.as_str()), (expected, "connection-test"), "{status}");
+        assert_eq!((logged[0].status, &*logged[0].model), (expected, "connection-test"), "{status}");
     }
 }
 

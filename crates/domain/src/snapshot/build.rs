@@ -188,7 +188,7 @@ impl<'a> Builder<'a> {
             && row.options.base_url.is_none();
         Some(Arc::new(ConnectionState {
             id: row.id.clone(),
-            name: row.name.clone(),
+            name: row.name.as_str().into(),
             provider: row.provider.clone(),
             endpoints,
             allow_private: self.options.allow_private

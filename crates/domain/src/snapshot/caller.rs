@@ -1,5 +1,7 @@
 //! A client that identified itself, and what its key allows.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
 use super::SnapshotProblem;
@@ -12,7 +14,7 @@ pub struct Caller {
     /// The key's id.
     pub id: ApiKeyId,
     /// The key's name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Whether it may be used at all.
     pub is_active: bool,
     /// End of validity.
@@ -56,7 +58,7 @@ impl Caller {
         ];
         Self {
             id: key.id.clone(),
-            name: key.name.clone(),
+            name: key.name.as_str().into(),
             is_active: key.is_active && key.revoked_at.is_none() && !broken,
             expires_at: key.expires_at,
             no_log: key.no_log,

@@ -2,16 +2,15 @@ use omniroute_dialect::{ir::Usage, registry::DIALECTS};
 use omniroute_provider::ProviderId;
 
 use super::*;
-use crate::ports::AttemptRow;
+use crate::ports::{AttemptRow, RowId};
 
 const NOW: i64 = 1_800_000_000_000;
 
 fn row(provider: &str, model: &str, status: u16, duration_ms: i64) -> RequestRow {
     RequestRow {
-        id: "row".into(),
+        id: RowId::new(NOW, [0; 10]),
         request_id: "req_1".into(),
-        timestamp_ms: NOW,
-        method: "POST".into(),
+        method: http::Method::POST,
         path: "/v1/chat/completions".into(),
         status,
         requested_model: model.into(),

@@ -17,8 +17,7 @@ async fn a_rate_limited_account_gives_way_to_the_next() {
     let got = world.chat(ASK).await;
     assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "2"));
     let row = world.row();
-    let tried: Vec<_> =
-        row.attempts.iter().map(|a| (a.connection_name.as_str(), a.status, a.failure)).collect();
+    let tried: Vec<_> = row.attempts.iter().map(|a| (&*a.connection_name, a.status, a.failure)).collect();
     assert_eq!(tried, [("first", Some(429), Some("rate_limit")), ("second", Some(200), None)]);
 
     // Within the twenty seconds the first is not even tried.

@@ -90,37 +90,31 @@ CREATE TABLE api_keys (
     created_at BIGINT NOT NULL
 );
 
-CREATE TABLE usage_history (
-    id INTEGER PRIMARY KEY,
-    timestamp BIGINT NOT NULL,
-    request_id TEXT NOT NULL,
-    attempt BIGINT NOT NULL,
-    is_last BOOLEAN NOT NULL,
+-- The same columns three times: one row per minute, per hour and per day. No part of the key is ever null; absent
+-- is ''. Single requests are rows of call_logs, which says all that is known of one and of its attempts.
+CREATE TABLE minute_usage_summary (
+    bucket BIGINT NOT NULL,
     provider TEXT NOT NULL,
     model TEXT NOT NULL,
-    requested_model TEXT NOT NULL,
     connection_id TEXT NOT NULL,
-    connection_name TEXT NOT NULL,
     api_key_id TEXT NOT NULL,
+    connection_name TEXT NOT NULL,
     api_key_name TEXT NOT NULL,
-    tokens_input BIGINT,
-    tokens_output BIGINT,
-    tokens_cache_read BIGINT,
-    tokens_cache_creation BIGINT,
-    tokens_reasoning BIGINT,
-    estimated BOOLEAN NOT NULL,
-    cost_nano BIGINT,
-    price_source TEXT,
-    price_version TEXT,
-    status BIGINT,
-    success BOOLEAN NOT NULL,
-    error_code TEXT,
-    latency_ms BIGINT NOT NULL,
-    ttft_ms BIGINT
+    requests BIGINT NOT NULL,
+    successes BIGINT NOT NULL,
+    tokens_input BIGINT NOT NULL,
+    tokens_output BIGINT NOT NULL,
+    tokens_cache_read BIGINT NOT NULL,
+    tokens_cache_creation BIGINT NOT NULL,
+    tokens_reasoning BIGINT NOT NULL,
+    estimated BIGINT NOT NULL,
+    cost_nano BIGINT NOT NULL,
+    unpriced BIGINT NOT NULL,
+    latency_sum_ms BIGINT NOT NULL,
+    last_used_at BIGINT NOT NULL,
+    PRIMARY KEY (bucket, provider, model, connection_id, api_key_id)
 );
-CREATE INDEX usage_history_timestamp ON usage_history (timestamp);
 
--- The same columns twice: one row per hour and one per day. No part of the key is ever null; absent is ''.
 CREATE TABLE hourly_usage_summary (
     bucket BIGINT NOT NULL,
     provider TEXT NOT NULL,
@@ -167,8 +161,10 @@ CREATE TABLE daily_usage_summary (
     PRIMARY KEY (bucket, provider, model, connection_id, api_key_id)
 );
 
+-- Written for every request, so there is one small index only: of the time, which an id contains. Rows are appended.
 CREATE TABLE call_logs (
-    id TEXT NOT NULL PRIMARY KEY,
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
     timestamp BIGINT NOT NULL,
     request_id TEXT NOT NULL,
     method TEXT NOT NULL,
@@ -195,14 +191,14 @@ CREATE TABLE call_logs (
     estimated BOOLEAN NOT NULL,
     cost_nano BIGINT,
     price_source TEXT,
+    price_version TEXT,
     attempts BIGINT NOT NULL,
     attempt_details TEXT,
     error_summary TEXT,
     error_code TEXT,
     losses TEXT
-) WITHOUT ROWID;
+);
 CREATE INDEX call_logs_timestamp ON call_logs (timestamp);
-CREATE INDEX call_logs_api_key ON call_logs (api_key_id, timestamp);
 
 CREATE TABLE revoked_tokens (
     jti TEXT NOT NULL PRIMARY KEY,

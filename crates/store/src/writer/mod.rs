@@ -403,18 +403,20 @@ impl Drop for Task {
 #[cfg(test)]
 mod tests {
     use omniroute_dialect::ir::Usage;
+    use omniroute_engine::ports::RowId;
 
     use super::*;
     use crate::options::{Location, StoreOptions};
     use crate::pool::Pool;
     use crate::usage::Period;
 
+    const NOW: i64 = 1_767_323_045_678;
+
     fn row(number: usize) -> RequestRow {
         RequestRow {
-            id: format!("{number:06}"),
-            request_id: format!("req_{number}"),
-            timestamp_ms: 1_767_323_045_678,
-            method: "POST".into(),
+            id: RowId::new(NOW, [0; 10]),
+            request_id: format!("req_{number}").into(),
+            method: http::Method::POST,
             path: "/v1/chat/completions".into(),
             status: 200,
             requested_model: "m".into(),
@@ -471,7 +473,7 @@ mod tests {
         handle.flush().await;
         let stats = recorder.stats();
         assert_eq!((stats.written_rows, stats.shed_rows, stats.queued), (500, 0, 0));
-        let history = store.usage().history(Period::All, row(0).timestamp_ms).await.unwrap();
+        let history = store.usage().history(Period::All, NOW).await.unwrap();
         assert_eq!(history.total.requests, 500);
     }
 }

@@ -1,5 +1,6 @@
 //! What the writer sends, and how a batch becomes few statements.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,14 +9,14 @@ use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
 use omniroute_engine::ports::{AttemptRow, RequestRow};
 use sqlx::AssertSqlSafe;
 
-use super::totals::{Total, TotalKey, Totals, cache_creation, is_success};
-use crate::call_logs::{AttemptDetail, LoggedLoss};
+use super::totals::{Total, TotalKey, Totals, cache_creation};
+use crate::call_logs::{LoggedLoss, StoredAttempt};
 use crate::connections::write_status;
 use crate::error::StoreError;
 use crate::pool::{Pool, with_write};
 use crate::store::Store;
-use crate::text::{clip, signed};
-use crate::usage::DAY_MS;
+use crate::text::{clip, clip_shared, signed};
+use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
 
 /// Rows per insert: each size is prepared once, and a batch is cut into the fewest of them.
 const SIZES: [usize; 3] = [32, 8, 1];
@@ -26,7 +27,7 @@ const MAX_LOSSES: usize = 50;
 /// More attempts than a request can make.
 const MAX_ATTEMPTS: usize = 50;
 
-const CALL_LOG_COLUMNS: [&str; 32] = [
+const CALL_LOG_COLUMNS: [&str; 33] = [
     "id",
     "timestamp",
     "request_id",
@@ -54,39 +55,12 @@ const CALL_LOG_COLUMNS: [&str; 32] = [
     "estimated",
     "cost_nano",
     "price_source",
+    "price_version",
     "attempts",
     "attempt_details",
     "error_summary",
     "error_code",
     "losses",
-];
-
-const USAGE_COLUMNS: [&str; 25] = [
-    "timestamp",
-    "request_id",
-    "attempt",
-    "is_last",
-    "provider",
-    "model",
-    "requested_model",
-    "connection_id",
-    "connection_name",
-    "api_key_id",
-    "api_key_name",
-    "tokens_input",
-    "tokens_output",
-    "tokens_cache_read",
-    "tokens_cache_creation",
-    "tokens_reasoning",
-    "estimated",
-    "cost_nano",
-    "price_source",
-    "price_version",
-    "status",
-    "success",
-    "error_code",
-    "latency_ms",
-    "ttft_ms",
 ];
 
 macro_rules! upsert {
@@ -115,13 +89,16 @@ macro_rules! upsert {
     };
 }
 
-const UPSERTS: [(&str, i64); 2] =
-    [(upsert!("hourly_usage_summary"), 1), (upsert!("daily_usage_summary"), DAY_MS)];
+const UPSERTS: [(&str, i64); 3] = [
+    (upsert!("minute_usage_summary"), MINUTE_MS),
+    (upsert!("hourly_usage_summary"), HOUR_MS),
+    (upsert!("daily_usage_summary"), DAY_MS),
+];
 
 /// What one transaction writes.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// For the request log and the usage rows.
+    /// For the request log.
     pub(crate) rows: Vec<RequestRow>,
     /// For the summaries; `rows` are already among them.
     pub(crate) totals: Totals,
@@ -140,7 +117,6 @@ impl Batch {
 #[derive(Debug)]
 pub(crate) struct Statements {
     call_logs: [Arc<str>; SIZES.len()],
-    usage: [Arc<str>; SIZES.len()],
 }
 
 impl Statements {
@@ -151,35 +127,30 @@ impl Statements {
             Pool::Sqlite { .. } => false,
             Pool::Postgres(_) => true,
         };
-        Self {
-            call_logs: SIZES.map(|rows| {
-                insert("call_logs", &CALL_LOG_COLUMNS, rows, numbered, " ON CONFLICT (id) DO NOTHING")
-            }),
-            usage: SIZES.map(|rows| insert("usage_history", &USAGE_COLUMNS, rows, numbered, "")),
-        }
+        Self { call_logs: SIZES.map(|rows| insert("call_logs", &CALL_LOG_COLUMNS, rows, numbered)) }
     }
 }
 
-/// Binds the 32 columns of a request.
+/// Binds the 33 columns of a request.
 macro_rules! bind_call_log {
-    ($query:expr, $row:expr) => {{
-        let row: &RequestRow = $row;
+    ($query:expr, $row:expr, $words:expr) => {{
+        let (row, words): (&RequestRow, &mut Words) = ($row, &mut $words);
         $query
-            .bind(clip(&row.id, MAX_NAME))
-            .bind(row.timestamp_ms)
-            .bind(clip(&row.request_id, MAX_NAME))
-            .bind(clip(&row.method, 16))
-            .bind(clip(&row.path, MAX_PATH))
+            .bind(row.id.to_string())
+            .bind(row.id.timestamp_ms())
+            .bind(clip_shared(&row.request_id, MAX_NAME))
+            .bind(words.shared(row.method.as_str()))
+            .bind(clip_shared(&row.path, MAX_PATH))
             .bind(i64::from(row.status))
-            .bind(clip(&row.model, MAX_NAME))
-            .bind(clip(&row.requested_model, MAX_NAME))
-            .bind(row.provider.as_ref().map(|id| id.as_str()))
-            .bind(row.connection_name.as_deref())
-            .bind(row.connection.as_ref().map(|id| id.as_str()))
-            .bind(row.api_key.as_ref().map(|id| id.as_str()))
-            .bind(row.api_key_name.as_deref())
-            .bind(row.client_dialect.as_str())
-            .bind(row.upstream_dialect.map(|dialect| dialect.as_str()))
+            .bind(clip_shared(&row.model, MAX_NAME))
+            .bind(clip_shared(&row.requested_model, MAX_NAME))
+            .bind(row.provider.as_ref().map(Arc::<str>::from))
+            .bind(row.connection_name.clone())
+            .bind(row.connection.as_ref().map(Arc::<str>::from))
+            .bind(row.api_key.as_ref().map(Arc::<str>::from))
+            .bind(row.api_key_name.clone())
+            .bind(words.shared(row.client_dialect.as_str()))
+            .bind(row.upstream_dialect.map(|dialect| words.shared(dialect.as_str())))
             .bind(row.stream)
             .bind(row.duration_ms)
             .bind(row.ttft_ms)
@@ -191,7 +162,8 @@ macro_rules! bind_call_log {
             .bind(row.usage.reasoning.map(signed))
             .bind(row.usage_estimated)
             .bind(row.cost_nano)
-            .bind(row.price_source.as_deref())
+            .bind(row.price_source.map(|source| words.shared(source)))
+            .bind(row.price_version.clone())
             .bind(i64::try_from(row.attempts.len()).unwrap_or(i64::MAX))
             .bind(attempts_json(row))
             .bind(row.error.as_deref().map(|error| clip(error, MAX_TEXT)))
@@ -200,80 +172,30 @@ macro_rules! bind_call_log {
     }};
 }
 
-/// Binds the 25 columns of an attempt. Tokens and cost belong to the last one.
-macro_rules! bind_attempt {
-    ($query:expr, $attempt:expr) => {{
-        let Attempt { row, number, earlier } = $attempt;
-        let last = earlier.is_none();
-        let usage = if last { row.usage } else { omniroute_dialect::ir::Usage::default() };
-        $query
-            .bind(row.timestamp_ms)
-            .bind(clip(&row.request_id, MAX_NAME))
-            .bind(*number)
-            .bind(last)
-            .bind(earlier.map(|a| &a.provider).or(row.provider.as_ref()).map_or("", |id| id.as_str()))
-            .bind(clip(earlier.map_or(&row.model, |a| &a.model), MAX_NAME))
-            .bind(clip(&row.requested_model, MAX_NAME))
-            .bind(earlier.map(|a| &a.connection).or(row.connection.as_ref()).map_or("", |id| id.as_str()))
-            .bind(
-                earlier.map(|a| a.connection_name.as_str()).or(row.connection_name.as_deref()).unwrap_or(""),
-            )
-            .bind(row.api_key.as_ref().map_or("", |id| id.as_str()))
-            .bind(row.api_key_name.as_deref().unwrap_or(""))
-            .bind(usage.input_total().map(signed))
-            .bind(usage.output_total.map(signed))
-            .bind(usage.cache_read.map(signed))
-            .bind(if last { cache_creation(row).map(signed) } else { None })
-            .bind(usage.reasoning.map(signed))
-            .bind(last && row.usage_estimated)
-            .bind(if last { row.cost_nano } else { None })
-            .bind(if last { row.price_source.as_deref() } else { None })
-            .bind(if last { row.price_version.as_deref() } else { None })
-            .bind(match earlier {
-                Some(attempt) => attempt.status.map(i64::from),
-                None => Some(i64::from(row.status)),
-            })
-            .bind(last && is_success(row))
-            .bind(match earlier {
-                Some(attempt) => attempt.failure.map(str::to_owned),
-                None => row.error_code.as_deref().map(|code| clip(code, MAX_NAME)),
-            })
-            .bind(earlier.map_or(row.duration_ms, |attempt| attempt.duration_ms))
-            .bind(if last { row.ttft_ms } else { None })
-    }};
-}
-
 /// Writes a batch in one transaction.
 pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch) -> Result<(), StoreError> {
-    let attempts: Vec<Attempt<'_>> = batch.rows.iter().flat_map(attempts_of).collect();
     let last_uses = LastUses::of(batch);
+    let mut words = Words::default();
     with_write!(store.pool(), |db| {
         for (chunk, sql) in chunks(&batch.rows, &statements.call_logs) {
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for row in chunk {
-                query = bind_call_log!(query, row);
-            }
-            query.execute(&mut *db).await?;
-        }
-        for (chunk, sql) in chunks(&attempts, &statements.usage) {
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for attempt in chunk {
-                query = bind_attempt!(query, attempt);
+                query = bind_call_log!(query, row, words);
             }
             query.execute(&mut *db).await?;
         }
         for (key, total) in batch.totals.sorted() {
             for (sql, width) in UPSERTS {
-                let TotalKey { hour, provider, model, connection, api_key } = key;
+                let TotalKey { minute, provider, model, connection, api_key } = key;
                 let Total { connection_name, api_key_name, .. } = total;
                 sqlx::query(sql)
-                    .bind(hour - hour.rem_euclid(width))
+                    .bind(minute - minute.rem_euclid(width))
                     .bind(provider.as_str())
-                    .bind(model)
+                    .bind(&**model)
                     .bind(connection.as_ref().map_or("", |id| id.as_str()))
                     .bind(api_key.as_ref().map_or("", |id| id.as_str()))
-                    .bind(connection_name)
-                    .bind(api_key_name)
+                    .bind(connection_name.as_deref().unwrap_or_default())
+                    .bind(api_key_name.as_deref().unwrap_or_default())
                     .bind(total.requests)
                     .bind(total.successes)
                     .bind(total.tokens_input)
@@ -302,28 +224,6 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
     Ok(())
 }
 
-/// One upstream attempt of a request: an earlier one that failed, or the last one.
-struct Attempt<'a> {
-    row: &'a RequestRow,
-    number: i64,
-    earlier: Option<&'a AttemptRow>,
-}
-
-fn attempts_of(row: &RequestRow) -> impl Iterator<Item = Attempt<'_>> {
-    let earlier = row.attempts.split_last().map_or(&[][..], |(_, earlier)| earlier);
-    let earlier = &earlier[..earlier.len().min(MAX_ATTEMPTS)];
-    let last = row.provider.as_ref().map(|_| Attempt {
-        row,
-        number: i64::try_from(earlier.len()).unwrap_or(0) + 1,
-        earlier: None,
-    });
-    earlier
-        .iter()
-        .zip(1..)
-        .map(move |(attempt, number)| Attempt { row, number, earlier: Some(attempt) })
-        .chain(last)
-}
-
 const USED_KEY: &str = "UPDATE api_keys SET last_used_at = $2
      WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
 const USED_CONNECTION: &str = "UPDATE provider_connections SET last_used_at = $2
@@ -341,8 +241,9 @@ impl<'a> LastUses<'a> {
                 *known = timestamp.max(*known);
             }
         };
-        for row in &batch.rows {
-            note(USED_KEY, row.api_key.as_ref().map(|id| id.as_str()), row.timestamp_ms);
+        // Those with a provider are among the totals.
+        for row in batch.rows.iter().filter(|row| row.provider.is_none()) {
+            note(USED_KEY, row.api_key.as_ref().map(|id| id.as_str()), row.id.timestamp_ms());
         }
         for (key, total) in batch.totals.sorted() {
             note(USED_KEY, key.api_key.as_ref().map(|id| id.as_str()), total.last_used_at);
@@ -351,6 +252,26 @@ impl<'a> LastUses<'a> {
         let mut all: Vec<_> = latest.into_iter().map(|((sql, id), timestamp)| (sql, id, timestamp)).collect();
         all.sort_unstable();
         Self(all)
+    }
+}
+
+/// Words of a small vocabulary, shared between the rows of a batch.
+#[derive(Default)]
+struct Words(Vec<Arc<str>>);
+
+impl Words {
+    /// More words than this are not remembered.
+    const MAX: usize = 32;
+
+    fn shared(&mut self, word: &str) -> Arc<str> {
+        if let Some(known) = self.0.iter().find(|known| ***known == *word) {
+            return Arc::clone(known);
+        }
+        let new = Arc::<str>::from(clip(word, MAX_NAME));
+        if self.0.len() < Self::MAX {
+            self.0.push(Arc::clone(&new));
+        }
+        new
     }
 }
 
@@ -368,7 +289,7 @@ fn chunks<'a, T>(rows: &'a [T], statements: &'a [Arc<str>; SIZES.len()]) -> Vec<
     cut
 }
 
-fn insert(table: &str, columns: &[&str], rows: usize, numbered: bool, end: &str) -> Arc<str> {
+fn insert(table: &str, columns: &[&str], rows: usize, numbered: bool) -> Arc<str> {
     let mut sql = format!("INSERT INTO {table} ({}) VALUES ", columns.join(", "));
     let mut number = 0;
     for row in 0..rows {
@@ -380,7 +301,6 @@ fn insert(table: &str, columns: &[&str], rows: usize, numbered: bool, end: &str)
         }
         sql.push(')');
     }
-    sql.push_str(end);
     sql.into()
 }
 
@@ -388,19 +308,22 @@ fn attempts_json(row: &RequestRow) -> Option<String> {
     if row.attempts.is_empty() {
         return None;
     }
-    let details: Vec<AttemptDetail> = row.attempts.iter().take(MAX_ATTEMPTS).map(detail).collect();
-    serde_json::to_string(&details).ok()
+    let stored: Vec<StoredAttempt<'_>> =
+        row.attempts.iter().take(MAX_ATTEMPTS).map(|attempt| stored_attempt(row, attempt)).collect();
+    serde_json::to_string(&stored).ok()
 }
 
-fn detail(attempt: &AttemptRow) -> AttemptDetail {
-    AttemptDetail {
-        provider: attempt.provider.to_string(),
-        model: clip(&attempt.model, MAX_NAME),
-        connection_id: attempt.connection.to_string(),
-        connection_name: attempt.connection_name.clone(),
+fn stored_attempt<'a>(row: &RequestRow, attempt: &'a AttemptRow) -> StoredAttempt<'a> {
+    let own =
+        |own: &'a str, of_row: Option<&str>| (Some(own) != of_row).then(|| Cow::Owned(clip(own, MAX_NAME)));
+    StoredAttempt {
+        provider: own(attempt.provider.as_str(), row.provider.as_ref().map(|id| id.as_str())),
+        model: own(&attempt.model, Some(&row.model)),
+        connection_id: own(attempt.connection.as_str(), row.connection.as_ref().map(|id| id.as_str())),
+        connection_name: own(&attempt.connection_name, row.connection_name.as_deref()),
         status: attempt.status,
-        failure: attempt.failure.map(str::to_owned),
-        message: attempt.message.as_deref().map(|message| clip(message, MAX_TEXT)),
+        failure: attempt.failure.map(Cow::Borrowed),
+        message: attempt.message.as_deref().map(|message| Cow::Owned(clip(message, MAX_TEXT))),
         duration_ms: attempt.duration_ms,
     }
 }
@@ -434,10 +357,7 @@ mod tests {
 
     #[test]
     fn parameters_are_numbered_where_the_engine_wants_it() {
-        assert_eq!(
-            &*insert("t", &["a", "b"], 2, true, " X"),
-            "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) X"
-        );
-        assert_eq!(&*insert("t", &["a", "b"], 2, false, ""), "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)");
+        assert_eq!(&*insert("t", &["a", "b"], 2, true), "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4)");
+        assert_eq!(&*insert("t", &["a", "b"], 2, false), "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)");
     }
 }

@@ -1,36 +1,38 @@
 //! Usage added up in memory until it is written. Bounded by the number of different keys, never dropped.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use omniroute_domain::entity::{ApiKeyId, ConnectionId};
 use omniroute_engine::ports::RequestRow;
 use omniroute_provider::ProviderId;
 
-use crate::text::{clip, signed};
-use crate::usage::HOUR_MS;
+use crate::text::{clip_shared, signed};
+use crate::usage::{HOUR_MS, MINUTE_MS};
 
-/// More different keys than this between two flushes are counted under one model name.
+/// More different keys than this between two flushes are counted by the hour, and then under one model name.
 const MAX_KEYS: usize = 4096;
 /// That name.
 const OTHER_MODEL: &str = "(other)";
 /// Longest model name in the summaries.
 const MAX_MODEL: usize = 256;
 
-/// Sums by hour, provider, model, account and client key.
+/// Sums by minute, provider, model, account and client key.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
-    sums: HashMap<TotalKey, Total>,
+    sums: HashMap<TotalKey, Total, RandomState>,
 }
 
 /// What is counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TotalKey {
-    /// Begin of the hour.
-    pub(crate) hour: i64,
+    /// Begin of the minute.
+    pub(crate) minute: i64,
     /// Provider.
     pub(crate) provider: ProviderId,
     /// Upstream model.
-    pub(crate) model: String,
+    pub(crate) model: Arc<str>,
     /// Account.
     pub(crate) connection: Option<ConnectionId>,
     /// Client key.
@@ -40,8 +42,8 @@ pub(crate) struct TotalKey {
 /// The sums of one key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Total {
-    pub(crate) connection_name: String,
-    pub(crate) api_key_name: String,
+    pub(crate) connection_name: Option<Arc<str>>,
+    pub(crate) api_key_name: Option<Arc<str>>,
     pub(crate) requests: i64,
     pub(crate) successes: i64,
     pub(crate) tokens_input: i64,
@@ -60,18 +62,19 @@ impl Totals {
     /// Counts a request, if it reached a provider.
     pub(crate) fn add(&mut self, row: &RequestRow) {
         let Some(provider) = &row.provider else { return };
+        let timestamp_ms = row.id.timestamp_ms();
         let key = TotalKey {
-            hour: row.timestamp_ms - row.timestamp_ms.rem_euclid(HOUR_MS),
+            minute: timestamp_ms - timestamp_ms.rem_euclid(MINUTE_MS),
             provider: provider.clone(),
-            model: clip(&row.model, MAX_MODEL),
+            model: clip_shared(&row.model, MAX_MODEL),
             connection: row.connection.clone(),
             api_key: row.api_key.clone(),
         };
         let usage = &row.usage;
         let count = |tokens: Option<u64>| signed(tokens.unwrap_or(0));
         let one = Total {
-            connection_name: row.connection_name.clone().unwrap_or_default(),
-            api_key_name: row.api_key_name.clone().unwrap_or_default(),
+            connection_name: row.connection_name.clone(),
+            api_key_name: row.api_key_name.clone(),
             requests: 1,
             successes: i64::from(is_success(row)),
             tokens_input: count(usage.input_total()),
@@ -83,7 +86,7 @@ impl Totals {
             cost_nano: row.cost_nano.unwrap_or(0),
             unpriced: i64::from(row.cost_nano.is_none()),
             latency_sum_ms: row.duration_ms,
-            last_used_at: row.timestamp_ms,
+            last_used_at: timestamp_ms,
         };
         self.merge(key, one);
     }
@@ -115,8 +118,11 @@ impl Totals {
 
     fn merge(&mut self, mut key: TotalKey, total: Total) {
         if self.sums.len() >= MAX_KEYS && !self.sums.contains_key(&key) {
-            key.model.clear();
-            key.model.push_str(OTHER_MODEL);
+            // A database that cannot be written for hours: the first minute of an hour then stands for all of it.
+            key.minute -= key.minute.rem_euclid(HOUR_MS);
+            if !self.sums.contains_key(&key) {
+                key.model = OTHER_MODEL.into();
+            }
         }
         self.sums.entry(key).or_default().merge(total);
     }
@@ -144,7 +150,7 @@ impl Total {
 }
 
 /// Whether the client got what it asked for.
-pub(crate) fn is_success(row: &RequestRow) -> bool {
+fn is_success(row: &RequestRow) -> bool {
     row.status < 400 && row.error.is_none() && row.error_code.is_none()
 }
 

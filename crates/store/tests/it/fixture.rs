@@ -6,7 +6,7 @@ use omniroute_dialect::ir::Usage;
 use omniroute_domain::entity::{
     ApiKey, AuthType, Connection, ConnectionOptions, ConnectionStatus, CustomModel, KeyHash, Node, NodeType,
 };
-use omniroute_engine::ports::{AttemptRow, RequestRow};
+use omniroute_engine::ports::{AttemptRow, RequestRow, RowId};
 use omniroute_store::{Location, Store, StoreOptions, Writer, WriterHandle, WriterOptions};
 use secrecy::SecretString;
 use sqlx::{Connection as _, Executor as _};
@@ -171,14 +171,20 @@ pub(crate) fn api_key(id: &str, key: &str) -> ApiKey {
     }
 }
 
+/// The id of the row that [`request`] makes under a short name of at most seven bytes; sorts by time, then by name.
+pub(crate) fn row_id(name: &str, timestamp_ms: i64) -> RowId {
+    let mut random = [0; 10];
+    random[3..][..name.len()].copy_from_slice(name.as_bytes());
+    RowId::new(timestamp_ms, random)
+}
+
 /// A request that the account `c1` of `openai` answered.
-pub(crate) fn request(id: &str, timestamp_ms: i64) -> RequestRow {
+pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
     let dialect = |name| omniroute_dialect::registry::by_name(name).unwrap().id();
     RequestRow {
-        id: id.into(),
-        request_id: format!("req_{id}"),
-        timestamp_ms,
-        method: "POST".into(),
+        id: row_id(name, timestamp_ms),
+        request_id: format!("req_{name}").into(),
+        method: http::Method::POST,
         path: "/v1/chat/completions".into(),
         status: 200,
         requested_model: "fast".into(),
@@ -203,7 +209,7 @@ pub(crate) fn request(id: &str, timestamp_ms: i64) -> RequestRow {
         },
         usage_estimated: false,
         cost_nano: Some(1_500),
-        price_source: Some("catalog".into()),
+        price_source: Some("catalog"),
         price_version: Some("abc".into()),
         attempts: vec![],
         error: None,
@@ -217,7 +223,7 @@ pub(crate) fn attempt(connection: &str, status: Option<u16>, failure: Option<&'s
         provider: "openai".into(),
         model: "gpt-4o".into(),
         connection: connection.into(),
-        connection_name: format!("name of {connection}"),
+        connection_name: format!("name of {connection}").into(),
         status,
         failure,
         message: failure.map(|class| format!("it was {class}")),

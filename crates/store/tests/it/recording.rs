@@ -6,9 +6,11 @@ use std::time::Duration;
 use omniroute_dialect::ir::{Loss, LossAction};
 use omniroute_domain::entity::{ConnectionStatus, RuntimeSettings, TestStatus};
 use omniroute_engine::ports::Recorder as _;
-use omniroute_store::{CallLogQuery, Location, LoggedLoss, Period, RecorderStats, WriterOptions};
+use omniroute_store::{
+    AttemptDetail, CallLogQuery, Location, LoggedLoss, Period, RecorderStats, WriterOptions,
+};
 
-use crate::fixture::{DAY, Fixture, NOW, api_key, attempt, connection, request, stories, writer};
+use crate::fixture::{DAY, Fixture, NOW, api_key, attempt, connection, request, row_id, stories, writer};
 
 stories!(
     a_request_is_logged_as_it_was,
@@ -45,7 +47,7 @@ async fn a_request_is_logged_as_it_was(fixture: Fixture) {
     failed.connection_name = None;
     failed.api_key = None;
     failed.api_key_name = None;
-    failed.model = String::new();
+    failed.model = "".into();
     failed.upstream_dialect = None;
     failed.status = 404;
     failed.usage = omniroute_dialect::ir::Usage::default();
@@ -55,7 +57,11 @@ async fn a_request_is_logged_as_it_was(fixture: Fixture) {
     recorder.record(failed);
     handle.flush().await;
 
-    let log = fixture.store.call_logs().get("r1").await.unwrap().unwrap();
+    let get = async |name, timestamp_ms| {
+        fixture.store.call_logs().get(&row_id(name, timestamp_ms).to_string()).await.unwrap()
+    };
+    let log = get("r1", NOW).await.unwrap();
+    assert_eq!(log.id, row.id.to_string());
     assert_eq!((log.timestamp, log.status, log.stream), (NOW, 200, true));
     assert_eq!((log.requested_model.as_str(), log.model.as_str()), ("fast", "gpt-4o"));
     assert_eq!((log.source_format.as_str(), log.target_format.as_deref()), ("openai", Some("anthropic")));
@@ -63,14 +69,25 @@ async fn a_request_is_logged_as_it_was(fixture: Fixture) {
     assert_eq!((log.tokens_cache_creation, log.tokens_reasoning), (None, Some(2)));
     assert_eq!((log.cost_nano, log.price_source.as_deref()), (Some(1_500), Some("catalog")));
     assert_eq!((log.attempts, log.attempt_details.len()), (2, 2));
-    assert_eq!(log.attempt_details[0].failure.as_deref(), Some("rate_limit"));
+    let detail = |connection: &str, status, failure: Option<&str>| AttemptDetail {
+        provider: "openai".into(),
+        model: "gpt-4o".into(),
+        connection_id: connection.into(),
+        connection_name: format!("name of {connection}"),
+        status: Some(status),
+        failure: failure.map(str::to_owned),
+        message: failure.map(|class| format!("it was {class}")),
+        duration_ms: 30,
+    };
+    assert_eq!(log.attempt_details, [detail("c0", 429, Some("rate_limit")), detail("c1", 200, None)]);
     assert_eq!(log.losses, [LoggedLoss { path: "top_k".into(), class: "dropped".into() }]);
     assert_eq!((log.account.as_deref(), log.api_key_name.as_deref()), (Some("work"), Some("dev")));
 
-    let log = fixture.store.call_logs().get("r2").await.unwrap().unwrap();
+    let log = get("r2", NOW + 1).await.unwrap();
     assert_eq!((log.provider, log.tokens_in, log.cost_nano), (None, None, None));
     assert_eq!(log.error.as_deref(), Some("no such model\u{fffd}"));
-    assert!(fixture.store.call_logs().get("r3").await.unwrap().is_none());
+    assert!(get("r3", NOW).await.is_none() && get("r1", NOW + 1).await.is_none());
+    assert!(fixture.store.call_logs().get("r1").await.unwrap().is_none());
 
     let lines = fixture.store.call_logs().lines(10).await.unwrap();
     assert_eq!(lines.iter().map(|line| line.model.as_str()).collect::<Vec<_>>(), ["fast", "gpt-4o"]);
@@ -98,7 +115,8 @@ async fn the_log_is_filtered_and_paged(fixture: Fixture) {
     handle.flush().await;
     let ids = async |query: CallLogQuery| {
         let (rows, total) = fixture.store.call_logs().list(&query).await.unwrap();
-        (rows.into_iter().map(|row| row.id).collect::<Vec<_>>().join(" "), total)
+        let names: Vec<_> = rows.iter().map(|row| row.request_id.trim_start_matches("req_")).collect();
+        (names.join(" "), total)
     };
     let text = |text: &str| Some(text.to_owned());
     for (query, expected, total) in [
@@ -245,9 +263,9 @@ async fn the_log_is_bounded(fixture: Fixture) {
     let settings =
         RuntimeSettings { log_retention_days: 5, call_log_max_entries: 12, ..RuntimeSettings::default() };
     let pruned = fixture.store.prune(NOW, &settings).await.unwrap();
-    assert_eq!((pruned.call_logs, pruned.usage_rows), (48, 30));
+    assert_eq!((pruned.call_logs, pruned.usage_sums), (48, 1), "the old requests were all of one minute");
     let (rows, total) = fixture.store.call_logs().list(&all()).await.unwrap();
-    assert_eq!((total, rows[11].id.as_str()), (12, "new11"));
+    assert_eq!((total, rows[11].request_id.as_str()), (12, "req_new11"));
     assert_eq!(fixture.store.usage().history(Period::All, NOW).await.unwrap().total.requests, 60);
 }
 
