@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{super::ID, conversation, reasoning};
 use crate::{
-    Caps, EncodeError, Encoded,
+    Caps, EncodeError, Encoded, JsonAnswer,
     ir::{
         self, ChatRequest, Extras, Function, Loss, LossAction, OutputFormat, Tool, ToolChoice, ToolKind,
         WebSearchTool,
@@ -44,6 +44,12 @@ pub(in crate::openai) fn encode(request: &ChatRequest, caps: &Caps) -> Result<En
     }
     body.end();
     Ok(Encoded { body: out.freeze(), losses })
+}
+
+/// Whether the target is asked for its JSON in words.
+pub(in crate::openai) fn json_answer(request: &ChatRequest, caps: &Caps) -> JsonAnswer {
+    let in_words = matches!(request.output_format, OutputFormat::JsonSchema { .. }) && !caps.json_schema;
+    if in_words { JsonAnswer::Fenced } else { JsonAnswer::AsIs }
 }
 
 struct Writer<'a> {
