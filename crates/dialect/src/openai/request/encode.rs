@@ -13,6 +13,7 @@ use crate::{
         self, ChatRequest, Extras, Function, Loss, LossAction, OutputFormat, Tool, ToolChoice, ToolKind,
         WebSearchTool,
     },
+    json_in::is_object,
     web_search::write_place,
 };
 
@@ -102,6 +103,7 @@ impl Writer<'_> {
             return Ok(());
         }
         body.key("tools").extend_from_slice(&kept);
+        self.check_choice()?;
         self.tool_choice(body);
         if let Some(parallel) = request.parallel_tool_calls {
             body.bool("parallel_tool_calls", parallel);
@@ -137,6 +139,13 @@ impl Writer<'_> {
         let Some(Function { name, description, schema, strict }) = tool.as_function() else {
             return self.foreign_tool(at, tool);
         };
+        if !self.native && schema.is_some_and(|schema| !is_object(schema)) {
+            return Err(EncodeError {
+                code: "invalid_tool_schema",
+                param: Some(format!("tools[{at}]")),
+                message: format!("the schema of tool `{name}` must be an object"),
+            });
+        }
         let mut description = description.map(std::borrow::Cow::into_owned);
         let mut extras = Vec::new();
         for (key, raw) in &tool.extras {
@@ -232,6 +241,22 @@ impl Writer<'_> {
             user.end();
         }
         options.end();
+    }
+
+    /// A choice must name a tool that is there.
+    fn check_choice(&self) -> Result<(), EncodeError> {
+        let Some(ToolChoice::Named(wanted)) = self.request.tool_choice.as_ref().filter(|_| !self.native)
+        else {
+            return Ok(());
+        };
+        if self.request.tools.iter().any(|tool| tool.name() == Some(wanted)) {
+            return Ok(());
+        }
+        Err(EncodeError {
+            code: "invalid_value",
+            param: Some("tool_choice".to_owned()),
+            message: format!("`tool_choice` names the tool `{wanted}`, which is not defined"),
+        })
     }
 
     fn tool_choice(&mut self, body: &mut Object<'_>) {
