@@ -39,6 +39,8 @@ pub struct Caps {
     pub mid_conversation_system: bool,
     /// Takes tools whose input is free text.
     pub custom_tools: bool,
+    /// Writes its reasoning into the text, between tags.
+    pub inline_thinking: bool,
     /// Searches the web when it is asked to, where not every model of the dialect does.
     pub web_search: bool,
     /// Marks long prompts for its cache when the client's dialect has no marks (it caches nothing unasked).
@@ -127,6 +129,7 @@ impl Caps {
             stream_options: true,
             mid_conversation_system: false,
             custom_tools: false,
+            inline_thinking: false,
             web_search: false,
             auto_cache: false,
             reasoning_knob: ReasoningKnob::Effort,

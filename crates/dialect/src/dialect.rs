@@ -162,6 +162,20 @@ pub struct NameRule {
     pub letter_first: bool,
 }
 
+/// By which means an upstream is made to answer in JSON where it has none of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonAnswer {
+    /// By its own, or no JSON was asked for.
+    AsIs,
+    /// It is asked in words, and may put a fence around what it writes.
+    Fenced,
+    /// It has to call a tool whose arguments are the answer.
+    Tool,
+}
+
+/// The name of that tool.
+pub(crate) const ANSWER_TOOL: &str = "json_response";
+
 /// A body in the target's dialect and what was lost on the way there.
 #[derive(Debug, Clone)]
 pub struct Encoded {
@@ -234,6 +248,12 @@ pub trait Dialect: Sync + 'static {
     fn decode_request(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError>;
     /// Writes a request for an upstream of this dialect. `request.model` is already the upstream's name.
     fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError>;
+
+    /// By which means the answer to such a request is made JSON; [`Self::encode_request`] does its part.
+    fn json_answer(&self, request: &ChatRequest, caps: &Caps) -> JsonAnswer {
+        let _ = (request, caps);
+        JsonAnswer::AsIs
+    }
 
     /// Reads a whole upstream answer.
     fn decode_response(&self, body: &Bytes) -> Result<ChatResponse, DecodeError>;

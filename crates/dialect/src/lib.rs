@@ -26,7 +26,7 @@ mod web_search;
 
 pub use caps::{Caps, GeminiCaps, ReasoningKnob};
 pub use dialect::{
-    DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
-    NameRule, Relayed,
+    DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
+    KeepAlive, NameRule, Relayed,
 };
 pub use error_text::error_in_success;

@@ -109,7 +109,7 @@ async fn translated(
     }
     let asked = std::mem::replace(&mut request.model, target.model.clone());
     request.reader = Reader { family: Some(model_family(&target.model)), account };
-    let (shaped, shape) = Shape::of(request, client, dialect, Some(&engine.seal));
+    let (shaped, shape) = Shape::of(request, client, dialect, &caps, Some(&engine.seal));
     let encoded = dialect.encode_request(&shaped, &caps);
     drop(shaped);
     request.model = asked;

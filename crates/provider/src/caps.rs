@@ -43,7 +43,28 @@ static PROVIDER_RULES: &[ProviderRule] = &[
             "together",
             "vllm",
         ],
-        apply: |caps| caps.top_k = true,
+        apply: |caps| {
+            caps.top_k = true;
+            caps.inline_thinking = true;
+        },
+    },
+    // Models of theirs think aloud, or they leave it to the model's template.
+    ProviderRule {
+        ids: &[
+            "baseten",
+            "chutes",
+            "gmi",
+            "groq",
+            "huggingface",
+            "localai",
+            "minimax",
+            "minimax-cn",
+            "nebius",
+            "nvidia",
+            "sambanova",
+            "xinference",
+        ],
+        apply: |caps| caps.inline_thinking = true,
     },
     // It caches nothing unasked, and all its models can search.
     ProviderRule {
@@ -54,7 +75,13 @@ static PROVIDER_RULES: &[ProviderRule] = &[
         },
     },
     // All its models search; the switch only says how.
-    ProviderRule { ids: &["perplexity"], apply: |caps| caps.web_search = true },
+    ProviderRule {
+        ids: &["perplexity"],
+        apply: |caps| {
+            caps.web_search = true;
+            caps.inline_thinking = true;
+        },
+    },
     // Their models think or do not, and want back what they thought before they called a tool.
     ProviderRule {
         ids: &["deepseek", "moonshot", "moonshot-cn", "zai", "zhipu"],

@@ -23,8 +23,8 @@ use omniroute_wire::{
 use serde_json::value::RawValue;
 
 use crate::{
-    Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
-    Relayed,
+    Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
+    KeepAlive, Relayed,
     dialect::EnvelopeSpans,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     json_in,
@@ -85,6 +85,10 @@ impl Dialect for Anthropic {
 
     fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
         request::encode(request, caps)
+    }
+
+    fn json_answer(&self, request: &ChatRequest, caps: &Caps) -> JsonAnswer {
+        request::json_answer(request, caps)
     }
 
     fn decode_response(&self, body: &Bytes) -> Result<ChatResponse, DecodeError> {

@@ -17,8 +17,8 @@ use http::StatusCode;
 use omniroute_wire::splice::Splice;
 
 use crate::{
-    Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
-    Relayed,
+    Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
+    KeepAlive, Relayed,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -63,6 +63,10 @@ impl Dialect for OpenAi {
 
     fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
         request::encode(request, caps)
+    }
+
+    fn json_answer(&self, request: &ChatRequest, caps: &Caps) -> JsonAnswer {
+        request::json_answer(request, caps)
     }
 
     fn decode_response(&self, body: &Bytes) -> Result<ChatResponse, DecodeError> {

@@ -5,23 +5,27 @@
 //! the answer's events then pass through [`Shape::event`], or a whole answer through [`Shape::response`].
 
 mod carrier;
+mod json_form;
 mod names;
 mod notes;
 mod stop;
 mod strip;
+mod think;
 
 use std::borrow::Cow;
 
 pub use carrier::Seal;
 use carrier::{Kind, Opened};
 pub(crate) use carrier::{is_bare_carrier, is_carrier};
+use json_form::JsonForm;
 use names::NameMap;
 pub use notes::{Notes, forgotten, recall};
 use stop::{Cut, StopCut};
 pub use strip::strip_carriers;
+use think::ThinkSplit;
 
 use crate::{
-    Dialect, DialectId,
+    Caps, Dialect, DialectId, JsonAnswer,
     ir::{Block, BlockKind, ChatRequest, ChatResponse, FinishReason, LossAction, Reader, Signature, quiet},
     stream::{BlockHead, Delta, EventSink, StreamError, StreamEvent},
 };
@@ -29,6 +33,8 @@ use crate::{
 /// What has to be done to an answer on its way from an upstream's dialect to a client's.
 #[derive(Debug)]
 pub struct Shape {
+    /// What comes first, where anything has to be done at all.
+    inlet: Option<Box<Inlet>>,
     names: NameMap,
     stop: Option<StopCut>,
     /// Who makes the signatures of the answer.
@@ -41,6 +47,13 @@ pub struct Shape {
     notes: Notes,
     open: Open,
     stopped: bool,
+}
+
+/// What makes of a model's answer what it was meant to be, before anybody else looks at it.
+#[derive(Debug)]
+struct Inlet {
+    think: Option<ThinkSplit>,
+    json: JsonForm,
 }
 
 /// The open block.
@@ -57,8 +70,12 @@ impl Shape {
         request: &'a ChatRequest,
         client: &dyn Dialect,
         upstream: &dyn Dialect,
+        caps: &Caps,
         seal: Option<&Seal>,
     ) -> (Cow<'a, ChatRequest>, Self) {
+        let json = upstream.json_answer(request, caps);
+        let think = caps.inline_thinking.then(ThinkSplit::default);
+        let has_inlet = think.is_some() || json != JsonAnswer::AsIs;
         let names = NameMap::of(request, upstream.tool_names());
         let mut request = Cow::Borrowed(request);
         if !names.is_empty() {
@@ -67,6 +84,7 @@ impl Shape {
         let too_many = upstream.max_stop_sequences().is_some_and(|most| request.stop.len() > most);
         let takes_native = client.signs_as().is_none_or(|slots| slots == upstream.id());
         let shape = Self {
+            inlet: has_inlet.then(|| Box::new(Inlet { think, json: JsonForm::new(json) })),
             stop: too_many.then(|| StopCut::new(&request.stop)),
             origin: upstream.id(),
             reader: request.reader.clone(),
@@ -82,11 +100,23 @@ impl Shape {
 
     /// For answers that nothing has to be done to but to be noted.
     pub fn none(upstream: &dyn Dialect) -> Self {
-        Self::of(&ChatRequest::default(), upstream, upstream, None).1
+        Self::of(&ChatRequest::default(), upstream, upstream, &Caps::permissive(), None).1
     }
 
     /// Passes an event on, changed where it has to be.
     pub fn event(&mut self, event: StreamEvent<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        let Some(mut inlet) = self.inlet.take() else { return self.shaped(event, sink) };
+        let Inlet { think, json } = &mut *inlet;
+        let mut behind = Behind { json, shape: self, sink };
+        let passed = match think {
+            Some(think) => think.event(event, &mut behind),
+            None => behind.event(event),
+        };
+        self.inlet = Some(inlet);
+        passed
+    }
+
+    fn shaped(&mut self, event: StreamEvent<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
         if self.stopped {
             // Errors and late usage of an answer that the client has in full are of no interest to it.
             return Ok(());
@@ -104,6 +134,12 @@ impl Shape {
 
     /// Changes a whole answer.
     pub fn response(&mut self, response: &mut ChatResponse) {
+        if let Some(inlet) = &self.inlet {
+            if inlet.think.is_some() {
+                think::split(response, self.origin);
+            }
+            inlet.json.response(response);
+        }
         let mut cut = None;
         for (at, block) in response.blocks.iter_mut().enumerate() {
             self.block(block);
@@ -272,6 +308,31 @@ impl Shape {
     fn signature(&self, data: &str, item: Option<String>) -> Signature {
         let Reader { family, account } = self.reader.clone();
         Signature { data: data.to_owned(), item, family, account }
+    }
+}
+
+/// What follows the splitting of thinking.
+struct Behind<'a> {
+    json: &'a mut JsonForm,
+    shape: &'a mut Shape,
+    sink: &'a mut dyn EventSink,
+}
+
+impl EventSink for Behind<'_> {
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
+        self.json.event(event, &mut Last { shape: self.shape, sink: self.sink })
+    }
+}
+
+/// What follows everything in the inlet.
+struct Last<'a> {
+    shape: &'a mut Shape,
+    sink: &'a mut dyn EventSink,
+}
+
+impl EventSink for Last<'_> {
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
+        self.shape.shaped(event, self.sink)
     }
 }
 

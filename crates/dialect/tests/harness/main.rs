@@ -7,6 +7,8 @@ mod custom_tools;
 mod faults;
 mod laws;
 mod matrix;
+mod requests;
+mod shapes;
 mod signatures;
 mod support;
 mod vectors;

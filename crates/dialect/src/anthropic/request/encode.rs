@@ -13,8 +13,9 @@ use super::{
     write::write,
 };
 use crate::{
-    Caps, EncodeError, Encoded,
+    Caps, EncodeError, Encoded, JsonAnswer,
     anthropic::{ID, search, wire::BlockOut},
+    dialect::ANSWER_TOOL,
     estimate,
     ir::{
         CacheMark, ChatRequest, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice,
@@ -56,6 +57,8 @@ pub(super) enum Thinking {
 pub(super) struct Knobs<'a> {
     pub(super) max_tokens: Option<u64>,
     pub(super) tools: Vec<ToolOut<'a>>,
+    /// The tool whose arguments are the answer.
+    pub(super) answer_tool: Option<AnswerTool<'a>>,
     pub(super) tool_choice: Option<Choice<'a>>,
     pub(super) one_call: bool,
     pub(super) thinking: Thinking,
@@ -68,6 +71,13 @@ pub(super) struct Knobs<'a> {
     pub(super) stop: Vec<&'a str>,
     pub(super) user: Option<&'a str>,
     pub(super) service_tier: Option<&'a str>,
+}
+
+/// What is said of the tool whose arguments are the answer.
+#[derive(Debug)]
+pub(super) struct AnswerTool<'a> {
+    pub(super) description: &'a str,
+    pub(super) schema: &'a str,
 }
 
 /// A tool with the schema that is written for it.
@@ -116,6 +126,7 @@ fn native(request: &ChatRequest) -> BytesMut {
                 extras: &tool.extras,
             })
             .collect(),
+        answer_tool: None,
         tool_choice: request.tool_choice.as_ref().map(|choice| match choice {
             ToolChoice::Auto | ToolChoice::Allowed { required: false, .. } => Choice::Auto,
             ToolChoice::None => Choice::None,
@@ -150,6 +161,7 @@ fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> Res
     }
     let mut knobs = Knobs {
         max_tokens: Some(max_tokens(request, caps, losses)),
+        answer_tool: None,
         tool_choice: None,
         one_call: false,
         thinking: Thinking::Unsaid,
@@ -270,6 +282,33 @@ fn stop<'a>(request: &'a ChatRequest, losses: &mut Vec<Loss>) -> Vec<&'a str> {
     kept
 }
 
+/// By which means the model is made to answer in JSON. A call can be forced where there are no other tools and the model
+/// does not think.
+pub(in crate::anthropic) fn json_answer(request: &ChatRequest, caps: &Caps) -> JsonAnswer {
+    if request.extras.origin == Some(ID) {
+        return JsonAnswer::AsIs;
+    }
+    match &request.output_format {
+        OutputFormat::Text => JsonAnswer::AsIs,
+        OutputFormat::JsonSchema { .. } if caps.json_schema => JsonAnswer::AsIs,
+        OutputFormat::JsonSchema { schema, .. }
+            if caps.tools
+                && request.tools.is_empty()
+                && !thinks(request, caps)
+                && schema::arguments(schema).is_some_and(|(_, changed)| !changed) =>
+        {
+            JsonAnswer::Tool
+        }
+        OutputFormat::JsonObject | OutputFormat::JsonSchema { .. } => JsonAnswer::Fenced,
+    }
+}
+
+fn thinks(request: &ChatRequest, caps: &Caps) -> bool {
+    let off = matches!(request.reasoning.amount, ReasoningAmount::Off | ReasoningAmount::Budget(0));
+    let unasked = request.reasoning.amount == ReasoningAmount::Default && !caps.adaptive_thinking;
+    caps.reasoning && !off && !unasked
+}
+
 fn output_format<'a>(
     request: &'a ChatRequest,
     caps: &Caps,
@@ -290,6 +329,15 @@ fn output_format<'a>(
                 losses.push(loss("response_format.json_schema.schema", LossAction::Mapped));
             }
             knobs.schema = Some(Cow::Owned(text));
+        }
+        OutputFormat::JsonSchema { schema, description, .. }
+            if json_answer(request, caps) == JsonAnswer::Tool =>
+        {
+            losses.push(quiet("response_format", LossAction::Mapped));
+            let text =
+                description.as_deref().unwrap_or("Gives the answer. Call it once, with the whole answer.");
+            knobs.answer_tool = Some(AnswerTool { description: text, schema: schema.get() });
+            knobs.tool_choice = Some(Choice::Tool(ANSWER_TOOL));
         }
         OutputFormat::JsonSchema { schema, .. } => {
             losses.push(loss("response_format", LossAction::Mapped));

@@ -10,7 +10,7 @@ mod tools;
 mod write;
 
 pub(super) use decode::{decode, opaque_as_text};
-pub(super) use encode::encode;
+pub(super) use encode::{encode, json_answer};
 
 /// Any bytes as a request: what can be read can be written, and says the same when it is read again.
 #[doc(hidden)]

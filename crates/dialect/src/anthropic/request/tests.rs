@@ -497,11 +497,27 @@ fn forms_of_answers() {
     let (body, losses) = written(&asked, &Caps::permissive());
     assert_eq!(body["output_config"]["format"]["schema"]["additionalProperties"], false);
     assert_eq!(losses, ["mapped response_format.json_schema.schema"]);
-    let (body, losses) = written(&asked, &Caps { json_schema: false, ..Caps::permissive() });
-    assert!(
-        body["system"].as_str().is_some_and(|text| text.contains(r#"{"type":"object","properties":{}}"#))
-    );
-    assert_eq!(losses, ["mapped response_format"]);
+    let old = Caps { json_schema: false, ..Caps::permissive() };
+    let (body, losses) = written(&asked, &old);
+    assert_eq!(body["tools"][0]["input_schema"]["type"], "object");
+    assert_eq!(body["tool_choice"].to_string(), r#"{"name":"json_response","type":"tool"}"#);
+    assert_eq!((body.get("system"), losses), (None, vec!["(mapped response_format)".to_owned()]));
+    // With tools of the client, while thinking, or for something else than an object a call is not forced.
+    let said = |asked: &ChatRequest| {
+        let (body, losses) = written(asked, &old);
+        assert!(body["system"].as_str().is_some_and(|text| text.contains("JSON schema: {")));
+        assert!(body.get("tool_choice").is_none() && losses.contains(&"mapped response_format".to_owned()));
+    };
+    asked.tools.push(function("f", None));
+    said(&asked);
+    asked.tools.clear();
+    asked.reasoning.amount = ReasoningAmount::Effort(Effort::Low);
+    asked.max_output_tokens = Some(9000);
+    said(&asked);
+    asked.reasoning.amount = ReasoningAmount::Off;
+    let schema = raw(r#"{"type":"array"}"#);
+    asked.output_format = OutputFormat::JsonSchema { name: None, description: None, schema, strict: None };
+    said(&asked);
     asked.output_format = OutputFormat::JsonObject;
     assert!(written(&asked, &Caps::permissive()).0["system"].is_string());
 }

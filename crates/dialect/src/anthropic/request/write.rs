@@ -16,6 +16,7 @@ use crate::{
         ID, search,
         wire::{write_cache, write_content, write_list},
     },
+    dialect::ANSWER_TOOL,
     ir::{ChatRequest, ToolKind},
 };
 
@@ -88,7 +89,14 @@ fn write_tools(
     conversation: &Conversation<'_>,
     knobs: &Knobs<'_>,
 ) {
-    if !knobs.tools.is_empty() {
+    if let Some(answer) = &knobs.answer_tool {
+        let mut list = object.array("tools");
+        let mut tool = list.object();
+        tool.str("name", ANSWER_TOOL).str("description", answer.description);
+        tool.raw("input_schema", answer.schema);
+        tool.end();
+        list.end();
+    } else if !knobs.tools.is_empty() {
         write_list(object.key("tools"), knobs.tools.iter(), write_tool);
     } else if request.extras.origin != Some(ID) {
         let mut seen = BTreeSet::new();

@@ -199,10 +199,18 @@ impl Writer<'_> {
     }
 
     fn log_probabilities(&mut self, body: &mut Object<'_>) {
-        if self.request.sampling.logprobs {
+        let sampling = &self.request.sampling;
+        if !self.native {
+            // They would come back, but answers are carried between dialects without them.
+            if sampling.logprobs || sampling.top_logprobs.is_some() {
+                self.lose("logprobs", LossAction::Dropped, !sampling.logprobs);
+            }
+            return;
+        }
+        if sampling.logprobs {
             body.bool("logprobs", true);
         }
-        body.opt_u64("top_logprobs", self.request.sampling.top_logprobs);
+        body.opt_u64("top_logprobs", sampling.top_logprobs);
     }
 
     /// Who asks, and on what terms: the model's own machine does not care.

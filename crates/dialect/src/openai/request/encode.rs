@@ -8,11 +8,12 @@ use serde_json::value::RawValue;
 
 use super::{super::ID, conversation, reasoning};
 use crate::{
-    Caps, EncodeError, Encoded,
+    Caps, EncodeError, Encoded, JsonAnswer,
     ir::{
         self, ChatRequest, Extras, Function, Loss, LossAction, OutputFormat, Tool, ToolChoice, ToolKind,
         WebSearchTool,
     },
+    json_in::is_object,
     web_search::write_place,
 };
 
@@ -44,6 +45,12 @@ pub(in crate::openai) fn encode(request: &ChatRequest, caps: &Caps) -> Result<En
     }
     body.end();
     Ok(Encoded { body: out.freeze(), losses })
+}
+
+/// Whether the target is asked for its JSON in words.
+pub(in crate::openai) fn json_answer(request: &ChatRequest, caps: &Caps) -> JsonAnswer {
+    let in_words = matches!(request.output_format, OutputFormat::JsonSchema { .. }) && !caps.json_schema;
+    if in_words { JsonAnswer::Fenced } else { JsonAnswer::AsIs }
 }
 
 struct Writer<'a> {
@@ -96,6 +103,7 @@ impl Writer<'_> {
             return Ok(());
         }
         body.key("tools").extend_from_slice(&kept);
+        self.check_choice()?;
         self.tool_choice(body);
         if let Some(parallel) = request.parallel_tool_calls {
             body.bool("parallel_tool_calls", parallel);
@@ -131,6 +139,13 @@ impl Writer<'_> {
         let Some(Function { name, description, schema, strict }) = tool.as_function() else {
             return self.foreign_tool(at, tool);
         };
+        if !self.native && schema.is_some_and(|schema| !is_object(schema)) {
+            return Err(EncodeError {
+                code: "invalid_tool_schema",
+                param: Some(format!("tools[{at}]")),
+                message: format!("the schema of tool `{name}` must be an object"),
+            });
+        }
         let mut description = description.map(std::borrow::Cow::into_owned);
         let mut extras = Vec::new();
         for (key, raw) in &tool.extras {
@@ -226,6 +241,22 @@ impl Writer<'_> {
             user.end();
         }
         options.end();
+    }
+
+    /// A choice must name a tool that is there.
+    fn check_choice(&self) -> Result<(), EncodeError> {
+        let Some(ToolChoice::Named(wanted)) = self.request.tool_choice.as_ref().filter(|_| !self.native)
+        else {
+            return Ok(());
+        };
+        if self.request.tools.iter().any(|tool| tool.name() == Some(wanted)) {
+            return Ok(());
+        }
+        Err(EncodeError {
+            code: "invalid_value",
+            param: Some("tool_choice".to_owned()),
+            message: format!("`tool_choice` names the tool `{wanted}`, which is not defined"),
+        })
     }
 
     fn tool_choice(&mut self, body: &mut Object<'_>) {
@@ -330,10 +361,16 @@ impl Writer<'_> {
                 body.raw(name, raw.get());
             }
         }
-        if sampling.logprobs {
-            body.bool("logprobs", true);
+        if self.native {
+            if sampling.logprobs {
+                body.bool("logprobs", true);
+            }
+            body.opt_u64("top_logprobs", sampling.top_logprobs);
+        } else if sampling.logprobs || sampling.top_logprobs.is_some() {
+            // They would come back, but answers are carried between dialects without them.
+            let silent = !sampling.logprobs;
+            self.losses.push(Loss { silent, ..ir::loss("logprobs", LossAction::Dropped) });
         }
-        body.opt_u64("top_logprobs", sampling.top_logprobs);
         if let Some(n) = sampling.n.filter(|n| self.native || *n > 1) {
             body.u64("n", n);
         }

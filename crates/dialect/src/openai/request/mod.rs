@@ -10,4 +10,4 @@ mod messages;
 mod reasoning;
 
 pub(super) use decode::decode;
-pub(super) use encode::encode;
+pub(super) use encode::{encode, json_answer};
