@@ -26,7 +26,7 @@ pub(crate) fn repair(
     let repaired = if !ctx.without_reasoning && is_about_reasoning(error) {
         ctx.without_reasoning = true;
         true
-    } else if let Some(fact) = learned::fact_of(error) {
+    } else if let Some(fact) = learned::fact_of(error).filter(|_| !ctx.is_strict()) {
         let now_ms = ctx.engine.clock.now_ms();
         let description = fact.describe();
         let is_new = ctx.engine.live.learned.learn(&target.provider.id, &target.model, fact, now_ms);

@@ -56,7 +56,7 @@ pub(crate) async fn call(
     dialect.forward_headers(client.id(), &ctx.arrival.headers, &mut headers);
     let facts = ctx.engine.live.learned.facts(&target.provider.id, &target.model, ctx.started_ms);
     let (body, shape) = if endpoint.dialect == client.id() && !ctx.without_reasoning {
-        (relayed(ctx, target, &facts)?, None)
+        (relayed(ctx, target, facts.as_slice())?, None)
     } else {
         let account = dialect.binds_signatures_to_accounts().then(|| account_name(connection));
         let (body, shape) = translated(ctx, target, account, dialect, &facts).await?;
@@ -74,7 +74,7 @@ pub(crate) async fn call(
 }
 
 /// The client's bytes, edited.
-fn relayed(ctx: &RequestCtx, target: &Target, facts: &[Fact]) -> Result<Pieces, GatewayError> {
+fn relayed(ctx: &mut RequestCtx, target: &Target, facts: &[Fact]) -> Result<Pieces, GatewayError> {
     let client = ctx.dialect();
     let edited = if shape::may_hold_carriers(&ctx.body) {
         // What other dialects' models signed would be refused here.
@@ -87,7 +87,19 @@ fn relayed(ctx: &RequestCtx, target: &Target, facts: &[Fact]) -> Result<Pieces, 
     if facts.is_empty() {
         return Ok(edited.into_pieces());
     }
-    Ok(without_refused(edited.to_bytes(), facts).into_pieces())
+    let edited = edited.to_bytes();
+    let lost = facts.iter().filter(|fact| takes_something(fact, &edited)).filter_map(dropped);
+    ctx.losses.extend(lost);
+    refuse_if_strict(ctx, target)?;
+    Ok(without_refused(edited, facts).into_pieces())
+}
+
+/// Whether a body has what the model does not take.
+fn takes_something(fact: &Fact, body: &[u8]) -> bool {
+    match fact {
+        Fact::Without(path) => !members::removal(body, path).is_empty(),
+        Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill => false,
+    }
 }
 
 /// A request written anew from the canonical form.
@@ -116,8 +128,18 @@ async fn translated(
     let encoded = encoded?;
     ctx.losses.retain(|loss| !encoded.losses.contains(loss));
     ctx.losses.extend(encoded.losses);
-    ctx.losses.extend(facts.iter().filter_map(dropped));
+    let lost = facts.iter().filter(|fact| takes_something(fact, &encoded.body)).filter_map(dropped);
+    ctx.losses.extend(lost);
     ctx.losses.truncate(MAX_LOSSES);
+    refuse_if_strict(ctx, target)?;
+    if facts.is_empty() {
+        return Ok((smallvec::smallvec![encoded.body], shape));
+    }
+    Ok((without_refused(encoded.body, facts).into_pieces(), shape))
+}
+
+/// Whoever asked for strictness gets no request that says less than theirs.
+fn refuse_if_strict(ctx: &RequestCtx, target: &Target) -> Result<(), GatewayError> {
     if ctx.is_strict()
         && let Some(loss) = ctx.losses.iter().find(|loss| !loss.silent)
     {
@@ -130,10 +152,7 @@ async fn translated(
         return Err(GatewayError::new(ErrorKind::InvalidRequest, "unsupported_parameter", message)
             .param(loss.path.to_string()));
     }
-    if facts.is_empty() {
-        return Ok((smallvec::smallvec![encoded.body], shape));
-    }
-    Ok((without_refused(encoded.body, facts).into_pieces(), shape))
+    Ok(())
 }
 
 /// What was learned of a model changes what it is believed to take.

@@ -365,7 +365,8 @@ fn diagnostics(ctx: &RequestCtx, target: Option<&Target>, headers: &mut HeaderMa
     if let Some(target) = target {
         insert(headers, PROVIDER, target.provider.id.as_str());
         insert(headers, MODEL, &target.model);
-        if ctx.upstream_dialect.is_some_and(|dialect| dialect != ctx.dialect().id()) {
+        if !ctx.losses.is_empty() || ctx.upstream_dialect.is_some_and(|dialect| dialect != ctx.dialect().id())
+        {
             fidelity(ctx, headers);
         }
     }

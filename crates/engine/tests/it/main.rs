@@ -4,6 +4,7 @@
 
 mod admission;
 mod fallback;
+mod media;
 mod repairs;
 mod streams;
 mod translation;

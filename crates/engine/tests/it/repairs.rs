@@ -1,6 +1,6 @@
 //! Refusals that the gateway understands, reasoning that it keeps, and addresses that it fetches.
 
-use omniroute_dialect::anthropic::Anthropic;
+use omniroute_dialect::{anthropic::Anthropic, openai::OpenAi};
 use omniroute_testkit::Answer;
 
 use crate::world::{ASK, World, answer, refusal};
@@ -39,6 +39,9 @@ async fn a_refused_parameter_is_left_out_and_remembered() {
     let got = world.chat(&ask).await;
     assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "1"));
     assert!(!sent(&world, 2).contains("temperature"));
+    assert_eq!(got.header("x-omniroute-dropped"), "temperature", "the client is told");
+    let strict = world.send(&OpenAi, &ask, &[("x-omniroute-strict", "true")]).await;
+    assert!(strict.status == 400 && strict.body.contains("temperature"), "{}", strict.body);
     assert_eq!(world.engine.live.learned.lessons(0).len(), 1);
     // Both accounts are well: it was nobody's fault.
     assert_eq!(world.chat(ASK).await.status, 200);

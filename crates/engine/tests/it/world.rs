@@ -167,18 +167,20 @@ impl World {
     }
 }
 
-/// Two accounts at an OpenAI-dialect node `up`, one at an Anthropic-dialect node `anth`.
+/// Two accounts at an OpenAI-dialect node `up`, one at an Anthropic-dialect node `anth`, one at a Gemini-dialect node `gem`.
 fn entities() -> Entities {
     let openai = node("openai-compatible-chat-1", NodeType::OpenaiCompatible, "up");
     let anthropic = node("anthropic-compatible-1", NodeType::AnthropicCompatible, "anth");
+    let gemini = node("gemini-compatible-1", NodeType::GeminiCompatible, "gem");
     Entities {
         revision: 1,
         connections: vec![
             connection("c1", &openai.id, "first", 1),
             connection("c2", &openai.id, "second", 2),
             connection("c3", &anthropic.id, "only", 1),
+            connection("c4", &gemini.id, "google", 1),
         ],
-        nodes: vec![openai, anthropic],
+        nodes: vec![openai, anthropic, gemini],
         api_keys: vec![key()],
         ..Entities::default()
     }
