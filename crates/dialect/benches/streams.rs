@@ -129,7 +129,7 @@ fn chat_to_messages(bencher: Bencher<'_, '_>) {
             Transcoder::new(&OpenAi, &Anthropic, echo("asked/model"), Shape::none(&OpenAi)),
             &stream,
             &mut out,
-        )
+        );
     });
 }
 
@@ -141,7 +141,7 @@ fn messages_to_chat(bencher: Bencher<'_, '_>) {
             Transcoder::new(&Anthropic, &OpenAi, echo("asked/model"), Shape::none(&Anthropic)),
             &stream,
             &mut out,
-        )
+        );
     });
 }
 

@@ -154,7 +154,7 @@ impl<'a> Parts<'a> {
                     losses.push(quiet(format!("{}.args", path()), LossAction::Mapped));
                 }
                 self.out.push(PartOut::Call(CallOut {
-                    id: (!call.id.is_empty()).then(|| Cow::Borrowed(call.id.as_str())),
+                    id: (!call.id.is_empty()).then_some(Cow::Borrowed(call.id.as_str())),
                     name: &call.name,
                     args: args.object,
                     signature: self.signature.take().map(Cow::Borrowed),

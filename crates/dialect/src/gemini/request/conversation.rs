@@ -36,102 +36,11 @@ pub(super) struct Content<'a> {
     pub(super) role: &'static str,
     pub(super) parts: Vec<PartOut<'a>>,
     /// Whether it holds results, which stand alone.
-    results: bool,
+    pub(super) results: bool,
 }
 
-const USER: &str = "user";
-const MODEL: &str = "model";
-
-/// Writes the conversation of a request that came in this dialect, as it came.
-pub(super) fn native(request: &ChatRequest) -> Conversation<'_> {
-    let system = request.system.iter().filter_map(|block| match &block.kind {
-        BlockKind::Text(text) => Some(Cow::Borrowed(text.as_str())),
-        _ => None,
-    });
-    let names: HashMap<&str, &str> = request
-        .turns
-        .iter()
-        .flat_map(|turn| &turn.blocks)
-        .filter_map(|block| match &block.kind {
-            BlockKind::ToolCall(call) => Some((call.id.as_str(), call.name.as_str())),
-            _ => None,
-        })
-        .collect();
-    let contents = request.turns.iter().map(|turn| {
-        let mut signed = Signed::default();
-        let mut parts = Vec::new();
-        for block in &turn.blocks {
-            native_part(block, &names, &mut signed, &mut parts);
-        }
-        signed.flush(&mut parts);
-        let role = if turn.role == Role::Assistant { MODEL } else { USER };
-        Content { role, parts, results: false }
-    });
-    Conversation { system: system.collect(), contents: contents.collect() }
-}
-
-fn native_part<'a>(
-    block: &'a Block,
-    names: &HashMap<&str, &'a str>,
-    signed: &mut Signed<'a>,
-    parts: &mut Vec<PartOut<'a>>,
-) {
-    match &block.kind {
-        BlockKind::Text(text) | BlockKind::Refusal(text) => {
-            parts.push(PartOut::Text { text: Cow::Borrowed(text), signature: signed.take() });
-        }
-        BlockKind::Thinking { text, signature, origin } if *origin == ID => {
-            if !text.is_empty() {
-                parts.push(PartOut::Thought { text });
-            }
-            if let Some(signature) = signature {
-                signed.put(&signature.data, parts);
-            }
-        }
-        BlockKind::ToolCall(call) => parts.push(PartOut::Call(CallOut {
-            id: id_out(&call.id, true),
-            name: &call.name,
-            args: arguments::object(&call.arguments).object,
-            signature: signed.take(),
-        })),
-        BlockKind::ToolResult(result) => {
-            let media = result.blocks.iter().filter_map(|block| match &block.kind {
-                BlockKind::Image(image) => Some(media::native(&image.source, image.detail.as_deref())),
-                BlockKind::File(file) => Some(media::native(&file.source, None)),
-                BlockKind::Opaque { origin, raw } if *origin == ID => Some(PartOut::Raw(raw)),
-                _ => None,
-            });
-            parts.push(PartOut::Result(ResultOut {
-                id: id_out(&result.call_id, true),
-                name: names.get(result.call_id.as_str()).copied().unwrap_or("unknown_function"),
-                is_error: result.is_error,
-                value: value_of(&texts(result)),
-                media: media.collect(),
-            }));
-        }
-        BlockKind::Image(image) => {
-            signed.flush(parts);
-            parts.push(media::native(&image.source, image.detail.as_deref()));
-        }
-        BlockKind::File(file) => {
-            signed.flush(parts);
-            parts.push(media::native(&file.source, None));
-        }
-        BlockKind::Audio { data, format } => {
-            signed.flush(parts);
-            let media_type = Cow::Owned(media::audio_type(format));
-            parts.push(PartOut::Blob { media_type, data, resolution: None });
-        }
-        BlockKind::Opaque { origin, raw } if *origin == ID => {
-            signed.flush(parts);
-            parts.push(PartOut::Raw(raw));
-        }
-        BlockKind::WebSearch(_)
-        | BlockKind::Thinking { .. }
-        | BlockKind::RedactedThinking { .. }
-        | BlockKind::Opaque { .. } => {}
-    }
-}
+pub(super) const USER: &str = "user";
+pub(super) const MODEL: &str = "model";
 
 /// Writes the conversation of a request that came in another dialect.
 pub(super) fn translated<'a>(
@@ -144,20 +53,20 @@ pub(super) fn translated<'a>(
 
 /// A signature that waits for the part it belongs to.
 #[derive(Debug, Default)]
-struct Signed<'a>(Option<&'a str>);
+pub(super) struct Signed<'a>(Option<&'a str>);
 
 impl<'a> Signed<'a> {
-    fn put(&mut self, signature: &'a str, parts: &mut Vec<PartOut<'a>>) {
+    pub(super) fn put(&mut self, signature: &'a str, parts: &mut Vec<PartOut<'a>>) {
         self.flush(parts);
         self.0 = Some(signature);
     }
 
-    fn take(&mut self) -> Option<Cow<'a, str>> {
+    pub(super) fn take(&mut self) -> Option<Cow<'a, str>> {
         self.0.take().map(Cow::Borrowed)
     }
 
     /// Writes it on its own: its part is not there.
-    fn flush(&mut self, parts: &mut Vec<PartOut<'a>>) {
+    pub(super) fn flush(&mut self, parts: &mut Vec<PartOut<'a>>) {
         if let Some(signature) = self.take() {
             parts.push(PartOut::bare_signature(signature));
         }
@@ -522,7 +431,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             }
         }
         written.value = match texts.len() {
-            1 => texts.pop().map_or(ValueOut::Text(Cow::Borrowed("")), value_of_cow),
+            1 => texts.pop().map_or(ValueOut::Text(Cow::Borrowed("")), value_of),
             _ => ValueOut::Text(Cow::Owned(texts.join("\n"))),
         };
         Ok(())
@@ -682,33 +591,17 @@ pub(super) fn refused(code: &'static str, path: &str, message: impl Into<String>
 }
 
 /// An id that the upstream made: not one that was invented here, nor, from another dialect, one of somebody else.
-fn id_out(id: &str, native: bool) -> Option<Cow<'_, str>> {
+pub(super) fn id_out(id: &str, native: bool) -> Option<Cow<'_, str>> {
     let foreign = ["toolu_", "call_", "fc_", "chatcmpl-tool-"].iter().any(|prefix| id.starts_with(prefix));
     let known = if native { !ids::is_invented(id) } else { !foreign };
     (known && !id.is_empty()).then_some(Cow::Borrowed(id))
 }
 
 /// A result's text as it is written: JSON where it is exactly an object or a list.
-fn value_of(text: &str) -> ValueOut<'static> {
-    value_of_cow(Cow::Owned(text.to_owned()))
-}
-
-fn value_of_cow(text: Cow<'_, str>) -> ValueOut<'_> {
+pub(super) fn value_of(text: Cow<'_, str>) -> ValueOut<'_> {
     let is_json =
         text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<&RawValue>(&text).is_ok();
     if is_json { ValueOut::Json(json_in::last_wins(&json_in::compact(&text))) } else { ValueOut::Text(text) }
-}
-
-fn texts(result: &ToolResult) -> String {
-    let texts: Vec<&str> = result
-        .blocks
-        .iter()
-        .filter_map(|block| match &block.kind {
-            BlockKind::Text(text) => Some(text.as_str()),
-            _ => None,
-        })
-        .collect();
-    texts.join("\n")
 }
 
 fn block_path(turn: &Turn, place: usize) -> String {

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::{
     conversation::{self, Conversation, refused},
     decode::CONFIG,
+    native,
     reasoning::{self, Amount, Thinking, level_word},
     tools::{self, FunctionOut, Parameters},
 };
@@ -105,7 +106,7 @@ fn native(request: &ChatRequest, caps: &Caps) -> BytesMut {
         store: request.store,
     };
     let members = &request.extras.members;
-    write(&conversation::native(request), &tools::native(request, caps), &config, members)
+    write(&native::conversation(request), &tools::native(request, caps), &config, members)
 }
 
 fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> Result<BytesMut, EncodeError> {

@@ -5,6 +5,7 @@ mod conversation;
 mod decode;
 mod encode;
 mod media;
+mod native;
 mod reasoning;
 mod tools;
 

@@ -17,7 +17,7 @@ fn read(body: &Value) -> Result<ChatRequest, DecodeError> {
     decode(head, &Bytes::from(body.to_string()))
 }
 
-fn with(members: Value) -> Value {
+fn with(members: &Value) -> Value {
     let mut body = json!({"contents": [{"parts": [{"text": "a"}]}]});
     for (name, value) in members.as_object().expect("an object") {
         body[name] = value.clone();
@@ -82,30 +82,30 @@ fn wrong_requests_are_refused_by_name() {
             "contents[0].parts[0].inlineData.mimeType",
         ),
         (
-            with(json!({"generationConfig": {"temperature": "1"}})),
+            with(&json!({"generationConfig": {"temperature": "1"}})),
             "invalid_type",
             "generationConfig.temperature",
         ),
         (
             with(
-                json!({"generationConfig": {"thinkingConfig": {"thinkingBudget": 1, "thinkingLevel": "LOW"}}}),
+                &json!({"generationConfig": {"thinkingConfig": {"thinkingBudget": 1, "thinkingLevel": "LOW"}}}),
             ),
             "invalid_value",
             "generationConfig.thinkingConfig.thinkingBudget",
         ),
         (
-            with(json!({"generationConfig": {"responseMimeType": "text/x.enum"}})),
+            with(&json!({"generationConfig": {"responseMimeType": "text/x.enum"}})),
             "invalid_value",
             "generationConfig.responseMimeType",
         ),
         (
-            with(json!({"toolConfig": {"functionCallingConfig": {"mode": "SOMETIMES"}}})),
+            with(&json!({"toolConfig": {"functionCallingConfig": {"mode": "SOMETIMES"}}})),
             "invalid_value",
             "toolConfig.functionCallingConfig.mode",
         ),
         (
             with(
-                json!({"tools": [{"functionDeclarations": [{"name": "f", "parameters": {}, "parametersJsonSchema": {}}]}]}),
+                &json!({"tools": [{"functionDeclarations": [{"name": "f", "parameters": {}, "parametersJsonSchema": {}}]}]}),
             ),
             "invalid_value",
             "tools[0].functionDeclarations[0].parameters",
@@ -186,7 +186,7 @@ fn what_a_function_said_is_read_in_all_its_forms() {
 #[test]
 fn choices_and_amounts_are_read() {
     let choice = |config: Value| {
-        read(&with(json!({"toolConfig": {"functionCallingConfig": config}}))).expect("readable").tool_choice
+        read(&with(&json!({"toolConfig": {"functionCallingConfig": config}}))).expect("readable").tool_choice
     };
     assert_eq!(choice(json!({"mode": "ANY"})), Some(ToolChoice::Required));
     assert_eq!(
@@ -201,7 +201,7 @@ fn choices_and_amounts_are_read() {
     assert_eq!(choice(json!({"mode": "VALIDATED"})), Some(ToolChoice::Auto));
     assert_eq!(choice(json!({})), None);
     let amount = |config: Value| {
-        read(&with(json!({"generationConfig": {"thinkingConfig": config}})))
+        read(&with(&json!({"generationConfig": {"thinkingConfig": config}})))
             .expect("readable")
             .reasoning
             .amount
@@ -332,8 +332,8 @@ fn a_schema_beside_functions_becomes_a_note_where_they_exclude_each_other() {
 fn f34_a_search_stays_a_search_and_functions_come_first() {
     let chat = |tools: Value| json!({"messages": [{"role": "user", "content": "a"}], "tools": tools});
     let search =
-        read(&with(json!({"tools": [{"googleSearch": {"excludeDomains": ["x"]}}]}))).expect("readable");
-    let mut foreign = search.clone();
+        read(&with(&json!({"tools": [{"googleSearch": {"excludeDomains": ["x"]}}]}))).expect("readable");
+    let mut foreign = search;
     foreign.extras.origin = None;
     let (out, _) = written(&foreign, &Caps::permissive()).expect("written");
     assert_eq!(out["tools"], json!([{"googleSearch": {"excludeDomains": ["x"]}}]));
@@ -343,7 +343,7 @@ fn f34_a_search_stays_a_search_and_functions_come_first() {
         from_chat(&chat(json!([{"type": "function", "function": {"name": "f"}}])), &Caps::permissive());
     assert!(function.is_ok());
     both.tools.extend(
-        read(&with(json!({"tools": [{"functionDeclarations": [{"name": "f"}]}]}))).expect("readable").tools,
+        read(&with(&json!({"tools": [{"functionDeclarations": [{"name": "f"}]}]}))).expect("readable").tools,
     );
     let (out, told) = written(&both, &Caps::permissive()).expect("written");
     assert_eq!(out["tools"], json!([{"functionDeclarations": [{"name": "f"}]}]));
@@ -440,7 +440,7 @@ fn what_only_the_vendor_can_make_is_refused_elsewhere() {
         (json!({"cachedContent": "cachedContents/x"}), "unsupported_parameter"),
         (json!({"generationConfig": {"responseModalities": ["AUDIO"]}}), "unsupported_content"),
     ] {
-        let request = read(&with(members)).expect("readable");
+        let request = read(&with(&members)).expect("readable");
         for other in [&openai::OpenAi as &dyn crate::Dialect, &anthropic::Anthropic, &crate::ollama::Ollama] {
             let error = other.encode_request(&request, &Caps::permissive()).expect_err("refused");
             assert_eq!(error.code, code, "{}", other.id());
@@ -457,7 +457,7 @@ fn what_only_the_vendor_can_make_is_refused_elsewhere() {
 #[test]
 fn losses_name_members_of_the_client() {
     let request =
-        read(&with(json!({"tools": [{"functionDeclarations": [{"name": "f", "behavior": "BLOCKING"}]}],
+        read(&with(&json!({"tools": [{"functionDeclarations": [{"name": "f", "behavior": "BLOCKING"}]}],
         "safetySettings": [], "generationConfig": {"speechConfig": {}}})))
         .expect("readable");
     let encoded = openai::OpenAi.encode_request(&request, &Caps::permissive()).expect("written");

@@ -57,7 +57,7 @@ pub(super) fn native<'a>(request: &'a ChatRequest, caps: &Caps) -> ToolsOut<'a> 
                 out.entries.extend(search.native.raw.iter().map(|raw| Cow::Borrowed(raw.get())));
             }
             ToolKind::Opaque { origin, raw, .. } if *origin == ID => {
-                out.entries.push(Cow::Borrowed(raw.get()))
+                out.entries.push(Cow::Borrowed(raw.get()));
             }
             ToolKind::WebSearch(_) | ToolKind::Opaque { .. } => {}
         }
@@ -103,7 +103,7 @@ pub(super) fn translated<'a>(
         if function.strict == Some(true) {
             strict.push(path.clone());
         }
-        out.functions.push(written(function, tool, path, caps, losses)?);
+        out.functions.push(written(function, tool, &path, caps, losses)?);
     }
     foreign(request, &mut out, losses)?;
     choose(request, &mut out, losses)?;
@@ -127,7 +127,7 @@ pub(super) fn translated<'a>(
 fn written<'a>(
     function: Function<'a>,
     tool: &'a Tool,
-    path: String,
+    path: &str,
     caps: &Caps,
     losses: &mut Vec<Loss>,
 ) -> Result<FunctionOut<'a>, EncodeError> {
@@ -148,21 +148,21 @@ fn written<'a>(
         losses.push(Loss { path, action: LossAction::Dropped, silent: !mark.one_hour });
     }
     if matches!(tool.kind, ToolKind::Custom { .. }) {
-        losses.push(quiet(path.clone(), LossAction::Mapped));
+        losses.push(quiet(path.to_owned(), LossAction::Mapped));
     }
     let not_an_object = || {
         let message = format!("the parameters of tool `{}` must be an object schema", function.name);
-        refused("invalid_tool_schema", &path, message)
+        refused("invalid_tool_schema", path, message)
     };
     let parameters = match function.schema {
         None => None,
         Some(raw) if caps.gemini.json_schema => {
             let found = schema::arguments_as_json_schema(raw).ok_or_else(not_an_object)?;
-            Some(Parameters::JsonSchema(noted(found, &path, losses)))
+            Some(Parameters::JsonSchema(noted(found, path, losses)))
         }
         Some(raw) => {
             let found = schema::arguments_as_own(raw).ok_or_else(not_an_object)?;
-            found.map(|found| Parameters::Own(noted(found, &path, losses)))
+            found.map(|found| Parameters::Own(noted(found, path, losses)))
         }
     };
     Ok(FunctionOut { name: function.name, description, parameters, extras: &[] })

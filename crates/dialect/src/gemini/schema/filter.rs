@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 
 use super::{
     Change, MAX_DEPTH, Written,
-    from_own::{Object, quoted},
     node::resolve,
+    text::{Object, quoted},
 };
 use crate::json_in::{Members, list_of};
 

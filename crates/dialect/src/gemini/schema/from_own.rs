@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::MAX_DEPTH;
+use super::{
+    MAX_DEPTH,
+    text::{Object, quoted},
+};
 use crate::json_in::{Members, camel, count_of, list_of, str_of};
 
 /// Reads a schema of the vendor's own kind; what is none stays as it is.
@@ -22,7 +25,7 @@ fn write(raw: &RawValue, depth: usize, out: &mut String) {
     };
     let name_of = |key: &str| camel(key).unwrap_or_else(|| key.to_owned());
     let nullable = members.iter().any(|(key, raw)| key == "nullable" && raw.get() == "true");
-    let mut object = Object { out, first: true };
+    let mut object = Object::begin(out);
     for (key, raw) in &members {
         let name = name_of(key);
         match &*name {
@@ -81,41 +84,9 @@ fn write_map(raw: &RawValue, depth: usize, out: &mut String) {
         out.push_str(raw.get());
         return;
     };
-    let mut object = Object { out, first: true };
+    let mut object = Object::begin(out);
     for (key, raw) in &members {
         write(raw, depth, object.key(key));
     }
     object.end();
-}
-
-/// Writes the members of an object into a text.
-pub(super) struct Object<'o> {
-    out: &'o mut String,
-    first: bool,
-}
-
-impl<'o> Object<'o> {
-    pub(super) fn begin(out: &'o mut String) -> Self {
-        Self { out, first: true }
-    }
-
-    /// Writes a member's name; the caller appends its value.
-    pub(super) fn key(&mut self, name: &str) -> &mut String {
-        self.out.push(if std::mem::replace(&mut self.first, false) { '{' } else { ',' });
-        self.out.push_str(&quoted(name));
-        self.out.push(':');
-        self.out
-    }
-
-    pub(super) fn raw(&mut self, name: &str, json: &str) {
-        self.key(name).push_str(json);
-    }
-
-    pub(super) fn end(self) {
-        self.out.push_str(if self.first { "{}" } else { "}" });
-    }
-}
-
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a string is always written")
 }

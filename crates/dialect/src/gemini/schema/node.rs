@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Change,
-    from_own::{Object, quoted},
+    text::{Object, quoted},
 };
 use crate::json_in::Members;
 

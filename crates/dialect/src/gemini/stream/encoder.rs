@@ -262,8 +262,7 @@ impl Encoder {
         candidates.end();
         let (input, output) = (self.echo.estimated_input_tokens, self.output_bytes.div_ceil(4));
         wire::write_usage(chunk.key("usageMetadata"), &self.usage, input, output);
-        // The tail closes the object.
-        drop(chunk);
+        // The object is left open: the tail closes it.
         out.extend_from_slice(&self.tail);
         self.frames.end(out);
         self.frames.close(out);
