@@ -21,7 +21,7 @@ use crate::{
 /// Signed thinking that comes back from a client is the other dialect's: this one has no signatures of its own.
 const SIGNER: DialectId = crate::anthropic::ID;
 /// The same of the signatures of calls.
-const CALL_SIGNER: DialectId = DialectId("gemini");
+const CALL_SIGNER: DialectId = crate::gemini::ID;
 
 /// Reads `messages` into system text and turns.
 pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
