@@ -83,6 +83,46 @@ pub(crate) fn free_text(arguments: &str) -> Cow<'_, str> {
     text.map_or(Cow::Borrowed(arguments), |text| Cow::Owned(text.into_owned()))
 }
 
+/// Whether JSON text that comes in pieces is a complete object or list.
+#[derive(Debug, Default)]
+pub(crate) struct Shape {
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    closed: bool,
+}
+
+impl Shape {
+    /// Takes a piece.
+    pub(crate) fn read(&mut self, text: &str) {
+        for byte in text.bytes() {
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+                b'}' | b']' if self.depth > 0 => {
+                    self.depth -= 1;
+                    self.closed |= self.depth == 0;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether it was complete at some point.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+}
+
 fn raw(text: String) -> Box<RawValue> {
     RawValue::from_string(text).expect("composed of valid JSON")
 }

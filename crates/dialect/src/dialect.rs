@@ -101,6 +101,8 @@ pub struct EnvelopeSpans {
     pub stream: Option<std::ops::Range<usize>>,
     /// The value of the stream options member.
     pub stream_options: Option<std::ops::Range<usize>>,
+    /// The value of the member that says whether the answer is kept.
+    pub store: Option<std::ops::Range<usize>>,
     /// Just behind the last member, before the closing brace of the object.
     pub end: usize,
     /// Whether the object has any member (decides about a comma).

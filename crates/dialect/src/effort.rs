@@ -2,6 +2,9 @@
 
 use crate::ir::Effort;
 
+/// The words that clients may use, for errors.
+pub(crate) const WORDS: &str = "`none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`";
+
 /// The level that a number of tokens amounts to.
 pub(crate) fn of_budget(tokens: u64) -> Effort {
     match tokens {

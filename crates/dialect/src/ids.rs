@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use sha2::{Digest as _, Sha256};
+
 /// Longest id of a tool call that every dialect takes.
 const MAX_CALL_ID: usize = 64;
 
@@ -49,6 +51,21 @@ pub(crate) fn answer_id(prefix: &str, upstream: &str, request_id: &str) -> Strin
         id.push_str(&fill[..(prefix.len() + 24 - id.len()).min(fill.len())]);
     }
     id
+}
+
+/// The id of the `n`th item of an answer in a dialect that wants `prefix` and takes at most 64 characters.
+pub(crate) fn item_id(prefix: &str, answer: &str, n: u64) -> String {
+    let mut first = Hash::default();
+    first.add(answer.as_bytes());
+    first.add(&n.to_le_bytes());
+    let mut second = first.clone();
+    second.add(prefix.as_bytes());
+    format!("{prefix}{:016x}{:016x}", first.value(), second.value())
+}
+
+/// An id of somebody that does not tell who it is.
+pub(crate) fn sha256_hex(id: &str) -> String {
+    Sha256::digest(id.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_plain(byte: u8) -> bool {

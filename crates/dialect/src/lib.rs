@@ -10,11 +10,13 @@ pub mod ir;
 pub mod ollama;
 pub mod openai;
 pub mod registry;
+pub mod responses;
 pub mod shape;
 pub mod stream;
 
 mod arguments;
 mod caps;
+mod client_body;
 mod dialect;
 mod effort;
 mod error_text;
@@ -22,6 +24,8 @@ mod ids;
 mod json_in;
 mod media;
 mod pairing;
+mod strict_schema;
+mod tool_list;
 mod web_search;
 
 pub use caps::{Caps, GeminiCaps, ReasoningKnob};

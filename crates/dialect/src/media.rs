@@ -1,8 +1,10 @@
 //! Media that travel within requests as base64.
 
+use std::borrow::Cow;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 
-use crate::EncodeError;
+use crate::{EncodeError, ir::MediaSource};
 
 /// Media type and base64 data of a data URL.
 pub(crate) fn data_url(url: &str) -> Option<(&str, &str)> {
@@ -14,6 +16,37 @@ pub(crate) fn data_url(url: &str) -> Option<(&str, &str)> {
 /// A picture within a text, for answers of dialects that have no other place for it.
 pub(crate) fn as_markdown(media_type: &str, data: &str) -> String {
     format!("![image](data:{media_type};base64,{data})")
+}
+
+/// Where an image is, by a data URL or an address on the web.
+pub(crate) fn source_of_url(url: &str) -> Option<MediaSource> {
+    if let Some((media_type, data)) = data_url(url) {
+        return Some(MediaSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() });
+    }
+    let on_the_web = url.starts_with("http://") || url.starts_with("https://");
+    on_the_web.then(|| MediaSource::Url(url.to_owned()))
+}
+
+/// A document by a data URL, or by base64 alone: then it is a PDF.
+pub(crate) fn source_of_data(data: &str) -> MediaSource {
+    let (media_type, data) = data_url(data).unwrap_or(("application/pdf", data));
+    MediaSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() }
+}
+
+/// The way back: a data URL, an address, an id or a text.
+pub(crate) fn source_url(source: &MediaSource) -> Cow<'_, str> {
+    match source {
+        MediaSource::Base64 { media_type, data } => Cow::Owned(format!("data:{media_type};base64,{data}")),
+        MediaSource::Url(text) | MediaSource::Text(text) | MediaSource::FileId { id: text, .. } => {
+            Cow::Borrowed(text)
+        }
+    }
+}
+
+/// A text file within a text.
+pub(crate) fn document_text(name: Option<&str>, text: &str) -> String {
+    let name = name.unwrap_or("file.txt").replace('"', "'");
+    format!("<document name=\"{name}\">\n{text}\n</document>")
 }
 
 /// The text of a file that is sent as base64.

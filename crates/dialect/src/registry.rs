@@ -5,8 +5,13 @@ use serde_json::value::RawValue;
 use crate::{Dialect, DialectId};
 
 /// Every dialect, in the order in which they are listed to people.
-pub static DIALECTS: &[&dyn Dialect] =
-    &[&crate::openai::OpenAi, &crate::anthropic::Anthropic, &crate::gemini::Gemini, &crate::ollama::Ollama];
+pub static DIALECTS: &[&dyn Dialect] = &[
+    &crate::openai::OpenAi,
+    &crate::responses::Responses,
+    &crate::anthropic::Anthropic,
+    &crate::gemini::Gemini,
+    &crate::ollama::Ollama,
+];
 
 /// The dialect with this id.
 pub fn by_id(id: DialectId) -> &'static dyn Dialect {

@@ -7,6 +7,7 @@ mod loss;
 mod request;
 mod response;
 mod usage;
+mod words;
 
 pub use error::{AttemptNote, ErrorKind, PublicError, UpstreamError};
 pub use loss::{Loss, LossAction};
@@ -19,3 +20,4 @@ pub use request::{
 };
 pub use response::{ChatResponse, FinishReason};
 pub use usage::Usage;
+pub(crate) use words::Word;

@@ -92,6 +92,7 @@ impl Extras {
     /// vendor's bookkeeping, caches or machines and not about the answer.
     fn is_harmless(name: &str) -> bool {
         const NAMES: &[&str] = &[
+            "include",
             "metadata",
             "user",
             "store",
@@ -123,7 +124,12 @@ impl Extras {
             let message = "the target answers with text alone; ask for text, or use a model that makes more";
             return refused("unsupported_content", message.to_owned());
         }
-        if BOUND.contains(&name) {
+        if name == "tool_choice" {
+            let message = "the target has no such tool; choose another, or use a provider that has it";
+            return refused("unsupported_tool", message.to_owned());
+        }
+        // Items that only their provider can read or find have the name of their place.
+        if BOUND.contains(&name) || name.starts_with("input[") {
             let message = format!("`{name}` belongs to another provider; leave it out or use that provider");
             return refused("unsupported_parameter", message);
         }

@@ -2,18 +2,16 @@
 
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
-use http::header::ACCEPT;
+use bytes::Bytes;
 use omniroute_wire::{
-    envelope::{self, Member, ScanError, as_bool, as_str, as_u64},
-    json_out, members,
+    envelope::{self, Member, as_str, as_u64},
     splice::Splice,
-    text::{kind_of, lone_surrogates},
+    text::kind_of,
 };
-use smallvec::SmallVec;
 
 use crate::{
     DecodeError, Envelope, Framing, Head,
+    client_body::{Basics, Edits, not_json},
     dialect::EnvelopeSpans,
     json_in::{missing, wrong_type, wrong_value},
 };
@@ -27,27 +25,11 @@ pub(super) fn read(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError
     spans.end = extent.end;
     spans.has_members = extent.has_members;
 
-    if let Some(name) = seen.repeated {
-        return Err(DecodeError {
-            code: "invalid_json",
-            message: format!("`{name}` is given more than once"),
-            param: Some(name.to_owned()),
-        });
-    }
-    let model = match seen.model {
-        None | Some("null") => return Err(missing("model")),
-        Some(raw) => as_str(raw).ok_or_else(|| wrong_type("model", "a string"))?,
-    };
-    if model.trim().is_empty() {
-        return Err(wrong_value("model", "a model's name, not an empty string"));
-    }
-    let stream = match seen.stream {
-        None | Some("null") => wants_events(head),
-        Some(raw) => as_bool(raw).ok_or_else(|| wrong_type("stream", "a boolean"))?,
-    };
+    let model = seen.basics.model()?;
+    let stream = seen.basics.stream(head)?;
     check_messages(seen.messages, seen.input)?;
     Ok(Envelope {
-        model: model.into_owned(),
+        model,
         stream,
         include_usage: seen.options.is_some_and(includes_usage),
         session_key: seen
@@ -65,14 +47,8 @@ pub(super) fn read(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError
 /// The edits that make a client's request one for an upstream.
 pub(super) fn edit(body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
     let spans = &envelope.spans;
-    let mut splice = Splice::new(body.clone());
-    let mut edited: SmallVec<[Range<usize>; 2]> = SmallVec::new();
-    if let Some(span) = spans.model.clone().filter(|_| envelope.model != upstream_model) {
-        let mut name = BytesMut::with_capacity(upstream_model.len() + 2);
-        json_out::string(&mut name, upstream_model);
-        edited.push(span.clone());
-        splice.replace(span, name.freeze());
-    }
+    let mut edits = Edits::of(body);
+    edits.model(envelope, upstream_model);
     if envelope.stream {
         let added: &'static [u8] = match (&spans.stream, &spans.stream_options) {
             (None, None) => b",\"stream\":true,\"stream_options\":{\"include_usage\":true}",
@@ -81,43 +57,16 @@ pub(super) fn edit(body: &Bytes, envelope: &Envelope, upstream_model: &str) -> S
             (Some(_), Some(_)) => b"",
         };
         if !added.is_empty() {
-            splice.replace(spans.end..spans.end, added);
+            edits.insert(spans.end, added);
         }
         if let Some(span) = spans.stream.clone().filter(|span| body[span.clone()] == b"null"[..]) {
-            splice.replace(span, "true");
+            edits.replace(span, "true");
         }
         if let Some(span) = spans.stream_options.as_ref().filter(|_| !envelope.include_usage) {
-            edited.push(span.clone());
-            ask_for_usage(body, span, &mut splice);
+            ask_for_usage(body, span, &mut edits);
         }
     }
-    if spans.has_unwanted {
-        for span in members::removals(body, 0, &mut is_unwanted) {
-            edited.push(span.clone());
-            splice.replace(span, Bytes::new());
-        }
-    }
-    lone_surrogates(body, &mut |span| {
-        if !edited.iter().any(|other| other.start < span.end && span.start < other.end) {
-            splice.replace(span, "\\ufffd");
-        }
-    });
-    splice
-}
-
-/// That a body is not what was expected.
-pub(super) fn not_json(error: &ScanError) -> DecodeError {
-    DecodeError { code: "invalid_json", param: None, message: error.to_string() }
-}
-
-/// Whether the client's only wish is a stream of events.
-pub(super) fn wants_events(head: Head<'_>) -> bool {
-    head.headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes() == b"text/event-stream")
-}
-
-/// Whether a member is meant for the gateway, or known to be refused by upstreams.
-pub(super) fn is_unwanted(name: &str) -> bool {
-    name == "client_metadata" || name.starts_with("omniroute")
+    edits.finish(spans)
 }
 
 /// Whether stream options ask for usage.
@@ -134,8 +83,7 @@ pub(super) fn includes_usage(options: &str) -> bool {
 /// The raw values of the members that matter.
 #[derive(Default)]
 struct Seen<'a> {
-    model: Option<&'a str>,
-    stream: Option<&'a str>,
+    basics: Basics<'a>,
     messages: Option<&'a str>,
     input: bool,
     options: Option<&'a str>,
@@ -143,25 +91,15 @@ struct Seen<'a> {
     max_tokens: Option<&'a str>,
     max_completion_tokens: Option<&'a str>,
     functions: Option<&'a str>,
-    repeated: Option<&'static str>,
 }
 
 impl<'a> Seen<'a> {
     fn take(&mut self, member: Member<'a>, spans: &mut EnvelopeSpans) {
+        if self.basics.take(&member, spans) {
+            return;
+        }
         let raw = member.raw;
         match &*member.key {
-            "model" => {
-                if self.model.replace(raw).is_some() {
-                    self.repeated = Some("model");
-                }
-                spans.model = Some(member.span);
-            }
-            "stream" => {
-                if self.stream.replace(raw).is_some() {
-                    self.repeated = Some("stream");
-                }
-                spans.stream = Some(member.span);
-            }
             "stream_options" => {
                 self.options = Some(raw);
                 spans.stream_options = Some(member.span);
@@ -172,7 +110,6 @@ impl<'a> Seen<'a> {
             "max_tokens" => self.max_tokens = Some(raw).filter(|raw| *raw != "null"),
             "max_completion_tokens" => self.max_completion_tokens = Some(raw).filter(|raw| *raw != "null"),
             "functions" => self.functions = Some(raw),
-            name if is_unwanted(name) => spans.has_unwanted = true,
             _ => {}
         }
     }
@@ -197,7 +134,7 @@ fn check_messages(messages: Option<&str>, input: bool) -> Result<(), DecodeError
 }
 
 /// Sets `include_usage` within the stream options.
-fn ask_for_usage(body: &Bytes, span: &Range<usize>, splice: &mut Splice) {
+fn ask_for_usage(body: &Bytes, span: &Range<usize>, edits: &mut Edits<'_>) {
     const WHOLE: &[u8] = b"{\"include_usage\":true}";
     let mut present = None;
     let scanned = envelope::scan(&body[span.clone()], &mut |member| {
@@ -206,21 +143,20 @@ fn ask_for_usage(body: &Bytes, span: &Range<usize>, splice: &mut Splice) {
         }
     });
     match (scanned, present) {
-        (Ok(_), Some(value)) => splice.replace(span.start + value.start..span.start + value.end, "true"),
+        (Ok(_), Some(value)) => edits.replace(span.start + value.start..span.start + value.end, "true"),
         (Ok(extent), None) => {
             let added: &[u8] =
                 if extent.has_members { b",\"include_usage\":true" } else { b"\"include_usage\":true" };
-            let at = span.start + extent.end;
-            splice.replace(at..at, Bytes::from_static(added));
+            edits.insert(span.start + extent.end, Bytes::from_static(added));
         }
         // `null`, or something the upstream would refuse anyway.
-        (Err(_), _) => splice.replace(span.clone(), Bytes::from_static(WHOLE)),
+        (Err(_), _) => edits.replace(span.clone(), Bytes::from_static(WHOLE)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue};
+    use http::{HeaderMap, HeaderValue, header::ACCEPT};
 
     use super::*;
 

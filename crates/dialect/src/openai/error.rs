@@ -17,7 +17,7 @@ pub(super) fn decode(status: StatusCode, body: &[u8]) -> UpstreamError {
 }
 
 /// Writes an error for a client.
-pub(super) fn encode(error: &PublicError) -> (StatusCode, Bytes) {
+pub(crate) fn encode(error: &PublicError) -> (StatusCode, Bytes) {
     let mut out = BytesMut::with_capacity(256);
     write(error, true, &mut out);
     let status = StatusCode::from_u16(error.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -61,7 +61,7 @@ fn write(error: &PublicError, with_attempts: bool, out: &mut BytesMut) {
 }
 
 /// The type of a kind of error and its usual code.
-fn words(kind: ErrorKind) -> (&'static str, &'static str) {
+pub(crate) fn words(kind: ErrorKind) -> (&'static str, &'static str) {
     match kind {
         ErrorKind::InvalidRequest => ("invalid_request_error", "bad_request"),
         ErrorKind::Authentication => ("authentication_error", "invalid_api_key"),

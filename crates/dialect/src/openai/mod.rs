@@ -5,7 +5,7 @@
 
 mod annotations;
 mod envelope;
-mod error;
+pub(crate) mod error;
 mod relay;
 mod request;
 mod response;

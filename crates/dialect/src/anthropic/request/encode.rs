@@ -19,7 +19,7 @@ use crate::{
     estimate,
     ir::{
         CacheMark, ChatRequest, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice,
-        loss, quiet,
+        Word, loss, quiet,
     },
 };
 
@@ -195,12 +195,12 @@ fn max_tokens(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> u64
     let most = caps.max_output_tokens;
     match (request.max_output_tokens, most) {
         (Some(asked), Some(most)) if asked > most => {
-            losses.push(quiet("max_tokens", LossAction::Clamped));
+            losses.push(quiet(request.word(Word::OutputLimit), LossAction::Clamped));
             most
         }
         (Some(asked), _) => asked,
         (None, most) => {
-            losses.push(quiet("max_tokens", LossAction::Invented));
+            losses.push(quiet(request.word(Word::OutputLimit), LossAction::Invented));
             most.unwrap_or(DEFAULT_MAX_TOKENS)
         }
     }
@@ -277,7 +277,7 @@ fn stop<'a>(request: &'a ChatRequest, losses: &mut Vec<Loss>) -> Vec<&'a str> {
     let kept: Vec<_> =
         request.stop.iter().map(String::as_str).filter(|text| !text.trim().is_empty()).collect();
     if kept.len() < request.stop.len() {
-        losses.push(loss("stop", LossAction::Dropped));
+        losses.push(loss(request.word(Word::Stop), LossAction::Dropped));
     }
     kept
 }
@@ -319,14 +319,14 @@ fn output_format<'a>(
     match &request.output_format {
         OutputFormat::Text => {}
         OutputFormat::JsonObject => {
-            losses.push(loss("response_format", LossAction::Mapped));
+            losses.push(loss(request.word(Word::Format), LossAction::Mapped));
             let note = "Answer with one JSON object only, without a code fence and without any other text.";
             conversation.system.push(BlockOut::text(note));
         }
         OutputFormat::JsonSchema { schema, .. } if caps.json_schema => {
             let (text, changed) = schema::closed(schema);
             if changed {
-                losses.push(loss("response_format.json_schema.schema", LossAction::Mapped));
+                losses.push(loss(format!("{}.schema", request.word(Word::Format)), LossAction::Mapped));
             }
             knobs.schema = Some(Cow::Owned(text));
         }
@@ -340,7 +340,7 @@ fn output_format<'a>(
             knobs.tool_choice = Some(Choice::Tool(ANSWER_TOOL));
         }
         OutputFormat::JsonSchema { schema, .. } => {
-            losses.push(loss("response_format", LossAction::Mapped));
+            losses.push(loss(request.word(Word::Format), LossAction::Mapped));
             let note = format!(
                 "Answer with one JSON value only, without a code fence and without any other text. It must \
                  obey this JSON schema: {schema}"
@@ -354,12 +354,21 @@ fn identity<'a>(request: &'a ChatRequest, knobs: &mut Knobs<'a>, losses: &mut Ve
     knobs.user = request.user.as_deref().map(|user| match user.char_indices().nth(MAX_USER_ID) {
         None => user,
         Some((end, _)) => {
-            losses.push(quiet("user", LossAction::Clamped));
+            losses.push(quiet(request.word(Word::User), LossAction::Clamped));
             &user[..end]
         }
     });
-    if request.prompt_cache_key.is_some() {
-        losses.push(quiet("prompt_cache_key", LossAction::Dropped));
+    for (path, given) in [
+        ("prompt_cache_key", request.prompt_cache_key.is_some()),
+        ("metadata", request.metadata.is_some()),
+        ("store", request.store.is_some()),
+    ] {
+        if given {
+            losses.push(quiet(path, LossAction::Dropped));
+        }
+    }
+    if request.verbosity.is_some() {
+        losses.push(loss("verbosity", LossAction::Dropped));
     }
     knobs.service_tier = match request.service_tier.as_deref() {
         None => None,

@@ -8,7 +8,7 @@ use crate::{
     Caps,
     anthropic::wire::BlockOut,
     effort,
-    ir::{ChatRequest, Effort, Loss, LossAction, ReasoningAmount, loss, quiet},
+    ir::{ChatRequest, Effort, Loss, LossAction, ReasoningAmount, Word, loss, quiet},
 };
 
 /// Smallest thinking budget.
@@ -25,7 +25,8 @@ pub(super) fn thinking(
     let amount = &request.reasoning.amount;
     let asked =
         !matches!(amount, ReasoningAmount::Default | ReasoningAmount::Off | ReasoningAmount::Budget(0));
-    let give_up = |losses: &mut Vec<Loss>| losses.push(loss("reasoning_effort", LossAction::Dropped));
+    let path = request.word(Word::Reasoning);
+    let give_up = |losses: &mut Vec<Loss>| losses.push(loss(path, LossAction::Dropped));
     if !caps.reasoning {
         if asked {
             give_up(losses);
@@ -62,7 +63,7 @@ pub(super) fn thinking(
                 Some(effort) => (Some(effort_word(effort)), true),
             };
             if !exact {
-                losses.push(quiet("reasoning_effort", LossAction::Clamped));
+                losses.push(quiet(path, LossAction::Clamped));
             }
             knobs.effort = word;
             if knobs.show.is_none() && effort.is_some() {
@@ -76,7 +77,7 @@ pub(super) fn thinking(
                     budget_of(*effort, caps)
                 }
                 ReasoningAmount::Adaptive(None) => {
-                    losses.push(quiet("reasoning_effort", LossAction::Mapped));
+                    losses.push(quiet(path, LossAction::Mapped));
                     budget_of(Effort::Medium, caps)
                 }
                 ReasoningAmount::Default | ReasoningAmount::Off => return,
@@ -88,7 +89,7 @@ pub(super) fn thinking(
                 return;
             }
             if budget != wanted {
-                losses.push(quiet("reasoning_effort", LossAction::Clamped));
+                losses.push(quiet(path, LossAction::Clamped));
             }
             knobs.thinking = Thinking::Enabled { budget };
             // The member is new; models with budgets show their thinking by themselves.

@@ -15,6 +15,7 @@ use crate::{
         self, Block, BlockKind, CacheMark, ChatRequest, File, Image, Loss, LossAction, MediaSource, Role,
         Signature, ToolResult, Turn,
     },
+    media,
     pairing::Pairing,
     registry,
 };
@@ -367,8 +368,7 @@ impl<'a> Writer<'a, '_> {
         match &file.source {
             MediaSource::Text(text) => {
                 self.losses.push(ir::quiet(path.to_owned(), LossAction::Mapped));
-                let name = file.name.as_deref().unwrap_or("file.txt").replace('"', "'");
-                let text = format!("<document name=\"{name}\">\n{text}\n</document>");
+                let text = media::document_text(file.name.as_deref(), text);
                 Ok(Part::Text(Cow::Owned(text), None))
             }
             MediaSource::Base64 { .. } if !self.caps.pdf => Err(unsupported(path, "documents")),
@@ -504,7 +504,9 @@ fn write_content(parts: &[Part<'_>], message: &mut Object<'_>) {
             Part::Image(image) => {
                 object.str("type", "image_url");
                 let mut inner = object.object("image_url");
-                inner.str("url", &source_url(&image.source)).opt_str("detail", image.detail.as_deref());
+                inner
+                    .str("url", &media::source_url(&image.source))
+                    .opt_str("detail", image.detail.as_deref());
                 inner.end();
             }
             Part::Audio { data, format } => {
@@ -519,7 +521,7 @@ fn write_content(parts: &[Part<'_>], message: &mut Object<'_>) {
                 if let MediaSource::FileId { id, .. } = &file.source {
                     inner.str("file_id", id).opt_str("filename", file.name.as_deref());
                 } else {
-                    inner.str("file_data", &source_url(&file.source));
+                    inner.str("file_data", &media::source_url(&file.source));
                     inner.str("filename", file.name.as_deref().unwrap_or("file.pdf"));
                 }
                 inner.end();
@@ -528,15 +530,6 @@ fn write_content(parts: &[Part<'_>], message: &mut Object<'_>) {
         object.end();
     }
     list.end();
-}
-
-fn source_url(source: &MediaSource) -> Cow<'_, str> {
-    match source {
-        MediaSource::Base64 { media_type, data } => Cow::Owned(format!("data:{media_type};base64,{data}")),
-        MediaSource::Url(text) | MediaSource::Text(text) | MediaSource::FileId { id: text, .. } => {
-            Cow::Borrowed(text)
-        }
-    }
 }
 
 fn unsupported(path: &str, what: &str) -> EncodeError {

@@ -8,12 +8,13 @@ use super::{
     messages,
 };
 use crate::{
-    DecodeError, Head, ids,
+    DecodeError, Head, client_body, effort, ids,
     ir::{
-        self, ChatRequest, Effort, LossAction, Native, OutputFormat, Reasoning, ReasoningAmount, Sampling,
-        Tool, ToolChoice, ToolKind, WebSearchTool,
+        self, ChatRequest, LossAction, Native, OutputFormat, Reasoning, ReasoningAmount, Sampling, Tool,
+        ToolChoice, ToolKind, WebSearchTool,
     },
     json_in::{Fields, is_object, missing, str_of, text, wrong_type, wrong_value},
+    tool_list::{ToolList, check_choice},
     web_search::place,
 };
 
@@ -48,18 +49,21 @@ const KNOWN: &[&str] = &[
     "service_tier",
     "user",
     "safety_identifier",
+    "metadata",
+    "store",
+    "verbosity",
 ];
 
 /// Reads a request into the canonical form.
 pub(in crate::openai) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
     let text = text(body)?;
     if let Err(error) = omniroute_wire::envelope::scan_str(&text, &mut |_| {}) {
-        return Err(envelope::not_json(&error));
+        return Err(client_body::not_json(&error));
     }
     let fields = Fields::strict(&text, "")?;
     let mut request = ChatRequest {
         model: fields.need_str("model")?.into_owned(),
-        stream: fields.bool("stream")?.unwrap_or_else(|| envelope::wants_events(head)),
+        stream: fields.bool("stream")?.unwrap_or_else(|| client_body::wants_events(head)),
         include_usage: fields.raw("stream_options").is_some_and(|raw| envelope::includes_usage(raw.get())),
         sampling: sampling(&fields)?,
         stop: stop(&fields)?,
@@ -68,6 +72,9 @@ pub(in crate::openai) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequ
         prompt_cache_key: fields.str("prompt_cache_key")?.map(Into::into),
         service_tier: fields.str("service_tier")?.map(Into::into),
         parallel_tool_calls: fields.bool("parallel_tool_calls")?,
+        metadata: fields.object("metadata")?.and(fields.raw("metadata")).map(ToOwned::to_owned),
+        store: fields.bool("store")?,
+        verbosity: fields.str("verbosity")?.map(Into::into),
         ..ChatRequest::default()
     };
     request.max_output_tokens = match fields.count("max_completion_tokens")? {
@@ -92,7 +99,7 @@ pub(in crate::openai) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequ
     messages::decode(&fields, &mut request)?;
     request.extras.origin = Some(ID);
     for (name, raw) in fields.unlisted(KNOWN) {
-        if envelope::is_unwanted(name) {
+        if client_body::is_unwanted(name) {
             request.losses.push(ir::quiet(name.to_owned(), LossAction::Dropped));
         } else {
             request.extras.members.push((name.to_owned(), raw.to_owned()));
@@ -161,44 +168,22 @@ fn reasoning(fields: &Fields<'_>) -> Result<Reasoning, DecodeError> {
     let Some(word) = fields.str("reasoning_effort")? else { return Ok(Reasoning::default()) };
     let amount = match &*word {
         "none" => ReasoningAmount::Off,
-        "minimal" => ReasoningAmount::Effort(Effort::Minimal),
-        "low" => ReasoningAmount::Effort(Effort::Low),
-        "medium" => ReasoningAmount::Effort(Effort::Medium),
-        "high" => ReasoningAmount::Effort(Effort::High),
-        "xhigh" => ReasoningAmount::Effort(Effort::XHigh),
-        "max" => ReasoningAmount::Effort(Effort::Max),
-        _ => {
-            let expected = "`none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`";
-            return Err(wrong_value("reasoning_effort", expected));
-        }
+        word => match effort::of_word(word) {
+            Some(effort) => ReasoningAmount::Effort(effort),
+            None => return Err(wrong_value("reasoning_effort", effort::WORDS)),
+        },
     };
     let show = Some(amount != ReasoningAmount::Off);
     Ok(Reasoning { amount, show })
 }
 
 fn tools(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
-    let mut seen: Vec<(String, &str)> = Vec::new();
+    let mut list = ToolList::default();
     for (group, legacy) in [("tools", false), ("functions", true)] {
         for (at, raw) in fields.list(group)?.unwrap_or_default().into_iter().enumerate() {
             let path = format!("{group}[{at}]");
             let tool = if legacy { function(raw, &path)? } else { tool(raw, &path)? };
-            let Some(name) = tool.name() else {
-                request.tools.push(tool);
-                continue;
-            };
-            match seen.iter().find(|(other, _)| other == name) {
-                Some((_, other)) if *other == raw.get() => {
-                    request.losses.push(ir::loss(path, LossAction::Dropped));
-                }
-                Some(_) => {
-                    let message = format!("`{path}` has the name of an earlier tool: {name}");
-                    return Err(DecodeError { message, ..wrong_value(format!("{path}.name"), "") });
-                }
-                None => {
-                    seen.push((name.to_owned(), raw.get()));
-                    request.tools.push(tool);
-                }
-            }
+            list.push(tool, raw.get(), path, request)?;
         }
     }
     Ok(())
@@ -318,23 +303,6 @@ fn tool_choice(fields: &Fields<'_>) -> Result<Option<ToolChoice>, DecodeError> {
             Ok(Some(ToolChoice::Allowed { required, names }))
         }
         _ => Err(wrong_value("tool_choice.type", "`function`, `custom` or `allowed_tools`")),
-    }
-}
-
-/// A choice must name tools that are there.
-fn check_choice(request: &ChatRequest) -> Result<(), DecodeError> {
-    let names: &[String] = match &request.tool_choice {
-        Some(ToolChoice::Named(name)) => std::slice::from_ref(name),
-        Some(ToolChoice::Allowed { names, .. }) => names,
-        _ => return Ok(()),
-    };
-    let is_defined = |wanted: &String| request.tools.iter().any(|tool| tool.name() == Some(wanted));
-    match names.iter().find(|name| !is_defined(name)) {
-        Some(name) => {
-            let message = format!("`tool_choice` names a tool that is not among `tools`: {name}");
-            Err(DecodeError { message, ..wrong_value("tool_choice", "") })
-        }
-        None => Ok(()),
     }
 }
 

@@ -2,18 +2,17 @@
 
 use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
-use sha2::{Digest as _, Sha256};
-
 use serde_json::value::RawValue;
 
 use super::{super::ID, conversation, reasoning};
 use crate::{
-    Caps, EncodeError, Encoded, JsonAnswer,
+    Caps, EncodeError, Encoded, JsonAnswer, ids,
     ir::{
         self, ChatRequest, Extras, Function, Loss, LossAction, OutputFormat, Tool, ToolChoice, ToolKind,
-        WebSearchTool,
+        WebSearchTool, Word,
     },
     json_in::is_object,
+    responses,
     web_search::write_place,
 };
 
@@ -25,7 +24,10 @@ const EMPTY_SCHEMA: &str = r#"{"type":"object","properties":{}}"#;
 pub(in crate::openai) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
     let mut losses = request.losses.clone();
     let mut out = BytesMut::with_capacity(1024);
-    let mut writer = Writer { request, caps, native: request.extras.origin == Some(ID), losses: &mut losses };
+    let origin = request.extras.origin;
+    let native = origin == Some(ID);
+    let kin = native || origin == Some(responses::ID);
+    let mut writer = Writer { request, caps, native, kin, losses: &mut losses };
     let mut body = Object::begin(&mut out);
     body.str("model", &request.model);
     let note = writer.schema_note();
@@ -58,6 +60,8 @@ struct Writer<'a> {
     caps: &'a Caps,
     /// Whether the request came in this dialect.
     native: bool,
+    /// Whether it came in this one or in the vendor's other, which has the same members for who asks.
+    kin: bool,
     losses: &'a mut Vec<Loss>,
 }
 
@@ -309,13 +313,13 @@ impl Writer<'_> {
         if let Some(asked) = self.request.max_output_tokens {
             let limit = self.caps.max_output_tokens.map_or(asked, |most| most.min(asked));
             if limit != asked {
-                self.losses.push(ir::quiet("max_tokens", LossAction::Clamped));
+                self.losses.push(ir::quiet(self.request.word(Word::OutputLimit), LossAction::Clamped));
             }
             let name = if self.caps.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
             body.u64(name, limit);
         }
         let mut stop: Vec<&String> = self.request.stop.iter().collect();
-        let path = if self.native { "stop" } else { "stop_sequences" };
+        let path = self.request.word(Word::Stop);
         if !self.native && stop.iter().any(|text| text.is_empty()) {
             stop.retain(|text| !text.is_empty());
             self.lose(path, LossAction::Dropped);
@@ -380,8 +384,7 @@ impl Writer<'_> {
     fn schema_note(&mut self) -> Option<String> {
         match &self.request.output_format {
             OutputFormat::JsonSchema { schema, .. } if !self.caps.json_schema => {
-                let path = if self.native { "response_format" } else { "output_config.format" };
-                self.lose(path, LossAction::Mapped);
+                self.lose(self.request.word(Word::Format), LossAction::Mapped);
                 Some(format!(
                     "Answer with one JSON object only, valid under this JSON schema: {}",
                     schema.get()
@@ -416,21 +419,19 @@ impl Writer<'_> {
     fn identity(&mut self, body: &mut Object<'_>) {
         let request = self.request;
         if let Some(user) = request.user.as_deref() {
-            if self.native {
+            if self.kin {
                 body.str(if request.user_is_safety_id { "safety_identifier" } else { "user" }, user);
             } else if self.caps.developer_role {
-                let digest = Sha256::digest(user.as_bytes());
-                let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-                body.str("safety_identifier", &hex);
-                self.losses.push(ir::quiet("metadata.user_id", LossAction::Mapped));
+                body.str("safety_identifier", &ids::sha256_hex(user));
+                self.losses.push(ir::quiet(request.word(Word::User), LossAction::Mapped));
             } else {
-                self.losses.push(ir::quiet("metadata.user_id", LossAction::Dropped));
+                self.losses.push(ir::quiet(request.word(Word::User), LossAction::Dropped));
             }
         }
         body.opt_str("prompt_cache_key", request.prompt_cache_key.as_deref());
         match request.service_tier.as_deref() {
             None => {}
-            Some(tier) if self.native => {
+            Some(tier) if self.kin => {
                 body.str("service_tier", tier);
             }
             Some(tier) if self.caps.developer_role => {
@@ -440,6 +441,25 @@ impl Writer<'_> {
             Some("auto") => self.losses.push(ir::quiet("service_tier", LossAction::Dropped)),
             Some(_) => self.lose("service_tier", LossAction::Dropped),
         }
+        for (name, given) in [("metadata", request.metadata.is_some()), ("store", request.store.is_some())] {
+            if given && !self.kin {
+                self.losses.push(ir::quiet(name, LossAction::Dropped));
+            }
+        }
+        if !self.kin {
+            if request.verbosity.is_some() {
+                self.lose("verbosity", LossAction::Dropped);
+            }
+            return;
+        }
+        if let Some(metadata) = &request.metadata {
+            body.raw("metadata", metadata.get());
+        }
+        // Not to be kept is what happens anyway in this dialect, and not every server knows the word.
+        if let Some(store) = request.store.filter(|store| self.native || *store) {
+            body.bool("store", store);
+        }
+        body.opt_str("verbosity", request.verbosity.as_deref());
     }
 
     fn extras(&mut self, body: &mut Object<'_>) -> Result<(), EncodeError> {

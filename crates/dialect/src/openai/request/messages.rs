@@ -249,14 +249,8 @@ fn image(part: &Fields<'_>) -> Result<Image, DecodeError> {
             (inner.need_str("url")?, inner.str("detail")?.map(Cow::into_owned))
         }
     };
-    let source = match media::data_url(&url) {
-        Some((media_type, data)) => {
-            MediaSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() }
-        }
-        None if url.starts_with("http://") || url.starts_with("https://") => {
-            MediaSource::Url(url.into_owned())
-        }
-        None => return Err(wrong_value(path, "an http(s) address or a base64 data URL")),
+    let Some(source) = media::source_of_url(&url) else {
+        return Err(wrong_value(path, "an http(s) address or a base64 data URL"));
     };
     Ok(Image { source, detail })
 }
@@ -267,12 +261,6 @@ fn file(part: &Fields<'_>) -> Result<File, DecodeError> {
     if let Some(id) = file.str("file_id")? {
         return Ok(File { source: MediaSource::FileId { origin: ID, id: id.into_owned() }, name });
     }
-    let data = file.need_str("file_data")?;
-    let source = match media::data_url(&data) {
-        Some((media_type, data)) => {
-            MediaSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() }
-        }
-        None => MediaSource::Base64 { media_type: "application/pdf".to_owned(), data: data.into_owned() },
-    };
+    let source = media::source_of_data(&file.need_str("file_data")?);
     Ok(File { source, name })
 }

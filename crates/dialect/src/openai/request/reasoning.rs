@@ -4,7 +4,7 @@ use omniroute_wire::json_out::Object;
 
 use crate::{
     Caps, ReasoningKnob, effort,
-    ir::{self, ChatRequest, Effort, Loss, LossAction, ReasoningAmount, ToolChoice},
+    ir::{self, ChatRequest, Effort, Loss, LossAction, ReasoningAmount, ToolChoice, Word},
 };
 
 /// Writes what was asked for. `native` requests came in this dialect and keep its own word.
@@ -15,7 +15,7 @@ pub(super) fn write(
     body: &mut Object<'_>,
     losses: &mut Vec<Loss>,
 ) {
-    let path = if native { "reasoning_effort" } else { "thinking" };
+    let path = request.word(Word::Reasoning);
     let knob = if native { ReasoningKnob::Effort } else { caps.reasoning_knob };
     let mut amount = &request.reasoning.amount;
     let asked =

@@ -15,6 +15,7 @@ use omniroute_wire::{
 use super::super::annotations;
 use super::super::wire::{self, Answer, Call, Choice, Message, text_of};
 use crate::{
+    arguments::Shape,
     error_text, ids,
     ir::{Citation, FinishReason, UpstreamError, Usage},
     json_in::last_wins,
@@ -78,15 +79,6 @@ struct PendingCall {
     shape: Shape,
     begun: bool,
     done: bool,
-}
-
-/// Whether JSON text that comes in pieces is a complete object or list.
-#[derive(Debug, Default)]
-struct Shape {
-    depth: u32,
-    in_string: bool,
-    escaped: bool,
-    closed: bool,
 }
 
 impl StreamDecoder for Decoder {
@@ -222,7 +214,7 @@ impl Decoder {
 
     fn text(&mut self, kind: Open, text: Cow<'_, str>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
         if let Open::Call(at) = self.open
-            && !self.calls[at].shape.closed
+            && !self.calls[at].shape.is_closed()
         {
             self.hold(text.len())?;
             match self.later.last_mut() {
@@ -310,14 +302,14 @@ impl Decoder {
             return self.promote(sink);
         }
         pending.begun = true;
-        let was_closed = pending.shape.closed;
+        let was_closed = pending.shape.is_closed();
         pending.shape.read(&arguments);
         if self.open != Open::Call(at) {
             pending.held.push_str(&arguments);
             self.hold(arguments.len())?;
         } else if !was_closed {
             sink.event(StreamEvent::Delta { index: self.blocks - 1, delta: Delta::ToolArgs(arguments) })?;
-            if self.calls[at].shape.closed && !self.later.is_empty() {
+            if self.calls[at].shape.is_closed() && !self.later.is_empty() {
                 self.close(sink)?;
             }
         }
@@ -328,7 +320,7 @@ impl Decoder {
     fn close_custom(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
         let Some(at) = self.calls.len().checked_sub(1) else { return Ok(()) };
         let call = &self.calls[at];
-        if !call.custom || !call.begun || call.shape.closed {
+        if !call.custom || !call.begun || call.shape.is_closed() {
             return Ok(());
         }
         self.arguments(at, Cow::Borrowed("\"}"), sink)
@@ -349,7 +341,7 @@ impl Decoder {
                 return Ok(());
             }
             if let Open::Call(at) = self.open
-                && !self.calls[at].shape.closed
+                && !self.calls[at].shape.is_closed()
             {
                 return Ok(());
             }
@@ -429,8 +421,9 @@ impl Decoder {
         self.close(sink)?;
         for at in 0..self.calls.len() {
             let call = &self.calls[at];
-            let cut_off =
-                wire::finish_reason(&word, true) == FinishReason::Length && call.begun && !call.shape.closed;
+            let cut_off = wire::finish_reason(&word, true) == FinishReason::Length
+                && call.begun
+                && !call.shape.is_closed();
             if call.done || cut_off {
                 continue;
             }
@@ -510,30 +503,5 @@ impl PendingCall {
         out.extend_from_slice(lead.as_bytes());
         json_out::escaped(&mut out, input);
         String::from_utf8_lossy(&out).into_owned()
-    }
-}
-
-impl Shape {
-    fn read(&mut self, text: &str) {
-        for byte in text.bytes() {
-            if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
-                continue;
-            }
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => self.depth = self.depth.saturating_add(1),
-                b'}' | b']' if self.depth > 0 => {
-                    self.depth -= 1;
-                    self.closed |= self.depth == 0;
-                }
-                _ => {}
-            }
-        }
     }
 }

@@ -1,0 +1,134 @@
+//! OpenAI Responses.
+//!
+//! `wire` holds the words of the format; `request`, `response`, `stream` and `error` go between them and the
+//! canonical form; `object` is what answers say of themselves; `envelope` and `relay` pass on what stays in the
+//! dialect.
+
+mod envelope;
+mod error;
+mod object;
+mod relay;
+mod request;
+mod response;
+mod stream;
+mod wire;
+
+use bytes::Bytes;
+use http::StatusCode;
+use omniroute_wire::splice::Splice;
+use serde_json::value::RawValue;
+
+use crate::{
+    Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
+    KeepAlive, Relayed,
+    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
+    stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
+};
+
+#[doc(hidden)]
+pub use stream::fuzz_responses_stream;
+
+/// The dialect's id.
+pub(crate) const ID: DialectId = DialectId("responses");
+
+/// The dialect.
+#[derive(Debug)]
+pub struct Responses;
+
+impl Dialect for Responses {
+    fn id(&self) -> DialectId {
+        ID
+    }
+
+    fn long_name(&self) -> &'static str {
+        "openai-responses"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
+
+    fn envelope(&self, head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> {
+        envelope::read(head, body)
+    }
+
+    fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
+        envelope::edit(body, envelope, upstream_model)
+    }
+
+    fn decode_request(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
+        request::decode(head, body)
+    }
+
+    fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
+        request::encode(request, caps)
+    }
+
+    fn json_answer(&self, request: &ChatRequest, caps: &Caps) -> JsonAnswer {
+        request::json_answer(request, caps)
+    }
+
+    fn decode_response(&self, body: &Bytes) -> Result<ChatResponse, DecodeError> {
+        response::decode(body)
+    }
+
+    fn encode_response(&self, response: &ChatResponse, echo: &Echo) -> Encoded {
+        response::encode(response, echo)
+    }
+
+    fn relay_response(&self, body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
+        relay::whole(body, echo)
+    }
+
+    fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError {
+        error::decode(status, body)
+    }
+
+    fn encode_error(&self, error: &PublicError) -> (StatusCode, Bytes) {
+        error::encode(error)
+    }
+
+    fn encode_stream_error(&self, error: &PublicError, _framing: Framing) -> Bytes {
+        error::encode_stream(error)
+    }
+
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
+        Box::new(stream::Decoder::default())
+    }
+
+    fn stream_encoder(&self, echo: Echo) -> Box<dyn StreamEncoder> {
+        Box::new(stream::Encoder::new(echo))
+    }
+
+    fn stream_relay(&self, echo: Echo) -> Box<dyn StreamPipe> {
+        Box::new(Relay::new(&Responses, relay::Tap::new(echo)))
+    }
+
+    /// Clients of the dialect take no event that they do not know, so there is none that says nothing.
+    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str) -> Bytes {
+        Bytes::from_static(match style {
+            KeepAlive::Comment | KeepAlive::Chunk => b": keep-alive\n\n",
+            KeepAlive::Off => b"",
+        })
+    }
+
+    fn encode_count(&self, tokens: u64) -> Bytes {
+        Bytes::from(format!("{{\"object\":\"response.input_tokens\",\"input_tokens\":{tokens}}}"))
+    }
+
+    fn count_path(&self, chat_path: &str) -> Option<String> {
+        chat_path.ends_with("/responses").then(|| format!("{chat_path}/input_tokens"))
+    }
+
+    fn opaque_as_text(&self, raw: &RawValue) -> Option<String> {
+        request::opaque_as_text(raw)
+    }
+
+    fn max_stop_sequences(&self) -> Option<usize> {
+        Some(0)
+    }
+
+    fn binds_signatures_to_accounts(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,19 @@
+//! Requests: from a client of this dialect, and for an upstream of it.
+//!
+//! [`decode`] reads everything but the conversation and the tools, which are up to [`items`] and [`tools`];
+//! [`encode`], [`write_tools`] and [`input`] write the three.
+
+mod decode;
+mod encode;
+mod input;
+mod items;
+mod tools;
+mod write_tools;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use decode::decode;
+pub(super) use encode::{encode, json_answer};
+pub(super) use items::opaque_as_text;
+pub(super) use tools::namespaces;

@@ -1,0 +1,59 @@
+//! The tools of a request as they are read: no name twice, and none chosen that is not there.
+
+use crate::{
+    DecodeError,
+    ir::{ChatRequest, LossAction, Tool, ToolChoice, loss},
+    json_in::wrong_value,
+};
+
+/// The names so far, each with the text of its entry.
+#[derive(Debug, Default)]
+pub(crate) struct ToolList<'a> {
+    seen: Vec<(String, &'a str)>,
+}
+
+impl<'a> ToolList<'a> {
+    /// Adds a tool to the request. One that is there already in the same words is left out; another of its name is
+    /// refused.
+    pub(crate) fn push(
+        &mut self,
+        tool: Tool,
+        entry: &'a str,
+        path: String,
+        request: &mut ChatRequest,
+    ) -> Result<(), DecodeError> {
+        let Some(name) = tool.name() else {
+            request.tools.push(tool);
+            return Ok(());
+        };
+        match self.seen.iter().find(|(other, _)| other == name) {
+            Some((_, other)) if *other == entry => request.losses.push(loss(path, LossAction::Dropped)),
+            Some(_) => {
+                let message = format!("`{path}` has the name of an earlier tool: {name}");
+                return Err(DecodeError { message, ..wrong_value(format!("{path}.name"), "") });
+            }
+            None => {
+                self.seen.push((name.to_owned(), entry));
+                request.tools.push(tool);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A choice must name tools that are there.
+pub(crate) fn check_choice(request: &ChatRequest) -> Result<(), DecodeError> {
+    let names: &[String] = match &request.tool_choice {
+        Some(ToolChoice::Named(name)) => std::slice::from_ref(name),
+        Some(ToolChoice::Allowed { names, .. }) => names,
+        _ => return Ok(()),
+    };
+    let is_defined = |wanted: &String| request.tools.iter().any(|tool| tool.name() == Some(wanted));
+    match names.iter().find(|name| !is_defined(name)) {
+        Some(name) => {
+            let message = format!("`tool_choice` names a tool that is not among `tools`: {name}");
+            Err(DecodeError { message, ..wrong_value("tool_choice", "") })
+        }
+        None => Ok(()),
+    }
+}
