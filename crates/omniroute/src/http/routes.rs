@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, Method};
-use omniroute_dialect::{Dialect, anthropic::Anthropic, gemini::Gemini, ollama::Ollama, openai::OpenAi};
+use omniroute_dialect::{
+    Dialect, anthropic::Anthropic, gemini::Gemini, ollama::Ollama, openai::OpenAi, responses::Responses,
+};
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +144,7 @@ impl From<Simple> for Operation {
 }
 
 static OPENAI: &dyn Dialect = &OpenAi;
-static RESPONSES: &dyn Dialect = &OpenAi;
+static RESPONSES: &dyn Dialect = &Responses;
 static ANTHROPIC: &dyn Dialect = &Anthropic;
 static GEMINI: &dyn Dialect = &Gemini;
 static OLLAMA: &dyn Dialect = &Ollama;
