@@ -46,7 +46,10 @@ fn a_stream_says_what_the_whole_answer_says() {
 fn a_stream_that_breaks_off_is_never_complete() {
     for fixture in recorded() {
         for client in DIALECTS.iter().copied() {
-            for end in 0..fixture.body.len() {
+            // Every place in the end, and so many before it as there is time for.
+            let length = fixture.body.len();
+            let ends = (0..length).step_by(length / 1000 + 1).chain(length.saturating_sub(80)..length);
+            for end in ends {
                 let (out, watch) = run(pipe(fixture.dialect, client, echo()), [&fixture.body[..end]]);
                 assert_eq!(watch.complete, watch.error.is_none(), "{} at {end}", fixture.name());
                 assert_eq!(has_end(client, &out), watch.complete, "{} at {end}: {out}", fixture.name());
@@ -99,8 +102,8 @@ fn a_request_survives_its_own_dialect() {
         ..Caps::permissive()
     };
     for fixture in fixtures("request.json") {
-        // Superseded forms and other spellings come out in the current one.
-        if matches!(fixture.case.as_str(), "functions" | "spellings") {
+        // Superseded forms and other spellings come out in the current one, tools in namespaces outside of them.
+        if matches!(fixture.case.as_str(), "functions" | "spellings" | "codex") {
             continue;
         }
         let given: Value = serde_json::from_slice(&fixture.body).unwrap();

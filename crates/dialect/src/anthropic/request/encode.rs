@@ -326,7 +326,7 @@ fn output_format<'a>(
         OutputFormat::JsonSchema { schema, .. } if caps.json_schema => {
             let (text, changed) = schema::closed(schema);
             if changed {
-                losses.push(loss(format!("{}.schema", request.word(Word::Format)), LossAction::Mapped));
+                losses.push(loss(request.word(Word::Schema), LossAction::Mapped));
             }
             knobs.schema = Some(Cow::Owned(text));
         }
