@@ -3,7 +3,7 @@
 import pytest
 from command import Place, Trap
 from gateway import Gateway, binary
-from pairs import NODES, WAITING, prefix
+from pairs import NODES, prefix
 from upstream import Upstream
 
 
@@ -32,8 +32,7 @@ def gateway(tmp_path_factory, script):
     try:
         gateway.start()
         for dialect, node in NODES.items():
-            if dialect not in WAITING:
-                gateway.node(node.kind, script.url + node.base, prefix=prefix(dialect), **node.fields)
+            gateway.node(node.kind, script.url + node.base, prefix=prefix(dialect), **node.fields)
         yield gateway
     finally:
         gateway.stop()

@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 import pytest
 from command import CLIENTS, Client
 
-# Dialects that the gateway does not speak yet. `test_waiting` fails as soon as it does, so that nothing stays skipped.
-WAITING: set[str] = {"responses"}
-
 
 @dataclass
 class Node:
@@ -54,9 +51,7 @@ class Pair:
         return f"{prefix(self.dialect)}/{self.bare_model}"
 
     def parameter(self):
-        waits = sorted({self.client.dialect, self.dialect} & WAITING)
-        marks = [pytest.mark.skip(reason=f"the gateway does not speak {' and '.join(waits)} yet")] if waits else []
-        return pytest.param(self, id=f"{self.client.name}-on-{self.dialect}", marks=marks)
+        return pytest.param(self, id=f"{self.client.name}-on-{self.dialect}")
 
 
 PAIRS = [Pair(client, dialect).parameter() for client in CLIENTS.values() for dialect in NODES]

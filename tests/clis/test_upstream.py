@@ -62,7 +62,7 @@ CASES = [
     (claude({"role": "system", "content": "x"}), "role"),
     (claude(context_management={}), "Extra inputs"),
     (claude(tools=[{"name": "f", "parameters": TOOL}]), "parameters"),
-    (responses(REASONING | {"encrypted_content": sign(THOUGHT)}), None),
+    (responses(REASONING | {"encrypted_content": sign(REASONING["id"])}), None),
     (responses(REASONING | {"encrypted_content": "other"}), "not the one that was given out"),
     (responses({"type": "function_call_output", "call_id": "c", "output": "x"}), "No tool call found"),
     (responses(messages=[]), "body.messages"),

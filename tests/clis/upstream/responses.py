@@ -71,8 +71,9 @@ def read(path: str, headers: dict, body: dict) -> Ask:
             elif role != "assistant":
                 ask.instructions.append(text)
         elif kind == "reasoning":
-            summary = "".join(part["text"] for part in need(item, "summary", list, here))
-            check_signature(item.get("encrypted_content"), summary, f"{here}.encrypted_content")
+            need(item, "summary", list, here)
+            # What is encrypted belongs to the item; its summary is for people, and not all clients keep it.
+            check_signature(item.get("encrypted_content"), need(item, "id", str, here), f"{here}.encrypted_content")
             ask.signatures += 1
         elif kind == "function_call":
             if not isinstance(json.loads(item["arguments"]), dict):
@@ -105,7 +106,7 @@ def items_of(turn: Turn) -> list[dict]:
     items = []
     if turn.thought:
         reasoning = {"id": "rs_0b1c", "type": "reasoning", "summary": [{"type": "summary_text", "text": turn.thought}]}
-        items.append(reasoning | {"encrypted_content": sign(turn.thought)})
+        items.append(reasoning | {"encrypted_content": sign(reasoning["id"])})
     part = {"type": "output_text", "text": turn.text, "annotations": [], "logprobs": []}
     message = {"id": "msg_0b1c", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
     items.append(message)
