@@ -26,6 +26,8 @@ use crate::{
 };
 
 #[doc(hidden)]
+pub use request::fuzz_responses_request;
+#[doc(hidden)]
 pub use stream::fuzz_responses_stream;
 
 /// The dialect's id.

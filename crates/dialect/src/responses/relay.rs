@@ -73,7 +73,7 @@ fn judge(response: &Fields<'_>) -> StreamWatch {
         match wire::text(&item, "type").as_deref() {
             Some("function_call" | "custom_tool_call") => called = true,
             Some("message") => {
-                refused |= item.raw("content").is_some_and(|raw| raw.get().contains("\"refusal\""))
+                refused |= item.raw("content").is_some_and(|raw| raw.get().contains("\"refusal\""));
             }
             _ => {}
         }
@@ -259,4 +259,169 @@ fn quoted(text: &str) -> Bytes {
     let mut out = BytesMut::with_capacity(text.len() + 2);
     json_out::string(&mut out, text);
     out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ir::{ErrorKind, FinishReason},
+        responses::Responses,
+        stream::{Relay, StreamPipe as _},
+    };
+
+    fn echo(model: &str) -> Echo {
+        Echo { model: model.to_owned(), created: 1, ..Echo::default() }
+    }
+
+    fn relay(stream: &str, model: &str) -> (Relay<Tap>, String) {
+        let mut relay = Relay::new(&Responses, Tap::new(echo(model)));
+        let mut out = BytesMut::new();
+        for piece in stream.as_bytes().chunks(7) {
+            relay.push(piece, &mut out).unwrap();
+        }
+        relay.finish(&mut out).unwrap();
+        (relay, String::from_utf8(out.to_vec()).unwrap())
+    }
+
+    fn frame(name: &str, rest: &str) -> String {
+        format!("event: {name}\ndata: {{\"type\":\"{name}\",{rest}}}\n\n")
+    }
+
+    fn stream() -> Vec<String> {
+        vec![
+            frame(
+                "response.created",
+                r#""sequence_number":4,"response":{"id":"resp_9","created_at":7,"model":"up","output":[]}"#,
+            ),
+            frame(
+                "response.output_text.delta",
+                r#""sequence_number":5,"output_index":0,"delta":"\"model\":\"up\"""#,
+            ),
+            frame(
+                "response.output_item.done",
+                r#""sequence_number":6,"item":{"type":"message","content":[{"type":"output_text","text":"x"}]}"#,
+            ),
+            frame(
+                "response.completed",
+                r#""sequence_number":7,"response":{"status":"completed", "model":"up","output":[{"type":"function_call"}],"usage":{"input_tokens":3,"output_tokens":2}}"#,
+            ),
+        ]
+    }
+
+    #[test]
+    fn a_stream_is_passed_on_with_the_asked_model() {
+        let given = stream().concat();
+        let (relay, out) = relay(&given, "a/b");
+        assert_eq!(out, given.replace("\"model\":\"up\",\"output", "\"model\":\"a/b\",\"output"));
+        let watch = relay.watch();
+        assert!(watch.complete && watch.meaningful && watch.error.is_none());
+        assert_eq!((watch.finish, watch.usage.input_uncached), (Some(FinishReason::ToolUse), Some(3)));
+        assert_eq!(watch.output_bytes, 16);
+        assert_eq!(super::tests::relay(&given, "up").1, given, "exact bytes");
+        assert_eq!(super::tests::relay(&format!("{given}{given}"), "up").1, given, "nothing behind the end");
+    }
+
+    #[test]
+    fn nameless_events_get_names_and_other_fields_go() {
+        let (_, out) = relay(
+            ": hi\nid: 1\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"x\"}\n\ndata: [DONE]\n\n",
+            "m",
+        );
+        assert_eq!(
+            out,
+            "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"x\"}\n\n"
+        );
+    }
+
+    #[test]
+    fn errors_are_withheld_and_an_end_is_never_made_up() {
+        for (event, message) in [
+            (frame("error", r#""code":"x","message":"busy""#), "busy"),
+            (
+                frame("response.failed", r#""response":{"error":{"code":"server_error","message":"broke"}}"#),
+                "broke",
+            ),
+            ("data: {\"error\":{\"message\":\"no\"}}\n\n".to_owned(), "no"),
+            (
+                frame("response.failed", r#""response":{}"#),
+                "the answer failed at the upstream, which does not say why",
+            ),
+        ] {
+            let (relay, out) = relay(&event, "m");
+            assert_eq!((out.as_str(), relay.watch().meaningful), ("", false));
+            assert_eq!(relay.watch().error.as_ref().unwrap().message, message);
+        }
+        let begun = stream()[..2].concat();
+        let (relay, out) = relay(&begun, "up");
+        assert_eq!(out, begun);
+        let error = relay.watch().error.as_ref().unwrap();
+        assert_eq!(error.code.as_deref(), Some("upstream_stream_truncated"));
+        let (relay, out) = super::tests::relay(&format!("{begun}event: x\ndata: {{\"type\":\n\n"), "up");
+        assert_eq!(out, begun, "half an event is withheld");
+        assert!(relay.watch().error.is_some());
+    }
+
+    #[test]
+    fn an_error_goes_on_with_the_answer_that_began() {
+        let error = PublicError {
+            kind: ErrorKind::RateLimited,
+            code: None,
+            message: "slow".to_owned(),
+            param: None,
+            request_id: "r".to_owned(),
+            attempts: Vec::new(),
+            retry_at: None,
+        };
+        let (mut begun, _) = relay(&stream()[..3].concat(), "asked");
+        let mut out = BytesMut::new();
+        begun.fail(&error, &mut out);
+        let text = std::str::from_utf8(&out).unwrap();
+        assert!(text.starts_with(
+            "event: response.failed\ndata: {\"type\":\"response.failed\",\"sequence_number\":7,\"response\":{\"id\":\"resp_9\",\"object\":\"response\",\"created_at\":7,\"status\":\"failed\",\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"slow\"}"
+        ), "{text}");
+        assert!(
+            text.contains(r#""output":[{"type":"message","content":[{"type":"output_text","text":"x"}]}]"#)
+        );
+        let (mut silent, _) = relay("", "asked");
+        out.clear();
+        silent.fail(&error, &mut out);
+        assert!(out.starts_with(b"event: error\n"));
+    }
+
+    #[test]
+    fn a_document_in_place_of_a_stream_becomes_one() {
+        let body = "{\n \"id\":\"resp_1\",\"status\":\"completed\",\"output\":[{\"type\":\"message\",\"content\":[{\"type\":\"output_text\",\"text\":\"Hi\"}]}]}";
+        let (relay, out) = relay(body, "asked");
+        assert!(
+            relay.watch().complete
+                && out.contains("\"delta\":\"Hi\"")
+                && out.contains("event: response.completed")
+        );
+        let failed = "{\"status\":\"failed\",\"error\":{\"message\":\"no\"},\"output\":[]}";
+        assert_eq!(super::tests::relay(failed, "m").0.watch().error.as_ref().unwrap().message, "no");
+        assert!(super::tests::relay("<html><body>Bad gateway</body></html>", "m").0.watch().error.is_some());
+    }
+
+    #[test]
+    fn whole_answers_keep_their_bytes() {
+        let body = Bytes::from_static(
+            br#"{"id":"resp_1", "error":null,"model":"up","status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":"\u00e9"}]}],"usage":{"input_tokens":3,"output_tokens":1}}"#,
+        );
+        let same = whole(&body, &echo("up")).unwrap();
+        assert!(same.body.is_untouched() && same.meaningful && same.error.is_none());
+        assert_eq!((same.usage.output_total, same.finish), (Some(1), Some(FinishReason::Stop)));
+        let edited = whole(&body, &echo("a/b")).unwrap().body.to_bytes();
+        assert_eq!(edited, String::from_utf8_lossy(&body).replace("\"up\"", "\"a/b\""));
+
+        let empty = Bytes::from_static(br#"{"status":"completed","output":[ ],"usage":{"output_tokens":0}}"#);
+        assert!(!whole(&empty, &echo("m")).unwrap().meaningful);
+        let failed = Bytes::from_static(
+            br#"{"status":"failed","output":[{}],"error":{"code":"server_error","message":"no"}}"#,
+        );
+        assert_eq!(whole(&failed, &echo("m")).unwrap().error.unwrap().status, Some(500));
+        for body in ["", "<html></html>", "[1]"] {
+            assert!(whole(&Bytes::from_static(body.as_bytes()), &echo("m")).is_err());
+        }
+    }
 }

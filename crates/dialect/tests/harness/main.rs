@@ -8,6 +8,7 @@ mod faults;
 mod laws;
 mod matrix;
 mod requests;
+mod responses;
 mod shapes;
 mod signatures;
 mod support;

@@ -2,7 +2,7 @@
 
 use omniroute_dialect::{
     Caps,
-    ir::{BlockKind, Usage},
+    ir::{BlockKind, Signature, Usage},
     stream::StreamCollector,
 };
 use serde_json::{Value, json};
@@ -226,6 +226,82 @@ fn v4_a_signature_of_gemini_goes_through_other_clients_and_back() {
 }
 
 #[test]
+fn v5_a_responses_stream_whose_arguments_come_only_when_done_becomes_a_chat_stream() {
+    let call = |arguments: &str| json!({"type": "function_call", "id": "fc_1", "call_id": "call_7", "name": "f", "arguments": arguments});
+    let input = named(&[
+        json!({"type": "response.created", "response": {"id": "resp_1", "model": "up", "output": []}}),
+        json!({"type": "response.output_item.added", "output_index": 0, "item": {"type": "reasoning", "id": "rs_1", "summary": []}}),
+        json!({"type": "response.output_item.done", "output_index": 0,
+            "item": {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}}),
+        json!({"type": "response.output_item.added", "output_index": 1, "item": call("")}),
+        json!({"type": "response.function_call_arguments.done", "output_index": 1, "arguments": "{\"q\":2}"}),
+        json!({"type": "response.output_item.done", "output_index": 1, "item": call("{\"q\":2}")}),
+        json!({"type": "response.completed", "response": {"id": "resp_1", "status": "completed",
+            "usage": {"input_tokens": 8, "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": 4, "output_tokens_details": {"reasoning_tokens": 2}}}}),
+    ]);
+    let (out, watch) = stream("responses", "openai", &input);
+    let seen = events(&out);
+    let deltas: Vec<&Value> = seen.iter().filter_map(|event| event["choices"].get(0)).collect();
+    let calls = deltas.iter().map(|choice| choice["delta"]["tool_calls"].clone());
+    let mut calls: Vec<Value> = calls.filter(Value::is_array).collect();
+    assert_eq!(deltas[0]["delta"], json!({"role": "assistant", "content": ""}));
+    assert_eq!(calls[0][0]["extra_content"]["google"]["thought_signature"], "gAAA");
+    calls[0][0].as_object_mut().unwrap().remove("extra_content");
+    assert_eq!(
+        calls,
+        [
+            json!([{"index": 0, "id": "call_7", "type": "function", "function": {"name": "f", "arguments": ""}}]),
+            json!([{"index": 0, "function": {"arguments": "{\"q\":2}"}}]),
+        ]
+    );
+    assert_eq!(deltas.last().unwrap()["finish_reason"], "tool_calls");
+    let usage = &seen[seen.len() - 2]["usage"];
+    assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&json!(8), &json!(4)));
+    assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 0);
+    assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], 2);
+    assert!(watch.complete);
+
+    // The next turn, with what was kept of the reasoning put back.
+    let mut request = decode(
+        dialect("openai"),
+        &json!({"model": "m", "tools": [{"type": "function", "function": {"name": "f"}}], "messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": null, "tool_calls": [
+                {"id": "call_7", "type": "function", "function": {"name": "f", "arguments": "{\"q\":2}"}}]},
+            {"role": "tool", "tool_call_id": "call_7", "content": "r"}]})
+        .to_string(),
+    )
+    .unwrap();
+    let signature = Signature {
+        data: "gAAA".to_owned(),
+        item: Some("rs_1".to_owned()),
+        account: Some("one".to_owned()),
+        family: None,
+    };
+    let kept = BlockKind::Thinking {
+        text: String::new(),
+        signature: Some(signature),
+        origin: dialect("responses").id(),
+    };
+    request.turns[1].blocks.insert(0, kept.into());
+    for (account, expected) in [("one", 1), ("two", 0)] {
+        request.reader.account = Some(account.to_owned());
+        let body = dialect("responses").encode_request(&request, &Caps::permissive()).unwrap().body;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let input = body["input"].as_array().unwrap();
+        let place = input.iter().position(|item| item["call_id"] == "call_7").unwrap();
+        assert_eq!(place, 1 + expected);
+        if expected == 1 {
+            assert_eq!(
+                input[1],
+                json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"})
+            );
+        }
+    }
+}
+
+#[test]
 fn v6_usage_goes_over_and_comes_back() {
     let whole = json!({"id": "c", "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120,
@@ -257,6 +333,14 @@ fn v6_usage_goes_over_and_comes_back() {
         json!({"promptTokenCount": 100, "cachedContentTokenCount": 60, "candidatesTokenCount": 20, "totalTokenCount": 120})
     );
 
+    let responses = dialect("responses").encode_response(&response, &echo()).body;
+    let responses: Value = serde_json::from_slice(&responses).unwrap();
+    assert_eq!(
+        (&responses["usage"]["input_tokens"], &responses["usage"]["output_tokens"]),
+        (&json!(100), &json!(20))
+    );
+    assert_eq!(read("responses", &responses).usage, Usage { reasoning: Some(0), ..known });
+
     let mut partial = whole;
     partial["usage"]["prompt_tokens_details"] = json!({"cached_tokens": 60});
     let written = dialect("anthropic").encode_response(&read("openai", &partial), &echo()).body;
@@ -268,9 +352,10 @@ fn v6_usage_goes_over_and_comes_back() {
 #[test]
 fn v9_a_stream_that_breaks_off_is_an_error() {
     let input = chunks(&[json!({"content": "par"})]);
-    for client in ["openai", "anthropic"] {
+    for client in ["openai", "anthropic", "responses"] {
         let (out, watch) = stream("openai", client, &input);
         assert!(out.contains("par") && !out.contains("message_stop") && !out.contains("[DONE]"));
+        assert!(!out.contains("response.completed"));
         let error = watch.error.unwrap();
         assert_eq!((error.status, error.code.as_deref()), (Some(502), Some("upstream_stream_truncated")));
     }

@@ -45,8 +45,10 @@ pub(super) fn write(
     }
     let nothing = items.is_empty();
     items.end();
-    if nothing && !native {
-        // Upstreams want something to answer to.
+    // Upstreams want something to answer to; that may be stored there.
+    let stored = ["previous_response_id", "conversation", "prompt"];
+    let is_stored = request.extras.members.iter().any(|(name, _)| stored.contains(&name.as_str()));
+    if nothing && !(native && is_stored) {
         writer.losses.push(ir::loss("messages", LossAction::Invented));
         body.str("input", "Continue.");
     } else if !nothing {

@@ -61,13 +61,17 @@ pub(in crate::responses) fn opaque_as_text(raw: &RawValue) -> Option<String> {
         "code_interpreter_call" => said(&["code"]),
         "file_search_call" => said(&["queries", "results"]),
         "mcp_call" => said(&["name", "arguments", "output", "error"]),
-        "mcp_list_tools" | "mcp_approval_request" | "mcp_approval_response" => return None,
-        "tool_search_call" | "tool_search_output" => return None,
+        "mcp_approval_request" => said(&["name", "arguments"]),
+        "mcp_approval_response" => said(&["approve", "reason"]),
+        "tool_search_call" => said(&["arguments"]),
+        // Long lists of tools, which the request has where tools belong.
+        "mcp_list_tools" | "tool_search_output" => String::new(),
         kind if kind.ends_with("_output") => said(&["output"]),
         kind if kind.ends_with("_call") => said(&["action", "operation"]),
         _ => return None,
     };
-    Some(format!("[{}: {what}]", kind.replace('_', " ")))
+    let kind = kind.replace('_', " ");
+    Some(if what.is_empty() { format!("[{kind}]") } else { format!("[{kind}: {what}]") })
 }
 
 struct Reader<'r> {
@@ -123,13 +127,14 @@ impl Reader<'_> {
             "additional_tools" => Ok(()),
             kind => {
                 // What is stored at the vendor or can only be read there is needed there and useless elsewhere.
-                if matches!(kind, "item_reference" | "compaction" | "compaction_summary") {
+                if matches!(
+                    kind,
+                    "item_reference" | "compaction" | "compaction_summary" | "compaction_trigger"
+                ) {
                     self.request.extras.members.push((path.clone(), raw.to_owned()));
                 }
                 let block = Block::from(BlockKind::Opaque { origin: ID, raw: raw.to_owned() });
-                let of_client = kind.ends_with("_output")
-                    || kind.ends_with("_response")
-                    || matches!(kind, "item_reference" | "compaction" | "compaction_trigger");
+                let of_client = kind.ends_with("_output") || kind.ends_with("_response");
                 if of_client {
                     self.request.turns.push(turn(Role::User, block, path));
                 } else {

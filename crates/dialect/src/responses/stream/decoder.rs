@@ -80,7 +80,6 @@ impl Decoder {
         response: &str,
         sink: &mut dyn EventSink,
     ) -> Result<(), StreamError> {
-        self.start(Some(response), sink)?;
         self.end(response, sink)
     }
 
@@ -92,7 +91,6 @@ impl Decoder {
                 let Some(response) = event.response else {
                     return self.fail(error_text::malformed("the last event has no `response`"), sink);
                 };
-                self.start(Some(response), sink)?;
                 self.end(response, sink)
             }
             "output_item.added" | "output_item.done" => {
@@ -402,6 +400,7 @@ impl Decoder {
             }
             return self.fail(error, sink);
         }
+        self.start(Some(response), sink)?;
         self.cut_off = wire::finish_reason(&fields, false, false) == FinishReason::Length;
         for (index, raw) in (0..).zip(fields.raw("output").and_then(list_of).unwrap_or_default()) {
             let Ok(item) = Fields::lenient(raw.get(), "") else { continue };

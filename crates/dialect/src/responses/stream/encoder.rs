@@ -80,13 +80,13 @@ impl Encoder {
     fn start(&mut self, id: &str, out: &mut BytesMut) {
         let object = ResponseObject::new(&self.echo, id);
         for name in ["response.created", "response.in_progress"] {
-            self.event(name, out, |event| object.write(event.key("response"), &State::BEGUN));
+            self.tell(name, out, |event| object.write(event.key("response"), &State::BEGUN));
         }
         self.object = Some(object);
     }
 
     /// Writes an event with these members.
-    pub(super) fn event(&mut self, name: &str, out: &mut BytesMut, members: impl FnOnce(&mut Object<'_>)) {
+    pub(super) fn tell(&mut self, name: &str, out: &mut BytesMut, members: impl FnOnce(&mut Object<'_>)) {
         error::write_event(name, &mut self.sequence, out, members);
     }
 
@@ -132,7 +132,7 @@ impl Encoder {
     /// Tells that an item begins.
     pub(super) fn added(&mut self, out: &mut BytesMut, item: impl FnOnce(&mut Object<'_>)) {
         let place = self.place;
-        self.event("response.output_item.added", out, |event| {
+        self.tell("response.output_item.added", out, |event| {
             event.u64("output_index", place);
             let mut object = event.object("item");
             item(&mut object);
@@ -155,7 +155,7 @@ impl Encoder {
             return Err(StreamError::Protocol("the answer exceeds 16 MiB".to_owned()));
         }
         let (place, done) = (self.place, std::mem::take(&mut self.done));
-        self.event("response.output_item.done", out, |event| {
+        self.tell("response.output_item.done", out, |event| {
             event.u64("output_index", place);
             event.key("item").extend_from_slice(&done[start..]);
         });
@@ -247,7 +247,7 @@ impl Encoder {
         let Some((at, written)) = message.cite(citation) else { return };
         let (place, part) = (self.place, message.part);
         let id = message.id.clone();
-        self.event("response.output_text.annotation.added", out, |event| {
+        self.tell("response.output_text.annotation.added", out, |event| {
             event.str("item_id", &id).u64("output_index", place).u64("content_index", part);
             event.u64("annotation_index", at);
             event.key("annotation").extend_from_slice(&written);
@@ -285,7 +285,7 @@ impl Encoder {
         self.added(out, |item| write(item, "in_progress"));
         let place = self.place;
         for step in ["in_progress", "searching", "completed"] {
-            self.event(&format!("response.web_search_call.{step}"), out, |event| {
+            self.tell(&format!("response.web_search_call.{step}"), out, |event| {
                 event.str("item_id", &id).u64("output_index", place);
             });
         }

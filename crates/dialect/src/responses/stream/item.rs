@@ -119,7 +119,7 @@ impl Message {
         let (text, citations) = (std::mem::take(&mut self.text), std::mem::take(&mut self.citations));
         let (refusal, id, part, place) = (self.refusal, &self.id, self.part, encoder.place);
         let name = if refusal { "response.refusal.done" } else { "response.output_text.done" };
-        encoder.event(name, out, |event| {
+        encoder.tell(name, out, |event| {
             event.str("item_id", id).u64("output_index", place).u64("content_index", part);
             write_escaped(event.key(if refusal { "refusal" } else { "text" }), &text);
             if !refusal {
@@ -166,7 +166,7 @@ impl Message {
         out: &mut BytesMut,
     ) {
         let place = encoder.place;
-        encoder.event(name, out, |event| {
+        encoder.tell(name, out, |event| {
             event.str("item_id", &self.id).u64("output_index", place).u64("content_index", self.part);
             write_part(event.key("part"), self.refusal, text, citations);
         });
@@ -206,7 +206,7 @@ impl Reasoning {
         let signature = self.signature.as_deref().filter(|text| with_signature && !text.is_empty());
         if self.begun {
             let (id, place, text) = (&self.id, encoder.place, &self.text);
-            encoder.event("response.reasoning_summary_text.done", out, |event| {
+            encoder.tell("response.reasoning_summary_text.done", out, |event| {
                 event.str("item_id", id).u64("output_index", place).u64("summary_index", 0);
                 write_escaped(event.key("text"), text);
             });
@@ -237,7 +237,7 @@ impl Reasoning {
 
     fn part_event(&self, name: &str, text: &[u8], encoder: &mut Encoder, out: &mut BytesMut) {
         let place = encoder.place;
-        encoder.event(name, out, |event| {
+        encoder.tell(name, out, |event| {
             event.str("item_id", &self.id).u64("output_index", place).u64("summary_index", 0);
             write_summary(event.key("part"), text);
         });
@@ -284,7 +284,7 @@ impl Call {
             encoder.piece(&format!("{group}.delta"), &self.id, None, &said, b"", out);
         }
         let place = encoder.place;
-        encoder.event(&format!("{group}.done"), out, |event| {
+        encoder.tell(&format!("{group}.done"), out, |event| {
             event.str("item_id", &self.id).u64("output_index", place);
             if self.custom {
                 event.str("input", &said);

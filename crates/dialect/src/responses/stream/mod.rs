@@ -16,3 +16,6 @@ pub(super) use event::Event;
 pub fn fuzz_responses_stream(data: &[u8]) {
     crate::stream::fuzz_stream(&super::Responses, data);
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,13 +93,11 @@ impl Decoder {
                 Ok(())
             }
             Piece::Thinking(text) => {
-                let item = self.items[at].id.clone();
-                self.ensure(Open::Thinking(at), thinking(item), sink)?;
+                self.ensure_thinking(at, sink)?;
                 self.delta(Delta::Thinking(text), sink)
             }
             Piece::Signature(data) => {
-                let item = self.items[at].id.clone();
-                self.ensure(Open::Thinking(at), thinking(item), sink)?;
+                self.ensure_thinking(at, sink)?;
                 self.delta(Delta::Signature(data), sink)?;
                 self.close(sink)
             }
@@ -121,6 +119,14 @@ impl Decoder {
             }
             Piece::End => self.end_item(at, sink),
         }
+    }
+
+    fn ensure_thinking(&mut self, at: usize, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        if self.open == Open::Thinking(at) {
+            return Ok(());
+        }
+        let item = Some(self.items[at].id.clone()).filter(|item| !item.is_empty());
+        self.ensure(Open::Thinking(at), BlockHead::Thinking { item: item.map(Cow::Owned) }, sink)
     }
 
     fn end_item(&mut self, at: usize, sink: &mut dyn EventSink) -> Result<(), StreamError> {
@@ -198,10 +204,6 @@ impl Decoder {
         }
         sink.event(StreamEvent::BlockStop { index: self.blocks - 1 })
     }
-}
-
-fn thinking(item: String) -> BlockHead<'static> {
-    BlockHead::Thinking { item: Some(item).filter(|item| !item.is_empty()).map(Cow::Owned) }
 }
 
 fn escaped(text: &str) -> String {
