@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::additions;
 use crate::http::{self, Gateway, Side};
 use crate::lifecycle::{Ending, Stopper};
+use crate::memory;
 use crate::outbound::Outbound;
 use crate::settings::{BootSettings, process_env};
 
@@ -153,6 +154,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         }
     }));
     tasks.spawn(omniroute_store::keep_house(store.clone(), live.clone(), clock, stopper.stop.clone()));
+    tasks.spawn(memory::give_back(stopper.stop.clone()));
     // The first encrypted call should not have to read the system's certificates.
     let warm = transport.clone();
     tasks.spawn_blocking(move || warm.network.warm_up());
