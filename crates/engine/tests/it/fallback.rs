@@ -148,7 +148,7 @@ async fn an_alternative_that_is_not_there_is_passed_over_for_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn models_of_a_dialect_that_is_not_spoken_are_refused_before_any_call() {
+async fn models_that_are_served_in_one_dialect_alone_are_asked_in_it() {
     let world = World::with(
         |entities| {
             entities.connections[0].provider = "openai".into();
@@ -158,10 +158,13 @@ async fn models_of_a_dialect_that_is_not_spoken_are_refused_before_any_call() {
     );
     let spec = omniroute_provider::catalog::catalog().models_of(&"openai".into());
     let bound = spec.iter().find(|row| row.only_dialect().is_some()).expect("there is one").model.clone();
+    world.transport.answer(Answer::json(
+        200,
+        r#"{"id":"resp_1","object":"response","status":"completed","model":"m","output":[{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Hello","annotations":[]}]}],"usage":{"input_tokens":3,"output_tokens":2,"total_tokens":5}}"#,
+    ));
     let got = world.chat(&ASK.replace("up/m", &format!("openai/{bound}"))).await;
-    assert_eq!(got.status, 400, "{}", got.body);
-    assert!(got.body.contains("invalid_model") && got.body.contains("openai-responses"), "{}", got.body);
-    assert_eq!(world.transport.sent().len(), 0);
+    assert!(got.status == 200 && got.body.contains(r#""content":"Hello""#), "{}", got.body);
+    assert_eq!(world.transport.sent()[0].uri.path(), "/v1/responses");
 }
 
 #[tokio::test(start_paused = true)]
