@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     DecodeError, Echo, Relayed, error_text,
-    ir::{PublicError, UpstreamError},
+    ir::PublicError,
     json_in::{Fields, list_of},
     stream::{self, StreamEncoder, StreamWatch, truncated},
 };
@@ -177,8 +177,9 @@ impl Tap {
         }
         let Some(item) = event.item else { return };
         let is = |word: &str| memchr::memmem::find(item.as_bytes(), word.as_bytes()).is_some();
-        self.watch.meaningful |= is("_call\"") || is("\"encrypted_content\":\"");
-        if event.kind == "response.output_item.done" && self.done.len() + item.len() < DEFAULT_FRAME_LIMIT {
+        let is_done = event.kind == "response.output_item.done";
+        self.watch.meaningful |= is("_call\"") || (is_done && is("\"encrypted_content\":\""));
+        if is_done && self.done.len() + item.len() < DEFAULT_FRAME_LIMIT {
             if !self.done.is_empty() {
                 self.done.extend_from_slice(b",");
             }
@@ -194,7 +195,7 @@ impl Tap {
         };
         match event.kind.strip_prefix("response.") {
             Some("failed" | "cancelled") => {
-                self.watch.error = Some(failure(&fields));
+                self.watch.error = Some(wire::failure(&fields));
                 return;
             }
             Some("completed" | "incomplete" | "done") => {
@@ -222,17 +223,6 @@ impl Tap {
             }
             _ => pass_on(&event.kind, found, out),
         }
-    }
-}
-
-fn failure(response: &Fields<'_>) -> UpstreamError {
-    match response.raw("error") {
-        Some(error) => wire::error(error.get()),
-        None => UpstreamError {
-            status: Some(502),
-            message: "the answer failed at the upstream, which does not say why".to_owned(),
-            ..UpstreamError::default()
-        },
     }
 }
 

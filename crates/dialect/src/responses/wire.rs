@@ -184,6 +184,18 @@ pub(super) fn error(json: &str) -> UpstreamError {
     error
 }
 
+/// Reads why an answer failed.
+pub(super) fn failure(response: &Fields<'_>) -> UpstreamError {
+    match response.raw("error") {
+        Some(raw) => error(raw.get()),
+        None => UpstreamError {
+            status: Some(502),
+            message: "the answer failed at the upstream, which does not say why".to_owned(),
+            ..UpstreamError::default()
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -80,7 +80,7 @@ impl Decoder {
         response: &str,
         sink: &mut dyn EventSink,
     ) -> Result<(), StreamError> {
-        self.end(response, sink)
+        self.end(response, false, sink)
     }
 
     fn event(&mut self, event: &Event<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
@@ -91,7 +91,7 @@ impl Decoder {
                 let Some(response) = event.response else {
                     return self.fail(error_text::malformed("the last event has no `response`"), sink);
                 };
-                self.end(response, sink)
+                self.end(response, matches!(kind, "failed" | "cancelled"), sink)
             }
             "output_item.added" | "output_item.done" => {
                 self.start(None, sink)?;
@@ -388,17 +388,13 @@ impl Decoder {
     }
 
     /// The last event: what was not said before is said now.
-    fn end(&mut self, response: &str, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+    fn end(&mut self, response: &str, has_failed: bool, sink: &mut dyn EventSink) -> Result<(), StreamError> {
         let Ok(fields) = Fields::lenient(response, "") else {
             return self.fail(error_text::malformed("the answer is not an object"), sink);
         };
         let status = text(&fields, "status");
-        if matches!(status.as_deref(), Some("failed" | "cancelled")) {
-            let mut error = wire::error(fields.raw("error").map_or("{}", RawValue::get));
-            if status.as_deref() == Some("cancelled") && fields.raw("error").is_none() {
-                "the answer was cancelled at the upstream".clone_into(&mut error.message);
-            }
-            return self.fail(error, sink);
+        if has_failed || matches!(status.as_deref(), Some("failed" | "cancelled")) {
+            return self.fail(wire::failure(&fields), sink);
         }
         self.start(Some(response), sink)?;
         self.cut_off = wire::finish_reason(&fields, false, false) == FinishReason::Length;

@@ -196,6 +196,7 @@ impl Decoder {
 
     pub(super) fn close(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
         match std::mem::take(&mut self.open) {
+            _ if self.over => return Ok(()),
             Open::Nothing => return Ok(()),
             Open::Call(at) if self.items[at].kind == Kind::Custom => {
                 self.delta(Delta::ToolArgs(Cow::Borrowed("\"}")), sink)?;

@@ -308,6 +308,10 @@ fn failures_are_errors_with_their_code() {
             "error Some(429) rate_limit_exceeded",
         ),
         (
+            json!({"type": "response.failed", "response": {"output": []}}),
+            "error Some(502) the answer failed at the upstream, which does not say why",
+        ),
+        (
             json!({"type": "error", "code": "server_error", "message": "broke"}),
             "error Some(500) server_error",
         ),
@@ -321,6 +325,18 @@ fn failures_are_errors_with_their_code() {
         decode(&[text_delta(0, "m", "x"), json!({"type": "response.output_item.done"})]).last().unwrap(),
         "error Some(502) upstream_stream_truncated"
     );
+}
+
+#[test]
+fn nothing_follows_an_error_at_the_end() {
+    let lines = decode(&[
+        text_delta(0, "m", "open"),
+        completed(json!([message("m", "open"), call("fc", "a", "", "{}")])),
+    ]);
+    assert_eq!(lines[1..], ["0 Text", "0 + open", "0 stop", "error Some(502) invalid_tool_call"]);
+    let lines =
+        decode(&[added(0, call("fc", "a", "", "")), text_delta(1, "m", "open"), completed(json!([]))]);
+    assert_eq!(lines.last().unwrap(), "error Some(502) invalid_tool_call");
 }
 
 #[test]
