@@ -1,6 +1,7 @@
 //! Events on the wire.
 
 use bytes::{Bytes, BytesMut};
+use omniroute_wire::ndjson::escape_line_ends;
 
 use crate::script::Script;
 
@@ -69,6 +70,8 @@ impl Framer {
             Frames::Sse => self.sse(event, &mut out),
             Frames::Lines => {
                 out.extend_from_slice(&event.data);
+                // Ollama is written in Go, which does so by itself.
+                escape_line_ends(&mut out, 0);
                 self.end_line(&mut out);
             }
             Frames::Array => {
@@ -173,6 +176,7 @@ mod tests {
             (Frames::Array, "echo", vec!["{}", "{}"], "[{}\n,{}\n]"),
             (Frames::Array, "echo-crlf-comments", vec!["{}"], "[{}\r\n]"),
             (Frames::Lines, "echo", vec!["{}", "{}"], "{}\n{}\n"),
+            (Frames::Lines, "echo", vec!["\u{2028}"], "\\u2028\n"),
             (Frames::Lines, "echo-crlf-comments-multiline-tight", vec!["{}"], "{}\r\n"),
         ] {
             assert_eq!(framed(frames, model, &data), expected, "{model}");

@@ -1,5 +1,7 @@
 //! Lines of newline-delimited JSON.
 
+use bytes::BytesMut;
+
 use crate::sse::FrameError;
 
 /// Cuts a byte stream into lines, whatever the chunking. Blank lines are skipped.
@@ -73,6 +75,30 @@ impl LineFramer {
     }
 }
 
+/// Escapes the ends of lines that JSON allows within its strings, from `start` on: readers that split text as Unicode
+/// wants it would cut the line there. Ollama itself escapes two of them, its client for Python needs all three.
+pub fn escape_line_ends(out: &mut BytesMut, start: usize) {
+    let Some((first, ..)) = line_end(&out[start..]) else { return };
+    let tail = out.split_off(start + first);
+    let mut rest = &tail[..];
+    while let Some((at, length, escape)) = line_end(rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(escape);
+        rest = &rest[at + length..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Where the next one is, its length, and what stands for it.
+fn line_end(json: &[u8]) -> Option<(usize, usize, &'static [u8])> {
+    memchr::memchr2_iter(0xc2, 0xe2, json).find_map(|at| match &json[at..] {
+        [0xc2, 0x85, ..] => Some((at, 2, &b"\\u0085"[..])),
+        [0xe2, 0x80, 0xa8, ..] => Some((at, 3, &b"\\u2028"[..])),
+        [0xe2, 0x80, 0xa9, ..] => Some((at, 3, &b"\\u2029"[..])),
+        _ => None,
+    })
+}
+
 /// Checks the framer on arbitrary bytes: the cuts do not matter.
 #[doc(hidden)]
 pub fn fuzz_ndjson(data: &[u8]) {
@@ -127,6 +153,22 @@ mod tests {
         #[test]
         fn cuts_do_not_matter(data in "[ab\r\n ]{0,200}") {
             fuzz_ndjson(data.as_bytes());
+        }
+    }
+
+    #[test]
+    fn nothing_within_a_line_ends_it() {
+        for (text, expected) in [
+            ("", ""),
+            ("{\"a\":\"é’ \u{2027}\"}", "{\"a\":\"é’ \u{2027}\"}"),
+            ("\u{85}\u{2028}x\u{2029}", "\\u0085\\u2028x\\u2029"),
+            ("x\u{2028}y’", "x\\u2028y’"),
+        ] {
+            let mut out = BytesMut::from("kept\u{2028}");
+            let start = out.len();
+            out.extend_from_slice(text.as_bytes());
+            escape_line_ends(&mut out, start);
+            assert_eq!(std::str::from_utf8(&out).unwrap(), format!("kept\u{2028}{expected}"));
         }
     }
 }

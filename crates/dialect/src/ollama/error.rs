@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use omniroute_wire::json_out::Object;
+use omniroute_wire::{json_out::Object, ndjson::escape_line_ends};
 
 use crate::{
     error_text,
@@ -26,6 +26,7 @@ pub(super) fn encode(error: &PublicError) -> (StatusCode, Bytes) {
 pub(super) fn encode_in_stream(error: &PublicError) -> Bytes {
     let mut out = BytesMut::with_capacity(160);
     write(&mut out, error);
+    escape_line_ends(&mut out, 0);
     out.extend_from_slice(b"\n");
     out.freeze()
 }

@@ -50,7 +50,9 @@ pub(crate) fn read(messages: &At<'_>, strict: bool, ask: &mut Ask) -> Result<(),
                 let answers = |call: &Made| match (id, name) {
                     (Some(id), _) if call.id.is_some() => call.id.as_deref() == Some(id),
                     (_, Some(name)) => call.name == name,
-                    (_, None) => false,
+                    (Some(_), None) => false,
+                    // Some clients leave both out; a template writes results as they come.
+                    (None, None) => !strict,
                 };
                 let Some(at) = open.iter().position(answers) else {
                     let which = name.or(id).unwrap_or_default();

@@ -90,6 +90,10 @@ async fn results_belong_to_the_calls_before_them() {
         {"role": "assistant", "thinking": "hm", "tool_calls": [{"id": "1", "function": {"name": "now", "arguments": {}}}]},
         {"role": "tool", "tool_call_id": "1", "content": "noon"}]});
     assert_eq!(chat("tools", with_ids).await.said().text, "The tool said: noon");
+    let nameless = json!({"messages": [user("x"), calls(&["weather", "now"]),
+        {"role": "tool", "content": "rain"}, {"role": "tool", "content": "noon"}]});
+    assert_eq!(chat("tools", nameless.clone()).await.said().text, "The tool said: rain\nnoon");
+    assert!(chat("tools-strict", nameless).await.message().contains("messages[2]: tool_name ''"));
 }
 
 #[tokio::test]
@@ -116,7 +120,7 @@ async fn what_the_vendor_would_not_take_is_refused_by_name() {
             "cannot unmarshal string into Go struct field ChatRequest.messages[1].tool_calls[0].function.arguments",
         ),
         (messages(json!([user("x"), calls(&["f"]), result("g", "y")])), "tool_name 'g'"),
-        (messages(json!([user("x"), calls(&["f"]), {"role": "tool", "content": "y"}])), "tool_name ''"),
+        (messages(json!([user("x"), {"role": "tool", "content": "y"}])), "tool_name ''"),
         (messages(json!([user("x"), calls(&["f"]), result("f", "y"), result("f", "z")])), "tool_name 'f'"),
         (messages(json!([user("x"), result("f", "y")])), "tool_name 'f'"),
         (messages(json!([user("x"), calls(&["f"]), user("y")])), "the call of 'f' has no result"),

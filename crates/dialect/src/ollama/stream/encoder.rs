@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use omniroute_wire::{
     json_out::{self, Object},
+    ndjson::escape_line_ends,
     sse::DEFAULT_FRAME_LIMIT,
 };
 
@@ -146,6 +147,7 @@ impl Encoder {
 
 impl StreamEncoder for Encoder {
     fn event(&mut self, event: StreamEvent<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
+        let start = out.len();
         match event {
             StreamEvent::BlockStart { block, .. } => match block {
                 BlockHead::Text | BlockHead::Refusal => self.block = Block::Text,
@@ -174,6 +176,7 @@ impl StreamEncoder for Encoder {
             // Whether the client sees an error is decided outside of the stream.
             StreamEvent::Start { .. } | StreamEvent::Error(_) | StreamEvent::Ping => {}
         }
+        escape_line_ends(out, start);
         Ok(())
     }
 
@@ -238,13 +241,15 @@ mod tests {
 
     #[test]
     fn every_line_is_a_document_and_one_is_the_last() {
-        let out =
-            written(text("a\nb").into_iter().chain(call("f", &[])).chain([finish(FinishReason::ToolUse)]));
+        let out = written(
+            text("a\nb\u{2028}c").into_iter().chain(call("f", &[])).chain([finish(FinishReason::ToolUse)]),
+        );
         let lines: Vec<serde_json::Value> =
             out.lines().map(|line| serde_json::from_str(line).expect("a document")).collect();
         assert_eq!(lines.len(), 3);
         assert_eq!(lines.iter().filter(|line| line["done"] == true).count(), 1);
-        assert_eq!(lines[0]["message"]["content"], "a\nb");
+        assert_eq!(lines[0]["message"]["content"], "a\nb\u{2028}c");
+        assert!(!out.contains('\u{2028}'), "Ollama's client for Python would end the line there");
         let call = &lines[1]["message"]["tool_calls"][0];
         assert_eq!(call["function"]["arguments"], serde_json::json!({}));
         assert_eq!(lines[2]["done_reason"], "stop");
