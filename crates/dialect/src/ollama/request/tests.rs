@@ -305,8 +305,10 @@ fn a_choice_is_made_by_what_is_offered() {
         request.tool_choice = Some(choice);
         assert_eq!(refused(&request, &Caps::permissive()), (code, Some("tool_choice".to_owned())));
     }
-    request.tools.clear();
+    request.tools.truncate(1);
     request.tool_choice = Some(ToolChoice::Required);
+    assert_eq!(names(&request), (vec!["f".to_owned()], vec!["tool_choice".to_owned()]));
+    request.tools.clear();
     assert_eq!(
         written(&request, &Caps::permissive()).0.get("tools"),
         None,

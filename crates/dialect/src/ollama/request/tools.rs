@@ -50,7 +50,7 @@ pub(super) fn write(
 enum Offered<'a> {
     All,
     None,
-    These(&'a [String]),
+    These(Vec<&'a str>),
 }
 
 impl Offered<'_> {
@@ -58,7 +58,7 @@ impl Offered<'_> {
         match self {
             Self::All => true,
             Self::None => false,
-            Self::These(names) => names.iter().any(|known| known == name),
+            Self::These(names) => names.contains(&name),
         }
     }
 }
@@ -73,23 +73,27 @@ fn choice<'a>(request: &'a ChatRequest, losses: &mut Vec<Loss>) -> Result<Offere
         losses.push(ir::quiet("tool_choice", LossAction::Dropped));
         return Ok(Offered::All);
     }
-    let names: &[String] = match choice {
+    let names: Vec<&str> = match choice {
         // Where the search itself stays behind is decided with the tools.
         ToolChoice::Auto | ToolChoice::WebSearch => return Ok(Offered::All),
         ToolChoice::None => {
             losses.push(ir::quiet("tool_choice", LossAction::Mapped));
             return Ok(Offered::None);
         }
-        ToolChoice::Required => return Err(cannot_force()),
-        ToolChoice::Named(name) => std::slice::from_ref(name),
+        // Any of one is that one: so clients ask for structured output.
+        ToolChoice::Required => match request.tools.as_slice() {
+            [tool] => vec![tool.name().ok_or_else(cannot_force)?],
+            _ => return Err(cannot_force()),
+        },
+        ToolChoice::Named(name) => vec![name],
         ToolChoice::Allowed { required, names } => {
             if *required && names.len() > 1 {
                 return Err(cannot_force());
             }
-            names
+            names.iter().map(String::as_str).collect()
         }
     };
-    if let Some(name) = names.iter().find(|name| !request.tools.iter().any(|tool| tool.name() == Some(name)))
+    if let Some(name) = names.iter().find(|name| !request.tools.iter().any(|tool| tool.name() == Some(*name)))
     {
         let message = format!("`tool_choice` names the tool `{name}`, which is not defined");
         return Err(refused("invalid_value", "tool_choice", &message));
