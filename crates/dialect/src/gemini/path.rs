@@ -30,11 +30,11 @@ pub(super) fn read_count(path: &str) -> Result<Asked<'_>, DecodeError> {
 
 /// The model and the operation. Names of models may have slashes and colons in them.
 fn split(path: &str) -> (&str, &str) {
-    let below = match path.find("/models/") {
-        Some(at) => &path[at + "/models/".len()..],
-        None => path.trim_start_matches('/'),
-    };
-    let below = below.strip_prefix("models/").unwrap_or(below);
+    let mut below = path.trim_start_matches('/');
+    // Some clients leave `models/` out where a name has a slash, others write it twice.
+    for prefix in ["v1beta/", "v1/", "models/", "models/"] {
+        below = below.strip_prefix(prefix).unwrap_or(below);
+    }
     below.rsplit_once(':').unwrap_or((below, ""))
 }
 
@@ -70,6 +70,8 @@ mod tests {
             ("/v1beta/models/models/gc/x:generateContent", Some(("gc/x", false))),
             ("/v1/models/ollama/qwen3:8b:streamGenerateContent", Some(("ollama/qwen3:8b", true))),
             ("/v1beta/models/a/models/b:generateContent", Some(("a/models/b", false))),
+            ("/v1beta/gc/gemini-3-pro:generateContent", Some(("gc/gemini-3-pro", false))),
+            ("/v1beta/a/models/b:generateContent", Some(("a/models/b", false))),
             ("/v1beta/models/:generateContent", None),
             ("/v1beta/models/x:countTokens", None),
             ("/v1beta/models/x", None),

@@ -115,6 +115,8 @@ enum Kind {
     Model,
     /// The rest of the path is a model's name, a colon and what to do with it.
     ModelAction,
+    /// The same, and nothing else is there.
+    BareAction,
     /// `{provider}` stands in the path.
     ProviderChat,
 }
@@ -172,6 +174,8 @@ static ROWS: &[Row] = &[
     get("/v1beta/models", GEMINI, "models", Kind::Exact(Simple::Models)),
     post("/v1beta/models/", GEMINI, "gemini", Kind::ModelAction),
     get("/v1beta/models/", GEMINI, "models", Kind::Model),
+    // The AI SDK of Vercel leaves `models/` out where the name has a slash.
+    post("/v1beta/", GEMINI, "gemini", Kind::BareAction),
     post("/api/chat", OLLAMA, "ollama", Kind::Exact(Simple::Chat)),
     get("/api/tags", OLLAMA, "models", Kind::Exact(Simple::Models)),
     post("/api/show", OLLAMA, "models", Kind::Exact(Simple::Show)),
@@ -253,7 +257,7 @@ impl Row {
                 let id = path.strip_prefix(self.path).filter(|id| !id.is_empty())?.to_owned();
                 Some((self, Operation::Model { id }, None))
             }
-            Kind::ModelAction => {
+            Kind::ModelAction | Kind::BareAction => {
                 let rest = path.strip_prefix(self.path)?;
                 // Tags of models have colons too.
                 let action =
@@ -261,6 +265,7 @@ impl Row {
                 let operation = match action {
                     Some("generateContent" | "streamGenerateContent") => Operation::Chat,
                     Some("countTokens") => Operation::Count,
+                    _ if matches!(self.kind, Kind::BareAction) => return None,
                     _ => Operation::NotFound,
                 };
                 Some((self, operation, None))
@@ -335,6 +340,8 @@ mod tests {
             ("POST", "/v1beta/models/a%2Fb:streamGenerateContent", "gemini Chat"),
             ("POST", "/v1beta/models/llama3:8b:countTokens", "gemini Count"),
             ("POST", "/v1/models/a:generateContent", "gemini Chat"),
+            ("POST", "/v1beta/a/b:generateContent", "gemini Chat"),
+            ("GET", "/v1beta/nothing", "gemini NotFound"),
             ("POST", "/v1beta/models/a:embedContents", "gemini NotFound"),
             ("POST", "/v1beta/models/a", "gemini NotFound"),
             ("POST", "/v1beta/nothing", "gemini NotFound"),
