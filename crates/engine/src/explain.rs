@@ -64,6 +64,11 @@ pub(crate) fn exhausted(
         );
         return GatewayError::new(ErrorKind::Unavailable, "all_accounts_inactive", message);
     }
+    if skipped.iter().all(|skipped| skipped.blocked.reason == FailureKind::ModelMissing) {
+        // Clients try a 503 again, which would not help.
+        let message = format!("the provider did not know `{name}` a moment ago; check the name of the model");
+        return GatewayError::new(ErrorKind::NotFound, "model_not_found", message);
+    }
     let limited = skipped
         .iter()
         .any(|skipped| matches!(skipped.blocked.reason, FailureKind::RateLimited | FailureKind::QuotaSpent));

@@ -82,6 +82,18 @@ async fn the_clients_own_mistakes_do_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_model_that_nobody_knows_stays_missing_while_its_accounts_are_not_asked() {
+    let world = World::new();
+    for _ in 0..2 {
+        world.transport.answer(refusal(404, "not_found_error", "no model m"));
+    }
+    assert_eq!(world.chat(ASK).await.status, 404);
+    let again = world.chat(ASK).await;
+    assert_eq!((again.status, world.transport.sent().len()), (404, 2), "{}", again.body);
+    assert!(again.body.contains("model_not_found") && again.body.contains("up/m"), "{}", again.body);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_credential_of_ours_is_not_the_clients_401() {
     let world = World::new();
     for _ in 0..2 {
