@@ -84,7 +84,7 @@ pub(crate) fn read(incoming: &Incoming<'_>) -> Result<Ask, Refusal> {
     root.known(&[FIELDS, CALL_FIELDS])?;
     let mut ask = begin(incoming);
     options(&root, &mut ask)?;
-    conversation(&root, &mut ask)?;
+    conversation(&root, incoming.script.replay, &mut ask)?;
     Ok(ask)
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn counted(incoming: &Incoming<'_>) -> Result<Ask, Refusal> {
     let root = At::root(incoming.body, &Responses);
     root.known(&[FIELDS, COUNT_FIELDS])?;
     let mut ask = begin(incoming);
-    conversation(&root, &mut ask)?;
+    conversation(&root, incoming.script.replay, &mut ask)?;
     Ok(ask)
 }
 
@@ -107,7 +107,7 @@ fn begin(incoming: &Incoming<'_>) -> Ask {
 }
 
 /// What decides the answer and counts as prompt.
-fn conversation(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
+fn conversation(root: &At<'_>, replay: bool, ask: &mut Ask) -> Result<(), Refusal> {
     for (name, code) in [
         ("previous_response_id", "previous_response_not_found"),
         ("conversation", "conversation_not_found"),
@@ -138,7 +138,7 @@ fn conversation(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
     if let Some(instructions) = root.get("instructions") {
         ask.characters += instructions.str()?.chars().count();
     }
-    turns::read(&root.need("input")?, ask)
+    turns::read(&root.need("input")?, replay, ask)
 }
 
 fn options(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {

@@ -44,17 +44,23 @@ struct Reader {
     thought: Option<String>,
     /// All `reasoning` items so far.
     thoughts: Vec<String>,
+    /// How many there were when the user last said something.
+    thoughts_before: usize,
+    /// What to say of the first call since then that has none before it.
+    unthought: Option<String>,
+    /// The script wants calls since then to have thoughts before them.
+    replay: bool,
 }
 
 /// Judges the input: its items, their parts, that calls and results belong together, and that reasoning is as it was.
-pub(crate) fn read(input: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
+pub(crate) fn read(input: &At<'_>, replay: bool, ask: &mut Ask) -> Result<(), Refusal> {
     if let Some(text) = input.value.as_str() {
         ask.messages = 1;
         ask.characters += text.chars().count();
         text.clone_into(&mut ask.last_text);
         return Ok(());
     }
-    let mut reader = Reader::default();
+    let mut reader = Reader { replay, ..Reader::default() };
     for item in input.list()? {
         let kind = match item.get("type") {
             Some(kind) => kind.str()?,
@@ -74,6 +80,9 @@ pub(crate) fn read(input: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
             format!("No tool output found for function call {call}."),
         ));
     }
+    if let Some(message) = reader.unthought {
+        return Err(Refusal::field("input", "invalid_value", message));
+    }
     ask.tool_result = (!reader.results.is_empty()).then(|| reader.results.join("\n"));
     Ok(())
 }
@@ -88,7 +97,12 @@ impl Reader {
         let said_by_model = match kind {
             "message" => {
                 ask.messages += 1;
-                self.message(item, ask)? == "assistant"
+                let role = self.message(item, ask)?;
+                if role == "user" {
+                    self.thoughts_before = self.thoughts.len();
+                    self.unthought = None;
+                }
+                role == "assistant"
             }
             "function_call" | "custom_tool_call" => {
                 ask.messages += 1;
@@ -151,6 +165,11 @@ impl Reader {
         self.open.push(call_id.to_owned());
         item.need("name")?.name(64)?;
         ask.characters += item.need(field)?.str()?.chars().count();
+        if self.replay && self.thoughts.len() == self.thoughts_before && self.unthought.is_none() {
+            self.unthought = Some(format!(
+                "Item '{call_id}' of type '{kind}' was provided without its required 'reasoning' item."
+            ));
+        }
         // The vendor remembers which reasoning led to a call, unless it is told to forget.
         if let Some(id) = item.get("id").filter(|_| !ask.forgets).map(|id| id.str()).transpose()?
             && let Some(needed) = required_reasoning(id)

@@ -179,6 +179,20 @@ async fn reasoning_comes_back_as_it_was_or_not_at_all() {
             }
         }
     }
+    let lost: &dyn Fn(&mut Vec<Value>) = &|input| {
+        input.remove(1);
+    };
+    let earlier: &dyn Fn(&mut Vec<Value>) = &|input| {
+        lost(input);
+        input.push(user("y"));
+    };
+    for (edit, fits) in [(&|_: &mut Vec<Value>| {} as _, true), (lost, false), (earlier, true)]
+        as [(&dyn Fn(&mut Vec<Value>), bool); 3]
+    {
+        let answer = respond("reasoning-replay", back(false, edit)).await;
+        assert_eq!(answer.status == 200, fits, "{}", answer.raw());
+        assert!(fits || answer.message().contains("without its required 'reasoning' item"));
+    }
     let invalid =
         respond("echo", back(false, &|input| input[1]["encrypted_content"] = json!("x"))).await.json();
     assert_eq!(invalid["error"]["code"], "invalid_encrypted_content");
