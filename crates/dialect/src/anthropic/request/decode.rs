@@ -344,13 +344,15 @@ fn effort_and_format(
     let amount = match fields.object("thinking")? {
         None => effort.map_or(ReasoningAmount::Default, ReasoningAmount::Effort),
         Some(thinking) => {
+            let kind = thinking.need_str("type")?;
             show = match thinking.str("display")?.as_deref() {
-                None => None,
+                // Who gives a budget is shown what it was spent on.
+                None => (*kind == *"enabled").then_some(true),
                 Some("omitted") => Some(false),
                 Some(_) => Some(true),
             };
             thinking_kept = thinking.unlisted(&["type", "budget_tokens", "display"]).next().is_some();
-            match &*thinking.need_str("type")? {
+            match &*kind {
                 "enabled" => {
                     let budget =
                         thinking.count("budget_tokens")?.ok_or_else(|| thinking.missing("budget_tokens"))?;

@@ -567,6 +567,23 @@ fn recorded_requests_survive_the_round_trip() {
 }
 
 #[test]
+fn who_gives_a_budget_is_shown_what_it_was_spent_on() {
+    for (thinking, show) in [
+        (r#"{"type":"enabled","budget_tokens":2000}"#, Some(true)),
+        (r#"{"type":"enabled","budget_tokens":2000,"display":"omitted"}"#, Some(false)),
+        (r#"{"type":"adaptive"}"#, None),
+        (r#"{"type":"adaptive","display":"summarized"}"#, Some(true)),
+        (r#"{"type":"disabled"}"#, None),
+    ] {
+        let body = format!(
+            r#"{{"model":"m","max_tokens":5,"messages":[{{"role":"user","content":"x"}}],"thinking":{thinking}}}"#
+        );
+        let request = decode(&Bytes::from(body)).expect("readable");
+        assert_eq!(request.reasoning.show, show, "{thinking}");
+    }
+}
+
+#[test]
 fn knobs_that_the_form_cannot_say_come_back_as_they_were() {
     for knobs in [
         r#""thinking":{"type":"adaptive"},"output_config":{"effort":"high"}"#,
