@@ -340,6 +340,10 @@ pub trait Dialect: Sync + 'static {
     fn signs_as(&self) -> Option<DialectId> {
         Some(self.id())
     }
+    /// Whether clients of this dialect bring the reasoning of a stream back in the pieces in which it came.
+    fn brings_reasoning_in_pieces(&self) -> bool {
+        false
+    }
     /// Whether upstreams of this dialect want their reasoning back although they do not sign it.
     fn wants_reasoning_text(&self) -> bool {
         false

@@ -166,6 +166,10 @@ impl Dialect for Gemini {
         Some(MAX_STOP)
     }
 
+    fn brings_reasoning_in_pieces(&self) -> bool {
+        true
+    }
+
     fn takes_image_urls(&self) -> bool {
         false
     }

@@ -8,25 +8,27 @@ mod carrier;
 mod json_form;
 mod names;
 mod notes;
+mod open;
 mod stop;
 mod strip;
 mod think;
 
 use std::borrow::Cow;
 
+use carrier::Kind;
 pub use carrier::Seal;
-use carrier::{Kind, Opened};
 pub(crate) use carrier::{is_bare_carrier, is_carrier};
 use json_form::JsonForm;
 use names::NameMap;
 pub use notes::{Notes, forgotten, recall};
+pub use open::open_carriers;
 use stop::{Cut, StopCut};
 pub use strip::strip_carriers;
 use think::ThinkSplit;
 
 use crate::{
     Caps, Dialect, DialectId, JsonAnswer,
-    ir::{Block, BlockKind, ChatRequest, ChatResponse, FinishReason, LossAction, Reader, Signature, quiet},
+    ir::{Block, BlockKind, ChatRequest, ChatResponse, FinishReason, Reader, Signature},
     stream::{BlockHead, Delta, EventSink, StreamError, StreamEvent},
 };
 
@@ -334,42 +336,6 @@ impl EventSink for Last<'_> {
     fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
         self.shape.shaped(event, self.sink)
     }
-}
-
-/// Opens the carriers that a client brought back. What pretends to be one and is not is left out.
-pub fn open_carriers(request: &mut ChatRequest, seal: &Seal) {
-    let ChatRequest { turns, losses, .. } = request;
-    for turn in turns {
-        turn.blocks.retain_mut(|block| {
-            let carried = match &block.kind {
-                BlockKind::Thinking { signature: Some(signature), .. } => &signature.data,
-                BlockKind::RedactedThinking { data, .. } => data,
-                _ => return true,
-            };
-            if !carrier::is_carrier(carried) {
-                return true;
-            }
-            let Some(opened) = seal.open(carried) else {
-                losses.push(quiet(turn.path.clone(), LossAction::Dropped));
-                return false;
-            };
-            put_back(&mut block.kind, opened);
-            true
-        });
-    }
-}
-
-fn put_back(kind: &mut BlockKind, opened: Opened) {
-    let Opened { kind: carried, origin, signature } = opened;
-    let text = match kind {
-        BlockKind::Thinking { text, .. } => std::mem::take(text),
-        _ => String::new(),
-    };
-    *kind = match carried {
-        Kind::Signature => BlockKind::Thinking { text, signature: Some(signature), origin },
-        Kind::Text => BlockKind::Thinking { text, signature: None, origin },
-        Kind::Redacted => BlockKind::RedactedThinking { data: signature.data, origin },
-    };
 }
 
 /// Whether a body may hold carriers, which an upstream of the client's own dialect must not get.
