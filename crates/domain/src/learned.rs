@@ -41,6 +41,8 @@ pub enum Fact {
     AdaptiveThinking,
     /// A trailing assistant message.
     NoPrefill,
+    /// Calls in the history without the reasoning that led to them.
+    ReasoningInHistory,
 }
 
 impl Fact {
@@ -51,6 +53,7 @@ impl Fact {
             Self::Renamed { from, to } => format!("takes `{to}` instead of `{from}`"),
             Self::AdaptiveThinking => "takes an effort instead of a thinking budget".to_owned(),
             Self::NoPrefill => "does not continue a trailing assistant message".to_owned(),
+            Self::ReasoningInHistory => "wants its `reasoning_content` back with its calls".to_owned(),
         }
     }
 }
@@ -132,6 +135,11 @@ pub fn fact_of(error: &UpstreamError) -> Option<Fact> {
     }
     if has("prefill") || (has("final assistant") && has("not supported")) {
         return Some(Fact::NoPrefill);
+    }
+    if has("reasoning_content")
+        && ["missing", "must be passed back", "must be provided"].iter().any(|words| has(words))
+    {
+        return Some(Fact::ReasoningInHistory);
     }
     let refuses = [
         "unsupported parameter",
@@ -247,6 +255,17 @@ mod tests {
             ("stream_options: Extra inputs are not permitted", None, without("stream_options")),
             ("thinking.type.enabled is not supported for this model", None, Some(Fact::AdaptiveThinking)),
             ("This model does not support assistant message prefill.", None, Some(Fact::NoPrefill)),
+            (
+                "Missing `reasoning_content` field in the assistant message at message index 1",
+                None,
+                Some(Fact::ReasoningInHistory),
+            ),
+            (
+                "The `reasoning_content` in the thinking mode must be passed back to the API.",
+                None,
+                Some(Fact::ReasoningInHistory),
+            ),
+            ("Unknown parameter: 'messages[1].reasoning_content'", None, None),
             ("`tools` is not supported", None, None),
             ("messages: at least one message is required", None, None),
             ("the model is overloaded", None, None),

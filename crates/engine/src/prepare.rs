@@ -98,7 +98,7 @@ fn relayed(ctx: &mut RequestCtx, target: &Target, facts: &[Fact]) -> Result<Piec
 fn takes_something(fact: &Fact, body: &[u8]) -> bool {
     match fact {
         Fact::Without(path) => !members::removal(body, path).is_empty(),
-        Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill => false,
+        Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill | Fact::ReasoningInHistory => false,
     }
 }
 
@@ -163,6 +163,7 @@ fn adapt(caps: &mut Caps, facts: &[Fact]) {
             Fact::Renamed { to, .. } => caps.max_completion_tokens = to == "max_completion_tokens",
             Fact::AdaptiveThinking => caps.adaptive_thinking = true,
             Fact::NoPrefill => caps.prefill = false,
+            Fact::ReasoningInHistory => caps.reasoning_in_history = true,
         }
     }
 }
@@ -183,7 +184,7 @@ fn without_refused(body: Bytes, facts: &[Fact]) -> Splice {
                     splice.replace(span, format!("\"{to}\""));
                 }
             }
-            Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill => {}
+            Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill | Fact::ReasoningInHistory => {}
         }
         body = splice.to_bytes();
     }
@@ -195,7 +196,7 @@ fn dropped(fact: &Fact) -> Option<Loss> {
         Fact::Without(path) => {
             Some(Loss { path: path.clone().into(), action: LossAction::Dropped, silent: false })
         }
-        Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill => None,
+        Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill | Fact::ReasoningInHistory => None,
     }
 }
 

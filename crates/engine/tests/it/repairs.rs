@@ -95,6 +95,33 @@ async fn thoughts_that_a_client_drops_are_put_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_model_that_misses_its_reasoning_gets_it_back_from_then_on() {
+    let world = World::new();
+    let called = r#"{"id":"x","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":null,"reasoning_content":"plan","tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
+    world
+        .transport
+        .answer(Answer::json(200, called))
+        .answer(refusal(400, "invalid_request_error", "Missing `reasoning_content` field in messages[1]"))
+        .answer(answer("done"))
+        .answer(answer("done"));
+    let tools = r#""tools":[{"name":"f","input_schema":{"type":"object"}}]"#;
+    let user = r#"{"role":"user","content":"go"}"#;
+    let ask = format!(r#"{{"model":"up/m","max_tokens":64,"messages":[{user}],{tools}}}"#);
+    assert_eq!(world.messages(&ask).await.status, 200);
+    let next = format!(
+        r#"{{"model":"up/m","max_tokens":64,"messages":[{user},{{"role":"assistant","content":[{{"type":"tool_use","id":"c1","name":"f","input":{{}}}}]}},{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"c1","content":"4"}}]}}],{tools}}}"#
+    );
+    for attempts in ["2", "1"] {
+        let got = world.messages(&next).await;
+        assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, attempts), "{}", got.body);
+    }
+    assert!(!sent(&world, 1).contains("reasoning_content"), "{}", sent(&world, 1));
+    for at in [2, 3] {
+        assert!(sent(&world, at).contains(r#""reasoning_content":"plan""#), "{}", sent(&world, at));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn thoughts_of_one_dialect_do_not_reach_another() {
     let world = World::new();
     world.transport.answer(Answer::json(
