@@ -60,11 +60,11 @@ venv:
 
 clients: venv need-npm ## Install the official client libraries for test-clients (needs python3 and node)
 	@if ! cmp -s $(CLIENTS)/node/package-lock.json $(CLIENTS)/node/node_modules/installed.json; then \
-	  (cd $(CLIENTS)/node && npm ci --no-audit --no-fund --loglevel=error) && \
+	  (cd $(CLIENTS)/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) && \
 	  cp $(CLIENTS)/node/package-lock.json $(CLIENTS)/node/node_modules/installed.json; \
 	fi
 
-test-clients: need-cargo clients ## Test with the official SDKs of OpenAI and Anthropic against the real binary
+test-clients: need-cargo clients ## Test with the client libraries of all vendors, each on upstreams of all dialects
 	@$(WITH_BINARY) $(VENV)/bin/python -m pytest $(CLIENTS) $(PYTEST_ARGS)
 
 # Not `npm ci`: the lock file cannot name the packages for other systems that the registry does not have. Only these two

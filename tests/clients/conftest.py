@@ -1,4 +1,4 @@
-"""Fixtures: one simulator and one gateway for most cases, a gateway of its own where a case changes settings or dies."""
+"""Fixtures: one simulator and one gateway for most cases, one of its own where a case changes settings or dies."""
 
 import anthropic
 import httpx
@@ -6,6 +6,8 @@ import openai
 import pytest
 
 from gateway import Gateway, Simulator
+from matrix import NODES, WAITING, Place, pairs
+from sdk import CLIENTS, Process
 
 # Where a request ends up: inside the gateway, or at a real HTTP upstream of either dialect.
 UPSTREAMS = ("sim", "oa-node", "an-node")
@@ -23,6 +25,9 @@ def gateway(tmp_path_factory, simulator):
     gateway = Gateway(tmp_path_factory.mktemp("gateway")).start()
     gateway.node("openai", f"{simulator.url}/v1", prefix="oa-node")
     gateway.node("anthropic", f"{simulator.url}/v1", prefix="an-node")
+    for dialect, node in NODES.items():
+        if dialect not in WAITING:
+            gateway.node(node.kind, simulator.url + node.base, prefix=f"up-{dialect}", **node.fields)
     yield gateway
     gateway.stop()
 
@@ -48,6 +53,37 @@ def own_gateway(tmp_path):
 def upstream(request):
     """The prefix of a model's name."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def libraries():
+    """Makes client libraries; each once for an address and a key."""
+    made = {}
+
+    def make(name: str, *where: str):
+        if (name, where) not in made:
+            made[name, where] = CLIENTS[name](*where)
+        return made[name, where]
+
+    yield make
+    Process.stop_all()
+
+
+@pytest.fixture(params=pairs())
+def place(request, libraries, simulator, gateway):
+    """A client library on an upstream."""
+    name, upstream = request.param
+    if upstream is None:
+        return Place(libraries(name, simulator.url), CLIENTS[name].dialect, "")
+    return Place(libraries(name, gateway.url), upstream, f"up-{upstream}/")
+
+
+@pytest.fixture
+def quick(gateway):
+    """Failures are told at once instead of after a wait for the end of a cooldown."""
+    gateway.call("PATCH", "/settings", json={"requestRetry": 0})
+    yield
+    gateway.call("PATCH", "/settings", json={"requestRetry": 1})
 
 
 def openai_client(gateway, key="sk-anything", **options) -> openai.OpenAI:

@@ -66,14 +66,6 @@ def test_upstream_failures_for_anthropic(an, quick, fresh, behaviour, _status, _
     assert body["type"] == "error" and set(body["error"]) >= {"type", "message"} and body["request_id"]
 
 
-@pytest.fixture
-def quick(gateway):
-    """Failures are told at once instead of after a wait for the end of a cooldown."""
-    gateway.call("PATCH", "/settings", json={"requestRetry": 0})
-    yield
-    gateway.call("PATCH", "/settings", json={"requestRetry": 1})
-
-
 def test_overload_keeps_its_status_for_anthropic(an, oa, quick, gateway, simulator):
     prefix = gateway.node("anthropic", f"{simulator.url}/v1")
     assert anthropic_error(an, model=f"{prefix}/error-529").status_code == 529
