@@ -31,10 +31,10 @@ class Received:
 class Upstream:
     """All dialects on one port. `received` are the requests that ask for an answer, in order; `strays` all others."""
 
-    def __init__(self):
+    def __init__(self, port: int = 0):
         self.received: list[Received] = []
         self.strays: list[str] = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Exchange)
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Exchange)
         self.server.daemon_threads = True
         self.server.upstream = self
         self.url = f"http://127.0.0.1:{self.server.server_port}"
