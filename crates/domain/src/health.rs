@@ -9,15 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use omniroute_dialect::DialectId;
 use omniroute_provider::{Failure, FailureKind, Scope, spec::ResilienceProfile};
 
-use crate::entity::{ConnectionId, ConnectionStatus, TestStatus};
+use crate::combo::ComboMemory;
+use crate::entity::{ComboId, ConnectionId, ConnectionStatus, TestStatus};
 
 /// Most model locks kept per connection; the one that ends first makes room.
 const MAX_LOCKS: usize = 256;
 
-/// State of every connection by id. Survives configuration changes.
+/// What traffic found out of connections and combos, by id. Survives configuration changes.
 #[derive(Debug, Default)]
 pub struct HealthMap {
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionHealth>>>,
+    combos: Mutex<HashMap<ComboId, Arc<ComboMemory>>>,
 }
 
 impl HealthMap {
@@ -27,9 +29,19 @@ impl HealthMap {
         connections.entry(id.clone()).or_insert_with(|| Arc::new(ConnectionHealth::new(remembered))).clone()
     }
 
+    /// The memory of a combo; made when first asked for.
+    pub fn combo(&self, id: &ComboId) -> Arc<ComboMemory> {
+        self.combos.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().clone()
+    }
+
     /// Forgets connections that are gone.
     pub fn retain(&self, keep: impl Fn(&ConnectionId) -> bool) {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| keep(id));
+    }
+
+    /// Forgets combos that are gone.
+    pub fn retain_combos(&self, keep: impl Fn(&ComboId) -> bool) {
+        self.combos.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| keep(id));
     }
 }
 

@@ -1,14 +1,18 @@
 //! What the operator configures, and decisions over it. Pure: time and chance are arguments.
 //!
+//! - [`alias`]: other names for models and combos.
+//! - [`combo`]: one name for several targets; the plan of a request.
 //! - [`entity`]: rows as the operator wrote them.
 //! - [`snapshot`]: what a request needs of them, indexed for it; built whole, swapped whole.
 //! - [`resolve`]: from a model string to a provider and an upstream model.
-//! - [`routing`]: in which order the accounts of a provider are tried.
+//! - [`routing`]: in which order accounts, or the steps of a combo, are tried.
 //! - [`health`]: cooldowns and locks, a state machine over (now, outcome).
 //! - [`learned`]: what upstreams have refused.
 //! - [`limit`]: windows of a key's limits, arithmetic only.
 //! - [`price`]: what a model costs, and what an answer did.
 
+pub mod alias;
+pub mod combo;
 pub mod entity;
 pub mod health;
 pub mod learned;

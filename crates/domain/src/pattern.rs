@@ -10,6 +10,21 @@ impl Pattern {
         Self(text.to_ascii_lowercase().into_bytes().into())
     }
 
+    /// What the first `*` stands for in a text that matches; nothing where there is no `*`. Of several ways the shortest.
+    pub fn first_run<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let Some(star) = self.0.iter().position(|byte| *byte == b'*') else {
+            return self.matches(text).then_some("");
+        };
+        let (head, tail) = (Self(self.0[..star].into()), Self(self.0[star + 1..].into()));
+        // Before the `*` every byte of the pattern stands for one of the text.
+        let after = text.get(star..)?;
+        if !head.matches(&text[..star]) {
+            return None;
+        }
+        let ends = after.char_indices().map(|(at, _)| at).chain([after.len()]);
+        ends.into_iter().find(|end| tail.matches(&after[*end..])).map(|end| &after[..end])
+    }
+
     /// Whether the whole of `text` matches. Linear in the product of the lengths at worst, without recursion.
     pub fn matches(&self, text: &str) -> bool {
         let (pattern, text) = (&*self.0, text.as_bytes());

@@ -1,16 +1,26 @@
-//! From the string in `model` to a provider and the name it knows. First hit wins:
-//! prefix, then a bare name that one usable provider lists, then the vendor of the name, then the operator's order.
+//! From the string in `model` to where a request goes. First hit wins: a combo, an alias, a prefix, then a bare name that one
+//! usable provider lists, then the vendor of the name, then the operator's order.
 
 use std::sync::Arc;
 
 use omniroute_provider::{ProviderId, vendor};
 
+use crate::combo::ComboState;
 use crate::snapshot::{ProviderState, Snapshot};
 
 /// Longest accepted model name, in bytes.
 pub const MAX_MODEL_LENGTH: usize = 256;
 
 /// Where a request goes.
+#[derive(Clone)]
+pub enum Route {
+    /// To one model.
+    Target(Arc<Target>),
+    /// To one of several.
+    Combo(Arc<ComboState>),
+}
+
+/// A model at a provider.
 #[derive(Clone)]
 pub struct Target {
     /// The provider with its accounts.
@@ -35,8 +45,21 @@ impl Target {
 pub enum Via {
     /// By its prefix.
     Direct,
+    /// By another name that the operator gave it.
+    Alias,
     /// By a bare model name.
     Bare,
+}
+
+impl Via {
+    /// The name in explanations.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Alias => "alias",
+            Self::Bare => "bare",
+        }
+    }
 }
 
 /// Why a model string leads nowhere.
@@ -69,6 +92,16 @@ pub enum ResolveError {
         /// The model's prefix.
         prefix: String,
     },
+    /// Aliases of aliases of aliases.
+    #[error(
+        "the alias `{alias}` leads to the alias `{next}`, which leads to another; set it to the model itself"
+    )]
+    AliasChain {
+        /// The first.
+        alias: String,
+        /// The one it leads to.
+        next: String,
+    },
     /// Several providers have the model.
     #[error("several providers have `{model}`; ask for one of: {}", forms.join(", "))]
     Ambiguous {
@@ -97,6 +130,7 @@ impl ResolveError {
             Self::UnknownProvider { .. } => "unknown_provider",
             Self::NoCredentials { .. } => "no_credentials",
             Self::Mismatch { .. } => "provider_mismatch",
+            Self::AliasChain { .. } => "invalid_model",
             Self::Ambiguous { .. } => "ambiguous_model",
             Self::NotFound { .. } => "model_not_found",
         }
@@ -117,9 +151,53 @@ fn not_found(model: &str, near: &[String], inactive: &[ProviderId]) -> String {
     text
 }
 
-/// Finds the target of a model string.
-pub fn resolve(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveError> {
+/// Finds where a model string leads.
+pub fn resolve(snapshot: &Snapshot, requested: &str) -> Result<Route, ResolveError> {
     let name = checked(requested)?;
+    if let Some(combo) = combo(snapshot, name) {
+        return Ok(Route::Combo(combo.clone()));
+    }
+    let Some(meant) = meant(snapshot, name)? else { return plain(snapshot, name).map(to_target) };
+    if let Some(combo) = combo(snapshot, &meant) {
+        return Ok(Route::Combo(combo.clone()));
+    }
+    let mut target = plain(snapshot, checked(&meant)?)?;
+    target.via = Via::Alias;
+    Ok(to_target(target))
+}
+
+/// Finds the target of a model string that may be an alias, but not a combo.
+pub fn model(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveError> {
+    let name = checked(requested)?;
+    match meant(snapshot, name)? {
+        Some(meant) => Ok(Target { via: Via::Alias, ..plain(snapshot, checked(&meant)?)? }),
+        None => plain(snapshot, name),
+    }
+}
+
+fn to_target(target: Target) -> Route {
+    Route::Target(Arc::new(target))
+}
+
+/// `combo/<name>`, or the name alone.
+fn combo<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Arc<ComboState>> {
+    snapshot.combo(name).or_else(|| snapshot.combo(name.strip_prefix("combo/")?))
+}
+
+/// What an alias stands for; one that leads to another is followed once.
+fn meant(snapshot: &Snapshot, name: &str) -> Result<Option<String>, ResolveError> {
+    let Some(first) = snapshot.aliases.meaning(name) else { return Ok(None) };
+    let Some(second) = snapshot.aliases.exact(&first).filter(|_| combo(snapshot, &first).is_none()) else {
+        return Ok(Some(first.into_owned()));
+    };
+    if snapshot.aliases.exact(second).is_some() && combo(snapshot, second).is_none() {
+        return Err(ResolveError::AliasChain { alias: name.to_owned(), next: first.into_owned() });
+    }
+    Ok(Some(second.to_owned()))
+}
+
+/// A model string that is neither a combo nor an alias.
+fn plain(snapshot: &Snapshot, name: &str) -> Result<Target, ResolveError> {
     if let Some((prefix, model)) = name.split_once('/') {
         if let Some(id) = snapshot.by_prefix(prefix) {
             return direct(snapshot, id, model);

@@ -12,7 +12,9 @@ use omniroute_provider::{
 use quick_cache::{Equivalent, sync::Cache};
 use secrecy::ExposeSecret as _;
 
-use crate::entity::{Connection, ConnectionId, Entities, KeyHash, RuntimeSettings};
+use crate::alias::Aliases;
+use crate::combo::ComboState;
+use crate::entity::{ComboId, Connection, ConnectionId, CustomModel, Entities, KeyHash, RuntimeSettings};
 use crate::health::{ConnectionHealth, HealthMap, Profile};
 use crate::pattern::Pattern;
 use crate::price::{self, Overrides, Quote};
@@ -41,6 +43,9 @@ pub struct Snapshot {
     prefixes: Map<String, ProviderId>,
     keys: Map<[u8; 32], Arc<Caller>>,
     models: Map<String, Vec<ProviderId>>,
+    /// Other names for models and combos.
+    pub aliases: Aliases,
+    combos: Map<Arc<str>, Arc<ComboState>>,
     connections: Map<ConnectionId, Arc<ConnectionState>>,
     /// Prices that were asked for; bounded, since model names are the clients' choice.
     quotes: Cache<(ProviderId, String), Option<Arc<Quote>>>,
@@ -63,6 +68,8 @@ pub struct ProviderState {
     pub models: Vec<ListedModel>,
     /// Whether it is the operator's own endpoint.
     pub is_node: bool,
+    /// What the operator says of models.
+    own_models: Vec<CustomModel>,
     /// Models that are served in one dialect only, under every name, and the dialect's long name. Sorted.
     bound_models: Vec<(String, &'static str)>,
 }
@@ -144,7 +151,12 @@ impl Snapshot {
 
     /// What a target can do.
     pub fn caps(&self, provider: &ProviderState, model: &str) -> omniroute_dialect::Caps {
-        caps::caps_of(provider.provider.spec(), model, self.catalog.model(&provider.id, model))
+        let mut caps =
+            caps::caps_of(provider.provider.spec(), model, self.catalog.model(&provider.id, model));
+        if let Some(own) = provider.own_models.iter().find(|own| own.id == model) {
+            own.adjust(&mut caps);
+        }
+        caps
     }
 
     /// The price of a model; looked up once.
@@ -202,6 +214,23 @@ impl Snapshot {
     /// Every listed model of usable providers.
     pub fn model_names(&self) -> impl Iterator<Item = &str> {
         self.models.keys().map(String::as_str)
+    }
+
+    /// The combo of this name.
+    pub fn combo(&self, name: &str) -> Option<&Arc<ComboState>> {
+        self.combos.get(name)
+    }
+
+    /// Every combo, in the operator's order.
+    pub fn combos(&self) -> Vec<&Arc<ComboState>> {
+        let mut all: Vec<_> = self.combos.values().collect();
+        all.sort_by(|a, b| (a.sort_order, &a.name).cmp(&(b.sort_order, &b.name)));
+        all
+    }
+
+    /// Whether there is a combo with this id.
+    pub fn has_combo(&self, id: &ComboId) -> bool {
+        self.combos.values().any(|combo| combo.id == *id)
     }
 
     /// An active account.

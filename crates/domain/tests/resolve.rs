@@ -1,91 +1,12 @@
 //! From the string in `model` to a target: every way that is found, and every way that is not.
 
-use omniroute_domain::entity::{
-    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, CustomModel, Entities, Node,
-    NodeType,
+mod fixture;
+
+use fixture::{combo, model, snapshot};
+use omniroute_domain::resolve::{
+    ResolveError, Route, Target, model as resolve, resolve as route, resolve_at,
 };
-use omniroute_domain::health::HealthMap;
-use omniroute_domain::resolve::{Target, resolve, resolve_at};
-use omniroute_domain::snapshot::{BuildOptions, Snapshot};
-use omniroute_provider::ProviderId;
 use omniroute_provider::catalog::catalog;
-
-fn connection(provider: &str, name: &str) -> Connection {
-    Connection {
-        id: ConnectionId::from(format!("{provider}-{name}")),
-        provider: ProviderId::from(provider),
-        auth_type: AuthType::Apikey,
-        name: name.into(),
-        display_name: None,
-        email: None,
-        priority: 1,
-        global_priority: None,
-        is_active: true,
-        api_key: Some("a-key".to_owned().into()),
-        options: ConnectionOptions::default(),
-        default_model: None,
-        rate_limit_protection: false,
-        max_concurrent: None,
-        health_check_interval: None,
-        group: None,
-        tags: Vec::new(),
-        expires_at: None,
-        status: ConnectionStatus::default(),
-        created_at: 0,
-        updated_at: 0,
-    }
-}
-
-fn node(id: &str, prefix: &str) -> Node {
-    Node {
-        id: ProviderId::from(id),
-        node_type: NodeType::OpenaiCompatible,
-        name: prefix.into(),
-        prefix: prefix.into(),
-        api_type: Some("chat".into()),
-        base_url: "https://upstream.example/v1".into(),
-        chat_path: None,
-        models_path: None,
-        headers: Default::default(),
-        allow_private: false,
-        created_at: 0,
-        updated_at: 0,
-    }
-}
-
-fn model(provider: &str, id: &str, api_format: &str) -> CustomModel {
-    CustomModel {
-        provider: ProviderId::from(provider),
-        id: id.into(),
-        name: id.into(),
-        source: "manual".into(),
-        api_format: api_format.into(),
-        supported_endpoints: vec!["chat".into()],
-        is_hidden: false,
-        context_window: None,
-        max_output: None,
-        caps: Default::default(),
-    }
-}
-
-/// OpenAI with an account `work`, two nodes that share a model, and OpenAI's DeepSeek that is switched off.
-fn snapshot(change: impl FnOnce(&mut Entities)) -> Snapshot {
-    let mut entities = Entities {
-        revision: 1,
-        connections: vec![connection("openai", "work"), connection("n1", "a"), connection("n2", "b")],
-        nodes: vec![node("n1", "one"), node("n2", "two")],
-        custom_models: vec![
-            model("n1", "shared", "chat-completions"),
-            model("n2", "shared", "chat-completions"),
-            model("n2", "gpt-5.6", "chat-completions"),
-            model("n2", "Qwen/Own", "responses"),
-        ],
-        ..Entities::default()
-    };
-    entities.connections.push(Connection { is_active: false, ..connection("deepseek", "off") });
-    change(&mut entities);
-    Snapshot::build(&entities, catalog(), &HealthMap::default(), &BuildOptions::default())
-}
 
 fn told(target: &Target) -> String {
     let pin = target.connection_name.as_ref().map(|name| format!(" at {name}")).unwrap_or_default();
@@ -179,4 +100,54 @@ fn models_that_are_bound_to_a_dialect_are_known() {
     assert_eq!(only("two/Qwen/Own"), Some("openai-responses"), "the operator said so");
     assert_eq!(only("openai/gpt-5.4-pro"), None, "the operator knows better");
     assert_eq!(only("one/shared"), None);
+}
+
+#[test]
+fn combos_shadow_aliases_and_aliases_shadow_models() {
+    let snapshot = snapshot(|entities| {
+        entities.combos =
+            vec![combo("gpt-5.6", "priority", &["one/shared"]), combo("best", "priority", &["sim/echo"])];
+        entities.combos.push(omniroute_domain::entity::Combo {
+            is_active: false,
+            ..combo("off", "priority", &["sim/echo"])
+        });
+        entities.aliases = [
+            ("best", "openai/gpt-5.6"),
+            ("shared", "two/shared"),
+            ("fast", "best"),
+            ("hop", "shared"),
+            ("a", "b"),
+            ("b", "c"),
+            ("c", "d"),
+            ("loop", "pool"),
+            ("pool", "loop"),
+            ("claude-*", "one/anthropic/claude-*"),
+            ("off", "one/x"),
+        ]
+        .map(|(name, target)| (name.to_owned(), target.to_owned()))
+        .to_vec();
+    });
+    let to = |asked: &str| match route(&snapshot, asked) {
+        Ok(Route::Combo(combo)) => format!("combo {}", combo.name),
+        Ok(Route::Target(target)) => told(&target),
+        Err(error) => error.code().to_owned(),
+    };
+    for (asked, found) in [
+        ("gpt-5.6", "combo gpt-5.6"),
+        ("combo/best", "combo best"),
+        ("best", "combo best"),
+        ("BEST", "model_not_found"),
+        ("fast", "combo best"),
+        ("fast[1m]", "combo best"),
+        ("shared", "n2 shared"),
+        ("hop", "n2 shared"),
+        ("openai/gpt-5.6", "openai gpt-5.6"),
+        ("a", "invalid_model"),
+        ("loop", "invalid_model"),
+        ("claude-sonnet-9", "n1 anthropic/claude-sonnet-9"),
+        ("off", "n1 x"),
+    ] {
+        assert_eq!(to(asked), found, "{asked}");
+    }
+    assert!(matches!(route(&snapshot, "a"), Err(ResolveError::AliasChain { .. })));
 }

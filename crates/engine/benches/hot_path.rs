@@ -201,7 +201,7 @@ fn resolve_target() -> Box<dyn FnMut()> {
     let rig = here(Script::whole());
     let snapshot = rig.engine.live.load().clone();
     Box::new(move || {
-        let target = resolve::resolve(&snapshot, black_box("up/m")).expect("a known model");
+        let target = resolve::model(&snapshot, black_box("up/m")).expect("a known model");
         for connection in &target.provider.connections {
             black_box(connection.health.check(&target.model, 1_000)).expect("nothing is blocked");
         }

@@ -60,17 +60,19 @@ fn check_key(caller: &Caller, ctx: &RequestCtx) -> Result<(), GatewayError> {
 
 /// Whether the key may use the target under any of its names.
 pub(crate) fn check_model(ctx: &RequestCtx, requested: &str, target: &Target) -> Result<(), GatewayError> {
-    let Some(caller) = &ctx.caller else { return Ok(()) };
-    if !caller.restricts_models() {
-        return Ok(());
-    }
-    let by_alias = target.full_name();
-    let by_id = format!("{}/{}", target.provider.id, target.model);
-    if caller.allows_model(&[requested, &target.model, &by_alias, &by_id]) {
+    if may_use(ctx, requested, target) {
         return Ok(());
     }
     let message = format!("This API key may not use the model `{requested}`");
     Err(forbidden("model_not_allowed", message).param("model"))
+}
+
+/// Whether the key may use a target that was asked for by this name.
+pub(crate) fn may_use(ctx: &RequestCtx, requested: &str, target: &Target) -> bool {
+    let Some(caller) = ctx.caller.as_ref().filter(|caller| caller.restricts_models()) else { return true };
+    let by_alias = target.full_name();
+    let by_id = format!("{}/{}", target.provider.id, target.model);
+    caller.allows_model(&[requested, &target.model, &by_alias, &by_id])
 }
 
 /// Reserves the request against the key's limits; settled when the request is recorded.

@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use omniroute_dialect::estimate;
-use omniroute_domain::resolve::{self, Target};
+use omniroute_domain::resolve::{self, Route, Target};
 use omniroute_domain::snapshot::ConnectionState;
 use tokio::time::timeout;
 
@@ -38,14 +38,21 @@ impl Engine {
 async fn count(ctx: &mut RequestCtx) -> Result<Bytes, GatewayError> {
     let client = ctx.dialect();
     let request = client.decode_count(ctx.head(), &ctx.body)?;
-    let target = resolve::resolve(&ctx.snapshot, &request.model).ok();
-    if let Some(target) = &target {
-        admit::check_model(ctx, &request.model, target)?;
-        if let Some(counted) = asked(ctx, target).await {
+    if let Some(target) = target(ctx, &request.model) {
+        admit::check_model(ctx, &request.model, &target)?;
+        if let Some(counted) = asked(ctx, &target).await {
             return Ok(counted);
         }
     }
     Ok(client.encode_count(estimate::tokens(&request)))
+}
+
+/// Who would be asked first.
+fn target(ctx: &RequestCtx, requested: &str) -> Option<Arc<Target>> {
+    match resolve::resolve(&ctx.snapshot, requested).ok()? {
+        Route::Target(target) => Some(target),
+        Route::Combo(combo) => combo.first_target(&ctx.snapshot, ctx.started_ms),
+    }
 }
 
 /// The upstream's own count, if it gives one in the client's dialect. Whatever goes wrong says nothing about the account:

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use omniroute_dialect::ir::{ChatRequest, Loss, ToolKind, Usage};
 use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, shape};
+use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::{Caller, Snapshot};
 use smallvec::SmallVec;
 
+use crate::attempt::Trying;
 use crate::error::GatewayError;
 use crate::ports::{AttemptRow, Charge};
 use crate::reasoning;
@@ -64,6 +66,14 @@ pub struct RequestCtx {
     pub(crate) upstream_dialect: Option<DialectId>,
     pub(crate) losses: Vec<Loss>,
     pub(crate) outcome: Outcome,
+    /// The target that is asked, or was asked last.
+    pub(crate) target: Option<Arc<Target>>,
+    /// The combo that was asked for.
+    pub(crate) combo: Option<Arc<str>>,
+    /// The step of a combo whose target is being asked.
+    pub(crate) trying: Option<Trying>,
+    /// Until when there must be a first content, while a target of a combo is asked.
+    pub(crate) deadline: Option<Instant>,
     /// Keeps the request in the list of running ones.
     pub(crate) running: Option<Running>,
 }
@@ -106,6 +116,10 @@ impl RequestCtx {
             upstream_dialect: None,
             losses: Vec::new(),
             outcome: Outcome::default(),
+            target: None,
+            combo: None,
+            trying: None,
+            deadline: None,
             running: None,
         }
     }
@@ -158,6 +172,19 @@ impl RequestCtx {
             request: self.body.clone(),
             custom_tools: self.custom_tools(),
         }
+    }
+
+    /// A limit of time, or what is left of the request's if that is less.
+    pub(crate) fn within(&self, limit: Duration) -> Duration {
+        match self.deadline {
+            Some(deadline) => limit.min(deadline.saturating_duration_since(self.engine.clock.instant())),
+            None => limit,
+        }
+    }
+
+    /// Whether nothing may be begun any more.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= self.engine.clock.instant())
     }
 
     /// How long ago the request arrived.

@@ -92,6 +92,7 @@ impl From<ResolveError> for GatewayError {
             | ResolveError::UnknownProvider { .. }
             | ResolveError::NoCredentials { .. }
             | ResolveError::Mismatch { .. }
+            | ResolveError::AliasChain { .. }
             | ResolveError::Ambiguous { .. } => ErrorKind::InvalidRequest,
         };
         Self::new(kind, error.code(), error.to_string()).param("model")

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use omniroute_dialect::ir::{AttemptNote, ErrorKind};
+use omniroute_dialect::ir::ErrorKind;
 use omniroute_domain::resolve::Target;
 use omniroute_provider::{Failure, FailureKind, scrub};
 
+use crate::attempt;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::resolve;
@@ -22,7 +23,7 @@ pub(crate) fn failure(ctx: &RequestCtx, target: &Target, failure: &Failure) -> G
         message: format!("[{}] {text}", target.full_name()),
         param: failure.upstream.param.clone(),
         retry_after: failure.retry_after.filter(|_| tells_when(kind)),
-        attempts: notes(ctx),
+        attempts: attempt::notes(ctx),
         is_final: kind.status() < 500 && !matches!(kind, ErrorKind::RateLimited | ErrorKind::RequestTimeout),
     }
 }
@@ -138,18 +139,4 @@ fn public_kind(failure: &Failure) -> (ErrorKind, Option<Cow<'static, str>>) {
             _ => own(ErrorKind::BadGateway, "bad_gateway"),
         },
     }
-}
-
-/// The attempts as the client is told of them.
-fn notes(ctx: &RequestCtx) -> Vec<AttemptNote> {
-    ctx.attempts
-        .iter()
-        .map(|attempt| AttemptNote {
-            provider: attempt.provider.to_string(),
-            model: attempt.model.to_string(),
-            status: attempt.status,
-            code: attempt.failure.unwrap_or("ok").to_owned(),
-            reason: attempt.message.clone().unwrap_or_default(),
-        })
-        .collect()
 }

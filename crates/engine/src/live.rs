@@ -29,6 +29,7 @@ impl Live {
     /// Puts a new configuration in force. Cannot fail: whatever can go wrong went wrong while building it.
     pub fn swap(&self, snapshot: Snapshot) {
         self.health.retain(|id| snapshot.has_connection(id));
+        self.health.retain_combos(|id| snapshot.has_combo(id));
         self.snapshot.store(Arc::new(snapshot));
     }
 }

@@ -268,6 +268,7 @@ impl Running {
         }
         let StreamStart { connection, target, sent, .. } = &self.start;
         attempt::note_success(&mut self.ctx, target, connection, Some(StatusCode::OK), *sent);
+        self.ctx.step_answered();
         self.ctx.outcome.status = Some(200);
     }
 
@@ -303,6 +304,7 @@ impl Running {
         self.take_usage();
         let StreamStart { connection, target, sent, .. } = &self.start;
         attempt::note_failure(&mut self.ctx, target, connection, failure, None, *sent);
+        self.ctx.step_failed();
         let mut error = crate::explain::failure(&self.ctx, target, failure);
         if failure.kind == omniroute_provider::FailureKind::Protocol {
             error.code = Some("upstream_stream_truncated".into());

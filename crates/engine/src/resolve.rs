@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use omniroute_domain::health::Blocked;
-use omniroute_domain::resolve::{self, Target};
-use omniroute_domain::routing::Choice;
+use omniroute_domain::resolve::{self, Route, Target};
+use omniroute_domain::routing::{Candidate, Choice};
 use omniroute_domain::snapshot::ConnectionState;
 use smallvec::SmallVec;
 
@@ -20,21 +20,36 @@ pub(crate) struct Skipped {
     pub(crate) blocked: Blocked,
 }
 
-/// The target of the request; checked against the key.
-pub(crate) fn target(ctx: &RequestCtx) -> Result<Target, GatewayError> {
+/// Where the request leads; checked against the key.
+pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     let requested = &ctx.envelope()?.model;
-    let mut target = match &ctx.arrival.provider {
-        Some(provider) => resolve::resolve_at(&ctx.snapshot, provider, requested)?,
+    let route = match &ctx.arrival.provider {
+        Some(provider) => Route::Target(Arc::new(resolve::resolve_at(&ctx.snapshot, provider, requested)?)),
         None => resolve::resolve(&ctx.snapshot, requested)?,
     };
-    if let Some(name) = &target.connection_name
-        && !admit::may_pin(ctx.caller.as_ref())
-    {
-        target.model = format!("{}@{name}", target.model);
-        target.connection_name = None;
+    match route {
+        Route::Combo(combo) => {
+            ctx.combo = Some(combo.name.clone());
+            Ok(Route::Combo(combo))
+        }
+        Route::Target(target) => {
+            let target = unpinned(ctx, target);
+            admit::check_model(ctx, &ctx.envelope()?.model, &target)?;
+            Ok(Route::Target(target))
+        }
     }
-    admit::check_model(ctx, requested, &target)?;
-    Ok(target)
+}
+
+/// `model@account` is part of the name for those who may not choose an account.
+fn unpinned(ctx: &RequestCtx, target: Arc<Target>) -> Arc<Target> {
+    match &target.connection_name {
+        Some(name) if !admit::may_pin(ctx.caller.as_ref()) => Arc::new(Target {
+            model: format!("{}@{name}", target.model),
+            connection_name: None,
+            ..Target::clone(&target)
+        }),
+        _ => target,
+    }
 }
 
 /// The accounts that may serve the target now, and those that may later. `tried` are left out.
@@ -61,13 +76,25 @@ pub(crate) fn candidates(
     if eligible.len() < 2 {
         return (eligible, skipped);
     }
-    let choice = Choice {
-        candidates: eligible.len(),
+    let facts: SmallVec<[Candidate; 8]> = eligible.iter().map(|connection| candidate(connection)).collect();
+    let order = ctx.snapshot.strategy.order(&Choice {
+        candidates: &facts,
         turn: ctx.engine.turn(&target.provider.id),
-        sticky_limit: ctx.snapshot.settings.sticky_round_robin_limit,
+        sticky: ctx.snapshot.settings.sticky_round_robin_limit,
         random: ctx.engine.random(),
-    };
-    let order = ctx.snapshot.strategy.order(&choice);
+        seed: 0,
+    });
     let ordered = order.iter().filter_map(|index| eligible.get(usize::from(*index)).cloned()).collect();
     (ordered, skipped)
+}
+
+/// What is known of an account that can serve.
+fn candidate(connection: &ConnectionState) -> Candidate {
+    let in_flight = connection.health.in_flight();
+    Candidate {
+        success_rate: 0.5,
+        uses: u64::from(in_flight),
+        load: connection.max_concurrent.map_or(0.0, |most| f64::from(in_flight) / f64::from(most.max(1))),
+        ..Candidate::default()
+    }
 }

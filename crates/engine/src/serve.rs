@@ -21,7 +21,7 @@ use http::{HeaderMap, Response, StatusCode};
 use omniroute_dialect::KeepAlive;
 use omniroute_dialect::ir::{ErrorKind, LossAction};
 use omniroute_dialect::shape::Seal;
-use omniroute_domain::resolve::Target;
+use omniroute_domain::resolve::Route;
 use omniroute_provider::ProviderId;
 use tokio::time::timeout;
 
@@ -163,17 +163,17 @@ impl Engine {
 
     /// Serves a chat request whose caller is known.
     pub async fn serve(self: &Arc<Self>, mut ctx: RequestCtx, body: Bytes) -> Response<Answer> {
-        let target = match open(&mut ctx, body).await {
-            Ok(target) => target,
+        let route = match open(&mut ctx, body).await {
+            Ok(route) => route,
             Err(error) => return self.refuse(ctx, &error),
         };
         if let Some(answer) = ctx.immediate_answer() {
             return self.reply_in_place(ctx, answer);
         }
         if ctx.envelope.as_ref().is_some_and(|envelope| envelope.stream) {
-            return self.serve_stream(ctx, target).await;
+            return self.serve_stream(ctx, route).await;
         }
-        match attempt::run(&mut ctx, &target).await {
+        match attempt::run(&mut ctx, &route).await {
             Ok(Attempted::Whole(pieces)) => {
                 ctx.outcome.status = Some(200);
                 let mut response = Response::new(Answer::whole(pieces));
@@ -182,7 +182,7 @@ impl Engine {
                 if ctx.outcome.usage_estimated {
                     headers.insert(USAGE, HeaderValue::from_static("estimated"));
                 }
-                diagnostics(&ctx, Some(&target), headers);
+                diagnostics(&ctx, true, headers);
                 response
             }
             Ok(Attempted::Stream(_)) => {
@@ -192,13 +192,12 @@ impl Engine {
         }
     }
 
-    async fn serve_stream(self: &Arc<Self>, mut ctx: RequestCtx, target: Target) -> Response<Answer> {
+    async fn serve_stream(self: &Arc<Self>, mut ctx: RequestCtx, route: Route) -> Response<Answer> {
         let (early, limits) = (StreamHead::of(&ctx), Relay::new(&ctx));
         let content_type = ctx.dialect().stream_content_type(ctx.framing());
         let patience = self.options.keep_alive_interval;
-        let destination = target.clone();
         let mut pending = Box::pin(async move {
-            let attempted = attempt::run(&mut ctx, &destination).await;
+            let attempted = attempt::run(&mut ctx, &route).await;
             let started: Result<Box<StreamStart>, GatewayError> =
                 attempted.map(|attempted| match attempted {
                     Attempted::Stream(start) => start,
@@ -211,7 +210,7 @@ impl Engine {
         let (head, relay) = match timeout(patience, &mut pending).await {
             Ok((ctx, Ok(start))) => {
                 let mut head = HeaderMap::with_capacity(16);
-                diagnostics(&ctx, Some(&target), &mut head);
+                diagnostics(&ctx, true, &mut head);
                 (head, Relay::running(ctx, start))
             }
             Ok((ctx, Err(error))) => return self.refuse(ctx, &error),
@@ -250,7 +249,7 @@ impl Engine {
         if error.is_final && status.is_client_error() {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
-        diagnostics(&ctx, None, headers);
+        diagnostics(&ctx, false, headers);
         response
     }
 
@@ -272,7 +271,7 @@ impl Engine {
         let mut response = Response::new(Answer::full(body));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        diagnostics(&ctx, None, response.headers_mut());
+        diagnostics(&ctx, false, response.headers_mut());
         response
     }
 
@@ -315,7 +314,7 @@ impl Engine {
 }
 
 /// Everything up to the first upstream call: envelope, target, limits.
-async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Target, GatewayError> {
+async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Route, GatewayError> {
     ctx.body = body;
     let envelope = ctx.dialect().envelope(ctx.head(), &ctx.body)?;
     let stream = envelope.stream;
@@ -323,9 +322,9 @@ async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Target, GatewayError>
     clip(&mut envelope.model);
     let telemetry = &ctx.engine.telemetry;
     ctx.running = Some(telemetry.begin(&ctx.request_id, &envelope.model, stream, ctx.started_ms));
-    let target = resolve::target(ctx)?;
+    let route = resolve::route(ctx)?;
     admit::reserve(ctx).await?;
-    Ok(target)
+    Ok(route)
 }
 
 /// A name that is far too long is refused in a moment; until then it is in the list of running requests.
@@ -338,6 +337,7 @@ fn clip(model: &mut String) {
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const COMBO: HeaderName = HeaderName::from_static("x-omniroute-combo");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-omniroute-attempts");
 const PROVIDER: HeaderName = HeaderName::from_static("x-omniroute-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-omniroute-model");
@@ -350,19 +350,20 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// Longest list of lost paths in a header.
 const MAX_DROPPED: usize = 1024;
 
-/// Headers that say what happened.
-fn diagnostics(ctx: &RequestCtx, target: Option<&Target>, headers: &mut HeaderMap) {
+/// Headers that say what happened; `is_good` when somebody answered.
+fn diagnostics(ctx: &RequestCtx, is_good: bool, headers: &mut HeaderMap) {
     StreamHead::of(ctx).write(headers);
+    if let Some(combo) = &ctx.combo {
+        insert(headers, COMBO, combo);
+    }
     if !ctx.attempts.is_empty() {
         headers.insert(ATTEMPTS, small_number(ctx.attempts.len()));
     }
-    if target.is_none()
-        && let Some(last) = ctx.attempts.last()
-    {
+    if !is_good && let Some(last) = ctx.attempts.last() {
         insert(headers, PROVIDER, last.provider.as_str());
         insert(headers, MODEL, &last.model);
     }
-    if let Some(target) = target {
+    if let Some(target) = ctx.target.as_ref().filter(|_| is_good) {
         insert(headers, PROVIDER, target.provider.id.as_str());
         insert(headers, MODEL, &target.model);
         if !ctx.losses.is_empty() || ctx.upstream_dialect.is_some_and(|dialect| dialect != ctx.dialect().id())

@@ -4,9 +4,11 @@
 //! hand what happened to the [`StoreRecorder`], which a [`Writer`] task drains in batches. Everything else are typed
 //! functions for the management API, one file per table. SQL is written once for both engines (`pool.rs`).
 
+mod aliases;
 mod api_keys;
 mod audit;
 mod call_logs;
+mod combos;
 mod connections;
 mod custom_models;
 mod error;

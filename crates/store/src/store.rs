@@ -7,9 +7,11 @@ use std::sync::atomic::AtomicU64;
 use omniroute_domain::entity::Entities;
 use tokio::sync::Mutex;
 
+use crate::aliases::{self, Aliases};
 use crate::api_keys::{self, ApiKeys};
 use crate::audit::Audit;
 use crate::call_logs::CallLogs;
+use crate::combos::{self, Combos};
 use crate::connections::{self, Connections};
 use crate::custom_models::{self, CustomModels};
 use crate::error::StoreError;
@@ -192,18 +194,23 @@ impl Store {
 
     /// Everything the snapshot is built from, as of one moment.
     pub async fn load(&self) -> Result<Loaded, StoreError> {
-        let (revision, connections, nodes, models, keys, settings) = with_snapshot!(self.pool(), |db| {
-            let revision: String = sqlx::query_scalar(REVISION).fetch_one(&mut *db).await?;
-            let connections: Vec<connections::Row> =
-                sqlx::query_as(connections::SELECT_ALL).fetch_all(&mut *db).await?;
-            let nodes: Vec<nodes::Row> = sqlx::query_as(nodes::SELECT_ALL).fetch_all(&mut *db).await?;
-            let models: Vec<(String, String)> =
-                sqlx::query_as(custom_models::SELECT_ALL).fetch_all(&mut *db).await?;
-            let keys: Vec<api_keys::Row> = sqlx::query_as(api_keys::SELECT_ALL).fetch_all(&mut *db).await?;
-            let settings: Option<String> =
-                sqlx::query_scalar(settings::SELECT_RUNTIME).fetch_optional(&mut *db).await?;
-            (revision, connections, nodes, models, keys, settings)
-        });
+        let (revision, connections, nodes, models, keys, combos, aliases, settings) =
+            with_snapshot!(self.pool(), |db| {
+                let revision: String = sqlx::query_scalar(REVISION).fetch_one(&mut *db).await?;
+                let connections: Vec<connections::Row> =
+                    sqlx::query_as(connections::SELECT_ALL).fetch_all(&mut *db).await?;
+                let nodes: Vec<nodes::Row> = sqlx::query_as(nodes::SELECT_ALL).fetch_all(&mut *db).await?;
+                let models: Vec<(String, String)> =
+                    sqlx::query_as(custom_models::SELECT_ALL).fetch_all(&mut *db).await?;
+                let keys: Vec<api_keys::Row> =
+                    sqlx::query_as(api_keys::SELECT_ALL).fetch_all(&mut *db).await?;
+                let combos: Vec<combos::Row> = sqlx::query_as(combos::SELECT_ALL).fetch_all(&mut *db).await?;
+                let aliases: Vec<(String, String)> =
+                    sqlx::query_as(aliases::SELECT_ALL).fetch_all(&mut *db).await?;
+                let settings: Option<String> =
+                    sqlx::query_scalar(settings::SELECT_RUNTIME).fetch_optional(&mut *db).await?;
+                (revision, connections, nodes, models, keys, combos, aliases, settings)
+            });
         let vault = self.vault();
         let mut loaded = Loaded::default();
         let Loaded { entities, problems } = &mut loaded;
@@ -216,6 +223,8 @@ impl Store {
             .flat_map(|(provider, list)| custom_models::parse(provider, list, problems))
             .collect();
         entities.api_keys = keys.into_iter().filter_map(|row| row.into_key(problems)).collect();
+        entities.combos = combos.into_iter().filter_map(|row| combos::parse(row, problems)).collect();
+        entities.aliases = aliases.into_iter().filter_map(|row| aliases::parse(row, problems)).collect();
         entities.settings = settings::parse(settings.as_deref(), problems);
         Ok(loaded)
     }
@@ -228,6 +237,16 @@ impl Store {
     /// User-defined endpoints.
     pub fn nodes(&self) -> Nodes<'_> {
         Nodes(self)
+    }
+
+    /// One name for several targets.
+    pub fn combos(&self) -> Combos<'_> {
+        Combos(self)
+    }
+
+    /// Other names for models and combos.
+    pub fn aliases(&self) -> Aliases<'_> {
+        Aliases(self)
     }
 
     /// Models the operator added.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use omniroute_dialect::Caps;
 use omniroute_provider::ProviderId;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,24 @@ pub struct CustomModel {
 }
 
 impl CustomModel {
+    /// What the operator says comes before what the catalogue says.
+    pub fn adjust(&self, caps: &mut Caps) {
+        let says = |name: &str, cap: &mut bool| {
+            if let Some(can) = self.caps.get(name) {
+                *cap = *can;
+            }
+        };
+        says("vision", &mut caps.vision);
+        says("pdf", &mut caps.pdf);
+        says("audio_in", &mut caps.audio_input);
+        says("tools", &mut caps.tools);
+        says("json_schema", &mut caps.json_schema);
+        says("reasoning", &mut caps.reasoning);
+        says("web_search", &mut caps.web_search);
+        caps.context_window = self.context_window.or(caps.context_window);
+        caps.max_output_tokens = self.max_output.or(caps.max_output_tokens);
+    }
+
     /// Long name of the only dialect it is served in, if the operator said so.
     pub fn only_dialect(&self) -> Option<&'static str> {
         (self.api_format == "responses").then_some(omniroute_provider::model::RESPONSES)

@@ -57,3 +57,7 @@ id! {
     /// Id of a client key. Cheap to clone.
     ApiKeyId
 }
+id! {
+    /// Id of a combo. Cheap to clone.
+    ComboId
+}

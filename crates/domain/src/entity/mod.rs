@@ -1,6 +1,7 @@
 //! Rows as the operator wrote them. One file per entity; every timestamp is UTC in milliseconds since the epoch.
 
 mod api_key;
+mod combo;
 mod connection;
 mod custom_model;
 mod id;
@@ -8,9 +9,10 @@ mod node;
 mod settings;
 
 pub use api_key::{ApiKey, KeyHash, Scope};
+pub use combo::{Combo, ComboConfig, Goal, MAX_STEPS, Step, When};
 pub use connection::{AuthType, Connection, ConnectionOptions, ConnectionStatus, TestStatus};
 pub use custom_model::CustomModel;
-pub use id::{ApiKeyId, ConnectionId};
+pub use id::{ApiKeyId, ComboId, ConnectionId};
 pub use node::{Node, NodeType};
 pub use settings::{RuntimeSettings, SseKeepalive};
 
@@ -27,6 +29,10 @@ pub struct Entities {
     pub custom_models: Vec<CustomModel>,
     /// Client keys, revoked ones left out.
     pub api_keys: Vec<ApiKey>,
+    /// Names for several targets.
+    pub combos: Vec<Combo>,
+    /// Other names for models and combos, each with what it stands for; `*` and `?` make a pattern of it.
+    pub aliases: Vec<(String, String)>,
     /// Settings.
     pub settings: RuntimeSettings,
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ComboConfig;
+
 /// `/api/settings`. Absent members have their defaults; the stored form is this struct as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -10,6 +12,8 @@ pub struct RuntimeSettings {
     pub require_login: bool,
     /// In which order the accounts of a provider are tried; a name of `routing::STRATEGIES`.
     pub fallback_strategy: String,
+    /// How combos are carried out, where they say nothing else.
+    pub combo_defaults: ComboConfig,
     /// Requests on one account before round-robin moves on.
     pub sticky_round_robin_limit: u32,
     /// Providers in order of preference, for bare model names that several have.
@@ -39,6 +43,7 @@ impl Default for RuntimeSettings {
         Self {
             require_login: true,
             fallback_strategy: "fill-first".into(),
+            combo_defaults: ComboConfig::default(),
             sticky_round_robin_limit: 3,
             provider_order: Vec::new(),
             blocked_providers: Vec::new(),

@@ -1,6 +1,6 @@
-//! `fill-first`: always the account of highest priority, the next one only when it cannot serve.
+//! `fill-first`: always the first, the next one only when it cannot serve.
 
-use super::{Choice, Order, Strategy, rotated};
+use super::{Choice, Order, Strategy, as_they_stand};
 
 /// The strategy.
 pub(super) struct FillFirst;
@@ -11,10 +11,14 @@ impl Strategy for FillFirst {
     }
 
     fn describe(&self) -> &'static str {
-        "the account of highest priority as long as it can serve"
+        "the first as long as it can serve, tried again after a passing failure"
     }
 
-    fn order(&self, choice: &Choice) -> Order {
-        if choice.candidates == 0 { Order::new() } else { rotated(choice.candidates, 0) }
+    fn is_loyal(&self) -> bool {
+        true
+    }
+
+    fn order(&self, choice: &Choice<'_>) -> Order {
+        as_they_stand(choice)
     }
 }

@@ -1,56 +1,160 @@
-//! In which order the accounts of a provider are tried. One file and one line per strategy.
+//! In which order candidates are tried: the accounts of a provider, or the steps of a combo. One file and one line per
+//! strategy.
 //!
-//! A strategy orders; it does not judge. Accounts that cannot serve the request are taken out before.
+//! A strategy orders; it does not judge. It sees what its caller found out about the candidates and decides nothing else
+//! from: no clock, no chance, no memory of its own, so that the same choice always gives the same order.
 
+mod context_optimized;
+mod cost_optimized;
 mod fill_first;
+mod last_good;
+mod least_used;
+mod power_of_two;
+mod priority;
 mod random;
 mod round_robin;
+mod shuffle;
+mod stats;
+mod strict_random;
+mod weighted;
 
 use smallvec::SmallVec;
+
+pub use stats::{Stats, Totals};
 
 /// The order: indices into the candidates, each once.
 pub type Order = SmallVec<[u16; 8]>;
 
 /// What a strategy may look at.
 #[derive(Debug, Clone, Copy)]
-pub struct Choice {
-    /// How many candidates there are; they stand in order of priority.
-    pub candidates: usize,
-    /// How many requests this provider has had before this one.
+pub struct Choice<'a> {
+    /// In order of priority.
+    pub candidates: &'a [Candidate],
+    /// How many requests came before this one.
     pub turn: u64,
-    /// Requests on one account before the next has its turn.
-    pub sticky_limit: u32,
-    /// 64 random bits, drawn by the caller.
+    /// Requests that stay with one start before the next has its turn.
+    pub sticky: u32,
+    /// 64 random bits, drawn by the caller for this request.
     pub random: u64,
+    /// 64 random bits that stay the same from request to request.
+    pub seed: u64,
+}
+
+/// What is known of a candidate. A caller fills in what the strategy [wants](Strategy::wants), and leaves the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Candidate {
+    /// Its share, given by the operator.
+    pub weight: u32,
+    /// Requests within the last hour, running ones included.
+    pub uses: u64,
+    /// Share of those that went well, between 0 and 1; a half when nothing is known.
+    pub success_rate: f64,
+    /// How long answers took of late, in milliseconds.
+    pub latency_ms: Option<f64>,
+    /// Running requests for each that may run at once; 0 when there is no limit.
+    pub load: f64,
+    /// Whether something keeps it from serving now: a cooldown, a lock, a breaker.
+    pub is_blocked: bool,
+    /// What the request would cost, in billionths of a US dollar.
+    pub cost_nano: Option<i64>,
+    /// Tokens of context that it has room for.
+    pub context_window: Option<u64>,
+    /// Whether it was the last to answer.
+    pub is_last_good: bool,
+}
+
+/// What a strategy looks at beyond weights; callers need not find out more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// Counts, rates, latencies, load.
+    pub stats: bool,
+    /// Whether something is in the way.
+    pub health: bool,
+    /// The cost.
+    pub cost: bool,
+    /// The context window.
+    pub context: bool,
+    /// The last that answered.
+    pub last_good: bool,
 }
 
 /// A way to order candidates.
 pub trait Strategy: Sync {
-    /// The name in settings.
+    /// The name in settings and combos.
     fn name(&self) -> &'static str;
+    /// Other names under which the field knows it.
+    fn aliases(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// One sentence for people.
     fn describe(&self) -> &'static str;
-    /// A permutation of `0..choice.candidates`.
-    fn order(&self, choice: &Choice) -> Order;
+    /// What it looks at.
+    fn wants(&self) -> Wants {
+        Wants::default()
+    }
+    /// Whether a target is only left when it cannot serve, and not for a passing failure.
+    fn is_loyal(&self) -> bool {
+        false
+    }
+    /// A permutation of the candidates.
+    fn order(&self, choice: &Choice<'_>) -> Order;
 }
 
 /// Every strategy.
-pub static STRATEGIES: &[&dyn Strategy] =
-    &[&fill_first::FillFirst, &round_robin::RoundRobin, &random::Random];
+pub static STRATEGIES: &[&dyn Strategy] = &[
+    &priority::Priority,
+    &fill_first::FillFirst,
+    &round_robin::RoundRobin,
+    &weighted::Weighted,
+    &random::Random,
+    &strict_random::StrictRandom,
+    &least_used::LeastUsed,
+    &cost_optimized::CostOptimized,
+    &power_of_two::PowerOfTwo,
+    &last_good::LastGood,
+    &context_optimized::ContextOptimized,
+];
 
-/// The strategy of a fresh installation.
+/// The strategy for accounts of a fresh installation.
 pub fn default() -> &'static dyn Strategy {
-    STRATEGIES[0]
+    &fill_first::FillFirst
 }
 
-/// The strategy of this name.
+/// The strategy of combos that name none.
+pub fn combo_default() -> &'static dyn Strategy {
+    &priority::Priority
+}
+
+/// The strategy of this name or alias.
 pub fn by_name(name: &str) -> Option<&'static dyn Strategy> {
-    STRATEGIES.iter().copied().find(|strategy| strategy.name() == name)
+    STRATEGIES.iter().copied().find(|strategy| strategy.name() == name || strategy.aliases().contains(&name))
 }
 
-/// `0..candidates`, beginning with `first` and going round.
-fn rotated(candidates: usize, first: usize) -> Order {
-    (0..candidates).map(|offset| to_index((first + offset) % candidates)).collect()
+/// The candidates as they stand.
+fn as_they_stand(choice: &Choice<'_>) -> Order {
+    (0..choice.candidates.len()).map(to_index).collect()
+}
+
+/// The candidates, beginning with `first` and going round.
+fn rotated(choice: &Choice<'_>, first: usize) -> Order {
+    let count = choice.candidates.len();
+    (0..count).map(|offset| to_index((first + offset) % count)).collect()
+}
+
+/// The candidates as they stand, but `first` before the others.
+fn led_by(choice: &Choice<'_>, first: usize) -> Order {
+    let others = (0..choice.candidates.len()).filter(|place| *place != first);
+    std::iter::once(first).chain(others).map(to_index).collect()
+}
+
+/// Ascending by what `key` says of a candidate; equal ones as they stand.
+fn sorted_by<K: PartialOrd>(choice: &Choice<'_>, key: impl Fn(&Candidate) -> K) -> Order {
+    let mut order = as_they_stand(choice);
+    order.sort_by(|a, b| {
+        let (a, b) = (&choice.candidates[usize::from(*a)], &choice.candidates[usize::from(*b)]);
+        key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)
+    });
+    order
 }
 
 fn to_index(place: usize) -> u16 {
@@ -58,53 +162,4 @@ fn to_index(place: usize) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn every_strategy_yields_a_permutation(candidates in 0_usize..40, turn: u64, sticky in 0_u32..5, random: u64) {
-            let choice = Choice { candidates, turn, sticky_limit: sticky, random };
-            for strategy in STRATEGIES {
-                let mut order = strategy.order(&choice).to_vec();
-                order.sort_unstable();
-                let all: Vec<u16> = (0..u16::try_from(candidates).unwrap()).collect();
-                prop_assert_eq!(order, all, "{}", strategy.name());
-            }
-        }
-    }
-
-    #[test]
-    fn fill_first_keeps_the_priority() {
-        let choice = Choice { candidates: 3, turn: 7, sticky_limit: 1, random: 99 };
-        assert_eq!(by_name("fill-first").unwrap().order(&choice).as_slice(), [0, 1, 2]);
-    }
-
-    #[test]
-    fn round_robin_gives_each_account_its_turns() {
-        let firsts: Vec<u16> = (0..9)
-            .map(|turn| {
-                let choice = Choice { candidates: 3, turn, sticky_limit: 2, random: 0 };
-                by_name("round-robin").unwrap().order(&choice)[0]
-            })
-            .collect();
-        assert_eq!(firsts, [0, 0, 1, 1, 2, 2, 0, 0, 1]);
-    }
-
-    #[test]
-    fn random_starts_everywhere() {
-        let mut seen = [0; 4];
-        for random in 0..4_000_u64 {
-            let choice = Choice {
-                candidates: 4,
-                turn: 0,
-                sticky_limit: 1,
-                random: random.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-            };
-            seen[usize::from(by_name("random").unwrap().order(&choice)[0])] += 1;
-        }
-        assert!(seen.iter().all(|count| (800..1_200).contains(count)), "{seen:?}");
-    }
-}
+mod tests;

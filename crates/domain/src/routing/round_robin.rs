@@ -1,4 +1,4 @@
-//! `round-robin`: every account in turn, each for `stickyRoundRobinLimit` requests.
+//! `round-robin`: each in turn, for a number of requests.
 
 use super::{Choice, Order, Strategy, rotated};
 
@@ -11,15 +11,15 @@ impl Strategy for RoundRobin {
     }
 
     fn describe(&self) -> &'static str {
-        "every account in turn, each for a number of requests"
+        "each in turn, for a number of requests"
     }
 
-    fn order(&self, choice: &Choice) -> Order {
-        if choice.candidates == 0 {
+    fn order(&self, choice: &Choice<'_>) -> Order {
+        if choice.candidates.is_empty() {
             return Order::new();
         }
-        let round = choice.turn / u64::from(choice.sticky_limit.max(1));
-        let first = usize::try_from(round % choice.candidates as u64).unwrap_or(0);
-        rotated(choice.candidates, first)
+        let round = choice.turn / u64::from(choice.sticky.max(1));
+        let first = usize::try_from(round % choice.candidates.len() as u64).unwrap_or(0);
+        rotated(choice, first)
     }
 }

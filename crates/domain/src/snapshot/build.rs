@@ -12,7 +12,9 @@ use super::{
     BuildOptions, Caller, ConnectionState, ListedModel, MAX_QUOTES, Map, ProviderState, Snapshot,
     SnapshotProblem, endpoints_of,
 };
-use crate::entity::{Connection, ConnectionId, CustomModel, Entities, Node};
+use crate::alias::Aliases;
+use crate::combo::{ComboState, Condition, Policy, StepState};
+use crate::entity::{Combo, Connection, ConnectionId, CustomModel, Entities, Node};
 use crate::health::{HealthMap, Profile};
 use crate::pattern::Pattern;
 use crate::routing;
@@ -101,8 +103,13 @@ impl<'a> Builder<'a> {
             );
             routing::default()
         });
+        let aliases =
+            Aliases::new(self.entities.aliases.iter().map(|(name, target)| (name.as_str(), target.as_str())));
+        let combos = self.combos();
         Snapshot {
             revision: self.entities.revision,
+            aliases,
+            combos,
             settings,
             strategy,
             problems: self.problems,
@@ -113,6 +120,51 @@ impl<'a> Builder<'a> {
             models,
             connections,
             quotes: Cache::new(MAX_QUOTES),
+        }
+    }
+
+    fn combos(&mut self) -> Map<Arc<str>, Arc<ComboState>> {
+        let mut combos = Map::default();
+        for row in self.entities.combos.iter().filter(|row| row.is_active) {
+            let state = self.combo(row);
+            combos.insert(state.name.clone(), Arc::new(state));
+        }
+        combos
+    }
+
+    fn combo(&mut self, row: &Combo) -> ComboState {
+        let id = row.id.as_str();
+        let strategy = routing::by_name(&row.strategy).unwrap_or_else(|| {
+            let instead = routing::combo_default();
+            self.problem(
+                "combo",
+                id,
+                format!("strategy `{}` is unknown; using `{}`", row.strategy, instead.name()),
+            );
+            instead
+        });
+        let memory = self.health.combo(&row.id);
+        let mut steps = Vec::with_capacity(row.steps.len());
+        let ids: Vec<Arc<str>> = row.steps.iter().map(|step| step.id.as_str().into()).collect();
+        for ((step, step_id), stats) in row.steps.iter().zip(&ids).zip(memory.steps(&ids)) {
+            let condition = match step.when.as_ref().map(Condition::new).transpose() {
+                Ok(condition) => condition,
+                Err(error) => {
+                    self.problem("combo", id, format!("step `{step_id}` is off: {error}"));
+                    continue;
+                }
+            };
+            steps.push(StepState::new(step_id.clone(), step.weight, condition, step.goal.clone(), stats));
+        }
+        ComboState {
+            id: row.id.clone(),
+            name: row.name.as_str().into(),
+            strategy,
+            steps,
+            policy: Policy::of(row.config.over(self.entities.settings.combo_defaults)),
+            is_hidden: row.is_hidden,
+            sort_order: row.sort_order,
+            memory,
         }
     }
 
@@ -148,6 +200,13 @@ impl<'a> Builder<'a> {
             let bound_models = self.bound_models(&id);
             let state = ProviderState {
                 bound_models,
+                own_models: self
+                    .entities
+                    .custom_models
+                    .iter()
+                    .filter(|model| model.provider == id)
+                    .cloned()
+                    .collect(),
                 id: id.clone(),
                 alias: spec.alias.clone(),
                 provider,
@@ -286,6 +345,7 @@ impl<'a> Builder<'a> {
             connections: vec![Arc::new(connection)],
             is_node: false,
             bound_models: Vec::new(),
+            own_models: Vec::new(),
         })
     }
 

@@ -186,7 +186,7 @@ fn entities() -> Entities {
     }
 }
 
-fn node(id: &str, node_type: NodeType, prefix: &str) -> Node {
+pub(crate) fn node(id: &str, node_type: NodeType, prefix: &str) -> Node {
     Node {
         id: ProviderId::from(id),
         node_type,
@@ -203,7 +203,7 @@ fn node(id: &str, node_type: NodeType, prefix: &str) -> Node {
     }
 }
 
-fn connection(id: &str, provider: &ProviderId, name: &str, priority: i64) -> Connection {
+pub(crate) fn connection(id: &str, provider: &ProviderId, name: &str, priority: i64) -> Connection {
     Connection {
         id: ConnectionId::from(id),
         provider: provider.clone(),
@@ -229,7 +229,7 @@ fn connection(id: &str, provider: &ProviderId, name: &str, priority: i64) -> Con
     }
 }
 
-fn key() -> ApiKey {
+pub(crate) fn key() -> ApiKey {
     ApiKey {
         id: ApiKeyId::from("k1"),
         name: "dev".into(),

@@ -7,7 +7,7 @@ use http::header::IF_NONE_MATCH;
 use http::{HeaderMap, HeaderValue};
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_dialect::registry as dialects;
-use omniroute_domain::snapshot::{ListedModel, ProviderState};
+use omniroute_domain::snapshot::{ListedModel, ProviderState, Snapshot};
 use omniroute_engine::error::rfc3339;
 use omniroute_engine::{GatewayError, RequestCtx};
 use omniroute_provider::catalog::Catalog;
@@ -154,7 +154,7 @@ fn entries(ctx: &RequestCtx) -> Vec<Entry> {
     let snapshot = &ctx.snapshot;
     let active: Vec<_> =
         snapshot.providers().into_iter().filter(|provider| provider.id.as_str() != SIM).collect();
-    let mut entries = Vec::new();
+    let mut entries = combos(snapshot);
     if active.is_empty() {
         if let Some(simulator) = snapshot.provider(&SIM.into()) {
             of_provider(snapshot.catalog(), simulator, &mut entries);
@@ -185,6 +185,39 @@ fn entries(ctx: &RequestCtx) -> Vec<Entry> {
     entries.retain(|entry| seen.insert(entry.id.clone()));
     entries.sort_by_key(|entry| (entry.custom, entry.kind.map_or(0, rank)));
     entries
+}
+
+/// The combos that are to be seen, in the operator's order.
+fn combos(snapshot: &Snapshot) -> Vec<Entry> {
+    let listed = snapshot.combos().into_iter().filter(|combo| !combo.is_hidden);
+    listed
+        .map(|combo| {
+            let targets = combo.targets(snapshot);
+            let caps = targets.iter().map(|target| snapshot.caps(&target.provider, &target.model));
+            let (mut context, mut output, mut reasoning) = (None, None, false);
+            for caps in caps {
+                context = context.max(caps.context_window);
+                output = output.max(caps.max_output_tokens);
+                reasoning |= caps.reasoning;
+            }
+            Entry {
+                id: combo.name.to_string(),
+                object: "model",
+                created: CREATED,
+                owned_by: "combo".to_owned(),
+                root: combo.name.to_string(),
+                parent: None,
+                permission: [],
+                kind: None,
+                custom: false,
+                context_length: context,
+                max_output_tokens: output,
+                dimensions: None,
+                display_name: combo.name.to_string(),
+                reasoning,
+            }
+        })
+        .collect()
 }
 
 fn of_provider(catalog: &Catalog, provider: &ProviderState, entries: &mut Vec<Entry>) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use omniroute_dialect::ir::ErrorKind;
-use omniroute_domain::resolve;
+use omniroute_domain::resolve::{self, Route};
 use omniroute_engine::error::rfc3339;
 use omniroute_engine::{GatewayError, RequestCtx};
 use serde::{Deserialize, Serialize};
@@ -67,15 +67,25 @@ pub(in crate::http) fn show(ctx: &RequestCtx, body: &[u8]) -> Result<Bytes, Gate
         let message = "the body must be a JSON object with the name of a model as `model`";
         GatewayError::new(ErrorKind::InvalidRequest, "invalid_value", message).param("model")
     })?;
-    let target = resolve::resolve(&ctx.snapshot, &asked.model)?;
-    let caps = ctx.snapshot.caps(&target.provider, &target.model);
+    let targets = match resolve::resolve(&ctx.snapshot, &asked.model)? {
+        Route::Target(target) => vec![target],
+        Route::Combo(combo) => combo.targets(&ctx.snapshot),
+    };
+    // A combo can what one of its targets can: that one is chosen for it.
+    let caps: Vec<_> =
+        targets.iter().map(|target| ctx.snapshot.caps(&target.provider, &target.model)).collect();
     let mut capabilities = vec!["completion"];
-    for (can, word) in [(caps.tools, "tools"), (caps.vision, "vision"), (caps.reasoning, "thinking")] {
+    for (can, word) in [
+        (caps.iter().any(|caps| caps.tools), "tools"),
+        (caps.iter().any(|caps| caps.vision), "vision"),
+        (caps.iter().any(|caps| caps.reasoning), "thinking"),
+    ] {
         if can {
             capabilities.push(word);
         }
     }
-    let family = target.provider.id.as_str();
+    let context = caps.iter().filter_map(|caps| caps.context_window).max();
+    let family = targets.first().map_or("combo", |target| target.provider.id.as_str());
     json(&value!({
         "license": "",
         "modelfile": "",
@@ -84,7 +94,7 @@ pub(in crate::http) fn show(ctx: &RequestCtx, body: &[u8]) -> Result<Bytes, Gate
         "details": details(family),
         "model_info": {
             "general.architecture": "gateway",
-            "gateway.context_length": caps.context_window.unwrap_or(CONTEXT),
+            "gateway.context_length": context.unwrap_or(CONTEXT),
         },
         "capabilities": capabilities,
         "modified_at": rfc3339(CREATED * 1_000),

@@ -1,7 +1,12 @@
-//! The loop: take an account, call it, and either commit to its answer or learn from its failure and go on.
+//! Call somebody, and either commit to the answer or learn from the failure and go on.
 //!
-//! The commit point is the first meaningful event. Until then nothing has reached the client, and every failure is
-//! ours to repair.
+//! Two loops around one call: [`targets`] goes through the targets of a combo, [`accounts`] through the accounts of a target. The
+//! commit point is the first meaningful event. Until then nothing has reached the client, and every failure is ours to
+//! repair.
+
+mod accounts;
+mod rows;
+mod targets;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,23 +22,17 @@ use omniroute_dialect::{Dialect, Echo, error_in_success};
 use omniroute_domain::health::InFlight;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
-use omniroute_provider::{Failure, FailureKind, Retry};
+use omniroute_provider::Failure;
 use omniroute_wire::splice::Pieces;
-use smallvec::SmallVec;
 use tokio::time::timeout;
 
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
-use crate::explain;
 use crate::heal;
-use crate::ports::{AttemptRow, TransportError, UpstreamBody};
+use crate::ports::{TransportError, UpstreamBody};
 use crate::prepare::{self, Prepared};
 use crate::reasoning;
-use crate::resolve;
-use crate::time::millis;
 
-/// Most upstream calls for one request.
-const MAX_ATTEMPTS: usize = 8;
 /// How long an endpoint that is not there is not asked for again.
 const MISSING_DIALECT_MS: i64 = 24 * 3_600 * 1_000;
 /// Most bytes read of an upstream's error.
@@ -62,12 +61,16 @@ pub(crate) struct StreamStart {
     /// Whether the upstream is already at its end.
     pub(crate) is_ended: bool,
     pub(crate) connection: Arc<ConnectionState>,
-    pub(crate) target: Target,
+    pub(crate) target: Arc<Target>,
     #[allow(dead_code, reason = "held for its Drop")]
     pub(crate) place: InFlight,
     /// When the call was sent.
     pub(crate) sent: Instant,
 }
+
+pub(crate) use rows::{note_abort, note_failure, note_success, notes};
+use rows::{open_row, push_row};
+pub(crate) use targets::{Trying, run};
 
 /// Why one attempt came to nothing.
 enum Fault {
@@ -89,80 +92,15 @@ impl From<GatewayError> for Fault {
     }
 }
 
-/// Tries accounts until one answers or none is left.
-pub(crate) async fn run(ctx: &mut RequestCtx, target: &Target) -> Result<Attempted, GatewayError> {
-    let settings = &ctx.snapshot.settings;
-    let mut waits_left = settings.request_retry;
-    let mut wait_budget = Duration::from_secs(u64::from(settings.max_retry_interval_sec));
-    let mut tried: SmallVec<[Arc<ConnectionState>; 4]> = SmallVec::new();
-    let mut last: Option<Failure> = None;
-    loop {
-        let (candidates, _) = resolve::candidates(ctx, target, &tried, ctx.engine.clock.now_ms());
-        let mut is_busy = false;
-        for connection in candidates {
-            if ctx.attempts.len() >= MAX_ATTEMPTS {
-                break;
-            }
-            let Some(place) = connection.health.enter(connection.max_concurrent) else {
-                is_busy = true;
-                continue;
-            };
-            let sent = ctx.engine.clock.instant();
-            match once(ctx, target, &connection, place, sent).await {
-                Ok(done) => return Ok(done),
-                Err(Fault::Request(error)) => return Err(error),
-                Err(Fault::Upstream(mut failure, status)) => {
-                    connection.conceal(&mut failure.upstream);
-                    note_failure(ctx, target, &connection, &failure, status, sent);
-                    tried.push(connection);
-                    if failure.retry != Retry::Elsewhere {
-                        return Err(explain::failure(ctx, target, &failure));
-                    }
-                    last = Some(*failure);
-                }
-            }
-        }
-        let wait = explain::earliest(ctx, target);
-        let Some(pause) = wait.filter(|pause| {
-            waits_left > 0
-                && *pause <= wait_budget
-                && ctx.attempts.len() < MAX_ATTEMPTS
-                && may_wait(last.as_ref())
-        }) else {
-            return Err(explain::exhausted(ctx, target, last.as_ref(), wait, is_busy));
-        };
-        waits_left -= 1;
-        wait_budget -= pause;
-        tokio::time::sleep(pause + Duration::from_millis(ctx.engine.random() % 50)).await;
-        tried.clear();
-    }
-}
-
-/// Whether a cooldown of this cause is worth waiting for.
-fn may_wait(last: Option<&Failure>) -> bool {
-    !last.is_some_and(|failure| {
-        matches!(
-            failure.kind,
-            FailureKind::QuotaSpent
-                | FailureKind::AuthRejected
-                | FailureKind::Forbidden
-                | FailureKind::Banned
-                | FailureKind::ModelMissing
-                | FailureKind::AddressBlocked
-        )
-    })
-}
-
 /// One call.
 async fn once(
     ctx: &mut RequestCtx,
-    target: &Target,
+    target: &Arc<Target>,
     connection: &Arc<ConnectionState>,
     place: InFlight,
     sent: Instant,
 ) -> Result<Attempted, Fault> {
     let engine = ctx.engine.clone();
-    let limit = engine.options.first_byte_timeout;
     let (dialect, mut echo, shape, head, body) = loop {
         let Prepared { call, dialect, echo, shape } = prepare::call(ctx, target, connection).await?;
         if let Some(running) = &ctx.running {
@@ -170,6 +108,7 @@ async fn once(
         }
         open_row(ctx, target, connection, sent);
         ctx.outcome.sent.get_or_insert(sent);
+        let limit = ctx.within(engine.options.first_byte_timeout);
         let response = match timeout(limit, engine.transport.send(call)).await {
             Err(_) => {
                 return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into());
@@ -246,7 +185,7 @@ fn pipe(
 )]
 async fn begin_stream(
     ctx: &mut RequestCtx,
-    target: &Target,
+    target: &Arc<Target>,
     connection: &Arc<ConnectionState>,
     place: InFlight,
     headers: &HeaderMap,
@@ -254,10 +193,10 @@ async fn begin_stream(
     mut pipe: Box<dyn StreamPipe>,
     sent: Instant,
 ) -> Result<StreamStart, Fault> {
-    let idle = ctx.engine.options.stream_idle_timeout;
     let mut out = BytesMut::with_capacity(4 * 1024);
     let mut held = 0;
     let is_ended = loop {
+        let idle = ctx.within(ctx.engine.options.stream_idle_timeout);
         let frame = match timeout(idle, body.frame()).await {
             Err(_) => return Err(silent(idle).into()),
             Ok(Some(Err(error))) => {
@@ -406,10 +345,11 @@ async fn read_error(idle: &Duration, mut body: UpstreamBody) -> BytesMut {
 
 /// A whole answer; one piece stays the buffer it came in.
 async fn read_whole(ctx: &RequestCtx, mut body: UpstreamBody) -> Result<Bytes, Fault> {
-    let (limit, idle) = (ctx.engine.options.max_answer_bytes, ctx.engine.options.stream_idle_timeout);
+    let limit = ctx.engine.options.max_answer_bytes;
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
+        let idle = ctx.within(ctx.engine.options.stream_idle_timeout);
         let frame = match timeout(idle, body.frame()).await {
             Err(_) => return Err(silent(idle).into()),
             Ok(None) => break,
@@ -447,86 +387,5 @@ fn transport_failure(error: &TransportError) -> Failure {
         TransportError::ConnectTimeout { .. }
         | TransportError::Connect { .. }
         | TransportError::Broken { .. } => Failure::connect(&error.to_string()),
-    }
-}
-
-/// Writes down an attempt that answered.
-pub(crate) fn note_success(
-    ctx: &mut RequestCtx,
-    target: &Target,
-    connection: &ConnectionState,
-    status: Option<StatusCode>,
-    sent: Instant,
-) {
-    let now_ms = ctx.engine.clock.now_ms();
-    if let Some(status) = connection.health.succeeded(&target.model, now_ms) {
-        ctx.engine.recorder.connection_status(&connection.id, status);
-    }
-    push_row(ctx, target, connection, status, None, sent);
-}
-
-/// Writes down an attempt that failed, and what follows for the account.
-pub(crate) fn note_failure(
-    ctx: &mut RequestCtx,
-    target: &Target,
-    connection: &ConnectionState,
-    failure: &Failure,
-    status: Option<StatusCode>,
-    sent: Instant,
-) {
-    let now_ms = ctx.engine.clock.now_ms();
-    let jitter = ctx.engine.jitter();
-    if let Some(status) =
-        connection.health.failed(&target.model, failure, &connection.profile, now_ms, jitter)
-    {
-        ctx.engine.recorder.connection_status(&connection.id, status);
-    }
-    let status =
-        status.or_else(|| failure.upstream.status.and_then(|status| StatusCode::from_u16(status).ok()));
-    push_row(ctx, target, connection, status, Some(failure), sent);
-}
-
-/// Completes the row of the call that is under way.
-fn push_row(
-    ctx: &mut RequestCtx,
-    target: &Target,
-    connection: &ConnectionState,
-    status: Option<StatusCode>,
-    failure: Option<&Failure>,
-    sent: Instant,
-) {
-    if ctx.outcome.calling.is_none() {
-        open_row(ctx, target, connection, sent);
-    }
-    ctx.outcome.calling = None;
-    let duration = ctx.engine.clock.instant().saturating_duration_since(sent);
-    if let Some(row) = ctx.attempts.last_mut() {
-        row.status = status.map(|status| status.as_u16());
-        row.failure = failure.map(|failure| failure.kind.as_str());
-        row.message = failure.map(|failure| omniroute_provider::scrub::scrub(&failure.upstream.message));
-        row.duration_ms = millis(duration);
-    }
-}
-
-/// Begins a row that stays as it is when the client goes away before anything was heard.
-fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &ConnectionState, sent: Instant) {
-    ctx.outcome.calling = Some(sent);
-    ctx.attempts.push(AttemptRow {
-        provider: target.provider.id.clone(),
-        model: target.model.as_str().into(),
-        connection: connection.id.clone(),
-        connection_name: connection.name.clone(),
-        status: None,
-        failure: Some(FailureKind::ClientAbort.as_str()),
-        message: None,
-        duration_ms: 0,
-    });
-}
-
-/// Writes down an attempt whose client went away; says nothing about the account.
-pub(crate) fn note_abort(ctx: &mut RequestCtx, target: &Target, connection: &ConnectionState, sent: Instant) {
-    push_row(ctx, target, connection, Some(StatusCode::OK), None, sent);
-    if let Some(row) = ctx.attempts.last_mut() {
-        row.failure = Some(FailureKind::ClientAbort.as_str());
     }
 }

@@ -1,0 +1,156 @@
+//! Which requests a step is for.
+
+use super::RequestFacts;
+use crate::entity::When;
+
+const DAY_MINUTES: u16 = 24 * 60;
+
+/// A condition, checked and compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    min_tokens: u64,
+    max_tokens: u64,
+    has_tools: Option<bool>,
+    has_images: Option<bool>,
+    stream: Option<bool>,
+    /// From and to, in minutes of the UTC day.
+    hours: Option<(u16, u16)>,
+}
+
+/// Why a condition makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConditionError {
+    /// Not two times of a day.
+    #[error("`{0}` is not a time of day such as `08:00-18:00`")]
+    Hours(String),
+    /// No number lies between.
+    #[error("minTokens is larger than maxTokens, so the step would never be tried")]
+    Empty,
+}
+
+impl Condition {
+    /// Compiles a condition.
+    pub fn new(when: &When) -> Result<Self, ConditionError> {
+        let (min_tokens, max_tokens) = (when.min_tokens.unwrap_or(0), when.max_tokens.unwrap_or(u64::MAX));
+        if min_tokens > max_tokens {
+            return Err(ConditionError::Empty);
+        }
+        let hours = when.hours.as_deref().map(|text| {
+            text.split_once('-')
+                .and_then(|(from, to)| Some((minute(from)?, minute(to)?)))
+                .filter(|(from, to)| from != to)
+                .ok_or_else(|| ConditionError::Hours(text.to_owned()))
+        });
+        Ok(Self {
+            min_tokens,
+            max_tokens,
+            has_tools: when.has_tools,
+            has_images: when.has_images,
+            stream: when.stream,
+            hours: hours.transpose()?,
+        })
+    }
+
+    /// Whether the body has to be understood for it.
+    pub(super) const fn needs_content(&self) -> bool {
+        self.has_tools.is_some() || self.has_images.is_some()
+    }
+
+    /// Why it does not hold, in words.
+    pub fn refuses(&self, facts: &RequestFacts, now_ms: i64) -> Option<&'static str> {
+        let is_other = |wanted: Option<bool>, found: bool| wanted.is_some_and(|wanted| wanted != found);
+        if facts.input_tokens < self.min_tokens {
+            Some("the prompt is shorter than minTokens")
+        } else if facts.input_tokens > self.max_tokens {
+            Some("the prompt is longer than maxTokens")
+        } else if is_other(self.stream, facts.stream) {
+            Some("`stream` is not as wanted")
+        } else if is_other(self.has_tools, facts.has_tools) {
+            Some("`hasTools` is not as wanted")
+        } else if is_other(self.has_images, facts.has_images) {
+            Some("`hasImages` is not as wanted")
+        } else if self.hours.is_some_and(|hours| !covers(hours, now_ms)) {
+            Some("it is not its time of day")
+        } else {
+            None
+        }
+    }
+}
+
+fn minute(text: &str) -> Option<u16> {
+    let (hours, minutes) = text.trim().split_once(':')?;
+    let is_plain = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_plain(hours) || !is_plain(minutes) {
+        return None;
+    }
+    let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let minute = hours * 60 + minutes;
+    (minutes < 60 && minute <= DAY_MINUTES).then_some(minute)
+}
+
+fn covers((from, to): (u16, u16), now_ms: i64) -> bool {
+    let minute = now_ms.div_euclid(60_000).rem_euclid(i64::from(DAY_MINUTES));
+    let (from, to) = (i64::from(from), i64::from(to));
+    if from < to { (from..to).contains(&minute) } else { minute >= from || minute < to }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hour: i64, minute: i64) -> i64 {
+        20_000 * 86_400_000 + hour * 3_600_000 + minute * 60_000
+    }
+
+    fn hours(text: &str) -> Condition {
+        Condition::new(&When { hours: Some(text.into()), ..When::default() }).unwrap()
+    }
+
+    #[test]
+    fn hours_may_go_over_midnight() {
+        let facts = RequestFacts::default();
+        let is_on = |text: &str, now| hours(text).refuses(&facts, now).is_none();
+        assert!(is_on("08:00-18:00", at(8, 0)) && is_on("08:00-18:00", at(17, 59)));
+        assert!(!is_on("08:00-18:00", at(18, 0)) && !is_on("08:00-18:00", at(7, 59)));
+        assert!(is_on("22:00-06:00", at(23, 0)) && is_on("22:00-06:00", at(5, 59)));
+        assert!(!is_on("22:00-06:00", at(6, 0)));
+        assert!(is_on("00:00-24:00", at(23, 59)));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said() {
+        for text in
+            ["", "8-18", "08:00", "08:00-25:00", "08:60-09:00", "08:00-08:00", "ab:cd-ef:gh", "+8:00-09:00"]
+        {
+            let when = When { hours: Some(text.into()), ..When::default() };
+            assert_eq!(Condition::new(&when), Err(ConditionError::Hours(text.into())), "{text}");
+        }
+        let when = When { min_tokens: Some(5), max_tokens: Some(4), ..When::default() };
+        assert_eq!(Condition::new(&when), Err(ConditionError::Empty));
+    }
+
+    #[test]
+    fn all_that_is_given_must_hold() {
+        let when = When {
+            min_tokens: Some(10),
+            max_tokens: Some(20),
+            has_tools: Some(true),
+            has_images: Some(false),
+            stream: Some(true),
+            hours: None,
+        };
+        let condition = Condition::new(&when).unwrap();
+        let good =
+            RequestFacts { input_tokens: 15, has_tools: true, stream: true, ..RequestFacts::default() };
+        assert_eq!(condition.refuses(&good, 0), None);
+        for bad in [
+            RequestFacts { input_tokens: 9, ..good },
+            RequestFacts { input_tokens: 21, ..good },
+            RequestFacts { has_tools: false, ..good },
+            RequestFacts { has_images: true, ..good },
+            RequestFacts { stream: false, ..good },
+        ] {
+            assert!(condition.refuses(&bad, 0).is_some(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What traffic found out about a combo: whose turn it is, who answered last, counts of each step.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::routing::Stats;
+
+/// How long the last that answered is believed to answer again, in milliseconds.
+const LAST_GOOD_MS: i64 = 24 * 3_600 * 1_000;
+
+/// State of one combo by its id.
+#[derive(Debug, Default)]
+pub struct ComboMemory {
+    /// Requests of all steps together.
+    pub stats: Stats,
+    /// Those that the first target did not answer.
+    pub fallbacks: AtomicU64,
+    turn: AtomicU64,
+    last_good: Mutex<Option<(Arc<str>, i64)>>,
+    steps: Mutex<HashMap<Arc<str>, Arc<Stats>>>,
+}
+
+impl ComboMemory {
+    /// The number of this request.
+    pub fn take_turn(&self) -> u64 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The number that the next request would get.
+    pub fn next_turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// The step that answered last.
+    pub fn last_good(&self, now_ms: i64) -> Option<Arc<str>> {
+        let last = self.last_good.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        last.filter(|(_, at)| now_ms.saturating_sub(*at) < LAST_GOOD_MS).map(|(step, _)| step)
+    }
+
+    /// A step answered.
+    pub fn answered(&self, step: &Arc<str>, now_ms: i64) {
+        *self.last_good.lock().unwrap_or_else(PoisonError::into_inner) = Some((step.clone(), now_ms));
+    }
+
+    /// A step failed: it is no longer the last that answered.
+    pub fn failed(&self, step: &str) {
+        let mut last = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_some_and(|(good, _)| **good == *step) {
+            *last = None;
+        }
+    }
+
+    /// The counts of these steps; those of steps that are gone are forgotten.
+    pub(crate) fn steps(&self, ids: &[Arc<str>]) -> Vec<Arc<Stats>> {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.retain(|id, _| ids.contains(id));
+        ids.iter().map(|id| steps.entry(id.clone()).or_default().clone()).collect()
+    }
+}

@@ -1,0 +1,328 @@
+//! From a combo to the list of targets for one request.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{ComboState, MAX_DEPTH, StepState};
+use crate::entity::Goal;
+use crate::price;
+use crate::resolve::Target;
+use crate::routing::{Candidate, Choice, Order, Wants};
+use crate::snapshot::Snapshot;
+
+/// What is known of a request before anybody is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// Tokens of prompt, by estimate.
+    pub input_tokens: u64,
+    /// Most tokens of answer that the client wants.
+    pub max_output: Option<u64>,
+    /// Whether it offers tools.
+    pub has_tools: bool,
+    /// Whether it holds images.
+    pub has_images: bool,
+    /// Whether it wants an answer that follows a JSON Schema.
+    pub wants_json_schema: bool,
+    /// Whether it asks for a stream.
+    pub stream: bool,
+}
+
+/// Tokens of answer that a price is estimated for when the client sets no limit.
+const USUAL_OUTPUT: u64 = 1_024;
+
+/// The targets of a request, in order.
+#[derive(Clone, Default)]
+pub struct Plan {
+    /// Those to be tried.
+    pub targets: Vec<Planned>,
+    /// Those that are not, and why.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A target to be tried.
+#[derive(Clone)]
+pub struct Planned {
+    /// The steps that lead to it, the outermost combo's first; never empty.
+    pub path: SmallVec<[Place; 1]>,
+    /// Where it leads.
+    pub target: Arc<Target>,
+    /// What the request would cost there, in billionths of a US dollar; `None` = unknown.
+    pub cost_nano: Option<i64>,
+}
+
+/// A step of a combo.
+#[derive(Clone)]
+pub struct Place {
+    /// The combo.
+    pub combo: Arc<ComboState>,
+    /// The step's place in it.
+    pub step: usize,
+}
+
+impl Place {
+    /// The step.
+    pub fn step(&self) -> &StepState {
+        &self.combo.steps[self.step]
+    }
+}
+
+/// A step that is not tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The step's id.
+    pub step: Arc<str>,
+    /// What it leads to, as the operator wrote it.
+    pub goal: String,
+    /// What kept it out.
+    pub rule: Rule,
+    /// In words.
+    pub reason: String,
+}
+
+/// What keeps a step out of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Its condition does not hold.
+    Condition,
+    /// The model lacks something that the request needs.
+    Capability,
+    /// It leads nowhere: no such model, no active account, no such combo.
+    Inactive,
+    /// Combos within combos, too deep or in a circle.
+    Nesting,
+}
+
+impl Rule {
+    /// The name in explanations.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Condition => "condition",
+            Self::Capability => "capability",
+            Self::Inactive => "inactive",
+            Self::Nesting => "nesting",
+        }
+    }
+}
+
+/// Plans a request. `random` are 64 random bits, `take_turn` whether it counts as a request for strategies that take turns
+/// (an explanation does not).
+pub fn plan(
+    snapshot: &Snapshot,
+    combo: &Arc<ComboState>,
+    facts: &RequestFacts,
+    now_ms: i64,
+    random: u64,
+    take_turn: bool,
+) -> Plan {
+    let mut planner = Planner {
+        snapshot,
+        facts,
+        now_ms,
+        random,
+        take_turn,
+        above: SmallVec::new(),
+        plan: Plan::default(),
+        incapable: Vec::new(),
+    };
+    planner.expand(combo);
+    let Planner { mut plan, incapable, .. } = planner;
+    // What a model can do is not known for certain: before nobody is asked, those are.
+    if plan.targets.is_empty() {
+        plan.targets.extend(incapable.into_iter().map(|(planned, _)| planned));
+    } else {
+        plan.left_out.extend(incapable.into_iter().map(|(_, left_out)| left_out));
+    }
+    plan
+}
+
+/// Whether a plan depends on what is in the request's body: tools, images, the form of the answer.
+pub fn needs_content(snapshot: &Snapshot, combo: &ComboState) -> bool {
+    needs_content_within(snapshot, combo, 1)
+}
+
+fn needs_content_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -> bool {
+    combo.steps.iter().any(|step| {
+        let asks = step.condition.as_ref().is_some_and(super::Condition::needs_content);
+        asks || match &step.goal {
+            Goal::Model { .. } => step.target(snapshot).is_some_and(|target| {
+                target.as_ref().is_ok_and(|target| {
+                    let caps = snapshot.caps(&target.provider, &target.model);
+                    !(caps.tools && caps.vision && caps.json_schema)
+                })
+            }),
+            Goal::ComboRef { combo_name } => snapshot
+                .combo(combo_name)
+                .is_some_and(|inner| depth < MAX_DEPTH && needs_content_within(snapshot, inner, depth + 1)),
+        }
+    })
+}
+
+struct Planner<'a> {
+    snapshot: &'a Snapshot,
+    facts: &'a RequestFacts,
+    now_ms: i64,
+    random: u64,
+    take_turn: bool,
+    /// The combos around the one that is being expanded.
+    above: SmallVec<[Place; 1]>,
+    plan: Plan,
+    incapable: Vec<(Planned, LeftOut)>,
+}
+
+impl Planner<'_> {
+    fn expand(&mut self, combo: &Arc<ComboState>) {
+        for place in self.order(combo) {
+            self.above.push(Place { combo: combo.clone(), step: usize::from(place) });
+            self.step(combo, usize::from(place));
+            self.above.pop();
+        }
+    }
+
+    fn order(&self, combo: &ComboState) -> Order {
+        let wants = combo.strategy.wants();
+        let last_good = wants.last_good.then(|| combo.memory.last_good(self.now_ms)).flatten();
+        let candidates: Vec<Candidate> = combo
+            .steps
+            .iter()
+            .map(|step| {
+                let mut candidate = self.candidate(step, wants);
+                candidate.is_last_good = last_good.as_ref().is_some_and(|last| **last == *step.id);
+                candidate
+            })
+            .collect();
+        let turn = if self.take_turn { combo.memory.take_turn() } else { combo.memory.next_turn() };
+        let seed = combo.id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        combo.strategy.order(&Choice {
+            candidates: &candidates,
+            turn,
+            sticky: combo.policy.sticky_requests,
+            random: self.random,
+            seed,
+        })
+    }
+
+    fn candidate(&self, step: &StepState, wants: Wants) -> Candidate {
+        let mut candidate = Candidate { weight: step.weight, success_rate: 0.5, ..Candidate::default() };
+        if wants.stats {
+            candidate.uses = step.stats.uses(self.now_ms);
+            candidate.success_rate = step.stats.success_rate(self.now_ms);
+            candidate.latency_ms = step.stats.latency_ms();
+        }
+        let Some(Ok(target)) = step.target(self.snapshot) else { return candidate };
+        if wants.stats {
+            candidate.load = load(target);
+        }
+        if wants.health {
+            candidate.is_blocked = target
+                .provider
+                .connections
+                .iter()
+                .all(|connection| connection.health.check(&target.model, self.now_ms).is_err());
+        }
+        if wants.cost {
+            candidate.cost_nano = self.cost(target);
+        }
+        if wants.context {
+            candidate.context_window = self.snapshot.caps(&target.provider, &target.model).context_window;
+        }
+        candidate
+    }
+
+    fn step(&mut self, combo: &Arc<ComboState>, place: usize) {
+        let step = &combo.steps[place];
+        let refused =
+            step.condition.as_ref().and_then(|condition| condition.refuses(self.facts, self.now_ms));
+        if let Some(reason) = refused {
+            return self.leave_out(step, Rule::Condition, reason.to_owned());
+        }
+        match &step.goal {
+            Goal::ComboRef { combo_name } => {
+                let Some(inner) = self.snapshot.combo(combo_name).cloned() else {
+                    return self.leave_out(step, Rule::Inactive, format!("there is no combo `{combo_name}`"));
+                };
+                if self.above.len() >= MAX_DEPTH || self.above.iter().any(|outer| outer.combo.id == inner.id)
+                {
+                    let reason = format!("combos may stand {MAX_DEPTH} deep, and not in a circle");
+                    return self.leave_out(step, Rule::Nesting, reason);
+                }
+                self.expand(&inner);
+            }
+            Goal::Model { .. } => match step.target(self.snapshot) {
+                Some(Ok(target)) => {
+                    let planned = Planned {
+                        path: self.above.clone(),
+                        target: target.clone(),
+                        cost_nano: self.cost(target),
+                    };
+                    match self.lacks(target) {
+                        None => self.plan.targets.push(planned),
+                        Some(reason) => {
+                            let left_out = left_out(step, Rule::Capability, reason.to_owned());
+                            self.incapable.push((planned, left_out));
+                        }
+                    }
+                }
+                Some(Err(error)) => self.leave_out(step, Rule::Inactive, error.to_string()),
+                None => {}
+            },
+        }
+    }
+
+    fn leave_out(&mut self, step: &StepState, rule: Rule, reason: String) {
+        self.plan.left_out.push(left_out(step, rule, reason));
+    }
+
+    /// What the model lacks for this request.
+    fn lacks(&self, target: &Target) -> Option<&'static str> {
+        let caps = self.snapshot.caps(&target.provider, &target.model);
+        let facts = self.facts;
+        let needed = facts.input_tokens.saturating_add(facts.max_output.unwrap_or(0));
+        if facts.has_tools && !caps.tools {
+            Some("the model takes no tools")
+        } else if facts.has_images && !caps.vision {
+            Some("the model takes no images")
+        } else if facts.wants_json_schema && !caps.json_schema {
+            Some("the model does not follow a JSON Schema")
+        } else if caps.context_window.is_some_and(|window| needed > window) {
+            Some("the conversation does not fit the model's context")
+        } else {
+            None
+        }
+    }
+
+    fn cost(&self, target: &Target) -> Option<i64> {
+        let quote = self.snapshot.quote(&target.provider.id, &target.model)?;
+        let output = self.facts.max_output.unwrap_or(USUAL_OUTPUT).min(USUAL_OUTPUT);
+        price::cost_nano(
+            &quote.price,
+            &omniroute_dialect::ir::Usage {
+                input_uncached: Some(self.facts.input_tokens),
+                output_total: Some(output),
+                ..omniroute_dialect::ir::Usage::default()
+            },
+        )
+    }
+}
+
+/// Running requests of the target's accounts, for each that may run at once.
+fn load(target: &Target) -> f64 {
+    let (mut running, mut places) = (0, 0);
+    for connection in &target.provider.connections {
+        if let Some(most) = connection.max_concurrent {
+            running += connection.health.in_flight();
+            places += most;
+        }
+    }
+    if places == 0 { 0.0 } else { f64::from(running) / f64::from(places) }
+}
+
+fn left_out(step: &StepState, rule: Rule, reason: String) -> LeftOut {
+    let goal = match &step.goal {
+        Goal::Model { model, .. } => model.clone(),
+        Goal::ComboRef { combo_name } => combo_name.clone(),
+    };
+    LeftOut { step: step.id.clone(), goal, rule, reason }
+}

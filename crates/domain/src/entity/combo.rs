@@ -1,0 +1,151 @@
+//! A combo: one name for several targets, and how to choose among them.
+
+use serde::{Deserialize, Serialize};
+
+use super::ComboId;
+
+/// Most steps of a combo.
+pub const MAX_STEPS: usize = 128;
+
+/// One name for several targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Combo {
+    /// Row id.
+    pub id: ComboId,
+    /// What clients ask for. Unique without regard to case.
+    pub name: String,
+    /// In which order the steps are tried; a name of `routing::STRATEGIES`.
+    pub strategy: String,
+    /// The targets, in the operator's order.
+    pub steps: Vec<Step>,
+    /// Where it differs from the defaults.
+    pub config: ComboConfig,
+    /// Left out of lists of models; it can still be asked for.
+    pub is_hidden: bool,
+    /// Whether it can be asked for.
+    pub is_active: bool,
+    /// Its place among the combos.
+    pub sort_order: i64,
+    /// Creation.
+    pub created_at: i64,
+    /// Last change.
+    pub updated_at: i64,
+}
+
+/// A target of a combo.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Unique within the combo; what is counted is counted under it.
+    pub id: String,
+    /// Where it leads.
+    #[serde(flatten)]
+    pub goal: Goal,
+    /// Its share, for strategies that weigh.
+    #[serde(default)]
+    pub weight: u32,
+    /// Name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Which requests it is for; absent = all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+}
+
+/// Where a step leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Goal {
+    /// To a model.
+    Model {
+        /// As a client would ask for it.
+        model: String,
+        /// The only account to be used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection_id: Option<String>,
+    },
+    /// To the steps of another combo, in its own order.
+    ComboRef {
+        /// Its name.
+        combo_name: String,
+    },
+}
+
+/// Which requests a step is for: all that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct When {
+    /// At least this many tokens of prompt, by estimate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_tokens: Option<u64>,
+    /// At most this many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// Whether the request offers tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub has_tools: Option<bool>,
+    /// Whether it holds images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub has_images: Option<bool>,
+    /// Whether it asks for a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<bool>,
+    /// Time of day, UTC, `08:00-18:00`; over midnight too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hours: Option<String>,
+}
+
+/// How a combo is carried out. Absent members are those of the defaults.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ComboConfig {
+    /// Further tries of a target after a passing failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
+    /// Pause before such a try, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_delay_ms: Option<u32>,
+    /// Pause before the next target, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback_delay_ms: Option<u32>,
+    /// Whether all targets are tried once before any is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failover_before_retry: Option<bool>,
+    /// How often the whole list is gone through again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_set_retries: Option<u32>,
+    /// Pause before that, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_retry_delay_ms: Option<u32>,
+    /// How long a target may take to its first content while another is left, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_timeout_ms: Option<u32>,
+    /// How long all may take together to the first content, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
+    /// Whether a refusal for its content ends the request; else the next target is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_on_content_filter: Option<bool>,
+    /// Requests that stay with one start before round-robin moves on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky_requests: Option<u32>,
+}
+
+impl ComboConfig {
+    /// What is given here, else what `base` says.
+    #[must_use]
+    pub fn over(self, base: Self) -> Self {
+        Self {
+            max_retries: self.max_retries.or(base.max_retries),
+            retry_delay_ms: self.retry_delay_ms.or(base.retry_delay_ms),
+            fallback_delay_ms: self.fallback_delay_ms.or(base.fallback_delay_ms),
+            failover_before_retry: self.failover_before_retry.or(base.failover_before_retry),
+            max_set_retries: self.max_set_retries.or(base.max_set_retries),
+            set_retry_delay_ms: self.set_retry_delay_ms.or(base.set_retry_delay_ms),
+            target_timeout_ms: self.target_timeout_ms.or(base.target_timeout_ms),
+            timeout_ms: self.timeout_ms.or(base.timeout_ms),
+            stop_on_content_filter: self.stop_on_content_filter.or(base.stop_on_content_filter),
+            sticky_requests: self.sticky_requests.or(base.sticky_requests),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What traffic says of a candidate: totals, and counts of the last hour. Written and read without a lock.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+/// Pieces of the hour.
+const SLICES: usize = 12;
+const SLICE_MS: i64 = 5 * 60 * 1_000;
+/// How much a new latency moves the average.
+const LATENCY_SHARE: f64 = 0.2;
+
+/// Counts of one candidate.
+#[derive(Debug, Default)]
+pub struct Stats {
+    requests: [Slice; SLICES],
+    successes: [Slice; SLICES],
+    in_flight: AtomicU32,
+    /// Bits of an `f64`; 0 before the first answer.
+    latency: AtomicU64,
+    total_requests: AtomicU64,
+    total_successes: AtomicU64,
+    total_latency_ms: AtomicU64,
+    last_used_at: AtomicI64,
+    last_failed: AtomicU32,
+}
+
+/// What was counted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// All that ended.
+    pub requests: u64,
+    /// Those that went well.
+    pub successes: u64,
+    /// How long those took together, in milliseconds.
+    pub latency_ms: u64,
+    /// When the last one ended; `None` when there was none.
+    pub last_used_at: Option<i64>,
+    /// Whether the last one failed.
+    pub last_failed: bool,
+}
+
+/// A count that belongs to one five minutes: their number in the upper half, the count in the lower. Old ones are
+/// recognised by their number, so nothing has to tidy up.
+#[derive(Debug, Default)]
+struct Slice(AtomicU64);
+
+impl Slice {
+    fn add(&self, number: u32) {
+        let next = |word: u64| {
+            let (before, count) = ((word >> 32) as u32, word & 0xffff_ffff);
+            let count = if before == number { (count + 1).min(0xffff_ffff) } else { 1 };
+            Some(u64::from(number) << 32 | count)
+        };
+        // `next` never gives up, so this cannot fail.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    fn count(&self, now: u32) -> u64 {
+        let word = self.0.load(Ordering::Relaxed);
+        let age = now.wrapping_sub((word >> 32) as u32);
+        if (age as usize) < SLICES { word & 0xffff_ffff } else { 0 }
+    }
+}
+
+fn number(now_ms: i64) -> u32 {
+    u32::try_from(now_ms.div_euclid(SLICE_MS).rem_euclid(1 << 32)).unwrap_or(0)
+}
+
+impl Stats {
+    /// A request begins.
+    pub fn begin(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request that began is over; `latency_ms` is the time to its first content, `None` when it failed.
+    pub fn end(&self, latency_ms: Option<u64>, now_ms: i64) {
+        self.cancel();
+        let number = number(now_ms);
+        self.requests[number as usize % SLICES].add(number);
+        self.total_requests.fetch_add(1, Ordering::Relaxed);
+        self.last_used_at.store(now_ms, Ordering::Relaxed);
+        self.last_failed.store(u32::from(latency_ms.is_none()), Ordering::Relaxed);
+        let Some(latency_ms) = latency_ms else { return };
+        self.successes[number as usize % SLICES].add(number);
+        self.total_successes.fetch_add(1, Ordering::Relaxed);
+        self.total_latency_ms.fetch_add(latency_ms, Ordering::Relaxed);
+        #[allow(clippy::cast_precision_loss, reason = "an average of milliseconds")]
+        let new = (latency_ms as f64).max(f64::MIN_POSITIVE);
+        let moved = |bits: u64| {
+            let before = f64::from_bits(bits);
+            let moved = if bits == 0 { new } else { (new - before).mul_add(LATENCY_SHARE, before) };
+            Some(moved.to_bits())
+        };
+        let _ = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
+    }
+
+    /// A request that began came to nothing that says anything: its client went away.
+    pub fn cancel(&self) {
+        let fewer = |count: u32| Some(count.saturating_sub(1));
+        let _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+    }
+
+    /// Requests of the last hour, running ones included.
+    pub fn uses(&self, now_ms: i64) -> u64 {
+        self.count(&self.requests, now_ms) + u64::from(self.in_flight())
+    }
+
+    /// Requests running now.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Share of the last hour's requests that went well, as if one of two before had.
+    pub fn success_rate(&self, now_ms: i64) -> f64 {
+        let (all, good) = (self.count(&self.requests, now_ms), self.count(&self.successes, now_ms));
+        #[allow(clippy::cast_precision_loss, reason = "a rate")]
+        let rate = (good as f64 + 1.0) / (all as f64 + 2.0);
+        rate.min(1.0)
+    }
+
+    /// How long answers took of late, in milliseconds.
+    pub fn latency_ms(&self) -> Option<f64> {
+        let bits = self.latency.load(Ordering::Relaxed);
+        (bits != 0).then(|| f64::from_bits(bits))
+    }
+
+    /// What was counted since the start.
+    pub fn totals(&self) -> Totals {
+        let last_used_at = self.last_used_at.load(Ordering::Relaxed);
+        Totals {
+            requests: self.total_requests.load(Ordering::Relaxed),
+            successes: self.total_successes.load(Ordering::Relaxed),
+            latency_ms: self.total_latency_ms.load(Ordering::Relaxed),
+            last_used_at: (last_used_at != 0).then_some(last_used_at),
+            last_failed: self.last_failed.load(Ordering::Relaxed) != 0,
+        }
+    }
+
+    fn count(&self, slices: &[Slice; SLICES], now_ms: i64) -> u64 {
+        let now = number(now_ms);
+        slices.iter().map(|slice| slice.count(now)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_is_remembered_and_no_more() {
+        let stats = Stats::default();
+        let start = 1_700_000_000_000;
+        for minute in 0..120 {
+            stats.begin();
+            stats.end((minute % 2 == 0).then_some(100), start + minute * 60_000);
+        }
+        let end = start + 119 * 60_000;
+        assert!((55..=60).contains(&stats.uses(end)), "{}", stats.uses(end));
+        assert!((stats.success_rate(end) - 0.5).abs() < 0.02);
+        assert_eq!(stats.uses(end + 3_600_000), 0);
+        assert!((stats.success_rate(end + 3_600_000) - 0.5).abs() < f64::EPSILON);
+        assert_eq!(stats.totals().requests, 120);
+        assert_eq!(stats.totals().successes, 60);
+        assert!(stats.totals().last_failed);
+    }
+
+    #[test]
+    fn running_requests_count_and_cancelled_ones_leave_nothing() {
+        let stats = Stats::default();
+        stats.begin();
+        stats.begin();
+        assert_eq!(stats.uses(0), 2);
+        stats.cancel();
+        stats.end(Some(40), 1);
+        assert_eq!((stats.uses(1), stats.in_flight(), stats.totals().requests), (1, 0, 1));
+        assert_eq!(stats.latency_ms(), Some(40.0));
+    }
+
+    #[test]
+    fn latency_follows_of_late() {
+        let stats = Stats::default();
+        for latency in [100, 100, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000] {
+            stats.begin();
+            stats.end(Some(latency), 5);
+        }
+        assert!(stats.latency_ms().is_some_and(|latency| latency > 800.0));
+    }
+}

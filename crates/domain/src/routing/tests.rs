@@ -1,0 +1,185 @@
+use proptest::prelude::{Strategy as _, any, prop_assert_eq, prop_assert_ne, proptest};
+
+use super::*;
+
+fn candidate() -> impl proptest::strategy::Strategy<Value = Candidate> {
+    (
+        0_u32..200,
+        0_u64..1_000,
+        0.0..=1.0_f64,
+        proptest::option::of(0.0..90_000.0_f64),
+        any::<bool>(),
+        proptest::option::of(0_i64..1_000_000_000),
+        proptest::option::of(1_000_u64..2_000_000),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(
+                weight,
+                uses,
+                success_rate,
+                latency_ms,
+                is_blocked,
+                cost_nano,
+                context_window,
+                is_last_good,
+            )| {
+                let load = success_rate;
+                Candidate {
+                    weight,
+                    uses,
+                    success_rate,
+                    latency_ms,
+                    load,
+                    is_blocked,
+                    cost_nano,
+                    context_window,
+                    is_last_good,
+                }
+            },
+        )
+}
+
+fn choice(candidates: &[Candidate], turn: u64, random: u64) -> Choice<'_> {
+    Choice { candidates, turn, sticky: 1, random, seed: 42 }
+}
+
+fn first(name: &str, choice: &Choice<'_>) -> usize {
+    usize::from(by_name(name).unwrap().order(choice)[0])
+}
+
+/// Random numbers as a caller would draw them.
+fn draws(count: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17))
+}
+
+proptest! {
+    #[test]
+    fn every_strategy_yields_a_permutation(
+        candidates in proptest::collection::vec(candidate(), 0..40),
+        turn: u64,
+        sticky in 0_u32..5,
+        random: u64,
+        seed: u64,
+    ) {
+        let choice = Choice { candidates: &candidates, turn, sticky, random, seed };
+        for strategy in STRATEGIES {
+            let mut order = strategy.order(&choice).to_vec();
+            prop_assert_eq!(&order, &strategy.order(&choice).to_vec(), "{} is not deterministic", strategy.name());
+            order.sort_unstable();
+            let all: Vec<u16> = (0..u16::try_from(candidates.len()).unwrap()).collect();
+            prop_assert_eq!(order, all, "{}", strategy.name());
+        }
+    }
+
+    #[test]
+    fn sorting_strategies_put_the_best_first(candidates in proptest::collection::vec(candidate(), 1..20)) {
+        let choice = choice(&candidates, 0, 0);
+        let best = |name: &str| candidates[first(name, &choice)];
+        let least = candidates.iter().map(|candidate| candidate.uses).min().unwrap();
+        prop_assert_eq!(best("least-used").uses, least);
+        let cheapest = candidates.iter().filter_map(|candidate| candidate.cost_nano).min();
+        prop_assert_eq!(best("cost-optimized").cost_nano, cheapest);
+        let largest = candidates.iter().filter_map(|candidate| candidate.context_window).max();
+        prop_assert_eq!(best("context-optimized").context_window, largest);
+        let has_last_good = candidates.iter().any(|candidate| candidate.is_last_good);
+        prop_assert_eq!(best("lkgp").is_last_good, has_last_good);
+    }
+
+    #[test]
+    fn a_deck_deals_each_once_and_never_one_twice_in_a_row(count in 2_usize..12, seed: u64, deck in 0_u64..1_000) {
+        let candidates = vec![Candidate::default(); count];
+        let deal = |turn: u64| {
+            let choice = Choice { candidates: &candidates, turn, sticky: 1, random: 0, seed };
+            first("strict-random", &choice)
+        };
+        let start = deck * count as u64;
+        let mut dealt: Vec<_> = (start..start + count as u64).map(deal).collect();
+        let next = deal(start + count as u64);
+        prop_assert_ne!(*dealt.last().unwrap(), next);
+        dealt.sort_unstable();
+        prop_assert_eq!(dealt, (0..count).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn names_and_aliases_belong_to_one_strategy_each() {
+    let mut names: Vec<_> = STRATEGIES
+        .iter()
+        .flat_map(|strategy| std::iter::once(strategy.name()).chain(strategy.aliases().iter().copied()))
+        .collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+    assert_eq!(by_name("fallback").unwrap().name(), "priority");
+    assert!(by_name("auto-magic").is_none());
+}
+
+#[test]
+fn priority_and_fill_first_keep_the_order() {
+    let candidates = [Candidate::default(); 3];
+    for name in ["priority", "fill-first"] {
+        assert_eq!(by_name(name).unwrap().order(&choice(&candidates, 7, 99)).as_slice(), [0, 1, 2]);
+    }
+    assert!(by_name("fill-first").unwrap().is_loyal() && !by_name("priority").unwrap().is_loyal());
+}
+
+#[test]
+fn round_robin_gives_each_its_turns() {
+    let candidates = [Candidate::default(); 3];
+    let firsts: Vec<_> = (0..9)
+        .map(|turn| first("round-robin", &Choice { sticky: 2, ..choice(&candidates, turn, 0) }))
+        .collect();
+    assert_eq!(firsts, [0, 0, 1, 1, 2, 2, 0, 0, 1]);
+}
+
+#[test]
+fn random_starts_everywhere_alike() {
+    let candidates = [Candidate::default(); 4];
+    let mut seen = [0; 4];
+    for random in draws(4_000) {
+        seen[first("random", &choice(&candidates, 0, random))] += 1;
+    }
+    assert!(seen.iter().all(|count| (850..1_150).contains(count)), "{seen:?}");
+}
+
+#[test]
+fn weights_are_shares_and_a_weight_of_nothing_is_for_falling_back_only() {
+    let candidates = [70, 20, 0, 10].map(|weight| Candidate { weight, ..Candidate::default() });
+    let mut seen = [0; 4];
+    for random in draws(10_000) {
+        let order = by_name("weighted").unwrap().order(&choice(&candidates, 0, random));
+        seen[usize::from(order[0])] += 1;
+        assert_eq!(order[3], 2, "weight 0 comes last");
+    }
+    for (count, expected) in seen.iter().zip([7_000, 2_000, 0, 1_000]) {
+        // Four standard deviations of the largest share.
+        assert!((*count as i32 - expected).abs() < 185, "{seen:?}");
+    }
+    let equal = [Candidate::default(); 2];
+    let ones = draws(2_000).filter(|random| first("weighted", &choice(&equal, 0, *random)) == 1).count();
+    assert!((900..1_100).contains(&ones), "{ones}");
+}
+
+#[test]
+fn of_two_the_better_one_leads_and_the_worst_never_does() {
+    let good = Candidate { success_rate: 0.9, latency_ms: Some(100.0), ..Candidate::default() };
+    let slow = Candidate { latency_ms: Some(1_000.0), ..good };
+    let blocked = Candidate { is_blocked: true, ..slow };
+    let candidates = [blocked, slow, good];
+    let mut seen = [0; 3];
+    for random in draws(3_000) {
+        seen[first("p2c", &choice(&candidates, 0, random))] += 1;
+    }
+    assert_eq!(seen[0], 0, "whoever is drawn beside it is better");
+    assert!((800..1_200).contains(&seen[1]), "{seen:?}");
+    assert!((1_800..2_200).contains(&seen[2]), "{seen:?}");
+}
+
+#[test]
+fn without_a_last_good_one_the_order_stays() {
+    let candidates = [Candidate::default(), Candidate { is_last_good: true, ..Candidate::default() }];
+    assert_eq!(by_name("lkgp").unwrap().order(&choice(&candidates, 0, 0)).as_slice(), [1, 0]);
+    assert_eq!(by_name("lkgp").unwrap().order(&choice(&candidates[..1], 0, 0)).as_slice(), [0]);
+}

@@ -1,0 +1,207 @@
+//! From a combo to the list of targets, and why each other step is not on it.
+
+mod fixture;
+
+use std::sync::Arc;
+
+use fixture::{combo, model, snapshot};
+use omniroute_domain::combo::{ComboState, Plan, RequestFacts, Rule, needs_content, plan};
+use omniroute_domain::entity::{ComboConfig, CustomModel, Goal, When};
+use omniroute_domain::snapshot::Snapshot;
+use omniroute_provider::{Failure, FailureKind};
+
+fn state<'a>(snapshot: &'a Snapshot, name: &str) -> &'a Arc<ComboState> {
+    snapshot.combo(name).unwrap()
+}
+
+fn planned(snapshot: &Snapshot, name: &str, facts: &RequestFacts) -> Plan {
+    plan(snapshot, state(snapshot, name), facts, 0, 0, true)
+}
+
+fn models(plan: &Plan) -> Vec<String> {
+    plan.targets.iter().map(|planned| planned.target.full_name()).collect()
+}
+
+fn left_out(plan: &Plan) -> Vec<(&str, Rule)> {
+    plan.left_out.iter().map(|left| (left.goal.as_str(), left.rule)).collect()
+}
+
+#[test]
+fn a_combo_within_a_combo_keeps_its_own_order() {
+    let snapshot = snapshot(|entities| {
+        entities.combos = vec![
+            combo("outer", "priority", &["one/a", "combo:inner", "two/z"]),
+            combo("inner", "round-robin", &["one/b", "two/c"]),
+        ];
+    });
+    let facts = RequestFacts::default();
+    assert_eq!(models(&planned(&snapshot, "outer", &facts)), ["one/a", "one/b", "two/c", "two/z"]);
+    assert_eq!(models(&planned(&snapshot, "outer", &facts)), ["one/a", "two/c", "one/b", "two/z"]);
+    let second = &planned(&snapshot, "outer", &facts).targets[1];
+    let path: Vec<_> = second.path.iter().map(|place| place.combo.name.to_string()).collect();
+    assert_eq!(path, ["outer", "inner"], "both are told how it went");
+}
+
+#[test]
+fn an_explanation_takes_nobodys_turn() {
+    let snapshot =
+        snapshot(|entities| entities.combos = vec![combo("c", "round-robin", &["one/a", "two/b"])]);
+    let facts = RequestFacts::default();
+    for _ in 0..3 {
+        let shown = plan(&snapshot, state(&snapshot, "c"), &facts, 0, 0, false);
+        assert_eq!(models(&shown), ["one/a", "two/b"]);
+    }
+    assert_eq!(models(&planned(&snapshot, "c", &facts)), ["one/a", "two/b"]);
+    assert_eq!(models(&planned(&snapshot, "c", &facts)), ["two/b", "one/a"]);
+}
+
+#[test]
+fn circles_and_depth_cost_a_branch_and_not_the_request() {
+    let snapshot = snapshot(|entities| {
+        entities.combos = vec![
+            combo("a", "priority", &["combo:b", "one/a"]),
+            combo("b", "priority", &["combo:a", "one/b"]),
+            combo("d1", "priority", &["combo:d2", "one/1"]),
+            combo("d2", "priority", &["combo:d3", "one/2"]),
+            combo("d3", "priority", &["combo:d4", "one/3"]),
+            combo("d4", "priority", &["one/4"]),
+        ];
+    });
+    let circle = planned(&snapshot, "a", &RequestFacts::default());
+    assert_eq!(models(&circle), ["one/b", "one/a"]);
+    assert_eq!(left_out(&circle), [("a", Rule::Nesting)]);
+    let deep = planned(&snapshot, "d1", &RequestFacts::default());
+    assert_eq!(models(&deep), ["one/3", "one/2", "one/1"]);
+    assert_eq!(left_out(&deep), [("d4", Rule::Nesting)]);
+}
+
+#[test]
+fn steps_that_lead_nowhere_are_named() {
+    let snapshot = snapshot(|entities| {
+        entities.combos =
+            vec![combo("c", "priority", &["deepseek/deepseek-chat", "combo:gone", "nobody/x", "one/a"])];
+        if let Goal::Model { connection_id, .. } = &mut entities.combos[0].steps[3].goal {
+            *connection_id = Some("n2-b".into());
+        }
+    });
+    let plan = planned(&snapshot, "c", &RequestFacts::default());
+    assert_eq!(models(&plan), [] as [&str; 0]);
+    assert!(plan.left_out.iter().all(|left| left.rule == Rule::Inactive));
+    assert_eq!(
+        plan.left_out.len(),
+        4,
+        "an account of another provider is not taken for the one that was named"
+    );
+    assert!(plan.left_out[0].reason.contains("no active connection"), "{}", plan.left_out[0].reason);
+    assert!(plan.left_out[1].reason.contains("`gone`"), "{}", plan.left_out[1].reason);
+}
+
+#[test]
+fn conditions_choose_steps() {
+    let snapshot = snapshot(|entities| {
+        let mut c = combo("c", "priority", &["one/short", "one/long", "one/tools"]);
+        c.steps[0].when = Some(When { max_tokens: Some(1_000), ..When::default() });
+        c.steps[1].when = Some(When { min_tokens: Some(1_001), ..When::default() });
+        c.steps[2].when = Some(When { has_tools: Some(true), ..When::default() });
+        entities.combos = vec![c];
+    });
+    assert!(needs_content(&snapshot, state(&snapshot, "c")));
+    let facts = RequestFacts { input_tokens: 1_000, ..RequestFacts::default() };
+    let short = planned(&snapshot, "c", &facts);
+    assert_eq!(models(&short), ["one/short"]);
+    assert_eq!(left_out(&short), [("one/long", Rule::Condition), ("one/tools", Rule::Condition)]);
+    let facts = RequestFacts { input_tokens: 5_000, has_tools: true, ..RequestFacts::default() };
+    assert_eq!(models(&planned(&snapshot, "c", &facts)), ["one/long", "one/tools"]);
+}
+
+/// A model that the operator knows to take no images and little text, and one that nobody knows.
+fn blind() -> Snapshot {
+    snapshot(|entities| {
+        let mut small =
+            CustomModel { context_window: Some(1_000), ..model("n1", "small", "chat-completions") };
+        small.caps.insert("vision".into(), false);
+        entities.custom_models.push(small);
+        entities.combos = vec![
+            combo("c", "priority", &["one/small", "one/unheard-of"]),
+            combo("blind", "priority", &["one/small"]),
+        ];
+    })
+}
+
+#[test]
+fn models_that_lack_something_come_last_resort() {
+    let snapshot = blind();
+    assert!(needs_content(&snapshot, state(&snapshot, "c")));
+    let facts = RequestFacts { has_images: true, ..RequestFacts::default() };
+    let plan = planned(&snapshot, "c", &facts);
+    assert_eq!(models(&plan), ["one/unheard-of"]);
+    assert_eq!(left_out(&plan), [("one/small", Rule::Capability)]);
+    let long = RequestFacts { input_tokens: 900, max_output: Some(200), ..RequestFacts::default() };
+    assert_eq!(models(&planned(&snapshot, "c", &long)), ["one/unheard-of"]);
+    // Before nobody is asked, the one that may not be able to is.
+    assert_eq!(models(&planned(&snapshot, "blind", &facts)).len(), 1);
+    assert_eq!(models(&planned(&snapshot, "c", &RequestFacts::default())).len(), 2);
+}
+
+#[test]
+fn counts_and_the_last_good_one_steer() {
+    let snapshot = snapshot(|entities| {
+        entities.combos = vec![
+            combo("least", "least-used", &["one/a", "two/b"]),
+            combo("last", "lkgp", &["one/a", "two/b"]),
+        ];
+    });
+    let facts = RequestFacts::default();
+    state(&snapshot, "least").steps[0].stats.begin();
+    assert_eq!(models(&planned(&snapshot, "least", &facts)), ["two/b", "one/a"]);
+    let last = state(&snapshot, "last");
+    last.memory.answered(&last.steps[1].id, 0);
+    assert_eq!(models(&planned(&snapshot, "last", &facts)), ["two/b", "one/a"]);
+    last.memory.failed(&last.steps[0].id);
+    assert_eq!(
+        models(&planned(&snapshot, "last", &facts)),
+        ["two/b", "one/a"],
+        "another's failure changes nothing"
+    );
+    last.memory.failed(&last.steps[1].id);
+    assert_eq!(models(&planned(&snapshot, "last", &facts)), ["one/a", "two/b"]);
+}
+
+#[test]
+fn the_cheapest_is_the_cheapest_for_this_request() {
+    let snapshot = snapshot(|entities| {
+        entities.combos =
+            vec![combo("c", "cost-optimized", &["one/unpriced", "openai/gpt-5.6", "openai/gpt-5.4-mini"])];
+    });
+    let plan = planned(&snapshot, "c", &RequestFacts { input_tokens: 10_000, ..RequestFacts::default() });
+    assert_eq!(models(&plan), ["openai/gpt-5.4-mini", "openai/gpt-5.6", "one/unpriced"]);
+    assert!(plan.targets[0].cost_nano.unwrap() < plan.targets[1].cost_nano.unwrap());
+    assert_eq!(plan.targets[2].cost_nano, None, "unknown is not nothing");
+}
+
+#[test]
+fn what_is_in_the_way_counts_for_the_power_of_two() {
+    let snapshot = snapshot(|entities| entities.combos = vec![combo("c", "p2c", &["one/a", "two/b"])]);
+    let connection = &snapshot.provider(&"n1".into()).unwrap().connections[0];
+    let failure = Failure::timeout("too slow");
+    assert_eq!(failure.kind, FailureKind::Timeout);
+    connection.health.failed("a", &failure, &connection.profile, 0, 0.0);
+    for random in 0..20 {
+        let plan = plan(&snapshot, state(&snapshot, "c"), &RequestFacts::default(), 1, random, true);
+        assert_eq!(models(&plan)[0], "two/b");
+    }
+}
+
+#[test]
+fn the_operators_defaults_lie_under_a_combo() {
+    let snapshot = snapshot(|entities| {
+        entities.settings.combo_defaults =
+            ComboConfig { max_retries: Some(4), retry_delay_ms: Some(10), ..ComboConfig::default() };
+        let mut c = combo("c", "priority", &["one/a"]);
+        c.config.max_retries = Some(0);
+        entities.combos = vec![c];
+    });
+    let policy = state(&snapshot, "c").policy;
+    assert_eq!((policy.max_retries, policy.retry_delay.as_millis()), (0, 10));
+    assert_eq!(policy.timeout.as_secs(), 600, "the built-in one");
+}

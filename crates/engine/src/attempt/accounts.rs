@@ -1,0 +1,130 @@
+//! One target: its accounts in order, until one answers or none is left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use omniroute_domain::resolve::Target;
+use omniroute_domain::snapshot::ConnectionState;
+use omniroute_provider::{Failure, FailureKind, Retry};
+use smallvec::SmallVec;
+
+use super::{Attempted, Fault, note_failure, once};
+use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
+use crate::explain;
+use crate::resolve;
+
+/// Most upstream calls for one target.
+const MAX_CALLS: usize = 8;
+
+/// How long a request may wait for cooldowns to end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// How often.
+    pub(super) waits: u32,
+    /// How long in all.
+    pub(super) time: Duration,
+}
+
+impl Patience {
+    /// As the operator set it.
+    pub(super) fn of(ctx: &RequestCtx) -> Self {
+        let settings = &ctx.snapshot.settings;
+        Self {
+            waits: settings.request_retry,
+            time: Duration::from_secs(u64::from(settings.max_retry_interval_sec)),
+        }
+    }
+
+    /// None at all.
+    pub(super) const fn none() -> Self {
+        Self { waits: 0, time: Duration::ZERO }
+    }
+
+    /// Sleeps until something may be tried again, if that is soon enough.
+    pub(super) async fn sit_out(&mut self, ctx: &RequestCtx, pause: Option<Duration>) -> bool {
+        let Some(pause) = pause.filter(|pause| self.waits > 0 && *pause <= self.time) else { return false };
+        self.waits -= 1;
+        self.time -= pause;
+        tokio::time::sleep(pause + Duration::from_millis(ctx.engine.random() % 50)).await;
+        true
+    }
+}
+
+/// Why a target came to nothing.
+pub(super) struct Failed {
+    /// In words for the client.
+    pub(super) error: GatewayError,
+    /// What the last account came to; `None` when none was called.
+    pub(super) last: Option<Box<Failure>>,
+    /// How long until an account may be tried again; `None` when nobody knows.
+    pub(super) wait: Option<Duration>,
+}
+
+impl From<GatewayError> for Failed {
+    fn from(error: GatewayError) -> Self {
+        Self { error, last: None, wait: None }
+    }
+}
+
+/// Tries accounts until one answers or none is left.
+pub(super) async fn run(
+    ctx: &mut RequestCtx,
+    target: &Arc<Target>,
+    mut patience: Patience,
+) -> Result<Attempted, Failed> {
+    let most = ctx.attempts.len() + MAX_CALLS;
+    let mut tried: SmallVec<[Arc<ConnectionState>; 4]> = SmallVec::new();
+    let mut last: Option<Box<Failure>> = None;
+    ctx.target = Some(target.clone());
+    loop {
+        let (candidates, _) = resolve::candidates(ctx, target, &tried, ctx.engine.clock.now_ms());
+        let mut is_busy = false;
+        for connection in candidates {
+            if ctx.attempts.len() >= most || ctx.is_late() {
+                break;
+            }
+            let Some(place) = connection.health.enter(connection.max_concurrent) else {
+                is_busy = true;
+                continue;
+            };
+            let sent = ctx.engine.clock.instant();
+            match once(ctx, target, &connection, place, sent).await {
+                Ok(done) => return Ok(done),
+                Err(Fault::Request(error)) => return Err(error.into()),
+                Err(Fault::Upstream(mut failure, status)) => {
+                    connection.conceal(&mut failure.upstream);
+                    note_failure(ctx, target, &connection, &failure, status, sent);
+                    tried.push(connection);
+                    if failure.retry != Retry::Elsewhere {
+                        let error = explain::failure(ctx, target, &failure);
+                        return Err(Failed { error, last: Some(failure), wait: None });
+                    }
+                    last = Some(failure);
+                }
+            }
+        }
+        let wait = explain::earliest(ctx, target);
+        let may_go_on = ctx.attempts.len() < most && !ctx.is_late() && may_wait(last.as_deref());
+        if !may_go_on || !patience.sit_out(ctx, wait).await {
+            let error = explain::exhausted(ctx, target, last.as_deref(), wait, is_busy);
+            return Err(Failed { error, last, wait });
+        }
+        tried.clear();
+    }
+}
+
+/// Whether a cooldown of this cause is worth waiting for.
+pub(super) fn may_wait(last: Option<&Failure>) -> bool {
+    !last.is_some_and(|failure| {
+        matches!(
+            failure.kind,
+            FailureKind::QuotaSpent
+                | FailureKind::AuthRejected
+                | FailureKind::Forbidden
+                | FailureKind::Banned
+                | FailureKind::ModelMissing
+                | FailureKind::AddressBlocked
+        )
+    })
+}

@@ -1,0 +1,108 @@
+//! The rows of a request's attempts, and what follows from each for its account.
+
+use std::time::Instant;
+
+use http::StatusCode;
+use omniroute_dialect::ir::AttemptNote;
+use omniroute_domain::resolve::Target;
+use omniroute_domain::snapshot::ConnectionState;
+use omniroute_provider::{Failure, FailureKind};
+
+use crate::ctx::RequestCtx;
+use crate::ports::AttemptRow;
+use crate::time::millis;
+
+/// Writes down an attempt that answered.
+pub(crate) fn note_success(
+    ctx: &mut RequestCtx,
+    target: &Target,
+    connection: &ConnectionState,
+    status: Option<StatusCode>,
+    sent: Instant,
+) {
+    let now_ms = ctx.engine.clock.now_ms();
+    if let Some(status) = connection.health.succeeded(&target.model, now_ms) {
+        ctx.engine.recorder.connection_status(&connection.id, status);
+    }
+    push_row(ctx, target, connection, status, None, sent);
+}
+
+/// Writes down an attempt that failed, and what follows for the account.
+pub(crate) fn note_failure(
+    ctx: &mut RequestCtx,
+    target: &Target,
+    connection: &ConnectionState,
+    failure: &Failure,
+    status: Option<StatusCode>,
+    sent: Instant,
+) {
+    let now_ms = ctx.engine.clock.now_ms();
+    let jitter = ctx.engine.jitter();
+    if let Some(status) =
+        connection.health.failed(&target.model, failure, &connection.profile, now_ms, jitter)
+    {
+        ctx.engine.recorder.connection_status(&connection.id, status);
+    }
+    let status =
+        status.or_else(|| failure.upstream.status.and_then(|status| StatusCode::from_u16(status).ok()));
+    push_row(ctx, target, connection, status, Some(failure), sent);
+}
+
+/// Completes the row of the call that is under way.
+pub(super) fn push_row(
+    ctx: &mut RequestCtx,
+    target: &Target,
+    connection: &ConnectionState,
+    status: Option<StatusCode>,
+    failure: Option<&Failure>,
+    sent: Instant,
+) {
+    if ctx.outcome.calling.is_none() {
+        open_row(ctx, target, connection, sent);
+    }
+    ctx.outcome.calling = None;
+    let duration = ctx.engine.clock.instant().saturating_duration_since(sent);
+    if let Some(row) = ctx.attempts.last_mut() {
+        row.status = status.map(|status| status.as_u16());
+        row.failure = failure.map(|failure| failure.kind.as_str());
+        row.message = failure.map(|failure| omniroute_provider::scrub::scrub(&failure.upstream.message));
+        row.duration_ms = millis(duration);
+    }
+}
+
+/// Begins a row that stays as it is when the client goes away before anything was heard.
+pub(super) fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &ConnectionState, sent: Instant) {
+    ctx.outcome.calling = Some(sent);
+    ctx.attempts.push(AttemptRow {
+        provider: target.provider.id.clone(),
+        model: target.model.as_str().into(),
+        connection: connection.id.clone(),
+        connection_name: connection.name.clone(),
+        status: None,
+        failure: Some(FailureKind::ClientAbort.as_str()),
+        message: None,
+        duration_ms: 0,
+    });
+}
+
+/// Writes down an attempt whose client went away; says nothing about the account.
+pub(crate) fn note_abort(ctx: &mut RequestCtx, target: &Target, connection: &ConnectionState, sent: Instant) {
+    push_row(ctx, target, connection, Some(StatusCode::OK), None, sent);
+    if let Some(row) = ctx.attempts.last_mut() {
+        row.failure = Some(FailureKind::ClientAbort.as_str());
+    }
+}
+
+/// The attempts as the client is told of them.
+pub(crate) fn notes(ctx: &RequestCtx) -> Vec<AttemptNote> {
+    ctx.attempts
+        .iter()
+        .map(|attempt| AttemptNote {
+            provider: attempt.provider.to_string(),
+            model: attempt.model.to_string(),
+            status: attempt.status,
+            code: attempt.failure.unwrap_or("ok").to_owned(),
+            reason: attempt.message.clone().unwrap_or_default(),
+        })
+        .collect()
+}

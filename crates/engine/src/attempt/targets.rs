@@ -1,0 +1,341 @@
+//! The targets of a combo in the order of its plan, until one answers or none is left.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use omniroute_dialect::ir::{BlockKind, ChatRequest, ErrorKind, OutputFormat};
+use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned, RequestFacts};
+use omniroute_domain::resolve::Route;
+use omniroute_provider::{FailureKind, Retry};
+
+use super::accounts::{self, Failed, Patience};
+use super::{Attempted, rows};
+use crate::admit;
+use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
+
+/// Most upstream calls for one request, all targets together.
+const MAX_CALLS: usize = 64;
+/// The longest pause for the sake of one target's cooldown.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Tries whatever the request leads to until somebody answers.
+pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted, GatewayError> {
+    match route {
+        Route::Target(target) => {
+            let patience = Patience::of(ctx);
+            accounts::run(ctx, target, patience).await.map_err(|failed| failed.error)
+        }
+        Route::Combo(combo) => {
+            let mut course = Course::begin(ctx, combo).await?;
+            let result = course.run(ctx).await;
+            ctx.deadline = None;
+            result
+        }
+    }
+}
+
+/// What is known of the request, as far as the combo asks for it.
+async fn facts(ctx: &mut RequestCtx, combo: &ComboState) -> Result<RequestFacts, GatewayError> {
+    let mut facts = RequestFacts {
+        input_tokens: ctx.estimated_input_tokens(),
+        stream: ctx.envelope()?.stream,
+        ..RequestFacts::default()
+    };
+    if combo::needs_content(&ctx.snapshot, combo) {
+        let request = ctx.canonical().await?;
+        facts.max_output = request.max_output_tokens;
+        facts.has_tools = !request.tools.is_empty();
+        facts.has_images = has_images(request);
+        facts.wants_json_schema = matches!(request.output_format, OutputFormat::JsonSchema { .. });
+    }
+    Ok(facts)
+}
+
+fn has_images(request: &ChatRequest) -> bool {
+    request.turns.iter().flat_map(|turn| &turn.blocks).any(|block| match &block.kind {
+        BlockKind::Image(_) => true,
+        BlockKind::ToolResult(result) => {
+            result.blocks.iter().any(|block| matches!(block.kind, BlockKind::Image(_)))
+        }
+        _ => false,
+    })
+}
+
+/// A combo being carried out for one request.
+struct Course {
+    combo: Arc<ComboState>,
+    targets: Vec<Planned>,
+    left_out: Vec<LeftOut>,
+    deadline: Instant,
+    /// The failures so far, by target; the last one of each.
+    failures: Vec<Option<Failed>>,
+    calls_before: usize,
+}
+
+impl Course {
+    async fn begin(ctx: &mut RequestCtx, combo: &Arc<ComboState>) -> Result<Self, GatewayError> {
+        let facts = facts(ctx, combo).await?;
+        let (now_ms, random) = (ctx.engine.clock.now_ms(), ctx.engine.random());
+        let Plan { mut targets, left_out } = combo::plan(&ctx.snapshot, combo, &facts, now_ms, random, true);
+        targets.retain(|planned| admit::may_use(ctx, &combo.name, &planned.target));
+        Ok(Self {
+            failures: targets.iter().map(|_| None).collect(),
+            combo: combo.clone(),
+            targets,
+            left_out,
+            deadline: ctx.engine.clock.instant() + combo.policy.timeout,
+            calls_before: ctx.attempts.len(),
+        })
+    }
+
+    async fn run(&mut self, ctx: &mut RequestCtx) -> Result<Attempted, GatewayError> {
+        if self.targets.is_empty() {
+            return Err(self.nobody());
+        }
+        let policy = self.combo.policy;
+        // A loyal strategy leaves a target only when it cannot serve; so it is tried again at once.
+        let is_deep = self.combo.strategy.is_loyal() || !policy.failover_before_retry;
+        let (passes, tries) = if is_deep { (1, 1 + policy.max_retries) } else { (1 + policy.max_retries, 1) };
+        let mut patience = Patience::of(ctx);
+        let mut sets_left = policy.max_set_retries;
+        loop {
+            for pass in 0..passes {
+                for place in 0..self.targets.len() {
+                    for round in 0..tries {
+                        let is_again = pass > 0 || round > 0;
+                        if is_again && !self.sit_out(ctx, place, policy.retry_delay).await {
+                            break;
+                        }
+                        if !is_again && place > 0 && !policy.fallback_delay.is_zero() {
+                            tokio::time::sleep(policy.fallback_delay.min(self.left(ctx))).await;
+                        }
+                        if self.is_over(ctx) {
+                            return Err(self.failed(ctx));
+                        }
+                        if let Some(answer) = self.try_one(ctx, place).await? {
+                            return Ok(answer);
+                        }
+                    }
+                }
+            }
+            if sets_left > 0 {
+                sets_left -= 1;
+                tokio::time::sleep(policy.set_retry_delay.min(self.left(ctx))).await;
+                continue;
+            }
+            // Nothing was wrong but that all were cooling down: the one that is free first is waited for.
+            let may_wait =
+                self.failures.iter().flatten().all(|failed| accounts::may_wait(failed.last.as_deref()));
+            let pause = self.earliest().filter(|pause| may_wait && *pause < self.left(ctx));
+            if self.is_over(ctx) || !patience.sit_out(ctx, pause).await {
+                return Err(self.failed(ctx));
+            }
+        }
+    }
+
+    /// Asks one target. `None` when the next one may be asked.
+    async fn try_one(
+        &mut self,
+        ctx: &mut RequestCtx,
+        place: usize,
+    ) -> Result<Option<Attempted>, GatewayError> {
+        let planned = &self.targets[place];
+        let now = ctx.engine.clock.instant();
+        let is_last = place + 1 == self.targets.len();
+        let limit =
+            if is_last { self.deadline } else { self.deadline.min(now + self.combo.policy.target_timeout) };
+        ctx.deadline = Some(limit);
+        ctx.trying = Some(Trying::begin(planned, now));
+        let calls_before = ctx.attempts.len();
+        let failed = match accounts::run(ctx, &planned.target, Patience::none()).await {
+            Ok(answer) => {
+                if place > 0 || ctx.attempts.len() > self.calls_before + 1 {
+                    self.combo.memory.fallbacks.fetch_add(1, Ordering::Relaxed);
+                }
+                if matches!(answer, Attempted::Whole(_)) {
+                    ctx.step_answered();
+                }
+                return Ok(Some(answer));
+            }
+            Err(failed) => failed,
+        };
+        if ctx.attempts.len() > calls_before {
+            ctx.step_failed();
+        } else {
+            // Nobody was called, which says nothing about the target.
+            ctx.trying = None;
+        }
+        if self.is_shared(ctx, &failed) {
+            return Err(failed.error);
+        }
+        self.failures[place] = Some(failed);
+        Ok(None)
+    }
+
+    /// Whether every other target would refuse the request too.
+    fn is_shared(&self, ctx: &RequestCtx, failed: &Failed) -> bool {
+        match failed.last.as_deref() {
+            // A request that cannot be read is nobody's; one that cannot be written for this target may fit another.
+            None => {
+                failed.wait.is_none()
+                    && failed.error.kind == ErrorKind::InvalidRequest
+                    && ctx.canonical.is_none()
+            }
+            Some(failure) => match failure.kind {
+                FailureKind::Refused => self.combo.policy.stop_on_content_filter,
+                _ if failure.retry != Retry::Never => false,
+                _ => !is_about_target(failure),
+            },
+        }
+    }
+
+    /// Waits before a target that failed in passing is tried again.
+    async fn sit_out(&self, ctx: &RequestCtx, place: usize, delay: Duration) -> bool {
+        let Some(failed) = &self.failures[place] else { return false };
+        let is_passing = failed.last.as_deref().is_some_and(|failure| {
+            matches!(
+                failure.kind,
+                FailureKind::RateLimited
+                    | FailureKind::Overloaded
+                    | FailureKind::Unavailable
+                    | FailureKind::Timeout
+                    | FailureKind::Connect
+                    | FailureKind::Empty
+                    | FailureKind::Protocol
+                    | FailureKind::Unknown
+            )
+        });
+        let pause = failed.wait.map_or(delay, |wait| wait.max(delay));
+        if !is_passing || pause > LONGEST_PAUSE || pause >= self.left(ctx) {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        true
+    }
+
+    fn left(&self, ctx: &RequestCtx) -> Duration {
+        self.deadline.saturating_duration_since(ctx.engine.clock.instant())
+    }
+
+    fn is_over(&self, ctx: &RequestCtx) -> bool {
+        self.left(ctx).is_zero() || ctx.attempts.len() >= self.calls_before + MAX_CALLS
+    }
+
+    /// How long until the first of the targets may be tried again.
+    fn earliest(&self) -> Option<Duration> {
+        self.failures.iter().flatten().filter_map(|failed| failed.wait).min()
+    }
+
+    /// The error when all targets failed: the one that says most, with every attempt.
+    fn failed(&mut self, ctx: &RequestCtx) -> GatewayError {
+        let count = self.targets.len();
+        let earliest = self.earliest();
+        let failures: Vec<Failed> = self.failures.iter_mut().filter_map(Option::take).collect();
+        let rank = |failed: &Failed| match failed.error.kind.status() {
+            429 => 4,
+            503 => 3,
+            500.. => 2,
+            _ => 1,
+        };
+        let highest = failures.iter().map(rank).max().unwrap_or(0);
+        let mut alike = failures.into_iter().filter(|failed| rank(failed) == highest);
+        // What the request is to blame for is told of the first, what passes of the last.
+        let chosen = if highest == 1 { alike.next() } else { alike.last() };
+        let Some(Failed { mut error, .. }) = chosen else { return self.nobody() };
+        let name = &self.combo.name;
+        error.message = format!("all {count} targets of combo `{name}` failed; the last: {}", error.message);
+        if highest > 1 {
+            error.retry_after = earliest.or(error.retry_after);
+        }
+        error.attempts = rows::notes(ctx);
+        error
+    }
+
+    /// The error when there is no target to ask.
+    fn nobody(&self) -> GatewayError {
+        let name = &self.combo.name;
+        let reasons: Vec<_> =
+            self.left_out.iter().take(5).map(|left| format!("`{}`: {}", left.goal, left.reason)).collect();
+        let why =
+            if reasons.is_empty() { "this key may use none of them".to_owned() } else { reasons.join("; ") };
+        let message = format!("combo `{name}` has no target for this request ({why}); see /api/combos");
+        GatewayError::new(ErrorKind::Unavailable, "no_targets", message)
+    }
+}
+
+/// Whether a refusal of the request concerns what only this target lacks.
+fn is_about_target(failure: &omniroute_provider::Failure) -> bool {
+    const WORDS: [&str; 7] = [
+        "unsupported",
+        "not support",
+        "unknown parameter",
+        "unrecognized",
+        "not allowed for this model",
+        "unknown name",
+        "extra inputs",
+    ];
+    let names = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        WORDS.iter().any(|word| text.contains(word))
+    };
+    failure.kind == FailureKind::BadRequest
+        && (failure.upstream.param.is_some()
+            || failure.upstream.code.as_deref().is_some_and(names)
+            || names(&failure.upstream.message))
+}
+
+/// A step whose target is being asked; tells its counts how it ended.
+pub(crate) struct Trying {
+    planned: Option<Planned>,
+    since: Instant,
+}
+
+impl Trying {
+    fn begin(planned: &Planned, since: Instant) -> Self {
+        for place in &planned.path {
+            place.step().stats.begin();
+            place.combo.memory.stats.begin();
+        }
+        Self { planned: Some(planned.clone()), since }
+    }
+
+    fn end(&mut self, latency: Option<Duration>, now_ms: i64) {
+        let Some(planned) = self.planned.take() else { return };
+        let latency = latency.map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX));
+        for place in &planned.path {
+            place.step().stats.end(latency, now_ms);
+            place.combo.memory.stats.end(latency, now_ms);
+            match latency {
+                Some(_) => place.combo.memory.answered(&place.step().id, now_ms),
+                None => place.combo.memory.failed(&place.step().id),
+            }
+        }
+    }
+}
+
+impl Drop for Trying {
+    fn drop(&mut self) {
+        let Some(planned) = &self.planned else { return };
+        for place in &planned.path {
+            place.step().stats.cancel();
+            place.combo.memory.stats.cancel();
+        }
+    }
+}
+
+impl RequestCtx {
+    /// The target that is being asked, if it belongs to a combo, answered.
+    pub(crate) fn step_answered(&mut self) {
+        let Some(mut trying) = self.trying.take() else { return };
+        let first = self.outcome.first_event.unwrap_or_else(|| self.engine.clock.instant());
+        trying.end(Some(first.saturating_duration_since(trying.since)), self.engine.clock.now_ms());
+    }
+
+    /// It failed.
+    pub(crate) fn step_failed(&mut self) {
+        let Some(mut trying) = self.trying.take() else { return };
+        trying.end(None, self.engine.clock.now_ms());
+    }
+}

@@ -1,0 +1,67 @@
+//! Other names for models and combos: one row each, under `modelAliases` in `key_value`.
+
+use crate::error::StoreError;
+use crate::pool::{bump_revision, with_read, with_write};
+use crate::store::{RowProblem, Store};
+use crate::text::{from_json, to_json};
+
+/// Access to the aliases.
+#[derive(Debug, Clone, Copy)]
+pub struct Aliases<'a>(pub(crate) &'a Store);
+
+/// Every alias with what it stands for, by name.
+pub(crate) const SELECT_ALL: &str =
+    "SELECT key, value FROM key_value WHERE namespace = 'modelAliases' ORDER BY key";
+
+impl Aliases<'_> {
+    /// Every alias with what it stands for, by name.
+    pub async fn list(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let rows: Vec<(String, String)> =
+            with_read!(self.0.pool(), |db| sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?);
+        Ok(rows.into_iter().filter_map(|row| parse(row, &mut Vec::new())).collect())
+    }
+
+    /// Sets one.
+    pub async fn put(&self, alias: &str, model: &str) -> Result<(), StoreError> {
+        let value = to_json(&model)?;
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            sqlx::query(
+                "INSERT INTO key_value (namespace, key, value) VALUES ('modelAliases', $1, $2)
+                 ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value",
+            )
+            .bind(alias)
+            .bind(&value)
+            .execute(&mut *db)
+            .await?;
+        });
+        Ok(())
+    }
+
+    /// Whether there was one.
+    pub async fn delete(&self, alias: &str) -> Result<bool, StoreError> {
+        let changed = with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            sqlx::query("DELETE FROM key_value WHERE namespace = 'modelAliases' AND key = $1")
+                .bind(alias)
+                .execute(&mut *db)
+                .await?
+                .rows_affected()
+        });
+        Ok(changed > 0)
+    }
+}
+
+/// The alias of a row.
+pub(crate) fn parse(
+    (alias, value): (String, String),
+    problems: &mut Vec<RowProblem>,
+) -> Option<(String, String)> {
+    match from_json::<String>("modelAliases", &value) {
+        Ok(model) => Some((alias, model)),
+        Err(message) => {
+            problems.push(RowProblem { table: "key_value", id: format!("modelAliases.{alias}"), message });
+            None
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Combos: one name for several targets.
+
+use omniroute_domain::entity::{Combo, ComboConfig, ComboId, Goal, Step};
+use serde::{Deserialize, Serialize};
+
+use crate::error::StoreError;
+use crate::pool::{bump_revision, with_read, with_write};
+use crate::store::{RowProblem, Store};
+use crate::text::{from_json, to_json};
+
+/// Access to the combos.
+#[derive(Debug, Clone, Copy)]
+pub struct Combos<'a>(pub(crate) &'a Store);
+
+/// Every row, in the operator's order.
+pub(crate) const SELECT_ALL: &str =
+    "SELECT id, name, data, sort_order, created_at, updated_at FROM combos ORDER BY sort_order, name_key";
+
+/// A row of the table.
+pub(crate) type Row = (String, String, String, i64, i64, i64);
+
+/// What is kept as JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data {
+    strategy: String,
+    models: Vec<Step>,
+    #[serde(default)]
+    config: ComboConfig,
+    #[serde(default)]
+    is_hidden: bool,
+    #[serde(default = "yes")]
+    is_active: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// Writes the row of a combo, new or not.
+macro_rules! write_row {
+    ($db:ident, $combo:expr) => {{
+        let other: Option<String> =
+            sqlx::query_scalar("SELECT name FROM combos WHERE name_key = $1 AND id <> $2")
+                .bind($combo.name.to_lowercase())
+                .bind($combo.id.as_str())
+                .fetch_optional(&mut *$db)
+                .await?;
+        if other.is_some() {
+            return Err(StoreError::Conflict {
+                field: "name",
+                message: "Combo name already exists".to_owned(),
+            });
+        }
+        sqlx::query(
+            "INSERT INTO combos (id, name, name_key, data, sort_order, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO UPDATE
+             SET name = excluded.name, name_key = excluded.name_key, data = excluded.data,
+             sort_order = excluded.sort_order, updated_at = excluded.updated_at",
+        )
+        .bind($combo.id.as_str())
+        .bind(&$combo.name)
+        .bind($combo.name.to_lowercase())
+        .bind(data_of($combo)?)
+        .bind($combo.sort_order)
+        .bind($combo.created_at)
+        .bind($combo.updated_at)
+        .execute(&mut *$db)
+        .await?;
+    }};
+}
+
+impl Combos<'_> {
+    /// In the operator's order; rows that cannot be read are left out.
+    pub async fn list(&self) -> Result<Vec<Combo>, StoreError> {
+        let rows: Vec<Row> =
+            with_read!(self.0.pool(), |db| sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?);
+        let mut problems = Vec::new();
+        Ok(rows.into_iter().filter_map(|row| parse(row, &mut problems)).collect())
+    }
+
+    /// Adds one behind the others.
+    pub async fn insert(&self, combo: &mut Combo) -> Result<(), StoreError> {
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            let last: Option<i64> =
+                sqlx::query_scalar("SELECT MAX(sort_order) FROM combos").fetch_one(&mut *db).await?;
+            combo.sort_order = last.unwrap_or(0) + 1;
+            write_row!(db, &*combo);
+        });
+        Ok(())
+    }
+
+    /// Replaces one. When it has a new name, so do the steps of other combos and the aliases that lead to it.
+    pub async fn update(&self, combo: &Combo) -> Result<(), StoreError> {
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            let before: Option<String> = sqlx::query_scalar("SELECT name FROM combos WHERE id = $1")
+                .bind(combo.id.as_str())
+                .fetch_optional(&mut *db)
+                .await?;
+            write_row!(db, combo);
+            if let Some(before) = before.filter(|before| *before != combo.name) {
+                let rows: Vec<Row> = sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?;
+                let mut problems = Vec::new();
+                for mut other in rows.into_iter().filter_map(|row| parse(row, &mut problems)) {
+                    if rename_references(&mut other, &before, &combo.name) {
+                        write_row!(db, &other);
+                    }
+                }
+                for (from, to) in [
+                    (before.clone(), combo.name.clone()),
+                    (format!("combo/{before}"), format!("combo/{}", combo.name)),
+                ] {
+                    sqlx::query(
+                        "UPDATE key_value SET value = $1 WHERE namespace = 'modelAliases' AND value = $2",
+                    )
+                    .bind(to_json(&to)?)
+                    .bind(to_json(&from)?)
+                    .execute(&mut *db)
+                    .await?;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Whether there was one.
+    pub async fn delete(&self, id: &ComboId) -> Result<bool, StoreError> {
+        let changed = with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            sqlx::query("DELETE FROM combos WHERE id = $1")
+                .bind(id.as_str())
+                .execute(&mut *db)
+                .await?
+                .rows_affected()
+        });
+        Ok(changed > 0)
+    }
+
+    /// Puts the combos into this order; those that are not named follow in theirs.
+    pub async fn reorder(&self, ids: &[ComboId], now_ms: i64) -> Result<(), StoreError> {
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            let all: Vec<(String,)> = sqlx::query_as("SELECT id FROM combos ORDER BY sort_order, name_key")
+                .fetch_all(&mut *db)
+                .await?;
+            let named = |id: &str| ids.iter().position(|named| named.as_str() == id);
+            let mut order: Vec<String> = all.into_iter().map(|(id,)| id).collect();
+            order.sort_by_key(|id| named(id).unwrap_or(usize::MAX));
+            for (place, id) in (1_i64..).zip(&order) {
+                sqlx::query(
+                    "UPDATE combos SET sort_order = $2, updated_at = $3 WHERE id = $1 AND sort_order <> $2",
+                )
+                .bind(id)
+                .bind(place)
+                .bind(now_ms)
+                .execute(&mut *db)
+                .await?;
+            }
+        });
+        Ok(())
+    }
+}
+
+fn rename_references(combo: &mut Combo, before: &str, after: &str) -> bool {
+    let mut is_changed = false;
+    for step in &mut combo.steps {
+        if let Goal::ComboRef { combo_name } = &mut step.goal
+            && combo_name == before
+        {
+            after.clone_into(combo_name);
+            is_changed = true;
+        }
+    }
+    is_changed
+}
+
+fn data_of(combo: &Combo) -> Result<String, StoreError> {
+    to_json(&Data {
+        strategy: combo.strategy.clone(),
+        models: combo.steps.clone(),
+        config: combo.config,
+        is_hidden: combo.is_hidden,
+        is_active: combo.is_active,
+    })
+}
+
+/// The combo of a row.
+pub(crate) fn parse(row: Row, problems: &mut Vec<RowProblem>) -> Option<Combo> {
+    let (id, name, data, sort_order, created_at, updated_at) = row;
+    match from_json::<Data>("data", &data) {
+        Ok(data) => Some(Combo {
+            id: ComboId::from(id),
+            name,
+            strategy: data.strategy,
+            steps: data.models,
+            config: data.config,
+            is_hidden: data.is_hidden,
+            is_active: data.is_active,
+            sort_order,
+            created_at,
+            updated_at,
+        }),
+        Err(message) => {
+            problems.push(RowProblem { table: "combos", id, message });
+            None
+        }
+    }
+}
