@@ -69,6 +69,13 @@ pub(crate) fn invalid_field(field: &str, message: impl Into<String>) -> AdminErr
     invalid(vec![Detail { field: field.to_owned(), message: message.into() }])
 }
 
+/// A member is well formed, but what it asks for makes no sense among the rest.
+pub(crate) fn unprocessable(field: &str, message: impl Into<String>) -> AdminError {
+    let message = message.into();
+    let details = vec![Detail { field: field.to_owned(), message: message.clone() }];
+    AdminError { details, ..AdminError::new(StatusCode::UNPROCESSABLE_ENTITY, "UNPROCESSABLE", message) }
+}
+
 /// The request is wrong in a way that has its own words.
 pub(crate) fn bad_request(message: impl Into<String>) -> AdminError {
     AdminError::new(StatusCode::BAD_REQUEST, "VALIDATION", message)

@@ -16,8 +16,8 @@ use utoipa::openapi::OpenApi;
 use crate::endpoint::{Describe, Documentation, Handle, Ignored, Incoming};
 use crate::error::{no_route, wrong_method};
 use crate::resources::{
-    api_keys, auth, call_logs, connection_probes, connections, custom_models, health, learned, lifecycle,
-    metrics, model_catalog, nodes, pricing, settings, system, telemetry, usage,
+    aliases, api_keys, auth, call_logs, combos, connection_probes, connections, custom_models, health,
+    learned, lifecycle, metrics, model_catalog, nodes, pricing, settings, system, telemetry, usage,
 };
 use crate::state::{Admin, AdminState, Peer};
 use crate::text;
@@ -84,9 +84,26 @@ fn routes() -> Routes {
         .post("/api/provider-models", "Add or replace a model", custom_models::upsert)
         .patch("/api/provider-models", "Change a model", custom_models::update)
         .delete("/api/provider-models", "Delete a model", custom_models::delete)
+        .get("/api/models/alias", "Other names for models and combos", aliases::list)
+        .post("/api/models/alias", "Set an alias", aliases::put)
+        .put("/api/models/alias", "Set an alias", aliases::put)
+        .delete("/api/models/alias", "Delete an alias", aliases::delete)
         .get("/api/models/catalog", "Models by provider, with prices", model_catalog::show)
         .get("/api/models/learned", "What models were found not to take", learned::list)
         .delete("/api/models/learned", "Forget what was found, and try it again", learned::forget)
+        // Combos
+        .get("/api/combos", "Names for several targets", combos::list)
+        .post("/api/combos", "Make a combo", combos::create)
+        .get("/api/combos/metrics", "What is counted of combos", combos::metrics)
+        .delete("/api/combos/metrics", "Count from nothing again", combos::clear_metrics)
+        .post("/api/combos/test", "Ask every entry of a combo something small", combos::test)
+        .put("/api/combos/reorder", "Put the combos into an order", combos::reorder)
+        .get("/api/combos/{id}", "A combo", combos::show)
+        .put("/api/combos/{id}", "Change a combo", combos::update)
+        .patch("/api/combos/{id}", "Change a combo", combos::update)
+        .delete("/api/combos/{id}", "Delete a combo", combos::delete)
+        .get("/api/settings/combo-defaults", "How combos are carried out", combos::show_defaults)
+        .patch("/api/settings/combo-defaults", "Change how combos are carried out", combos::update_defaults)
         // Keys
         .get("/api/keys", "Client keys", api_keys::list)
         .post("/api/keys", "Make a client key", api_keys::create)

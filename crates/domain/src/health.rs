@@ -11,6 +11,7 @@ use omniroute_provider::{Failure, FailureKind, Scope, spec::ResilienceProfile};
 
 use crate::combo::ComboMemory;
 use crate::entity::{ComboId, ConnectionId, ConnectionStatus, TestStatus};
+use crate::routing::Stats;
 
 /// Most model locks kept per connection; the one that ends first makes room.
 const MAX_LOCKS: usize = 256;
@@ -54,6 +55,8 @@ pub struct ConnectionHealth {
     auth_failures: AtomicU32,
     terminal: AtomicBool,
     in_flight: AtomicU32,
+    /// Counts of its calls.
+    pub stats: Stats,
     has_locks: AtomicBool,
     has_missing_dialects: AtomicBool,
     detail: Mutex<Detail>,
@@ -117,6 +120,7 @@ impl ConnectionHealth {
             auth_failures: AtomicU32::new(0),
             terminal: AtomicBool::new(remembered.test_status.is_terminal()),
             in_flight: AtomicU32::new(0),
+            stats: Stats::default(),
             has_locks: AtomicBool::new(false),
             has_missing_dialects: AtomicBool::new(false),
             detail: Mutex::new(Detail { status: remembered.clone(), ..Detail::default() }),

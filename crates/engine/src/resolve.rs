@@ -76,7 +76,10 @@ pub(crate) fn candidates(
     if eligible.len() < 2 {
         return (eligible, skipped);
     }
-    let facts: SmallVec<[Candidate; 8]> = eligible.iter().map(|connection| candidate(connection)).collect();
+    let facts: SmallVec<[Candidate; 4]> = match ctx.snapshot.strategy.wants().stats {
+        true => eligible.iter().map(|connection| candidate(connection, now_ms)).collect(),
+        false => eligible.iter().map(|_| Candidate::default()).collect(),
+    };
     let order = ctx.snapshot.strategy.order(&Choice {
         candidates: &facts,
         turn: ctx.engine.turn(&target.provider.id),
@@ -89,11 +92,12 @@ pub(crate) fn candidates(
 }
 
 /// What is known of an account that can serve.
-fn candidate(connection: &ConnectionState) -> Candidate {
-    let in_flight = connection.health.in_flight();
+fn candidate(connection: &ConnectionState, now_ms: i64) -> Candidate {
+    let (health, in_flight) = (&connection.health, connection.health.in_flight());
     Candidate {
-        success_rate: 0.5,
-        uses: u64::from(in_flight),
+        success_rate: health.stats.success_rate(now_ms),
+        latency_ms: health.stats.latency_ms(),
+        uses: health.stats.uses(now_ms) + u64::from(in_flight),
         load: connection.max_concurrent.map_or(0.0, |most| f64::from(in_flight) / f64::from(most.max(1))),
         ..Candidate::default()
     }

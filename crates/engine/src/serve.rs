@@ -6,7 +6,7 @@
 //! | admit | [`crate::admit`] | shared counters |
 //! | resolve | `resolve.rs` | – |
 //! | prepare | `prepare.rs` | – |
-//! | attempt | `attempt.rs`, a loop over prepare | upstreams |
+//! | attempt | `attempt/`, loops over prepare | upstreams |
 //! | relay | `relay.rs` | upstream, client |
 //! | record | `record.rs`, when the request is dropped | – |
 

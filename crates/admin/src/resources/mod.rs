@@ -1,8 +1,10 @@
 //! The resources, one file each: their types, then their handlers.
 
+pub(crate) mod aliases;
 pub(crate) mod api_keys;
 pub(crate) mod auth;
 pub(crate) mod call_logs;
+pub(crate) mod combos;
 pub(crate) mod connection_probes;
 pub(crate) mod connections;
 pub(crate) mod custom_models;

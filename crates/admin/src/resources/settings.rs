@@ -159,9 +159,10 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
         }
     }
     if let Some(name) = &patch.fallback_strategy
-        && routing::by_name(name).is_none()
+        && routing::for_accounts(name).is_none()
     {
-        let known: Vec<_> = routing::STRATEGIES.iter().map(|strategy| strategy.name()).collect();
+        let known = routing::STRATEGIES.iter().filter(|strategy| strategy.orders_accounts());
+        let known: Vec<_> = known.map(|strategy| strategy.name()).collect();
         problems.add("fallbackStrategy", format!("must be one of {}", known.join(", ")));
     }
     problems.range("stickyRoundRobinLimit", patch.sticky_round_robin_limit, &(1..=1_000));

@@ -134,6 +134,10 @@ impl TestApp {
         self.as_manager(Method::POST, path).json(&body).send().await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.as_manager(Method::PUT, path).json(&body).send().await
+    }
+
     pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
         self.as_manager(Method::PATCH, path).json(&body).send().await
     }

@@ -2,6 +2,7 @@
 
 mod app;
 mod auth;
+mod combos;
 mod configuration;
 mod contract;
 mod observation;

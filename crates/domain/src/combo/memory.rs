@@ -22,6 +22,15 @@ pub struct ComboMemory {
 }
 
 impl ComboMemory {
+    /// Counts from nothing again.
+    pub fn clear(&self) {
+        self.stats.clear();
+        self.fallbacks.store(0, Ordering::Relaxed);
+        for stats in self.steps.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            stats.clear();
+        }
+    }
+
     /// The number of this request.
     pub fn take_turn(&self) -> u64 {
         self.turn.fetch_add(1, Ordering::Relaxed)

@@ -20,6 +20,10 @@ impl Strategy for ContextOptimized {
         Wants { context: true, ..Wants::default() }
     }
 
+    fn orders_accounts(&self) -> bool {
+        false
+    }
+
     fn order(&self, choice: &Choice<'_>) -> Order {
         sorted_by(choice, |candidate| Reverse(candidate.context_window.unwrap_or(0)))
     }

@@ -22,6 +22,10 @@ impl Strategy for LastGood {
         Wants { last_good: true, ..Wants::default() }
     }
 
+    fn orders_accounts(&self) -> bool {
+        false
+    }
+
     fn order(&self, choice: &Choice<'_>) -> Order {
         match choice.candidates.iter().position(|candidate| candidate.is_last_good) {
             Some(first) => led_by(choice, first),

@@ -96,6 +96,10 @@ pub trait Strategy: Sync {
     fn is_loyal(&self) -> bool {
         false
     }
+    /// Whether it is of use for accounts too, of which less is known: none has a weight, a price or a context of its own.
+    fn orders_accounts(&self) -> bool {
+        true
+    }
     /// A permutation of the candidates.
     fn order(&self, choice: &Choice<'_>) -> Order;
 }
@@ -128,6 +132,11 @@ pub fn combo_default() -> &'static dyn Strategy {
 /// The strategy of this name or alias.
 pub fn by_name(name: &str) -> Option<&'static dyn Strategy> {
     STRATEGIES.iter().copied().find(|strategy| strategy.name() == name || strategy.aliases().contains(&name))
+}
+
+/// The strategy of this name or alias, if it orders accounts.
+pub fn for_accounts(name: &str) -> Option<&'static dyn Strategy> {
+    by_name(name).filter(|strategy| strategy.orders_accounts())
 }
 
 /// The candidates as they stand.

@@ -93,10 +93,28 @@ impl Stats {
         let _ = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
     }
 
+    /// A request that was not counted while it ran is over.
+    pub fn note(&self, latency_ms: Option<u64>, now_ms: i64) {
+        self.begin();
+        self.end(latency_ms, now_ms);
+    }
+
     /// A request that began came to nothing that says anything: its client went away.
     pub fn cancel(&self) {
         let fewer = |count: u32| Some(count.saturating_sub(1));
         let _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+    }
+
+    /// Counts from nothing again; running requests go on.
+    pub fn clear(&self) {
+        for slice in self.requests.iter().chain(&self.successes) {
+            slice.0.store(0, Ordering::Relaxed);
+        }
+        for total in [&self.latency, &self.total_requests, &self.total_successes, &self.total_latency_ms] {
+            total.store(0, Ordering::Relaxed);
+        }
+        self.last_used_at.store(0, Ordering::Relaxed);
+        self.last_failed.store(0, Ordering::Relaxed);
     }
 
     /// Requests of the last hour, running ones included.

@@ -95,7 +95,7 @@ impl<'a> Builder<'a> {
         settings.log_retention_days = self.options.log_retention_days.unwrap_or(settings.log_retention_days);
         settings.call_log_max_entries =
             self.options.call_log_max_entries.unwrap_or(settings.call_log_max_entries);
-        let strategy = routing::by_name(&settings.fallback_strategy).unwrap_or_else(|| {
+        let strategy = routing::for_accounts(&settings.fallback_strategy).unwrap_or_else(|| {
             self.problem(
                 "setting",
                 "fallbackStrategy",

@@ -6,7 +6,7 @@ use http::StatusCode;
 use omniroute_dialect::ir::AttemptNote;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
-use omniroute_provider::{Failure, FailureKind};
+use omniroute_provider::{Failure, FailureKind, Scope};
 
 use crate::ctx::RequestCtx;
 use crate::ports::AttemptRow;
@@ -21,6 +21,9 @@ pub(crate) fn note_success(
     sent: Instant,
 ) {
     let now_ms = ctx.engine.clock.now_ms();
+    let first = ctx.outcome.first_event.unwrap_or_else(|| ctx.engine.clock.instant());
+    let latency = u64::try_from(first.saturating_duration_since(sent).as_millis()).unwrap_or(u64::MAX);
+    connection.health.stats.note(Some(latency), now_ms);
     if let Some(status) = connection.health.succeeded(&target.model, now_ms) {
         ctx.engine.recorder.connection_status(&connection.id, status);
     }
@@ -38,6 +41,9 @@ pub(crate) fn note_failure(
 ) {
     let now_ms = ctx.engine.clock.now_ms();
     let jitter = ctx.engine.jitter();
+    if failure.scope != Scope::Request {
+        connection.health.stats.note(None, now_ms);
+    }
     if let Some(status) =
         connection.health.failed(&target.model, failure, &connection.profile, now_ms, jitter)
     {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use omniroute_domain::entity::{ConnectionStatus, KeyHash, RuntimeSettings, SseKeepalive, TestStatus};
+use omniroute_domain::entity::{
+    Combo, ComboConfig, ConnectionStatus, Goal, KeyHash, RuntimeSettings, SseKeepalive, Step, TestStatus,
+    When,
+};
 use omniroute_store::{AuditEvent, AuditQuery, ConnectionFilter, Lockout, StoreError};
 use secrecy::ExposeSecret as _;
 use tokio::sync::Notify;
@@ -16,6 +19,8 @@ use crate::fixture::{DAY, Fixture, NOW, api_key, connection, model, node, storie
 stories!(
     everything_comes_back_after_a_restart,
     connections_keep_their_order,
+    combos_keep_their_order_and_their_references,
+    aliases_come_back,
     duplicates_are_refused_with_the_field,
     a_changed_credential_forgets_the_old_state,
     deleting_a_node_takes_its_rows_along,
@@ -69,6 +74,72 @@ async fn everything_comes_back_after_a_restart(fixture: Fixture) {
     assert_eq!((&first.tags, first.max_concurrent, &first.group), (&expected.tags, Some(4), &expected.group));
     assert!(second.api_key.is_none());
     assert!(entities.revision > 7);
+}
+
+fn combo(id: &str, name: &str, models: &[&str]) -> Combo {
+    let step = |model: &&str| {
+        let goal = match model.strip_prefix("combo:") {
+            Some(inner) => Goal::ComboRef { combo_name: inner.into() },
+            None => Goal::Model { model: (*model).into(), connection_id: Some("c1".into()) },
+        };
+        let when = When { has_tools: Some(true), ..When::default() };
+        Step { id: format!("{name}-{model}"), goal, weight: 7, label: Some("x".into()), when: Some(when) }
+    };
+    Combo {
+        id: id.into(),
+        name: name.into(),
+        strategy: "weighted".into(),
+        steps: models.iter().map(step).collect(),
+        config: ComboConfig { max_retries: Some(3), ..ComboConfig::default() },
+        is_hidden: true,
+        is_active: false,
+        sort_order: 0,
+        created_at: NOW,
+        updated_at: NOW,
+    }
+}
+
+async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
+    let combos = fixture.store.combos();
+    let (mut inner, mut outer) =
+        (combo("1", "Inner", &["a/b"]), combo("2", "outer", &["combo:Inner", "c/d"]));
+    combos.insert(&mut inner).await.unwrap();
+    combos.insert(&mut outer).await.unwrap();
+    assert_eq!((inner.sort_order, outer.sort_order), (1, 2));
+    let taken = combos.insert(&mut combo("3", "INNER", &["x/y"])).await;
+    assert!(matches!(taken, Err(StoreError::Conflict { field: "name", .. })));
+    fixture.store.aliases().put("i", "Inner").await.unwrap();
+
+    inner.name = "core".into();
+    combos.update(&inner).await.unwrap();
+    combos.reorder(&["2".into(), "nobody".into()], NOW + 1).await.unwrap();
+    fixture.store.close().await;
+    let again = fixture.again().await;
+    let entities = again.entities().await.unwrap();
+    let [first, second] = &entities.combos[..] else { panic!("two combos") };
+    assert_eq!((&*first.name, &*second.name), ("outer", "core"));
+    assert_eq!(second.steps, inner.steps);
+    assert_eq!((second.config, second.is_hidden, second.is_active), (inner.config, true, false));
+    assert_eq!(first.steps[0].goal, Goal::ComboRef { combo_name: "core".into() });
+    assert_eq!(first.steps[1], outer.steps[1]);
+    assert_eq!(entities.aliases, [("i".to_owned(), "core".to_owned())]);
+
+    let combos = again.combos();
+    assert!(combos.delete(&"1".into()).await.unwrap());
+    assert!(!combos.delete(&"1".into()).await.unwrap());
+}
+
+async fn aliases_come_back(fixture: Fixture) {
+    let aliases = fixture.store.aliases();
+    let before = fixture.store.revision().await.unwrap();
+    aliases.put("fast", "openai/x").await.unwrap();
+    aliases.put("fast", "openai/y").await.unwrap();
+    aliases.put("a*", "b*").await.unwrap();
+    let all = [("a*".to_owned(), "b*".to_owned()), ("fast".to_owned(), "openai/y".to_owned())];
+    assert_eq!(aliases.list().await.unwrap(), all);
+    assert_eq!(fixture.store.entities().await.unwrap().aliases, all);
+    assert!(aliases.delete("fast").await.unwrap() && !aliases.delete("fast").await.unwrap());
+    assert!(fixture.store.revision().await.unwrap() >= before + 4);
 }
 
 async fn connections_keep_their_order(fixture: Fixture) {

@@ -1,0 +1,110 @@
+//! Other names for models and combos: `/api/models/alias`.
+
+use std::collections::BTreeMap;
+
+use omniroute_domain::alias::{MAX_ALIAS_LENGTH, MAX_ALIASES, is_pattern};
+use omniroute_domain::resolve::MAX_MODEL_LENGTH;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Done;
+use crate::auth::Management;
+use crate::endpoint::{Body, Filter, Json};
+use crate::error::{AdminResult, conflict, not_found, unprocessable};
+use crate::validation::Problems;
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AliasList {
+    /// What each stands for, by name.
+    aliases: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct AliasDraft {
+    /// `[A-Za-z0-9._:@/-]{1,128}`; `*` and `?` make a pattern of it.
+    alias: String,
+    /// A model as a client would ask for it, or a combo; its `*` is replaced by what that of the pattern matched.
+    model: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AliasAnswer {
+    success: bool,
+    alias: String,
+    model: String,
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct AliasQuery {
+    /// Which.
+    alias: String,
+}
+
+pub(crate) async fn list(access: Management) -> AdminResult<Json<AliasList>> {
+    let aliases = access.admin.store.aliases().list().await?;
+    Ok(Json(AliasList { aliases: aliases.into_iter().collect() }))
+}
+
+pub(crate) async fn put(access: Management, Body(draft): Body<AliasDraft>) -> AdminResult<Json<AliasAnswer>> {
+    let admin = &access.admin;
+    let AliasDraft { alias, model } = draft;
+    let mut problems = Problems::default();
+    let is_plain = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'.' | b'_' | b':' | b'@' | b'/' | b'-' | b'*' | b'?' | b'[' | b']')
+    };
+    if !(1..=MAX_ALIAS_LENGTH).contains(&alias.len()) || !alias.bytes().all(is_plain) {
+        problems.add("alias", "must have 1 to 128 characters of A-Z, a-z, 0-9 and . _ : @ / - * ?");
+    }
+    if model.trim() != model || model.is_empty() || model.len() > MAX_MODEL_LENGTH {
+        problems.add("model", "must have 1 to 256 bytes without spaces around them");
+    } else if model.contains('*') && !alias.contains('*') {
+        problems.add("model", "has a `*`, but there is none in the alias that it could stand for");
+    } else if model.matches('*').count() > 1 {
+        problems.add("model", "may have one `*`");
+    }
+    problems.done()?;
+    let combos = admin.store.combos().list().await?;
+    if combos.iter().any(|combo| combo.name.eq_ignore_ascii_case(&alias)) {
+        return Err(conflict(format!("`{alias}` is the name of a combo; choose another")));
+    }
+    let others = admin.store.aliases().list().await?;
+    let is_new = others.iter().all(|(other, _)| *other != alias);
+    if is_new && others.len() >= MAX_ALIASES {
+        return Err(conflict(format!("there may be {MAX_ALIASES} aliases; delete one first")));
+    }
+    check_chain(&alias, &model, &others)?;
+    admin.store.aliases().put(&alias, &model).await?;
+    access.reload().await?;
+    access.audit("alias.set", "alias", &alias, &model).await;
+    Ok(Json(AliasAnswer { success: true, alias, model }))
+}
+
+pub(crate) async fn delete(access: Management, Filter(query): Filter<AliasQuery>) -> AdminResult<Json<Done>> {
+    if !access.admin.store.aliases().delete(&query.alias).await? {
+        return Err(not_found("Alias"));
+    }
+    access.reload().await?;
+    access.audit("alias.deleted", "alias", &query.alias, "").await;
+    Ok(Json(Done::new()))
+}
+
+/// An alias may lead to another one, but not further and not back.
+fn check_chain(alias: &str, model: &str, others: &[(String, String)]) -> AdminResult<()> {
+    if is_pattern(alias) {
+        return Ok(());
+    }
+    let next = |name: &str| {
+        let own = (name == alias).then_some(model);
+        own.or_else(|| others.iter().find(|(other, _)| other == name).map(|(_, target)| target.as_str()))
+    };
+    let starts = others.iter().map(|(other, _)| other.as_str()).chain([alias]);
+    for start in starts.filter(|start| !is_pattern(start)) {
+        let Some(second) = next(start).and_then(|first| next(first)) else { continue };
+        if second == start || next(second).is_some() {
+            let message = format!("`{start}` would lead over two aliases or back to itself; one is followed");
+            return Err(unprocessable("model", message));
+        }
+    }
+    Ok(())
+}

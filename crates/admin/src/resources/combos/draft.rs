@@ -1,0 +1,312 @@
+//! A combo as it is sent, and what may be wrong with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use omniroute_domain::combo::{Condition, MAX_DEPTH};
+use omniroute_domain::entity::{Combo, ComboConfig, Goal, MAX_STEPS, Step, When};
+use omniroute_domain::resolve::MAX_MODEL_LENGTH;
+use omniroute_domain::routing;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::error::{AdminResult, unprocessable};
+use crate::state::Admin;
+use crate::validation::Problems;
+
+/// Largest weight.
+const MAX_WEIGHT: u32 = 1_000_000;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ComboPatch {
+    /// What clients ask for: `[A-Za-z0-9._/-]{1,100}`.
+    pub(super) name: Option<String>,
+    /// `priority` (default), `weighted`, `round-robin`, …
+    strategy: Option<String>,
+    /// Entries in order; a text is a model or the name of a combo.
+    pub(super) models: Option<Vec<StepDraft>>,
+    /// Replaces all of it.
+    config: Option<ConfigView>,
+    is_hidden: Option<bool>,
+    is_active: Option<bool>,
+}
+
+/// An entry of a combo.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum StepDraft {
+    /// A model, or the name of a combo.
+    Name(String),
+    /// With more to it.
+    Entry(Box<EntryDraft>),
+}
+
+#[derive(Deserialize, ToSchema, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct EntryDraft {
+    /// Kept when it is given; its counts go by it.
+    id: Option<String>,
+    /// `model` or `combo-ref`; follows from the other members.
+    kind: Option<String>,
+    /// As a client would ask for it.
+    model: Option<String>,
+    /// The name of another combo.
+    combo_name: Option<String>,
+    /// Its share, for strategies that weigh.
+    weight: Option<u32>,
+    /// The only account to be used.
+    connection_id: Option<String>,
+    /// Name for people.
+    label: Option<String>,
+    /// Which requests it is for; absent = all.
+    when: Option<WhenView>,
+}
+
+/// Which requests an entry is for: all that is given must hold.
+#[derive(Deserialize, Serialize, ToSchema, Default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct WhenView {
+    /// At least this many tokens of prompt, by estimate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    has_tools: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    has_images: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<bool>,
+    /// Time of day, UTC: `08:00-18:00`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hours: Option<String>,
+}
+
+macro_rules! config {
+    ($($(#[$doc:meta])* $name:ident: $kind:ty,)+) => {
+        /// How a combo is carried out. What is absent or null is as in the defaults.
+        #[derive(Deserialize, Serialize, ToSchema, Default, Clone, Copy)]
+        #[serde(rename_all = "camelCase", default)]
+        pub(crate) struct ConfigView {
+            $($(#[$doc])* #[serde(skip_serializing_if = "Option::is_none")] $name: Option<$kind>,)+
+        }
+
+        impl From<ComboConfig> for ConfigView {
+            fn from(config: ComboConfig) -> Self {
+                Self { $($name: config.$name,)+ }
+            }
+        }
+
+        impl From<ConfigView> for ComboConfig {
+            fn from(config: ConfigView) -> Self {
+                Self { $($name: config.$name,)+ }
+            }
+        }
+    };
+}
+
+config! {
+    /// Further tries of a target after a passing failure (1).
+    max_retries: u32,
+    /// Pause before such a try (2,000).
+    retry_delay_ms: u32,
+    /// Pause before the next target (0).
+    fallback_delay_ms: u32,
+    /// Whether all targets are tried once before any is tried again (true).
+    failover_before_retry: bool,
+    /// How often the whole list is gone through again (0).
+    max_set_retries: u32,
+    /// Pause before that (2,000).
+    set_retry_delay_ms: u32,
+    /// How long a target may take to its first content while another is left (120,000).
+    target_timeout_ms: u32,
+    /// How long all may take together to the first content (600,000).
+    timeout_ms: u32,
+    /// Whether a refusal for its content ends the request (true).
+    stop_on_content_filter: bool,
+    /// Requests that stay with one start before round-robin moves on (1).
+    sticky_requests: u32,
+}
+
+impl ConfigView {
+    /// Notes what is out of bounds.
+    pub(crate) fn check(&self, field: &str, problems: &mut Problems) {
+        let mut range =
+            |name: &str, value, allowed| problems.range(&format!("{field}.{name}"), value, &allowed);
+        range("maxRetries", self.max_retries, 0..=10);
+        range("retryDelayMs", self.retry_delay_ms, 0..=60_000);
+        range("fallbackDelayMs", self.fallback_delay_ms, 0..=60_000);
+        range("maxSetRetries", self.max_set_retries, 0..=5);
+        range("setRetryDelayMs", self.set_retry_delay_ms, 0..=60_000);
+        range("targetTimeoutMs", self.target_timeout_ms, 100..=3_600_000);
+        range("timeoutMs", self.timeout_ms, 100..=3_600_000);
+        range("stickyRequests", self.sticky_requests, 1..=1_000);
+    }
+
+    /// What is given here, else what `base` says.
+    pub(crate) fn over(self, base: ComboConfig) -> ComboConfig {
+        ComboConfig::from(self).over(base)
+    }
+}
+
+/// Changes a combo by what was sent, and checks it among the others.
+pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -> AdminResult<()> {
+    let mut others = admin.store.combos().list().await?;
+    others.retain(|other| other.id != combo.id);
+    let mut problems = Problems::default();
+    let before = combo.name.clone();
+    if let Some(name) = patch.name {
+        check_name(&name, &mut problems);
+        combo.name = name;
+    }
+    if let Some(strategy) = patch.strategy {
+        match routing::by_name(&strategy) {
+            Some(known) => known.name().clone_into(&mut combo.strategy),
+            None => {
+                let known: Vec<_> = routing::STRATEGIES.iter().map(|strategy| strategy.name()).collect();
+                problems.add("strategy", format!("must be one of {}", known.join(", ")));
+            }
+        }
+    }
+    if let Some(models) = patch.models {
+        if !(1..=MAX_STEPS).contains(&models.len()) {
+            problems.add("models", format!("must have 1 to {MAX_STEPS} entries"));
+        }
+        let is_combo = |name: &str| {
+            name == combo.name || name == before || others.iter().any(|other| other.name == name)
+        };
+        combo.steps = steps(&combo.name, models, is_combo, &mut problems);
+    }
+    if let Some(config) = patch.config {
+        config.check("config", &mut problems);
+        combo.config = config.into();
+    }
+    combo.is_hidden = patch.is_hidden.unwrap_or(combo.is_hidden);
+    combo.is_active = patch.is_active.unwrap_or(combo.is_active);
+    problems.done()?;
+    check_nesting(combo, &others)
+}
+
+fn check_name(name: &str, problems: &mut Problems) {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'/' | b'-');
+    if !(1..=100).contains(&name.len()) || !name.bytes().all(is_plain) {
+        problems.add("name", "must have 1 to 100 characters of A-Z, a-z, 0-9 and . _ / -");
+    } else if name.split('/').any(|piece| piece.is_empty() || piece == "..") {
+        problems.add("name", "must not have an empty piece or `..` between its slashes");
+    } else if name == "auto" || name.starts_with("auto/") || name.starts_with("combo/") {
+        problems.add("name", "must not begin with `auto` or `combo/`, which mean something else");
+    }
+}
+
+fn steps(
+    combo: &str,
+    drafts: Vec<StepDraft>,
+    is_combo: impl Fn(&str) -> bool,
+    problems: &mut Problems,
+) -> Vec<Step> {
+    let mut ids = BTreeSet::new();
+    let mut steps = Vec::new();
+    for (at, draft) in drafts.into_iter().enumerate().take(MAX_STEPS) {
+        let field = format!("models[{at}]");
+        let entry = match draft {
+            StepDraft::Name(name) if is_combo(&name) => {
+                EntryDraft { combo_name: Some(name), ..EntryDraft::default() }
+            }
+            StepDraft::Name(model) => EntryDraft { model: Some(model), ..EntryDraft::default() },
+            StepDraft::Entry(entry) => *entry,
+        };
+        let EntryDraft { id, kind, model, combo_name, weight, connection_id, label, when } = entry;
+        let goal = match (model, combo_name) {
+            (Some(model), None) => {
+                if model.trim().is_empty() || model.len() > MAX_MODEL_LENGTH {
+                    problems.add(&format!("{field}.model"), "must have 1 to 256 bytes");
+                }
+                Goal::Model { model, connection_id }
+            }
+            (None, Some(combo_name)) => {
+                if !is_combo(&combo_name) {
+                    problems.add(&format!("{field}.comboName"), "is no combo's name");
+                }
+                if connection_id.is_some() {
+                    problems.add(&format!("{field}.connectionId"), "belongs to a model, not to a combo");
+                }
+                Goal::ComboRef { combo_name }
+            }
+            _ => {
+                problems.add(&field, "needs either `model` or `comboName`");
+                continue;
+            }
+        };
+        let (own_kind, slug) = match &goal {
+            Goal::Model { model, .. } => ("model", model),
+            Goal::ComboRef { combo_name } => ("combo-ref", combo_name),
+        };
+        if kind.is_some_and(|kind| kind != own_kind) {
+            problems.add(&format!("{field}.kind"), format!("must be `{own_kind}`, as the other members are"));
+        }
+        let slug: String = slug.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let id = id.unwrap_or_else(|| format!("{combo}-{own_kind}-{}-{slug}", at + 1));
+        problems.length(&format!("{field}.id"), &id, 1..=500);
+        if !ids.insert(id.clone()) {
+            problems.add(&format!("{field}.id"), "is that of another entry");
+        }
+        problems.range(&format!("{field}.weight"), weight, &(0..=MAX_WEIGHT));
+        if let Some(label) = &label {
+            problems.name(&format!("{field}.label"), label);
+        }
+        let when = when.map(When::from);
+        if let Some(Err(error)) = when.as_ref().map(Condition::new) {
+            problems.add(&format!("{field}.when"), error.to_string());
+        }
+        steps.push(Step { id, goal, weight: weight.unwrap_or(0), label, when });
+    }
+    steps
+}
+
+/// No combo within itself, and none too deep.
+fn check_nesting(combo: &Combo, others: &[Combo]) -> AdminResult<()> {
+    let all: BTreeMap<&str, &Combo> =
+        others.iter().chain([combo]).map(|combo| (combo.name.as_str(), combo)).collect();
+    let mut path = Vec::new();
+    all.values().try_for_each(|outer| descend(outer, &all, &mut path))
+}
+
+fn descend<'a>(
+    combo: &'a Combo,
+    all: &BTreeMap<&str, &'a Combo>,
+    path: &mut Vec<&'a str>,
+) -> AdminResult<()> {
+    if path.contains(&combo.name.as_str()) {
+        path.push(&combo.name);
+        return Err(unprocessable("models", format!("Circular combo reference: {}", path.join(" → "))));
+    }
+    if path.len() >= MAX_DEPTH {
+        path.push(&combo.name);
+        let message = format!("Combos may stand {MAX_DEPTH} deep, this is deeper: {}", path.join(" → "));
+        return Err(unprocessable("models", message));
+    }
+    path.push(&combo.name);
+    for step in &combo.steps {
+        if let Goal::ComboRef { combo_name } = &step.goal
+            && let Some(inner) = all.get(combo_name.as_str())
+        {
+            descend(inner, all, path)?;
+        }
+    }
+    path.pop();
+    Ok(())
+}
+
+impl From<WhenView> for When {
+    fn from(when: WhenView) -> Self {
+        let WhenView { min_tokens, max_tokens, has_tools, has_images, stream, hours } = when;
+        Self { min_tokens, max_tokens, has_tools, has_images, stream, hours }
+    }
+}
+
+impl From<When> for WhenView {
+    fn from(when: When) -> Self {
+        let When { min_tokens, max_tokens, has_tools, has_images, stream, hours } = when;
+        Self { min_tokens, max_tokens, has_tools, has_images, stream, hours }
+    }
+}

@@ -1,0 +1,130 @@
+//! Combos, one name for several targets: `/api/combos`.
+
+mod defaults;
+mod draft;
+mod metrics;
+mod test;
+mod view;
+
+use omniroute_domain::entity::{Combo, ComboId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+pub(crate) use defaults::{show as show_defaults, update as update_defaults};
+pub(crate) use draft::ConfigView;
+use draft::{ComboPatch, apply};
+pub(crate) use metrics::{clear as clear_metrics, show as metrics};
+pub(crate) use test::test;
+use view::{ComboView, view};
+
+use super::Done;
+use crate::auth::Management;
+use crate::endpoint::{Body, Created, Id, Json};
+use crate::error::{AdminResult, invalid_field, not_found};
+use crate::state::Admin;
+use crate::validation::Problems;
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ComboList {
+    combos: Vec<ComboView>,
+}
+
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct ComboOrder {
+    /// Ids in the order that is wanted; the others follow.
+    ids: Vec<String>,
+}
+
+pub(crate) async fn list(access: Management) -> AdminResult<Json<ComboList>> {
+    all(&access.admin).await
+}
+
+pub(crate) async fn show(access: Management, Id(id): Id) -> AdminResult<Json<ComboView>> {
+    Ok(Json(view(find(&access.admin, &id).await?)))
+}
+
+pub(crate) async fn create(
+    access: Management,
+    Body(draft): Body<ComboPatch>,
+) -> AdminResult<Created<ComboView>> {
+    let admin = &access.admin;
+    let mut problems = Problems::default();
+    if draft.name.is_none() {
+        problems.add("name", "is required");
+    }
+    if draft.models.is_none() {
+        problems.add("models", "is required: a list of models or names of combos");
+    }
+    problems.done()?;
+    let mut combo = Combo {
+        id: ComboId::from(Uuid::now_v7().to_string()),
+        name: String::new(),
+        strategy: omniroute_domain::routing::combo_default().name().to_owned(),
+        steps: Vec::new(),
+        config: Default::default(),
+        is_hidden: false,
+        is_active: true,
+        sort_order: 0,
+        created_at: access.now_ms,
+        updated_at: access.now_ms,
+    };
+    apply(admin, &mut combo, draft).await?;
+    admin.store.combos().insert(&mut combo).await?;
+    access.reload().await?;
+    access.audit("combo.created", "combo", combo.id.as_str(), &combo.name).await;
+    Ok(Created(view(combo)))
+}
+
+pub(crate) async fn update(
+    access: Management,
+    Id(id): Id,
+    Body(patch): Body<ComboPatch>,
+) -> AdminResult<Json<ComboView>> {
+    let admin = &access.admin;
+    let mut combo = find(admin, &id).await?;
+    apply(admin, &mut combo, patch).await?;
+    combo.updated_at = access.now_ms;
+    admin.store.combos().update(&combo).await?;
+    access.reload().await?;
+    access.audit("combo.updated", "combo", &id, &combo.name).await;
+    Ok(Json(view(combo)))
+}
+
+pub(crate) async fn delete(access: Management, Id(id): Id) -> AdminResult<Json<Done>> {
+    let combo = find(&access.admin, &id).await?;
+    if !access.admin.store.combos().delete(&combo.id).await? {
+        return Err(not_found("Combo"));
+    }
+    access.reload().await?;
+    access.audit("combo.deleted", "combo", &id, &combo.name).await;
+    Ok(Json(Done::new()))
+}
+
+pub(crate) async fn reorder(
+    access: Management,
+    Body(order): Body<ComboOrder>,
+) -> AdminResult<Json<ComboList>> {
+    let admin = &access.admin;
+    let known = admin.store.combos().list().await?;
+    for (at, id) in order.ids.iter().enumerate() {
+        if known.iter().all(|combo| combo.id.as_str() != id) {
+            return Err(invalid_field(&format!("ids[{at}]"), "is no combo's id"));
+        }
+    }
+    let ids: Vec<ComboId> = order.ids.into_iter().map(ComboId::from).collect();
+    admin.store.combos().reorder(&ids, access.now_ms).await?;
+    access.reload().await?;
+    access.audit("combo.updated", "combo", "*", "order").await;
+    all(admin).await
+}
+
+async fn all(admin: &Admin) -> AdminResult<Json<ComboList>> {
+    let combos = admin.store.combos().list().await?;
+    Ok(Json(ComboList { combos: combos.into_iter().map(view).collect() }))
+}
+
+async fn find(admin: &Admin, id: &str) -> AdminResult<Combo> {
+    let combos = admin.store.combos().list().await?;
+    combos.into_iter().find(|combo| combo.id.as_str() == id).ok_or_else(|| not_found("Combo"))
+}

@@ -1,0 +1,204 @@
+//! Combos and aliases: what is written is in force at once, and what makes no sense is refused.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::app::TestApp;
+
+async fn with_provider() -> TestApp {
+    let app = TestApp::new().await;
+    let body = json!({"provider":"openai","name":"work","apiKey":"sk-work-1234567890"});
+    app.post("/api/providers", body).await.expect(201);
+    app
+}
+
+async fn make(app: &TestApp, body: Value) -> Value {
+    app.post("/api/combos", body).await.expect(201).json()
+}
+
+#[tokio::test]
+async fn a_combo_from_its_beginning_to_its_end() {
+    let app = with_provider().await;
+    make(&app, json!({"name":"cheap","models":["openai/gpt-5.4-mini"]})).await;
+    let combo = make(
+        &app,
+        json!({"name":"coding","strategy":"fallback","models":["openai/gpt-5.6", "cheap"],
+        "config":{"maxRetries":0},"colour":"red"}),
+    )
+    .await;
+    assert_eq!((&combo["strategy"], &combo["sortOrder"]), (&json!("priority"), &json!(2)));
+    assert_eq!(combo["models"][0]["id"], "coding-model-1-openai-gpt-5-6");
+    assert_eq!(combo["models"][0]["model"], "openai/gpt-5.6");
+    assert_eq!(
+        (&combo["models"][1]["kind"], &combo["models"][1]["comboName"]),
+        (&json!("combo-ref"), &json!("cheap"))
+    );
+    assert_eq!(combo["config"], json!({"maxRetries":0}));
+    let id = combo["id"].as_str().expect("id").to_owned();
+    let path = format!("/api/combos/{id}");
+    let snapshot = app.live.load().clone();
+    let state = snapshot.combo("coding").expect("in force before the answer");
+    assert_eq!(state.targets(&snapshot).len(), 2);
+
+    let metrics = app.get("/api/combos/metrics?combo=coding").await.expect(200).json();
+    assert_eq!(metrics["metrics"]["coding"]["totalRequests"], 0);
+    assert_eq!(
+        metrics["metrics"]["coding"]["byTarget"]["coding-model-1-openai-gpt-5-6"]["lastStatus"],
+        Value::Null
+    );
+    app.get("/api/combos/metrics?combo=nobody").await.expect(404);
+    state.steps[0].stats.begin();
+    state.steps[0].stats.end(Some(120), 1_795_392_000_000);
+    let metrics = app.get("/api/combos/metrics?combo=coding").await.expect(200).json();
+    let target = &metrics["metrics"]["coding"]["byTarget"]["coding-model-1-openai-gpt-5-6"];
+    assert_eq!((&target["avgLatencyMs"], &target["successRate"]), (&json!(120.0), &json!(100.0)), "{target}");
+    app.delete("/api/combos/metrics?combo=coding").await.expect(200);
+    assert_eq!(state.steps[0].stats.totals().requests, 0);
+
+    // A new name is the name everywhere.
+    let cheap = app.get("/api/combos").await.json()["combos"][0]["id"].as_str().expect("id").to_owned();
+    app.put("/api/models/alias", json!({"alias":"fast","model":"cheap"})).await.expect(200);
+    app.patch(&format!("/api/combos/{cheap}"), json!({"name":"frugal"})).await.expect(200);
+    let combo = app.get(&path).await.expect(200).json();
+    assert_eq!(combo["models"][1]["comboName"], "frugal");
+    assert_eq!(app.get("/api/models/alias").await.json()["aliases"]["fast"], "frugal");
+
+    let order = app.put("/api/combos/reorder", json!({"ids":[id]})).await.expect(200).json();
+    assert_eq!(order["combos"][0]["name"], "coding");
+    app.patch(&path, json!({"isActive":false})).await.expect(200);
+    assert!(app.live.load().combo("coding").is_none());
+    assert_eq!(app.get(&path).await.json()["config"]["maxRetries"], 0, "absent leaves");
+    app.delete(&path).await.expect(200);
+    app.delete(&path).await.expect(404);
+    app.get(&path).await.expect(404);
+}
+
+#[tokio::test]
+async fn wrong_combos_are_refused_with_the_member() {
+    let app = with_provider().await;
+    make(&app, json!({"name":"taken","models":["openai/gpt-5.6"]})).await;
+    let many: Vec<_> = (0..129).map(|_| "openai/gpt-5.6").collect();
+    for (body, status, field) in [
+        (json!({"models":["a/b"]}), 400, "name"),
+        (json!({"name":"x"}), 400, "models"),
+        (json!({"name":"x","models":[]}), 400, "models"),
+        (json!({"name":"x","models":many}), 400, "models"),
+        (json!({"name":"with space","models":["a/b"]}), 400, "name"),
+        (json!({"name":"auto/fast","models":["a/b"]}), 400, "name"),
+        (json!({"name":"combo/x","models":["a/b"]}), 400, "name"),
+        (json!({"name":"a//b","models":["a/b"]}), 400, "name"),
+        (json!({"name":"TAKEN","models":["a/b"]}), 409, "name"),
+        (json!({"name":"x","strategy":"best","models":["a/b"]}), 400, "strategy"),
+        (json!({"name":"x","models":[{"kind":"combo-ref","model":"a/b"}]}), 400, "models[0].kind"),
+        (json!({"name":"x","models":[{"label":"nothing"}]}), 400, "models[0]"),
+        (json!({"name":"x","models":[{"comboName":"gone"}]}), 400, "models[0].comboName"),
+        (
+            json!({"name":"x","models":[{"model":"a/b","id":"1"},{"model":"a/c","id":"1"}]}),
+            400,
+            "models[1].id",
+        ),
+        (json!({"name":"x","models":[{"model":"a/b","when":{"hours":"8-9"}}]}), 400, "models[0].when"),
+        (json!({"name":"x","models":[{"model":"a/b","weight":2_000_000}]}), 400, "models[0].weight"),
+        (json!({"name":"x","models":["a/b"],"config":{"maxRetries":11}}), 400, "config.maxRetries"),
+        (json!({"name":"x","models":["a/b"],"config":{"timeoutMs":1}}), 400, "config.timeoutMs"),
+        (json!({"name":"x","models":["x"]}), 422, "models"),
+    ] {
+        let answer = app.post("/api/combos", body.clone()).await.expect(status);
+        let details = answer.json()["error"]["details"].clone();
+        assert_eq!(details[0]["field"], field, "{body}: {details}");
+    }
+    assert_eq!(app.get("/api/combos").await.json()["combos"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn circles_are_refused_where_they_would_close() {
+    let app = with_provider().await;
+    let inner = make(&app, json!({"name":"inner","models":["openai/gpt-5.6"]})).await;
+    make(&app, json!({"name":"middle","models":["inner"]})).await;
+    make(&app, json!({"name":"outer","models":["middle"]})).await;
+    let path = format!("/api/combos/{}", inner["id"].as_str().expect("id"));
+    let answer = app.patch(&path, json!({"models":["outer"]})).await.expect(422);
+    assert!(
+        answer.body.contains("Circular combo reference: inner → outer → middle → inner"),
+        "{}",
+        answer.body
+    );
+    let answer = app.post("/api/combos", json!({"name":"outermost","models":["outer"]})).await.expect(422);
+    assert!(answer.body.contains("3 deep"), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn every_entry_of_a_combo_is_tested_and_nothing_is_held_against_it() {
+    let app = with_provider().await;
+    make(
+        &app,
+        json!({"name":"both","models":["openai/gpt-5.6","openai/gpt-5.4-mini","deepseek/deepseek-chat"]}),
+    )
+    .await;
+    app.upstream.answer(500, r#"{"error":{"message":"broken"}}"#);
+    app.upstream.answer(
+        200,
+        r#"{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}"#,
+    );
+    let tested = app.post("/api/combos/test", json!({"comboName":"both"})).await.expect(200).json();
+    let statuses: Vec<_> =
+        tested["results"].as_array().expect("list").iter().map(|row| &row["status"]).collect();
+    assert_eq!(statuses, ["error", "ok", "skipped"], "{tested}");
+    assert_eq!(tested["resolvedBy"], "openai/gpt-5.4-mini");
+    let snapshot = app.live.load().clone();
+    let connection = &snapshot.combo("both").expect("there").targets(&snapshot)[0].provider.connections[0];
+    assert!(connection.health.check("gpt-5.6", 0).is_ok(), "a test leaves no lock");
+    app.post("/api/combos/test", json!({"comboName":"nobody"})).await.expect(404);
+}
+
+#[tokio::test]
+async fn the_defaults_of_combos_are_merged() {
+    let app = with_provider().await;
+    let path = "/api/settings/combo-defaults";
+    app.patch(path, json!({"comboDefaults":{"maxRetries":3}})).await.expect(200);
+    let after = app.patch(path, json!({"comboDefaults":{"timeoutMs":5_000}})).await.expect(200).json();
+    assert_eq!(after, json!({"comboDefaults":{"maxRetries":3,"timeoutMs":5_000}}));
+    make(&app, json!({"name":"c","models":["openai/gpt-5.6"]})).await;
+    assert_eq!(app.live.load().combo("c").expect("there").policy.max_retries, 3);
+    app.patch(path, json!({"comboDefaults":{"maxRetries":99}})).await.expect(400);
+}
+
+#[tokio::test]
+async fn aliases_are_set_listed_and_deleted() {
+    let app = with_provider().await;
+    make(&app, json!({"name":"best","models":["openai/gpt-5.6"]})).await;
+    let path = "/api/models/alias";
+    for method in [Method::POST, Method::PUT] {
+        let body = json!({"alias":"fast","model":"openai/gpt-5.4-mini"});
+        let set = match method {
+            Method::POST => app.post(path, body).await,
+            _ => app.put(path, body).await,
+        };
+        assert_eq!(
+            set.expect(200).json(),
+            json!({"success":true,"alias":"fast","model":"openai/gpt-5.4-mini"})
+        );
+    }
+    app.post(path, json!({"alias":"claude-*","model":"openrouter/anthropic/claude-*"})).await.expect(200);
+    app.post(path, json!({"alias":"hop","model":"fast"})).await.expect(200);
+    for (alias, model, status) in [
+        ("best", "openai/gpt-5.6", 409),
+        ("two", "hop", 422),
+        ("fast", "hop", 422),
+        ("self", "self", 422),
+        ("with space", "openai/x", 400),
+        ("plain", "openai/*", 400),
+        ("x*", "a*/b*", 400),
+        ("x", "", 400),
+    ] {
+        app.post(path, json!({"alias":alias,"model":model})).await.expect(status);
+    }
+    let all = app.get(path).await.expect(200).json();
+    assert_eq!(
+        all,
+        json!({"aliases":{"fast":"openai/gpt-5.4-mini","hop":"fast","claude-*":"openrouter/anthropic/claude-*"}})
+    );
+    assert_eq!(app.live.load().aliases.meaning("claude-x").as_deref(), Some("openrouter/anthropic/claude-x"));
+    app.delete("/api/models/alias?alias=hop").await.expect(200);
+    app.delete("/api/models/alias?alias=hop").await.expect(404);
+}
