@@ -46,6 +46,25 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// The kind of it, for machines.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Without(_) => "without",
+            Self::Renamed { .. } => "renamed",
+            Self::AdaptiveThinking => "adaptive_thinking",
+            Self::NoPrefill => "no_prefill",
+            Self::ReasoningInHistory => "reasoning_in_history",
+        }
+    }
+
+    /// The refused member, where it is one.
+    pub fn parameter(&self) -> Option<&str> {
+        match self {
+            Self::Without(path) | Self::Renamed { from: path, .. } => Some(path),
+            Self::AdaptiveThinking | Self::NoPrefill | Self::ReasoningInHistory => None,
+        }
+    }
+
     /// In words, for lists.
     pub fn describe(&self) -> String {
         match self {
@@ -115,11 +134,13 @@ impl Learned {
         lessons.iter().filter(|one| one.until_ms > now_ms).cloned().collect()
     }
 
-    /// Forgets all of it; how much that was.
-    pub fn forget(&self) -> usize {
+    /// Forgets what is wanted; how much that was.
+    pub fn forget(&self, is_wanted: impl Fn(&Lesson) -> bool) -> usize {
         let mut lessons = self.lessons.write().unwrap_or_else(PoisonError::into_inner);
-        self.count.store(0, Ordering::Relaxed);
-        std::mem::take(&mut *lessons).len()
+        let before = lessons.len();
+        lessons.retain(|one| !is_wanted(one));
+        self.count.store(lessons.len(), Ordering::Relaxed);
+        before - lessons.len()
     }
 }
 
@@ -294,7 +315,7 @@ mod tests {
             learned.learn(&provider, &format!("m{at}"), Fact::NoPrefill, 5);
         }
         assert_eq!(learned.lessons(6).len(), MAX_FACTS);
-        assert_eq!(learned.forget(), MAX_FACTS);
+        assert_eq!(learned.forget(|_| true), MAX_FACTS);
         assert!(learned.lessons(6).is_empty());
     }
 }

@@ -1,12 +1,14 @@
 //! What models were found not to take: `/api/models/learned`.
 
-use jiff::Timestamp;
-use serde::Serialize;
-use utoipa::ToSchema;
+use omniroute_domain::learned::Lesson;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Management;
-use crate::endpoint::Json;
+use crate::endpoint::{Filter, Json};
 use crate::error::AdminResult;
+use crate::provider_lookup::Vendor;
+use crate::text::iso;
 
 /// A fact that an upstream's refusal taught.
 #[derive(Serialize, ToSchema)]
@@ -16,38 +18,82 @@ pub(crate) struct LessonView {
     provider: String,
     /// The upstream's name of the model.
     model: String,
+    /// Null: facts are about a model, whoever asks for it.
+    connection_id: Option<String>,
+    /// `without`, `renamed`, `adaptive_thinking`, `no_prefill` or `reasoning_in_history`.
+    fact: &'static str,
+    /// The refused member, where it is one.
+    parameter: Option<String>,
     /// In words: "does not take `temperature`".
-    fact: String,
+    message: String,
     /// Until when it is believed (RFC 3339).
     until: String,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Lessons {
-    lessons: Vec<LessonView>,
+    learned: Vec<LessonView>,
 }
 
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Forgotten {
+pub(crate) struct Cleared {
     /// How many facts were forgotten.
-    forgotten: usize,
+    cleared: usize,
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct LessonQuery {
+    /// Only those of this provider: id, alias or prefix.
+    provider: Option<String>,
+    /// Only those of this model, as the provider knows it.
+    model: Option<String>,
 }
 
 /// What is believed now, oldest first.
-pub(crate) async fn list(access: Management) -> AdminResult<Json<Lessons>> {
-    let lessons = access.admin.live.learned.lessons(access.now_ms);
-    let view = |lesson: omniroute_domain::learned::Lesson| LessonView {
-        provider: lesson.provider.to_string(),
-        model: lesson.model,
-        fact: lesson.fact.describe(),
-        until: Timestamp::from_millisecond(lesson.until_ms).unwrap_or(Timestamp::MAX).to_string(),
-    };
-    Ok(Json(Lessons { lessons: lessons.into_iter().map(view).collect() }))
+pub(crate) async fn list(
+    access: Management,
+    Filter(query): Filter<LessonQuery>,
+) -> AdminResult<Json<Lessons>> {
+    let is_wanted = wanted(&access, query).await?;
+    let lessons = access.admin.live.learned.lessons(access.now_ms).into_iter().filter(is_wanted);
+    Ok(Json(Lessons { learned: lessons.map(view).collect() }))
 }
 
-/// Forgets all of it, so that everything is tried again.
-pub(crate) async fn forget(access: Management) -> AdminResult<Json<Forgotten>> {
-    let forgotten = access.admin.live.learned.forget();
-    access.audit("model.learned.forget", "model", "*", &forgotten.to_string()).await;
-    Ok(Json(Forgotten { forgotten }))
+/// Forgets it, so that everything is tried again.
+pub(crate) async fn forget(
+    access: Management,
+    Filter(query): Filter<LessonQuery>,
+) -> AdminResult<Json<Cleared>> {
+    let is_wanted = wanted(&access, query).await?;
+    let cleared = access.admin.live.learned.forget(is_wanted);
+    access.audit("model.learned.forget", "model", "*", &cleared.to_string()).await;
+    Ok(Json(Cleared { cleared }))
+}
+
+/// Whether a lesson is among those asked for.
+async fn wanted(access: &Management, query: LessonQuery) -> AdminResult<impl Fn(&Lesson) -> bool + use<>> {
+    let LessonQuery { provider, model } = query;
+    let provider = match provider {
+        // What nobody has there is nothing to be found, and no error.
+        Some(name) => {
+            Some(Vendor::find(&access.admin, &name).await?.map_or_else(|| name.as_str().into(), |it| it.id))
+        }
+        None => None,
+    };
+    Ok(move |lesson: &Lesson| {
+        provider.as_ref().is_none_or(|provider| lesson.provider == *provider)
+            && model.as_ref().is_none_or(|model| lesson.model == *model)
+    })
+}
+
+fn view(lesson: Lesson) -> LessonView {
+    LessonView {
+        provider: lesson.provider.to_string(),
+        model: lesson.model,
+        connection_id: None,
+        fact: lesson.fact.kind(),
+        parameter: lesson.fact.parameter().map(str::to_owned),
+        message: lesson.fact.describe(),
+        until: iso(lesson.until_ms),
+    }
 }

@@ -99,15 +99,21 @@ async fn what_was_learned_is_shown_and_forgotten() {
     let app = TestApp::new().await;
     let fact = Fact::Without("temperature".to_owned());
     assert!(app.live.learned.learn(&"openai".into(), "o9", fact, START));
-    let lessons = app.get("/api/models/learned").await.expect(200).json();
-    let expected = json!([{"provider": "openai", "model": "o9", "fact": "does not take `temperature`",
-        "until": lessons["lessons"][0]["until"]}]);
-    assert_eq!(lessons["lessons"], expected);
-    assert!(lessons["lessons"][0]["until"].as_str().is_some_and(|until| until.ends_with('Z')));
+    assert!(app.live.learned.learn(&"openai".into(), "o8", Fact::NoPrefill, START));
+    let lessons = app.get("/api/models/learned?provider=openai&model=o9").await.expect(200).json();
+    let expected = json!([{"provider": "openai", "model": "o9", "connectionId": null, "fact": "without",
+        "parameter": "temperature", "message": "does not take `temperature`",
+        "until": lessons["learned"][0]["until"]}]);
+    assert_eq!(lessons["learned"], expected);
+    assert!(lessons["learned"][0]["until"].as_str().is_some_and(|until| until.ends_with('Z')));
     app.request(Method::DELETE, "/api/models/learned").from(remote()).send().await.expect(401);
+    let answer = app.delete("/api/models/learned?provider=nobody").await.expect(200).json();
+    assert_eq!(answer, json!({"cleared": 0}));
+    let answer = app.delete("/api/models/learned?model=o9").await.expect(200).json();
+    assert_eq!(answer, json!({"cleared": 1}));
     let answer = app.delete("/api/models/learned").await.expect(200).json();
-    assert_eq!(answer, json!({"forgotten": 1}));
-    assert_eq!(app.get("/api/models/learned").await.expect(200).json(), json!({"lessons": []}));
+    assert_eq!(answer, json!({"cleared": 1}));
+    assert_eq!(app.get("/api/models/learned").await.expect(200).json(), json!({"learned": []}));
 }
 
 #[tokio::test]

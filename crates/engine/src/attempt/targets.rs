@@ -242,10 +242,10 @@ impl Course {
         let highest = failures.iter().map(rank).max().unwrap_or(0);
         let mut alike = failures.into_iter().filter(|failed| rank(failed) == highest);
         // What the request is to blame for is told of the first, what passes of the last.
-        let chosen = if highest == 1 { alike.next() } else { alike.last() };
+        let chosen = if highest == 1 { alike.next() } else { alike.next_back() };
         let Some(Failed { mut error, .. }) = chosen else { return self.nobody() };
         let name = &self.combo.name;
-        error.message = format!("all {count} targets of combo `{name}` failed; the last: {}", error.message);
+        error.message = format!("all {count} targets of combo `{name}` failed: {}", error.message);
         if highest > 1 {
             error.retry_after = earliest.or(error.retry_after);
         }
