@@ -84,7 +84,7 @@ impl Dialect for Anthropic {
     }
 
     fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
-        request::encode(request, caps)
+        request.in_own_words(request::encode(request, caps))
     }
 
     fn json_answer(&self, request: &ChatRequest, caps: &Caps) -> JsonAnswer {

@@ -194,13 +194,14 @@ fn block_out<'a>(
         }
         BlockKind::Opaque { origin, raw } if *origin == ID => BlockOut::Raw(raw),
         BlockKind::Image(image) => {
-            losses.push(loss(path(), LossAction::Mapped));
-            BlockOut::text(match &image.source {
-                MediaSource::Url(url) => format!("[image: {url}]"),
+            let (action, text) = match &image.source {
+                MediaSource::Url(url) => (LossAction::Mapped, format!("[image: {url}]")),
                 MediaSource::Base64 { .. } | MediaSource::FileId { .. } | MediaSource::Text(_) => {
-                    "[image omitted]".to_owned()
+                    (LossAction::Dropped, "[image omitted]".to_owned())
                 }
-            })
+            };
+            losses.push(loss(path(), action));
+            BlockOut::text(text)
         }
         BlockKind::WebSearch(search) => {
             let blocks = search::client_blocks(search, &echo.request_id, at);

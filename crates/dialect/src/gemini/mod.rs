@@ -76,7 +76,7 @@ impl Dialect for Gemini {
     }
 
     fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
-        request::encode(request, caps)
+        request.in_own_words(request::encode(request, caps))
     }
 
     fn decode_count(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {

@@ -1,6 +1,9 @@
 //! What a client calls what it asked for, for losses that are told to it.
 
-use super::ChatRequest;
+use std::borrow::Cow;
+
+use super::{ChatRequest, ToolKind};
+use crate::{EncodeError, Encoded};
 
 /// Something that every dialect has under another name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,15 +20,23 @@ pub(crate) enum Word {
     Stop,
     /// Who the end user is.
     User,
+    /// Whether the reasoning is shown.
+    Show,
 }
 
 impl ChatRequest {
     /// The path of a member in the dialect in which the request came.
     pub(crate) fn word(&self, word: Word) -> &'static str {
-        let words = match self.extras.origin.map_or("", |origin| origin.as_str()) {
-            "responses" => {
-                ["reasoning.effort", "max_output_tokens", "text.format", "text.format.schema", "stop", "user"]
-            }
+        let words = match self.origin() {
+            "responses" => [
+                "reasoning.effort",
+                "max_output_tokens",
+                "text.format",
+                "text.format.schema",
+                "stop",
+                "user",
+                "reasoning.summary",
+            ],
             "anthropic" => [
                 "thinking",
                 "max_tokens",
@@ -33,6 +44,7 @@ impl ChatRequest {
                 "output_config.format.schema",
                 "stop_sequences",
                 "metadata.user_id",
+                "thinking.display",
             ],
             "gemini" => [
                 "generationConfig.thinkingConfig",
@@ -41,8 +53,9 @@ impl ChatRequest {
                 "generationConfig.responseJsonSchema",
                 "generationConfig.stopSequences",
                 "labels",
+                "generationConfig.thinkingConfig.includeThoughts",
             ],
-            "ollama" => ["think", "options.num_predict", "format", "format", "options.stop", "user"],
+            "ollama" => ["think", "options.num_predict", "format", "format", "options.stop", "user", "think"],
             _ => [
                 "reasoning_effort",
                 "max_tokens",
@@ -50,8 +63,80 @@ impl ChatRequest {
                 "response_format.json_schema.schema",
                 "stop",
                 "user",
+                "reasoning_effort",
             ],
         };
         words[word as usize]
     }
+
+    /// Names members in what was written, or in why it was not, as the client does. Writers name what all dialects have
+    /// under some name as Chat Completions does.
+    pub(crate) fn in_own_words(
+        &self,
+        mut written: Result<Encoded, EncodeError>,
+    ) -> Result<Encoded, EncodeError> {
+        match &mut written {
+            Ok(encoded) => {
+                for loss in &mut encoded.losses {
+                    if let Some(own) = self.own_path(&loss.path) {
+                        loss.path = own;
+                    }
+                }
+            }
+            Err(error) => {
+                let own = error.param.as_deref().and_then(|param| self.own_path(param));
+                if let Some(own) = own {
+                    error.param = Some(own.into_owned());
+                }
+            }
+        }
+        written
+    }
+
+    fn own_path(&self, path: &str) -> Option<Cow<'static, str>> {
+        let Some((at, rest)) = path.strip_prefix("tools[").and_then(|rest| rest.split_once(']')) else {
+            return own_name(self.origin(), path).map(Cow::Borrowed);
+        };
+        // Chat Completions has a switch in the place of this tool.
+        let tool = &self.tools.get(at.parse::<usize>().ok()?)?.kind;
+        let is_switch = self.origin() == "openai" && matches!(tool, ToolKind::WebSearch(_));
+        is_switch.then(|| format!("web_search_options{rest}").into())
+    }
+
+    fn origin(&self) -> &'static str {
+        self.extras.origin.map_or("", |origin| origin.as_str())
+    }
+}
+
+/// What another dialect calls a member of Chat Completions; `None` where it is called the same, or where it has none.
+fn own_name(origin: &str, name: &str) -> Option<&'static str> {
+    Some(match (origin, name) {
+        ("responses", "logprobs") => "top_logprobs",
+        ("responses", "verbosity") => "text.verbosity",
+        ("responses", "response_format") => "text.format",
+        ("responses", "messages") => "input",
+        ("anthropic", "parallel_tool_calls") => "tool_choice.disable_parallel_tool_use",
+        ("anthropic", "response_format") => "output_config.format",
+        ("gemini", "temperature") => "generationConfig.temperature",
+        ("gemini", "top_p") => "generationConfig.topP",
+        ("gemini", "top_k") => "generationConfig.topK",
+        ("gemini", "presence_penalty") => "generationConfig.presencePenalty",
+        ("gemini", "frequency_penalty") => "generationConfig.frequencyPenalty",
+        ("gemini", "seed") => "generationConfig.seed",
+        ("gemini", "logprobs") => "generationConfig.responseLogprobs",
+        ("gemini", "top_logprobs") => "generationConfig.logprobs",
+        ("gemini", "n") => "generationConfig.candidateCount",
+        ("gemini", "response_format") => "generationConfig.responseMimeType",
+        ("gemini", "tool_choice") => "toolConfig.functionCallingConfig",
+        ("gemini", "service_tier") => "serviceTier",
+        ("gemini", "messages") => "contents",
+        ("ollama", "temperature") => "options.temperature",
+        ("ollama", "top_p") => "options.top_p",
+        ("ollama", "top_k") => "options.top_k",
+        ("ollama", "presence_penalty") => "options.presence_penalty",
+        ("ollama", "frequency_penalty") => "options.frequency_penalty",
+        ("ollama", "seed") => "options.seed",
+        ("ollama", "response_format") => "format",
+        _ => return None,
+    })
 }

@@ -63,7 +63,7 @@ impl Dialect for Ollama {
     }
 
     fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
-        request::encode(request, caps)
+        request.in_own_words(request::encode(request, caps))
     }
 
     fn decode_response(&self, body: &Bytes) -> Result<ChatResponse, DecodeError> {
@@ -119,6 +119,11 @@ impl Dialect for Ollama {
     /// The server takes any name, but some models' templates use the dot for themselves.
     fn tool_names(&self) -> NameRule {
         NameRule { max: 128, others: "-", letter_first: false }
+    }
+
+    /// A message has a place for the text of reasoning and none for anything that signs it.
+    fn signs_as(&self) -> Option<DialectId> {
+        None
     }
 
     fn takes_image_urls(&self) -> bool {

@@ -62,7 +62,7 @@ impl Dialect for OpenAi {
     }
 
     fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
-        request::encode(request, caps)
+        request.in_own_words(request::encode(request, caps))
     }
 
     fn json_answer(&self, request: &ChatRequest, caps: &Caps) -> JsonAnswer {

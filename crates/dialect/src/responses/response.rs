@@ -79,7 +79,7 @@ fn losses(response: &ChatResponse) -> Vec<Loss> {
     for (at, block) in response.blocks.iter().enumerate() {
         let path = || format!("content[{at}]");
         match &block.kind {
-            BlockKind::Image(_) => losses.push(loss(path(), LossAction::Mapped)),
+            BlockKind::Image(_) => losses.push(loss(path(), LossAction::Dropped)),
             BlockKind::File(_)
             | BlockKind::Audio { .. }
             | BlockKind::ToolResult(_)

@@ -5,6 +5,7 @@
 
 mod custom_tools;
 mod faults;
+mod fidelity;
 mod laws;
 mod matrix;
 mod requests;

@@ -1,7 +1,10 @@
 //! Faults of gateways in the requests that they write, each as a test that would fail with it, and what is refused.
 
 use http::HeaderMap;
-use omniroute_dialect::{Caps, ir::BlockKind};
+use omniroute_dialect::{
+    Caps,
+    ir::{BlockKind, LossAction},
+};
 use serde_json::{Value, json};
 
 use crate::support::{decode, dialect, told, translate};
@@ -154,6 +157,60 @@ fn log_probabilities_that_will_not_come_back_are_told() {
 }
 
 #[test]
+fn reasoning_that_is_left_to_the_model_is_recorded() {
+    let body = |thinking: Value| {
+        let mut body = messages(&json!([{"role": "user", "content": "a"}]));
+        body["max_tokens"] = json!(99);
+        body["thinking"] = thinking;
+        body
+    };
+    let adaptive = body(json!({"type": "adaptive", "display": "summarized"}));
+    for (to, lost) in [
+        ("openai", vec!["thinking.display", "thinking"]),
+        ("responses", vec!["thinking"]),
+        ("gemini", vec!["thinking"]),
+        ("ollama", vec![]),
+    ] {
+        let (out, losses) = translate("anthropic", to, &adaptive, &Caps::permissive()).unwrap();
+        let paths: Vec<&str> = losses.iter().map(|loss| &*loss.path).collect();
+        assert_eq!(paths, lost, "{to}: {out}");
+        assert!(told(&losses).is_empty(), "it is what the models do by themselves");
+    }
+    let shown = json!({"contents": [{"parts": [{"text": "a"}]}],
+        "generationConfig": {"thinkingConfig": {"includeThoughts": true}}});
+    for to in ["openai", "anthropic", "ollama"] {
+        let (out, losses) = translate("gemini", to, &shown, &Caps::permissive()).unwrap();
+        let show = "generationConfig.thinkingConfig.includeThoughts";
+        assert!(losses.iter().any(|loss| loss.path == show && loss.silent), "{to}: {out} {losses:?}");
+    }
+}
+
+#[test]
+fn losses_are_named_as_the_client_names_its_members() {
+    let ollama = json!({"model": "m", "messages": [{"role": "user", "content": "a"}],
+        "options": {"top_k": 5, "seed": 7, "temperature": 1.5}});
+    let (_, losses) = translate("ollama", "anthropic", &ollama, &Caps::permissive()).unwrap();
+    assert_eq!(told(&losses), ["options.temperature", "options.seed"]);
+    let (_, losses) = translate("ollama", "openai", &ollama, &Caps::permissive()).unwrap();
+    assert_eq!(told(&losses), ["options.top_k"]);
+    let gemini =
+        json!({"contents": [{"parts": [{"text": "a"}]}], "generationConfig": {"topK": 5, "seed": 7}});
+    let (_, losses) = translate("gemini", "responses", &gemini, &Caps::permissive()).unwrap();
+    assert_eq!(told(&losses), ["generationConfig.topK", "generationConfig.seed"]);
+}
+
+#[test]
+fn stop_sequences_that_the_gateway_looks_after_are_not_said_to_be_dropped() {
+    let mut body = messages(&json!([{"role": "user", "content": "a"}]));
+    body["stop_sequences"] = json!(["s1", "s2", "s3", "s4", "s5"]);
+    let caps = Caps { developer_role: true, ..Caps::permissive() };
+    let (out, losses) = translate("anthropic", "openai", &body, &caps).unwrap();
+    assert_eq!(out["stop"], json!(["s1", "s2", "s3", "s4"]));
+    assert!(told(&losses).is_empty(), "{losses:?}");
+    assert!(losses.iter().any(|loss| loss.path == "stop_sequences" && loss.action == LossAction::Mapped));
+}
+
+#[test]
 fn requests_that_cannot_be_carried_are_refused() {
     let user = json!([{"role": "user", "content": "a"}]);
     let with = |mut body: Value, member: &str, value: Value| {
@@ -225,6 +282,22 @@ fn requests_that_cannot_be_carried_are_refused() {
             &open,
             "unsupported_parameter",
             "container",
+        ),
+        (
+            "gemini",
+            "responses",
+            json!({"contents": [{"parts": [{"inlineData": {"mimeType": "video/mp4", "data": "AA=="}}]}]}),
+            &open,
+            "unsupported_content",
+            "contents[0]",
+        ),
+        (
+            "gemini",
+            "responses",
+            json!({"contents": [{"parts": [{"text": "a"}]}], "generationConfig": {"candidateCount": 2}}),
+            &open,
+            "unsupported_parameter",
+            "generationConfig.candidateCount",
         ),
     ] {
         let error = translate(from, to, &body, caps).unwrap_err();

@@ -24,7 +24,7 @@ fn f34_a_search_is_no_function() {
         json!([{"type": "web_search_20250305", "name": "web_search",
             "user_location": {"type": "approximate", "city": "Bern", "country": "CH"}}])
     );
-    assert_eq!(told(&losses), ["tools[0].search_context_size"]);
+    assert_eq!(told(&losses), ["web_search_options.search_context_size"]);
 
     let search = json!({"type": "web_search_20250305", "name": "web_search", "max_uses": 2,
         "allowed_domains": ["a.example"], "user_location": {"type": "approximate", "city": "Bern", "country": "CH"}});

@@ -46,7 +46,12 @@ pub(super) fn thinking(
     }
     let max_tokens = knobs.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
     match amount {
-        ReasoningAmount::Default => {}
+        ReasoningAmount::Default => {
+            if knobs.show == Some(true) {
+                // There is nothing to be shown.
+                losses.push(quiet(request.word(Word::Show), LossAction::Dropped));
+            }
+        }
         ReasoningAmount::Off | ReasoningAmount::Budget(0) => knobs.thinking = Thinking::Disabled,
         _ if caps.adaptive_thinking => {
             knobs.thinking = Thinking::Adaptive;

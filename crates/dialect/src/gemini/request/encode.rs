@@ -20,7 +20,7 @@ use crate::{
         schema::{self, Change},
         wire::write_parts,
     },
-    ir::{ChatRequest, Extras, Loss, LossAction, OutputFormat, loss, quiet},
+    ir::{ChatRequest, Extras, Loss, LossAction, OutputFormat, Word, loss, quiet},
 };
 
 /// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
@@ -142,7 +142,7 @@ fn max_output_tokens(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>)
     let asked = request.max_output_tokens?;
     let most = caps.max_output_tokens.unwrap_or(u64::MAX);
     if asked > most {
-        losses.push(quiet("max_tokens", LossAction::Clamped));
+        losses.push(quiet(request.word(Word::OutputLimit), LossAction::Clamped));
     }
     Some(asked.min(most))
 }
@@ -152,10 +152,10 @@ fn stop<'a>(request: &'a ChatRequest, losses: &mut Vec<Loss>) -> Vec<&'a str> {
     let mut kept: Vec<&str> =
         request.stop.iter().map(String::as_str).filter(|text| !text.trim().is_empty()).collect();
     if kept.len() < request.stop.len() {
-        losses.push(loss("stop", LossAction::Dropped));
+        losses.push(loss(request.word(Word::Stop), LossAction::Dropped));
     }
     if kept.len() > MAX_STOP {
-        losses.push(quiet("stop", LossAction::Mapped));
+        losses.push(quiet(request.word(Word::Stop), LossAction::Mapped));
         kept.truncate(MAX_STOP);
     }
     kept

@@ -2,7 +2,7 @@
 
 use crate::{
     Caps, effort,
-    ir::{ChatRequest, Effort, Loss, LossAction, ReasoningAmount, loss, quiet},
+    ir::{ChatRequest, Effort, Loss, LossAction, ReasoningAmount, Word, loss, quiet},
 };
 
 /// Members of `thinkingConfig`. Level and budget exclude each other.
@@ -37,6 +37,7 @@ pub(super) fn native(request: &ChatRequest) -> Thinking {
 /// What was asked, as far as the model can.
 pub(super) fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> Thinking {
     let asked = &request.reasoning.amount;
+    let path = request.word(Word::Reasoning);
     let wanted = match asked {
         ReasoningAmount::Default | ReasoningAmount::Adaptive(None) => None,
         ReasoningAmount::Off | ReasoningAmount::Budget(0) => Some(Amount::Budget(0)),
@@ -48,18 +49,22 @@ pub(super) fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Lo
     let off = wanted == Some(Amount::Budget(0));
     if !caps.reasoning {
         if wanted.is_some() && !off {
-            losses.push(loss("reasoning_effort", LossAction::Dropped));
+            losses.push(loss(path, LossAction::Dropped));
         }
         return Thinking::default();
+    }
+    if *asked == ReasoningAmount::Adaptive(None) {
+        // It is what these models do when nothing is said; not all take a word for it.
+        losses.push(quiet(path, LossAction::Dropped));
     }
     let amount = wanted.map(|wanted| {
         let amount =
             if caps.gemini.thinking_levels.is_empty() { budget(wanted, caps) } else { level(wanted, caps) };
         if off && amount != wanted {
             // Not thinking is what the model cannot do.
-            losses.push(loss("reasoning_effort", LossAction::Clamped));
+            losses.push(loss(path, LossAction::Clamped));
         } else if amount != wanted {
-            losses.push(quiet("reasoning_effort", LossAction::Mapped));
+            losses.push(quiet(path, LossAction::Mapped));
         }
         amount
     });

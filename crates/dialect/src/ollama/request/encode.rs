@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Caps, EncodeError, Encoded, effort, estimate,
-    ir::{self, ChatRequest, Effort, Extras, Loss, LossAction, OutputFormat, ReasoningAmount},
+    ir::{self, ChatRequest, Effort, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Word},
 };
 
 /// Tokens kept for an answer whose length nobody limits.
@@ -69,14 +69,21 @@ impl Writer<'_> {
 
     /// A model that does not think refuses to be asked to.
     fn thinking(&mut self, body: &mut Object<'_>) {
+        let path = self.request.word(Word::Reasoning);
         let level = match &self.request.reasoning.amount {
-            ReasoningAmount::Default => return,
+            ReasoningAmount::Default => {
+                if self.request.reasoning.show == Some(true) && !self.native {
+                    // What shows the reasoning also asks for it, which models without refuse.
+                    self.lose(self.request.word(Word::Show), LossAction::Dropped, true);
+                }
+                return;
+            }
             ReasoningAmount::Off | ReasoningAmount::Budget(0) => {
                 body.bool("think", false);
                 return;
             }
             _ if !self.native && !self.caps.reasoning => {
-                self.lose("reasoning_effort", LossAction::Dropped, false);
+                self.lose(path, LossAction::Dropped, false);
                 return;
             }
             ReasoningAmount::Adaptive(None) => {
@@ -85,7 +92,7 @@ impl Writer<'_> {
             }
             ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => *effort,
             ReasoningAmount::Budget(tokens) => {
-                self.lose("reasoning_effort", LossAction::Mapped, true);
+                self.lose(path, LossAction::Mapped, true);
                 effort::of_budget(*tokens)
             }
         };
@@ -99,7 +106,7 @@ impl Writer<'_> {
             Effort::XHigh | Effort::Max => ("high", false),
         };
         if !exact {
-            self.lose("reasoning_effort", LossAction::Clamped, true);
+            self.lose(path, LossAction::Clamped, true);
         }
         body.str("think", word);
     }
@@ -129,7 +136,7 @@ impl Writer<'_> {
         let asked = self.request.max_output_tokens?;
         let most = self.caps.max_output_tokens.filter(|most| !self.native && *most < asked);
         if most.is_some() {
-            self.lose("max_tokens", LossAction::Clamped, true);
+            self.lose(self.request.word(Word::OutputLimit), LossAction::Clamped, true);
         }
         Some(most.unwrap_or(asked))
     }
@@ -174,7 +181,7 @@ impl Writer<'_> {
         let mut stop: Vec<&String> = self.request.stop.iter().collect();
         if !self.native && stop.iter().any(|text| text.trim().is_empty()) {
             stop.retain(|text| !text.trim().is_empty());
-            self.lose("stop", LossAction::Dropped, false);
+            self.lose(self.request.word(Word::Stop), LossAction::Dropped, false);
         }
         if !stop.is_empty() {
             let mut list = options.array("stop");

@@ -325,8 +325,9 @@ impl Writer<'_> {
             self.lose(path, LossAction::Dropped);
         }
         if !self.native && self.caps.developer_role && stop.len() > MAX_STOP {
+            // The gateway itself ends the answer at the others.
             stop.truncate(MAX_STOP);
-            self.lose(path, LossAction::Dropped);
+            self.losses.push(ir::quiet(path, LossAction::Mapped));
         }
         if !stop.is_empty() {
             let mut list = body.array("stop");

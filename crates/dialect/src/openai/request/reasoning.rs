@@ -26,6 +26,15 @@ pub(super) fn write(
         }
         return;
     }
+    let show = request.word(Word::Show);
+    if request.reasoning.show == Some(true)
+        && !native
+        && show != path
+        && matches!(amount, ReasoningAmount::Default | ReasoningAmount::Adaptive(None))
+    {
+        // Only who asks for an amount also asks to see it.
+        losses.push(ir::quiet(show, LossAction::Dropped));
+    }
     // Such models refuse to be made to call a tool while they think, which some do unless told otherwise.
     if matches!(knob, ReasoningKnob::ThinkingType | ReasoningKnob::EnableThinking) && is_forced(request) {
         if asked {
@@ -48,6 +57,9 @@ pub(super) fn write(
         ReasoningKnob::Effort => {
             write_effort(level, native, caps, body);
             if level == Some(None) {
+                if !native {
+                    losses.push(ir::quiet(path, LossAction::Dropped));
+                }
                 return;
             }
         }

@@ -190,7 +190,12 @@ impl Writer<'_> {
         // Only models that are known to reason are known to take the word for not doing so.
         let is_known = self.caps.reasoning && self.caps.max_completion_tokens;
         let (effort, asked) = match &request.reasoning.amount {
-            ReasoningAmount::Default | ReasoningAmount::Adaptive(None) => (None, false),
+            ReasoningAmount::Default => (None, false),
+            ReasoningAmount::Adaptive(None) => {
+                // It is what these models do when nothing is said.
+                self.quiet(path, LossAction::Dropped);
+                (None, false)
+            }
             ReasoningAmount::Off | ReasoningAmount::Budget(0) if self.native || is_known => {
                 (Some("none"), false)
             }

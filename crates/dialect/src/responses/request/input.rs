@@ -329,8 +329,10 @@ impl<'a> Writer<'a, '_> {
             }
             BlockKind::File(file) => self.file(file, block, path, message)?,
             BlockKind::Audio { .. } => return Err(unsupported(path, "audio")),
-            BlockKind::Opaque { .. } => {
-                self.opaque(block, path, message);
+            BlockKind::Opaque { origin, .. } => {
+                if !self.opaque(block, path, message) && *origin != ID {
+                    return Err(unsupported(path, &format!("content that only the `{origin}` dialect has")));
+                }
             }
             BlockKind::Thinking { .. }
             | BlockKind::RedactedThinking { .. }
