@@ -127,14 +127,15 @@ impl stream::Tap for Tap {
             self.watch.error = Some(wire::error(&String::from_utf8_lossy(data)));
             return;
         }
-        if let Some(number) = event.sequence {
-            self.sequence = number.saturating_add(1);
-        }
         if let Some(response) = event.response {
             self.response(&event, response, found, out);
         } else {
             self.note(&event);
             pass_on(&event.kind, found, out);
+        }
+        // What is withheld leaves its number to what is written in its place.
+        if let (Some(number), None) = (event.sequence, &self.watch.error) {
+            self.sequence = number.saturating_add(1);
         }
     }
 
@@ -363,16 +364,23 @@ mod tests {
             attempts: Vec::new(),
             retry_at: None,
         };
-        let (mut begun, _) = relay(&stream()[..3].concat(), "asked");
         let mut out = BytesMut::new();
-        begun.fail(&error, &mut out);
-        let text = std::str::from_utf8(&out).unwrap();
-        assert!(text.starts_with(
-            "event: response.failed\ndata: {\"type\":\"response.failed\",\"sequence_number\":7,\"response\":{\"id\":\"resp_9\",\"object\":\"response\",\"created_at\":7,\"status\":\"failed\",\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"slow\"}"
-        ), "{text}");
-        assert!(
-            text.contains(r#""output":[{"type":"message","content":[{"type":"output_text","text":"x"}]}]"#)
-        );
+        let failed =
+            frame("response.failed", r#""sequence_number":7,"response":{"error":{"message":"broke"}}"#);
+        for last in ["", &failed] {
+            let (mut begun, _) = relay(&(stream()[..3].concat() + last), "asked");
+            out.clear();
+            begun.fail(&error, &mut out);
+            let text = std::str::from_utf8(&out).unwrap();
+            assert!(text.starts_with(
+                "event: response.failed\ndata: {\"type\":\"response.failed\",\"sequence_number\":7,\"response\":{\"id\":\"resp_9\",\"object\":\"response\",\"created_at\":7,\"status\":\"failed\",\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"slow\"}"
+            ), "{text}");
+            assert!(
+                text.contains(
+                    r#""output":[{"type":"message","content":[{"type":"output_text","text":"x"}]}]"#
+                )
+            );
+        }
         let (mut silent, _) = relay("", "asked");
         out.clear();
         silent.fail(&error, &mut out);
