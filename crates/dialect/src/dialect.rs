@@ -142,6 +142,14 @@ pub struct Echo {
     pub custom_tools: Arc<[String]>,
 }
 
+impl Echo {
+    /// Nothing but when the request arrived, in milliseconds since the epoch.
+    pub fn arrived_at(ms: i64) -> Self {
+        let created_millis = u16::try_from(ms.rem_euclid(1_000)).unwrap_or(0);
+        Self { created: ms.div_euclid(1_000), created_millis, ..Self::default() }
+    }
+}
+
 /// What an operator decided about keeping silent streams alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepAlive {
@@ -278,8 +286,9 @@ pub trait Dialect: Sync + 'static {
     fn stream_encoder(&self, echo: Echo) -> Box<dyn StreamEncoder>;
     /// A pipe between an upstream and a client that both speak this dialect.
     fn stream_relay(&self, echo: Echo) -> Box<dyn StreamPipe>;
-    /// What is sent to a streaming client while nothing else is; empty for nothing. `model` is the asked name.
-    fn keep_alive(&self, style: KeepAlive, framing: Framing, model: &str) -> Bytes;
+    /// What is sent to a streaming client while nothing else is; empty for nothing. `model` is the asked name,
+    /// `arrived_ms` when the request arrived, in milliseconds since the epoch.
+    fn keep_alive(&self, style: KeepAlive, framing: Framing, model: &str, arrived_ms: i64) -> Bytes;
 
     /// Reads a request whose tokens are to be counted.
     fn decode_count(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {

@@ -161,8 +161,6 @@ impl RequestCtx {
         Echo {
             model: envelope.map(|envelope| envelope.model.clone()).unwrap_or_default(),
             request_id: self.request_id.clone(),
-            created: self.started_ms / 1_000,
-            created_millis: u16::try_from(self.started_ms.rem_euclid(1_000)).unwrap_or(0),
             asked_after: Some(self.since_arrival()),
             answered_after: None,
             include_usage: envelope.is_some_and(|envelope| envelope.include_usage),
@@ -171,6 +169,7 @@ impl RequestCtx {
             framing: envelope.map(|envelope| envelope.framing),
             request: self.body.clone(),
             custom_tools: self.custom_tools(),
+            ..Echo::arrived_at(self.started_ms)
         }
     }
 

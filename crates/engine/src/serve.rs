@@ -455,7 +455,7 @@ impl RequestCtx {
             SseKeepalive::Off => KeepAlive::Off,
         };
         let model = self.envelope.as_ref().map_or("", |envelope| &envelope.model);
-        self.dialect().keep_alive(style, self.framing(), model)
+        self.dialect().keep_alive(style, self.framing(), model, self.started_ms)
     }
 }
 

@@ -127,7 +127,7 @@ impl Dialect for Anthropic {
         Box::new(Relay::new(&Anthropic, relay::Tap::new(echo)))
     }
 
-    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str) -> Bytes {
+    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str, _arrived_ms: i64) -> Bytes {
         match style {
             KeepAlive::Comment | KeepAlive::Chunk => Bytes::from_static(wire::PING),
             KeepAlive::Off => Bytes::new(),

@@ -138,7 +138,7 @@ impl Dialect for Gemini {
     }
 
     /// Clients read every line as data, so there is nothing less than a chunk; in a list there is white space.
-    fn keep_alive(&self, style: KeepAlive, framing: Framing, model: &str) -> Bytes {
+    fn keep_alive(&self, style: KeepAlive, framing: Framing, model: &str, _arrived_ms: i64) -> Bytes {
         match (style, framing) {
             (KeepAlive::Off, _) => Bytes::new(),
             (KeepAlive::Comment | KeepAlive::Chunk, Framing::JsonList) => Bytes::from_static(b"\n"),
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn silence_is_kept_alive_in_the_only_ways_that_clients_take() {
-        let sent = |style, framing| Gemini.keep_alive(style, framing, "gc/\"x\"");
+        let sent = |style, framing| Gemini.keep_alive(style, framing, "gc/\"x\"", 0);
         for style in [KeepAlive::Comment, KeepAlive::Chunk] {
             let expected = "data: {\"responseId\":\"\",\"modelVersion\":\"gc/\\\"x\\\"\"}\n\n";
             assert_eq!(sent(style, Framing::Sse), expected);

@@ -12,6 +12,8 @@ mod response;
 mod stream;
 mod wire;
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use omniroute_wire::{json_out::Object, splice::Splice};
@@ -102,15 +104,20 @@ impl Dialect for Ollama {
         Box::new(Relay::new(&Ollama, relay::Tap::new(echo)))
     }
 
-    /// Clients read every line as data, so there is nothing less than a line that says nothing. It tells no time:
-    /// here nobody knows it.
-    fn keep_alive(&self, style: KeepAlive, _framing: Framing, model: &str) -> Bytes {
+    /// Clients read every line as data, so there is nothing less than a line that says nothing. Its time is that of
+    /// the request's arrival: no other is known here, and there are clients that take no line without one.
+    fn keep_alive(&self, style: KeepAlive, _framing: Framing, model: &str, arrived_ms: i64) -> Bytes {
         if style == KeepAlive::Off {
             return Bytes::new();
         }
         let mut out = BytesMut::with_capacity(96);
         let mut object = Object::begin(&mut out);
-        object.str("model", model).raw("message", r#"{"role":"assistant","content":""}"#).bool("done", false);
+        object.str("model", model);
+        let stamp = object.key("created_at");
+        stamp.extend_from_slice(b"\"");
+        wire::write_stamp(stamp, &Echo::arrived_at(arrived_ms), Duration::ZERO);
+        stamp.extend_from_slice(b"\"");
+        object.raw("message", r#"{"role":"assistant","content":""}"#).bool("done", false);
         object.end();
         out.extend_from_slice(b"\n");
         out.freeze()
@@ -128,5 +135,21 @@ impl Dialect for Ollama {
 
     fn takes_image_urls(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_stream_alive_is_a_line_with_all_that_lines_must_have() {
+        let sent = |style| Ollama.keep_alive(style, Framing::Ndjson, "a\"b", 1_005);
+        let line = "{\"model\":\"a\\\"b\",\"created_at\":\"1970-01-01T00:00:01.005Z\",\
+                    \"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":false}\n";
+        for style in [KeepAlive::Comment, KeepAlive::Chunk] {
+            assert_eq!(sent(style), line);
+        }
+        assert!(sent(KeepAlive::Off).is_empty());
     }
 }

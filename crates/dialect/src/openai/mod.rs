@@ -105,7 +105,7 @@ impl Dialect for OpenAi {
         Box::new(Relay::new(&OpenAi, relay::Tap::new(echo)))
     }
 
-    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str) -> Bytes {
+    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str, _arrived_ms: i64) -> Bytes {
         Bytes::from_static(match style {
             KeepAlive::Comment => b": keep-alive\n\n",
             KeepAlive::Chunk => KEEP_ALIVE_CHUNK,

@@ -107,7 +107,7 @@ impl Dialect for Responses {
     }
 
     /// Clients of the dialect take no event that they do not know, so there is none that says nothing.
-    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str) -> Bytes {
+    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str, _arrived_ms: i64) -> Bytes {
         Bytes::from_static(match style {
             KeepAlive::Comment | KeepAlive::Chunk => b": keep-alive\n\n",
             KeepAlive::Off => b"",
