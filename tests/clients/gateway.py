@@ -130,7 +130,8 @@ class Gateway:
 
     def node(self, kind: str, url: str, keys=(), prefix: str | None = None, **fields) -> str:
         """Adds a compatible node with a connection per key, else with one; returns its prefix."""
-        keys = keys or [f"sk-{secrets.token_hex(8)}"]
+        # The simulator refuses keys that begin with `sk-bad`, which hexadecimal digits can spell.
+        keys = keys or [f"sk-node-{secrets.token_hex(8)}"]
         prefix = prefix or f"up-{secrets.token_hex(4)}"
         body = {"name": prefix, "prefix": prefix, "type": f"{kind}-compatible", "baseUrl": url, "allowPrivate": True}
         node = self.call("POST", "/provider-nodes", 201, json=body | fields)["node"]

@@ -105,6 +105,7 @@ def output_text(text: str) -> dict:
 AT = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
 SAID = item("completed", output_text("hi there"))
 CREATED = {"type": "response.created", "response": response()}
+BEGUN = {"type": "response.in_progress", "response": response()}
 ADDED = {"type": "response.output_item.added", "output_index": 0, "item": item("in_progress")}
 PART = {"type": "response.content_part.added", **AT, "part": output_text("")}
 DELTAS = [{"type": "response.output_text.delta", **AT, "delta": text, "logprobs": []} for text in ("hi ", "there")]
@@ -113,9 +114,13 @@ DONE = [
     {"type": "response.content_part.done", **AT, "part": output_text("hi there")},
     {"type": "response.output_item.done", "output_index": 0, "item": SAID},
 ]
-COMPLETED = {"type": "response.completed", "response": response("completed", (SAID,))}
-CUT_SHORT = response("incomplete", (SAID,), incomplete_details={"reason": "max_output_tokens"})
-RESPONSE = [CREATED, ADDED, PART, *DELTAS, *DONE, COMPLETED]
+TOKENS = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+TOKENS |= {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+COMPLETED = {"type": "response.completed", "response": response("completed", (SAID,), usage=TOKENS)}
+CUT_SHORT = response("incomplete", (SAID,), incomplete_details={"reason": "max_output_tokens"}, usage=TOKENS)
+BROKE = {"code": "server_error", "message": "no more"}
+FAILED = {"type": "response.failed", "response": response("failed", error=BROKE)}
+RESPONSE = [CREATED, BEGUN, ADDED, PART, *DELTAS, *DONE, COMPLETED]
 
 
 def responses(*events, numbered: bool = True) -> bytes:
@@ -131,16 +136,20 @@ def candidate(text: str, **fields) -> dict:
     return {"candidates": [part], "responseId": "r1", "modelVersion": "m"}
 
 
-GEMINI = [candidate("hi "), candidate("there", finishReason="STOP")]
+GEMINI = [candidate("hi "), candidate("there", finishReason="STOP") | {"usageMetadata": {"totalTokenCount": 3}}]
 WITHOUT_CANDIDATES = {"responseId": "", "modelVersion": "m"}
 UNAVAILABLE = {"error": {"code": 503, "message": "no more", "status": "UNAVAILABLE"}}
 
 # Ollama.
 
 
+COUNTS = {"total_duration": 3, "load_duration": 0, "prompt_eval_count": 1, "prompt_eval_duration": 1}
+END = COUNTS | {"eval_count": 2, "eval_duration": 2, "done": True, "done_reason": "stop"}
+
+
 def line(text: str, done: bool = False) -> dict:
     base = {"model": "m", "created_at": "2026-01-01T00:00:00Z", "message": {"role": "assistant", "content": text}}
-    return base | ({"done": True, "done_reason": "stop"} if done else {"done": False})
+    return base | (END if done else {"done": False})
 
 
 OLLAMA = [line("hi "), line("there"), line("", done=True)]

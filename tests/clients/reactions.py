@@ -27,7 +27,14 @@ def fails(error: str, **before) -> dict:
     return before | {"error": error}
 
 
+def separated(sent: bytes) -> bytes:
+    """With what Unicode takes for an end of a line within its text, unescaped."""
+    return sent.replace(b"hi ", "hi\u2028".encode())
+
+
 FINE = {"text": "hi there", "finish": "stop"}
+APART_TEXT = {"text": "hi\u2028there"}
+APART = FINE | APART_TEXT
 DOUBLED = {"finish": "tool_calls", "calls": [["call_1call_1", "weatherweather", '{"a":1}']]}
 CALLED = {"finish": "tool_calls", "calls": [["call_1", "weather", '{"a":1}']]}
 MESSAGE = {"text": "hi there", "finish": "end_turn", "id": "msg_1"}
@@ -44,6 +51,8 @@ CALL_ENDS = message_end("tool_use")
 A_ERROR = {"type": "error", "error": {"type": "overloaded_error", "message": "no more"}, "request_id": "req_1"}
 G1, G2 = (sse(event) for event in GEMINI)
 O1, *O_REST = OLLAMA
+TIMELESS = {name: value for name, value in line("").items() if name != "created_at"}
+R_ERROR = {"type": "error", "code": "server_error", "message": "no more", "param": None}
 
 ROWS = [
     # Chat Completions.
@@ -67,6 +76,8 @@ ROWS = [
     Row("openai", "helper", "thoughts", sse(HELLO[0], *THOUGHT, *HELLO[1:], *STOP), FINE | {"thoughts": "so what"}, FINE | {"thoughts": "what"}, True),
     Row("openai", "raw", "error", FIRST_CHUNK + sse(ERROR), fails("APIError", text="hi "), fails("APIError", text="hi "), True),
     Row("openai", "helper", "error", FIRST_CHUNK + sse(ERROR), fails("APIError"), fails("APIError"), True),
+    Row("openai", "raw", "error and nothing else", sse(ERROR), fails("APIError"), fails("APIError"), True),
+    Row("openai", "raw", "line separator within a text", separated(CHAT), APART, APART, True),
     # Messages.
     Row("anthropic", "helper", "nothing odd", PROPER_MESSAGE, MESSAGE, MESSAGE, True),
     # Lost in silence.
@@ -88,6 +99,8 @@ ROWS = [
     Row("anthropic", "helper", "more after the arguments", messages(message_start(), *tool_block('{"a":1}', "}{", input={}), *CALL_ENDS),
         USED, fails("AnthropicError"), False),
     Row("anthropic", "helper", "error", messages(message_start(), *text_block(0)[:2], A_ERROR), fails("APIStatusError"), fails("APIError"), True),
+    Row("anthropic", "helper", "line separator within a text", separated(PROPER_MESSAGE), MESSAGE | APART_TEXT, MESSAGE | APART_TEXT, True),
+    Row("anthropic", "helper", "error and nothing else", messages(A_ERROR), fails("APIStatusError"), fails("APIError"), True),
     # Responses.
     Row("responses", "helper", "nothing odd", responses(*RESPONSE), TEXT, TEXT, True),
     Row("responses", "helper", "comments", COMMENT + responses(*RESPONSE), TEXT, TEXT, True),
@@ -104,6 +117,10 @@ ROWS = [
     Row("responses", "helper", "incomplete", responses(*RESPONSE[:-1], {"type": "response.incomplete", "response": CUT_SHORT}),
         fails("RuntimeError"), TEXT | {"finish": "incomplete"}, True),
     Row("responses", "helper", "no sequence_number", responses(*RESPONSE, numbered=False), TEXT, TEXT, False),
+    Row("responses", "raw", "line separator within a text", separated(responses(*RESPONSE)), TEXT | APART_TEXT, TEXT | APART_TEXT, True),
+    Row("responses", "raw", "failed", responses(CREATED, BEGUN, FAILED), {"finish": "failed"}, {"finish": "failed"}, True),
+    Row("responses", "helper", "failed", responses(CREATED, BEGUN, FAILED), fails("RuntimeError"), {"finish": "failed"}, True),
+    Row("responses", "raw", "error and nothing else", responses(R_ERROR), {"finish": "error"}, fails("APIError"), True),
     # Gemini.
     Row("gemini", "raw", "nothing odd", G1 + G2, GENERATED, GENERATED, True),
     Row("gemini", "raw", "comments", G1 + COMMENT + G2, fails("UnknownApiResponseError", text="hi "), GENERATED, False),
@@ -117,9 +134,15 @@ ROWS = [
     Row("gemini", "raw", "chunk without candidates", sse(WITHOUT_CANDIDATES) + G1 + sse(WITHOUT_CANDIDATES) + G2,
         GENERATED, GENERATED, True),
     Row("gemini", "raw", "CRLF", (G1 + G2).replace(b"\n", b"\r\n"), GENERATED, GENERATED, True),
+    Row("gemini", "raw", "line separator within a text", separated(G1 + G2), GENERATED | APART_TEXT, GENERATED | APART_TEXT, True),
     # Ollama.
     Row("ollama", "raw", "nothing odd", lines(*OLLAMA), FINE, FINE, True),
     # Node.js complains on its console and goes on.
     Row("ollama", "raw", "blank line", lines(O1) + b"\n" + lines(*O_REST), fails("JSONDecodeError", text="hi "), FINE, False),
+    Row("ollama", "raw", "line without text", lines(line(""), O1, line(""), *O_REST), FINE, FINE, True),
+    # Other clients want all members of a line.
+    Row("ollama", "raw", "line without time", lines(O1, TIMELESS, *O_REST), FINE, FINE, False),
+    Row("ollama", "raw", "line separator within a text", separated(lines(*OLLAMA)), fails("JSONDecodeError"), APART, False),
+    Row("ollama", "raw", "error and nothing else", lines({"error": "no more"}), fails("ResponseError"), fails("Error"), True),
     Row("ollama", "raw", "error", lines(O1, {"error": "no more"}), fails("ResponseError", text="hi "), fails("Error", text="hi "), True),
 ]

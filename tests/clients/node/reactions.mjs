@@ -40,18 +40,26 @@ const readers = {
   async "responses-raw"(url, model, seen) {
     for await (const event of await openai(url).responses.create({ model, input: "hi", stream: true })) {
       if (event.type === "response.output_text.delta") note(seen, event.delta);
-      if (["response.completed", "response.incomplete"].includes(event.type)) seen.finish = event.response.status;
+      if (["response.completed", "response.incomplete", "response.failed"].includes(event.type)) {
+        seen.finish = event.response.status;
+      }
+      if (event.type === "error") seen.finish = "error";
     }
   },
   async "responses-helper"(url, model, seen) {
     const final = await openai(url).responses.stream({ model, input: "hi" }).finalResponse();
     Object.assign(seen, { text: final.output_text, finish: final.status });
+    const calls = final.output.filter((item) => item.type === "function_call");
+    seen.calls = calls.map((call) => [call.call_id, call.name, call.arguments]);
   },
   async "gemini-raw"(url, model, seen) {
     const client = new GoogleGenAI({ apiKey, vertexai: false, httpOptions: { baseUrl: url, timeout: 10_000 } });
     for await (const chunk of await client.models.generateContentStream({ model, contents: "hi" })) {
       for (const candidate of chunk.candidates ?? []) {
-        note(seen, candidate.content.parts[0].text);
+        for (const { text, functionCall: call } of candidate.content.parts) {
+          note(seen, text);
+          if (call) (seen.calls ??= []).push([call.name, call.args]);
+        }
         seen.finish = candidate.finishReason;
       }
     }
@@ -59,6 +67,7 @@ const readers = {
   async "ollama-raw"(url, model, seen) {
     for await (const part of await new Ollama({ host: url }).chat({ model, messages: hi, stream: true })) {
       note(seen, part.message.content);
+      for (const { function: call } of part.message.tool_calls ?? []) (seen.calls ??= []).push([call.name, call.arguments]);
       seen.finish = part.done_reason;
     }
   },
