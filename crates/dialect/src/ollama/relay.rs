@@ -1,7 +1,7 @@
 //! Passing on what stays in the dialect: exact bytes, with the asked model's name in place.
 
 use bytes::{Bytes, BytesMut};
-use omniroute_wire::{envelope, json_out, splice::Splice, sse::RawFrame};
+use omniroute_wire::{envelope, json_out, ndjson::escape_line_ends, splice::Splice, sse::RawFrame};
 
 use super::{
     error,
@@ -124,6 +124,7 @@ impl stream::Tap for Tap {
         if !self.take_note(&seen, text) {
             return;
         }
+        let start = out.len();
         match model {
             Some(span) => {
                 out.extend_from_slice(&data[..span.start]);
@@ -132,6 +133,7 @@ impl stream::Tap for Tap {
             }
             None => out.extend_from_slice(data),
         }
+        escape_line_ends(out, start);
         out.extend_from_slice(b"\n");
     }
 
@@ -266,6 +268,13 @@ mod tests {
         assert!(watch.complete && watch.meaningful);
         assert_eq!((watch.finish, watch.usage.output_total), (Some(FinishReason::Stop), Some(2)));
         assert_eq!(watch.output_bytes, 4);
+    }
+
+    #[test]
+    fn nothing_within_a_line_ends_it() {
+        let text = |content: &str| TEXT.replace(r#"a\"b"#, content);
+        let (out, _) = run(&format!("{}\n{END}\n", text("a\u{85}\u{2028}b")));
+        assert_eq!(out.lines().next(), Some(&*text("a\\u0085\\u2028b").replace("\"up\"", "\"asked\"")));
     }
 
     #[test]
