@@ -73,6 +73,8 @@ class Gateway:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = environment
+        # Ids of nodes by their prefixes.
+        self.nodes: dict[str, str] = {}
         self.process: subprocess.Popen | None = None
         self.log = folder / "gateway.log"
         self.api = httpx.Client(
@@ -135,9 +137,13 @@ class Gateway:
         prefix = prefix or f"up-{secrets.token_hex(4)}"
         body = {"name": prefix, "prefix": prefix, "type": f"{kind}-compatible", "baseUrl": url, "allowPrivate": True}
         node = self.call("POST", "/provider-nodes", 201, json=body | fields)["node"]
+        self.nodes[prefix] = node["id"]
         for at, key in enumerate(keys):
             self.connection(node["id"], f"account {at + 1}", key)
         return prefix
+
+    def remove_node(self, prefix: str):
+        self.call("DELETE", f"/provider-nodes/{self.nodes.pop(prefix)}")
 
     def connection(self, provider: str, name: str, key: str, **fields) -> dict:
         body = {"provider": provider, "name": name, "apiKey": key} | fields

@@ -44,6 +44,8 @@ def chat_call(index: int, first: dict, then: dict) -> bytes:
 
 
 FIRST = {"id": "call_1", "type": "function"}
+HALF = FIRST | {"index": 0, "function": {"name": "weather", "arguments": '{"a"'}}
+CUT_OFF_CALL = sse(HELLO[0], chunk({"tool_calls": [HALF]}), chunk({}, "length"), "[DONE]")
 AGAIN = FIRST | {"function": {"name": "weather"}}
 
 # Messages.
