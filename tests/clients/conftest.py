@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from gateway import Gateway, Simulator
-from matrix import NODES, WAITING, Place, pairs
+from matrix import NODES, Place, pairs
 from sdk import CLIENTS, Process
 
 # Where a request ends up: inside the gateway, or at a real HTTP upstream of either dialect.
@@ -26,8 +26,7 @@ def gateway(tmp_path_factory, simulator):
     gateway.node("openai", f"{simulator.url}/v1", prefix="oa-node")
     gateway.node("anthropic", f"{simulator.url}/v1", prefix="an-node")
     for dialect, node in NODES.items():
-        if dialect not in WAITING:
-            gateway.node(node.kind, simulator.url + node.base, prefix=f"up-{dialect}", **node.fields)
+        gateway.node(node.kind, simulator.url + node.base, prefix=f"up-{dialect}", **node.fields)
     yield gateway
     gateway.stop()
 

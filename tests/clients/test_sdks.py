@@ -177,8 +177,8 @@ def check_finish(place, answer, end: str):
 def test_nothing_had_to_be_repaired(gateway, plain):
     """Runs last: the gateway sends some refused requests again without what was refused, so nobody would notice."""
     # Only that a model wants back what no vendor's own model does cannot be known before.
-    learned = gateway.call("GET", "/models/learned")["lessons"]
-    assert [lesson for lesson in learned if "reasoning_content" not in lesson["fact"]] == []
+    learned = gateway.call("GET", "/models/learned")["learned"]
+    assert [lesson for lesson in learned if lesson["fact"] != "reasoning_in_history"] == []
     # Rows are written one after the other: when this one is there, all are.
     last = plain.post("/v1/chat/completions", json={"model": "sim/echo", "messages": user_message("the last")})
     until(lambda: gateway.call_logs(q=last.headers["x-request-id"]), "the log is complete")
