@@ -58,7 +58,7 @@ fn target(ctx: &RequestCtx, requested: &str) -> Option<Arc<Target>> {
 /// The upstream's own count, if it gives one in the client's dialect. Whatever goes wrong says nothing about the account:
 /// chat is what it is there for.
 async fn asked(ctx: &RequestCtx, target: &Target) -> Option<Bytes> {
-    let (connections, _) = crate::resolve::candidates(ctx, target, &[], ctx.engine.clock.now_ms());
+    let (connections, _) = crate::resolve::standing(ctx, target, ctx.engine.clock.now_ms());
     let call = connections.iter().find_map(|connection| call(ctx, target, connection))?;
     let response = timeout(PATIENCE, ctx.engine.transport.send(call)).await.ok()?.ok()?;
     if !response.status().is_success() {

@@ -50,35 +50,35 @@ pub(crate) fn exhausted(
         return GatewayError::new(ErrorKind::RateLimited, "rate_limit_exceeded", message)
             .retry_after(Some(Duration::from_secs(1)));
     }
-    let (_, skipped) = resolve::candidates(ctx, target, &[], ctx.engine.clock.now_ms());
-    if skipped.is_empty() {
+    let (_, blocked) = resolve::standing(ctx, target, ctx.engine.clock.now_ms());
+    if blocked.is_empty() {
         let message = format!(
             "no connection of `{}` may serve `{name}` for this key; see /api/providers",
             target.provider.id
         );
         return GatewayError::new(ErrorKind::InvalidRequest, "no_credentials", message);
     }
-    if skipped.iter().all(|skipped| skipped.blocked.until.is_none()) {
+    if blocked.iter().all(|blocked| blocked.until.is_none()) {
         let message = format!(
             "every account of `{}` is out of service; test or renew them under /api/providers",
             target.provider.id
         );
         return GatewayError::new(ErrorKind::Unavailable, "all_accounts_inactive", message);
     }
-    if skipped.iter().all(|skipped| skipped.blocked.reason == FailureKind::ModelMissing) {
+    if blocked.iter().all(|blocked| blocked.reason == FailureKind::ModelMissing) {
         // Clients try a 503 again, which would not help.
         let message = format!("the provider did not know `{name}` a moment ago; check the name of the model");
         return GatewayError::new(ErrorKind::NotFound, "model_not_found", message);
     }
-    let limited = skipped
+    let limited = blocked
         .iter()
-        .any(|skipped| matches!(skipped.blocked.reason, FailureKind::RateLimited | FailureKind::QuotaSpent));
+        .any(|blocked| matches!(blocked.reason, FailureKind::RateLimited | FailureKind::QuotaSpent));
     let (kind, code) = if limited {
         (ErrorKind::RateLimited, "rate_limit_exceeded")
     } else {
         (ErrorKind::Unavailable, "service_unavailable")
     };
-    let cause = skipped.first().map_or("unknown", |skipped| skipped.blocked.reason.as_str());
+    let cause = blocked.first().map_or("unknown", |blocked| blocked.reason.as_str());
     let message = format!("every account for `{name}` is cooling down ({cause}); try again later");
     GatewayError::new(kind, code, message).retry_after(wait)
 }
@@ -91,11 +91,11 @@ fn tells_when(kind: ErrorKind) -> bool {
 /// How long until the first account may be tried again; `None` when nobody knows.
 pub(crate) fn earliest(ctx: &RequestCtx, target: &Target) -> Option<Duration> {
     let now_ms = ctx.engine.clock.now_ms();
-    let (eligible, skipped) = resolve::candidates(ctx, target, &[], now_ms);
+    let (eligible, blocked) = resolve::standing(ctx, target, now_ms);
     if !eligible.is_empty() {
         return None;
     }
-    let until = skipped.iter().filter_map(|skipped| skipped.blocked.until).min()?;
+    let until = blocked.iter().filter_map(|blocked| blocked.until).min()?;
     Some(Duration::from_millis(u64::try_from(until - now_ms).unwrap_or(0)))
 }
 

@@ -11,6 +11,7 @@ pub mod error;
 pub mod live;
 pub mod memory;
 pub mod ports;
+pub mod preview;
 pub mod serve;
 pub mod telemetry;
 pub mod time;

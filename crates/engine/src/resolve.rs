@@ -15,11 +15,6 @@ use crate::error::GatewayError;
 /// Accounts in the order in which they are tried.
 pub(crate) type Candidates = SmallVec<[Arc<ConnectionState>; 4]>;
 
-/// An account that cannot serve now, and why.
-pub(crate) struct Skipped {
-    pub(crate) blocked: Blocked,
-}
-
 /// Where the request leads; checked against the key.
 pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     let requested = &ctx.envelope()?.model;
@@ -52,43 +47,83 @@ fn unpinned(ctx: &RequestCtx, target: Arc<Target>) -> Arc<Target> {
     }
 }
 
-/// The accounts that may serve the target now, and those that may later. `tried` are left out.
+/// Why an account is not asked.
+pub(crate) enum Obstacle {
+    /// The request names another account.
+    Other,
+    /// The key may not use it.
+    Denied,
+    /// The operator keeps the model off it.
+    Excluded,
+    /// A cooldown, a lock, or a state that only the operator ends.
+    Blocked(Blocked),
+}
+
+/// What keeps an account from serving the target now.
+pub(crate) fn obstacle(
+    ctx: &RequestCtx,
+    target: &Target,
+    connection: &ConnectionState,
+    now_ms: i64,
+) -> Option<Obstacle> {
+    if target.connection_name.as_ref().is_some_and(|name| **name != *connection.name) {
+        Some(Obstacle::Other)
+    } else if ctx.caller.as_ref().is_some_and(|caller| !caller.allows_connection(&connection.id)) {
+        Some(Obstacle::Denied)
+    } else if connection.excludes(&target.model) {
+        Some(Obstacle::Excluded)
+    } else {
+        connection.health.check(&target.model, now_ms).err().map(Obstacle::Blocked)
+    }
+}
+
+/// The accounts that may serve the target now, by priority, and what keeps those back that may later.
+pub(crate) fn standing(
+    ctx: &RequestCtx,
+    target: &Target,
+    now_ms: i64,
+) -> (Candidates, SmallVec<[Blocked; 4]>) {
+    let (mut eligible, mut blocked) = (Candidates::new(), SmallVec::new());
+    for connection in &target.provider.connections {
+        match obstacle(ctx, target, connection, now_ms) {
+            None => eligible.push(connection.clone()),
+            Some(Obstacle::Blocked(why)) => blocked.push(why),
+            Some(Obstacle::Other | Obstacle::Denied | Obstacle::Excluded) => {}
+        }
+    }
+    (eligible, blocked)
+}
+
+/// The accounts that may serve the target now, in the order in which they are tried. `tried` are left out. Takes a turn.
 pub(crate) fn candidates(
     ctx: &RequestCtx,
     target: &Target,
     tried: &[Arc<ConnectionState>],
     now_ms: i64,
-) -> (Candidates, SmallVec<[Skipped; 4]>) {
-    let mut eligible = Candidates::new();
-    let mut skipped = SmallVec::new();
-    for connection in &target.provider.connections {
-        let is_tried = tried.iter().any(|other| Arc::ptr_eq(other, connection));
-        let is_other = target.connection_name.as_ref().is_some_and(|name| **name != *connection.name);
-        let is_denied = ctx.caller.as_ref().is_some_and(|caller| !caller.allows_connection(&connection.id));
-        if is_tried || is_other || is_denied || connection.excludes(&target.model) {
-            continue;
-        }
-        match connection.health.check(&target.model, now_ms) {
-            Ok(()) => eligible.push(connection.clone()),
-            Err(blocked) => skipped.push(Skipped { blocked }),
-        }
-    }
+) -> Candidates {
+    let (mut eligible, _) = standing(ctx, target, now_ms);
+    eligible.retain(|connection| !tried.iter().any(|other| Arc::ptr_eq(other, connection)));
     if eligible.len() < 2 {
-        return (eligible, skipped);
+        return eligible;
     }
+    let turn = ctx.engine.turn(&target.provider.id);
+    ordered(ctx, eligible, turn, now_ms)
+}
+
+/// Accounts in the order of the operator's strategy.
+pub(crate) fn ordered(ctx: &RequestCtx, eligible: Candidates, turn: u64, now_ms: i64) -> Candidates {
     let facts: SmallVec<[Candidate; 4]> = match ctx.snapshot.strategy.wants().stats {
         true => eligible.iter().map(|connection| candidate(connection, now_ms)).collect(),
         false => eligible.iter().map(|_| Candidate::default()).collect(),
     };
     let order = ctx.snapshot.strategy.order(&Choice {
         candidates: &facts,
-        turn: ctx.engine.turn(&target.provider.id),
+        turn,
         sticky: ctx.snapshot.settings.sticky_round_robin_limit,
         random: ctx.engine.random(),
         seed: 0,
     });
-    let ordered = order.iter().filter_map(|index| eligible.get(usize::from(*index)).cloned()).collect();
-    (ordered, skipped)
+    order.iter().filter_map(|index| eligible.get(usize::from(*index)).cloned()).collect()
 }
 
 /// What is known of an account that can serve.

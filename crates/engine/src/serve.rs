@@ -307,9 +307,14 @@ impl Engine {
         unit.mul_add(2.0, -1.0)
     }
 
-    /// How many requests the provider has had.
+    /// How many requests the provider has had; counts one more.
     pub(crate) fn turn(&self, provider: &ProviderId) -> u64 {
-        self.turns.next(provider)
+        self.turns.of(provider).fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How many requests the provider has had.
+    pub(crate) fn next_turn(&self, provider: &ProviderId) -> u64 {
+        self.turns.of(provider).load(Ordering::Relaxed)
     }
 }
 
@@ -481,10 +486,10 @@ impl Default for Turns {
 }
 
 impl Turns {
-    fn next(&self, provider: &ProviderId) -> u64 {
+    fn of(&self, provider: &ProviderId) -> &AtomicU64 {
         let slot =
             provider.as_str().bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31) + usize::from(byte));
-        self.0[slot % self.0.len()].fetch_add(1, Ordering::Relaxed)
+        &self.0[slot % self.0.len()]
     }
 }
 

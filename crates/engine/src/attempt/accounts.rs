@@ -78,7 +78,7 @@ pub(super) async fn run(
     let mut last: Option<Box<Failure>> = None;
     ctx.target = Some(target.clone());
     loop {
-        let (candidates, _) = resolve::candidates(ctx, target, &tried, ctx.engine.clock.now_ms());
+        let candidates = resolve::candidates(ctx, target, &tried, ctx.engine.clock.now_ms());
         let mut is_busy = false;
         for connection in candidates {
             if ctx.attempts.len() >= most || ctx.is_late() {

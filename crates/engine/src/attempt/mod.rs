@@ -70,7 +70,7 @@ pub(crate) struct StreamStart {
 
 pub(crate) use rows::{note_abort, note_failure, note_success, notes};
 use rows::{open_row, push_row};
-pub(crate) use targets::{Trying, run};
+pub(crate) use targets::{Trying, facts, run};
 
 /// Why one attempt came to nothing.
 enum Fault {

@@ -37,7 +37,7 @@ pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted
 }
 
 /// What is known of the request, as far as the combo asks for it.
-async fn facts(ctx: &mut RequestCtx, combo: &ComboState) -> Result<RequestFacts, GatewayError> {
+pub(crate) async fn facts(ctx: &mut RequestCtx, combo: &ComboState) -> Result<RequestFacts, GatewayError> {
     let mut facts = RequestFacts {
         input_tokens: ctx.estimated_input_tokens(),
         stream: ctx.envelope()?.stream,

@@ -6,7 +6,7 @@ use omniroute_domain::entity::{Combo, ComboConfig, ComboId, Entities, Goal, Node
 use omniroute_engine::EngineOptions;
 use omniroute_testkit::Answer;
 
-use crate::world::{END, KEY, World, answer, chunk, connection, node, refusal, stream};
+use crate::world::{END, KEY, NOW_MS, World, answer, chunk, connection, node, refusal, stream};
 
 const ASK: &str = r#"{"model":"best","messages":[{"role":"user","content":"hi"}]}"#;
 const ASK_STREAM: &str = r#"{"model":"best","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
@@ -299,4 +299,40 @@ async fn a_combo_that_leads_nowhere_says_why() {
     let got = world.chat(ASK).await;
     assert_eq!(got.status, 503);
     assert!(got.body.contains("no_targets") && got.body.contains("no active connection"), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_says_who_would_be_asked_and_who_not_and_changes_nothing() {
+    let world = world(|best| best.strategy = "round-robin".into());
+    world.transport.answer(refusal(429, "rate_limit_error", "slow down").header("retry-after", "40"));
+    world.transport.answer(answer("from b"));
+    world.chat(ASK).await;
+    let told = |preview: omniroute_engine::preview::Preview| {
+        let candidates = preview.candidates.into_iter();
+        candidates
+            .map(|it| (it.provider.unwrap_or_default().replace("openai-compatible-chat-", ""), it.skip))
+            .map(|(name, skip)| (name, skip.map(|skip| (skip.rule, skip.until.map(|until| until - NOW_MS)))))
+            .collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        let preview = world.preview(ASK).await;
+        assert_eq!((preview.via, preview.combo.as_deref()), (Some("combo"), Some("best")));
+        assert_eq!(preview.strategy, Some("round-robin"));
+        let expected = [
+            ("b".to_owned(), None),
+            ("c".to_owned(), None),
+            ("a".to_owned(), Some(("model_lock", Some(40_000)))),
+        ];
+        assert_eq!(told(preview), expected, "looking twice shows the same");
+    }
+    world.transport.answer(answer("from b"));
+    world.chat(ASK).await;
+    assert_eq!(tried(&world), [("b".into(), Some(200))], "as was foretold");
+    let rows = world.recorded.rows.lock().unwrap().len();
+    assert_eq!((rows, world.transport.sent().len()), (2, 3), "nothing was sent or logged for it");
+
+    let unknown = world.preview(&ASK.replace("best", "nobody/x")).await;
+    assert_eq!(unknown.error.unwrap().code.as_deref(), Some("unknown_provider"));
+    let direct = world.preview(&ASK.replace("best", "up/m")).await;
+    assert_eq!((direct.via, direct.candidates.len()), (Some("direct"), 2));
 }

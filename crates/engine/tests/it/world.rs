@@ -17,6 +17,7 @@ use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::memory::{MemoryCache, MemoryCounters};
 use omniroute_engine::ports::{Clock, Recorder, RequestRow};
+use omniroute_engine::preview::Preview;
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
 use omniroute_engine::{Answer, Arrival, Engine, EngineOptions, Live};
@@ -155,6 +156,23 @@ impl World {
             Ok(()) => self.engine.serve(ctx, Bytes::copy_from_slice(body.as_bytes())).await,
             Err(error) => self.engine.refuse(ctx, &error),
         }
+    }
+
+    /// What would become of a request.
+    pub(crate) async fn preview(&self, body: &str) -> Preview {
+        let arrival = Arrival {
+            peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            method: Method::POST,
+            path: "/v1/test".into(),
+            query: None,
+            headers: HeaderMap::new(),
+            dialect: &OpenAi,
+            endpoint: "chat",
+            provider: None,
+            is_logged: false,
+        };
+        let ctx = self.engine.begin(arrival);
+        self.engine.preview(ctx, Bytes::copy_from_slice(body.as_bytes())).await.unwrap()
     }
 
     pub(crate) fn row(&self) -> RequestRow {

@@ -1,0 +1,210 @@
+//! What would become of a request: which targets would be asked, in which order, and what keeps each other one back. Nothing
+//! is sent, counted or reserved, and nobody's turn is taken.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use omniroute_domain::combo::{self, LeftOut};
+use omniroute_domain::entity::ConnectionId;
+use omniroute_domain::health::Blocked;
+use omniroute_domain::price;
+use omniroute_domain::resolve::{Route, Target};
+use omniroute_domain::snapshot::ConnectionState;
+
+use crate::admit;
+use crate::attempt;
+use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
+use crate::resolve::{self, Obstacle};
+use crate::serve::Engine;
+
+/// Tokens of answer that a price is estimated for.
+const USUAL_OUTPUT: u64 = 1_024;
+
+/// What would become of a request.
+#[derive(Debug)]
+pub struct Preview {
+    /// The model as the client wrote it.
+    pub requested_model: String,
+    /// How it was found: `combo`, `alias`, `direct` or `bare`; `None` when it was not.
+    pub via: Option<&'static str>,
+    /// The combo's name.
+    pub combo: Option<Arc<str>>,
+    /// The strategy that orders the targets, or the accounts where there is one target.
+    pub strategy: Option<&'static str>,
+    /// Those that would be asked, in order; then those that would not.
+    pub candidates: Vec<PreviewedCandidate>,
+    /// What the client would get when nobody can be asked.
+    pub error: Option<GatewayError>,
+    /// When this was so, in epoch milliseconds.
+    pub decided_at: i64,
+}
+
+/// An account for a target, or a step of a combo that leads to none.
+#[derive(Debug)]
+pub struct PreviewedCandidate {
+    /// Provider id; `None` where the step leads to none.
+    pub provider: Option<String>,
+    /// The model as the provider knows it, or what the step says.
+    pub model: String,
+    /// The account.
+    pub connection: Option<(ConnectionId, Arc<str>)>,
+    /// Dialect in which it would be asked.
+    pub dialect: Option<&'static str>,
+    /// Why it would not be asked.
+    pub skip: Option<Skip>,
+    /// What the request would cost there, in billionths of a US dollar; `None` = unknown.
+    pub cost_nano: Option<i64>,
+}
+
+/// Why a candidate would not be asked.
+#[derive(Debug)]
+pub struct Skip {
+    /// `cooldown`, `model_lock`, `inactive`, `concurrency`, `key`, `excluded`, `condition`, `capability`, `nesting`.
+    pub rule: &'static str,
+    /// In words.
+    pub reason: String,
+    /// When it ends, in epoch milliseconds; `None` = nobody knows.
+    pub until: Option<i64>,
+}
+
+impl Engine {
+    /// Says what would become of a request. An error is for what is no request at all; what the gateway would refuse is in
+    /// the preview.
+    pub async fn preview(&self, mut ctx: RequestCtx, body: Bytes) -> Result<Preview, GatewayError> {
+        ctx.body = body;
+        let envelope = ctx.dialect().envelope(ctx.head(), &ctx.body)?;
+        let mut preview = Preview {
+            requested_model: envelope.model.clone(),
+            via: None,
+            combo: None,
+            strategy: None,
+            candidates: Vec::new(),
+            error: None,
+            decided_at: ctx.started_ms,
+        };
+        ctx.envelope = Some(envelope);
+        match resolve::route(&mut ctx) {
+            Err(error) => preview.error = Some(error),
+            Ok(Route::Target(target)) => {
+                preview.via = Some(target.via.as_str());
+                preview.strategy = Some(ctx.snapshot.strategy.name());
+                let cost = cost(&ctx, &target);
+                let (tried, skipped) = accounts(&ctx, &target, cost);
+                preview.candidates.extend(tried.into_iter().chain(skipped));
+            }
+            Ok(Route::Combo(combo)) => {
+                preview.via = Some("combo");
+                preview.combo = Some(combo.name.clone());
+                preview.strategy = Some(combo.strategy.name());
+                let facts = attempt::facts(&mut ctx, &combo).await?;
+                let random = ctx.engine.random();
+                let plan = combo::plan(&ctx.snapshot, &combo, &facts, ctx.started_ms, random, false);
+                let mut later = Vec::new();
+                for planned in &plan.targets {
+                    let (mut tried, mut skipped) = accounts(&ctx, &planned.target, planned.cost_nano);
+                    if !admit::may_use(&ctx, &combo.name, &planned.target) {
+                        skipped.append(&mut tried);
+                        for candidate in &mut skipped {
+                            let reason = "the key may not use this model".to_owned();
+                            candidate.skip = Some(Skip { rule: "key", reason, until: None });
+                        }
+                    }
+                    preview.candidates.append(&mut tried);
+                    later.append(&mut skipped);
+                }
+                preview.candidates.append(&mut later);
+                preview.candidates.extend(plan.left_out.into_iter().map(step));
+            }
+        }
+        Ok(preview)
+    }
+}
+
+/// The accounts of a target: those that would be asked, in order, and the others.
+fn accounts(
+    ctx: &RequestCtx,
+    target: &Target,
+    cost_nano: Option<i64>,
+) -> (Vec<PreviewedCandidate>, Vec<PreviewedCandidate>) {
+    let now_ms = ctx.started_ms;
+    let (eligible, _) = resolve::standing(ctx, target, now_ms);
+    let turn = ctx.engine.next_turn(&target.provider.id);
+    let (mut tried, mut skipped) = (Vec::new(), Vec::new());
+    for connection in resolve::ordered(ctx, eligible, turn, now_ms) {
+        let is_full = connection.max_concurrent.is_some_and(|most| connection.health.in_flight() >= most);
+        let mut candidate = candidate(ctx, target, &connection, cost_nano);
+        if is_full {
+            let reason = "as many requests are running as the account may have at once".to_owned();
+            candidate.skip = Some(Skip { rule: "concurrency", reason, until: None });
+            skipped.push(candidate);
+        } else {
+            tried.push(candidate);
+        }
+    }
+    for connection in &target.provider.connections {
+        if let Some(obstacle) = resolve::obstacle(ctx, target, connection, now_ms) {
+            let skip = Some(told(&obstacle));
+            skipped.push(PreviewedCandidate { skip, ..candidate(ctx, target, connection, cost_nano) });
+        }
+    }
+    (tried, skipped)
+}
+
+fn candidate(
+    ctx: &RequestCtx,
+    target: &Target,
+    connection: &ConnectionState,
+    cost_nano: Option<i64>,
+) -> PreviewedCandidate {
+    let only = target.provider.only_dialect(&target.model);
+    let endpoint = connection.endpoint_for(ctx.dialect().id(), only, ctx.started_ms);
+    PreviewedCandidate {
+        provider: Some(target.provider.id.to_string()),
+        model: target.model.clone(),
+        connection: Some((connection.id.clone(), connection.name.clone())),
+        dialect: endpoint.map(|endpoint| endpoint.dialect.as_str()),
+        skip: None,
+        cost_nano,
+    }
+}
+
+fn told(obstacle: &Obstacle) -> Skip {
+    let plain = |rule, reason: &str| Skip { rule, reason: reason.to_owned(), until: None };
+    match obstacle {
+        Obstacle::Other => plain("excluded", "another account was named"),
+        Obstacle::Denied => plain("key", "the key may not use this account"),
+        Obstacle::Excluded => plain("excluded", "the account is kept from this model"),
+        Obstacle::Blocked(Blocked { reason, until, model_only }) => {
+            let rule = match (until, model_only) {
+                (None, _) => "inactive",
+                (Some(_), true) => "model_lock",
+                (Some(_), false) => "cooldown",
+            };
+            Skip { rule, reason: reason.as_str().to_owned(), until: *until }
+        }
+    }
+}
+
+/// A step that leads to no target for this request.
+fn step(left: LeftOut) -> PreviewedCandidate {
+    PreviewedCandidate {
+        provider: None,
+        model: left.goal,
+        connection: None,
+        dialect: None,
+        skip: Some(Skip { rule: left.rule.as_str(), reason: left.reason, until: None }),
+        cost_nano: None,
+    }
+}
+
+/// What the request would cost at a target.
+fn cost(ctx: &RequestCtx, target: &Target) -> Option<i64> {
+    let quote = ctx.snapshot.quote(&target.provider.id, &target.model)?;
+    let usage = omniroute_dialect::ir::Usage {
+        input_uncached: Some(ctx.estimated_input_tokens()),
+        output_total: Some(USUAL_OUTPUT),
+        ..omniroute_dialect::ir::Usage::default()
+    };
+    price::cost_nano(&quote.price, &usage)
+}
