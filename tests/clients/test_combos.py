@@ -135,3 +135,25 @@ def test_a_combo_is_tested_without_harm(gateway):
     tested = gateway.call("POST", "/combos/test", json={"comboName": name})
     assert [row["status"] for row in tested["results"]] == ["error", "ok"], tested
     assert tested["resolvedBy"] == "oa-node/echo"
+
+
+def test_what_would_become_of_a_request_is_told_and_comes_true(gateway):
+    own = secrets.randbelow(9_000) + 1
+    name = combo(gateway, f"sim/error-429-retry-30s-chunks-{own}", {"model": "sim/echo", "when": {"stream": True}}, "oa-node/echo")
+    body = {"model": name, "messages": user("hi")}
+    question = {"path": "/v1/chat/completions", "body": body}
+    before = gateway.call("POST", "/route/explain", json=question)
+    assert (before["via"], before["combo"], before["strategy"]) == ("combo", name, "priority")
+    assert [(row["model"], row["action"], row["rule"]) for row in before["candidates"]] == [
+        (f"error-429-retry-30s-chunks-{own}", "try", None),
+        ("echo", "try", None),
+        ("sim/echo", "skip", "condition"),
+    ]
+    openai_client(gateway).chat.completions.create(**body)
+    after = gateway.call("POST", "/route/explain", json=question)["candidates"]
+    assert [(row["action"], row["rule"]) for row in after] == [("try", None), ("skip", "model_lock"), ("skip", "condition")]
+    assert after[1]["until"] and after[1]["reason"] == "rate_limit"
+    claude = {"path": "/v1/messages", "body": {"model": "nobody/x", "messages": user("hi"), "max_tokens": 5}}
+    assert gateway.call("POST", "/route/explain", json=claude)["error"]["code"] == "unknown_provider"
+    gateway.call("POST", "/route/explain", 400, json={"path": "/v1/models", "body": {}})
+    gateway.call("POST", "/route/explain", 400, json={"path": "/v1/messages", "body": {"messages": []}})

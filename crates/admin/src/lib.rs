@@ -21,4 +21,4 @@ mod validation;
 pub use auth::Client;
 pub use error::refuse_head;
 pub use router::{openapi, openapi_json, router};
-pub use state::{AdminSettings, AdminState, Lifecycle, Peer, Ports, Reload};
+pub use state::{AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAsk, Previews, Reload, WrongAsk};

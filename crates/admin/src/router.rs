@@ -17,7 +17,8 @@ use crate::endpoint::{Describe, Documentation, Handle, Ignored, Incoming};
 use crate::error::{no_route, wrong_method};
 use crate::resources::{
     aliases, api_keys, auth, call_logs, combos, connection_probes, connections, custom_models, health,
-    learned, lifecycle, metrics, model_catalog, nodes, pricing, settings, system, telemetry, usage,
+    learned, lifecycle, metrics, model_catalog, nodes, pricing, route_preview, settings, system, telemetry,
+    usage,
 };
 use crate::state::{Admin, AdminState, Peer};
 use crate::text;
@@ -91,6 +92,11 @@ fn routes() -> Routes {
         .get("/api/models/catalog", "Models by provider, with prices", model_catalog::show)
         .get("/api/models/learned", "What models were found not to take", learned::list)
         .delete("/api/models/learned", "Forget what was found, and try it again", learned::forget)
+        .post(
+            "/api/route/explain",
+            "What would become of a request, without sending it",
+            route_preview::explain,
+        )
         // Combos
         .get("/api/combos", "Names for several targets", combos::list)
         .post("/api/combos", "Make a combo", combos::create)

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::HeaderMap;
 use ipnet::IpNet;
-use omniroute_domain::entity::{Connection, ConnectionId};
+use omniroute_domain::entity::{ApiKeyId, Connection, ConnectionId};
 use omniroute_engine::{
     Live,
     ports::{Cache, Clock, Recorder, Transport},
+    preview::Preview,
     telemetry::Telemetry,
 };
 use omniroute_provider::catalog::Catalog;
@@ -44,6 +46,8 @@ pub struct AdminState {
     pub cache: Arc<dyn Cache>,
     /// Measurements.
     pub telemetry: Arc<Telemetry>,
+    /// Says what would become of client requests.
+    pub previews: Arc<dyn Previews>,
     /// Where tests of connections are logged.
     pub recorder: Arc<dyn Recorder>,
     /// What the writer of the log did so far.
@@ -102,6 +106,34 @@ pub struct Ports {
     pub api: Option<u16>,
     /// Management only.
     pub dashboard: Option<u16>,
+}
+
+/// Says what would become of client requests.
+pub trait Previews: Send + Sync {
+    /// What would become of one.
+    fn preview(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<Preview, WrongAsk>>;
+}
+
+/// A client's request that is not sent.
+#[derive(Debug, Clone)]
+pub struct PreviewAsk {
+    /// The path, with its query.
+    pub path: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// Whose key it comes with.
+    pub api_key: Option<ApiKeyId>,
+}
+
+/// What makes no request of an ask.
+#[derive(Debug, Clone)]
+pub struct WrongAsk {
+    /// The member that is to blame.
+    pub field: &'static str,
+    /// In words.
+    pub message: String,
 }
 
 /// Ends or replaces the process; both return at once.

@@ -14,7 +14,9 @@ use secrecy::ExposeSecret as _;
 
 use crate::alias::Aliases;
 use crate::combo::ComboState;
-use crate::entity::{ComboId, Connection, ConnectionId, CustomModel, Entities, KeyHash, RuntimeSettings};
+use crate::entity::{
+    ApiKeyId, ComboId, Connection, ConnectionId, CustomModel, Entities, KeyHash, RuntimeSettings,
+};
 use crate::health::{ConnectionHealth, HealthMap, Profile};
 use crate::pattern::Pattern;
 use crate::price::{self, Overrides, Quote};
@@ -182,6 +184,11 @@ impl Snapshot {
     /// The client with this key.
     pub fn caller(&self, hash: KeyHash) -> Option<&Arc<Caller>> {
         self.keys.get(&hash.0)
+    }
+
+    /// The client whose key has this id.
+    pub fn caller_by_id(&self, id: &ApiKeyId) -> Option<&Arc<Caller>> {
+        self.keys.values().find(|caller| caller.id == *id)
     }
 
     /// A provider that has at least one usable account, or needs none.

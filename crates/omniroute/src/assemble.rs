@@ -133,6 +133,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         clock: clock.clone(),
         cache: Arc::new(MemoryCache::new(CACHE_BYTES)),
         telemetry,
+        previews: Arc::new(http::Explainer(engine.clone())),
         recorder: recorder.clone(),
         recorder_stats: Arc::new(move || recorder.stats()),
         settings: admin_settings(&settings, address.port(), first_run_token.clone(), environment),

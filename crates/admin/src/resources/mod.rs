@@ -15,6 +15,7 @@ pub(crate) mod metrics;
 pub(crate) mod model_catalog;
 pub(crate) mod nodes;
 pub(crate) mod pricing;
+pub(crate) mod route_preview;
 pub(crate) mod settings;
 pub(crate) mod system;
 pub(crate) mod telemetry;

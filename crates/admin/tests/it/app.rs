@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
-use omniroute_admin::{AdminSettings, AdminState, Lifecycle, Peer, Ports};
+use omniroute_admin::{AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAsk, Previews, WrongAsk};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::entity::ConnectionStatus;
 use omniroute_domain::health::HealthMap;
@@ -20,6 +20,7 @@ use omniroute_engine::Live;
 use omniroute_engine::ports::{
     Clock, OutboundCall, Recorder, RequestRow, Transport, TransportError, UpstreamBody,
 };
+use omniroute_engine::preview::{Preview, PreviewedCandidate, Skip};
 use omniroute_engine::telemetry::Telemetry;
 use omniroute_provider::catalog::catalog;
 use omniroute_store::{Location, RecorderStats, Store, StoreOptions};
@@ -105,6 +106,7 @@ impl TestApp {
             clock: clock.clone(),
             cache: Arc::new(omniroute_engine::memory::MemoryCache::new(1 << 20)),
             telemetry: telemetry.clone(),
+            previews: Arc::new(Foretold),
             recorder: rows.clone(),
             recorder_stats: Arc::new(RecorderStats::default),
             settings,
@@ -161,6 +163,35 @@ impl TestApp {
     pub(crate) fn pass(&self, time: Duration) {
         let ms = i64::try_from(time.as_millis()).expect("short");
         self.clock.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+/// What would become of any request: nothing but what was asked, and one account that is limited.
+struct Foretold;
+
+impl Previews for Foretold {
+    fn preview(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<Preview, WrongAsk>> {
+        let skip = Skip { rule: "cooldown", reason: "rate_limit".into(), until: Some(START + 1_000) };
+        let candidate = PreviewedCandidate {
+            provider: Some("openai".into()),
+            model: "gpt-5.6".into(),
+            connection: Some(("c1".into(), "work".into())),
+            dialect: Some("openai"),
+            skip: Some(skip),
+            cost_nano: Some(1_500_000),
+        };
+        let preview = Preview {
+            requested_model: String::from_utf8_lossy(&ask.body).into_owned(),
+            via: Some("direct"),
+            combo: None,
+            strategy: Some("fill-first"),
+            candidates: vec![candidate],
+            error: None,
+            decided_at: START,
+        };
+        let is_path = ask.path.starts_with("/v1");
+        let wrong = WrongAsk { field: "path", message: "is no path".into() };
+        Box::pin(std::future::ready(if is_path { Ok(preview) } else { Err(wrong) }))
     }
 }
 

@@ -202,3 +202,25 @@ async fn aliases_are_set_listed_and_deleted() {
     app.delete("/api/models/alias?alias=hop").await.expect(200);
     app.delete("/api/models/alias?alias=hop").await.expect(404);
 }
+
+#[tokio::test]
+async fn what_would_become_of_a_request_is_told() {
+    let app = TestApp::new().await;
+    let path = "/api/route/explain";
+    // The body arrives as it was written, numbers and all.
+    let text =
+        r#"{"path":"/v1/chat/completions","body":{"model":"a/b","n":1.50},"headers":{"x-session-id":"1"}}"#;
+    let told =
+        app.as_manager(Method::POST, path).text(text).header("content-type", "application/json").send().await;
+    let told = told.expect(200).json();
+    assert_eq!(told["requestedModel"], r#"{"model":"a/b","n":1.50}"#);
+    assert_eq!(
+        told["candidates"],
+        json!([{"order":1,"provider":"openai","model":"gpt-5.6","connectionId":"c1","connectionName":"work",
+            "dialect":"openai","action":"skip","rule":"cooldown","reason":"rate_limit",
+            "until":"2027-01-15T08:00:01.000Z","estimatedCostUsd":0.0015}])
+    );
+    app.post(path, json!({"path":"/nowhere","body":{}})).await.expect(400);
+    app.post(path, json!({"path":"/v1/x"})).await.expect(400);
+    app.post(path, json!({"path":"/v1/x","body":{},"headers":{"bad name":"1"}})).await.expect(400);
+}

@@ -4,6 +4,7 @@
 
 mod body;
 mod cors;
+mod explainer;
 mod listen;
 mod models;
 mod page;
@@ -27,6 +28,7 @@ use omniroute_dialect::ir::ErrorKind;
 use omniroute_engine::{Answer, Arrival, Engine, GatewayError, RequestCtx};
 use tower::ServiceExt as _;
 
+pub(crate) use explainer::Explainer;
 pub(crate) use listen::serve;
 
 use self::cors::Cors;
