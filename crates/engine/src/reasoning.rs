@@ -1,4 +1,7 @@
 //! Reasoning that clients do not bring back: kept for the next turn of their conversation, and put back into it.
+//!
+//! It is looked for in memory alone, so that no request waits for a database. What is kept is handed to the recorder
+//! as well, and what that has kept fills the memory when the process starts.
 
 use std::time::Duration;
 
@@ -6,15 +9,40 @@ use omniroute_dialect::ir::ChatRequest;
 use omniroute_dialect::shape::{self, Notes};
 
 use crate::ctx::RequestCtx;
+use crate::ports::{Memory, ReasoningRow};
+use crate::serve::Engine;
+use crate::time::millis;
 
 /// How long reasoning is kept for a conversation to go on.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Whose conversations those without a key are.
+const NOBODY: &str = "-";
 
-/// Keeps what an answer thought.
+/// Keeps what an answer thought. Of callers whose contents are not to be stored it stays in memory.
 pub(crate) fn keep(ctx: &RequestCtx, notes: &Notes) {
-    let (engine, bytes) = (&ctx.engine, notes.to_bytes());
+    let (engine, parts) = (&ctx.engine, notes.to_bytes());
+    let created_at = engine.clock.now_ms();
+    let outlives = !ctx.caller.as_ref().is_some_and(|caller| caller.no_log);
     for key in notes.keys() {
-        engine.reasoning.put(&place(ctx, &key), bytes.clone(), engine.clock.now_ms(), KEPT_FOR);
+        engine.reasoning.put(&place(tenant(ctx), &key), parts.clone(), created_at, KEPT_FOR);
+        if outlives {
+            engine.recorder.remember(Memory::Reasoning(ReasoningRow {
+                tenant: tenant(ctx).to_owned(),
+                key,
+                parts: parts.clone(),
+                created_at,
+                expires_at: created_at.saturating_add(millis(KEPT_FOR)),
+            }));
+        }
+    }
+}
+
+/// Takes over what an earlier process kept.
+pub(crate) fn restore(engine: &Engine, row: ReasoningRow) {
+    let now_ms = engine.clock.now_ms();
+    if let Ok(left @ 1..) = u64::try_from(row.expires_at.saturating_sub(now_ms)) {
+        let left = Duration::from_millis(left).min(KEPT_FOR);
+        engine.reasoning.put(&place(&row.tenant, &row.key), row.parts, now_ms, left);
     }
 }
 
@@ -22,7 +50,7 @@ pub(crate) fn keep(ctx: &RequestCtx, notes: &Notes) {
 pub(crate) async fn recall(ctx: &RequestCtx, request: &mut ChatRequest) {
     for (turn, keys) in shape::forgotten(request) {
         for key in keys {
-            let found = ctx.engine.reasoning.get(&place(ctx, &key), ctx.engine.clock.now_ms()).await;
+            let found = ctx.engine.reasoning.get(&place(tenant(ctx), &key), ctx.engine.clock.now_ms()).await;
             if let Some(note) = found {
                 shape::recall(request, turn, &note);
                 break;
@@ -31,8 +59,11 @@ pub(crate) async fn recall(ctx: &RequestCtx, request: &mut ChatRequest) {
     }
 }
 
+fn tenant(ctx: &RequestCtx) -> &str {
+    ctx.caller.as_ref().map_or(NOBODY, |caller| caller.id.as_str())
+}
+
 /// Nobody is reminded of what somebody else's model thought.
-fn place(ctx: &RequestCtx, key: &str) -> String {
-    let tenant = ctx.caller.as_ref().map_or("-", |caller| caller.id.as_str());
+fn place(tenant: &str, key: &str) -> String {
     format!("reasoning:{tenant}:{key}")
 }

@@ -31,7 +31,8 @@ use crate::attempt::{self, Attempted, StreamStart};
 use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
 use crate::live::Live;
-use crate::ports::{Cache, Clock, Counters, Recorder, RowId, Transport};
+use crate::ports::{Cache, Clock, Counters, Memory, Recorder, RowId, Transport};
+use crate::reasoning;
 use crate::relay::Relay;
 use crate::resolve;
 use crate::telemetry::Telemetry;
@@ -148,6 +149,13 @@ impl Engine {
             options,
             chance,
             turns,
+        }
+    }
+
+    /// Takes over what an earlier process remembered.
+    pub fn restore(&self, memory: Memory) {
+        match memory {
+            Memory::Reasoning(row) => reasoning::restore(self, row),
         }
     }
 

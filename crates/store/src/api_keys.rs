@@ -4,6 +4,7 @@ use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, Scope};
 
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
+use crate::reasoning_memory::FORGET_TENANT;
 use crate::store::{RowProblem, Store};
 use crate::text::{from_json, signed, to_json};
 
@@ -169,6 +170,7 @@ impl ApiKeys<'_> {
             if changed == 0 {
                 return Ok(false);
             }
+            sqlx::query(FORGET_TENANT).bind(id.as_str()).execute(&mut *db).await?;
         });
         Ok(true)
     }

@@ -16,7 +16,7 @@ use omniroute_domain::entity::{
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::memory::{MemoryCache, MemoryCounters};
-use omniroute_engine::ports::{Clock, Recorder, RequestRow};
+use omniroute_engine::ports::{Clock, Memory, Recorder, RequestRow};
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
 use omniroute_engine::{Answer, Arrival, Engine, EngineOptions, Live};
@@ -45,6 +45,7 @@ impl Clock for PausedClock {
 pub(crate) struct Recorded {
     pub(crate) rows: Mutex<Vec<RequestRow>>,
     pub(crate) statuses: Mutex<Vec<(ConnectionId, ConnectionStatus)>>,
+    pub(crate) memories: Mutex<Vec<Memory>>,
 }
 
 impl Recorder for Recorded {
@@ -54,6 +55,10 @@ impl Recorder for Recorded {
 
     fn connection_status(&self, connection: &ConnectionId, status: ConnectionStatus) {
         self.statuses.lock().unwrap().push((connection.clone(), status));
+    }
+
+    fn remember(&self, memory: Memory) {
+        self.memories.lock().unwrap().push(memory);
     }
 }
 

@@ -9,11 +9,13 @@ use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
 use omniroute_engine::ports::{AttemptRow, RequestRow};
 use sqlx::AssertSqlSafe;
 
+use super::memories::Sealed;
 use super::totals::{Total, TotalKey, Totals, cache_creation};
 use crate::call_logs::{LoggedLoss, StoredAttempt};
 use crate::connections::write_status;
 use crate::error::StoreError;
 use crate::pool::{Pool, with_write};
+use crate::reasoning_memory;
 use crate::store::Store;
 use crate::text::{clip, clip_shared, signed};
 use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
@@ -104,12 +106,14 @@ pub(crate) struct Batch {
     pub(crate) totals: Totals,
     /// Latest status of connections that changed.
     pub(crate) statuses: HashMap<ConnectionId, ConnectionStatus>,
+    /// What conversations leave behind, in the order of its keys.
+    pub(crate) memories: Vec<Sealed>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.totals.is_empty() && self.statuses.is_empty()
+        self.rows.is_empty() && self.totals.is_empty() && self.statuses.is_empty() && self.memories.is_empty()
     }
 }
 
@@ -219,6 +223,16 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
         }
         for (sql, id, timestamp) in &last_uses.0 {
             sqlx::query(*sql).bind(*id).bind(*timestamp).execute(&mut *db).await?;
+        }
+        for memory in &batch.memories {
+            sqlx::query(reasoning_memory::UPSERT)
+                .bind(&*memory.tenant)
+                .bind(&*memory.key)
+                .bind(&*memory.parts)
+                .bind(memory.created_at)
+                .bind(memory.expires_at)
+                .execute(&mut *db)
+                .await?;
         }
     });
     Ok(())
