@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use omniroute_dialect::ir::{ChatRequest, Loss, ToolKind, Usage};
 use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, shape};
+use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::{Caller, Snapshot};
 use smallvec::SmallVec;
@@ -57,6 +58,8 @@ pub struct RequestCtx {
     pub(crate) body: Bytes,
     pub(crate) envelope: Option<Envelope>,
     pub(crate) canonical: Option<ChatRequest>,
+    /// The one account that can serve the request, where it names what that account keeps.
+    pub(crate) pinned: Option<ConnectionId>,
     /// Reasoning of the history was refused: it is left out.
     pub(crate) without_reasoning: bool,
     /// Refusals that led to another try at the same account.
@@ -109,6 +112,7 @@ impl RequestCtx {
             body: Bytes::new(),
             envelope: None,
             canonical: None,
+            pinned: None,
             without_reasoning: false,
             repairs: 0,
             charges: SmallVec::new(),
@@ -122,6 +126,13 @@ impl RequestCtx {
             deadline: None,
             running: None,
         }
+    }
+
+    /// Whose conversations these are, for what is remembered of them.
+    pub(crate) fn tenant(&self) -> &str {
+        /// Those without a key.
+        const NOBODY: &str = "-";
+        self.caller.as_ref().map_or(NOBODY, |caller| caller.id.as_str())
     }
 
     /// The dialect of the client.

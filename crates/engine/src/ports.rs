@@ -37,6 +37,21 @@ pub trait Recorder: Send + Sync {
 pub enum Memory {
     /// Reasoning of an answer.
     Reasoning(ReasoningRow),
+    /// Who made an answer.
+    Owner(OwnerRow),
+}
+
+/// Which account made an answer, or a part of one, that the vendor keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerRow {
+    /// The vendor's id.
+    pub response_id: String,
+    /// Who asked for it: the id of a client key, or `-`.
+    pub tenant: String,
+    /// The account.
+    pub connection: ConnectionId,
+    /// Until when it may be named, in epoch milliseconds.
+    pub expires_at: i64,
 }
 
 /// Reasoning of one answer, for the turn that a client makes of it.

@@ -15,8 +15,6 @@ use crate::time::millis;
 
 /// How long reasoning is kept for a conversation to go on.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3_600);
-/// Whose conversations those without a key are.
-const NOBODY: &str = "-";
 
 /// Keeps what an answer thought. Of callers whose contents are not to be stored it stays in memory.
 pub(crate) fn keep(ctx: &RequestCtx, notes: &Notes) {
@@ -24,10 +22,10 @@ pub(crate) fn keep(ctx: &RequestCtx, notes: &Notes) {
     let created_at = engine.clock.now_ms();
     let outlives = !ctx.caller.as_ref().is_some_and(|caller| caller.no_log);
     for key in notes.keys() {
-        engine.reasoning.put(&place(tenant(ctx), &key), parts.clone(), created_at, KEPT_FOR);
+        engine.reasoning.put(&place(ctx.tenant(), &key), parts.clone(), created_at, KEPT_FOR);
         if outlives {
             engine.recorder.remember(Memory::Reasoning(ReasoningRow {
-                tenant: tenant(ctx).to_owned(),
+                tenant: ctx.tenant().to_owned(),
                 key,
                 parts: parts.clone(),
                 created_at,
@@ -50,17 +48,13 @@ pub(crate) fn restore(engine: &Engine, row: ReasoningRow) {
 pub(crate) async fn recall(ctx: &RequestCtx, request: &mut ChatRequest) {
     for (turn, keys) in shape::forgotten(request) {
         for key in keys {
-            let found = ctx.engine.reasoning.get(&place(tenant(ctx), &key), ctx.engine.clock.now_ms()).await;
+            let found = ctx.engine.reasoning.get(&place(ctx.tenant(), &key), ctx.engine.clock.now_ms()).await;
             if let Some(note) = found {
                 shape::recall(request, turn, &note);
                 break;
             }
         }
     }
-}
-
-fn tenant(ctx: &RequestCtx) -> &str {
-    ctx.caller.as_ref().map_or(NOBODY, |caller| caller.id.as_str())
 }
 
 /// Nobody is reminded of what somebody else's model thought.

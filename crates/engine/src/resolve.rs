@@ -65,6 +65,7 @@ pub(crate) fn candidates(
         let is_tried = tried.iter().any(|other| Arc::ptr_eq(other, connection));
         let is_other = target.connection_name.as_ref().is_some_and(|name| **name != *connection.name);
         let is_denied = ctx.caller.as_ref().is_some_and(|caller| !caller.allows_connection(&connection.id));
+        let is_other = is_other || ctx.pinned.as_ref().is_some_and(|pinned| *pinned != connection.id);
         if is_tried || is_other || is_denied || connection.excludes(&target.model) {
             continue;
         }

@@ -30,6 +30,7 @@ use crate::answer::Answer;
 use crate::attempt::{self, Attempted, StreamStart};
 use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
+use crate::kept;
 use crate::live::Live;
 use crate::ports::{Cache, Clock, Counters, Memory, Recorder, RowId, Transport};
 use crate::reasoning;
@@ -51,6 +52,8 @@ pub struct Engine {
     pub telemetry: Arc<Telemetry>,
     /// Keeps reasoning between the turns of a conversation.
     pub reasoning: Arc<dyn Cache>,
+    /// Knows which account made what vendors keep.
+    pub owners: Arc<dyn Cache>,
     /// Keeps what was fetched for clients.
     pub media: Arc<dyn Cache>,
     /// Authenticates the signatures that clients carry for other dialects.
@@ -117,6 +120,8 @@ pub struct Ports {
     pub recorder: Arc<dyn Recorder>,
     /// Keeps reasoning between the turns of a conversation.
     pub reasoning: Arc<dyn Cache>,
+    /// Knows which account made what vendors keep.
+    pub owners: Arc<dyn Cache>,
     /// Keeps what was fetched for clients.
     pub media: Arc<dyn Cache>,
     /// Authenticates the signatures that clients carry for other dialects.
@@ -134,7 +139,7 @@ impl Engine {
         options: EngineOptions,
         seed: u64,
     ) -> Self {
-        let Ports { transport, counters, recorder, reasoning, media, seal, clock } = ports;
+        let Ports { transport, counters, recorder, reasoning, owners, media, seal, clock } = ports;
         let (chance, turns) = (Chance(AtomicU64::new(seed)), Turns::default());
         Self {
             live,
@@ -143,6 +148,7 @@ impl Engine {
             recorder,
             telemetry,
             reasoning,
+            owners,
             media,
             seal,
             clock,
@@ -156,6 +162,7 @@ impl Engine {
     pub fn restore(&self, memory: Memory) {
         match memory {
             Memory::Reasoning(row) => reasoning::restore(self, row),
+            Memory::Owner(row) => kept::restore(self, &row),
         }
     }
 
@@ -331,6 +338,7 @@ async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Route, GatewayError> 
     let telemetry = &ctx.engine.telemetry;
     ctx.running = Some(telemetry.begin(&ctx.request_id, &envelope.model, stream, ctx.started_ms));
     let route = resolve::route(ctx)?;
+    kept::pin(ctx, &route).await?;
     admit::reserve(ctx).await?;
     Ok(route)
 }

@@ -38,6 +38,8 @@ const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 const REASONING_BYTES: u64 = 64 * 1024 * 1024;
 /// Most bytes of it that are read at the start.
 const RECALLED_BYTES: usize = 48 * 1024 * 1024;
+/// Most bytes of which account made what vendors keep, a hundred thousand of them.
+const OWNER_BYTES: u64 = 20 * 1024 * 1024;
 /// Most bytes of what was fetched for clients.
 const MEDIA_BYTES: u64 = 64 * 1024 * 1024;
 /// How often connections that waited too long for a request are closed.
@@ -98,6 +100,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         counters: Arc::new(MemoryCounters::default()),
         recorder: recorder.clone(),
         reasoning: Arc::new(MemoryCache::new(REASONING_BYTES)),
+        owners: Arc::new(MemoryCache::new(OWNER_BYTES)),
         media: Arc::new(MemoryCache::new(MEDIA_BYTES)),
         seal: Seal::new(store.carrier_key()),
         clock: clock.clone(),
@@ -196,6 +199,10 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
 /// Fills the memory with what earlier processes kept; whoever asks next is not to notice that there was a restart.
 async fn recall(store: &Store, engine: &Engine) {
     let now_ms = engine.clock.now_ms();
+    let restore = |row| engine.restore(Memory::Owner(row));
+    if let Err(error) = store.response_owners().recall(now_ms, restore).await {
+        tracing::warn!(%error, "which account made which answer cannot be read; they cannot be named any more");
+    }
     let restore = |row| engine.restore(Memory::Reasoning(row));
     match store.reasoning_memory().recall(now_ms, RECALLED_BYTES, restore).await {
         Ok(Recalled { rows, unreadable: 0 }) => tracing::debug!(rows, "reasoning recalled"),

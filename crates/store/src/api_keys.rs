@@ -4,7 +4,8 @@ use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, Scope};
 
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
-use crate::reasoning_memory::FORGET_TENANT;
+use crate::reasoning_memory;
+use crate::response_owners;
 use crate::store::{RowProblem, Store};
 use crate::text::{from_json, signed, to_json};
 
@@ -170,7 +171,9 @@ impl ApiKeys<'_> {
             if changed == 0 {
                 return Ok(false);
             }
-            sqlx::query(FORGET_TENANT).bind(id.as_str()).execute(&mut *db).await?;
+            for forget in [reasoning_memory::FORGET_TENANT, response_owners::FORGET_TENANT] {
+                sqlx::query(forget).bind(id.as_str()).execute(&mut *db).await?;
+            }
         });
         Ok(true)
     }

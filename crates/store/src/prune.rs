@@ -106,6 +106,13 @@ impl Store {
              (SELECT tenant, key FROM reasoning_memory WHERE expires_at <= $1 LIMIT $2)",
             now_ms
         );
+        pruned.other += delete_steps!(
+            self,
+            "DELETE FROM response_owners WHERE (api_key_id, response_id) IN
+             (SELECT api_key_id, response_id FROM response_owners WHERE expires_at <= $1 LIMIT $2)",
+            now_ms
+        );
+        pruned.other += self.response_owners().trim().await?;
         pruned.other += self.reasoning_memory().trim(MAX_BYTES).await?;
         for (sql, before) in [
             ("DELETE FROM minute_usage_summary WHERE bucket < $1", days(retention)),

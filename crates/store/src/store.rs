@@ -22,6 +22,7 @@ use crate::nodes::{self, Nodes};
 use crate::options::{Location, StoreOptions};
 use crate::pool::{Pool, with_read, with_snapshot, with_write};
 use crate::reasoning_memory::{self, ReasoningMemory};
+use crate::response_owners::ResponseOwners;
 use crate::revoked_tokens::RevokedTokens;
 use crate::secret_key::{self, Found};
 use crate::settings::{self, Settings};
@@ -288,6 +289,11 @@ impl Store {
     /// Reasoning that clients do not bring back.
     pub fn reasoning_memory(&self) -> ReasoningMemory<'_> {
         ReasoningMemory(self)
+    }
+
+    /// Which account made what vendors keep.
+    pub fn response_owners(&self) -> ResponseOwners<'_> {
+        ResponseOwners(self)
     }
 
     /// Counters.

@@ -256,6 +256,10 @@ pub trait StreamPipe: Send {
     fn fail(&mut self, error: &PublicError, out: &mut BytesMut);
     /// What was seen so far.
     fn watch(&self) -> &StreamWatch;
+    /// [`crate::Dialect::kept_ids`] of the answer, as far as it has come.
+    fn kept_ids(&self) -> &[String] {
+        &[]
+    }
     /// Reasoning of the answer so far that the client may not bring back; `None` where there is none to keep.
     fn notes(&self) -> Option<&Notes> {
         None

@@ -51,6 +51,7 @@ impl Rig {
             counters: Arc::new(MemoryCounters::default()),
             recorder: Arc::new(Forgotten),
             reasoning: Arc::new(MemoryCache::new(1 << 20)),
+            owners: Arc::new(MemoryCache::new(1 << 20)),
             media: Arc::new(MemoryCache::new(1 << 20)),
             seal: Seal::new([7; 32]),
             clock: Arc::new(TestClock::default()),

@@ -29,6 +29,7 @@ use tokio::time::timeout;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::heal;
+use crate::kept;
 use crate::ports::{TransportError, UpstreamBody};
 use crate::prepare::{self, Prepared};
 use crate::reasoning;
@@ -148,6 +149,9 @@ async fn once(
     let bytes = read_whole(ctx, body).await?;
     echo.answered_after = Some(ctx.since_arrival());
     let pieces = whole(ctx, target, dialect, (&echo, shape), &head.headers, &bytes)?;
+    if ctx.dialect().id() == dialect.id() && ctx.envelope()?.kept.is_some() {
+        kept::remember(ctx, &connection.id, &dialect.kept_ids(&bytes));
+    }
     note_success(ctx, target, connection, Some(head.status), sent);
     drop(place);
     Ok(Attempted::Whole(pieces))

@@ -196,9 +196,10 @@ async fn a_restart_does_not_lose_the_reasoning_behind_calls() {
     let other = sent_after_restart(memories.clone(), &[("authorization", &key)]).await;
     assert!(!other.contains("SIG"), "{other}");
     // What is older than a week is not recalled.
-    let old = memories
-        .into_iter()
-        .map(|Memory::Reasoning(row)| Memory::Reasoning(ReasoningRow { expires_at: NOW_MS, ..row }));
+    let old = memories.into_iter().map(|memory| match memory {
+        Memory::Reasoning(row) => Memory::Reasoning(ReasoningRow { expires_at: NOW_MS, ..row }),
+        Memory::Owner(row) => panic!("{row:?}"),
+    });
     assert!(!sent_after_restart(old.collect(), &[]).await.contains("SIG"));
 }
 

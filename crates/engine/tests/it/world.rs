@@ -101,6 +101,7 @@ impl World {
             counters: Arc::new(MemoryCounters::default()),
             recorder: recorded.clone(),
             reasoning: Arc::new(MemoryCache::new(1 << 20)),
+            owners: Arc::new(MemoryCache::new(1 << 20)),
             media: Arc::new(MemoryCache::new(1 << 20)),
             seal: Seal::new([7; 32]),
             clock: Arc::new(PausedClock { began: tokio::time::Instant::now() }),

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use omniroute_engine::ports::{Memory, ReasoningRow};
+use omniroute_engine::ports::{Memory, OwnerRow, ReasoningRow};
 
 use crate::error::StoreError;
 use crate::reasoning_memory::{ROW_BYTES, place};
@@ -25,16 +25,28 @@ pub(super) struct Memories {
     is_closed: AtomicBool,
 }
 
-/// A memory that is ready to be stored.
+/// A memory that is ready to be stored, and what it counts of the bytes that wait.
 #[derive(Debug)]
 pub(crate) struct Sealed {
-    pub(crate) tenant: String,
-    pub(crate) key: String,
-    pub(crate) parts: String,
-    pub(crate) created_at: i64,
-    pub(crate) expires_at: i64,
-    /// What it counts of the bytes that wait.
+    pub(crate) row: Row,
     weight: u64,
+}
+
+/// A row of one of the tables.
+#[derive(Debug)]
+pub(crate) enum Row {
+    Reasoning { tenant: String, key: String, parts: String, created_at: i64, expires_at: i64 },
+    Owner { tenant: String, response_id: String, connection: String, expires_at: i64 },
+}
+
+impl Sealed {
+    /// Table and key. Rows are written in this order by all writers, so that they cannot lock each other out.
+    pub(super) fn place(&self) -> (u8, &str, &str) {
+        match &self.row {
+            Row::Reasoning { tenant, key, .. } => (0, tenant, key),
+            Row::Owner { tenant, response_id, .. } => (1, tenant, response_id),
+        }
+    }
 }
 
 impl Memories {
@@ -63,8 +75,8 @@ impl Memories {
         let mut sealed = Vec::with_capacity(waiting.len());
         for memory in waiting {
             let weight = weight(&memory);
-            match seal(memory, weight, vault) {
-                Ok(one) => sealed.push(one),
+            match seal(memory, vault) {
+                Ok(row) => sealed.push(Sealed { row, weight }),
                 Err(error) => {
                     if !self.is_told.swap(true, Ordering::Relaxed) {
                         tracing::warn!(%error, "reasoning is not kept over a restart");
@@ -109,14 +121,27 @@ impl Memories {
 }
 
 fn weight(memory: &Memory) -> u64 {
-    let Memory::Reasoning(row) = memory;
-    (row.tenant.len() + row.key.len() + row.parts.len() + ROW_BYTES) as u64
+    let bytes = match memory {
+        Memory::Reasoning(row) => row.tenant.len() + row.key.len() + row.parts.len(),
+        Memory::Owner(row) => row.tenant.len() + row.response_id.len(),
+    };
+    (bytes + ROW_BYTES) as u64
 }
 
-fn seal(memory: Memory, weight: u64, vault: &Vault) -> Result<Sealed, StoreError> {
-    let Memory::Reasoning(ReasoningRow { tenant, key, parts, created_at, expires_at }) = memory;
-    let text = std::str::from_utf8(&parts)
-        .map_err(|_| StoreError::Damaged("reasoning_memory.parts: not a text".into()))?;
-    let parts = vault.seal(&place(&tenant, &key), text)?;
-    Ok(Sealed { tenant, key, parts, created_at, expires_at, weight })
+fn seal(memory: Memory, vault: &Vault) -> Result<Row, StoreError> {
+    Ok(match memory {
+        Memory::Reasoning(ReasoningRow { tenant, key, parts, created_at, expires_at }) => {
+            let text = std::str::from_utf8(&parts)
+                .map_err(|_| StoreError::Damaged("reasoning_memory.parts: not a text".into()))?;
+            let parts = vault.seal(&place(&tenant, &key), text)?;
+            Row::Reasoning { tenant, key, parts, created_at, expires_at }
+        }
+        Memory::Owner(OwnerRow { response_id, tenant, connection, expires_at }) => Row::Owner {
+            tenant,
+            // Postgres takes no NUL; nobody can name such an id anyway.
+            response_id: response_id.replace('\0', ""),
+            connection: connection.to_string(),
+            expires_at,
+        },
+    })
 }

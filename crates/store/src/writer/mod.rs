@@ -319,8 +319,7 @@ impl Task {
         self.batch.statuses.extend(side.statuses);
         if !self.shared.memories.is_empty() {
             self.batch.memories.extend(self.shared.memories.take(&self.store.vault()));
-            // One order for all writers, so that they cannot lock each other out.
-            self.batch.memories.sort_by(|a, b| (&a.tenant, &a.key).cmp(&(&b.tenant, &b.key)));
+            self.batch.memories.sort_by(|a, b| a.place().cmp(&b.place()));
         }
     }
 
@@ -352,13 +351,14 @@ impl Task {
         self.write_singly().await
     }
 
-    /// Keeps the table of memories small between the hours at which everything is pruned.
+    /// Keeps the tables of memories small between the hours at which everything is pruned.
     async fn trim(&mut self) {
         let limit = self.options.memory_bytes;
         if self.untrimmed >= limit / 8 {
             self.untrimmed = 0;
-            if let Err(error) = self.store.reasoning_memory().trim(limit).await {
-                tracing::warn!(%error, "old reasoning cannot be deleted now");
+            let reasoning = self.store.reasoning_memory().trim(limit).await;
+            if let Err(error) = reasoning.and(self.store.response_owners().trim().await) {
+                tracing::warn!(%error, "old memories cannot be deleted now");
             }
         }
     }

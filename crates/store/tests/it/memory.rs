@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use omniroute_domain::entity::RuntimeSettings;
-use omniroute_engine::ports::{Memory, ReasoningRow, Recorder as _};
+use omniroute_engine::ports::{Memory, OwnerRow, ReasoningRow, Recorder as _};
 use omniroute_store::{Location, Recalled, Store, StoreOptions, WriterOptions};
 
-use crate::fixture::{DAY, Fixture, NOW, api_key, stories, writer};
+use crate::fixture::{DAY, Fixture, NOW, api_key, connection, stories, writer};
 
 stories!(
     reasoning_is_there_after_a_restart,
@@ -13,6 +13,7 @@ stories!(
     too_much_reasoning_is_shed_and_counted,
     the_table_is_trimmed_while_it_is_written,
     reasoning_survives_a_new_encryption_key,
+    owners_are_known_after_a_restart,
 );
 
 fn row(tenant: &str, key: &str, parts: &str, created_at: i64) -> ReasoningRow {
@@ -134,4 +135,44 @@ async fn reasoning_survives_a_new_encryption_key(fixture: Fixture) {
     recorder.remember(Memory::Reasoning(row("-", "call:c", "[]", NOW)));
     handle.close().await;
     assert_eq!((recorder.stats().written_memories, recorder.stats().shed_memories), (0, 1));
+}
+
+async fn owners_are_known_after_a_restart(fixture: Fixture) {
+    let store = &fixture.store;
+    store.api_keys().insert(&api_key("k1", "sk-1")).await.unwrap();
+    store.connections().insert(&connection("c1", "openai", "work", None)).await.unwrap();
+    let owner = |id: &str, tenant: &str, account: &str, expires_at| OwnerRow {
+        response_id: id.into(),
+        tenant: tenant.into(),
+        connection: account.into(),
+        expires_at,
+    };
+    let rows = [
+        owner("resp_1", "k1", "c2", NOW + 4),
+        // Another client of another upstream may have the same one.
+        owner("resp_1", "-", "c2", NOW + 3),
+        owner("resp_2", "-", "c1", NOW + 2),
+        owner("resp_3", "-", "c2", NOW + 1),
+    ];
+    let (recorder, handle) = writer(store, WriterOptions::default());
+    recorder.remember(Memory::Owner(owner("resp_1", "k1", "c1", NOW)));
+    for row in &rows {
+        recorder.remember(Memory::Owner(row.clone()));
+    }
+    handle.close().await;
+    assert_eq!(recorder.stats().written_memories, 5);
+    let again = fixture.again().await;
+    let recalled = async |now_ms| {
+        let mut found = Vec::new();
+        again.response_owners().recall(now_ms, |row| found.push(row)).await.unwrap();
+        found
+    };
+    assert_eq!(recalled(NOW).await, rows);
+    assert_eq!(recalled(NOW + 1).await, rows[..3], "what has ended is not recalled");
+    again.prune(NOW + 1, &RuntimeSettings::default()).await.unwrap();
+    assert_eq!(recalled(NOW - 1).await, rows[..3], "and then deleted");
+    again.connections().delete(&"c1".into()).await.unwrap();
+    assert_eq!(recalled(NOW).await, rows[..2]);
+    again.api_keys().revoke(&"k1".into(), NOW).await.unwrap();
+    assert_eq!(recalled(NOW).await, rows[1..2]);
 }
