@@ -276,6 +276,13 @@ pub trait Dialect: Sync + 'static {
     /// The edits that turn a client's request into one for an upstream of the same dialect.
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice;
 
+    /// Puts reasoning back into a request of this dialect, in the messages whose calls came without it. `thoughts` says
+    /// it of a message by its place, empty where it is not known. A dialect without unsigned reasoning has none.
+    fn return_reasoning(&self, body: &Bytes, thoughts: &dyn Fn(usize) -> String) -> Splice {
+        let _ = thoughts;
+        Splice::new(body.clone())
+    }
+
     /// Reads a client's request into the canonical form.
     fn decode_request(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError>;
     /// Writes a request for an upstream of this dialect. `request.model` is already the upstream's name.

@@ -62,6 +62,8 @@ pub struct RequestCtx {
     pub(crate) pinned: Option<ConnectionId>,
     /// Reasoning of the history was refused: it is left out.
     pub(crate) without_reasoning: bool,
+    /// The request stays in its dialect, and its upstream wants the reasoning behind calls back.
+    pub(crate) returns_reasoning: bool,
     /// Refusals that led to another try at the same account.
     pub(crate) repairs: u8,
     pub(crate) charges: SmallVec<[Charge; 4]>,
@@ -114,6 +116,7 @@ impl RequestCtx {
             canonical: None,
             pinned: None,
             without_reasoning: false,
+            returns_reasoning: false,
             repairs: 0,
             charges: SmallVec::new(),
             attempts: SmallVec::new(),

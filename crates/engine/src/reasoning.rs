@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use omniroute_dialect::ir::ChatRequest;
-use omniroute_dialect::shape::{self, Notes};
+use bytes::Bytes;
+use omniroute_dialect::Dialect;
+use omniroute_dialect::ir::{Block, BlockKind, ChatRequest};
+use omniroute_dialect::shape::{self, Notes, Shape};
 
 use crate::ctx::RequestCtx;
 use crate::ports::{Memory, ReasoningRow};
@@ -41,6 +43,41 @@ pub(crate) fn restore(engine: &Engine, row: ReasoningRow) {
     if let Ok(left @ 1..) = u64::try_from(row.expires_at.saturating_sub(now_ms)) {
         let left = Duration::from_millis(left).min(KEPT_FOR);
         engine.reasoning.put(&place(&row.tenant, &row.key), row.parts, now_ms, left);
+    }
+}
+
+/// Keeps what a whole answer thought that stays in its dialect.
+pub(crate) fn keep_whole(ctx: &RequestCtx, dialect: &'static dyn Dialect, body: &Bytes) {
+    let Ok(mut answer) = dialect.decode_response(body) else { return };
+    let mut shape = Shape::none(dialect);
+    shape.response(&mut answer);
+    if let Some(notes) = shape.notes() {
+        keep(ctx, notes);
+    }
+}
+
+/// The client's body with the reasoning in it that its upstream wants back, as far as it is known.
+pub(crate) async fn returned(ctx: &RequestCtx, body: Bytes) -> Bytes {
+    let dialect = ctx.dialect();
+    // Without calls nothing is missed, and what cannot be read is for the upstream to judge.
+    if memchr::memmem::find(&body, b"\"tool_calls\"").is_none() {
+        return body;
+    }
+    let Ok(mut request) = dialect.decode_request(ctx.head(), &body) else { return body };
+    recall(ctx, &mut request).await;
+    let thoughts = |at: usize| {
+        let path = format!("messages[{at}]");
+        let turn = request.turns.iter().find(|turn| turn.path == path);
+        let blocks = turn.map_or(&[][..], |turn| &turn.blocks);
+        blocks.iter().filter_map(|block| own_thought(block, dialect)).collect()
+    };
+    dialect.return_reasoning(&body, &thoughts).to_bytes()
+}
+
+fn own_thought<'a>(block: &'a Block, dialect: &dyn Dialect) -> Option<&'a str> {
+    match &block.kind {
+        BlockKind::Thinking { text, signature: None, origin } if *origin == dialect.id() => Some(text),
+        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@ mod intake;
 mod last_chunk;
 #[cfg(test)]
 mod lines;
+mod noted;
 mod relay;
 mod replay;
 mod transcoder;
@@ -29,6 +30,7 @@ pub(crate) use intake::Intake;
 pub(crate) use last_chunk::LastChunk;
 #[cfg(test)]
 pub(crate) use lines::Lines;
+pub use noted::Noted;
 pub(crate) use relay::{Relay, Tap};
 pub use replay::replay;
 pub use transcoder::Transcoder;

@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use omniroute_dialect::ir::UpstreamError;
 use omniroute_dialect::shape::Shape;
-use omniroute_dialect::stream::{StreamCollector, StreamPipe, Transcoder};
+use omniroute_dialect::stream::{Noted, StreamCollector, StreamPipe, Transcoder};
 use omniroute_dialect::{Dialect, Echo, error_in_success};
 use omniroute_domain::health::InFlight;
 use omniroute_domain::resolve::Target;
@@ -142,7 +142,10 @@ async fn once(
         }
     };
     if ctx.envelope()?.stream {
-        let pipe = pipe(ctx.dialect(), dialect, echo, shape);
+        let mut pipe = pipe(ctx.dialect(), dialect, echo, shape);
+        if ctx.returns_reasoning && ctx.dialect().id() == dialect.id() {
+            pipe = Box::new(Noted::new(pipe, dialect));
+        }
         let start = begin_stream(ctx, target, connection, place, &head.headers, body, pipe, sent).await?;
         return Ok(Attempted::Stream(Box::new(start)));
     }
@@ -274,6 +277,9 @@ fn whole(
         ctx.outcome.usage = relayed.usage;
         if !relayed.usage.is_known() {
             estimate_usage(ctx, bytes.len() as u64);
+        }
+        if ctx.returns_reasoning {
+            reasoning::keep_whole(ctx, upstream, bytes);
         }
         return Ok(relayed.body.into_pieces());
     }

@@ -215,3 +215,71 @@ async fn what_a_key_without_log_thought_stays_in_memory() {
         assert!(sent(&world, 1).contains("SIG"), "while the process lives");
     }
 }
+
+/// An answer of the OpenAI upstream that thought and called.
+fn thought_call(plan: &str, id: &str) -> Answer {
+    Answer::json(
+        200,
+        format!(
+            r#"{{"id":"x","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":null,"reasoning_content":"{plan}","tool_calls":[{{"id":"{id}","type":"function","function":{{"name":"f_{id}","arguments":"{{}}"}}}}]}},"finish_reason":"tool_calls"}}],"usage":{{"prompt_tokens":3,"completion_tokens":2}}}}"#
+        ),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_one_dialect_missing_reasoning_is_put_into_the_bytes() {
+    let world = World::new();
+    let turn = |id: &str| {
+        format!(
+            r#"{{"role":"assistant", "content":null,"tool_calls":[{{"id":"{id}","type":"function","function":{{"name":"f_{id}","arguments":"{{}}"}}}}]}},{{"role":"tool","tool_call_id":"{id}","content":"4"}}"#
+        )
+    };
+    let ask = |turns: &[String], stream: &str| {
+        let user = r#"{"role":"user","content":"go"}"#.to_owned();
+        let turns: Vec<String> = std::iter::once(user).chain(turns.iter().cloned()).collect();
+        format!(r#"{{"model":"up/m", "seed":1.0,{stream}"messages":[{}],{TOOLS}}}"#, turns.join(","))
+    };
+    let expected = |turns: &[(&str, &str)]| {
+        let turns: Vec<String> = turns
+            .iter()
+            .map(|(id, plan)| {
+                turn(id).replacen("}]},", &format!(r#"}}],"reasoning_content":"{plan}"}},"#), 1)
+            })
+            .collect();
+        ask(&turns, "").replace("up/m", "m")
+    };
+    // Nobody knew that it would be missed: the first thought is lost, and its place is filled.
+    world
+        .transport
+        .answer(thought_call("plan a", "a"))
+        .answer(refusal(400, "invalid_request_error", "Missing `reasoning_content` field in messages[1]"))
+        .answer(thought_call("plan b", "b"));
+    assert_eq!(world.chat(&ask(&[], "")).await.status, 200);
+    let got = world.chat(&ask(&[turn("a")], "")).await;
+    assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "2"), "{}", got.body);
+    assert_eq!(sent(&world, 1), ask(&[turn("a")], "").replace("up/m", "m"), "not before it is known");
+    assert_eq!(sent(&world, 2), expected(&[("a", "")]));
+    // From then on it is noted, in streams too.
+    let delta = |delta: &str, finish: &str| {
+        format!(
+            "data: {{\"id\":\"x\",\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+        )
+    };
+    world.transport.answer(
+        crate::world::stream()
+            .send(delta(r#"{"role":"assistant","reasoning_content":"plan "}"#, "null"))
+            .send(delta(r#"{"reasoning_content":"c"}"#, "null"))
+            .send(delta(
+                r#"{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f_c","arguments":"{}"}}]}"#,
+                "null",
+            ))
+            .send(delta("{}", "\"tool_calls\""))
+            .send("data: [DONE]\n\n"),
+    );
+    let got = world.chat(&ask(&[turn("a"), turn("b")], r#""stream":true,"#)).await;
+    assert!(got.status == 200 && got.body.contains("plan "), "{}", got.body);
+    assert!(sent(&world, 3).contains(r#""reasoning_content":"plan b""#), "{}", sent(&world, 3));
+    world.transport.answer(answer("done"));
+    assert_eq!(world.chat(&ask(&[turn("a"), turn("b"), turn("c")], "")).await.status, 200);
+    assert_eq!(sent(&world, 4), expected(&[("a", ""), ("b", "plan b"), ("c", "plan c")]));
+}
