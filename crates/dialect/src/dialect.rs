@@ -88,8 +88,30 @@ pub struct Envelope {
     pub legacy: bool,
     /// How the client wants a stream framed.
     pub framing: Framing,
+    /// What the vendor keeps for the client, boxed because it seldom does.
+    pub kept: Option<Box<Kept>>,
     /// Places in the body that [`Dialect::edit_request`] changes. Opaque outside the dialect.
     pub spans: EnvelopeSpans,
+}
+
+/// What a vendor keeps for a client, at the one account that made it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// What the request names of it.
+    pub names: Vec<KeptName>,
+    /// Whether the answer to the request will be kept too.
+    pub answer: bool,
+}
+
+/// Something that a request names instead of bringing it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptName {
+    /// Where the request does: `previous_response_id`, `input[2].id`.
+    pub path: String,
+    /// The name.
+    pub id: String,
+    /// Whether only an earlier answer can have made it. Else it may come from where the gateway was not asked.
+    pub by_answer: bool,
 }
 
 /// Byte ranges of the members that a pass-through may have to change.
@@ -254,6 +276,13 @@ pub trait Dialect: Sync + 'static {
     /// The edits that turn a client's request into one for an upstream of the same dialect.
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice;
 
+    /// Puts reasoning back into a request of this dialect, in the messages whose calls came without it. `thoughts` says
+    /// it of a message by its place, empty where it is not known. A dialect without unsigned reasoning has none.
+    fn return_reasoning(&self, body: &Bytes, thoughts: &dyn Fn(usize) -> String) -> Splice {
+        let _ = thoughts;
+        Splice::new(body.clone())
+    }
+
     /// Reads a client's request into the canonical form.
     fn decode_request(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError>;
     /// Writes a request for an upstream of this dialect. `request.model` is already the upstream's name.
@@ -271,6 +300,12 @@ pub trait Dialect: Sync + 'static {
     fn encode_response(&self, response: &ChatResponse, echo: &Echo) -> Encoded;
     /// Prepares a whole upstream answer of this dialect for a client of this dialect.
     fn relay_response(&self, body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError>;
+
+    /// The ids by which a later request may name a whole answer of an upstream of this dialect, or parts of it.
+    fn kept_ids(&self, body: &Bytes) -> Vec<String> {
+        let _ = body;
+        Vec::new()
+    }
 
     /// Reads an upstream's error. Never fails: what cannot be read becomes its text, shortened.
     fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError;

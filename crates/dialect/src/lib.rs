@@ -31,6 +31,6 @@ mod web_search;
 pub use caps::{Caps, GeminiCaps, ReasoningKnob};
 pub use dialect::{
     DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
-    KeepAlive, NameRule, Relayed,
+    KeepAlive, Kept, KeptName, NameRule, Relayed,
 };
 pub use error_text::error_in_success;

@@ -158,6 +158,7 @@ impl Snapshot {
         if let Some(own) = provider.own_models.iter().find(|own| own.id == model) {
             own.adjust(&mut caps);
         }
+        caps.auto_cache &= self.settings.auto_cache;
         caps
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use omniroute_dialect::ir::{ChatRequest, Loss, ToolKind, Usage};
 use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, shape};
+use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::{Caller, Snapshot};
 use smallvec::SmallVec;
@@ -57,8 +58,12 @@ pub struct RequestCtx {
     pub(crate) body: Bytes,
     pub(crate) envelope: Option<Envelope>,
     pub(crate) canonical: Option<ChatRequest>,
+    /// The one account that can serve the request, where it names what that account keeps.
+    pub(crate) pinned: Option<ConnectionId>,
     /// Reasoning of the history was refused: it is left out.
     pub(crate) without_reasoning: bool,
+    /// The request stays in its dialect, and its upstream wants the reasoning behind calls back.
+    pub(crate) returns_reasoning: bool,
     /// Refusals that led to another try at the same account.
     pub(crate) repairs: u8,
     pub(crate) charges: SmallVec<[Charge; 4]>,
@@ -109,7 +114,9 @@ impl RequestCtx {
             body: Bytes::new(),
             envelope: None,
             canonical: None,
+            pinned: None,
             without_reasoning: false,
+            returns_reasoning: false,
             repairs: 0,
             charges: SmallVec::new(),
             attempts: SmallVec::new(),
@@ -122,6 +129,13 @@ impl RequestCtx {
             deadline: None,
             running: None,
         }
+    }
+
+    /// Whose conversations these are, for what is remembered of them.
+    pub(crate) fn tenant(&self) -> &str {
+        /// Those without a key.
+        const NOBODY: &str = "-";
+        self.caller.as_ref().map_or(NOBODY, |caller| caller.id.as_str())
     }
 
     /// The dialect of the client.

@@ -21,6 +21,7 @@ mod attempt;
 mod count;
 mod explain;
 mod heal;
+mod kept;
 mod media;
 mod prepare;
 mod reasoning;

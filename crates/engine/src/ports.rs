@@ -28,6 +28,45 @@ pub trait Recorder: Send + Sync {
     fn record(&self, row: RequestRow);
     /// What traffic found out about a connection changed.
     fn connection_status(&self, connection: &ConnectionId, status: ConnectionStatus);
+    /// Something should be known after a restart too.
+    fn remember(&self, memory: Memory);
+}
+
+/// What is known of conversations beyond one request, and should outlive the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Memory {
+    /// Reasoning of an answer.
+    Reasoning(ReasoningRow),
+    /// Who made an answer.
+    Owner(OwnerRow),
+}
+
+/// Which account made an answer, or a part of one, that the vendor keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerRow {
+    /// The vendor's id.
+    pub response_id: String,
+    /// Who asked for it: the id of a client key, or `-`.
+    pub tenant: String,
+    /// The account.
+    pub connection: ConnectionId,
+    /// Until when it may be named, in epoch milliseconds.
+    pub expires_at: i64,
+}
+
+/// Reasoning of one answer, for the turn that a client makes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReasoningRow {
+    /// Whose conversation: the id of a client key, or `-`.
+    pub tenant: String,
+    /// By what the turn is recognised.
+    pub key: String,
+    /// The reasoning, as the dialects write it down.
+    pub parts: Bytes,
+    /// When it was thought, in epoch milliseconds.
+    pub created_at: i64,
+    /// Until when a conversation may go on with it.
+    pub expires_at: i64,
 }
 
 /// Bounded storage of values that can be made again.

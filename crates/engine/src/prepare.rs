@@ -19,6 +19,7 @@ use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::media;
 use crate::ports::OutboundCall;
+use crate::reasoning;
 
 /// Headers that are set beside the provider's own, here and by the transport.
 const ADDED_HEADERS: usize = 6;
@@ -56,7 +57,7 @@ pub(crate) async fn call(
     dialect.forward_headers(client.id(), &ctx.arrival.headers, &mut headers);
     let facts = ctx.engine.live.learned.facts(&target.provider.id, &target.model, ctx.started_ms);
     let (body, shape) = if endpoint.dialect == client.id() && !ctx.without_reasoning {
-        (relayed(ctx, target, facts.as_slice())?, None)
+        (relayed(ctx, target, facts.as_slice()).await?, None)
     } else {
         let account = dialect.binds_signatures_to_accounts().then(|| account_name(connection));
         let (body, shape) = translated(ctx, target, account, dialect, &facts).await?;
@@ -74,8 +75,10 @@ pub(crate) async fn call(
 }
 
 /// The client's bytes, edited.
-fn relayed(ctx: &mut RequestCtx, target: &Target, facts: &[Fact]) -> Result<Pieces, GatewayError> {
+async fn relayed(ctx: &mut RequestCtx, target: &Target, facts: &[Fact]) -> Result<Pieces, GatewayError> {
     let client = ctx.dialect();
+    ctx.returns_reasoning = facts.contains(&Fact::ReasoningInHistory)
+        || ctx.snapshot.caps(&target.provider, &target.model).reasoning_in_history;
     let edited = if shape::may_hold_carriers(&ctx.body) {
         // What other dialects' models signed would be refused here.
         let body = shape::strip_carriers(&ctx.body);
@@ -84,10 +87,13 @@ fn relayed(ctx: &mut RequestCtx, target: &Target, facts: &[Fact]) -> Result<Piec
     } else {
         client.edit_request(&ctx.body, ctx.envelope()?, &target.model)
     };
-    if facts.is_empty() {
+    if facts.is_empty() && !ctx.returns_reasoning {
         return Ok(edited.into_pieces());
     }
-    let edited = edited.to_bytes();
+    let mut edited = edited.to_bytes();
+    if ctx.returns_reasoning {
+        edited = reasoning::returned(ctx, edited).await;
+    }
     let lost = facts.iter().filter(|fact| takes_something(fact, &edited)).filter_map(dropped);
     ctx.losses.extend(lost);
     refuse_if_strict(ctx, target)?;

@@ -262,7 +262,7 @@ impl Running {
 
     /// The proper end.
     fn complete(&mut self) {
-        self.take_usage();
+        self.take_note();
         if let Some(notes) = self.start.pipe.notes() {
             crate::reasoning::keep(&self.ctx, notes);
         }
@@ -272,13 +272,16 @@ impl Running {
         self.ctx.outcome.status = Some(200);
     }
 
-    fn take_usage(&mut self) {
+    /// What is known of the answer now and will be asked for later.
+    fn take_note(&mut self) {
         let watch = self.start.pipe.watch();
         let output_bytes = watch.output_bytes;
         self.ctx.outcome.usage = watch.usage;
         if !watch.usage.is_known() {
             attempt::estimate_usage(&mut self.ctx, output_bytes);
         }
+        let ids = self.start.pipe.kept_ids();
+        crate::kept::remember(&self.ctx, &self.start.connection.id, ids);
     }
 
     fn fail_upstream(&mut self, error: UpstreamError) -> Bytes {
@@ -301,7 +304,7 @@ impl Running {
 
     /// What the client has got so far stays; then the dialect's error, and no fabricated end.
     fn fail(&mut self, failure: &Failure) -> Bytes {
-        self.take_usage();
+        self.take_note();
         let StreamStart { connection, target, sent, .. } = &self.start;
         attempt::note_failure(&mut self.ctx, target, connection, failure, None, *sent);
         self.ctx.step_failed();
@@ -332,7 +335,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // The client went away: what was used so far is still told.
         if self.ctx.outcome.status.is_none() {
-            self.take_usage();
+            self.take_note();
             let StreamStart { connection, target, sent, .. } = &self.start;
             attempt::note_abort(&mut self.ctx, target, connection, *sent);
         }

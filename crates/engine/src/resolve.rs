@@ -49,7 +49,7 @@ fn unpinned(ctx: &RequestCtx, target: Arc<Target>) -> Arc<Target> {
 
 /// Why an account is not asked.
 pub(crate) enum Obstacle {
-    /// The request names another account.
+    /// The request names another account, or an answer of another one.
     Other,
     /// The key may not use it.
     Denied,
@@ -66,7 +66,9 @@ pub(crate) fn obstacle(
     connection: &ConnectionState,
     now_ms: i64,
 ) -> Option<Obstacle> {
-    if target.connection_name.as_ref().is_some_and(|name| **name != *connection.name) {
+    let is_other = target.connection_name.as_ref().is_some_and(|name| **name != *connection.name)
+        || ctx.pinned.as_ref().is_some_and(|pinned| *pinned != connection.id);
+    if is_other {
         Some(Obstacle::Other)
     } else if ctx.caller.as_ref().is_some_and(|caller| !caller.allows_connection(&connection.id)) {
         Some(Obstacle::Denied)

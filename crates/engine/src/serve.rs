@@ -30,8 +30,10 @@ use crate::answer::Answer;
 use crate::attempt::{self, Attempted, StreamStart};
 use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
+use crate::kept;
 use crate::live::Live;
-use crate::ports::{Cache, Clock, Counters, Recorder, RowId, Transport};
+use crate::ports::{Cache, Clock, Counters, Memory, Recorder, RowId, Transport};
+use crate::reasoning;
 use crate::relay::Relay;
 use crate::resolve;
 use crate::telemetry::Telemetry;
@@ -50,6 +52,8 @@ pub struct Engine {
     pub telemetry: Arc<Telemetry>,
     /// Keeps reasoning between the turns of a conversation.
     pub reasoning: Arc<dyn Cache>,
+    /// Knows which account made what vendors keep.
+    pub owners: Arc<dyn Cache>,
     /// Keeps what was fetched for clients.
     pub media: Arc<dyn Cache>,
     /// Authenticates the signatures that clients carry for other dialects.
@@ -116,6 +120,8 @@ pub struct Ports {
     pub recorder: Arc<dyn Recorder>,
     /// Keeps reasoning between the turns of a conversation.
     pub reasoning: Arc<dyn Cache>,
+    /// Knows which account made what vendors keep.
+    pub owners: Arc<dyn Cache>,
     /// Keeps what was fetched for clients.
     pub media: Arc<dyn Cache>,
     /// Authenticates the signatures that clients carry for other dialects.
@@ -133,7 +139,7 @@ impl Engine {
         options: EngineOptions,
         seed: u64,
     ) -> Self {
-        let Ports { transport, counters, recorder, reasoning, media, seal, clock } = ports;
+        let Ports { transport, counters, recorder, reasoning, owners, media, seal, clock } = ports;
         let (chance, turns) = (Chance(AtomicU64::new(seed)), Turns::default());
         Self {
             live,
@@ -142,12 +148,21 @@ impl Engine {
             recorder,
             telemetry,
             reasoning,
+            owners,
             media,
             seal,
             clock,
             options,
             chance,
             turns,
+        }
+    }
+
+    /// Takes over what an earlier process remembered.
+    pub fn restore(&self, memory: Memory) {
+        match memory {
+            Memory::Reasoning(row) => reasoning::restore(self, row),
+            Memory::Owner(row) => kept::restore(self, &row),
         }
     }
 
@@ -328,6 +343,7 @@ async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Route, GatewayError> 
     let telemetry = &ctx.engine.telemetry;
     ctx.running = Some(telemetry.begin(&ctx.request_id, &envelope.model, stream, ctx.started_ms));
     let route = resolve::route(ctx)?;
+    kept::pin(ctx, &route).await?;
     admit::reserve(ctx).await?;
     Ok(route)
 }

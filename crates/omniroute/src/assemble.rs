@@ -13,13 +13,13 @@ use omniroute_domain::entity::Connection;
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::memory::{MemoryCache, MemoryCounters};
-use omniroute_engine::ports::Clock as _;
+use omniroute_engine::ports::{Clock as _, Memory};
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
 use omniroute_engine::time::SystemClock;
 use omniroute_engine::transport::NetworkTransport;
 use omniroute_engine::{Engine, Live};
-use omniroute_store::{Location, Store, StoreOptions, Writer, WriterOptions};
+use omniroute_store::{Location, Recalled, Store, StoreOptions, Writer, WriterOptions};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,10 @@ use crate::settings::{BootSettings, process_env};
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 /// Most bytes of reasoning that is kept for clients which do not bring it back.
 const REASONING_BYTES: u64 = 64 * 1024 * 1024;
+/// Most bytes of it that are read at the start.
+const RECALLED_BYTES: usize = 48 * 1024 * 1024;
+/// Most bytes of which account made what vendors keep, a hundred thousand of them.
+const OWNER_BYTES: u64 = 20 * 1024 * 1024;
 /// Most bytes of what was fetched for clients.
 const MEDIA_BYTES: u64 = 64 * 1024 * 1024;
 /// How often connections that waited too long for a request are closed.
@@ -96,6 +100,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         counters: Arc::new(MemoryCounters::default()),
         recorder: recorder.clone(),
         reasoning: Arc::new(MemoryCache::new(REASONING_BYTES)),
+        owners: Arc::new(MemoryCache::new(OWNER_BYTES)),
         media: Arc::new(MemoryCache::new(MEDIA_BYTES)),
         seal: Seal::new(store.carrier_key()),
         clock: clock.clone(),
@@ -107,6 +112,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         settings.engine(),
         rand::random::<u64>(),
     ));
+    recall(&store, &engine).await;
 
     // What operators need.
     let stopper = Arc::new(Stopper::default());
@@ -189,6 +195,23 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     store.close().await;
     tracing::info!("stopped");
     Ok(stopper.ending())
+}
+
+/// Fills the memory with what earlier processes kept; whoever asks next is not to notice that there was a restart.
+async fn recall(store: &Store, engine: &Engine) {
+    let now_ms = engine.clock.now_ms();
+    let restore = |row| engine.restore(Memory::Owner(row));
+    if let Err(error) = store.response_owners().recall(now_ms, restore).await {
+        tracing::warn!(%error, "which account made which answer cannot be read; they cannot be named any more");
+    }
+    let restore = |row| engine.restore(Memory::Reasoning(row));
+    match store.reasoning_memory().recall(now_ms, RECALLED_BYTES, restore).await {
+        Ok(Recalled { rows, unreadable: 0 }) => tracing::debug!(rows, "reasoning recalled"),
+        Ok(Recalled { rows, unreadable }) => {
+            tracing::warn!(rows, unreadable, "some kept reasoning cannot be read with this encryption key");
+        }
+        Err(error) => tracing::warn!(%error, "kept reasoning cannot be read; conversations go on without"),
+    }
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -4,6 +4,8 @@ use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, Scope};
 
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
+use crate::reasoning_memory;
+use crate::response_owners;
 use crate::store::{RowProblem, Store};
 use crate::text::{from_json, signed, to_json};
 
@@ -168,6 +170,9 @@ impl ApiKeys<'_> {
             .rows_affected();
             if changed == 0 {
                 return Ok(false);
+            }
+            for forget in [reasoning_memory::FORGET_TENANT, response_owners::FORGET_TENANT] {
+                sqlx::query(forget).bind(id.as_str()).execute(&mut *db).await?;
             }
         });
         Ok(true)

@@ -10,6 +10,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
+use crate::response_owners::FORGET_CONNECTION;
 use crate::store::{RowProblem, Store};
 use crate::text::{clip, from_json, to_json};
 use crate::vault::Vault;
@@ -275,6 +276,7 @@ impl Connections<'_> {
                     .await?;
             let Some(provider) = provider else { return Ok(false) };
             renumber!(db, provider.as_str(), None);
+            sqlx::query(FORGET_CONNECTION).bind(id.as_str()).execute(&mut *db).await?;
         });
         Ok(true)
     }

@@ -26,7 +26,12 @@ macro_rules! migration {
 }
 
 /// Never change one that was released: add the next.
-const MIGRATIONS: &[Migration] = &[migration!(1, "0001_foundation"), migration!(2, "0002_combos")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_foundation"),
+    migration!(2, "0002_combos"),
+    migration!(3, "0003_reasoning_memory"),
+    migration!(4, "0004_response_owners"),
+];
 
 /// Applies what is missing.
 pub(crate) async fn run(pool: &Pool) -> Result<(), StoreError> {

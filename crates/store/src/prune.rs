@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::StoreError;
 use crate::pool::with_write;
+use crate::reasoning_memory::MAX_BYTES;
 use crate::store::Store;
 use crate::usage::DAY_MS;
 
@@ -99,6 +100,20 @@ impl Store {
              (SELECT identifier FROM domain_lockout_state WHERE updated_at < $1 LIMIT $2)",
             days(LOCKOUT_DAYS)
         );
+        pruned.other += delete_steps!(
+            self,
+            "DELETE FROM reasoning_memory WHERE (tenant, key) IN
+             (SELECT tenant, key FROM reasoning_memory WHERE expires_at <= $1 LIMIT $2)",
+            now_ms
+        );
+        pruned.other += delete_steps!(
+            self,
+            "DELETE FROM response_owners WHERE (api_key_id, response_id) IN
+             (SELECT api_key_id, response_id FROM response_owners WHERE expires_at <= $1 LIMIT $2)",
+            now_ms
+        );
+        pruned.other += self.response_owners().trim().await?;
+        pruned.other += self.reasoning_memory().trim(MAX_BYTES).await?;
         for (sql, before) in [
             ("DELETE FROM minute_usage_summary WHERE bucket < $1", days(retention)),
             ("DELETE FROM hourly_usage_summary WHERE bucket < $1", days(HOURLY_DAYS)),

@@ -21,6 +21,8 @@ use crate::migrate;
 use crate::nodes::{self, Nodes};
 use crate::options::{Location, StoreOptions};
 use crate::pool::{Pool, with_read, with_snapshot, with_write};
+use crate::reasoning_memory::{self, ReasoningMemory};
+use crate::response_owners::ResponseOwners;
 use crate::revoked_tokens::RevokedTokens;
 use crate::secret_key::{self, Found};
 use crate::settings::{self, Settings};
@@ -284,6 +286,16 @@ impl Store {
         Audit(self)
     }
 
+    /// Reasoning that clients do not bring back.
+    pub fn reasoning_memory(&self) -> ReasoningMemory<'_> {
+        ReasoningMemory(self)
+    }
+
+    /// Which account made what vendors keep.
+    pub fn response_owners(&self) -> ResponseOwners<'_> {
+        ResponseOwners(self)
+    }
+
     /// Counters.
     pub fn usage(&self) -> Usage<'_> {
         Usage(self)
@@ -298,7 +310,9 @@ impl Store {
     /// fails half-way it can be repeated. Gives the number of secrets that were encrypted anew.
     pub async fn rotate_encryption_key(&self) -> Result<u64, StoreError> {
         let vault = self.vault();
-        let changed = connections::reseal(self, &vault).await? + meta::reseal(self, &vault).await?;
+        let changed = connections::reseal(self, &vault).await?
+            + reasoning_memory::reseal(self, &vault).await?
+            + meta::reseal(self, &vault).await?;
         *self.inner.vault.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Arc::new(Vault::rotated(&vault));
         Ok(changed)

@@ -17,6 +17,16 @@ pub(crate) async fn show(access: MetricsReader) -> AdminResult<Text> {
         count("log_rows_written", "Log rows written", recorder.written_rows),
         count("log_rows_shed", "Log rows dropped because the database was too slow", recorder.shed_rows),
         count("log_flush_failures", "Transactions of the log that failed", recorder.flush_failures),
+        count(
+            "memories_written",
+            "Memories of conversations that a restart keeps",
+            recorder.written_memories,
+        ),
+        count(
+            "memories_shed",
+            "Memories of conversations that a restart loses: the database was too slow, or there is no key",
+            recorder.shed_memories,
+        ),
         gauge(
             "connections_active",
             "Connections that are switched on and usable",

@@ -42,6 +42,7 @@ pub(crate) struct SettingsValues {
     request_retry: u32,
     max_retry_interval_sec: u32,
     sse_keepalive: Keepalive,
+    auto_cache: bool,
     max_body_size_mb: u32,
     public_url: Option<String>,
     log_retention_days: u32,
@@ -86,6 +87,8 @@ pub(crate) struct SettingsPatch {
     /// Longest such wait in seconds, 0 to 600.
     max_retry_interval_sec: Option<u32>,
     sse_keepalive: Option<Keepalive>,
+    /// Whether long prompts of other dialects are marked for the cache where the provider wants that said.
+    auto_cache: Option<bool>,
     /// Limit of management bodies in megabytes, 1 to 1024.
     max_body_size_mb: Option<u32>,
     /// Where people reach the gateway.
@@ -198,6 +201,7 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
     put(&mut settings.blocked_providers, patch.blocked_providers.as_ref());
     put(&mut settings.request_retry, patch.request_retry.as_ref());
     put(&mut settings.max_retry_interval_sec, patch.max_retry_interval_sec.as_ref());
+    put(&mut settings.auto_cache, patch.auto_cache.as_ref());
     put(&mut settings.max_body_size_mb, patch.max_body_size_mb.as_ref());
     put(&mut settings.public_url, patch.public_url.as_ref());
     put(&mut settings.log_retention_days, patch.log_retention_days.as_ref());
@@ -233,6 +237,7 @@ async fn view(admin: &Admin, settings: RuntimeSettings) -> AdminResult<SettingsV
                 SseKeepalive::Chunk => Keepalive::Chunk,
                 SseKeepalive::Off => Keepalive::Off,
             },
+            auto_cache: settings.auto_cache,
             max_body_size_mb: settings.max_body_size_mb,
             public_url: settings.public_url,
             log_retention_days: settings.log_retention_days,

@@ -18,7 +18,7 @@ use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::Live;
 use omniroute_engine::ports::{
-    Clock, OutboundCall, Recorder, RequestRow, Transport, TransportError, UpstreamBody,
+    Clock, Memory, OutboundCall, Recorder, RequestRow, Transport, TransportError, UpstreamBody,
 };
 use omniroute_engine::preview::{Preview, PreviewedCandidate, Skip};
 use omniroute_engine::telemetry::Telemetry;
@@ -349,6 +349,8 @@ impl Recorder for Rows {
     }
 
     fn connection_status(&self, _: &ConnectionId, _: ConnectionStatus) {}
+
+    fn remember(&self, _: Memory) {}
 }
 
 #[derive(Default)]

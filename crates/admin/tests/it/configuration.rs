@@ -299,6 +299,7 @@ async fn settings_merge() {
         (json!({"blockedProviders":["nobody"]}), "blockedProviders[0]"),
         (json!({"publicUrl":"gw.example"}), "publicUrl"),
         (json!({"sseKeepalive":"drum"}), "sseKeepalive"),
+        (json!({"autoCache":"yes"}), "autoCache"),
         (json!({"newPassword":"password"}), "newPassword"),
     ] {
         let answer = app.patch("/api/settings", patch.clone()).await.expect(400);

@@ -231,6 +231,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
         max_output_tokens: Some(max_tokens),
         legacy: false,
         framing: Framing::Sse,
+        kept: None,
         spans: EnvelopeSpans {
             model: Some(model_span),
             end: extent.end,

@@ -215,6 +215,7 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
         max_output_tokens: config.and_then(max_output_tokens),
         legacy: false,
         framing: if path::wants_events(head.query) { Framing::Sse } else { Framing::JsonList },
+        kept: None,
         spans: EnvelopeSpans {
             model,
             end: extent.end,

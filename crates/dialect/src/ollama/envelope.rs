@@ -61,6 +61,7 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
         max_output_tokens: options.as_ref().and_then(|(raw, _)| output_limit(raw)),
         legacy: false,
         framing: Framing::Ndjson,
+        kept: None,
         spans: EnvelopeSpans {
             model: Some(model_span),
             end: extent.end,

@@ -40,6 +40,7 @@ pub(super) fn read(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError
         max_output_tokens: seen.max_completion_tokens.or(seen.max_tokens).and_then(as_u64),
         legacy: seen.functions.is_some_and(|raw| raw.starts_with('[')),
         framing: Framing::Sse,
+        kept: None,
         spans,
     })
 }

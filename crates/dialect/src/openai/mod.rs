@@ -6,6 +6,7 @@
 mod annotations;
 mod envelope;
 pub(crate) mod error;
+mod history;
 mod relay;
 mod request;
 mod response;
@@ -55,6 +56,10 @@ impl Dialect for OpenAi {
 
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
         envelope::edit(body, envelope, upstream_model)
+    }
+
+    fn return_reasoning(&self, body: &Bytes, thoughts: &dyn Fn(usize) -> String) -> Splice {
+        history::return_reasoning(body, thoughts)
     }
 
     fn decode_request(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {

@@ -1,6 +1,9 @@
 //! What routing needs of a request, and the edits that a pass-through makes.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
+use memchr::memmem;
 use omniroute_wire::{
     envelope::{self, Member, as_str, as_u64},
     splice::Splice,
@@ -9,10 +12,10 @@ use omniroute_wire::{
 
 use super::wire::ENCRYPTED;
 use crate::{
-    DecodeError, Envelope, Framing, Head,
+    DecodeError, Envelope, Framing, Head, Kept, KeptName,
     client_body::{Basics, Edits, not_json},
     dialect::EnvelopeSpans,
-    json_in::{list_of, missing, str_of, wrong_type, wrong_value},
+    json_in::{Fields, list_of, missing, str_of, wrong_type, wrong_value},
 };
 
 /// Reads the envelope and makes the checks that need no decoding.
@@ -36,6 +39,7 @@ pub(super) fn read(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError
         max_output_tokens: seen.max_output_tokens.and_then(as_u64),
         legacy: false,
         framing: Framing::Sse,
+        kept: seen.kept(),
         spans,
     })
 }
@@ -97,14 +101,24 @@ fn keep_nothing(body: &Bytes, spans: &EnvelopeSpans, edits: &mut Edits<'_>) {
     }
 }
 
+/// A name that stands alone or in an object.
+fn id_of(raw: &str) -> Option<String> {
+    if raw.starts_with('"') {
+        return as_str(raw).map(Cow::into_owned);
+    }
+    Fields::lenient(raw, "").ok()?.raw("id").and_then(str_of).map(Cow::into_owned)
+}
+
 /// The raw values of the members that matter.
 #[derive(Default)]
 struct Seen<'a> {
     basics: Basics<'a>,
     input: Option<&'a str>,
     messages: bool,
-    /// Whether the conversation, or its beginning, is kept at the vendor.
-    stored: bool,
+    /// Members that name what is kept at the vendor, with their values.
+    named: Vec<(&'static str, &'a str)>,
+    /// Whether the client asked for an answer that is kept.
+    keeps: bool,
     cache_key: Option<&'a str>,
     max_output_tokens: Option<&'a str>,
 }
@@ -117,17 +131,56 @@ impl<'a> Seen<'a> {
         match &*member.key {
             "input" => self.input = Some(member.raw).filter(|raw| *raw != "null"),
             "messages" => self.messages = true,
-            "previous_response_id" | "conversation" | "prompt" => self.stored |= member.raw != "null",
+            "previous_response_id" => self.name("previous_response_id", member.raw),
+            "conversation" => self.name("conversation", member.raw),
+            "prompt" => self.name("prompt", member.raw),
+            "background" => self.keeps |= member.raw == "true",
             "prompt_cache_key" => self.cache_key = Some(member.raw),
             "max_output_tokens" => self.max_output_tokens = Some(member.raw),
-            "store" => spans.store = Some(member.span),
+            "store" => {
+                self.keeps |= member.raw == "true";
+                spans.store = Some(member.span);
+            }
             _ => {}
         }
     }
 
+    fn name(&mut self, member: &'static str, raw: &'a str) {
+        if raw != "null" {
+            self.named.push((member, raw));
+        }
+    }
+
+    /// Whether the conversation, or its beginning, is kept at the vendor.
+    fn is_stored(&self) -> bool {
+        !self.named.is_empty()
+    }
+
+    /// What the vendor keeps; names that cannot be read are left for it to refuse.
+    fn kept(&self) -> Option<Box<Kept>> {
+        let mut names: Vec<_> = self
+            .named
+            .iter()
+            .filter_map(|(member, raw)| {
+                let by_answer = *member == "previous_response_id";
+                Some(KeptName { path: (*member).to_owned(), id: id_of(raw)?, by_answer })
+            })
+            .collect();
+        let input = self.input.filter(|raw| memmem::find(raw.as_bytes(), b"\"item_reference\"").is_some());
+        let items =
+            input.and_then(|raw| serde_json::from_str(raw).ok()).and_then(list_of).unwrap_or_default();
+        names.extend(items.iter().enumerate().filter_map(|(at, item)| {
+            let item = Fields::lenient(item.get(), "").ok()?;
+            let is_reference = item.raw("type").and_then(str_of).is_some_and(|kind| kind == "item_reference");
+            let id = item.raw("id").and_then(str_of).filter(|_| is_reference)?;
+            Some(KeptName { path: format!("input[{at}].id"), id: id.into_owned(), by_answer: true })
+        }));
+        (self.keeps || !names.is_empty()).then(|| Box::new(Kept { names, answer: self.keeps }))
+    }
+
     fn check_input(&self) -> Result<(), DecodeError> {
         match self.input {
-            None if self.stored => Ok(()),
+            None if self.is_stored() => Ok(()),
             None if self.messages => Err(DecodeError {
                 message: "`input` is required; a body with `messages` belongs to /v1/chat/completions"
                     .to_owned(),
@@ -145,7 +198,7 @@ impl<'a> Seen<'a> {
                 message: format!("`input` must be a text or a list, found {}", kind_of(raw)),
                 ..wrong_type("input", "a text or a list of items")
             }),
-            Some(raw) if raw[1..].trim_start().starts_with(']') && !self.stored => {
+            Some(raw) if raw[1..].trim_start().starts_with(']') && !self.is_stored() => {
                 Err(wrong_value("input", "a list with at least one item"))
             }
             Some(_) => Ok(()),
@@ -204,6 +257,37 @@ mod tests {
         assert_eq!(envelope.model, "ab");
         assert!(envelope.stream && envelope.include_usage && !envelope.legacy);
         assert_eq!((envelope.max_output_tokens, envelope.session_key.as_deref()), (Some(7), Some("k")));
+    }
+
+    #[test]
+    fn what_the_vendor_keeps_is_named() {
+        let name = |path: &str, id: &str, by_answer| KeptName { path: path.into(), id: id.into(), by_answer };
+        let kept = |names: Vec<KeptName>, answer| Some(Box::new(Kept { names, answer }));
+        for (members, expected) in [
+            (r#""input":"x","store":false,"previous_response_id":null"#, None),
+            (r#""input":"about \"item_reference\" and \"id\"""#, None),
+            (r#""input":"x","store":true"#, kept(vec![], true)),
+            (r#""input":"x","background":true"#, kept(vec![], true)),
+            (
+                r#""previous_response_id":"resp_\u0031""#,
+                kept(vec![name("previous_response_id", "resp_1", true)], false),
+            ),
+            (r#""conversation":"conv_1""#, kept(vec![name("conversation", "conv_1", false)], false)),
+            (
+                r#""conversation":{"id":"conv_1"},"prompt":{"version":"2","id":"pmpt_1"},"store":true"#,
+                kept(vec![name("conversation", "conv_1", false), name("prompt", "pmpt_1", false)], true),
+            ),
+            (
+                r#""input":[{"role":"user","content":"a"},{"type":"item_reference","id":"rs_1"},{"id":"msg_2","type":"message"}]"#,
+                kept(vec![name("input[1].id", "rs_1", true)], false),
+            ),
+        ] {
+            assert_eq!(
+                envelope_of(&format!("{{\"model\":\"a\",{members}}}")).unwrap().kept,
+                expected,
+                "{members}"
+            );
+        }
     }
 
     #[test]

@@ -82,6 +82,10 @@ impl Dialect for Responses {
         relay::whole(body, echo)
     }
 
+    fn kept_ids(&self, body: &Bytes) -> Vec<String> {
+        relay::kept_ids(body)
+    }
+
     fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError {
         error::decode(status, body)
     }

@@ -64,6 +64,30 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
     })
 }
 
+/// Most ids of one answer that are remembered.
+const MAX_KEPT: usize = 64;
+
+/// The ids of an answer, of its conversation and of its items, unless it says that it is not kept.
+pub(super) fn kept_ids(body: &Bytes) -> Vec<String> {
+    let text = String::from_utf8_lossy(body);
+    Fields::lenient(text.trim_start_matches('\u{feff}'), "")
+        .map_or_else(|_| Vec::new(), |fields| ids(&fields))
+}
+
+fn ids(response: &Fields<'_>) -> Vec<String> {
+    if response.raw("store").is_some_and(|store| store.get() == "false") {
+        return Vec::new();
+    }
+    let mut ids: Vec<String> = wire::text(response, "id").into_iter().collect();
+    let within =
+        |raw: &RawValue| Fields::lenient(raw.get(), "").ok().and_then(|fields| wire::text(&fields, "id"));
+    ids.extend(response.raw("conversation").and_then(within));
+    let items = response.raw("output").and_then(list_of).unwrap_or_default();
+    ids.extend(items.into_iter().filter_map(within).take(MAX_KEPT));
+    ids.retain(|id| !id.is_empty());
+    ids
+}
+
 /// What a response object says of the answer.
 fn judge(response: &Fields<'_>) -> StreamWatch {
     let output = response.raw("output").and_then(list_of).unwrap_or_default();
@@ -97,6 +121,7 @@ pub(super) struct Tap {
     begun: Option<(String, i64)>,
     /// The items that are done, without the brackets of their list, in case the answer fails.
     done: BytesMut,
+    kept_ids: Vec<String>,
 }
 
 impl Tap {
@@ -109,6 +134,7 @@ impl Tap {
             sequence: 0,
             begun: None,
             done: BytesMut::new(),
+            kept_ids: Vec::new(),
         }
     }
 }
@@ -163,6 +189,10 @@ impl stream::Tap for Tap {
         &self.watch
     }
 
+    fn kept_ids(&self) -> &[String] {
+        &self.kept_ids
+    }
+
     fn watch_mut(&mut self) -> &mut StreamWatch {
         &mut self.watch
     }
@@ -203,10 +233,12 @@ impl Tap {
                 let judged = judge(&fields);
                 self.watch.usage = judged.usage;
                 self.watch.finish = judged.finish;
+                self.kept_ids = ids(&fields);
                 self.watch.meaningful = true;
                 self.watch.complete = true;
             }
             _ => {
+                self.kept_ids = ids(&fields);
                 let created = fields.raw("created_at").and_then(|raw| raw.get().parse::<f64>().ok());
                 let id = wire::text(&fields, "id").unwrap_or_default();
                 self.begun = Some((id, created.map_or(self.echo.created, |seconds| seconds as i64)));

@@ -7,6 +7,7 @@ mod intake;
 mod last_chunk;
 #[cfg(test)]
 mod lines;
+mod noted;
 mod relay;
 mod replay;
 mod transcoder;
@@ -29,6 +30,7 @@ pub(crate) use intake::Intake;
 pub(crate) use last_chunk::LastChunk;
 #[cfg(test)]
 pub(crate) use lines::Lines;
+pub use noted::Noted;
 pub(crate) use relay::{Relay, Tap};
 pub use replay::replay;
 pub use transcoder::Transcoder;
@@ -256,6 +258,10 @@ pub trait StreamPipe: Send {
     fn fail(&mut self, error: &PublicError, out: &mut BytesMut);
     /// What was seen so far.
     fn watch(&self) -> &StreamWatch;
+    /// [`crate::Dialect::kept_ids`] of the answer, as far as it has come.
+    fn kept_ids(&self) -> &[String] {
+        &[]
+    }
     /// Reasoning of the answer so far that the client may not bring back; `None` where there is none to keep.
     fn notes(&self) -> Option<&Notes> {
         None

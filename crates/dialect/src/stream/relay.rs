@@ -25,7 +25,11 @@ pub(crate) trait Tap: Send {
     fn encoder(&self) -> Box<dyn StreamEncoder>;
     /// What was seen so far.
     fn watch(&self) -> &StreamWatch;
-    /// The same, to be added to.
+    /// The ids by which a later request may name the answer.
+    fn kept_ids(&self) -> &[String] {
+        &[]
+    }
+    /// What was seen so far, to be added to.
     fn watch_mut(&mut self) -> &mut StreamWatch;
 }
 
@@ -85,6 +89,10 @@ impl<T: Tap> StreamPipe for Relay<T> {
 
     fn watch(&self) -> &StreamWatch {
         self.tap.watch()
+    }
+
+    fn kept_ids(&self) -> &[String] {
+        self.tap.kept_ids()
     }
 }
 

@@ -26,6 +26,8 @@ pub struct RuntimeSettings {
     pub max_retry_interval_sec: u32,
     /// What keeps silent OpenAI streams alive.
     pub sse_keepalive: SseKeepalive,
+    /// Whether upstreams that cache nothing unasked are asked to, where a client of another dialect could not.
+    pub auto_cache: bool,
     /// Limit of management request bodies, in megabytes.
     pub max_body_size_mb: u32,
     /// Where people reach this gateway, for redirects and the host check.
@@ -50,6 +52,7 @@ impl Default for RuntimeSettings {
             request_retry: 1,
             max_retry_interval_sec: 30,
             sse_keepalive: SseKeepalive::Comment,
+            auto_cache: true,
             max_body_size_mb: 10,
             public_url: None,
             log_retention_days: 90,

@@ -21,7 +21,9 @@ use omniroute_domain::entity::{
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::memory::{MemoryCache, MemoryCounters};
-use omniroute_engine::ports::{OutboundCall, Recorder, RequestRow, Transport, TransportError, UpstreamBody};
+use omniroute_engine::ports::{
+    Memory, OutboundCall, Recorder, RequestRow, Transport, TransportError, UpstreamBody,
+};
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
 use omniroute_engine::{Answer, Arrival, Engine, EngineOptions, Live, RequestCtx};
@@ -49,6 +51,7 @@ impl Rig {
             counters: Arc::new(MemoryCounters::default()),
             recorder: Arc::new(Forgotten),
             reasoning: Arc::new(MemoryCache::new(1 << 20)),
+            owners: Arc::new(MemoryCache::new(1 << 20)),
             media: Arc::new(MemoryCache::new(1 << 20)),
             seal: Seal::new([7; 32]),
             clock: Arc::new(TestClock::default()),
@@ -231,6 +234,10 @@ impl Recorder for Forgotten {
     }
 
     fn connection_status(&self, _: &ConnectionId, _: ConnectionStatus) {}
+
+    fn remember(&self, memory: Memory) {
+        std::hint::black_box(memory);
+    }
 }
 
 /// Two accounts at one OpenAI-like node, and a key with every limit, none of which is ever reached.

@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use omniroute_dialect::ir::UpstreamError;
 use omniroute_dialect::shape::Shape;
-use omniroute_dialect::stream::{StreamCollector, StreamPipe, Transcoder};
+use omniroute_dialect::stream::{Noted, StreamCollector, StreamPipe, Transcoder};
 use omniroute_dialect::{Dialect, Echo, error_in_success};
 use omniroute_domain::health::InFlight;
 use omniroute_domain::resolve::Target;
@@ -29,6 +29,7 @@ use tokio::time::timeout;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::heal;
+use crate::kept;
 use crate::ports::{TransportError, UpstreamBody};
 use crate::prepare::{self, Prepared};
 use crate::reasoning;
@@ -141,13 +142,19 @@ async fn once(
         }
     };
     if ctx.envelope()?.stream {
-        let pipe = pipe(ctx.dialect(), dialect, echo, shape);
+        let mut pipe = pipe(ctx.dialect(), dialect, echo, shape);
+        if ctx.returns_reasoning && ctx.dialect().id() == dialect.id() {
+            pipe = Box::new(Noted::new(pipe, dialect));
+        }
         let start = begin_stream(ctx, target, connection, place, &head.headers, body, pipe, sent).await?;
         return Ok(Attempted::Stream(Box::new(start)));
     }
     let bytes = read_whole(ctx, body).await?;
     echo.answered_after = Some(ctx.since_arrival());
     let pieces = whole(ctx, target, dialect, (&echo, shape), &head.headers, &bytes)?;
+    if ctx.dialect().id() == dialect.id() && ctx.envelope()?.kept.is_some() {
+        kept::remember(ctx, &connection.id, &dialect.kept_ids(&bytes));
+    }
     note_success(ctx, target, connection, Some(head.status), sent);
     drop(place);
     Ok(Attempted::Whole(pieces))
@@ -270,6 +277,9 @@ fn whole(
         ctx.outcome.usage = relayed.usage;
         if !relayed.usage.is_known() {
             estimate_usage(ctx, bytes.len() as u64);
+        }
+        if ctx.returns_reasoning {
+            reasoning::keep_whole(ctx, upstream, bytes);
         }
         return Ok(relayed.body.into_pieces());
     }

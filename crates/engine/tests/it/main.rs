@@ -5,6 +5,7 @@
 mod admission;
 mod combos;
 mod fallback;
+mod kept;
 mod media;
 mod repairs;
 mod streams;

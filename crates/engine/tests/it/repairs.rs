@@ -1,9 +1,10 @@
 //! Refusals that the gateway understands, reasoning that it keeps, and addresses that it fetches.
 
 use omniroute_dialect::{anthropic::Anthropic, openai::OpenAi};
+use omniroute_engine::ports::{Memory, ReasoningRow};
 use omniroute_testkit::Answer;
 
-use crate::world::{ASK, World, answer, refusal};
+use crate::world::{ASK, KEY, NOW_MS, World, answer, refusal};
 
 fn sent(world: &World, at: usize) -> String {
     String::from_utf8(world.transport.sent()[at].body.to_vec()).unwrap()
@@ -83,10 +84,7 @@ async fn thoughts_that_a_client_drops_are_put_back() {
     let got = world.chat(&ask).await;
     assert!(got.body.contains(r#""signature":"SIG+/=""#), "{}", got.body);
     // Only ids come back, as most clients do it.
-    let next = format!(
-        r#"{{"model":"anth/m","messages":[{{"role":"user","content":"go"}},{{"role":"assistant","content":null,"tool_calls":[{{"id":"toolu_1","type":"function","function":{{"name":"f","arguments":"{{\"a\":1}}"}}}}]}},{{"role":"tool","tool_call_id":"toolu_1","content":"4"}}],{TOOLS}}}"#
-    );
-    assert_eq!(world.chat(&next).await.status, 200);
+    assert_eq!(world.chat(&next_turn()).await.status, 200);
     let body = sent(&world, 1);
     assert!(
         body.contains(r#"{"type":"thinking","thinking":"plan","signature":"SIG+/="},{"type":"tool_use""#),
@@ -158,4 +156,130 @@ async fn refused_signatures_are_left_out_and_it_is_tried_once_more() {
     assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "2"), "{}", got.body);
     assert!(sent(&world, 0).contains("OLD") && !sent(&world, 1).contains("OLD"), "{}", sent(&world, 1));
     assert!(sent(&world, 1).contains("Hello"));
+}
+
+/// The next turn of a client that brings ids back and nothing else.
+fn next_turn() -> String {
+    format!(
+        r#"{{"model":"anth/m","messages":[{{"role":"user","content":"go"}},{{"role":"assistant","content":null,"tool_calls":[{{"id":"toolu_1","type":"function","function":{{"name":"f","arguments":"{{\"a\":1}}"}}}}]}},{{"role":"tool","tool_call_id":"toolu_1","content":"4"}}],{TOOLS}}}"#
+    )
+}
+
+async fn think(world: &World, headers: &[(&str, &str)]) {
+    world.transport.answer(message(THOUGHT_CALL, "tool_use"));
+    let ask = format!(r#"{{"model":"anth/m","messages":[{{"role":"user","content":"go"}}],{TOOLS}}}"#);
+    assert_eq!(world.send(&OpenAi, &ask, headers).await.status, 200);
+}
+
+/// What the upstream is sent of the next turn by a process that was given these memories.
+async fn sent_after_restart(memories: Vec<Memory>, headers: &[(&str, &str)]) -> String {
+    let world = World::new();
+    for memory in memories {
+        world.engine.restore(memory);
+    }
+    world.transport.answer(message(r#"{"type":"text","text":"done"}"#, "end_turn"));
+    assert_eq!(world.send(&OpenAi, &next_turn(), headers).await.status, 200);
+    sent(&world, 0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_does_not_lose_the_reasoning_behind_calls() {
+    let world = World::new();
+    think(&world, &[]).await;
+    let memories = std::mem::take(&mut *world.recorded.memories.lock().unwrap());
+    assert_eq!(memories.len(), 2, "by the call and by what was said: {memories:?}");
+    let signed = r#"{"type":"thinking","thinking":"plan","signature":"SIG+/="}"#;
+    assert!(!sent_after_restart(Vec::new(), &[]).await.contains("SIG"), "the test must be able to fail");
+    assert!(sent_after_restart(memories.clone(), &[]).await.contains(signed));
+    // Nobody is reminded of what somebody else's model thought.
+    let key = format!("Bearer {KEY}");
+    let other = sent_after_restart(memories.clone(), &[("authorization", &key)]).await;
+    assert!(!other.contains("SIG"), "{other}");
+    // What is older than a week is not recalled.
+    let old = memories.into_iter().map(|memory| match memory {
+        Memory::Reasoning(row) => Memory::Reasoning(ReasoningRow { expires_at: NOW_MS, ..row }),
+        Memory::Owner(row) => panic!("{row:?}"),
+    });
+    assert!(!sent_after_restart(old.collect(), &[]).await.contains("SIG"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_key_without_log_thought_stays_in_memory() {
+    for (no_log, kept) in [(false, 2), (true, 0)] {
+        let world = World::with(|entities| entities.api_keys[0].no_log = no_log, |_| {});
+        let key = format!("Bearer {KEY}");
+        think(&world, &[("authorization", &key)]).await;
+        assert_eq!(world.recorded.memories.lock().unwrap().len(), kept);
+        world.transport.answer(message(r#"{"type":"text","text":"done"}"#, "end_turn"));
+        assert_eq!(world.send(&OpenAi, &next_turn(), &[("authorization", &key)]).await.status, 200);
+        assert!(sent(&world, 1).contains("SIG"), "while the process lives");
+    }
+}
+
+/// An answer of the OpenAI upstream that thought and called.
+fn thought_call(plan: &str, id: &str) -> Answer {
+    Answer::json(
+        200,
+        format!(
+            r#"{{"id":"x","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":null,"reasoning_content":"{plan}","tool_calls":[{{"id":"{id}","type":"function","function":{{"name":"f_{id}","arguments":"{{}}"}}}}]}},"finish_reason":"tool_calls"}}],"usage":{{"prompt_tokens":3,"completion_tokens":2}}}}"#
+        ),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_one_dialect_missing_reasoning_is_put_into_the_bytes() {
+    let world = World::new();
+    let turn = |id: &str| {
+        format!(
+            r#"{{"role":"assistant", "content":null,"tool_calls":[{{"id":"{id}","type":"function","function":{{"name":"f_{id}","arguments":"{{}}"}}}}]}},{{"role":"tool","tool_call_id":"{id}","content":"4"}}"#
+        )
+    };
+    let ask = |turns: &[String], stream: &str| {
+        let user = r#"{"role":"user","content":"go"}"#.to_owned();
+        let turns: Vec<String> = std::iter::once(user).chain(turns.iter().cloned()).collect();
+        format!(r#"{{"model":"up/m", "seed":1.0,{stream}"messages":[{}],{TOOLS}}}"#, turns.join(","))
+    };
+    let expected = |turns: &[(&str, &str)]| {
+        let turns: Vec<String> = turns
+            .iter()
+            .map(|(id, plan)| {
+                turn(id).replacen("}]},", &format!(r#"}}],"reasoning_content":"{plan}"}},"#), 1)
+            })
+            .collect();
+        ask(&turns, "").replace("up/m", "m")
+    };
+    // Nobody knew that it would be missed: the first thought is lost, and its place is filled.
+    world
+        .transport
+        .answer(thought_call("plan a", "a"))
+        .answer(refusal(400, "invalid_request_error", "Missing `reasoning_content` field in messages[1]"))
+        .answer(thought_call("plan b", "b"));
+    assert_eq!(world.chat(&ask(&[], "")).await.status, 200);
+    let got = world.chat(&ask(&[turn("a")], "")).await;
+    assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "2"), "{}", got.body);
+    assert_eq!(sent(&world, 1), ask(&[turn("a")], "").replace("up/m", "m"), "not before it is known");
+    assert_eq!(sent(&world, 2), expected(&[("a", "")]));
+    // From then on it is noted, in streams too.
+    let delta = |delta: &str, finish: &str| {
+        format!(
+            "data: {{\"id\":\"x\",\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+        )
+    };
+    world.transport.answer(
+        crate::world::stream()
+            .send(delta(r#"{"role":"assistant","reasoning_content":"plan "}"#, "null"))
+            .send(delta(r#"{"reasoning_content":"c"}"#, "null"))
+            .send(delta(
+                r#"{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f_c","arguments":"{}"}}]}"#,
+                "null",
+            ))
+            .send(delta("{}", "\"tool_calls\""))
+            .send("data: [DONE]\n\n"),
+    );
+    let got = world.chat(&ask(&[turn("a"), turn("b")], r#""stream":true,"#)).await;
+    assert!(got.status == 200 && got.body.contains("plan "), "{}", got.body);
+    assert!(sent(&world, 3).contains(r#""reasoning_content":"plan b""#), "{}", sent(&world, 3));
+    world.transport.answer(answer("done"));
+    assert_eq!(world.chat(&ask(&[turn("a"), turn("b"), turn("c")], "")).await.status, 200);
+    assert_eq!(sent(&world, 4), expected(&[("a", ""), ("b", "plan b"), ("c", "plan c")]));
 }

@@ -3,7 +3,7 @@
 use omniroute_dialect::openai::OpenAi;
 use omniroute_testkit::{Answer, sse};
 
-use crate::world::{END, World, answer, chunk, stream};
+use crate::world::{END, World, answer, chunk, connection, stream};
 
 const MESSAGES: &str =
     r#"{"model":"up/m","max_tokens":64,"messages":[{"role":"user","content":"hi"}],"top_k":5}"#;
@@ -111,4 +111,43 @@ async fn an_error_within_a_success_keeps_its_status() {
     world.transport.answer(answer("Hello"));
     assert_eq!(world.messages(MESSAGES).await.status, 200);
     assert_eq!(world.row().attempts[0].failure, Some("rate_limit"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_prompts_are_marked_for_the_cache_as_the_operator_wants_it() {
+    let mark = r#""cache_control":{"type":"ephemeral"}"#;
+    let ask = |dialect_members: &str, text: &str| {
+        format!(
+            r#"{{"model":"anthropic/claude-opus-4-6",{dialect_members}"messages":[{{"role":"user","content":"{text}"}}]}}"#
+        )
+    };
+    let long = "a long prompt ".repeat(2_000);
+    for (auto_cache, marked) in [(true, true), (false, false)] {
+        let world = World::with(
+            |entities| {
+                entities.connections.push(connection("a1", &"anthropic".into(), "vendor", 1));
+                entities.settings.auto_cache = auto_cache;
+            },
+            |_| {},
+        );
+        let answer = || {
+            omniroute_testkit::Answer::json(
+                200,
+                r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"x"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}"#,
+            )
+        };
+        for _ in 0..3 {
+            world.transport.answer(answer());
+        }
+        assert_eq!(world.chat(&ask("", &long)).await.status, 200);
+        assert_eq!(world.chat(&ask("", "a short one")).await.status, 200);
+        assert_eq!(world.messages(&ask(r#""max_tokens":9,"#, &long)).await.status, 200);
+        let sent = world.transport.sent();
+        let has_mark = |at: usize| contains(&sent[at].body, mark.as_bytes());
+        assert_eq!([has_mark(0), has_mark(1), has_mark(2)], [marked, false, false], "autoCache {auto_cache}");
+    }
+}
+
+fn contains(body: &[u8], wanted: &[u8]) -> bool {
+    body.windows(wanted.len()).any(|window| window == wanted)
 }

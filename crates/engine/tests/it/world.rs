@@ -16,7 +16,7 @@ use omniroute_domain::entity::{
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::memory::{MemoryCache, MemoryCounters};
-use omniroute_engine::ports::{Clock, Recorder, RequestRow};
+use omniroute_engine::ports::{Clock, Memory, Recorder, RequestRow};
 use omniroute_engine::preview::Preview;
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
@@ -46,6 +46,7 @@ impl Clock for PausedClock {
 pub(crate) struct Recorded {
     pub(crate) rows: Mutex<Vec<RequestRow>>,
     pub(crate) statuses: Mutex<Vec<(ConnectionId, ConnectionStatus)>>,
+    pub(crate) memories: Mutex<Vec<Memory>>,
 }
 
 impl Recorder for Recorded {
@@ -55,6 +56,10 @@ impl Recorder for Recorded {
 
     fn connection_status(&self, connection: &ConnectionId, status: ConnectionStatus) {
         self.statuses.lock().unwrap().push((connection.clone(), status));
+    }
+
+    fn remember(&self, memory: Memory) {
+        self.memories.lock().unwrap().push(memory);
     }
 }
 
@@ -97,6 +102,7 @@ impl World {
             counters: Arc::new(MemoryCounters::default()),
             recorder: recorded.clone(),
             reasoning: Arc::new(MemoryCache::new(1 << 20)),
+            owners: Arc::new(MemoryCache::new(1 << 20)),
             media: Arc::new(MemoryCache::new(1 << 20)),
             seal: Seal::new([7; 32]),
             clock: Arc::new(PausedClock { began: tokio::time::Instant::now() }),

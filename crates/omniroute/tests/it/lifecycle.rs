@@ -228,3 +228,39 @@ async fn listening_beyond_this_machine_needs_a_password() {
     let call = Call::get("/api/settings").bearer(MANAGEMENT_TOKEN);
     assert_eq!(gateway.call(&call).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_conversation_goes_on_after_a_restart_with_the_reasoning_behind_its_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::of(Start::new().data_dir(folder.path())).await;
+    let called = json!({"id": "x", "model": "m", "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {
+        "role": "assistant", "content": null, "reasoning_content": "the plan",
+        "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}}]});
+    world.upstream.answer(Answer::json(200, called.to_string()));
+    let ask = |turns: &[Value]| {
+        let body = json!({"model": "up/m", "max_tokens": 64, "messages": turns,
+            "tools": [{"name": "f", "input_schema": {"type": "object"}}]});
+        Call::post("/v1/messages", body.to_string())
+    };
+    let mut turns = vec![json!({"role": "user", "content": "go"})];
+    assert_eq!(world.gateway.call(&ask(&turns)).await.status, 200);
+    world.gateway.signal("TERM");
+    assert!(world.gateway.ended().await.success(), "{}", world.gateway.log());
+
+    // The client brings back the call, and nothing of what led to it.
+    turns.push(json!({"role": "assistant", "content": [
+        {"type": "tool_use", "id": "c1", "name": "f", "input": {}}]}));
+    turns.push(json!({"role": "user", "content": [
+        {"type": "tool_result", "tool_use_id": "c1", "content": "4"}]}));
+    let gateway = Start::new().data_dir(folder.path()).run().await;
+    let missing =
+        r#"{"error":{"message":"Missing `reasoning_content` field","type":"invalid_request_error"}}"#;
+    world.upstream.answer(Answer::json(400, missing));
+    let response = gateway.call(&ask(&turns)).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    let sent = world.upstream.requests();
+    let [.., refused, last] = sent.as_slice() else { panic!("{} requests", sent.len()) };
+    let body = |request: &omniroute_testkit::Captured| String::from_utf8(request.body.to_vec()).unwrap();
+    assert!(!body(refused).contains("the plan"), "{}", body(refused));
+    assert!(body(last).contains(r#""reasoning_content":"the plan""#), "{}", body(last));
+}

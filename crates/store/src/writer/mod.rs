@@ -3,8 +3,9 @@
 //! Two lanes. *Totals* are never lost: every request is added to sums in memory that are written as upserts. *Log
 //! rows* go through a bounded queue; when it is full, rows are shed and counted, but their totals are not. One task
 //! writes both in one transaction per batch, and tries again while the database fails. Statuses of connections are
-//! kept by connection, the latest wins.
+//! kept by connection, the latest wins. What conversations leave behind goes the same way, bounded and sheddable.
 
+mod memories;
 mod sql;
 mod totals;
 
@@ -15,14 +16,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
-use omniroute_engine::ports::{Recorder, RequestRow};
+use omniroute_engine::ports::{Memory, Recorder, RequestRow};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::reasoning_memory::MAX_BYTES;
 use crate::store::Store;
 
+use memories::Memories;
 use sql::{Batch, Statements};
 use totals::Totals;
 
@@ -44,6 +47,8 @@ pub struct WriterOptions {
     pub flush_interval: Duration,
     /// Most rows of one transaction.
     pub batch_rows: usize,
+    /// Most bytes of memories that the database keeps; an eighth more while it is written.
+    pub memory_bytes: u64,
 }
 
 impl Default for WriterOptions {
@@ -53,6 +58,7 @@ impl Default for WriterOptions {
             flush_rows: 1_000,
             flush_interval: Duration::from_millis(500),
             batch_rows: 2_048,
+            memory_bytes: MAX_BYTES,
         }
     }
 }
@@ -68,6 +74,10 @@ pub struct RecorderStats {
     pub written_rows: u64,
     /// Transactions that failed.
     pub flush_failures: u64,
+    /// Memories of conversations that are stored for the time after a restart.
+    pub written_memories: u64,
+    /// Those that are not: too many waited, or there is no key to encrypt them with.
+    pub shed_memories: u64,
 }
 
 /// The requests' side: takes what happened, never waits.
@@ -113,6 +123,7 @@ impl Writer {
             cancel: cancel.clone(),
             batch: Batch::default(),
             waiting: Vec::new(),
+            untrimmed: 0,
         };
         let finished = done.clone().drop_guard();
         tracker.spawn(async move {
@@ -153,6 +164,8 @@ impl StoreRecorder {
             shed_rows: self.shared.shed_rows.load(Ordering::Relaxed),
             written_rows: self.shared.written_rows.load(Ordering::Relaxed),
             flush_failures: self.shared.flush_failures.load(Ordering::Relaxed),
+            written_memories: self.shared.memories.stored(),
+            shed_memories: self.shared.memories.shed(),
         }
     }
 }
@@ -184,13 +197,20 @@ impl Recorder for StoreRecorder {
             self.shared.changed.notify_one();
         }
     }
+
+    fn remember(&self, memory: Memory) {
+        if self.shared.memories.offer(memory) {
+            self.shared.changed.notify_one();
+        }
+    }
 }
 
 /// Between the requests and the task.
 #[derive(Debug, Default)]
 struct Shared {
     side: Mutex<Side>,
-    /// There are statuses to write.
+    memories: Memories,
+    /// There are statuses or memories to write.
     changed: Notify,
     /// A batch is full.
     wake: Notify,
@@ -224,6 +244,8 @@ struct Task {
     cancel: CancellationToken,
     batch: Batch,
     waiting: Vec<oneshot::Sender<()>>,
+    /// Bytes of memories that were written since their table was trimmed.
+    untrimmed: u64,
 }
 
 impl Task {
@@ -295,6 +317,10 @@ impl Task {
         let side = mem::take(&mut *self.shared.side());
         self.batch.totals.absorb(side.totals);
         self.batch.statuses.extend(side.statuses);
+        if !self.shared.memories.is_empty() {
+            self.batch.memories.extend(self.shared.memories.take(&self.store.vault()));
+            self.batch.memories.sort_by(|a, b| a.place().cmp(&b.place()));
+        }
     }
 
     /// Whether the batch is written, as far as it ever can be.
@@ -309,6 +335,8 @@ impl Task {
                 self.batch.rows.shrink_to(256);
                 self.batch.totals.clear();
                 self.batch.statuses.clear();
+                self.untrimmed += self.shared.memories.written(&mut self.batch.memories);
+                self.trim().await;
                 return true;
             }
             Err(error) => error,
@@ -321,6 +349,18 @@ impl Task {
             return false;
         }
         self.write_singly().await
+    }
+
+    /// Keeps the tables of memories small between the hours at which everything is pruned.
+    async fn trim(&mut self) {
+        let limit = self.options.memory_bytes;
+        if self.untrimmed >= limit / 8 {
+            self.untrimmed = 0;
+            let reasoning = self.store.reasoning_memory().trim(limit).await;
+            if let Err(error) = reasoning.and(self.store.response_owners().trim().await) {
+                tracing::warn!(%error, "old memories cannot be deleted now");
+            }
+        }
     }
 
     /// Something in the batch is refused: writes the rows one by one, sheds those that fail, then the rest.
@@ -343,16 +383,20 @@ impl Task {
                 }
             }
         }
-        let rest = mem::take(&mut self.batch);
+        let mut rest = mem::take(&mut self.batch);
         match Box::pin(sql::write(&self.store, &self.statements, &rest)).await {
-            Ok(()) => true,
+            Ok(()) => {
+                self.untrimmed += self.shared.memories.written(&mut rest.memories);
+                true
+            }
             Err(error) => {
                 let kept = error.is_transient();
-                tracing::error!(%error, kept, "totals or statuses were refused");
+                tracing::error!(%error, kept, "totals, statuses or memories were refused");
                 self.batch = rest;
                 if !kept {
-                    // Statuses are found out again; totals are not, and stay.
+                    // Statuses are found out again, memories can be done without; totals stay.
                     self.batch.statuses.clear();
+                    self.shared.memories.dropped(&mut self.batch.memories);
                 }
                 false
             }
@@ -368,6 +412,7 @@ impl Task {
     /// Writes what is left. Gives up on a database that keeps failing, and says what that lost.
     async fn finish(mut self) {
         self.queue.close();
+        self.shared.memories.close();
         let mut backoff = FIRST_BACKOFF;
         let mut tries = 0;
         loop {
@@ -383,6 +428,7 @@ impl Task {
             if tries >= CLOSING_TRIES {
                 let rows = self.batch.rows.len() + self.queue.len();
                 self.shared.shed_rows.fetch_add(rows as u64, Ordering::Relaxed);
+                self.shared.memories.dropped(&mut self.batch.memories);
                 tracing::error!(rows, "the database cannot be written; these requests are not in the log");
                 break;
             }

@@ -9,11 +9,14 @@ use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
 use omniroute_engine::ports::{AttemptRow, RequestRow};
 use sqlx::AssertSqlSafe;
 
+use super::memories::{Row, Sealed};
 use super::totals::{Total, TotalKey, Totals, cache_creation};
 use crate::call_logs::{LoggedLoss, StoredAttempt};
 use crate::connections::write_status;
 use crate::error::StoreError;
 use crate::pool::{Pool, with_write};
+use crate::reasoning_memory;
+use crate::response_owners;
 use crate::store::Store;
 use crate::text::{clip, clip_shared, signed};
 use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
@@ -104,12 +107,14 @@ pub(crate) struct Batch {
     pub(crate) totals: Totals,
     /// Latest status of connections that changed.
     pub(crate) statuses: HashMap<ConnectionId, ConnectionStatus>,
+    /// What conversations leave behind, in order.
+    pub(crate) memories: Vec<Sealed>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.totals.is_empty() && self.statuses.is_empty()
+        self.rows.is_empty() && self.totals.is_empty() && self.statuses.is_empty() && self.memories.is_empty()
     }
 }
 
@@ -219,6 +224,19 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
         }
         for (sql, id, timestamp) in &last_uses.0 {
             sqlx::query(*sql).bind(*id).bind(*timestamp).execute(&mut *db).await?;
+        }
+        for memory in &batch.memories {
+            let query = match &memory.row {
+                Row::Reasoning { tenant, key, parts, created_at, expires_at } => {
+                    let query = sqlx::query(reasoning_memory::UPSERT);
+                    query.bind(&**tenant).bind(&**key).bind(&**parts).bind(*created_at).bind(*expires_at)
+                }
+                Row::Owner { tenant, response_id, connection, expires_at } => {
+                    let query = sqlx::query(response_owners::UPSERT);
+                    query.bind(&**response_id).bind(&**tenant).bind(&**connection).bind(*expires_at)
+                }
+            };
+            query.execute(&mut *db).await?;
         }
     });
     Ok(())

@@ -40,6 +40,7 @@ async fn everything_comes_back_after_a_restart(fixture: Fixture) {
         fallback_strategy: "round-robin".into(),
         provider_order: vec!["openai".into()],
         sse_keepalive: SseKeepalive::Chunk,
+        auto_cache: false,
         public_url: Some("https://gateway.example.org".into()),
         ..RuntimeSettings::default()
     };

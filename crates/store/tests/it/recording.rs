@@ -29,6 +29,7 @@ const SLOW: WriterOptions = WriterOptions {
     flush_rows: usize::MAX,
     flush_interval: Duration::from_secs(3600),
     batch_rows: 1024,
+    memory_bytes: 1 << 20,
 };
 
 fn all() -> CallLogQuery {

@@ -1,0 +1,60 @@
+//! Which account made what vendors keep, for the time after a restart. Only ever read when a process starts.
+
+use futures_util::TryStreamExt as _;
+use omniroute_engine::ports::OwnerRow;
+
+use crate::error::StoreError;
+use crate::pool::{with_read, with_write};
+use crate::store::Store;
+
+/// Most rows that are kept; those that end first go first.
+const MAX_ROWS: i64 = 100_000;
+
+pub(crate) const UPSERT: &str =
+    "INSERT INTO response_owners (response_id, api_key_id, connection_id, expires_at)
+     VALUES ($1, $2, $3, $4)
+     ON CONFLICT (api_key_id, response_id) DO UPDATE SET connection_id = excluded.connection_id,
+     expires_at = excluded.expires_at";
+pub(crate) const FORGET_TENANT: &str = "DELETE FROM response_owners WHERE api_key_id = $1";
+pub(crate) const FORGET_CONNECTION: &str = "DELETE FROM response_owners WHERE connection_id = $1";
+
+/// Access to the owners of answers.
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseOwners<'a>(pub(crate) &'a Store);
+
+impl ResponseOwners<'_> {
+    /// Hands over what is still of use; how many that were.
+    pub async fn recall(&self, now_ms: i64, mut take: impl FnMut(OwnerRow)) -> Result<u64, StoreError> {
+        const SELECT: &str = "SELECT response_id, api_key_id, connection_id, expires_at FROM response_owners
+             WHERE expires_at > $1 ORDER BY expires_at DESC LIMIT $2";
+        let mut recalled = 0;
+        with_read!(self.0.pool(), |db| {
+            let mut rows = sqlx::query_as::<_, (String, String, String, i64)>(SELECT)
+                .bind(now_ms)
+                .bind(MAX_ROWS)
+                .fetch(&mut *db);
+            while let Some((response_id, tenant, connection, expires_at)) = rows.try_next().await? {
+                recalled += 1;
+                take(OwnerRow { response_id, tenant, connection: connection.into(), expires_at });
+            }
+        });
+        Ok(recalled)
+    }
+
+    /// Deletes what there is too much of.
+    pub(crate) async fn trim(&self) -> Result<u64, StoreError> {
+        Ok(with_write!(self.0.pool(), |db| {
+            sqlx::query(
+                "DELETE FROM response_owners WHERE (api_key_id, response_id) IN
+                 (SELECT api_key_id, response_id FROM
+                  (SELECT api_key_id, response_id, ROW_NUMBER() OVER
+                   (ORDER BY expires_at DESC, api_key_id, response_id) AS place FROM response_owners)
+                  AS newest WHERE place > $1)",
+            )
+            .bind(MAX_ROWS)
+            .execute(&mut *db)
+            .await?
+            .rows_affected()
+        }))
+    }
+}

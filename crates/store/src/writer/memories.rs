@@ -1,0 +1,147 @@
+//! What conversations leave behind, on its way into the database. Can be done without, so its bytes are bounded and
+//! what is too much is shed; each is counted.
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use omniroute_engine::ports::{Memory, OwnerRow, ReasoningRow};
+
+use crate::error::StoreError;
+use crate::reasoning_memory::{ROW_BYTES, place};
+use crate::vault::Vault;
+
+/// Most bytes that wait to be written, those of a batch that the database does not take among them.
+const MAX_WAITING: u64 = 8 * 1024 * 1024;
+
+/// Between the requests and the writing task.
+#[derive(Debug, Default)]
+pub(super) struct Memories {
+    waiting: Mutex<Vec<Memory>>,
+    bytes: AtomicU64,
+    shed: AtomicU64,
+    written: AtomicU64,
+    is_told: AtomicBool,
+    is_closed: AtomicBool,
+}
+
+/// A memory that is ready to be stored, and what it counts of the bytes that wait.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) row: Row,
+    weight: u64,
+}
+
+/// A row of one of the tables.
+#[derive(Debug)]
+pub(crate) enum Row {
+    Reasoning { tenant: String, key: String, parts: String, created_at: i64, expires_at: i64 },
+    Owner { tenant: String, response_id: String, connection: String, expires_at: i64 },
+}
+
+impl Sealed {
+    /// Table and key. Rows are written in this order by all writers, so that they cannot lock each other out.
+    pub(super) fn place(&self) -> (u8, &str, &str) {
+        match &self.row {
+            Row::Reasoning { tenant, key, .. } => (0, tenant, key),
+            Row::Owner { tenant, response_id, .. } => (1, tenant, response_id),
+        }
+    }
+}
+
+impl Memories {
+    /// Takes one, if there is room. True where the task has to be woken for it.
+    pub(super) fn offer(&self, memory: Memory) -> bool {
+        let weight = weight(&memory);
+        let waiting = self.bytes.fetch_add(weight, Ordering::Relaxed);
+        if waiting + weight > MAX_WAITING || self.is_closed.load(Ordering::Relaxed) {
+            self.bytes.fetch_sub(weight, Ordering::Relaxed);
+            self.shed.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(memory);
+        waiting.len() == 1
+    }
+
+    /// From now on nothing is taken.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// What waits, encrypted. Without a key nothing of it can be kept.
+    pub(super) fn take(&self, vault: &Vault) -> Vec<Sealed> {
+        let waiting = mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut sealed = Vec::with_capacity(waiting.len());
+        for memory in waiting {
+            let weight = weight(&memory);
+            match seal(memory, vault) {
+                Ok(row) => sealed.push(Sealed { row, weight }),
+                Err(error) => {
+                    if !self.is_told.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(%error, "reasoning is not kept over a restart");
+                    }
+                    self.bytes.fetch_sub(weight, Ordering::Relaxed);
+                    self.shed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        sealed
+    }
+
+    /// These are stored; how many bytes they took.
+    pub(super) fn written(&self, stored: &mut Vec<Sealed>) -> u64 {
+        self.written.fetch_add(stored.len() as u64, Ordering::Relaxed);
+        self.release(stored)
+    }
+
+    /// These never will be.
+    pub(super) fn dropped(&self, refused: &mut Vec<Sealed>) {
+        self.shed.fetch_add(refused.len() as u64, Ordering::Relaxed);
+        self.release(refused);
+    }
+
+    pub(super) fn shed(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stored(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn release(&self, done: &mut Vec<Sealed>) -> u64 {
+        let bytes = done.drain(..).map(|one| one.weight).sum();
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        bytes
+    }
+}
+
+fn weight(memory: &Memory) -> u64 {
+    let bytes = match memory {
+        Memory::Reasoning(row) => row.tenant.len() + row.key.len() + row.parts.len(),
+        Memory::Owner(row) => row.tenant.len() + row.response_id.len(),
+    };
+    (bytes + ROW_BYTES) as u64
+}
+
+fn seal(memory: Memory, vault: &Vault) -> Result<Row, StoreError> {
+    Ok(match memory {
+        Memory::Reasoning(ReasoningRow { tenant, key, parts, created_at, expires_at }) => {
+            let text = std::str::from_utf8(&parts)
+                .map_err(|_| StoreError::Damaged("reasoning_memory.parts: not a text".into()))?;
+            let parts = vault.seal(&place(&tenant, &key), text)?;
+            Row::Reasoning { tenant, key, parts, created_at, expires_at }
+        }
+        Memory::Owner(OwnerRow { response_id, tenant, connection, expires_at }) => Row::Owner {
+            tenant,
+            // Postgres takes no NUL; nobody can name such an id anyway.
+            response_id: response_id.replace('\0', ""),
+            connection: connection.to_string(),
+            expires_at,
+        },
+    })
+}
