@@ -5,6 +5,8 @@
 
 pub mod anthropic;
 pub mod estimate;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod gemini;
 pub mod ir;
 pub mod ollama;

@@ -31,11 +31,6 @@ use crate::{
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
-#[doc(hidden)]
-pub use request::fuzz_anthropic_request;
-#[doc(hidden)]
-pub use stream::fuzz_anthropic_stream;
-
 /// Header of features that are not generally available yet: <https://platform.claude.com/docs/en/api/beta-headers>.
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 

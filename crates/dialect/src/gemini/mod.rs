@@ -34,11 +34,6 @@ use crate::{
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
-#[doc(hidden)]
-pub use request::fuzz_gemini_request;
-#[doc(hidden)]
-pub use stream::fuzz_gemini_stream;
-
 /// The dialect's id.
 pub(crate) const ID: DialectId = DialectId("gemini");
 

@@ -1,7 +1,6 @@
 //! Streams as machines without IO: bytes in, bytes out, one state per side.
 
 mod collector;
-mod fuzz;
 mod grammar;
 mod intake;
 mod last_chunk;
@@ -22,8 +21,6 @@ use crate::{
 };
 
 pub use collector::{Collector, StreamCollector};
-#[doc(hidden)]
-pub use fuzz::fuzz_stream;
 pub use grammar::GrammarCheck;
 pub(crate) use intake::Intake;
 pub(crate) use last_chunk::LastChunk;

@@ -476,7 +476,7 @@ fn fixtures_hold_to_what_any_request_must() {
     let mut seen = 0;
     for case in std::fs::read_dir(folder).expect("fixtures") {
         if let Ok(body) = std::fs::read(case.expect("a folder").path().join("request.json")) {
-            fuzz_gemini_request(&body);
+            crate::fuzz::request(&super::super::Gemini, &body);
             seen += 1;
         }
     }
@@ -522,6 +522,6 @@ proptest::proptest! {
             body.push_str(more[knob]);
         }
         body.push('}');
-        fuzz_gemini_request(body.as_bytes());
+        crate::fuzz::request(&super::super::Gemini, body.as_bytes());
     }
 }

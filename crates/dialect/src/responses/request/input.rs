@@ -50,12 +50,16 @@ pub(super) fn write(
     let is_stored = request.extras.members.iter().any(|(name, _)| stored.contains(&name.as_str()));
     if nothing && !(native && is_stored) {
         writer.losses.push(ir::loss("messages", LossAction::Invented));
-        body.str("input", "Continue.");
+        body.key("input").extend_from_slice(CONTINUE);
     } else if !nothing {
         body.key("input").extend_from_slice(&input);
     }
     Ok(())
 }
+
+/// What is asked where nothing is left of a conversation.
+const CONTINUE: &[u8] =
+    br#"[{"type":"message","role":"user","content":[{"type":"input_text","text":"Continue."}]}]"#;
 
 struct Writer<'a, 'l> {
     request: &'a ChatRequest,

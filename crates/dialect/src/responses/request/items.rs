@@ -308,6 +308,9 @@ fn file(part: &Fields<'_>) -> Result<File, DecodeError> {
     let source = if let Some(id) = part.str("file_id")? {
         MediaSource::FileId { origin: ID, id: id.into_owned() }
     } else if let Some(url) = part.str("file_url")? {
+        if !media::is_on_the_web(&url) {
+            return Err(wrong_value(part.path_of("file_url"), "an http(s) address"));
+        }
         MediaSource::Url(url.into_owned())
     } else {
         media::source_of_data(&part.need_str("file_data")?)
