@@ -8,6 +8,7 @@ mod relay;
 mod request;
 mod response;
 mod search;
+mod shown_search;
 mod stream;
 mod wire;
 
@@ -25,7 +26,7 @@ use serde_json::value::RawValue;
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
     KeepAlive, Relayed,
-    dialect::EnvelopeSpans,
+    dialect::{EnvelopeSpans, replace_model},
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     json_in,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
@@ -71,6 +72,13 @@ impl Dialect for Anthropic {
         {
             splice.replace(span, quoted(upstream_model));
         }
+        shown_search::edit(body, &mut splice);
+        splice
+    }
+
+    fn edit_count(&self, body: &Bytes, upstream_model: &str) -> Splice {
+        let mut splice = replace_model(body, upstream_model);
+        shown_search::edit(body, &mut splice);
         splice
     }
 

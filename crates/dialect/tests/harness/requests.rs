@@ -211,6 +211,28 @@ fn stop_sequences_that_the_gateway_looks_after_are_not_said_to_be_dropped() {
 }
 
 #[test]
+fn the_phases_of_messages_are_kept_where_they_are_known_and_no_loss_elsewhere() {
+    let body = json!({"model": "m", "input": [{"role": "user", "content": "a"},
+        {"type": "message", "role": "assistant", "phase": "commentary", "content": [{"type": "output_text", "text": "I look."}]},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "b"},
+        {"type": "message", "role": "assistant", "phase": "final_answer", "content": [{"type": "output_text", "text": "So."}]},
+        {"role": "user", "content": "d"}]});
+    let (out, losses) = translate("responses", "responses", &body, &Caps::permissive()).unwrap();
+    let phases: Vec<_> = out["input"].as_array().unwrap().iter().map(|item| item.get("phase")).collect();
+    let (first, last) = (json!("commentary"), json!("final_answer"));
+    assert_eq!(phases, [None, Some(&first), None, None, Some(&last), None]);
+    assert!(losses.is_empty(), "{losses:?}");
+    for target in ["openai", "anthropic", "gemini", "ollama"] {
+        let (out, losses) = translate("responses", target, &body, &Caps::permissive()).unwrap();
+        assert!(!out.to_string().contains("final_answer"));
+        assert!(told(&losses).iter().all(|path| !path.contains("phase")), "{target}: {losses:?}");
+        let recorded = losses.iter().filter(|loss| loss.path.ends_with(".phase") && loss.silent);
+        assert_eq!(recorded.count(), 2, "{target}: {losses:?}");
+    }
+}
+
+#[test]
 fn requests_that_cannot_be_carried_are_refused() {
     let user = json!([{"role": "user", "content": "a"}]);
     let with = |mut body: Value, member: &str, value: Value| {
