@@ -24,6 +24,7 @@ mod effort;
 mod error_text;
 mod ids;
 mod json_in;
+mod logprobs;
 mod media;
 mod pairing;
 mod strict_schema;

@@ -7,6 +7,7 @@
 
 mod error;
 mod grounding;
+mod logprobs;
 mod path;
 mod relay;
 mod request;

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::LazyLock};
 
 use serde_json::value::RawValue;
 
-use super::{Loss, LossAction, quiet};
+use super::{Logprob, Loss, LossAction, quiet};
 use crate::{DialectId, EncodeError};
 
 /// A request in canonical form.
@@ -185,11 +185,13 @@ pub struct Block {
     /// Whether it leads up to the answer or is it (`commentary`, `final_answer`), where the dialect says so. Members of
     /// [`Extras`] say it too, for what is told of those that others do not have.
     pub phase: Option<Box<str>>,
+    /// How probable the tokens of a text were, in its order, where that was asked for.
+    pub logprobs: Vec<Logprob>,
 }
 
 impl From<BlockKind> for Block {
     fn from(kind: BlockKind) -> Self {
-        Self { kind, cache_mark: None, citations: Vec::new(), phase: None }
+        Self { kind, cache_mark: None, citations: Vec::new(), phase: None, logprobs: Vec::new() }
     }
 }
 

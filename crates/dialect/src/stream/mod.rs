@@ -16,7 +16,7 @@ use bytes::BytesMut;
 use omniroute_wire::sse::{Frame, FrameError};
 
 use crate::{
-    ir::{Citation, FinishReason, PublicError, UpstreamError, Usage, WebSearch},
+    ir::{Citation, FinishReason, Logprob, PublicError, UpstreamError, Usage, WebSearch},
     shape::Notes,
 };
 
@@ -123,6 +123,8 @@ pub enum Delta<'a> {
     ToolArgs(Cow<'a, str>),
     /// A source of the text so far.
     Citation(Cow<'a, Citation>),
+    /// How probable the tokens of the text were that comes next, or of the text so far where nothing comes any more.
+    Logprobs(Cow<'a, [Logprob]>),
 }
 
 /// Why a stream cannot go on.

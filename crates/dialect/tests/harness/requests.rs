@@ -142,21 +142,6 @@ fn f35_betas_are_one_header_with_each_once() {
 }
 
 #[test]
-fn log_probabilities_that_will_not_come_back_are_told() {
-    let mut chat = chat(&json!([{"role": "user", "content": "a"}]));
-    chat["logprobs"] = json!(true);
-    chat["top_logprobs"] = json!(2);
-    let ollama = json!({"model": "m", "messages": [{"role": "user", "content": "a"}], "logprobs": true});
-    for (from, to, body) in [("openai", "ollama", &chat), ("ollama", "openai", &ollama)] {
-        let (out, losses) = translate(from, to, body, &Caps::permissive()).unwrap();
-        assert_eq!((out.get("logprobs"), out.get("top_logprobs")), (None, None));
-        assert_eq!(told(&losses), ["logprobs"]);
-        let (same, _) = translate(from, from, body, &Caps::permissive()).unwrap();
-        assert_eq!(same["logprobs"], true);
-    }
-}
-
-#[test]
 fn reasoning_that_is_left_to_the_model_is_recorded() {
     let body = |thinking: Value| {
         let mut body = messages(&json!([{"role": "user", "content": "a"}]));

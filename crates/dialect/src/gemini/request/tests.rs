@@ -405,7 +405,6 @@ fn numbers_and_limits_are_fitted() {
     assert!(from_chat(&body, &newest).expect("written").1.contains(&"presence_penalty".to_owned()));
     for (member, value, code) in [
         ("n", json!(2), "unsupported_parameter"),
-        ("logprobs", json!(true), "unsupported_parameter"),
         ("logit_bias", json!({"1": 1}), "unsupported_parameter"),
         ("modalities", json!(["text", "audio"]), "unsupported_content"),
         (

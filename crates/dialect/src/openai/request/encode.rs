@@ -366,15 +366,14 @@ impl Writer<'_> {
                 body.raw(name, raw.get());
             }
         }
-        if self.native {
-            if sampling.logprobs {
-                body.bool("logprobs", true);
-            }
+        if sampling.logprobs {
+            body.bool("logprobs", true);
+        }
+        if self.native || sampling.logprobs {
             body.opt_u64("top_logprobs", sampling.top_logprobs);
-        } else if sampling.logprobs || sampling.top_logprobs.is_some() {
-            // They would come back, but answers are carried between dialects without them.
-            let silent = !sampling.logprobs;
-            self.losses.push(Loss { silent, ..ir::loss("logprobs", LossAction::Dropped) });
+        } else if sampling.top_logprobs.is_some() {
+            // Refused where the others are not asked for.
+            self.losses.push(ir::quiet("top_logprobs", LossAction::Dropped));
         }
         if let Some(n) = sampling.n.filter(|n| self.native || *n > 1) {
             body.u64("n", n);

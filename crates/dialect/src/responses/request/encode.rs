@@ -6,7 +6,10 @@ use bytes::BytesMut;
 use omniroute_wire::json_out::Object;
 
 use super::{
-    super::{ID, wire::ENCRYPTED},
+    super::{
+        ID,
+        wire::{ENCRYPTED, LOGPROBS},
+    },
     input, write_tools,
 };
 use crate::{
@@ -100,12 +103,10 @@ impl Writer<'_> {
                 None => {}
             }
         }
-        if self.native {
+        if self.native || sampling.logprobs {
             body.opt_u64("top_logprobs", sampling.top_logprobs);
-        } else if sampling.logprobs || sampling.top_logprobs.is_some() {
-            // They would come back, but answers are carried between dialects without them.
-            let silent = !sampling.logprobs;
-            self.losses.push(Loss { silent, ..ir::loss("logprobs", LossAction::Dropped) });
+        } else if sampling.top_logprobs.is_some() {
+            self.losses.push(ir::quiet("top_logprobs", LossAction::Dropped));
         }
         for (name, value) in [
             ("frequency_penalty", &sampling.frequency_penalty),
@@ -311,6 +312,9 @@ impl Writer<'_> {
         let unsaid = !self.native || self.request.store.is_none();
         if reasons && unsaid && !names.iter().any(|known| known == ENCRYPTED) {
             names.push(Cow::Borrowed(ENCRYPTED));
+        }
+        if self.request.sampling.logprobs && !names.iter().any(|known| known == LOGPROBS) {
+            names.push(Cow::Borrowed(LOGPROBS));
         }
         if names.is_empty() {
             return;
