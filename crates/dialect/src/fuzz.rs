@@ -55,7 +55,7 @@ pub fn answer(dialect: &'static dyn Dialect, data: &[u8]) {
         assert!(error.message.len() <= data.len() + 1_000, "an error has no more text than it came with");
     }
     let Ok(response) = dialect.decode_response(&body) else { return };
-    for client in DIALECTS.iter().copied() {
+    for client in DIALECTS {
         let written = client.encode_response(&response, &echo()).body;
         if let Err(error) = client.decode_response(&written) {
             panic!("{} cannot read its own answer: {error}: {}", client.id(), written.escape_ascii());

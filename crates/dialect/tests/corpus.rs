@@ -5,6 +5,8 @@
 
 // Helpers of tests fail by panicking, like tests.
 #![allow(clippy::unwrap_used)]
+// How long to look is not what is tested.
+#![allow(clippy::disallowed_methods)]
 
 use std::{
     collections::BTreeSet,
@@ -25,11 +27,13 @@ use proptest::{
 const MILLIS: u64 = 600;
 
 type Check = Box<dyn Fn(&[u8])>;
+type CheckBytes = fn(&[u8]);
+type CheckDialect = fn(&'static dyn Dialect, &[u8]);
 
-const KINDS: [(&str, fn(&'static dyn Dialect, &[u8])); 3] =
+const KINDS: [(&str, CheckDialect); 3] =
     [("request", fuzz::request), ("answer", fuzz::answer), ("stream", fuzz::stream)];
 
-const BYTES: [(&str, fn(&[u8])); 5] = [
+const BYTES: [(&str, CheckBytes); 5] = [
     ("scan", envelope::fuzz_scan),
     ("members", members::fuzz_members),
     ("splice", splice::fuzz_splice),
