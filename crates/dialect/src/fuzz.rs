@@ -95,7 +95,8 @@ fn relayed_request(dialect: &dyn Dialect, head: Head<'_>, body: &Bytes) {
     let edited = whole(&dialect.edit_request(body, &envelope, "up\"stream"));
     let again = dialect.envelope(head, &edited).expect("an edited request is still a request");
     assert_eq!(again.stream, envelope.stream);
-    if envelope.spans.model.is_some() {
+    // Where the path names the model, the member goes.
+    if again.spans.model.is_some() {
         assert_eq!(again.model, "up\"stream");
     }
     whole(&dialect.edit_count(body, "up\"stream"));

@@ -12,7 +12,7 @@ use crate::{
         WebSearchTool, Word,
     },
     json_in::is_object,
-    responses,
+    responses, tool_list,
     web_search::write_place,
 };
 
@@ -107,7 +107,9 @@ impl Writer<'_> {
             return Ok(());
         }
         body.key("tools").extend_from_slice(&kept);
-        self.check_choice()?;
+        if !self.native {
+            tool_list::check_chosen(self.request)?;
+        }
         self.tool_choice(body);
         if let Some(parallel) = request.parallel_tool_calls {
             body.bool("parallel_tool_calls", parallel);
@@ -245,22 +247,6 @@ impl Writer<'_> {
             user.end();
         }
         options.end();
-    }
-
-    /// A choice must name a tool that is there.
-    fn check_choice(&self) -> Result<(), EncodeError> {
-        let Some(ToolChoice::Named(wanted)) = self.request.tool_choice.as_ref().filter(|_| !self.native)
-        else {
-            return Ok(());
-        };
-        if self.request.tools.iter().any(|tool| tool.name() == Some(wanted)) {
-            return Ok(());
-        }
-        Err(EncodeError {
-            code: "invalid_value",
-            param: Some("tool_choice".to_owned()),
-            message: format!("`tool_choice` names the tool `{wanted}`, which is not defined"),
-        })
     }
 
     fn tool_choice(&mut self, body: &mut Object<'_>) {

@@ -18,7 +18,7 @@ use crate::{
         self, BlockKind, ChatRequest, Effort, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Word,
     },
     json_in::{list_of, str_of},
-    openai, strict_schema,
+    openai, strict_schema, tool_list,
 };
 
 /// The least output limit that upstreams accept.
@@ -38,6 +38,9 @@ pub(in crate::responses) fn encode(request: &ChatRequest, caps: &Caps) -> Result
     body.str("model", &request.model);
     let note = writer.schema_note();
     input::write(request, caps, note.as_deref(), &mut body, writer.losses)?;
+    if !writer.native {
+        tool_list::check_chosen(request)?;
+    }
     write_tools::write(request, caps, &mut body, writer.losses)?;
     writer.limits(&mut body);
     writer.sampling(&mut body)?;
