@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| omniroute_dialect::anthropic::fuzz_anthropic_request(data));
+use omniroute_dialect::{anthropic, fuzz};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::request(&anthropic::Anthropic, data));

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| omniroute_dialect::gemini::fuzz_gemini_request(data));
+use omniroute_dialect::{fuzz, gemini};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::request(&gemini::Gemini, data));

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| omniroute_dialect::ollama::fuzz_ollama_stream(data));
+use omniroute_dialect::{fuzz, ollama};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::stream(&ollama::Ollama, data));

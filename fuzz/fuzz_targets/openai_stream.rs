@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| omniroute_dialect::openai::fuzz_openai_stream(data));
+use omniroute_dialect::{fuzz, openai};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::stream(&openai::OpenAi, data));

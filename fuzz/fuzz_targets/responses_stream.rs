@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| omniroute_dialect::responses::fuzz_responses_stream(data));
+use omniroute_dialect::{fuzz, responses};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::stream(&responses::Responses, data));

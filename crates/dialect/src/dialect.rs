@@ -407,7 +407,7 @@ pub trait Dialect: Sync + 'static {
 }
 
 /// A body with another model.
-fn replace_model(body: &Bytes, model: &str) -> Splice {
+pub(crate) fn replace_model(body: &Bytes, model: &str) -> Splice {
     let mut splice = Splice::new(body.clone());
     let mut place = None;
     let scanned = envelope::scan(body, &mut |member| {

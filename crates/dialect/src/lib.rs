@@ -5,6 +5,8 @@
 
 pub mod anthropic;
 pub mod estimate;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod gemini;
 pub mod ir;
 pub mod ollama;
@@ -22,6 +24,7 @@ mod effort;
 mod error_text;
 mod ids;
 mod json_in;
+mod logprobs;
 mod media;
 mod pairing;
 mod strict_schema;

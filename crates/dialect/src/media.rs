@@ -23,8 +23,12 @@ pub(crate) fn source_of_url(url: &str) -> Option<MediaSource> {
     if let Some((media_type, data)) = data_url(url) {
         return Some(MediaSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() });
     }
-    let on_the_web = url.starts_with("http://") || url.starts_with("https://");
-    on_the_web.then(|| MediaSource::Url(url.to_owned()))
+    is_on_the_web(url).then(|| MediaSource::Url(url.to_owned()))
+}
+
+/// Whether an address is one of the web.
+pub(crate) fn is_on_the_web(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
 }
 
 /// A document by a data URL, or by base64 alone: then it is a PDF.

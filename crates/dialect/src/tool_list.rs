@@ -1,7 +1,7 @@
 //! The tools of a request as they are read: no name twice, and none chosen that is not there.
 
 use crate::{
-    DecodeError,
+    DecodeError, EncodeError,
     ir::{ChatRequest, LossAction, Tool, ToolChoice, loss},
     json_in::wrong_value,
 };
@@ -39,6 +39,11 @@ impl<'a> ToolList<'a> {
         }
         Ok(())
     }
+}
+
+/// The same of a request that is to be written for another dialect.
+pub(crate) fn check_chosen(request: &ChatRequest) -> Result<(), EncodeError> {
+    check_choice(request).map_err(|DecodeError { code, param, message }| EncodeError { code, param, message })
 }
 
 /// A choice must name tools that are there.

@@ -54,6 +54,39 @@ pub fn name_of(body: &[u8], name: &str) -> Option<Range<usize>> {
     found.filter(|_| scanned.is_ok())
 }
 
+/// Checks on arbitrary bytes that a member can be cut out of an object, alone or within another, and nothing else goes.
+/// The first line is the path.
+#[doc(hidden)]
+pub fn fuzz_members(data: &[u8]) {
+    let (path, body) = match memchr::memchr(b'\n', data) {
+        Some(end) => (String::from_utf8_lossy(&data[..end]), &data[end + 1..]),
+        None => ("a".into(), data),
+    };
+    let kept = |body: &[u8]| -> Option<Vec<(String, String)>> {
+        let mut kept = Vec::new();
+        let scanned = scan(body, &mut |member| {
+            if member.key != path {
+                kept.push((member.key.into_owned(), member.raw.to_owned()));
+            }
+        });
+        scanned.is_ok().then_some(kept)
+    };
+    if let Some(name) = name_of(body, &path) {
+        assert!(body[name.clone()].starts_with(b"\"") && body[name].ends_with(b"\""));
+    }
+    let mut splice = crate::splice::Splice::new(bytes::Bytes::copy_from_slice(body));
+    for span in removal(body, &path) {
+        splice.replace(span, bytes::Bytes::new());
+    }
+    let cut = splice.to_bytes();
+    assert!(removal(&cut, &path).is_empty(), "a member was left");
+    match kept(body) {
+        None => assert_eq!(cut, body, "what is not an object is left alone"),
+        Some(_) if path.contains('.') => assert!(kept(&cut).is_some(), "an object was broken"),
+        Some(before) => assert_eq!(kept(&cut), Some(before), "another member was touched"),
+    }
+}
+
 fn value_of(object: &[u8], name: &str) -> Option<Range<usize>> {
     let mut found = None;
     let scanned = scan(object, &mut |member| {

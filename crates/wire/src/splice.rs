@@ -91,6 +91,41 @@ impl From<Bytes> for Splice {
     }
 }
 
+/// Checks edits against the same edits of a list of bytes. The first line says where they are: three bytes for each, what
+/// is skipped, what is replaced, and by how much.
+#[doc(hidden)]
+pub fn fuzz_splice(data: &[u8]) {
+    let end = memchr::memchr(b'\n', data).unwrap_or(0);
+    let (places, source) = data.split_at(end);
+    let mut splice = Splice::new(Bytes::copy_from_slice(source));
+    let (mut expected, mut position) = (Vec::new(), 0);
+    let mut edits = Vec::new();
+    for place in places.chunks_exact(3) {
+        let start = (position + usize::from(place[0])).min(source.len());
+        let end = (start + usize::from(place[1] % 16)).min(source.len());
+        let with = vec![b'x'; usize::from(place[2] % 4)];
+        expected.extend_from_slice(&source[position..start]);
+        expected.extend_from_slice(&with);
+        position = end;
+        edits.push((start..end, with));
+    }
+    expected.extend_from_slice(&source[position..]);
+    // Inserts at one place keep their order; all others may come in any.
+    let ordered = edits.windows(2).any(|pair| pair[0].0.start == pair[1].0.start);
+    if !ordered {
+        edits.reverse();
+    }
+    for (span, with) in edits {
+        splice.replace(span, with);
+    }
+    assert_eq!(splice.len(), expected.len());
+    assert_eq!(splice.is_empty(), expected.is_empty());
+    assert_eq!(splice.to_bytes(), expected);
+    let pieces = splice.into_pieces();
+    assert!(pieces.iter().all(|piece| !piece.is_empty()));
+    assert_eq!(pieces.concat(), expected);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

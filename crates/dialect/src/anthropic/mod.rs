@@ -8,6 +8,7 @@ mod relay;
 mod request;
 mod response;
 mod search;
+mod shown_search;
 mod stream;
 mod wire;
 
@@ -25,16 +26,11 @@ use serde_json::value::RawValue;
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
     KeepAlive, Relayed,
-    dialect::EnvelopeSpans,
+    dialect::{EnvelopeSpans, replace_model},
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     json_in,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
-
-#[doc(hidden)]
-pub use request::fuzz_anthropic_request;
-#[doc(hidden)]
-pub use stream::fuzz_anthropic_stream;
 
 /// Header of features that are not generally available yet: <https://platform.claude.com/docs/en/api/beta-headers>.
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
@@ -76,6 +72,13 @@ impl Dialect for Anthropic {
         {
             splice.replace(span, quoted(upstream_model));
         }
+        shown_search::edit(body, &mut splice);
+        splice
+    }
+
+    fn edit_count(&self, body: &Bytes, upstream_model: &str) -> Splice {
+        let mut splice = replace_model(body, upstream_model);
+        shown_search::edit(body, &mut splice);
         splice
     }
 

@@ -139,7 +139,12 @@ fn block_kind(block: &Fields<'_>) -> Result<Option<BlockKind>, DecodeError> {
                 None => "{}".to_owned(),
                 Some(raw) => json_in::str_of(raw).map_or_else(|| json_in::compact(raw.get()), Into::into),
             };
-            BlockKind::ToolCall(ToolCall { id: text("id"), name: text("name"), arguments })
+            let name = text("name");
+            if name.trim().is_empty() {
+                let message = "the upstream sent a tool call without a name".to_owned();
+                return Err(DecodeError { code: "invalid_tool_call", param: None, message });
+            }
+            BlockKind::ToolCall(ToolCall { id: text("id"), name, arguments })
         }
         _ => return Ok(None),
     }))

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use omniroute_wire::json_out::{self, Object};
 use serde_json::value::RawValue;
 
-use super::{ID, wire::write_list};
+use super::{ID, shown_search, wire::write_list};
 use crate::{
     DecodeError, arguments,
     ids::answer_id,
@@ -134,11 +134,12 @@ pub(super) fn search(question: &str, answer: &str, compact: bool) -> WebSearch {
         let (url, title) = (text(&page, "url")?, text(&page, "title").unwrap_or_default());
         Some(SearchResult { url, title })
     });
+    let is_own = !found.as_ref().is_some_and(shown_search::is_shown);
     WebSearch {
         id: asked.as_ref().and_then(|asked| text(asked, "id")).unwrap_or_default(),
         queries: query.into_iter().collect(),
         results: results.collect(),
-        native: Some(Native { origin: ID, raw }),
+        native: is_own.then_some(Native { origin: ID, raw }),
     }
 }
 
@@ -191,7 +192,8 @@ pub(super) fn citation(raw: &RawValue) -> Citation {
         fields.raw(name).and_then(json_in::str_of).map(Cow::into_owned)
     };
     let source = || text("source").filter(|source| source.starts_with("http"));
-    let kept = RawValue::from_string(json_in::compact(raw.get())).ok();
+    let is_own = !shown_search::is_shown_source(raw);
+    let kept = RawValue::from_string(json_in::compact(raw.get())).ok().filter(|_| is_own);
     Citation {
         url: text("url").or_else(source),
         title: text("title").or_else(|| text("document_title")),

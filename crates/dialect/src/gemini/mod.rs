@@ -7,6 +7,7 @@
 
 mod error;
 mod grounding;
+mod logprobs;
 mod path;
 mod relay;
 mod request;
@@ -33,11 +34,6 @@ use crate::{
     json_in,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
-
-#[doc(hidden)]
-pub use request::fuzz_gemini_request;
-#[doc(hidden)]
-pub use stream::fuzz_gemini_stream;
 
 /// The dialect's id.
 pub(crate) const ID: DialectId = DialectId("gemini");

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::{
     Gemini, ID,
     grounding::Told,
+    logprobs,
     stream::Decoder,
     wire::{self, CallOut, PartOut, finish_word},
 };
@@ -16,8 +17,8 @@ use crate::{
     DecodeError, Echo, Encoded, arguments, error_text,
     ids::answer_id,
     ir::{
-        Block, BlockKind, ChatResponse, FinishReason, Loss, LossAction, MediaSource, UpstreamError, loss,
-        quiet,
+        Block, BlockKind, ChatResponse, FinishReason, Logprob, Loss, LossAction, MediaSource, UpstreamError,
+        loss, quiet,
     },
     json_in::{self, Fields, list_of},
     stream::{Collector, StreamCollector, StreamDecoder as _},
@@ -96,6 +97,7 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     content.end();
     candidate.str("finishReason", finish_word(finish.unwrap_or(FinishReason::Stop))).u64("index", 0);
     parts.told.write(&mut candidate);
+    logprobs::write(&mut candidate, &parts.tokens);
     candidate.end();
     candidates.end();
     let (input, output) = (echo.estimated_input_tokens, parts.bytes.div_ceil(4));
@@ -115,6 +117,7 @@ struct Parts<'a> {
     /// Whether the client wants a word instead of a JSON string.
     bare: bool,
     told: Told,
+    tokens: Vec<Logprob>,
     said: usize,
     bytes: u64,
 }
@@ -122,6 +125,7 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn block(&mut self, block: &'a Block, at: usize, response: &ChatResponse, losses: &mut Vec<Loss>) {
         let path = || format!("content[{at}]");
+        self.tokens.extend_from_slice(&block.logprobs);
         match &block.kind {
             BlockKind::Text(text) | BlockKind::Refusal(text) if text.is_empty() => {}
             BlockKind::Text(text) | BlockKind::Refusal(text) => {

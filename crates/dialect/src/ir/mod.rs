@@ -18,6 +18,6 @@ pub use request::{
     OutputFormat, Place, Reader, Reasoning, ReasoningAmount, Role, Sampling, SearchResult, Signature, Tool,
     ToolCall, ToolChoice, ToolKind, ToolResult, Turn, WebSearch, WebSearchTool,
 };
-pub use response::{ChatResponse, FinishReason};
+pub use response::{ChatResponse, FinishReason, Logprob};
 pub use usage::Usage;
 pub(crate) use words::Word;

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::LazyLock};
 
 use serde_json::value::RawValue;
 
-use super::{Loss, LossAction};
+use super::{Logprob, Loss, LossAction, quiet};
 use crate::{DialectId, EncodeError};
 
 /// A request in canonical form.
@@ -128,6 +128,10 @@ impl Extras {
             let message = "the target has no such tool; choose another, or use a provider that has it";
             return refused("unsupported_tool", message.to_owned());
         }
+        // What upstreams that know it do with it is to show it in another way.
+        if name.starts_with("input[") && name.ends_with(".phase") {
+            return Ok(quiet(name.to_owned(), LossAction::Dropped));
+        }
         // Items that only their provider can read or find have the name of their place.
         if BOUND.contains(&name) || name.starts_with("input[") {
             let message = format!("`{name}` belongs to another provider; leave it out or use that provider");
@@ -178,11 +182,16 @@ pub struct Block {
     pub cache_mark: Option<CacheMark>,
     /// The sources of a text.
     pub citations: Vec<Citation>,
+    /// Whether it leads up to the answer or is it (`commentary`, `final_answer`), where the dialect says so. Members of
+    /// [`Extras`] say it too, for what is told of those that others do not have.
+    pub phase: Option<Box<str>>,
+    /// How probable the tokens of a text were, in its order, where that was asked for.
+    pub logprobs: Vec<Logprob>,
 }
 
 impl From<BlockKind> for Block {
     fn from(kind: BlockKind) -> Self {
-        Self { kind, cache_mark: None, citations: Vec::new() }
+        Self { kind, cache_mark: None, citations: Vec::new(), phase: None, logprobs: Vec::new() }
     }
 }
 

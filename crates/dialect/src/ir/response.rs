@@ -1,5 +1,7 @@
 //! A whole answer.
 
+use serde_json::value::RawValue;
+
 use super::{Block, Usage};
 
 /// An answer in canonical form. Alternatives beyond the first (`n` > 1) exist only in same-dialect traffic.
@@ -24,6 +26,19 @@ impl ChatResponse {
     pub fn is_meaningful(&self) -> bool {
         !self.blocks.is_empty() || self.usage.output_total.is_some_and(|tokens| tokens > 0)
     }
+}
+
+/// A token of a text and how probable it was.
+#[derive(Debug, Clone)]
+pub struct Logprob {
+    /// The token.
+    pub token: String,
+    /// The logarithm of its probability, a number as it was written; `None` where the upstream does not say.
+    pub logprob: Option<Box<RawValue>>,
+    /// Its bytes, a list as it was written; `None` where they are those of the token's text.
+    pub bytes: Option<Box<RawValue>>,
+    /// The most probable tokens at its place.
+    pub others: Vec<Logprob>,
 }
 
 /// Why an answer ended.

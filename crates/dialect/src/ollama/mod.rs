@@ -25,9 +25,6 @@ use crate::{
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
-#[doc(hidden)]
-pub use stream::fuzz_ollama_stream;
-
 /// The dialect's id.
 pub(crate) const ID: DialectId = DialectId("ollama");
 

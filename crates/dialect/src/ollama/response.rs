@@ -10,10 +10,11 @@ use super::{
 use crate::{
     DecodeError, Echo, Encoded, arguments, error_text,
     ir::{
-        self, Block, BlockKind, ChatResponse, FinishReason, Image, LossAction, MediaSource, ToolCall, Usage,
+        self, Block, BlockKind, ChatResponse, FinishReason, Image, Logprob, LossAction, MediaSource,
+        ToolCall, Usage,
     },
     json_in::last_wins,
-    media,
+    logprobs, media,
     stream::StreamCollector,
 };
 
@@ -40,7 +41,8 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
         response.blocks.push(kind.into());
     }
     if let Some(text) = message.text() {
-        response.blocks.push(BlockKind::Text(text.into_owned()).into());
+        let kind = BlockKind::Text(text.into_owned());
+        response.blocks.push(Block { logprobs: line.logprobs(), ..Block::from(kind) });
     }
     for data in message.pictures() {
         let media_type = media::sniffed(&data).unwrap_or(PICTURE).to_owned();
@@ -77,6 +79,9 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
         wire::write_calls(message.key("tool_calls"), 0, said.calls.iter().copied());
     }
     message.end();
+    if !said.tokens.is_empty() {
+        logprobs::write_list(whole.key("logprobs"), &said.tokens);
+    }
     let finish = response.finish.unwrap_or(FinishReason::Stop);
     let times = Times { asked: echo.asked_after, first: None, end: echo.answered_after };
     let (prompt, output) = counts(&response.usage, echo, said.bytes());
@@ -110,11 +115,13 @@ struct Said<'a> {
     text: String,
     thinking: String,
     calls: Vec<&'a ToolCall>,
+    tokens: Vec<Logprob>,
 }
 
 impl<'a> Said<'a> {
     fn of(response: &'a ChatResponse, losses: &mut Vec<ir::Loss>) -> Self {
-        let mut said = Self { text: String::new(), thinking: String::new(), calls: Vec::new() };
+        let mut said =
+            Self { text: String::new(), thinking: String::new(), calls: Vec::new(), tokens: Vec::new() };
         let cut_off = response.finish == Some(FinishReason::Length);
         for (at, block) in response.blocks.iter().enumerate() {
             said.take(block, at, cut_off, losses);
@@ -127,6 +134,7 @@ impl<'a> Said<'a> {
         if !block.citations.is_empty() {
             losses.push(ir::quiet(format!("{path}.citations"), LossAction::Dropped));
         }
+        self.tokens.extend_from_slice(&block.logprobs);
         match &block.kind {
             BlockKind::Text(more) | BlockKind::Refusal(more) => {
                 if !self.calls.is_empty() {

@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 
 use crate::{
     Echo, arguments, ids,
-    ir::{FinishReason, ToolCall, Usage},
+    ir::{FinishReason, Logprob, ToolCall, Usage},
     json_in::{self, Fields, count_of, list_of},
+    logprobs,
 };
 
 /// A line of a stream or a whole answer. Leaves stay raw: servers disagree about their types.
@@ -36,6 +37,8 @@ pub(super) struct Line<'a> {
     pub(super) eval_count: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) logprobs: Option<&'a RawValue>,
 }
 
 /// A message, or a piece of one.
@@ -76,6 +79,11 @@ impl<'a> Line<'a> {
     /// The word for why the answer ended.
     pub(super) fn reason(&self) -> Cow<'a, str> {
         self.done_reason.and_then(text_of).unwrap_or_default()
+    }
+
+    /// How probable the tokens of the text were.
+    pub(super) fn logprobs(&self) -> Vec<Logprob> {
+        self.logprobs.map(logprobs::read).unwrap_or_default()
     }
 
     /// What was used. A prompt that the server had in its memory is not counted, so zeros may be left out.

@@ -24,9 +24,6 @@ use crate::{
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
-#[doc(hidden)]
-pub use stream::fuzz_openai_stream;
-
 /// A chunk that says nothing, for clients that read every line as one.
 const KEEP_ALIVE_CHUNK: &[u8] = b"data: {\"id\":\"\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"\",\"choices\":[]}\n\n";
 

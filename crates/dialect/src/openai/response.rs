@@ -18,7 +18,7 @@ use crate::{
         ToolCall,
     },
     json_in::last_wins,
-    media,
+    logprobs, media,
     stream::StreamCollector,
 };
 
@@ -47,9 +47,14 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
         usage: answer.usage.or(choice.usage).map(wire::usage).unwrap_or_default(),
         ..ChatResponse::default()
     };
+    let tokens = choice.logprobs();
     if let Some(message) = choice.message.or(choice.delta) {
         let cut_off = wire::finish_reason(&word, true) == FinishReason::Length;
         response.blocks = blocks(&message, &response.id, cut_off)?;
+    }
+    let is_text = |block: &&mut Block| matches!(block.kind, BlockKind::Text(_));
+    if let Some(block) = response.blocks.iter_mut().find(is_text) {
+        block.logprobs = tokens;
     }
     let called = response.blocks.iter().any(|block| matches!(block.kind, BlockKind::ToolCall(_)));
     let refused = response.blocks.iter().any(|block| matches!(block.kind, BlockKind::Refusal(_)));
@@ -72,7 +77,19 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     let called = response.blocks.iter().any(|block| matches!(block.kind, BlockKind::ToolCall(_)));
     let usual = if called { FinishReason::ToolUse } else { FinishReason::Stop };
     choice.str("finish_reason", wire::finish_word(response.finish.unwrap_or(usual), echo.legacy));
-    choice.raw("logprobs", "null");
+    let mut tokens =
+        response.blocks.iter().map(|block| block.logprobs.as_slice()).filter(|list| !list.is_empty());
+    match tokens.next() {
+        None => {
+            choice.raw("logprobs", "null");
+        }
+        Some(first) => {
+            let mut whole = BytesMut::new();
+            logprobs::write_elements(&mut whole, first);
+            tokens.for_each(|more| logprobs::write_elements(&mut whole, more));
+            wire::write_logprobs(choice.key("logprobs"), &whole);
+        }
+    }
     choice.end();
     choices.end();
     if response.usage.is_known() {

@@ -17,8 +17,9 @@ use smallvec::SmallVec;
 
 use crate::{
     arguments, ids,
-    ir::{FinishReason, ToolCall, Usage},
+    ir::{FinishReason, Logprob, ToolCall, Usage},
     json_in::{Fields, count_of, list_of},
+    logprobs,
 };
 
 /// A chunk of a stream or a whole answer. Leaves stay raw: upstreams disagree about their types.
@@ -62,6 +63,8 @@ pub(super) struct Choice<'a> {
     pub(super) finish_reason: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) logprobs: Option<&'a RawValue>,
 }
 
 /// A message, or a piece of one.
@@ -179,6 +182,15 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
     }
 }
 
+impl Choice<'_> {
+    /// How probable the tokens of the text were.
+    pub(super) fn logprobs(&self) -> Vec<Logprob> {
+        let fields = self.logprobs.and_then(|raw| Fields::lenient(raw.get(), "").ok());
+        let content = fields.as_ref().and_then(|fields| fields.raw("content"));
+        content.map(logprobs::read).unwrap_or_default()
+    }
+}
+
 impl<'a> Message<'a> {
     /// The text of the content: a string, or the text parts of a list.
     pub(super) fn text(&self) -> Option<Cow<'a, str>> {
@@ -268,6 +280,13 @@ pub(super) fn write_calls<'c>(out: &mut BytesMut, calls: impl Iterator<Item = &'
         object.end();
     }
     list.end();
+}
+
+/// Writes the log probabilities of a text, given as the elements of their list.
+pub(super) fn write_logprobs(out: &mut BytesMut, tokens: &[u8]) {
+    out.extend_from_slice(b"{\"content\":[");
+    out.extend_from_slice(tokens);
+    out.extend_from_slice(b"],\"refusal\":null}");
 }
 
 /// Writes a signature where Google has those of calls.

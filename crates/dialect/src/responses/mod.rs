@@ -25,11 +25,6 @@ use crate::{
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
-#[doc(hidden)]
-pub use request::fuzz_responses_request;
-#[doc(hidden)]
-pub use stream::fuzz_responses_stream;
-
 /// The dialect's id.
 pub(crate) const ID: DialectId = DialectId("responses");
 

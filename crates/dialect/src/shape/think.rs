@@ -59,6 +59,8 @@ impl ThinkSplit {
             StreamEvent::Delta { index, delta: Delta::Text(text) } if self.state != State::Rest => {
                 self.text(index, &text, sink)
             }
+            // What will be text and what reasoning is not known, and so not which tokens are whose.
+            StreamEvent::Delta { delta: Delta::Logprobs(_), .. } if self.state != State::Rest => Ok(()),
             StreamEvent::Delta { index, delta } => {
                 sink.event(StreamEvent::Delta { index: self.place(index), delta })
             }

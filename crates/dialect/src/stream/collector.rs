@@ -55,6 +55,7 @@ impl Collector {
             (BlockKind::Text(_), Delta::Citation(citation)) => {
                 block.citations.push(citation.clone().into_owned());
             }
+            (BlockKind::Text(_), Delta::Logprobs(tokens)) => block.logprobs.extend_from_slice(tokens),
             _ => {}
         }
     }

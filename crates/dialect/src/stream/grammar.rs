@@ -63,7 +63,7 @@ impl<S: EventSink> GrammarCheck<S> {
             StreamEvent::Delta { index, delta } => {
                 let open = self.open.filter(|_| *index + 1 == self.next_index);
                 match (open, delta) {
-                    (Some(Open::Text), Delta::Text(_) | Delta::Citation(_))
+                    (Some(Open::Text), Delta::Text(_) | Delta::Citation(_) | Delta::Logprobs(_))
                     | (Some(Open::Thinking), Delta::Thinking(_))
                     | (Some(Open::ToolCall), Delta::ToolArgs(_)) => {}
                     (Some(Open::Thinking), Delta::Signature(_)) => self.open = Some(Open::Signed),

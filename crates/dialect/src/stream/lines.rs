@@ -26,6 +26,10 @@ impl EventSink for Lines {
                 Delta::Signature(text) => format!("{index} signed {text}"),
                 Delta::ToolArgs(text) => format!("{index} args {text}"),
                 Delta::Citation(citation) => format!("{index} cites {:?}", citation.url),
+                Delta::Logprobs(tokens) => {
+                    let tokens: Vec<_> = tokens.iter().map(|token| token.token.as_str()).collect();
+                    format!("{index} tokens {tokens:?}")
+                }
             },
             StreamEvent::BlockStop { index } => format!("{index} stop"),
             StreamEvent::Usage(usage) => {

@@ -1,7 +1,6 @@
 //! Streams as machines without IO: bytes in, bytes out, one state per side.
 
 mod collector;
-mod fuzz;
 mod grammar;
 mod intake;
 mod last_chunk;
@@ -18,13 +17,11 @@ use bytes::BytesMut;
 use omniroute_wire::sse::{Frame, FrameError};
 
 use crate::{
-    ir::{Citation, FinishReason, PublicError, UpstreamError, Usage, WebSearch},
+    ir::{Citation, FinishReason, Logprob, PublicError, UpstreamError, Usage, WebSearch},
     shape::Notes,
 };
 
 pub use collector::{Collector, StreamCollector};
-#[doc(hidden)]
-pub use fuzz::fuzz_stream;
 pub use grammar::GrammarCheck;
 pub(crate) use intake::Intake;
 pub(crate) use last_chunk::LastChunk;
@@ -128,6 +125,8 @@ pub enum Delta<'a> {
     ToolArgs(Cow<'a, str>),
     /// A source of the text so far.
     Citation(Cow<'a, Citation>),
+    /// How probable the tokens of the text were that comes next, or of the text so far where nothing comes any more.
+    Logprobs(Cow<'a, [Logprob]>),
 }
 
 /// Why a stream cannot go on.

@@ -16,7 +16,11 @@ pub fn replay(response: &ChatResponse, sink: &mut dyn EventSink) -> Result<(), S
     for block in &response.blocks {
         let (head, deltas) = match &block.kind {
             BlockKind::Text(text) => {
-                let mut deltas = vec![Delta::Text(Cow::Borrowed(text.as_str()))];
+                let mut deltas = Vec::with_capacity(1);
+                if !block.logprobs.is_empty() {
+                    deltas.push(Delta::Logprobs(Cow::Borrowed(&block.logprobs)));
+                }
+                deltas.push(Delta::Text(Cow::Borrowed(text.as_str())));
                 deltas.extend(block.citations.iter().map(|one| Delta::Citation(Cow::Borrowed(one))));
                 (BlockHead::Text, deltas)
             }

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, header::ACCEPT};
-use omniroute_dialect::{Caps, Head};
+use omniroute_dialect::{Caps, Head, ir::BlockKind};
 use serde_json::{Value, json};
 
-use crate::support::{chunks, dialect, echo, events, fixture, named, pipe, run, stream, told, translate};
+use crate::support::{
+    chunks, decode, dialect, echo, events, fixture, named, pipe, run, stream, told, translate,
+};
 
 fn tool_delta(index: u32, id: Option<&str>, name: Option<&str>, arguments: &str) -> Value {
     json!({"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": arguments}}]})
@@ -319,7 +321,7 @@ fn f39_blank_text_is_left_out_where_it_is_refused() {
 }
 
 #[test]
-fn an_error_in_a_stream_is_noted_and_not_written() {
+fn f32_an_error_in_a_stream_is_noted_and_not_written() {
     let chat = chunks(&[json!({"error": {"message": "busy", "code": 429}})]);
     let messages =
         named(&[json!({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}})]);
@@ -370,4 +372,65 @@ fn what_would_change_the_meaning_is_refused() {
     let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [image]}]});
     let error = translate("anthropic", "openai", &body, &blind).unwrap_err();
     assert_eq!((error.code, error.param.as_deref()), ("unsupported_content", Some("messages[0]")));
+}
+
+#[test]
+fn f5_streams_beside_each_other_share_nothing() {
+    let inputs = [
+        chunks(&[tool_delta(0, Some("a"), Some("f"), "{\"x\":1}"), json!({"finish": "tool_calls"})]),
+        chunks(&[json!({"content": "b"}), json!({"finish": "stop"})]),
+    ];
+    let alone = inputs.each_ref().map(|input| stream("openai", "anthropic", input).0);
+    let mut pipes = [(); 2].map(|()| pipe(dialect("openai"), dialect("anthropic"), echo()));
+    let mut outs = [(); 2].map(|()| bytes::BytesMut::new());
+    let longest = inputs.iter().map(String::len).max().unwrap();
+    for at in 0..longest {
+        for ((pipe, out), input) in pipes.iter_mut().zip(&mut outs).zip(&inputs) {
+            if let Some(byte) = input.as_bytes().get(at..=at) {
+                pipe.push(byte, out).unwrap();
+            }
+        }
+    }
+    for (((mut pipe, mut out), alone), input) in pipes.into_iter().zip(outs).zip(alone).zip(&inputs) {
+        pipe.finish(&mut out).unwrap();
+        assert_eq!(std::str::from_utf8(&out).unwrap(), alone, "{input}");
+    }
+}
+
+#[test]
+fn f15_thoughts_of_gemini_are_among_the_tokens_of_the_answer() {
+    let answer = json!({"candidates": [{"content": {"parts": [{"text": "a"}], "role": "model"}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5, "thoughtsTokenCount": 7, "totalTokenCount": 22}});
+    let response = dialect("gemini").decode_response(&answer.to_string().into()).unwrap();
+    for (client, place) in [
+        ("openai", "/usage/completion_tokens"),
+        ("responses", "/usage/output_tokens"),
+        ("anthropic", "/usage/output_tokens"),
+        ("ollama", "/eval_count"),
+    ] {
+        let body = dialect(client).encode_response(&response, &echo()).body;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body.pointer(place), Some(&json!(12)), "{client}: {body}");
+    }
+}
+
+#[test]
+fn f19_encrypted_reasoning_goes_to_no_other_account() {
+    let body = json!({"model": "m", "input": [{"role": "user", "content": "a"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "b"}]});
+    for (account, sent) in [("mine", true), ("another", false)] {
+        let mut request = decode(dialect("responses"), &body.to_string()).unwrap();
+        for block in request.turns.iter_mut().flat_map(|turn| &mut turn.blocks) {
+            if let BlockKind::Thinking { signature: Some(signature), .. } = &mut block.kind {
+                signature.account = Some("mine".to_owned());
+            }
+        }
+        request.reader.account = Some(account.to_owned());
+        let out = dialect("responses").encode_request(&request, &Caps::permissive()).unwrap().body;
+        let out = std::str::from_utf8(&out).unwrap();
+        assert_eq!(out.contains("gAAA"), sent, "{account}: {out}");
+        assert!(out.contains("function_call_output"), "{out}");
+    }
 }

@@ -2,10 +2,10 @@
 
 use bytes::BytesMut;
 use omniroute_dialect::{
-    Caps, Framing,
+    Caps, Framing, fuzz,
     ir::{BlockKind, ChatResponse},
     registry::DIALECTS,
-    stream::{StreamCollector, fuzz_stream},
+    stream::StreamCollector,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -254,13 +254,13 @@ proptest! {
 
     #[test]
     fn damaged_streams_keep_the_grammar((at, body) in any_stream()) {
-        fuzz_stream(DIALECTS[at], &body);
+        fuzz::stream(DIALECTS[at], &body);
     }
 
     #[test]
     fn arbitrary_bytes_keep_the_grammar(body in "(data: |event: |\\{\"choices\":\\[|\\{\"delta\":|\\}|\\]|\n\n|[a-z{}\\[\\]\":,0-9])*") {
         for dialect in DIALECTS.iter().copied() {
-            fuzz_stream(dialect, body.as_bytes());
+            fuzz::stream(dialect, body.as_bytes());
         }
     }
 

@@ -7,6 +7,7 @@ mod custom_tools;
 mod faults;
 mod fidelity;
 mod laws;
+mod logprobs;
 mod matrix;
 mod requests;
 mod responses;

@@ -142,21 +142,6 @@ fn f35_betas_are_one_header_with_each_once() {
 }
 
 #[test]
-fn log_probabilities_that_will_not_come_back_are_told() {
-    let mut chat = chat(&json!([{"role": "user", "content": "a"}]));
-    chat["logprobs"] = json!(true);
-    chat["top_logprobs"] = json!(2);
-    let ollama = json!({"model": "m", "messages": [{"role": "user", "content": "a"}], "logprobs": true});
-    for (from, to, body) in [("openai", "ollama", &chat), ("ollama", "openai", &ollama)] {
-        let (out, losses) = translate(from, to, body, &Caps::permissive()).unwrap();
-        assert_eq!((out.get("logprobs"), out.get("top_logprobs")), (None, None));
-        assert_eq!(told(&losses), ["logprobs"]);
-        let (same, _) = translate(from, from, body, &Caps::permissive()).unwrap();
-        assert_eq!(same["logprobs"], true);
-    }
-}
-
-#[test]
 fn reasoning_that_is_left_to_the_model_is_recorded() {
     let body = |thinking: Value| {
         let mut body = messages(&json!([{"role": "user", "content": "a"}]));
@@ -208,6 +193,28 @@ fn stop_sequences_that_the_gateway_looks_after_are_not_said_to_be_dropped() {
     assert_eq!(out["stop"], json!(["s1", "s2", "s3", "s4"]));
     assert!(told(&losses).is_empty(), "{losses:?}");
     assert!(losses.iter().any(|loss| loss.path == "stop_sequences" && loss.action == LossAction::Mapped));
+}
+
+#[test]
+fn the_phases_of_messages_are_kept_where_they_are_known_and_no_loss_elsewhere() {
+    let body = json!({"model": "m", "input": [{"role": "user", "content": "a"},
+        {"type": "message", "role": "assistant", "phase": "commentary", "content": [{"type": "output_text", "text": "I look."}]},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "b"},
+        {"type": "message", "role": "assistant", "phase": "final_answer", "content": [{"type": "output_text", "text": "So."}]},
+        {"role": "user", "content": "d"}]});
+    let (out, losses) = translate("responses", "responses", &body, &Caps::permissive()).unwrap();
+    let phases: Vec<_> = out["input"].as_array().unwrap().iter().map(|item| item.get("phase")).collect();
+    let (first, last) = (json!("commentary"), json!("final_answer"));
+    assert_eq!(phases, [None, Some(&first), None, None, Some(&last), None]);
+    assert!(losses.is_empty(), "{losses:?}");
+    for target in ["openai", "anthropic", "gemini", "ollama"] {
+        let (out, losses) = translate("responses", target, &body, &Caps::permissive()).unwrap();
+        assert!(!out.to_string().contains("final_answer"));
+        assert!(told(&losses).iter().all(|path| !path.contains("phase")), "{target}: {losses:?}");
+        let recorded = losses.iter().filter(|loss| loss.path.ends_with(".phase") && loss.silent);
+        assert_eq!(recorded.count(), 2, "{target}: {losses:?}");
+    }
 }
 
 #[test]

@@ -31,7 +31,13 @@ fn accumulate(stream: &str, name: &str) -> Value {
                 assert_eq!(part, content.len());
                 content.push(data["part"].clone());
             }
-            "output_text.delta" => append(&mut output[place]["content"][part]["text"], &data["delta"]),
+            "output_text.delta" => {
+                append(&mut output[place]["content"][part]["text"], &data["delta"]);
+                if let Some(tokens) = data["logprobs"].as_array().filter(|tokens| !tokens.is_empty()) {
+                    let list = output[place]["content"][part]["logprobs"].as_array_mut().unwrap();
+                    list.extend(tokens.iter().cloned());
+                }
+            }
             "refusal.delta" => append(&mut output[place]["content"][part]["refusal"], &data["delta"]),
             "output_text.annotation.added" => {
                 let list = output[place]["content"][part]["annotations"].as_array_mut().unwrap();

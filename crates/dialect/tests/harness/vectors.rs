@@ -3,11 +3,12 @@
 use omniroute_dialect::{
     Caps,
     ir::{BlockKind, Signature, Usage},
-    stream::StreamCollector,
+    shape::{Seal, Shape, strip_carriers},
+    stream::{StreamCollector, Transcoder},
 };
 use serde_json::{Value, json};
 
-use crate::support::{chunks, decode, dialect, echo, events, named, stream, told, translate};
+use crate::support::{chunks, decode, dialect, echo, events, named, run, stream, told, translate};
 
 const PNG: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=";
@@ -413,4 +414,50 @@ fn signed_thinking_comes_back_to_its_origin_through_a_chat_client() {
         )
         .unwrap();
     assert!(matches!(&response.blocks[0].kind, BlockKind::Thinking { text, .. } if text == "r"));
+}
+
+#[test]
+fn v7_what_another_dialects_model_signed_is_taken_out_and_all_else_keeps_its_bytes() {
+    let seal = Seal::new([3; 32]);
+    let answer = json!({"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "U0lH"}],
+        "role": "model"}, "finishReason": "STOP"}]});
+    let request = decode(
+        dialect("anthropic"),
+        r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"a"}]}"#,
+    )
+    .unwrap();
+    let (_, mut shape) =
+        Shape::of(&request, dialect("anthropic"), dialect("gemini"), &Caps::permissive(), Some(&seal));
+    let mut response = dialect("gemini").decode_response(&answer.to_string().into()).unwrap();
+    shape.response(&mut response);
+    let shown = dialect("anthropic").encode_response(&response, &echo()).body;
+    let shown: Value = serde_json::from_slice(&shown).unwrap();
+    let (carried, call) = (shown["content"][0].to_string(), shown["content"][1].to_string());
+    assert!(carried.contains("omr1."), "{carried}");
+    let body = |blocks: &str| {
+        format!(
+            r#"{{"model":"m", "max_tokens":9.0,"messages":[{{"role":"assistant","content":[{blocks} ]}}]}}"#
+        )
+    };
+    let own = r#"{"type":"thinking","thinking":"","signature":"EqQB"}"#;
+    let stripped = strip_carriers(&body(&format!("{carried},{own} ,{call}")).into());
+    assert_eq!(stripped, body(&format!("{own} ,{call}")));
+}
+
+#[test]
+fn v8_a_stop_sequence_is_looked_out_for_where_the_upstream_has_none() {
+    let (client, upstream) = (dialect("openai"), dialect("responses"));
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "a"}], "stop": ["</a>"]});
+    let request = decode(client, &body.to_string()).unwrap();
+    let (_, shape) = Shape::of(&request, client, upstream, &Caps::permissive(), None);
+    let delta = |text: &str| json!({"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": text});
+    let input = named(&[delta("foo<"), delta("/a"), delta(">bar"), delta("never")]);
+    let pipe = Transcoder::new(upstream, client, echo(), shape);
+    let (out, watch) = run(Box::new(pipe), [input.as_bytes()]);
+    let events = events(&out);
+    let text: String =
+        events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(text, "foo");
+    assert!(events.iter().any(|event| event["choices"][0]["finish_reason"] == "stop"), "{out}");
+    assert!(watch.complete && out.ends_with("data: [DONE]\n\n"), "{out}");
 }

@@ -7,7 +7,7 @@ use omniroute_dialect::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{dialect, echo, told, translate};
+use crate::support::{dialect, echo, fixture, stream, told, translate};
 
 fn searching() -> Caps {
     Caps { web_search: true, ..Caps::permissive() }
@@ -110,4 +110,40 @@ fn a_search_of_another_vendor_is_shown_to_messages_clients_as_their_own() {
     );
     assert_eq!(starts[1]["content_block"]["tool_use_id"], starts[0]["content_block"]["id"]);
     assert_eq!(events.iter().filter(|event| event["type"] == "content_block_stop").count(), 3);
+}
+
+#[test]
+fn a_search_that_messages_clients_were_shown_never_reaches_their_vendor_as_its_own() {
+    let (shown, _) = stream(
+        "responses",
+        "anthropic",
+        std::str::from_utf8(&fixture("responses", "search", "stream.sse")).unwrap(),
+    );
+    let mut collector = omniroute_dialect::stream::StreamCollector::new(dialect("anthropic"));
+    collector.push(shown.as_bytes()).unwrap();
+    let answer = dialect("anthropic").encode_response(&collector.finish().unwrap(), &echo()).body;
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    assert!(answer.to_string().contains(r#""encrypted_content":"""#), "{answer}");
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "q"},
+        {"role": "assistant", "content": answer["content"]}, {"role": "user", "content": "and?"}]});
+
+    let (written, losses) = translate("anthropic", "anthropic", &body, &Caps::permissive()).unwrap();
+    assert_eq!(told(&losses), ["messages[1].content[0]"]);
+    let bytes = bytes::Bytes::from(body.to_string());
+    let head =
+        omniroute_dialect::Head { headers: &http::HeaderMap::new(), path: "/v1/messages", query: None };
+    let envelope = dialect("anthropic").envelope(head, &bytes).unwrap();
+    let relayed = dialect("anthropic").edit_request(&bytes, &envelope, "up").to_bytes();
+    let counted = dialect("anthropic").edit_count(&bytes, "up").to_bytes();
+    assert_eq!(relayed, counted);
+    let relayed: Value = serde_json::from_slice(&relayed).unwrap();
+    for (way, sent) in [("written", &written), ("relayed", &relayed)] {
+        let content = &sent["messages"][1]["content"];
+        let text = content[0]["text"].as_str().unwrap();
+        assert!(text.starts_with("[web search: ") && text.contains("https://"), "{way}: {text}");
+        let all = content.to_string();
+        for word in ["server_tool_use", "web_search_tool_result", "encrypted_"] {
+            assert!(!all.contains(word), "{way}: {all}");
+        }
+    }
 }

@@ -91,7 +91,14 @@ impl Marks {
 }
 
 /// Writes the conversation of a request that came in this dialect, as it came.
-pub(super) fn native<'a>(request: &'a ChatRequest) -> Conversation<'a> {
+pub(super) fn native<'a>(request: &'a ChatRequest, losses: &mut Vec<Loss>) -> Conversation<'a> {
+    for turn in &request.turns {
+        for (place, block) in turn.blocks.iter().enumerate() {
+            if matches!(&block.kind, BlockKind::WebSearch(search) if own_search(search).is_none()) {
+                losses.push(loss(block_path(turn, place), LossAction::Mapped));
+            }
+        }
+    }
     let content = |blocks: &'a [Block]| blocks.iter().filter_map(native_block).collect();
     Conversation {
         system: content(&request.system),
@@ -136,8 +143,9 @@ fn native_block(block: &Block) -> Option<BlockOut<'_>> {
     let cache = block.cache_mark;
     Some(match &block.kind {
         BlockKind::Text(text) if !block.citations.is_empty() => {
-            let citations = block.citations.iter().filter_map(search::citation_out).collect();
-            BlockOut::Cited { text, citations, cache }
+            // What clients were shown of other vendors' sources is not the vendor's.
+            let own = block.citations.iter().filter(|citation| citation.native.is_some());
+            BlockOut::Cited { text, citations: own.filter_map(search::citation_out).collect(), cache }
         }
         BlockKind::Text(text) | BlockKind::Refusal(text) => {
             BlockOut::Text { text: Cow::Borrowed(text), cache }
@@ -165,7 +173,9 @@ fn native_block(block: &Block) -> Option<BlockOut<'_>> {
             cache,
         },
         BlockKind::Opaque { origin, raw } if *origin == ID => BlockOut::Raw(raw),
-        BlockKind::WebSearch(search) => own_search(search)?,
+        BlockKind::WebSearch(search) => {
+            own_search(search).unwrap_or_else(|| BlockOut::text(search.as_text()))
+        }
         BlockKind::Audio { .. }
         | BlockKind::Thinking { .. }
         | BlockKind::RedactedThinking { .. }

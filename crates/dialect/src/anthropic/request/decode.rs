@@ -14,7 +14,9 @@ use crate::{
         OutputFormat, Reasoning, ReasoningAmount, Role, Tool, ToolCall, ToolChoice, ToolKind, ToolResult,
         Turn, loss, quiet,
     },
-    json_in::{self, Fields},
+    json_in::{self, Fields, wrong_value},
+    media,
+    tool_list::ToolList,
 };
 
 /// Top-level members that have a place in the canonical form.
@@ -66,9 +68,12 @@ pub(in crate::anthropic) fn decode(body: &Bytes) -> Result<ChatRequest, DecodeEr
     for (at, raw) in messages.into_iter().enumerate() {
         request.turns.push(turn(raw, format!("messages[{at}]"), &mut losses)?);
     }
+    let mut list = ToolList::default();
     for (at, raw) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
-        request.tools.push(tool(raw, format!("tools[{at}]"), &mut losses)?);
+        let path = format!("tools[{at}]");
+        list.push(tool(raw, path.clone(), &mut losses)?, raw.get(), path, &mut request)?;
     }
+    losses.append(&mut request.losses);
     tool_choice(&fields, &mut request)?;
 
     let mut extras = Extras { origin: Some(ID), members: Vec::new() };
@@ -264,7 +269,13 @@ fn source(fields: &Fields<'_>) -> Result<Option<MediaSource>, DecodeError> {
             media_type: source.need_str("media_type")?.into_owned(),
             data: source.need_str("data")?.into_owned(),
         },
-        "url" => MediaSource::Url(source.need_str("url")?.into_owned()),
+        "url" => {
+            let url = source.need_str("url")?;
+            if !media::is_on_the_web(&url) {
+                return Err(wrong_value(source.path_of("url"), "an http(s) address"));
+            }
+            MediaSource::Url(url.into_owned())
+        }
         "file" => MediaSource::FileId { origin: ID, id: source.need_str("file_id")?.into_owned() },
         "text" => MediaSource::Text(source.need_str("data")?.into_owned()),
         _ => return Ok(None),

@@ -33,7 +33,7 @@ const MAX_USER_ID: usize = 256;
 pub(in crate::anthropic) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
     let mut losses = request.losses.clone();
     let body = if request.extras.origin == Some(ID) {
-        native(request)
+        native(request, &mut losses)
     } else {
         translated(request, caps, &mut losses)?
     };
@@ -106,7 +106,7 @@ impl Choice<'_> {
 }
 
 /// A request that came in this dialect: nothing is judged, the upstream does that.
-fn native(request: &ChatRequest) -> BytesMut {
+fn native(request: &ChatRequest, losses: &mut Vec<Loss>) -> BytesMut {
     let (thinking, effort) = match &request.reasoning.amount {
         ReasoningAmount::Default => (Thinking::Unsaid, None),
         ReasoningAmount::Off => (Thinking::Disabled, None),
@@ -149,7 +149,7 @@ fn native(request: &ChatRequest) -> BytesMut {
         user: request.user.as_deref(),
         service_tier: request.service_tier.as_deref(),
     };
-    write(request, &conversation::native(request), &knobs, &request.extras.members)
+    write(request, &conversation::native(request, losses), &knobs, &request.extras.members)
 }
 
 fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> Result<BytesMut, EncodeError> {

@@ -692,7 +692,7 @@ proptest::proptest! {
             body.push_str(more[knob]);
         }
         body.push('}');
-        super::fuzz_anthropic_request(body.as_bytes());
+        crate::fuzz::request(&super::super::Anthropic, body.as_bytes());
     }
 }
 

@@ -376,7 +376,7 @@ impl Decoder {
             Delta::Text(text) | Delta::Thinking(text) | Delta::Signature(text) | Delta::ToolArgs(text) => {
                 text.is_empty()
             }
-            Delta::Citation(_) => false,
+            Delta::Citation(_) | Delta::Logprobs(_) => false,
         };
         match &self.open {
             Some(open) if !is_empty => sink.event(StreamEvent::Delta { index: open.index, delta }),

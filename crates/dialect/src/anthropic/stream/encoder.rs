@@ -172,6 +172,8 @@ impl Encoder {
                 self.citation(citation, out);
                 return;
             }
+            // The dialect has none, and so no client of it asks for them.
+            Delta::Logprobs(_) => return,
         };
         if text.is_empty() {
             return;

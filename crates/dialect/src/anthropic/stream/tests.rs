@@ -319,11 +319,11 @@ proptest::proptest! {
             r#"{"type":"error","error":{"message":"x"}}"#, "{", r#"{"type":"content_block_stop"}"#,
         ];
         let stream: String = picks.iter().map(|pick| format!("data: {}\n\n", all[*pick])).collect();
-        fuzz_anthropic_stream(stream.as_bytes());
+        crate::fuzz::stream(&super::super::Anthropic, stream.as_bytes());
     }
 
     #[test]
     fn any_bytes_are_survived(data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
-        fuzz_anthropic_stream(&data);
+        crate::fuzz::stream(&super::super::Anthropic, &data);
     }
 }

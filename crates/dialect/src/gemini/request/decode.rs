@@ -18,6 +18,7 @@ use crate::{
         ReasoningAmount, Tool, ToolChoice, ToolKind, WebSearchTool, loss, quiet,
     },
     json_in::{self, Fields, is_object, list_of, str_of, wrong_type, wrong_value},
+    tool_list::ToolList,
 };
 
 /// Top-level members that have a place in the canonical form. `model` is said by the path.
@@ -96,9 +97,11 @@ fn request(asked: Asked<'_>, fields: &Fields<'_>) -> Result<ChatRequest, DecodeE
         ..ChatRequest::default()
     };
     request.turns = contents::turns(fields, &mut losses)?;
+    let mut list = ToolList::default();
     for (at, raw) in one_or_more(fields, "tools")?.into_iter().enumerate() {
-        tools(raw, format!("tools[{at}]"), &mut request.tools)?;
+        tools(raw, format!("tools[{at}]"), &mut list, &mut request)?;
     }
+    losses.append(&mut request.losses);
     for (name, raw) in fields.unlisted(KNOWN) {
         request.extras.members.push((name.to_owned(), raw.to_owned()));
     }
@@ -152,18 +155,24 @@ fn tier_word(tier: &str) -> Option<String> {
 }
 
 /// Reads an entry of `tools`: any number of functions, and tools that the vendor runs.
-fn tools(raw: &RawValue, path: String, tools: &mut Vec<Tool>) -> Result<(), DecodeError> {
+fn tools<'a>(
+    raw: &'a RawValue,
+    path: String,
+    list: &mut ToolList<'a>,
+    request: &mut ChatRequest,
+) -> Result<(), DecodeError> {
     let fields = Fields::strict_camel(raw.get(), path)?;
-    let list = fields.path_of("functionDeclarations");
+    let path = fields.path_of("functionDeclarations");
     for (at, raw) in one_or_more(&fields, "functionDeclarations")?.into_iter().enumerate() {
-        tools.push(function(raw, format!("{list}[{at}]"))?);
+        let path = format!("{path}[{at}]");
+        list.push(function(raw, path.clone())?, raw.get(), path, request)?;
     }
     for (name, value) in fields.unlisted(&["functionDeclarations"]) {
         let kind = match name {
             "googleSearch" | "googleSearchRetrieval" => ToolKind::WebSearch(Box::new(search(name, value)?)),
             _ => ToolKind::Opaque { origin: ID, name: None, raw: entry(name, value) },
         };
-        tools.push(Tool { kind, cache_mark: None, extras: Vec::new() });
+        request.tools.push(Tool { kind, cache_mark: None, extras: Vec::new() });
     }
     Ok(())
 }

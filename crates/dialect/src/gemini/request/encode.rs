@@ -201,11 +201,10 @@ fn sampling<'a>(
         }
         losses.push(quiet("logit_bias", LossAction::Dropped));
     }
+    config.logprobs = sampling.logprobs;
     if sampling.logprobs {
-        let message = "log probabilities do not go over from this model's provider; leave them out";
-        return unsupported("logprobs", message);
-    }
-    if sampling.top_logprobs.is_some() {
+        config.top_logprobs = sampling.top_logprobs;
+    } else if sampling.top_logprobs.is_some() {
         losses.push(quiet("top_logprobs", LossAction::Dropped));
     }
     match sampling.n {

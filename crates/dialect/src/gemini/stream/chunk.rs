@@ -51,6 +51,8 @@ pub(in crate::gemini) struct Candidate<'a> {
     index: Option<u32>,
     #[serde(borrow)]
     pub(in crate::gemini) grounding_metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(in crate::gemini) logprobs_result: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]

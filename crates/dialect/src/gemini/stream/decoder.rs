@@ -12,11 +12,12 @@ use crate::{
     gemini::{
         error,
         grounding::{Grounding, MAX_TEXT},
+        logprobs,
         response::code_text,
         wire::{self, End},
     },
     ids::invented_call_id,
-    ir::{FinishReason, UpstreamError, Usage},
+    ir::{FinishReason, Logprob, UpstreamError, Usage},
     json_in,
     stream::{BlockHead, Delta, EventSink, StreamDecoder, StreamError, StreamEvent, truncated},
 };
@@ -42,6 +43,8 @@ pub(in crate::gemini) struct Decoder {
     block_begin: usize,
     overlong: bool,
     grounding: Option<Grounding>,
+    /// Log probabilities of the text that comes next.
+    tokens: Vec<Logprob>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,11 +130,15 @@ impl Decoder {
         if let Some(found) = candidate.grounding_metadata.and_then(Grounding::read) {
             self.grounding = Some(found);
         }
+        self.tokens = candidate.logprobs_result.map(logprobs::read).unwrap_or_default();
         for part in candidate.parts() {
             self.part(part, sink)?;
             if self.ended {
                 return Ok(());
             }
+        }
+        if self.open == Some(Open::Text) {
+            self.tell_tokens(sink)?;
         }
         match wire::end_of(candidate.finish_reason()) {
             None => Ok(()),
@@ -230,6 +237,7 @@ impl Decoder {
         let text = Cow::Borrowed(text);
         let delta = match kind {
             Open::Text => {
+                self.tell_tokens(sink)?;
                 self.overlong |= self.said.len() + text.len() > MAX_TEXT;
                 if !self.overlong {
                     self.said.push_str(&text);
@@ -238,6 +246,14 @@ impl Decoder {
             }
             Open::Thinking => Delta::Thinking(text),
         };
+        sink.event(StreamEvent::Delta { index: self.next_index - 1, delta })
+    }
+
+    fn tell_tokens(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        if self.tokens.is_empty() {
+            return Ok(());
+        }
+        let delta = Delta::Logprobs(Cow::Owned(std::mem::take(&mut self.tokens)));
         sink.event(StreamEvent::Delta { index: self.next_index - 1, delta })
     }
 

@@ -11,10 +11,11 @@ use crate::{
     Echo, Framing, arguments,
     gemini::{
         grounding::{MAX_TEXT, Told},
+        logprobs::{self, MAX_TOKENS},
         wire::{self, CallOut, PartOut, finish_word},
     },
     ids::answer_id,
-    ir::{Citation, FinishReason, PublicError, Usage},
+    ir::{Citation, FinishReason, Logprob, PublicError, Usage},
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
 };
 
@@ -39,6 +40,7 @@ pub(in crate::gemini) struct Encoder {
     said: usize,
     text: String,
     citations: Vec<Citation>,
+    tokens: Vec<Logprob>,
     /// Whether the client wants a word instead of a JSON string: then text waits until it is whole.
     bare: bool,
 }
@@ -76,6 +78,7 @@ impl Encoder {
             said: 0,
             text: String::new(),
             citations: Vec::new(),
+            tokens: Vec::new(),
         }
     }
 }
@@ -172,6 +175,10 @@ impl Encoder {
             (Block::Text, Delta::Citation(citation)) if self.citations.len() < MAX_CITATIONS => {
                 self.citations.push(citation.clone().into_owned());
             }
+            (Block::Text, Delta::Logprobs(tokens)) => {
+                let room = MAX_TOKENS.saturating_sub(self.tokens.len());
+                self.tokens.extend(tokens.iter().take(room).cloned());
+            }
             (Block::Thinking, Delta::Thinking(text)) if !text.is_empty() => {
                 self.output_bytes += text.len() as u64;
                 self.part(&PartOut::Thought { text }, out);
@@ -258,6 +265,7 @@ impl Encoder {
         content.end();
         candidate.str("finishReason", finish_word(reason)).u64("index", 0);
         self.told.write(&mut candidate);
+        logprobs::write(&mut candidate, &self.tokens);
         candidate.end();
         candidates.end();
         let (input, output) = (self.echo.estimated_input_tokens, self.output_bytes.div_ceil(4));

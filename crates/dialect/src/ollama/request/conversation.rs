@@ -43,6 +43,11 @@ pub(super) fn write(
     for at in 0..writer.turns.len() {
         writer.turn(at, &mut messages)?;
     }
+    if messages.is_empty() {
+        // An upstream without messages loads the model and says nothing.
+        writer.losses.push(ir::loss("messages", LossAction::Invented));
+        write_text("user", "Continue.", &mut messages);
+    }
     messages.end();
     Ok(())
 }

@@ -6,8 +6,9 @@ use serde_json::value::RawValue;
 use super::{super::ID, messages};
 use crate::{
     DecodeError, effort,
-    ir::{self, ChatRequest, Extras, LossAction, OutputFormat, Reasoning, ReasoningAmount, Tool, ToolKind},
+    ir::{ChatRequest, Extras, OutputFormat, Reasoning, ReasoningAmount, Tool, ToolKind},
     json_in::{Fields, is_object, str_of, text, wrong_type, wrong_value},
+    tool_list::ToolList,
 };
 
 /// Members that have a place in the canonical form.
@@ -119,28 +120,15 @@ fn reasoning(fields: &Fields<'_>) -> Result<Reasoning, DecodeError> {
 }
 
 fn tools(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
-    let mut seen: Vec<(String, &str)> = Vec::new();
+    let mut list = ToolList::default();
     for (at, raw) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
         let path = format!("tools[{at}]");
-        let (name, tool) = tool(raw, &path)?;
-        match seen.iter().find(|(other, _)| *other == name) {
-            Some((_, other)) if *other == raw.get() => {
-                request.losses.push(ir::loss(path, LossAction::Dropped));
-            }
-            Some(_) => {
-                let message = format!("`{path}` has the name of an earlier tool: {name}");
-                return Err(DecodeError { message, ..wrong_value(format!("{path}.function.name"), "") });
-            }
-            None => {
-                seen.push((name, raw.get()));
-                request.tools.push(tool);
-            }
-        }
+        list.push(tool(raw, &path)?, raw.get(), path, request)?;
     }
     Ok(())
 }
 
-fn tool(raw: &RawValue, path: &str) -> Result<(String, Tool), DecodeError> {
+fn tool(raw: &RawValue, path: &str) -> Result<Tool, DecodeError> {
     let fields = Fields::strict(raw.get(), path)?;
     if fields.str("type")?.is_some_and(|kind| kind != "function") {
         return Err(wrong_value(fields.path_of("type"), "`function`"));
@@ -156,12 +144,12 @@ fn tool(raw: &RawValue, path: &str) -> Result<(String, Tool), DecodeError> {
         return Err(DecodeError { code: "invalid_tool_schema", ..wrong });
     }
     let kind = ToolKind::Function {
-        name: name.clone(),
+        name,
         description: function.str("description")?.map(Into::into),
         schema: schema.map(ToOwned::to_owned),
         strict: None,
     };
     let extras = fields.unlisted(&["type", "function"]);
     let extras = extras.map(|(name, raw)| (name.to_owned(), raw.to_owned())).collect();
-    Ok((name, Tool { kind, cache_mark: None, extras }))
+    Ok(Tool { kind, cache_mark: None, extras })
 }

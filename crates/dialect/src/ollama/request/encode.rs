@@ -207,17 +207,14 @@ impl Writer<'_> {
 
     fn log_probabilities(&mut self, body: &mut Object<'_>) {
         let sampling = &self.request.sampling;
-        if !self.native {
-            // They would come back, but answers are carried between dialects without them.
-            if sampling.logprobs || sampling.top_logprobs.is_some() {
-                self.lose("logprobs", LossAction::Dropped, !sampling.logprobs);
-            }
-            return;
-        }
         if sampling.logprobs {
             body.bool("logprobs", true);
         }
-        body.opt_u64("top_logprobs", sampling.top_logprobs);
+        if self.native || sampling.logprobs {
+            body.opt_u64("top_logprobs", sampling.top_logprobs);
+        } else if sampling.top_logprobs.is_some() {
+            self.lose("top_logprobs", LossAction::Dropped, true);
+        }
     }
 
     /// Who asks, and on what terms: the model's own machine does not care.

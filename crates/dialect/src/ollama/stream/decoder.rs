@@ -93,8 +93,16 @@ impl Decoder {
             self.open(Open::Thinking, sink)?;
             sink.event(StreamEvent::Delta { index: self.blocks - 1, delta: Delta::Thinking(text) })?;
         }
-        if let Some(text) = message.text() {
+        let text = message.text();
+        if text.is_some() {
             self.open(Open::Text, sink)?;
+        }
+        let tokens = line.logprobs();
+        if self.open == Open::Text && !tokens.is_empty() {
+            let delta = Delta::Logprobs(Cow::Owned(tokens));
+            sink.event(StreamEvent::Delta { index: self.blocks - 1, delta })?;
+        }
+        if let Some(text) = text {
             sink.event(StreamEvent::Delta { index: self.blocks - 1, delta: Delta::Text(text) })?;
         }
         for data in message.pictures() {

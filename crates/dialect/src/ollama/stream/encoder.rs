@@ -17,7 +17,7 @@ use super::super::{
 use crate::{
     Echo, arguments,
     ir::{FinishReason, PublicError, ToolCall, Usage},
-    media,
+    logprobs, media,
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
 };
 
@@ -35,6 +35,8 @@ pub(in crate::ollama) struct Encoder {
     held_bytes: usize,
     written_bytes: u64,
     usage: Usage,
+    /// The log probabilities of the text that comes next, as the elements of a list.
+    tokens: BytesMut,
     now: Option<Duration>,
     first: Option<Duration>,
 }
@@ -64,6 +66,7 @@ impl Encoder {
             held_bytes: 0,
             written_bytes: 0,
             usage: Usage::default(),
+            tokens: BytesMut::new(),
             now: None,
             first: None,
         }
@@ -86,7 +89,19 @@ impl Encoder {
             out.extend_from_slice(b"\"\",\"thinking\":");
         }
         json_out::string(out, text);
-        out.extend_from_slice(b"},\"done\":false}\n");
+        out.extend_from_slice(b"},");
+        self.write_tokens(out);
+        out.extend_from_slice(b"\"done\":false}\n");
+    }
+
+    /// Writes the log probabilities that wait, and a comma behind them.
+    fn write_tokens(&mut self, out: &mut BytesMut) {
+        if !self.tokens.is_empty() {
+            out.extend_from_slice(b"\"logprobs\":[");
+            out.extend_from_slice(&self.tokens);
+            out.extend_from_slice(b"],");
+            self.tokens.clear();
+        }
     }
 
     fn note_first(&mut self) {
@@ -134,6 +149,7 @@ impl Encoder {
         }
         self.begin(out);
         out.extend_from_slice(b"\"\"},");
+        self.write_tokens(out);
         let mut end = BytesMut::with_capacity(192);
         let mut object = Object::begin(&mut end);
         let times = Times { asked: self.echo.asked_after, first: self.first, end: self.now };
@@ -167,6 +183,7 @@ impl StreamEncoder for Encoder {
                 (kind @ Block::Text, Delta::Text(text)) | (kind @ Block::Thinking, Delta::Thinking(text)) => {
                     self.text(kind, &text, out);
                 }
+                (Block::Text, Delta::Logprobs(tokens)) => logprobs::hold(&mut self.tokens, &tokens)?,
                 (_, Delta::ToolArgs(text)) => self.arguments(&text)?,
                 _ => {}
             },

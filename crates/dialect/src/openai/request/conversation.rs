@@ -44,6 +44,13 @@ pub(super) fn write(
         writer.turn(at, &mut messages)?;
     }
     writer.flush(&mut messages);
+    if messages.is_empty() {
+        // Upstreams want something to answer to.
+        writer.losses.push(ir::loss("messages", LossAction::Invented));
+        let mut message = messages.object();
+        message.str("role", "user").str("content", "Continue.");
+        message.end();
+    }
     messages.end();
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::{
         WebSearchTool, Word,
     },
     json_in::is_object,
-    responses,
+    responses, tool_list,
     web_search::write_place,
 };
 
@@ -107,7 +107,9 @@ impl Writer<'_> {
             return Ok(());
         }
         body.key("tools").extend_from_slice(&kept);
-        self.check_choice()?;
+        if !self.native {
+            tool_list::check_chosen(self.request)?;
+        }
         self.tool_choice(body);
         if let Some(parallel) = request.parallel_tool_calls {
             body.bool("parallel_tool_calls", parallel);
@@ -247,22 +249,6 @@ impl Writer<'_> {
         options.end();
     }
 
-    /// A choice must name a tool that is there.
-    fn check_choice(&self) -> Result<(), EncodeError> {
-        let Some(ToolChoice::Named(wanted)) = self.request.tool_choice.as_ref().filter(|_| !self.native)
-        else {
-            return Ok(());
-        };
-        if self.request.tools.iter().any(|tool| tool.name() == Some(wanted)) {
-            return Ok(());
-        }
-        Err(EncodeError {
-            code: "invalid_value",
-            param: Some("tool_choice".to_owned()),
-            message: format!("`tool_choice` names the tool `{wanted}`, which is not defined"),
-        })
-    }
-
     fn tool_choice(&mut self, body: &mut Object<'_>) {
         match &self.request.tool_choice {
             None => {}
@@ -366,15 +352,14 @@ impl Writer<'_> {
                 body.raw(name, raw.get());
             }
         }
-        if self.native {
-            if sampling.logprobs {
-                body.bool("logprobs", true);
-            }
+        if sampling.logprobs {
+            body.bool("logprobs", true);
+        }
+        if self.native || sampling.logprobs {
             body.opt_u64("top_logprobs", sampling.top_logprobs);
-        } else if sampling.logprobs || sampling.top_logprobs.is_some() {
-            // They would come back, but answers are carried between dialects without them.
-            let silent = !sampling.logprobs;
-            self.losses.push(Loss { silent, ..ir::loss("logprobs", LossAction::Dropped) });
+        } else if sampling.top_logprobs.is_some() {
+            // Refused where the others are not asked for.
+            self.losses.push(ir::quiet("top_logprobs", LossAction::Dropped));
         }
         if let Some(n) = sampling.n.filter(|n| self.native || *n > 1) {
             body.u64("n", n);

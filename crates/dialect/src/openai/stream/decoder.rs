@@ -17,7 +17,7 @@ use super::super::wire::{self, Answer, Call, Choice, Message, text_of};
 use crate::{
     arguments::Shape,
     error_text, ids,
-    ir::{Citation, FinishReason, UpstreamError, Usage},
+    ir::{Citation, FinishReason, Logprob, UpstreamError, Usage},
     json_in::last_wins,
     stream::{BlockHead, Delta, EventSink, LastChunk, StreamDecoder, StreamError, StreamEvent, truncated},
 };
@@ -153,7 +153,11 @@ impl Decoder {
         if let Some(raw) = choice.usage {
             self.report(wire::usage(raw));
         }
+        let tokens = choice.logprobs();
         if let Some(delta) = &choice.delta {
+            if !tokens.is_empty() {
+                self.tokens(tokens, delta, sink)?;
+            }
             self.delta(delta, sink)?;
         }
         // Some upstreams send the whole message, alone or once more at the end.
@@ -171,6 +175,25 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+
+    /// Tells how probable the tokens of a text were, before the text: where it is about to begin, it does. Those of a
+    /// text that has to wait are left out.
+    fn tokens(
+        &mut self,
+        tokens: Vec<Logprob>,
+        delta: &Message<'_>,
+        sink: &mut dyn EventSink,
+    ) -> Result<(), StreamError> {
+        let waits = matches!(self.open, Open::Call(at) if !self.calls[at].shape.is_closed());
+        if self.open != Open::Text && (waits || delta.thinking().is_some() || delta.text().is_none()) {
+            return Ok(());
+        }
+        if self.open != Open::Text {
+            self.close(sink)?;
+            self.open_block(Open::Text, BlockHead::Text, sink)?;
+        }
+        sink.event(StreamEvent::Delta { index: self.blocks - 1, delta: Delta::Logprobs(Cow::Owned(tokens)) })
     }
 
     fn delta(&mut self, delta: &Message<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
@@ -484,6 +507,7 @@ fn only_text<'a>(chunk: &Answer<'a>) -> Option<&'a str> {
         || choice.message.is_some()
         || choice.finish_reason.is_some()
         || choice.usage.is_some()
+        || choice.logprobs.is_some()
         || delta.tool_calls.is_some()
         || delta.annotations.is_some()
         || delta.function_call.is_some()

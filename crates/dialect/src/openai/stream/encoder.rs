@@ -10,7 +10,7 @@ use super::super::{annotations::Annotations, error, wire};
 use crate::{
     Echo, arguments, ids,
     ir::{FinishReason, PublicError, Usage},
-    media, shape,
+    logprobs, media, shape,
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
 };
 
@@ -32,6 +32,8 @@ pub(in crate::openai) struct Encoder {
     /// The arguments of a call whose tool takes free text, which is written when it is complete.
     free_text: String,
     annotations: Annotations,
+    /// The log probabilities of the text that comes next, as the elements of a list.
+    tokens: BytesMut,
     usage: Usage,
     written_bytes: u64,
 }
@@ -63,6 +65,7 @@ impl Encoder {
             last: None,
             free_text: String::new(),
             annotations: Annotations::default(),
+            tokens: BytesMut::new(),
             usage: Usage::default(),
             written_bytes: 0,
         }
@@ -100,12 +103,33 @@ impl Encoder {
             return;
         }
         self.written_bytes += text.len() as u64;
-        self.delta(out, |out| {
-            out.extend_from_slice(b"\"");
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b"\":");
-            json_out::string(out, text);
-        });
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(b"[{\"index\":0,\"delta\":{\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        json_out::string(out, text);
+        out.extend_from_slice(b"}");
+        self.rest(out);
+    }
+
+    /// Writes what stands behind the delta of a chunk of text.
+    fn rest(&mut self, out: &mut BytesMut) {
+        if !self.tokens.is_empty() {
+            out.extend_from_slice(b",\"logprobs\":");
+            wire::write_logprobs(out, &self.tokens);
+            self.tokens.clear();
+        }
+        out.extend_from_slice(b",\"finish_reason\":null}]");
+        self.close(out);
+    }
+
+    /// Writes log probabilities for which no text comes any more.
+    fn flush_tokens(&mut self, out: &mut BytesMut) {
+        if !self.tokens.is_empty() {
+            out.extend_from_slice(&self.head);
+            out.extend_from_slice(b"[{\"index\":0,\"delta\":{}");
+            self.rest(out);
+        }
     }
 
     fn call_start(&mut self, id: &str, name: &str, out: &mut BytesMut) {
@@ -207,7 +231,10 @@ impl Encoder {
         match std::mem::replace(&mut self.block, Block::Nothing) {
             Block::Call if !self.arguments_seen => self.arguments("{}", out),
             Block::Custom => self.custom_input(out),
-            Block::Text => self.annotations.end(),
+            Block::Text => {
+                self.flush_tokens(out);
+                self.annotations.end();
+            }
             Block::Thinking => {
                 let thinking = std::mem::take(&mut self.thinking);
                 self.last = self.signature.take().map(|signature| (thinking, signature));
@@ -294,6 +321,7 @@ impl StreamEncoder for Encoder {
                     self.annotations.text(&text);
                     self.text_delta("content", &text, out);
                 }
+                (Block::Text, Delta::Logprobs(tokens)) => logprobs::hold(&mut self.tokens, &tokens)?,
                 // One that is not on the web has no place here.
                 (Block::Text, Delta::Citation(citation)) => {
                     self.annotations.add(&citation);

@@ -29,6 +29,7 @@ impl EventSink for Short {
                 Delta::ToolArgs(text) => format!("a{text}"),
                 Delta::Signature(text) => format!("s{text}"),
                 Delta::Citation(citation) => format!("cite {:?}", citation.url),
+                Delta::Logprobs(tokens) => format!("{} tokens", tokens.len()),
             },
             StreamEvent::BlockStop { .. } => "stop".to_owned(),
             StreamEvent::Usage(usage) => {

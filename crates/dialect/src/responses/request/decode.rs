@@ -146,7 +146,9 @@ fn others(fields: &Fields<'_>, request: &mut ChatRequest) {
         let means_nothing = match name {
             "truncation" => raw.get() == "\"disabled\"",
             "background" => raw.get() == "false",
-            "include" => list_of(raw).is_some_and(|list| list.is_empty()),
+            // The form has a place for log probabilities.
+            "include" => list_of(raw)
+                .is_some_and(|list| list.into_iter().all(|name| str_of(name).as_deref() == Some(LOGPROBS))),
             _ => false,
         };
         if client_body::is_unwanted(name) {

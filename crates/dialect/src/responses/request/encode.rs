@@ -6,7 +6,10 @@ use bytes::BytesMut;
 use omniroute_wire::json_out::Object;
 
 use super::{
-    super::{ID, wire::ENCRYPTED},
+    super::{
+        ID,
+        wire::{ENCRYPTED, LOGPROBS},
+    },
     input, write_tools,
 };
 use crate::{
@@ -15,7 +18,7 @@ use crate::{
         self, BlockKind, ChatRequest, Effort, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Word,
     },
     json_in::{list_of, str_of},
-    openai, strict_schema,
+    openai, strict_schema, tool_list,
 };
 
 /// The least output limit that upstreams accept.
@@ -35,6 +38,9 @@ pub(in crate::responses) fn encode(request: &ChatRequest, caps: &Caps) -> Result
     body.str("model", &request.model);
     let note = writer.schema_note();
     input::write(request, caps, note.as_deref(), &mut body, writer.losses)?;
+    if !writer.native {
+        tool_list::check_chosen(request)?;
+    }
     write_tools::write(request, caps, &mut body, writer.losses)?;
     writer.limits(&mut body);
     writer.sampling(&mut body)?;
@@ -100,12 +106,10 @@ impl Writer<'_> {
                 None => {}
             }
         }
-        if self.native {
+        if self.native || sampling.logprobs {
             body.opt_u64("top_logprobs", sampling.top_logprobs);
-        } else if sampling.logprobs || sampling.top_logprobs.is_some() {
-            // They would come back, but answers are carried between dialects without them.
-            let silent = !sampling.logprobs;
-            self.losses.push(Loss { silent, ..ir::loss("logprobs", LossAction::Dropped) });
+        } else if sampling.top_logprobs.is_some() {
+            self.losses.push(ir::quiet("top_logprobs", LossAction::Dropped));
         }
         for (name, value) in [
             ("frequency_penalty", &sampling.frequency_penalty),
@@ -311,6 +315,9 @@ impl Writer<'_> {
         let unsaid = !self.native || self.request.store.is_none();
         if reasons && unsaid && !names.iter().any(|known| known == ENCRYPTED) {
             names.push(Cow::Borrowed(ENCRYPTED));
+        }
+        if self.request.sampling.logprobs && !names.iter().any(|known| known == LOGPROBS) {
+            names.push(Cow::Borrowed(LOGPROBS));
         }
         if names.is_empty() {
             return;

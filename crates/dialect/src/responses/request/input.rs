@@ -50,12 +50,16 @@ pub(super) fn write(
     let is_stored = request.extras.members.iter().any(|(name, _)| stored.contains(&name.as_str()));
     if nothing && !(native && is_stored) {
         writer.losses.push(ir::loss("messages", LossAction::Invented));
-        body.str("input", "Continue.");
+        body.key("input").extend_from_slice(CONTINUE);
     } else if !nothing {
         body.key("input").extend_from_slice(&input);
     }
     Ok(())
 }
+
+/// What is asked where nothing is left of a conversation.
+const CONTINUE: &[u8] =
+    br#"[{"type":"message","role":"user","content":[{"type":"input_text","text":"Continue."}]}]"#;
 
 struct Writer<'a, 'l> {
     request: &'a ChatRequest,
@@ -142,6 +146,7 @@ impl<'a> Writer<'a, '_> {
             match &block.kind {
                 BlockKind::Text(text) => {
                     said |= !text.trim().is_empty();
+                    message.enter(block.phase.as_deref(), items);
                     message.text(text, block);
                     self.mark(block, || turn.path.clone());
                 }
@@ -420,11 +425,20 @@ struct Message {
     parts: BytesMut,
     /// Whether there is nothing but text in it.
     is_text: bool,
+    phase: Option<Box<str>>,
 }
 
 impl Message {
     fn new(role: &'static str, text: &'static str) -> Self {
-        Self { role, text, parts: BytesMut::new(), is_text: true }
+        Self { role, text, parts: BytesMut::new(), is_text: true, phase: None }
+    }
+
+    /// What follows is of this phase, which a message has as a whole.
+    fn enter(&mut self, phase: Option<&str>, items: &mut Array<'_>) {
+        if self.phase.as_deref() != phase {
+            self.write(items);
+            self.phase = phase.map(Into::into);
+        }
     }
 
     /// Adds a text; an empty one says nothing and is refused at some places.
@@ -483,7 +497,7 @@ impl Message {
         }
         let parts = std::mem::take(&mut self.parts);
         let mut item = items.object();
-        item.str("type", "message").str("role", self.role);
+        item.str("type", "message").str("role", self.role).opt_str("phase", self.phase.as_deref());
         let list = item.key("content");
         list.extend_from_slice(b"[");
         list.extend_from_slice(&parts);

@@ -14,8 +14,7 @@ use super::super::{
 use crate::{
     DecodeError, arguments,
     ir::{
-        Block, BlockKind, ChatRequest, File, Image, LossAction, MediaSource, Role, Signature, ToolCall,
-        ToolResult, Turn, loss,
+        Block, BlockKind, ChatRequest, File, Image, MediaSource, Role, Signature, ToolCall, ToolResult, Turn,
     },
     json_in::{self, Fields, list_of, missing, str_of, wrong_type, wrong_value},
     media,
@@ -146,9 +145,10 @@ impl Reader<'_> {
     }
 
     fn message(&mut self, item: &Fields<'_>, path: String) -> Result<(), DecodeError> {
-        let blocks = content(item, "content")?;
-        if item.str("phase")?.is_some() {
-            self.request.losses.push(loss(format!("{path}.phase"), LossAction::Dropped));
+        let mut blocks = content(item, "content")?;
+        if let (Some(phase), Some(raw)) = (item.str("phase")?, item.raw("phase")) {
+            self.request.extras.members.push((item.path_of("phase"), raw.to_owned()));
+            blocks.iter_mut().for_each(|block| block.phase = Some(phase.as_ref().into()));
         }
         let role = match &*item.need_str("role")? {
             "user" => Role::User,
@@ -308,6 +308,9 @@ fn file(part: &Fields<'_>) -> Result<File, DecodeError> {
     let source = if let Some(id) = part.str("file_id")? {
         MediaSource::FileId { origin: ID, id: id.into_owned() }
     } else if let Some(url) = part.str("file_url")? {
+        if !media::is_on_the_web(&url) {
+            return Err(wrong_value(part.path_of("file_url"), "an http(s) address"));
+        }
         MediaSource::Url(url.into_owned())
     } else {
         media::source_of_data(&part.need_str("file_data")?)

@@ -588,6 +588,6 @@ proptest::proptest! {
         ]),
     ) {
         let body = format!(r#"{{"model":"m","input":[{}],"tools":{tools}}}"#, items.join(","));
-        super::fuzz_responses_request(body.as_bytes());
+        crate::fuzz::request(&super::super::Responses, body.as_bytes());
     }
 }

@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     arguments, error_text,
-    ir::{FinishReason, UpstreamError},
+    ir::{FinishReason, Logprob, UpstreamError},
     json_in::{self, Fields, list_of, str_of},
+    logprobs,
     stream::{BlockHead, EventSink, StreamDecoder, StreamError, StreamEvent, truncated},
 };
 
@@ -132,6 +133,14 @@ impl Decoder {
             return self.citation(at, event.part, raw, sink);
         }
         let said = as_str(said).unwrap_or_default();
+        if let Some(tokens) = event.logprobs {
+            let tokens = serde_json::from_str(tokens).map(logprobs::read).unwrap_or_default();
+            match kind {
+                "output_text.delta" if !said.is_empty() => self.tokens(at, event.part, tokens, sink)?,
+                "output_text.done" => self.all_tokens(at, event.part, tokens, sink)?,
+                _ => {}
+            }
+        }
         match kind {
             "output_text.delta" | "refusal.delta" => {
                 self.text(at, event.part, kind.starts_with("refusal"), said, sink)
@@ -224,6 +233,10 @@ impl Decoder {
                     let Ok(fields) = Fields::lenient(raw.get(), "") else { continue };
                     let refusal = text(&fields, "refusal");
                     let whole = refusal.clone().or_else(|| text(&fields, "text")).unwrap_or_default();
+                    if refusal.is_none() && !whole.is_empty() {
+                        let tokens = fields.raw("logprobs").map(logprobs::read).unwrap_or_default();
+                        self.all_tokens(at, part, tokens, sink)?;
+                    }
                     self.whole_text(at, part, refusal.is_some(), &whole, sink)?;
                     let annotations = fields.raw("annotations").and_then(list_of).unwrap_or_default();
                     let known = self.items[at].progress(part).citations;
@@ -323,6 +336,38 @@ impl Decoder {
     ) -> Result<(), StreamError> {
         let rest = self.items[at].progress(part).missing(whole).unwrap_or_default();
         self.text(at, part, refusal, Cow::Borrowed(rest), sink)
+    }
+
+    fn tokens(
+        &mut self,
+        at: usize,
+        part: u64,
+        tokens: Vec<Logprob>,
+        sink: &mut dyn EventSink,
+    ) -> Result<(), StreamError> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        self.items[at].progress(part).tokens += tokens.len();
+        self.emit(at, Piece::Tokens { part, tokens }, sink)
+    }
+
+    /// Supplies the tokens that were not passed on yet. Where the text was, and they belong to none that comes, they
+    /// are only told while it is open.
+    fn all_tokens(
+        &mut self,
+        at: usize,
+        part: u64,
+        mut tokens: Vec<Logprob>,
+        sink: &mut dyn EventSink,
+    ) -> Result<(), StreamError> {
+        let progress = self.items[at].progress(part);
+        let known = progress.tokens.min(tokens.len());
+        let begun = progress.bytes > 0;
+        if begun && self.open != (Open::Text { item: at, part, refusal: false }) {
+            return Ok(());
+        }
+        self.tokens(at, part, tokens.split_off(known), sink)
     }
 
     fn citation(

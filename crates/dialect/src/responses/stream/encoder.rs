@@ -229,6 +229,7 @@ impl Encoder {
         match (&mut open, &delta) {
             (Open::Message(message), Delta::Text(text)) => message.text(text, self, out)?,
             (Open::Message(message), Delta::Citation(citation)) => self.citation(message, citation, out),
+            (Open::Message(message), Delta::Logprobs(tokens)) => message.tokens(tokens)?,
             (Open::Reasoning(reasoning), Delta::Thinking(text)) => reasoning.text(text, self, out)?,
             (Open::Reasoning(reasoning), Delta::Signature(text)) => {
                 reasoning.signature = Some((**text).to_owned());

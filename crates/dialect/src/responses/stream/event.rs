@@ -19,6 +19,7 @@ pub(in crate::responses) struct Event<'a> {
     pub(in crate::responses) item: Option<&'a str>,
     pub(in crate::responses) response: Option<&'a str>,
     pub(in crate::responses) annotation: Option<&'a str>,
+    pub(in crate::responses) logprobs: Option<&'a str>,
     pub(in crate::responses) error: Option<&'a str>,
 }
 
@@ -43,6 +44,7 @@ impl<'a> Event<'a> {
                 "item" => event.item = raw,
                 "response" => event.response = raw,
                 "annotation" => event.annotation = raw,
+                "logprobs" => event.logprobs = raw.filter(|raw| *raw != "[]"),
                 "error" => event.error = raw,
                 _ => {}
             }

@@ -4,7 +4,12 @@ use bytes::BytesMut;
 use omniroute_wire::{json_out::Object, sse::DEFAULT_FRAME_LIMIT};
 
 use super::{super::wire, encoder::Encoder};
-use crate::{arguments, ir::Citation, stream::StreamError};
+use crate::{
+    arguments,
+    ir::{Citation, Logprob},
+    logprobs,
+    stream::StreamError,
+};
 
 /// A message. Its parts are texts and refusals.
 #[derive(Debug)]
@@ -21,6 +26,9 @@ pub(super) struct Message {
     characters: usize,
     citations: BytesMut,
     cited: u64,
+    /// The log probabilities of the open part, without the brackets of their list, and how much of them was told.
+    tokens: BytesMut,
+    told_tokens: usize,
     /// The parts that are done, without the brackets of their list.
     parts: BytesMut,
 }
@@ -58,6 +66,8 @@ impl Message {
             characters: 0,
             citations: BytesMut::new(),
             cited: 0,
+            tokens: BytesMut::new(),
+            told_tokens: 0,
             parts: BytesMut::new(),
         }
     }
@@ -83,16 +93,39 @@ impl Message {
             });
         }
         if !std::mem::replace(&mut self.begun, true) {
-            self.part_event("response.content_part.added", b"", b"", encoder, out);
+            let nothing = Part { refusal: self.refusal, text: b"", citations: b"", tokens: b"" };
+            self.part_event("response.content_part.added", &nothing, encoder, out);
         }
+        let new;
         let (name, rest): (_, &[u8]) = match self.refusal {
             true => ("response.refusal.delta", b""),
-            false => ("response.output_text.delta", b",\"logprobs\":[]"),
+            false if self.told_tokens == self.tokens.len() => {
+                ("response.output_text.delta", b",\"logprobs\":[]")
+            }
+            false => {
+                new = [b",\"logprobs\":[", self.new_tokens(), b"]"].concat();
+                self.told_tokens = self.tokens.len();
+                ("response.output_text.delta", &new)
+            }
         };
         let escaped = encoder.piece(name, &self.id, Some(("content_index", self.part)), text, rest, out);
         self.text.extend_from_slice(&out[escaped]);
         self.characters += text.chars().count();
         limit(self.text.len())
+    }
+
+    /// Adds tokens of the text that comes next.
+    pub(super) fn tokens(&mut self, tokens: &[Logprob]) -> Result<(), StreamError> {
+        if self.refusal {
+            return Ok(());
+        }
+        logprobs::write_elements(&mut self.tokens, tokens);
+        limit(self.tokens.len())
+    }
+
+    fn new_tokens(&self) -> &[u8] {
+        let new = self.tokens.get(self.told_tokens..).unwrap_or_default();
+        new.strip_prefix(b",").unwrap_or(new)
     }
 
     /// Adds a source of the open part: its place among the sources, and the source as JSON.
@@ -117,20 +150,23 @@ impl Message {
             return;
         }
         let (text, citations) = (std::mem::take(&mut self.text), std::mem::take(&mut self.citations));
+        let tokens = std::mem::take(&mut self.tokens);
+        self.told_tokens = 0;
         let (refusal, id, part, place) = (self.refusal, &self.id, self.part, encoder.place);
         let name = if refusal { "response.refusal.done" } else { "response.output_text.done" };
         encoder.tell(name, out, |event| {
             event.str("item_id", id).u64("output_index", place).u64("content_index", part);
             write_escaped(event.key(if refusal { "refusal" } else { "text" }), &text);
             if !refusal {
-                event.raw("logprobs", "[]");
+                write_bracketed(event.key("logprobs"), &tokens);
             }
         });
-        self.part_event("response.content_part.done", &text, &citations, encoder, out);
+        let whole = Part { refusal, text: &text, citations: &citations, tokens: &tokens };
+        self.part_event("response.content_part.done", &whole, encoder, out);
         if !self.parts.is_empty() {
             self.parts.extend_from_slice(b",");
         }
-        write_part(&mut self.parts, refusal, &text, &citations);
+        whole.write(&mut self.parts);
         self.part += 1;
         self.characters = 0;
         self.cited = 0;
@@ -157,18 +193,11 @@ impl Message {
         })
     }
 
-    fn part_event(
-        &self,
-        name: &str,
-        text: &[u8],
-        citations: &[u8],
-        encoder: &mut Encoder,
-        out: &mut BytesMut,
-    ) {
+    fn part_event(&self, name: &str, part: &Part<'_>, encoder: &mut Encoder, out: &mut BytesMut) {
         let place = encoder.place;
         encoder.tell(name, out, |event| {
             event.str("item_id", &self.id).u64("output_index", place).u64("content_index", self.part);
-            write_part(event.key("part"), self.refusal, text, citations);
+            part.write(event.key("part"));
         });
     }
 }
@@ -307,21 +336,34 @@ fn write_escaped(out: &mut BytesMut, escaped: &[u8]) {
     out.extend_from_slice(b"\"");
 }
 
-fn write_part(out: &mut BytesMut, refusal: bool, text: &[u8], citations: &[u8]) {
-    let mut part = Object::begin(out);
-    if refusal {
-        part.str("type", "refusal");
-        write_escaped(part.key("refusal"), text);
-    } else {
-        part.str("type", "output_text");
-        write_escaped(part.key("text"), text);
-        let list = part.key("annotations");
-        list.extend_from_slice(b"[");
-        list.extend_from_slice(citations);
-        list.extend_from_slice(b"]");
-        part.raw("logprobs", "[]");
+/// A part of a message; its lists are without their brackets.
+struct Part<'a> {
+    refusal: bool,
+    text: &'a [u8],
+    citations: &'a [u8],
+    tokens: &'a [u8],
+}
+
+impl Part<'_> {
+    fn write(&self, out: &mut BytesMut) {
+        let mut part = Object::begin(out);
+        if self.refusal {
+            part.str("type", "refusal");
+            write_escaped(part.key("refusal"), self.text);
+        } else {
+            part.str("type", "output_text");
+            write_escaped(part.key("text"), self.text);
+            write_bracketed(part.key("annotations"), self.citations);
+            write_bracketed(part.key("logprobs"), self.tokens);
+        }
+        part.end();
     }
-    part.end();
+}
+
+fn write_bracketed(out: &mut BytesMut, elements: &[u8]) {
+    out.extend_from_slice(b"[");
+    out.extend_from_slice(elements);
+    out.extend_from_slice(b"]");
 }
 
 fn write_summary(out: &mut BytesMut, text: &[u8]) {

@@ -5,7 +5,13 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::super::wire::{flat_name, text};
-use crate::{arguments::Shape, ids::Hash, ir::Citation, json_in::Fields, stream::BlockHead};
+use crate::{
+    arguments::Shape,
+    ids::Hash,
+    ir::{Citation, Logprob},
+    json_in::Fields,
+    stream::BlockHead,
+};
 
 /// More items than this in one answer are taken for a fault.
 pub(super) const MAX_ITEMS: usize = 1024;
@@ -51,13 +57,26 @@ pub(super) struct Progress {
     pub(super) bytes: usize,
     pub(super) hash: Hash,
     pub(super) citations: usize,
+    pub(super) tokens: usize,
 }
 
 /// What an item says next.
 #[derive(Debug)]
 pub(super) enum Piece<'a> {
-    Text { part: u64, refusal: bool, text: Cow<'a, str> },
-    Citation { part: u64, citation: Box<Citation> },
+    Text {
+        part: u64,
+        refusal: bool,
+        text: Cow<'a, str>,
+    },
+    Citation {
+        part: u64,
+        citation: Box<Citation>,
+    },
+    /// How probable the tokens of the text were that comes next.
+    Tokens {
+        part: u64,
+        tokens: Vec<Logprob>,
+    },
     Thinking(Cow<'a, str>),
     Signature(Cow<'a, str>),
     Arguments(Cow<'a, str>),
@@ -139,6 +158,7 @@ impl Piece<'_> {
                 BlockHead::Image { data, .. } => data.len(),
                 _ => 0,
             },
+            Self::Tokens { tokens, .. } => tokens.len() * size_of::<Logprob>(),
             Self::Citation { .. } | Self::End => 0,
         }
     }
@@ -151,6 +171,7 @@ impl Piece<'_> {
             Self::Signature(text) => Piece::Signature(own(text)),
             Self::Arguments(text) => Piece::Arguments(own(text)),
             Self::Citation { part, citation } => Piece::Citation { part, citation },
+            Self::Tokens { part, tokens } => Piece::Tokens { part, tokens },
             Self::Whole(block) => Piece::Whole(block),
             Self::End => Piece::End,
         }

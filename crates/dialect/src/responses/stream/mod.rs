@@ -11,11 +11,5 @@ pub(super) use decoder::Decoder;
 pub(super) use encoder::Encoder;
 pub(super) use event::Event;
 
-/// Any bytes as a stream: the events keep to the grammar, and cuts make no difference.
-#[doc(hidden)]
-pub fn fuzz_responses_stream(data: &[u8]) {
-    crate::stream::fuzz_stream(&super::Responses, data);
-}
-
 #[cfg(test)]
 mod tests;

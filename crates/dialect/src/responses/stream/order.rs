@@ -92,6 +92,10 @@ impl Decoder {
                 }
                 Ok(())
             }
+            Piece::Tokens { part, tokens } => {
+                self.ensure(Open::Text { item: at, part, refusal: false }, BlockHead::Text, sink)?;
+                self.delta(Delta::Logprobs(Cow::Owned(tokens)), sink)
+            }
             Piece::Thinking(text) => {
                 self.ensure_thinking(at, sink)?;
                 self.delta(Delta::Thinking(text), sink)

@@ -1,0 +1,5 @@
+#![no_main]
+
+use omniroute_dialect::{fuzz, ollama};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::request(&ollama::Ollama, data));
