@@ -24,6 +24,7 @@ mod ids;
 mod json_in;
 mod media;
 mod pairing;
+mod service_tier;
 mod strict_schema;
 mod tool_list;
 mod web_search;

@@ -18,7 +18,7 @@ use crate::{
         ToolCall,
     },
     json_in::last_wins,
-    media,
+    media, service_tier,
     stream::StreamCollector,
 };
 
@@ -44,6 +44,11 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
     let mut response = ChatResponse {
         id: answer.id.and_then(text_of).unwrap_or_default().into_owned(),
         model: answer.model.and_then(text_of).unwrap_or_default().into_owned(),
+        service_tier: answer
+            .service_tier
+            .and_then(text_of)
+            .filter(|word| service_tier::is_word(word))
+            .map(Cow::into_owned),
         usage: answer.usage.or(choice.usage).map(wire::usage).unwrap_or_default(),
         ..ChatResponse::default()
     };
@@ -78,6 +83,7 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     if response.usage.is_known() {
         wire::write_usage(whole.key("usage"), &response.usage);
     }
+    whole.opt_str("service_tier", response.service_tier.as_deref());
     whole.end();
     Encoded { body: out.freeze(), losses }
 }

@@ -32,6 +32,8 @@ pub(super) struct Answer<'a> {
     #[serde(borrow)]
     pub(super) created: Option<&'a RawValue>,
     #[serde(borrow)]
+    pub(super) service_tier: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub(super) choices: Option<Choices<'a>>,
     #[serde(borrow)]
     pub(super) usage: Option<&'a RawValue>,

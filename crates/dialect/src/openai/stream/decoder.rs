@@ -19,6 +19,7 @@ use crate::{
     error_text, ids,
     ir::{Citation, FinishReason, UpstreamError, Usage},
     json_in::last_wins,
+    service_tier::Told,
     stream::{BlockHead, Delta, EventSink, LastChunk, StreamDecoder, StreamError, StreamEvent, truncated},
 };
 
@@ -43,6 +44,7 @@ pub(in crate::openai) struct Decoder {
     refused: bool,
     finish: Option<String>,
     usage: Option<Usage>,
+    tier: Told,
     /// The last chunk that was nothing but text.
     last: LastChunk,
     /// Sources of the text, told when it ends. Their places count from the beginning of the content, of which so many
@@ -142,11 +144,16 @@ impl Decoder {
                 self.report(wire::usage(raw));
             }
         }
-        let Some(choice) = chunk.choices.as_ref().and_then(|choices| choices.first.as_ref()) else {
-            return Ok(());
-        };
-        self.start(chunk, sink)?;
-        self.choice(choice, sink)
+        let choice = chunk.choices.as_ref().and_then(|choices| choices.first.as_ref());
+        if choice.is_some() {
+            self.start(chunk, sink)?;
+        }
+        if self.started
+            && let Some(tier) = chunk.service_tier.and_then(text_of)
+        {
+            self.tier.tell(&tier, sink)?;
+        }
+        choice.map_or(Ok(()), |choice| self.choice(choice, sink))
     }
 
     fn choice(&mut self, choice: &Choice<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
