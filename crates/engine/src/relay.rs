@@ -262,7 +262,7 @@ impl Running {
 
     /// The proper end.
     fn complete(&mut self) {
-        self.take_usage();
+        self.take_results();
         if let Some(notes) = self.start.pipe.notes() {
             crate::reasoning::keep(&self.ctx, notes);
         }
@@ -272,7 +272,10 @@ impl Running {
         self.ctx.outcome.status = Some(200);
     }
 
-    fn take_usage(&mut self) {
+    /// What was used and lost so far.
+    fn take_results(&mut self) {
+        let losses = self.start.pipe.take_losses();
+        self.ctx.note_losses(losses);
         let watch = self.start.pipe.watch();
         let output_bytes = watch.output_bytes;
         self.ctx.outcome.usage = watch.usage;
@@ -301,7 +304,7 @@ impl Running {
 
     /// What the client has got so far stays; then the dialect's error, and no fabricated end.
     fn fail(&mut self, failure: &Failure) -> Bytes {
-        self.take_usage();
+        self.take_results();
         let StreamStart { connection, target, sent, .. } = &self.start;
         attempt::note_failure(&mut self.ctx, target, connection, failure, None, *sent);
         self.ctx.step_failed();
@@ -332,7 +335,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // The client went away: what was used so far is still told.
         if self.ctx.outcome.status.is_none() {
-            self.take_usage();
+            self.take_results();
             let StreamStart { connection, target, sent, .. } = &self.start;
             attempt::note_abort(&mut self.ctx, target, connection, *sent);
         }

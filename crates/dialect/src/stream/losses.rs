@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::ir::{Loss, LossAction, loss, quiet};
 
 /// Most places that are named.
-const MAX: usize = 64;
+const MAX: usize = 32;
 
 /// Losses of an answer on its way, each place once. Nothing is allocated for a place that is known, and the paths are those
 /// of the same losses in whole answers.
