@@ -9,7 +9,7 @@ use super::{
     ID, OpenAi,
     annotations::{self, Annotations},
     stream,
-    wire::{self, Answer, Call, CallOut, Message, text_of},
+    wire::{self, Answer, Call, CallOut, Message, ThinkingIn, text_of},
 };
 use crate::{
     DecodeError, Echo, Encoded, arguments, error_text, ids,
@@ -117,10 +117,7 @@ fn text(body: &[u8]) -> Result<&str, DecodeError> {
 
 fn blocks(message: &Message<'_>, answer_id: &str, cut_off: bool) -> Result<Vec<Block>, DecodeError> {
     let mut blocks = Vec::new();
-    if let Some(text) = message.thinking() {
-        let text = text.into_owned();
-        blocks.push(Block::from(BlockKind::Thinking { text, signature: None, origin: ID }));
-    }
+    thinking(message, &mut blocks);
     if let Some(text) = message.text() {
         let citations = message.annotations.map(|raw| annotations::read(raw, 0)).unwrap_or_default();
         blocks.push(Block { citations, ..Block::from(BlockKind::Text(text.into_owned())) });
@@ -154,7 +151,9 @@ fn blocks(message: &Message<'_>, answer_id: &str, cut_off: bool) -> Result<Vec<B
             Some(id) => id.into_owned(),
             None => ids::invented_call_id(answer_id, n, &name),
         };
-        if let Some(signature) = call.signature().map(Into::into) {
+        // Some say it twice.
+        let given = |data: &String| blocks.iter().any(|block| is_signed(block, data));
+        if let Some(signature) = call.signature().filter(|data| !given(data)).map(Into::into) {
             let text = String::new();
             blocks.push(BlockKind::Thinking { text, signature: Some(signature), origin: ID }.into());
         }
@@ -162,6 +161,33 @@ fn blocks(message: &Message<'_>, answer_id: &str, cut_off: bool) -> Result<Vec<B
         blocks.push(Block::from(BlockKind::ToolCall(call)));
     }
     Ok(blocks)
+}
+
+/// Reads the reasoning: under the name that has its text, with the signatures where there are any.
+fn thinking(message: &Message<'_>, blocks: &mut Vec<Block>) {
+    let mut rest = message.thinking().map(Cow::into_owned);
+    let list = message.thinking_blocks();
+    let has_text = |one: &ThinkingIn| matches!(one, ThinkingIn::Text { text, .. } if !text.is_empty());
+    if list.iter().any(has_text) {
+        rest = None;
+    }
+    for one in list {
+        blocks.push(Block::from(match one {
+            ThinkingIn::Redacted(data) => BlockKind::RedactedThinking { data, origin: ID },
+            ThinkingIn::Text { text, signature } => {
+                let text = rest.take().unwrap_or(text);
+                let signature = (!signature.is_empty()).then(|| signature.into());
+                BlockKind::Thinking { text, signature, origin: ID }
+            }
+        }));
+    }
+    if let Some(text) = rest {
+        blocks.insert(0, BlockKind::Thinking { text, signature: None, origin: ID }.into());
+    }
+}
+
+fn is_signed(block: &Block, data: &str) -> bool {
+    matches!(&block.kind, BlockKind::Thinking { signature: Some(signature), .. } if signature.data == data)
 }
 
 fn write_message(mut message: Object<'_>, response: &ChatResponse, echo: &Echo, losses: &mut Vec<Loss>) {
