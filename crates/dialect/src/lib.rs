@@ -27,6 +27,7 @@ mod json_in;
 mod logprobs;
 mod media;
 mod pairing;
+mod service_tier;
 mod strict_schema;
 mod tool_list;
 mod web_search;

@@ -20,6 +20,9 @@ use crate::reasoning;
 use crate::serve::Engine;
 use crate::telemetry::Running;
 
+/// Most losses kept for the log.
+pub(crate) const MAX_LOSSES: usize = 50;
+
 /// A request as it came in, before its body was read.
 pub struct Arrival {
     /// Who connected.
@@ -154,6 +157,12 @@ impl RequestCtx {
             self.canonical = Some(request);
         }
         self.canonical.as_mut().ok_or_else(|| unreachable_state("canonical form"))
+    }
+
+    /// Keeps losses of an answer for the log, as many as there is room for.
+    pub(crate) fn note_losses(&mut self, losses: impl IntoIterator<Item = Loss>) {
+        let room = MAX_LOSSES.saturating_sub(self.losses.len());
+        self.losses.extend(losses.into_iter().take(room));
     }
 
     /// What stands outside the body.

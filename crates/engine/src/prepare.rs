@@ -15,7 +15,7 @@ use omniroute_wire::members;
 use omniroute_wire::splice::{Pieces, Splice};
 use sha2::{Digest as _, Sha256};
 
-use crate::ctx::RequestCtx;
+use crate::ctx::{MAX_LOSSES, RequestCtx};
 use crate::error::GatewayError;
 use crate::media;
 use crate::ports::OutboundCall;
@@ -23,8 +23,6 @@ use crate::reasoning;
 
 /// Headers that are set beside the provider's own, here and by the transport.
 const ADDED_HEADERS: usize = 6;
-/// Most losses kept for the log.
-const MAX_LOSSES: usize = 50;
 
 /// A call that is ready to be sent.
 pub(crate) struct Prepared {
@@ -136,8 +134,8 @@ async fn translated(
     ctx.losses.extend(encoded.losses);
     let lost = facts.iter().filter(|fact| takes_something(fact, &encoded.body)).filter_map(dropped);
     ctx.losses.extend(lost);
-    ctx.losses.truncate(MAX_LOSSES);
     refuse_if_strict(ctx, target)?;
+    ctx.losses.truncate(MAX_LOSSES);
     if facts.is_empty() {
         return Ok((smallvec::smallvec![encoded.body], shape));
     }

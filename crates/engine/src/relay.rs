@@ -262,7 +262,7 @@ impl Running {
 
     /// The proper end.
     fn complete(&mut self) {
-        self.take_note();
+        self.take_results();
         if let Some(notes) = self.start.pipe.notes() {
             crate::reasoning::keep(&self.ctx, notes);
         }
@@ -272,8 +272,10 @@ impl Running {
         self.ctx.outcome.status = Some(200);
     }
 
-    /// What is known of the answer now and will be asked for later.
-    fn take_note(&mut self) {
+    /// What was used and lost so far, and what of the answer will be asked for later.
+    fn take_results(&mut self) {
+        let losses = self.start.pipe.take_losses();
+        self.ctx.note_losses(losses);
         let watch = self.start.pipe.watch();
         let output_bytes = watch.output_bytes;
         self.ctx.outcome.usage = watch.usage;
@@ -304,7 +306,7 @@ impl Running {
 
     /// What the client has got so far stays; then the dialect's error, and no fabricated end.
     fn fail(&mut self, failure: &Failure) -> Bytes {
-        self.take_note();
+        self.take_results();
         let StreamStart { connection, target, sent, .. } = &self.start;
         attempt::note_failure(&mut self.ctx, target, connection, failure, None, *sent);
         self.ctx.step_failed();
@@ -335,7 +337,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // The client went away: what was used so far is still told.
         if self.ctx.outcome.status.is_none() {
-            self.take_note();
+            self.take_results();
             let StreamStart { connection, target, sent, .. } = &self.start;
             attempt::note_abort(&mut self.ctx, target, connection, *sent);
         }

@@ -26,11 +26,13 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
     if fields.raw("content").is_none() && fields.raw("stop_reason").is_none() {
         return Err(fields.missing("content"));
     }
+    let usage = fields.object_or_none("usage");
     let mut response = ChatResponse {
         id: lenient_str(&fields, "id").unwrap_or_default(),
         model: lenient_str(&fields, "model").unwrap_or_default(),
         stop_sequence: lenient_str(&fields, "stop_sequence"),
-        usage: fields.object_or_none("usage").as_ref().map(wire::usage).unwrap_or_default(),
+        service_tier: usage.as_ref().and_then(wire::service_tier).map(Into::into),
+        usage: usage.as_ref().map(wire::usage).unwrap_or_default(),
         ..ChatResponse::default()
     };
     let content = fields.list("content")?.unwrap_or_default();
@@ -96,6 +98,9 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     }
     write_usage(object.object("usage"), response, echo);
     object.end();
+    if response.service_tier.as_deref() == Some(wire::FLEX) {
+        losses.push(quiet("service_tier", LossAction::Mapped));
+    }
     Encoded { body: out.freeze(), losses }
 }
 
@@ -228,6 +233,7 @@ fn write_usage(mut object: Object<'_>, response: &ChatResponse, echo: &Echo) {
     write_input_usage(&mut object, &response.usage);
     object.u64("output_tokens", output_total.unwrap_or_else(|| estimated_tokens(output_bytes(response))));
     write_output_details(&mut object, &response.usage);
+    object.opt_str("service_tier", response.service_tier.as_deref().map(wire::tier_word));
     object.end();
 }
 

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::{
     ir::{CacheMark, FinishReason, Usage},
     json_in::{self, Fields},
+    service_tier::is_word,
 };
 
 /// The event that says nothing.
@@ -213,6 +214,20 @@ pub(super) fn finish_reason(word: &str) -> FinishReason {
         _ => FinishReason::Stop,
     }
 }
+
+/// The tier of a usage object, in the form's word.
+pub(super) fn service_tier<'a>(usage: &'a Fields<'_>) -> Option<Cow<'a, str>> {
+    let word = usage.raw("service_tier").and_then(json_in::str_of)?;
+    if word == "standard" { Some(Cow::Borrowed("default")) } else { Some(word).filter(|word| is_word(word)) }
+}
+
+/// The tier in the format's word.
+pub(super) fn tier_word(tier: &str) -> &str {
+    if matches!(tier, "default" | FLEX) { "standard" } else { tier }
+}
+
+/// A tier that the format has no word for but the usual one.
+pub(super) const FLEX: &str = "flex";
 
 /// Reads a usage object; members that are absent, `null` or no numbers stay unknown.
 pub(super) fn usage(fields: &Fields<'_>) -> Usage {

@@ -17,6 +17,8 @@ pub struct ChatResponse {
     pub finish: Option<FinishReason>,
     /// The stop sequence that was met, if that is why.
     pub stop_sequence: Option<String>,
+    /// The tier in which it was served, in OpenAI's words (`default`, `priority`, `flex`, …).
+    pub service_tier: Option<String>,
     /// What was used.
     pub usage: Usage,
 }

@@ -9,7 +9,7 @@ use super::{
     ID, OpenAi,
     annotations::{self, Annotations},
     stream,
-    wire::{self, Answer, Call, CallOut, Message, text_of},
+    wire::{self, Answer, Call, CallOut, Message, ThinkingIn, text_of},
 };
 use crate::{
     DecodeError, Echo, Encoded, arguments, error_text, ids,
@@ -18,7 +18,7 @@ use crate::{
         ToolCall,
     },
     json_in::last_wins,
-    logprobs, media,
+    logprobs, media, service_tier,
     stream::StreamCollector,
 };
 
@@ -44,6 +44,11 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
     let mut response = ChatResponse {
         id: answer.id.and_then(text_of).unwrap_or_default().into_owned(),
         model: answer.model.and_then(text_of).unwrap_or_default().into_owned(),
+        service_tier: answer
+            .service_tier
+            .and_then(text_of)
+            .filter(|word| service_tier::is_word(word))
+            .map(Cow::into_owned),
         usage: answer.usage.or(choice.usage).map(wire::usage).unwrap_or_default(),
         ..ChatResponse::default()
     };
@@ -95,6 +100,7 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     if response.usage.is_known() {
         wire::write_usage(whole.key("usage"), &response.usage);
     }
+    whole.opt_str("service_tier", response.service_tier.as_deref());
     whole.end();
     Encoded { body: out.freeze(), losses }
 }
@@ -128,10 +134,7 @@ fn text(body: &[u8]) -> Result<&str, DecodeError> {
 
 fn blocks(message: &Message<'_>, answer_id: &str, cut_off: bool) -> Result<Vec<Block>, DecodeError> {
     let mut blocks = Vec::new();
-    if let Some(text) = message.thinking() {
-        let text = text.into_owned();
-        blocks.push(Block::from(BlockKind::Thinking { text, signature: None, origin: ID }));
-    }
+    thinking(message, &mut blocks);
     if let Some(text) = message.text() {
         let citations = message.annotations.map(|raw| annotations::read(raw, 0)).unwrap_or_default();
         blocks.push(Block { citations, ..Block::from(BlockKind::Text(text.into_owned())) });
@@ -165,7 +168,9 @@ fn blocks(message: &Message<'_>, answer_id: &str, cut_off: bool) -> Result<Vec<B
             Some(id) => id.into_owned(),
             None => ids::invented_call_id(answer_id, n, &name),
         };
-        if let Some(signature) = call.signature().map(Into::into) {
+        // Some say it twice.
+        let given = |data: &String| blocks.iter().any(|block| is_signed(block, data));
+        if let Some(signature) = call.signature().filter(|data| !given(data)).map(Into::into) {
             let text = String::new();
             blocks.push(BlockKind::Thinking { text, signature: Some(signature), origin: ID }.into());
         }
@@ -173,6 +178,33 @@ fn blocks(message: &Message<'_>, answer_id: &str, cut_off: bool) -> Result<Vec<B
         blocks.push(Block::from(BlockKind::ToolCall(call)));
     }
     Ok(blocks)
+}
+
+/// Reads the reasoning: under the name that has its text, with the signatures where there are any.
+fn thinking(message: &Message<'_>, blocks: &mut Vec<Block>) {
+    let mut rest = message.thinking().map(Cow::into_owned);
+    let list = message.thinking_blocks();
+    let has_text = |one: &ThinkingIn| matches!(one, ThinkingIn::Text { text, .. } if !text.is_empty());
+    if list.iter().any(has_text) {
+        rest = None;
+    }
+    for one in list {
+        blocks.push(Block::from(match one {
+            ThinkingIn::Redacted(data) => BlockKind::RedactedThinking { data, origin: ID },
+            ThinkingIn::Text { text, signature } => {
+                let text = rest.take().unwrap_or(text);
+                let signature = (!signature.is_empty()).then(|| signature.into());
+                BlockKind::Thinking { text, signature, origin: ID }
+            }
+        }));
+    }
+    if let Some(text) = rest {
+        blocks.insert(0, BlockKind::Thinking { text, signature: None, origin: ID }.into());
+    }
+}
+
+fn is_signed(block: &Block, data: &str) -> bool {
+    matches!(&block.kind, BlockKind::Thinking { signature: Some(signature), .. } if signature.data == data)
 }
 
 fn write_message(mut message: Object<'_>, response: &ChatResponse, echo: &Echo, losses: &mut Vec<Loss>) {

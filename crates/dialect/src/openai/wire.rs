@@ -33,6 +33,8 @@ pub(super) struct Answer<'a> {
     #[serde(borrow)]
     pub(super) created: Option<&'a RawValue>,
     #[serde(borrow)]
+    pub(super) service_tier: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub(super) choices: Option<Choices<'a>>,
     #[serde(borrow)]
     pub(super) usage: Option<&'a RawValue>,
@@ -81,6 +83,8 @@ pub(super) struct Message<'a> {
     pub(super) reasoning: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) reasoning_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) thinking_blocks: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) tool_calls: Option<Few<Call<'a>>>,
     #[serde(borrow)]
@@ -217,6 +221,13 @@ impl<'a> Message<'a> {
         .filter(|text| !text.is_empty())
     }
 
+    /// Thinking as the vendor whose models sign has it, from proxies in front of those. Its text mostly stands in the other
+    /// members too.
+    pub(super) fn thinking_blocks(&self) -> Vec<ThinkingIn> {
+        let list = self.thinking_blocks.and_then(list_of).unwrap_or_default();
+        list.into_iter().filter_map(|raw| ThinkingIn::read(raw.get())).collect()
+    }
+
     /// The refusal.
     pub(super) fn refused(&self) -> Option<Cow<'a, str>> {
         self.refusal.and_then(text_of).filter(|text| !text.is_empty())
@@ -230,6 +241,29 @@ impl<'a> Message<'a> {
             || self.function_call.is_some()
             || self.audio.is_some()
             || self.thinking().is_some()
+            || !self.thinking_blocks().is_empty()
+    }
+}
+
+/// One of `thinking_blocks`, or a piece of one.
+#[derive(Debug)]
+pub(super) enum ThinkingIn {
+    /// Either may be empty.
+    Text { text: String, signature: String },
+    /// What only its origin can read.
+    Redacted(String),
+}
+
+impl ThinkingIn {
+    fn read(raw: &str) -> Option<Self> {
+        let block = Fields::lenient(raw, "").ok()?;
+        let word = |name| block.raw(name).and_then(text_of).unwrap_or_default().into_owned();
+        if word("type") == "redacted_thinking" {
+            let data = word("data");
+            return (!data.is_empty()).then_some(Self::Redacted(data));
+        }
+        let (text, signature) = (word("thinking"), word("signature"));
+        (!text.is_empty() || !signature.is_empty()).then_some(Self::Text { text, signature })
     }
 }
 

@@ -24,7 +24,6 @@ const REPEATED: &[(&str, Option<&str>)] = &[
     ("prompt_cache_key", None),
     ("reasoning", Some(r#"{"effort":null,"summary":null}"#)),
     ("safety_identifier", None),
-    ("service_tier", None),
     ("temperature", Some("null")),
     ("tool_choice", Some("\"auto\"")),
     ("tools", Some("[]")),
@@ -43,6 +42,8 @@ pub(super) struct ResponseObject {
     pub(super) created: i64,
     /// Members that are written the same each time.
     repeated: BytesMut,
+    /// The tier that was asked for, as it was written; what the upstream says of it goes before that.
+    asked_tier: Option<String>,
     /// Tools within namespaces: as they are called here, the namespace and the tool.
     namespaces: Vec<(String, String, String)>,
     /// Whether the client gets reasoning in a form that it can send back.
@@ -62,12 +63,14 @@ pub(super) struct State<'a> {
     /// The items so far, without the brackets of their list.
     pub(super) output: &'a [u8],
     pub(super) usage: Option<&'a Usage>,
+    /// The tier in which it was served.
+    pub(super) tier: Option<&'a str>,
 }
 
 impl State<'_> {
     /// Of an answer that has just begun.
     pub(super) const BEGUN: State<'static> =
-        State { status: "in_progress", incomplete: None, error: None, output: b"", usage: None };
+        State { status: "in_progress", incomplete: None, error: None, output: b"", usage: None, tier: None };
 }
 
 impl ResponseObject {
@@ -98,6 +101,7 @@ impl ResponseObject {
             gives_encrypted: includes(ENCRYPTED) || given("store") != Some("true"),
             gives_sources: includes(SOURCES),
             namespaces: request.as_ref().map(namespaces).unwrap_or_default(),
+            asked_tier: given("service_tier").map(str::to_owned),
             // What was written goes into another object: without the brace.
             repeated: repeated.split_off(1),
         }
@@ -142,6 +146,15 @@ impl ResponseObject {
         list.extend_from_slice(state.output);
         list.extend_from_slice(b"],");
         list.extend_from_slice(&self.repeated);
+        match (state.tier, &self.asked_tier) {
+            (Some(tier), _) => {
+                object.str("service_tier", tier);
+            }
+            (None, Some(asked)) => {
+                object.raw("service_tier", asked);
+            }
+            (None, None) => {}
+        }
         match state.usage {
             Some(usage) => wire::write_usage(object.key("usage"), usage),
             None => {

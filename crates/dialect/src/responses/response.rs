@@ -8,7 +8,7 @@ use super::{
     wire,
 };
 use crate::{
-    DecodeError, Echo, Encoded, error_text,
+    DecodeError, Echo, Encoded, arguments, error_text,
     ir::{BlockKind, ChatResponse, FinishReason, Loss, LossAction, loss, quiet},
     json_in::{self, Fields},
     stream::{Collector, EventSink, StreamCollector, StreamEncoder as _, StreamError, StreamEvent, replay},
@@ -35,7 +35,7 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
 pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     let mut writer = Writer { encoder: Encoder::new(echo.clone()), told: BytesMut::new(), finish: None };
     let written = replay(response, &mut writer);
-    let mut losses = losses(response);
+    let mut losses = losses(response, echo);
     if written.is_err() {
         // Longer than any client reads: what was written until then is given.
         losses.push(loss("output", LossAction::Clamped));
@@ -74,11 +74,19 @@ fn text(body: &[u8]) -> Result<std::borrow::Cow<'_, str>, DecodeError> {
 }
 
 /// What the dialect has no place for.
-fn losses(response: &ChatResponse) -> Vec<Loss> {
+fn losses(response: &ChatResponse, echo: &Echo) -> Vec<Loss> {
     let mut losses = Vec::new();
+    let cut_off = response.finish == Some(FinishReason::Length);
     for (at, block) in response.blocks.iter().enumerate() {
         let path = || format!("content[{at}]");
         match &block.kind {
+            BlockKind::ToolCall(call)
+                if cut_off
+                    && !echo.custom_tools.contains(&call.name)
+                    && !arguments::is_complete(&call.arguments) =>
+            {
+                losses.push(loss(path(), LossAction::Dropped));
+            }
             BlockKind::Image(_) => losses.push(loss(path(), LossAction::Dropped)),
             BlockKind::File(_)
             | BlockKind::Audio { .. }

@@ -120,6 +120,7 @@ impl EventSink for Collector {
             }
             StreamEvent::Delta { delta, .. } => self.delta(&delta),
             StreamEvent::BlockStop { .. } => self.block_stop(),
+            StreamEvent::ServiceTier(tier) => self.response.service_tier = Some(tier.into_owned()),
             StreamEvent::Finish { stop_sequence, .. } => {
                 self.response.stop_sequence = stop_sequence.map(std::borrow::Cow::into_owned);
             }

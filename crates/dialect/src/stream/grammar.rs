@@ -75,7 +75,7 @@ impl<S: EventSink> GrammarCheck<S> {
                     return Err(misplaced("BlockStop"));
                 }
             }
-            StreamEvent::Usage(_) => {}
+            StreamEvent::Usage(_) | StreamEvent::ServiceTier(_) => {}
             StreamEvent::Finish { .. } if self.open.is_some() => return Err(misplaced("Finish in a block")),
             StreamEvent::Finish { .. } => self.over = true,
         }

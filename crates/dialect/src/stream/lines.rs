@@ -35,6 +35,7 @@ impl EventSink for Lines {
             StreamEvent::Usage(usage) => {
                 format!("usage {:?} {:?}", usage.input_total(), usage.output_total)
             }
+            StreamEvent::ServiceTier(tier) => format!("tier {tier}"),
             StreamEvent::Finish { reason, stop_sequence } => format!("finish {reason:?} {stop_sequence:?}"),
             StreamEvent::Error(error) => {
                 format!("error {:?} {}", error.status, error.code.unwrap_or(error.message))

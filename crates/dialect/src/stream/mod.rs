@@ -6,6 +6,7 @@ mod intake;
 mod last_chunk;
 #[cfg(test)]
 mod lines;
+mod losses;
 mod noted;
 mod relay;
 mod replay;
@@ -17,7 +18,7 @@ use bytes::BytesMut;
 use omniroute_wire::sse::{Frame, FrameError};
 
 use crate::{
-    ir::{Citation, FinishReason, Logprob, PublicError, UpstreamError, Usage, WebSearch},
+    ir::{Citation, FinishReason, Logprob, Loss, PublicError, UpstreamError, Usage, WebSearch},
     shape::Notes,
 };
 
@@ -27,13 +28,15 @@ pub(crate) use intake::Intake;
 pub(crate) use last_chunk::LastChunk;
 #[cfg(test)]
 pub(crate) use lines::Lines;
+pub(crate) use losses::StreamLosses;
 pub use noted::Noted;
 pub(crate) use relay::{Relay, Tap};
 pub use replay::replay;
 pub use transcoder::Transcoder;
 
 /// One step of an answer. Well-nested: `Start (BlockStart Delta* BlockStop)* Usage* Finish`, blocks strictly one
-/// after the other with indices 0, 1, 2, …; exactly one `Finish` or `Error` ends a stream.
+/// after the other with indices 0, 1, 2, …; exactly one `Finish` or `Error` ends a stream. Usage and the tier may be told
+/// at any time after the start.
 #[derive(Debug, Clone)]
 pub enum StreamEvent<'a> {
     /// The answer begins.
@@ -64,6 +67,8 @@ pub enum StreamEvent<'a> {
     },
     /// What was used so far; later ones override the members that they have.
     Usage(Usage),
+    /// The tier in which the answer is served, in OpenAI's words; a later one overrides it.
+    ServiceTier(Cow<'a, str>),
     /// The answer is complete.
     Finish {
         /// Why.
@@ -163,6 +168,10 @@ pub trait StreamDecoder: Send {
     fn frame(&mut self, frame: Frame<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError>;
     /// The upstream closed; a stream that did not end properly becomes an `Error` event.
     fn finish(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError>;
+    /// What was read that the form has no place for, once.
+    fn take_losses(&mut self) -> Vec<Loss> {
+        Vec::new()
+    }
 }
 
 /// Writes a client's stream.
@@ -171,6 +180,10 @@ pub trait StreamEncoder: Send {
     fn event(&mut self, event: StreamEvent<'_>, out: &mut BytesMut) -> Result<(), StreamError>;
     /// Appends an error as the last thing the client gets.
     fn fail(&mut self, error: &PublicError, out: &mut BytesMut);
+    /// What the dialect had no word for, once, when the stream is over.
+    fn take_losses(&mut self) -> Vec<Loss> {
+        Vec::new()
+    }
     /// Tells how long ago the request arrived, before events; for dialects whose answers tell times.
     fn time_passed(&mut self, since_arrival: Duration) {
         let _ = since_arrival;
@@ -198,7 +211,10 @@ impl StreamWatch {
     /// Takes note of an event.
     pub fn observe(&mut self, event: &StreamEvent<'_>) {
         match event {
-            StreamEvent::Start { .. } | StreamEvent::BlockStop { .. } | StreamEvent::Ping => {}
+            StreamEvent::Start { .. }
+            | StreamEvent::BlockStop { .. }
+            | StreamEvent::ServiceTier(_)
+            | StreamEvent::Ping => {}
             StreamEvent::BlockStart { block, .. } => {
                 self.meaningful |= match block {
                     BlockHead::ToolCall { .. }
@@ -264,6 +280,10 @@ pub trait StreamPipe: Send {
     /// Reasoning of the answer so far that the client may not bring back; `None` where there is none to keep.
     fn notes(&self) -> Option<&Notes> {
         None
+    }
+    /// What could not be carried over, once, when the stream is over: the client cannot be told any more.
+    fn take_losses(&mut self) -> Vec<Loss> {
+        Vec::new()
     }
     /// Tells how long ago the request arrived, before bytes are pushed; see [`StreamEncoder::time_passed`].
     fn time_passed(&mut self, since_arrival: Duration) {

@@ -11,6 +11,9 @@ pub fn replay(response: &ChatResponse, sink: &mut dyn EventSink) -> Result<(), S
         id: Cow::Borrowed(&response.id),
         model: Cow::Borrowed(&response.model),
     })?;
+    if let Some(tier) = &response.service_tier {
+        sink.event(StreamEvent::ServiceTier(Cow::Borrowed(tier)))?;
+    }
     let mut index = 0;
     let mut called = false;
     for block in &response.blocks {

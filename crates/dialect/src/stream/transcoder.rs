@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Dialect, Echo, error_text,
-    ir::PublicError,
+    ir::{Loss, PublicError},
     shape::{Notes, Shape},
 };
 
@@ -86,6 +86,12 @@ impl StreamPipe for Transcoder {
 
     fn notes(&self) -> Option<&Notes> {
         self.shape.notes()
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        let mut losses = self.decoder.take_losses();
+        losses.extend(self.encoder.take_losses());
+        losses
     }
 
     fn time_passed(&mut self, since_arrival: Duration) {

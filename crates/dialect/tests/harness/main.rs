@@ -14,5 +14,6 @@ mod responses;
 mod shapes;
 mod signatures;
 mod support;
+mod tiers;
 mod vectors;
 mod web_search;

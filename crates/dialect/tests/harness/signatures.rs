@@ -1,9 +1,15 @@
 //! Signatures of reasoning on their way through clients of Chat Completions.
 
-use omniroute_dialect::{Caps, ir::BlockKind, stream::StreamCollector};
+use bytes::BytesMut;
+use omniroute_dialect::{
+    Caps,
+    ir::{BlockKind, ChatRequest},
+    shape::{Seal, Shape, open_carriers},
+    stream::{StreamCollector, StreamPipe as _, Transcoder},
+};
 use serde_json::{Value, json};
 
-use crate::support::{chunks, decode, dialect, echo, events, named, stream, translate};
+use crate::support::{chunks, decode, dialect, echo, events, named, run, stream, translate};
 
 /// What a client of Chat Completions gets of an answer of Messages, whole and put together from a stream.
 fn both(content: &[Value]) -> [Value; 2] {
@@ -176,4 +182,95 @@ fn f40_reasoning_behind_calls_goes_back_to_those_who_want_it() {
     let wants = Caps { reasoning_in_history: true, ..Caps::permissive() };
     assert_eq!(reasoning(&wants), [json!("because"), json!(""), Value::Null]);
     assert_eq!(reasoning(&Caps::permissive()), [Value::Null, Value::Null, Value::Null]);
+}
+
+/// What proxies in front of Claude send: the text under two names, the signature in a piece of its own.
+fn proxied() -> [Value; 2] {
+    let message = json!({"role": "assistant", "content": null, "reasoning_content": "plan",
+        "thinking_blocks": [thinking("plan", "SIG"), {"type": "redacted_thinking", "data": "SECRET"}],
+        "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}]});
+    let pieces = chunks(&[
+        json!({"role": "assistant", "content": "", "reasoning_content": "pl", "thinking_blocks": [thinking("pl", "")]}),
+        json!({"reasoning_content": "an", "thinking_blocks": [{"type": "thinking", "thinking": "an", "signature": null}]}),
+        json!({"reasoning_content": "", "thinking_blocks": [thinking("", "SIG")]}),
+        json!({"thinking_blocks": [{"type": "redacted_thinking", "data": "SECRET"}]}),
+        json!({"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f", "arguments": "{}"}}]}),
+        json!({"finish": "tool_calls"}),
+    ]);
+    [json!({"choices": [{"message": message, "finish_reason": "tool_calls"}]}), json!(pieces)]
+}
+
+#[test]
+fn what_proxies_have_in_thinking_blocks_comes_back_to_them() {
+    let (upstream, client, seal) = (dialect("openai"), dialect("anthropic"), Seal::new([1; 32]));
+    let [whole, pieces] = proxied();
+    let shape = || {
+        let request = ChatRequest::default();
+        Shape::of(&request, client, upstream, &Caps::permissive(), Some(&seal)).1
+    };
+    let mut response = upstream.decode_response(&whole.to_string().into()).unwrap();
+    shape().response(&mut response);
+    let whole = client.encode_response(&response, &echo()).body;
+    let pipe = Transcoder::new(upstream, client, echo(), shape());
+    let (out, _) = run(Box::new(pipe), [pieces.as_str().unwrap().as_bytes()]);
+    let mut collector = StreamCollector::new(client);
+    collector.push(out.as_bytes()).unwrap();
+    let streamed = client.encode_response(&collector.finish().unwrap(), &echo()).body;
+    for answer in [whole, streamed] {
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let kinds: Vec<_> = answer["content"].as_array().unwrap().iter().map(|one| &one["type"]).collect();
+        assert_eq!(kinds, ["thinking", "redacted_thinking", "tool_use"], "{answer}");
+        assert_eq!(answer["content"][0]["thinking"], "plan", "once");
+        let next = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "a"},
+            {"role": "assistant", "content": answer["content"]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "b"}]}]});
+        let mut request = decode(client, &next.to_string()).unwrap();
+        open_carriers(&mut request, &seal);
+        let body = upstream.encode_request(&request, &Caps::permissive()).unwrap().body;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let expected = json!([thinking("plan", "SIG"), {"type": "redacted_thinking", "data": "SECRET"}]);
+        assert_eq!(body["messages"][1]["thinking_blocks"], expected, "{body}");
+    }
+}
+
+#[test]
+fn thinking_that_only_stands_in_blocks_is_read() {
+    let input = chunks(&[
+        json!({"thinking_blocks": [thinking("pl", "")]}),
+        json!({"thinking_blocks": [thinking("an", ""), thinking("", "SIG")]}),
+        json!({"content": "x"}),
+        json!({"thinking_blocks": [thinking("more", "S2")]}),
+        json!({"finish": "stop"}),
+    ]);
+    let (out, _) = stream("openai", "anthropic", &input);
+    let events = events(&out);
+    let said =
+        |name: &str| events.iter().filter_map(|event| event["delta"][name].as_str()).collect::<Vec<_>>();
+    assert_eq!((said("thinking"), said("signature")), (vec!["pl", "an", "more"], vec!["SIG", "S2"]), "{out}");
+}
+
+#[test]
+fn a_signature_that_comes_when_its_text_is_closed_has_a_block_of_its_own() {
+    let late = |before: Value| {
+        let input = chunks(&[
+            json!({"reasoning_content": "plan"}),
+            before,
+            json!({"thinking_blocks": [thinking("plan", "LATE")]}),
+            json!({"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f", "arguments": "{}"}}]}),
+            json!({"finish": "stop"}),
+        ]);
+        let (upstream, client) = (dialect("openai"), dialect("anthropic"));
+        let mut pipe = Transcoder::new(upstream, client, echo(), Shape::none(upstream));
+        let mut out = BytesMut::new();
+        pipe.push(input.as_bytes(), &mut out).unwrap();
+        pipe.finish(&mut out).unwrap();
+        let out = String::from_utf8(out.to_vec()).unwrap();
+        assert_eq!(out.matches("plan").count(), 1, "{out}");
+        (out.contains("LATE"), pipe.take_losses().into_iter().map(|loss| loss.path).collect::<Vec<_>>())
+    };
+    assert_eq!(late(json!({"content": "x"})), (true, Vec::new()));
+    // In the middle of a call there is no place for it.
+    let call =
+        json!({"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f", "arguments": "{\"a\":"}}]});
+    assert_eq!(late(call), (false, vec!["thinking_blocks".into()]));
 }

@@ -315,7 +315,7 @@ fn whole(
         }
     }
     let encoded = client.encode_response(&answer, echo);
-    ctx.losses.extend(encoded.losses);
+    ctx.note_losses(encoded.losses);
     let mut pieces = Pieces::new();
     pieces.push(encoded.body);
     Ok(pieces)

@@ -1,6 +1,6 @@
 //! Clients and upstreams of different dialects.
 
-use omniroute_dialect::openai::OpenAi;
+use omniroute_dialect::{ir::LossAction, openai::OpenAi};
 use omniroute_testkit::{Answer, sse};
 
 use crate::world::{END, World, answer, chunk, connection, stream};
@@ -46,6 +46,35 @@ async fn in_a_stream_too() {
     assert_eq!(events.first().map(String::as_str), Some("message_start"), "{}", got.body);
     assert_eq!(events.last().map(String::as_str), Some("message_stop"), "{}", got.body);
     assert!(got.body.contains("\"text\":\"Hel\"") && got.body.contains("\"text\":\"lo\""), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_loses_is_in_its_row() {
+    let search = r#"{"type":"server_tool_use","id":"srvtoolu_1","name":"web_search","input":{"query":"q"}}"#;
+    let found = r#"{"type":"web_search_tool_result","tool_use_id":"srvtoolu_1","content":[]}"#;
+    let code = r#"{"type":"code_execution_tool_result","tool_use_id":"srvtoolu_2","content":{}}"#;
+    let mut beginning = r#"data: {"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","content":[],"model":"m","usage":{"input_tokens":3,"output_tokens":1}}}"#.to_owned();
+    for (at, block) in [search, found, code, r#"{"type":"text","text":"Hello"}"#].into_iter().enumerate() {
+        beginning.push_str(&format!(
+            "\n\ndata: {{\"type\":\"content_block_start\",\"index\":{at},\"content_block\":{block}}}\n\n\
+             data: {{\"type\":\"content_block_stop\",\"index\":{at}}}"
+        ));
+    }
+    beginning.push_str("\n\n");
+    let end = "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":2}}\n\n\
+               data: {\"type\":\"message_stop\"}\n\n";
+    // One that breaks off loses the same until then.
+    for end in [end, ""] {
+        let world = World::new();
+        world.transport.answer(stream().send(beginning.clone()).send(end));
+        let body = r#"{"model":"anth/m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+        let got = world.chat(body).await;
+        assert!(got.body.contains("\"content\":\"Hello\""), "{}", got.body);
+        let row = world.row();
+        let lost: Vec<_> = row.losses.iter().map(|loss| (loss.path.as_ref(), loss.action)).collect();
+        assert!(lost.contains(&("content[2]", LossAction::Dropped)), "{lost:?}");
+        assert!(lost.contains(&("content[0]", LossAction::Dropped)), "{lost:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

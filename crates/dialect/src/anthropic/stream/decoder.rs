@@ -15,9 +15,13 @@ use crate::{
     },
     error_text,
     ids::invented_call_id,
-    ir::{FinishReason, UpstreamError, WebSearch},
+    ir::{FinishReason, Loss, LossAction, UpstreamError, WebSearch},
     json_in::{self, Fields},
-    stream::{BlockHead, Delta, EventSink, LastChunk, StreamDecoder, StreamError, StreamEvent, truncated},
+    service_tier::Told,
+    stream::{
+        BlockHead, Delta, EventSink, LastChunk, StreamDecoder, StreamError, StreamEvent, StreamLosses,
+        truncated,
+    },
 };
 
 /// An event of an upstream. One struct for all of them: the text of a delta, which is nearly all there is, is
@@ -81,12 +85,14 @@ pub(in crate::anthropic) struct Decoder {
     /// Searches whose results have not come yet.
     searches: Vec<Question>,
     search_bytes: usize,
+    tier: Told,
     finish: Option<FinishReason>,
     stop_sequence: Option<String>,
     explanation: Option<String>,
     /// The last delta of text, and the index that it names.
     last: LastChunk,
     last_index: Option<u32>,
+    losses: StreamLosses,
 }
 
 #[derive(Debug)]
@@ -142,6 +148,10 @@ impl StreamDecoder for Decoder {
         } else {
             self.fail(truncated(), sink)
         }
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        self.losses.take()
     }
 }
 
@@ -223,10 +233,16 @@ impl Decoder {
         self.id = text("id");
         sink.event(StreamEvent::Start { id: Cow::Borrowed(&self.id), model: Cow::Owned(text("model")) })?;
         let usage = fields.and_then(|fields| fields.object_or_none("usage"));
-        match usage.as_ref().map(wire::usage) {
-            Some(usage) if usage.is_known() => sink.event(StreamEvent::Usage(usage)),
-            _ => Ok(()),
+        usage.map_or(Ok(()), |usage| self.usage(&usage, sink))
+    }
+
+    fn usage(&mut self, fields: &Fields<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        // Writers begin with what they know before they are told of the tokens.
+        if let Some(tier) = wire::service_tier(fields) {
+            self.tier.tell(&tier, sink)?;
         }
+        let usage = wire::usage(fields);
+        if usage.is_known() { sink.event(StreamEvent::Usage(usage)) } else { Ok(()) }
     }
 
     fn block_start(
@@ -273,6 +289,9 @@ impl Decoder {
                     self.searches.push(Question { id: text("id"), input });
                 }
                 let kind = if is_question { Kind::Question } else { Kind::Skipped };
+                if kind == Kind::Skipped {
+                    self.losses.quiet_block(upstream, "", LossAction::Dropped);
+                }
                 let (index, signature) = (0, String::new());
                 self.open = Some(Open { upstream, index, kind, arguments: None, signature });
                 return Ok(());
@@ -416,10 +435,7 @@ impl Decoder {
             }
         }
         let fields = event.usage.and_then(|raw| Fields::lenient(raw.get(), "usage").ok());
-        match fields.as_ref().map(wire::usage) {
-            Some(usage) if usage.is_known() => sink.event(StreamEvent::Usage(usage)),
-            _ => Ok(()),
-        }
+        fields.map_or(Ok(()), |fields| self.usage(&fields, sink))
     }
 
     /// The answer is complete: closes what is open and says why it ended.

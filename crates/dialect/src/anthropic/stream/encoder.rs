@@ -13,9 +13,9 @@ use crate::{
         wire::{self, stop_reason, write_input_usage, write_output_details},
     },
     ids::{answer_id, tool_call_id},
-    ir::{Citation, FinishReason, PublicError, Usage, WebSearch},
+    ir::{Citation, FinishReason, Loss, LossAction, PublicError, Usage, WebSearch},
     shape,
-    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
+    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent, StreamLosses},
 };
 
 /// Writes a client's stream.
@@ -28,7 +28,10 @@ pub(in crate::anthropic) struct Encoder {
     open: Option<OpenOut>,
     pinged: bool,
     usage: Usage,
+    /// The tier, until it is told.
+    tier: Option<String>,
     output_bytes: u64,
+    losses: StreamLosses,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,9 @@ impl Encoder {
             open: None,
             pinged: false,
             usage: Usage::default(),
+            tier: None,
             output_bytes: 0,
+            losses: StreamLosses::default(),
         }
     }
 }
@@ -68,11 +73,17 @@ impl StreamEncoder for Encoder {
                 self.usage.update(&usage);
                 self.write_start(out);
             }
-            StreamEvent::BlockStart { block, .. } => {
-                self.write_start(out);
-                self.block_start(&block, out);
+            StreamEvent::ServiceTier(tier) => {
+                if tier == wire::FLEX {
+                    self.losses.quiet_answer("service_tier", LossAction::Mapped);
+                }
+                self.tier = Some(tier.into_owned());
             }
-            StreamEvent::Delta { delta, .. } => self.delta(&delta, out),
+            StreamEvent::BlockStart { index, block } => {
+                self.write_start(out);
+                self.block_start(index, &block, out);
+            }
+            StreamEvent::Delta { index, delta } => self.delta(index, &delta, out),
             StreamEvent::BlockStop { .. } => self.block_stop(out),
             StreamEvent::Finish { reason, stop_sequence } => {
                 self.write_start(out);
@@ -87,6 +98,10 @@ impl StreamEncoder for Encoder {
 
     fn fail(&mut self, error: &PublicError, out: &mut BytesMut) {
         out.extend_from_slice(&error::encode_in_stream(error));
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        self.losses.take()
     }
 }
 
@@ -104,13 +119,14 @@ impl Encoder {
         usage.u64("input_tokens", self.usage.input_uncached.unwrap_or(self.echo.estimated_input_tokens));
         write_input_usage(&mut usage, &self.usage);
         usage.u64("output_tokens", self.usage.output_total.unwrap_or(1));
+        usage.opt_str("service_tier", self.tier.take().as_deref().map(wire::tier_word));
         usage.end();
         message.end();
         object.end();
         out.extend_from_slice(b"\n\n");
     }
 
-    fn block_start(&mut self, block: &BlockHead<'_>, out: &mut BytesMut) {
+    fn block_start(&mut self, index: u32, block: &BlockHead<'_>, out: &mut BytesMut) {
         self.open = Some(match block {
             BlockHead::Text | BlockHead::Refusal => OpenOut::TextToCome,
             BlockHead::Thinking { .. } => OpenOut::ThinkingToCome,
@@ -119,6 +135,7 @@ impl Encoder {
                 OpenOut::Other
             }
             BlockHead::Image { .. } => {
+                self.losses.block(index, "", LossAction::Dropped);
                 self.write_block_start(out, |object| {
                     object.str("type", "text").str("text", "[image omitted]");
                 });
@@ -162,14 +179,14 @@ impl Encoder {
         }
     }
 
-    fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) {
+    fn delta(&mut self, index: u32, delta: &Delta<'_>, out: &mut BytesMut) {
         let (kind, member, text): (_, _, &str) = match delta {
             Delta::Text(text) => ("text_delta", "text", text),
             Delta::Thinking(text) => ("thinking_delta", "thinking", text),
             Delta::Signature(text) => ("signature_delta", "signature", text),
             Delta::ToolArgs(text) => ("input_json_delta", "partial_json", text),
             Delta::Citation(citation) => {
-                self.citation(citation, out);
+                self.citation(index, citation, out);
                 return;
             }
             // The dialect has none, and so no client of it asks for them.
@@ -219,10 +236,11 @@ impl Encoder {
         self.write_raw_block_start(&found, out);
     }
 
-    fn citation(&mut self, citation: &Citation, out: &mut BytesMut) {
+    fn citation(&mut self, index: u32, citation: &Citation, out: &mut BytesMut) {
         // A source of no text has no place.
         let Some(citation) = search::citation_out(citation).filter(|_| self.open == Some(OpenOut::Text))
         else {
+            self.losses.quiet_block(index, ".citations", LossAction::Dropped);
             return;
         };
         out.extend_from_slice(
@@ -288,6 +306,8 @@ impl Encoder {
         let output = self.usage.output_total.unwrap_or_else(|| estimated_tokens(self.output_bytes));
         usage.u64("output_tokens", output);
         write_output_details(&mut usage, &self.usage);
+        // One that was known too late for the start.
+        usage.opt_str("service_tier", self.tier.take().as_deref().map(wire::tier_word));
         usage.end();
         object.end();
         out.extend_from_slice(b"\n\n");

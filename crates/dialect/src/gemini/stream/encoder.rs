@@ -15,8 +15,8 @@ use crate::{
         wire::{self, CallOut, PartOut, finish_word},
     },
     ids::answer_id,
-    ir::{Citation, FinishReason, Logprob, PublicError, Usage},
-    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
+    ir::{Citation, FinishReason, Logprob, Loss, LossAction, PublicError, Usage},
+    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent, StreamLosses},
 };
 
 /// Most sources of a block that wait for its end.
@@ -43,6 +43,7 @@ pub(in crate::gemini) struct Encoder {
     tokens: Vec<Logprob>,
     /// Whether the client wants a word instead of a JSON string: then text waits until it is whole.
     bare: bool,
+    losses: StreamLosses,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,7 @@ enum Block {
 /// A call that is not yet written: calls are written whole.
 #[derive(Debug, Default)]
 struct Call {
+    index: u32,
     id: String,
     name: String,
     arguments: String,
@@ -79,6 +81,7 @@ impl Encoder {
             text: String::new(),
             citations: Vec::new(),
             tokens: Vec::new(),
+            losses: StreamLosses::default(),
         }
     }
 }
@@ -88,18 +91,22 @@ impl StreamEncoder for Encoder {
         match event {
             StreamEvent::Start { id, .. } => self.start(&id),
             StreamEvent::Usage(usage) => self.usage.update(&usage),
-            StreamEvent::BlockStart { block, .. } => self.block_start(&block, out),
+            StreamEvent::BlockStart { index, block } => self.block_start(index, &block, out),
             StreamEvent::Delta { delta, .. } => self.delta(&delta, out)?,
             StreamEvent::BlockStop { .. } => self.block_stop(out),
             StreamEvent::Finish { reason, .. } => self.finish(reason, out),
-            // Whether the client sees an error is decided outside of the stream.
-            StreamEvent::Ping | StreamEvent::Error(_) => {}
+            // Tiers are not told. Whether the client sees an error is decided outside of the stream.
+            StreamEvent::ServiceTier(_) | StreamEvent::Ping | StreamEvent::Error(_) => {}
         }
         Ok(())
     }
 
     fn fail(&mut self, error: &PublicError, out: &mut BytesMut) {
         self.frames.error(out, error);
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        self.losses.take()
     }
 }
 
@@ -126,7 +133,7 @@ impl Encoder {
         self.frames.end(out);
     }
 
-    fn block_start(&mut self, block: &BlockHead<'_>, out: &mut BytesMut) {
+    fn block_start(&mut self, index: u32, block: &BlockHead<'_>, out: &mut BytesMut) {
         // A call whose end is missing is all that there is of it.
         self.write_call(out);
         self.block = match block {
@@ -139,6 +146,7 @@ impl Encoder {
             BlockHead::ToolCall { id, name } => {
                 self.output_bytes += name.len() as u64;
                 self.call = Some(Call {
+                    index,
                     id: id.as_ref().to_owned(),
                     name: name.as_ref().to_owned(),
                     arguments: String::new(),
@@ -223,10 +231,14 @@ impl Encoder {
     fn write_call(&mut self, out: &mut BytesMut) {
         let Some(call) = self.call.take() else { return };
         let signature = self.signature.take();
+        let args = arguments::object(&call.arguments);
+        if args.changed {
+            self.losses.quiet_block(call.index, ".args", LossAction::Mapped);
+        }
         let part = PartOut::Call(CallOut {
             id: Some(Cow::Borrowed(&call.id)),
             name: &call.name,
-            args: arguments::object(&call.arguments).object,
+            args: args.object,
             signature: signature.as_deref().map(Cow::Borrowed),
         });
         self.part(&part, out);
@@ -248,8 +260,10 @@ impl Encoder {
     }
 
     fn finish(&mut self, reason: FinishReason, out: &mut BytesMut) {
-        if reason == FinishReason::Length {
-            self.call = None;
+        if reason == FinishReason::Length
+            && let Some(call) = self.call.take()
+        {
+            self.losses.block(call.index, "", LossAction::Dropped);
         }
         self.write_call(out);
         let signature = self.signature.take();

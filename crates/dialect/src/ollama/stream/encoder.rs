@@ -16,9 +16,9 @@ use super::super::{
 };
 use crate::{
     Echo, arguments,
-    ir::{FinishReason, PublicError, ToolCall, Usage},
+    ir::{FinishReason, Loss, LossAction, PublicError, ToolCall, Usage},
     logprobs, media,
-    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
+    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent, StreamLosses},
 };
 
 /// Writes the lines of one answer.
@@ -29,8 +29,8 @@ pub(in crate::ollama) struct Encoder {
     head: Vec<u8>,
     block: Block,
     /// The open call, and calls whose arguments are incomplete: what becomes of those the end decides.
-    call: Option<ToolCall>,
-    unfinished: Vec<ToolCall>,
+    call: Option<(u32, ToolCall)>,
+    unfinished: Vec<(u32, ToolCall)>,
     calls: u64,
     held_bytes: usize,
     written_bytes: u64,
@@ -39,6 +39,7 @@ pub(in crate::ollama) struct Encoder {
     tokens: BytesMut,
     now: Option<Duration>,
     first: Option<Duration>,
+    losses: StreamLosses,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,7 @@ impl Encoder {
             tokens: BytesMut::new(),
             now: None,
             first: None,
+            losses: StreamLosses::default(),
         }
     }
 
@@ -110,7 +112,10 @@ impl Encoder {
         }
     }
 
-    fn write_call(&mut self, call: &ToolCall, out: &mut BytesMut) {
+    fn write_call(&mut self, index: u32, call: &ToolCall, out: &mut BytesMut) {
+        if arguments::object(&call.arguments).changed {
+            self.losses.quiet_block(index, "", LossAction::Mapped);
+        }
         self.written_bytes += (call.name.len() + call.arguments.len()) as u64;
         self.begin(out);
         out.extend_from_slice(b"\"\",\"tool_calls\":");
@@ -120,7 +125,7 @@ impl Encoder {
     }
 
     fn arguments(&mut self, text: &str) -> Result<(), StreamError> {
-        let Some(call) = &mut self.call else { return Ok(()) };
+        let Some((_, call)) = &mut self.call else { return Ok(()) };
         self.held_bytes += text.len();
         if self.held_bytes > DEFAULT_FRAME_LIMIT {
             return Err(StreamError::Protocol("the arguments of a tool call exceed 16 MiB".to_owned()));
@@ -131,20 +136,22 @@ impl Encoder {
 
     fn block_stop(&mut self, out: &mut BytesMut) {
         self.block = Block::Nothing;
-        let Some(call) = self.call.take() else { return };
+        let Some((index, call)) = self.call.take() else { return };
         if arguments::is_complete(&call.arguments) {
             self.held_bytes = self.held_bytes.saturating_sub(call.arguments.len());
-            self.write_call(&call, out);
+            self.write_call(index, &call, out);
         } else {
-            self.unfinished.push(call);
+            self.unfinished.push((index, call));
         }
     }
 
     fn finish(&mut self, reason: FinishReason, out: &mut BytesMut) {
         // A call that the output limit cut off would be run with half of its arguments.
-        for call in std::mem::take(&mut self.unfinished) {
-            if reason != FinishReason::Length {
-                self.write_call(&call, out);
+        for (index, call) in std::mem::take(&mut self.unfinished) {
+            if reason == FinishReason::Length {
+                self.losses.block(index, "", LossAction::Dropped);
+            } else {
+                self.write_call(index, &call, out);
             }
         }
         self.begin(out);
@@ -165,33 +172,50 @@ impl StreamEncoder for Encoder {
     fn event(&mut self, event: StreamEvent<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
         let start = out.len();
         match event {
-            StreamEvent::BlockStart { block, .. } => match block {
-                BlockHead::Text | BlockHead::Refusal => self.block = Block::Text,
+            StreamEvent::BlockStart { index, block } => match block {
+                BlockHead::Text | BlockHead::Refusal => {
+                    if self.calls > 0 {
+                        // There is one text, and it stands before the calls.
+                        self.losses.quiet_block(index, "", LossAction::Mapped);
+                    }
+                    self.block = Block::Text;
+                }
                 BlockHead::Thinking { .. } => self.block = Block::Thinking,
                 BlockHead::ToolCall { id, name } => {
                     self.note_first();
                     let (id, name) = (id.into_owned(), name.into_owned());
-                    self.call = Some(ToolCall { id, name, arguments: String::new() });
+                    self.call = Some((index, ToolCall { id, name, arguments: String::new() }));
                 }
                 BlockHead::Image { media_type, data } => {
+                    self.losses.block(index, "", LossAction::Mapped);
                     self.text(Block::Text, &media::as_markdown(&media_type, &data), out);
                 }
                 // The format has no place for them.
-                BlockHead::RedactedThinking { .. } | BlockHead::WebSearch(_) => self.note_first(),
+                BlockHead::RedactedThinking { .. } | BlockHead::WebSearch(_) => {
+                    self.losses.quiet_block(index, "", LossAction::Dropped);
+                    self.note_first();
+                }
             },
-            StreamEvent::Delta { delta, .. } => match (self.block, delta) {
+            StreamEvent::Delta { index, delta } => match (self.block, delta) {
                 (kind @ Block::Text, Delta::Text(text)) | (kind @ Block::Thinking, Delta::Thinking(text)) => {
                     self.text(kind, &text, out);
                 }
                 (Block::Text, Delta::Logprobs(tokens)) => logprobs::hold(&mut self.tokens, &tokens)?,
                 (_, Delta::ToolArgs(text)) => self.arguments(&text)?,
+                (_, Delta::Signature(_)) => self.losses.quiet_block(index, "", LossAction::Dropped),
+                (_, Delta::Citation(_)) => {
+                    self.losses.quiet_block(index, ".citations", LossAction::Dropped);
+                }
                 _ => {}
             },
             StreamEvent::BlockStop { .. } => self.block_stop(out),
             StreamEvent::Usage(usage) => self.usage.update(&usage),
             StreamEvent::Finish { reason, .. } => self.finish(reason, out),
-            // Whether the client sees an error is decided outside of the stream.
-            StreamEvent::Start { .. } | StreamEvent::Error(_) | StreamEvent::Ping => {}
+            // There is no place for a tier. Whether the client sees an error is decided outside of the stream.
+            StreamEvent::Start { .. }
+            | StreamEvent::ServiceTier(_)
+            | StreamEvent::Error(_)
+            | StreamEvent::Ping => {}
         }
         escape_line_ends(out, start);
         Ok(())
@@ -199,6 +223,10 @@ impl StreamEncoder for Encoder {
 
     fn fail(&mut self, error: &PublicError, out: &mut BytesMut) {
         out.extend_from_slice(&error::encode_in_stream(error));
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        self.losses.take()
     }
 
     fn time_passed(&mut self, since_arrival: Duration) {

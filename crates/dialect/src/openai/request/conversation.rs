@@ -267,6 +267,14 @@ impl<'a> Writer<'a, '_> {
             {
                 said.thinking.push_str(text);
             }
+            BlockKind::Thinking { text, signature: Some(signature), origin }
+                if !self.native && self.is_own(*origin, signature) =>
+            {
+                said.signed.push(stream::thinking_block(text, &signature.data));
+                if self.caps.reasoning_in_history {
+                    said.thinking.push_str(text);
+                }
+            }
             BlockKind::Thinking { text, signature, origin, .. } => {
                 if !self.native {
                     self.losses.push(ir::quiet(turn.path.clone(), LossAction::Dropped));
@@ -276,8 +284,8 @@ impl<'a> Writer<'a, '_> {
                     said.thinking.push_str(text);
                 }
             }
-            BlockKind::RedactedThinking { data, .. } => {
-                if self.native {
+            BlockKind::RedactedThinking { data, origin } => {
+                if self.native || *origin == ID {
                     said.signed.push(stream::redacted_block(data));
                 } else {
                     self.losses.push(ir::quiet(turn.path.clone(), LossAction::Dropped));

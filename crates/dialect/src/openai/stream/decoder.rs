@@ -13,13 +13,17 @@ use omniroute_wire::{
 };
 
 use super::super::annotations;
-use super::super::wire::{self, Answer, Call, Choice, Message, text_of};
+use super::super::wire::{self, Answer, Call, Choice, Message, ThinkingIn, text_of};
 use crate::{
     arguments::Shape,
     error_text, ids,
-    ir::{Citation, FinishReason, Logprob, UpstreamError, Usage},
+    ir::{Citation, FinishReason, Logprob, Loss, LossAction, UpstreamError, Usage},
     json_in::last_wins,
-    stream::{BlockHead, Delta, EventSink, LastChunk, StreamDecoder, StreamError, StreamEvent, truncated},
+    service_tier::Told,
+    stream::{
+        BlockHead, Delta, EventSink, LastChunk, StreamDecoder, StreamError, StreamEvent, StreamLosses,
+        truncated,
+    },
 };
 
 /// More calls than this in one answer are taken for a fault.
@@ -43,6 +47,11 @@ pub(in crate::openai) struct Decoder {
     refused: bool,
     finish: Option<String>,
     usage: Option<Usage>,
+    tier: Told,
+    thinks: Thinks,
+    /// Signatures that were passed on.
+    signatures: Vec<String>,
+    losses: StreamLosses,
     /// The last chunk that was nothing but text.
     last: LastChunk,
     /// Sources of the text, told when it ends. Their places count from the beginning of the content, of which so many
@@ -61,6 +70,17 @@ enum Open {
     Thinking,
     Refusal,
     Call(usize),
+}
+
+/// Where the text of the reasoning comes from: of several names that say the same only one counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Thinks {
+    #[default]
+    Nothing,
+    /// A member that has nothing but the text.
+    Beside,
+    /// `thinking_blocks`.
+    InBlocks,
 }
 
 /// A tool call that is being put together.
@@ -126,6 +146,10 @@ impl StreamDecoder for Decoder {
             self.fail(truncated(), sink)
         }
     }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        self.losses.take()
+    }
 }
 
 impl Decoder {
@@ -142,11 +166,16 @@ impl Decoder {
                 self.report(wire::usage(raw));
             }
         }
-        let Some(choice) = chunk.choices.as_ref().and_then(|choices| choices.first.as_ref()) else {
-            return Ok(());
-        };
-        self.start(chunk, sink)?;
-        self.choice(choice, sink)
+        let choice = chunk.choices.as_ref().and_then(|choices| choices.first.as_ref());
+        if choice.is_some() {
+            self.start(chunk, sink)?;
+        }
+        if self.started
+            && let Some(tier) = chunk.service_tier.and_then(text_of)
+        {
+            self.tier.tell(&tier, sink)?;
+        }
+        choice.map_or(Ok(()), |choice| self.choice(choice, sink))
     }
 
     fn choice(&mut self, choice: &Choice<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
@@ -197,8 +226,16 @@ impl Decoder {
     }
 
     fn delta(&mut self, delta: &Message<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
-        if let Some(text) = delta.thinking() {
+        if self.thinks != Thinks::InBlocks
+            && let Some(text) = delta.thinking()
+        {
+            self.thinks = Thinks::Beside;
             self.text(Open::Thinking, text, sink)?;
+        }
+        if delta.thinking_blocks.is_some() {
+            for block in delta.thinking_blocks() {
+                self.thinking_block(block, sink)?;
+            }
         }
         if let Some(text) = delta.text() {
             self.text(Open::Text, text, sink)?;
@@ -223,6 +260,52 @@ impl Decoder {
             self.call(0, &call, sink)?;
         }
         Ok(())
+    }
+
+    /// A piece of the reasoning in the form of the vendor whose models sign.
+    fn thinking_block(&mut self, block: ThinkingIn, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        let is_free = !matches!(self.open, Open::Call(at) if !self.calls[at].shape.is_closed());
+        match block {
+            ThinkingIn::Text { text, signature } => {
+                if !text.is_empty() && self.thinks != Thinks::Beside {
+                    self.thinks = Thinks::InBlocks;
+                    self.text(Open::Thinking, text.into(), sink)?;
+                }
+                if signature.is_empty() || self.signatures.contains(&signature) {
+                    return Ok(());
+                }
+                if self.open != Open::Thinking {
+                    if !is_free {
+                        self.losses.quiet_answer("thinking_blocks", LossAction::Dropped);
+                        return Ok(());
+                    }
+                    // It has no text, or comes when that was told and closed: then it still is what has to come back.
+                    self.close(sink)?;
+                    self.open_block(Open::Thinking, BlockHead::Thinking { item: None }, sink)?;
+                }
+                self.sign(signature, sink)
+            }
+            ThinkingIn::Redacted(data) if is_free => {
+                self.close(sink)?;
+                let head = BlockHead::RedactedThinking { data: data.into() };
+                self.open_block(Open::Thinking, head, sink)?;
+                self.close(sink)
+            }
+            ThinkingIn::Redacted(_) => {
+                self.losses.quiet_answer("thinking_blocks", LossAction::Dropped);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the open thinking block with its signature.
+    fn sign(&mut self, signature: String, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+        let delta = Delta::Signature(Cow::Borrowed(&signature));
+        sink.event(StreamEvent::Delta { index: self.blocks - 1, delta })?;
+        if self.signatures.len() < MAX_CALLS {
+            self.signatures.push(signature);
+        }
+        self.close(sink)
     }
 
     fn start(&mut self, chunk: &Answer<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
@@ -380,11 +463,10 @@ impl Decoder {
         }
         let (id, name, held) = (call.id.clone(), call.name.clone(), std::mem::take(&mut call.held));
         let signature = std::mem::take(&mut call.signature);
-        if !signature.is_empty() {
+        // Some say it twice.
+        if !signature.is_empty() && !self.signatures.contains(&signature) {
             self.open_block(Open::Thinking, BlockHead::Thinking { item: None }, sink)?;
-            let delta = Delta::Signature(Cow::Owned(signature));
-            sink.event(StreamEvent::Delta { index: self.blocks - 1, delta })?;
-            self.close(sink)?;
+            self.sign(signature, sink)?;
         }
         self.held_bytes = self.held_bytes.saturating_sub(held.len());
         let block = BlockHead::ToolCall { id: Cow::Owned(id), name: Cow::Owned(name) };
@@ -512,6 +594,7 @@ fn only_text<'a>(chunk: &Answer<'a>) -> Option<&'a str> {
         || delta.annotations.is_some()
         || delta.function_call.is_some()
         || delta.thinking().is_some()
+        || delta.thinking_blocks.is_some()
         || delta.refused().is_some();
     match delta.text() {
         Some(Cow::Borrowed(text)) if !has_more => Some(text),

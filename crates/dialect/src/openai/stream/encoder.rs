@@ -9,17 +9,19 @@ use omniroute_wire::{
 use super::super::{annotations::Annotations, error, wire};
 use crate::{
     Echo, arguments, ids,
-    ir::{FinishReason, PublicError, Usage},
+    ir::{FinishReason, Loss, LossAction, PublicError, Usage},
     logprobs, media, shape,
-    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
+    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent, StreamLosses},
 };
 
 /// Writes the chunks of one answer.
 #[derive(Debug)]
 pub(in crate::openai) struct Encoder {
     echo: Echo,
+    id: String,
+    tier: Option<String>,
     /// Everything before the delta of a chunk.
-    head: Vec<u8>,
+    head: BytesMut,
     calls: u64,
     block: Block,
     arguments_seen: bool,
@@ -36,6 +38,7 @@ pub(in crate::openai) struct Encoder {
     tokens: BytesMut,
     usage: Usage,
     written_bytes: u64,
+    losses: StreamLosses,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +58,9 @@ impl Encoder {
     pub(in crate::openai) fn new(echo: Echo) -> Self {
         Self {
             echo,
-            head: Vec::new(),
+            id: String::new(),
+            tier: None,
+            head: BytesMut::new(),
             calls: 0,
             block: Block::Nothing,
             arguments_seen: false,
@@ -68,20 +73,25 @@ impl Encoder {
             tokens: BytesMut::new(),
             usage: Usage::default(),
             written_bytes: 0,
+            losses: StreamLosses::default(),
         }
     }
 
     fn start(&mut self, id: &str, out: &mut BytesMut) {
-        let mut head = BytesMut::with_capacity(160);
-        head.extend_from_slice(b"data: ");
-        let mut object = Object::begin(&mut head);
-        object.str("id", &ids::answer_id("chatcmpl-", id, &self.echo.request_id));
+        self.id = ids::answer_id("chatcmpl-", id, &self.echo.request_id);
+        self.write_head();
+        self.delta(out, |out| out.extend_from_slice(b"\"role\":\"assistant\",\"content\":\"\""));
+    }
+
+    fn write_head(&mut self) {
+        self.head.clear();
+        self.head.extend_from_slice(b"data: ");
+        let mut object = Object::begin(&mut self.head);
+        object.str("id", &self.id);
         object.str("object", "chat.completion.chunk").i64("created", self.echo.created);
-        object.str("model", &self.echo.model);
+        object.str("model", &self.echo.model).opt_str("service_tier", self.tier.as_deref());
         // The object is closed by whoever writes the rest of a chunk.
         object.key("choices");
-        self.head = head.to_vec();
-        self.delta(out, |out| out.extend_from_slice(b"\"role\":\"assistant\",\"content\":\"\""));
     }
 
     /// Writes a chunk whose delta has these members.
@@ -137,6 +147,7 @@ impl Encoder {
         if self.echo.legacy {
             if self.calls > 0 {
                 self.block = Block::Hidden;
+                self.losses.answer("tool_calls", LossAction::Dropped);
                 return;
             }
             self.delta(out, |out| {
@@ -286,22 +297,30 @@ impl StreamEncoder for Encoder {
     fn event(&mut self, event: StreamEvent<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
         match event {
             StreamEvent::Start { id, .. } => self.start(&id, out),
-            StreamEvent::BlockStart { block, .. } => {
+            StreamEvent::BlockStart { index, block } => {
                 self.arguments_seen = false;
                 if !matches!(block, BlockHead::ToolCall { .. }) {
                     self.settle_thinking();
                 }
                 match block {
                     BlockHead::Text => {
+                        if self.calls > 0 {
+                            // There is one text, and it stands before the calls.
+                            self.losses.quiet_block(index, "", LossAction::Mapped);
+                        }
                         self.annotations.begin();
                         self.block = Block::Text;
                     }
                     BlockHead::Refusal => self.block = Block::Refusal,
                     BlockHead::Thinking { .. } => self.block = Block::Thinking,
                     // What was found is told by the citations of the text.
-                    BlockHead::WebSearch(_) => self.block = Block::Nothing,
+                    BlockHead::WebSearch(_) => {
+                        self.losses.quiet_block(index, "", LossAction::Dropped);
+                        self.block = Block::Nothing;
+                    }
                     BlockHead::Image { media_type, data } => {
                         self.block = Block::Nothing;
+                        self.losses.block(index, "", LossAction::Mapped);
                         let picture = media::as_markdown(&media_type, &data);
                         self.annotations.text(&picture);
                         self.text_delta("content", &picture, out);
@@ -316,7 +335,7 @@ impl StreamEncoder for Encoder {
                     }
                 }
             }
-            StreamEvent::Delta { delta, .. } => match (self.block, delta) {
+            StreamEvent::Delta { index, delta } => match (self.block, delta) {
                 (Block::Text, Delta::Text(text)) => {
                     self.annotations.text(&text);
                     self.text_delta("content", &text, out);
@@ -324,7 +343,9 @@ impl StreamEncoder for Encoder {
                 (Block::Text, Delta::Logprobs(tokens)) => logprobs::hold(&mut self.tokens, &tokens)?,
                 // One that is not on the web has no place here.
                 (Block::Text, Delta::Citation(citation)) => {
-                    self.annotations.add(&citation);
+                    if !self.annotations.add(&citation) {
+                        self.losses.quiet_block(index, ".citations", LossAction::Dropped);
+                    }
                 }
                 (Block::Refusal, Delta::Text(text)) => self.text_delta("refusal", &text, out),
                 (Block::Thinking, Delta::Thinking(text)) => {
@@ -343,6 +364,11 @@ impl StreamEncoder for Encoder {
             },
             StreamEvent::BlockStop { .. } => self.block_stop(out),
             StreamEvent::Usage(usage) => self.usage.update(&usage),
+            // As OpenAI does, all chunks from here on tell it.
+            StreamEvent::ServiceTier(tier) => {
+                self.tier = Some(tier.into_owned());
+                self.write_head();
+            }
             StreamEvent::Finish { reason, .. } => self.finish(reason, out),
             StreamEvent::Error(_) | StreamEvent::Ping => {}
         }
@@ -351,6 +377,10 @@ impl StreamEncoder for Encoder {
 
     fn fail(&mut self, error: &PublicError, out: &mut BytesMut) {
         out.extend_from_slice(&error::encode_stream(error));
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        self.losses.take()
     }
 }
 

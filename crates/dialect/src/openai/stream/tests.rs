@@ -35,6 +35,7 @@ impl EventSink for Short {
             StreamEvent::Usage(usage) => {
                 format!("usage {:?}/{:?}", usage.input_total(), usage.output_total)
             }
+            StreamEvent::ServiceTier(tier) => format!("tier {tier}"),
             StreamEvent::Finish { reason, .. } => format!("finish {reason:?}"),
             StreamEvent::Error(error) => format!("error {}", error.code.unwrap_or(error.message)),
             StreamEvent::Ping => "ping".to_owned(),

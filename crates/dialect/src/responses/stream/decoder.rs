@@ -20,6 +20,7 @@ use crate::{
     ir::{FinishReason, Logprob, UpstreamError},
     json_in::{self, Fields, list_of, str_of},
     logprobs,
+    service_tier::Told,
     stream::{BlockHead, EventSink, StreamDecoder, StreamError, StreamEvent, truncated},
 };
 
@@ -40,6 +41,7 @@ pub(in crate::responses) struct Decoder {
     pub(super) cut_off: bool,
     pub(super) called: bool,
     pub(super) refused: bool,
+    tier: Told,
 }
 
 /// The open block.
@@ -166,8 +168,11 @@ impl Decoder {
         let fields = response.and_then(|raw| Fields::lenient(raw, "").ok());
         let word = |name| fields.as_ref().and_then(|fields| text(fields, name)).unwrap_or_default();
         let (id, model) = (word("id"), word("model"));
+        let tier = word("service_tier");
         self.id.push_str(&id);
-        sink.event(StreamEvent::Start { id: Cow::Owned(id), model: Cow::Owned(model) })
+        sink.event(StreamEvent::Start { id: Cow::Owned(id), model: Cow::Owned(model) })?;
+        // That is what was asked for; which one it became is told at the end.
+        if tier == "auto" { Ok(()) } else { self.tier.tell(&tier, sink) }
     }
 
     /// The item that an event is about. `given` is the item itself where the event has it.
@@ -454,6 +459,9 @@ impl Decoder {
         self.close_all(sink)?;
         if self.over {
             return Ok(());
+        }
+        if let Some(tier) = text(&fields, "service_tier") {
+            self.tier.tell(&tier, sink)?;
         }
         let usage = wire::usage(fields.raw("usage").map_or("{}", RawValue::get));
         if usage.is_known() {

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     Echo, arguments, ids,
-    ir::{Citation, FinishReason, PublicError, Usage, WebSearch},
-    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent},
+    ir::{Citation, FinishReason, Loss, LossAction, PublicError, Usage, WebSearch},
+    stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent, StreamLosses},
 };
 
 /// What stands where a picture was made, which the dialect has only as the work of a tool.
@@ -40,7 +40,9 @@ pub(in crate::responses) struct Encoder {
     /// The items that are done, without the brackets of their list.
     done: BytesMut,
     usage: Usage,
+    tier: Option<String>,
     written_bytes: u64,
+    losses: StreamLosses,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +66,9 @@ impl Encoder {
             open: Open::Nothing,
             done: BytesMut::new(),
             usage: Usage::default(),
+            tier: None,
             written_bytes: 0,
+            losses: StreamLosses::default(),
         }
     }
 
@@ -170,7 +174,12 @@ impl Encoder {
         ids::item_id(prefix, answer, self.place)
     }
 
-    fn block_start(&mut self, block: BlockHead<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
+    fn block_start(
+        &mut self,
+        index: u32,
+        block: BlockHead<'_>,
+        out: &mut BytesMut,
+    ) -> Result<(), StreamError> {
         match block {
             BlockHead::Text | BlockHead::Refusal => {
                 let refusal = matches!(block, BlockHead::Refusal);
@@ -202,6 +211,7 @@ impl Encoder {
                     None => (None, &*name),
                 };
                 let call = Call {
+                    index,
                     id: self.item_id(if custom { "ctc_" } else { "fc_" }),
                     call_id: ids::tool_call_id(&id).into_owned(),
                     name: own.to_owned(),
@@ -217,19 +227,22 @@ impl Encoder {
                 self.web_search(&search, out)?;
             }
             BlockHead::Image { .. } => {
-                self.block_start(BlockHead::Text, out)?;
-                self.delta(Delta::Text(NO_IMAGE.into()), out)?;
+                self.losses.block(index, "", LossAction::Dropped);
+                self.block_start(index, BlockHead::Text, out)?;
+                self.delta(index, Delta::Text(NO_IMAGE.into()), out)?;
             }
         }
         Ok(())
     }
 
-    fn delta(&mut self, delta: Delta<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
+    fn delta(&mut self, index: u32, delta: Delta<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
         let mut open = std::mem::take(&mut self.open);
         match (&mut open, &delta) {
             (Open::Message(message), Delta::Text(text)) => message.text(text, self, out)?,
-            (Open::Message(message), Delta::Citation(citation)) => self.citation(message, citation, out),
             (Open::Message(message), Delta::Logprobs(tokens)) => message.tokens(tokens)?,
+            (Open::Message(message), Delta::Citation(citation)) => {
+                self.citation(index, message, citation, out);
+            }
             (Open::Reasoning(reasoning), Delta::Thinking(text)) => reasoning.text(text, self, out)?,
             (Open::Reasoning(reasoning), Delta::Signature(text)) => {
                 reasoning.signature = Some((**text).to_owned());
@@ -244,8 +257,11 @@ impl Encoder {
         Ok(())
     }
 
-    fn citation(&mut self, message: &mut Message, citation: &Citation, out: &mut BytesMut) {
-        let Some((at, written)) = message.cite(citation) else { return };
+    fn citation(&mut self, index: u32, message: &mut Message, citation: &Citation, out: &mut BytesMut) {
+        let Some((at, written)) = message.cite(citation) else {
+            self.losses.block(index, ".citations", LossAction::Dropped);
+            return;
+        };
         let (place, part) = (self.place, message.part);
         let id = message.id.clone();
         self.tell("response.output_text.annotation.added", out, |event| {
@@ -327,7 +343,10 @@ impl Encoder {
                 reasoning.finish(encrypted, self, out)
             }
             // A client would run what is left of it.
-            Open::Call(_) | Open::Broken(_) if matches!(finish, Some(FinishReason::Length)) => Ok(()),
+            Open::Call(call) | Open::Broken(call) if matches!(finish, Some(FinishReason::Length)) => {
+                self.losses.block(call.index, "", LossAction::Dropped);
+                Ok(())
+            }
             Open::Call(call) | Open::Broken(call) => call.finish(self, out),
         }
     }
@@ -357,7 +376,8 @@ impl Encoder {
 
     fn end_state(&self, reason: FinishReason) -> State<'_> {
         let (status, incomplete) = wire::status(reason);
-        State { status, incomplete, error: None, output: &self.done, usage: Some(&self.usage) }
+        let tier = self.tier.as_deref();
+        State { status, incomplete, error: None, output: &self.done, usage: Some(&self.usage), tier }
     }
 }
 
@@ -365,10 +385,11 @@ impl StreamEncoder for Encoder {
     fn event(&mut self, event: StreamEvent<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
         match event {
             StreamEvent::Start { id, .. } => self.start(&id, out),
-            StreamEvent::BlockStart { block, .. } => self.block_start(block, out)?,
-            StreamEvent::Delta { delta, .. } => self.delta(delta, out)?,
+            StreamEvent::BlockStart { index, block } => self.block_start(index, block, out)?,
+            StreamEvent::Delta { index, delta } => self.delta(index, delta, out)?,
             StreamEvent::BlockStop { .. } => self.block_stop(out)?,
             StreamEvent::Usage(usage) => self.usage.update(&usage),
+            StreamEvent::ServiceTier(tier) => self.tier = Some(tier.into_owned()),
             StreamEvent::Finish { reason, .. } => self.finish(reason, out)?,
             // Whether the client sees an error is decided outside of the stream.
             StreamEvent::Error(_) | StreamEvent::Ping => {}
@@ -381,5 +402,9 @@ impl StreamEncoder for Encoder {
             Some(object) => error::write_failed(error, object, &self.done, self.sequence, out),
             None => out.extend_from_slice(&error::encode_stream(error)),
         }
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        self.losses.take()
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Reasoning {
 /// A call of one of the client's tools.
 #[derive(Debug)]
 pub(super) struct Call {
+    /// The block in the answer.
+    pub(super) index: u32,
     pub(super) id: String,
     pub(super) call_id: String,
     pub(super) name: String,

@@ -5,7 +5,10 @@ use omniroute_dialect::{
     Caps, Dialect,
     ir::{ChatRequest, ChatResponse, Loss, LossAction},
     shape::{Seal, Shape},
-    stream::{EventSink, StreamCollector, StreamEncoder, StreamError, StreamEvent, Transcoder, replay},
+    stream::{
+        EventSink, StreamCollector, StreamEncoder, StreamError, StreamEvent, StreamPipe as _, Transcoder,
+        replay,
+    },
 };
 use serde_json::Value;
 
@@ -16,9 +19,6 @@ use super::{
     words::Words,
 };
 use crate::support::{dialect, echo, run};
-
-/// What is known to get lost in silence.
-const MISSING: [&str; 1] = ["tier"];
 
 /// One upstream's answer on its way to one client.
 struct Way<'a> {
@@ -60,13 +60,6 @@ pub(super) fn verdicts(
         })
     };
     let whole = way.whole(&body, &upstream.usual_answer(word), &heard, asked.as_ref());
-    if MISSING.contains(&feature) && from.id() != to.id() {
-        return match whole {
-            Err(_) => (Verdict::Missing, None),
-            Ok(Verdict::NoPlace) => (Verdict::NoPlace, None),
-            Ok(_) => panic!("{place}: mended, so take it out of `MISSING`"),
-        };
-    }
     let whole = judged(whole);
     let streamed = asked.map(|asked| judged(way.streamed(&heard, &asked)));
     (whole, streamed)
@@ -156,18 +149,27 @@ impl Way<'_> {
             let same = facts::of_answer(self.feature, &collect(self.to, &out)).as_ref() == Some(asked);
             return if same { Ok(Verdict::Kept) } else { Err(format!("another in the stream: {out}")) };
         }
-        let out = passed(self.from, self.to, &input);
+        let (out, mut lost) = passed(self.from, self.to, &input);
+        let usual = passed(self.from, self.to, &played(self.from, &self.usual)).1;
+        lost.retain(|loss| !usual.contains(loss));
         let got = collect(self.to, &out);
         let same_as_whole = self.to.decode_response(&text(&whole)).is_ok_and(|whole| {
             facts::of_answer(self.feature, &whole) == facts::of_answer(self.feature, &got)
         });
         let again = self.to.encode_response(&got, &echo());
         let again: Value = serde_json::from_slice(&again.body).unwrap();
-        // What was recorded for the whole answer holds for a stream that says the same.
         if !same_as_whole {
-            return self.judge(&again, Some(asked), &[]);
+            return self.judge(&again, Some(asked), &lost);
         }
-        let verdict = self.judge(&whole, Some(asked), &losses)?;
+        // Their places may differ: some writers tell all reasoning at the end of a stream.
+        let kinds = |losses: &[Loss]| -> Vec<_> {
+            let kind = |loss: &Loss| (loss.path.replace(char::is_numeric, ""), loss.action, loss.silent);
+            losses.iter().map(kind).collect()
+        };
+        if kinds(&lost) != kinds(&losses) {
+            return Err(format!("as a whole it loses {losses:?}, as a stream {lost:?}: {out}"));
+        }
+        let verdict = self.judge(&whole, Some(asked), &lost)?;
         let is_there = verdict == Verdict::Kept
             || matches!(verdict, Verdict::Changed { action: LossAction::Mapped, .. });
         let word = self.client.answers.get(self.feature);
@@ -197,10 +199,17 @@ pub(super) fn played(from: &dyn Dialect, answer: &ChatResponse) -> String {
     String::from_utf8(player.out.to_vec()).unwrap()
 }
 
-/// What a client gets of an upstream's stream.
-pub(super) fn passed(from: &'static dyn Dialect, to: &'static dyn Dialect, stream: &str) -> String {
-    let pipe = Transcoder::new(from, to, echo(), shape(from, to));
-    run(Box::new(pipe), [stream.as_bytes()]).0
+/// What a client gets of an upstream's stream, and what was recorded of it.
+pub(super) fn passed(
+    from: &'static dyn Dialect,
+    to: &'static dyn Dialect,
+    stream: &str,
+) -> (String, Vec<Loss>) {
+    let mut pipe = Transcoder::new(from, to, echo(), shape(from, to));
+    let mut out = BytesMut::new();
+    pipe.push(stream.as_bytes(), &mut out).unwrap();
+    pipe.finish(&mut out).unwrap();
+    (String::from_utf8(out.to_vec()).unwrap(), pipe.take_losses())
 }
 
 fn shape(from: &dyn Dialect, to: &dyn Dialect) -> Shape {

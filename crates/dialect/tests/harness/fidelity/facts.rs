@@ -155,6 +155,7 @@ pub(super) fn of_answer(feature: &str, answer: &ChatResponse) -> Option<Value> {
         "cache_written_hour" => json!([usage.input_total(), usage.cache_write_1h]),
         "reasoning_tokens" => json!([usage.output_total, usage.reasoning]),
         "audio_tokens" => json!(usage.audio_input),
+        "tier" => json!(answer.service_tier),
         "id" => json!(answer.id.rsplit(['-', '_']).next()),
         _ => return None,
     })

@@ -37,15 +37,14 @@ One table for the clients of each dialect; its columns are the dialects of upstr
 | invented | something was added that the other side demands |
 | refused | answered with status 400 and a code that says why, since the answer would mean something else |
 | no place | answers only: the client's dialect has no member for it |
-| missing | answers only: lost without a record although the client's dialect has a member for it; a known fault |
 | – | whoever would have to say it has no word for it: the client in a request, the upstream in an answer |
 
 **Strong** words are told to the caller: the header `X-OmniRoute-Dropped` names the member by its path in the request
 (`top_k`, `messages[2].role`). A caller that sends `X-OmniRoute-Strict: true`, or whose key is strict, gets status 400 with the
 code `unsupported_parameter` in place of a request that something strong would become of. Whatever is recorded, told or not,
 is counted in `X-OmniRoute-Fidelity` and listed in the request log (`/api/usage/call-logs/{id}`); a plain *mapped* may also
-be a form that loses nothing and is not recorded. Headers go before a stream: what an answer loses can only be told and logged
-for whole answers.
+be a form that loses nothing and is not recorded. Headers go before a stream: what a streamed answer loses is not told, only
+listed in the request log.
 
 The upstream is taken for a model that can do all that its dialect can say. What a real one cannot do is refused or dropped
 in addition, as its entry in the catalogue says. Within one dialect bodies are passed on as they came, but for the model's

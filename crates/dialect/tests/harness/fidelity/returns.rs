@@ -29,7 +29,7 @@ pub(super) fn sign(upstream: &Words, client: &Words, faults: &mut Vec<String>) -
     let mut whole = heard;
     shape.response(&mut whole);
     let notes = shape.notes().cloned();
-    let stream = answers::passed(from, to, &stream);
+    let (stream, _) = answers::passed(from, to, &stream);
     let whole = written(to, &whole);
     let streamed = match client.dialect.as_str() {
         "openai" => put_together(&answers::frames(&stream)),

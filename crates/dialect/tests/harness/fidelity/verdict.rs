@@ -19,8 +19,6 @@ pub(super) enum Verdict {
     },
     /// Not there, and the client's dialect has no member for it; answers only.
     NoPlace,
-    /// Neither there nor recorded, although the client's dialect has a word for it. Known, and still to be mended.
-    Missing,
     Refused,
 }
 
@@ -68,7 +66,6 @@ impl Verdict {
             Self::Kept => "kept".to_owned(),
             Self::Refused => "**refused**".to_owned(),
             Self::NoPlace => "no place".to_owned(),
-            Self::Missing => "missing".to_owned(),
             Self::Changed { action, told, in_part } => {
                 let word = action.as_str();
                 let strong = if told { "**" } else { "" };
