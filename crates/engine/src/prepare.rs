@@ -76,7 +76,7 @@ pub(crate) async fn call(
 /// The client's bytes, edited.
 fn relayed(ctx: &mut RequestCtx, target: &Target, facts: &[Fact]) -> Result<Pieces, GatewayError> {
     let client = ctx.dialect();
-    let edited = if shape::may_hold_carriers(&ctx.body) {
+    let edited = if ctx.envelope()?.spans.has_carriers {
         // What other dialects' models signed would be refused here.
         let body = shape::strip_carriers(&ctx.body);
         let envelope = client.envelope(ctx.head(), &body)?;

@@ -27,7 +27,7 @@ use crate::{
     KeepAlive, Relayed,
     dialect::EnvelopeSpans,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
-    json_in,
+    json_in, shape,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
@@ -181,7 +181,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
     let mut messages = None;
     let mut max_tokens = None;
     let mut repeated = None;
-    let extent = envelope::scan(body, &mut |member| {
+    let extent = envelope::scan_for(body, shape::MARKS, &mut |member| {
         let slot = match &*member.key {
             "model" => &mut model,
             "stream" => &mut stream,
@@ -231,12 +231,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
         max_output_tokens: Some(max_tokens),
         legacy: false,
         framing: Framing::Sse,
-        spans: EnvelopeSpans {
-            model: Some(model_span),
-            end: extent.end,
-            has_members: extent.has_members,
-            ..EnvelopeSpans::default()
-        },
+        spans: EnvelopeSpans { model: Some(model_span), ..EnvelopeSpans::default().within(&extent) },
     })
 }
 

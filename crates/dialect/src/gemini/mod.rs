@@ -30,7 +30,7 @@ use crate::{
     NameRule, Relayed,
     dialect::EnvelopeSpans,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
-    json_in,
+    json_in, shape,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
@@ -185,7 +185,7 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
     let mut config = None;
     let mut model = None;
     let mut repeated = false;
-    let extent = envelope::scan(body, &mut |member| match &*member.key {
+    let extent = envelope::scan_for(body, shape::MARKS, &mut |member| match &*member.key {
         "model" => repeated |= model.replace(member.span).is_some(),
         "contents" => contents = Some(member.raw),
         "generationConfig" | "generation_config" => config = Some(member.raw),
@@ -215,12 +215,7 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
         max_output_tokens: config.and_then(max_output_tokens),
         legacy: false,
         framing: if path::wants_events(head.query) { Framing::Sse } else { Framing::JsonList },
-        spans: EnvelopeSpans {
-            model,
-            end: extent.end,
-            has_members: extent.has_members,
-            ..EnvelopeSpans::default()
-        },
+        spans: EnvelopeSpans { model, ..EnvelopeSpans::default().within(&extent) },
     })
 }
 
