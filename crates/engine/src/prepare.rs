@@ -59,7 +59,8 @@ pub(crate) async fn call(
         (relayed(ctx, target, facts.as_slice())?, None)
     } else {
         let account = dialect.binds_signatures_to_accounts().then(|| account_name(connection));
-        let (body, shape) = translated(ctx, target, account, dialect, &facts).await?;
+        // Boxed so that requests that stay in their dialect do not carry the room that this needs.
+        let (body, shape) = Box::pin(translated(ctx, target, account, dialect, &facts)).await?;
         (body, Some(shape))
     };
     ctx.upstream_dialect = Some(endpoint.dialect);
