@@ -8,7 +8,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 
 /// Where the steps are: packages and their benchmarks.
-const BENCHES: [(&str, &str); 2] = [("omniroute-engine", "hot_path"), ("omniroute-store", "recording")];
+const BENCHES: [(&str, &str); 3] = [
+    ("omniroute-engine", "hot_path"),
+    ("omniroute-dialect", "translation"),
+    ("omniroute-store", "recording"),
+];
 /// Repetitions of the short run; the long one has twice as many, and the difference is free of start and preparation.
 const REPEATS: u64 = 50;
 

@@ -134,6 +134,9 @@ impl<'a> Edits<'a> {
             }
         }
         let Self { body, mut splice, edited } = self;
+        if !spans.has_surrogates {
+            return splice;
+        }
         lone_surrogates(body, &mut |span| {
             if !edited.iter().any(|other| other.start < span.end && span.start < other.end) {
                 splice.replace(span, "\\ufffd");

@@ -4,7 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use omniroute_wire::{envelope, json_out, splice::Splice};
+use omniroute_wire::{
+    envelope::{self, Extent},
+    json_out,
+    splice::Splice,
+};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -129,8 +133,25 @@ pub struct EnvelopeSpans {
     pub end: usize,
     /// Whether the object has any member (decides about a comma).
     pub has_members: bool,
+    /// Whether any string has escapes of surrogates, which may be halves that no upstream reads.
+    pub has_surrogates: bool,
+    /// Whether there are carriers, which an upstream of the client's own dialect must not get.
+    pub has_carriers: bool,
     /// Whether there are members that are never sent on.
     pub has_unwanted: bool,
+}
+
+impl EnvelopeSpans {
+    /// With what a scan for `shape::MARKS` found out about the whole object.
+    pub(crate) fn within(self, extent: &Extent) -> Self {
+        Self {
+            end: extent.end,
+            has_members: extent.has_members,
+            has_surrogates: extent.has_surrogates,
+            has_carriers: extent.has_marked,
+            ..self
+        }
+    }
 }
 
 /// What an answer repeats of the request it belongs to.

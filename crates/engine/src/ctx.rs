@@ -60,7 +60,8 @@ pub struct RequestCtx {
     pub caller: Option<Arc<Caller>>,
     pub(crate) body: Bytes,
     pub(crate) envelope: Option<Envelope>,
-    pub(crate) canonical: Option<ChatRequest>,
+    /// Boxed because most requests stay in their dialect and have none, and a request is moved a few times.
+    pub(crate) canonical: Option<Box<ChatRequest>>,
     /// The one account that can serve the request, where it names what that account keeps.
     pub(crate) pinned: Option<ConnectionId>,
     /// Reasoning of the history was refused: it is left out.
@@ -154,9 +155,9 @@ impl RequestCtx {
             shape::open_carriers(&mut request, &self.engine.seal);
             reasoning::recall(self, &mut request).await;
             self.losses.append(&mut request.losses);
-            self.canonical = Some(request);
+            self.canonical = Some(Box::new(request));
         }
-        self.canonical.as_mut().ok_or_else(|| unreachable_state("canonical form"))
+        self.canonical.as_deref_mut().ok_or_else(|| unreachable_state("canonical form"))
     }
 
     /// Keeps losses of an answer for the log, as many as there is room for.

@@ -58,7 +58,8 @@ pub(crate) async fn call(
         (relayed(ctx, target, facts.as_slice()).await?, None)
     } else {
         let account = dialect.binds_signatures_to_accounts().then(|| account_name(connection));
-        let (body, shape) = translated(ctx, target, account, dialect, &facts).await?;
+        // Boxed so that requests that stay in their dialect do not carry the room that this needs.
+        let (body, shape) = Box::pin(translated(ctx, target, account, dialect, &facts)).await?;
         (body, Some(shape))
     };
     ctx.upstream_dialect = Some(endpoint.dialect);
@@ -77,7 +78,7 @@ async fn relayed(ctx: &mut RequestCtx, target: &Target, facts: &[Fact]) -> Resul
     let client = ctx.dialect();
     ctx.returns_reasoning = facts.contains(&Fact::ReasoningInHistory)
         || ctx.snapshot.caps(&target.provider, &target.model).reasoning_in_history;
-    let edited = if shape::may_hold_carriers(&ctx.body) {
+    let edited = if ctx.envelope()?.spans.has_carriers {
         // What other dialects' models signed would be refused here.
         let body = shape::strip_carriers(&ctx.body);
         let envelope = client.envelope(ctx.head(), &body)?;

@@ -4,7 +4,10 @@ use std::{borrow::Cow, ops::Range};
 
 use serde::de::IgnoredAny;
 
-use crate::{skip, text::unescape};
+use crate::{
+    skip::{self, Walk},
+    text::unescape,
+};
 
 /// A member of the top-level object.
 #[derive(Debug, Clone)]
@@ -19,13 +22,17 @@ pub struct Member<'a> {
     pub start: usize,
 }
 
-/// Where a member can be added to the object.
+/// Where a member can be added to the object, and what was seen in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// Just behind the last member, or behind the opening brace when there is none.
     pub end: usize,
     /// Whether there is a member before that place.
     pub has_members: bool,
+    /// Whether any string of the object has escapes of surrogates, in pairs or not.
+    pub has_surrogates: bool,
+    /// Whether any string of the object begins with one of the marks that were looked for.
+    pub has_marked: bool,
 }
 
 /// Why a body has no members to show.
@@ -53,21 +60,38 @@ pub enum ScanError {
 /// The whole body is checked to be JSON; members of one that is not may have been shown before that is found out. A
 /// byte-order mark is tolerated, and so are lone surrogates in strings.
 pub fn scan<'a>(body: &'a [u8], visit: &mut dyn FnMut(Member<'a>)) -> Result<Extent, ScanError> {
+    scan_for(body, &[], visit)
+}
+
+/// The same, and a look at how each string of the object begins: [`Extent::has_marked`].
+pub fn scan_for<'a>(
+    body: &'a [u8],
+    marks: &'static [&'static str],
+    visit: &mut dyn FnMut(Member<'a>),
+) -> Result<Extent, ScanError> {
     let Ok(whole) = simdutf8::basic::from_utf8(body) else {
         // Where is found out only when it is asked.
         let offset = std::str::from_utf8(body).map_or_else(|error| error.valid_up_to(), str::len);
         return Err(ScanError::NotUtf8 { offset });
     };
-    scan_str(whole, visit)
+    scan_text(whole, marks, visit)
 }
 
-/// The same for a body that is known to be UTF-8.
+/// As [`scan`], for a body that is known to be UTF-8.
 pub fn scan_str<'a>(whole: &'a str, visit: &mut dyn FnMut(Member<'a>)) -> Result<Extent, ScanError> {
+    scan_text(whole, &[], visit)
+}
+
+fn scan_text<'a>(
+    whole: &'a str,
+    marks: &'static [&'static str],
+    visit: &mut dyn FnMut(Member<'a>),
+) -> Result<Extent, ScanError> {
     let text = whole.strip_prefix('\u{feff}').unwrap_or(whole);
     let skipped = whole.len() - text.len();
     let brace = skipped + text.len() - text.trim_start_matches([' ', '\t', '\n', '\r']).len();
     if whole.as_bytes().get(brace) == Some(&b'{')
-        && let Some(extent) = members(whole, brace, visit)
+        && let Some(extent) = members(whole, brace, marks, visit)
     {
         return Ok(extent);
     }
@@ -125,17 +149,23 @@ pub fn fuzz_scan(data: &[u8]) {
 }
 
 /// Walks over the object that begins at `brace` and is all there is; `None` when it is not JSON.
-fn members<'a>(whole: &'a str, brace: usize, visit: &mut dyn FnMut(Member<'a>)) -> Option<Extent> {
+fn members<'a>(
+    whole: &'a str,
+    brace: usize,
+    marks: &'static [&'static str],
+    visit: &mut dyn FnMut(Member<'a>),
+) -> Option<Extent> {
     let bytes = whole.as_bytes();
-    let mut extent = Extent { end: brace + 1, has_members: false };
+    let mut walk = Walk::over(bytes, marks);
+    let mut extent = Extent { end: brace + 1, has_members: false, has_surrogates: false, has_marked: false };
     let mut at = skip::space(bytes, brace + 1);
     while extent.has_members || *bytes.get(at)? != b'}' {
         let start = at;
-        let (key_end, behind_colon) = skip::name(bytes, start)?;
+        let (key_end, behind_colon) = walk.name(start)?;
         let begin = skip::space(bytes, behind_colon);
-        let end = skip::value(bytes, begin)?;
+        let end = walk.value(begin)?;
         let (key, raw) = (whole.get(start..key_end)?, whole.get(begin..end)?);
-        extent = Extent { end, has_members: true };
+        (extent.end, extent.has_members) = (end, true);
         visit(Member { key: as_str(key).unwrap_or(Cow::Borrowed(key)), raw, span: begin..end, start });
         at = skip::space(bytes, end);
         match *bytes.get(at)? {
@@ -144,6 +174,7 @@ fn members<'a>(whole: &'a str, brace: usize, visit: &mut dyn FnMut(Member<'a>)) 
             _ => return None,
         }
     }
+    (extent.has_surrogates, extent.has_marked) = (walk.has_surrogates, walk.has_marked);
     (skip::space(bytes, at + 1) == bytes.len()).then_some(extent)
 }
 
@@ -182,7 +213,10 @@ mod tests {
 
     #[test]
     fn an_empty_object_has_a_place_for_a_member() {
-        assert_eq!(members(" { }").unwrap().1, Extent { end: 2, has_members: false });
+        assert_eq!(
+            members(" { }").unwrap().1,
+            Extent { end: 2, has_members: false, has_surrogates: false, has_marked: false }
+        );
     }
 
     #[test]
@@ -191,6 +225,22 @@ mod tests {
         assert_eq!(seen[0].0, "\u{fffd}");
         assert_eq!(as_str(&seen[0].1).unwrap(), "x\u{fffd}");
         assert_eq!(as_str(&seen[1].1).unwrap(), "😀");
+    }
+
+    #[test]
+    fn marks_are_found_where_strings_begin() {
+        for (body, expected) in [
+            (r#"{"a":[{"b":"mark-1"}]}"#, true),
+            (r#"{"a":{"mark-2":1}}"#, true),
+            (r#"{"a":"mark-"}"#, true),
+            (r#"{"a":"mark"}"#, false),
+            (r#"{"a":" mark-1"}"#, false),
+            (r#"{"a":"\"mark-1"}"#, false),
+            ("{}", false),
+        ] {
+            let extent = scan_for(body.as_bytes(), &["other", "mark-"], &mut |_| {}).unwrap();
+            assert_eq!(extent.has_marked, expected, "{body}");
+        }
     }
 
     #[test]

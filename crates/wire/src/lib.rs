@@ -15,4 +15,5 @@ mod skip;
 mod special;
 pub mod splice;
 pub mod sse;
+mod string;
 pub mod text;

@@ -1,9 +1,107 @@
 //! Where JSON values end: a validating walk that builds nothing.
 //!
-//! Bodies are mostly long strings, so those are read 64 bytes at a time, and only what is special in them is looked
-//! at. `None` is "not JSON"; who wants to know where and why asks serde_json, which accepts exactly the same.
+//! `None` is "not JSON"; who wants to know where and why asks serde_json, which accepts exactly the same.
 
-use crate::special::{self, BLOCK, STRETCH};
+use fearless_simd::Level;
+
+use crate::string;
+
+/// A walk over a text, and what was seen in it.
+pub(crate) struct Walk<'a> {
+    bytes: &'a [u8],
+    level: Level,
+    marks: &'static [&'static str],
+    /// Whether any string begins with one of the marks.
+    pub(crate) has_marked: bool,
+    /// Whether any string has escapes of surrogates, in pairs or not.
+    pub(crate) has_surrogates: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Begins at no place in particular.
+    pub(crate) fn over(bytes: &'a [u8], marks: &'static [&'static str]) -> Self {
+        Self { bytes, level: Level::new(), marks, has_marked: false, has_surrogates: false }
+    }
+
+    /// Just behind the value that begins at `at`, white space before it allowed. Nesting may be of any depth.
+    pub(crate) fn value(&mut self, mut at: usize) -> Option<usize> {
+        let bytes = self.bytes;
+        let mut open = Brackets::default();
+        loop {
+            at = space(bytes, at);
+            match *bytes.get(at)? {
+                b'"' => at = self.string(at)?,
+                b'{' => {
+                    open.push(true);
+                    at = space(bytes, at + 1);
+                    if *bytes.get(at)? != b'}' {
+                        at = self.name(at)?.1;
+                        continue;
+                    }
+                    open.pop();
+                    at += 1;
+                }
+                b'[' => {
+                    open.push(false);
+                    at = space(bytes, at + 1);
+                    if *bytes.get(at)? != b']' {
+                        continue;
+                    }
+                    open.pop();
+                    at += 1;
+                }
+                b'-' | b'0'..=b'9' => at = number(bytes, at)?,
+                b't' => at = word(bytes, at, b"true")?,
+                b'f' => at = word(bytes, at, b"false")?,
+                b'n' => at = word(bytes, at, b"null")?,
+                _ => return None,
+            }
+            // Behind a value: close what ends here, go on with what does not.
+            loop {
+                if open.depth == 0 {
+                    return Some(at);
+                }
+                at = space(bytes, at);
+                match (*bytes.get(at)?, open.is_object()) {
+                    (b',', true) => {
+                        at = self.name(space(bytes, at + 1))?.1;
+                        break;
+                    }
+                    (b',', false) => {
+                        at += 1;
+                        break;
+                    }
+                    (b'}', true) | (b']', false) => {
+                        open.pop();
+                        at += 1;
+                    }
+                    _ => return None,
+                }
+            }
+        }
+    }
+
+    /// Just behind the string that is a member's name at `at`, and just behind the colon that follows it.
+    pub(crate) fn name(&mut self, at: usize) -> Option<(usize, usize)> {
+        let bytes = self.bytes;
+        if *bytes.get(at)? != b'"' {
+            return None;
+        }
+        let end = self.string(at)?;
+        let colon = space(bytes, end);
+        (*bytes.get(colon)? == b':').then_some((end, colon + 1))
+    }
+
+    /// Just behind the closing quote of the string whose opening quote is at `at`.
+    #[inline]
+    fn string(&mut self, at: usize) -> Option<usize> {
+        let checked = string::check(self.level, self.bytes, at)?;
+        self.has_surrogates |= checked.has_surrogates;
+        let text = &self.bytes[at + 1..checked.end];
+        self.has_marked |= self.marks.iter().any(|mark| text.starts_with(mark.as_bytes()));
+        Some(checked.end)
+    }
+}
 
 /// Just behind the white space at `at`.
 pub(crate) fn space(bytes: &[u8], mut at: usize) -> usize {
@@ -16,139 +114,6 @@ pub(crate) fn space(bytes: &[u8], mut at: usize) -> usize {
     }
     at
 }
-
-/// Just behind the value that begins at `at`, white space before it allowed. Nesting may be of any depth.
-pub(crate) fn value(bytes: &[u8], mut at: usize) -> Option<usize> {
-    let mut open = Brackets::default();
-    loop {
-        at = space(bytes, at);
-        match *bytes.get(at)? {
-            b'"' => at = string(bytes, at)?,
-            b'{' => {
-                open.push(true);
-                at = space(bytes, at + 1);
-                if *bytes.get(at)? != b'}' {
-                    at = name(bytes, at)?.1;
-                    continue;
-                }
-                open.pop();
-                at += 1;
-            }
-            b'[' => {
-                open.push(false);
-                at = space(bytes, at + 1);
-                if *bytes.get(at)? != b']' {
-                    continue;
-                }
-                open.pop();
-                at += 1;
-            }
-            b'-' | b'0'..=b'9' => at = number(bytes, at)?,
-            b't' => at = word(bytes, at, b"true")?,
-            b'f' => at = word(bytes, at, b"false")?,
-            b'n' => at = word(bytes, at, b"null")?,
-            _ => return None,
-        }
-        // Behind a value: close what ends here, go on with what does not.
-        loop {
-            if open.depth == 0 {
-                return Some(at);
-            }
-            at = space(bytes, at);
-            match (*bytes.get(at)?, open.is_object()) {
-                (b',', true) => {
-                    at = name(bytes, space(bytes, at + 1))?.1;
-                    break;
-                }
-                (b',', false) => {
-                    at += 1;
-                    break;
-                }
-                (b'}', true) | (b']', false) => {
-                    open.pop();
-                    at += 1;
-                }
-                _ => return None,
-            }
-        }
-    }
-}
-
-/// Just behind the string that is a member's name at `at`, and just behind the colon that follows it.
-pub(crate) fn name(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    if *bytes.get(at)? != b'"' {
-        return None;
-    }
-    let end = string(bytes, at)?;
-    let colon = space(bytes, end);
-    (*bytes.get(colon)? == b':').then_some((end, colon + 1))
-}
-
-/// Just behind the closing quote of the string whose opening quote is at `at`.
-fn string(bytes: &[u8], at: usize) -> Option<usize> {
-    let mut at = at + 1;
-    // Names and most values end within the first few bytes; what does not is read in larger steps.
-    let mut is_long = false;
-    loop {
-        let rest = bytes.get(at..)?;
-        let (mut found, length) = match (rest.first_chunk(), rest.first_chunk()) {
-            (Some(stretch), _) if is_long => (special::in_stretch(stretch), STRETCH),
-            (_, Some(block)) => (special::in_block(block), BLOCK),
-            _ => return end_of_string(bytes, at),
-        };
-        is_long = true;
-        let mut next = at + length;
-        while found != 0 {
-            let place = found.trailing_zeros() as usize;
-            match *bytes.get(at + place)? {
-                b'"' => return Some(at + place + 1),
-                b'\\' => {
-                    let behind = place + escape(bytes, at + place)?;
-                    // What belongs to the escape is not special; it may reach beyond what was looked at.
-                    found = if behind < length { found >> behind << behind } else { 0 };
-                    next = next.max(at + behind);
-                }
-                _ => return None,
-            }
-        }
-        at = next;
-    }
-}
-
-/// The same within the last few bytes of the text.
-fn end_of_string(bytes: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *bytes.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => at += escape(bytes, at)?,
-            0..0x20 => return None,
-            _ => at += 1,
-        }
-    }
-}
-
-/// The length of the escape at `at`.
-#[inline(always)]
-fn escape(bytes: &[u8], at: usize) -> Option<usize> {
-    match LENGTHS[usize::from(*bytes.get(at + 1)?)] {
-        2 => Some(2),
-        6 if bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => Some(6),
-        _ => None,
-    }
-}
-
-/// How long an escape is, by the byte behind the backslash; 0 = there is no such escape.
-const LENGTHS: [u8; 256] = {
-    let mut lengths = [0; 256];
-    let mut place = 0;
-    while place < SIMPLE.len() {
-        lengths[SIMPLE[place] as usize] = 2;
-        place += 1;
-    }
-    lengths[b'u' as usize] = 6;
-    lengths
-};
-const SIMPLE: &[u8; 8] = b"\"\\/bfnrt";
 
 /// Just behind the number at `at`.
 fn number(bytes: &[u8], mut at: usize) -> Option<usize> {
@@ -222,7 +187,7 @@ mod tests {
 
     /// Whether the text is one JSON value, as we see it.
     fn is_json(text: &str) -> bool {
-        value(text.as_bytes(), 0).is_some_and(|end| space(text.as_bytes(), end) == text.len())
+        Walk::over(text.as_bytes(), &[]).value(0).is_some_and(|end| space(text.as_bytes(), end) == text.len())
     }
 
     fn agrees(text: &str) {

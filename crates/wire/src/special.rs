@@ -1,36 +1,68 @@
-//! Which bytes of a JSON string need a look: quotes, backslashes and control characters, as a bit for each.
+//! Which bytes of a JSON string need a look, as a bit for each of 64 bytes that are looked at at once.
 
-use wide::u8x16;
+use fearless_simd::{Level, dispatch, prelude::*, u8x64};
 
-/// A part of a text that is looked at at once: there is a bit for each of its bytes in a word.
+/// What is looked at at once: there is a bit for each of its bytes in a word, the first byte's in the lowest.
 pub(crate) const STRETCH: usize = 64;
-/// What the processor compares at once.
-pub(crate) const BLOCK: usize = 16;
 
-/// A bit for each byte of the stretch that is special, the first byte in the lowest one.
-#[inline]
-pub(crate) fn in_stretch(stretch: &[u8; STRETCH]) -> u64 {
-    let (blocks, _) = stretch.as_chunks::<BLOCK>();
-    blocks.iter().rev().fold(0, |bits, block| bits << BLOCK | in_block(block))
+/// The bytes of a stretch by what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) quotes: u64,
+    pub(crate) backslashes: u64,
+    /// What completes an escape when it stands behind a backslash, as far as that is frequent: `"`, `\`, `n`, `t`.
+    pub(crate) simple: u64,
+    /// Whether there are control characters.
+    pub(crate) has_controls: bool,
 }
 
-/// The same for one block.
-#[inline]
-pub(crate) fn in_block(block: &[u8; BLOCK]) -> u64 {
-    let text = u8x16::new(*block);
-    let quote = text.simd_eq(u8x16::splat(b'"'));
-    let backslash = text.simd_eq(u8x16::splat(b'\\'));
-    let control = text.simd_eq(text.min(u8x16::splat(0x1f)));
-    u64::from((quote | backslash | control).to_bitmask())
+impl Stretch {
+    #[inline(always)]
+    pub(crate) fn of<S: Simd>(simd: S, bytes: &[u8; STRETCH]) -> Self {
+        let text = u8x64::from_slice(simd, bytes);
+        let (quotes, backslashes) = (text.simd_eq(b'"').to_bitmask(), text.simd_eq(b'\\').to_bitmask());
+        let letters = (text.simd_eq(b'n') | text.simd_eq(b't')).to_bitmask();
+        let has_controls = text.simd_le(LAST_CONTROL).any_true();
+        Self { quotes, backslashes, simple: quotes | backslashes | letters, has_controls }
+    }
+
+    /// The bytes behind backslashes that are not themselves escaped, and whether the first one of the next stretch is
+    /// such a byte, as the lowest bit; `first` says so of this one. Within a run of backslashes none are reported.
+    ///
+    /// A run takes up its backslashes in pairs; if one is left it escapes what is behind. That is so when the run
+    /// begins at an even place and ends before an odd one, or the other way round. And adding the first bits of the
+    /// runs that begin at even places carries to the places behind these, for all of them at once.
+    #[inline(always)]
+    pub(crate) const fn escaped(&self, first: u64) -> (u64, u64) {
+        const EVEN: u64 = 0x5555_5555_5555_5555;
+        let runs = self.backslashes & !first;
+        let starts = runs & !(runs << 1);
+        let (behind_even, goes_on) = runs.overflowing_add(starts & EVEN);
+        let escaped = (runs << 1) & !runs & (behind_even ^ EVEN);
+        (escaped | first, (runs >> 63) & !(goes_on as u64))
+    }
 }
+
+/// Where the control characters of a stretch are.
+#[inline]
+pub(crate) fn controls(bytes: &[u8; STRETCH]) -> u64 {
+    dispatch!(Level::baseline(), simd => u8x64::from_slice(simd, bytes).simd_le(LAST_CONTROL).to_bitmask())
+}
+
+const LAST_CONTROL: u8 = 0x1f;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn one_by_one(bytes: &[u8]) -> u64 {
-        let is_special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
-        bytes.iter().rev().fold(0, |bits, byte| bits << 1 | u64::from(is_special(byte)))
+    fn look(bytes: &[u8; STRETCH]) -> Stretch {
+        dispatch!(Level::new(), simd => Stretch::of(simd, bytes))
+    }
+
+    fn bits(bytes: &[u8], wanted: impl Fn(u8) -> bool) -> u64 {
+        bytes.iter().rev().fold(0, |bits, byte| bits << 1 | u64::from(wanted(*byte)))
     }
 
     #[test]
@@ -40,8 +72,44 @@ mod tests {
                 for filling in [b'x', 0xff, 0] {
                     let mut stretch = [filling; STRETCH];
                     stretch[place] = byte;
-                    assert_eq!(in_stretch(&stretch), one_by_one(&stretch), "{byte} at {place}");
+                    let expected = Stretch {
+                        quotes: bits(&stretch, |byte| byte == b'"'),
+                        backslashes: bits(&stretch, |byte| byte == b'\\'),
+                        simple: bits(&stretch, |byte| matches!(byte, b'"' | b'\\' | b'n' | b't')),
+                        has_controls: stretch.iter().any(|byte| *byte < 0x20),
+                    };
+                    assert_eq!(controls(&stretch), bits(&stretch, |byte| byte < 0x20), "{byte} at {place}");
+                    assert_eq!(look(&stretch), expected, "{byte} at {place}");
+                    let baseline = dispatch!(Level::baseline(), simd => Stretch::of(simd, &stretch));
+                    assert_eq!(baseline, expected, "{byte} at {place}, on any processor");
                 }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_escaped_is_found_as_if_one_by_one(
+            runs in proptest::collection::vec((0..70_usize, 1..4_usize), 100),
+            first: bool,
+        ) {
+            let text: Vec<u8> = runs
+                .iter()
+                .flat_map(|(backslashes, others)| [vec![b'\\'; backslashes / 10], vec![b'x'; *others]].concat())
+                .collect();
+            let (mut is_escaped, mut carried) = (first, first);
+            for stretch in text.as_chunks::<STRETCH>().0 {
+                let mut expected = 0;
+                for (place, byte) in stretch.iter().enumerate() {
+                    // An escaped backslash is of no interest unless it is the first byte.
+                    let is_reported = is_escaped && (*byte != b'\\' || place == 0);
+                    expected |= u64::from(is_reported) << place;
+                    is_escaped = *byte == b'\\' && !is_escaped;
+                }
+                let (escaped, next) = look(stretch).escaped(u64::from(carried));
+                prop_assert_eq!(escaped, expected);
+                prop_assert_eq!(next, u64::from(is_escaped));
+                carried = is_escaped;
             }
         }
     }

@@ -28,7 +28,7 @@ use crate::{
     KeepAlive, Relayed,
     dialect::{EnvelopeSpans, replace_model},
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
-    json_in,
+    json_in, shape,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
@@ -184,7 +184,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
     let mut messages = None;
     let mut max_tokens = None;
     let mut repeated = None;
-    let extent = envelope::scan(body, &mut |member| {
+    let extent = envelope::scan_for(body, shape::MARKS, &mut |member| {
         let slot = match &*member.key {
             "model" => &mut model,
             "stream" => &mut stream,
@@ -235,12 +235,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
         legacy: false,
         framing: Framing::Sse,
         kept: None,
-        spans: EnvelopeSpans {
-            model: Some(model_span),
-            end: extent.end,
-            has_members: extent.has_members,
-            ..EnvelopeSpans::default()
-        },
+        spans: EnvelopeSpans { model: Some(model_span), ..EnvelopeSpans::default().within(&extent) },
     })
 }
 

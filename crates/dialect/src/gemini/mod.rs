@@ -31,7 +31,7 @@ use crate::{
     NameRule, Relayed,
     dialect::EnvelopeSpans,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
-    json_in,
+    json_in, shape,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
@@ -181,7 +181,7 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
     let mut config = None;
     let mut model = None;
     let mut repeated = false;
-    let extent = envelope::scan(body, &mut |member| match &*member.key {
+    let extent = envelope::scan_for(body, shape::MARKS, &mut |member| match &*member.key {
         "model" => repeated |= model.replace(member.span).is_some(),
         "contents" => contents = Some(member.raw),
         "generationConfig" | "generation_config" => config = Some(member.raw),
@@ -212,12 +212,7 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
         legacy: false,
         framing: if path::wants_events(head.query) { Framing::Sse } else { Framing::JsonList },
         kept: None,
-        spans: EnvelopeSpans {
-            model,
-            end: extent.end,
-            has_members: extent.has_members,
-            ..EnvelopeSpans::default()
-        },
+        spans: EnvelopeSpans { model, ..EnvelopeSpans::default().within(&extent) },
     })
 }
 

@@ -13,13 +13,14 @@ use crate::{
     DecodeError, Echo, Envelope, Framing,
     dialect::EnvelopeSpans,
     json_in::{missing, wrong_type, wrong_value},
+    shape,
 };
 
 /// Reads the envelope and makes the checks that need no decoding.
 pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
     let (mut model, mut stream, mut messages, mut options) = (None, None, None, None);
     let mut repeated = None;
-    let extent = envelope::scan(body, &mut |member| {
+    let extent = envelope::scan_for(body, shape::MARKS, &mut |member| {
         let slot = match &*member.key {
             "model" => &mut model,
             "stream" => &mut stream,
@@ -62,12 +63,7 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
         legacy: false,
         framing: Framing::Ndjson,
         kept: None,
-        spans: EnvelopeSpans {
-            model: Some(model_span),
-            end: extent.end,
-            has_members: extent.has_members,
-            ..EnvelopeSpans::default()
-        },
+        spans: EnvelopeSpans { model: Some(model_span), ..EnvelopeSpans::default().within(&extent) },
     })
 }
 
@@ -80,6 +76,9 @@ pub(super) fn edit(body: &Bytes, envelope: &Envelope, upstream_model: &str) -> S
         json_out::string(&mut name, upstream_model);
         edited = span.clone();
         splice.replace(span, name.freeze());
+    }
+    if !envelope.spans.has_surrogates {
+        return splice;
     }
     lone_surrogates(body, &mut |span| {
         if !(edited.start < span.end && span.start < edited.end) {

@@ -14,16 +14,16 @@ use crate::{
     client_body::{Basics, Edits, not_json},
     dialect::EnvelopeSpans,
     json_in::{missing, wrong_type, wrong_value},
+    shape,
 };
 
 /// Reads the envelope and makes the checks that need no decoding.
 pub(super) fn read(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> {
     let mut seen = Seen::default();
     let mut spans = EnvelopeSpans::default();
-    let extent = envelope::scan(body, &mut |member| seen.take(member, &mut spans))
+    let extent = envelope::scan_for(body, shape::MARKS, &mut |member| seen.take(member, &mut spans))
         .map_err(|error| not_json(&error))?;
-    spans.end = extent.end;
-    spans.has_members = extent.has_members;
+    let spans = spans.within(&extent);
 
     let model = seen.basics.model()?;
     let stream = seen.basics.stream(head)?;

@@ -18,6 +18,8 @@ use crate::{DialectId, ir::Signature, json_in::Fields, registry};
 pub(crate) const MARK: &str = "omr1.";
 /// How a carrier begins where it is written as base64 of its bytes; three of the five characters, whatever follows.
 pub(crate) const ENCODED_MARK: &str = "b21yMS";
+/// What a string begins with that is a carrier.
+pub(crate) const MARKS: &[&str] = &[MARK, ENCODED_MARK];
 
 /// The key that carriers are authenticated with.
 #[derive(Clone)]
@@ -121,7 +123,7 @@ pub(crate) fn is_bare_carrier(text: &str) -> bool {
 
 /// Whether a text is, or pretends to be, a carrier.
 pub(crate) fn is_carrier(text: &str) -> bool {
-    text.starts_with(MARK) || text.starts_with(ENCODED_MARK)
+    MARKS.iter().any(|mark| text.starts_with(mark))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 
 use carrier::Kind;
 pub use carrier::Seal;
-pub(crate) use carrier::{is_bare_carrier, is_carrier};
+pub(crate) use carrier::{MARKS, is_bare_carrier, is_carrier};
 use json_form::JsonForm;
 use names::NameMap;
 pub use notes::{Notes, forgotten, recall};
@@ -336,10 +336,4 @@ impl EventSink for Last<'_> {
     fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
         self.shape.shaped(event, self.sink)
     }
-}
-
-/// Whether a body may hold carriers, which an upstream of the client's own dialect must not get.
-pub fn may_hold_carriers(body: &[u8]) -> bool {
-    memchr::memmem::find(body, carrier::MARK.as_bytes()).is_some()
-        || memchr::memmem::find(body, carrier::ENCODED_MARK.as_bytes()).is_some()
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use omniroute_wire::{members, splice::Splice};
 use serde_json::value::RawValue;
 
-use super::carrier::is_carrier;
+use super::carrier::{MARKS, is_carrier};
 use crate::json_in::{Members, str_of};
 
 /// How deep carriers are looked for.
@@ -29,7 +29,7 @@ pub fn strip_carriers(body: &Bytes) -> Bytes {
 
 /// Collects cuts within a value; true when the object that it is has to go as a whole.
 fn value(body: &str, raw: &str, depth: usize, cuts: &mut Vec<Range<usize>>) -> bool {
-    if depth > MAX_DEPTH || !super::may_hold_carriers(raw.as_bytes()) {
+    if depth > MAX_DEPTH || !may_hold_carriers(raw.as_bytes()) {
         return false;
     }
     let from = raw.as_ptr() as usize - body.as_ptr() as usize;
@@ -49,6 +49,10 @@ fn value(body: &str, raw: &str, depth: usize, cuts: &mut Vec<Range<usize>>) -> b
         }
     }
     false
+}
+
+fn may_hold_carriers(text: &[u8]) -> bool {
+    MARKS.iter().any(|mark| memchr::memmem::find(text, mark.as_bytes()).is_some())
 }
 
 fn list(body: &str, items: &[&RawValue], depth: usize, cuts: &mut Vec<Range<usize>>) {
