@@ -100,7 +100,7 @@ fn check_chain(alias: &str, model: &str, others: &[(String, String)]) -> AdminRe
     };
     let starts = others.iter().map(|(other, _)| other.as_str()).chain([alias]);
     for start in starts.filter(|start| !is_pattern(start)) {
-        let Some(second) = next(start).and_then(|first| next(first)) else { continue };
+        let Some(second) = next(start).and_then(next) else { continue };
         if second == start || next(second).is_some() {
             let message = format!("`{start}` would lead over two aliases or back to itself; one is followed");
             return Err(unprocessable("model", message));

@@ -244,7 +244,12 @@ impl Shape {
                 self.notes.signature(signature);
                 sink.event(StreamEvent::Delta { index, delta: Delta::Signature(data) })
             }
-            (_, delta) => sink.event(StreamEvent::Delta { index, delta }),
+            (_, delta) => {
+                if let Delta::ToolArgs(json) = &delta {
+                    self.notes.arguments(json);
+                }
+                sink.event(StreamEvent::Delta { index, delta })
+            }
         }
     }
 
@@ -298,6 +303,7 @@ impl Shape {
                     call.name = self.names.back(&call.name).to_owned();
                 }
                 self.notes.call(&call.id, &call.name);
+                self.notes.arguments(&call.arguments);
             }
             BlockKind::Text(text) => {
                 self.notes.text_block();

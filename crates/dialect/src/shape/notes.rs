@@ -42,7 +42,7 @@ struct Part {
 #[derive(Debug, Clone, Default)]
 struct Said {
     text: ids::Hash,
-    names: ids::Hash,
+    calls: ids::Hash,
     any: bool,
 }
 
@@ -56,13 +56,22 @@ impl Said {
     }
 
     fn call(&mut self, name: &str) {
-        self.names.add(name.as_bytes());
-        self.names.add(b"\xff");
+        self.calls.add(name.as_bytes());
+        self.calls.add(b"\xff");
         self.any = true;
     }
 
+    /// Arguments of the last call, in pieces. Clients write them anew: neither white space nor an empty object says
+    /// anything.
+    fn arguments(&mut self, json: &str) {
+        let says = |byte: &u8| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b'{' | b'}');
+        for byte in json.bytes().filter(says) {
+            self.calls.add(&[byte]);
+        }
+    }
+
     fn key(&self) -> Option<String> {
-        self.any.then(|| format!("said:{:016x}{:016x}", self.text.value(), self.names.value()))
+        self.any.then(|| format!("said:{:016x}{:016x}", self.text.value(), self.calls.value()))
     }
 }
 
@@ -99,6 +108,10 @@ impl Notes {
         self.others += 1;
         self.said.call(name);
         self.call.get_or_insert_with(|| ids::tool_call_id(id).into_owned());
+    }
+
+    pub(super) fn arguments(&mut self, json: &str) {
+        self.said.arguments(json);
     }
 
     pub(super) fn text_block(&mut self) {
@@ -185,6 +198,7 @@ fn keys_of(turn: &Turn) -> Vec<String> {
                     keys.push(format!("call:{}", ids::tool_call_id(&call.id)));
                 }
                 said.call(&call.name);
+                said.arguments(&call.arguments);
             }
             BlockKind::Text(text) | BlockKind::Refusal(text) => said.text(text),
             _ => {}
@@ -242,6 +256,11 @@ mod tests {
             .into()
     }
 
+    fn with(block: Block, json: &str) -> Block {
+        let BlockKind::ToolCall(call) = block.kind else { panic!("no call") };
+        BlockKind::ToolCall(ToolCall { arguments: json.to_owned(), ..call }).into()
+    }
+
     fn noted() -> Notes {
         let mut notes = Notes::default();
         notes.thinking(anthropic::ID, None);
@@ -262,6 +281,8 @@ mod tests {
         for (blocks, matches) in [
             (vec![text("Hi there"), call("toolu_1")], true),
             (vec![text("Hi there "), call("")], true),
+            (vec![text("Hi there"), with(call(""), "{\"city\":1}")], false),
+            (vec![text("Hi there"), with(call("other"), " { } ")], true),
             (vec![text("changed"), call("toolu_1")], true),
             (vec![text("changed"), call("other")], false),
         ] {

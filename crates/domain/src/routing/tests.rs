@@ -155,7 +155,7 @@ fn weights_are_shares_and_a_weight_of_nothing_is_for_falling_back_only() {
     }
     for (count, expected) in seen.iter().zip([7_000, 2_000, 0, 1_000]) {
         // Four standard deviations of the largest share.
-        assert!((*count as i32 - expected).abs() < 185, "{seen:?}");
+        assert!(i32::abs(count - expected) < 185, "{seen:?}");
     }
     let equal = [Candidate::default(); 2];
     let ones = draws(2_000).filter(|random| first("weighted", &choice(&equal, 0, *random)) == 1).count();
