@@ -216,6 +216,7 @@ impl Decoder {
     ) -> Result<(), StreamError> {
         let waits = matches!(self.open, Open::Call(at) if !self.calls[at].shape.is_closed());
         if self.open != Open::Text && (waits || delta.thinking().is_some() || delta.text().is_none()) {
+            self.losses.quiet_answer("logprobs", LossAction::Dropped);
             return Ok(());
         }
         if self.open != Open::Text {

@@ -9,7 +9,7 @@ use omniroute_wire::{
 use super::super::{annotations::Annotations, error, wire};
 use crate::{
     Echo, arguments, ids,
-    ir::{FinishReason, Loss, LossAction, PublicError, Usage},
+    ir::{Citation, FinishReason, Loss, LossAction, PublicError, Usage},
     logprobs, media, shape,
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent, StreamLosses},
 };
@@ -139,6 +139,13 @@ impl Encoder {
             out.extend_from_slice(&self.head);
             out.extend_from_slice(b"[{\"index\":0,\"delta\":{}");
             self.rest(out);
+        }
+    }
+
+    /// A source that is not on the web has no place here.
+    fn citation(&mut self, index: u32, citation: &Citation) {
+        if !self.annotations.add(citation) {
+            self.losses.quiet_block(index, ".citations", LossAction::Dropped);
         }
     }
 
@@ -341,12 +348,7 @@ impl StreamEncoder for Encoder {
                     self.text_delta("content", &text, out);
                 }
                 (Block::Text, Delta::Logprobs(tokens)) => logprobs::hold(&mut self.tokens, &tokens)?,
-                // One that is not on the web has no place here.
-                (Block::Text, Delta::Citation(citation)) => {
-                    if !self.annotations.add(&citation) {
-                        self.losses.quiet_block(index, ".citations", LossAction::Dropped);
-                    }
-                }
+                (Block::Text, Delta::Citation(citation)) => self.citation(index, &citation),
                 (Block::Refusal, Delta::Text(text)) => self.text_delta("refusal", &text, out),
                 (Block::Thinking, Delta::Thinking(text)) => {
                     self.thinking.push_str(&text);
