@@ -11,7 +11,7 @@ use omniroute_domain::snapshot::Snapshot;
 use omniroute_provider::{Failure, FailureKind};
 
 fn state<'a>(snapshot: &'a Snapshot, name: &str) -> &'a Arc<ComboState> {
-    snapshot.combo(name).unwrap()
+    snapshot.combo(name).expect("a combo of that name")
 }
 
 fn planned(snapshot: &Snapshot, name: &str, facts: &RequestFacts) -> Plan {

@@ -131,7 +131,7 @@ fn accounts(
     let (eligible, _) = resolve::standing(ctx, target, now_ms);
     let turn = ctx.engine.next_turn(&target.provider.id);
     let (mut tried, mut skipped) = (Vec::new(), Vec::new());
-    for connection in resolve::ordered(ctx, eligible, turn, now_ms) {
+    for connection in resolve::ordered(ctx, &eligible, turn, now_ms) {
         let is_full = connection.max_concurrent.is_some_and(|most| connection.health.in_flight() >= most);
         let mut candidate = candidate(ctx, target, &connection, cost_nano);
         if is_full {

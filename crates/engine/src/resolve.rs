@@ -109,11 +109,16 @@ pub(crate) fn candidates(
         return eligible;
     }
     let turn = ctx.engine.turn(&target.provider.id);
-    ordered(ctx, eligible, turn, now_ms)
+    ordered(ctx, &eligible, turn, now_ms)
 }
 
 /// Accounts in the order of the operator's strategy.
-pub(crate) fn ordered(ctx: &RequestCtx, eligible: Candidates, turn: u64, now_ms: i64) -> Candidates {
+pub(crate) fn ordered(
+    ctx: &RequestCtx,
+    eligible: &[Arc<ConnectionState>],
+    turn: u64,
+    now_ms: i64,
+) -> Candidates {
     let facts: SmallVec<[Candidate; 4]> = match ctx.snapshot.strategy.wants().stats {
         true => eligible.iter().map(|connection| candidate(connection, now_ms)).collect(),
         false => eligible.iter().map(|_| Candidate::default()).collect(),
