@@ -146,3 +146,26 @@ fn what_a_stream_loses_is_recorded_once_under_the_path_of_a_whole_answer() {
     );
     assert!(pipe.take_losses().is_empty());
 }
+
+#[test]
+fn log_probabilities_of_a_text_that_waits_for_a_call_are_recorded_as_lost() {
+    let choice = |delta: Value, logprobs: Value, finish: Value| {
+        let choice = json!({"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish});
+        format!("data: {}\n\n", json!({"id": "c", "model": "m", "choices": [choice]}))
+    };
+    let tokens = json!({"content": [{"token": "x", "logprob": -0.5, "bytes": [120], "top_logprobs": []}]});
+    let call = |arguments: &str| json!({"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f", "arguments": arguments}}]});
+    for (arguments, expected) in [("{\"a\":", &["logprobs"][..]), ("{}", &[])] {
+        let input = [
+            choice(call(arguments), Value::Null, Value::Null),
+            choice(json!({"content": "x"}), tokens.clone(), json!("tool_calls")),
+        ];
+        let upstream = dialect("openai");
+        let mut pipe = Transcoder::new(upstream, dialect("responses"), echo(), Shape::none(upstream));
+        let mut out = BytesMut::new();
+        pipe.push(input.concat().as_bytes(), &mut out).unwrap();
+        pipe.finish(&mut out).unwrap();
+        let lost: Vec<_> = pipe.take_losses().into_iter().map(|loss| loss.path).collect();
+        assert_eq!(lost, expected, "{arguments}");
+    }
+}

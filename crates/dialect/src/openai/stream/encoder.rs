@@ -85,6 +85,7 @@ impl Encoder {
 
     fn write_head(&mut self) {
         self.head.clear();
+        self.head.reserve(192);
         self.head.extend_from_slice(b"data: ");
         let mut object = Object::begin(&mut self.head);
         object.str("id", &self.id);
