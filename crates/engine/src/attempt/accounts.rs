@@ -59,11 +59,13 @@ pub(super) struct Failed {
     pub(super) last: Option<Box<Failure>>,
     /// How long until an account may be tried again; `None` when nobody knows.
     pub(super) wait: Option<Duration>,
+    /// Whether the request itself could not be read or written.
+    pub(super) is_request: bool,
 }
 
 impl From<GatewayError> for Failed {
     fn from(error: GatewayError) -> Self {
-        Self { error, last: None, wait: None }
+        Self { error, last: None, wait: None, is_request: true }
     }
 }
 
@@ -98,7 +100,7 @@ pub(super) async fn run(
                     tried.push(connection);
                     if failure.retry != Retry::Elsewhere {
                         let error = explain::failure(ctx, target, &failure);
-                        return Err(Failed { error, last: Some(failure), wait: None });
+                        return Err(Failed { error, last: Some(failure), wait: None, is_request: false });
                     }
                     last = Some(failure);
                 }
@@ -108,7 +110,7 @@ pub(super) async fn run(
         let may_go_on = ctx.attempts.len() < most && !ctx.is_late() && may_wait(last.as_deref());
         if !may_go_on || !patience.sit_out(ctx, wait).await {
             let error = explain::exhausted(ctx, target, last.as_deref(), wait, is_busy);
-            return Err(Failed { error, last, wait });
+            return Err(Failed { error, last, wait, is_request: false });
         }
         tried.clear();
     }

@@ -178,11 +178,7 @@ impl Course {
     fn is_shared(&self, ctx: &RequestCtx, failed: &Failed) -> bool {
         match failed.last.as_deref() {
             // A request that cannot be read is nobody's; one that cannot be written for this target may fit another.
-            None => {
-                failed.wait.is_none()
-                    && failed.error.kind == ErrorKind::InvalidRequest
-                    && ctx.canonical.is_none()
-            }
+            None => failed.is_request && ctx.canonical.is_none(),
             Some(failure) => match failure.kind {
                 FailureKind::Refused => self.combo.policy.stop_on_content_filter,
                 _ if failure.retry != Retry::Never => false,

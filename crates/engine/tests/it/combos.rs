@@ -291,6 +291,21 @@ async fn a_key_that_may_not_use_a_target_does_not_reach_it_through_a_combo() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_without_an_account_at_one_target_is_served_by_the_next() {
+    let world = World::with(
+        |entities| {
+            add_best(entities, |_| {});
+            entities.api_keys[0].allowed_connections = vec!["of-b".into()];
+        },
+        |_| {},
+    );
+    world.transport.answer(answer("from b"));
+    let key = [("authorization", &*format!("Bearer {KEY}"))];
+    let got = world.send(&omniroute_dialect::openai::OpenAi, ASK, &key).await;
+    assert_eq!((got.status, tried(&world)), (200, vec![("b".into(), Some(200))]), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_combo_that_leads_nowhere_says_why() {
     let world = world(|best| {
         best.steps.truncate(1);
