@@ -12,7 +12,7 @@ use omniroute_wire::{
 use serde_json::value::RawValue;
 
 use crate::{
-    Caps,
+    Caps, Progress,
     ir::{ChatRequest, ChatResponse, FinishReason, Loss, PublicError, UpstreamError, Usage},
     stream::{StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -345,6 +345,16 @@ pub trait Dialect: Sync + 'static {
     /// What is sent to a streaming client while nothing else is; empty for nothing. `model` is the asked name,
     /// `arrived_ms` when the request arrived, in milliseconds since the epoch.
     fn keep_alive(&self, style: KeepAlive, framing: Framing, model: &str, arrived_ms: i64) -> Bytes;
+    /// An event that tells a streaming client how far its answer has come, to be sent between two others. `None` where
+    /// clients would not survive it.
+    fn progress(&self, progress: &Progress) -> Option<String> {
+        let _ = progress;
+        None
+    }
+    /// How the event begins that must stay the last of a stream; the last progress is told before it.
+    fn end_mark(&self) -> Option<&'static [u8]> {
+        None
+    }
 
     /// Reads a request whose tokens are to be counted.
     fn decode_count(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {

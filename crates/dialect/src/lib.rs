@@ -27,6 +27,7 @@ mod json_in;
 mod logprobs;
 mod media;
 mod pairing;
+mod progress;
 mod service_tier;
 mod strict_schema;
 mod tool_list;
@@ -38,3 +39,4 @@ pub use dialect::{
     KeepAlive, Kept, KeptName, NameRule, Relayed,
 };
 pub use error_text::error_in_success;
+pub use progress::Progress;

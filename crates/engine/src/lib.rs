@@ -24,6 +24,7 @@ mod heal;
 mod kept;
 mod media;
 mod prepare;
+mod progress;
 mod reasoning;
 mod record;
 mod relay;

@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 use crate::attempt::{self, StreamStart};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::progress::{self, Reports};
 
 /// What a pending attempt will come to.
 pub(crate) type Pending = BoxFuture<'static, (RequestCtx, Result<Box<StreamStart>, GatewayError>)>;
@@ -34,6 +35,10 @@ pub struct Relay {
     active: Instant,
     /// When the client last got something.
     spoke: Instant,
+    /// For a client that wants to know how far its answer has come.
+    reports: Option<Reports>,
+    /// What it gets before anything else.
+    next: Option<Bytes>,
 }
 
 impl std::fmt::Debug for Relay {
@@ -72,15 +77,17 @@ impl Relay {
     }
 
     /// A stream whose head is sent early, so that keep-alives can flow.
-    pub(crate) fn waiting(settings: &Self, pending: Pending) -> Self {
+    pub(crate) fn waiting(settings: Self, pending: Pending) -> Self {
         Self {
             state: State::Waiting(pending),
-            keep_alive: settings.keep_alive.clone(),
+            keep_alive: settings.keep_alive,
             keep_alive_after: settings.keep_alive_after,
             idle_limit: settings.idle_limit,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             active: settings.active,
             spoke: settings.spoke,
+            reports: settings.reports,
+            next: None,
         }
     }
 
@@ -96,15 +103,25 @@ impl Relay {
             timer: Box::pin(tokio::time::sleep(options.keep_alive_interval.min(options.stream_idle_timeout))),
             active: now,
             spoke: now,
+            reports: Reports::wanted(ctx),
+            next: None,
         }
     }
 
+    /// Whether the client is told how far its answer has come.
+    pub(crate) const fn tells_progress(&self) -> bool {
+        self.reports.is_some()
+    }
+
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+        matches!(self.state, State::Done) && self.next.is_none()
     }
 
     /// The next bytes for the client.
     pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(bytes) = self.next.take() {
+            return Poll::Ready(Some(bytes));
+        }
         loop {
             match &mut self.state {
                 State::Done => return Poll::Ready(None),
@@ -125,6 +142,20 @@ impl Relay {
                     Poll::Ready(Step::Bytes(bytes)) => {
                         let now = running.ctx.engine.clock.instant();
                         (self.active, self.spoke) = (now, now);
+                        let mut bytes = bytes;
+                        if let Some(reports) = &mut self.reports {
+                            let watch = running.start.pipe.watch();
+                            if reports.begin(now) {
+                                let first =
+                                    progress::INTERVAL.min(self.keep_alive_after).min(self.idle_limit);
+                                self.timer.as_mut().reset(tokio::time::Instant::now() + first);
+                            }
+                            if running.is_complete {
+                                bytes = reports.complete(bytes, watch, now);
+                            } else if reports.due_in(now) == Some(Duration::ZERO) {
+                                self.next = Some(reports.report(watch, now));
+                            }
+                        }
                         if running.is_complete {
                             self.timer.as_mut().reset(tokio::time::Instant::now() + DRAIN_LIMIT);
                         }
@@ -132,6 +163,13 @@ impl Relay {
                     }
                     Poll::Ready(Step::Quiet) => self.active = running.ctx.engine.clock.instant(),
                     Poll::Ready(Step::Last(bytes)) => {
+                        let mut bytes = bytes;
+                        if let Some(reports) =
+                            self.reports.as_mut().filter(|_| running.start.pipe.watch().complete)
+                        {
+                            let now = running.ctx.engine.clock.instant();
+                            bytes = reports.complete(bytes, running.start.pipe.watch(), now);
+                        }
                         self.state = State::Done;
                         return Poll::Ready((!bytes.is_empty()).then_some(bytes));
                     }
@@ -177,8 +215,18 @@ impl Relay {
                 self.keep_alive_after.saturating_sub(now.saturating_duration_since(self.spoke))
             };
             let until_idle = self.idle_limit.saturating_sub(now.saturating_duration_since(self.active));
-            let wait = until_spoke.min(until_idle).max(Duration::from_millis(1));
-            self.timer.as_mut().reset(tokio::time::Instant::now() + wait);
+            let mut report = None;
+            let mut wait = until_spoke.min(until_idle);
+            if let Some(reports) = &mut self.reports {
+                if reports.due_in(now) == Some(Duration::ZERO) {
+                    report = Some(reports.report(running.start.pipe.watch(), now));
+                }
+                wait = reports.due_in(now).map_or(wait, |next| wait.min(next));
+            }
+            self.timer.as_mut().reset(tokio::time::Instant::now() + wait.max(Duration::from_millis(1)));
+            if report.is_some() {
+                return Poll::Ready(report);
+            }
             if due {
                 return Poll::Ready(Some(self.keep_alive.clone()));
             }

@@ -33,6 +33,7 @@ use crate::error::GatewayError;
 use crate::kept;
 use crate::live::Live;
 use crate::ports::{Cache, Clock, Counters, Memory, Recorder, RowId, Transport};
+use crate::progress;
 use crate::reasoning;
 use crate::relay::Relay;
 use crate::resolve;
@@ -209,6 +210,7 @@ impl Engine {
 
     async fn serve_stream(self: &Arc<Self>, mut ctx: RequestCtx, route: Route) -> Response<Answer> {
         let (early, limits) = (StreamHead::of(&ctx), Relay::new(&ctx));
+        let tells_progress = limits.tells_progress();
         let content_type = ctx.dialect().stream_content_type(ctx.framing());
         let patience = self.options.keep_alive_interval;
         let mut pending = Box::pin(async move {
@@ -229,11 +231,14 @@ impl Engine {
                 (head, Relay::running(ctx, start))
             }
             Ok((ctx, Err(error))) => return self.refuse(ctx, &error),
-            Err(_) => (early.headers(), Relay::waiting(&limits, pending)),
+            Err(_) => (early.headers(), Relay::waiting(limits, pending)),
         };
         let mut response = Response::new(Answer::Stream(Box::new(relay)));
         *response.headers_mut() = head;
         let headers = response.headers_mut();
+        if tells_progress {
+            headers.insert(progress::HEADER, HeaderValue::from_static("enabled"));
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
         headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));

@@ -25,7 +25,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
-    KeepAlive, Relayed,
+    KeepAlive, Progress, Relayed,
     dialect::{EnvelopeSpans, replace_model},
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     json_in, shape,
@@ -135,6 +135,10 @@ impl Dialect for Anthropic {
             KeepAlive::Comment | KeepAlive::Chunk => Bytes::from_static(wire::PING),
             KeepAlive::Off => Bytes::new(),
         }
+    }
+
+    fn progress(&self, progress: &Progress) -> Option<String> {
+        Some(progress.event("\"type\":\"progress\","))
     }
 
     fn opaque_as_text(&self, raw: &RawValue) -> Option<String> {

@@ -19,7 +19,7 @@ use omniroute_wire::splice::Splice;
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
-    KeepAlive, Relayed,
+    KeepAlive, Progress, Relayed,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -113,6 +113,15 @@ impl Dialect for OpenAi {
             KeepAlive::Chunk => KEEP_ALIVE_CHUNK,
             KeepAlive::Off => b"",
         })
+    }
+
+    /// The vendor's libraries hand an event out as a chunk whatever its name is, and look into its `choices`.
+    fn progress(&self, progress: &Progress) -> Option<String> {
+        Some(progress.event("\"object\":\"omniroute.progress\",\"choices\":[],"))
+    }
+
+    fn end_mark(&self) -> Option<&'static [u8]> {
+        Some(b"data: [DONE]")
     }
 
     /// `thinking_blocks` are in the form of the vendor whose models sign.

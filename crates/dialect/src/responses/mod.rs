@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
-    KeepAlive, Relayed,
+    KeepAlive, Progress, Relayed,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -111,6 +111,11 @@ impl Dialect for Responses {
             KeepAlive::Comment | KeepAlive::Chunk => b": keep-alive\n\n",
             KeepAlive::Off => b"",
         })
+    }
+
+    /// The stream helper of the vendor's JavaScript library throws on events that it does not know.
+    fn progress(&self, progress: &Progress) -> Option<String> {
+        progress.forced.then(|| progress.event("\"type\":\"progress\","))
     }
 
     fn encode_count(&self, tokens: u64) -> Bytes {

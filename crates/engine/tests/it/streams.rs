@@ -112,3 +112,72 @@ async fn when_even_then_nobody_answers_the_error_is_in_the_stream() {
     assert!(got.body.contains("data: {\"error\":{\"message\":\"[up/m] wrong\""), "{}", got.body);
     assert_eq!(world.row().status, 400);
 }
+
+const PROGRESS: &[(&str, &str)] = &[("x-omniroute-progress", "true")];
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_told_every_two_seconds_and_before_the_end() {
+    let world = World::new();
+    let slow = stream().send(chunk("12345678")).pause(Duration::from_secs(5)).send(chunk("abcd")).send(END);
+    world.transport.answer(slow);
+    let got = world.send(&OpenAi, ASK_STREAM, PROGRESS).await;
+    assert_eq!(got.header("x-omniroute-progress"), "enabled");
+    let reports: Vec<&str> =
+        got.body.split("\n\n").filter_map(|event| event.strip_prefix("event: progress\ndata: ")).collect();
+    assert_eq!(
+        reports,
+        [
+            r#"{"object":"omniroute.progress","choices":[],"tokens_generated":2,"elapsed_ms":2000}"#,
+            r#"{"object":"omniroute.progress","choices":[],"tokens_generated":2,"elapsed_ms":4000}"#,
+            r#"{"object":"omniroute.progress","choices":[],"tokens_generated":3,"elapsed_ms":5000,"done":true}"#,
+        ]
+    );
+    assert!(
+        got.body.starts_with("data: {\"id\"") && got.body.ends_with("\"done\":true}\n\ndata: [DONE]\n\n")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_told_within_a_stream_that_never_rests() {
+    let world = World::new();
+    let mut busy = stream();
+    for _ in 0..50 {
+        busy = busy.send(chunk("tick")).pause(Duration::from_millis(100));
+    }
+    world.transport.answer(busy.send(END));
+    let got = world.send(&OpenAi, ASK_STREAM, PROGRESS).await;
+    assert_eq!(got.body.matches("event: progress\n").count(), 3, "{}", got.body);
+    assert_eq!(got.body.matches("\"tick\"").count(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_kept_from_clients_that_do_not_ask_or_would_not_survive_it() {
+    use omniroute_dialect::{anthropic::Anthropic, ollama::Ollama, responses::Responses};
+    const INPUT: &str = r#"{"model":"up/m","input":"hi","stream":true}"#;
+    const MESSAGES: &str =
+        r#"{"model":"up/m","max_tokens":9,"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+    let cases: [(&'static dyn omniroute_dialect::Dialect, &str, &str, bool); 6] = [
+        (&OpenAi, ASK_STREAM, "false", false),
+        (&Ollama, ASK_STREAM, "true", false),
+        (&Responses, INPUT, "true", false),
+        (&Responses, INPUT, "force", true),
+        (&Anthropic, MESSAGES, "YES", true),
+        (&OpenAi, ASK_STREAM, "force", true),
+    ];
+    for (dialect, ask, wish, is_told) in cases {
+        let world = World::new();
+        world.transport.answer(stream().send(chunk("a")).pause(Duration::from_secs(3)).send(END));
+        let got = world.send(dialect, ask, &[("x-omniroute-progress", wish)]).await;
+        let told = got.body.matches("event: progress\n").count();
+        assert_eq!(told, if is_told { 2 } else { 0 }, "{} {wish}: {}", dialect.id(), got.body);
+        assert_eq!(got.header("x-omniroute-progress"), if is_told { "enabled" } else { "" });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_off_tells_no_last_progress() {
+    let world = World::new();
+    world.transport.answer(stream().send(chunk("par")).pause(Duration::from_secs(3)).abort());
+    let got = world.send(&OpenAi, ASK_STREAM, PROGRESS).await;
+    assert!(got.body.contains("event: progress") && !got.body.contains("\"done\""), "{}", got.body);
+}
