@@ -6,6 +6,7 @@ mod connection;
 mod custom_model;
 mod id;
 mod node;
+mod resilience;
 mod settings;
 
 pub use api_key::{ApiKey, KeyHash, Scope};
@@ -14,6 +15,10 @@ pub use connection::{AuthType, Connection, ConnectionOptions, ConnectionStatus, 
 pub use custom_model::CustomModel;
 pub use id::{ApiKeyId, ComboId, ConnectionId};
 pub use node::{Node, NodeType};
+pub use resilience::{
+    ModelLockoutSettings, ProfileChoice, ProfileChoices, ProfileValues, RequestQueueSettings,
+    ResilienceSettings,
+};
 pub use settings::{RuntimeSettings, SseKeepalive};
 
 /// Everything the snapshot is built from.

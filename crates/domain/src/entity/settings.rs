@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ComboConfig;
+use super::{ComboConfig, ResilienceSettings};
 
 /// `/api/settings`. Absent members have their defaults; the stored form is this struct as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct RuntimeSettings {
     pub request_retry: u32,
     /// Longest such wait, in seconds.
     pub max_retry_interval_sec: u32,
+    /// How failures are answered.
+    pub resilience: ResilienceSettings,
     /// What keeps silent OpenAI streams alive.
     pub sse_keepalive: SseKeepalive,
     /// Whether upstreams that cache nothing unasked are asked to, where a client of another dialect could not.
@@ -51,6 +53,7 @@ impl Default for RuntimeSettings {
             blocked_providers: Vec::new(),
             request_retry: 1,
             max_retry_interval_sec: 30,
+            resilience: ResilienceSettings::default(),
             sse_keepalive: SseKeepalive::Comment,
             auto_cache: true,
             max_body_size_mb: 10,
