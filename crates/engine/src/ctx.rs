@@ -14,6 +14,7 @@ use omniroute_domain::snapshot::{Caller, Snapshot};
 use smallvec::SmallVec;
 
 use crate::attempt::Trying;
+use crate::branch::Kinship;
 use crate::error::GatewayError;
 use crate::ports::{AttemptRow, Charge};
 use crate::reasoning;
@@ -24,6 +25,7 @@ use crate::telemetry::Running;
 pub(crate) const MAX_LOSSES: usize = 50;
 
 /// A request as it came in, before its body was read.
+#[derive(Clone)]
 pub struct Arrival {
     /// Who connected.
     pub peer: SocketAddr,
@@ -85,6 +87,8 @@ pub struct RequestCtx {
     pub(crate) deadline: Option<Instant>,
     /// Keeps the request in the list of running ones.
     pub(crate) running: Option<Running>,
+    /// Whether it is one of several calls at once.
+    pub(crate) kinship: Kinship,
 }
 
 /// How it ended, as far as it has.
@@ -94,6 +98,7 @@ pub(crate) struct Outcome {
     pub(crate) status: Option<u16>,
     pub(crate) error: Option<String>,
     pub(crate) error_code: Option<String>,
+    /// Tokens of the call that is under way; those of others are in the rows of their attempts.
     pub(crate) usage: Usage,
     pub(crate) usage_estimated: bool,
     pub(crate) first_event: Option<Instant>,
@@ -132,6 +137,7 @@ impl RequestCtx {
             trying: None,
             deadline: None,
             running: None,
+            kinship: Kinship::Alone,
         }
     }
 

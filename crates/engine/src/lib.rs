@@ -18,6 +18,7 @@ pub mod time;
 pub mod transport;
 
 mod attempt;
+mod branch;
 mod count;
 mod explain;
 mod heal;

@@ -118,11 +118,11 @@ pub struct RequestRow {
     pub ttft_ms: Option<i64>,
     /// From arrival to the first upstream call: what the gateway itself took before sending.
     pub overhead_us: i64,
-    /// Tokens; absent members were not reported.
+    /// Tokens of all attempts together; absent members were not reported.
     pub usage: Usage,
-    /// Whether the tokens are estimates.
+    /// Whether any of the tokens are estimates.
     pub usage_estimated: bool,
-    /// Cost in billionths of a US dollar; `None` = unknown.
+    /// Cost of all attempts together in billionths of a US dollar; `None` = unknown.
     pub cost_nano: Option<i64>,
     /// Where the price came from (`catalog`, `user`, `inferred`); `None` = unpriced.
     pub price_source: Option<&'static str>,
@@ -157,6 +157,10 @@ pub struct AttemptRow {
     pub message: Option<String>,
     /// How long it took.
     pub duration_ms: i64,
+    /// Tokens that it used, as far as they were seen.
+    pub usage: Usage,
+    /// What they cost in billionths of a US dollar; `None` = unknown.
+    pub cost_nano: Option<i64>,
 }
 
 /// Sends requests to upstreams.

@@ -1,11 +1,12 @@
 //! The last stage: what happened goes into the log, the counters and the metrics. Runs when the request is dropped,
 //! so that no exit path can forget it: an answer sent, an error, a client that hung up, a panic.
 
+use omniroute_dialect::ir::Usage;
 use omniroute_domain::limit::Meter;
 use omniroute_domain::price;
 
 use crate::ctx::RequestCtx;
-use crate::ports::{Charge, RequestRow};
+use crate::ports::{AttemptRow, Charge, RequestRow};
 use crate::time::millis;
 
 /// Logged for a client that went away before its answer was complete (nginx's convention).
@@ -13,6 +14,10 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 impl Drop for RequestCtx {
     fn drop(&mut self) {
+        if self.bequeath() {
+            return;
+        }
+        self.gather();
         let now_ms = self.engine.clock.now_ms();
         self.settle(now_ms);
         if !self.arrival.is_logged {
@@ -40,8 +45,8 @@ impl RequestCtx {
         if self.charges.is_empty() {
             return;
         }
-        let tokens =
-            self.outcome.usage.input_total().unwrap_or(0) + self.outcome.usage.output_total.unwrap_or(0);
+        let usage = self.total_usage();
+        let tokens = usage.input_total().unwrap_or(0) + usage.output_total.unwrap_or(0);
         let corrections: smallvec::SmallVec<[Charge; 4]> = self
             .charges
             .drain(..)
@@ -59,16 +64,40 @@ impl RequestCtx {
         }
     }
 
+    /// What all attempts used together.
+    fn total_usage(&self) -> Usage {
+        let mut usage = self.outcome.usage;
+        for attempt in &self.attempts {
+            usage.add(&attempt.usage);
+        }
+        usage
+    }
+
+    /// Prices every attempt that used something; gives the sum. It is not known if one of them is not.
+    fn total_cost(&self, attempts: &mut [AttemptRow]) -> Option<i64> {
+        let mut sum = None;
+        let mut is_known = true;
+        for attempt in attempts.iter_mut().filter(|attempt| attempt.usage.is_known()) {
+            let quote = self.snapshot.quote(&attempt.provider, &attempt.model);
+            attempt.cost_nano = quote.and_then(|quote| price::cost_nano(&quote.price, &attempt.usage));
+            is_known &= attempt.cost_nano.is_some();
+            sum = Some(sum.unwrap_or(0_i64).saturating_add(attempt.cost_nano.unwrap_or(0)));
+        }
+        sum.filter(|_| is_known)
+    }
+
     fn row(&mut self) -> RequestRow {
+        let usage = self.total_usage();
         let outcome = std::mem::take(&mut self.outcome);
         let envelope = self.envelope.take();
         let mut attempts = std::mem::take(&mut self.attempts).into_vec();
         if let (Some(sent), Some(last)) = (outcome.calling, attempts.last_mut()) {
             last.duration_ms = millis(self.engine.clock.instant().saturating_duration_since(sent));
+            last.usage = outcome.usage;
         }
+        let cost_nano = self.total_cost(&mut attempts);
         let last = attempts.last();
         let quote = last.and_then(|attempt| self.snapshot.quote(&attempt.provider, &attempt.model));
-        let cost_nano = quote.as_ref().and_then(|quote| price::cost_nano(&quote.price, &outcome.usage));
         let status = outcome.status.unwrap_or(CLIENT_CLOSED_REQUEST);
         RequestRow {
             id: self.engine.new_row_id(self.started_ms),
@@ -91,7 +120,7 @@ impl RequestCtx {
             overhead_us: outcome.sent.map_or(0, |at| {
                 i64::try_from(at.saturating_duration_since(self.started).as_micros()).unwrap_or(i64::MAX)
             }),
-            usage: outcome.usage,
+            usage,
             usage_estimated: outcome.usage_estimated,
             cost_nano,
             price_source: quote.as_ref().map(|quote| quote.source.as_str()),

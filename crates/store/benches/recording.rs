@@ -102,6 +102,8 @@ fn row(number: i64) -> RequestRow {
         failure: None,
         message: None,
         duration_ms: 900,
+        usage: Usage::default(),
+        cost_nano: None,
     };
     RequestRow {
         id: RowId::new(1_767_323_045_678 + number, [7; 10]),

@@ -433,6 +433,8 @@ async fn write_down(
             failure: failure.map(|failure| failure.kind.as_str()),
             message: verdict.message(),
             duration_ms: verdict.latency_ms,
+            usage: Usage::default(),
+            cost_nano: None,
         }],
         error: verdict.message(),
         error_code: failure.map(|failure| failure.kind.as_str().to_owned()),

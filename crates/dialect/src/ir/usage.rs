@@ -33,6 +33,23 @@ impl Usage {
         parts.iter().any(Option::is_some).then(|| parts.iter().flatten().sum())
     }
 
+    /// Adds what another call used. What neither tells stays untold.
+    pub fn add(&mut self, other: &Self) {
+        fn sum(mine: &mut Option<u64>, theirs: Option<u64>) {
+            if let Some(theirs) = theirs {
+                *mine = Some(mine.unwrap_or(0).saturating_add(theirs));
+            }
+        }
+        sum(&mut self.input_uncached, other.input_uncached);
+        sum(&mut self.cache_read, other.cache_read);
+        sum(&mut self.cache_write, other.cache_write);
+        sum(&mut self.cache_write_1h, other.cache_write_1h);
+        sum(&mut self.audio_input, other.audio_input);
+        sum(&mut self.output_total, other.output_total);
+        sum(&mut self.reasoning, other.reasoning);
+        sum(&mut self.audio_output, other.audio_output);
+    }
+
     /// Takes over the members that `later` has.
     pub fn update(&mut self, later: &Self) {
         fn take(mine: &mut Option<u64>, theirs: Option<u64>) {

@@ -138,6 +138,10 @@ pub struct Policy {
     pub stop_on_content_filter: bool,
     /// Requests that stay with one start before round-robin moves on.
     pub sticky_requests: u32,
+    /// How long a target may be silent before the next one is asked too; `None` = the next one has to wait.
+    pub hedge_delay: Option<Duration>,
+    /// How many targets a race begins with.
+    pub race_width: usize,
 }
 
 impl Default for Policy {
@@ -162,6 +166,8 @@ impl Policy {
             timeout: ms(config.timeout_ms, 600_000),
             stop_on_content_filter: config.stop_on_content_filter.unwrap_or(true),
             sticky_requests: config.sticky_requests.unwrap_or(1).max(1),
+            hedge_delay: config.hedging.unwrap_or(false).then(|| ms(config.hedge_delay_ms, 500)),
+            race_width: config.race_width.unwrap_or(2).max(1) as usize,
         }
     }
 }

@@ -129,6 +129,15 @@ pub struct ComboConfig {
     /// Requests that stay with one start before round-robin moves on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sticky_requests: Option<u32>,
+    /// Whether the next target is asked too when one is silent for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedging: Option<bool>,
+    /// For how long, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge_delay_ms: Option<u32>,
+    /// How many targets a race begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub race_width: Option<u32>,
 }
 
 impl ComboConfig {
@@ -146,6 +155,9 @@ impl ComboConfig {
             timeout_ms: self.timeout_ms.or(base.timeout_ms),
             stop_on_content_filter: self.stop_on_content_filter.or(base.stop_on_content_filter),
             sticky_requests: self.sticky_requests.or(base.sticky_requests),
+            hedging: self.hedging.or(base.hedging),
+            hedge_delay_ms: self.hedge_delay_ms.or(base.hedge_delay_ms),
+            race_width: self.race_width.or(base.race_width),
         }
     }
 }

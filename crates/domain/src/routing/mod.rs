@@ -11,6 +11,7 @@ mod last_good;
 mod least_used;
 mod power_of_two;
 mod priority;
+mod race;
 mod random;
 mod round_robin;
 mod shuffle;
@@ -78,6 +79,15 @@ pub struct Wants {
     pub last_good: bool,
 }
 
+/// How the targets of an order are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// One after the other, until one answers.
+    OneByOne,
+    /// The first ones at once, and then the others one after the other.
+    Race,
+}
+
 /// A way to order candidates.
 pub trait Strategy: Sync {
     /// The name in settings and combos.
@@ -95,6 +105,10 @@ pub trait Strategy: Sync {
     /// Whether a target is only left when it cannot serve, and not for a passing failure.
     fn is_loyal(&self) -> bool {
         false
+    }
+    /// How the targets of its order are asked.
+    fn manner(&self) -> Manner {
+        Manner::OneByOne
     }
     /// Whether it is of use for accounts too, of which less is known: none has a weight, a price or a context of its own.
     fn orders_accounts(&self) -> bool {
@@ -117,6 +131,7 @@ pub static STRATEGIES: &[&dyn Strategy] = &[
     &power_of_two::PowerOfTwo,
     &last_good::LastGood,
     &context_optimized::ContextOptimized,
+    &race::Race,
 ];
 
 /// The strategy for accounts of a fresh installation.

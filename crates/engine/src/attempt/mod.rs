@@ -5,8 +5,11 @@
 //! repair.
 
 mod accounts;
+mod ask;
 mod rows;
 mod targets;
+mod together;
+mod trying;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,7 +74,8 @@ pub(crate) struct StreamStart {
 
 pub(crate) use rows::{note_abort, note_failure, note_success, notes};
 use rows::{open_row, push_row};
-pub(crate) use targets::{Trying, facts, run};
+pub(crate) use targets::{facts, run};
+pub(crate) use trying::Trying;
 
 /// Why one attempt came to nothing.
 enum Fault {
@@ -222,6 +226,11 @@ async fn begin_stream(
             None => pipe.finish(&mut out),
         };
         fed.map_err(|error| Failure::protocol(&error.to_string()))?;
+        if ctx.is_branch() {
+            ctx.note_heard();
+            // What is cancelled now will have used this.
+            ctx.outcome.usage = pipe.watch().usage;
+        }
         if let Some(error) = pipe.watch().error.clone() {
             let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
             return Err(judged(ctx, target, error, status.unwrap_or(StatusCode::BAD_GATEWAY), headers));
@@ -368,6 +377,7 @@ async fn read_whole(ctx: &RequestCtx, mut body: UpstreamBody) -> Result<Bytes, F
             }
             Ok(Some(Ok(frame))) => frame,
         };
+        ctx.note_heard();
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + rest.len() + data.len() > limit {
             return Err(Failure::protocol(&format!("the answer is larger than {limit} bytes")).into());

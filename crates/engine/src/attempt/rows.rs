@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use http::StatusCode;
-use omniroute_dialect::ir::AttemptNote;
+use omniroute_dialect::ir::{AttemptNote, Usage};
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::{Failure, FailureKind, Scope};
@@ -67,12 +67,14 @@ pub(super) fn push_row(
         open_row(ctx, target, connection, sent);
     }
     ctx.outcome.calling = None;
+    let usage = std::mem::take(&mut ctx.outcome.usage);
     let duration = ctx.engine.clock.instant().saturating_duration_since(sent);
     if let Some(row) = ctx.attempts.last_mut() {
         row.status = status.map(|status| status.as_u16());
         row.failure = failure.map(|failure| failure.kind.as_str());
         row.message = failure.map(|failure| omniroute_provider::scrub::scrub(&failure.upstream.message));
         row.duration_ms = millis(duration);
+        row.usage = usage;
     }
 }
 
@@ -88,6 +90,8 @@ pub(super) fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &Conne
         failure: Some(FailureKind::ClientAbort.as_str()),
         message: None,
         duration_ms: 0,
+        usage: Usage::default(),
+        cost_nano: None,
     });
 }
 

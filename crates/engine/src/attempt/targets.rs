@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use omniroute_dialect::ir::{BlockKind, ChatRequest, ErrorKind, OutputFormat};
 use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned, RequestFacts};
 use omniroute_domain::resolve::Route;
+use omniroute_domain::routing::Manner;
 use omniroute_provider::{FailureKind, Retry};
 
 use super::accounts::{self, Failed, Patience};
+use super::ask::{Bounds, ask, sit_out};
+use super::together::Heat;
 use super::{Attempted, rows};
 use crate::admit;
 use crate::ctx::RequestCtx;
@@ -17,8 +20,6 @@ use crate::error::GatewayError;
 
 /// Most upstream calls for one request, all targets together.
 const MAX_CALLS: usize = 64;
-/// The longest pause for the sake of one target's cooldown.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Tries whatever the request leads to until somebody answers.
 pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted, GatewayError> {
@@ -64,13 +65,13 @@ fn has_images(request: &ChatRequest) -> bool {
 }
 
 /// A combo being carried out for one request.
-struct Course {
-    combo: Arc<ComboState>,
-    targets: Vec<Planned>,
+pub(super) struct Course {
+    pub(super) combo: Arc<ComboState>,
+    pub(super) targets: Vec<Planned>,
     left_out: Vec<LeftOut>,
     deadline: Instant,
     /// The failures so far, by target; the last one of each.
-    failures: Vec<Option<Failed>>,
+    pub(super) failures: Vec<Option<Failed>>,
     calls_before: usize,
 }
 
@@ -102,22 +103,28 @@ impl Course {
         let mut sets_left = policy.max_set_retries;
         loop {
             for pass in 0..passes {
-                for place in 0..self.targets.len() {
-                    for round in 0..tries {
-                        let is_again = pass > 0 || round > 0;
-                        if is_again && !self.sit_out(ctx, place, policy.retry_delay).await {
-                            break;
-                        }
-                        if !is_again && place > 0 && !policy.fallback_delay.is_zero() {
-                            tokio::time::sleep(policy.fallback_delay.min(self.left(ctx))).await;
-                        }
-                        if self.is_over(ctx) {
-                            return Err(self.failed(ctx));
-                        }
-                        if let Some(answer) = self.try_one(ctx, place).await? {
-                            return Ok(answer);
-                        }
+                let mut place = 0;
+                while place < self.targets.len() {
+                    if pass > 0 && !self.sit_out(ctx, place).await {
+                        place += 1;
+                        continue;
                     }
+                    if pass == 0 && place > 0 && !policy.fallback_delay.is_zero() {
+                        tokio::time::sleep(policy.fallback_delay.min(self.left(ctx))).await;
+                    }
+                    if self.is_over(ctx) {
+                        return Err(self.failed(ctx));
+                    }
+                    let heat = self.heat_of(pass, place);
+                    let answer = match heat {
+                        // Boxed so that requests that ask one after the other do not carry the room that this needs.
+                        Some(heat) => Box::pin(self.heat(ctx, place, heat, tries)).await?,
+                        None => self.try_one(ctx, place, tries).await?,
+                    };
+                    if let Some(answer) = answer {
+                        return Ok(answer);
+                    }
+                    place = heat.map_or(place + 1, |heat| heat.end);
                 }
             }
             if sets_left > 0 {
@@ -135,38 +142,34 @@ impl Course {
         }
     }
 
+    /// Which targets run at once from `place` on; `None` where it is asked alone. Who is tried again is alone.
+    fn heat_of(&self, pass: u32, place: usize) -> Option<Heat> {
+        let count = self.targets.len();
+        if pass > 0 || place + 1 >= count {
+            return None;
+        }
+        let width = self.combo.policy.race_width;
+        if self.combo.strategy.manner() == Manner::Race && place == 0 && width > 1 {
+            return Some(Heat { together: width, end: count.min(width), hedge: None });
+        }
+        self.combo.policy.hedge_delay.map(|pause| Heat { together: 1, end: count, hedge: Some(pause) })
+    }
+
     /// Asks one target. `None` when the next one may be asked.
     async fn try_one(
         &mut self,
         ctx: &mut RequestCtx,
         place: usize,
+        tries: u32,
     ) -> Result<Option<Attempted>, GatewayError> {
-        let planned = &self.targets[place];
-        let now = ctx.engine.clock.instant();
-        let is_last = place + 1 == self.targets.len();
-        let limit =
-            if is_last { self.deadline } else { self.deadline.min(now + self.combo.policy.target_timeout) };
-        ctx.deadline = Some(limit);
-        ctx.trying = Some(Trying::begin(planned, now));
-        let calls_before = ctx.attempts.len();
-        let failed = match accounts::run(ctx, &planned.target, Patience::none()).await {
+        let bounds = self.bounds(ctx, place, tries);
+        let failed = match ask(ctx, &self.combo, &self.targets[place], bounds).await {
             Ok(answer) => {
-                if place > 0 || ctx.attempts.len() > self.calls_before + 1 {
-                    self.combo.memory.fallbacks.fetch_add(1, Ordering::Relaxed);
-                }
-                if matches!(answer, Attempted::Whole(_)) {
-                    ctx.step_answered();
-                }
+                self.note_fallback(ctx, place);
                 return Ok(Some(answer));
             }
             Err(failed) => failed,
         };
-        if ctx.attempts.len() > calls_before {
-            ctx.step_failed();
-        } else {
-            // Nobody was called, which says nothing about the target.
-            ctx.trying = None;
-        }
         if self.is_shared(ctx, &failed) {
             return Err(failed.error);
         }
@@ -174,8 +177,26 @@ impl Course {
         Ok(None)
     }
 
+    /// How long and how often the target at `place` may be asked.
+    pub(super) fn bounds(&self, ctx: &RequestCtx, place: usize, tries: u32) -> Bounds {
+        let is_last = place + 1 == self.targets.len();
+        Bounds {
+            tries,
+            timeout: (!is_last).then_some(self.combo.policy.target_timeout),
+            deadline: self.deadline,
+            calls: (self.calls_before + MAX_CALLS).saturating_sub(ctx.attempts.len()),
+        }
+    }
+
+    /// Counts an answer that the first call did not bring.
+    pub(super) fn note_fallback(&self, ctx: &RequestCtx, place: usize) {
+        if place > 0 || ctx.attempts.len() > self.calls_before + 1 {
+            self.combo.memory.fallbacks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Whether every other target would refuse the request too.
-    fn is_shared(&self, ctx: &RequestCtx, failed: &Failed) -> bool {
+    pub(super) fn is_shared(&self, ctx: &RequestCtx, failed: &Failed) -> bool {
         match failed.last.as_deref() {
             // A request that cannot be read is nobody's; one that cannot be written for this target may fit another.
             None => failed.is_request && ctx.canonical.is_none(),
@@ -188,34 +209,18 @@ impl Course {
     }
 
     /// Waits before a target that failed in passing is tried again.
-    async fn sit_out(&self, ctx: &RequestCtx, place: usize, delay: Duration) -> bool {
-        let Some(failed) = &self.failures[place] else { return false };
-        let is_passing = failed.last.as_deref().is_some_and(|failure| {
-            matches!(
-                failure.kind,
-                FailureKind::RateLimited
-                    | FailureKind::Overloaded
-                    | FailureKind::Unavailable
-                    | FailureKind::Timeout
-                    | FailureKind::Connect
-                    | FailureKind::Empty
-                    | FailureKind::Protocol
-                    | FailureKind::Unknown
-            )
-        });
-        let pause = failed.wait.map_or(delay, |wait| wait.max(delay));
-        if !is_passing || pause > LONGEST_PAUSE || pause >= self.left(ctx) {
-            return false;
+    async fn sit_out(&self, ctx: &RequestCtx, place: usize) -> bool {
+        match &self.failures[place] {
+            Some(failed) => sit_out(ctx, failed, self.combo.policy.retry_delay, self.deadline).await,
+            None => false,
         }
-        tokio::time::sleep(pause).await;
-        true
     }
 
-    fn left(&self, ctx: &RequestCtx) -> Duration {
+    pub(super) fn left(&self, ctx: &RequestCtx) -> Duration {
         self.deadline.saturating_duration_since(ctx.engine.clock.instant())
     }
 
-    fn is_over(&self, ctx: &RequestCtx) -> bool {
+    pub(super) fn is_over(&self, ctx: &RequestCtx) -> bool {
         self.left(ctx).is_zero() || ctx.attempts.len() >= self.calls_before + MAX_CALLS
     }
 
@@ -280,58 +285,4 @@ fn is_about_target(failure: &omniroute_provider::Failure) -> bool {
         && (failure.upstream.param.is_some()
             || failure.upstream.code.as_deref().is_some_and(names)
             || names(&failure.upstream.message))
-}
-
-/// A step whose target is being asked; tells its counts how it ended.
-pub(crate) struct Trying {
-    planned: Option<Planned>,
-    since: Instant,
-}
-
-impl Trying {
-    fn begin(planned: &Planned, since: Instant) -> Self {
-        for place in &planned.path {
-            place.step().stats.begin();
-            place.combo.memory.stats.begin();
-        }
-        Self { planned: Some(planned.clone()), since }
-    }
-
-    fn end(&mut self, latency: Option<Duration>, now_ms: i64) {
-        let Some(planned) = self.planned.take() else { return };
-        let latency = latency.map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX));
-        for place in &planned.path {
-            place.step().stats.end(latency, now_ms);
-            place.combo.memory.stats.end(latency, now_ms);
-            match latency {
-                Some(_) => place.combo.memory.answered(&place.step().id, now_ms),
-                None => place.combo.memory.failed(&place.step().id),
-            }
-        }
-    }
-}
-
-impl Drop for Trying {
-    fn drop(&mut self) {
-        let Some(planned) = &self.planned else { return };
-        for place in &planned.path {
-            place.step().stats.cancel();
-            place.combo.memory.stats.cancel();
-        }
-    }
-}
-
-impl RequestCtx {
-    /// The target that is being asked, if it belongs to a combo, answered.
-    pub(crate) fn step_answered(&mut self) {
-        let Some(mut trying) = self.trying.take() else { return };
-        let first = self.outcome.first_event.unwrap_or_else(|| self.engine.clock.instant());
-        trying.end(Some(first.saturating_duration_since(trying.since)), self.engine.clock.now_ms());
-    }
-
-    /// It failed.
-    pub(crate) fn step_failed(&mut self) {
-        let Some(mut trying) = self.trying.take() else { return };
-        trying.end(None, self.engine.clock.now_ms());
-    }
 }

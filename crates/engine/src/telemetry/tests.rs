@@ -48,6 +48,8 @@ fn attempt(failure: Option<&'static str>) -> AttemptRow {
         failure,
         message: None,
         duration_ms: 1,
+        usage: Usage::default(),
+        cost_nano: None,
     }
 }
 

@@ -8,11 +8,12 @@ use omniroute_testkit::Answer;
 
 use crate::world::{END, KEY, NOW_MS, World, answer, chunk, connection, node, refusal, stream};
 
-const ASK: &str = r#"{"model":"best","messages":[{"role":"user","content":"hi"}]}"#;
-const ASK_STREAM: &str = r#"{"model":"best","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+pub(crate) const ASK: &str = r#"{"model":"best","messages":[{"role":"user","content":"hi"}]}"#;
+pub(crate) const ASK_STREAM: &str =
+    r#"{"model":"best","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
 
 /// A combo `best` of three targets, `a/m`, `b/m` and `c/m`, each with one account.
-fn world(change: impl FnOnce(&mut Combo)) -> World {
+pub(crate) fn world(change: impl FnOnce(&mut Combo)) -> World {
     World::with(|entities| add_best(entities, change), |_: &mut EngineOptions| {})
 }
 
@@ -41,7 +42,7 @@ fn add_best(entities: &mut Entities, change: impl FnOnce(&mut Combo)) {
     entities.combos.push(best);
 }
 
-fn tried(world: &World) -> Vec<(String, Option<u16>)> {
+pub(crate) fn tried(world: &World) -> Vec<(String, Option<u16>)> {
     world
         .row()
         .attempts
@@ -55,7 +56,7 @@ fn short((provider, status): (String, Option<u16>)) -> (String, Option<u16>) {
     (provider.replace("openai-compatible-chat-", ""), status)
 }
 
-fn totals(world: &World, step: usize) -> (u64, u64) {
+pub(crate) fn totals(world: &World, step: usize) -> (u64, u64) {
     let live = world.engine.live.load();
     let totals = live.combo("best").unwrap().steps[step].stats.totals();
     (totals.requests, totals.successes)

@@ -7,6 +7,7 @@ mod combos;
 mod fallback;
 mod kept;
 mod media;
+mod race;
 mod repairs;
 mod streams;
 mod translation;

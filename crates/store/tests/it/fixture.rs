@@ -228,6 +228,8 @@ pub(crate) fn attempt(connection: &str, status: Option<u16>, failure: Option<&'s
         failure,
         message: failure.map(|class| format!("it was {class}")),
         duration_ms: 30,
+        usage: Usage::default(),
+        cost_nano: None,
     }
 }
 

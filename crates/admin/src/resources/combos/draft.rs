@@ -126,6 +126,12 @@ config! {
     stop_on_content_filter: bool,
     /// Requests that stay with one start before round-robin moves on (1).
     sticky_requests: u32,
+    /// Whether the next target is asked too when one is silent for a while (false).
+    hedging: bool,
+    /// For how long (500).
+    hedge_delay_ms: u32,
+    /// How many targets a `race` begins with (2).
+    race_width: u32,
 }
 
 impl ConfigView {
@@ -141,6 +147,8 @@ impl ConfigView {
         range("targetTimeoutMs", self.target_timeout_ms, 100..=3_600_000);
         range("timeoutMs", self.timeout_ms, 100..=3_600_000);
         range("stickyRequests", self.sticky_requests, 1..=1_000);
+        range("hedgeDelayMs", self.hedge_delay_ms, 1..=60_000);
+        range("raceWidth", self.race_width, 1..=MAX_WIDTH);
     }
 
     /// What is given here, else what `base` says.
@@ -148,6 +156,9 @@ impl ConfigView {
         ComboConfig::from(self).over(base)
     }
 }
+
+/// Most targets that are asked at once.
+const MAX_WIDTH: u32 = 8;
 
 /// Changes a combo by what was sent, and checks it among the others.
 pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -> AdminResult<()> {

@@ -1,0 +1,98 @@
+//! One target of a combo, asked as often as its combo allows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use omniroute_domain::combo::{ComboState, Planned};
+use omniroute_provider::FailureKind;
+
+use super::accounts::{self, Failed, Patience};
+use super::{Attempted, Trying};
+use crate::ctx::RequestCtx;
+
+/// The longest pause for the sake of one target's cooldown.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long and how often a target may be asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// How often, with pauses in between.
+    pub(super) tries: u32,
+    /// How long it may take each time to its first content; `None` = as long as the combo may.
+    pub(super) timeout: Option<Duration>,
+    /// Until when the combo may take to its first content.
+    pub(super) deadline: Instant,
+    /// Upstream calls that the combo has left.
+    pub(super) calls: usize,
+}
+
+/// Asks a target, and again as long as its failures are passing ones.
+pub(super) async fn ask(
+    ctx: &mut RequestCtx,
+    combo: &Arc<ComboState>,
+    planned: &Planned,
+    bounds: Bounds,
+) -> Result<Attempted, Failed> {
+    let most = ctx.attempts.len() + bounds.calls;
+    let mut tries = bounds.tries;
+    loop {
+        let failed = match ask_once(ctx, planned, &bounds).await {
+            Ok(answer) => return Ok(answer),
+            Err(failed) => failed,
+        };
+        tries = tries.saturating_sub(1);
+        let may_go_on = tries > 0 && ctx.attempts.len() < most;
+        if !may_go_on || !sit_out(ctx, &failed, combo.policy.retry_delay, bounds.deadline).await {
+            return Err(failed);
+        }
+    }
+}
+
+async fn ask_once(ctx: &mut RequestCtx, planned: &Planned, bounds: &Bounds) -> Result<Attempted, Failed> {
+    let now = ctx.engine.clock.instant();
+    let limit = bounds.timeout.map_or(bounds.deadline, |timeout| bounds.deadline.min(now + timeout));
+    ctx.deadline = Some(limit);
+    ctx.trying = Some(Trying::begin(planned, now));
+    let calls_before = ctx.attempts.len();
+    match accounts::run(ctx, &planned.target, Patience::none()).await {
+        Ok(answer) => {
+            if matches!(answer, Attempted::Whole(_)) {
+                ctx.step_answered();
+            }
+            Ok(answer)
+        }
+        Err(failed) => {
+            if ctx.attempts.len() > calls_before {
+                ctx.step_failed();
+            } else {
+                // Nobody was called, which says nothing about the target.
+                ctx.trying = None;
+            }
+            Err(failed)
+        }
+    }
+}
+
+/// Waits before a target that failed in passing is asked again; `false` where it should not be.
+pub(super) async fn sit_out(ctx: &RequestCtx, failed: &Failed, delay: Duration, deadline: Instant) -> bool {
+    let is_passing = failed.last.as_deref().is_some_and(|failure| {
+        matches!(
+            failure.kind,
+            FailureKind::RateLimited
+                | FailureKind::Overloaded
+                | FailureKind::Unavailable
+                | FailureKind::Timeout
+                | FailureKind::Connect
+                | FailureKind::Empty
+                | FailureKind::Protocol
+                | FailureKind::Unknown
+        )
+    });
+    let pause = failed.wait.map_or(delay, |wait| wait.max(delay));
+    let left = deadline.saturating_duration_since(ctx.engine.clock.instant());
+    if !is_passing || pause > LONGEST_PAUSE || pause >= left {
+        return false;
+    }
+    tokio::time::sleep(pause).await;
+    true
+}

@@ -1,0 +1,61 @@
+//! A step of a combo whose target is being asked, and what its counts are told of it.
+
+use std::time::{Duration, Instant};
+
+use omniroute_domain::combo::Planned;
+
+use crate::ctx::RequestCtx;
+
+/// A step whose target is being asked; tells its counts how it ended.
+pub(crate) struct Trying {
+    planned: Option<Planned>,
+    since: Instant,
+}
+
+impl Trying {
+    pub(super) fn begin(planned: &Planned, since: Instant) -> Self {
+        for place in &planned.path {
+            place.step().stats.begin();
+            place.combo.memory.stats.begin();
+        }
+        Self { planned: Some(planned.clone()), since }
+    }
+
+    fn end(&mut self, latency: Option<Duration>, now_ms: i64) {
+        let Some(planned) = self.planned.take() else { return };
+        let latency = latency.map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX));
+        for place in &planned.path {
+            place.step().stats.end(latency, now_ms);
+            place.combo.memory.stats.end(latency, now_ms);
+            match latency {
+                Some(_) => place.combo.memory.answered(&place.step().id, now_ms),
+                None => place.combo.memory.failed(&place.step().id),
+            }
+        }
+    }
+}
+
+impl Drop for Trying {
+    fn drop(&mut self) {
+        let Some(planned) = &self.planned else { return };
+        for place in &planned.path {
+            place.step().stats.cancel();
+            place.combo.memory.stats.cancel();
+        }
+    }
+}
+
+impl RequestCtx {
+    /// The target that is being asked, if it belongs to a combo, answered.
+    pub(crate) fn step_answered(&mut self) {
+        let Some(mut trying) = self.trying.take() else { return };
+        let first = self.outcome.first_event.unwrap_or_else(|| self.engine.clock.instant());
+        trying.end(Some(first.saturating_duration_since(trying.since)), self.engine.clock.now_ms());
+    }
+
+    /// It failed.
+    pub(crate) fn step_failed(&mut self) {
+        let Some(mut trying) = self.trying.take() else { return };
+        trying.end(None, self.engine.clock.now_ms());
+    }
+}

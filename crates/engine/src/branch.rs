@@ -1,0 +1,198 @@
+//! Several upstream calls for one request at once. Each has a context of its own, made by [`RequestCtx::branch`]: it may
+//! fail, change its canonical form and count its attempts without regard to the others.
+//!
+//! All that happens is in the record of the one request: a branch that is dropped, because it failed, lost or was cut off
+//! by a client that went away, leaves its attempts with the request. One that won is [adopted](RequestCtx::adopt), and
+//! the request goes on as if it had been the only one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use crate::ctx::{Outcome, RequestCtx};
+use crate::ports::AttemptRow;
+use crate::time::millis;
+
+/// Class of an attempt that was broken off because another one had answered.
+pub(crate) const CANCELLED: &str = "cancelled";
+
+/// Whether a context is a whole request or one of its branches.
+#[derive(Default)]
+pub(crate) enum Kinship {
+    /// A request that has had no branches so far.
+    #[default]
+    Alone,
+    /// A request, and what its branches leave behind.
+    Request(Arc<Estate>),
+    /// A branch of a request.
+    Branch(Branch),
+}
+
+/// What makes a context a branch.
+pub(crate) struct Branch {
+    estate: Arc<Estate>,
+    heard: Heard,
+}
+
+/// Whether an upstream has sent anything of an answer yet, for whoever waits with the next one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heard(Arc<AtomicBool>);
+
+impl Heard {
+    /// Whether it has.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What branches that are gone leave to their request.
+#[derive(Default)]
+pub(crate) struct Estate {
+    /// Somebody else has answered: who is dropped now has lost.
+    is_decided: AtomicBool,
+    left: Mutex<Left>,
+}
+
+#[derive(Default)]
+struct Left {
+    attempts: Vec<AttemptRow>,
+    is_estimated: bool,
+    sent: Option<Instant>,
+}
+
+impl RequestCtx {
+    /// A context for one of several calls at once. It begins where the request stands.
+    pub(crate) fn branch(&mut self) -> Self {
+        let estate = match &self.kinship {
+            Kinship::Request(estate) => estate.clone(),
+            Kinship::Branch(branch) => branch.estate.clone(),
+            Kinship::Alone => {
+                let estate = Arc::<Estate>::default();
+                self.kinship = Kinship::Request(estate.clone());
+                estate
+            }
+        };
+        Self {
+            engine: self.engine.clone(),
+            arrival: self.arrival.clone(),
+            request_id: self.request_id.clone(),
+            started: self.started,
+            started_ms: self.started_ms,
+            snapshot: self.snapshot.clone(),
+            caller: self.caller.clone(),
+            body: self.body.clone(),
+            envelope: self.envelope.clone(),
+            canonical: self.canonical.clone(),
+            pinned: self.pinned.clone(),
+            without_reasoning: self.without_reasoning,
+            returns_reasoning: self.returns_reasoning,
+            repairs: self.repairs,
+            // The limits of the key are charged and settled once, by the request.
+            charges: SmallVec::new(),
+            attempts: SmallVec::new(),
+            upstream_dialect: None,
+            losses: self.losses.clone(),
+            outcome: Outcome::default(),
+            target: None,
+            combo: self.combo.clone(),
+            trying: None,
+            deadline: self.deadline,
+            running: None,
+            kinship: Kinship::Branch(Branch { estate, heard: Heard::default() }),
+        }
+    }
+
+    /// Goes on with what a branch has reached. The others have to be dropped before, so that the attempt that answered
+    /// is the last one.
+    pub(crate) fn adopt(&mut self, mut branch: Self) {
+        self.gather();
+        self.attempts.append(&mut branch.attempts);
+        self.canonical = branch.canonical.take();
+        self.without_reasoning = branch.without_reasoning;
+        self.returns_reasoning = branch.returns_reasoning;
+        self.repairs = branch.repairs;
+        self.upstream_dialect = branch.upstream_dialect;
+        self.losses = std::mem::take(&mut branch.losses);
+        self.target = branch.target.take();
+        self.trying = branch.trying.take();
+        let theirs = std::mem::take(&mut branch.outcome);
+        let mine = &mut self.outcome;
+        mine.usage = theirs.usage;
+        mine.usage_estimated |= theirs.usage_estimated;
+        mine.first_event = theirs.first_event;
+        mine.calling = theirs.calling;
+        mine.sent = earlier(mine.sent, theirs.sent);
+        if let (Some(running), Some(last)) = (&self.running, self.attempts.last()) {
+            running.routed(last.provider.as_str(), last.connection.as_str());
+        }
+    }
+
+    /// Who is still calling for this request has lost from now on.
+    pub(crate) fn decide(&self, is_decided: bool) {
+        if let Kinship::Request(estate) = &self.kinship {
+            estate.is_decided.store(is_decided, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes over the attempts of branches that are gone.
+    pub(crate) fn gather(&mut self) {
+        let Kinship::Request(estate) = &self.kinship else { return };
+        let left = std::mem::take(&mut *estate.left());
+        self.attempts.extend(left.attempts);
+        self.outcome.usage_estimated |= left.is_estimated;
+        self.outcome.sent = earlier(self.outcome.sent, left.sent);
+    }
+
+    /// Leaves what happened in a branch to its request; `false` when this is no branch.
+    pub(crate) fn bequeath(&mut self) -> bool {
+        let Kinship::Branch(branch) = &self.kinship else { return false };
+        let outcome = std::mem::take(&mut self.outcome);
+        if let (Some(since), Some(last)) = (outcome.calling, self.attempts.last_mut()) {
+            last.duration_ms = millis(self.engine.clock.instant().saturating_duration_since(since));
+            last.usage = outcome.usage;
+            if branch.estate.is_decided.load(Ordering::Relaxed) {
+                last.failure = Some(CANCELLED);
+            }
+        }
+        let mut left = branch.estate.left();
+        left.attempts.extend(self.attempts.drain(..));
+        left.is_estimated |= outcome.usage_estimated;
+        left.sent = earlier(left.sent, outcome.sent);
+        true
+    }
+
+    /// Whether this is one of several calls at once.
+    pub(crate) fn is_branch(&self) -> bool {
+        matches!(self.kinship, Kinship::Branch(_))
+    }
+
+    /// An upstream began to answer.
+    pub(crate) fn note_heard(&self) {
+        if let Kinship::Branch(branch) = &self.kinship {
+            branch.heard.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What tells whether the upstream of a branch has begun to answer.
+    pub(crate) fn heard(&self) -> Heard {
+        match &self.kinship {
+            Kinship::Branch(branch) => branch.heard.clone(),
+            Kinship::Alone | Kinship::Request(_) => Heard::default(),
+        }
+    }
+}
+
+impl Estate {
+    fn left(&self) -> std::sync::MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
