@@ -118,6 +118,19 @@ pub struct KeptName {
     pub by_answer: bool,
 }
 
+/// What a client may do with an answer that a vendor keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptCall {
+    /// Read it; as a stream, if the client wants one and the vendor has one.
+    Read,
+    /// Have it deleted.
+    Delete,
+    /// Have it ended while it is made in the background.
+    Cancel,
+    /// List what it is an answer to.
+    Inputs,
+}
+
 /// Byte ranges of the members that a pass-through may have to change.
 #[derive(Debug, Clone, Default)]
 pub struct EnvelopeSpans {
@@ -326,6 +339,13 @@ pub trait Dialect: Sync + 'static {
     fn kept_ids(&self, body: &Bytes) -> Vec<String> {
         let _ = body;
         Vec::new()
+    }
+
+    /// Where upstreams of this dialect take such a call, by the path at which they chat. `None` where they keep nothing,
+    /// and for ids that none of them gives.
+    fn kept_path(&self, chat_path: &str, id: &str, call: KeptCall) -> Option<String> {
+        let _ = (chat_path, id, call);
+        None
     }
 
     /// Reads an upstream's error. Never fails: what cannot be read becomes its text, shortened.

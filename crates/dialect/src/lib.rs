@@ -36,7 +36,7 @@ mod web_search;
 pub use caps::{Caps, GeminiCaps, ReasoningKnob};
 pub use dialect::{
     DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
-    KeepAlive, Kept, KeptName, NameRule, Relayed,
+    KeepAlive, Kept, KeptCall, KeptName, NameRule, Relayed,
 };
 pub use error_text::error_in_success;
 pub use progress::Progress;

@@ -72,6 +72,8 @@ pub struct RequestCtx {
     pub(crate) returns_reasoning: bool,
     /// Refusals that led to another try at the same account.
     pub(crate) repairs: u8,
+    /// The answer was made for an earlier request: it costs nothing, and says nothing about the account as it is now.
+    pub(crate) is_repeat: bool,
     pub(crate) charges: SmallVec<[Charge; 4]>,
     pub(crate) attempts: SmallVec<[AttemptRow; 2]>,
     pub(crate) upstream_dialect: Option<DialectId>,
@@ -127,6 +129,7 @@ impl RequestCtx {
             without_reasoning: false,
             returns_reasoning: false,
             repairs: 0,
+            is_repeat: false,
             charges: SmallVec::new(),
             attempts: SmallVec::new(),
             upstream_dialect: None,

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use omniroute_dialect::KeptName;
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_domain::entity::ConnectionId;
@@ -31,7 +30,7 @@ pub(crate) async fn pin(ctx: &mut RequestCtx, route: &Route) -> Result<(), Gatew
     let mut owner: Option<String> = None;
     let mut unknown = None;
     for name in &kept.names {
-        match known(ctx, &name.id).await {
+        match known(ctx, &name.id).await.map(|known| known.connection) {
             Some(found) if owner.as_ref().is_some_and(|other| *other != found) => {
                 return Err(refused(
                     name,
@@ -80,6 +79,8 @@ pub(crate) fn remember(ctx: &RequestCtx, connection: &ConnectionId, ids: &[Strin
             response_id: id.clone(),
             tenant: ctx.tenant().to_owned(),
             connection: connection.clone(),
+            asked: ctx.envelope.as_ref().map(|envelope| envelope.model.clone()).unwrap_or_default(),
+            model: ctx.target.as_ref().map(|target| target.model.clone()).unwrap_or_default(),
             expires_at: now_ms.saturating_add(millis(KNOWN_FOR)),
         };
         restore(engine, &row);
@@ -91,16 +92,35 @@ pub(crate) fn remember(ctx: &RequestCtx, connection: &ConnectionId, ids: &[Strin
 pub(crate) fn restore(engine: &Engine, row: &OwnerRow) {
     let now_ms = engine.clock.now_ms();
     if let Ok(left @ 1..) = u64::try_from(row.expires_at.saturating_sub(now_ms)) {
-        let value = Bytes::copy_from_slice(row.connection.as_str().as_bytes());
+        let value = [row.connection.as_str(), &row.asked, &row.model].join("\n");
         let left = Duration::from_millis(left).min(KNOWN_FOR);
-        engine.owners.put(&place(&row.tenant, &row.response_id), value, now_ms, left);
+        engine.owners.put(&place(&row.tenant, &row.response_id), value.into(), now_ms, left);
     }
 }
 
-async fn known(ctx: &RequestCtx, id: &str) -> Option<String> {
+/// What is known of an answer that a vendor keeps.
+pub(crate) struct Known {
+    /// The account that made it.
+    pub(crate) connection: String,
+    /// The model that was asked for, and the account's name of it; empty where that was not noted.
+    pub(crate) asked: String,
+    pub(crate) model: String,
+}
+
+/// What is known of an answer; only to whoever asked for it.
+pub(crate) async fn known(ctx: &RequestCtx, id: &str) -> Option<Known> {
     let place = place(ctx.tenant(), id);
     let found = ctx.engine.owners.get(&place, ctx.engine.clock.now_ms()).await?;
-    String::from_utf8(found.to_vec()).ok()
+    let text = String::from_utf8(found.to_vec()).ok()?;
+    // Names of models have no line ends; ids of connections are our own.
+    let mut parts = text.splitn(3, '\n').map(str::to_owned);
+    let mut next = || parts.next().unwrap_or_default();
+    Some(Known { connection: next(), asked: next(), model: next() })
+}
+
+/// The vendor does not keep it any more.
+pub(crate) fn forget(ctx: &RequestCtx, id: &str) {
+    ctx.engine.owners.forget(&place(ctx.tenant(), id));
 }
 
 fn place(tenant: &str, id: &str) -> String {

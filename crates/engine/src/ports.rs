@@ -50,6 +50,10 @@ pub struct OwnerRow {
     pub tenant: String,
     /// The account.
     pub connection: ConnectionId,
+    /// The model that was asked for.
+    pub asked: String,
+    /// The account's name of the model.
+    pub model: String,
     /// Until when it may be named, in epoch milliseconds.
     pub expires_at: i64,
 }

@@ -326,6 +326,9 @@ impl Running {
         self.ctx.note_losses(losses);
         let watch = self.start.pipe.watch();
         let output_bytes = watch.output_bytes;
+        if self.ctx.is_repeat {
+            return;
+        }
         self.ctx.outcome.usage = watch.usage;
         if !watch.usage.is_known() {
             attempt::estimate_usage(&mut self.ctx, output_bytes);

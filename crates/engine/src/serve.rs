@@ -18,16 +18,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
-use omniroute_dialect::KeepAlive;
 use omniroute_dialect::ir::{ErrorKind, LossAction};
 use omniroute_dialect::shape::Seal;
+use omniroute_dialect::{KeepAlive, KeptCall};
 use omniroute_domain::resolve::Route;
 use omniroute_provider::ProviderId;
 use tokio::time::timeout;
 
 use crate::admit;
 use crate::answer::Answer;
-use crate::attempt::{self, Attempted, StreamStart};
+use crate::attempt::{self, Attempted, Stored, StreamStart};
 use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
 use crate::kept;
@@ -233,17 +233,25 @@ impl Engine {
             Ok((ctx, Err(error))) => return self.refuse(ctx, &error),
             Err(_) => (early.headers(), Relay::waiting(limits, pending)),
         };
-        let mut response = Response::new(Answer::Stream(Box::new(relay)));
-        *response.headers_mut() = head;
-        let headers = response.headers_mut();
+        let mut response = streaming(head, relay, content_type);
         if tells_progress {
-            headers.insert(progress::HEADER, HeaderValue::from_static("enabled"));
+            response.headers_mut().insert(progress::HEADER, HeaderValue::from_static("enabled"));
         }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-        headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
         response
+    }
+
+    /// Does something with an answer that a vendor keeps, for a caller that is known.
+    pub async fn kept(self: &Arc<Self>, mut ctx: RequestCtx, id: &str, call: KeptCall) -> Response<Answer> {
+        match attempt::call_about(&mut ctx, id, call).await {
+            Ok(Stored::Whole(body)) => self.reply(ctx, StatusCode::OK, body),
+            Ok(Stored::Stream(start)) => {
+                let content_type = ctx.dialect().stream_content_type(ctx.framing());
+                let mut head = HeaderMap::with_capacity(16);
+                diagnostics(&ctx, true, &mut head);
+                streaming(head, Relay::running(ctx, start), content_type)
+            }
+            Err(error) => self.refuse(ctx, &error),
+        }
     }
 
     /// Answers with an error in the client's dialect.
@@ -336,6 +344,18 @@ impl Engine {
     pub(crate) fn next_turn(&self, provider: &ProviderId) -> u64 {
         self.turns.of(provider).load(Ordering::Relaxed)
     }
+}
+
+/// An answer as it comes.
+fn streaming(head: HeaderMap, relay: Relay, content_type: &'static str) -> Response<Answer> {
+    let mut response = Response::new(Answer::Stream(Box::new(relay)));
+    *response.headers_mut() = head;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+    response
 }
 
 /// Everything up to the first upstream call: envelope, target, limits.

@@ -11,10 +11,10 @@ use crate::store::Store;
 const MAX_ROWS: i64 = 100_000;
 
 pub(crate) const UPSERT: &str =
-    "INSERT INTO response_owners (response_id, api_key_id, connection_id, expires_at)
-     VALUES ($1, $2, $3, $4)
+    "INSERT INTO response_owners (response_id, api_key_id, connection_id, asked_model, model, expires_at)
+     VALUES ($1, $2, $3, $4, $5, $6)
      ON CONFLICT (api_key_id, response_id) DO UPDATE SET connection_id = excluded.connection_id,
-     expires_at = excluded.expires_at";
+     asked_model = excluded.asked_model, model = excluded.model, expires_at = excluded.expires_at";
 pub(crate) const FORGET_TENANT: &str = "DELETE FROM response_owners WHERE api_key_id = $1";
 pub(crate) const FORGET_CONNECTION: &str = "DELETE FROM response_owners WHERE connection_id = $1";
 
@@ -25,17 +25,21 @@ pub struct ResponseOwners<'a>(pub(crate) &'a Store);
 impl ResponseOwners<'_> {
     /// Hands over what is still of use; how many that were.
     pub async fn recall(&self, now_ms: i64, mut take: impl FnMut(OwnerRow)) -> Result<u64, StoreError> {
-        const SELECT: &str = "SELECT response_id, api_key_id, connection_id, expires_at FROM response_owners
+        const SELECT: &str =
+            "SELECT response_id, api_key_id, connection_id, asked_model, model, expires_at FROM response_owners
              WHERE expires_at > $1 ORDER BY expires_at DESC LIMIT $2";
         let mut recalled = 0;
         with_read!(self.0.pool(), |db| {
-            let mut rows = sqlx::query_as::<_, (String, String, String, i64)>(SELECT)
+            let mut rows = sqlx::query_as::<_, (String, String, String, String, String, i64)>(SELECT)
                 .bind(now_ms)
                 .bind(MAX_ROWS)
                 .fetch(&mut *db);
-            while let Some((response_id, tenant, connection, expires_at)) = rows.try_next().await? {
+            while let Some((response_id, tenant, connection, asked, model, expires_at)) =
+                rows.try_next().await?
+            {
                 recalled += 1;
-                take(OwnerRow { response_id, tenant, connection: connection.into(), expires_at });
+                let connection = connection.into();
+                take(OwnerRow { response_id, tenant, connection, asked, model, expires_at });
             }
         });
         Ok(recalled)

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
-    KeepAlive, Progress, Relayed,
+    KeepAlive, KeptCall, Progress, Relayed,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -79,6 +79,16 @@ impl Dialect for Responses {
 
     fn kept_ids(&self, body: &Bytes) -> Vec<String> {
         relay::kept_ids(body)
+    }
+
+    fn kept_path(&self, chat_path: &str, id: &str, call: KeptCall) -> Option<String> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
+        let fits = chat_path.ends_with("/responses") && !id.starts_with('.') && id.bytes().all(is_plain);
+        fits.then(|| match call {
+            KeptCall::Read | KeptCall::Delete => format!("{chat_path}/{id}"),
+            KeptCall::Cancel => format!("{chat_path}/{id}/cancel"),
+            KeptCall::Inputs => format!("{chat_path}/{id}/input_items"),
+        })
     }
 
     fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError {

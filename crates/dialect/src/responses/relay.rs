@@ -40,7 +40,9 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
     let mut splice = Splice::new(body.clone());
     let (mut failure, mut has_output) = (None, false);
     let scanned = envelope::scan(body, &mut |member| match &*member.key {
-        "model" if member.raw.as_bytes() != asked => splice.replace(member.span, asked.clone()),
+        "model" if !echo.model.is_empty() && member.raw.as_bytes() != asked => {
+            splice.replace(member.span, asked.clone())
+        }
         "error" if matches!(member.raw.as_bytes().first(), Some(b'{' | b'"')) => failure = Some(member.raw),
         "output" => {
             has_output = member.raw.strip_prefix('[').is_some_and(|rest| !rest.trim_start().starts_with(']'));
@@ -59,9 +61,16 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
         body: splice,
         usage: judged.usage,
         finish: judged.finish,
-        meaningful: has_output || judged.usage.output_total.is_some_and(|tokens| tokens > 0),
+        meaningful: has_output
+            || is_pending(&fields)
+            || judged.usage.output_total.is_some_and(|tokens| tokens > 0),
         error: failure.map(wire::error),
     })
+}
+
+/// Whether the answer is being made in the background and has nothing to say yet.
+fn is_pending(response: &Fields<'_>) -> bool {
+    matches!(wire::text(response, "status").as_deref(), Some("queued" | "in_progress"))
 }
 
 /// Most ids of one answer that are remembered.
@@ -246,7 +255,7 @@ impl Tap {
         }
         let data = found.frame.data;
         match fields.raw("model").map(RawValue::get) {
-            Some(model) if model.as_bytes() != self.asked => {
+            Some(model) if !self.echo.model.is_empty() && model.as_bytes() != self.asked => {
                 let start = model.as_ptr() as usize - data.as_ptr() as usize;
                 let mut edited = BytesMut::with_capacity(data.len() + self.asked.len());
                 edited.extend_from_slice(&data[..start]);

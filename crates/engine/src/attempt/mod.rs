@@ -7,6 +7,7 @@
 mod accounts;
 mod ask;
 mod rows;
+mod stored;
 mod targets;
 mod together;
 mod trying;
@@ -76,6 +77,7 @@ pub(crate) use rows::{note_abort, note_failure, note_success, notes};
 use rows::{open_row, push_row};
 pub(crate) use targets::{facts, run};
 pub(crate) use trying::Trying;
+pub(crate) use stored::{Stored, call_about};
 
 /// Why one attempt came to nothing.
 enum Fault {

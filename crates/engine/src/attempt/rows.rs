@@ -20,6 +20,9 @@ pub(crate) fn note_success(
     status: Option<StatusCode>,
     sent: Instant,
 ) {
+    if ctx.is_repeat {
+        return push_row(ctx, target, connection, status, None, sent);
+    }
     let now_ms = ctx.engine.clock.now_ms();
     let first = ctx.outcome.first_event.unwrap_or_else(|| ctx.engine.clock.instant());
     let latency = u64::try_from(first.saturating_duration_since(sent).as_millis()).unwrap_or(u64::MAX);
@@ -39,6 +42,9 @@ pub(crate) fn note_failure(
     status: Option<StatusCode>,
     sent: Instant,
 ) {
+    if ctx.is_repeat {
+        return push_row(ctx, target, connection, status, Some(failure), sent);
+    }
     let now_ms = ctx.engine.clock.now_ms();
     let jitter = ctx.engine.jitter();
     if failure.scope != Scope::Request {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use omniroute_domain::entity::{Combo, ComboConfig, ComboId, Entities, Goal, NodeType, Step};
+use omniroute_domain::entity::{Combo, ComboConfig, Entities, Goal, NodeType};
 use omniroute_engine::EngineOptions;
 use omniroute_testkit::Answer;
 
-use crate::world::{END, KEY, NOW_MS, World, answer, chunk, connection, node, refusal, stream};
+use crate::world::{END, KEY, NOW_MS, World, answer, chunk, combo, connection, node, refusal, stream};
 
 pub(crate) const ASK: &str = r#"{"model":"best","messages":[{"role":"user","content":"hi"}]}"#;
 pub(crate) const ASK_STREAM: &str =
@@ -18,26 +18,14 @@ pub(crate) fn world(change: impl FnOnce(&mut Combo)) -> World {
 }
 
 fn add_best(entities: &mut Entities, change: impl FnOnce(&mut Combo)) {
-    let mut steps = Vec::new();
+    let mut models = Vec::new();
     for prefix in ["a", "b", "c"] {
         let node = node(&format!("openai-compatible-chat-{prefix}"), NodeType::OpenaiCompatible, prefix);
         entities.connections.push(connection(&format!("of-{prefix}"), &node.id, "only", 1));
         entities.nodes.push(node);
-        let goal = Goal::Model { model: format!("{prefix}/m"), connection_id: None };
-        steps.push(Step { id: prefix.into(), goal, weight: 0, label: None, when: None });
+        models.push(format!("{prefix}/m"));
     }
-    let mut best = Combo {
-        id: ComboId::from("1"),
-        name: "best".into(),
-        strategy: "priority".into(),
-        steps,
-        config: ComboConfig { max_retries: Some(0), ..ComboConfig::default() },
-        is_hidden: false,
-        is_active: true,
-        sort_order: 1,
-        created_at: 0,
-        updated_at: 0,
-    };
+    let mut best = combo("best", &[&models[0], &models[1], &models[2]]);
     change(&mut best);
     entities.combos.push(best);
 }

@@ -1,11 +1,15 @@
 //! Answers that a vendor keeps: who names one is led to the account that made it, and nobody else.
 
+use http::Method;
+use http_body_util::BodyExt as _;
+use omniroute_dialect::KeptCall;
 use omniroute_dialect::responses::Responses;
 use omniroute_domain::entity::{ApiKeyId, KeyHash, NodeType};
+use omniroute_engine::Arrival;
 use omniroute_engine::ports::{Memory, OwnerRow};
 use omniroute_testkit::Answer;
 
-use crate::world::{Got, KEY, NOW_MS, World, connection, key, node};
+use crate::world::{Got, KEY, NOW_MS, World, combo, connection, key, node};
 
 const OTHER_KEY: &str = "sk-omni-other";
 
@@ -143,4 +147,202 @@ async fn owners_outlive_the_process_and_end_after_thirty_days() {
         assert_eq!((got.status, last_account(&after)), (200, maker.clone()), "{}", got.body);
     }
     assert_eq!(ask(&after, KEY, r#""input":"on","previous_response_id":"old_resp_1""#).await.status, 400);
+}
+
+/// A call about an answer: what is to be done, to which one, and what its query says.
+async fn about(world: &World, key: &str, id: &str, call: KeptCall, query: Option<&str>) -> Got {
+    let mut headers = http::HeaderMap::new();
+    headers.insert("authorization", format!("Bearer {key}").parse().unwrap());
+    let mut ctx = world.engine.begin(Arrival {
+        peer: ([127, 0, 0, 1], 50_000).into(),
+        method: Method::GET,
+        path: format!("/v1/responses/{id}"),
+        query: query.map(str::to_owned),
+        headers,
+        dialect: &Responses,
+        endpoint: "responses",
+        provider: None,
+        is_logged: true,
+    });
+    let response = match world.engine.identify(&mut ctx) {
+        Ok(()) => world.engine.kept(ctx, id, call).await,
+        Err(error) => world.engine.refuse(ctx, &error),
+    };
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Got {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: String::from_utf8(bytes.to_vec()).unwrap(),
+    }
+}
+
+/// An answer that is kept at one of the accounts; which one.
+async fn kept(world: &World, id: &str) -> String {
+    world.transport.answer(Answer::json(200, object(id, true)));
+    assert_eq!(ask(world, KEY, r#""input":"hi","store":true"#).await.status, 200);
+    last_account(world)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_about_an_answer_go_to_the_account_that_made_it() {
+    let world = world();
+    kept(&world, "resp_0").await;
+    let maker = kept(&world, "resp_1").await;
+    let deleted = r#"{"id":"resp_1","object":"response","deleted":true}"#;
+    let items = r#"{"object":"list","data":[],"first_id":null,"last_id":null,"has_more":false}"#;
+    let asked_for = object("resp_1", true).replace(r#""model":"m""#, r#""model":"r/m""#);
+    for (call, method, query, place, answer, expected) in [
+        (KeptCall::Read, "GET", None, "/v1/responses/resp_1", object("resp_1", true), asked_for.as_str()),
+        (
+            KeptCall::Inputs,
+            "GET",
+            Some("limit=2&order=asc"),
+            "/v1/responses/resp_1/input_items?limit=2&order=asc",
+            items.to_owned(),
+            items,
+        ),
+        (
+            KeptCall::Cancel,
+            "POST",
+            None,
+            "/v1/responses/resp_1/cancel",
+            object("resp_1", true),
+            asked_for.as_str(),
+        ),
+        (KeptCall::Delete, "DELETE", None, "/v1/responses/resp_1", deleted.to_owned(), deleted),
+    ] {
+        world.transport.answer(Answer::json(200, answer));
+        let got = about(&world, KEY, "resp_1", call, query).await;
+        assert_eq!((got.status, got.body.as_str()), (200, expected), "{call:?}");
+        let sent = world.transport.sent().pop().unwrap();
+        assert_eq!((sent.method.as_str(), sent.uri.path_and_query().unwrap().as_str()), (method, place));
+        assert_eq!((last_account(&world), sent.body.len()), (maker.clone(), 0), "{call:?}");
+        let row = world.row();
+        assert_eq!((row.status, row.attempts.len(), &*row.model), (200, 1, "m"));
+        assert!(!row.usage.is_known() && row.cost_nano.is_none(), "it was paid for when it was made");
+    }
+    // What is deleted is not known any more.
+    let calls = world.transport.sent().len();
+    assert_eq!(about(&world, KEY, "resp_1", KeptCall::Read, None).await.status, 404);
+    assert_eq!(world.transport.sent().len(), calls, "nobody was asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_read_as_a_stream_again() {
+    let world = world();
+    kept(&world, "resp_1").await;
+    let event = |kind: &str, rest: &str| {
+        format!(
+            "event: response.{kind}\ndata: {{\"type\":\"response.{kind}\",\"sequence_number\":7,{rest}}}\n\n"
+        )
+    };
+    let whole = format!("\"response\":{}", object("resp_1", true));
+    let stream = event("output_text.delta", r#""output_index":0,"delta":"hi""#) + &event("completed", &whole);
+    world.transport.answer(Answer::new(200, "text/event-stream").send(stream.clone()));
+    let got = about(&world, KEY, "resp_1", KeptCall::Read, Some("stream=true&starting_after=6")).await;
+    assert_eq!(got.header("content-type"), "text/event-stream; charset=utf-8");
+    assert_eq!(got.body, stream.replace(r#""model":"m""#, r#""model":"r/m""#));
+    assert!(!world.row().usage.is_known() && world.row().status == 200);
+    let sent = world.transport.sent().pop().unwrap();
+    assert_eq!(sent.uri.query(), Some("stream=true&starting_after=6"));
+    // That an answer of the past failed says nothing about its account.
+    let failed =
+        r#""response":{"id":"resp_1","status":"failed","error":{"code":"server_error","message":"gone"}}"#;
+    world.transport.answer(Answer::new(200, "text/event-stream").send(event("failed", failed)));
+    let got = about(&world, KEY, "resp_1", KeptCall::Read, Some("stream=true")).await;
+    assert!(got.body.contains("gone"), "{}", got.body);
+    world.transport.answer(Answer::json(200, object("resp_1", true)));
+    assert_eq!(ask(&world, KEY, r#""input":"on","previous_response_id":"resp_1""#).await.status, 200);
+    assert!(world.recorded.statuses.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_not_there_are_not_found() {
+    let world = world();
+    kept(&world, "resp_1").await;
+    let calls = world.transport.sent().len();
+    for (key, id) in
+        [(KEY, "resp_0"), (OTHER_KEY, "resp_1"), (KEY, "resp_1/../models"), (KEY, ".."), (KEY, "resp_1?x")]
+    {
+        for call in [KeptCall::Read, KeptCall::Delete, KeptCall::Cancel, KeptCall::Inputs] {
+            let got = about(&world, key, id, call, None).await;
+            assert_eq!(got.status, 404, "{id}: {}", got.body);
+            for expected in
+                ["\"not_found\"", "\"invalid_request_error\"", "the gateway keeps no answers itself"]
+            {
+                assert!(got.body.contains(expected), "{id}: {expected} in {}", got.body);
+            }
+            assert_eq!(got.header("x-should-retry"), "false");
+        }
+    }
+    assert_eq!(world.transport.sent().len(), calls, "nobody was asked");
+    let unknown = |status| {
+        Answer::json(
+            status,
+            r#"{"error":{"message":"Response with id 'resp_1' not found.","type":"invalid_request_error","param":null,"code":null}}"#,
+        )
+    };
+    // The vendor's own word is passed on, and a refused credential is not the client's fault.
+    for (upstream, status) in [(404, 404), (400, 400), (401, 502), (500, 500)] {
+        world.transport.answer(unknown(upstream));
+        let got = about(&world, KEY, "resp_1", KeptCall::Read, None).await;
+        assert_eq!(got.status, status, "{}", got.body);
+        assert!(got.body.contains("not found"), "{}", got.body);
+    }
+    assert!(world.recorded.statuses.lock().unwrap().is_empty(), "chat is what the account is there for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_made_in_the_background_has_nothing_to_say_yet() {
+    let world = world();
+    let queued = r#"{"id":"resp_b","object":"response","status":"queued","background":true,"model":"m","store":true,"output":[],"usage":null}"#;
+    world.transport.answer(Answer::json(200, queued));
+    let got = ask(&world, KEY, r#""input":"hi","store":true,"background":true"#).await;
+    assert_eq!((got.status, got.body.contains("\"queued\"")), (200, true), "{}", got.body);
+    world.transport.answer(Answer::json(200, queued.replace("queued", "cancelled")));
+    let got = about(&world, KEY, "resp_b", KeptCall::Cancel, None).await;
+    assert_eq!((got.status, got.body.contains("\"cancelled\"")), (200, true), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_combo_leads_to_the_account_that_made_the_named_answer() {
+    let world = World::with(
+        |entities| {
+            let mut vendor = node("openai-compatible-responses-1", NodeType::OpenaiCompatible, "r");
+            vendor.api_type = Some("responses".into());
+            for (id, name) in [("r1", "one"), ("r2", "two")] {
+                entities.connections.push(connection(id, &vendor.id, name, 1));
+            }
+            entities.nodes.push(vendor);
+            entities.combos.push(combo("both", &["anth/claude", "r/m"]));
+            entities.settings.fallback_strategy = "round-robin".into();
+            entities.settings.sticky_round_robin_limit = 1;
+        },
+        |_| {},
+    );
+    let bearer = format!("Bearer {KEY}");
+    for _ in 0..2 {
+        // The account takes turns; whichever made the answer goes on with it.
+        world.transport.answer(Answer::json(200, object("resp_1", true)));
+        assert_eq!(ask(&world, KEY, r#""input":"hi","store":true"#).await.status, 200);
+        let maker = last_account(&world);
+        for _ in 0..2 {
+            world.transport.answer(Answer::json(200, object("resp_2", true)));
+            let body = r#"{"model":"both","input":"on","store":true,"previous_response_id":"resp_1"}"#;
+            let got = world.send(&Responses, body, &[("authorization", &bearer)]).await;
+            assert_eq!(got.status, 200, "{}", got.body);
+            assert_eq!(last_account(&world), maker);
+            assert_eq!(got.header("x-omniroute-attempts"), "1", "the other target is not asked");
+            assert!(got.body.contains(r#""model":"both""#), "{}", got.body);
+        }
+        // What was made through the combo is found again, under the name that was asked for.
+        world.transport.answer(Answer::json(200, object("resp_2", true)));
+        let got = about(&world, KEY, "resp_2", KeptCall::Read, None).await;
+        assert!(got.status == 200 && got.body.contains(r#""model":"both""#), "{}", got.body);
+        assert_eq!(last_account(&world), maker);
+    }
+    let body = r#"{"model":"both","input":"on","previous_response_id":"resp_0"}"#;
+    let got = world.send(&Responses, body, &[("authorization", &bearer)]).await;
+    assert!(got.status == 400 && got.body.contains("previous_response_id"), "{}", got.body);
 }

@@ -10,8 +10,8 @@ use http_body_util::BodyExt as _;
 use omniroute_dialect::shape::Seal;
 use omniroute_dialect::{Dialect, anthropic::Anthropic, openai::OpenAi};
 use omniroute_domain::entity::{
-    ApiKey, ApiKeyId, AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, Entities,
-    KeyHash, Node, NodeType,
+    ApiKey, ApiKeyId, AuthType, Combo, ComboConfig, ComboId, Connection, ConnectionId, ConnectionOptions,
+    ConnectionStatus, Entities, Goal, KeyHash, Node, NodeType, Step,
 };
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
@@ -248,6 +248,29 @@ pub(crate) fn connection(id: &str, provider: &ProviderId, name: &str, priority: 
         tags: Vec::new(),
         expires_at: None,
         status: ConnectionStatus::default(),
+        created_at: 0,
+        updated_at: 0,
+    }
+}
+
+/// A combo of these models, tried in this order, each once.
+pub(crate) fn combo(name: &str, models: &[&str]) -> Combo {
+    let step = |model: &&str| Step {
+        id: model.replace("/m", ""),
+        goal: Goal::Model { model: (*model).to_owned(), connection_id: None },
+        weight: 0,
+        label: None,
+        when: None,
+    };
+    Combo {
+        id: ComboId::from("1"),
+        name: name.into(),
+        strategy: "priority".into(),
+        steps: models.iter().map(step).collect(),
+        config: ComboConfig { max_retries: Some(0), ..ComboConfig::default() },
+        is_hidden: false,
+        is_active: true,
+        sort_order: 1,
         created_at: 0,
         updated_at: 0,
     }

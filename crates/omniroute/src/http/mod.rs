@@ -123,10 +123,10 @@ impl Gateway {
             dialect: route.dialect,
             endpoint: route.endpoint,
             provider: route.provider,
-            is_logged: matches!(route.operation, Operation::Chat),
+            is_logged: matches!(route.operation, Operation::Chat | Operation::Kept { .. }),
         };
         let mut ctx = self.engine.begin(arrival);
-        match route.operation {
+        match &route.operation {
             Operation::Chat | Operation::Count | Operation::Show => {}
             Operation::NotFound => return self.no_such_path(ctx),
             Operation::MethodNotAllowed { methods } => return self.wrong_method(ctx, methods),
@@ -135,6 +135,12 @@ impl Gateway {
                     return self.engine.refuse(ctx, &error);
                 }
                 return self.models(ctx, &route.operation);
+            }
+            Operation::Kept { id, call } => {
+                return match self.engine.identify(&mut ctx) {
+                    Ok(()) => self.engine.kept(ctx, id, *call).await,
+                    Err(error) => self.engine.refuse(ctx, &error),
+                };
             }
             Operation::Preflight { .. } => unreachable!("answered above"),
         }

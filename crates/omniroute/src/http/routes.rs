@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, Method};
 use omniroute_dialect::{
-    Dialect, anthropic::Anthropic, gemini::Gemini, ollama::Ollama, openai::OpenAi, responses::Responses,
+    Dialect, KeptCall, anthropic::Anthropic, gemini::Gemini, ollama::Ollama, openai::OpenAi,
+    responses::Responses,
 };
 
 /// What a request is for.
@@ -28,6 +29,13 @@ pub(super) enum Operation {
     Loaded,
     /// Say which version is spoken.
     Version,
+    /// Do something with an answer that a vendor keeps.
+    Kept {
+        /// Its id.
+        id: String,
+        /// What.
+        call: KeptCall,
+    },
     /// CORS asks what is allowed.
     Preflight {
         /// The methods of the path.
@@ -119,6 +127,8 @@ enum Kind {
     BareAction,
     /// `{provider}` stands in the path.
     ProviderChat,
+    /// The rest of the path is an answer's id, and what to do with it where the method does not say.
+    Kept(KeptCall),
 }
 
 /// Operations that need nothing of the path.
@@ -159,12 +169,25 @@ const fn get(path: &'static str, dialect: &'static dyn Dialect, endpoint: &'stat
     Row { path, method: "GET", dialect, endpoint, kind }
 }
 
+const fn delete(
+    path: &'static str,
+    dialect: &'static dyn Dialect,
+    endpoint: &'static str,
+    kind: Kind,
+) -> Row {
+    Row { path, method: "DELETE", dialect, endpoint, kind }
+}
+
 /// A path with two methods has two rows, one after the other.
 static ROWS: &[Row] = &[
     post("/v1/chat/completions", OPENAI, "chat", Kind::Exact(Simple::Chat)),
     post("/v1/providers/", OPENAI, "chat", Kind::ProviderChat),
     post("/v1/responses", RESPONSES, "responses", Kind::Exact(Simple::Chat)),
     post("/v1/responses/input_tokens", RESPONSES, "responses", Kind::Exact(Simple::Count)),
+    get("/v1/responses/", RESPONSES, "responses", Kind::Kept(KeptCall::Read)),
+    delete("/v1/responses/", RESPONSES, "responses", Kind::Kept(KeptCall::Delete)),
+    post("/v1/responses/", RESPONSES, "responses", Kind::Kept(KeptCall::Cancel)),
+    get("/v1/responses/", RESPONSES, "responses", Kind::Kept(KeptCall::Inputs)),
     post("/v1/messages", ANTHROPIC, "messages", Kind::Exact(Simple::Chat)),
     post("/v1/messages/count_tokens", ANTHROPIC, "messages", Kind::Exact(Simple::Count)),
     get("/v1/models", OPENAI, "models", Kind::Exact(Simple::Models)),
@@ -233,7 +256,11 @@ pub(super) fn find(path: &str, method: &Method) -> Found {
         if method.as_str() == row.method || (method == Method::HEAD && row.method == "GET") {
             return Found::Route(Route { operation, dialect: row.dialect, endpoint: row.endpoint, provider });
         }
-        methods = Some(if methods.is_some() { "GET, HEAD, POST, OPTIONS" } else { row.methods() });
+        methods = Some(match methods {
+            Some(_) if row.method == "DELETE" => "GET, HEAD, DELETE, OPTIONS",
+            Some(_) => "GET, HEAD, POST, OPTIONS",
+            None => row.methods(),
+        });
     }
     let methods = methods.unwrap_or("OPTIONS");
     let operation = if method == Method::OPTIONS {
@@ -276,12 +303,23 @@ impl Row {
                 let is_name = !provider.is_empty() && !provider.contains('/');
                 is_name.then(|| (self, Operation::Chat, Some(provider.to_owned())))
             }
+            Kind::Kept(call) => {
+                let rest = path.strip_prefix(self.path)?;
+                let id = match call {
+                    KeptCall::Read | KeptCall::Delete => rest,
+                    KeptCall::Cancel => rest.strip_suffix("/cancel")?,
+                    KeptCall::Inputs => rest.strip_suffix("/input_items")?,
+                };
+                let is_id = !id.is_empty() && !id.contains('/') && id != "input_tokens";
+                is_id.then(|| (self, Operation::Kept { id: id.to_owned(), call }, None))
+            }
         }
     }
 
     fn methods(&self) -> &'static str {
         match self.method {
             "GET" => "GET, HEAD, OPTIONS",
+            "DELETE" => "DELETE, OPTIONS",
             _ => "POST, OPTIONS",
         }
     }
@@ -332,7 +370,32 @@ mod tests {
             ("POST", "/v1/messages/nothing", "anthropic NotFound"),
             ("POST", "/v1/responses", "responses Chat"),
             ("POST", "/v1/responses/input_tokens", "responses Count"),
-            ("POST", "/v1/responses/nothing", "responses NotFound"),
+            ("GET", "/v1/responses/resp_1", "responses Kept { id: \"resp_1\", call: Read }"),
+            ("HEAD", "/api/v1/responses/resp_1/", "responses Kept { id: \"resp_1\", call: Read }"),
+            ("DELETE", "/v1/responses/resp_1", "responses Kept { id: \"resp_1\", call: Delete }"),
+            ("POST", "/v1/responses/resp_1/cancel", "responses Kept { id: \"resp_1\", call: Cancel }"),
+            ("GET", "/v1/responses/resp_1/input_items", "responses Kept { id: \"resp_1\", call: Inputs }"),
+            (
+                "POST",
+                "/v1/responses/resp_1",
+                "responses MethodNotAllowed { methods: \"GET, HEAD, DELETE, OPTIONS\" }",
+            ),
+            (
+                "OPTIONS",
+                "/v1/responses/resp_1",
+                "responses Preflight { methods: \"GET, HEAD, DELETE, OPTIONS\" }",
+            ),
+            (
+                "GET",
+                "/v1/responses/resp_1/cancel",
+                "responses MethodNotAllowed { methods: \"POST, OPTIONS\" }",
+            ),
+            (
+                "GET",
+                "/v1/responses/input_tokens",
+                "responses MethodNotAllowed { methods: \"POST, OPTIONS\" }",
+            ),
+            ("GET", "/v1/responses/resp_1/nothing", "responses NotFound"),
             ("POST", "/v1/messages/count_tokens", "anthropic Count"),
             ("GET", "/v1beta/models", "gemini Models"),
             ("GET", "/v1beta/models/a/b", "gemini Model { id: \"a/b\" }"),

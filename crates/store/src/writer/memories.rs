@@ -36,7 +36,7 @@ pub(crate) struct Sealed {
 #[derive(Debug)]
 pub(crate) enum Row {
     Reasoning { tenant: String, key: String, parts: String, created_at: i64, expires_at: i64 },
-    Owner { tenant: String, response_id: String, connection: String, expires_at: i64 },
+    Owner(OwnerRow),
 }
 
 impl Sealed {
@@ -44,7 +44,7 @@ impl Sealed {
     pub(super) fn place(&self) -> (u8, &str, &str) {
         match &self.row {
             Row::Reasoning { tenant, key, .. } => (0, tenant, key),
-            Row::Owner { tenant, response_id, .. } => (1, tenant, response_id),
+            Row::Owner(OwnerRow { tenant, response_id, .. }) => (1, tenant, response_id),
         }
     }
 }
@@ -123,7 +123,7 @@ impl Memories {
 fn weight(memory: &Memory) -> u64 {
     let bytes = match memory {
         Memory::Reasoning(row) => row.tenant.len() + row.key.len() + row.parts.len(),
-        Memory::Owner(row) => row.tenant.len() + row.response_id.len(),
+        Memory::Owner(row) => row.tenant.len() + row.response_id.len() + row.asked.len() + row.model.len(),
     };
     (bytes + ROW_BYTES) as u64
 }
@@ -136,12 +136,10 @@ fn seal(memory: Memory, vault: &Vault) -> Result<Row, StoreError> {
             let parts = vault.seal(&place(&tenant, &key), text)?;
             Row::Reasoning { tenant, key, parts, created_at, expires_at }
         }
-        Memory::Owner(OwnerRow { response_id, tenant, connection, expires_at }) => Row::Owner {
-            tenant,
-            // Postgres takes no NUL; nobody can name such an id anyway.
-            response_id: response_id.replace('\0', ""),
-            connection: connection.to_string(),
-            expires_at,
-        },
+        // Postgres takes no NUL; nobody can name such an id anyway.
+        Memory::Owner(row) => {
+            let response_id = row.response_id.replace('\0', "");
+            Row::Owner(OwnerRow { response_id, ..row })
+        }
     })
 }

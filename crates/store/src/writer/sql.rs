@@ -231,9 +231,11 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                     let query = sqlx::query(reasoning_memory::UPSERT);
                     query.bind(&**tenant).bind(&**key).bind(&**parts).bind(*created_at).bind(*expires_at)
                 }
-                Row::Owner { tenant, response_id, connection, expires_at } => {
+                Row::Owner(row) => {
                     let query = sqlx::query(response_owners::UPSERT);
-                    query.bind(&**response_id).bind(&**tenant).bind(&**connection).bind(*expires_at)
+                    let query =
+                        query.bind(&*row.response_id).bind(&*row.tenant).bind(row.connection.as_str());
+                    query.bind(&*row.asked).bind(&*row.model).bind(row.expires_at)
                 }
             };
             query.execute(&mut *db).await?;

@@ -145,6 +145,8 @@ async fn owners_are_known_after_a_restart(fixture: Fixture) {
         response_id: id.into(),
         tenant: tenant.into(),
         connection: account.into(),
+        asked: format!("asked of {account}"),
+        model: "m".into(),
         expires_at,
     };
     let rows = [

@@ -1,0 +1,225 @@
+//! Calls about an answer that a vendor keeps: to read it, to delete it, to end it, to list what it answers. They go to the
+//! account that made it, for whoever asked for it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, Uri};
+use omniroute_dialect::ir::ErrorKind;
+use omniroute_dialect::{Dialect, Echo, KeptCall};
+use omniroute_domain::entity::ConnectionId;
+use omniroute_domain::resolve::{Target, Via};
+use omniroute_domain::snapshot::ConnectionState;
+use omniroute_provider::{Endpoint, Failure, FailureKind};
+use omniroute_wire::splice::Pieces;
+use tokio::time::timeout;
+
+use super::{Fault, StreamStart, judged, open_row, push_row, read_error, read_whole, transport_failure};
+use crate::admit;
+use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
+use crate::explain;
+use crate::kept::{self, Known};
+use crate::ports::OutboundCall;
+
+/// What came of it.
+pub(crate) enum Stored {
+    /// A document.
+    Whole(Bytes),
+    /// The answer as a stream.
+    Stream(Box<StreamStart>),
+}
+
+/// Makes such a call.
+pub(crate) async fn call_about(
+    ctx: &mut RequestCtx,
+    id: &str,
+    call: KeptCall,
+) -> Result<Stored, GatewayError> {
+    ctx.is_repeat = true;
+    let known = kept::known(ctx, id).await.ok_or_else(|| unknown(id))?;
+    let (target, connection) = owner(ctx, &known, id)?;
+    if !known.asked.is_empty() {
+        admit::check_model(ctx, &known.asked, &target)?;
+    }
+    admit::reserve(ctx).await?;
+    let outbound = outbound(ctx, &connection, id, call).ok_or_else(|| unknown(id))?;
+    ctx.target = Some(target.clone());
+    let sent = ctx.engine.clock.instant();
+    match ask(ctx, (&target, &connection), outbound, known.asked, (call, sent)).await {
+        Ok(answer) => {
+            if call == KeptCall::Delete {
+                kept::forget(ctx, id);
+            }
+            Ok(answer)
+        }
+        Err(Fault::Request(error)) => Err(error),
+        Err(Fault::Upstream(mut failure, status)) => {
+            connection.conceal(&mut failure.upstream);
+            push_row(ctx, &target, &connection, status, Some(&failure), sent);
+            Err(said(explain::failure(ctx, &target, &failure), &failure))
+        }
+    }
+}
+
+/// The account that made the answer, if the caller may use it.
+fn owner(
+    ctx: &RequestCtx,
+    known: &Known,
+    id: &str,
+) -> Result<(Arc<Target>, Arc<ConnectionState>), GatewayError> {
+    let connection = ctx.snapshot.connection(&ConnectionId::from(known.connection.as_str()));
+    let provider = connection.and_then(|connection| ctx.snapshot.provider(&connection.provider));
+    let (Some(connection), Some(provider)) = (connection, provider) else {
+        let message = format!("the account that made `{id}` is not active any more; see /api/providers");
+        return Err(GatewayError::new(ErrorKind::NotFound, "not_found", message));
+    };
+    if ctx.caller.as_ref().is_some_and(|caller| !caller.allows_connection(&connection.id)) {
+        let message = format!("This API key may not use the account that made `{id}`");
+        return Err(GatewayError::new(ErrorKind::Permission, "forbidden", message));
+    }
+    let target = Target {
+        provider: provider.clone(),
+        model: known.model.clone(),
+        connection_name: None,
+        via: Via::Direct,
+    };
+    Ok((Arc::new(target), connection.clone()))
+}
+
+/// The call; `None` where the account is not asked in the client's dialect, or has no answer of such an id.
+fn outbound(
+    ctx: &RequestCtx,
+    connection: &ConnectionState,
+    id: &str,
+    call: KeptCall,
+) -> Option<OutboundCall> {
+    let client = ctx.dialect();
+    let endpoint = connection.endpoints.iter().find(|endpoint| endpoint.dialect == client.id())?;
+    let mut headers = HeaderMap::with_capacity(endpoint.headers.len() + 2);
+    headers.extend(endpoint.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    headers.insert(ACCEPT, ctx.arrival.headers.get(ACCEPT).cloned().unwrap_or(ANYTHING));
+    client.forward_headers(client.id(), &ctx.arrival.headers, &mut headers);
+    Some(OutboundCall {
+        method: match call {
+            KeptCall::Read | KeptCall::Inputs => Method::GET,
+            KeptCall::Delete => Method::DELETE,
+            KeptCall::Cancel => Method::POST,
+        },
+        uri: uri(client, endpoint, ctx.arrival.query.as_deref(), (id, call))?,
+        headers,
+        body: Pieces::new(),
+        allow_private: connection.allow_private,
+    })
+}
+
+const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
+
+/// The address, with what the client asks for in its query behind what the provider wants there.
+fn uri(
+    client: &dyn Dialect,
+    endpoint: &Endpoint,
+    query: Option<&str>,
+    (id, call): (&str, KeptCall),
+) -> Option<Uri> {
+    let chat = endpoint.chat_uri("", false).ok()?;
+    let path = client.kept_path(chat.path(), id, call)?;
+    let queries: Vec<&str> =
+        chat.query().into_iter().chain(query.filter(|query| !query.is_empty())).collect();
+    let question = if queries.is_empty() { "" } else { "?" };
+    let place = format!("{path}{question}{}", queries.join("&"));
+    let mut parts = chat.into_parts();
+    parts.path_and_query = Some(place.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+async fn ask(
+    ctx: &mut RequestCtx,
+    (target, connection): (&Arc<Target>, &Arc<ConnectionState>),
+    outbound: OutboundCall,
+    asked: String,
+    (call, sent): (KeptCall, Instant),
+) -> Result<Stored, Fault> {
+    let engine = ctx.engine.clone();
+    let dialect = ctx.dialect();
+    let Some(place) = connection.health.enter(connection.max_concurrent) else {
+        let message =
+            "the account that made the answer is at its limit of requests at once; try again shortly";
+        return Err(GatewayError::new(ErrorKind::RateLimited, "rate_limit_exceeded", message)
+            .retry_after(Some(std::time::Duration::from_secs(1)))
+            .into());
+    };
+    ctx.upstream_dialect = Some(dialect.id());
+    open_row(ctx, target, connection, sent);
+    ctx.outcome.sent.get_or_insert(sent);
+    let limit = engine.options.first_byte_timeout;
+    let response = match timeout(limit, engine.transport.send(outbound)).await {
+        Err(_) => return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into()),
+        Ok(Err(error)) => return Err(transport_failure(&error).into()),
+        Ok(Ok(response)) => response,
+    };
+    let (head, body) = response.into_parts();
+    if !head.status.is_success() {
+        let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
+        let error = dialect.decode_error(head.status, &bytes);
+        return Err(judged(ctx, target, error, head.status, &head.headers));
+    }
+    let echo = Echo { model: asked, request_id: ctx.request_id.clone(), ..Echo::arrived_at(ctx.started_ms) };
+    let is_stream = head
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kind| kind.starts_with(dialect.framing().media_type()));
+    if is_stream && call == KeptCall::Read {
+        return Ok(Stored::Stream(Box::new(StreamStart {
+            body,
+            pipe: dialect.stream_relay(echo),
+            out: BytesMut::new(),
+            is_ended: false,
+            connection: connection.clone(),
+            target: target.clone(),
+            place,
+            sent,
+        })));
+    }
+    let bytes = read_whole(ctx, body).await?;
+    let body = match call {
+        // The answer itself: it names the model, and says so where it failed, which is no failure of this call.
+        KeptCall::Read | KeptCall::Cancel => {
+            let relayed = dialect.relay_response(&bytes, &echo);
+            relayed.map_err(|error| Failure::protocol(&error.message))?.body.to_bytes()
+        }
+        KeptCall::Delete | KeptCall::Inputs => bytes,
+    };
+    push_row(ctx, target, connection, Some(head.status), None, sent);
+    Ok(Stored::Whole(body))
+}
+
+/// What the vendor says of its own, in its words: it is not about the model.
+fn said(error: GatewayError, failure: &Failure) -> GatewayError {
+    let status = failure.upstream.status.unwrap_or_default();
+    match failure.kind {
+        FailureKind::ModelMissing
+        | FailureKind::BadRequest
+        | FailureKind::Unknown
+        | FailureKind::NotAllowed
+            if (400..500).contains(&status) =>
+        {
+            let kind = ErrorKind::from_status(status);
+            let code = failure.upstream.code.clone().map(Into::into);
+            GatewayError { kind, code, is_final: true, ..error }
+        }
+        _ => error,
+    }
+}
+
+fn unknown(id: &str) -> GatewayError {
+    let id: String = id.chars().filter(|c| !c.is_control()).take(64).collect();
+    let message = format!(
+        "`{id}` is not known here: an answer is for 30 days, if it was asked for with the same key and with `store` \
+         true, and made by an upstream that speaks this dialect; the gateway keeps no answers itself"
+    );
+    GatewayError::new(ErrorKind::NotFound, "not_found", message)
+}
