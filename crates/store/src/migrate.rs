@@ -155,7 +155,7 @@ mod tests {
             files.sort();
             assert_eq!(files, listed, "{engine}");
         }
-        assert!(MIGRATIONS.windows(2).all(|pair| pair[0].version + 1 == pair[1].version));
+        assert!(MIGRATIONS.windows(2).all(|pair| pair[0].version < pair[1].version));
         assert!(MIGRATIONS.iter().all(|step| step.name.starts_with(&format!("{:04}_", step.version))));
     }
 
