@@ -75,9 +75,9 @@ pub(crate) struct StreamStart {
 
 pub(crate) use rows::{note_abort, note_failure, note_success, notes};
 use rows::{open_row, push_row};
+pub(crate) use stored::{Stored, call_about};
 pub(crate) use targets::{facts, run};
 pub(crate) use trying::Trying;
-pub(crate) use stored::{Stored, call_about};
 
 /// Why one attempt came to nothing.
 enum Fault {
