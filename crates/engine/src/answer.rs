@@ -8,6 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use omniroute_wire::splice::Pieces;
 
 use crate::relay::Relay;
+use crate::reuse::Shared;
 
 /// A complete body in pieces; its length is known, nothing of it is copied.
 #[derive(Debug)]
@@ -21,6 +22,11 @@ impl Outgoing {
     pub fn new(pieces: Pieces) -> Self {
         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
         Self { pieces: pieces.into_iter(), length }
+    }
+
+    /// What is left of it.
+    pub(crate) fn pieces(&self) -> &[Bytes] {
+        self.pieces.as_slice()
     }
 
     fn next(&mut self) -> Option<Bytes> {
@@ -61,6 +67,8 @@ pub enum Answer {
     Whole(Outgoing),
     /// As the upstream gives it.
     Stream(Box<Relay>),
+    /// Which others read too.
+    Shared(Box<Shared>),
 }
 
 impl Answer {
@@ -92,6 +100,9 @@ impl Body for Answer {
             Self::Stream(relay) => {
                 relay.poll_bytes(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
+            Self::Shared(shared) => {
+                shared.poll_bytes(cx).map(|bytes| bytes.map(|read| read.map(Frame::data)))
+            }
         }
     }
 
@@ -99,13 +110,14 @@ impl Body for Answer {
         match self {
             Self::Whole(body) => body.is_end_stream(),
             Self::Stream(relay) => relay.is_done(),
+            Self::Shared(shared) => shared.is_done(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => body.size_hint(),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Shared(_) => SizeHint::default(),
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct RequestCtx {
     pub(crate) upstream_dialect: Option<DialectId>,
     pub(crate) losses: Vec<Loss>,
     pub(crate) outcome: Outcome,
+    /// Who answered.
+    pub(crate) source: AnswerSource,
     /// The target that is asked, or was asked last.
     pub(crate) target: Option<Arc<Target>>,
     /// The combo that was asked for.
@@ -91,6 +93,15 @@ pub struct RequestCtx {
     pub(crate) running: Option<Running>,
     /// Whether it is one of several calls at once.
     pub(crate) kinship: Kinship,
+}
+
+/// Who answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnswerSource {
+    /// Somebody who was asked for it.
+    Upstream,
+    /// The answer to the same request, sent a moment before.
+    Repeated,
 }
 
 /// How it ended, as far as it has.
@@ -135,6 +146,7 @@ impl RequestCtx {
             upstream_dialect: None,
             losses: Vec::new(),
             outcome: Outcome::default(),
+            source: AnswerSource::Upstream,
             target: None,
             combo: None,
             trying: None,
@@ -294,7 +306,7 @@ fn request_id(headers: &HeaderMap, engine: &Engine) -> String {
     }
 }
 
-fn is_request_id(text: &str) -> bool {
+pub(crate) fn is_request_id(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-'))
 }

@@ -30,6 +30,7 @@ mod reasoning;
 mod record;
 mod relay;
 mod resolve;
+mod reuse;
 mod row_id;
 
 pub use answer::Answer;

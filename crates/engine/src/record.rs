@@ -5,7 +5,7 @@ use omniroute_dialect::ir::Usage;
 use omniroute_domain::limit::Meter;
 use omniroute_domain::price;
 
-use crate::ctx::RequestCtx;
+use crate::ctx::{AnswerSource, RequestCtx};
 use crate::ports::{AttemptRow, Charge, RequestRow};
 use crate::time::millis;
 
@@ -95,7 +95,10 @@ impl RequestCtx {
             last.duration_ms = millis(self.engine.clock.instant().saturating_duration_since(sent));
             last.usage = outcome.usage;
         }
-        let cost_nano = self.total_cost(&mut attempts);
+        let cost_nano = match self.source {
+            AnswerSource::Upstream => self.total_cost(&mut attempts),
+            AnswerSource::Repeated => Some(0),
+        };
         let last = attempts.last();
         let quote = last.and_then(|attempt| self.snapshot.quote(&attempt.provider, &attempt.model));
         let status = outcome.status.unwrap_or(CLIENT_CLOSED_REQUEST);

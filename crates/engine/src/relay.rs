@@ -39,6 +39,8 @@ pub struct Relay {
     reports: Option<Reports>,
     /// What it gets before anything else.
     next: Option<Bytes>,
+    /// Whether the answer came to its proper end.
+    has_succeeded: bool,
 }
 
 impl std::fmt::Debug for Relay {
@@ -88,6 +90,7 @@ impl Relay {
             spoke: settings.spoke,
             reports: settings.reports,
             next: None,
+            has_succeeded: false,
         }
     }
 
@@ -105,12 +108,18 @@ impl Relay {
             spoke: now,
             reports: Reports::wanted(ctx),
             next: None,
+            has_succeeded: false,
         }
     }
 
     /// Whether the client is told how far its answer has come.
     pub(crate) const fn tells_progress(&self) -> bool {
         self.reports.is_some()
+    }
+
+    /// Whether the answer came to its proper end.
+    pub(crate) const fn has_succeeded(&self) -> bool {
+        self.has_succeeded
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -143,6 +152,7 @@ impl Relay {
                         let now = running.ctx.engine.clock.instant();
                         (self.active, self.spoke) = (now, now);
                         let mut bytes = bytes;
+                        self.has_succeeded |= running.is_complete;
                         if let Some(reports) = &mut self.reports {
                             let watch = running.start.pipe.watch();
                             if reports.begin(now) {
@@ -164,9 +174,9 @@ impl Relay {
                     Poll::Ready(Step::Quiet) => self.active = running.ctx.engine.clock.instant(),
                     Poll::Ready(Step::Last(bytes)) => {
                         let mut bytes = bytes;
-                        if let Some(reports) =
-                            self.reports.as_mut().filter(|_| running.start.pipe.watch().complete)
-                        {
+                        let watch = running.start.pipe.watch();
+                        self.has_succeeded |= watch.complete && watch.error.is_none();
+                        if let Some(reports) = self.reports.as_mut().filter(|_| self.has_succeeded) {
                             let now = running.ctx.engine.clock.instant();
                             bytes = reports.complete(bytes, running.start.pipe.watch(), now);
                         }

@@ -37,6 +37,7 @@ use crate::progress;
 use crate::reasoning;
 use crate::relay::Relay;
 use crate::resolve;
+use crate::reuse::{self, Idempotency, Joined};
 use crate::telemetry::Telemetry;
 
 /// Everything a request needs. Built once, shared by all.
@@ -63,6 +64,7 @@ pub struct Engine {
     pub clock: Arc<dyn Clock>,
     /// What the process start decided.
     pub options: EngineOptions,
+    pub(crate) idempotency: Idempotency,
     chance: Chance,
     turns: Turns,
 }
@@ -154,6 +156,7 @@ impl Engine {
             seal,
             clock,
             options,
+            idempotency: Idempotency::default(),
             chance,
             turns,
         }
@@ -165,6 +168,12 @@ impl Engine {
             Memory::Reasoning(row) => reasoning::restore(self, row),
             Memory::Owner(row) => kept::restore(self, &row),
         }
+    }
+
+    /// Forgets answers that nobody can have any more. Meant to be called every few seconds.
+    pub fn sweep(&self) {
+        let window = i64::from(self.live.load().settings.idempotency_window_ms);
+        self.idempotency.sweep(self.clock.now_ms(), window);
     }
 
     /// Begins a request. From here on it is recorded whatever becomes of it.
@@ -185,6 +194,18 @@ impl Engine {
         };
         if let Some(answer) = ctx.immediate_answer() {
             return self.reply_in_place(ctx, answer);
+        }
+        match reuse::join(self, ctx).await {
+            Joined::Answered(response) => response,
+            Joined::Alone(ctx) => self.answer(ctx, route).await,
+            Joined::First(ctx, lead) => lead.leave(self.answer(ctx, route).await),
+        }
+    }
+
+    /// Answers a request that nobody has answered yet.
+    async fn answer(self: &Arc<Self>, mut ctx: RequestCtx, route: Route) -> Response<Answer> {
+        if let Err(error) = admit::reserve(&mut ctx).await {
+            return self.refuse(ctx, &error);
         }
         if ctx.envelope.as_ref().is_some_and(|envelope| envelope.stream) {
             return self.serve_stream(ctx, route).await;
@@ -369,7 +390,6 @@ async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Route, GatewayError> 
     ctx.running = Some(telemetry.begin(&ctx.request_id, &envelope.model, stream, ctx.started_ms));
     let route = resolve::route(ctx)?;
     kept::pin(ctx, &route).await?;
-    admit::reserve(ctx).await?;
     Ok(route)
 }
 
@@ -382,7 +402,7 @@ fn clip(model: &mut String) {
     }
 }
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const COMBO: HeaderName = HeaderName::from_static("x-omniroute-combo");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-omniroute-attempts");
 const PROVIDER: HeaderName = HeaderName::from_static("x-omniroute-provider");

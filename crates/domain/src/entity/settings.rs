@@ -30,6 +30,8 @@ pub struct RuntimeSettings {
     pub sse_keepalive: SseKeepalive,
     /// Whether upstreams that cache nothing unasked are asked to, where a client of another dialect could not.
     pub auto_cache: bool,
+    /// How long after an answer the same request gets the same answer, in milliseconds; 0 = never.
+    pub idempotency_window_ms: u32,
     /// Limit of management request bodies, in megabytes.
     pub max_body_size_mb: u32,
     /// Where people reach this gateway, for redirects and the host check.
@@ -56,6 +58,7 @@ impl Default for RuntimeSettings {
             resilience: ResilienceSettings::default(),
             sse_keepalive: SseKeepalive::Comment,
             auto_cache: true,
+            idempotency_window_ms: 5_000,
             max_body_size_mb: 10,
             public_url: None,
             log_retention_days: 90,

@@ -5,6 +5,7 @@
 mod admission;
 mod combos;
 mod fallback;
+mod idempotency;
 mod kept;
 mod media;
 mod race;
