@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use crate::ctx::{Outcome, RequestCtx};
+use crate::ctx::{AnswerSource, Outcome, RequestCtx};
 use crate::ports::AttemptRow;
 use crate::time::millis;
 
@@ -96,8 +96,10 @@ impl RequestCtx {
             upstream_dialect: None,
             losses: self.losses.clone(),
             outcome: Outcome::default(),
+            source: AnswerSource::Upstream,
             target: None,
             combo: self.combo.clone(),
+            step: None,
             trying: None,
             deadline: self.deadline,
             running: None,
@@ -117,6 +119,7 @@ impl RequestCtx {
         self.upstream_dialect = branch.upstream_dialect;
         self.losses = std::mem::take(&mut branch.losses);
         self.target = branch.target.take();
+        self.step = branch.step.take();
         self.trying = branch.trying.take();
         let theirs = std::mem::take(&mut branch.outcome);
         let mine = &mut self.outcome;

@@ -85,6 +85,8 @@ pub struct RequestCtx {
     pub(crate) target: Option<Arc<Target>>,
     /// The combo that was asked for.
     pub(crate) combo: Option<Arc<str>>,
+    /// The id of its step that was asked last.
+    pub(crate) step: Option<Arc<str>>,
     /// The step of a combo whose target is being asked.
     pub(crate) trying: Option<Trying>,
     /// Until when there must be a first content, while a target of a combo is asked.
@@ -102,6 +104,16 @@ pub(crate) enum AnswerSource {
     Upstream,
     /// The answer to the same request, sent a moment before.
     Repeated,
+}
+
+impl AnswerSource {
+    /// The word in rows and API fields.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Repeated => "idempotent",
+        }
+    }
 }
 
 /// How it ended, as far as it has.
@@ -149,6 +161,7 @@ impl RequestCtx {
             source: AnswerSource::Upstream,
             target: None,
             combo: None,
+            step: None,
             trying: None,
             deadline: None,
             running: None,

@@ -132,6 +132,12 @@ pub struct RequestRow {
     pub price_source: Option<&'static str>,
     /// Short hash of the price row.
     pub price_version: Option<Arc<str>>,
+    /// Who answered: `upstream`, or `idempotent` for the answer to the same request a moment before.
+    pub source: &'static str,
+    /// The combo that was asked for.
+    pub combo: Option<Arc<str>>,
+    /// The id of its step that was asked last.
+    pub combo_step: Option<Arc<str>>,
     /// Every upstream attempt, oldest first.
     pub attempts: Vec<AttemptRow>,
     /// What went wrong in the end, scrubbed.

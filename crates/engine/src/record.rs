@@ -128,6 +128,9 @@ impl RequestCtx {
             cost_nano,
             price_source: quote.as_ref().map(|quote| quote.source.as_str()),
             price_version: quote.map(|quote| quote.version.clone()),
+            source: self.source.as_str(),
+            combo: self.combo.take(),
+            combo_step: self.step.take(),
             attempts,
             error: if status == CLIENT_CLOSED_REQUEST && outcome.error.is_none() {
                 Some("the client closed the connection".to_owned())

@@ -176,6 +176,17 @@ impl Engine {
         self.idempotency.sweep(self.clock.now_ms(), window);
     }
 
+    /// How many answers are under way that a repeated request would get, or can still be repeated.
+    pub fn repeatable_answers(&self) -> usize {
+        let window = i64::from(self.live.load().settings.idempotency_window_ms);
+        self.idempotency.active(self.clock.now_ms(), window)
+    }
+
+    /// Repeats none of the answers so far; says how many they were.
+    pub fn forget_answers(&self) -> usize {
+        self.idempotency.clear()
+    }
+
     /// Begins a request. From here on it is recorded whatever becomes of it.
     pub fn begin(self: &Arc<Self>, arrival: Arrival) -> RequestCtx {
         RequestCtx::new(self.clone(), arrival)

@@ -42,7 +42,7 @@ const RECALLED_BYTES: usize = 48 * 1024 * 1024;
 const OWNER_BYTES: u64 = 20 * 1024 * 1024;
 /// Most bytes of what was fetched for clients.
 const MEDIA_BYTES: u64 = 64 * 1024 * 1024;
-/// How often connections that waited too long for a request are closed.
+/// How often connections that waited too long for a request are closed, and answers forgotten that are too old.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Passwords that are no passwords.
 const WEAK_PASSWORDS: [&str; 3] = ["CHANGEME", "123456", "password"];
@@ -173,10 +173,11 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         crate::cli::interrupted().await;
         signalled.stop.cancel();
     });
-    let (swept, ended) = (transport.clone(), stopper.stop.clone());
+    let (swept, answers, ended) = (transport.clone(), engine.clone(), stopper.stop.clone());
     tasks.spawn(async move {
         while tokio::time::timeout(SWEEP_EVERY, ended.cancelled()).await.is_err() {
             swept.network.sweep();
+            answers.sweep();
         }
     });
 

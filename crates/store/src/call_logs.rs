@@ -14,6 +14,9 @@ use crate::store::Store;
 #[derive(Debug, Clone, Copy)]
 pub struct CallLogs<'a>(pub(crate) &'a Store);
 
+/// The source of an answer that somebody was asked for.
+pub(crate) const UPSTREAM: &str = "upstream";
+
 /// Which requests to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CallLogQuery {
@@ -29,6 +32,8 @@ pub struct CallLogQuery {
     pub api_key: Option<String>,
     /// On this account, by id.
     pub connection: Option<String>,
+    /// Through this combo, by name.
+    pub combo: Option<String>,
     /// With this text in a model, provider, account, key name, path, error or request id.
     pub q: Option<String>,
     /// From here on.
@@ -108,6 +113,12 @@ pub struct CallLog {
     pub error_code: Option<String>,
     /// What translation changed.
     pub losses: Vec<LoggedLoss>,
+    /// Who answered: `upstream`, or where else the answer came from.
+    pub cache_source: String,
+    /// The combo that was asked for.
+    pub combo_name: Option<String>,
+    /// The id of its step that was asked last.
+    pub combo_step_id: Option<String>,
 }
 
 /// One upstream attempt as logged.
@@ -186,7 +197,8 @@ macro_rules! columns {
         "id, timestamp, request_id, method, path, status, model, requested_model, provider, account, connection_id, \
          api_key_id, api_key_name, source_format, target_format, stream, duration, ttft, overhead_us, tokens_in, \
          tokens_out, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, cost_nano, price_source, \
-         attempts, attempt_details, error_summary, error_code, losses"
+         attempts, attempt_details, error_summary, error_code, losses, cache_source, \
+         combo_name, combo_step_id"
     };
 }
 
@@ -198,7 +210,8 @@ macro_rules! condition {
          AND ($7 IS NULL OR LOWER(requested_model || ' ' || model || ' ' || COALESCE(provider, '') || ' ' \
          || COALESCE(account, '') || ' ' || COALESCE(api_key_name, '') || ' ' || path || ' ' \
          || COALESCE(error_summary, '') || ' ' || request_id) LIKE $7 ESCAPE '\\') \
-         AND ($8 IS NULL OR timestamp >= $8) AND ($9 IS NULL OR timestamp < $9)"
+         AND ($8 IS NULL OR timestamp >= $8) AND ($9 IS NULL OR timestamp < $9) \
+         AND ($10 IS NULL OR combo_name = $10)"
     };
 }
 
@@ -214,6 +227,7 @@ macro_rules! bind_query {
             .bind($pattern.as_deref())
             .bind($query.since)
             .bind($query.until)
+            .bind($query.combo.as_deref())
     };
 }
 
@@ -236,7 +250,7 @@ impl CallLogs<'_> {
                     columns!(),
                     " FROM call_logs WHERE ",
                     condition!(),
-                    " ORDER BY timestamp DESC, id DESC LIMIT $10 OFFSET $11"
+                    " ORDER BY timestamp DESC, id DESC LIMIT $11 OFFSET $12"
                 ),
                 query_as,
                 query,
@@ -312,6 +326,9 @@ struct Row {
     error_summary: Option<String>,
     error_code: Option<String>,
     losses: Option<String>,
+    cache_source: Option<String>,
+    combo_name: Option<String>,
+    combo_step_id: Option<String>,
 }
 
 impl Row {
@@ -350,6 +367,9 @@ impl Row {
             error: self.error_summary,
             error_code: self.error_code,
             losses: self.losses.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            cache_source: self.cache_source.unwrap_or_else(|| UPSTREAM.to_owned()),
+            combo_name: self.combo_name,
+            combo_step_id: self.combo_step_id,
         }
     }
 

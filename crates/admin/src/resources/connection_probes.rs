@@ -424,6 +424,9 @@ async fn write_down(
         cost_nano: None,
         price_source: None,
         price_version: None,
+        source: "upstream",
+        combo: None,
+        combo_step: None,
         attempts: vec![AttemptRow {
             provider: connection.provider.clone(),
             model: TEST_MODEL.into(),

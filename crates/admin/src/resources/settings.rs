@@ -43,6 +43,7 @@ pub(crate) struct SettingsValues {
     max_retry_interval_sec: u32,
     sse_keepalive: Keepalive,
     auto_cache: bool,
+    idempotency_window_ms: u32,
     max_body_size_mb: u32,
     public_url: Option<String>,
     log_retention_days: u32,
@@ -89,6 +90,8 @@ pub(crate) struct SettingsPatch {
     sse_keepalive: Option<Keepalive>,
     /// Whether long prompts of other dialects are marked for the cache where the provider wants that said.
     auto_cache: Option<bool>,
+    /// How long after an answer the same request gets the same answer, 0 to 3600000 milliseconds; 0 = never.
+    idempotency_window_ms: Option<u32>,
     /// Limit of management bodies in megabytes, 1 to 1024.
     max_body_size_mb: Option<u32>,
     /// Where people reach the gateway.
@@ -173,6 +176,7 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
     problems.range("maxRetryIntervalSec", patch.max_retry_interval_sec, &(0..=600));
     problems.range("maxBodySizeMb", patch.max_body_size_mb, &(1..=1_024));
     problems.range("logRetentionDays", patch.log_retention_days, &(1..=3_650));
+    problems.range("idempotencyWindowMs", patch.idempotency_window_ms, &(0..=3_600_000));
     problems.range("callLogMaxEntries", patch.call_log_max_entries, &(0..=10_000_000));
     for (field, list) in
         [("providerOrder", &patch.provider_order), ("blockedProviders", &patch.blocked_providers)]
@@ -202,6 +206,7 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
     put(&mut settings.request_retry, patch.request_retry.as_ref());
     put(&mut settings.max_retry_interval_sec, patch.max_retry_interval_sec.as_ref());
     put(&mut settings.auto_cache, patch.auto_cache.as_ref());
+    put(&mut settings.idempotency_window_ms, patch.idempotency_window_ms.as_ref());
     put(&mut settings.max_body_size_mb, patch.max_body_size_mb.as_ref());
     put(&mut settings.public_url, patch.public_url.as_ref());
     put(&mut settings.log_retention_days, patch.log_retention_days.as_ref());
@@ -238,6 +243,7 @@ async fn view(admin: &Admin, settings: RuntimeSettings) -> AdminResult<SettingsV
                 SseKeepalive::Off => Keepalive::Off,
             },
             auto_cache: settings.auto_cache,
+            idempotency_window_ms: settings.idempotency_window_ms,
             max_body_size_mb: settings.max_body_size_mb,
             public_url: settings.public_url,
             log_retention_days: settings.log_retention_days,

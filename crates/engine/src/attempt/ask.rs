@@ -52,6 +52,7 @@ async fn ask_once(ctx: &mut RequestCtx, planned: &Planned, bounds: &Bounds) -> R
     let now = ctx.engine.clock.instant();
     let limit = bounds.timeout.map_or(bounds.deadline, |timeout| bounds.deadline.min(now + timeout));
     ctx.deadline = Some(limit);
+    ctx.step = planned.path.last().map(|place| place.step().id.clone());
     ctx.trying = Some(Trying::begin(planned, now));
     let calls_before = ctx.attempts.len();
     match accounts::run(ctx, &planned.target, Patience::none()).await {

@@ -226,3 +226,18 @@ async fn a_window_of_nothing_switches_it_off() {
     world.send(&OpenAi, ASK, ONCE).await;
     assert!(world.send(&OpenAi, ASK, ONCE).await.body.contains("second"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn answers_are_forgotten_when_they_are_too_old_or_somebody_says_so() {
+    let world = World::new();
+    world.transport.answer(answer("first")).answer(answer("second"));
+    world.send(&OpenAi, ASK, ONCE).await;
+    assert_eq!(world.engine.repeatable_answers(), 1);
+    tokio::time::advance(Duration::from_secs(6)).await;
+    world.engine.sweep();
+    assert_eq!((world.engine.repeatable_answers(), world.engine.forget_answers()), (0, 0));
+    world.send(&OpenAi, ASK, ONCE).await;
+    assert_eq!(world.engine.forget_answers(), 1);
+    world.transport.answer(answer("third"));
+    assert!(world.send(&OpenAi, ASK, ONCE).await.body.contains("third"));
+}

@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 
 use super::memories::{Row, Sealed};
 use super::totals::{Total, TotalKey, Totals, cache_creation};
-use crate::call_logs::{LoggedLoss, StoredAttempt};
+use crate::call_logs::{LoggedLoss, StoredAttempt, UPSTREAM};
 use crate::connections::write_status;
 use crate::error::StoreError;
 use crate::pool::{Pool, with_write};
@@ -30,7 +30,7 @@ const MAX_LOSSES: usize = 50;
 /// More attempts than a request can make.
 const MAX_ATTEMPTS: usize = 50;
 
-const CALL_LOG_COLUMNS: [&str; 33] = [
+const CALL_LOG_COLUMNS: [&str; 36] = [
     "id",
     "timestamp",
     "request_id",
@@ -64,6 +64,9 @@ const CALL_LOG_COLUMNS: [&str; 33] = [
     "error_summary",
     "error_code",
     "losses",
+    "cache_source",
+    "combo_name",
+    "combo_step_id",
 ];
 
 macro_rules! upsert {
@@ -174,6 +177,9 @@ macro_rules! bind_call_log {
             .bind(row.error.as_deref().map(|error| clip(error, MAX_TEXT)))
             .bind(row.error_code.as_deref().map(|code| clip(code, MAX_NAME)))
             .bind(losses_json(row))
+            .bind((row.source != UPSTREAM).then(|| words.shared(row.source)))
+            .bind(row.combo.as_ref().map(|name| clip_shared(name, MAX_NAME)))
+            .bind(row.combo_step.as_ref().map(|id| clip_shared(id, MAX_NAME)))
     }};
 }
 

@@ -41,6 +41,7 @@ async fn everything_comes_back_after_a_restart(fixture: Fixture) {
         provider_order: vec!["openai".into()],
         sse_keepalive: SseKeepalive::Chunk,
         auto_cache: false,
+        idempotency_window_ms: 0,
         public_url: Some("https://gateway.example.org".into()),
         ..RuntimeSettings::default()
     };
