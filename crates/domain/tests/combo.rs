@@ -201,7 +201,7 @@ fn the_operators_defaults_lie_under_a_combo() {
         c.config.max_retries = Some(0);
         entities.combos = vec![c];
     });
-    let policy = state(&snapshot, "c").policy;
+    let policy = &state(&snapshot, "c").policy;
     assert_eq!((policy.max_retries, policy.retry_delay.as_millis()), (0, 10));
     assert_eq!(policy.timeout.as_secs(), 600, "the built-in one");
 }

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use omniroute_dialect::ir::Loss;
 use smallvec::SmallVec;
 
+use crate::attempt::Rewrite;
 use crate::ctx::{AnswerSource, Outcome, RequestCtx};
 use crate::ports::AttemptRow;
 use crate::time::millis;
@@ -60,6 +62,8 @@ struct Left {
     attempts: Vec<AttemptRow>,
     is_estimated: bool,
     sent: Option<Instant>,
+    /// Of calls whose answers went into another one.
+    losses: Vec<Loss>,
 }
 
 impl RequestCtx {
@@ -103,6 +107,9 @@ impl RequestCtx {
             trying: None,
             deadline: self.deadline,
             running: None,
+            rewrite: self.rewrite,
+            added_bytes: self.added_bytes,
+            material: None,
             kinship: Kinship::Branch(Branch { estate, heard: Heard::default() }),
         }
     }
@@ -147,6 +154,8 @@ impl RequestCtx {
         self.attempts.extend(left.attempts);
         self.outcome.usage_estimated |= left.is_estimated;
         self.outcome.sent = earlier(self.outcome.sent, left.sent);
+        let new: Vec<Loss> = left.losses.into_iter().filter(|loss| !self.losses.contains(loss)).collect();
+        self.note_losses(new);
     }
 
     /// Leaves what happened in a branch to its request; `false` when this is no branch.
@@ -164,6 +173,9 @@ impl RequestCtx {
         left.attempts.extend(self.attempts.drain(..));
         left.is_estimated |= outcome.usage_estimated;
         left.sent = earlier(left.sent, outcome.sent);
+        if self.rewrite == Some(Rewrite::Material) {
+            left.losses.append(&mut self.losses);
+        }
         true
     }
 

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use omniroute_dialect::ir::{ChatRequest, Loss, ToolKind, Usage};
+use omniroute_dialect::ir::{ChatRequest, ChatResponse, Loss, ToolKind, Usage};
 use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, shape};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::{Caller, Snapshot};
 use smallvec::SmallVec;
 
-use crate::attempt::Trying;
+use crate::attempt::{Rewrite, Trying};
 use crate::branch::Kinship;
 use crate::error::GatewayError;
 use crate::ports::{AttemptRow, Charge};
@@ -95,6 +95,12 @@ pub struct RequestCtx {
     pub(crate) running: Option<Running>,
     /// Whether it is one of several calls at once.
     pub(crate) kinship: Kinship,
+    /// Whether something else is sent than what the client sent.
+    pub(crate) rewrite: Option<Rewrite>,
+    /// By how many bytes that is longer.
+    pub(crate) added_bytes: usize,
+    /// The answer of a call that was made for the gateway itself.
+    pub(crate) material: Option<Box<ChatResponse>>,
 }
 
 /// Who answers a request.
@@ -166,6 +172,9 @@ impl RequestCtx {
             deadline: None,
             running: None,
             kinship: Kinship::Alone,
+            rewrite: None,
+            added_bytes: 0,
+            material: None,
         }
     }
 
@@ -278,7 +287,7 @@ impl RequestCtx {
 
     /// A rough count for when nobody else counted: four bytes of body are a token.
     pub(crate) fn estimated_input_tokens(&self) -> u64 {
-        (self.body.len() as u64 / 4).max(1)
+        ((self.body.len() + self.added_bytes) as u64 / 4).max(1)
     }
 
     /// Whether lossy translation is refused.

@@ -54,7 +54,8 @@ pub(crate) async fn call(
     }
     dialect.forward_headers(client.id(), &ctx.arrival.headers, &mut headers);
     let facts = ctx.engine.live.learned.facts(&target.provider.id, &target.model, ctx.started_ms);
-    let (body, shape) = if endpoint.dialect == client.id() && !ctx.without_reasoning {
+    let (body, shape) = if endpoint.dialect == client.id() && !ctx.without_reasoning && ctx.rewrite.is_none()
+    {
         (relayed(ctx, target, facts.as_slice()).await?, None)
     } else {
         let account = dialect.binds_signatures_to_accounts().then(|| account_name(connection));

@@ -14,13 +14,13 @@ use omniroute_dialect::ir::{ErrorKind, PublicError, UpstreamError};
 use omniroute_provider::Failure;
 use tokio::time::Sleep;
 
-use crate::attempt::{self, StreamStart};
+use crate::attempt::{self, Attempted, StreamStart};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::progress::{self, Reports};
 
 /// What a pending attempt will come to.
-pub(crate) type Pending = BoxFuture<'static, (RequestCtx, Result<Box<StreamStart>, GatewayError>)>;
+pub(crate) type Pending = BoxFuture<'static, (RequestCtx, Result<Attempted, GatewayError>)>;
 
 /// A stream on its way to the client.
 pub struct Relay {
@@ -54,6 +54,8 @@ enum State {
     Waiting(Pending),
     /// Bytes flow.
     Running(Box<Running>),
+    /// The answer is there in full.
+    Told(Box<Told>),
     /// Nothing more will come.
     Done,
 }
@@ -65,6 +67,12 @@ struct Running {
     is_complete: bool,
 }
 
+/// An answer that came whole, written as the stream that it would have been.
+struct Told {
+    ctx: RequestCtx,
+    pieces: smallvec::IntoIter<[Bytes; 8]>,
+}
+
 /// Bytes after which the client is written to although more may follow at once.
 const BATCH: usize = 16 * 1024;
 
@@ -72,10 +80,10 @@ const BATCH: usize = 16 * 1024;
 const DRAIN_LIMIT: Duration = Duration::from_millis(250);
 
 impl Relay {
-    /// A stream past its commit point.
-    pub(crate) fn running(ctx: RequestCtx, start: Box<StreamStart>) -> Self {
+    /// An answer that the client will get.
+    pub(crate) fn begun(ctx: RequestCtx, attempted: Attempted) -> Self {
         let relay = Self::new(&ctx);
-        Self { state: State::Running(Box::new(Running { ctx, start: *start, is_complete: false })), ..relay }
+        Self { state: State::of(ctx, attempted), ..relay }
     }
 
     /// A stream whose head is sent early, so that keep-alives can flow.
@@ -136,9 +144,8 @@ impl Relay {
                 State::Done => return Poll::Ready(None),
                 State::Waiting(pending) => match pending.as_mut().poll(cx) {
                     Poll::Pending => return self.poll_keep_alive(cx),
-                    Poll::Ready((ctx, Ok(start))) => {
-                        self.state =
-                            State::Running(Box::new(Running { ctx, start: *start, is_complete: false }));
+                    Poll::Ready((ctx, Ok(attempted))) => {
+                        self.state = State::of(ctx, attempted);
                         let first = self.keep_alive_after.min(self.idle_limit);
                         self.timer.as_mut().reset(tokio::time::Instant::now() + first);
                     }
@@ -147,6 +154,17 @@ impl Relay {
                         return Poll::Ready(Some(fail(&mut ctx, &error)));
                     }
                 },
+                State::Told(told) => {
+                    let piece = told.pieces.next();
+                    if told.pieces.len() == 0 {
+                        told.ctx.outcome.status = Some(200);
+                        self.has_succeeded = true;
+                    }
+                    if piece.is_none() {
+                        self.state = State::Done;
+                    }
+                    return Poll::Ready(piece);
+                }
                 State::Running(running) => match running.poll(cx) {
                     Poll::Ready(Step::Bytes(bytes)) => {
                         let now = running.ctx.engine.clock.instant();
@@ -240,6 +258,17 @@ impl Relay {
             if due {
                 return Poll::Ready(Some(self.keep_alive.clone()));
             }
+        }
+    }
+}
+
+impl State {
+    fn of(ctx: RequestCtx, attempted: Attempted) -> Self {
+        match attempted {
+            Attempted::Stream(start) => {
+                Self::Running(Box::new(Running { ctx, start: *start, is_complete: false }))
+            }
+            Attempted::Whole(pieces) => Self::Told(Box::new(Told { ctx, pieces: pieces.into_iter() })),
         }
     }
 }

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 
 use crate::admit;
 use crate::answer::Answer;
-use crate::attempt::{self, Attempted, Stored, StreamStart};
+use crate::attempt::{self, Attempted, Stored};
 use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
 use crate::kept;
@@ -247,20 +247,13 @@ impl Engine {
         let patience = self.options.keep_alive_interval;
         let mut pending = Box::pin(async move {
             let attempted = attempt::run(&mut ctx, &route).await;
-            let started: Result<Box<StreamStart>, GatewayError> =
-                attempted.map(|attempted| match attempted {
-                    Attempted::Stream(start) => start,
-                    Attempted::Whole(_) => {
-                        unreachable!("a whole answer is only read for a client that asked for one")
-                    }
-                });
-            (ctx, started)
+            (ctx, attempted)
         });
         let (head, relay) = match timeout(patience, &mut pending).await {
-            Ok((ctx, Ok(start))) => {
+            Ok((ctx, Ok(attempted))) => {
                 let mut head = HeaderMap::with_capacity(16);
                 diagnostics(&ctx, true, &mut head);
-                (head, Relay::running(ctx, start))
+                (head, Relay::begun(ctx, attempted))
             }
             Ok((ctx, Err(error))) => return self.refuse(ctx, &error),
             Err(_) => (early.headers(), Relay::waiting(limits, pending)),
@@ -280,7 +273,7 @@ impl Engine {
                 let content_type = ctx.dialect().stream_content_type(ctx.framing());
                 let mut head = HeaderMap::with_capacity(16);
                 diagnostics(&ctx, true, &mut head);
-                streaming(head, Relay::running(ctx, start), content_type)
+                streaming(head, Relay::begun(ctx, Attempted::Stream(start)), content_type)
             }
             Err(error) => self.refuse(ctx, &error),
         }

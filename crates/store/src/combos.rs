@@ -180,7 +180,7 @@ fn data_of(combo: &Combo) -> Result<String, StoreError> {
     to_json(&Data {
         strategy: combo.strategy.clone(),
         models: combo.steps.clone(),
-        config: combo.config,
+        config: combo.config.clone(),
         is_hidden: combo.is_hidden,
         is_active: combo.is_active,
     })

@@ -102,6 +102,25 @@ async fn wrong_combos_are_refused_with_the_member() {
         (json!({"name":"x","models":["a/b"],"config":{"maxRetries":11}}), 400, "config.maxRetries"),
         (json!({"name":"x","models":["a/b"],"config":{"timeoutMs":1}}), 400, "config.timeoutMs"),
         (json!({"name":"x","models":["x"]}), 422, "models"),
+        (json!({"name":"x","models":["a/b"],"config":{"raceWidth":9}}), 400, "config.raceWidth"),
+        (json!({"name":"x","models":["a/b"],"config":{"fusionWidth":0}}), 400, "config.fusionWidth"),
+        (json!({"name":"x","models":["a/b"],"config":{"hedgeDelayMs":0}}), 400, "config.hedgeDelayMs"),
+        (json!({"name":"x","models":["a/b"],"config":{"judgeModel":" "}}), 400, "config.judgeModel"),
+        (
+            json!({"name":"x","models":["a/b",{"model":"a/c","template":"{{output}}"}]}),
+            400,
+            "models[1].template",
+        ),
+        (
+            json!({"name":"x","strategy":"pipeline","models":[{"model":"a/c","template":"{{output}}"}]}),
+            400,
+            "models[0].template",
+        ),
+        (
+            json!({"name":"x","strategy":"pipeline","models":["a/b",{"model":"a/c","template":"{{date}}"}]}),
+            400,
+            "models[1].template",
+        ),
     ] {
         let answer = app.post("/api/combos", body.clone()).await.expect(status);
         let details = answer.json()["error"]["details"].clone();
@@ -125,6 +144,33 @@ async fn circles_are_refused_where_they_would_close() {
     );
     let answer = app.post("/api/combos", json!({"name":"outermost","models":["outer"]})).await.expect(422);
     assert!(answer.body.contains("3 deep"), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn combos_whose_entries_answer_together_keep_what_belongs_to_them() {
+    let app = with_provider().await;
+    let steps = json!(["openai/gpt-5.6", {"model":"openai/gpt-5.4-mini","template":"Check: {{output}}"}]);
+    let chain = make(&app, json!({"name":"chain","strategy":"pipeline","models":steps})).await;
+    assert_eq!(chain["models"][1]["template"], "Check: {{output}}");
+    let path = format!("/api/combos/{}", chain["id"].as_str().expect("id"));
+    // Its template would be ignored by another strategy.
+    app.patch(&path, json!({"strategy":"priority"})).await.expect(400);
+    let answer = app.post("/api/combos", json!({"name":"outer","models":["chain"]})).await.expect(422);
+    assert!(answer.body.contains("is a pipeline"), "{}", answer.body);
+
+    let inner = make(&app, json!({"name":"inner","models":["openai/gpt-5.6"]})).await;
+    make(&app, json!({"name":"around","models":["inner"]})).await;
+    let path = format!("/api/combos/{}", inner["id"].as_str().expect("id"));
+    app.patch(&path, json!({"strategy":"fusion"})).await.expect(422);
+
+    let config = json!({"fusionWidth":2,"judgeModel":"openai/gpt-5.6"});
+    let panel =
+        make(&app, json!({"name":"panel","strategy":"fusion","models":["openai/gpt-5.6"],"config":config}))
+            .await;
+    assert_eq!(panel["config"], config);
+    let snapshot = app.live.load().clone();
+    let policy = &snapshot.combo("panel").expect("in force").policy;
+    assert_eq!((policy.fusion_width, policy.judge_model.as_deref()), (2, Some("openai/gpt-5.6")));
 }
 
 #[tokio::test]

@@ -7,13 +7,15 @@
 mod condition;
 mod memory;
 mod plan;
+mod template;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use condition::{Condition, ConditionError};
 pub use memory::ComboMemory;
-pub use plan::{LeftOut, Place, Plan, Planned, RequestFacts, Rule, needs_content, plan};
+pub use plan::{LeftOut, Place, Plan, Planned, RequestFacts, Rule, manner, needs_content, plan};
+pub use template::{TemplateError, check as check_template, render};
 
 use crate::entity::{ComboConfig, ComboId, Goal};
 use crate::resolve::{self, ResolveError, Target};
@@ -81,6 +83,8 @@ pub struct StepState {
     pub condition: Option<Condition>,
     /// Where it leads.
     pub goal: Goal,
+    /// What it makes, in a pipeline, of the answer before it.
+    pub template: Option<Arc<str>>,
     /// What traffic found out.
     pub stats: Arc<Stats>,
     target: OnceLock<Result<Arc<Target>, ResolveError>>,
@@ -92,9 +96,10 @@ impl StepState {
         weight: u32,
         condition: Option<Condition>,
         goal: Goal,
+        template: Option<Arc<str>>,
         stats: Arc<Stats>,
     ) -> Self {
-        Self { id, weight, condition, goal, stats, target: OnceLock::new() }
+        Self { id, weight, condition, goal, template, stats, target: OnceLock::new() }
     }
 
     /// The target of a step that leads to a model. Found once per snapshot, the one that the step belongs to.
@@ -116,7 +121,7 @@ impl StepState {
 }
 
 /// How a combo is carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Further tries of a target after a passing failure.
     pub max_retries: u32,
@@ -142,6 +147,10 @@ pub struct Policy {
     pub hedge_delay: Option<Duration>,
     /// How many targets a race begins with.
     pub race_width: usize,
+    /// How many targets of a fusion answer.
+    pub fusion_width: usize,
+    /// The model that makes a reply of their answers; `None` = the first of them.
+    pub judge_model: Option<Arc<str>>,
 }
 
 impl Default for Policy {
@@ -168,6 +177,8 @@ impl Policy {
             sticky_requests: config.sticky_requests.unwrap_or(1).max(1),
             hedge_delay: config.hedging.unwrap_or(false).then(|| ms(config.hedge_delay_ms, 500)),
             race_width: config.race_width.unwrap_or(2).max(1) as usize,
+            fusion_width: config.fusion_width.unwrap_or(3).max(1) as usize,
+            judge_model: config.judge_model.map(Arc::from),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{ComboState, MAX_DEPTH, StepState};
 use crate::entity::Goal;
 use crate::price;
 use crate::resolve::Target;
-use crate::routing::{Candidate, Choice, Order, Wants};
+use crate::routing::{Candidate, Choice, Manner, Order, Wants};
 use crate::snapshot::Snapshot;
 
 /// What is known of a request before anybody is asked.
@@ -26,6 +26,8 @@ pub struct RequestFacts {
     pub wants_json_schema: bool,
     /// Whether it asks for a stream.
     pub stream: bool,
+    /// Whether it names what one account keeps, so that its content is not all in the request.
+    pub is_bound: bool,
 }
 
 /// Tokens of answer that a price is estimated for when the client sets no limit.
@@ -136,9 +138,18 @@ pub fn plan(
     plan
 }
 
+/// How the targets are asked for this request. Tools are for the client to run, and what a vendor keeps cannot be sent
+/// to others: such requests need one target.
+pub fn manner(combo: &ComboState, facts: &RequestFacts) -> Manner {
+    match combo.strategy.manner() {
+        Manner::Fusion if facts.has_tools || facts.is_bound => Manner::OneByOne,
+        other => other,
+    }
+}
+
 /// Whether a plan depends on what is in the request's body: tools, images, the form of the answer.
 pub fn needs_content(snapshot: &Snapshot, combo: &ComboState) -> bool {
-    needs_content_within(snapshot, combo, 1)
+    combo.strategy.manner().is_joint() || needs_content_within(snapshot, combo, 1)
 }
 
 fn needs_content_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -> bool {
@@ -248,6 +259,13 @@ impl Planner<'_> {
                     let reason = format!("combos may stand {MAX_DEPTH} deep, and not in a circle");
                     return self.leave_out(step, Rule::Nesting, reason);
                 }
+                if inner.strategy.manner().is_joint() {
+                    let reason = format!(
+                        "a {} answers as one and is no entry of another combo",
+                        inner.strategy.name()
+                    );
+                    return self.leave_out(step, Rule::Nesting, reason);
+                }
                 self.expand(&inner);
             }
             Goal::Model { .. } => match step.target(self.snapshot) {
@@ -257,7 +275,12 @@ impl Planner<'_> {
                         target: target.clone(),
                         cost_nano: self.cost(target),
                     };
-                    match self.lacks(target) {
+                    // A pipeline needs each of its steps; what a model can do is not known for certain.
+                    let needs_all = self
+                        .above
+                        .first()
+                        .is_some_and(|outermost| outermost.combo.strategy.manner() == Manner::Pipeline);
+                    match self.lacks(target).filter(|_| !needs_all) {
                         None => self.plan.targets.push(planned),
                         Some(reason) => {
                             let left_out = left_out(step, Rule::Capability, reason.to_owned());

@@ -50,6 +50,9 @@ pub struct Step {
     /// Which requests it is for; absent = all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<When>,
+    /// What a step of a pipeline makes of the answer of the one before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
 }
 
 /// Where a step leads.
@@ -96,7 +99,7 @@ pub struct When {
 }
 
 /// How a combo is carried out. Absent members are those of the defaults.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ComboConfig {
     /// Further tries of a target after a passing failure.
@@ -138,6 +141,12 @@ pub struct ComboConfig {
     /// How many targets a race begins with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub race_width: Option<u32>,
+    /// How many targets of a fusion answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fusion_width: Option<u32>,
+    /// The model that makes a reply of their answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge_model: Option<String>,
 }
 
 impl ComboConfig {
@@ -158,6 +167,8 @@ impl ComboConfig {
             hedging: self.hedging.or(base.hedging),
             hedge_delay_ms: self.hedge_delay_ms.or(base.hedge_delay_ms),
             race_width: self.race_width.or(base.race_width),
+            fusion_width: self.fusion_width.or(base.fusion_width),
+            judge_model: self.judge_model.or(base.judge_model),
         }
     }
 }

@@ -7,8 +7,10 @@
 mod context_optimized;
 mod cost_optimized;
 mod fill_first;
+mod fusion;
 mod last_good;
 mod least_used;
+mod pipeline;
 mod power_of_two;
 mod priority;
 mod race;
@@ -86,6 +88,17 @@ pub enum Manner {
     OneByOne,
     /// The first ones at once, and then the others one after the other.
     Race,
+    /// The first ones at once, all of them, and one that makes a reply of their answers.
+    Fusion,
+    /// Each with what the one before it answered.
+    Pipeline,
+}
+
+impl Manner {
+    /// Whether the targets make one answer together, so that none of them stands for another.
+    pub const fn is_joint(self) -> bool {
+        matches!(self, Self::Fusion | Self::Pipeline)
+    }
 }
 
 /// A way to order candidates.
@@ -132,6 +145,8 @@ pub static STRATEGIES: &[&dyn Strategy] = &[
     &last_good::LastGood,
     &context_optimized::ContextOptimized,
     &race::Race,
+    &fusion::Fusion,
+    &pipeline::Pipeline,
 ];
 
 /// The strategy for accounts of a fresh installation.

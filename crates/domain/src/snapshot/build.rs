@@ -154,14 +154,16 @@ impl<'a> Builder<'a> {
                     continue;
                 }
             };
-            steps.push(StepState::new(step_id.clone(), step.weight, condition, step.goal.clone(), stats));
+            let template = step.template.as_deref().map(Arc::from);
+            let goal = step.goal.clone();
+            steps.push(StepState::new(step_id.clone(), step.weight, condition, goal, template, stats));
         }
         ComboState {
             id: row.id.clone(),
             name: row.name.as_str().into(),
             strategy,
             steps,
-            policy: Policy::of(row.config.over(self.entities.settings.combo_defaults)),
+            policy: Policy::of(row.config.clone().over(self.entities.settings.combo_defaults.clone())),
             is_hidden: row.is_hidden,
             sort_order: row.sort_order,
             memory,

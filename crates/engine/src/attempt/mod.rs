@@ -6,6 +6,9 @@
 
 mod accounts;
 mod ask;
+mod fusion;
+mod inner;
+mod pipeline;
 mod rows;
 mod stored;
 mod targets;
@@ -73,6 +76,7 @@ pub(crate) struct StreamStart {
     pub(crate) sent: Instant,
 }
 
+pub(crate) use inner::Rewrite;
 pub(crate) use rows::{note_abort, note_failure, note_success, notes};
 use rows::{open_row, push_row};
 pub(crate) use stored::{Stored, call_about};
@@ -275,7 +279,8 @@ fn whole(
         .and_then(|value| value.to_str().ok())
         .is_some_and(|kind| kind.starts_with("text/event-stream"));
     ctx.outcome.first_event = Some(ctx.engine.clock.instant());
-    if client.id() == upstream.id() && !is_stream {
+    let is_material = ctx.rewrite == Some(Rewrite::Material);
+    if client.id() == upstream.id() && !is_stream && !is_material {
         let relayed =
             client.relay_response(bytes, echo).map_err(|error| Failure::protocol(&error.message))?;
         if let Some(error) = relayed.error {
@@ -318,6 +323,13 @@ fn whole(
     ctx.outcome.usage = answer.usage;
     if !answer.usage.is_known() {
         estimate_usage(ctx, bytes.len() as u64);
+    }
+    if is_material {
+        if let Some(mut shape) = shape {
+            shape.response(&mut answer);
+        }
+        ctx.material = Some(Box::new(answer));
+        return Ok(Pieces::new());
     }
     if let Some(mut shape) = shape.filter(|_| client.id() != upstream.id()) {
         shape.response(&mut answer);

@@ -42,6 +42,7 @@ pub(crate) async fn facts(ctx: &mut RequestCtx, combo: &ComboState) -> Result<Re
     let mut facts = RequestFacts {
         input_tokens: ctx.estimated_input_tokens(),
         stream: ctx.envelope()?.stream,
+        is_bound: ctx.envelope()?.kept.as_ref().is_some_and(|kept| !kept.names.is_empty()),
         ..RequestFacts::default()
     };
     if combo::needs_content(&ctx.snapshot, combo) {
@@ -68,8 +69,10 @@ fn has_images(request: &ChatRequest) -> bool {
 pub(super) struct Course {
     pub(super) combo: Arc<ComboState>,
     pub(super) targets: Vec<Planned>,
-    left_out: Vec<LeftOut>,
-    deadline: Instant,
+    /// How they are asked, this request.
+    manner: Manner,
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) deadline: Instant,
     /// The failures so far, by target; the last one of each.
     pub(super) failures: Vec<Option<Failed>>,
     calls_before: usize,
@@ -84,6 +87,7 @@ impl Course {
         Ok(Self {
             failures: targets.iter().map(|_| None).collect(),
             combo: combo.clone(),
+            manner: combo::manner(combo, &facts),
             targets,
             left_out,
             deadline: ctx.engine.clock.instant() + combo.policy.timeout,
@@ -95,7 +99,12 @@ impl Course {
         if self.targets.is_empty() {
             return Err(self.nobody());
         }
-        let policy = self.combo.policy;
+        match self.manner {
+            Manner::Fusion => return Box::pin(self.fuse(ctx)).await,
+            Manner::Pipeline => return Box::pin(self.pipe(ctx)).await,
+            Manner::OneByOne | Manner::Race => {}
+        }
+        let policy = self.combo.policy.clone();
         // A loyal strategy leaves a target only when it cannot serve; so it is tried again at once.
         let is_deep = self.combo.strategy.is_loyal() || !policy.failover_before_retry;
         let (passes, tries) = if is_deep { (1, 1 + policy.max_retries) } else { (1 + policy.max_retries, 1) };
@@ -149,7 +158,7 @@ impl Course {
             return None;
         }
         let width = self.combo.policy.race_width;
-        if self.combo.strategy.manner() == Manner::Race && place == 0 && width > 1 {
+        if self.manner == Manner::Race && place == 0 && width > 1 {
             return Some(Heat { together: width, end: count.min(width), hedge: None });
         }
         self.combo.policy.hedge_delay.map(|pause| Heat { together: 1, end: count, hedge: Some(pause) })
@@ -230,8 +239,13 @@ impl Course {
     }
 
     /// The error when all targets failed: the one that says most, with every attempt.
-    fn failed(&mut self, ctx: &RequestCtx) -> GatewayError {
-        let count = self.targets.len();
+    pub(super) fn failed(&mut self, ctx: &RequestCtx) -> GatewayError {
+        let (count, name) = (self.targets.len(), self.combo.name.clone());
+        self.failed_as(ctx, |error| format!("all {count} targets of combo `{name}` failed: {error}"))
+    }
+
+    /// The same, told in other words.
+    pub(super) fn failed_as(&mut self, ctx: &RequestCtx, told: impl FnOnce(&str) -> String) -> GatewayError {
         let earliest = self.earliest();
         let failures: Vec<Failed> = self.failures.iter_mut().filter_map(Option::take).collect();
         let rank = |failed: &Failed| match failed.error.kind.status() {
@@ -245,8 +259,7 @@ impl Course {
         // What the request is to blame for is told of the first, what passes of the last.
         let chosen = if highest == 1 { alike.next() } else { alike.next_back() };
         let Some(Failed { mut error, .. }) = chosen else { return self.nobody() };
-        let name = &self.combo.name;
-        error.message = format!("all {count} targets of combo `{name}` failed: {}", error.message);
+        error.message = told(&error.message);
         if highest > 1 {
             error.retry_after = earliest.or(error.retry_after);
         }
@@ -255,7 +268,7 @@ impl Course {
     }
 
     /// The error when there is no target to ask.
-    fn nobody(&self) -> GatewayError {
+    pub(super) fn nobody(&self) -> GatewayError {
         let name = &self.combo.name;
         let reasons: Vec<_> =
             self.left_out.iter().take(5).map(|left| format!("`{}`: {}", left.goal, left.reason)).collect();

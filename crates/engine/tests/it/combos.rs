@@ -17,7 +17,7 @@ pub(crate) fn world(change: impl FnOnce(&mut Combo)) -> World {
     World::with(|entities| add_best(entities, change), |_: &mut EngineOptions| {})
 }
 
-fn add_best(entities: &mut Entities, change: impl FnOnce(&mut Combo)) {
+pub(crate) fn add_best(entities: &mut Entities, change: impl FnOnce(&mut Combo)) {
     let mut models = Vec::new();
     for prefix in ["a", "b", "c"] {
         let node = node(&format!("openai-compatible-chat-{prefix}"), NodeType::OpenaiCompatible, prefix);

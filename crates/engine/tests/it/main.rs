@@ -6,6 +6,7 @@ mod admission;
 mod combos;
 mod fallback;
 mod idempotency;
+mod joint;
 mod kept;
 mod media;
 mod race;

@@ -260,6 +260,7 @@ pub(crate) fn combo(name: &str, models: &[&str]) -> Combo {
         goal: Goal::Model { model: (*model).to_owned(), connection_id: None },
         weight: 0,
         label: None,
+        template: None,
         when: None,
     };
     Combo {

@@ -85,7 +85,14 @@ fn combo(id: &str, name: &str, models: &[&str]) -> Combo {
             None => Goal::Model { model: (*model).into(), connection_id: Some("c1".into()) },
         };
         let when = When { has_tools: Some(true), ..When::default() };
-        Step { id: format!("{name}-{model}"), goal, weight: 7, label: Some("x".into()), when: Some(when) }
+        Step {
+            id: format!("{name}-{model}"),
+            goal,
+            weight: 7,
+            label: Some("x".into()),
+            when: Some(when),
+            template: Some("{{output}}".into()),
+        }
     };
     Combo {
         id: id.into(),
@@ -121,7 +128,10 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
     let [first, second] = &entities.combos[..] else { panic!("two combos") };
     assert_eq!((&*first.name, &*second.name), ("outer", "core"));
     assert_eq!(second.steps, inner.steps);
-    assert_eq!((second.config, second.is_hidden, second.is_active), (inner.config, true, false));
+    assert_eq!(
+        (second.config.clone(), second.is_hidden, second.is_active),
+        (inner.config.clone(), true, false)
+    );
     assert_eq!(first.steps[0].goal, Goal::ComboRef { combo_name: "core".into() });
     assert_eq!(first.steps[1], outer.steps[1]);
     assert_eq!(entities.aliases, [("i".to_owned(), "core".to_owned())]);

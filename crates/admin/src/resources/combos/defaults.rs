@@ -30,7 +30,7 @@ pub(crate) async fn update(
     problems.done()?;
     let store = &access.admin.store;
     let mut settings = store.settings().get().await?;
-    settings.combo_defaults = patch.combo_defaults.over(settings.combo_defaults);
+    settings.combo_defaults = patch.combo_defaults.over(std::mem::take(&mut settings.combo_defaults));
     store.settings().put(&settings).await?;
     access.reload().await?;
     access.audit("settings.updated", "settings", "comboDefaults", "").await;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use omniroute_domain::combo::{Condition, MAX_DEPTH};
+use omniroute_domain::combo::{Condition, MAX_DEPTH, check_template};
 use omniroute_domain::entity::{Combo, ComboConfig, Goal, MAX_STEPS, Step, When};
 use omniroute_domain::resolve::MAX_MODEL_LENGTH;
 use omniroute_domain::routing;
@@ -15,6 +15,8 @@ use crate::validation::Problems;
 
 /// Largest weight.
 const MAX_WEIGHT: u32 = 1_000_000;
+/// Longest template of an entry.
+const MAX_TEMPLATE: usize = 32 * 1024;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -60,6 +62,8 @@ pub(super) struct EntryDraft {
     label: Option<String>,
     /// Which requests it is for; absent = all.
     when: Option<WhenView>,
+    /// What a later entry of a `pipeline` is asked, with `{{output}}` of the one before and `{{input}}` of the client.
+    template: Option<String>,
 }
 
 /// Which requests an entry is for: all that is given must hold.
@@ -85,7 +89,7 @@ pub(super) struct WhenView {
 macro_rules! config {
     ($($(#[$doc:meta])* $name:ident: $kind:ty,)+) => {
         /// How a combo is carried out. What is absent or null is as in the defaults.
-        #[derive(Deserialize, Serialize, ToSchema, Default, Clone, Copy)]
+        #[derive(Deserialize, Serialize, ToSchema, Default, Clone)]
         #[serde(rename_all = "camelCase", default)]
         pub(crate) struct ConfigView {
             $($(#[$doc])* #[serde(skip_serializing_if = "Option::is_none")] $name: Option<$kind>,)+
@@ -132,6 +136,10 @@ config! {
     hedge_delay_ms: u32,
     /// How many targets a `race` begins with (2).
     race_width: u32,
+    /// How many targets of a `fusion` answer (3).
+    fusion_width: u32,
+    /// The model that makes a reply of their answers; the first of them where there is none.
+    judge_model: String,
 }
 
 impl ConfigView {
@@ -149,6 +157,12 @@ impl ConfigView {
         range("stickyRequests", self.sticky_requests, 1..=1_000);
         range("hedgeDelayMs", self.hedge_delay_ms, 1..=60_000);
         range("raceWidth", self.race_width, 1..=MAX_WIDTH);
+        range("fusionWidth", self.fusion_width, 1..=MAX_WIDTH);
+        if let Some(model) = &self.judge_model
+            && (model.trim().is_empty() || model.len() > MAX_MODEL_LENGTH)
+        {
+            problems.add(&format!("{field}.judgeModel"), "must have 1 to 256 bytes");
+        }
     }
 
     /// What is given here, else what `base` says.
@@ -194,6 +208,7 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
     }
     combo.is_hidden = patch.is_hidden.unwrap_or(combo.is_hidden);
     combo.is_active = patch.is_active.unwrap_or(combo.is_active);
+    check_templates(combo, &mut problems);
     problems.done()?;
     check_nesting(combo, &others)
 }
@@ -226,7 +241,7 @@ fn steps(
             StepDraft::Name(model) => EntryDraft { model: Some(model), ..EntryDraft::default() },
             StepDraft::Entry(entry) => *entry,
         };
-        let EntryDraft { id, kind, model, combo_name, weight, connection_id, label, when } = entry;
+        let EntryDraft { id, kind, model, combo_name, weight, connection_id, label, when, template } = entry;
         let goal = match (model, combo_name) {
             (Some(model), None) => {
                 if model.trim().is_empty() || model.len() > MAX_MODEL_LENGTH {
@@ -269,9 +284,30 @@ fn steps(
         if let Some(Err(error)) = when.as_ref().map(Condition::new) {
             problems.add(&format!("{field}.when"), error.to_string());
         }
-        steps.push(Step { id, goal, weight: weight.unwrap_or(0), label, when });
+        if let Some(template) = &template {
+            problems.length(&format!("{field}.template"), template, 1..=MAX_TEMPLATE);
+            if let Err(error) = check_template(template) {
+                problems.add(&format!("{field}.template"), error.to_string());
+            }
+        }
+        steps.push(Step { id, goal, weight: weight.unwrap_or(0), label, when, template });
     }
     steps
+}
+
+/// Only a later entry of a pipeline has something to fill into its template.
+fn check_templates(combo: &Combo, problems: &mut Problems) {
+    let is_pipeline = routing::by_name(&combo.strategy)
+        .is_some_and(|strategy| strategy.manner() == routing::Manner::Pipeline);
+    for (at, step) in combo.steps.iter().enumerate().filter(|(_, step)| step.template.is_some()) {
+        let field = format!("models[{at}].template");
+        if !is_pipeline {
+            problems
+                .add(&field, format!("belongs to a `pipeline`; the strategy of `{}` is another", step.id));
+        } else if at == 0 {
+            problems.add(&field, "has no answer before it: the first entry gets what the client sent");
+        }
+    }
 }
 
 /// No combo within itself, and none too deep.
@@ -301,6 +337,15 @@ fn descend<'a>(
         if let Goal::ComboRef { combo_name } = &step.goal
             && let Some(inner) = all.get(combo_name.as_str())
         {
+            let is_joint =
+                routing::by_name(&inner.strategy).is_some_and(|strategy| strategy.manner().is_joint());
+            if is_joint {
+                let message = format!(
+                    "Combo {combo_name} is a {}: it answers as one and is no entry of another (here of {})",
+                    inner.strategy, combo.name
+                );
+                return Err(unprocessable("models", message));
+            }
             descend(inner, all, path)?;
         }
     }

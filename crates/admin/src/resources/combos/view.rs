@@ -43,6 +43,8 @@ struct StepView {
     connection_id: Option<String>,
     label: Option<String>,
     when: Option<WhenView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<String>,
 }
 
 pub(super) fn view(combo: Combo) -> ComboView {
@@ -75,5 +77,6 @@ fn step(step: Step) -> StepView {
         connection_id,
         label: step.label,
         when: step.when.map(Into::into),
+        template: step.template,
     }
 }
