@@ -15,6 +15,8 @@ use crate::store::{RowProblem, Store};
 use crate::text::{clip, from_json, to_json};
 use crate::vault::Vault;
 
+/// How the problem begins of a connection without its credential.
+pub(crate) const UNREADABLE: &str = "cannot decrypt the credential";
 const TABLE: &str = "provider_connections";
 /// Longest stored error text.
 const MAX_ERROR: usize = 2000;
@@ -371,7 +373,7 @@ impl Row {
             None => None,
             Some(Ok(secret)) => Some(secret),
             Some(Err(error)) => {
-                let message = format!("cannot decrypt the credential: {error}");
+                let message = format!("{UNREADABLE}: {error}");
                 problem(&self.id, message.clone());
                 status.test_status = TestStatus::Error;
                 status.last_error = Some(message);

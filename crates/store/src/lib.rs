@@ -13,6 +13,7 @@ mod connections;
 mod custom_models;
 mod error;
 mod lockouts;
+mod look;
 mod meta;
 mod migrate;
 mod nodes;

@@ -60,6 +60,17 @@ pub(crate) async fn run(pool: &Pool) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether the schema is the one known here; changes nothing.
+pub(crate) async fn check(pool: &Pool) -> Result<(), StoreError> {
+    match pending(pool, &applied(pool).await?)?.first() {
+        None => Ok(()),
+        Some(missing) => Err(StoreError::Schema(format!(
+            "step {} is missing; start this version of the gateway on it once",
+            missing.name
+        ))),
+    }
+}
+
 /// The last step that was applied.
 pub(crate) async fn version(pool: &Pool) -> Result<i64, StoreError> {
     Ok(applied(pool).await?.last().map_or(0, |(version, _)| *version))

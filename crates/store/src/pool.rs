@@ -161,6 +161,18 @@ impl Pool {
         Ok(Self::Sqlite { read, write })
     }
 
+    /// Opens a file that is there, for reading only.
+    pub(crate) async fn sqlite_to_read(file: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .read_only(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .optimize_on_close(false, None)
+            .disable_statement_logging();
+        let read = connect(&options).await?;
+        Ok(Self::Sqlite { write: read.clone(), read })
+    }
+
     /// Connects to the server.
     pub(crate) async fn postgres(url: &str) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse().map_err(|_| {

@@ -30,7 +30,8 @@ use crate::text::{from_hex, random};
 use crate::usage::Usage;
 use crate::vault::{Cryptography, MasterKey, Vault};
 
-const FILE: &str = "storage.sqlite";
+/// The embedded database, within the data directory.
+pub(crate) const FILE: &str = "storage.sqlite";
 
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -124,13 +125,17 @@ impl Store {
         if let Cryptography::MissingOrInvalid { reason } = vault.status() {
             tracing::error!(reason, "stored credentials cannot be used");
         }
-        let vault = std::sync::RwLock::new(Arc::new(vault));
         let file = match options.location {
             Location::Sqlite { data_dir } => Some(data_dir.join(FILE)),
             Location::Postgres { .. } => None,
         };
+        Ok(Self::over(pool, vault, file))
+    }
+
+    pub(crate) fn over(pool: Pool, vault: Vault, file: Option<PathBuf>) -> Self {
+        let vault = std::sync::RwLock::new(Arc::new(vault));
         let (reloading, in_force) = (Mutex::new(()), AtomicU64::new(0));
-        Ok(Self { inner: Arc::new(Inner { pool, file, vault, reloading, in_force }) })
+        Self { inner: Arc::new(Inner { pool, file, vault, reloading, in_force }) }
     }
 
     /// Closes every connection, after the last statement.

@@ -4,6 +4,7 @@
 
 mod configuration;
 mod fixture;
+mod looking;
 mod memory;
 mod opening;
 mod recording;
