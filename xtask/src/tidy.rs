@@ -39,6 +39,17 @@ static LAYERS: &[(&str, &[&str])] = &[
     ),
     // Stands for providers: it shares no code with what is tested against it.
     ("omniroute-sim", &["omniroute-wire"]),
+    // The engine before scripted upstreams: neither database nor HTTP.
+    (
+        "omniroute-chaos",
+        &[
+            "omniroute-wire",
+            "omniroute-dialect",
+            "omniroute-provider",
+            "omniroute-domain",
+            "omniroute-engine",
+        ],
+    ),
     (
         "omniroute",
         &[
@@ -50,6 +61,7 @@ static LAYERS: &[(&str, &[&str])] = &[
             "omniroute-store",
             "omniroute-admin",
             "omniroute-sim",
+            "omniroute-chaos",
         ],
     ),
     // Development only.

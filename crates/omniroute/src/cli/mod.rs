@@ -1,5 +1,6 @@
 //! The command line. One file and one line per command.
 
+mod chaos;
 mod serve;
 mod settings;
 mod sim;
@@ -26,6 +27,8 @@ enum Command {
     Sim(sim::Sim),
     /// Measure the gateway against nginx and against calling the upstream directly.
     Bench(crate::bench::BenchOptions),
+    /// Play a scenario of failures through the engine in virtual time and check what must hold.
+    Chaos(chaos::Chaos),
     /// Print the settings in force, secrets left out.
     Settings(settings::Settings),
     /// Print the OpenAPI document of the management API.
@@ -39,6 +42,7 @@ impl Cli {
             Command::Serve(command) => command.run(),
             Command::Sim(command) => command.run(),
             Command::Bench(options) => on_runtime(crate::bench::run(options)),
+            Command::Chaos(command) => command.run(),
             Command::Settings(command) => command.run(),
             Command::Openapi => openapi(),
         };
@@ -54,7 +58,7 @@ impl Cli {
 }
 
 /// Runs a future to its end on a runtime of its own.
-fn on_runtime(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn on_runtime<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(task)
 }
 

@@ -36,6 +36,22 @@ async fn a_fresh_gateway_lists_the_catalogue_and_a_configured_one_what_it_has() 
 }
 
 #[tokio::test]
+async fn ollamas_list_is_the_list_of_this_gateway() {
+    let world = world_with_models().await;
+    let tags = || async {
+        let list = world.gateway.call(&Call::get("/api/tags")).await.json();
+        let models = list["models"].as_array().unwrap().clone();
+        models.iter().map(|model| model["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let before = tags().await;
+    assert_eq!(before.len(), 3, "{before:?}");
+    let body = json!({"provider": world.node, "modelId": "fourth"});
+    world.gateway.set("POST", "/api/provider-models", &body).await;
+    let after = tags().await;
+    assert!(after.len() == 4 && after.iter().any(|name| name.starts_with("up/fourth")), "{after:?}");
+}
+
+#[tokio::test]
 async fn lists_have_a_validator() {
     let world = world_with_models().await;
     let first = world.gateway.call(&Call::get("/v1/models")).await;

@@ -1,0 +1,5 @@
+//! Whole runs.
+
+mod configuration;
+mod mistakes;
+mod scenarios;
