@@ -13,13 +13,16 @@ use http::HeaderMap;
 use omniroute_dialect::shape::Shape;
 use omniroute_dialect::stream::{StreamPipe, Transcoder};
 use omniroute_dialect::{Dialect, Echo, Head, anthropic::Anthropic, openai::OpenAi};
+use omniroute_domain::combo::{self, RequestFacts};
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::limit::Meter;
-use omniroute_domain::resolve;
+use omniroute_domain::resolve::{self, Route};
+use omniroute_domain::routing::{Candidate, Choice};
 use omniroute_engine::memory::MemoryCounters;
 use omniroute_engine::ports::{Charge, Counters as _};
 use omniroute_wire::{envelope, sse::SseFramer};
 use rig::{Rig, Script};
+use smallvec::SmallVec;
 
 /// One step: what it is called, and how to get ready for repeating it.
 struct Case {
@@ -45,7 +48,10 @@ const CASES: &[Case] = &[
     Case { name: "begin_identify_and_record", prepare: || admission(true) },
     Case { name: "reserve_and_settle_4_limits", prepare: reserve },
     Case { name: "resolve_and_check_2_accounts", prepare: resolve_target },
+    Case { name: "admit_and_resolve_among_many", prepare: admit_and_resolve },
     Case { name: "request_1_kb", prepare: || whole(&OpenAi, rig::chat_body(1_000, false)) },
+    Case { name: "request_1_kb_among_many", prepare: || one_among_many("up7/m") },
+    Case { name: "request_1_kb_of_a_combo", prepare: || one_among_many(rig::large::MODEL) },
     Case { name: "request_200_kb", prepare: || whole(&OpenAi, rig::chat_body(200_000, false)) },
     Case { name: "request_1_kb_translated", prepare: || whole(&Anthropic, rig::messages_body(1_000, false)) },
     Case { name: "stream_of_100_paced", prepare: || stream(&OpenAi, rig::chat_body(1_000, true), true) },
@@ -206,6 +212,43 @@ fn resolve_target() -> Box<dyn FnMut()> {
             black_box(connection.health.check(&target.model, 1_000)).expect("nothing is blocked");
         }
     })
+}
+
+/// Everything between the head of a request and its first call, but for the scan of the body: 200 accounts, 50 combos,
+/// 1,000 keys, four limits.
+fn admit_and_resolve() -> Box<dyn FnMut()> {
+    let rig = Rig::over(&rig::large::entities(), Script::whole(), |run| run());
+    let snapshot = rig.engine.live.load().clone();
+    let mut take_and_give_back = reserve();
+    let facts = RequestFacts { input_tokens: 250, ..RequestFacts::default() };
+    let mut turn = 0;
+    Box::new(move || {
+        let mut ctx = rig.identified(&OpenAi);
+        ctx.arrival.is_logged = false;
+        take_and_give_back();
+        turn += 1;
+        let route = resolve::resolve(&snapshot, black_box(rig::large::MODEL)).expect("a known combo");
+        let Route::Combo(combo) = route else { panic!("it is a combo") };
+        let plan = combo::plan(&snapshot, &combo, &facts, 1_000, turn, true);
+        let first = plan.targets.first().expect("it has targets");
+        let accounts = &first.target.provider.connections;
+        let free = accounts.iter().filter(|one| one.health.check(&first.target.model, 1_000).is_ok());
+        let candidates: SmallVec<[Candidate; 16]> = free.map(|_| Candidate::default()).collect();
+        let order = snapshot.strategy.order(&Choice {
+            candidates: &candidates,
+            turn,
+            sticky: 1,
+            random: turn,
+            seed: 0,
+        });
+        black_box((order, &ctx));
+    })
+}
+
+/// A whole request in a large installation.
+fn one_among_many(model: &'static str) -> Box<dyn FnMut()> {
+    let rig = Rig::over(&rig::large::entities(), Script::whole(), |run| run());
+    request(rig, &OpenAi, rig::chat_body_for(model, 1_000, false))
 }
 
 fn whole(dialect: &'static dyn Dialect, body: Bytes) -> Box<dyn FnMut()> {

@@ -1,6 +1,8 @@
 //! An engine whose upstream answers at once out of memory, for counting what a request costs. Keys, limits and the
 //! log are on; there are no sockets, no waiting, and nothing that grows from one request to the next.
 
+pub mod large;
+
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -43,8 +45,13 @@ pub struct Rig {
 impl Rig {
     /// An engine whose upstreams always answer with these pieces, one at a time.
     pub fn new(answer: Script, aside: Aside) -> Self {
+        Self::over(&entities(), answer, aside)
+    }
+
+    /// The same over other rows.
+    pub fn over(entities: &Entities, answer: Script, aside: Aside) -> Self {
         let health = HealthMap::default();
-        let snapshot = Snapshot::build(&entities(), catalog(), &health, &BuildOptions::default());
+        let snapshot = Snapshot::build(entities, catalog(), &health, &BuildOptions::default());
         assert_eq!(snapshot.problems, [], "the configuration has problems");
         let ports = Ports {
             transport: Arc::new(Instantly { script: Arc::new(answer), aside }),
@@ -141,9 +148,14 @@ pub const END: &str = "data: {\"id\":\"chatcmpl-0123456789abcdef\",\"object\":\"
 
 /// A chat request of about `length` bytes.
 pub fn chat_body(length: usize, stream: bool) -> Bytes {
+    chat_body_for("up/m", length, stream)
+}
+
+/// The same for a model.
+pub fn chat_body_for(model: &str, length: usize, stream: bool) -> Bytes {
     let text = "Lorem ipsum dolor sit amet, \\\"consectetur\\\" adipiscing elit.\\n".repeat(length / 62);
     format!(
-        r#"{{"model":"up/m","temperature":0.7,"messages":[{{"role":"system","content":"You are brief."}},{{"role":"user","content":"{text}"}}],"stream":{stream}}}"#
+        r#"{{"model":"{model}","temperature":0.7,"messages":[{{"role":"system","content":"You are brief."}},{{"role":"user","content":"{text}"}}],"stream":{stream}}}"#
     )
     .into()
 }
@@ -242,7 +254,13 @@ impl Recorder for Forgotten {
 
 /// Two accounts at one OpenAI-like node, and a key with every limit, none of which is ever reached.
 fn entities() -> Entities {
-    let node = Node {
+    let node = node();
+    let connections = ["first", "second"].map(|name| connection(&node.id, name)).to_vec();
+    Entities { revision: 1, connections, nodes: vec![node], api_keys: vec![key()], ..Entities::default() }
+}
+
+fn node() -> Node {
+    Node {
         id: ProviderId::from("openai-compatible-chat-1"),
         node_type: NodeType::OpenaiCompatible,
         name: "Upstream".into(),
@@ -255,9 +273,7 @@ fn entities() -> Entities {
         allow_private: false,
         created_at: 0,
         updated_at: 0,
-    };
-    let connections = ["first", "second"].map(|name| connection(&node.id, name)).to_vec();
-    Entities { revision: 1, connections, nodes: vec![node], api_keys: vec![key()], ..Entities::default() }
+    }
 }
 
 fn connection(provider: &ProviderId, name: &str) -> Connection {

@@ -4,6 +4,8 @@
 
 mod admission;
 mod combos;
+mod crowd;
+mod defects;
 mod fallback;
 mod idempotency;
 mod joint;
