@@ -254,14 +254,14 @@ impl Builder<'_> {
                     None => Goal::Model { model: step.get_ref().clone(), connection_id: None },
                 };
                 let weight = combo.weights.as_ref().map_or(0, |weights| weights.get_ref()[at]);
-                Step { id: format!("s{}", at + 1), goal, weight, label: None, when: None }
+                Step { id: format!("s{}", at + 1), goal, weight, label: None, when: None, template: None }
             });
             let row = ComboRow {
                 id: ComboId::from(format!("chaos-{}", combo.name)),
                 name: combo.name.clone(),
                 strategy: combo.strategy.get_ref().clone(),
                 steps: steps.collect(),
-                config: combo.config,
+                config: combo.config.clone(),
                 is_hidden: false,
                 is_active: true,
                 sort_order: 0,

@@ -47,6 +47,7 @@ fn combo(place: usize) -> Combo {
         weight: 1,
         label: None,
         when: None,
+        template: None,
     };
     Combo {
         id: ComboId::from(format!("c{place}")),
