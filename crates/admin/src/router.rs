@@ -17,8 +17,8 @@ use crate::endpoint::{Describe, Documentation, Handle, Ignored, Incoming};
 use crate::error::{no_route, wrong_method};
 use crate::resources::{
     aliases, api_keys, auth, call_logs, combos, connection_probes, connections, custom_models, health,
-    learned, lifecycle, metrics, model_catalog, nodes, pricing, route_preview, settings, system, telemetry,
-    usage,
+    learned, lifecycle, metrics, model_catalog, nodes, pricing, rate_limits, route_preview, sessions,
+    settings, system, telemetry, usage,
 };
 use crate::state::{Admin, AdminState, Peer};
 use crate::text;
@@ -130,6 +130,13 @@ fn routes() -> Routes {
         .get("/api/usage/call-logs/{id}", "A request and its attempts", call_logs::show)
         .get("/api/usage/{id}", "What a connection used", usage::by_connection)
         .get("/api/logs/active", "Requests that are running", usage::active)
+        // Accounts
+        .get("/api/rate-limits", "What requests are held to, by account", rate_limits::list)
+        .get("/api/rate-limit", "What requests are held to, and what holds for all", rate_limits::show)
+        .post("/api/rate-limit", "Hold an account's requests back, or not", rate_limits::switch)
+        .put("/api/rate-limit", "Change what holds for all", rate_limits::update)
+        .get("/api/sessions", "Conversations and the accounts they stay with", sessions::list)
+        .delete("/api/sessions", "End a conversation", sessions::unpin)
         // Watching
         .get("/api/monitoring/health", "How the gateway is", health::show)
         .get("/api/telemetry/summary", "Latencies and error rates", telemetry::summary)

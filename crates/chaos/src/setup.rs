@@ -480,6 +480,7 @@ fn api_key(key: &Key) -> ApiKey {
         max_requests_per_day: key.requests_per_day,
         max_tokens_per_minute: key.tokens_per_minute,
         max_concurrent: key.max_concurrent,
+        max_sessions: 0,
         strict: false,
         expires_at: None,
         revoked_at: None,

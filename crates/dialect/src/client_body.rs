@@ -45,6 +45,7 @@ pub(crate) struct Basics<'a> {
 impl<'a> Basics<'a> {
     /// Takes note of a member; false when it is another dialect's business.
     pub(crate) fn take(&mut self, member: &Member<'a>, spans: &mut EnvelopeSpans) -> bool {
+        spans.places.note(member);
         match &*member.key {
             "model" => {
                 if self.model.replace(member.raw).is_some() {

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use crate::{
     Caps, Progress,
     ir::{ChatRequest, ChatResponse, FinishReason, Loss, PublicError, UpstreamError, Usage},
+    opening::Places,
     stream::{StreamDecoder, StreamEncoder, StreamPipe},
 };
 
@@ -152,6 +153,8 @@ pub struct EnvelopeSpans {
     pub has_carriers: bool,
     /// Whether there are members that are never sent on.
     pub has_unwanted: bool,
+    /// What tells a conversation from others.
+    pub(crate) places: Places,
 }
 
 impl EnvelopeSpans {

@@ -11,6 +11,7 @@ pub mod gemini;
 pub mod ir;
 pub mod ollama;
 pub mod openai;
+pub mod opening;
 pub mod registry;
 pub mod responses;
 pub mod shape;

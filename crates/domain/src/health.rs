@@ -3,14 +3,16 @@
 //! Two scopes are kept apart: a *lock* concerns one model on one connection, a *cooldown* the whole connection.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use omniroute_dialect::DialectId;
-use omniroute_provider::{Failure, FailureKind, Scope, spec::ResilienceProfile};
+use omniroute_provider::{Failure, FailureKind, ProviderId, Scope, spec::ResilienceProfile};
 
 use crate::combo::ComboMemory;
 use crate::entity::{ComboId, ConnectionId, ConnectionStatus, TestStatus};
+use crate::limiter::Gate;
+use crate::rotation::Rotation;
 use crate::routing::Stats;
 
 /// Most model locks kept per connection; the one that ends first makes room.
@@ -21,6 +23,7 @@ const MAX_LOCKS: usize = 256;
 pub struct HealthMap {
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionHealth>>>,
     combos: Mutex<HashMap<ComboId, Arc<ComboMemory>>>,
+    rotations: Mutex<HashMap<ProviderId, Arc<Rotation>>>,
 }
 
 impl HealthMap {
@@ -33,6 +36,17 @@ impl HealthMap {
     /// The memory of a combo; made when first asked for.
     pub fn combo(&self, id: &ComboId) -> Arc<ComboMemory> {
         self.combos.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().clone()
+    }
+
+    /// Whose turn it is among the accounts of a provider; made when first asked for.
+    pub fn rotation(&self, provider: &ProviderId) -> Arc<Rotation> {
+        let mut rotations = self.rotations.lock().unwrap_or_else(PoisonError::into_inner);
+        rotations.entry(provider.clone()).or_default().clone()
+    }
+
+    /// Forgets the turns of providers that are gone.
+    pub fn retain_rotations(&self, keep: impl Fn(&ProviderId) -> bool) {
+        self.rotations.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| keep(id));
     }
 
     /// Forgets connections that are gone.
@@ -55,8 +69,14 @@ pub struct ConnectionHealth {
     auth_failures: AtomicU32,
     terminal: AtomicBool,
     in_flight: AtomicU32,
+    /// The turn at which it led last; 0 when it never did.
+    last_led: AtomicU64,
+    /// How often one of several keys was chosen.
+    key_turn: AtomicU64,
     /// Counts of its calls.
     pub stats: Stats,
+    /// Holds requests back before the upstream has to.
+    pub gate: Gate,
     has_locks: AtomicBool,
     has_missing_dialects: AtomicBool,
     detail: Mutex<Detail>,
@@ -104,11 +124,26 @@ pub struct ModelLock {
 
 /// Counts a running request; gives its place back when dropped.
 #[derive(Debug)]
-pub struct InFlight(Arc<ConnectionHealth>);
+pub struct InFlight {
+    health: Arc<ConnectionHealth>,
+    /// Whose limiter counts it too.
+    held_by: Option<Arc<ConnectionHealth>>,
+}
+
+impl InFlight {
+    /// This limiter counts it too.
+    pub fn held_by(mut self, health: &Arc<ConnectionHealth>) -> Self {
+        self.held_by = Some(health.clone());
+        self
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.health.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if let Some(holder) = &self.held_by {
+            holder.gate.finish();
+        }
     }
 }
 
@@ -120,7 +155,10 @@ impl ConnectionHealth {
             auth_failures: AtomicU32::new(0),
             terminal: AtomicBool::new(remembered.test_status.is_terminal()),
             in_flight: AtomicU32::new(0),
+            last_led: AtomicU64::new(0),
+            key_turn: AtomicU64::new(0),
             stats: Stats::default(),
+            gate: Gate::default(),
             has_locks: AtomicBool::new(false),
             has_missing_dialects: AtomicBool::new(false),
             detail: Mutex::new(Detail { status: remembered.clone(), ..Detail::default() }),
@@ -149,7 +187,7 @@ impl ConnectionHealth {
     /// Takes a place for a running request, if `limit` leaves one.
     pub fn enter(self: &Arc<Self>, limit: Option<u32>) -> Option<InFlight> {
         let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
-        let place = InFlight(self.clone());
+        let place = InFlight { health: self.clone(), held_by: None };
         limit.is_none_or(|limit| before < limit).then_some(place)
     }
 
@@ -170,6 +208,31 @@ impl ConnectionHealth {
     /// Requests running now.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// It leads the accounts of its provider at this turn.
+    pub(crate) fn led_at(&self, turn: u64) {
+        self.last_led.store(turn, Ordering::Release);
+    }
+
+    /// The turn at which it led last; 0 when it never did.
+    pub(crate) fn last_led(&self) -> u64 {
+        self.last_led.load(Ordering::Acquire)
+    }
+
+    /// How often one of several keys was chosen before.
+    pub(crate) fn take_key_turn(&self) -> u64 {
+        self.key_turn.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// What speaks for it, from 0 to 100: less for cooldowns in a row, for an error that stands, and for cooling down now.
+    /// Of accounts that are alike the one with fewer running requests is a little better.
+    pub fn standing(&self, now_ms: i64) -> f64 {
+        let level = f64::from(self.cooldown_level.load(Ordering::Acquire));
+        let has_error = if self.detail().status.last_error.is_some() { 20.0 } else { 0.0 };
+        let is_cooling = if self.cooldown_until.load(Ordering::Acquire) > now_ms { 30.0 } else { 0.0 };
+        let running = f64::from(self.in_flight());
+        (100.0 - 10.0 * level - has_error - is_cooling).max(0.0) - running / (running + 1.0)
     }
 
     /// A call went well. Returns the status to store when it changed something.

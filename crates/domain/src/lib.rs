@@ -6,9 +6,12 @@
 //! - [`snapshot`]: what a request needs of them, indexed for it; built whole, swapped whole.
 //! - [`resolve`]: from a model string to a provider and an upstream model.
 //! - [`routing`]: in which order accounts, or the steps of a combo, are tried.
+//! - [`rotation`]: which account leads, and that it is taken at once.
 //! - [`health`]: cooldowns and locks, a state machine over (now, outcome).
 //! - [`learned`]: what upstreams have refused.
 //! - [`limit`]: windows of a key's limits, arithmetic only.
+//! - [`limiter`]: requests held back before the upstream has to refuse them.
+//! - [`session`]: conversations and the accounts they stay with.
 //! - [`price`]: what a model costs, and what an answer did.
 
 pub mod alias;
@@ -17,8 +20,11 @@ pub mod entity;
 pub mod health;
 pub mod learned;
 pub mod limit;
+pub mod limiter;
 pub mod pattern;
 pub mod price;
 pub mod resolve;
+pub mod rotation;
 pub mod routing;
+pub mod session;
 pub mod snapshot;

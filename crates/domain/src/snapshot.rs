@@ -15,15 +15,18 @@ use secrecy::ExposeSecret as _;
 use crate::alias::Aliases;
 use crate::combo::ComboState;
 use crate::entity::{
-    ApiKeyId, ComboId, Connection, ConnectionId, CustomModel, Entities, KeyHash, RuntimeSettings,
+    ApiKeyId, ComboId, Connection, ConnectionId, CustomModel, Discount, Entities, KeyHash, RuntimeSettings,
 };
 use crate::health::{ConnectionHealth, HealthMap, Profile};
+use crate::limiter;
 use crate::pattern::Pattern;
 use crate::price::{self, Overrides, Quote};
-use crate::routing::Strategy;
+use crate::rotation::{Rotation, Rule};
 
 mod build;
 mod caller;
+mod pool;
+mod rules;
 
 use build::Builder;
 pub use caller::{Caller, parse_network};
@@ -36,8 +39,6 @@ pub struct Snapshot {
     pub revision: u64,
     /// Settings.
     pub settings: RuntimeSettings,
-    /// The order in which accounts are tried.
-    pub strategy: &'static dyn Strategy,
     /// What could not be used and why; the rest works without it.
     pub problems: Vec<SnapshotProblem>,
     catalog: &'static Catalog,
@@ -68,6 +69,10 @@ pub struct ProviderState {
     pub connections: Vec<Arc<ConnectionState>>,
     /// Models of the catalogue or of the data file, then those the operator added.
     pub models: Vec<ListedModel>,
+    /// The order in which its accounts are tried.
+    pub rule: Rule,
+    /// Whose turn it is among them.
+    pub rotation: Arc<Rotation>,
     /// Whether it is the operator's own endpoint.
     pub is_node: bool,
     /// What the operator says of models.
@@ -102,6 +107,7 @@ pub struct ListedModel {
 }
 
 /// An account, ready to be called.
+#[derive(Clone)]
 pub struct ConnectionState {
     /// Its id.
     pub id: ConnectionId,
@@ -115,13 +121,26 @@ pub struct ConnectionState {
     pub allow_private: bool,
     /// Most requests at once.
     pub max_concurrent: Option<u32>,
+    /// What requests are held to; `None` = they are not held back.
+    pub limits: Option<limiter::Rules>,
+    /// Its share where accounts are chosen by weight.
+    pub weight: u32,
+    /// What it pays less than the list price.
+    pub discount: Discount,
     /// The model a test uses.
     pub default_model: Option<String>,
     /// Cooldowns and locks.
     pub health: Arc<ConnectionHealth>,
     /// Their durations.
     pub profile: Profile,
+    /// Its keys, where it has several: each an account of its own but for the places that they share.
+    pub pool: Vec<Arc<ConnectionState>>,
+    /// The account that this is one of the keys of.
+    pub part_of: Option<Arc<ConnectionHealth>>,
+    /// Under which its state is kept: its id, for one of several keys with what tells that from the others.
+    state_id: ConnectionId,
     excluded_models: Vec<Pattern>,
+    tags: Vec<String>,
 }
 
 /// A row that cannot be used.
@@ -251,6 +270,13 @@ impl Snapshot {
         self.connections.contains_key(id)
     }
 
+    /// Whether what is known of this account, or of this one of its keys, is still of use.
+    pub fn needs_health(&self, id: &ConnectionId) -> bool {
+        let Some((account, _)) = id.as_str().split_once(pool::MARK) else { return self.has_connection(id) };
+        let account = self.connections.get(&ConnectionId::from(account));
+        account.is_some_and(|account| account.pool_ids().any(|known| known == *id))
+    }
+
     /// How many accounts are active; the simulator has none.
     pub fn connection_count(&self) -> usize {
         self.connections.values().filter(|connection| connection.provider.as_str() != registry::SIM).count()
@@ -290,6 +316,11 @@ impl ConnectionState {
             error.code = error.code.take().map(|code| without_credentials(code, headers));
             error.param = error.param.take().map(|param| without_credentials(param, headers));
         }
+    }
+
+    /// Whether it has all of these tags.
+    pub fn has_tags<'a>(&self, wanted: impl IntoIterator<Item = &'a str>) -> bool {
+        wanted.into_iter().all(|wanted| self.tags.iter().any(|tag| tag == wanted))
     }
 
     /// Whether the operator keeps this model off this account.

@@ -17,7 +17,6 @@ use omniroute_domain::combo::{self, RequestFacts};
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::limit::Meter;
 use omniroute_domain::resolve::{self, Route};
-use omniroute_domain::routing::{Candidate, Choice};
 use omniroute_engine::memory::MemoryCounters;
 use omniroute_engine::ports::{Charge, Counters as _};
 use omniroute_wire::{envelope, sse::SseFramer};
@@ -231,17 +230,12 @@ fn admit_and_resolve() -> Box<dyn FnMut()> {
         let Route::Combo(combo) = route else { panic!("it is a combo") };
         let plan = combo::plan(&snapshot, &combo, &facts, 1_000, turn, true);
         let first = plan.targets.first().expect("it has targets");
-        let accounts = &first.target.provider.connections;
-        let free = accounts.iter().filter(|one| one.health.check(&first.target.model, 1_000).is_ok());
-        let candidates: SmallVec<[Candidate; 16]> = free.map(|_| Candidate::default()).collect();
-        let order = snapshot.strategy.order(&Choice {
-            candidates: &candidates,
-            turn,
-            sticky: 1,
-            random: turn,
-            seed: 0,
-        });
-        black_box((order, &ctx));
+        let provider = &first.target.provider;
+        let free = provider.connections.iter().filter(|one| one.check(&first.target.model, 1_000).is_ok());
+        let free: SmallVec<[_; 16]> = free.cloned().collect();
+        let chosen =
+            provider.rotation.choose(provider.rule, &free, 1_000, turn, |one| one.health.enter(None));
+        black_box((chosen, &ctx));
     })
 }
 

@@ -90,6 +90,8 @@ impl RequestCtx {
             envelope: self.envelope.clone(),
             canonical: self.canonical.clone(),
             pinned: self.pinned.clone(),
+            session: self.session.clone(),
+            required_tags: self.required_tags.clone(),
             without_reasoning: self.without_reasoning,
             returns_reasoning: self.returns_reasoning,
             repairs: self.repairs,

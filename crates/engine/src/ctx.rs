@@ -10,6 +10,7 @@ use omniroute_dialect::ir::{ChatRequest, ChatResponse, Loss, ToolKind, Usage};
 use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, shape};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::resolve::Target;
+use omniroute_domain::session::SessionKey;
 use omniroute_domain::snapshot::{Caller, Snapshot};
 use smallvec::SmallVec;
 
@@ -66,6 +67,10 @@ pub struct RequestCtx {
     pub(crate) canonical: Option<Box<ChatRequest>>,
     /// The one account that can serve the request, where it names what that account keeps.
     pub(crate) pinned: Option<ConnectionId>,
+    /// The conversation, where it matters.
+    pub(crate) session: Option<SessionKey>,
+    /// Tags that an account must have to serve the request.
+    pub(crate) required_tags: SmallVec<[Arc<str>; 1]>,
     /// Reasoning of the history was refused: it is left out.
     pub(crate) without_reasoning: bool,
     /// The request stays in its dialect, and its upstream wants the reasoning behind calls back.
@@ -155,6 +160,8 @@ impl RequestCtx {
             envelope: None,
             canonical: None,
             pinned: None,
+            session: None,
+            required_tags: SmallVec::new(),
             without_reasoning: false,
             returns_reasoning: false,
             repairs: 0,

@@ -83,6 +83,17 @@ pub(crate) fn exhausted(
     GatewayError::new(kind, code, message).retry_after(wait)
 }
 
+/// The error when the accounts that are left are held to their limits, and there is no room or no time to wait for them.
+pub(crate) fn held(target: &Target, wait: Duration) -> GatewayError {
+    let name = target.full_name();
+    let message = format!(
+        "every account for `{name}` is held to its rate limit, and more requests wait, or longer, than may; try again in \
+         {} s, or raise requestQueue.maxWaitMs or maxQueueDepth in /api/resilience",
+        wait.as_millis().div_ceil(1_000).max(1)
+    );
+    GatewayError::new(ErrorKind::RateLimited, "rate_limit_queue_full", message).retry_after(Some(wait))
+}
+
 /// Whether such an error says when to come back.
 fn tells_when(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::Overloaded)

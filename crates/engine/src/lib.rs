@@ -23,6 +23,7 @@ mod count;
 mod explain;
 mod heal;
 mod kept;
+mod limits;
 mod media;
 mod prepare;
 mod progress;
@@ -32,6 +33,7 @@ mod relay;
 mod resolve;
 mod reuse;
 mod row_id;
+mod session;
 
 pub use answer::Answer;
 pub use ctx::{Arrival, RequestCtx};

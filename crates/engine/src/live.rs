@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use omniroute_domain::{health::HealthMap, learned::Learned, snapshot::Snapshot};
+use omniroute_domain::{health::HealthMap, learned::Learned, session::Sessions, snapshot::Snapshot};
 
 /// What a running gateway believes. A request loads the snapshot once and keeps it to its end.
 #[derive(Debug)]
@@ -13,12 +13,19 @@ pub struct Live {
     pub health: HealthMap,
     /// What upstreams have refused.
     pub learned: Learned,
+    /// Conversations and the accounts they stay with.
+    pub sessions: Sessions,
 }
 
 impl Live {
     /// Starts with this configuration.
     pub fn new(snapshot: Snapshot, health: HealthMap) -> Self {
-        Self { snapshot: ArcSwap::from_pointee(snapshot), health, learned: Learned::default() }
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            health,
+            learned: Learned::default(),
+            sessions: Sessions::default(),
+        }
     }
 
     /// The configuration in force.
@@ -28,7 +35,8 @@ impl Live {
 
     /// Puts a new configuration in force. Cannot fail: whatever can go wrong went wrong while building it.
     pub fn swap(&self, snapshot: Snapshot) {
-        self.health.retain(|id| snapshot.has_connection(id));
+        self.health.retain(|id| snapshot.needs_health(id));
+        self.health.retain_rotations(|id| snapshot.provider(id).is_some());
         self.health.retain_combos(|id| snapshot.has_combo(id));
         self.snapshot.store(Arc::new(snapshot));
     }

@@ -10,6 +10,8 @@ use omniroute_dialect::{
     ir::{Loss, Usage},
 };
 use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
+use omniroute_domain::limiter::LearnedLimits;
+use omniroute_domain::session::{Affinity, SessionKey};
 use omniroute_provider::ProviderId;
 
 pub use crate::row_id::RowId;
@@ -39,6 +41,25 @@ pub enum Memory {
     Reasoning(ReasoningRow),
     /// Who made an answer.
     Owner(OwnerRow),
+    /// What a vendor said of its limits.
+    Limits(LimitsRow),
+    /// A conversation stays with an account.
+    Pinned(Affinity),
+    /// A conversation was ended.
+    Unpinned(SessionKey),
+}
+
+/// What a vendor said of its limits for one model on one account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsRow {
+    /// The account.
+    pub connection: ConnectionId,
+    /// The upstream's name of the model.
+    pub model: String,
+    /// The limits.
+    pub limits: LearnedLimits,
+    /// When that was, in epoch milliseconds.
+    pub updated_at: i64,
 }
 
 /// Which account made an answer, or a part of one, that the vendor keeps.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use omniroute_domain::combo::{self, LeftOut};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::health::Blocked;
+use omniroute_domain::limiter::{Ask, Held};
 use omniroute_domain::price;
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::snapshot::ConnectionState;
@@ -60,7 +61,7 @@ pub struct PreviewedCandidate {
 /// Why a candidate would not be asked.
 #[derive(Debug)]
 pub struct Skip {
-    /// `cooldown`, `model_lock`, `inactive`, `concurrency`, `key`, `excluded`, `condition`, `capability`, `nesting`.
+    /// `cooldown`, `model_lock`, `inactive`, `concurrency`, `rate_limit`, `key`, `excluded`, `tags`, `condition`, `capability`, `nesting`.
     pub rule: &'static str,
     /// In words.
     pub reason: String,
@@ -88,7 +89,7 @@ impl Engine {
             Err(error) => preview.error = Some(error),
             Ok(Route::Target(target)) => {
                 preview.via = Some(target.via.as_str());
-                preview.strategy = Some(ctx.snapshot.strategy.name());
+                preview.strategy = Some(target.provider.rule.strategy.name());
                 let cost = cost(&ctx, &target);
                 let (tried, skipped) = accounts(&ctx, &target, cost);
                 preview.candidates.extend(tried.into_iter().chain(skipped));
@@ -128,15 +129,18 @@ fn accounts(
     cost_nano: Option<i64>,
 ) -> (Vec<PreviewedCandidate>, Vec<PreviewedCandidate>) {
     let now_ms = ctx.started_ms;
-    let (eligible, _) = resolve::standing(ctx, target, now_ms);
-    let turn = ctx.engine.next_turn(&target.provider.id);
     let (mut tried, mut skipped) = (Vec::new(), Vec::new());
-    for connection in resolve::ordered(ctx, &eligible, turn, now_ms) {
+    for connection in attempt::foreseen(ctx, target, now_ms) {
         let is_full = connection.max_concurrent.is_some_and(|most| connection.health.in_flight() >= most);
         let mut candidate = candidate(ctx, target, &connection, cost_nano);
         if is_full {
             let reason = "as many requests are running as the account may have at once".to_owned();
             candidate.skip = Some(Skip { rule: "concurrency", reason, until: None });
+            skipped.push(candidate);
+        } else if let Some(held) = held(ctx, target, &connection, now_ms) {
+            let reason =
+                "it is held to its rate limit; asked when no other account can go at once".to_owned();
+            candidate.skip = Some(Skip { rule: "rate_limit", reason, until: held.until });
             skipped.push(candidate);
         } else {
             tried.push(candidate);
@@ -149,6 +153,12 @@ fn accounts(
         }
     }
     (tried, skipped)
+}
+
+/// What the account's limits hold the request back for.
+fn held(ctx: &RequestCtx, target: &Target, connection: &ConnectionState, now_ms: i64) -> Option<Held> {
+    let ask = Ask { model: &target.model, tokens: ctx.estimated_input_tokens() };
+    connection.health.gate.held(connection.limits.as_ref()?, ask, now_ms)
 }
 
 fn candidate(
@@ -175,6 +185,7 @@ fn told(obstacle: &Obstacle) -> Skip {
         Obstacle::Other => plain("excluded", "another account was named"),
         Obstacle::Denied => plain("key", "the key may not use this account"),
         Obstacle::Excluded => plain("excluded", "the account is kept from this model"),
+        Obstacle::Untagged => plain("tags", "the account lacks a tag that is required"),
         Obstacle::Blocked(Blocked { reason, until, model_only }) => {
             let rule = match (until, model_only) {
                 (None, _) => "inactive",

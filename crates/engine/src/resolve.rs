@@ -1,10 +1,9 @@
-//! From the asked model to the accounts that could serve it, in the order in which they are tried.
+//! From the asked model to the accounts that could serve it. In which order they are tried: `attempt/round.rs`.
 
 use std::sync::Arc;
 
 use omniroute_domain::health::Blocked;
 use omniroute_domain::resolve::{self, Route, Target};
-use omniroute_domain::routing::{Candidate, Choice};
 use omniroute_domain::snapshot::ConnectionState;
 use smallvec::SmallVec;
 
@@ -12,7 +11,7 @@ use crate::admit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 
-/// Accounts in the order in which they are tried.
+/// Accounts of a provider.
 pub(crate) type Candidates = SmallVec<[Arc<ConnectionState>; 4]>;
 
 /// Where the request leads; checked against the key.
@@ -55,6 +54,8 @@ pub(crate) enum Obstacle {
     Denied,
     /// The operator keeps the model off it.
     Excluded,
+    /// It lacks a tag that the request requires.
+    Untagged,
     /// A cooldown, a lock, or a state that only the operator ends.
     Blocked(Blocked),
 }
@@ -74,8 +75,10 @@ pub(crate) fn obstacle(
         Some(Obstacle::Denied)
     } else if connection.excludes(&target.model) {
         Some(Obstacle::Excluded)
+    } else if !connection.has_tags(ctx.required_tags.iter().map(|tag| &**tag)) {
+        Some(Obstacle::Untagged)
     } else {
-        connection.health.check(&target.model, now_ms).err().map(Obstacle::Blocked)
+        connection.check(&target.model, now_ms).err().map(Obstacle::Blocked)
     }
 }
 
@@ -90,57 +93,8 @@ pub(crate) fn standing(
         match obstacle(ctx, target, connection, now_ms) {
             None => eligible.push(connection.clone()),
             Some(Obstacle::Blocked(why)) => blocked.push(why),
-            Some(Obstacle::Other | Obstacle::Denied | Obstacle::Excluded) => {}
+            Some(Obstacle::Other | Obstacle::Denied | Obstacle::Excluded | Obstacle::Untagged) => {}
         }
     }
     (eligible, blocked)
-}
-
-/// The accounts that may serve the target now, in the order in which they are tried. `tried` are left out. Takes a turn.
-pub(crate) fn candidates(
-    ctx: &RequestCtx,
-    target: &Target,
-    tried: &[Arc<ConnectionState>],
-    now_ms: i64,
-) -> Candidates {
-    let (mut eligible, _) = standing(ctx, target, now_ms);
-    eligible.retain(|connection| !tried.iter().any(|other| Arc::ptr_eq(other, connection)));
-    if eligible.len() < 2 {
-        return eligible;
-    }
-    let turn = ctx.engine.turn(&target.provider.id);
-    ordered(ctx, &eligible, turn, now_ms)
-}
-
-/// Accounts in the order of the operator's strategy.
-pub(crate) fn ordered(
-    ctx: &RequestCtx,
-    eligible: &[Arc<ConnectionState>],
-    turn: u64,
-    now_ms: i64,
-) -> Candidates {
-    let facts: SmallVec<[Candidate; 4]> = match ctx.snapshot.strategy.wants().stats {
-        true => eligible.iter().map(|connection| candidate(connection, now_ms)).collect(),
-        false => eligible.iter().map(|_| Candidate::default()).collect(),
-    };
-    let order = ctx.snapshot.strategy.order(&Choice {
-        candidates: &facts,
-        turn,
-        sticky: ctx.snapshot.settings.sticky_round_robin_limit,
-        random: ctx.engine.random(),
-        seed: 0,
-    });
-    order.iter().filter_map(|index| eligible.get(usize::from(*index)).cloned()).collect()
-}
-
-/// What is known of an account that can serve.
-fn candidate(connection: &ConnectionState, now_ms: i64) -> Candidate {
-    let (health, in_flight) = (&connection.health, connection.health.in_flight());
-    Candidate {
-        success_rate: health.stats.success_rate(now_ms),
-        latency_ms: health.stats.latency_ms(),
-        uses: health.stats.uses(now_ms) + u64::from(in_flight),
-        load: connection.max_concurrent.map_or(0.0, |most| f64::from(in_flight) / f64::from(most.max(1))),
-        ..Candidate::default()
-    }
 }

@@ -22,7 +22,6 @@ use omniroute_dialect::ir::{ErrorKind, LossAction};
 use omniroute_dialect::shape::Seal;
 use omniroute_dialect::{KeepAlive, KeptCall};
 use omniroute_domain::resolve::Route;
-use omniroute_provider::ProviderId;
 use tokio::time::timeout;
 
 use crate::admit;
@@ -31,6 +30,7 @@ use crate::attempt::{self, Attempted, Stored};
 use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
 use crate::kept;
+use crate::limits;
 use crate::live::Live;
 use crate::ports::{Cache, Clock, Counters, Memory, Recorder, RowId, Transport};
 use crate::progress;
@@ -38,6 +38,7 @@ use crate::reasoning;
 use crate::relay::Relay;
 use crate::resolve;
 use crate::reuse::{self, Idempotency, Joined};
+use crate::session;
 use crate::telemetry::Telemetry;
 
 /// Everything a request needs. Built once, shared by all.
@@ -66,7 +67,6 @@ pub struct Engine {
     pub options: EngineOptions,
     pub(crate) idempotency: Idempotency,
     chance: Chance,
-    turns: Turns,
 }
 
 /// What the process start decided about serving.
@@ -143,7 +143,7 @@ impl Engine {
         seed: u64,
     ) -> Self {
         let Ports { transport, counters, recorder, reasoning, owners, media, seal, clock } = ports;
-        let (chance, turns) = (Chance(AtomicU64::new(seed)), Turns::default());
+        let chance = Chance(AtomicU64::new(seed));
         Self {
             live,
             transport,
@@ -158,7 +158,6 @@ impl Engine {
             options,
             idempotency: Idempotency::default(),
             chance,
-            turns,
         }
     }
 
@@ -167,6 +166,9 @@ impl Engine {
         match memory {
             Memory::Reasoning(row) => reasoning::restore(self, row),
             Memory::Owner(row) => kept::restore(self, &row),
+            Memory::Limits(row) => limits::restore(self, row),
+            Memory::Pinned(row) => session::restore(self, row),
+            Memory::Unpinned(key) => drop(self.live.sessions.forget(key.id())),
         }
     }
 
@@ -226,6 +228,8 @@ impl Engine {
                 ctx.outcome.status = Some(200);
                 let mut response = Response::new(Answer::whole(pieces));
                 let headers = response.headers_mut();
+                // Room at once; growing costs more.
+                *headers = HeaderMap::with_capacity(16);
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 if ctx.outcome.usage_estimated {
                     headers.insert(USAGE, HeaderValue::from_static("estimated"));
@@ -359,16 +363,6 @@ impl Engine {
         let unit = (self.random() >> 11) as f64 / (1_u64 << 53) as f64;
         unit.mul_add(2.0, -1.0)
     }
-
-    /// How many requests the provider has had; counts one more.
-    pub(crate) fn turn(&self, provider: &ProviderId) -> u64 {
-        self.turns.of(provider).fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// How many requests the provider has had.
-    pub(crate) fn next_turn(&self, provider: &ProviderId) -> u64 {
-        self.turns.of(provider).load(Ordering::Relaxed)
-    }
 }
 
 /// An answer as it comes.
@@ -393,6 +387,7 @@ async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Route, GatewayError> 
     let telemetry = &ctx.engine.telemetry;
     ctx.running = Some(telemetry.begin(&ctx.request_id, &envelope.model, stream, ctx.started_ms));
     let route = resolve::route(ctx)?;
+    session::enter(ctx)?;
     kept::pin(ctx, &route).await?;
     Ok(route)
 }
@@ -409,6 +404,7 @@ fn clip(model: &mut String) {
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const COMBO: HeaderName = HeaderName::from_static("x-omniroute-combo");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-omniroute-attempts");
+const SESSION: HeaderName = HeaderName::from_static("x-omniroute-session-id");
 const PROVIDER: HeaderName = HeaderName::from_static("x-omniroute-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-omniroute-model");
 const USAGE: HeaderName = HeaderName::from_static("x-omniroute-usage");
@@ -425,6 +421,9 @@ fn diagnostics(ctx: &RequestCtx, is_good: bool, headers: &mut HeaderMap) {
     StreamHead::of(ctx).write(headers);
     if let Some(combo) = &ctx.combo {
         insert(headers, COMBO, combo);
+    }
+    if let Some(session) = &ctx.session {
+        insert(headers, SESSION, session.id());
     }
     if !ctx.attempts.is_empty() {
         headers.insert(ATTEMPTS, small_number(ctx.attempts.len()));
@@ -538,23 +537,6 @@ impl Chance {
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
-    }
-}
-
-/// Requests per provider, for strategies that go round. Collisions only make two providers share a count.
-struct Turns([AtomicU64; 64]);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
-    }
-}
-
-impl Turns {
-    fn of(&self, provider: &ProviderId) -> &AtomicU64 {
-        let slot =
-            provider.as_str().bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31) + usize::from(byte));
-        &self.0[slot % self.0.len()]
     }
 }
 

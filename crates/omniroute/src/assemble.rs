@@ -205,6 +205,16 @@ async fn recall(store: &Store, engine: &Engine) {
     if let Err(error) = store.response_owners().recall(now_ms, restore).await {
         tracing::warn!(%error, "which account made which answer cannot be read; they cannot be named any more");
     }
+    let restore = |row| engine.restore(Memory::Limits(row));
+    if let Err(error) = store.learned_limits().recall(now_ms, restore).await {
+        tracing::warn!(%error, "learned rate limits cannot be read; they are learned anew");
+    }
+    let ttl = engine.live.load().settings.session_affinity_ttl_ms;
+    let since_ms = now_ms.saturating_sub_unsigned(ttl);
+    let restore = |row| engine.restore(Memory::Pinned(row));
+    if let Err(error) = store.session_affinity().recall(since_ms, restore).await {
+        tracing::warn!(%error, "which account a conversation stays with cannot be read; it may change");
+    }
     let restore = |row| engine.restore(Memory::Reasoning(row));
     match store.reasoning_memory().recall(now_ms, RECALLED_BYTES, restore).await {
         Ok(Recalled { rows, unreadable: 0 }) => tracing::debug!(rows, "reasoning recalled"),

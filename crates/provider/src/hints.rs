@@ -110,7 +110,7 @@ fn reset(headers: &HeaderMap, set: RateLimitHeaders, now_ms: i64) -> Option<Dura
     spent.or(any)
 }
 
-fn reset_value(value: &str, now_ms: i64) -> Option<Duration> {
+pub(crate) fn reset_value(value: &str, now_ms: i64) -> Option<Duration> {
     if let Ok(number) = value.parse::<f64>() {
         return from_number(number, now_ms);
     }

@@ -4,10 +4,12 @@
 //! - [`provider`]: the behaviour over that data, and [`registry`] for the few providers that need code.
 //! - [`failure`] and [`classify`]: what went wrong, and how that is found out.
 //! - [`caps`]: what a model can do, for the encoders of dialects.
+//! - [`allowance`]: what upstreams say is left of an account's limits.
 //! - [`vendor`]: whose a model is by its name alone.
 //! - [`address`]: which network addresses may be called. [`scrub`]: what upstream texts must not tell clients.
 
 pub mod address;
+pub mod allowance;
 pub mod caps;
 pub mod catalog;
 pub mod classify;

@@ -6,6 +6,7 @@ use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::reasoning_memory;
 use crate::response_owners;
+use crate::session_affinity;
 use crate::store::{RowProblem, Store};
 use crate::text::{from_json, signed, to_json};
 
@@ -17,14 +18,14 @@ macro_rules! columns {
     () => {
         "id, name, key_hash, key_prefix, is_active, no_log, allowed_models, denied_models, allowed_connections, \
          allowed_endpoints, scopes, ip_allowlist, max_requests_per_minute, max_requests_per_day, \
-         max_tokens_per_minute, max_concurrent, strict, expires_at, revoked_at, last_used_at, created_at"
+         max_tokens_per_minute, max_concurrent, max_sessions, strict, expires_at, revoked_at, last_used_at, created_at"
     };
 }
 
 /// Every key. Revoked ones as well, so that they are known and refused where unknown ones are let in.
 pub(crate) const SELECT_ALL: &str = concat!("SELECT ", columns!(), " FROM api_keys ORDER BY created_at, id");
 
-/// Binds what insert and update have in common, `$1` to `$18`.
+/// Binds what insert and update have in common, `$1` to `$19`.
 macro_rules! bind_key {
     ($sql:expr, $key:expr, $lists:expr) => {
         sqlx::query($sql)
@@ -46,6 +47,7 @@ macro_rules! bind_key {
             .bind($key.max_concurrent.map(i64::from))
             .bind($key.strict)
             .bind($key.expires_at)
+            .bind(i64::from($key.max_sessions))
     };
 }
 
@@ -116,9 +118,9 @@ impl ApiKeys<'_> {
                 "INSERT INTO api_keys (id, name, key_hash, key_prefix, is_active, no_log, allowed_models,
                  denied_models, allowed_connections, allowed_endpoints, scopes, ip_allowlist,
                  max_requests_per_minute, max_requests_per_day, max_tokens_per_minute, max_concurrent, strict,
-                 expires_at, revoked_at, last_used_at, created_at)
+                 expires_at, max_sessions, revoked_at, last_used_at, created_at)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                 $21)",
+                 $21, $22)",
                 key,
                 lists
             )
@@ -141,7 +143,7 @@ impl ApiKeys<'_> {
                  allowed_models = $7, denied_models = $8, allowed_connections = $9, allowed_endpoints = $10,
                  scopes = $11, ip_allowlist = $12, max_requests_per_minute = $13, max_requests_per_day = $14,
                  max_tokens_per_minute = $15, max_concurrent = $16, strict = $17, expires_at = $18,
-                 revoked_at = $19 WHERE id = $1",
+                 max_sessions = $19, revoked_at = $20 WHERE id = $1",
                 key,
                 lists
             )
@@ -171,7 +173,11 @@ impl ApiKeys<'_> {
             if changed == 0 {
                 return Ok(false);
             }
-            for forget in [reasoning_memory::FORGET_TENANT, response_owners::FORGET_TENANT] {
+            for forget in [
+                reasoning_memory::FORGET_TENANT,
+                response_owners::FORGET_TENANT,
+                session_affinity::FORGET_TENANT,
+            ] {
                 sqlx::query(forget).bind(id.as_str()).execute(&mut *db).await?;
             }
         });
@@ -198,6 +204,7 @@ pub(crate) struct Row {
     max_requests_per_day: Option<i64>,
     max_tokens_per_minute: Option<i64>,
     max_concurrent: Option<i64>,
+    max_sessions: i64,
     strict: bool,
     expires_at: Option<i64>,
     revoked_at: Option<i64>,
@@ -243,6 +250,7 @@ impl Row {
                 .map(|value| u64::try_from(value).map_err(|_| "max_tokens_per_minute is out of range"))
                 .transpose()?,
             max_concurrent: limit("max_concurrent", self.max_concurrent)?,
+            max_sessions: u32::try_from(self.max_sessions).map_err(|_| "max_sessions is out of range")?,
             strict: self.strict,
             expires_at: self.expires_at,
             revoked_at: self.revoked_at,

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use omniroute_domain::entity::{
-    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, TestStatus,
+    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, KeyPool, TestStatus,
 };
 use omniroute_provider::ProviderId;
 use secrecy::ExposeSecret as _;
 
 use crate::error::StoreError;
+use crate::learned_limits;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::response_owners::FORGET_CONNECTION;
+use crate::session_affinity;
 use crate::store::{RowProblem, Store};
 use crate::text::{clip, from_json, to_json};
 use crate::vault::Vault;
@@ -40,7 +42,7 @@ macro_rules! columns {
          expires_at, provider_specific_data, default_model, rate_limit_protection, max_concurrent, \
          health_check_interval, \"group\", tags, test_status, last_tested, last_used_at, last_error, last_error_at, \
          last_error_type, last_error_source, error_code, backoff_level, rate_limited_until, consecutive_use_count, \
-         created_at, updated_at"
+         created_at, updated_at, api_keys"
     };
 }
 
@@ -163,9 +165,10 @@ impl Connections<'_> {
             sqlx::query(
                 "INSERT INTO provider_connections (id, provider, auth_type, name, display_name, email, priority,
                  global_priority, is_active, api_key, key_hmac, expires_at, provider_specific_data, default_model,
-                 rate_limit_protection, max_concurrent, health_check_interval, \"group\", tags, created_at, updated_at)
+                 rate_limit_protection, max_concurrent, health_check_interval, \"group\", tags, created_at, updated_at,
+                 api_keys)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                 $21)",
+                 $21, $22)",
             )
             .bind(connection.id.as_str())
             .bind(connection.provider.as_str())
@@ -188,6 +191,7 @@ impl Connections<'_> {
             .bind(&tags)
             .bind(connection.created_at)
             .bind(connection.updated_at)
+            .bind(sealed.api_keys.as_deref())
             .execute(&mut *db)
             .await?;
             write_status!(db, connection.id.as_str(), &connection.status);
@@ -206,12 +210,13 @@ impl Connections<'_> {
         let id = connection.id.as_str();
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            let stored: Option<(String, Option<String>, Option<String>)> =
-                sqlx::query_as("SELECT provider, api_key, key_hmac FROM provider_connections WHERE id = $1")
-                    .bind(id)
-                    .fetch_optional(&mut *db)
-                    .await?;
-            let Some((provider, stored_key, stored_hmac)) = stored else {
+            let stored: Option<(String, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(
+                "SELECT provider, api_key, key_hmac, api_keys FROM provider_connections WHERE id = $1",
+            )
+            .bind(id)
+            .fetch_optional(&mut *db)
+            .await?;
+            let Some((provider, stored_key, stored_hmac, stored_pool)) = stored else {
                 return Err(StoreError::NotFound { what: "connection", id: id.to_owned() });
             };
             if provider != connection.provider.as_str() {
@@ -231,13 +236,17 @@ impl Connections<'_> {
                 }
                 _ => (sealed.api_key.clone(), sealed.fingerprint.clone()),
             };
+            // Further keys that cannot be read are kept as well, until others are given.
+            let is_lost =
+                stored_pool.as_deref().is_some_and(|stored| vault.open(&pool_place(id), stored).is_err());
+            let pool = sealed.api_keys.clone().or_else(|| stored_pool.filter(|_| is_lost));
             let credential_changed = hmac != stored_hmac;
             sqlx::query(
                 "UPDATE provider_connections SET auth_type = $2, name = $3, display_name = $4, email = $5,
                  global_priority = $6, is_active = $7, api_key = $8, key_hmac = $9, expires_at = $10,
                  provider_specific_data = $11, default_model = $12, rate_limit_protection = $13,
-                 max_concurrent = $14, health_check_interval = $15, \"group\" = $16, tags = $17, updated_at = $18
-                 WHERE id = $1",
+                 max_concurrent = $14, health_check_interval = $15, \"group\" = $16, tags = $17, updated_at = $18,
+                 api_keys = $19 WHERE id = $1",
             )
             .bind(id)
             .bind(auth_type_text(connection.auth_type))
@@ -257,6 +266,7 @@ impl Connections<'_> {
             .bind(connection.group.as_deref())
             .bind(&tags)
             .bind(connection.updated_at)
+            .bind(pool)
             .execute(&mut *db)
             .await?;
             if credential_changed {
@@ -278,7 +288,11 @@ impl Connections<'_> {
                     .await?;
             let Some(provider) = provider else { return Ok(false) };
             renumber!(db, provider.as_str(), None);
-            sqlx::query(FORGET_CONNECTION).bind(id.as_str()).execute(&mut *db).await?;
+            for forget in
+                [FORGET_CONNECTION, learned_limits::FORGET_CONNECTION, session_affinity::FORGET_CONNECTION]
+            {
+                sqlx::query(forget).bind(id.as_str()).execute(&mut *db).await?;
+            }
         });
         Ok(true)
     }
@@ -328,6 +342,7 @@ pub(crate) struct Row {
     consecutive_use_count: i64,
     created_at: i64,
     updated_at: i64,
+    api_keys: Option<String>,
 }
 
 impl Row {
@@ -349,7 +364,7 @@ impl Row {
                 from_json::<Vec<String>>("tags", &self.tags)?,
             ))
         };
-        let (auth_type, options, tags) = match read() {
+        let (auth_type, mut options, tags) = match read() {
             Ok(values) => values,
             Err(message) => {
                 problem(&self.id, message);
@@ -382,6 +397,12 @@ impl Row {
                 None
             }
         };
+        if let Some(stored) = self.api_keys {
+            match open_pool(vault, &self.id, &stored) {
+                Ok(keys) => options.api_keys = keys,
+                Err(error) => problem(&self.id, format!("cannot read the further keys: {error}")),
+            }
+        }
         Some(Connection {
             id: self.id.into(),
             provider: self.provider.into(),
@@ -434,6 +455,27 @@ pub(crate) async fn reseal(store: &Store, vault: &Vault) -> Result<u64, StoreErr
                 .await?;
             changed += 1;
         }
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("SELECT id, api_keys FROM provider_connections WHERE api_keys IS NOT NULL")
+                .fetch_all(&mut *db)
+                .await?;
+        for (id, stored) in rows {
+            let place = pool_place(&id);
+            let keys = match vault.open(&place, &stored) {
+                Ok(keys) if !vault.is_current(&stored) => keys,
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::warn!(connection = id, %error, "further keys left as they are");
+                    continue;
+                }
+            };
+            sqlx::query("UPDATE provider_connections SET api_keys = $2 WHERE id = $1")
+                .bind(&id)
+                .bind(vault.seal(&place, keys.expose_secret())?)
+                .execute(&mut *db)
+                .await?;
+            changed += 1;
+        }
     });
     Ok(changed)
 }
@@ -443,20 +485,46 @@ pub(crate) fn clip_error(text: &str) -> String {
     clip(text, MAX_ERROR)
 }
 
-/// A credential ready to be stored.
+/// Credentials ready to be stored.
 struct Sealed {
     api_key: Option<String>,
     fingerprint: Option<String>,
+    /// The further keys.
+    api_keys: Option<String>,
 }
 
 impl Sealed {
     fn new(vault: &Vault, connection: &Connection) -> Result<Self, StoreError> {
-        let Some(secret) = &connection.api_key else { return Ok(Self { api_key: None, fingerprint: None }) };
+        let pool = &connection.options.api_keys;
+        let api_keys = match pool.is_empty() {
+            true => None,
+            false => Some(seal_pool(vault, connection.id.as_str(), pool)?),
+        };
+        let Some(secret) = &connection.api_key else {
+            return Ok(Self { api_key: None, fingerprint: None, api_keys });
+        };
         Ok(Self {
+            api_keys,
             api_key: Some(vault.seal(&place(connection.id.as_str()), secret.expose_secret())?),
             fingerprint: Some(vault.fingerprint(secret.expose_secret())?),
         })
     }
+}
+
+/// The further keys of a connection as one encrypted text.
+fn seal_pool(vault: &Vault, id: &str, pool: &KeyPool) -> Result<String, StoreError> {
+    let keys: Vec<&str> = pool.0.iter().map(|key| key.expose_secret()).collect();
+    vault.seal(&pool_place(id), &to_json(&keys)?)
+}
+
+fn open_pool(vault: &Vault, id: &str, stored: &str) -> Result<KeyPool, String> {
+    let text = vault.open(&pool_place(id), stored).map_err(|error| error.to_string())?;
+    let keys: Vec<String> = from_json("api_keys", text.expose_secret())?;
+    Ok(KeyPool(keys.into_iter().map(Into::into).collect()))
+}
+
+fn pool_place(id: &str) -> String {
+    format!("{TABLE}.api_keys.{id}")
 }
 
 fn place(id: &str) -> String {

@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(2, "0002_combos"),
     migration!(3, "0003_reasoning_memory"),
     migration!(4, "0004_response_owners"),
+    migration!(6, "0006_accounts"),
     migration!(11, "0011_response_models"),
     migration!(12, "0012_answer_sources"),
 ];

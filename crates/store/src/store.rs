@@ -15,6 +15,7 @@ use crate::combos::{self, Combos};
 use crate::connections::{self, Connections};
 use crate::custom_models::{self, CustomModels};
 use crate::error::StoreError;
+use crate::learned_limits::LearnedLimitRows;
 use crate::lockouts::Lockouts;
 use crate::meta::{self, Meta};
 use crate::migrate;
@@ -25,6 +26,7 @@ use crate::reasoning_memory::{self, ReasoningMemory};
 use crate::response_owners::ResponseOwners;
 use crate::revoked_tokens::RevokedTokens;
 use crate::secret_key::{self, Found};
+use crate::session_affinity::SessionAffinity;
 use crate::settings::{self, Settings};
 use crate::text::{from_hex, random};
 use crate::usage::Usage;
@@ -299,6 +301,16 @@ impl Store {
     /// Which account made what vendors keep.
     pub fn response_owners(&self) -> ResponseOwners<'_> {
         ResponseOwners(self)
+    }
+
+    /// What vendors said of their limits.
+    pub fn learned_limits(&self) -> LearnedLimitRows<'_> {
+        LearnedLimitRows(self)
+    }
+
+    /// Which account a conversation stays with.
+    pub fn session_affinity(&self) -> SessionAffinity<'_> {
+        SessionAffinity(self)
     }
 
     /// Counters.

@@ -38,6 +38,7 @@ pub(crate) struct ApiKeyView {
     max_requests_per_day: Option<u32>,
     max_tokens_per_minute: Option<u64>,
     max_concurrent: Option<u32>,
+    max_sessions: u32,
     strict: bool,
     expires_at: Option<String>,
     revoked_at: Option<String>,
@@ -116,6 +117,8 @@ pub(crate) struct ApiKeyPatch {
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<u32>)]
     max_concurrent: Option<Option<u32>>,
+    /// Conversations at once; 0 = as many as it likes.
+    max_sessions: Option<u32>,
     /// Every request as if it asked for strict translation.
     strict: Option<bool>,
     /// RFC 3339, in the future.
@@ -180,6 +183,7 @@ pub(crate) async fn create(
         max_requests_per_day: None,
         max_tokens_per_minute: None,
         max_concurrent: None,
+        max_sessions: 0,
         strict: false,
         expires_at: None,
         revoked_at: None,
@@ -314,6 +318,7 @@ fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, now_ms: i64) -> AdminResult<()> 
     problems.range("maxRequestsPerDay", patch.max_requests_per_day.flatten(), &(1..=1_000_000_000));
     problems.range("maxTokensPerMinute", patch.max_tokens_per_minute.flatten(), &(1..=1_000_000_000_000));
     problems.range("maxConcurrent", patch.max_concurrent.flatten(), &(1..=100_000));
+    problems.range("maxSessions", patch.max_sessions, &(0..=10_000));
     if let Some(Some(text)) = &patch.expires_at {
         match parse_iso(text) {
             Some(end) if end > now_ms => key.expires_at = Some(end),
@@ -336,6 +341,7 @@ fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, now_ms: i64) -> AdminResult<()> 
     put(&mut key.max_requests_per_day, patch.max_requests_per_day.as_ref());
     put(&mut key.max_tokens_per_minute, patch.max_tokens_per_minute.as_ref());
     put(&mut key.max_concurrent, patch.max_concurrent.as_ref());
+    put(&mut key.max_sessions, patch.max_sessions.as_ref());
     put(&mut key.strict, patch.strict.as_ref());
     if let Some(scopes) = &patch.scopes {
         key.scopes = scopes.iter().copied().map(Scope::from).collect();
@@ -362,6 +368,7 @@ fn view(key: ApiKey, machine_id: &str) -> ApiKeyView {
         max_requests_per_day: key.max_requests_per_day,
         max_tokens_per_minute: key.max_tokens_per_minute,
         max_concurrent: key.max_concurrent,
+        max_sessions: key.max_sessions,
         strict: key.strict,
         expires_at: key.expires_at.map(iso),
         revoked_at: key.revoked_at.map(iso),

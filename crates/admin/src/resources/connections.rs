@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus};
+use omniroute_domain::entity::{
+    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, Discount, KeyPool,
+};
 use omniroute_provider::spec::Category;
 use omniroute_provider::{ProviderSpec, registry};
 use omniroute_store::ConnectionFilter;
@@ -21,6 +23,9 @@ use crate::provider_lookup::Vendor;
 use crate::state::Admin;
 use crate::text::{iso, mask, parse_iso, unmasked};
 use crate::validation::Problems;
+
+/// Most further keys of a connection.
+const MAX_POOL: usize = 100;
 
 /// A connection as it is shown; credentials never are.
 #[derive(Serialize, ToSchema)]
@@ -57,6 +62,8 @@ pub(crate) struct ConnectionView {
     #[schema(value_type = Object)]
     provider_specific_data: Value,
     has_api_key: bool,
+    /// How many keys it has; several are used in turn.
+    api_key_count: usize,
     has_access_token: bool,
     has_refresh_token: bool,
     masked_key: Option<String>,
@@ -120,8 +127,8 @@ pub(crate) struct ConnectionPatch {
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     expires_at: Option<Option<String>>,
-    /// `baseUrl`, `allowPrivate`, `dialect`, `extraHeaders`, `excludedModels`, and values of the provider's URL
-    /// variables. Merged; null removes a member.
+    /// `baseUrl`, `allowPrivate`, `dialect`, `extraHeaders`, `excludedModels`, `weight`, `discount`, `limiter`, `apiKeys`, and values of the
+    /// provider's URL variables. Merged; null removes a member.
     #[schema(value_type = Option<Object>)]
     provider_specific_data: Option<BTreeMap<String, Value>>,
     /// Forget the last error, cooldown and terminal state.
@@ -274,6 +281,7 @@ pub(crate) async fn update(
     access.reload().await?;
     if clears && let Some(state) = admin.live.load().connection(&stored.id) {
         state.health.clear(stored.status.clone());
+        state.pool.iter().for_each(|key| key.health.clear(ConnectionStatus::default()));
     }
     admin.forget_models(&stored.id);
     access.audit("provider.connection.update", "provider_connection", &id, stored.provider.as_str()).await;
@@ -328,7 +336,7 @@ pub(super) async fn all(admin: &Admin, filter: &ConnectionFilter) -> AdminResult
 }
 
 /// A connection of the environment is not the API's to change.
-fn check_editable(admin: &Admin, id: &str) -> AdminResult<()> {
+pub(super) fn check_editable(admin: &Admin, id: &str) -> AdminResult<()> {
     let Some(row) = admin.settings.environment.iter().find(|row| row.id.as_str() == id) else {
         return Ok(());
     };
@@ -365,10 +373,7 @@ async fn apply(
         problems.name("name", name);
     }
     if let Some(key) = &patch.api_key {
-        problems.length("apiKey", key, 1..=16_384);
-        if key.chars().any(|c| c.is_control() || c.is_whitespace()) && !key.starts_with('{') {
-            problems.add("apiKey", "must not contain spaces or line breaks");
-        }
+        check_key("apiKey", key, &mut problems);
     }
     problems.range("priority", patch.priority, &(1..=1_000_000));
     problems.range("globalPriority", patch.global_priority.flatten(), &(1..=1_000_000));
@@ -461,6 +466,36 @@ pub(super) fn merge_options(
                 take(&mut options.extra_headers, &field, value, "must map names to texts", problems);
                 options.extra_headers = unmasked(std::mem::take(&mut options.extra_headers), &stored);
             }
+            "apiKeys" => {
+                let mut keys: Vec<String> = Vec::new();
+                take(&mut keys, &field, value, "must be a list of keys", problems);
+                if keys.len() > MAX_POOL {
+                    problems.add(&field, format!("must have at most {MAX_POOL} keys"));
+                }
+                for (at, key) in keys.iter().enumerate().take(MAX_POOL) {
+                    check_key(&format!("{field}[{at}]"), key, problems);
+                }
+                options.api_keys = KeyPool(keys.into_iter().map(Into::into).collect());
+            }
+            "limiter" => {
+                let mut chosen = Some(false);
+                take(&mut chosen, &field, value, "must be true, false or null", problems);
+                options.limiter = chosen;
+            }
+            "weight" => match value {
+                Value::Null => options.weight = None,
+                _ => match value.as_u64().and_then(|weight| u32::try_from(weight).ok()) {
+                    Some(weight @ 0..=1_000_000) => options.weight = Some(weight),
+                    _ => problems.add(&field, "must be a whole number from 0 to 1000000"),
+                },
+            },
+            "discount" => match value {
+                Value::Null => options.discount = None,
+                _ => match value.as_f64().map(Discount::try_from) {
+                    Some(Ok(discount)) => options.discount = Some(discount),
+                    _ => problems.add(&field, "must be a share between 0 and 1, such as 0.2"),
+                },
+            },
             "excludedModels" => {
                 take(&mut options.excluded_models, &field, value, "must be a list of texts", problems);
             }
@@ -475,6 +510,14 @@ pub(super) fn merge_options(
                 _ => problems.add(&field, "must be a text of at most 2048 bytes"),
             },
         }
+    }
+}
+
+/// Whether a text can be a key: without spaces, unless it is an object that a vendor hands out as a file.
+fn check_key(field: &str, key: &str, problems: &mut Problems) {
+    problems.length(field, key, 1..=16_384);
+    if key.chars().any(|c| c.is_control() || c.is_whitespace()) && !key.starts_with('{') {
+        problems.add(field, "must not contain spaces or line breaks");
     }
 }
 
@@ -528,11 +571,12 @@ pub(super) fn view(admin: &Admin, row: &Connection) -> ConnectionView {
         rate_limited_until: status.rate_limited_until.filter(|until| *until > now).map(iso),
         rate_limit_protection: row.rate_limit_protection,
         max_concurrent: row.max_concurrent,
-        consecutive_use_count: status.consecutive_use_count,
+        consecutive_use_count: in_row(admin, row),
         health_check_interval: row.health_check_interval,
         expires_at: row.expires_at.map(iso),
         provider_specific_data: shown_options(&row.options),
         has_api_key: key.is_some(),
+        api_key_count: row.options.api_keys.with(row.api_key.as_ref()).len(),
         has_access_token: false,
         has_refresh_token: false,
         masked_key: key.map(mask),
@@ -550,6 +594,12 @@ pub(super) fn current_status(admin: &Admin, row: &Connection, now_ms: i64) -> Co
     let is_stored_newer = stored.last_tested > live.last_tested;
     let last_used_at = live.last_used_at.max(stored.last_used_at);
     ConnectionStatus { last_used_at, ..if is_stored_newer { stored } else { live } }
+}
+
+/// For how many requests in a row the account led those of its provider.
+fn in_row(admin: &Admin, row: &Connection) -> i64 {
+    let snapshot = admin.live.load();
+    snapshot.provider(&row.provider).map_or(0, |provider| i64::from(provider.rotation.in_row(&row.id)))
 }
 
 /// Values of headers may be credentials: they are masked.

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use http::StatusCode;
 use omniroute_domain::entity::Connection;
+use omniroute_domain::health::ModelLock;
+use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::registry;
 use omniroute_store::{ConnectionFilter, Cryptography, StoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::connections;
+use super::rate_limits::{LearnedView, learned_limits};
+use super::sessions;
 use super::telemetry::uptime_secs;
 use crate::auth::{HasPassword, Public, has_password};
 use crate::endpoint::WithStatus;
@@ -44,8 +48,11 @@ pub(crate) struct HealthDetails {
     provider_summary: ProviderSummary,
     /// Connections that are cooling down, by `provider:connection`.
     rate_limit_status: BTreeMap<String, Cooldown>,
+    /// What vendors said of their limits, by `provider:connection`; of several models the scarcest.
+    learned_limits: BTreeMap<String, LearnedView>,
     /// Models that are locked on a connection.
     lockouts: Vec<ModelLockView>,
+    sessions: SessionCounts,
     cryptography: CryptographyHealth,
     database: DatabaseHealth,
     log: LogHealth,
@@ -99,6 +106,24 @@ pub(crate) struct ModelLockView {
     remaining_ms: i64,
     until: String,
     failure_count: u32,
+}
+
+/// Conversations.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SessionCounts {
+    active_count: usize,
+    /// Those that stay with an account.
+    sticky_bound_count: usize,
+    /// The busiest.
+    top: Vec<BusySession>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BusySession {
+    session_id: String,
+    request_count: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -233,7 +258,9 @@ async fn details(
             monitored_count: active,
         },
         rate_limit_status,
+        learned_limits: learned_limits(admin, &rows, now),
         lockouts,
+        sessions: session_counts(admin, now),
         cryptography: CryptographyHealth {
             status: match cryptography {
                 Cryptography::Ok => "ok",
@@ -259,6 +286,40 @@ async fn details(
     })
 }
 
+/// How many conversations there are, and the busiest five.
+fn session_counts(admin: &Admin, now: i64) -> SessionCounts {
+    let mut known = sessions::known(admin, now);
+    let sticky_bound_count = known.iter().filter(|session| session.connection.is_some()).count();
+    let active_count = known.len();
+    known.sort_by_key(|session| std::cmp::Reverse(session.requests));
+    let top = known.into_iter().take(5).map(|session| BusySession {
+        session_id: session.key.id().to_owned(),
+        request_count: session.requests,
+    });
+    SessionCounts { active_count, sticky_bound_count, top: top.collect() }
+}
+
+/// The models that are locked on an account that is on.
+pub(super) fn locks_of(admin: &Admin, now: i64) -> Vec<ModelLockView> {
+    let snapshot = admin.live.load();
+    let all = snapshot.providers();
+    let accounts = all.iter().flat_map(|provider| &provider.connections);
+    accounts.flat_map(|state| locks(state, now)).collect()
+}
+
+fn locks(state: &ConnectionState, now: i64) -> Vec<ModelLockView> {
+    let view = |lock: ModelLock| ModelLockView {
+        provider: state.provider.to_string(),
+        connection_id: state.id.to_string(),
+        model: lock.model,
+        reason: lock.reason.as_str(),
+        remaining_ms: lock.until - now,
+        until: iso(lock.until),
+        failure_count: lock.failure_count,
+    };
+    state.health.locks(now).into_iter().map(view).collect()
+}
+
 /// What keeps connections from being used now.
 fn blocks(admin: &Admin, rows: &[Connection], now: i64) -> (BTreeMap<String, Cooldown>, Vec<ModelLockView>) {
     let snapshot = admin.live.load();
@@ -274,15 +335,7 @@ fn blocks(admin: &Admin, rows: &[Connection], now: i64) -> (BTreeMap<String, Coo
             };
             cooldowns.insert(format!("{}:{}", row.provider, row.id), cooldown);
         }
-        locks.extend(state.health.locks(now).into_iter().map(|lock| ModelLockView {
-            provider: row.provider.to_string(),
-            connection_id: row.id.to_string(),
-            model: lock.model,
-            reason: lock.reason.as_str(),
-            remaining_ms: lock.until - now,
-            until: iso(lock.until),
-            failure_count: lock.failure_count,
-        }));
+        locks.extend(self::locks(state, now));
     }
     (cooldowns, locks)
 }

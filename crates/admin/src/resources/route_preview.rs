@@ -57,7 +57,8 @@ struct CandidateView {
     dialect: Option<&'static str>,
     /// `try` or `skip`.
     action: &'static str,
-    /// `cooldown`, `model_lock`, `inactive`, `concurrency`, `key`, `excluded`, `condition`, `capability` or `nesting`.
+    /// `cooldown`, `model_lock`, `inactive`, `concurrency`, `rate_limit`, `key`, `excluded`, `tags`, `condition`, `capability` or
+    /// `nesting`.
     rule: Option<&'static str>,
     reason: Option<String>,
     /// When it may be asked again.

@@ -1,7 +1,9 @@
 //! `/api/settings`: what can be changed while the gateway runs, and the password.
 
+use std::collections::BTreeMap;
+
 use omniroute_domain::{
-    entity::{RuntimeSettings, SseKeepalive},
+    entity::{ProviderStrategies, ProviderStrategy, RuntimeSettings, SseKeepalive},
     routing,
 };
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,10 @@ pub(crate) struct SettingsValues {
     require_login: bool,
     fallback_strategy: String,
     sticky_round_robin_limit: u32,
+    /// What differs by provider.
+    #[schema(value_type = Object)]
+    provider_strategies: ProviderStrategies,
+    session_affinity_ttl_ms: u64,
     provider_order: Vec<String>,
     blocked_providers: Vec<String>,
     request_retry: u32,
@@ -70,6 +76,14 @@ pub(crate) struct RuntimePorts {
     dashboard: Option<u16>,
 }
 
+/// How the accounts of one provider are chosen.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ProviderStrategyPatch {
+    fallback_strategy: Option<String>,
+    sticky_round_robin_limit: Option<u32>,
+}
+
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SettingsPatch {
@@ -79,6 +93,11 @@ pub(crate) struct SettingsPatch {
     fallback_strategy: Option<String>,
     /// Requests on one account before round-robin moves on, 1 to 1000.
     sticky_round_robin_limit: Option<u32>,
+    /// By provider `{"fallbackStrategy", "stickyRoundRobinLimit"}`, both optional. Merged; null removes one.
+    #[schema(value_type = Option<Object>)]
+    provider_strategies: Option<BTreeMap<String, Option<ProviderStrategyPatch>>>,
+    /// How long a silent conversation stays with its account, in milliseconds, up to a day; 0 = not at all.
+    session_affinity_ttl_ms: Option<u64>,
     /// Providers in order of preference for bare model names.
     provider_order: Option<Vec<String>>,
     /// Providers that are never used.
@@ -164,13 +183,11 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
             *target = value.clone();
         }
     }
-    if let Some(name) = &patch.fallback_strategy
-        && routing::for_accounts(name).is_none()
-    {
-        let known = routing::STRATEGIES.iter().filter(|strategy| strategy.orders_accounts());
-        let known: Vec<_> = known.map(|strategy| strategy.name()).collect();
-        problems.add("fallbackStrategy", format!("must be one of {}", known.join(", ")));
+    if let Some(name) = &patch.fallback_strategy {
+        check_strategy("fallbackStrategy", name, problems);
     }
+    merge_strategies(settings, patch, admin, problems);
+    problems.range("sessionAffinityTtlMs", patch.session_affinity_ttl_ms, &(0..=86_400_000));
     problems.range("stickyRoundRobinLimit", patch.sticky_round_robin_limit, &(1..=1_000));
     problems.range("requestRetry", patch.request_retry, &(0..=10));
     problems.range("maxRetryIntervalSec", patch.max_retry_interval_sec, &(0..=600));
@@ -201,6 +218,7 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
     put(&mut settings.require_login, patch.require_login.as_ref());
     put(&mut settings.fallback_strategy, patch.fallback_strategy.as_ref());
     put(&mut settings.sticky_round_robin_limit, patch.sticky_round_robin_limit.as_ref());
+    put(&mut settings.session_affinity_ttl_ms, patch.session_affinity_ttl_ms.as_ref());
     put(&mut settings.provider_order, patch.provider_order.as_ref());
     put(&mut settings.blocked_providers, patch.blocked_providers.as_ref());
     put(&mut settings.request_retry, patch.request_retry.as_ref());
@@ -221,6 +239,44 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
     }
 }
 
+fn check_strategy(field: &str, name: &str, problems: &mut Problems) {
+    if routing::for_accounts(name).is_none() {
+        let known = routing::STRATEGIES.iter().filter(|strategy| strategy.orders_accounts());
+        let known: Vec<_> = known.map(|strategy| strategy.name()).collect();
+        problems.add(field, format!("must be one of {}", known.join(", ")));
+    }
+}
+
+/// Takes what the patch says of single providers.
+fn merge_strategies(
+    settings: &mut RuntimeSettings,
+    patch: &SettingsPatch,
+    admin: &Admin,
+    problems: &mut Problems,
+) {
+    let snapshot = admin.live.load();
+    for (name, own) in patch.provider_strategies.iter().flatten() {
+        let field = format!("providerStrategies.{name}");
+        let Some(own) = own else {
+            settings.provider_strategies.remove(name);
+            continue;
+        };
+        if snapshot.by_prefix(name).is_none() && admin.catalog.provider(name).is_none() {
+            problems.add(&field, "is neither a provider nor a node");
+        }
+        if let Some(strategy) = &own.fallback_strategy {
+            check_strategy(&format!("{field}.fallbackStrategy"), strategy, problems);
+        }
+        let limit = format!("{field}.stickyRoundRobinLimit");
+        problems.range(&limit, own.sticky_round_robin_limit, &(1..=1_000));
+        let own = ProviderStrategy {
+            fallback_strategy: own.fallback_strategy.clone(),
+            sticky_round_robin_limit: own.sticky_round_robin_limit,
+        };
+        settings.provider_strategies.insert(name.clone(), own);
+    }
+}
+
 fn is_public_url(url: &str) -> bool {
     let Ok(uri) = url.parse::<http::Uri>() else { return false };
     matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
@@ -233,6 +289,8 @@ async fn view(admin: &Admin, settings: RuntimeSettings) -> AdminResult<SettingsV
             require_login: settings.require_login,
             fallback_strategy: settings.fallback_strategy,
             sticky_round_robin_limit: settings.sticky_round_robin_limit,
+            provider_strategies: settings.provider_strategies,
+            session_affinity_ttl_ms: settings.session_affinity_ttl_ms,
             provider_order: settings.provider_order,
             blocked_providers: settings.blocked_providers,
             request_retry: settings.request_retry,

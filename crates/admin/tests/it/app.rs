@@ -341,7 +341,14 @@ impl Transport for Upstream {
 }
 
 #[derive(Default)]
-pub(crate) struct Rows(pub(crate) Mutex<Vec<RequestRow>>);
+pub(crate) struct Rows(pub(crate) Mutex<Vec<RequestRow>>, Mutex<Vec<Memory>>);
+
+impl Rows {
+    /// What was to be remembered.
+    pub(crate) fn memories(&self) -> Vec<Memory> {
+        self.1.lock().expect("lock").clone()
+    }
+}
 
 impl Recorder for Rows {
     fn record(&self, row: RequestRow) {
@@ -350,7 +357,9 @@ impl Recorder for Rows {
 
     fn connection_status(&self, _: &ConnectionId, _: ConnectionStatus) {}
 
-    fn remember(&self, _: Memory) {}
+    fn remember(&self, memory: Memory) {
+        self.1.lock().expect("lock").push(memory);
+    }
 }
 
 #[derive(Default)]

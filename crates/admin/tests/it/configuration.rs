@@ -135,9 +135,9 @@ async fn wrong_connections_are_refused_with_the_member() {
     assert_eq!(row["connection"]["maskedKey"], "sk-n****7890");
     assert_eq!(app.get("/api/providers").await.json()["connections"].as_array().map(Vec::len), Some(1));
     let private = json!({"provider":"openai","name":"local","apiKey":"k2",
-        "providerSpecificData":{"baseUrl":"http://127.0.0.1:9/v1","allowPrivate":true,"weight":3}});
+        "providerSpecificData":{"baseUrl":"http://127.0.0.1:9/v1","allowPrivate":true,"colour":3}});
     let answer = app.post("/api/providers", private).await.expect(201);
-    assert_eq!(answer.header("x-ignored-fields").as_deref(), Some("providerSpecificData.weight"));
+    assert_eq!(answer.header("x-ignored-fields").as_deref(), Some("providerSpecificData.colour"));
 }
 
 #[tokio::test]
@@ -292,8 +292,24 @@ async fn settings_merge() {
     assert_eq!(app.live.load().settings.fallback_strategy, "round-robin", "in force before the answer");
     let cleared = app.patch("/api/settings", json!({"publicUrl":null})).await.expect(200).json();
     assert_eq!(cleared["publicUrl"], Value::Null);
+    let own = json!({"groq":{"fallbackStrategy":"weighted"},"openai":{"stickyRoundRobinLimit":7}});
+    app.patch("/api/settings", json!({"providerStrategies":own})).await.expect(200);
+    let merged =
+        app.patch("/api/settings", json!({"providerStrategies":{"openai":null}})).await.expect(200).json();
+    assert_eq!(merged["providerStrategies"], json!({"groq":{"fallbackStrategy":"weighted"}}));
+    assert_eq!(merged["sessionAffinityTtlMs"], 1_800_000);
     for (patch, field) in [
         (json!({"fallbackStrategy":"telepathy"}), "fallbackStrategy"),
+        (json!({"providerStrategies":{"nobody":{}}}), "providerStrategies.nobody"),
+        (
+            json!({"providerStrategies":{"groq":{"fallbackStrategy":"x"}}}),
+            "providerStrategies.groq.fallbackStrategy",
+        ),
+        (
+            json!({"providerStrategies":{"groq":{"stickyRoundRobinLimit":0}}}),
+            "providerStrategies.groq.stickyRoundRobinLimit",
+        ),
+        (json!({"sessionAffinityTtlMs":86_400_001}), "sessionAffinityTtlMs"),
         (json!({"stickyRoundRobinLimit":0}), "stickyRoundRobinLimit"),
         (json!({"requestRetry":"1"}), "requestRetry"),
         (json!({"blockedProviders":["nobody"]}), "blockedProviders[0]"),

@@ -1,5 +1,6 @@
 //! The management API through its real router, over a database in a temporary directory.
 
+mod accounts;
 mod app;
 mod auth;
 mod combos;

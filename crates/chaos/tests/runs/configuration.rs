@@ -52,6 +52,7 @@ fn key(name: &str) -> ApiKey {
         max_requests_per_day: Some(40),
         max_tokens_per_minute: None,
         max_concurrent: None,
+        max_sessions: 0,
         strict: false,
         expires_at: None,
         revoked_at: None,

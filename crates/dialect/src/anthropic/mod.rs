@@ -28,7 +28,9 @@ use crate::{
     KeepAlive, Progress, Relayed,
     dialect::{EnvelopeSpans, replace_model},
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
-    json_in, shape,
+    json_in,
+    opening::Places,
+    shape,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
@@ -188,7 +190,9 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
     let mut messages = None;
     let mut max_tokens = None;
     let mut repeated = None;
+    let mut places = Places::default();
     let extent = envelope::scan_for(body, shape::MARKS, &mut |member| {
+        places.note(&member);
         let slot = match &*member.key {
             "model" => &mut model,
             "stream" => &mut stream,
@@ -239,7 +243,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
         legacy: false,
         framing: Framing::Sse,
         kept: None,
-        spans: EnvelopeSpans { model: Some(model_span), ..EnvelopeSpans::default().within(&extent) },
+        spans: EnvelopeSpans { model: Some(model_span), places, ..EnvelopeSpans::default().within(&extent) },
     })
 }
 

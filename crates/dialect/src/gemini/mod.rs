@@ -31,7 +31,9 @@ use crate::{
     NameRule, Relayed,
     dialect::EnvelopeSpans,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
-    json_in, shape,
+    json_in,
+    opening::Places,
+    shape,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
@@ -181,11 +183,15 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
     let mut config = None;
     let mut model = None;
     let mut repeated = false;
-    let extent = envelope::scan_for(body, shape::MARKS, &mut |member| match &*member.key {
-        "model" => repeated |= model.replace(member.span).is_some(),
-        "contents" => contents = Some(member.raw),
-        "generationConfig" | "generation_config" => config = Some(member.raw),
-        _ => {}
+    let mut places = Places::default();
+    let extent = envelope::scan_for(body, shape::MARKS, &mut |member| {
+        places.note(&member);
+        match &*member.key {
+            "model" => repeated |= model.replace(member.span).is_some(),
+            "contents" => contents = Some(member.raw),
+            "generationConfig" | "generation_config" => config = Some(member.raw),
+            _ => {}
+        }
     })
     .map_err(|error| unreadable(&error))?;
     if repeated {
@@ -212,7 +218,7 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
         legacy: false,
         framing: if path::wants_events(head.query) { Framing::Sse } else { Framing::JsonList },
         kept: None,
-        spans: EnvelopeSpans { model, ..EnvelopeSpans::default().within(&extent) },
+        spans: EnvelopeSpans { model, places, ..EnvelopeSpans::default().within(&extent) },
     })
 }
 

@@ -13,6 +13,7 @@ use crate::{
     DecodeError, Echo, Envelope, Framing,
     dialect::EnvelopeSpans,
     json_in::{missing, wrong_type, wrong_value},
+    opening::Places,
     shape,
 };
 
@@ -20,7 +21,9 @@ use crate::{
 pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
     let (mut model, mut stream, mut messages, mut options) = (None, None, None, None);
     let mut repeated = None;
+    let mut places = Places::default();
     let extent = envelope::scan_for(body, shape::MARKS, &mut |member| {
+        places.note(&member);
         let slot = match &*member.key {
             "model" => &mut model,
             "stream" => &mut stream,
@@ -63,7 +66,7 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
         legacy: false,
         framing: Framing::Ndjson,
         kept: None,
-        spans: EnvelopeSpans { model: Some(model_span), ..EnvelopeSpans::default().within(&extent) },
+        spans: EnvelopeSpans { model: Some(model_span), places, ..EnvelopeSpans::default().within(&extent) },
     })
 }
 

@@ -39,7 +39,7 @@ fn write(error: &PublicError, with_attempts: bool, out: &mut BytesMut) {
     let mut object = whole.object("error");
     object.str("message", &error.message).str("type", kind).str_or_null("param", error.param.as_deref());
     object.str("code", error.code.as_ref().map_or(usual, Cow::as_ref));
-    if with_attempts && !error.attempts.is_empty() {
+    if with_attempts && (!error.attempts.is_empty() || error.retry_at.is_some()) {
         let mut details = object.object("omniroute");
         let mut attempts = details.array("attempts");
         for note in &error.attempts {

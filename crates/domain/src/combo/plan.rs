@@ -212,6 +212,7 @@ impl Planner<'_> {
             sticky: combo.policy.sticky_requests,
             random: self.random,
             seed,
+            leader: None,
         })
     }
 
@@ -231,7 +232,7 @@ impl Planner<'_> {
                 .provider
                 .connections
                 .iter()
-                .all(|connection| connection.health.check(&target.model, self.now_ms).is_err());
+                .all(|connection| connection.check(&target.model, self.now_ms).is_err());
         }
         if wants.cost {
             candidate.cost_nano = self.cost(target);

@@ -78,6 +78,8 @@ pub struct ApiKey {
     pub max_tokens_per_minute: Option<u64>,
     /// Requests at once.
     pub max_concurrent: Option<u32>,
+    /// Conversations at once; 0 = as many as it likes.
+    pub max_sessions: u32,
     /// Every request as if it asked for strict translation.
     pub strict: bool,
     /// End of validity.

@@ -6,7 +6,7 @@ use omniroute_provider::ProviderId;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::ConnectionId;
+use super::{ConnectionId, Discount, KeyPool};
 
 /// One account or key at one provider.
 #[derive(Debug, Clone)]
@@ -53,6 +53,14 @@ pub struct Connection {
     pub created_at: i64,
     /// Last change by the operator.
     pub updated_at: i64,
+}
+
+impl Connection {
+    /// Whether its requests are held back by limits: as chosen for it, else as its kind is.
+    pub fn is_held_to_limits(&self, with_keys: bool) -> bool {
+        let by_kind = self.rate_limit_protection || (self.auth_type != AuthType::Oauth && with_keys);
+        self.options.limiter.unwrap_or(by_kind)
+    }
 }
 
 /// What tests and traffic found out about a connection.
@@ -158,6 +166,18 @@ pub struct ConnectionOptions {
     /// Models this account does not serve; `*` matches any run of characters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded_models: Vec<String>,
+    /// Further keys of the account. They are kept apart from the rest, encrypted.
+    #[serde(skip)]
+    pub api_keys: KeyPool,
+    /// Whether its requests are held back by limits; where nothing is said, as its kind is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limiter: Option<bool>,
+    /// Its share where accounts are chosen by weight; 1 where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// What it pays less than the list price, where the cheapest account is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discount: Option<Discount>,
     /// Everything else: values of the provider's URL and header variables (`region`, `resource`, …).
     #[serde(flatten)]
     pub vars: BTreeMap<String, String>,

@@ -1,5 +1,6 @@
 //! Rows as the operator wrote them. One file per entity; every timestamp is UTC in milliseconds since the epoch.
 
+mod accounts;
 mod api_key;
 mod combo;
 mod connection;
@@ -9,6 +10,7 @@ mod node;
 mod resilience;
 mod settings;
 
+pub use accounts::{Discount, KeyPool, ProviderStrategies, ProviderStrategy};
 pub use api_key::{ApiKey, KeyHash, Scope};
 pub use combo::{Combo, ComboConfig, Goal, MAX_STEPS, Step, When};
 pub use connection::{AuthType, Connection, ConnectionOptions, ConnectionStatus, TestStatus};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ComboConfig, ResilienceSettings};
+use super::{ComboConfig, ProviderStrategies, ResilienceSettings};
 
 /// `/api/settings`. Absent members have their defaults; the stored form is this struct as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,10 @@ pub struct RuntimeSettings {
     pub combo_defaults: ComboConfig,
     /// Requests on one account before round-robin moves on.
     pub sticky_round_robin_limit: u32,
+    /// The same two, where they differ for a provider.
+    pub provider_strategies: ProviderStrategies,
+    /// How long a conversation that is silent stays with its account, in milliseconds; 0 = not at all.
+    pub session_affinity_ttl_ms: u64,
     /// Providers in order of preference, for bare model names that several have.
     pub provider_order: Vec<String>,
     /// Providers that are never used.
@@ -51,6 +55,8 @@ impl Default for RuntimeSettings {
             fallback_strategy: "fill-first".into(),
             combo_defaults: ComboConfig::default(),
             sticky_round_robin_limit: 3,
+            provider_strategies: ProviderStrategies::new(),
+            session_affinity_ttl_ms: 30 * 60 * 1_000,
             provider_order: Vec::new(),
             blocked_providers: Vec::new(),
             request_retry: 1,

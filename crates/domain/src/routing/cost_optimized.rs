@@ -18,10 +18,6 @@ impl Strategy for CostOptimized {
         Wants { cost: true, ..Wants::default() }
     }
 
-    fn orders_accounts(&self) -> bool {
-        false
-    }
-
     fn order(&self, choice: &Choice<'_>) -> Order {
         sorted_by(choice, |candidate| candidate.cost_nano.unwrap_or(i64::MAX))
     }

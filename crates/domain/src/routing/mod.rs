@@ -41,6 +41,8 @@ pub struct Choice<'a> {
     pub random: u64,
     /// 64 random bits that stay the same from request to request.
     pub seed: u64,
+    /// Who led last, if it is among the candidates, and for how many requests in a row.
+    pub leader: Option<(u16, u32)>,
 }
 
 /// What is known of a candidate. A caller fills in what the strategy [wants](Strategy::wants), and leaves the rest.
@@ -64,6 +66,10 @@ pub struct Candidate {
     pub context_window: Option<u64>,
     /// Whether it was the last to answer.
     pub is_last_good: bool,
+    /// The turn at which it led last; 0 when it never did, or nobody keeps count of that.
+    pub last_turn: u64,
+    /// An account's standing, from 0 to 100; `None` for what is no account.
+    pub standing: Option<f64>,
 }
 
 /// What a strategy looks at beyond weights; callers need not find out more.
@@ -79,6 +85,8 @@ pub struct Wants {
     pub context: bool,
     /// The last that answered.
     pub last_good: bool,
+    /// Who led when.
+    pub turns: bool,
 }
 
 /// How the targets of an order are asked.
@@ -123,7 +131,7 @@ pub trait Strategy: Sync {
     fn manner(&self) -> Manner {
         Manner::OneByOne
     }
-    /// Whether it is of use for accounts too, of which less is known: none has a weight, a price or a context of its own.
+    /// Whether it is of use for accounts too, which all have the same models.
     fn orders_accounts(&self) -> bool {
         true
     }

@@ -17,7 +17,7 @@ impl Strategy for PowerOfTwo {
     }
 
     fn describe(&self) -> &'static str {
-        "the better of two drawn by chance, by success, latency and load"
+        "the better of two drawn by chance: by success, latency and load, accounts by their standing"
     }
 
     fn wants(&self) -> Wants {
@@ -40,6 +40,9 @@ impl Strategy for PowerOfTwo {
 }
 
 fn score(candidate: &Candidate, slowest_ms: f64) -> f64 {
+    if let Some(standing) = candidate.standing {
+        return standing;
+    }
     let latency = match candidate.latency_ms {
         Some(latency) if slowest_ms > 0.0 => latency / slowest_ms,
         _ => 0.0,

@@ -35,13 +35,14 @@ fn candidate() -> impl proptest::strategy::Strategy<Value = Candidate> {
                     cost_nano,
                     context_window,
                     is_last_good,
+                    ..Candidate::default()
                 }
             },
         )
 }
 
 fn choice(candidates: &[Candidate], turn: u64, random: u64) -> Choice<'_> {
-    Choice { candidates, turn, sticky: 1, random, seed: 42 }
+    Choice { candidates, turn, sticky: 1, random, seed: 42, leader: None }
 }
 
 fn first(name: &str, choice: &Choice<'_>) -> usize {
@@ -62,7 +63,7 @@ proptest! {
         random: u64,
         seed: u64,
     ) {
-        let choice = Choice { candidates: &candidates, turn, sticky, random, seed };
+        let choice = Choice { candidates: &candidates, turn, sticky, random, seed, leader: None };
         for strategy in STRATEGIES {
             let mut order = strategy.order(&choice).to_vec();
             prop_assert_eq!(&order, &strategy.order(&choice).to_vec(), "{} is not deterministic", strategy.name());
@@ -90,7 +91,7 @@ proptest! {
     fn a_deck_deals_each_once_and_never_one_twice_in_a_row(count in 2_usize..12, seed: u64, deck in 0_u64..1_000) {
         let candidates = vec![Candidate::default(); count];
         let deal = |turn: u64| {
-            let choice = Choice { candidates: &candidates, turn, sticky: 1, random: 0, seed };
+            let choice = Choice { candidates: &candidates, turn, sticky: 1, random: 0, seed, leader: None };
             first("strict-random", &choice)
         };
         let start = deck * count as u64;

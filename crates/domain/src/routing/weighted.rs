@@ -15,10 +15,6 @@ impl Strategy for Weighted {
         "each as often as its weight says; a weight of 0 only when the others fail"
     }
 
-    fn orders_accounts(&self) -> bool {
-        false
-    }
-
     fn order(&self, choice: &Choice<'_>) -> Order {
         let sum: u64 = choice.candidates.iter().map(|candidate| u64::from(candidate.weight)).sum();
         let count = choice.candidates.len();

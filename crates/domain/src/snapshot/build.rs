@@ -8,13 +8,14 @@ use omniroute_provider::{
 };
 use quick_cache::sync::Cache;
 
+use super::rules::{Rules, limits_of};
 use super::{
     BuildOptions, Caller, ConnectionState, ListedModel, MAX_QUOTES, Map, ProviderState, Snapshot,
     SnapshotProblem, endpoints_of,
 };
 use crate::alias::Aliases;
 use crate::combo::{ComboState, Condition, Policy, StepState};
-use crate::entity::{Combo, Connection, ConnectionId, CustomModel, Entities, Node};
+use crate::entity::{Combo, Connection, ConnectionId, CustomModel, Discount, Entities, Node};
 use crate::health::{HealthMap, Profile};
 use crate::pattern::Pattern;
 use crate::routing;
@@ -22,7 +23,7 @@ use crate::routing;
 pub(super) struct Builder<'a> {
     entities: &'a Entities,
     catalog: &'static Catalog,
-    health: &'a HealthMap,
+    pub(super) health: &'a HealthMap,
     options: &'a BuildOptions,
     problems: Vec<SnapshotProblem>,
 }
@@ -58,7 +59,8 @@ impl<'a> Builder<'a> {
             prefixes.insert(node.prefix.clone(), node.id.clone());
             prefixes.insert(node.id.to_string(), node.id.clone());
         }
-        let providers = self.providers();
+        let rules = self.rules(&self.entities.settings, &prefixes);
+        let providers = self.providers(&rules);
         let mut models: Map<String, Vec<ProviderId>> = Map::default();
         let mut connections = Map::default();
         for state in providers.values() {
@@ -95,14 +97,6 @@ impl<'a> Builder<'a> {
         settings.log_retention_days = self.options.log_retention_days.unwrap_or(settings.log_retention_days);
         settings.call_log_max_entries =
             self.options.call_log_max_entries.unwrap_or(settings.call_log_max_entries);
-        let strategy = routing::for_accounts(&settings.fallback_strategy).unwrap_or_else(|| {
-            self.problem(
-                "setting",
-                "fallbackStrategy",
-                format!("`{}` is unknown; using `{}`", settings.fallback_strategy, routing::default().name()),
-            );
-            routing::default()
-        });
         let aliases =
             Aliases::new(self.entities.aliases.iter().map(|(name, target)| (name.as_str(), target.as_str())));
         let combos = self.combos();
@@ -111,7 +105,6 @@ impl<'a> Builder<'a> {
             aliases,
             combos,
             settings,
-            strategy,
             problems: self.problems,
             catalog: self.catalog,
             providers,
@@ -170,7 +163,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn providers(&mut self) -> Map<ProviderId, Arc<ProviderState>> {
+    fn providers(&mut self, rules: &Rules) -> Map<ProviderId, Arc<ProviderState>> {
         let mut by_provider: Map<ProviderId, Vec<&Connection>> = Map::default();
         let connections = self.entities.connections.iter().chain(&self.options.connections);
         for connection in connections.filter(|connection| connection.is_active) {
@@ -212,13 +205,15 @@ impl<'a> Builder<'a> {
                 id: id.clone(),
                 alias: spec.alias.clone(),
                 provider,
+                rule: rules.of(&id),
+                rotation: self.health.rotation(&id),
                 connections,
                 models,
                 is_node: node.is_some(),
             };
             providers.insert(id, Arc::new(state));
         }
-        if let Some(simulator) = self.simulator() {
+        if let Some(simulator) = self.simulator(rules) {
             providers.insert(simulator.id.clone(), Arc::new(simulator));
         }
         providers
@@ -247,7 +242,8 @@ impl<'a> Builder<'a> {
         let ships_private = provider.resilience_profile() == ResilienceProfile::Local
             && node.is_none()
             && row.options.base_url.is_none();
-        Some(Arc::new(ConnectionState {
+        let health = self.health.of(&row.id, &row.status);
+        let state = ConnectionState {
             id: row.id.clone(),
             name: row.name.as_str().into(),
             provider: row.provider.clone(),
@@ -257,11 +253,19 @@ impl<'a> Builder<'a> {
                 || row.options.allow_private
                 || node.is_some_and(|node| node.allow_private),
             max_concurrent: row.max_concurrent,
+            limits: limits_of(row, &self.entities.settings),
+            weight: row.options.weight.unwrap_or(1),
+            discount: row.options.discount.unwrap_or_default(),
+            tags: row.tags.clone(),
             default_model: row.default_model.clone(),
-            health: self.health.of(&row.id, &row.status),
+            health,
             profile: Profile::of(provider.resilience_profile()),
+            pool: Vec::new(),
+            part_of: None,
+            state_id: row.id.clone(),
             excluded_models: row.options.excluded_models.iter().map(|text| Pattern::new(text)).collect(),
-        }))
+        };
+        Some(Arc::new(self.pooled(provider, row, state)))
     }
 
     fn models(&self, id: &ProviderId, listed: &[String]) -> Vec<ListedModel> {
@@ -322,7 +326,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The simulator needs no row: it is there from the first start.
-    fn simulator(&self) -> Option<ProviderState> {
+    fn simulator(&self, rules: &Rules) -> Option<ProviderState> {
         let spec = self.catalog.provider(registry::SIM)?.clone();
         let provider = registry::provider_for(spec.clone());
         let id = ConnectionId::from("sim");
@@ -334,10 +338,17 @@ impl<'a> Builder<'a> {
             endpoints,
             allow_private: false,
             max_concurrent: None,
+            limits: None,
+            weight: 1,
+            discount: Discount::default(),
             default_model: spec.models.first().cloned(),
             health: self.health.of(&id, &crate::entity::ConnectionStatus::default()),
             profile: Profile::of(ResilienceProfile::Local),
+            pool: Vec::new(),
+            part_of: None,
+            state_id: id.clone(),
             excluded_models: Vec::new(),
+            tags: Vec::new(),
         };
         Some(ProviderState {
             id: spec.id.clone(),
@@ -345,13 +356,15 @@ impl<'a> Builder<'a> {
             models: self.models(&spec.id, &spec.models),
             provider,
             connections: vec![Arc::new(connection)],
+            rule: rules.all,
+            rotation: self.health.rotation(&spec.id),
             is_node: false,
             bound_models: Vec::new(),
             own_models: Vec::new(),
         })
     }
 
-    fn problem(&mut self, entity: &'static str, id: &str, message: String) {
+    pub(super) fn problem(&mut self, entity: &'static str, id: &str, message: String) {
         self.problems.push(SnapshotProblem { entity, id: id.to_owned(), message });
     }
 }

@@ -21,6 +21,8 @@ pub struct Caller {
     pub expires_at: Option<i64>,
     /// Whether bodies stay out of the logs.
     pub no_log: bool,
+    /// Conversations at once; 0 = as many as it likes.
+    pub max_sessions: u32,
     /// Every request as if it asked for strict translation.
     pub strict: bool,
     /// Rights beyond calling models.
@@ -62,6 +64,7 @@ impl Caller {
             is_active: key.is_active && key.revoked_at.is_none() && !broken,
             expires_at: key.expires_at,
             no_log: key.no_log,
+            max_sessions: key.max_sessions,
             strict: key.strict,
             scopes: key.scopes.clone(),
             limits: limits.into_iter().filter_map(|(meter, limit)| Some((meter, limit?))).collect(),

@@ -320,6 +320,7 @@ fn key() -> ApiKey {
         max_requests_per_day: Some(1_000_000_000),
         max_tokens_per_minute: Some(1_000_000_000_000),
         max_concurrent: Some(1_000_000),
+        max_sessions: 0,
         strict: false,
         expires_at: None,
         revoked_at: None,

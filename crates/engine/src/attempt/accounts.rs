@@ -8,11 +8,12 @@ use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::{Failure, FailureKind, Retry};
 use smallvec::SmallVec;
 
+use super::round::Round;
 use super::{Attempted, Fault, note_failure, once};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::explain;
-use crate::resolve;
+use crate::session;
 
 /// Most upstream calls for one target.
 const MAX_CALLS: usize = 8;
@@ -24,6 +25,8 @@ pub(super) struct Patience {
     pub(super) waits: u32,
     /// How long in all.
     pub(super) time: Duration,
+    /// Whether it may stand in an account's queue.
+    pub(super) queues: bool,
 }
 
 impl Patience {
@@ -33,12 +36,13 @@ impl Patience {
         Self {
             waits: settings.request_retry,
             time: Duration::from_secs(u64::from(settings.max_retry_interval_sec)),
+            queues: true,
         }
     }
 
-    /// None at all.
-    pub(super) const fn none() -> Self {
-        Self { waits: 0, time: Duration::ZERO }
+    /// None but for the accounts' queues, where there is nobody else to ask.
+    pub(super) const fn none(is_last: bool) -> Self {
+        Self { waits: 0, time: Duration::ZERO, queues: is_last }
     }
 
     /// Sleeps until something may be tried again, if that is soon enough.
@@ -78,18 +82,25 @@ pub(super) async fn run(
     let most = ctx.attempts.len() + MAX_CALLS;
     let mut tried: SmallVec<[Arc<ConnectionState>; 4]> = SmallVec::new();
     let mut last: Option<Box<Failure>> = None;
+    let mut waited = Duration::ZERO;
+    if target.provider.connections.len() > 1 {
+        session::find(ctx)?;
+    }
     ctx.target = Some(target.clone());
     loop {
-        let candidates = resolve::candidates(ctx, target, &tried, ctx.engine.clock.now_ms());
-        let mut is_busy = false;
-        for connection in candidates {
-            if ctx.attempts.len() >= most || ctx.is_late() {
-                break;
+        let mut round = Round::begin(ctx, target, &tried);
+        while ctx.attempts.len() < most && !ctx.is_late() {
+            let mut next = None;
+            if patience.queues && round.is_patient() {
+                next = round.queue_up(ctx, target, &mut waited).await;
             }
-            let Some(place) = connection.health.enter(connection.max_concurrent) else {
-                is_busy = true;
-                continue;
-            };
+            if next.is_none() {
+                next = round.next(ctx, target, &tried);
+            }
+            if next.is_none() && patience.queues {
+                next = round.queue_up(ctx, target, &mut waited).await;
+            }
+            let Some((connection, place)) = next else { break };
             let sent = ctx.engine.clock.instant();
             match once(ctx, target, &connection, place, sent).await {
                 Ok(done) => return Ok(done),
@@ -106,10 +117,15 @@ pub(super) async fn run(
                 }
             }
         }
+        if last.is_none() && round.is_held() {
+            let wait = round.hold(ctx);
+            let error = explain::held(target, wait);
+            return Err(Failed { error, last, wait: Some(wait), is_request: false });
+        }
         let wait = explain::earliest(ctx, target);
         let may_go_on = ctx.attempts.len() < most && !ctx.is_late() && may_wait(last.as_deref());
         if !may_go_on || !patience.sit_out(ctx, wait).await {
-            let error = explain::exhausted(ctx, target, last.as_deref(), wait, is_busy);
+            let error = explain::exhausted(ctx, target, last.as_deref(), wait, round.is_busy);
             return Err(Failed { error, last, wait, is_request: false });
         }
         tried.clear();

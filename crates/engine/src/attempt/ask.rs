@@ -55,7 +55,7 @@ async fn ask_once(ctx: &mut RequestCtx, planned: &Planned, bounds: &Bounds) -> R
     ctx.step = planned.path.last().map(|place| place.step().id.clone());
     ctx.trying = Some(Trying::begin(planned, now));
     let calls_before = ctx.attempts.len();
-    match accounts::run(ctx, &planned.target, Patience::none()).await {
+    match accounts::run(ctx, &planned.target, Patience::none(bounds.timeout.is_none())).await {
         Ok(answer) => {
             if matches!(answer, Attempted::Whole(_)) {
                 ctx.step_answered();

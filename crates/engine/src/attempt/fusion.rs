@@ -125,7 +125,7 @@ impl Course {
         let added = brief.len();
         ctx.rewrite(inner::with_more(request, brief), added);
         ctx.deadline = Some(self.deadline);
-        match accounts::run(ctx, &target, Patience::none()).await {
+        match accounts::run(ctx, &target, Patience::none(true)).await {
             Ok(answer) => Ok(answer),
             Err(failed) => {
                 let why = &failed.error.message;

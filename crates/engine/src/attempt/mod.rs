@@ -9,6 +9,8 @@ mod ask;
 mod fusion;
 mod inner;
 mod pipeline;
+mod queue;
+mod round;
 mod rows;
 mod stored;
 mod targets;
@@ -37,6 +39,7 @@ use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::heal;
 use crate::kept;
+use crate::limits;
 use crate::ports::{TransportError, UpstreamBody};
 use crate::prepare::{self, Prepared};
 use crate::reasoning;
@@ -77,6 +80,7 @@ pub(crate) struct StreamStart {
 }
 
 pub(crate) use inner::Rewrite;
+pub(crate) use round::foreseen;
 pub(crate) use rows::{note_abort, note_failure, note_success, notes};
 use rows::{open_row, push_row};
 pub(crate) use stored::{Stored, call_about};
@@ -128,6 +132,7 @@ async fn once(
             Ok(Ok(response)) => response,
         };
         let (head, body) = response.into_parts();
+        limits::learn(ctx, target, connection, &head.headers);
         if head.status.is_success() {
             break (dialect, echo, shape, head, body);
         }

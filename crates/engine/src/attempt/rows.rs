@@ -10,6 +10,7 @@ use omniroute_provider::{Failure, FailureKind, Scope};
 
 use crate::ctx::RequestCtx;
 use crate::ports::AttemptRow;
+use crate::session;
 use crate::time::millis;
 
 /// Writes down an attempt that answered.
@@ -26,10 +27,12 @@ pub(crate) fn note_success(
     let now_ms = ctx.engine.clock.now_ms();
     let first = ctx.outcome.first_event.unwrap_or_else(|| ctx.engine.clock.instant());
     let latency = u64::try_from(first.saturating_duration_since(sent).as_millis()).unwrap_or(u64::MAX);
-    connection.health.stats.note(Some(latency), now_ms);
-    if let Some(status) = connection.health.succeeded(&target.model, now_ms) {
+    connection.account().stats.note(Some(latency), now_ms);
+    let changed = connection.health.succeeded(&target.model, now_ms);
+    if let Some(status) = changed.filter(|_| connection.part_of.is_none()) {
         ctx.engine.recorder.connection_status(&connection.id, status);
     }
+    session::pin(ctx, target, connection);
     push_row(ctx, target, connection, status, None, sent);
 }
 
@@ -48,11 +51,11 @@ pub(crate) fn note_failure(
     let now_ms = ctx.engine.clock.now_ms();
     let jitter = ctx.engine.jitter();
     if failure.scope != Scope::Request {
-        connection.health.stats.note(None, now_ms);
+        connection.account().stats.note(None, now_ms);
     }
-    if let Some(status) =
-        connection.health.failed(&target.model, failure, &connection.profile, now_ms, jitter)
-    {
+    let changed = connection.health.failed(&target.model, failure, &connection.profile, now_ms, jitter);
+    // One of several keys does not speak for the account.
+    if let Some(status) = changed.filter(|_| connection.part_of.is_none()) {
         ctx.engine.recorder.connection_status(&connection.id, status);
     }
     let status =

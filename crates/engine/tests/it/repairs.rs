@@ -198,7 +198,7 @@ async fn a_restart_does_not_lose_the_reasoning_behind_calls() {
     // What is older than a week is not recalled.
     let old = memories.into_iter().map(|memory| match memory {
         Memory::Reasoning(row) => Memory::Reasoning(ReasoningRow { expires_at: NOW_MS, ..row }),
-        Memory::Owner(row) => panic!("{row:?}"),
+        other => panic!("{other:?}"),
     });
     assert!(!sent_after_restart(old.collect(), &[]).await.contains("SIG"));
 }

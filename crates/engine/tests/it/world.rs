@@ -11,7 +11,7 @@ use omniroute_dialect::shape::Seal;
 use omniroute_dialect::{Dialect, anthropic::Anthropic, openai::OpenAi};
 use omniroute_domain::entity::{
     ApiKey, ApiKeyId, AuthType, Combo, ComboConfig, ComboId, Connection, ConnectionId, ConnectionOptions,
-    ConnectionStatus, Entities, Goal, KeyHash, Node, NodeType, Step,
+    ConnectionStatus, Entities, Goal, KeyHash, Node, NodeType, RuntimeSettings, Step,
 };
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
@@ -196,6 +196,8 @@ fn entities() -> Entities {
     let openai = node("openai-compatible-chat-1", NodeType::OpenaiCompatible, "up");
     let anthropic = node("anthropic-compatible-1", NodeType::AnthropicCompatible, "anth");
     let gemini = node("gemini-compatible-1", NodeType::GeminiCompatible, "gem");
+    // The tests ask the same again and again, and mean another conversation each time.
+    let settings = RuntimeSettings { session_affinity_ttl_ms: 0, ..RuntimeSettings::default() };
     Entities {
         revision: 1,
         connections: vec![
@@ -206,6 +208,7 @@ fn entities() -> Entities {
         ],
         nodes: vec![openai, anthropic, gemini],
         api_keys: vec![key()],
+        settings,
         ..Entities::default()
     }
 }
@@ -295,6 +298,7 @@ pub(crate) fn key() -> ApiKey {
         max_requests_per_day: None,
         max_tokens_per_minute: None,
         max_concurrent: None,
+        max_sessions: 0,
         strict: false,
         expires_at: None,
         revoked_at: None,

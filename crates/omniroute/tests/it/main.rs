@@ -6,6 +6,7 @@
     reason = "another process is watched from outside: real time, and tasks that end with the test"
 )]
 
+mod accounts;
 mod bodies;
 mod client;
 mod departures;

@@ -5,10 +5,12 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use omniroute_engine::ports::{Memory, OwnerRow, ReasoningRow};
+use omniroute_domain::session::Affinity;
+use omniroute_engine::ports::{LimitsRow, Memory, OwnerRow, ReasoningRow};
 
 use crate::error::StoreError;
 use crate::reasoning_memory::{ROW_BYTES, place};
+use crate::text::to_json;
 use crate::vault::Vault;
 
 /// Most bytes that wait to be written, those of a batch that the database does not take among them.
@@ -37,6 +39,9 @@ pub(crate) struct Sealed {
 pub(crate) enum Row {
     Reasoning { tenant: String, key: String, parts: String, created_at: i64, expires_at: i64 },
     Owner(OwnerRow),
+    Limits { connection: String, model: String, limits: String, updated_at: i64 },
+    Pinned(Affinity),
+    Unpinned { tenant: String, session: String },
 }
 
 impl Sealed {
@@ -45,6 +50,11 @@ impl Sealed {
         match &self.row {
             Row::Reasoning { tenant, key, .. } => (0, tenant, key),
             Row::Owner(OwnerRow { tenant, response_id, .. }) => (1, tenant, response_id),
+            Row::Limits { connection, model, .. } => (2, connection, model),
+            // The end of a conversation stays behind what was written of it before.
+            Row::Pinned(Affinity { tenant, session, .. }) | Row::Unpinned { tenant, session } => {
+                (3, tenant, session)
+            }
         }
     }
 }
@@ -120,10 +130,16 @@ impl Memories {
     }
 }
 
+/// About what the limits of a model take as text.
+const LIMITS_BYTES: usize = 400;
+
 fn weight(memory: &Memory) -> u64 {
     let bytes = match memory {
         Memory::Reasoning(row) => row.tenant.len() + row.key.len() + row.parts.len(),
         Memory::Owner(row) => row.tenant.len() + row.response_id.len() + row.asked.len() + row.model.len(),
+        Memory::Limits(row) => row.model.len() + LIMITS_BYTES,
+        Memory::Pinned(row) => row.tenant.len() + row.session.len() + row.connection.as_str().len(),
+        Memory::Unpinned(key) => key.tenant().len() + key.id().len(),
     };
     (bytes + ROW_BYTES) as u64
 }
@@ -140,6 +156,16 @@ fn seal(memory: Memory, vault: &Vault) -> Result<Row, StoreError> {
         Memory::Owner(row) => {
             let response_id = row.response_id.replace('\0', "");
             Row::Owner(OwnerRow { response_id, ..row })
+        }
+        Memory::Limits(LimitsRow { connection, model, limits, updated_at }) => Row::Limits {
+            connection: connection.to_string(),
+            model: model.replace('\0', ""),
+            limits: to_json(&limits)?,
+            updated_at,
+        },
+        Memory::Pinned(row) => Row::Pinned(row),
+        Memory::Unpinned(key) => {
+            Row::Unpinned { tenant: key.tenant().to_owned(), session: key.id().to_owned() }
         }
     })
 }

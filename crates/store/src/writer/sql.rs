@@ -14,9 +14,11 @@ use super::totals::{Total, TotalKey, Totals, cache_creation};
 use crate::call_logs::{LoggedLoss, StoredAttempt, UPSTREAM};
 use crate::connections::write_status;
 use crate::error::StoreError;
+use crate::learned_limits;
 use crate::pool::{Pool, with_write};
 use crate::reasoning_memory;
 use crate::response_owners;
+use crate::session_affinity;
 use crate::store::Store;
 use crate::text::{clip, clip_shared, signed};
 use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
@@ -242,6 +244,20 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                     let query =
                         query.bind(&*row.response_id).bind(&*row.tenant).bind(row.connection.as_str());
                     query.bind(&*row.asked).bind(&*row.model).bind(row.expires_at)
+                }
+                Row::Limits { connection, model, limits, updated_at } => {
+                    let query = sqlx::query(learned_limits::UPSERT);
+                    query.bind(&**connection).bind(&**model).bind(&**limits).bind(*updated_at)
+                }
+                Row::Pinned(row) => sqlx::query(session_affinity::UPSERT)
+                    .bind(&*row.tenant)
+                    .bind(&*row.session)
+                    .bind(row.provider.as_str())
+                    .bind(row.connection.as_str())
+                    .bind(row.created_at)
+                    .bind(row.last_seen_at),
+                Row::Unpinned { tenant, session } => {
+                    sqlx::query(session_affinity::FORGET).bind(&**tenant).bind(&**session)
                 }
             };
             query.execute(&mut *db).await?;

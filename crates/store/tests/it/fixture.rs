@@ -163,6 +163,7 @@ pub(crate) fn api_key(id: &str, key: &str) -> ApiKey {
         max_requests_per_day: None,
         max_tokens_per_minute: Some(u64::from(u32::MAX) + 1),
         max_concurrent: Some(2),
+        max_sessions: 7,
         strict: true,
         expires_at: Some(NOW + DAY),
         revoked_at: None,

@@ -1,0 +1,156 @@
+//! What requests are held to, conversations, and accounts with several keys.
+
+use std::time::Duration;
+
+use http::Method;
+use omniroute_domain::entity::ConnectionId;
+use omniroute_domain::session::SessionKey;
+use omniroute_engine::ports::Memory;
+use omniroute_provider::ProviderId;
+use omniroute_provider::allowance::{Allowance, Allowances};
+use serde_json::{Value, json};
+
+use crate::app::{START, TestApp};
+
+async fn add(app: &TestApp, body: Value) -> Value {
+    app.post("/api/providers", body).await.expect(201).json()["connection"].clone()
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().expect("a text")
+}
+
+#[tokio::test]
+async fn limits_are_shown_and_switched_by_account() {
+    let app = TestApp::new().await;
+    let row = add(&app, json!({"provider":"groq","name":"work","apiKey":"gsk_1234567890abcdef"})).await;
+    let id = text(&row, "id").to_owned();
+    let seen = app.get("/api/rate-limits").await.expect(200).json();
+    let account = &seen["connections"][0];
+    assert_eq!((account["enabled"].clone(), account["active"].clone()), (json!(true), json!(false)));
+    assert_eq!((account["limit"].clone(), account["queued"].clone()), (Value::Null, json!(0)));
+    assert_eq!(seen["overview"][format!("groq:{id}")], json!({"queued":0,"running":0,"executing":0}));
+
+    let requests = Allowance { limit: Some(60), remaining: 3, reset: Some(Duration::from_secs(30)) };
+    let said = Allowances { requests: Some(requests), ..Allowances::default() };
+    let connection_id = ConnectionId::from(id.as_str());
+    let state = app.live.load().connection(&connection_id).expect("it is on").clone();
+    state.health.gate.learn("llama", &said, START);
+    let seen = app.get("/api/rate-limits").await.expect(200).json();
+    let account = &seen["connections"][0];
+    assert_eq!((account["limit"].clone(), account["remaining"].clone()), (json!(60), json!(3)));
+    assert!(
+        account["resetAt"].is_string() && account["models"]["llama"]["lastUpdated"] == START,
+        "{account}"
+    );
+    let health = app.get("/api/monitoring/health").await.expect(200).json();
+    assert_eq!(health["learnedLimits"][format!("groq:{id}")]["remaining"], 3);
+
+    let off = json!({"connectionId":id,"enabled":false});
+    let answer = app.post("/api/rate-limit", off.clone()).await.expect(200).json();
+    assert_eq!(answer, json!({"success":true,"connectionId":id,"enabled":false}));
+    assert!(app.live.load().connection(&connection_id).expect("it is on").limits.is_none(), "in force");
+    let seen = app.get("/api/rate-limit").await.expect(200).json();
+    assert_eq!(seen["connections"][0]["enabled"], false);
+    assert_eq!(
+        seen["defaults"],
+        json!({"requestsPerMinute":0,"minTimeBetweenRequests":0,"concurrentRequests":0})
+    );
+    assert_eq!(seen["enabledByDefault"], json!({"apikey":true,"oauth":false}));
+    app.post("/api/rate-limit", json!({"connectionId":"nobody","enabled":true})).await.expect(404);
+    app.request(Method::GET, "/api/rate-limits").send().await.expect(401);
+}
+
+#[tokio::test]
+async fn what_holds_for_all_is_changed_member_by_member() {
+    let app = TestApp::new().await;
+    let changed =
+        app.put("/api/rate-limit", json!({"defaults":{"requestsPerMinute":90}})).await.expect(200).json();
+    assert_eq!(changed["defaults"]["requestsPerMinute"], 90);
+    let changed = app
+        .put("/api/rate-limit", json!({"defaults":{"minTimeBetweenRequests":50}}))
+        .await
+        .expect(200)
+        .json();
+    let expected = json!({"requestsPerMinute":90,"minTimeBetweenRequests":50,"concurrentRequests":0});
+    assert_eq!(changed["defaults"], expected);
+    assert_eq!(app.live.load().settings.resilience.request_queue.requests_per_minute, 90, "in force");
+    let refused =
+        app.put("/api/rate-limit", json!({"defaults":{"concurrentRequests":100_001}})).await.expect(400);
+    assert_eq!(refused.fields(), ["defaults.concurrentRequests"]);
+    app.put("/api/rate-limit", json!({"defaults":{"speed":1}})).await.expect(400);
+    app.put("/api/rate-limit", json!({"defaults":{"requestsPerMinute":-1}})).await.expect(400);
+}
+
+#[tokio::test]
+async fn conversations_are_listed_and_ended() {
+    let app = TestApp::new().await;
+    let (provider, account) = (ProviderId::from("groq"), ConnectionId::from("c1"));
+    for (tenant, id, at) in [("-", "ext:a", 10), ("k1", "ext:a", 20), ("k1", "b", 30)] {
+        let key = SessionKey::new(tenant, id);
+        app.live.sessions.enter(&key, 0, 1_800_000, START + at).expect("no limit");
+        if id != "b" {
+            app.live.sessions.pin(&key, &provider, &account, START + at);
+        }
+    }
+    app.pass(Duration::from_secs(1));
+    let seen = app.get("/api/sessions").await.expect(200).json();
+    assert_eq!((seen["count"].clone(), seen["byApiKey"].clone()), (json!(3), json!({"-":1,"k1":2})));
+    let latest = json!({
+        "sessionId":"b","createdAt":START + 30,"lastActive":START + 30,"requestCount":1,"connectionId":null,
+        "ageMs":970,"idleMs":970,"apiKeyId":"k1",
+    });
+    assert_eq!(seen["sessions"][0], latest);
+    assert_eq!(
+        (&seen["sessions"][2]["apiKeyId"], &seen["sessions"][2]["connectionId"]),
+        (&Value::Null, &json!("c1"))
+    );
+    let health = app.get("/api/monitoring/health").await.expect(200).json();
+    assert_eq!(
+        (&health["sessions"]["activeCount"], &health["sessions"]["stickyBoundCount"]),
+        (&json!(3), &json!(2))
+    );
+
+    let gone = app.delete("/api/sessions?sessionId=ext:a").await.expect(200).json();
+    assert_eq!(gone, json!({"success":true,"unpinned":2}));
+    let told = app.rows.memories();
+    assert!(
+        told.iter().all(|memory| matches!(memory, Memory::Unpinned(key) if key.id() == "ext:a")),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 2, "the database hears of it");
+    assert_eq!(app.get("/api/sessions").await.expect(200).json()["count"], 1);
+    app.delete("/api/sessions?sessionId=ext:a").await.expect(404);
+    app.delete("/api/sessions").await.expect(400);
+}
+
+#[tokio::test]
+async fn further_keys_are_counted_and_never_shown() {
+    let app = TestApp::new().await;
+    let body = json!({"provider":"groq","name":"work","apiKey":"gsk_first_1234567890","providerSpecificData":{
+        "apiKeys":["gsk_pool_1234567890","gsk_first_1234567890","gsk_pool_0987654321"],"weight":3,"discount":0.2,
+    }});
+    let row = add(&app, body).await;
+    assert_eq!((row["apiKeyCount"].clone(), row["hasApiKey"].clone()), (json!(3), json!(true)));
+    assert_eq!(row["providerSpecificData"], json!({"weight":3,"discount":0.2}));
+    let path = format!("/api/providers/{}", text(&row, "id"));
+    let shown = app.get(&path).await.expect(200).json();
+    assert!(!shown.to_string().contains("gsk_pool"), "{shown}");
+    let id = ConnectionId::from(text(&row, "id"));
+    let keys = app.live.load().connection(&id).expect("it is on").pool.len();
+    assert_eq!(keys, 3);
+    let kept = app.patch(&path, json!({"name":"other"})).await.expect(200).json();
+    assert_eq!(kept["connection"]["apiKeyCount"], 3, "kept by what does not speak of them");
+    let gone = app.patch(&path, json!({"providerSpecificData":{"apiKeys":null}})).await.expect(200).json();
+    assert_eq!(gone["connection"]["apiKeyCount"], 1);
+    for (data, field) in [
+        (json!({"apiKeys":["with space"]}), "providerSpecificData.apiKeys[0]"),
+        (json!({"apiKeys":"one"}), "providerSpecificData.apiKeys"),
+        (json!({"weight":-1}), "providerSpecificData.weight"),
+        (json!({"discount":1.5}), "providerSpecificData.discount"),
+        (json!({"limiter":"yes"}), "providerSpecificData.limiter"),
+    ] {
+        let refused = app.patch(&path, json!({"providerSpecificData":data})).await.expect(400);
+        assert_eq!(refused.fields(), [field]);
+    }
+}

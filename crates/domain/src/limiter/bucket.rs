@@ -1,0 +1,37 @@
+//! A token bucket for requests per minute, as one number: the time up to which its tokens are spoken for.
+
+/// A minute in microseconds, so that many requests a minute need no fractions.
+const MINUTE_US: i64 = 60_000_000;
+
+/// The bucket.
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    /// In microseconds since the epoch.
+    spoken_for: i64,
+}
+
+impl Bucket {
+    /// When the next request may start, in milliseconds; `None` = at once.
+    pub(super) fn next(&self, per_minute: u32, now_ms: i64) -> Option<i64> {
+        let (burst, interval) = shape(per_minute)?;
+        let next_us = self.spoken_for - (burst - 1) * interval;
+        // Rounded up, so that nobody comes too early.
+        let next_ms = next_us.div_euclid(1_000) + i64::from(next_us.rem_euclid(1_000) > 0);
+        (next_ms > now_ms).then_some(next_ms)
+    }
+
+    /// A request starts.
+    pub(super) fn take(&mut self, per_minute: u32, now_ms: i64) {
+        let Some((_, interval)) = shape(per_minute) else { return };
+        self.spoken_for = self.spoken_for.max(now_ms.saturating_mul(1_000)).saturating_add(interval);
+    }
+}
+
+/// How many may come at once, and how long a token takes to come back. A tenth may come at once, and the rest comes
+/// back so slowly that no minute, wherever it begins, has more than what is allowed.
+fn shape(per_minute: u32) -> Option<(i64, i64)> {
+    let allowed = i64::from(per_minute);
+    let burst = (allowed / 10).max(1);
+    let steady = allowed - burst + 1;
+    (allowed > 0).then(|| (burst, (MINUTE_US + steady - 1) / steady))
+}

@@ -1,0 +1,157 @@
+//! A limiter that many requests share. Nothing is locked while there is nothing to hold anybody back by.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use omniroute_provider::allowance::Allowances;
+
+use super::{Ask, Held, LearnedLimits, Limiter, Rules, Ticket, Wakers};
+
+/// How often a change that says little is stored.
+const STORE_EVERY_MS: i64 = 60_000;
+
+/// The limiter of an account, shared.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Whether a start has to look at what was learned, or at those who wait.
+    is_armed: AtomicBool,
+    limiter: Mutex<Limiter>,
+}
+
+/// What a gate shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GateView {
+    /// Requests that wait.
+    pub queued: usize,
+    /// Requests that were held to the limits and run.
+    pub running: u32,
+    /// Requests that were held to the limits, since the start.
+    pub started: u64,
+    /// What was learned, model by model, the scarcest first.
+    pub learned: Vec<(String, LearnedLimits)>,
+    /// Until when the scarcest model is not asked, in epoch milliseconds.
+    pub paused_until: Option<i64>,
+}
+
+impl Gate {
+    /// Starts a request, if nothing is in its way. `Ok(true)` has to be followed by [`Gate::finish`].
+    pub fn start(&self, rules: &Rules, ask: Ask<'_>, now_ms: i64) -> Result<bool, Held> {
+        if rules.are_open() && !self.is_armed.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        let mut limiter = self.limiter();
+        let started = limiter.start(rules, ask, now_ms);
+        self.is_armed.store(limiter.is_armed(now_ms), Ordering::Release);
+        started.map(|()| true)
+    }
+
+    /// Whether a request would be held back; nothing is started.
+    pub fn held(&self, rules: &Rules, ask: Ask<'_>, now_ms: i64) -> Option<Held> {
+        if rules.are_open() && !self.is_armed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.limiter().check(rules, ask, None, now_ms).err()
+    }
+
+    /// Queues a request up; `None` when as many wait already as may.
+    pub fn join(&self, rules: &Rules, ask: Ask<'_>) -> Option<Ticket> {
+        let mut limiter = self.limiter();
+        let ticket = limiter.join(rules, ask);
+        self.is_armed.store(true, Ordering::Release);
+        ticket
+    }
+
+    /// Starts a request that waits, if it is its turn. Else see [`Limiter::start_waiting`].
+    pub fn start_waiting(
+        &self,
+        rules: &Rules,
+        ticket: Ticket,
+        waker: &Waker,
+        now_ms: i64,
+    ) -> Result<(), Held> {
+        let wakers = self.limiter().start_waiting(rules, ticket, waker, now_ms)?;
+        wake(wakers);
+        Ok(())
+    }
+
+    /// A request that waits gives up.
+    pub fn leave(&self, ticket: Ticket) {
+        let wakers = self.limiter().leave(ticket);
+        wake(wakers);
+    }
+
+    /// A request that was started is over.
+    pub fn finish(&self) {
+        let wakers = self.limiter().finish();
+        wake(wakers);
+    }
+
+    /// Takes over what an answer said is left. Gives what is to be kept over a restart, where that changed enough.
+    pub fn learn(&self, model: &str, said: &Allowances, now_ms: i64) -> Option<LearnedLimits> {
+        if said.is_empty() {
+            return None;
+        }
+        let (wakers, changed) = {
+            let mut limiter = self.limiter();
+            let before = limiter.learned(model).cloned();
+            let wakers = limiter.learn(model, said, now_ms);
+            self.is_armed.store(true, Ordering::Release);
+            let after = limiter.learned(model);
+            (wakers, after.filter(|after| is_worth_storing(before.as_ref(), after, now_ms)).cloned())
+        };
+        wake(wakers);
+        changed
+    }
+
+    /// Takes over what an earlier process had learned.
+    pub fn restore(&self, model: &str, learned: LearnedLimits, now_ms: i64) {
+        self.limiter().restore(model, learned, now_ms);
+        self.is_armed.store(true, Ordering::Release);
+    }
+
+    /// Forgets what was learned.
+    pub fn forget(&self) {
+        let wakers = self.limiter().forget();
+        wake(wakers);
+    }
+
+    /// What there is to show.
+    pub fn view(&self, now_ms: i64) -> GateView {
+        let limiter = self.limiter();
+        let mut learned: Vec<_> = limiter
+            .learned
+            .iter()
+            .filter(|(_, learned)| learned.counts(now_ms))
+            .map(|(model, learned)| (model.to_string(), learned.clone()))
+            .collect();
+        learned.sort_by(|(a, one), (b, other)| {
+            let left = |learned: &LearnedLimits| learned.requests.map_or(u64::MAX, |window| window.remaining);
+            (left(one), a).cmp(&(left(other), b))
+        });
+        let paused_until = learned.iter().filter_map(|(_, learned)| learned.hold(1, now_ms)).max();
+        let (queued, running, started) = (limiter.queue.len(), limiter.running, limiter.started);
+        GateView { queued, running, started, learned, paused_until }
+    }
+
+    fn limiter(&self) -> MutexGuard<'_, Limiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(wakers: Wakers) {
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+/// Whether the database should hear of it: a limit changed, something ran out or came back, or a while has passed.
+fn is_worth_storing(before: Option<&LearnedLimits>, after: &LearnedLimits, now_ms: i64) -> bool {
+    let Some(before) = before else { return true };
+    let facts = |learned: &LearnedLimits| {
+        let windows = [learned.requests, learned.tokens, learned.output];
+        (
+            windows.map(|window| window.and_then(|window| window.limit)),
+            windows.map(|it| it.map(|it| it.remaining == 0)),
+        )
+    };
+    facts(before) != facts(after) || now_ms / STORE_EVERY_MS != before.heard_at / STORE_EVERY_MS
+}

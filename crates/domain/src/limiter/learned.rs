@@ -1,0 +1,138 @@
+//! What a vendor's headers say of its limits for one model, and what follows for the next request.
+//!
+//! With less than a tenth left no more are started than are left, until the vendor counts anew. With more than half left
+//! nothing is held back. In between they are spaced out.
+
+use omniroute_provider::allowance::{Allowance, Allowances};
+use serde::{Deserialize, Serialize};
+
+/// How long numbers count when the vendor does not say until when.
+const UNSAID_MS: i64 = 60_000;
+/// No vendor is believed for longer.
+const BELIEVED_MS: i64 = 24 * 3_600 * 1_000;
+/// For a vendor that asks for less without numbers.
+const OVER_SPACING_MS: i64 = 200;
+
+/// One limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LearnedWindow {
+    /// How much there is in all, where it was said.
+    pub limit: Option<u64>,
+    /// What is left of it: what was said, less what was started since.
+    pub remaining: u64,
+    /// When the vendor counts anew, in epoch milliseconds.
+    pub until: i64,
+    /// Least milliseconds between two starts; 0 = none.
+    pub spacing_ms: i64,
+}
+
+/// The limits of one model on one account.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LearnedLimits {
+    /// Requests.
+    pub requests: Option<LearnedWindow>,
+    /// Tokens of prompts.
+    pub tokens: Option<LearnedWindow>,
+    /// Tokens of answers.
+    pub output: Option<LearnedWindow>,
+    /// Until when requests are spaced out because the vendor asked for less.
+    pub over_until: i64,
+    /// When the last request was started, in epoch milliseconds.
+    pub last_start: i64,
+    /// When the vendor was heard last, in epoch milliseconds.
+    pub heard_at: i64,
+}
+
+impl LearnedLimits {
+    /// Until when any of it counts.
+    pub fn until(&self) -> i64 {
+        let ends = [self.requests, self.tokens, self.output].into_iter().flatten().map(|window| window.until);
+        ends.fold(self.over_until, i64::max)
+    }
+
+    /// Least milliseconds between two requests now.
+    pub fn spacing_ms(&self, now_ms: i64) -> i64 {
+        let asked = if self.over_until > now_ms { OVER_SPACING_MS } else { 0 };
+        self.requests.filter(|window| window.until > now_ms).map_or(0, |window| window.spacing_ms).max(asked)
+    }
+
+    pub(super) fn counts(&self, now_ms: i64) -> bool {
+        self.until() > now_ms
+    }
+
+    pub(super) fn learn(&mut self, said: &Allowances, now_ms: i64) {
+        self.heard_at = now_ms;
+        for (window, said) in [
+            (&mut self.requests, said.requests),
+            (&mut self.tokens, said.tokens),
+            (&mut self.output, said.output),
+        ] {
+            if let Some(said) = said {
+                *window = Some(learned(*window, said, now_ms));
+            }
+        }
+        if said.is_over {
+            self.over_until = now_ms + UNSAID_MS;
+        }
+    }
+
+    /// Until when a request is held back; `None` = it may go.
+    pub(super) fn hold(&self, tokens: u64, now_ms: i64) -> Option<i64> {
+        let counting = |window: &Option<LearnedWindow>| window.filter(|window| window.until > now_ms);
+        let spent = |window: &Option<LearnedWindow>, needed: u64| {
+            let short = |window: &LearnedWindow| window.remaining < plausible(needed, window.limit);
+            counting(window).filter(short).map(|window| window.until)
+        };
+        let spacing = self.spacing_ms(now_ms);
+        let spaced = Some(self.last_start + spacing).filter(|next| spacing > 0 && *next > now_ms);
+        spent(&self.requests, 1).max(spent(&self.tokens, tokens)).max(spent(&self.output, 1)).max(spaced)
+    }
+
+    pub(super) fn started(&mut self, tokens: u64, now_ms: i64) {
+        self.last_start = now_ms;
+        for (window, needed) in [(&mut self.requests, 1), (&mut self.tokens, tokens)] {
+            if let Some(window) = window {
+                window.remaining = window.remaining.saturating_sub(plausible(needed, window.limit));
+            }
+        }
+    }
+}
+
+/// Bytes are a bad measure of images: an estimate above all that there is says little, and half of it is taken for it.
+fn plausible(needed: u64, limit: Option<u64>) -> u64 {
+    match limit {
+        Some(limit) if needed > limit => limit / 2,
+        _ => needed,
+    }
+}
+
+/// What a limit is after an answer. Answers overtake each other, so an older and larger number does not raise a count that
+/// is low already, until the vendor counts anew.
+fn learned(before: Option<LearnedWindow>, said: Allowance, now_ms: i64) -> LearnedWindow {
+    let reset_ms =
+        said.reset.map_or(UNSAID_MS, |reset| i64::try_from(reset.as_millis()).unwrap_or(BELIEVED_MS));
+    let until = now_ms.saturating_add(reset_ms.min(BELIEVED_MS));
+    let window = LearnedWindow { limit: said.limit, remaining: said.remaining, until, spacing_ms: 0 };
+    let Some(limit) = said.limit else {
+        return counted_down(before, window, now_ms);
+    };
+    if said.remaining.saturating_mul(2) > limit {
+        return window;
+    }
+    if said.remaining.saturating_mul(10) < limit {
+        return counted_down(before, window, now_ms);
+    }
+    // As the limit allows in a minute; but not slower than what is left allows until the vendor counts anew.
+    let by_limit = 60_000 / i64::try_from(limit).unwrap_or(i64::MAX).max(1) - 10;
+    let by_rest = (until - now_ms) / i64::try_from(said.remaining).unwrap_or(i64::MAX).max(1);
+    LearnedWindow { spacing_ms: by_limit.min(by_rest).max(0), ..counted_down(before, window, now_ms) }
+}
+
+fn counted_down(before: Option<LearnedWindow>, window: LearnedWindow, now_ms: i64) -> LearnedWindow {
+    match before.filter(|before| before.until > now_ms) {
+        Some(before) => LearnedWindow { remaining: window.remaining.min(before.remaining), ..window },
+        None => window,
+    }
+}

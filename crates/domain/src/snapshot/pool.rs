@@ -1,0 +1,90 @@
+//! Several keys in one account. Each has its own locks, cooldowns and learned limits; the account's priority, its places and
+//! its counts are common to all.
+
+use std::sync::Arc;
+
+use omniroute_provider::Provider;
+use secrecy::ExposeSecret as _;
+
+use super::build::Builder;
+use super::{ConnectionState, endpoints_of};
+use crate::entity::{Connection, ConnectionId, ConnectionStatus, KeyHash};
+use crate::health::{Blocked, ConnectionHealth};
+
+/// Between an account's id and what tells its keys apart, in the ids of their states.
+pub(super) const MARK: char = '#';
+
+impl Builder<'_> {
+    /// The account with its keys, if it has several. One that makes no endpoint is told and left out.
+    pub(super) fn pooled(
+        &mut self,
+        provider: &dyn Provider,
+        row: &Connection,
+        state: ConnectionState,
+    ) -> ConnectionState {
+        let keys = row.options.api_keys.with(row.api_key.as_ref());
+        if keys.len() < 2 {
+            return state;
+        }
+        let mut pool = Vec::with_capacity(keys.len());
+        for key in keys {
+            let id = key_id(&row.id, key.expose_secret());
+            let row = Connection { api_key: Some(key), ..row.clone() };
+            match endpoints_of(provider, &row) {
+                Ok(endpoints) => pool.push(Arc::new(ConnectionState {
+                    endpoints,
+                    health: self.health.of(&id, &ConnectionStatus::default()),
+                    part_of: Some(state.health.clone()),
+                    state_id: id,
+                    pool: Vec::new(),
+                    ..state.clone()
+                })),
+                Err(error) => self.problem("connection", row.id.as_str(), error.to_string()),
+            }
+        }
+        ConnectionState { pool, ..state }
+    }
+}
+
+/// The id under which a key's state is kept; says nothing of the key.
+fn key_id(account: &ConnectionId, key: &str) -> ConnectionId {
+    ConnectionId::from(format!("{account}{MARK}{}", &KeyHash::of(key).to_hex()[..16]))
+}
+
+impl ConnectionState {
+    /// Whether the account may serve `model` now: with any of its keys.
+    pub fn check(&self, model: &str, now_ms: i64) -> Result<(), Blocked> {
+        self.health.check(model, now_ms)?;
+        let mut blocks = Vec::new();
+        for key in &self.pool {
+            let Err(blocked) = key.health.check(model, now_ms) else { return Ok(()) };
+            blocks.push(blocked);
+        }
+        // Told is the one that ends first; those without an end come last.
+        blocks.into_iter().min_by_key(|blocked| blocked.until.unwrap_or(i64::MAX)).map_or(Ok(()), Err)
+    }
+
+    /// The keys that may serve `model` now, the one whose turn it is first. An account with one key is its own.
+    pub fn keys(self: &Arc<Self>, model: &str, now_ms: i64) -> Vec<Arc<Self>> {
+        if self.pool.is_empty() {
+            return vec![self.clone()];
+        }
+        let count = self.pool.len();
+        let turn = usize::try_from(self.health.take_key_turn() % count as u64).unwrap_or(0);
+        (0..count)
+            .filter_map(|offset| self.pool.get((turn + offset) % count))
+            .filter(|key| key.health.check(model, now_ms).is_ok())
+            .cloned()
+            .collect()
+    }
+
+    /// Whose places a request takes, and whose counts it is added to: those of the whole account.
+    pub fn account(&self) -> &Arc<ConnectionHealth> {
+        self.part_of.as_ref().unwrap_or(&self.health)
+    }
+
+    /// The ids under which the states of its keys are kept.
+    pub(super) fn pool_ids(&self) -> impl Iterator<Item = ConnectionId> {
+        self.pool.iter().map(|key| key.state_id.clone())
+    }
+}

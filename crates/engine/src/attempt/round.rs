@@ -1,0 +1,257 @@
+//! One round over the accounts of a target: in which order they are asked, and that each has a place for the request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use omniroute_domain::health::InFlight;
+use omniroute_domain::limiter::Ask;
+use omniroute_domain::resolve::Target;
+use omniroute_domain::snapshot::ConnectionState;
+use smallvec::SmallVec;
+
+use super::queue;
+use crate::ctx::RequestCtx;
+use crate::resolve::{self, Candidates};
+use crate::session;
+
+/// For so long a conversation waits for its account rather than go to another, which would cost it the vendor's cache.
+const SHORT_HOLD: Duration = Duration::from_secs(1);
+/// When to come back where only other requests know.
+const SHORTLY: Duration = Duration::from_secs(1);
+
+/// The accounts that may serve a target now.
+pub(super) struct Round {
+    /// In the order in which they are tried.
+    order: Candidates,
+    /// How many of them had their chance.
+    past: usize,
+    /// A place at the account that had its chance last, until it is handed out.
+    place: Option<(Arc<ConnectionState>, InFlight)>,
+    /// Whether an account had no place.
+    pub(super) is_busy: bool,
+    /// Whether the account that is held is worth a short wait before others are asked.
+    is_patient: bool,
+    /// Those that are held to their limits, and until when if that is known.
+    held: SmallVec<[(Arc<ConnectionState>, Option<i64>); 2]>,
+}
+
+/// Why an account gives no place.
+enum NoPlace {
+    /// As many requests run as may.
+    Busy,
+    /// It is held to its limits.
+    Held(Option<i64>),
+}
+
+impl Round {
+    /// Puts the accounts in order and takes a place at the first that has one. `tried` are left out. Takes a turn.
+    pub(super) fn begin(ctx: &RequestCtx, target: &Target, tried: &[Arc<ConnectionState>]) -> Self {
+        let now_ms = ctx.engine.clock.now_ms();
+        let (mut eligible, _) = resolve::standing(ctx, target, now_ms);
+        eligible.retain(|connection| has_more(connection, target, tried, now_ms));
+        let mut round = Self {
+            order: eligible,
+            past: 0,
+            place: None,
+            is_busy: false,
+            is_patient: false,
+            held: SmallVec::new(),
+        };
+        if round.order.len() < 2 {
+            return round;
+        }
+        round.stay(ctx, target, tried, now_ms);
+        if round.past > 0 {
+            return round;
+        }
+        let eligible = std::mem::take(&mut round.order);
+        let (provider, random) = (&target.provider, ctx.engine.random());
+        let ask = ask(ctx, target);
+        let chosen = provider.rotation.choose(provider.rule, &eligible, now_ms, random, |connection| {
+            round.enter(connection, ask, tried, now_ms)
+        });
+        round.order = arranged(&eligible, &chosen.order);
+        round.past = match chosen.first {
+            None => round.order.len(),
+            Some((first, place)) => {
+                round.place = Some(place);
+                chosen.order.iter().position(|at| usize::from(*at) == first).unwrap_or(0) + 1
+            }
+        };
+        round
+    }
+
+    /// Puts the account first that the conversation stays with, and takes a place there. Nobody's turn is taken.
+    fn stay(&mut self, ctx: &RequestCtx, target: &Target, tried: &[Arc<ConnectionState>], now_ms: i64) {
+        let Some(pinned) = session::pinned(ctx, target, now_ms) else { return };
+        let Some(at) = self.order.iter().position(|connection| connection.id == pinned) else { return };
+        let connection = self.order[at].clone();
+        self.place = self.enter(&connection, ask(ctx, target), tried, now_ms);
+        self.is_patient = self.place.is_none()
+            && matches!(self.held.first(), Some((_, Some(until))) if time_to(*until, now_ms) <= SHORT_HOLD);
+        if self.place.is_none() && !self.is_patient {
+            // It is one among the others now.
+            self.held.clear();
+            self.is_busy = false;
+            return;
+        }
+        // The others follow as they would without it.
+        self.order.remove(at);
+        let provider = &target.provider;
+        let order = provider.rotation.preview(provider.rule, &self.order, now_ms, ctx.engine.random());
+        self.order = arranged(&self.order, &order);
+        self.order.insert(0, connection);
+        self.past = 1;
+    }
+
+    /// The next account, and a place there. One with several keys comes again while there are keys that were not tried.
+    pub(super) fn next(
+        &mut self,
+        ctx: &RequestCtx,
+        target: &Target,
+        tried: &[Arc<ConnectionState>],
+    ) -> Option<(Arc<ConnectionState>, InFlight)> {
+        if let Some(place) = self.place.take() {
+            return Some(place);
+        }
+        let now_ms = ctx.engine.clock.now_ms();
+        let last = self.past.checked_sub(1).and_then(|at| self.order.get(at));
+        if let Some(last) = last.filter(|last| !last.pool.is_empty()).cloned()
+            && let Some(place) = self.enter(&last, ask(ctx, target), tried, now_ms)
+        {
+            return Some(place);
+        }
+        while let Some(connection) = self.order.get(self.past).cloned() {
+            self.past += 1;
+            if let Some(place) = self.enter(&connection, ask(ctx, target), tried, now_ms) {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// Waits for one of those that are held to their limits, the one that is free first. `waited` says how long the
+    /// request has waited so far, and takes what it waits now.
+    pub(super) async fn queue_up(
+        &mut self,
+        ctx: &RequestCtx,
+        target: &Target,
+        waited: &mut Duration,
+    ) -> Option<(Arc<ConnectionState>, InFlight)> {
+        self.held.sort_by_key(|(_, until)| until.unwrap_or(0));
+        let clock = &*ctx.engine.clock;
+        for at in 0..self.held.len() {
+            let (connection, until) = &self.held[at];
+            let Some(rules) = connection.limits else { continue };
+            let most = Duration::from_millis(u64::from(rules.max_wait_ms)).saturating_sub(*waited);
+            let (left, began) = (ctx.within(most), clock.instant());
+            let soonest = until.map_or(Duration::ZERO, |until| time_to(until, clock.now_ms()));
+            if left.is_zero() || soonest > left {
+                continue;
+            }
+            let place = queue::wait(connection, &rules, ask(ctx, target), left, clock).await;
+            *waited += clock.instant().saturating_duration_since(began);
+            let Some(place) = place else { continue };
+            if resolve::obstacle(ctx, target, connection, clock.now_ms()).is_none() {
+                let (connection, _) = self.held.remove(at);
+                return Some((connection, place));
+            }
+        }
+        None
+    }
+
+    /// Whether the account that is held is to be waited for now. Says so once.
+    pub(super) fn is_patient(&mut self) -> bool {
+        std::mem::take(&mut self.is_patient)
+    }
+
+    /// Whether an account is held to its limits.
+    pub(super) fn is_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// How long the first of those is held.
+    pub(super) fn hold(&self, ctx: &RequestCtx) -> Duration {
+        let now_ms = ctx.engine.clock.now_ms();
+        let waits = self.held.iter().filter_map(|(_, until)| *until).map(|until| time_to(until, now_ms));
+        waits.min().unwrap_or(SHORTLY).max(Duration::from_millis(1))
+    }
+
+    /// A place at the account: with its key, or with the one of several whose turn it is.
+    fn enter(
+        &mut self,
+        connection: &Arc<ConnectionState>,
+        ask: Ask<'_>,
+        tried: &[Arc<ConnectionState>],
+        now_ms: i64,
+    ) -> Option<(Arc<ConnectionState>, InFlight)> {
+        if connection.pool.is_empty() {
+            return self.enter_one(connection, ask, now_ms);
+        }
+        let keys = connection.keys(ask.model, now_ms);
+        let mut untried = keys.iter().filter(|key| !is_among(key, tried));
+        untried.find_map(|key| self.enter_one(key, ask, now_ms))
+    }
+
+    fn enter_one(
+        &mut self,
+        connection: &Arc<ConnectionState>,
+        ask: Ask<'_>,
+        now_ms: i64,
+    ) -> Option<(Arc<ConnectionState>, InFlight)> {
+        match enter(connection, ask, now_ms) {
+            Ok(place) => return Some((connection.clone(), place)),
+            Err(NoPlace::Busy) => self.is_busy = true,
+            Err(NoPlace::Held(until)) => self.held.push((connection.clone(), until)),
+        }
+        None
+    }
+}
+
+/// Whether an account was not tried, or has a key that was not and may be.
+fn has_more(
+    connection: &Arc<ConnectionState>,
+    target: &Target,
+    tried: &[Arc<ConnectionState>],
+    now_ms: i64,
+) -> bool {
+    if connection.pool.is_empty() {
+        return !is_among(connection, tried);
+    }
+    let mut usable = connection.pool.iter().filter(|key| key.health.check(&target.model, now_ms).is_ok());
+    usable.any(|key| !is_among(key, tried))
+}
+
+fn is_among(connection: &Arc<ConnectionState>, tried: &[Arc<ConnectionState>]) -> bool {
+    tried.iter().any(|other| Arc::ptr_eq(other, connection))
+}
+
+/// The accounts in the order in which the next request would try them.
+pub(crate) fn foreseen(ctx: &RequestCtx, target: &Target, now_ms: i64) -> Candidates {
+    let (eligible, _) = resolve::standing(ctx, target, now_ms);
+    let provider = &target.provider;
+    let order = provider.rotation.preview(provider.rule, &eligible, now_ms, ctx.engine.random());
+    arranged(&eligible, &order)
+}
+
+fn ask<'a>(ctx: &RequestCtx, target: &'a Target) -> Ask<'a> {
+    Ask { model: &target.model, tokens: ctx.estimated_input_tokens() }
+}
+
+fn enter(connection: &Arc<ConnectionState>, ask: Ask<'_>, now_ms: i64) -> Result<InFlight, NoPlace> {
+    let place = connection.account().enter(connection.max_concurrent).ok_or(NoPlace::Busy)?;
+    let Some(rules) = &connection.limits else { return Ok(place) };
+    match connection.health.gate.start(rules, ask, now_ms) {
+        Ok(true) => Ok(place.held_by(&connection.health)),
+        Ok(false) => Ok(place),
+        Err(held) => Err(NoPlace::Held(held.until)),
+    }
+}
+
+fn arranged(accounts: &[Arc<ConnectionState>], order: &[u16]) -> Candidates {
+    order.iter().filter_map(|place| accounts.get(usize::from(*place)).cloned()).collect()
+}
+
+fn time_to(at_ms: i64, now_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0))
+}

@@ -1,0 +1,36 @@
+//! What vendors say of their limits, in the headers of every answer: good ones and failures.
+
+use http::HeaderMap;
+use omniroute_domain::resolve::Target;
+use omniroute_domain::snapshot::ConnectionState;
+use omniroute_provider::allowance::allowances;
+
+use crate::ctx::RequestCtx;
+use crate::ports::{LimitsRow, Memory};
+use crate::serve::Engine;
+
+/// Learns from an answer's head, and has it kept over a restart.
+pub(crate) fn learn(ctx: &RequestCtx, target: &Target, connection: &ConnectionState, headers: &HeaderMap) {
+    let now_ms = ctx.engine.clock.now_ms();
+    let said = allowances(headers, target.provider.provider.spec().rate_limit_headers, now_ms);
+    let changed = connection.health.gate.learn(&target.model, &said, now_ms);
+    // What is known of one of several keys says nothing of the others.
+    if let Some(limits) = changed.filter(|_| connection.part_of.is_none()) {
+        ctx.engine.recorder.remember(Memory::Limits(LimitsRow {
+            connection: connection.id.clone(),
+            model: target.model.clone(),
+            limits,
+            updated_at: now_ms,
+        }));
+    }
+}
+
+/// Takes over what an earlier process knew.
+pub(crate) fn restore(engine: &Engine, row: LimitsRow) {
+    let now_ms = engine.clock.now_ms();
+    if row.limits.until() > now_ms
+        && let Some(connection) = engine.live.load().connection(&row.connection)
+    {
+        connection.health.gate.restore(&row.model, row.limits, now_ms);
+    }
+}

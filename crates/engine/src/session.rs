@@ -1,0 +1,171 @@
+//! Which conversation a request belongs to, and the account it stays with.
+//!
+//! A name that the client gives is taken as it is. Where it gives none, a conversation is recognised by how it begins; that is
+//! only looked at where something depends on it: several accounts at the provider, or a limit of conversations.
+
+use http::HeaderName;
+use omniroute_dialect::ir::ErrorKind;
+use omniroute_dialect::opening::opening;
+use omniroute_domain::entity::ConnectionId;
+use omniroute_domain::resolve::Target;
+use omniroute_domain::session::{Affinity, SessionKey, TooMany};
+use omniroute_domain::snapshot::ConnectionState;
+use sha2::{Digest as _, Sha256};
+
+use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
+use crate::ports::Memory;
+use crate::serve::Engine;
+
+/// Headers that name a conversation, in the order in which they are believed.
+const HEADERS: [HeaderName; 9] = [
+    HeaderName::from_static("x-omniroute-session"),
+    HeaderName::from_static("x-session-id"),
+    HeaderName::from_static("x_session_id"),
+    HeaderName::from_static("x-claude-code-session-id"),
+    HeaderName::from_static("session-id"),
+    HeaderName::from_static("session_id"),
+    HeaderName::from_static("thread-id"),
+    HeaderName::from_static("conversation_id"),
+    HeaderName::from_static("x-session-affinity"),
+];
+/// After so long a silence a conversation is over where the setting does not say.
+const USUAL_TTL_MS: i64 = 30 * 60 * 1_000;
+/// Digits of an id that is made here.
+const DIGITS: usize = 16;
+/// Longer names are taken by their hash.
+const MAX_NAME: usize = 128;
+/// Of long texts the beginning and the end are looked at, and the length.
+const MAX_HASHED: usize = 4 * 1_024;
+
+/// Notes the conversation of a request that names one, or whose key may have a number of them only.
+pub(crate) fn enter(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
+    let is_limited = ctx.caller.as_ref().is_some_and(|caller| caller.max_sessions > 0);
+    match named(ctx) {
+        Some(id) => note(ctx, &id),
+        None if is_limited => find(ctx),
+        None => Ok(()),
+    }
+}
+
+/// Notes the conversation of a request for which it matters.
+pub(crate) fn find(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
+    if ctx.session.is_some() {
+        return Ok(());
+    }
+    let id = fingerprint(ctx)?;
+    note(ctx, str::from_utf8(&id).unwrap_or_default())
+}
+
+/// The account that the conversation stays with at a provider.
+pub(crate) fn pinned(ctx: &RequestCtx, target: &Target, now_ms: i64) -> Option<ConnectionId> {
+    let sessions = &ctx.engine.live.sessions;
+    sessions.pinned(ctx.session.as_ref()?, &target.provider.id, ttl_ms(ctx), now_ms)
+}
+
+/// The conversation stays with the account that answered it.
+pub(crate) fn pin(ctx: &RequestCtx, target: &Target, connection: &ConnectionState) {
+    let Some(session) = ctx.session.as_ref().filter(|_| ttl_ms(ctx) > 0) else { return };
+    let now_ms = ctx.engine.clock.now_ms();
+    let sessions = &ctx.engine.live.sessions;
+    if let Some(row) = sessions.pin(session, &target.provider.id, &connection.id, now_ms) {
+        ctx.engine.recorder.remember(Memory::Pinned(row));
+    }
+}
+
+/// Takes over what an earlier process knew.
+pub(crate) fn restore(engine: &Engine, row: Affinity) {
+    let ttl = engine.live.load().settings.session_affinity_ttl_ms;
+    let now_ms = engine.clock.now_ms();
+    let ttl = i64::try_from(ttl).unwrap_or(i64::MAX);
+    if row.last_seen_at.saturating_add(ttl) > now_ms {
+        engine.live.sessions.restore(row, ttl, now_ms);
+    }
+}
+
+fn note(ctx: &mut RequestCtx, id: &str) -> Result<(), GatewayError> {
+    let most = ctx.caller.as_ref().map_or(0, |caller| caller.max_sessions);
+    let ttl = match (ttl_ms(ctx), most) {
+        (0, 0) => return Ok(()),
+        // A limit of conversations holds also where they do not stay with an account.
+        (0, _) => USUAL_TTL_MS,
+        (ttl, _) => ttl,
+    };
+    let key = SessionKey::new(ctx.tenant(), id);
+    let now_ms = ctx.engine.clock.now_ms();
+    match ctx.engine.live.sessions.enter(&key, most, ttl, now_ms) {
+        Ok(()) => {
+            ctx.session = Some(key);
+            Ok(())
+        }
+        Err(TooMany { until }) => {
+            let wait = u64::try_from(until.saturating_sub(now_ms)).unwrap_or(0).max(1);
+            let message = format!(
+                "This API key is limited to {most} conversations at once (maxSessions), and as many are open; go on with one \
+                 of them, or come back when one has been silent for {} minutes",
+                ttl / 60_000
+            );
+            Err(GatewayError::new(ErrorKind::RateLimited, "rate_limit_exceeded", message)
+                .retry_after(Some(std::time::Duration::from_millis(wait))))
+        }
+    }
+}
+
+fn ttl_ms(ctx: &RequestCtx) -> i64 {
+    i64::try_from(ctx.snapshot.settings.session_affinity_ttl_ms).unwrap_or(i64::MAX)
+}
+
+/// The name that the client gives its conversation.
+fn named(ctx: &RequestCtx) -> Option<String> {
+    let header = |name| ctx.arrival.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let name = HEADERS.iter().find_map(|name| header(name).filter(|name| !name.is_empty())).or(ctx
+        .envelope
+        .as_ref()?
+        .session_key
+        .as_deref())?;
+    let is_plain = name.len() <= MAX_NAME && name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if is_plain {
+        return Some(format!("ext:{name}"));
+    }
+    let digest = short(&Sha256::digest(name));
+    Some(format!("ext:{}", str::from_utf8(&digest).unwrap_or_default()))
+}
+
+/// By what a conversation without a name is recognised: its key, model, and how it begins.
+fn fingerprint(ctx: &RequestCtx) -> Result<[u8; DIGITS], GatewayError> {
+    let envelope = ctx.envelope()?;
+    let opening = opening(&ctx.body, envelope);
+    let mut hash = Sha256::new();
+    let mut part = |label: &str, text: &str| {
+        hash.update(label.as_bytes());
+        hash.update((text.len() as u64).to_le_bytes());
+        let bytes = text.as_bytes();
+        if bytes.len() <= 2 * MAX_HASHED {
+            hash.update(bytes);
+        } else {
+            hash.update(&bytes[..MAX_HASHED]);
+            hash.update(&bytes[bytes.len() - MAX_HASHED..]);
+        }
+    };
+    part("key", ctx.tenant());
+    part("model", &envelope.model);
+    for text in opening.system {
+        part("sys", text);
+    }
+    part("user0", opening.first_user.unwrap_or_default());
+    for name in &opening.tools {
+        part("tool", name);
+    }
+    part("who", opening.user.as_deref().unwrap_or_default());
+    Ok(short(&hash.finalize()))
+}
+
+/// The beginning of a hash, in hexadecimal digits.
+fn short(digest: &[u8]) -> [u8; DIGITS] {
+    const ALPHABET: &[u8; 16] = b"0123456789abcdef";
+    std::array::from_fn(|at| {
+        let byte = digest.get(at / 2).copied().unwrap_or(0);
+        let digit = if at % 2 == 0 { byte >> 4 } else { byte & 0xf };
+        ALPHABET[usize::from(digit)]
+    })
+}

@@ -1,0 +1,105 @@
+//! Several keys in one account.
+
+use std::time::Duration;
+
+use omniroute_domain::entity::{ConnectionId, Entities, KeyPool};
+
+use crate::world::{ASK, World, answer, refusal};
+
+/// One account at `up` with the keys `upstream-key-of-first`, `key-b` and `key-c`.
+fn world(change: impl FnOnce(&mut Entities)) -> World {
+    World::with(
+        |entities| {
+            entities.connections.retain(|row| row.id != ConnectionId::from("c2"));
+            entities.settings.request_retry = 0;
+            entities.connections[0].options.api_keys =
+                KeyPool(["key-b", "key-c"].map(Into::into).into_iter().collect());
+            change(entities);
+        },
+        |_| {},
+    )
+}
+
+/// The keys that were sent, in order.
+fn sent(world: &World) -> Vec<String> {
+    let sent = world.transport.sent();
+    let key = |text: &str| text.replace("Bearer ", "").replace("upstream-key-of-first", "key-a");
+    sent.iter().map(|sent| key(sent.headers["authorization"].to_str().unwrap())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_take_turns() {
+    let world = world(|_| {});
+    for _ in 0..6 {
+        world.transport.answer(answer("ok"));
+        assert_eq!(world.chat(ASK).await.status, 200);
+    }
+    assert_eq!(sent(&world), ["key-a", "key-b", "key-c", "key-a", "key-b", "key-c"]);
+    assert_eq!(world.row().connection.as_ref().map(|id| id.as_str()), Some("c1"), "one account in the log");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_refused_gives_way_to_the_next_and_has_a_lock_of_its_own() {
+    let world = world(|_| {});
+    world
+        .transport
+        .answer(refusal(429, "rate_limit_error", "slow down").header("retry-after", "20"))
+        .answer(refusal(401, "authentication_error", "no such key"))
+        .answer(answer("ok"));
+    assert_eq!(world.chat(ASK).await.header("x-omniroute-attempts"), "3");
+    assert_eq!(sent(&world), ["key-a", "key-b", "key-c"]);
+    for _ in 0..2 {
+        world.transport.answer(answer("ok"));
+        assert_eq!(world.chat(ASK).await.header("x-omniroute-attempts"), "1");
+    }
+    assert_eq!(sent(&world)[3..], ["key-c", "key-c"]);
+    assert_eq!(world.recorded.statuses.lock().unwrap().len(), 0, "one of its keys is not the account");
+    tokio::time::advance(Duration::from_secs(21)).await;
+    for _ in 0..3 {
+        world.transport.answer(answer("ok"));
+        world.chat(ASK).await;
+    }
+    assert!(sent(&world)[5..].contains(&"key-a".to_owned()), "the first is back");
+    assert!(!sent(&world)[5..].contains(&"key-b".to_owned()), "the second is not yet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_is_out_when_all_its_keys_are_and_says_when_the_first_is_back() {
+    let world = world(|_| {});
+    for seconds in ["40", "20", "30"] {
+        let refused = refusal(429, "rate_limit_error", "slow down").header("retry-after", seconds);
+        world.transport.answer(refused);
+    }
+    let got = world.chat(ASK).await;
+    assert_eq!((got.status, got.header("retry-after"), sent(&world).len()), (429, "20", 3), "{}", got.body);
+    let again = world.chat(ASK).await;
+    assert_eq!((again.status, again.header("retry-after"), sent(&world).len()), (429, "20", 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_places_are_common_to_all_keys() {
+    let world = world(|entities| entities.connections[0].max_concurrent = Some(1));
+    world.transport.answer(answer("slow").after(Duration::from_secs(2)));
+    let (one, other) = tokio::join!(world.chat(ASK), world.chat(ASK));
+    assert_eq!((one.status, other.status), (200, 429), "{}", other.body);
+    let connection = world.engine.live.load().connection(&ConnectionId::from("c1")).unwrap().clone();
+    assert_eq!(connection.health.in_flight(), 0);
+    assert_eq!(connection.health.stats.totals().requests, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_is_held_to_its_own_limits() {
+    let world = world(|_| {});
+    let spent = answer("ok")
+        .header("x-ratelimit-limit-requests", "100")
+        .header("x-ratelimit-remaining-requests", "0")
+        .header("x-ratelimit-reset-requests", "10s");
+    world.transport.answer(spent);
+    world.chat(ASK).await;
+    for _ in 0..4 {
+        world.transport.answer(answer("ok"));
+        assert_eq!(world.chat(ASK).await.status, 200);
+    }
+    assert!(!sent(&world)[1..].contains(&"key-a".to_owned()), "{:?}", sent(&world));
+    assert_eq!(world.elapsed(), Duration::ZERO);
+}
