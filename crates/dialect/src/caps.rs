@@ -47,6 +47,8 @@ pub struct Caps {
     pub auto_cache: bool,
     /// How it is told how much to reason, where it speaks OpenAI's dialect.
     pub reasoning_knob: ReasoningKnob,
+    /// How it is told up to where a prompt may be cached, where it speaks one of OpenAI's dialects.
+    pub cache_marks: CacheMarks,
     /// Wants the reasoning behind tool calls back in the history (`reasoning_content`).
     pub reasoning_in_history: bool,
     /// What only the Gemini dialect makes a difference of.
@@ -108,6 +110,17 @@ pub enum ReasoningKnob {
     TemplateSwitch,
 }
 
+/// How a target that speaks one of OpenAI's dialects is told up to where a prompt may be cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheMarks {
+    /// It is not: it caches by itself, or does not know the word.
+    None,
+    /// `prompt_cache_breakpoint`; OpenAI itself.
+    Breakpoint,
+    /// `cache_control`, as Anthropic writes it; those who sell its models in this dialect.
+    Control,
+}
+
 impl Caps {
     /// Everything is believed to work until the upstream says otherwise.
     pub const fn permissive() -> Self {
@@ -133,6 +146,7 @@ impl Caps {
             web_search: false,
             auto_cache: false,
             reasoning_knob: ReasoningKnob::Effort,
+            cache_marks: CacheMarks::None,
             reasoning_in_history: false,
             gemini: GeminiCaps::permissive(),
         }

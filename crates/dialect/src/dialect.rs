@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Caps, Progress,
-    ir::{ChatRequest, ChatResponse, FinishReason, Loss, PublicError, UpstreamError, Usage},
+    ir::{Block, ChatRequest, ChatResponse, FinishReason, Loss, PublicError, UpstreamError, Usage},
     opening::Places,
     stream::{StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -155,6 +155,8 @@ pub struct EnvelopeSpans {
     pub has_unwanted: bool,
     /// What tells a conversation from others.
     pub(crate) places: Places,
+    /// Whether the body is one of another dialect: it is read as that and written anew, never passed on.
+    pub is_foreign: bool,
 }
 
 impl EnvelopeSpans {
@@ -310,6 +312,15 @@ pub trait Dialect: Sync + 'static {
         let _ = (envelope, body, echo);
         None
     }
+    /// The answer to a request that wants nothing said, for upstreams of other dialects, which would refuse it.
+    fn empty_answer(&self, envelope: &Envelope, echo: &dyn Fn() -> Echo) -> Option<Bytes> {
+        let _ = (envelope, echo);
+        None
+    }
+    /// A model's name without what clients of this dialect add to names that have no version.
+    fn bare_model<'a>(&self, model: &'a str) -> &'a str {
+        model
+    }
     /// The edits that turn a client's request into one for an upstream of the same dialect.
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice;
 
@@ -317,6 +328,17 @@ pub trait Dialect: Sync + 'static {
     /// it of a message by its place, empty where it is not known. A dialect without unsigned reasoning has none.
     fn return_reasoning(&self, body: &Bytes, thoughts: &dyn Fn(usize) -> String) -> Splice {
         let _ = thoughts;
+        Splice::new(body.clone())
+    }
+
+    /// Whether a request of this dialect may have roles that only the vendor's own servers know.
+    fn has_own_roles(&self, body: &[u8]) -> bool {
+        let _ = body;
+        false
+    }
+
+    /// Puts the role that every server of this dialect knows in the place of one that only the vendor's own does.
+    fn plain_roles(&self, body: &Bytes) -> Splice {
         Splice::new(body.clone())
     }
 
@@ -337,6 +359,13 @@ pub trait Dialect: Sync + 'static {
     fn encode_response(&self, response: &ChatResponse, echo: &Echo) -> Encoded;
     /// Prepares a whole upstream answer of this dialect for a client of this dialect.
     fn relay_response(&self, body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError>;
+
+    /// The blocks of a whole answer that its upstream paused, as they came: it goes on when they are sent back. `None`
+    /// where it did not end so.
+    fn paused_content(&self, body: &Bytes) -> Option<Vec<Block>> {
+        let _ = body;
+        None
+    }
 
     /// The ids by which a later request may name a whole answer of an upstream of this dialect, or parts of it.
     fn kept_ids(&self, body: &Bytes) -> Vec<String> {

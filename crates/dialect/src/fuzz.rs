@@ -11,11 +11,12 @@ use omniroute_wire::splice::Splice;
 
 use crate::{
     Caps, Dialect, Echo, GeminiCaps, Head,
-    ir::ChatRequest,
+    ir::{BlockKind, ChatRequest, Native, Tool, ToolKind, WebSearchTool},
     registry::DIALECTS,
     shape::Shape,
     stream::{
-        EventSink, GrammarCheck, Intake, StreamCollector, StreamError, StreamEvent, StreamPipe, Transcoder,
+        EventSink, GrammarCheck, Intake, MAX_PAUSES, StreamCollector, StreamError, StreamEvent, StreamPipe,
+        Transcoder,
     },
 };
 
@@ -82,10 +83,45 @@ pub fn stream(dialect: &'static dyn Dialect, data: &[u8]) {
                 read.as_ref().is_ok_and(|events| events.iter().any(|event| event.starts_with("Finish")));
             assert!(ended, "{} cannot read its own stream: {read:?}", client.id());
         }
+        resumed(dialect, client, data);
     }
     let mut collector = StreamCollector::new(dialect);
     if collector.push(data).is_ok() {
         let _ = collector.finish();
+    }
+}
+
+/// A stream that goes on with the same bytes each time its upstream pauses: one stream for the client.
+fn resumed(dialect: &'static dyn Dialect, client: &'static dyn Dialect, data: &[u8]) {
+    let search = WebSearchTool {
+        native: Native { origin: client.id(), raw: Vec::new() },
+        allowed_domains: Vec::new(),
+        blocked_domains: Vec::new(),
+        max_uses: None,
+        context_size: None,
+        place: None,
+    };
+    let tool = Tool { kind: ToolKind::WebSearch(Box::new(search)), cache_mark: None, extras: Vec::new() };
+    let request = ChatRequest { tools: vec![tool], ..ChatRequest::default() };
+    let (_, shape) = Shape::of(&request, client, dialect, &Caps::permissive(), None);
+    let mut pipe = Transcoder::new(dialect, client, echo(), shape).resumable();
+    let mut out = BytesMut::new();
+    for _ in 0..=MAX_PAUSES {
+        if pipe.push(data, &mut out).is_err() || pipe.finish(&mut out).is_err() {
+            return;
+        }
+        let Some(content) = pipe.take_paused() else { break };
+        for block in content {
+            let BlockKind::Opaque { origin, raw } = &block.kind else { panic!("{block:?}") };
+            assert!(*origin == dialect.id() && raw.get().starts_with('{'), "{block:?}");
+        }
+        pipe.resume();
+    }
+    assert!(pipe.watch().is_over(), "it ends after so many pauses");
+    if pipe.watch().complete {
+        let read = events(client, &mut once(&out[..]));
+        let ends = read.iter().flatten().filter(|event| event.starts_with("Finish")).count();
+        assert_eq!(ends, 1, "{} cannot read its own stream: {read:?}", client.id());
     }
 }
 

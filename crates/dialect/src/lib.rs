@@ -34,7 +34,7 @@ mod strict_schema;
 mod tool_list;
 mod web_search;
 
-pub use caps::{Caps, GeminiCaps, ReasoningKnob};
+pub use caps::{CacheMarks, Caps, GeminiCaps, ReasoningKnob};
 pub use dialect::{
     DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
     KeepAlive, Kept, KeptCall, KeptName, NameRule, Relayed,

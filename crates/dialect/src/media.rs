@@ -47,6 +47,12 @@ pub(crate) fn source_url(source: &MediaSource) -> Cow<'_, str> {
     }
 }
 
+/// Whether a file of this type is nothing but text.
+pub(crate) fn is_text(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    essence.starts_with("text/") || essence == "application/json"
+}
+
 /// A text file within a text.
 pub(crate) fn document_text(name: Option<&str>, text: &str) -> String {
     let name = name.unwrap_or("file.txt").replace('"', "'");

@@ -9,9 +9,9 @@ use http::{HeaderMap, Method};
 use omniroute_dialect::ir::{ChatRequest, ChatResponse, Loss, ToolKind, Usage};
 use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, shape};
 use omniroute_domain::entity::ConnectionId;
-use omniroute_domain::resolve::Target;
+use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::session::SessionKey;
-use omniroute_domain::snapshot::{Caller, Snapshot};
+use omniroute_domain::snapshot::{Caller, ConnectionState, Snapshot};
 use smallvec::SmallVec;
 
 use crate::attempt::{Rewrite, Trying};
@@ -269,6 +269,27 @@ impl RequestCtx {
     pub(crate) fn immediate_answer(&self) -> Option<Bytes> {
         let envelope = self.envelope.as_ref()?;
         self.dialect().immediate_answer(envelope, &self.body, &|| self.echo())
+    }
+
+    /// Whether the client wants nothing said, but its prompt read into a cache.
+    pub(crate) fn wants_nothing(&self) -> bool {
+        self.envelope.as_ref().is_some_and(|envelope| envelope.max_output_tokens == Some(0))
+    }
+
+    /// The answer to a request that wants nothing said, where it would go to an upstream of another dialect.
+    pub(crate) fn empty_answer(&self, route: &Route) -> Option<Bytes> {
+        let answer = self.dialect().empty_answer(self.envelope.as_ref()?, &|| self.echo())?;
+        let target = match route {
+            Route::Target(target) => Some(target.clone()),
+            Route::Combo(combo) => combo.first_target(&self.snapshot, self.started_ms),
+        }?;
+        let client = self.dialect().id();
+        let only = target.provider.only_dialect(&target.model);
+        let speaks = |connection: &Arc<ConnectionState>| {
+            let endpoint = connection.endpoint_for(client, only, self.started_ms);
+            endpoint.is_some_and(|endpoint| endpoint.dialect == client)
+        };
+        (!target.provider.connections.iter().any(speaks)).then_some(answer)
     }
 
     /// How the client's stream is framed.

@@ -54,8 +54,8 @@ pub(crate) async fn call(
     }
     dialect.forward_headers(client.id(), &ctx.arrival.headers, &mut headers);
     let facts = ctx.engine.live.learned.facts(&target.provider.id, &target.model, ctx.started_ms);
-    let (body, shape) = if endpoint.dialect == client.id() && !ctx.without_reasoning && ctx.rewrite.is_none()
-    {
+    let is_own = endpoint.dialect == client.id() && !ctx.envelope()?.spans.is_foreign;
+    let (body, shape) = if is_own && !ctx.without_reasoning && ctx.rewrite.is_none() {
         (relayed(ctx, target, facts.as_slice()).await?, None)
     } else {
         let account = dialect.binds_signatures_to_accounts().then(|| account_name(connection));
@@ -77,8 +77,8 @@ pub(crate) async fn call(
 /// The client's bytes, edited.
 async fn relayed(ctx: &mut RequestCtx, target: &Target, facts: &[Fact]) -> Result<Pieces, GatewayError> {
     let client = ctx.dialect();
-    ctx.returns_reasoning = facts.contains(&Fact::ReasoningInHistory)
-        || ctx.snapshot.caps(&target.provider, &target.model).reasoning_in_history;
+    let caps = ctx.snapshot.caps(&target.provider, &target.model);
+    ctx.returns_reasoning = facts.contains(&Fact::ReasoningInHistory) || caps.reasoning_in_history;
     let edited = if ctx.envelope()?.spans.has_carriers {
         // What other dialects' models signed would be refused here.
         let body = shape::strip_carriers(&ctx.body);
@@ -87,10 +87,14 @@ async fn relayed(ctx: &mut RequestCtx, target: &Target, facts: &[Fact]) -> Resul
     } else {
         client.edit_request(&ctx.body, ctx.envelope()?, &target.model)
     };
-    if facts.is_empty() && !ctx.returns_reasoning {
+    let has_vendors_roles = !caps.developer_role && client.has_own_roles(&ctx.body);
+    if facts.is_empty() && !ctx.returns_reasoning && !has_vendors_roles {
         return Ok(edited.into_pieces());
     }
     let mut edited = edited.to_bytes();
+    if has_vendors_roles {
+        edited = client.plain_roles(&edited).to_bytes();
+    }
     if ctx.returns_reasoning {
         edited = reasoning::returned(ctx, edited).await;
     }

@@ -14,7 +14,7 @@ use omniroute_dialect::ir::{ErrorKind, PublicError, UpstreamError};
 use omniroute_provider::Failure;
 use tokio::time::Sleep;
 
-use crate::attempt::{self, Attempted, StreamStart};
+use crate::attempt::{self, Attempted, Fault, StreamStart};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::progress::{self, Reports};
@@ -41,6 +41,8 @@ pub struct Relay {
     next: Option<Bytes>,
     /// Whether the answer came to its proper end.
     has_succeeded: bool,
+    /// The answer has said why it ended; its proper end is not waited for as long as more of it would be.
+    is_ending: bool,
 }
 
 impl std::fmt::Debug for Relay {
@@ -56,6 +58,8 @@ enum State {
     Running(Box<Running>),
     /// The answer is there in full.
     Told(Box<Told>),
+    /// The upstream paused and is asked to go on.
+    Resuming(BoxFuture<'static, Result<Box<Running>, Bytes>>),
     /// Nothing more will come.
     Done,
 }
@@ -65,6 +69,14 @@ struct Running {
     start: StreamStart,
     /// The client has everything; what is left is to read the upstream's end, so that its connection can be reused.
     is_complete: bool,
+    /// The upstream has said why its answer ended, and then nothing for long enough.
+    is_overdue: bool,
+}
+
+impl Running {
+    fn new(ctx: RequestCtx, start: StreamStart) -> Self {
+        Self { ctx, start, is_complete: false, is_overdue: false }
+    }
 }
 
 /// An answer that came whole, written as the stream that it would have been.
@@ -75,6 +87,9 @@ struct Told {
 
 /// Bytes after which the client is written to although more may follow at once.
 const BATCH: usize = 16 * 1024;
+
+/// How long an upstream may be silent between saying why its answer ended and its proper end.
+const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long an upstream may take to close after the proper end.
 const DRAIN_LIMIT: Duration = Duration::from_millis(250);
@@ -99,6 +114,7 @@ impl Relay {
             reports: settings.reports,
             next: None,
             has_succeeded: false,
+            is_ending: false,
         }
     }
 
@@ -117,6 +133,7 @@ impl Relay {
             reports: Reports::wanted(ctx),
             next: None,
             has_succeeded: false,
+            is_ending: false,
         }
     }
 
@@ -165,6 +182,22 @@ impl Relay {
                     }
                     return Poll::Ready(piece);
                 }
+                State::Resuming(pending) => match pending.as_mut().poll(cx) {
+                    Poll::Pending => return self.poll_keep_alive(cx),
+                    Poll::Ready(Ok(running)) => {
+                        self.active = running.ctx.engine.clock.instant();
+                        self.state = State::Running(running);
+                    }
+                    Poll::Ready(Err(last_words)) => {
+                        self.state = State::Done;
+                        return Poll::Ready(Some(last_words));
+                    }
+                },
+                State::Running(running) if running.start.out.is_empty() && running.start.paused.is_some() => {
+                    if let State::Running(running) = std::mem::replace(&mut self.state, State::Done) {
+                        self.state = State::Resuming(Box::pin(running.go_on()));
+                    }
+                }
                 State::Running(running) => match running.poll(cx) {
                     Poll::Ready(Step::Bytes(bytes)) => {
                         let now = running.ctx.engine.clock.instant();
@@ -201,7 +234,13 @@ impl Relay {
                         self.state = State::Done;
                         return Poll::Ready((!bytes.is_empty()).then_some(bytes));
                     }
-                    Poll::Pending => return self.poll_keep_alive(cx),
+                    Poll::Pending => {
+                        if running.start.pipe.is_ending() && !std::mem::replace(&mut self.is_ending, true) {
+                            let soon = END_LIMIT.min(self.keep_alive_after).min(self.idle_limit);
+                            self.timer.as_mut().reset(tokio::time::Instant::now() + soon);
+                        }
+                        return self.poll_keep_alive(cx);
+                    }
                 },
             }
         }
@@ -232,6 +271,14 @@ impl Relay {
                 self.state = State::Done;
                 return Poll::Ready(Some(bytes));
             }
+            let until_end = match running.start.pipe.is_ending() {
+                true => END_LIMIT.saturating_sub(now.saturating_duration_since(self.active)),
+                false => self.idle_limit,
+            };
+            if until_end.is_zero() {
+                running.is_overdue = true;
+                return self.poll_bytes(cx);
+            }
             let spoke = now.saturating_duration_since(self.spoke);
             let due = spoke >= self.keep_alive_after && !self.keep_alive.is_empty();
             if due {
@@ -244,7 +291,7 @@ impl Relay {
             };
             let until_idle = self.idle_limit.saturating_sub(now.saturating_duration_since(self.active));
             let mut report = None;
-            let mut wait = until_spoke.min(until_idle);
+            let mut wait = until_spoke.min(until_idle).min(until_end);
             if let Some(reports) = &mut self.reports {
                 if reports.due_in(now) == Some(Duration::ZERO) {
                     report = Some(reports.report(running.start.pipe.watch(), now));
@@ -265,9 +312,7 @@ impl Relay {
 impl State {
     fn of(ctx: RequestCtx, attempted: Attempted) -> Self {
         match attempted {
-            Attempted::Stream(start) => {
-                Self::Running(Box::new(Running { ctx, start: *start, is_complete: false }))
-            }
+            Attempted::Stream(start) => Self::Running(Box::new(Running::new(ctx, *start))),
             Attempted::Whole(pieces) => Self::Told(Box::new(Told { ctx, pieces: pieces.into_iter() })),
         }
     }
@@ -286,6 +331,14 @@ impl Running {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if self.is_complete {
             return self.drain(cx);
+        }
+        if std::mem::take(&mut self.is_overdue) {
+            self.start.is_ended = true;
+            if let Err(error) = self.start.pipe.finish(&mut self.start.out) {
+                return Poll::Ready(Step::Last(self.fail_protocol(&error.to_string())));
+            }
+            self.start.paused = self.start.pipe.take_paused();
+            self.start.is_ended &= self.start.paused.is_none();
         }
         while self.wants_more() {
             let frame = match Pin::new(&mut self.start.body).poll_frame(cx) {
@@ -312,6 +365,8 @@ impl Running {
             if let Err(error) = fed {
                 return Poll::Ready(Step::Last(self.fail_protocol(&error.to_string())));
             }
+            self.start.paused = self.start.pipe.take_paused();
+            self.start.is_ended &= self.start.paused.is_none();
             if self.start.out.is_empty() && !self.start.is_ended && !self.start.pipe.watch().is_over() {
                 return Poll::Ready(Step::Quiet);
             }
@@ -331,10 +386,38 @@ impl Running {
         Poll::Ready(if bytes.is_empty() { Step::Quiet } else { Step::Bytes(bytes) })
     }
 
+    /// Lets the upstream go on with an answer that it paused. Where it does not, these are the last words for the client.
+    async fn go_on(mut self: Box<Self>) -> Result<Box<Self>, Bytes> {
+        let content = self.start.paused.take().unwrap_or_default();
+        let StreamStart { target, connection, sent, .. } = &self.start;
+        let (target, connection, sent) = (target.clone(), connection.clone(), *sent);
+        match attempt::go_on(&mut self.ctx, &target, &connection, content, sent).await {
+            Ok(resumed) => {
+                (self.start.body, self.start.sent) = (resumed.body, resumed.sent);
+                self.start.pipe.resume();
+                Ok(self)
+            }
+            Err(Fault::Upstream(mut failure, _)) => {
+                connection.conceal(&mut failure.upstream);
+                Err(self.fail(&failure))
+            }
+            Err(Fault::Request(error)) => {
+                self.take_results();
+                let public = note(&mut self.ctx, &error);
+                self.start.pipe.fail(&public, &mut self.start.out);
+                Err(self.start.out.split().freeze())
+            }
+        }
+    }
+
     /// Whether there may be more worth sending in one piece with what is there.
     fn wants_more(&self) -> bool {
         let watch = self.start.pipe.watch();
-        !self.start.is_ended && watch.error.is_none() && !watch.complete && self.start.out.len() < BATCH
+        !self.start.is_ended
+            && self.start.paused.is_none()
+            && watch.error.is_none()
+            && !watch.complete
+            && self.start.out.len() < BATCH
     }
 
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<Step> {

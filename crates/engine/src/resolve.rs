@@ -17,8 +17,13 @@ pub(crate) type Candidates = SmallVec<[Arc<ConnectionState>; 4]>;
 /// Where the request leads; checked against the key.
 pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     let requested = &ctx.envelope()?.model;
+    let bare = ctx.dialect().bare_model(requested);
     let route = match &ctx.arrival.provider {
         Some(provider) => Route::Target(Arc::new(resolve::resolve_at(&ctx.snapshot, provider, requested)?)),
+        // The name without what the client's software adds to it, if there is such a model.
+        None if bare.len() < requested.len() => {
+            resolve::resolve(&ctx.snapshot, bare).or_else(|_| resolve::resolve(&ctx.snapshot, requested))?
+        }
         None => resolve::resolve(&ctx.snapshot, requested)?,
     };
     match route {

@@ -205,7 +205,7 @@ impl Engine {
             Ok(route) => route,
             Err(error) => return self.refuse(ctx, &error),
         };
-        if let Some(answer) = ctx.immediate_answer() {
+        if let Some(answer) = ctx.immediate_answer().or_else(|| ctx.empty_answer(&route)) {
             return self.reply_in_place(ctx, answer);
         }
         match reuse::join(self, ctx).await {

@@ -2,7 +2,7 @@
 
 mod gemini;
 
-use omniroute_dialect::{Caps, ReasoningKnob};
+use omniroute_dialect::{CacheMarks, Caps, ReasoningKnob};
 
 use crate::{
     ProviderSpec,
@@ -26,6 +26,9 @@ static PROVIDER_RULES: &[ProviderRule] = &[
             caps.custom_tools = true;
         },
     },
+    ProviderRule { ids: &["openai"], apply: |caps| caps.cache_marks = CacheMarks::Breakpoint },
+    // It hands them to the vendors that take them, and leaves them out for others.
+    ProviderRule { ids: &["openrouter"], apply: |caps| caps.cache_marks = CacheMarks::Control },
     // Servers and hosts of open models, which take the sampling parameters of vLLM and llama.cpp.
     ProviderRule {
         ids: &[
@@ -296,6 +299,9 @@ mod tests {
             let found = (caps.reasoning_knob, caps.reasoning_in_history);
             assert_eq!(found, (knob, in_history), "{provider}/{model}");
         }
+        let marks = |provider| caps(provider, "some-model").cache_marks;
+        assert_eq!(marks("openai"), CacheMarks::Breakpoint);
+        assert_eq!((marks("openrouter"), marks("groq")), (CacheMarks::Control, CacheMarks::None));
         assert!(caps("anthropic", "claude-opus-4-6").auto_cache && !caps("bedrock", "x").auto_cache);
     }
 

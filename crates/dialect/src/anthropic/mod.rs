@@ -27,7 +27,7 @@ use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
     KeepAlive, Progress, Relayed,
     dialect::{EnvelopeSpans, replace_model},
-    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
+    ir::{Block, ChatRequest, ChatResponse, PublicError, UpstreamError},
     json_in,
     opening::Places,
     shape,
@@ -65,6 +65,10 @@ impl Dialect for Anthropic {
 
     fn envelope(&self, _head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> {
         read_envelope(body)
+    }
+
+    fn empty_answer(&self, envelope: &Envelope, echo: &dyn Fn() -> Echo) -> Option<Bytes> {
+        (envelope.max_output_tokens == Some(0)).then(|| response::empty(envelope.stream, &echo()))
     }
 
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
@@ -106,6 +110,10 @@ impl Dialect for Anthropic {
 
     fn relay_response(&self, body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
         relay::response(body, echo)
+    }
+
+    fn paused_content(&self, body: &Bytes) -> Option<Vec<Block>> {
+        response::paused_content(body)
     }
 
     fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError {

@@ -2,10 +2,12 @@
 
 use bytes::{Bytes, BytesMut};
 use omniroute_wire::json_out::Object;
+use serde_json::value::RawValue;
 
 use super::{
     ID,
     search::{self, Searches},
+    stream::Encoder,
     wire::{self, BlockOut, finish_reason, stop_reason, write_input_usage, write_list, write_output_details},
 };
 use crate::{
@@ -17,6 +19,7 @@ use crate::{
     },
     json_in::{self, Fields},
     shape,
+    stream::{EventSink, StreamEncoder as _, StreamError, StreamEvent, replay},
 };
 
 /// Reads an answer. Blocks of unknown types are kept as they are.
@@ -66,6 +69,17 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
     Ok(response)
 }
 
+/// The blocks of an answer that was paused.
+pub(super) fn paused_content(body: &Bytes) -> Option<Vec<Block>> {
+    let text = json_in::text(body).ok()?;
+    let fields = Fields::lenient(&text, "").ok()?;
+    let is_paused =
+        lenient_str(&fields, "stop_reason").is_some_and(|word| finish_reason(&word) == FinishReason::Pause);
+    let content = fields.raw("content").filter(|_| is_paused).and_then(json_in::list_of)?;
+    let opaque = |raw: &RawValue| BlockKind::Opaque { origin: ID, raw: raw.to_owned() }.into();
+    Some(content.into_iter().map(opaque).collect())
+}
+
 /// Writes an answer.
 pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     let mut losses = Vec::new();
@@ -102,6 +116,35 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
         losses.push(quiet("service_tier", LossAction::Mapped));
     }
     Encoded { body: out.freeze(), losses }
+}
+
+/// The answer to a request that only warms a cache: it has read its prompt and says nothing.
+pub(super) fn empty(stream: bool, echo: &Echo) -> Bytes {
+    let usage = Usage {
+        input_uncached: Some(echo.estimated_input_tokens),
+        output_total: Some(0),
+        ..Usage::default()
+    };
+    let answer = ChatResponse { finish: Some(FinishReason::Length), usage, ..ChatResponse::default() };
+    if !stream {
+        return encode(&answer, echo).body;
+    }
+    let mut out = BytesMut::new();
+    let mut encoder = Encoder::new(echo.clone());
+    // What this writer cannot write is text, and there is none.
+    let _ = replay(&answer, &mut Written { encoder: &mut encoder, out: &mut out });
+    out.freeze()
+}
+
+struct Written<'a> {
+    encoder: &'a mut Encoder,
+    out: &'a mut BytesMut,
+}
+
+impl EventSink for Written<'_> {
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
+        self.encoder.event(event, self.out)
+    }
 }
 
 /// Says of a refusal what is known.
@@ -168,7 +211,7 @@ fn block_out<'a>(
         BlockKind::Text(text) if !block.citations.is_empty() => {
             let citations: Vec<_> = block.citations.iter().filter_map(search::citation_out).collect();
             if citations.len() < block.citations.len() {
-                losses.push(quiet(format!("{}.citations", path()), LossAction::Dropped));
+                losses.push(loss(format!("{}.citations", path()), LossAction::Dropped));
             }
             BlockOut::Cited { text, citations, cache: None }
         }
@@ -233,7 +276,7 @@ fn write_usage(mut object: Object<'_>, response: &ChatResponse, echo: &Echo) {
     write_input_usage(&mut object, &response.usage);
     object.u64("output_tokens", output_total.unwrap_or_else(|| estimated_tokens(output_bytes(response))));
     write_output_details(&mut object, &response.usage);
-    object.opt_str("service_tier", response.service_tier.as_deref().map(wire::tier_word));
+    wire::write_tier(&mut object, response.service_tier.as_deref());
     object.end();
 }
 

@@ -29,6 +29,7 @@ pub(super) enum BlockOut<'a> {
     Document {
         source: SourceOut<'a>,
         title: Option<&'a str>,
+        extras: &'a [(String, Box<RawValue>)],
         cache: Option<CacheMark>,
     },
     Thinking {
@@ -105,10 +106,13 @@ impl BlockOut<'_> {
                 source.write(object.key("source"));
                 write_cache(&mut object, *cache);
             }
-            Self::Document { source, title, cache } => {
+            Self::Document { source, title, extras, cache } => {
                 object.str("type", "document");
                 source.write(object.key("source"));
                 object.opt_str("title", *title);
+                for (name, raw) in *extras {
+                    object.raw(name, raw.get());
+                }
                 write_cache(&mut object, *cache);
             }
             Self::Thinking { text, signature } => {
@@ -215,19 +219,29 @@ pub(super) fn finish_reason(word: &str) -> FinishReason {
     }
 }
 
-/// The tier of a usage object, in the form's word.
+/// The tier of a usage object, in the form's word: a fast answer is one of a tier, where the format speaks of a speed.
 pub(super) fn service_tier<'a>(usage: &'a Fields<'_>) -> Option<Cow<'a, str>> {
+    if usage.raw("speed").and_then(json_in::str_of).is_some_and(|speed| speed == FAST) {
+        return Some(Cow::Borrowed(FAST));
+    }
     let word = usage.raw("service_tier").and_then(json_in::str_of)?;
     if word == "standard" { Some(Cow::Borrowed("default")) } else { Some(word).filter(|word| is_word(word)) }
 }
 
-/// The tier in the format's word.
-pub(super) fn tier_word(tier: &str) -> &str {
-    if matches!(tier, "default" | FLEX) { "standard" } else { tier }
+/// The tier in the format's words, when it is known.
+pub(super) fn write_tier(usage: &mut Object<'_>, tier: Option<&str>) {
+    let Some(tier) = tier else { return };
+    let is_usual = matches!(tier, "default" | FLEX | FAST);
+    usage.str("service_tier", if is_usual { "standard" } else { tier });
+    if tier == FAST {
+        usage.str("speed", FAST);
+    }
 }
 
 /// A tier that the format has no word for but the usual one.
 pub(super) const FLEX: &str = "flex";
+/// A tier that the format calls a speed.
+const FAST: &str = "fast";
 
 /// Reads a usage object; members that are absent, `null` or no numbers stay unknown.
 pub(super) fn usage(fields: &Fields<'_>) -> Usage {
@@ -284,6 +298,24 @@ fn count_or_null(object: &mut Object<'_>, name: &str, count: Option<u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_speed_is_a_tier() {
+        for (json, tier) in [
+            (r#"{"service_tier":"standard","speed":"fast"}"#, Some("fast")),
+            (r#"{"service_tier":"standard","speed":"standard"}"#, Some("default")),
+            (r#"{"service_tier":"priority"}"#, Some("priority")),
+            (r#"{"speed":7}"#, None),
+        ] {
+            let fields = Fields::lenient(json, "").expect("an object");
+            assert_eq!(service_tier(&fields).as_deref(), tier, "{json}");
+        }
+        let mut out = BytesMut::new();
+        let mut usage = Object::begin(&mut out);
+        write_tier(&mut usage, Some("fast"));
+        usage.end();
+        assert_eq!(out, r#"{"service_tier":"standard","speed":"fast"}"#);
+    }
 
     #[test]
     fn absent_counts_stay_unknown_and_zeros_stay_zero() {

@@ -50,6 +50,28 @@ impl Grounding {
         (!found.queries.is_empty() || !found.sources.is_empty()).then_some(found)
     }
 
+    /// Takes in `citationMetadata`: passages that the model knows from elsewhere. What is told again is taken in once.
+    pub(super) fn recite(&mut self, raw: &RawValue) {
+        let Ok(fields) = Fields::lenient(raw.get(), "") else { return };
+        let list =
+            ["citations", "citationSources"].iter().find_map(|name| fields.raw(name).and_then(list_of));
+        for raw in list.unwrap_or_default() {
+            let Ok(found) = Fields::lenient(raw.get(), "") else { continue };
+            let text = |name: &str| found.raw(name).and_then(str_of).unwrap_or_default().into_owned();
+            let source = SearchResult { url: text("uri"), title: text("title") };
+            let Some((start, end)) = place(&found).filter(|_| !source.url.is_empty()) else { continue };
+            let is_known = self.passages.iter().any(|one| {
+                (one.start, one.end) == (start, end)
+                    && one.sources.iter().any(|at| self.sources.get(*at) == Some(&source))
+            });
+            if is_known || self.passages.len() >= MAX_ENTRIES || self.sources.len() >= MAX_ENTRIES {
+                continue;
+            }
+            self.passages.push(Passage { start, end, sources: vec![self.sources.len()], told: false });
+            self.sources.push(source);
+        }
+    }
+
     /// The sources of a block of text that begins at this byte of the answer and is complete, each once.
     pub(super) fn cite(&mut self, begin: usize, text: &str) -> Vec<Citation> {
         let mut found = Vec::new();
@@ -102,15 +124,20 @@ fn source(chunk: &RawValue) -> SearchResult {
 
 fn passage(support: &RawValue) -> Option<Passage> {
     let support = Fields::lenient(support.get(), "").ok()?;
-    let segment = support.object_or_none("segment")?;
-    let count =
-        |name: &str| segment.raw(name).and_then(count_of).and_then(|count| usize::try_from(count).ok());
-    // Zeros are left out.
-    let (start, end) = (count("startIndex").unwrap_or(0), count("endIndex")?);
+    let (start, end) = place(&support.object_or_none("segment")?)?;
     let sources = list_of(support.raw("groundingChunkIndices")?)?;
     let sources =
         sources.into_iter().take(MAX_ENTRIES).filter_map(count_of).filter_map(|at| usize::try_from(at).ok());
-    (start < end).then(|| Passage { start, end, sources: sources.collect(), told: false })
+    Some(Passage { start, end, sources: sources.collect(), told: false })
+}
+
+/// Where a passage stands, in bytes of the answer.
+fn place(fields: &Fields<'_>) -> Option<(usize, usize)> {
+    let count =
+        |name: &str| fields.raw(name).and_then(count_of).and_then(|count| usize::try_from(count).ok());
+    // Zeros are left out.
+    let (start, end) = (count("startIndex").unwrap_or(0), count("endIndex")?);
+    (start < end).then_some((start, end))
 }
 
 /// What a client is told about the sources of an answer.
@@ -133,12 +160,12 @@ impl Told {
         }
     }
 
-    /// Takes in a source of a block of text that begins at this byte of the answer.
-    pub(super) fn citation(&mut self, citation: &Citation, begin: usize, text: &str) {
-        let Some(url) = &citation.url else { return };
-        if self.passages.len() >= MAX_ENTRIES {
-            return;
-        }
+    /// Takes in a source of a block of text that begins at this byte of the answer; false for one that is not on the
+    /// web, which the format has no place for, and for one too many.
+    pub(super) fn citation(&mut self, citation: &Citation, begin: usize, text: &str) -> bool {
+        let Some(url) = citation.url.as_ref().filter(|_| self.passages.len() < MAX_ENTRIES) else {
+            return false;
+        };
         let source = self.source(url, citation.title.as_deref().unwrap_or_default());
         let bytes = |characters: usize| text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at);
         let (start, end) = citation.span.map_or((0, text.len()), |(start, end)| (bytes(start), bytes(end)));
@@ -149,6 +176,7 @@ impl Told {
             _ if words.is_empty() => {}
             _ => self.passages.push((place, words.to_owned(), vec![source])),
         }
+        true
     }
 
     /// Writes `groundingMetadata`, if there is anything to tell.
@@ -229,12 +257,27 @@ mod tests {
         assert!(found.cite(0, text).is_empty());
 
         let mut told = Told::default();
-        told.citation(&citations[2], 100, text);
+        assert!(told.citation(&citations[2], 100, text));
+        assert!(!told.citation(&Citation::default(), 100, text), "what is not on the web has no place");
         assert_eq!(told.passages, [(112..115, "Ja.".to_owned(), vec![0])]);
         let search = found.into_search().expect("a search");
         assert_eq!((search.queries.len(), search.results.len()), (1, 2));
         told.search(&search);
         assert_eq!(told.sources.len(), 2);
+    }
+
+    #[test]
+    fn recited_passages_have_their_sources_once() {
+        let mut found = Grounding::default();
+        for list in ["citations", "citationSources", "citations"] {
+            let raw = format!(
+                r#"{{"{list}":[{{"endIndex":5,"uri":"https://a","license":"mit"}},{{"startIndex":5,"endIndex":5,"uri":"https://b"}},{{"startIndex":6,"endIndex":9}}]}}"#
+            );
+            found.recite(&RawValue::from_string(raw).expect("JSON"));
+        }
+        let citations = found.cite(0, "Über uns");
+        let seen: Vec<_> = citations.iter().map(|one| (one.url.as_deref(), one.span)).collect();
+        assert_eq!(seen, [(Some("https://a"), Some((0, 4)))]);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::{
     DecodeError, Echo, Encoded, arguments, error_text,
     ids::answer_id,
     ir::{
-        Block, BlockKind, ChatResponse, FinishReason, Logprob, Loss, LossAction, MediaSource, UpstreamError,
-        loss, quiet,
+        Block, BlockKind, ChatResponse, Citation, FinishReason, Logprob, Loss, LossAction, MediaSource,
+        UpstreamError, loss, quiet,
     },
     json_in::{self, Fields, list_of},
     stream::{Collector, StreamCollector, StreamDecoder as _},
@@ -133,7 +133,10 @@ impl<'a> Parts<'a> {
                 let signature = self.signature.take().map(Cow::Borrowed);
                 let written = if self.bare { wire::bare_word(text) } else { Cow::Borrowed(text.as_str()) };
                 self.out.push(PartOut::Text { text: written, signature });
-                block.citations.iter().for_each(|citation| self.told.citation(citation, self.said, text));
+                let told = |citation: &&Citation| !self.told.citation(citation, self.said, text);
+                if block.citations.iter().filter(told).count() > 0 {
+                    losses.push(loss(format!("{}.citations", path()), LossAction::Dropped));
+                }
                 self.said += text.len();
             }
             BlockKind::Thinking { text, signature, .. } => {

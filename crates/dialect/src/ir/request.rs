@@ -1,10 +1,10 @@
 //! A conversation to be continued.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::{Logprob, Loss, LossAction, quiet};
+use super::{Block, BlockKind, Loss, LossAction, Signature, Tool, ToolChoice, ToolKind, loss, quiet};
 use crate::{DialectId, EncodeError};
 
 /// A request in canonical form.
@@ -54,6 +54,8 @@ pub struct ChatRequest {
     pub verbosity: Option<String>,
     /// Members that have no place in the form; written back only to the dialect they came from.
     pub extras: Extras,
+    /// Whether the last turn is an answer that the upstream paused, sent back so that it goes on.
+    pub resumes: bool,
     /// What decoding already had to give up or change.
     pub losses: Vec<Loss>,
 }
@@ -173,329 +175,14 @@ pub struct Turn {
     pub path: String,
 }
 
-/// A piece of content.
-#[derive(Debug, Clone)]
-pub struct Block {
-    /// What it is.
-    pub kind: BlockKind,
-    /// A mark that the prompt may be cached up to here.
-    pub cache_mark: Option<CacheMark>,
-    /// The sources of a text.
-    pub citations: Vec<Citation>,
-    /// Whether it leads up to the answer or is it (`commentary`, `final_answer`), where the dialect says so. Members of
-    /// [`Extras`] say it too, for what is told of those that others do not have.
-    pub phase: Option<Box<str>>,
-    /// How probable the tokens of a text were, in its order, where that was asked for.
-    pub logprobs: Vec<Logprob>,
-}
-
-impl From<BlockKind> for Block {
-    fn from(kind: BlockKind) -> Self {
-        Self { kind, cache_mark: None, citations: Vec::new(), phase: None, logprobs: Vec::new() }
-    }
-}
-
-impl Block {
-    /// A block that may be marked.
-    pub fn marked(kind: BlockKind, cache_mark: Option<CacheMark>) -> Self {
-        Self { cache_mark, ..Self::from(kind) }
-    }
-}
-
-/// A source of a text.
-#[derive(Debug, Clone, Default)]
-pub struct Citation {
-    /// Where it is on the web; `None` for parts of documents in the request.
-    pub url: Option<String>,
-    /// What it is called.
-    pub title: Option<String>,
-    /// The words of the source.
-    pub cited_text: Option<String>,
-    /// The part of the block's text that rests on it, in characters (code points); `None` for all of it.
-    pub span: Option<(usize, usize)>,
-    /// The citation as its dialect writes it, for that dialect alone.
-    pub native: Option<Native>,
-}
-
-/// JSON that only the dialect it came from can read.
-#[derive(Debug, Clone)]
-pub struct Native {
-    /// Whose it is.
-    pub origin: DialectId,
-    /// One value, or several that belong together in this order.
-    pub raw: Vec<Box<RawValue>>,
-}
-
-/// A cache mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CacheMark {
-    /// Whether it asks for an hour instead of five minutes.
-    pub one_hour: bool,
-}
-
-/// The kinds of content.
-#[derive(Debug, Clone)]
-pub enum BlockKind {
-    /// Text.
-    Text(String),
-    /// An image.
-    Image(Image),
-    /// A document.
-    File(File),
-    /// A sound.
-    Audio {
-        /// Base64.
-        data: String,
-        /// `wav`, `mp3`, …
-        format: String,
-    },
-    /// Reasoning. A signature belongs to what follows the block as well: a dialect that signs texts and calls
-    /// (Gemini) finds the signature of a text or call in the thinking block right before it.
-    Thinking {
-        /// The text; may be empty beside a signature.
-        text: String,
-        /// The origin's proof that the text is its own, or the text itself, encrypted.
-        signature: Option<Signature>,
-        /// Who made it; it is only ever sent back there.
-        origin: DialectId,
-    },
-    /// Reasoning that only its origin can read.
-    RedactedThinking {
-        /// The opaque data.
-        data: String,
-        /// Who made it.
-        origin: DialectId,
-    },
-    /// The model called a tool.
-    ToolCall(ToolCall),
-    /// What the tool answered.
-    ToolResult(ToolResult),
-    /// The model declined.
-    Refusal(String),
-    /// The vendor searched the web for the model.
-    WebSearch(WebSearch),
-    /// Something only one dialect has, kept as it came.
-    Opaque {
-        /// Whose it is.
-        origin: DialectId,
-        /// The block as JSON.
-        raw: Box<RawValue>,
-    },
-}
-
-/// What the maker of reasoning gave with it, to be given back unchanged.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Signature {
-    /// The opaque text.
-    pub data: String,
-    /// The maker's id of the item, where it has one and the text depends on it.
-    pub item: Option<String>,
-    /// The kind of models that can read it; `None` where it is not known.
-    pub family: Option<String>,
-    /// The account that can read it; `None` where others can too, or where it is not known.
-    pub account: Option<String>,
-}
-
-impl From<String> for Signature {
-    fn from(data: String) -> Self {
-        Self { data, ..Self::default() }
-    }
-}
-
-/// An image.
-#[derive(Debug, Clone)]
-pub struct Image {
-    /// Where its bytes are.
-    pub source: MediaSource,
-    /// How closely the model should look (`low`, `high`, `auto`).
-    pub detail: Option<String>,
-}
-
-/// A document.
-#[derive(Debug, Clone)]
-pub struct File {
-    /// Where its bytes are.
-    pub source: MediaSource,
-    /// Its name.
-    pub name: Option<String>,
-}
-
-/// Where the bytes of an image or document are.
-#[derive(Debug, Clone)]
-pub enum MediaSource {
-    /// In the request, base64.
-    Base64 {
-        /// The media type the client named.
-        media_type: String,
-        /// Base64 without a `data:` prefix.
-        data: String,
-    },
-    /// At an address the upstream fetches.
-    Url(String),
-    /// At a provider, under an id only it knows.
-    FileId {
-        /// Whose id it is.
-        origin: DialectId,
-        /// The id.
-        id: String,
-    },
-    /// Plain text in the request.
-    Text(String),
-}
-
-/// A tool call of an earlier answer.
-#[derive(Debug, Clone)]
-pub struct ToolCall {
-    /// The id that ties call and result together.
-    pub id: String,
-    /// The tool's name.
-    pub name: String,
-    /// The arguments as JSON text, exactly as the model wrote them.
-    pub arguments: String,
-}
-
-/// What a tool answered.
-#[derive(Debug, Clone)]
-pub struct ToolResult {
-    /// The call's id.
-    pub call_id: String,
-    /// Text, images and documents, in order.
-    pub blocks: Vec<Block>,
-    /// Whether the tool failed.
-    pub is_error: bool,
-}
-
-/// A search that the vendor did for the model, and what it found.
-#[derive(Debug, Clone, Default)]
-pub struct WebSearch {
-    /// The upstream's id of the search; may be empty.
-    pub id: String,
-    /// What was searched for.
-    pub queries: Vec<String>,
-    /// What was found, as far as the dialect tells.
-    pub results: Vec<SearchResult>,
-    /// The blocks as their dialect writes them, for that dialect alone.
-    pub native: Option<Native>,
-}
-
-impl WebSearch {
-    /// The search in words, for the history of dialects that have none.
-    pub(crate) fn as_text(&self) -> String {
-        let mut text = format!("[web search: {}]", self.queries.join("; "));
-        for result in &self.results {
-            text.push_str(&format!("\n- {} {}", result.title, result.url));
+impl Turn {
+    /// Where a block of it stood in the client's request. A text mostly is all that there is and stands for its turn.
+    pub(crate) fn place(&self, block: usize) -> Cow<'_, str> {
+        match self.blocks.get(block).map(|block| &block.kind) {
+            Some(BlockKind::Text(_)) | None => Cow::Borrowed(&self.path),
+            Some(_) => Cow::Owned(format!("{}.content[{block}]", self.path)),
         }
-        text
     }
-}
-
-/// A page that a search found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SearchResult {
-    /// Its address.
-    pub url: String,
-    /// Its title; may be empty.
-    pub title: String,
-}
-
-/// A tool the model may call.
-#[derive(Debug, Clone)]
-pub struct Tool {
-    /// What it is.
-    pub kind: ToolKind,
-    /// A mark that the prompt may be cached up to here.
-    pub cache_mark: Option<CacheMark>,
-    /// Members of the tool's entry that only the client's dialect has, as (name, raw value).
-    pub extras: Vec<(String, Box<RawValue>)>,
-}
-
-/// The kinds of tools.
-#[derive(Debug, Clone)]
-pub enum ToolKind {
-    /// A function that the client runs.
-    Function {
-        /// Its name.
-        name: String,
-        /// What it does.
-        description: Option<String>,
-        /// JSON schema of its arguments, exactly as the client wrote it.
-        schema: Option<Box<RawValue>>,
-        /// Whether the arguments must obey the schema.
-        strict: Option<bool>,
-    },
-    /// A tool that the client runs and whose input is free text. Calls of it have the arguments
-    /// `{"input": "…"}` in the form; dialects that know such tools unwrap them.
-    Custom {
-        /// Its name.
-        name: String,
-        /// What it does.
-        description: Option<String>,
-        /// What its input must look like (`{"type":"grammar",…}`), exactly as the client wrote it.
-        format: Option<Box<RawValue>>,
-    },
-    /// The vendor's search of the web.
-    WebSearch(Box<WebSearchTool>),
-    /// A tool that only one dialect has (other server tools), kept as it came.
-    Opaque {
-        /// Whose it is.
-        origin: DialectId,
-        /// Its name, if it has one.
-        name: Option<String>,
-        /// The entry as JSON.
-        raw: Box<RawValue>,
-    },
-}
-
-/// How the vendor may search the web.
-#[derive(Debug, Clone)]
-pub struct WebSearchTool {
-    /// The entry as the client's dialect writes it; for a dialect that has no entry, the switch's value.
-    pub native: Native,
-    /// The only domains to search; empty for all.
-    pub allowed_domains: Vec<String>,
-    /// Domains to leave out.
-    pub blocked_domains: Vec<String>,
-    /// Most searches per answer.
-    pub max_uses: Option<u64>,
-    /// How much of what is found the model reads: `low`, `medium`, `high`.
-    pub context_size: Option<String>,
-    /// Roughly where the user is.
-    pub place: Option<Place>,
-}
-
-/// Roughly where a user is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Place {
-    /// City.
-    pub city: Option<String>,
-    /// Two letters.
-    pub country: Option<String>,
-    /// Region or state.
-    pub region: Option<String>,
-    /// IANA name.
-    pub timezone: Option<String>,
-}
-
-/// Which tool the model should call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ToolChoice {
-    /// As it likes.
-    Auto,
-    /// None.
-    None,
-    /// At least one.
-    Required,
-    /// This one.
-    Named(String),
-    /// The vendor's search of the web.
-    WebSearch,
-    /// One of these.
-    Allowed {
-        /// Whether it must call one.
-        required: bool,
-        /// Their names.
-        names: Vec<String>,
-    },
 }
 
 /// How tokens are picked. Numbers are kept as the client wrote them.
@@ -587,62 +274,32 @@ pub enum Effort {
 }
 
 impl ChatRequest {
+    /// What decoding gave up, and what only the dialect that the documents came from could have said of them.
+    pub(crate) fn losses_elsewhere(&self) -> Vec<Loss> {
+        fn add(blocks: &[Block], path: &str, losses: &mut Vec<Loss>) {
+            for (place, block) in blocks.iter().enumerate() {
+                match &block.kind {
+                    BlockKind::File(file) => losses.extend(file.extras.iter().map(|(name, _)| {
+                        loss(format!("{path}.content[{place}].{name}"), LossAction::Dropped)
+                    })),
+                    BlockKind::ToolResult(result) => {
+                        add(&result.blocks, &format!("{path}.content[{place}]"), losses);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let mut losses = self.losses.clone();
+        for turn in &self.turns {
+            add(&turn.blocks, &turn.path, &mut losses);
+        }
+        losses
+    }
+
     /// Whether the tool of this name takes free text.
     pub fn is_custom_tool(&self, name: &str) -> bool {
         self.tools
             .iter()
             .any(|tool| matches!(&tool.kind, ToolKind::Custom { name: known, .. } if known == name))
     }
-}
-
-impl Tool {
-    /// The name by which the model calls it; `None` for tools that have none.
-    pub fn name(&self) -> Option<&str> {
-        match &self.kind {
-            ToolKind::Function { name, .. } | ToolKind::Custom { name, .. } => Some(name),
-            ToolKind::Opaque { name, .. } => name.as_deref(),
-            ToolKind::WebSearch(_) => None,
-        }
-    }
-
-    /// The tool as a function, for dialects that have no other tools which the client runs.
-    pub(crate) fn as_function(&self) -> Option<Function<'_>> {
-        match &self.kind {
-            ToolKind::Function { name, description, schema, strict } => Some(Function {
-                name,
-                description: description.as_deref().map(Cow::Borrowed),
-                schema: schema.as_deref(),
-                strict: *strict,
-            }),
-            ToolKind::Custom { name, description, format } => {
-                let mut text = description.clone().unwrap_or_default();
-                if let Some(format) = format {
-                    text.push_str("\n\nThe input must have this format: ");
-                    text.push_str(format.get());
-                }
-                Some(Function {
-                    name,
-                    description: Some(Cow::Owned(text)),
-                    schema: Some(&FREE_TEXT),
-                    strict: None,
-                })
-            }
-            ToolKind::WebSearch(_) | ToolKind::Opaque { .. } => None,
-        }
-    }
-}
-
-/// The schema of a function that takes free text.
-static FREE_TEXT: LazyLock<Box<RawValue>> = LazyLock::new(|| {
-    let schema = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
-    RawValue::from_string(schema.to_owned()).expect("a schema that is written here")
-});
-
-/// A function as it is offered to the model.
-#[derive(Debug)]
-pub(crate) struct Function<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) description: Option<Cow<'a, str>>,
-    pub(crate) schema: Option<&'a RawValue>,
-    pub(crate) strict: Option<bool>,
 }

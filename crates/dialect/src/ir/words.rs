@@ -95,12 +95,22 @@ impl ChatRequest {
 
     fn own_path(&self, path: &str) -> Option<Cow<'static, str>> {
         let Some((at, rest)) = path.strip_prefix("tools[").and_then(|rest| rest.split_once(']')) else {
-            return own_name(self.origin(), path).map(Cow::Borrowed);
+            return own_name(self.origin(), path).map(Cow::Borrowed).or_else(|| self.own_place(path));
         };
         // Chat Completions has a switch in the place of this tool.
         let tool = &self.tools.get(at.parse::<usize>().ok()?)?.kind;
         let is_switch = self.origin() == "openai" && matches!(tool, ToolKind::WebSearch(_));
         is_switch.then(|| format!("web_search_options{rest}").into())
+    }
+
+    /// A place in the conversation where the client's dialect has another word for content, or none for its parts.
+    fn own_place(&self, path: &str) -> Option<Cow<'static, str>> {
+        let (turn, part) = path.split_once(".content[")?;
+        match self.origin() {
+            "gemini" => Some(format!("{turn}.parts[{part}").into()),
+            "ollama" => Some(turn.to_owned().into()),
+            _ => None,
+        }
     }
 
     fn origin(&self) -> &'static str {

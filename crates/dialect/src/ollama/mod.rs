@@ -53,6 +53,10 @@ impl Dialect for Ollama {
         envelope::loading(envelope, body, echo)
     }
 
+    fn bare_model<'a>(&self, model: &'a str) -> &'a str {
+        model.strip_suffix(":latest").unwrap_or(model)
+    }
+
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
         envelope::edit(body, envelope, upstream_model)
     }

@@ -132,7 +132,7 @@ impl<'a> Said<'a> {
     fn take(&mut self, block: &'a Block, at: usize, cut_off: bool, losses: &mut Vec<ir::Loss>) {
         let path = format!("content[{at}]");
         if !block.citations.is_empty() {
-            losses.push(ir::quiet(format!("{path}.citations"), LossAction::Dropped));
+            losses.push(ir::loss(format!("{path}.citations"), LossAction::Dropped));
         }
         self.tokens.extend_from_slice(&block.logprobs);
         match &block.kind {

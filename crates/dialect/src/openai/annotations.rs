@@ -4,10 +4,10 @@ use bytes::BytesMut;
 use omniroute_wire::json_out::Array;
 use serde_json::value::RawValue;
 
-use super::wire::text_of;
+use super::{ID, wire::text_of};
 use crate::{
-    ir::Citation,
-    json_in::{Fields, count_of, list_of},
+    ir::{Citation, Native},
+    json_in::{Fields, compact, count_of, list_of},
 };
 
 /// More sources than this in one answer are left out.
@@ -20,6 +20,7 @@ pub(super) fn read(raw: &RawValue, before: usize) -> Vec<Citation> {
     list.filter_map(|raw| citation(raw, before)).collect()
 }
 
+/// A source that is not on the web is the vendor's own and has no place elsewhere; that it was there can be told.
 fn citation(raw: &RawValue, before: usize) -> Option<Citation> {
     let entry = Fields::lenient(raw.get(), "").ok()?;
     let inner = entry.object_or_none("url_citation");
@@ -30,6 +31,13 @@ fn citation(raw: &RawValue, before: usize) -> Option<Citation> {
         let number = fields.raw(name).and_then(count_of)?;
         Some(usize::try_from(number).ok()?.saturating_sub(before))
     };
+    let kind = entry.raw("type").and_then(text_of);
+    if inner.is_none() && kind.is_some_and(|kind| kind != "url_citation") {
+        let native = RawValue::from_string(compact(raw.get())).ok()?;
+        let title = text("filename").or_else(|| text("title")).map(Into::into);
+        let native = Some(Native { origin: ID, raw: vec![native] });
+        return Some(Citation { title, native, ..Citation::default() });
+    }
     let span = place("start_index").zip(place("end_index")).filter(|(start, end)| start <= end);
     Some(Citation {
         url: Some(text("url")?.into_owned()),
@@ -50,12 +58,17 @@ pub(super) struct Annotations {
 }
 
 #[derive(Debug)]
-struct Annotation {
-    url: String,
-    title: String,
-    start: usize,
-    /// `None` until the text that it is about is complete.
-    end: Option<usize>,
+enum Annotation {
+    /// A page on the web.
+    Page {
+        url: String,
+        title: String,
+        start: usize,
+        /// `None` until the text that it is about is complete.
+        end: Option<usize>,
+    },
+    /// As the vendor wrote it.
+    Own(Box<RawValue>),
 }
 
 impl Annotations {
@@ -69,27 +82,35 @@ impl Annotations {
         self.end += text.chars().count();
     }
 
-    /// A source of the open text; false for one that is not on the web, which the dialect has no place for.
+    /// A source of the open text; false for one that is neither on the web nor the vendor's own, which the dialect has
+    /// no place for, and for one too many.
     pub(super) fn add(&mut self, citation: &Citation) -> bool {
-        let Some(url) = citation.url.clone().filter(|_| self.list.len() < MAX) else { return false };
+        if self.list.len() >= MAX {
+            return false;
+        }
+        if let Some(own) = citation.native.as_ref().filter(|native| native.origin == ID) {
+            self.list.extend(own.raw.iter().map(|raw| Annotation::Own(raw.clone())));
+            return true;
+        }
+        let Some(url) = citation.url.clone() else { return false };
         let title = citation.title.clone().unwrap_or_default();
         let (start, end) = match citation.span {
             Some((start, end)) => (self.start + start, Some(self.start + end)),
             None => (self.start, None),
         };
-        self.list.push(Annotation { url, title, start, end });
+        self.list.push(Annotation::Page { url, title, start, end });
         true
     }
 
     /// The text is complete.
     pub(super) fn end(&mut self) {
         for annotation in self.list.iter_mut().rev() {
-            if annotation.start < self.start {
+            let Annotation::Page { start, end, .. } = annotation else { continue };
+            if *start < self.start {
                 break;
             }
-            let end = annotation.end.unwrap_or(self.end);
-            annotation.end = Some(end.min(self.end));
-            annotation.start = annotation.start.min(self.end);
+            *end = Some(end.unwrap_or(self.end).min(self.end));
+            *start = (*start).min(self.end);
         }
     }
 
@@ -102,12 +123,18 @@ impl Annotations {
     pub(super) fn write(&self, out: &mut BytesMut) {
         let mut list = Array::begin(out);
         for annotation in &self.list {
+            let (url, title, start, end) = match annotation {
+                Annotation::Own(raw) => {
+                    list.element().extend_from_slice(raw.get().as_bytes());
+                    continue;
+                }
+                Annotation::Page { url, title, start, end } => (url, title, *start, end.unwrap_or(self.end)),
+            };
             let mut entry = list.object();
             entry.str("type", "url_citation");
             let mut inner = entry.object("url_citation");
-            inner.u64("start_index", annotation.start as u64);
-            inner.u64("end_index", annotation.end.unwrap_or(self.end) as u64);
-            inner.str("title", &annotation.title).str("url", &annotation.url);
+            inner.u64("start_index", start as u64).u64("end_index", end as u64);
+            inner.str("title", title).str("url", url);
             inner.end();
             entry.end();
         }
@@ -153,6 +180,8 @@ mod tests {
         .unwrap();
         let found = read(&raw, 0);
         assert_eq!((found[0].title.as_deref(), found[0].cited_text.as_deref()), (Some("t"), Some("words")));
-        assert_eq!((found.len(), found[0].span, found[1].span), (2, None, None));
+        let file = found[1].native.as_ref().map(|native| native.raw[0].get());
+        assert_eq!((found.len(), file, &found[1].url), (3, Some(r#"{"type":"file_citation"}"#), &None));
+        assert_eq!((found[0].span, found[2].span), (None, None));
     }
 }

@@ -10,10 +10,11 @@ use omniroute_wire::{
 };
 
 use crate::{
-    DecodeError, Envelope, Framing, Head,
+    DecodeError, Dialect as _, Envelope, Framing, Head,
     client_body::{Basics, Edits, not_json},
     dialect::EnvelopeSpans,
     json_in::{missing, wrong_type, wrong_value},
+    responses::Responses,
     shape,
 };
 
@@ -27,7 +28,11 @@ pub(super) fn read(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError
 
     let model = seen.basics.model()?;
     let stream = seen.basics.stream(head)?;
-    check_messages(seen.messages, seen.input)?;
+    if is_of_responses(seen.messages, seen.input) {
+        let include_usage = seen.options.is_some_and(includes_usage);
+        return foreign(head, body, include_usage);
+    }
+    check_messages(seen.messages)?;
     Ok(Envelope {
         model,
         stream,
@@ -43,6 +48,27 @@ pub(super) fn read(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError
         kept: None,
         spans,
     })
+}
+
+/// Whether a body is one of the vendor's other dialect, which some editors send to this one's path.
+fn is_of_responses(messages: Option<&str>, input: bool) -> bool {
+    input && messages.is_none_or(|messages| messages == "null")
+}
+
+/// The envelope of such a body. What the vendor keeps for its clients cannot be named here: answers of this dialect have
+/// no ids that it keeps.
+fn foreign(head: Head<'_>, body: &Bytes, include_usage: bool) -> Result<Envelope, DecodeError> {
+    let mut envelope = Responses.envelope(head, body)?;
+    if let Some(name) = envelope.kept.take().and_then(|kept| kept.names.into_iter().next()) {
+        return Err(DecodeError {
+            code: "unsupported_parameter",
+            message: format!("`{}` names an answer that is kept; ask for it at /v1/responses", name.path),
+            param: Some(name.path),
+        });
+    }
+    envelope.include_usage = include_usage;
+    envelope.spans.is_foreign = true;
+    Ok(envelope)
 }
 
 /// The edits that make a client's request one for an upstream.
@@ -116,12 +142,8 @@ impl<'a> Seen<'a> {
     }
 }
 
-fn check_messages(messages: Option<&str>, input: bool) -> Result<(), DecodeError> {
+fn check_messages(messages: Option<&str>) -> Result<(), DecodeError> {
     match messages {
-        None | Some("null") if input => Err(DecodeError {
-            message: "`messages` is required; a body with `input` belongs to /v1/responses".to_owned(),
-            ..missing("messages")
-        }),
         None | Some("null") => Err(missing("messages")),
         Some(raw) if !raw.starts_with('[') => Err(DecodeError {
             message: format!("`messages` must be a list, found {}", kind_of(raw)),

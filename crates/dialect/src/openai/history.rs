@@ -1,21 +1,47 @@
-//! Putting reasoning back into the history of a request that stays in the dialect.
+//! What has to be changed in the history of a request that stays in the dialect.
 
 use bytes::{Bytes, BytesMut};
 use omniroute_wire::{envelope, json_out, splice::Splice};
 use serde_json::value::RawValue;
 
-/// Writes `reasoning_content` into the assistant's messages with calls that have none; all else stays as it came.
-pub(super) fn return_reasoning(body: &Bytes, thoughts: &dyn Fn(usize) -> String) -> Splice {
+/// Whether there may be a `developer`.
+pub(super) fn has_own_roles(body: &[u8]) -> bool {
+    memchr::memmem::find(body, b"\"developer\"").is_some()
+}
+
+/// Writes `system` for `developer`, which many servers refuse; all else stays as it came.
+pub(super) fn plain_roles(body: &Bytes) -> Splice {
     let mut splice = Splice::new(body.clone());
+    for message in messages(body) {
+        let message = message.get();
+        let begin = message.as_ptr() as usize - body.as_ptr() as usize;
+        // One that cannot be read is for the upstream to judge.
+        let _ = envelope::scan_str(message, &mut |member| {
+            if member.key == "role" && member.raw == "\"developer\"" {
+                let span = member.span;
+                splice.replace(begin + span.start..begin + span.end, Bytes::from_static(b"\"system\""));
+            }
+        });
+    }
+    splice
+}
+
+/// The messages of a request.
+fn messages(body: &[u8]) -> Vec<&RawValue> {
     let mut list = None;
     let scanned = envelope::scan(body, &mut |member| {
         if member.key == "messages" {
             list = Some(member.span);
         }
     });
-    let Some(span) = list.filter(|_| scanned.is_ok()) else { return splice };
-    let Ok(messages) = serde_json::from_slice::<Vec<&RawValue>>(&body[span]) else { return splice };
-    for (at, message) in messages.into_iter().enumerate() {
+    let list = list.filter(|_| scanned.is_ok());
+    list.and_then(|span| serde_json::from_slice(&body[span]).ok()).unwrap_or_default()
+}
+
+/// Writes `reasoning_content` into the assistant's messages with calls that have none; all else stays as it came.
+pub(super) fn return_reasoning(body: &Bytes, thoughts: &dyn Fn(usize) -> String) -> Splice {
+    let mut splice = Splice::new(body.clone());
+    for (at, message) in messages(body).into_iter().enumerate() {
         let message = message.get();
         let begin = message.as_ptr() as usize - body.as_ptr() as usize;
         if let Some(place) = missing(message) {
@@ -60,6 +86,25 @@ fn missing(message: &str) -> Option<Missing> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_role_that_few_know_becomes_one_that_all_do() {
+        let body = r#"{"model":"developer", "messages":[{"content":"\"role\":\"developer\"","role" : "developer"},{"role":"user","content":[{"type":"text","text":"developer"}]},
+            {"role":"developer","content":"b","x":1.0}]}"#;
+        let expected = body
+            .replace(r#""role" : "developer""#, r#""role" : "system""#)
+            .replace(r#"{"role":"developer""#, r#"{"role":"system""#);
+        let out = plain_roles(&Bytes::copy_from_slice(body.as_bytes())).to_bytes();
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+        for body in [
+            r#"{"messages":"developer"}"#,
+            r#"{"messages":[7,{"role":["developer"]}]}"#,
+            "{\"developer\"",
+            "[]",
+        ] {
+            assert!(plain_roles(&Bytes::copy_from_slice(body.as_bytes())).is_untouched(), "{body}");
+        }
+    }
 
     #[test]
     fn only_calls_without_reasoning_get_some() {

@@ -6,6 +6,7 @@
 mod annotations;
 mod envelope;
 pub(crate) mod error;
+mod finders;
 mod history;
 mod relay;
 mod request;
@@ -53,6 +54,14 @@ impl Dialect for OpenAi {
 
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
         envelope::edit(body, envelope, upstream_model)
+    }
+
+    fn has_own_roles(&self, body: &[u8]) -> bool {
+        history::has_own_roles(body)
+    }
+
+    fn plain_roles(&self, body: &Bytes) -> Splice {
+        history::plain_roles(body)
     }
 
     fn return_reasoning(&self, body: &Bytes, thoughts: &dyn Fn(usize) -> String) -> Splice {

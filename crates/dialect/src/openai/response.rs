@@ -227,7 +227,7 @@ fn write_message(mut message: Object<'_>, response: &ChatResponse, echo: &Echo, 
                 annotations.begin();
                 annotations.text(more);
                 if block.citations.iter().filter(|one| !annotations.add(one)).count() > 0 {
-                    losses.push(ir::quiet(format!("content[{at}].citations"), LossAction::Dropped));
+                    losses.push(ir::loss(format!("content[{at}].citations"), LossAction::Dropped));
                 }
                 annotations.end();
             }

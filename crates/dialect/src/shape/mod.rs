@@ -28,7 +28,7 @@ use think::ThinkSplit;
 
 use crate::{
     Caps, Dialect, DialectId, JsonAnswer,
-    ir::{Block, BlockKind, ChatRequest, ChatResponse, FinishReason, Reader, Signature},
+    ir::{Block, BlockKind, ChatRequest, ChatResponse, FinishReason, Reader, Signature, ToolKind},
     stream::{BlockHead, Delta, EventSink, StreamError, StreamEvent},
 };
 
@@ -46,6 +46,8 @@ pub struct Shape {
     seal: Option<Seal>,
     /// Whether the upstream wants its reasoning back although it is not signed.
     returns_text: bool,
+    /// Whether the upstream works on its own before it answers and may pause that.
+    may_pause: bool,
     notes: Notes,
     open: Open,
     stopped: bool,
@@ -92,6 +94,8 @@ impl Shape {
             reader: request.reader.clone(),
             seal: seal.filter(|_| !takes_native).cloned(),
             returns_text: upstream.wants_reasoning_text(),
+            may_pause: client.id() != upstream.id()
+                && request.tools.iter().any(|tool| matches!(tool.kind, ToolKind::WebSearch(_))),
             notes: Notes::default(),
             open: Open::Other,
             stopped: false,
@@ -103,6 +107,11 @@ impl Shape {
     /// For answers that nothing has to be done to but to be noted.
     pub fn none(upstream: &dyn Dialect) -> Self {
         Self::of(&ChatRequest::default(), upstream, upstream, &Caps::permissive(), None).1
+    }
+
+    /// Whether the upstream works on its own before it answers and may pause that, which the client cannot be told.
+    pub(crate) const fn may_pause(&self) -> bool {
+        self.may_pause
     }
 
     /// Passes an event on, changed where it has to be.

@@ -8,6 +8,7 @@ mod last_chunk;
 mod lines;
 mod losses;
 mod noted;
+mod pause;
 mod relay;
 mod replay;
 mod transcoder;
@@ -18,7 +19,7 @@ use bytes::BytesMut;
 use omniroute_wire::sse::{Frame, FrameError};
 
 use crate::{
-    ir::{Citation, FinishReason, Logprob, Loss, PublicError, UpstreamError, Usage, WebSearch},
+    ir::{Block, Citation, FinishReason, Logprob, Loss, PublicError, UpstreamError, Usage, WebSearch},
     shape::Notes,
 };
 
@@ -30,6 +31,8 @@ pub(crate) use last_chunk::LastChunk;
 pub(crate) use lines::Lines;
 pub(crate) use losses::StreamLosses;
 pub use noted::Noted;
+pub use pause::MAX_PAUSES;
+pub(crate) use pause::Pauses;
 pub(crate) use relay::{Relay, Tap};
 pub use replay::replay;
 pub use transcoder::Transcoder;
@@ -172,6 +175,17 @@ pub trait StreamDecoder: Send {
     fn take_losses(&mut self) -> Vec<Loss> {
         Vec::new()
     }
+    /// Whether the answer has said why it ended, so that nothing but its usage and the mark of the end can follow.
+    fn is_ending(&self) -> bool {
+        false
+    }
+    /// Asks for what it reads to be kept, for [`Self::take_paused`]. Called before the first frame.
+    fn keep_content(&mut self) {}
+    /// The blocks of an answer that its upstream paused, as they came. `None` where the answer did not end so, or where
+    /// they were not kept.
+    fn take_paused(&mut self) -> Option<Vec<Block>> {
+        None
+    }
 }
 
 /// Writes a client's stream.
@@ -289,4 +303,16 @@ pub trait StreamPipe: Send {
     fn time_passed(&mut self, since_arrival: Duration) {
         let _ = since_arrival;
     }
+    /// Whether the answer has said why it ended, and nothing but its usage and the mark of the end can follow. Some
+    /// upstreams forget to close.
+    fn is_ending(&self) -> bool {
+        false
+    }
+    /// The blocks of an answer that its upstream paused and whose client cannot be told so, once: it goes on when they
+    /// are sent back. After [`Self::resume`] its bytes are pushed as if they were of the same stream.
+    fn take_paused(&mut self) -> Option<Vec<Block>> {
+        None
+    }
+    /// The bytes that come are those of another answer, which goes on with the paused one.
+    fn resume(&mut self) {}
 }

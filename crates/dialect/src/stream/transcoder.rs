@@ -5,12 +5,12 @@ use std::{fmt, time::Duration};
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    EventSink, Intake, StreamDecoder, StreamEncoder, StreamError, StreamEvent, StreamPipe, StreamWatch,
-    replay,
+    EventSink, Intake, Pauses, StreamDecoder, StreamEncoder, StreamError, StreamEvent, StreamPipe,
+    StreamWatch, pause::Pausing, replay,
 };
 use crate::{
     Dialect, Echo, error_text,
-    ir::{Loss, PublicError},
+    ir::{Block, FinishReason, Loss, PublicError},
     shape::{Notes, Shape},
 };
 
@@ -25,6 +25,12 @@ pub struct Transcoder {
     shape: Shape,
     encoder: Box<dyn StreamEncoder>,
     watch: StreamWatch,
+    /// For an answer that its upstream may pause.
+    pauses: Option<Box<Pauses>>,
+    /// The blocks of one that is paused.
+    paused: Option<Vec<Block>>,
+    /// What the parts before the last pause lost.
+    losses: Vec<Loss>,
 }
 
 impl Transcoder {
@@ -37,22 +43,55 @@ impl Transcoder {
             shape,
             encoder: client.stream_encoder(echo),
             watch: StreamWatch::default(),
+            pauses: None,
+            paused: None,
+            losses: Vec::new(),
         }
     }
 
+    /// For a caller that lets the upstream go on when it pauses, see [`StreamPipe::take_paused`].
+    pub fn resumable(mut self) -> Self {
+        if self.shape.may_pause() {
+            self.pauses = Some(Box::default());
+            self.decoder.keep_content();
+        }
+        self
+    }
+
     fn frames(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
-        while !self.watch.is_over() {
+        while !self.watch.is_over() && self.paused.is_none() {
             let Some(found) = self.intake.next_frame() else { break };
             let writer = Writer { encoder: self.encoder.as_mut(), watch: &mut self.watch, out };
-            self.decoder.frame(found?.frame, &mut Shaped { shape: &mut self.shape, writer })?;
+            let mut sink = Shaped { shape: &mut self.shape, writer };
+            match &mut self.pauses {
+                None => self.decoder.frame(found?.frame, &mut sink)?,
+                Some(pauses) => {
+                    self.decoder.frame(found?.frame, &mut Pausing { pauses, sink })?;
+                    self.settle_pause(out)?;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// After a pause: what has to be sent back, or the end where that is not known.
+    fn settle_pause(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
+        if self.paused.is_some() || !self.pauses.as_ref().is_some_and(|pauses| pauses.is_paused()) {
+            return Ok(());
+        }
+        self.paused = self.decoder.take_paused();
+        if self.paused.is_some() {
+            return Ok(());
+        }
+        let writer = Writer { encoder: self.encoder.as_mut(), watch: &mut self.watch, out };
+        let end = StreamEvent::Finish { reason: FinishReason::Pause, stop_sequence: None };
+        Shaped { shape: &mut self.shape, writer }.event(end)
     }
 }
 
 impl StreamPipe for Transcoder {
     fn push(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), StreamError> {
-        if self.watch.is_over() {
+        if self.watch.is_over() || self.paused.is_some() {
             return Ok(());
         }
         self.intake.push(bytes)?;
@@ -62,7 +101,7 @@ impl StreamPipe for Transcoder {
     fn finish(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
         self.intake.finish();
         self.frames(out)?;
-        if self.watch.is_over() {
+        if self.watch.is_over() || self.paused.is_some() {
             return Ok(());
         }
         let writer = Writer { encoder: self.encoder.as_mut(), watch: &mut self.watch, out };
@@ -73,7 +112,13 @@ impl StreamPipe for Transcoder {
         if self.intake.is_html() {
             return sink.event(StreamEvent::Error(error_text::html(200)));
         }
-        self.decoder.finish(&mut sink)
+        match &mut self.pauses {
+            None => self.decoder.finish(&mut sink),
+            Some(pauses) => {
+                self.decoder.finish(&mut Pausing { pauses, sink })?;
+                self.settle_pause(out)
+            }
+        }
     }
 
     fn fail(&mut self, error: &PublicError, out: &mut BytesMut) {
@@ -89,13 +134,35 @@ impl StreamPipe for Transcoder {
     }
 
     fn take_losses(&mut self) -> Vec<Loss> {
-        let mut losses = self.decoder.take_losses();
+        let mut losses = std::mem::take(&mut self.losses);
+        losses.extend(self.decoder.take_losses());
         losses.extend(self.encoder.take_losses());
         losses
     }
 
     fn time_passed(&mut self, since_arrival: Duration) {
         self.encoder.time_passed(since_arrival);
+    }
+
+    fn is_ending(&self) -> bool {
+        self.decoder.is_ending() && self.paused.is_none()
+    }
+
+    fn take_paused(&mut self) -> Option<Vec<Block>> {
+        let content = self.paused.take()?;
+        // Until it goes on, nothing that comes is of the answer.
+        self.paused = Some(Vec::new());
+        (!content.is_empty()).then_some(content)
+    }
+
+    fn resume(&mut self) {
+        let Some(pauses) = &mut self.pauses else { return };
+        pauses.resume();
+        self.losses.extend(self.decoder.take_losses());
+        self.intake = Intake::new(self.upstream.framing());
+        self.decoder = self.upstream.stream_decoder();
+        self.decoder.keep_content();
+        self.paused = None;
     }
 }
 

@@ -371,7 +371,8 @@ fn what_would_change_the_meaning_is_refused() {
     let image = json!({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}});
     let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [image]}]});
     let error = translate("anthropic", "openai", &body, &blind).unwrap_err();
-    assert_eq!((error.code, error.param.as_deref()), ("unsupported_content", Some("messages[0]")));
+    let param = Some("messages[0].content[0]");
+    assert_eq!((error.code, error.param.as_deref()), ("unsupported_content", param));
 }
 
 #[test]
@@ -433,4 +434,48 @@ fn f19_encrypted_reasoning_goes_to_no_other_account() {
         assert_eq!(out.contains("gAAA"), sent, "{account}: {out}");
         assert!(out.contains("function_call_output"), "{out}");
     }
+}
+
+/// The names of tests in a folder's sources that begin with the number of a fault.
+fn numbered_tests(folder: &std::path::Path, found: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            numbered_tests(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.lines().filter_map(|line| line.trim_start().strip_prefix("fn f"));
+            let numbered = names.filter(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
+            found.extend(numbered.map(|rest| format!("f{}", rest.split('(').next().unwrap_or_default())));
+        }
+    }
+}
+
+#[test]
+fn the_list_of_faults_names_the_tests_that_there_are() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut there = std::collections::BTreeSet::new();
+    for folder in ["src", "tests"] {
+        numbered_tests(&root.join(folder), &mut there);
+    }
+    let list = std::fs::read_to_string(root.join("tests/faults.md")).unwrap();
+    let mut listed = std::collections::BTreeSet::new();
+    let mut next = 1;
+    for row in list.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |")) {
+        let [number, _, tests] = row.trim_matches('|').splitn(3, '|').collect::<Vec<_>>()[..] else {
+            panic!("not a row of three: {row}");
+        };
+        assert_eq!(number.trim().parse(), Ok(next), "{row}");
+        next += 1;
+        let names = tests.split('`').filter(|name| name.starts_with('f')).map(str::to_owned);
+        let before = listed.len();
+        listed.extend(names.clone());
+        assert!(names.clone().count() > 0 && names.clone().all(|name| there.contains(&name)), "{row}");
+        // Some tests are about two faults.
+        assert!(
+            listed.len() > before || names.into_iter().all(|name| name.matches("_f").count() > 0),
+            "{row}"
+        );
+    }
+    assert_eq!(listed, there, "the tests, and the list in tests/faults.md");
 }

@@ -3,12 +3,14 @@
 // Helpers of tests fail by panicking, like tests.
 #![allow(clippy::unwrap_used)]
 
+mod citations;
 mod custom_tools;
 mod faults;
 mod fidelity;
 mod laws;
 mod logprobs;
 mod matrix;
+mod refusals;
 mod requests;
 mod responses;
 mod shapes;

@@ -272,7 +272,7 @@ fn requests_that_cannot_be_carried_are_refused() {
             messages(&json!([{"role": "user", "content": [pdf]}])),
             &no_pdf,
             "unsupported_content",
-            "messages[0]",
+            "messages[0].content[0]",
         ),
         (
             "openai",
@@ -296,7 +296,7 @@ fn requests_that_cannot_be_carried_are_refused() {
             json!({"contents": [{"parts": [{"inlineData": {"mimeType": "video/mp4", "data": "AA=="}}]}]}),
             &open,
             "unsupported_content",
-            "contents[0]",
+            "contents[0].parts[0]",
         ),
         (
             "gemini",

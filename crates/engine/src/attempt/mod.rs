@@ -8,6 +8,7 @@ mod accounts;
 mod ask;
 mod fusion;
 mod inner;
+mod pause;
 mod pipeline;
 mod queue;
 mod round;
@@ -24,7 +25,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
-use omniroute_dialect::ir::UpstreamError;
+use omniroute_dialect::ir::{Block, UpstreamError};
 use omniroute_dialect::shape::Shape;
 use omniroute_dialect::stream::{Noted, StreamCollector, StreamPipe, Transcoder};
 use omniroute_dialect::{Dialect, Echo, error_in_success};
@@ -73,6 +74,8 @@ pub(crate) struct StreamStart {
     pub(crate) is_ended: bool,
     pub(crate) connection: Arc<ConnectionState>,
     pub(crate) target: Arc<Target>,
+    /// What has to be sent back to the upstream, where it paused already.
+    pub(crate) paused: Option<Vec<Block>>,
     #[allow(dead_code, reason = "held for its Drop")]
     pub(crate) place: InFlight,
     /// When the call was sent.
@@ -80,6 +83,7 @@ pub(crate) struct StreamStart {
 }
 
 pub(crate) use inner::Rewrite;
+pub(crate) use pause::go_on;
 pub(crate) use round::foreseen;
 pub(crate) use rows::{note_abort, note_failure, note_success, notes};
 use rows::{open_row, push_row};
@@ -88,7 +92,7 @@ pub(crate) use targets::{facts, run};
 pub(crate) use trying::Trying;
 
 /// Why one attempt came to nothing.
-enum Fault {
+pub(crate) enum Fault {
     /// The upstream's doing.
     Upstream(Box<Failure>, Option<StatusCode>),
     /// The request cannot be sent at all.
@@ -166,7 +170,8 @@ async fn once(
     }
     let bytes = read_whole(ctx, body).await?;
     echo.answered_after = Some(ctx.since_arrival());
-    let pieces = whole(ctx, target, dialect, (&echo, shape), &head.headers, &bytes)?;
+    let pieces =
+        whole(ctx, (target, connection), dialect, (&echo, shape), &head.headers, (&bytes, sent)).await?;
     if ctx.dialect().id() == dialect.id() && ctx.envelope()?.kept.is_some() {
         kept::remember(ctx, &connection.id, &dialect.kept_ids(&bytes));
     }
@@ -196,7 +201,7 @@ fn pipe(
 ) -> Box<dyn StreamPipe> {
     match shape.filter(|_| client.id() != upstream.id()) {
         None => client.stream_relay(echo),
-        Some(shape) => Box::new(Transcoder::new(upstream, client, echo, shape)),
+        Some(shape) => Box::new(Transcoder::new(upstream, client, echo, shape).resumable()),
     }
 }
 
@@ -217,7 +222,7 @@ async fn begin_stream(
 ) -> Result<StreamStart, Fault> {
     let mut out = BytesMut::with_capacity(4 * 1024);
     let mut held = 0;
-    let is_ended = loop {
+    let (is_ended, paused) = loop {
         let idle = ctx.within(ctx.engine.options.stream_idle_timeout);
         let frame = match timeout(idle, body.frame()).await {
             Err(_) => return Err(silent(idle).into()),
@@ -246,8 +251,10 @@ async fn begin_stream(
             let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
             return Err(judged(ctx, target, error, status.unwrap_or(StatusCode::BAD_GATEWAY), headers));
         }
-        if pipe.watch().meaningful {
-            break is_ended;
+        let paused = pipe.take_paused();
+        let is_enough = pipe.watch().meaningful || (pipe.watch().complete && ctx.wants_nothing());
+        if is_enough || paused.is_some() {
+            break (is_ended && paused.is_none(), paused);
         }
         if is_ended || pipe.watch().complete {
             return Err(Failure::empty().into());
@@ -264,19 +271,20 @@ async fn begin_stream(
         is_ended,
         connection: connection.clone(),
         target: target.clone(),
+        paused,
         place,
         sent,
     })
 }
 
 /// A whole answer for the client, or the failure that it really is.
-fn whole(
+async fn whole(
     ctx: &mut RequestCtx,
-    target: &Target,
+    (target, connection): (&Arc<Target>, &Arc<ConnectionState>),
     upstream: &'static dyn Dialect,
     (echo, shape): (&Echo, Option<Shape>),
     headers: &HeaderMap,
-    bytes: &Bytes,
+    (bytes, sent): (&Bytes, Instant),
 ) -> Result<Pieces, Fault> {
     let client = ctx.dialect();
     let is_stream = headers
@@ -292,7 +300,7 @@ fn whole(
             let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
             return Err(judged(ctx, target, error, status.unwrap_or(StatusCode::BAD_GATEWAY), headers));
         }
-        if !relayed.meaningful {
+        if !relayed.meaningful && !ctx.wants_nothing() {
             return Err(Failure::empty().into());
         }
         ctx.outcome.usage = relayed.usage;
@@ -322,6 +330,12 @@ fn whole(
             return Err(judged(ctx, target, error, status.unwrap_or(StatusCode::BAD_GATEWAY), headers));
         }
     };
+    if client.id() != upstream.id()
+        && let Some(content) = upstream.paused_content(bytes)
+    {
+        // Boxed so that others do not carry the room that this needs.
+        Box::pin(pause::complete(ctx, target, connection, (&mut answer, content), sent)).await?;
+    }
     if !answer.is_meaningful() {
         return Err(Failure::empty().into());
     }

@@ -180,6 +180,7 @@ async fn ask(
             is_ended: false,
             connection: connection.clone(),
             target: target.clone(),
+            paused: None,
             place,
             sent,
         })));

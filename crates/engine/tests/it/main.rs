@@ -12,6 +12,7 @@ mod joint;
 mod kept;
 mod limits;
 mod media;
+mod pauses;
 mod pools;
 mod race;
 mod repairs;

@@ -181,3 +181,31 @@ async fn a_stream_that_breaks_off_tells_no_last_progress() {
     let got = world.send(&OpenAi, ASK_STREAM, PROGRESS).await;
     assert!(got.body.contains("event: progress") && !got.body.contains("\"done\""), "{}", got.body);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_forgets_to_close_ends_with_its_reason() {
+    let finish = r#"data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+    let usage = r#"data: {"id":"c1","model":"m","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13}}"#;
+    let ask = r#"{"model":"up/m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    let late = stream()
+        .send(chunk("Hi"))
+        .send(format!("{finish}\n\n"))
+        .pause(Duration::from_millis(1_900))
+        .send(format!("{usage}\n\n"))
+        .hang();
+    let never = stream().send(chunk("Hi")).send(format!("{finish}\n\n")).hang();
+    for (upstream, seconds, output) in [(late, 3.9, 4), (never, 2.0, 1)] {
+        let world = World::new();
+        world.transport.answer(upstream);
+        let got = world.messages(ask).await;
+        assert!(got.body.contains("\"stop_reason\":\"end_turn\""), "{}", got.body);
+        assert!(got.body.ends_with("data: {\"type\":\"message_stop\"}\n\n"), "{}", got.body);
+        assert_eq!((world.row().status, world.row().usage.output_total), (200, Some(output)));
+        let waited = world.elapsed().as_secs_f64();
+        assert!((seconds..seconds + 0.1).contains(&waited), "{waited}");
+    }
+    // One that has not said why it ended is waited for.
+    let world = World::new();
+    world.transport.answer(stream().send(chunk("Hi")).pause(Duration::from_secs(5)).send(END));
+    assert!(world.messages(ask).await.body.contains("message_stop"));
+}

@@ -180,3 +180,84 @@ async fn long_prompts_are_marked_for_the_cache_as_the_operator_wants_it() {
 fn contains(body: &[u8], wanted: &[u8]) -> bool {
     body.windows(wanted.len()).any(|window| window == wanted)
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_only_the_vendors_own_servers_know_is_renamed_for_others() {
+    let world = World::new();
+    world.transport.answer(answer("Hello"));
+    let body = r#"{"model":"up/m", "messages":[{"role":"developer","content":"Be brief."},{"role":"user","content":"developer"}],"top_p":1.0}"#;
+    assert_eq!(world.chat(body).await.status, 200);
+    let sent = String::from_utf8(world.transport.sent()[0].body.to_vec()).unwrap();
+    assert_eq!(sent, body.replace("up/m", "m").replace(r#""role":"developer""#, r#""role":"system""#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_the_vendors_other_dialect_is_answered_in_the_one_of_its_path() {
+    let body = r#"{"model":"up/m","instructions":"Be brief.","input":[{"role":"user","content":[{"type":"input_text","text":"hi"}]}]"#;
+    let world = World::new();
+    world.transport.answer(answer("Hello"));
+    let got = world.chat(&format!("{body}}}")).await;
+    assert!(got.status == 200 && got.body.contains(r#""object":"chat.completion""#), "{}", got.body);
+    let sent: serde_json::Value = serde_json::from_slice(&world.transport.sent()[0].body).unwrap();
+    assert_eq!(
+        sent["messages"],
+        serde_json::json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}])
+    );
+    world.transport.answer(stream().send(chunk("Hel")).send(END));
+    let got = world.chat(&format!(r#"{body},"stream":true}}"#)).await;
+    assert!(got.body.ends_with("data: [DONE]\n\n") && got.body.contains("Hel"), "{}", got.body);
+    // Upstreams of other dialects too.
+    world.transport.answer(Answer::json(
+        200,
+        r#"{"id":"msg_1","content":[{"type":"text","text":"Hi"}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":2}}"#,
+    ));
+    let got = world.chat(&format!("{}}}", body.replace("up/m", "anth/m"))).await;
+    assert!(got.body.contains(r#""content":"Hi""#), "{}", got.body);
+    let named = format!(r#"{body},"previous_response_id":"resp_1"}}"#);
+    let got = world.chat(&named).await;
+    assert!(got.status == 400 && got.body.contains("/v1/responses"), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_only_warms_a_cache_is_for_upstreams_of_its_dialect() {
+    let ask = |model: &str, more: &str| {
+        format!(r#"{{"model":"{model}","max_tokens":0,"messages":[{{"role":"user","content":"hi"}}]{more}}}"#)
+    };
+    let world = World::new();
+    let got = world.messages(&ask("up/m", "")).await;
+    assert!(got.status == 200 && got.body.contains(r#""content":[]"#), "{}", got.body);
+    assert!(
+        got.body.contains(r#""output_tokens":0"#) && got.body.contains(r#""model":"up/m""#),
+        "{}",
+        got.body
+    );
+    let got = world.messages(&ask("up/m", r#","stream":true"#)).await;
+    assert!(
+        got.body.starts_with("event: message_start") && got.body.contains("message_stop"),
+        "{}",
+        got.body
+    );
+    assert_eq!(world.transport.sent().len(), 0, "nobody was asked");
+    world.transport.answer(Answer::json(
+        200,
+        r#"{"id":"msg_1","content":[],"stop_reason":"max_tokens","usage":{"input_tokens":3,"output_tokens":0}}"#,
+    ));
+    let got = world.messages(&ask("anth/m", "")).await;
+    assert!(got.status == 200 && got.body.contains("max_tokens"), "{}", got.body);
+    assert_eq!(world.transport.sent().len(), 1, "the vendor warms its cache");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_ollamas_clients_add_is_no_part_of_a_name() {
+    let world = World::new();
+    for (model, upstream) in [("up/m:latest", "m"), ("up/m:8b", "m:8b")] {
+        world.transport.answer(answer("Hello"));
+        let body =
+            format!(r#"{{"model":"{model}","stream":false,"messages":[{{"role":"user","content":"hi"}}]}}"#);
+        let got = world.send(&omniroute_dialect::ollama::Ollama, &body, &[]).await;
+        assert!(got.status == 200 && got.body.contains(&format!(r#""model":"{model}""#)), "{}", got.body);
+        let sent: serde_json::Value =
+            serde_json::from_slice(&world.transport.sent().pop().unwrap().body).unwrap();
+        assert_eq!(sent["model"], upstream);
+    }
+}

@@ -1,4 +1,4 @@
-//! The conversation as this dialect wants it: users and assistants take turns, a user begins, and the results
+//! The conversation of a request of another dialect as this one wants it: users and assistants take turns, a user begins, and the results
 //! of all tool calls of a turn open the user's turn behind it, in the order of the calls.
 
 use std::{
@@ -6,21 +6,18 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
 };
 
-use super::media;
+use super::{marks::Marks, media, native::own_search};
 use crate::{
     Caps, EncodeError,
-    anthropic::{ID, search, wire::BlockOut},
+    anthropic::{ID, wire::BlockOut},
     arguments,
     ids::{invented_call_id, tool_call_id},
     ir::{
-        Block, BlockKind, CacheMark, ChatRequest, Loss, LossAction, Reader, Role, ToolResult, Turn,
-        WebSearch, loss, quiet,
+        Block, BlockKind, CacheMark, ChatRequest, Loss, LossAction, Reader, Role, ToolResult, Turn, loss,
+        quiet,
     },
     registry,
 };
-
-/// Most cache marks that a request may have.
-const MAX_MARKS: usize = 4;
 
 /// System text and messages as they are written.
 #[derive(Debug, Default)]
@@ -48,69 +45,6 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// Lets the last of too many cache marks through.
-#[derive(Debug)]
-pub(super) struct Marks {
-    skip: usize,
-    any: bool,
-}
-
-impl Marks {
-    /// Counts the marks of a request.
-    pub(super) fn of(request: &ChatRequest, losses: &mut Vec<Loss>) -> Self {
-        fn marks(blocks: &[Block]) -> usize {
-            let inner = |block: &Block| match &block.kind {
-                BlockKind::ToolResult(result) => marks(&result.blocks),
-                _ => 0,
-            };
-            blocks.iter().map(|block| usize::from(block.cache_mark.is_some()) + inner(block)).sum()
-        }
-        let tools = request.tools.iter().filter(|tool| tool.cache_mark.is_some()).count();
-        let turns: usize = request.turns.iter().map(|turn| marks(&turn.blocks)).sum();
-        let all = tools + marks(&request.system) + turns;
-        let skip = all.saturating_sub(MAX_MARKS);
-        if skip > 0 {
-            losses.push(quiet("cache_control", LossAction::Dropped));
-        }
-        Self { skip, any: all > 0 }
-    }
-
-    /// Whether the request has any.
-    pub(super) fn any(&self) -> bool {
-        self.any
-    }
-
-    /// A mark, unless it is one too many.
-    pub(super) fn take(&mut self, mark: Option<CacheMark>) -> Option<CacheMark> {
-        if mark.is_some() && self.skip > 0 {
-            self.skip -= 1;
-            return None;
-        }
-        mark
-    }
-}
-
-/// Writes the conversation of a request that came in this dialect, as it came.
-pub(super) fn native<'a>(request: &'a ChatRequest, losses: &mut Vec<Loss>) -> Conversation<'a> {
-    for turn in &request.turns {
-        for (place, block) in turn.blocks.iter().enumerate() {
-            if matches!(&block.kind, BlockKind::WebSearch(search) if own_search(search).is_none()) {
-                losses.push(loss(block_path(turn, place), LossAction::Mapped));
-            }
-        }
-    }
-    let content = |blocks: &'a [Block]| blocks.iter().filter_map(native_block).collect();
-    Conversation {
-        system: content(&request.system),
-        messages: request
-            .turns
-            .iter()
-            .map(|turn| Message { role: role_word(turn.role), content: content(&turn.blocks) })
-            .collect(),
-        prefilled: false,
-    }
-}
-
 /// Writes the conversation of a request that came in another dialect.
 pub(super) fn translated<'a>(
     request: &'a ChatRequest,
@@ -128,65 +62,6 @@ pub(super) fn refused(
     message: impl Into<String>,
 ) -> EncodeError {
     EncodeError { code, param: Some(path.into()), message: message.into() }
-}
-
-fn role_word(role: Role) -> &'static str {
-    match role {
-        Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::System => "system",
-    }
-}
-
-/// A block of this dialect's own; reasoning of a stranger is left out.
-fn native_block(block: &Block) -> Option<BlockOut<'_>> {
-    let cache = block.cache_mark;
-    Some(match &block.kind {
-        BlockKind::Text(text) if !block.citations.is_empty() => {
-            // What clients were shown of other vendors' sources is not the vendor's.
-            let own = block.citations.iter().filter(|citation| citation.native.is_some());
-            BlockOut::Cited { text, citations: own.filter_map(search::citation_out).collect(), cache }
-        }
-        BlockKind::Text(text) | BlockKind::Refusal(text) => {
-            BlockOut::Text { text: Cow::Borrowed(text), cache }
-        }
-        BlockKind::Image(image) => BlockOut::Image { source: media::native_source(&image.source), cache },
-        BlockKind::File(file) => BlockOut::Document {
-            source: media::native_source(&file.source),
-            title: file.name.as_deref(),
-            cache,
-        },
-        BlockKind::Thinking { text, signature, origin, .. } if *origin == ID => {
-            BlockOut::Thinking { text, signature: signature.as_ref().map(|signature| &*signature.data) }
-        }
-        BlockKind::RedactedThinking { data, origin } if *origin == ID => BlockOut::RedactedThinking { data },
-        BlockKind::ToolCall(call) => BlockOut::ToolUse {
-            id: Cow::Borrowed(&call.id),
-            name: &call.name,
-            input: arguments::object(&call.arguments).object,
-            cache,
-        },
-        BlockKind::ToolResult(result) => BlockOut::ToolResult {
-            id: Cow::Borrowed(&result.call_id),
-            content: result.blocks.iter().filter_map(native_block).collect(),
-            is_error: result.is_error,
-            cache,
-        },
-        BlockKind::Opaque { origin, raw } if *origin == ID => BlockOut::Raw(raw),
-        BlockKind::WebSearch(search) => {
-            own_search(search).unwrap_or_else(|| BlockOut::text(search.as_text()))
-        }
-        BlockKind::Audio { .. }
-        | BlockKind::Thinking { .. }
-        | BlockKind::RedactedThinking { .. }
-        | BlockKind::Opaque { .. } => return None,
-    })
-}
-
-/// The blocks of a search that the vendor did itself.
-fn own_search(search: &WebSearch) -> Option<BlockOut<'_>> {
-    let native = search.native.as_ref().filter(|native| native.origin == ID)?;
-    Some(BlockOut::Raws(native.raw.iter().map(|raw| Cow::Borrowed(raw.get())).collect()))
 }
 
 /// A tool's answer somewhere in the request, until a call claims it.
@@ -218,6 +93,7 @@ struct Builder<'a, 'm> {
     open_calls: Vec<OpenCall<'a>>,
     reminders: Vec<BlockOut<'a>>,
     several_names: bool,
+    resumes: bool,
 }
 
 impl<'a, 'm> Builder<'a, 'm> {
@@ -256,6 +132,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             open_calls: Vec::new(),
             reminders: Vec::new(),
             several_names: names.len() > 1,
+            resumes: request.resumes,
         }
     }
 
@@ -571,7 +448,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             }
             BlockKind::File(file) => {
                 let source = media::document(file, self.caps, path)?;
-                Ok(BlockOut::Document { source, title: file.name.as_deref(), cache })
+                Ok(BlockOut::Document { source, title: file.name.as_deref(), extras: &[], cache })
             }
             BlockKind::Audio { .. } => {
                 Err(refused("unsupported_content", path, "this model's provider takes no audio"))
@@ -622,7 +499,8 @@ impl<'a, 'm> Builder<'a, 'm> {
                 self.out.messages.insert(0, Message { role: "user", content });
             }
         }
-        if self.out.messages.last().is_some_and(|last| last.role == "assistant") {
+        let is_open = self.out.messages.last().is_some_and(|last| last.role == "assistant");
+        if is_open && !self.resumes {
             let path = turns.last().map_or_else(|| "messages".to_owned(), |turn| turn.path.clone());
             if !self.caps.prefill {
                 let message =
@@ -642,7 +520,7 @@ impl<'a, 'm> Builder<'a, 'm> {
     }
 }
 
-fn block_path(turn: &Turn, place: usize) -> String {
+pub(super) fn block_path(turn: &Turn, place: usize) -> String {
     format!("{}.content[{place}]", turn.path)
 }
 

@@ -12,7 +12,7 @@ use crate::{
     ir::{
         Block, BlockKind, CacheMark, ChatRequest, Effort, Extras, File, Image, Loss, LossAction, MediaSource,
         OutputFormat, Reasoning, ReasoningAmount, Role, Tool, ToolCall, ToolChoice, ToolKind, ToolResult,
-        Turn, loss, quiet,
+        Turn, quiet,
     },
     json_in::{self, Fields, wrong_value},
     media,
@@ -204,11 +204,12 @@ fn block(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Block, De
         "document" => match source(&fields)? {
             Some(source) => {
                 let name = fields.str("title")?.map(Into::into);
-                let cites = fields.object_or_none("citations").and_then(|citations| citations.raw("enabled"));
-                if cites.is_some_and(|enabled| enabled.get() == "true") {
-                    losses.push(loss(fields.path_of("citations"), LossAction::Dropped));
-                }
-                (BlockKind::File(File { source, name }), &["source", "title", "citations"])
+                let own = ["context", "citations"].into_iter().filter_map(|name| {
+                    let raw = fields.raw(name).filter(|raw| !says_nothing(raw))?;
+                    Some((name.to_owned(), raw.to_owned()))
+                });
+                let extras = own.collect();
+                (BlockKind::File(File { source, name, extras }), &["source", "title", "context", "citations"])
             }
             None => return Ok(opaque().into()),
         },
@@ -259,6 +260,15 @@ fn block(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Block, De
     }
     let citations = citations.into_iter().map(search::citation).collect();
     Ok(Block { citations, ..Block::marked(kind, cache_mark) })
+}
+
+/// Whether a member of a document is as good as absent.
+fn says_nothing(raw: &RawValue) -> bool {
+    raw.get() == "null"
+        || Fields::lenient(raw.get(), "").is_ok_and(|fields| {
+            fields.unlisted(&["enabled"]).next().is_none()
+                && fields.raw("enabled").is_none_or(|enabled| enabled.get() != "true")
+        })
 }
 
 /// Where the bytes are; `None` for a source that is made of blocks or of an unknown type.

@@ -6,7 +6,8 @@ use bytes::BytesMut;
 use serde_json::value::RawValue;
 
 use super::{
-    conversation::{self, Conversation, Marks, refused},
+    conversation::{self, Conversation, refused},
+    marks::Marks,
     reasoning::{effort_word, thinking},
     schema,
     tools::{tool_choice, tools},
@@ -31,13 +32,14 @@ const CACHED_FROM: u64 = 2_000;
 const MAX_USER_ID: usize = 256;
 /// Writes a request.
 pub(in crate::anthropic) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
-    let mut losses = request.losses.clone();
-    let body = if request.extras.origin == Some(ID) {
-        native(request, &mut losses)
-    } else {
-        translated(request, caps, &mut losses)?
-    };
-    Ok(Encoded { body: body.freeze(), losses })
+    if request.extras.origin == Some(ID) {
+        let mut losses = request.losses.clone();
+        let body = native(request, &mut losses).freeze();
+        return Ok(Encoded { body, losses });
+    }
+    let mut losses = request.losses_elsewhere();
+    let body = translated(request, caps, &mut losses)?.freeze();
+    Ok(Encoded { body, losses })
 }
 
 /// How the model shall think.
@@ -149,7 +151,7 @@ fn native(request: &ChatRequest, losses: &mut Vec<Loss>) -> BytesMut {
         user: request.user.as_deref(),
         service_tier: request.service_tier.as_deref(),
     };
-    write(request, &conversation::native(request, losses), &knobs, &request.extras.members)
+    write(request, &super::native::native(request, losses), &knobs, &request.extras.members)
 }
 
 fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> Result<BytesMut, EncodeError> {

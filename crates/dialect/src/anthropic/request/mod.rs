@@ -3,7 +3,9 @@
 mod conversation;
 mod decode;
 mod encode;
+mod marks;
 mod media;
+mod native;
 mod reasoning;
 mod schema;
 mod tools;

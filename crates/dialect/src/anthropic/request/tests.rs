@@ -227,7 +227,7 @@ fn content_is_carried_or_refused() {
     };
     let file = |media_type: &str, data: &str| {
         let source = MediaSource::Base64 { media_type: media_type.into(), data: data.into() };
-        Block::from(BlockKind::File(File { source, name: Some("n".into()) }))
+        Block::from(BlockKind::File(File { name: Some("n".into()), ..source.into() }))
     };
     let asked = request(vec![turn(
         Role::User,

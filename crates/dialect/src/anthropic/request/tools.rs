@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::{
-    conversation::{Marks, refused},
+    conversation::refused,
     encode::{Choice, Knobs, ToolOut},
+    marks::Marks,
     schema,
 };
 use crate::{

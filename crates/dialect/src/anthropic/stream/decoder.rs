@@ -6,6 +6,7 @@ use omniroute_wire::sse::{DEFAULT_FRAME_LIMIT, Frame};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::content::Content;
 use crate::{
     anthropic::{
         error,
@@ -15,7 +16,7 @@ use crate::{
     },
     error_text,
     ids::invented_call_id,
-    ir::{FinishReason, Loss, LossAction, UpstreamError, WebSearch},
+    ir::{Block, FinishReason, Loss, LossAction, UpstreamError, WebSearch},
     json_in::{self, Fields},
     service_tier::Told,
     stream::{
@@ -44,17 +45,17 @@ struct Event<'a> {
 }
 
 #[derive(Default, Deserialize)]
-struct DeltaIn<'a> {
+pub(super) struct DeltaIn<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Cow<'a, str>,
     #[serde(borrow, default)]
-    text: Cow<'a, str>,
+    pub(super) text: Cow<'a, str>,
     #[serde(borrow, default)]
-    thinking: Cow<'a, str>,
+    pub(super) thinking: Cow<'a, str>,
     #[serde(borrow, default)]
-    signature: Cow<'a, str>,
+    pub(super) signature: Cow<'a, str>,
     #[serde(borrow, default)]
-    partial_json: Cow<'a, str>,
+    pub(super) partial_json: Cow<'a, str>,
     #[serde(borrow)]
     stop_reason: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -62,7 +63,7 @@ struct DeltaIn<'a> {
     #[serde(borrow)]
     stop_details: Option<&'a RawValue>,
     #[serde(borrow)]
-    citation: Option<&'a RawValue>,
+    pub(super) citation: Option<&'a RawValue>,
 }
 
 const CONTENT_BLOCK_DELTA: &str = "content_block_delta";
@@ -93,6 +94,8 @@ pub(in crate::anthropic) struct Decoder {
     last: LastChunk,
     last_index: Option<u32>,
     losses: StreamLosses,
+    /// The blocks as they came, where the answer may have to go on from them.
+    content: Option<Box<Content>>,
 }
 
 #[derive(Debug)]
@@ -152,6 +155,18 @@ impl StreamDecoder for Decoder {
 
     fn take_losses(&mut self) -> Vec<Loss> {
         self.losses.take()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    fn keep_content(&mut self) {
+        self.content = Some(Box::default());
+    }
+
+    fn take_paused(&mut self) -> Option<Vec<Block>> {
+        self.content.take().filter(|_| self.finish == Some(FinishReason::Pause))?.take()
     }
 }
 
@@ -253,6 +268,9 @@ impl Decoder {
     ) -> Result<(), StreamError> {
         self.start(None, sink)?;
         let Ok(fields) = Fields::lenient(block.get(), "content_block") else { return Ok(()) };
+        if let Some(content) = &mut self.content {
+            content.begin(upstream, block);
+        }
         let text = |name: &str| lenient_str(&fields, name).unwrap_or_default();
         let mut arguments = None;
         let (kind, head) = match &*text("type") {
@@ -343,6 +361,9 @@ impl Decoder {
         let Some(open) = &mut self.open else { return Ok(()) };
         if upstream.is_some_and(|upstream| upstream != open.upstream) {
             return Ok(());
+        }
+        if let Some(content) = &mut self.content {
+            content.add(open.upstream, delta);
         }
         match (&*delta.kind, open.kind) {
             (TEXT_DELTA, Kind::Text) => self.add(Delta::Text(Cow::Borrowed(&delta.text)), sink),

@@ -119,7 +119,7 @@ impl Encoder {
         usage.u64("input_tokens", self.usage.input_uncached.unwrap_or(self.echo.estimated_input_tokens));
         write_input_usage(&mut usage, &self.usage);
         usage.u64("output_tokens", self.usage.output_total.unwrap_or(1));
-        usage.opt_str("service_tier", self.tier.take().as_deref().map(wire::tier_word));
+        wire::write_tier(&mut usage, self.tier.take().as_deref());
         usage.end();
         message.end();
         object.end();
@@ -240,7 +240,7 @@ impl Encoder {
         // A source of no text has no place.
         let Some(citation) = search::citation_out(citation).filter(|_| self.open == Some(OpenOut::Text))
         else {
-            self.losses.quiet_block(index, ".citations", LossAction::Dropped);
+            self.losses.block(index, ".citations", LossAction::Dropped);
             return;
         };
         out.extend_from_slice(
@@ -307,7 +307,7 @@ impl Encoder {
         usage.u64("output_tokens", output);
         write_output_details(&mut usage, &self.usage);
         // One that was known too late for the start.
-        usage.opt_str("service_tier", self.tier.take().as_deref().map(wire::tier_word));
+        wire::write_tier(&mut usage, self.tier.take().as_deref());
         usage.end();
         object.end();
         out.extend_from_slice(b"\n\n");

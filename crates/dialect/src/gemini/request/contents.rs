@@ -199,7 +199,7 @@ impl Reader<'_> {
                     BlockKind::Audio { data, format: audio_format(kind).to_owned() }
                 }
                 ("video", _) => BlockKind::Opaque { origin: ID, raw: raw.to_owned() },
-                _ => BlockKind::File(File { source, name }),
+                _ => BlockKind::File(File { name, ..source.into() }),
             });
         }
         let file = part
@@ -214,7 +214,7 @@ impl Reader<'_> {
         let source = MediaSource::Url(uri.into_owned());
         Ok(match media_type.split('/').next().unwrap_or_default() {
             "image" => BlockKind::Image(Image { source, detail }),
-            "application" | "text" => BlockKind::File(File { source, name: None }),
+            "application" | "text" => BlockKind::File(source.into()),
             _ => BlockKind::Opaque { origin: ID, raw: raw.to_owned() },
         })
     }

@@ -25,7 +25,7 @@ use crate::{
 
 /// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
 pub(in crate::gemini) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
-    let mut losses = request.losses.clone();
+    let mut losses = request.losses_elsewhere();
     let body = if request.extras.origin == Some(ID) {
         native(request, caps)
     } else {

@@ -1,5 +1,6 @@
 //! Requests: from a client of this dialect, and for an upstream of it.
 
+mod answers;
 mod contents;
 mod conversation;
 mod decode;

@@ -15,6 +15,7 @@ use crate::{
         schema::{self, Change, Written},
     },
     ir::{ChatRequest, Function, Loss, LossAction, Tool, ToolChoice, ToolKind, WebSearchTool, loss, quiet},
+    json_in,
 };
 
 /// A function as it is written.
@@ -156,6 +157,7 @@ fn written<'a>(
     };
     let parameters = match function.schema {
         None => None,
+        Some(raw) if !json_in::is_object(raw) && raw.get() != "true" => return Err(not_an_object()),
         Some(raw) if caps.gemini.json_schema => {
             let found = schema::arguments_as_json_schema(raw).ok_or_else(not_an_object)?;
             Some(Parameters::JsonSchema(noted(found, path, losses)))

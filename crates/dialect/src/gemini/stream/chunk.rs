@@ -52,6 +52,8 @@ pub(in crate::gemini) struct Candidate<'a> {
     #[serde(borrow)]
     pub(in crate::gemini) grounding_metadata: Option<&'a RawValue>,
     #[serde(borrow)]
+    pub(in crate::gemini) citation_metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub(in crate::gemini) logprobs_result: Option<&'a RawValue>,
 }
 

@@ -43,6 +43,8 @@ pub(in crate::gemini) struct Decoder {
     block_begin: usize,
     overlong: bool,
     grounding: Option<Grounding>,
+    /// What it knows from elsewhere.
+    recited: Grounding,
     /// Log probabilities of the text that comes next.
     tokens: Vec<Logprob>,
 }
@@ -54,6 +56,10 @@ enum Open {
 }
 
 impl StreamDecoder for Decoder {
+    fn is_ending(&self) -> bool {
+        self.finish.is_some()
+    }
+
     fn frame(&mut self, frame: Frame<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
         if self.ended || frame.data.first() != Some(&b'{') {
             return Ok(());
@@ -129,6 +135,9 @@ impl Decoder {
     fn candidate(&mut self, candidate: &Candidate<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
         if let Some(found) = candidate.grounding_metadata.and_then(Grounding::read) {
             self.grounding = Some(found);
+        }
+        if let Some(raw) = candidate.citation_metadata {
+            self.recited.recite(raw);
         }
         self.tokens = candidate.logprobs_result.map(logprobs::read).unwrap_or_default();
         for part in candidate.parts() {
@@ -289,8 +298,13 @@ impl Decoder {
     fn close(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
         let Some(kind) = self.open.take() else { return Ok(()) };
         let index = self.next_index - 1;
-        if let (Open::Text, Some(grounding)) = (kind, &mut self.grounding) {
-            for citation in grounding.cite(self.block_begin, &self.said[self.block_begin..]) {
+        if kind == Open::Text {
+            let said = &self.said[self.block_begin..];
+            let mut found = self.recited.cite(self.block_begin, said);
+            if let Some(grounding) = &mut self.grounding {
+                found.extend(grounding.cite(self.block_begin, said));
+            }
+            for citation in found {
                 let delta = Delta::Citation(Cow::Owned(citation));
                 sink.event(StreamEvent::Delta { index, delta })?;
             }

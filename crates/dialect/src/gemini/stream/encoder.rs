@@ -92,8 +92,8 @@ impl StreamEncoder for Encoder {
             StreamEvent::Start { id, .. } => self.start(&id),
             StreamEvent::Usage(usage) => self.usage.update(&usage),
             StreamEvent::BlockStart { index, block } => self.block_start(index, &block, out),
-            StreamEvent::Delta { delta, .. } => self.delta(&delta, out)?,
-            StreamEvent::BlockStop { .. } => self.block_stop(out),
+            StreamEvent::Delta { index, delta } => self.delta(index, &delta, out)?,
+            StreamEvent::BlockStop { index } => self.block_stop(index, out),
             StreamEvent::Finish { reason, .. } => self.finish(reason, out),
             // Tiers are not told. Whether the client sees an error is decided outside of the stream.
             StreamEvent::ServiceTier(_) | StreamEvent::Ping | StreamEvent::Error(_) => {}
@@ -166,7 +166,7 @@ impl Encoder {
         };
     }
 
-    fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
+    fn delta(&mut self, index: u32, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
         match (self.block, delta) {
             (Block::Text, Delta::Text(text)) if !text.is_empty() => {
                 self.output_bytes += text.len() as u64;
@@ -183,6 +183,7 @@ impl Encoder {
             (Block::Text, Delta::Citation(citation)) if self.citations.len() < MAX_CITATIONS => {
                 self.citations.push(citation.clone().into_owned());
             }
+            (_, Delta::Citation(_)) => self.losses.block(index, ".citations", LossAction::Dropped),
             (Block::Text, Delta::Logprobs(tokens)) => {
                 let room = MAX_TOKENS.saturating_sub(self.tokens.len());
                 self.tokens.extend(tokens.iter().take(room).cloned());
@@ -206,7 +207,7 @@ impl Encoder {
         Ok(())
     }
 
-    fn block_stop(&mut self, out: &mut BytesMut) {
+    fn block_stop(&mut self, index: u32, out: &mut BytesMut) {
         match std::mem::replace(&mut self.block, Block::Nothing) {
             Block::Text => {
                 if self.bare && !self.text.is_empty() {
@@ -215,7 +216,9 @@ impl Encoder {
                     self.part(&PartOut::Text { text: wire::bare_word(&text), signature }, out);
                 }
                 for citation in std::mem::take(&mut self.citations) {
-                    self.told.citation(&citation, self.said, &self.text);
+                    if !self.told.citation(&citation, self.said, &self.text) {
+                        self.losses.block(index, ".citations", LossAction::Dropped);
+                    }
                 }
                 self.said += self.text.len();
                 self.text.clear();

@@ -126,7 +126,7 @@ impl<'a> Writer<'a, '_> {
         let mut said = Said::default();
         for (n, block) in turn.blocks.iter().enumerate() {
             let BlockKind::ToolResult(result) = &block.kind else {
-                self.part(block, &turn.path, &mut said)?;
+                self.part(block, &turn.place(n), &mut said)?;
                 continue;
             };
             if self.pairing.is_claimed((at, n)) {
@@ -236,6 +236,12 @@ impl<'a> Writer<'a, '_> {
             BlockKind::WebSearch(search) => {
                 self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
                 said.texts.push(Cow::Owned(search.as_text()));
+            }
+            BlockKind::Opaque { origin, raw } => {
+                let text = registry::opaque_as_text(*origin, raw);
+                let action = if text.is_some() { LossAction::Mapped } else { LossAction::Dropped };
+                self.losses.push(ir::loss(turn.path.clone(), action));
+                said.texts.extend(text.map(Cow::Owned));
             }
             BlockKind::Image(_) | BlockKind::File(_) | BlockKind::Audio { .. } if !self.native => {
                 self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));

@@ -20,7 +20,7 @@ const WINDOW_STEP: u64 = 4096;
 
 /// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
 pub(in crate::ollama) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
-    let mut losses = request.losses.clone();
+    let mut losses = request.losses_elsewhere();
     let mut out = BytesMut::with_capacity(1024);
     let native = request.extras.origin == Some(ID);
     let mut writer = Writer { request, caps, native, losses: &mut losses };

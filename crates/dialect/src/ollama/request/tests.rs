@@ -344,7 +344,7 @@ fn what_would_change_the_meaning_is_refused() {
     let user = |kind: BlockKind| foreign(vec![(Role::User, vec![kind])]);
     let file = |media_type: &str, data: &str| {
         let source = MediaSource::Base64 { media_type: media_type.into(), data: data.into() };
-        BlockKind::File(File { source, name: Some("a".into()) })
+        BlockKind::File(File { name: Some("a".into()), ..source.into() })
     };
     let image = |source: MediaSource| BlockKind::Image(Image { source, detail: None });
     let png = || MediaSource::Base64 { media_type: "image/png".into(), data: "iVBORw0KGgoAAAAN".into() };
@@ -371,11 +371,16 @@ fn what_would_change_the_meaning_is_refused() {
         (bias, &open, "unsupported_parameter", "logit_bias"),
         (container, &open, "unsupported_parameter", "container"),
         (audio_out, &open, "unsupported_content", "modalities"),
-        (audio, &open, "unsupported_content", "messages[0]"),
-        (url, &open, "unsupported_content", "messages[0]"),
-        (bmp, &open, "unsupported_content", "messages[0]"),
-        (user(file("application/pdf", "JVBERi0xLjQK")), &open, "unsupported_content", "messages[0]"),
-        (user(image(png())), &blind, "unsupported_content", "messages[0]"),
+        (audio, &open, "unsupported_content", "messages[0].content[0]"),
+        (url, &open, "unsupported_content", "messages[0].content[0]"),
+        (bmp, &open, "unsupported_content", "messages[0].content[0]"),
+        (
+            user(file("application/pdf", "JVBERi0xLjQK")),
+            &open,
+            "unsupported_content",
+            "messages[0].content[0]",
+        ),
+        (user(image(png())), &blind, "unsupported_content", "messages[0].content[0]"),
         (tools, &blind, "unsupported_tool", "tools"),
         (prefill, &open, "unsupported_prefill", "messages[1]"),
         (unpaired, &open, "unpaired_tool_call", "messages[1]"),

@@ -8,6 +8,7 @@ use super::super::ID;
 use crate::{
     Caps, EncodeError,
     ir::{self, ChatRequest, Function, Loss, LossAction, Tool, ToolChoice, ToolKind},
+    json_in::is_object,
 };
 
 const EMPTY_SCHEMA: &str = r#"{"type":"object","properties":{}}"#;
@@ -37,6 +38,10 @@ pub(super) fn write(
             foreign_tool(request, at, tool, losses)?;
             continue;
         };
+        if !native && function.schema.is_some_and(|schema| !is_object(schema)) {
+            let message = format!("the schema of tool `{}` must be an object", function.name);
+            return Err(refused("invalid_tool_schema", &format!("tools[{at}]"), &message));
+        }
         if offered.is_offered(function.name) {
             write_tool(at, tool, &function, native, &mut list, losses);
         }

@@ -204,7 +204,7 @@ impl StreamEncoder for Encoder {
                 (_, Delta::ToolArgs(text)) => self.arguments(&text)?,
                 (_, Delta::Signature(_)) => self.losses.quiet_block(index, "", LossAction::Dropped),
                 (_, Delta::Citation(_)) => {
-                    self.losses.quiet_block(index, ".citations", LossAction::Dropped);
+                    self.losses.block(index, ".citations", LossAction::Dropped);
                 }
                 _ => {}
             },

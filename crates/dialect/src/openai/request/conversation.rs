@@ -10,7 +10,7 @@ use super::super::{
     wire::{self, CallOut},
 };
 use crate::{
-    Caps, DialectId, EncodeError, anthropic, ids,
+    CacheMarks, Caps, DialectId, EncodeError, anthropic, ids,
     ir::{
         self, Block, BlockKind, CacheMark, ChatRequest, File, Image, Loss, LossAction, MediaSource, Role,
         Signature, ToolResult, Turn,
@@ -55,12 +55,30 @@ pub(super) fn write(
     Ok(())
 }
 
-/// A part of a message's content.
-enum Part<'a> {
-    Text(Cow<'a, str>, Option<CacheMark>),
+/// A part of a message's content, and the mark at it.
+struct Part<'a> {
+    kind: PartKind<'a>,
+    mark: Option<Mark>,
+}
+
+enum PartKind<'a> {
+    Text(Cow<'a, str>),
     Image(&'a Image),
     Audio { data: &'a str, format: &'a str },
-    File { file: &'a File },
+    File(&'a File),
+}
+
+/// A cache mark as it is written.
+#[derive(Clone, Copy)]
+enum Mark {
+    Control(CacheMark),
+    Breakpoint,
+}
+
+impl<'a> Part<'a> {
+    fn text(text: impl Into<Cow<'a, str>>, mark: Option<Mark>) -> Self {
+        Self { kind: PartKind::Text(text.into()), mark }
+    }
 }
 
 struct Writer<'a, 'l> {
@@ -86,9 +104,9 @@ impl<'a> Writer<'a, '_> {
                 continue;
             }
             let mark = self.mark(block, || format!("system[{at}]"));
-            parts.push(Part::Text(Cow::Borrowed(text), mark));
+            parts.push(Part::text(text, mark));
         }
-        parts.extend(note.map(|note| Part::Text(Cow::Borrowed(note), None)));
+        parts.extend(note.map(|note| Part::text(note, None)));
         if parts.is_empty() {
             return;
         }
@@ -100,10 +118,11 @@ impl<'a> Writer<'a, '_> {
 
     /// One text, or several: as parts where they are known to be taken, otherwise with blank lines between.
     fn system_content(&self, parts: &[Part<'_>], message: &mut Object<'_>) {
-        if parts.len() > 1 && !self.native && !self.caps.developer_role {
+        let is_marked = parts.iter().any(|part| part.mark.is_some());
+        if parts.len() > 1 && !self.native && !self.caps.developer_role && !is_marked {
             let texts: Vec<&str> = parts
                 .iter()
-                .filter_map(|part| if let Part::Text(text, _) = part { Some(&**text) } else { None })
+                .filter_map(|part| if let PartKind::Text(text) = &part.kind { Some(&**text) } else { None })
                 .collect();
             message.str("content", &texts.join("\n\n"));
         } else {
@@ -117,7 +136,7 @@ impl<'a> Writer<'a, '_> {
             Role::System => {
                 self.flush(messages);
                 let texts = turn.blocks.iter().filter_map(|block| match &block.kind {
-                    BlockKind::Text(text) => Some(Part::Text(Cow::Borrowed(text.as_str()), None)),
+                    BlockKind::Text(text) => Some(Part::text(text, None)),
                     _ => None,
                 });
                 let parts: Vec<Part<'_>> = texts.collect();
@@ -142,7 +161,7 @@ impl<'a> Writer<'a, '_> {
         let mut parts = std::mem::take(&mut self.carried);
         for (n, block) in turn.blocks.iter().enumerate() {
             let BlockKind::ToolResult(result) = &block.kind else {
-                parts.extend(self.part(block, &turn.path)?);
+                parts.extend(self.part(block, &turn.place(n))?);
                 continue;
             };
             if self.pairing.is_claimed((at, n)) {
@@ -156,7 +175,7 @@ impl<'a> Writer<'a, '_> {
             }
             self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
             let text = format!("[tool result {}] {}", result.call_id, result_text(result, None).0);
-            parts.push(Part::Text(Cow::Owned(text), None));
+            parts.push(Part::text(text, None));
         }
         if parts.is_empty() {
             return Ok(());
@@ -244,7 +263,9 @@ impl<'a> Writer<'a, '_> {
                     self.losses.push(ir::quiet(format!("{}.citations", turn.path), LossAction::Dropped));
                 }
                 said.text.get_or_insert_default().push_str(text);
-                self.mark(block, || turn.path.clone());
+                if let Some(mark) = block.cache_mark {
+                    self.unmarked(mark, turn.path.clone());
+                }
             }
             BlockKind::Refusal(text) => said.refusal.get_or_insert_default().push_str(text),
             BlockKind::ToolCall(call) if call.name.trim().is_empty() => {
@@ -329,11 +350,13 @@ impl<'a> Writer<'a, '_> {
         let id = ids::tool_call_id(call_id);
         let (text, shown) = result_text(result, Some(&id));
         write_result(call_id, &text, messages);
-        self.mark(block, || path.to_owned());
+        if let Some(mark) = block.cache_mark {
+            self.unmarked(mark, path.to_owned());
+        }
         let mut parts = Vec::new();
         for (label, block) in shown {
             self.losses.push(ir::quiet(path.to_owned(), LossAction::Mapped));
-            parts.push(Part::Text(Cow::Owned(format!("{label}:")), None));
+            parts.push(Part::text(format!("{label}:"), None));
             parts.extend(self.part(block, path)?);
         }
         for block in &result.blocks {
@@ -346,27 +369,30 @@ impl<'a> Writer<'a, '_> {
 
     /// A block of a user turn.
     fn part(&mut self, block: &'a Block, path: &str) -> Result<Option<Part<'a>>, EncodeError> {
+        let Some(kind) = self.part_kind(block, path)? else { return Ok(None) };
         let mark = self.mark(block, || path.to_owned());
+        Ok(Some(Part { kind, mark }))
+    }
+
+    fn part_kind(&mut self, block: &'a Block, path: &str) -> Result<Option<PartKind<'a>>, EncodeError> {
         match &block.kind {
-            BlockKind::Text(text) | BlockKind::Refusal(text) => {
-                Ok(Some(Part::Text(Cow::Borrowed(text), mark)))
-            }
+            BlockKind::Text(text) | BlockKind::Refusal(text) => Ok(Some(PartKind::Text(Cow::Borrowed(text)))),
             BlockKind::Image(_) if !self.caps.vision => Err(unsupported(path, "images")),
             BlockKind::Image(image) => match &image.source {
-                MediaSource::Base64 { .. } | MediaSource::Url(_) => Ok(Some(Part::Image(image))),
+                MediaSource::Base64 { .. } | MediaSource::Url(_) => Ok(Some(PartKind::Image(image))),
                 MediaSource::FileId { .. } | MediaSource::Text(_) => {
                     Err(unsupported(path, "images by file id"))
                 }
             },
             BlockKind::Audio { .. } if !self.caps.audio_input => Err(unsupported(path, "audio")),
-            BlockKind::Audio { data, format } => Ok(Some(Part::Audio { data, format })),
+            BlockKind::Audio { data, format } => Ok(Some(PartKind::Audio { data, format })),
             BlockKind::File(file) => self.file(file, path).map(Some),
             BlockKind::Opaque { origin, raw } => {
                 let Some(text) = registry::opaque_as_text(*origin, raw) else {
                     return Err(unsupported(path, &format!("content that only the `{origin}` dialect has")));
                 };
                 self.losses.push(ir::loss(path.to_owned(), LossAction::Mapped));
-                Ok(Some(Part::Text(Cow::Owned(text), None)))
+                Ok(Some(PartKind::Text(Cow::Owned(text))))
             }
             BlockKind::Thinking { .. }
             | BlockKind::RedactedThinking { .. }
@@ -379,30 +405,49 @@ impl<'a> Writer<'a, '_> {
         }
     }
 
-    fn file(&mut self, file: &'a File, path: &str) -> Result<Part<'a>, EncodeError> {
+    fn file(&mut self, file: &'a File, path: &str) -> Result<PartKind<'a>, EncodeError> {
         match &file.source {
             MediaSource::Text(text) => {
                 self.losses.push(ir::quiet(path.to_owned(), LossAction::Mapped));
                 let text = media::document_text(file.name.as_deref(), text);
-                Ok(Part::Text(Cow::Owned(text), None))
+                Ok(PartKind::Text(Cow::Owned(text)))
+            }
+            MediaSource::Base64 { media_type, data } if !self.native && media::is_text(media_type) => {
+                self.losses.push(ir::quiet(path.to_owned(), LossAction::Mapped));
+                let text = media::text(data, path)?;
+                let text = media::document_text(file.name.as_deref(), &text);
+                Ok(PartKind::Text(Cow::Owned(text)))
             }
             MediaSource::Base64 { .. } if !self.caps.pdf => Err(unsupported(path, "documents")),
-            MediaSource::Base64 { .. } => Ok(Part::File { file }),
-            MediaSource::FileId { origin, .. } if *origin == ID => Ok(Part::File { file }),
+            MediaSource::Base64 { .. } => Ok(PartKind::File(file)),
+            MediaSource::FileId { origin, .. } if *origin == ID => Ok(PartKind::File(file)),
             MediaSource::FileId { .. } => Err(unsupported(path, "files by an id of another provider")),
             MediaSource::Url(_) => Err(unsupported(path, "documents by address")),
         }
     }
 
-    /// The cache mark as far as it is written; the targets of other dialects' requests cache by themselves.
-    fn mark(&mut self, block: &Block, path: impl FnOnce() -> String) -> Option<CacheMark> {
+    /// The cache mark as far as it is written: most targets of other dialects' requests cache by themselves.
+    fn mark(&mut self, block: &Block, path: impl FnOnce() -> String) -> Option<Mark> {
         let mark = block.cache_mark?;
-        if self.native {
-            return Some(mark);
+        match self.caps.cache_marks {
+            _ if self.native => return Some(Mark::Control(mark)),
+            CacheMarks::Control => return Some(Mark::Control(mark)),
+            CacheMarks::Breakpoint if !mark.one_hour => return Some(Mark::Breakpoint),
+            CacheMarks::Breakpoint => {
+                // How long it is kept is not for the client to say there.
+                self.losses.push(ir::loss(format!("{}.cache_control.ttl", path()), LossAction::Dropped));
+                return Some(Mark::Breakpoint);
+            }
+            CacheMarks::None => {}
         }
-        let path = format!("{}.cache_control", path());
-        self.losses.push(Loss { path: path.into(), action: LossAction::Dropped, silent: !mark.one_hour });
+        self.unmarked(mark, path());
         None
+    }
+
+    /// Takes note of a mark at a place that has none here.
+    fn unmarked(&mut self, mark: CacheMark, path: String) {
+        let path = format!("{path}.cache_control");
+        self.losses.push(Loss { path: path.into(), action: LossAction::Dropped, silent: !mark.one_hour });
     }
 
     /// Writes images of results that no user turn follows.
@@ -500,23 +545,18 @@ fn write_result(call_id: &str, text: &str, messages: &mut Array<'_>) {
 }
 
 fn write_content(parts: &[Part<'_>], message: &mut Object<'_>) {
-    if let [Part::Text(text, None)] = parts {
+    if let [Part { kind: PartKind::Text(text), mark: None }] = parts {
         message.str("content", text);
         return;
     }
     let mut list = message.array("content");
     for part in parts {
         let mut object = list.object();
-        match part {
-            Part::Text(text, mark) => {
+        match &part.kind {
+            PartKind::Text(text) => {
                 object.str("type", "text").str("text", text);
-                if let Some(mark) = mark {
-                    let mut control = object.object("cache_control");
-                    control.str("type", "ephemeral").opt_str("ttl", mark.one_hour.then_some("1h"));
-                    control.end();
-                }
             }
-            Part::Image(image) => {
+            PartKind::Image(image) => {
                 object.str("type", "image_url");
                 let mut inner = object.object("image_url");
                 inner
@@ -524,13 +564,13 @@ fn write_content(parts: &[Part<'_>], message: &mut Object<'_>) {
                     .opt_str("detail", image.detail.as_deref());
                 inner.end();
             }
-            Part::Audio { data, format } => {
+            PartKind::Audio { data, format } => {
                 object.str("type", "input_audio");
                 let mut inner = object.object("input_audio");
                 inner.str("data", data).str("format", format);
                 inner.end();
             }
-            Part::File { file } => {
+            PartKind::File(file) => {
                 object.str("type", "file");
                 let mut inner = object.object("file");
                 if let MediaSource::FileId { id, .. } = &file.source {
@@ -540,6 +580,17 @@ fn write_content(parts: &[Part<'_>], message: &mut Object<'_>) {
                     inner.str("filename", file.name.as_deref().unwrap_or("file.pdf"));
                 }
                 inner.end();
+            }
+        }
+        match part.mark {
+            None => {}
+            Some(Mark::Breakpoint) => {
+                object.raw("prompt_cache_breakpoint", r#"{"mode":"explicit"}"#);
+            }
+            Some(Mark::Control(mark)) => {
+                let mut control = object.object("cache_control");
+                control.str("type", "ephemeral").opt_str("ttl", mark.one_hour.then_some("1h"));
+                control.end();
             }
         }
         object.end();

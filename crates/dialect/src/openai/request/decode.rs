@@ -8,12 +8,13 @@ use super::{
     messages,
 };
 use crate::{
-    DecodeError, Head, client_body, effort, ids,
+    DecodeError, Dialect as _, Head, client_body, effort, ids,
     ir::{
         self, ChatRequest, LossAction, Native, OutputFormat, Reasoning, ReasoningAmount, Sampling, Tool,
         ToolChoice, ToolKind, WebSearchTool,
     },
     json_in::{Fields, is_object, missing, str_of, text, wrong_type, wrong_value},
+    responses::Responses,
     tool_list::{ToolList, check_choice},
     web_search::place,
 };
@@ -61,6 +62,10 @@ pub(in crate::openai) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequ
         return Err(client_body::not_json(&error));
     }
     let fields = Fields::strict(&text, "")?;
+    if fields.raw("messages").is_none() && fields.raw("input").is_some() {
+        // A body of the vendor's other dialect, which some editors send to this one's path.
+        return Responses.decode_request(head, body);
+    }
     let mut request = ChatRequest {
         model: fields.need_str("model")?.into_owned(),
         stream: fields.bool("stream")?.unwrap_or_else(|| client_body::wants_events(head)),

@@ -22,7 +22,7 @@ const EMPTY_SCHEMA: &str = r#"{"type":"object","properties":{}}"#;
 
 /// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
 pub(in crate::openai) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
-    let mut losses = request.losses.clone();
+    let mut losses = request.losses_elsewhere();
     let mut out = BytesMut::with_capacity(1024);
     let origin = request.extras.origin;
     let native = origin == Some(ID);

@@ -259,8 +259,8 @@ fn file(part: &Fields<'_>) -> Result<File, DecodeError> {
     let Some(file) = part.object("file")? else { return Err(part.missing("file")) };
     let name = file.str("filename")?.map(Cow::into_owned);
     if let Some(id) = file.str("file_id")? {
-        return Ok(File { source: MediaSource::FileId { origin: ID, id: id.into_owned() }, name });
+        return Ok(File { name, ..MediaSource::FileId { origin: ID, id: id.into_owned() }.into() });
     }
     let source = media::source_of_data(&file.need_str("file_data")?);
-    Ok(File { source, name })
+    Ok(File { name, ..source.into() })
 }

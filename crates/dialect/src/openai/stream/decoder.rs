@@ -5,18 +5,13 @@
 
 use std::borrow::Cow;
 
-use bytes::BytesMut;
-use omniroute_wire::{
-    envelope::as_u64,
-    json_out,
-    sse::{DEFAULT_FRAME_LIMIT, Frame},
-};
+use omniroute_wire::sse::{DEFAULT_FRAME_LIMIT, Frame};
 
 use super::super::annotations;
 use super::super::wire::{self, Answer, Call, Choice, Message, ThinkingIn, text_of};
+use super::calls::PendingCall;
 use crate::{
-    arguments::Shape,
-    error_text, ids,
+    error_text,
     ir::{Citation, FinishReason, Logprob, Loss, LossAction, UpstreamError, Usage},
     json_in::last_wins,
     service_tier::Told,
@@ -27,7 +22,7 @@ use crate::{
 };
 
 /// More calls than this in one answer are taken for a fault.
-const MAX_CALLS: usize = 1024;
+pub(super) const MAX_CALLS: usize = 1024;
 /// More sources than this are left out.
 const MAX_CITATIONS: usize = 1024;
 
@@ -36,13 +31,13 @@ const MAX_CITATIONS: usize = 1024;
 pub(in crate::openai) struct Decoder {
     started: bool,
     over: bool,
-    blocks: u32,
-    open: Open,
-    calls: Vec<PendingCall>,
+    pub(super) blocks: u32,
+    pub(super) open: Open,
+    pub(super) calls: Vec<PendingCall>,
     /// Text that came while a tool call was open and incomplete.
-    later: Vec<(Open, String)>,
-    held_bytes: usize,
-    id: String,
+    pub(super) later: Vec<(Open, String)>,
+    pub(super) held_bytes: usize,
+    pub(super) id: String,
     emitted: bool,
     refused: bool,
     finish: Option<String>,
@@ -50,7 +45,7 @@ pub(in crate::openai) struct Decoder {
     tier: Told,
     thinks: Thinks,
     /// Signatures that were passed on.
-    signatures: Vec<String>,
+    pub(super) signatures: Vec<String>,
     losses: StreamLosses,
     /// The last chunk that was nothing but text.
     last: LastChunk,
@@ -63,7 +58,7 @@ pub(in crate::openai) struct Decoder {
 
 /// The open block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Open {
+pub(super) enum Open {
     #[default]
     Nothing,
     Text,
@@ -81,24 +76,6 @@ enum Thinks {
     Beside,
     /// `thinking_blocks`.
     InBlocks,
-}
-
-/// A tool call that is being put together.
-#[derive(Debug, Default)]
-struct PendingCall {
-    key: u64,
-    id: String,
-    name: String,
-    /// Arguments that are not passed on yet.
-    held: String,
-    /// What the vendor wants back with the call.
-    signature: String,
-    /// Whether its tool takes free text: its input is made the arguments of a function, which are closed when another
-    /// call begins, or at the end.
-    custom: bool,
-    shape: Shape,
-    begun: bool,
-    done: bool,
 }
 
 impl StreamDecoder for Decoder {
@@ -145,6 +122,10 @@ impl StreamDecoder for Decoder {
         } else {
             self.fail(truncated(), sink)
         }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.finish.is_some()
     }
 
     fn take_losses(&mut self) -> Vec<Loss> {
@@ -245,6 +226,8 @@ impl Decoder {
             let found = annotations::read(raw, self.earlier);
             if self.citations.len() + found.len() <= MAX_CITATIONS {
                 self.citations.extend(found);
+            } else {
+                self.losses.answer("annotations", LossAction::Dropped);
             }
         }
         if let Some(text) = delta.refused() {
@@ -300,7 +283,7 @@ impl Decoder {
     }
 
     /// Ends the open thinking block with its signature.
-    fn sign(&mut self, signature: String, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+    pub(super) fn sign(&mut self, signature: String, sink: &mut dyn EventSink) -> Result<(), StreamError> {
         let delta = Delta::Signature(Cow::Borrowed(&signature));
         sink.event(StreamEvent::Delta { index: self.blocks - 1, delta })?;
         if self.signatures.len() < MAX_CALLS {
@@ -355,130 +338,7 @@ impl Decoder {
         sink.event(StreamEvent::Delta { index: self.blocks - 1, delta })
     }
 
-    fn call(
-        &mut self,
-        position: usize,
-        call: &Call<'_>,
-        sink: &mut dyn EventSink,
-    ) -> Result<(), StreamError> {
-        let key = call.index.and_then(|raw| as_u64(raw.get())).unwrap_or(position as u64);
-        let id = call.id.and_then(text_of).filter(|id| !id.is_empty());
-        let known = self.calls.iter().rposition(|known| known.key == key).filter(|at| {
-            let known = &self.calls[*at];
-            id.as_ref().is_none_or(|id| known.id == **id || (known.id.is_empty() && !known.begun))
-        });
-        if known.is_none() {
-            if self.calls.len() == MAX_CALLS {
-                return Err(StreamError::Protocol(format!("more than {MAX_CALLS} tool calls in one answer")));
-            }
-            self.close_custom(sink)?;
-            self.calls.push(PendingCall { key, ..PendingCall::default() });
-        }
-        let at = known.unwrap_or(self.calls.len() - 1);
-        let pending = &mut self.calls[at];
-        if let Some(id) = id.filter(|_| pending.id.is_empty() && !pending.begun) {
-            pending.id.push_str(&id);
-        }
-        if let Some(signature) = call.signature().filter(|_| pending.signature.is_empty()) {
-            pending.signature = signature;
-        }
-        let (name, arguments) = match (&call.function, &call.custom) {
-            (_, Some(custom)) => {
-                let input = custom.input.and_then(text_of).unwrap_or_default();
-                (custom.name, Cow::Owned(pending.free_text(&input)))
-            }
-            (Some(function), None) => (function.name, function.arguments()),
-            (None, None) => return Ok(()),
-        };
-        let name = name.and_then(text_of).unwrap_or_default();
-        if !name.is_empty() && name != pending.name && (!pending.begun || pending.name.is_empty()) {
-            pending.name.push_str(&name);
-        }
-        self.arguments(at, arguments, sink)
-    }
-
-    /// More arguments of a call.
-    fn arguments(
-        &mut self,
-        at: usize,
-        arguments: Cow<'_, str>,
-        sink: &mut dyn EventSink,
-    ) -> Result<(), StreamError> {
-        let pending = &mut self.calls[at];
-        if arguments.is_empty() || pending.done {
-            return self.promote(sink);
-        }
-        pending.begun = true;
-        let was_closed = pending.shape.is_closed();
-        pending.shape.read(&arguments);
-        if self.open != Open::Call(at) {
-            pending.held.push_str(&arguments);
-            self.hold(arguments.len())?;
-        } else if !was_closed {
-            sink.event(StreamEvent::Delta { index: self.blocks - 1, delta: Delta::ToolArgs(arguments) })?;
-            if self.calls[at].shape.is_closed() && !self.later.is_empty() {
-                self.close(sink)?;
-            }
-        }
-        self.promote(sink)
-    }
-
-    /// No more input of the last call comes, if it is one of a tool that takes free text.
-    fn close_custom(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
-        let Some(at) = self.calls.len().checked_sub(1) else { return Ok(()) };
-        let call = &self.calls[at];
-        if !call.custom || !call.begun || call.shape.is_closed() {
-            return Ok(());
-        }
-        self.arguments(at, Cow::Borrowed("\"}"), sink)
-    }
-
-    /// Opens the next call in order when nothing is in its way.
-    fn promote(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
-        loop {
-            let Some(next) = self
-                .calls
-                .iter()
-                .enumerate()
-                .position(|(at, call)| !call.done && self.open != Open::Call(at))
-            else {
-                return Ok(());
-            };
-            if !self.calls[next].begun || self.calls[next].name.is_empty() {
-                return Ok(());
-            }
-            if let Open::Call(at) = self.open
-                && !self.calls[at].shape.is_closed()
-            {
-                return Ok(());
-            }
-            self.open_call(next, sink)?;
-        }
-    }
-
-    fn open_call(&mut self, at: usize, sink: &mut dyn EventSink) -> Result<(), StreamError> {
-        self.close(sink)?;
-        let call = &mut self.calls[at];
-        if call.id.is_empty() {
-            call.id = ids::invented_call_id(&self.id, at, &call.name);
-        }
-        let (id, name, held) = (call.id.clone(), call.name.clone(), std::mem::take(&mut call.held));
-        let signature = std::mem::take(&mut call.signature);
-        // Some say it twice.
-        if !signature.is_empty() && !self.signatures.contains(&signature) {
-            self.open_block(Open::Thinking, BlockHead::Thinking { item: None }, sink)?;
-            self.sign(signature, sink)?;
-        }
-        self.held_bytes = self.held_bytes.saturating_sub(held.len());
-        let block = BlockHead::ToolCall { id: Cow::Owned(id), name: Cow::Owned(name) };
-        self.open_block(Open::Call(at), block, sink)?;
-        if held.is_empty() {
-            return Ok(());
-        }
-        sink.event(StreamEvent::Delta { index: self.blocks - 1, delta: Delta::ToolArgs(Cow::Owned(held)) })
-    }
-
-    fn open_block(
+    pub(super) fn open_block(
         &mut self,
         open: Open,
         block: BlockHead<'_>,
@@ -491,7 +351,7 @@ impl Decoder {
     }
 
     /// Closes the open block; text that waited for a call follows it.
-    fn close(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
+    pub(super) fn close(&mut self, sink: &mut dyn EventSink) -> Result<(), StreamError> {
         let open = std::mem::take(&mut self.open);
         if open == Open::Nothing {
             return Ok(());
@@ -570,7 +430,7 @@ impl Decoder {
         }
     }
 
-    fn hold(&mut self, bytes: usize) -> Result<(), StreamError> {
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), StreamError> {
         self.held_bytes += bytes;
         if self.held_bytes > DEFAULT_FRAME_LIMIT {
             return Err(StreamError::Protocol("interleaved tool calls exceed 16 MiB".to_owned()));
@@ -600,16 +460,5 @@ fn only_text<'a>(chunk: &Answer<'a>) -> Option<&'a str> {
     match delta.text() {
         Some(Cow::Borrowed(text)) if !has_more => Some(text),
         _ => None,
-    }
-}
-
-impl PendingCall {
-    /// A piece of the input of a tool that takes free text, as a piece of the arguments of a function.
-    fn free_text(&mut self, input: &str) -> String {
-        let lead = if std::mem::replace(&mut self.custom, true) { "" } else { "{\"input\":\"" };
-        let mut out = BytesMut::with_capacity(input.len() + 16);
-        out.extend_from_slice(lead.as_bytes());
-        json_out::escaped(&mut out, input);
-        String::from_utf8_lossy(&out).into_owned()
     }
 }

@@ -146,7 +146,7 @@ impl Encoder {
     /// A source that is not on the web has no place here.
     fn citation(&mut self, index: u32, citation: &Citation) {
         if !self.annotations.add(citation) {
-            self.losses.quiet_block(index, ".citations", LossAction::Dropped);
+            self.losses.block(index, ".citations", LossAction::Dropped);
         }
     }
 

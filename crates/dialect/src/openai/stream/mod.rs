@@ -1,5 +1,6 @@
 //! Streams: from an upstream of this dialect, and for a client of it.
 
+mod calls;
 mod decoder;
 mod encoder;
 

@@ -28,7 +28,7 @@ const SHARED: &[&str] = &["moderation", "prompt_cache_options", "prompt_cache_re
 
 /// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
 pub(in crate::responses) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
-    let mut losses = request.losses.clone();
+    let mut losses = request.losses_elsewhere();
     let mut out = BytesMut::with_capacity(1024);
     let origin = request.extras.origin;
     let native = origin == Some(ID);

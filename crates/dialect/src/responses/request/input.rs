@@ -7,7 +7,7 @@ use omniroute_wire::json_out::{Array, Object};
 
 use super::{super::ID, super::wire, write_tools::takes_custom};
 use crate::{
-    Caps, EncodeError, anthropic, arguments, ids,
+    CacheMarks, Caps, EncodeError, anthropic, arguments, ids,
     ir::{
         self, Block, BlockKind, ChatRequest, File, Image, Loss, LossAction, MediaSource, Role, ToolCall,
         ToolResult, Turn,
@@ -130,7 +130,7 @@ impl<'a> Writer<'a, '_> {
                     message.write(items);
                     items.raw(raw.get());
                 }
-                _ => self.part(block, &turn.path, &mut message)?,
+                _ => self.part(block, &turn.place(n), &mut message)?,
             }
         }
         message.write(items);
@@ -323,7 +323,24 @@ impl<'a> Writer<'a, '_> {
 
     /// Writes a block of a user's turn or of a result as a part.
     fn part(&mut self, block: &Block, path: &str, message: &mut Message) -> Result<(), EncodeError> {
-        self.mark(block, || path.to_owned());
+        let before = message.parts.len();
+        self.unmarked_part(block, path, message)?;
+        match block.cache_mark {
+            Some(mark) if self.native || self.caps.cache_marks == CacheMarks::Breakpoint => {
+                if message.parts.len() > before {
+                    message.mark();
+                }
+                if mark.one_hour {
+                    // How long it is kept is not for the client to say here.
+                    self.losses.push(ir::loss(format!("{path}.cache_control.ttl"), LossAction::Dropped));
+                }
+            }
+            _ => self.mark(block, || path.to_owned()),
+        }
+        Ok(())
+    }
+
+    fn unmarked_part(&mut self, block: &Block, path: &str, message: &mut Message) -> Result<(), EncodeError> {
         match &block.kind {
             BlockKind::Text(text) | BlockKind::Refusal(text) => message.text(text, block),
             BlockKind::Image(image) => {
@@ -357,15 +374,12 @@ impl<'a> Writer<'a, '_> {
         path: &str,
         message: &mut Message,
     ) -> Result<(), EncodeError> {
-        let is_text = |media_type: &str| {
-            media_type.starts_with("text/") || media_type.split(';').next() == Some("application/json")
-        };
         match &file.source {
             MediaSource::Text(text) => {
                 self.losses.push(ir::quiet(path.to_owned(), LossAction::Mapped));
                 message.text(&media::document_text(file.name.as_deref(), text), block);
             }
-            MediaSource::Base64 { media_type, data } if !self.native && is_text(media_type) => {
+            MediaSource::Base64 { media_type, data } if !self.native && media::is_text(media_type) => {
                 self.losses.push(ir::quiet(path.to_owned(), LossAction::Mapped));
                 let text = media::text(data, path)?;
                 message.text(&media::document_text(file.name.as_deref(), &text), block);
@@ -477,6 +491,13 @@ impl Message {
             self.parts.extend_from_slice(b",");
         }
         Object::begin(&mut self.parts)
+    }
+
+    /// Marks the last part: the prompt may be cached up to there.
+    fn mark(&mut self) {
+        self.parts.truncate(self.parts.len().saturating_sub(1));
+        self.parts.extend_from_slice(br#","prompt_cache_breakpoint":{"mode":"explicit"}}"#);
+        self.is_text = false;
     }
 
     /// Puts a text before the parts.

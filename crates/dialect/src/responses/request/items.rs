@@ -14,7 +14,8 @@ use super::super::{
 use crate::{
     DecodeError, arguments,
     ir::{
-        Block, BlockKind, ChatRequest, File, Image, MediaSource, Role, Signature, ToolCall, ToolResult, Turn,
+        Block, BlockKind, CacheMark, ChatRequest, File, Image, MediaSource, Role, Signature, ToolCall,
+        ToolResult, Turn,
     },
     json_in::{self, Fields, list_of, missing, str_of, wrong_type, wrong_value},
     media,
@@ -271,6 +272,7 @@ fn part(raw: &RawValue, path: String) -> Result<Block, DecodeError> {
             let mut block = Block::from(BlockKind::Text(part.need_str("text")?.into_owned()));
             let annotations = part.raw("annotations").and_then(list_of).unwrap_or_default();
             block.citations = annotations.into_iter().filter_map(wire::citation).collect();
+            block.cache_mark = cache_mark(&part);
             return Ok(block);
         }
         "refusal" => BlockKind::Refusal(part.need_str("refusal")?.into_owned()),
@@ -289,7 +291,12 @@ fn part(raw: &RawValue, path: String) -> Result<Block, DecodeError> {
             return Err(wrong_value(part.path_of("type"), expected));
         }
     };
-    Ok(kind.into())
+    Ok(Block::marked(kind, cache_mark(&part)))
+}
+
+/// A mark that the prompt may be cached up to here.
+fn cache_mark(part: &Fields<'_>) -> Option<CacheMark> {
+    part.object_or_none("prompt_cache_breakpoint").map(|_| CacheMark { one_hour: false })
 }
 
 fn image(part: &Fields<'_>) -> Result<Image, DecodeError> {
@@ -315,5 +322,5 @@ fn file(part: &Fields<'_>) -> Result<File, DecodeError> {
     } else {
         media::source_of_data(&part.need_str("file_data")?)
     };
-    Ok(File { source, name })
+    Ok(File { name, ..source.into() })
 }

@@ -8,6 +8,7 @@ use super::super::ID;
 use crate::{
     Caps, EncodeError,
     ir::{self, ChatRequest, Function, Loss, LossAction, Tool, ToolChoice, ToolKind, WebSearchTool},
+    json_in::is_object,
     strict_schema,
     web_search::write_place,
 };
@@ -103,6 +104,13 @@ impl Writer<'_> {
             ToolKind::Function { .. } | ToolKind::Opaque { .. } => {}
         }
         let Some(function) = tool.as_function() else { return self.foreign(at, tool) };
+        if !self.native && function.schema.is_some_and(|schema| !is_object(schema)) {
+            return Err(EncodeError {
+                code: "invalid_tool_schema",
+                param: Some(format!("tools[{at}]")),
+                message: format!("the schema of tool `{}` must be an object", function.name),
+            });
+        }
         let mut entry = list.object();
         self.function(at, tool, function, &mut entry);
         self.extras(at, tool, &mut entry);
