@@ -16,8 +16,8 @@ use utoipa::openapi::OpenApi;
 use crate::endpoint::{Describe, Documentation, Handle, Ignored, Incoming};
 use crate::error::{no_route, wrong_method};
 use crate::resources::{
-    aliases, api_keys, auth, call_logs, combos, connection_probes, connections, custom_models, health,
-    learned, lifecycle, metrics, model_catalog, nodes, pricing, rate_limits, route_preview, sessions,
+    aliases, api_keys, auth, budgets, call_logs, combos, connection_probes, connections, custom_models,
+    health, learned, lifecycle, metrics, model_catalog, nodes, pricing, rate_limits, route_preview, sessions,
     settings, system, telemetry, usage,
 };
 use crate::state::{Admin, AdminState, Peer};
@@ -121,8 +121,18 @@ fn routes() -> Routes {
         .get("/api/keys/{id}/reveal", "Never possible: keys are stored hashed", api_keys::reveal)
         // Prices, usage, logs
         .get("/api/pricing", "Prices in force", pricing::show)
+        .patch("/api/pricing", "Set prices", pricing::change)
+        .put("/api/pricing", "Set prices", pricing::change)
+        .post("/api/pricing", "Set prices", pricing::change)
+        .delete("/api/pricing", "Go back to built-in prices", pricing::reset)
+        .post("/api/pricing/sync", "Take over a list of prices", pricing::sync)
+        .post("/api/pricing/estimate", "What so many tokens would cost", pricing::estimate)
         .get("/api/pricing/defaults", "Built-in prices", pricing::defaults)
         .get("/api/pricing/models", "Models that have prices", pricing::models)
+        .get("/api/usage/budget", "What keys may spend, and what they did", budgets::show)
+        .post("/api/usage/budget", "Set a budget, or several", budgets::set)
+        .put("/api/usage/budget", "Set a budget, or several", budgets::set)
+        .delete("/api/usage/budget", "Take a budget away", budgets::delete)
         .get("/api/usage/history", "What was used, added up", usage::history)
         .get("/api/usage/logs", "Requests as lines of text", call_logs::lines)
         .get("/api/usage/request-logs", "Requests as lines of text or as rows", call_logs::request_logs)

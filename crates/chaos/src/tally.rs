@@ -334,6 +334,8 @@ impl Recorder for Tally {
     }
 
     fn remember(&self, _: Memory) {}
+
+    fn budget(&self, _: omniroute_domain::budget::Event) {}
 }
 
 #[cfg(test)]

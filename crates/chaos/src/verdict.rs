@@ -1,7 +1,7 @@
 //! What must hold: always, and as the scenario expects.
 
 use omniroute_domain::limit::Meter;
-use omniroute_engine::ports::{Charge, Clock as _, Reserving};
+use omniroute_engine::ports::{Charge, Clock as _, Reserving, Verdict as Reserved};
 
 use crate::scenario::Expect;
 use crate::tally::{Counted, Counts};
@@ -115,8 +115,10 @@ impl Verdicts {
                     limit: u64::from(limit),
                     amount: i64::from(limit),
                 };
-                let is_free =
-                    matches!(world.engine.counters.reserve(&[all], now_ms), Reserving::Ready(Ok(())));
+                let is_free = matches!(
+                    world.engine.counters.reserve(&[all], now_ms),
+                    Reserving::Ready(Reserved { exceeded: None, .. })
+                );
                 let found = if is_free { "free" } else { "taken" };
                 self.exactly(format!("places of the key afterwards, {}", key.name), found, "free");
             }

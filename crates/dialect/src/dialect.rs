@@ -434,6 +434,11 @@ pub trait Dialect: Sync + 'static {
     fn request_id_header(&self) -> Option<&'static str> {
         None
     }
+    /// In which headers the dialect's clients look for what is left of their limits, beside OpenAI's: of requests and of
+    /// tokens the limit, what remains, and when all of it is there again.
+    fn rate_limit_headers(&self) -> Option<[[&'static str; 3]; 2]> {
+        None
+    }
     /// Takes over headers of a client that an upstream of this dialect should see.
     fn forward_headers(&self, client: DialectId, from: &HeaderMap, to: &mut HeaderMap) {
         let _ = (client, from, to);

@@ -1,6 +1,7 @@
 //! What the operator configures, and decisions over it. Pure: time and chance are arguments.
 //!
 //! - [`alias`]: other names for models and combos.
+//! - [`budget`]: what may be spent within a window of time, and what has been.
 //! - [`combo`]: one name for several targets; the plan of a request.
 //! - [`entity`]: rows as the operator wrote them.
 //! - [`snapshot`]: what a request needs of them, indexed for it; built whole, swapped whole.
@@ -15,6 +16,7 @@
 //! - [`price`]: what a model costs, and what an answer did.
 
 pub mod alias;
+pub mod budget;
 pub mod combo;
 pub mod entity;
 pub mod health;

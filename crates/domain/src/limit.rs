@@ -36,6 +36,19 @@ impl Meter {
     }
 }
 
+/// What is left of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// What it counts.
+    pub meter: Meter,
+    /// The limit.
+    pub limit: u64,
+    /// How much more there may be now.
+    pub remaining: u64,
+    /// Until all of it is there again, if nothing is used.
+    pub reset_after: Duration,
+}
+
 /// Counts of the current and the previous window. The sliding estimate weighs the previous one by the share of it
 /// that still lies within the last window length; the day counter does not slide.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,6 +99,24 @@ impl Window {
                 self.used(meter, length, now_ms)
             }
             None => self.current,
+        }
+    }
+
+    /// What is left of a limit.
+    pub fn standing(&mut self, meter: Meter, limit: u64, now_ms: i64) -> Standing {
+        let used = u64::try_from(self.used_now(meter, now_ms)).unwrap_or(0);
+        let left = |length: i64| length - now_ms.rem_euclid(length);
+        // Until the window holds nothing any more if nothing is added.
+        let reset_ms = match meter.window_ms() {
+            Some(length) if self.current > 0 && slides(meter) => left(length) + length,
+            Some(length) if self.current > 0 || self.previous > 0 => left(length),
+            Some(_) | None => 0,
+        };
+        Standing {
+            meter,
+            limit,
+            remaining: limit.saturating_sub(used),
+            reset_after: Duration::from_millis(reset_ms.unsigned_abs()),
         }
     }
 
@@ -186,6 +217,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_left_is_told() {
+        let mut window = Window::default();
+        let told = |window: &mut Window, meter, now| {
+            let standing = window.standing(meter, 10, now);
+            (standing.remaining, standing.reset_after.as_millis())
+        };
+        assert_eq!(told(&mut window, Meter::RequestsPerMinute, T), (10, 0));
+        window.reserve(Meter::RequestsPerMinute, 10, 4, T).unwrap();
+        assert_eq!(told(&mut window, Meter::RequestsPerMinute, T + 15_000), (6, 105_000));
+        assert_eq!(told(&mut window, Meter::RequestsPerMinute, T + 90_000), (8, 30_000));
+        assert_eq!(told(&mut window, Meter::RequestsPerMinute, T + 120_000), (10, 0));
+        let mut day = Window::default();
+        day.reserve(Meter::RequestsPerDay, 10, 12, T).unwrap_err();
+        day.reserve(Meter::RequestsPerDay, 10, 10, T).unwrap();
+        assert_eq!(told(&mut day, Meter::RequestsPerDay, T).0, 0);
     }
 
     #[test]

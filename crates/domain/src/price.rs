@@ -3,18 +3,18 @@
 //! People write USD per million tokens ([`PriceRow`]); sums are made of integers ([`Price`], nano-USD). A price that is
 //! not known makes the cost unknown, never zero; a price of zero is a price.
 
-use std::collections::BTreeMap;
+mod bill;
+mod book;
+
 use std::fmt::Write;
 use std::sync::Arc;
 
-use omniroute_dialect::ir::Usage;
-use omniroute_provider::{
-    ProviderId,
-    catalog::{Catalog, ModelMatch},
-    model::ModelSpec,
-};
+use omniroute_provider::model::ModelSpec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use bill::{Bill, Line, bill, cost_nano, cost_nano_with};
+pub use book::{EVERY_MODEL, MAX_ROWS, Overrides, PriceBook};
 
 /// Prices as people and the API write them: USD per million tokens, or per unit where the name says so. In an
 /// operator's row, what is absent is taken from the catalogue.
@@ -155,6 +155,8 @@ impl Units {
 pub enum PriceSource {
     /// The operator set it.
     User,
+    /// It was taken over from a list.
+    Synced,
     /// The catalogue has it.
     Catalog,
     /// It is what the maker of a resold model asks.
@@ -166,6 +168,7 @@ impl PriceSource {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
+            Self::Synced => "synced",
             Self::Catalog => "catalog",
             Self::Inferred => "inferred",
         }
@@ -183,73 +186,6 @@ pub struct Quote {
     pub source: PriceSource,
     /// Short hash of the row; kept with each cost so that old figures can be explained.
     pub version: Arc<str>,
-}
-
-/// An operator's prices by provider and model.
-pub type Overrides = BTreeMap<ProviderId, BTreeMap<String, PriceRow>>;
-
-/// The price of a model: the operator's, else the catalogue's (also under its dated or undated name), else for a
-/// gateway that of the model's maker. `None`: nobody knows, and costs are unknown.
-pub fn quote(overrides: &Overrides, catalog: &Catalog, provider: &ProviderId, model: &str) -> Option<Quote> {
-    let found = catalog.find_model(provider, model);
-    let own = |name: &str| overrides.get(provider).and_then(|models| models.get(name));
-    // An operator who priced `x` means `x-2026-01-02` too, as the catalogue does.
-    let dated = found.filter(|(_, how)| *how == ModelMatch::Dated).and_then(|(row, _)| own(&row.model));
-    let base = found.map(|(row, _)| PriceRow::from(row));
-    if let Some(user) = own(model).or(dated) {
-        return Some(Quote::new(user.over(&base.unwrap_or_default()), PriceSource::User));
-    }
-    if let Some(base) = base {
-        return Some(Quote::new(base, PriceSource::Catalog));
-    }
-    let home = catalog.home_row(provider, model)?;
-    let user = overrides.get(&home.provider).and_then(|models| models.get(&home.model));
-    let row = PriceRow::from(home);
-    Some(Quote::new(user.map_or_else(|| row.clone(), |user| user.over(&row)), PriceSource::Inferred))
-}
-
-/// What a chat answer cost, in nano-USD; `None` if the usage or a price that it needs is not known.
-pub fn cost_nano(price: &Price, usage: &Usage) -> Option<i64> {
-    cost_nano_with(price, usage, &Units::REQUEST)
-}
-
-/// What an answer cost whose bill knows other units than tokens, in nano-USD. Tokens that were not reported do not
-/// matter if any unit was.
-pub fn cost_nano_with(price: &Price, usage: &Usage, units: &Units) -> Option<i64> {
-    let counted = Units { requests: 0, ..*units } != Units { requests: 0, ..Units::REQUEST };
-    if !usage.is_known() && !counted {
-        return None;
-    }
-    let rates = price.rates(usage.input_total().unwrap_or(0));
-    let count = |tokens: Option<u64>| tokens.unwrap_or(0);
-    let audio_in = count(usage.audio_input);
-    let (reasoning, audio_out) = (count(usage.reasoning), count(usage.audio_output));
-    let write = rates.cache_write.or(rates.input);
-    let buckets = [
-        (count(usage.input_uncached).saturating_sub(audio_in), rates.input),
-        (audio_in, rates.audio_input.or(rates.input)),
-        (count(usage.cache_read), rates.cached.or(rates.input)),
-        (count(usage.cache_write), write),
-        (count(usage.cache_write_1h), rates.cache_write_1h.or(write)),
-        (count(usage.output_total).saturating_sub(reasoning).saturating_sub(audio_out), rates.output),
-        (reasoning, rates.reasoning.or(rates.output)),
-        (audio_out, rates.audio_output.or(rates.output)),
-        (units.images, price.units.image),
-        (units.characters, price.units.character),
-        (units.queries, price.units.query),
-        // Nobody asks for a request unless its price says so.
-        (units.requests, price.units.request.or(Some(0))),
-    ];
-    let mut sum: i128 = 0;
-    for (amount, rate) in buckets {
-        sum += times(amount, rate)?;
-    }
-    for (millis, rate) in
-        [(units.millis_in, price.units.second_in), (units.millis_out, price.units.second_out)]
-    {
-        sum += times(millis, rate)? / 1000;
-    }
-    i64::try_from((sum + 500_000).div_euclid(1_000_000)).ok()
 }
 
 impl Price {
@@ -453,11 +389,6 @@ fn raised(hour: Option<i64>, base: Option<i64>, tier: Option<i64>) -> Option<i64
         }
         _ => hour,
     }
-}
-
-/// `None` if there is something to pay for and no price.
-fn times(amount: u64, rate: Option<i64>) -> Option<i128> {
-    if amount == 0 { Some(0) } else { rate.map(|rate| i128::from(amount) * i128::from(rate)) }
 }
 
 #[cfg(test)]

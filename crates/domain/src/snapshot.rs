@@ -13,6 +13,7 @@ use quick_cache::{Equivalent, sync::Cache};
 use secrecy::ExposeSecret as _;
 
 use crate::alias::Aliases;
+use crate::budget::Budgets;
 use crate::combo::ComboState;
 use crate::entity::{
     ApiKeyId, ComboId, Connection, ConnectionId, CustomModel, Discount, Entities, KeyHash, RuntimeSettings,
@@ -20,7 +21,7 @@ use crate::entity::{
 use crate::health::{ConnectionHealth, HealthMap, Profile};
 use crate::limiter;
 use crate::pattern::Pattern;
-use crate::price::{self, Overrides, Quote};
+use crate::price::{PriceBook, Quote};
 use crate::rotation::{Rotation, Rule};
 
 mod build;
@@ -50,6 +51,10 @@ pub struct Snapshot {
     pub aliases: Aliases,
     combos: Map<Arc<str>, Arc<ComboState>>,
     connections: Map<ConnectionId, Arc<ConnectionState>>,
+    /// What keys, or everybody together, may spend.
+    pub budgets: Budgets,
+    /// Prices that are not of the catalogue.
+    pub prices: PriceBook,
     /// Prices that were asked for; bounded, since model names are the clients' choice.
     quotes: Cache<(ProviderId, String), Option<Arc<Quote>>>,
 }
@@ -186,7 +191,7 @@ impl Snapshot {
         if let Some(known) = self.quotes.get(&QuoteKey(provider, model)) {
             return known;
         }
-        let quote = price::quote(&Overrides::default(), self.catalog, provider, model).map(Arc::new);
+        let quote = self.prices.quote(self.catalog, provider, model).map(Arc::new);
         self.quotes.insert((provider.clone(), model.to_owned()), quote.clone());
         quote
     }

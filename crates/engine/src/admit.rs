@@ -97,12 +97,13 @@ pub(crate) async fn reserve(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
         Reserving::Ready(verdict) => verdict,
         Reserving::Waiting(pending) => pending.await,
     };
-    match verdict {
-        Ok(()) => {
+    ctx.standings = verdict.standings;
+    match verdict.exceeded {
+        None => {
             ctx.charges = charges;
             Ok(())
         }
-        Err(exceeded) => Err(limit_exceeded(exceeded)),
+        Some(exceeded) => Err(limit_exceeded(exceeded)),
     }
 }
 

@@ -98,6 +98,8 @@ impl RequestCtx {
             is_repeat: self.is_repeat,
             // The limits of the key are charged and settled once, by the request.
             charges: SmallVec::new(),
+            standings: Vec::new(),
+            money: self.money.lent(),
             attempts: SmallVec::new(),
             upstream_dialect: None,
             losses: self.losses.clone(),

@@ -9,6 +9,7 @@ use http::{HeaderMap, Method};
 use omniroute_dialect::ir::{ChatRequest, ChatResponse, Loss, ToolKind, Usage};
 use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, shape};
 use omniroute_domain::entity::ConnectionId;
+use omniroute_domain::limit::Standing;
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::session::SessionKey;
 use omniroute_domain::snapshot::{Caller, ConnectionState, Snapshot};
@@ -17,6 +18,7 @@ use smallvec::SmallVec;
 use crate::attempt::{Rewrite, Trying};
 use crate::branch::Kinship;
 use crate::error::GatewayError;
+use crate::money::Money;
 use crate::ports::{AttemptRow, Charge};
 use crate::reasoning;
 use crate::serve::Engine;
@@ -80,6 +82,10 @@ pub struct RequestCtx {
     /// The answer was made for an earlier request: it costs nothing, and says nothing about the account as it is now.
     pub(crate) is_repeat: bool,
     pub(crate) charges: SmallVec<[Charge; 4]>,
+    /// What is left of the key's limits.
+    pub(crate) standings: Vec<Standing>,
+    /// What it may cost, and what it did.
+    pub(crate) money: Money,
     pub(crate) attempts: SmallVec<[AttemptRow; 2]>,
     pub(crate) upstream_dialect: Option<DialectId>,
     pub(crate) losses: Vec<Loss>,
@@ -167,6 +173,8 @@ impl RequestCtx {
             repairs: 0,
             is_repeat: false,
             charges: SmallVec::new(),
+            standings: Vec::new(),
+            money: Money::default(),
             attempts: SmallVec::new(),
             upstream_dialect: None,
             losses: Vec::new(),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use omniroute_domain::{health::HealthMap, learned::Learned, session::Sessions, snapshot::Snapshot};
+use omniroute_domain::{
+    budget::Spending, health::HealthMap, learned::Learned, session::Sessions, snapshot::Snapshot,
+};
 
 /// What a running gateway believes. A request loads the snapshot once and keeps it to its end.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct Live {
     pub learned: Learned,
     /// Conversations and the accounts they stay with.
     pub sessions: Sessions,
+    /// What was spent, and what running requests hold.
+    pub spending: Spending,
 }
 
 impl Live {
@@ -25,6 +29,7 @@ impl Live {
             health,
             learned: Learned::default(),
             sessions: Sessions::default(),
+            spending: Spending::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::limit::{Meter, Window};
 
-use crate::ports::{Cache, Charge, Counters, Exceeded, Reserving};
+use crate::ports::{Cache, Charge, Counters, Exceeded, Reserving, Verdict};
 
 const SHARDS: usize = 16;
 /// Keys per shard after which idle entries are forgotten.
@@ -45,7 +45,7 @@ fn window(windows: &mut Vec<(Meter, Window)>, meter: Meter) -> &mut Window {
 
 impl Counters for MemoryCounters {
     fn reserve(&self, charges: &[Charge], now_ms: i64) -> Reserving<'_> {
-        let Some(first) = charges.first() else { return Reserving::Ready(Ok(())) };
+        let Some(first) = charges.first() else { return Reserving::Ready(Verdict::default()) };
         // All charges of a request belong to one key, so that one lock covers them all.
         debug_assert!(charges.iter().all(|charge| charge.key == first.key));
         let mut shard = self.shard(&first.key);
@@ -56,6 +56,7 @@ impl Counters for MemoryCounters {
             Some(windows) => windows,
             None => shard.entry(first.key.clone()).or_default(),
         };
+        let mut exceeded = None;
         for (index, charge) in charges.iter().enumerate() {
             let taken =
                 window(windows, charge.meter).reserve(charge.meter, charge.limit, charge.amount, now_ms);
@@ -63,14 +64,13 @@ impl Counters for MemoryCounters {
                 for earlier in &charges[..index] {
                     window(windows, earlier.meter).settle(earlier.meter, -earlier.amount, now_ms);
                 }
-                return Reserving::Ready(Err(Exceeded {
-                    meter: charge.meter,
-                    limit: charge.limit,
-                    retry_after,
-                }));
+                exceeded = Some(Exceeded { meter: charge.meter, limit: charge.limit, retry_after });
+                break;
             }
         }
-        Reserving::Ready(Ok(()))
+        let standing =
+            |charge: &Charge| window(windows, charge.meter).standing(charge.meter, charge.limit, now_ms);
+        Reserving::Ready(Verdict { exceeded, standings: charges.iter().map(standing).collect() })
     }
 
     fn settle(&self, charges: &[Charge], now_ms: i64) {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     fn taken(reserving: &Reserving<'_>) -> bool {
-        matches!(reserving, Reserving::Ready(Ok(())))
+        matches!(reserving, Reserving::Ready(Verdict { exceeded: None, .. }))
     }
 
     #[test]

@@ -9,7 +9,9 @@ use omniroute_dialect::{
     DialectId,
     ir::{Loss, Usage},
 };
+use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
+use omniroute_domain::limit::Standing;
 use omniroute_domain::limiter::LearnedLimits;
 use omniroute_domain::session::{Affinity, SessionKey};
 use omniroute_provider::ProviderId;
@@ -32,6 +34,8 @@ pub trait Recorder: Send + Sync {
     fn connection_status(&self, connection: &ConnectionId, status: ConnectionStatus);
     /// Something should be known after a restart too.
     fn remember(&self, memory: Memory);
+    /// Something happened to a budget.
+    fn budget(&self, event: Event);
 }
 
 /// What is known of conversations beyond one request, and should outlive the process.
@@ -159,6 +163,8 @@ pub struct RequestRow {
     pub combo: Option<Arc<str>>,
     /// The id of its step that was asked last.
     pub combo_step: Option<Arc<str>>,
+    /// What is paid for it, by attempt; together they are the cost.
+    pub bills: Vec<BillRow>,
     /// Every upstream attempt, oldest first.
     pub attempts: Vec<AttemptRow>,
     /// What went wrong in the end, scrubbed.
@@ -167,6 +173,29 @@ pub struct RequestRow {
     pub error_code: Option<String>,
     /// What translation changed, at most 50.
     pub losses: Vec<Loss>,
+}
+
+/// What one attempt is billed: a row of the ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BillRow {
+    /// Which of the attempts, from 1.
+    pub attempt: u32,
+    /// Provider.
+    pub provider: ProviderId,
+    /// Upstream model.
+    pub model: Arc<str>,
+    /// What was used.
+    pub usage: Usage,
+    /// Whether that is an estimate.
+    pub estimated: bool,
+    /// In billionths of a US dollar; `None` = unknown.
+    pub amount_nano: Option<i64>,
+    /// Where the price came from; `None` = unpriced.
+    pub price_source: Option<&'static str>,
+    /// Short hash of the price row.
+    pub price_version: Option<Arc<str>>,
+    /// When it was counted, in epoch milliseconds.
+    pub settled_ms: i64,
 }
 
 /// One upstream attempt.
@@ -298,9 +327,18 @@ pub trait Counters: Send + Sync {
 /// A reservation that is decided, or one that a shared store decides.
 pub enum Reserving<'a> {
     /// Decided in this process.
-    Ready(Result<(), Exceeded>),
+    Ready(Verdict),
     /// Decided elsewhere.
-    Waiting(BoxFuture<'a, Result<(), Exceeded>>),
+    Waiting(BoxFuture<'a, Verdict>),
+}
+
+/// What became of a reservation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// The limit that has no room for it; nothing was taken then.
+    pub exceeded: Option<Exceeded>,
+    /// What is left of each limit now.
+    pub standings: Vec<Standing>,
 }
 
 /// An amount against one limit of one key.

@@ -3,10 +3,9 @@
 
 use omniroute_dialect::ir::Usage;
 use omniroute_domain::limit::Meter;
-use omniroute_domain::price;
 
 use crate::ctx::{AnswerSource, RequestCtx};
-use crate::ports::{AttemptRow, Charge, RequestRow};
+use crate::ports::{Charge, RequestRow};
 use crate::time::millis;
 
 /// Logged for a client that went away before its answer was complete (nginx's convention).
@@ -20,6 +19,7 @@ impl Drop for RequestCtx {
         self.gather();
         let now_ms = self.engine.clock.now_ms();
         self.settle(now_ms);
+        self.settle_money();
         if !self.arrival.is_logged {
             return;
         }
@@ -73,21 +73,13 @@ impl RequestCtx {
         usage
     }
 
-    /// Prices every attempt that used something; gives the sum. It is not known if one of them is not.
-    fn total_cost(&self, attempts: &mut [AttemptRow]) -> Option<i64> {
-        let mut sum = None;
-        let mut is_known = true;
-        for attempt in attempts.iter_mut().filter(|attempt| attempt.usage.is_known()) {
-            let quote = self.snapshot.quote(&attempt.provider, &attempt.model);
-            attempt.cost_nano = quote.and_then(|quote| price::cost_nano(&quote.price, &attempt.usage));
-            is_known &= attempt.cost_nano.is_some();
-            sum = Some(sum.unwrap_or(0_i64).saturating_add(attempt.cost_nano.unwrap_or(0)));
-        }
-        sum.filter(|_| is_known)
-    }
-
     fn row(&mut self) -> RequestRow {
         let usage = self.total_usage();
+        let cost_nano = match self.source {
+            AnswerSource::Upstream => self.cost_nano(),
+            AnswerSource::Repeated => Some(0),
+        };
+        let bills = self.take_bills();
         let outcome = std::mem::take(&mut self.outcome);
         let envelope = self.envelope.take();
         let mut attempts = std::mem::take(&mut self.attempts).into_vec();
@@ -95,10 +87,6 @@ impl RequestCtx {
             last.duration_ms = millis(self.engine.clock.instant().saturating_duration_since(sent));
             last.usage = outcome.usage;
         }
-        let cost_nano = match self.source {
-            AnswerSource::Upstream => self.total_cost(&mut attempts),
-            AnswerSource::Repeated => Some(0),
-        };
         let last = attempts.last();
         let quote = last.and_then(|attempt| self.snapshot.quote(&attempt.provider, &attempt.model));
         let status = outcome.status.unwrap_or(CLIENT_CLOSED_REQUEST);
@@ -131,6 +119,7 @@ impl RequestCtx {
             source: self.source.as_str(),
             combo: self.combo.take(),
             combo_step: self.step.take(),
+            bills,
             attempts,
             error: if status == CLIENT_CLOSED_REQUEST && outcome.error.is_none() {
                 Some("the client closed the connection".to_owned())

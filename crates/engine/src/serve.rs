@@ -226,6 +226,7 @@ impl Engine {
         match attempt::run(&mut ctx, &route).await {
             Ok(Attempted::Whole(pieces)) => {
                 ctx.outcome.status = Some(200);
+                ctx.settle_money();
                 let mut response = Response::new(Answer::whole(pieces));
                 let headers = response.headers_mut();
                 // Room at once; growing costs more.
@@ -419,6 +420,8 @@ const MAX_DROPPED: usize = 1024;
 /// Headers that say what happened; `is_good` when somebody answered.
 fn diagnostics(ctx: &RequestCtx, is_good: bool, headers: &mut HeaderMap) {
     StreamHead::of(ctx).write(headers);
+    ctx.write_limits(headers);
+    ctx.write_money(headers);
     if let Some(combo) = &ctx.combo {
         insert(headers, COMBO, combo);
     }

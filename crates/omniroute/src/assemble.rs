@@ -88,6 +88,9 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     let live = Arc::new(Live::new(snapshot, health));
     let has_password = store.settings().password_hash().await?.is_some();
     check_password(&settings, has_password)?;
+    let snapshot = Arc::clone(&live.load());
+    let spent = store.ledger().restore(&live.spending, &snapshot.budgets, None, clock.now_ms()).await;
+    spent.context("cannot read what was spent")?;
 
     // What requests need.
     let tasks = TaskTracker::new();

@@ -132,6 +132,7 @@ fn row(number: i64) -> RequestRow {
         source: "upstream",
         combo: None,
         combo_step: None,
+        bills: vec![],
         attempts: vec![attempt],
         error: None,
         error_code: None,

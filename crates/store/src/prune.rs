@@ -17,6 +17,8 @@ use crate::usage::DAY_MS;
 const STEP: i64 = 2000;
 /// Hours are needed to begin a period inside a day; the longest period has 90 days.
 const HOURLY_DAYS: i64 = 92;
+/// The running month has to be there row by row, since its begin can be moved.
+const LEDGER_DAYS: i64 = 92;
 /// Failed sign-ins count for minutes only.
 const LOCKOUT_DAYS: i64 = 1;
 
@@ -124,6 +126,13 @@ impl Store {
                 sqlx::query(sql).bind(before).execute(&mut *db).await?.rows_affected()
             });
         }
+        pruned.other += self.ledger().fold(days(retention.max(LEDGER_DAYS))).await?;
+        pruned.other += delete_steps!(
+            self,
+            "DELETE FROM domain_budget_reset_logs WHERE id IN
+             (SELECT id FROM domain_budget_reset_logs WHERE reset_at < $1 LIMIT $2)",
+            days(retention.max(LEDGER_DAYS))
+        );
         pruned.other += self.revoked_tokens().purge(now_ms).await?;
         Ok(pruned)
     }

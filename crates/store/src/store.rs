@@ -10,18 +10,21 @@ use tokio::sync::Mutex;
 use crate::aliases::{self, Aliases};
 use crate::api_keys::{self, ApiKeys};
 use crate::audit::Audit;
+use crate::budgets::{self, Budgets};
 use crate::call_logs::CallLogs;
 use crate::combos::{self, Combos};
 use crate::connections::{self, Connections};
 use crate::custom_models::{self, CustomModels};
 use crate::error::StoreError;
 use crate::learned_limits::LearnedLimitRows;
+use crate::ledger::Ledger;
 use crate::lockouts::Lockouts;
 use crate::meta::{self, Meta};
 use crate::migrate;
 use crate::nodes::{self, Nodes};
 use crate::options::{Location, StoreOptions};
 use crate::pool::{Pool, with_read, with_snapshot, with_write};
+use crate::prices::{self, Prices};
 use crate::reasoning_memory::{self, ReasoningMemory};
 use crate::response_owners::ResponseOwners;
 use crate::revoked_tokens::RevokedTokens;
@@ -203,7 +206,7 @@ impl Store {
 
     /// Everything the snapshot is built from, as of one moment.
     pub async fn load(&self) -> Result<Loaded, StoreError> {
-        let (revision, connections, nodes, models, keys, combos, aliases, settings) =
+        let (revision, connections, nodes, models, keys, combos, aliases, budgets, prices, settings) =
             with_snapshot!(self.pool(), |db| {
                 let revision: String = sqlx::query_scalar(REVISION).fetch_one(&mut *db).await?;
                 let connections: Vec<connections::Row> =
@@ -216,9 +219,13 @@ impl Store {
                 let combos: Vec<combos::Row> = sqlx::query_as(combos::SELECT_ALL).fetch_all(&mut *db).await?;
                 let aliases: Vec<(String, String)> =
                     sqlx::query_as(aliases::SELECT_ALL).fetch_all(&mut *db).await?;
+                let budgets: Vec<budgets::Row> =
+                    sqlx::query_as(budgets::SELECT_ALL).fetch_all(&mut *db).await?;
+                let prices: Vec<(String, String, String)> =
+                    sqlx::query_as(prices::SELECT_ALL).fetch_all(&mut *db).await?;
                 let settings: Option<String> =
                     sqlx::query_scalar(settings::SELECT_RUNTIME).fetch_optional(&mut *db).await?;
-                (revision, connections, nodes, models, keys, combos, aliases, settings)
+                (revision, connections, nodes, models, keys, combos, aliases, budgets, prices, settings)
             });
         let vault = self.vault();
         let mut loaded = Loaded::default();
@@ -234,6 +241,8 @@ impl Store {
         entities.api_keys = keys.into_iter().filter_map(|row| row.into_key(problems)).collect();
         entities.combos = combos.into_iter().filter_map(|row| combos::parse(row, problems)).collect();
         entities.aliases = aliases.into_iter().filter_map(|row| aliases::parse(row, problems)).collect();
+        entities.budgets = budgets.into_iter().map(|row| budgets::parse(row, problems)).collect();
+        entities.prices = prices::parse(prices, problems);
         entities.settings = settings::parse(settings.as_deref(), problems);
         Ok(loaded)
     }
@@ -261,6 +270,21 @@ impl Store {
     /// Models the operator added.
     pub fn custom_models(&self) -> CustomModels<'_> {
         CustomModels(self)
+    }
+
+    /// What keys, or everybody together, may spend.
+    pub fn budgets(&self) -> Budgets<'_> {
+        Budgets(self)
+    }
+
+    /// What was paid for.
+    pub fn ledger(&self) -> Ledger<'_> {
+        Ledger(self)
+    }
+
+    /// Prices that are not of the catalogue.
+    pub fn prices(&self) -> Prices<'_> {
+        Prices(self)
     }
 
     /// Client keys.

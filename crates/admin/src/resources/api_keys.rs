@@ -1,11 +1,12 @@
 //! Client keys: `/api/keys`. A key is shown once, when it is made; the database has its hash.
 
-use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, Scope};
+use omniroute_domain::entity::{ApiKey, ApiKeyId, Budget, KeyHash, Scope};
 use omniroute_domain::snapshot::parse_network;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::budgets::{self, BudgetView};
 use super::{Message, present};
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Filter, Id, Json, OptionalBody};
@@ -40,6 +41,8 @@ pub(crate) struct ApiKeyView {
     max_concurrent: Option<u32>,
     max_sessions: u32,
     strict: bool,
+    /// What it may spend; null = there is no budget.
+    budget: Option<BudgetView>,
     expires_at: Option<String>,
     revoked_at: Option<String>,
     last_used_at: Option<String>,
@@ -154,7 +157,7 @@ pub(crate) async fn list(
     let (keys, total) = access.admin.store.api_keys().list(filter.revoked, page.limit, page.offset).await?;
     let machine_id = access.admin.store.meta().machine_id().await?;
     Ok(Json(ApiKeyList {
-        keys: keys.into_iter().map(|key| view(key, &machine_id)).collect(),
+        keys: keys.into_iter().map(|key| view(&access.admin, key, &machine_id)).collect(),
         total,
         next_cursor: page.next_cursor(total),
         allow_key_reveal: false,
@@ -196,7 +199,8 @@ pub(crate) async fn create(
 
 pub(crate) async fn show(access: Management, Id(id): Id) -> AdminResult<Json<ApiKeyView>> {
     let key = find(&access.admin, &id).await?;
-    Ok(Json(view(key, &access.admin.store.meta().machine_id().await?)))
+    let machine_id = access.admin.store.meta().machine_id().await?;
+    Ok(Json(view(&access.admin, key, &machine_id)))
 }
 
 pub(crate) async fn update(
@@ -212,7 +216,7 @@ pub(crate) async fn update(
     access.admin.store.api_keys().update(&key).await?;
     access.reload().await?;
     access.audit("apikey.update", "api_key", &id, &key.name).await;
-    let key = view(key, &access.admin.store.meta().machine_id().await?);
+    let key = view(&access.admin, key, &access.admin.store.meta().machine_id().await?);
     Ok(Json(ApiKeyUpdated { message: "Key updated", key }))
 }
 
@@ -248,6 +252,10 @@ pub(crate) async fn rotate(
         created_at: access.now_ms,
         ..old.clone()
     };
+    let stored = access.admin.store.budgets();
+    if let Some(budget) = stored.get(Some(&old.id)).await? {
+        stored.put(&[Budget { key: Some(new.id.clone()), ..budget }]).await?;
+    }
     let created = insert(&access, new, secret, "apikey.rotate").await?;
     if rotation.grace_seconds == 0 {
         access.admin.store.api_keys().revoke(&old.id, access.now_ms).await?;
@@ -349,8 +357,9 @@ fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, now_ms: i64) -> AdminResult<()> 
     Ok(())
 }
 
-fn view(key: ApiKey, machine_id: &str) -> ApiKeyView {
+fn view(admin: &Admin, key: ApiKey, machine_id: &str) -> ApiKeyView {
     ApiKeyView {
+        budget: budgets::of_key(admin, &key.id),
         id: key.id.to_string(),
         name: key.name,
         key_prefix: key.masked.split('*').next().unwrap_or("").to_owned(),

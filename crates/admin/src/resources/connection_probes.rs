@@ -427,6 +427,7 @@ async fn write_down(
         source: "upstream",
         combo: None,
         combo_step: None,
+        bills: vec![],
         attempts: vec![AttemptRow {
             provider: connection.provider.clone(),
             model: TEST_MODEL.into(),

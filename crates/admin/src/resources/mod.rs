@@ -3,6 +3,7 @@
 pub(crate) mod aliases;
 pub(crate) mod api_keys;
 pub(crate) mod auth;
+pub(crate) mod budgets;
 pub(crate) mod call_logs;
 pub(crate) mod combos;
 pub(crate) mod connection_probes;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use omniroute_domain::price::PriceRow;
 use omniroute_domain::snapshot::ListedModel;
 use omniroute_provider::{ProviderSpec, registry};
 use serde::{Deserialize, Serialize};
@@ -142,7 +141,9 @@ pub(super) fn known_models(admin: &Admin, spec: &ProviderSpec) -> Vec<ListedMode
 
 fn describe(admin: &Admin, spec: &ProviderSpec, model: &ListedModel) -> CatalogModel {
     let row = admin.catalog.model(&spec.id, &model.id);
-    let pricing = row.map(PriceRow::from).filter(|row| row.input.is_some() || row.output.is_some());
+    let quote = admin.live.load().quote(&spec.id, &model.id);
+    let pricing =
+        quote.map(|quote| quote.row.clone()).filter(|row| row.input.is_some() || row.output.is_some());
     CatalogModel {
         id: model.id.clone(),
         name: model.name.clone().unwrap_or_else(|| model.id.clone()),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use omniroute_domain::{
+    budget::Calendar,
     entity::{ProviderStrategies, ProviderStrategy, RuntimeSettings, SseKeepalive},
     routing,
 };
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{Secret, attempt};
+use super::budgets::recount;
 use super::present;
 use crate::auth::{
     Actor, HasPassword, Management, change_password, has_password, judge_password, new_session,
@@ -55,6 +57,20 @@ pub(crate) struct SettingsValues {
     log_retention_days: u32,
     call_log_max_entries: u32,
     instance_name: Option<String>,
+    budgets: BudgetsView,
+}
+
+/// How budgets count.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BudgetsView {
+    /// The time zone in which days, weeks and months begin.
+    tz: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct BudgetsPatch {
+    /// The time zone in which days, weeks and months begin: `UTC`, `Europe/Berlin`, …
+    tz: Option<String>,
 }
 
 /// What keeps silent streams alive.
@@ -124,6 +140,8 @@ pub(crate) struct SettingsPatch {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     instance_name: Option<Option<String>>,
+    /// How budgets count.
+    budgets: Option<BudgetsPatch>,
     /// The password that is in force, to change it.
     current_password: Option<String>,
     /// The new one, 8 to 128 characters.
@@ -172,6 +190,9 @@ pub(crate) async fn update(
     if settings != before {
         admin.store.settings().put(&settings).await?;
         access.reload().await?;
+        if settings.budgets != before.budgets {
+            recount(admin, None, access.now_ms).await?;
+        }
         access.audit("settings.update", "settings", "settings", &changed_names(&before, &settings)).await;
     }
     Ok(WithCookie(cookie, view(admin, settings).await?))
@@ -206,6 +227,12 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
                 problems.add(&format!("{field}[{at}]"), "is neither a provider nor a node");
             }
         }
+    }
+    if let Some(tz) = patch.budgets.as_ref().and_then(|budgets| budgets.tz.as_ref()) {
+        if Calendar::in_zone(tz).is_none() {
+            problems.add("budgets.tz", "must be a time zone like UTC or Europe/Berlin");
+        }
+        settings.budgets.tz.clone_from(tz);
     }
     if let Some(Some(url)) = &patch.public_url
         && !is_public_url(url)
@@ -307,6 +334,7 @@ async fn view(admin: &Admin, settings: RuntimeSettings) -> AdminResult<SettingsV
             log_retention_days: settings.log_retention_days,
             call_log_max_entries: settings.call_log_max_entries,
             instance_name: settings.instance_name,
+            budgets: BudgetsView { tz: settings.budgets.tz },
         },
         has_password: has_password(admin).await? != HasPassword::No,
         cloud_configured: false,

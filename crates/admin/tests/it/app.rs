@@ -360,6 +360,8 @@ impl Recorder for Rows {
     fn remember(&self, memory: Memory) {
         self.1.lock().expect("lock").push(memory);
     }
+
+    fn budget(&self, _: omniroute_domain::budget::Event) {}
 }
 
 #[derive(Default)]

@@ -3,8 +3,10 @@
 mod accounts;
 mod app;
 mod auth;
+mod budgets;
 mod combos;
 mod configuration;
 mod contract;
 mod observation;
+mod pricing;
 mod probes;

@@ -39,6 +39,7 @@ fn row() -> RequestRow {
         source: "upstream",
         combo: None,
         combo_step: None,
+        bills: vec![],
         attempts: Vec::new(),
         error: None,
         error_code: None,

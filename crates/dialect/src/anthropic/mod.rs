@@ -159,6 +159,21 @@ impl Dialect for Anthropic {
         chat_path.ends_with("/messages").then(|| format!("{chat_path}/count_tokens"))
     }
 
+    fn rate_limit_headers(&self) -> Option<[[&'static str; 3]; 2]> {
+        Some([
+            [
+                "anthropic-ratelimit-requests-limit",
+                "anthropic-ratelimit-requests-remaining",
+                "anthropic-ratelimit-requests-reset",
+            ],
+            [
+                "anthropic-ratelimit-tokens-limit",
+                "anthropic-ratelimit-tokens-remaining",
+                "anthropic-ratelimit-tokens-reset",
+            ],
+        ])
+    }
+
     fn request_id_header(&self) -> Option<&'static str> {
         Some("request-id")
     }

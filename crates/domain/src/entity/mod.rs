@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_key;
+mod budget;
 mod combo;
 mod connection;
 mod custom_model;
@@ -12,6 +13,7 @@ mod settings;
 
 pub use accounts::{Discount, KeyPool, ProviderStrategies, ProviderStrategy};
 pub use api_key::{ApiKey, KeyHash, Scope};
+pub use budget::{Budget, BudgetSettings, Interval};
 pub use combo::{Combo, ComboConfig, Goal, MAX_STEPS, Step, When};
 pub use connection::{AuthType, Connection, ConnectionOptions, ConnectionStatus, TestStatus};
 pub use custom_model::CustomModel;
@@ -22,6 +24,8 @@ pub use resilience::{
     ResilienceSettings,
 };
 pub use settings::{RuntimeSettings, SseKeepalive};
+
+use crate::price::PriceBook;
 
 /// Everything the snapshot is built from.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +44,10 @@ pub struct Entities {
     pub combos: Vec<Combo>,
     /// Other names for models and combos, each with what it stands for; `*` and `?` make a pattern of it.
     pub aliases: Vec<(String, String)>,
+    /// What keys, or everybody together, may spend.
+    pub budgets: Vec<Budget>,
+    /// Prices that are not of the catalogue.
+    pub prices: PriceBook,
     /// Settings.
     pub settings: RuntimeSettings,
 }

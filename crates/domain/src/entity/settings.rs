@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ComboConfig, ProviderStrategies, ResilienceSettings};
+use super::{BudgetSettings, ComboConfig, ProviderStrategies, ResilienceSettings};
 
 /// `/api/settings`. Absent members have their defaults; the stored form is this struct as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,8 @@ pub struct RuntimeSettings {
     pub call_log_max_entries: u32,
     /// Name of this instance, for people.
     pub instance_name: Option<String>,
+    /// How budgets count.
+    pub budgets: BudgetSettings,
 }
 
 impl Default for RuntimeSettings {
@@ -70,6 +72,7 @@ impl Default for RuntimeSettings {
             log_retention_days: 90,
             call_log_max_entries: 100_000,
             instance_name: None,
+            budgets: BudgetSettings::default(),
         }
     }
 }

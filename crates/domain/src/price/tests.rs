@@ -1,4 +1,5 @@
-use omniroute_provider::catalog::catalog;
+use omniroute_dialect::ir::Usage;
+use omniroute_provider::{ProviderId, catalog::catalog};
 
 use super::*;
 
@@ -91,7 +92,7 @@ fn costs() {
 #[test]
 fn tiers_of_hour_long_caches_rise_with_the_others() {
     let provider = ProviderId::from("anthropic");
-    let quote = quote(&Overrides::new(), catalog(), &provider, "claude-haiku-5-5").unwrap();
+    let quote = PriceBook::default().quote(catalog(), &provider, "claude-haiku-5-5").unwrap();
     let usage = |uncached| Usage {
         input_uncached: Some(uncached),
         cache_write_1h: Some(10),
@@ -115,27 +116,72 @@ fn units() {
 
 #[test]
 fn the_price_is_looked_for_in_order() {
-    let mut overrides = Overrides::new();
-    let mut set = |provider: &str, model: &str, json: &str| {
-        overrides.entry(provider.into()).or_default().insert(model.to_owned(), row(json));
+    let mut book = PriceBook::default();
+    let set = |rows: &mut Overrides, provider: &str, model: &str, json: &str| {
+        rows.entry(provider.into()).or_default().insert(model.to_owned(), row(json));
     };
-    set("openai", "gpt-4o", r#"{"input":7}"#);
-    set("mine", "x", r#"{"input":1,"output":1}"#);
+    set(&mut book.user, "openai", "gpt-4o", r#"{"input":7}"#);
+    set(&mut book.user, "mine", "x", r#"{"input":1,"output":1}"#);
+    set(&mut book.user, "local", "*", r#"{"input":0,"output":0}"#);
+    set(&mut book.user, "local", "dear", r#"{"input":5,"output":5}"#);
+    set(&mut book.synced, "openai", "gpt-4o", r#"{"input":3,"output":4}"#);
+    set(&mut book.synced, "mine", "y", r#"{"input":3,"output":4}"#);
+    set(&mut book.synced, "local", "z", r#"{"input":3,"output":4}"#);
     let cases = [
-        ("openai", "gpt-4o", Some((PriceSource::User, Some(7.0), Some(10.0)))),
-        ("openai", "gpt-4o-2024-08-06", Some((PriceSource::User, Some(7.0), Some(10.0)))),
+        ("openai", "gpt-4o", Some((PriceSource::User, Some(7.0), Some(4.0)))),
+        ("openai", "gpt-4o-2024-08-06", Some((PriceSource::User, Some(7.0), Some(4.0)))),
         ("openai", "gpt-4o-mini-2024-07-18", Some((PriceSource::Catalog, Some(0.15), Some(0.6)))),
         ("openrouter", "openai/gpt-4o-mini", Some((PriceSource::Inferred, Some(0.15), Some(0.6)))),
-        ("openrouter", "openai/gpt-4o", Some((PriceSource::Inferred, Some(7.0), Some(10.0)))),
+        ("openrouter", "openai/gpt-4o", Some((PriceSource::Inferred, Some(7.0), Some(4.0)))),
         ("mine", "x", Some((PriceSource::User, Some(1.0), Some(1.0)))),
-        ("mine", "y", None),
+        ("mine", "y", Some((PriceSource::Synced, Some(3.0), Some(4.0)))),
+        ("mine", "z", None),
+        ("local", "anything", Some((PriceSource::User, Some(0.0), Some(0.0)))),
+        ("local", "dear", Some((PriceSource::User, Some(5.0), Some(5.0)))),
+        ("local", "z", Some((PriceSource::User, Some(0.0), Some(0.0)))),
         ("openai", "gpt-unheard-of", None),
     ];
     for (provider, model, want) in cases {
-        let found = quote(&overrides, catalog(), &provider.into(), model);
+        let found = book.quote(catalog(), &provider.into(), model);
         let found = found.map(|quote| (quote.source, quote.row.input, quote.row.output));
         assert_eq!(found, want, "{provider}/{model}");
     }
+}
+
+#[test]
+fn a_bill_is_the_sum_of_its_lines() {
+    let price = Price::from(&row(r#"{"input":1000,"output":2000,"cached":100,"reasoning":3000}"#));
+    let bill = bill(&price, &usage(60, 40, 50, 10), &Units::REQUEST);
+    assert_eq!(bill.total_nano, Some(174_000_000));
+    let shown: Vec<_> = bill.lines.iter().map(|line| (line.name, line.amount, line.nano)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("input", 60, Some(60_000_000)),
+            ("cacheRead", 40, Some(4_000_000)),
+            ("output", 40, Some(80_000_000)),
+            ("reasoning", 10, Some(30_000_000)),
+            ("requests", 1, Some(0)),
+        ]
+    );
+}
+
+#[test]
+fn defect_9_reasoning_and_cache_writes_are_billed_once() {
+    // The totals contain them: 50 produced tokens of which 10 are reasoning, 100 prompt tokens of which 40 were written.
+    let written = Usage {
+        input_uncached: Some(60),
+        cache_write: Some(40),
+        output_total: Some(50),
+        reasoning: Some(10),
+        ..Usage::default()
+    };
+    assert_eq!(cost(r#"{"input":1000,"output":2000}"#, &written), Some(100_000_000 + 100_000_000));
+    assert_eq!(
+        cost(r#"{"input":1000,"output":2000,"reasoning":2000,"cache_creation":1000}"#, &written),
+        Some(200_000_000),
+        "a price of their own is instead of the other, not on top of it"
+    );
 }
 
 #[test]

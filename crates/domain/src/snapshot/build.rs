@@ -14,6 +14,7 @@ use super::{
     SnapshotProblem, endpoints_of,
 };
 use crate::alias::Aliases;
+use crate::budget::{Budgets, Calendar};
 use crate::combo::{ComboState, Condition, Policy, StepState};
 use crate::entity::{Combo, Connection, ConnectionId, CustomModel, Discount, Entities, Node};
 use crate::health::{HealthMap, Profile};
@@ -100,6 +101,11 @@ impl<'a> Builder<'a> {
         let aliases =
             Aliases::new(self.entities.aliases.iter().map(|(name, target)| (name.as_str(), target.as_str())));
         let combos = self.combos();
+        let calendar = Calendar::in_zone(&settings.budgets.tz).unwrap_or_else(|| {
+            let message = format!("`{}` is no time zone; budgets count in UTC", settings.budgets.tz);
+            self.problem("setting", "budgets.tz", message);
+            Calendar::default()
+        });
         Snapshot {
             revision: self.entities.revision,
             aliases,
@@ -112,6 +118,8 @@ impl<'a> Builder<'a> {
             keys,
             models,
             connections,
+            budgets: Budgets::new(&self.entities.budgets, calendar),
+            prices: self.entities.prices.clone(),
             quotes: Cache::new(MAX_QUOTES),
         }
     }

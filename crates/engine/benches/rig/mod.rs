@@ -250,6 +250,10 @@ impl Recorder for Forgotten {
     fn remember(&self, memory: Memory) {
         std::hint::black_box(memory);
     }
+
+    fn budget(&self, event: omniroute_domain::budget::Event) {
+        std::hint::black_box(event);
+    }
 }
 
 /// Two accounts at one OpenAI-like node, and a key with every limit, none of which is ever reached.

@@ -145,6 +145,9 @@ impl Course {
         if !admit::may_use(ctx, &self.combo.name, &target) {
             return Err(format!("the key may not use `{}`", target.full_name()));
         }
+        if !ctx.is_payable(&target) {
+            return Err(format!("`{}` has no price, and the budget refuses such models", target.full_name()));
+        }
         Ok(target)
     }
 }

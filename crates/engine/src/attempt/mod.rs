@@ -41,6 +41,7 @@ use crate::error::GatewayError;
 use crate::heal;
 use crate::kept;
 use crate::limits;
+use crate::money;
 use crate::ports::{TransportError, UpstreamBody};
 use crate::prepare::{self, Prepared};
 use crate::reasoning;
@@ -119,6 +120,9 @@ async fn once(
     place: InFlight,
     sent: Instant,
 ) -> Result<Attempted, Fault> {
+    if !ctx.holds_money() {
+        return Err(money::nothing_held().into());
+    }
     let engine = ctx.engine.clone();
     let (dialect, mut echo, shape, head, body) = loop {
         let Prepared { call, dialect, echo, shape } = prepare::call(ctx, target, connection).await?;
@@ -257,6 +261,7 @@ async fn begin_stream(
             break (is_ended && paused.is_none(), paused);
         }
         if is_ended || pipe.watch().complete {
+            ctx.outcome.usage = pipe.watch().usage;
             return Err(Failure::empty().into());
         }
         if held > MAX_UNCOMMITTED_BYTES {
@@ -301,6 +306,7 @@ async fn whole(
             return Err(judged(ctx, target, error, status.unwrap_or(StatusCode::BAD_GATEWAY), headers));
         }
         if !relayed.meaningful && !ctx.wants_nothing() {
+            ctx.outcome.usage = relayed.usage;
             return Err(Failure::empty().into());
         }
         ctx.outcome.usage = relayed.usage;
@@ -337,6 +343,7 @@ async fn whole(
         Box::pin(pause::complete(ctx, target, connection, (&mut answer, content), sent)).await?;
     }
     if !answer.is_meaningful() {
+        ctx.outcome.usage = answer.usage;
         return Err(Failure::empty().into());
     }
     ctx.outcome.usage = answer.usage;

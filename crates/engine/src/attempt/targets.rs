@@ -12,7 +12,7 @@ use omniroute_provider::{FailureKind, Retry};
 
 use super::accounts::{self, Failed, Patience};
 use super::ask::{Bounds, ask, sit_out};
-use super::together::Heat;
+use super::together::{Heat, MOST_HEDGED};
 use super::{Attempted, rows};
 use crate::admit;
 use crate::ctx::RequestCtx;
@@ -25,6 +25,7 @@ const MAX_CALLS: usize = 64;
 pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted, GatewayError> {
     match route {
         Route::Target(target) => {
+            ctx.hold_for(std::iter::once(&**target), 1)?;
             let patience = Patience::of(ctx);
             accounts::run(ctx, target, patience).await.map_err(|failed| failed.error)
         }
@@ -65,6 +66,18 @@ fn has_images(request: &ChatRequest) -> bool {
     })
 }
 
+/// How many targets of a combo may be paid for, at once or one after the other. The judge of a fusion is one more.
+fn paid(combo: &ComboState, manner: Manner) -> usize {
+    let policy = &combo.policy;
+    match manner {
+        Manner::OneByOne if policy.hedge_delay.is_some() => MOST_HEDGED,
+        Manner::OneByOne => 1,
+        Manner::Race => policy.race_width,
+        Manner::Fusion => policy.fusion_width,
+        Manner::Pipeline => usize::MAX,
+    }
+}
+
 /// A combo being carried out for one request.
 pub(super) struct Course {
     pub(super) combo: Arc<ComboState>,
@@ -84,10 +97,17 @@ impl Course {
         let (now_ms, random) = (ctx.engine.clock.now_ms(), ctx.engine.random());
         let Plan { mut targets, left_out } = combo::plan(&ctx.snapshot, combo, &facts, now_ms, random, true);
         targets.retain(|planned| admit::may_use(ctx, &combo.name, &planned.target));
+        ctx.keep_priced(&mut targets)?;
+        let manner = combo::manner(combo, &facts);
+        let possible = || targets.iter().map(|planned| &*planned.target);
+        ctx.hold_for(possible(), paid(combo, manner))?;
+        if manner == Manner::Fusion {
+            ctx.hold_for(possible(), 1)?;
+        }
         Ok(Self {
             failures: targets.iter().map(|_| None).collect(),
             combo: combo.clone(),
-            manner: combo::manner(combo, &facts),
+            manner,
             targets,
             left_out,
             deadline: ctx.engine.clock.instant() + combo.policy.timeout,

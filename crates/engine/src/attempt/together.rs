@@ -16,7 +16,7 @@ use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 
 /// Most calls at once where hedging starts them.
-const MOST_HEDGED: usize = 2;
+pub(super) const MOST_HEDGED: usize = 2;
 
 /// Which targets of a plan run at once.
 #[derive(Debug, Clone, Copy)]

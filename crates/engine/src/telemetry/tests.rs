@@ -34,6 +34,7 @@ fn row(provider: &str, model: &str, status: u16, duration_ms: i64) -> RequestRow
         source: "upstream",
         combo: None,
         combo_step: None,
+        bills: vec![],
         attempts: Vec::new(),
         error: None,
         error_code: None,

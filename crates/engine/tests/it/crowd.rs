@@ -9,7 +9,7 @@ use omniroute_domain::health::HealthMap;
 use omniroute_domain::limit::Meter;
 use omniroute_domain::routing::Stats;
 use omniroute_engine::memory::MemoryCounters;
-use omniroute_engine::ports::{Charge, Counters as _, Reserving};
+use omniroute_engine::ports::{Charge, Counters as _, Reserving, Verdict};
 
 const THREADS: u64 = 256;
 const ROUNDS: u64 = 50;
@@ -34,7 +34,7 @@ fn charge(key: &str, meter: Meter, limit: u64, amount: i64) -> Charge {
 }
 
 fn is_taken(reserving: &Reserving<'_>) -> bool {
-    matches!(reserving, Reserving::Ready(Ok(())))
+    matches!(reserving, Reserving::Ready(Verdict { exceeded: None, .. }))
 }
 
 #[test]

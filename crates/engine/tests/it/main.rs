@@ -12,6 +12,7 @@ mod joint;
 mod kept;
 mod limits;
 mod media;
+mod money;
 mod pauses;
 mod pools;
 mod race;

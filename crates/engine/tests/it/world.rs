@@ -47,6 +47,7 @@ pub(crate) struct Recorded {
     pub(crate) rows: Mutex<Vec<RequestRow>>,
     pub(crate) statuses: Mutex<Vec<(ConnectionId, ConnectionStatus)>>,
     pub(crate) memories: Mutex<Vec<Memory>>,
+    pub(crate) events: Mutex<Vec<omniroute_domain::budget::Event>>,
 }
 
 impl Recorder for Recorded {
@@ -60,6 +61,10 @@ impl Recorder for Recorded {
 
     fn remember(&self, memory: Memory) {
         self.memories.lock().unwrap().push(memory);
+    }
+
+    fn budget(&self, event: omniroute_domain::budget::Event) {
+        self.events.lock().unwrap().push(event);
     }
 }
 

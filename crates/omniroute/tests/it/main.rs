@@ -8,6 +8,7 @@
 
 mod accounts;
 mod bodies;
+mod budgets;
 mod client;
 mod departures;
 mod egress;

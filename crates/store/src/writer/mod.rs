@@ -1,10 +1,12 @@
 //! Writes what happened, behind the requests' backs.
 //!
 //! Two lanes. *Totals* are never lost: every request is added to sums in memory that are written as upserts. *Log
-//! rows* go through a bounded queue; when it is full, rows are shed and counted, but their totals are not. One task
+//! rows* go through a bounded queue; when it is full, rows are shed and counted, but their totals and what they cost are
+//! not: the ledger then has one row for several. One task
 //! writes both in one transaction per batch, and tries again while the database fails. Statuses of connections are
 //! kept by connection, the latest wins. What conversations leave behind goes the same way, bounded and sheddable.
 
+mod ledger;
 mod memories;
 mod sql;
 mod totals;
@@ -15,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
 use omniroute_engine::ports::{Memory, Recorder, RequestRow};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -25,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::reasoning_memory::MAX_BYTES;
 use crate::store::Store;
 
+use ledger::Unlisted;
 use memories::Memories;
 use sql::{Batch, Statements};
 use totals::Totals;
@@ -33,6 +37,8 @@ use totals::Totals;
 const BREATHER: Duration = Duration::from_millis(20);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
+/// Most that happens to budgets between two flushes: few things a day for each.
+const MAX_EVENTS: usize = 4_096;
 /// How often a failing database is tried again when the process wants to end.
 const CLOSING_TRIES: u32 = 4;
 
@@ -181,7 +187,9 @@ impl Recorder for StoreRecorder {
             }
             Err(mpsc::error::TrySendError::Full(row) | mpsc::error::TrySendError::Closed(row)) => {
                 self.shared.shed_rows.fetch_add(1, Ordering::Relaxed);
-                self.shared.side().totals.add(&row);
+                let mut side = self.shared.side();
+                side.totals.add(&row);
+                side.unlisted.add(&row);
             }
         }
     }
@@ -195,6 +203,17 @@ impl Recorder for StoreRecorder {
         };
         if first {
             self.shared.changed.notify_one();
+        }
+    }
+
+    fn budget(&self, event: Event) {
+        let mut side = self.shared.side();
+        if side.events.len() < MAX_EVENTS {
+            side.events.push(event);
+            drop(side);
+            self.shared.changed.notify_one();
+        } else {
+            tracing::warn!(?event, "the database is behind; what happened to a budget is not written down");
         }
     }
 
@@ -225,6 +244,10 @@ struct Shared {
 struct Side {
     /// Of rows that were shed.
     totals: Totals,
+    /// What they cost.
+    unlisted: Unlisted,
+    /// What happened to budgets.
+    events: Vec<Event>,
     statuses: HashMap<ConnectionId, ConnectionStatus>,
 }
 
@@ -316,6 +339,8 @@ impl Task {
         }
         let side = mem::take(&mut *self.shared.side());
         self.batch.totals.absorb(side.totals);
+        self.batch.unlisted.absorb(side.unlisted);
+        self.batch.events.extend(side.events);
         self.batch.statuses.extend(side.statuses);
         if !self.shared.memories.is_empty() {
             self.batch.memories.extend(self.shared.memories.take(&self.store.vault()));
@@ -334,6 +359,8 @@ impl Task {
                 self.batch.rows.clear();
                 self.batch.rows.shrink_to(256);
                 self.batch.totals.clear();
+                self.batch.unlisted.clear();
+                self.batch.events.clear();
                 self.batch.statuses.clear();
                 self.untrimmed += self.shared.memories.written(&mut self.batch.memories);
                 self.trim().await;
@@ -379,6 +406,7 @@ impl Task {
                 }
                 Err(error) => {
                     tracing::error!(%error, "a log row was refused");
+                    single.rows.iter().for_each(|row| self.batch.unlisted.add(row));
                     self.shared.shed_rows.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -396,6 +424,7 @@ impl Task {
                 if !kept {
                     // Statuses are found out again, memories can be done without; totals stay.
                     self.batch.statuses.clear();
+                    self.batch.events.clear();
                     self.shared.memories.dropped(&mut self.batch.memories);
                 }
                 false
@@ -486,6 +515,7 @@ mod tests {
             source: "upstream",
             combo: None,
             combo_step: None,
+            bills: vec![],
             attempts: vec![],
             error: Some("x".repeat(1500)),
             error_code: None,

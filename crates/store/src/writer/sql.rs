@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
 use omniroute_engine::ports::{AttemptRow, RequestRow};
 use sqlx::AssertSqlSafe;
 
+use super::ledger::{self, Unlisted};
 use super::memories::{Row, Sealed};
 use super::totals::{Total, TotalKey, Totals, cache_creation};
 use crate::call_logs::{LoggedLoss, StoredAttempt, UPSTREAM};
@@ -110,6 +112,10 @@ pub(crate) struct Batch {
     pub(crate) rows: Vec<RequestRow>,
     /// For the summaries; `rows` are already among them.
     pub(crate) totals: Totals,
+    /// What rows cost that are not among `rows`.
+    pub(crate) unlisted: Unlisted,
+    /// What happened to budgets.
+    pub(crate) events: Vec<Event>,
     /// Latest status of connections that changed.
     pub(crate) statuses: HashMap<ConnectionId, ConnectionStatus>,
     /// What conversations leave behind, in order.
@@ -119,7 +125,12 @@ pub(crate) struct Batch {
 impl Batch {
     /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.totals.is_empty() && self.statuses.is_empty() && self.memories.is_empty()
+        self.rows.is_empty()
+            && self.totals.is_empty()
+            && self.unlisted.is_empty()
+            && self.events.is_empty()
+            && self.statuses.is_empty()
+            && self.memories.is_empty()
     }
 }
 
@@ -127,6 +138,7 @@ impl Batch {
 #[derive(Debug)]
 pub(crate) struct Statements {
     call_logs: [Arc<str>; SIZES.len()],
+    ledger: [Arc<str>; SIZES.len()],
 }
 
 impl Statements {
@@ -137,7 +149,10 @@ impl Statements {
             Pool::Sqlite { .. } => false,
             Pool::Postgres(_) => true,
         };
-        Self { call_logs: SIZES.map(|rows| insert("call_logs", &CALL_LOG_COLUMNS, rows, numbered)) }
+        Self {
+            call_logs: SIZES.map(|rows| insert("call_logs", &CALL_LOG_COLUMNS, rows, numbered)),
+            ledger: SIZES.map(|rows| insert("cost_ledger", &ledger::COLUMNS, rows, numbered)),
+        }
     }
 }
 
@@ -188,6 +203,7 @@ macro_rules! bind_call_log {
 /// Writes a batch in one transaction.
 pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch) -> Result<(), StoreError> {
     let last_uses = LastUses::of(batch);
+    let entries = ledger::entries(batch);
     let mut words = Words::default();
     with_write!(store.pool(), |db| {
         for (chunk, sql) in chunks(&batch.rows, &statements.call_logs) {
@@ -196,6 +212,16 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                 query = bind_call_log!(query, row, words);
             }
             query.execute(&mut *db).await?;
+        }
+        for (chunk, sql) in chunks(&entries, &statements.ledger) {
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for entry in chunk {
+                query = ledger::bind_entry!(query, entry, words);
+            }
+            query.execute(&mut *db).await?;
+        }
+        for event in &batch.events {
+            ledger::write_event!(db, event);
         }
         for (key, total) in batch.totals.sorted() {
             for (sql, width) in UPSERTS {

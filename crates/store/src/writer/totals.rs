@@ -83,7 +83,7 @@ impl Totals {
             tokens_cache_creation: count(cache_creation(row)),
             tokens_reasoning: count(usage.reasoning),
             estimated: i64::from(row.usage_estimated),
-            cost_nano: row.cost_nano.unwrap_or(0),
+            cost_nano: known_cost(row),
             unpriced: i64::from(row.cost_nano.is_none()),
             latency_sum_ms: row.duration_ms,
             last_used_at: timestamp_ms,
@@ -152,6 +152,14 @@ impl Total {
 /// Whether the client got what it asked for.
 fn is_success(row: &RequestRow) -> bool {
     row.status < 400 && row.error.is_none() && row.error_code.is_none()
+}
+
+/// What is known of the cost, as the ledger has it.
+fn known_cost(row: &RequestRow) -> i64 {
+    match row.cost_nano {
+        Some(cost) => cost,
+        None => row.bills.iter().filter_map(|bill| bill.amount_nano).fold(0, i64::saturating_add),
+    }
 }
 
 /// Prompt tokens written to caches of any duration.

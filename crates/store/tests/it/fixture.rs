@@ -215,6 +215,7 @@ pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
         source: "upstream",
         combo: None,
         combo_step: None,
+        bills: vec![],
         attempts: vec![],
         error: None,
         error_code: None,

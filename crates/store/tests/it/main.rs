@@ -5,6 +5,7 @@
 mod accounts;
 mod configuration;
 mod fixture;
+mod ledger;
 mod looking;
 mod memory;
 mod opening;

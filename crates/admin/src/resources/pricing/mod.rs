@@ -1,11 +1,15 @@
 //! Prices: `/api/pricing`. USD per million tokens, or per unit where the name says so.
 
+mod change;
+mod estimate;
+mod sync;
+
 use std::collections::BTreeMap;
 
-use omniroute_domain::price::PriceRow;
-use omniroute_provider::ProviderSpec;
+use omniroute_domain::price::{Overrides, PriceBook, PriceRow};
 use omniroute_provider::registry;
 use omniroute_provider::spec::AuthKind;
+use omniroute_provider::{ProviderId, ProviderSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,9 +19,17 @@ use crate::endpoint::{Filter, Json};
 use crate::error::{AdminResult, invalid_field};
 use crate::state::Admin;
 
+pub(crate) use change::{change, reset};
+pub(crate) use estimate::estimate;
+pub(crate) use sync::sync;
+
+/// Prices by alias of the provider and model.
+type Table = BTreeMap<String, BTreeMap<String, Price>>;
+
 #[derive(Deserialize, IntoParams)]
 pub(crate) struct PricingQuery {
-    /// `user`: only what the operator set; `default`: only what is built in.
+    /// `user`: only what the operator set; `synced`: only what was taken over from a list; `default`: only what is built
+    /// in. Else what is in force.
     source: Option<String>,
     /// `list`: an array instead of a map.
     format: Option<String>,
@@ -27,7 +39,7 @@ pub(crate) struct PricingQuery {
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Pricing {
-    Map(BTreeMap<String, BTreeMap<String, Price>>),
+    Map(Table),
     List { prices: Vec<ListedPrice> },
 }
 
@@ -36,7 +48,7 @@ pub(crate) struct Price {
     #[serde(flatten)]
     #[schema(value_type = Object)]
     row: PriceRow,
-    /// `default` or `user`.
+    /// `default`, `synced` or `user`.
     source: &'static str,
 }
 
@@ -87,19 +99,22 @@ pub(crate) async fn show(
     access: Management,
     Filter(query): Filter<PricingQuery>,
 ) -> AdminResult<Json<Pricing>> {
+    let admin = &access.admin;
+    let book = || async { admin.store.prices().get().await };
+    let names = Names::of(admin).await?;
     let map = match query.source.as_deref() {
-        None | Some("default") => built_in(&access.admin),
-        // Nothing can be set yet, so nothing is.
-        Some("user") => BTreeMap::new(),
-        Some(_) => return Err(invalid_field("source", "must be `user` or `default`")),
+        None => in_force(admin, &names, &book().await?),
+        Some("default") => built_in(admin),
+        Some("user") => named(&names, &book().await?.user, "user"),
+        Some("synced") => named(&names, &book().await?.synced, "synced"),
+        Some(_) => return Err(invalid_field("source", "must be `user`, `synced` or `default`")),
     };
     match query.format.as_deref() {
         None | Some("map") => Ok(Json(Pricing::Map(map))),
         Some("list") => {
-            let id_of = |alias: &str| access.admin.catalog.provider(alias).map(|spec| spec.id.to_string());
             let mut prices = Vec::new();
             for (alias, models) in map {
-                let provider = id_of(&alias).unwrap_or_else(|| alias.clone());
+                let provider = names.id_of(&alias).map_or_else(|| alias.clone(), |id| id.to_string());
                 prices.extend(models.into_iter().map(|(model, price)| ListedPrice {
                     provider: provider.clone(),
                     alias: alias.clone(),
@@ -113,9 +128,7 @@ pub(crate) async fn show(
     }
 }
 
-pub(crate) async fn defaults(
-    access: Management,
-) -> AdminResult<Json<BTreeMap<String, BTreeMap<String, Price>>>> {
+pub(crate) async fn defaults(access: Management) -> AdminResult<Json<Table>> {
     Ok(Json(built_in(&access.admin)))
 }
 
@@ -150,12 +163,72 @@ fn specs(admin: &Admin) -> impl Iterator<Item = &ProviderSpec> {
     specs.filter(|spec: &&ProviderSpec| spec.id.as_str() != registry::SIM)
 }
 
-fn built_in(admin: &Admin) -> BTreeMap<String, BTreeMap<String, Price>> {
+fn built_in(admin: &Admin) -> Table {
     let rows = |spec: &ProviderSpec| -> BTreeMap<String, Price> {
         let rows = admin.catalog.models_of(&spec.id).iter();
         rows.map(|row| (row.model.clone(), Price { row: PriceRow::from(row), source: "default" })).collect()
     };
     specs(admin).map(|spec| (spec.alias.clone(), rows(spec))).filter(|(_, rows)| !rows.is_empty()).collect()
+}
+
+/// Everything, each row completed by what is below it.
+fn in_force(admin: &Admin, names: &Names, book: &PriceBook) -> Table {
+    let mut table = built_in(admin);
+    for (rows, source) in [(&book.synced, "synced"), (&book.user, "user")] {
+        for (id, models) in rows {
+            let shown = table.entry(names.alias_of(id)).or_default();
+            for (model, row) in models {
+                let below = shown.get(model).map(|price| price.row.clone());
+                let below = below.or_else(|| admin.catalog.model(id, model).map(PriceRow::from));
+                let row = row.over(&below.unwrap_or_default());
+                shown.insert(model.clone(), Price { row, source });
+            }
+        }
+    }
+    table
+}
+
+/// Rows as they were set.
+fn named(names: &Names, rows: &Overrides, source: &'static str) -> Table {
+    let shown = |models: &BTreeMap<String, PriceRow>| {
+        models.iter().map(|(model, row)| (model.clone(), Price { row: row.clone(), source })).collect()
+    };
+    rows.iter().map(|(id, models)| (names.alias_of(id), shown(models))).collect()
+}
+
+/// The names of providers and nodes, whether they are in use or not.
+struct Names {
+    /// Every accepted name.
+    ids: BTreeMap<String, ProviderId>,
+    /// The one that is shown.
+    aliases: BTreeMap<ProviderId, String>,
+}
+
+impl Names {
+    async fn of(admin: &Admin) -> AdminResult<Self> {
+        let (mut ids, mut aliases) = (BTreeMap::new(), BTreeMap::new());
+        for spec in admin.catalog.providers() {
+            let names =
+                [spec.id.as_str(), &spec.alias].into_iter().chain(spec.aliases.iter().map(String::as_str));
+            ids.extend(names.map(|name| (name.to_owned(), spec.id.clone())));
+            aliases.insert(spec.id.clone(), spec.alias.clone());
+        }
+        for node in admin.store.nodes().list().await? {
+            ids.entry(node.prefix.clone()).or_insert_with(|| node.id.clone());
+            ids.entry(node.id.to_string()).or_insert_with(|| node.id.clone());
+            aliases.insert(node.id, node.prefix);
+        }
+        Ok(Self { ids, aliases })
+    }
+
+    fn id_of(&self, name: &str) -> Option<&ProviderId> {
+        self.ids.get(name)
+    }
+
+    /// The prefix of models; the id of a provider that is gone.
+    fn alias_of(&self, id: &ProviderId) -> String {
+        self.aliases.get(id).cloned().unwrap_or_else(|| id.to_string())
+    }
 }
 
 fn priced(spec: &ProviderSpec, models: Vec<PricedModel>) -> PricedProvider {

@@ -1,0 +1,115 @@
+//! Budgets: what may be spent within a window of time ([`calendar`]), and what has been ([`spending`]).
+
+pub mod calendar;
+pub mod spending;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+pub use calendar::{Calendar, Span, Window};
+pub use spending::{Event, EventKind, Exceeded, Hold, Notice, Spending, Standing, Sums};
+
+use crate::entity::{ApiKeyId, Budget};
+
+/// A budget as requests see it.
+#[derive(Debug)]
+pub struct BudgetState {
+    /// The row.
+    pub budget: Budget,
+    /// When its windows begin.
+    pub calendar: Calendar,
+}
+
+impl BudgetState {
+    /// Most that may be spent in a window.
+    pub fn limit(&self, window: Window) -> Option<i64> {
+        match window {
+            Window::Daily => self.budget.daily_nano,
+            Window::Weekly => self.budget.weekly_nano,
+            Window::Monthly => self.budget.monthly_nano,
+            Window::Total => self.budget.total_nano,
+        }
+    }
+}
+
+/// Every budget.
+#[derive(Debug, Default)]
+pub struct Budgets {
+    /// When the windows of those begin who have no budget.
+    pub calendar: Calendar,
+    all: Option<Arc<BudgetState>>,
+    by_key: HashMap<ApiKeyId, Arc<BudgetState>, RandomState>,
+}
+
+impl Budgets {
+    /// Budgets whose days begin in a time zone.
+    pub fn new(rows: &[Budget], calendar: Calendar) -> Self {
+        let mut budgets = Self { calendar, ..Self::default() };
+        for row in rows {
+            let calendar = budgets.calendar.at_minute(row.reset_minute);
+            let state = Arc::new(BudgetState { budget: row.clone(), calendar });
+            match &row.key {
+                Some(key) => drop(budgets.by_key.insert(key.clone(), state)),
+                None => budgets.all = Some(state),
+            }
+        }
+        budgets
+    }
+
+    /// That of a key, or with `None` that of everybody together.
+    pub fn of(&self, key: Option<&ApiKeyId>) -> Option<&Arc<BudgetState>> {
+        match key {
+            Some(key) => self.by_key.get(key),
+            None => self.all.as_ref(),
+        }
+    }
+
+    /// When the windows of a key begin.
+    pub fn calendar_of(&self, key: Option<&ApiKeyId>) -> &Calendar {
+        self.of(key).map_or(&self.calendar, |state| &state.calendar)
+    }
+}
+
+/// Money for people: two decimals, four where it is less than a dollar.
+pub fn dollars(nano: i64) -> String {
+    let sign = if nano < 0 { "-" } else { "" };
+    let nano = nano.unsigned_abs();
+    if nano < 1_000_000_000 {
+        let tenths_of_milli = (nano + 50_000) / 100_000;
+        return format!("{sign}${}.{:04}", tenths_of_milli / 10_000, tenths_of_milli % 10_000);
+    }
+    let cents = (nano + 5_000_000) / 10_000_000;
+    format!("{sign}${}.{:02}", cents / 100, cents % 100)
+}
+
+/// Money for programs: US dollars, as many decimals as there are.
+pub fn decimal(nano: i64) -> String {
+    let sign = if nano < 0 { "-" } else { "" };
+    let nano = nano.unsigned_abs();
+    let mut text = format!("{sign}{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
+    text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_money_is_not_shown_as_nothing() {
+        for (nano, people, programs) in [
+            (0, "$0.0000", "0"),
+            (194_000_000, "$0.1940", "0.194"),
+            (49_999, "$0.0000", "0.000049999"),
+            (50_000, "$0.0001", "0.00005"),
+            (999_999_999, "$1.0000", "0.999999999"),
+            (1_000_000_000, "$1.00", "1"),
+            (12_345_678_901, "$12.35", "12.345678901"),
+            (-250_000_000, "-$0.2500", "-0.25"),
+        ] {
+            assert_eq!((dollars(nano).as_str(), decimal(nano).as_str()), (people, programs));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What a request may cost and what it did cost: the money it holds while it runs, its bills, and what the client is told
+//! of them.
+//!
+//! Every way to an upstream leads through [`RequestCtx::hold_for`]: a call without a hold is refused as a bug. The hold
+//! ends when the request is dropped, whatever became of it.
+
+use std::time::Duration;
+
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
+use omniroute_dialect::estimate;
+use omniroute_dialect::ir::{ErrorKind, Usage};
+use omniroute_domain::budget::spending::Events;
+use omniroute_domain::budget::{Exceeded, Hold, Window, decimal, dollars};
+use omniroute_domain::combo::Planned;
+use omniroute_domain::price;
+use omniroute_domain::resolve::Target;
+use smallvec::SmallVec;
+
+use crate::ctx::{AnswerSource, RequestCtx};
+use crate::error::{GatewayError, rfc3339};
+use crate::ports::BillRow;
+
+/// The most tokens of answer that are held money for; whoever asks for more is billed for more, but waits for nobody.
+const HELD_OUTPUT: u64 = 1_024;
+
+const LIMIT: HeaderName = HeaderName::from_static("x-omniroute-budget-limit");
+const USED: HeaderName = HeaderName::from_static("x-omniroute-budget-used");
+const RESET: HeaderName = HeaderName::from_static("x-omniroute-budget-reset");
+const WARNING: HeaderName = HeaderName::from_static("x-omniroute-budget-warning");
+const COST: HeaderName = HeaderName::from_static("x-omniroute-response-cost");
+
+/// The money of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Money {
+    hold: Option<Hold>,
+    bills: Vec<BillRow>,
+    is_settled: bool,
+    /// A branch spends what its request holds.
+    is_lent: bool,
+    /// Why the request was refused.
+    exceeded: Option<Box<Exceeded>>,
+}
+
+impl Money {
+    /// What a branch of the request has of it.
+    pub(crate) fn lent(&self) -> Self {
+        Self { is_lent: self.is_lent || self.hold.is_some(), ..Self::default() }
+    }
+}
+
+impl RequestCtx {
+    /// Holds money for calls of these targets, on top of what is held already: for the dearest, or for the `at_once`
+    /// dearest where several are paid for. Refused where a budget has not that much left.
+    pub(crate) fn hold_for<'a>(
+        &mut self,
+        targets: impl Iterator<Item = &'a Target>,
+        at_once: usize,
+    ) -> Result<(), GatewayError> {
+        let snapshot = self.snapshot.clone();
+        let (budgets, now_ms) = (&snapshot.budgets, self.engine.clock.now_ms());
+        let caller = self.caller.clone();
+        let key = caller.as_ref().map(|caller| &caller.id);
+        let is_limited = budgets.of(key).is_some() || budgets.of(None).is_some();
+        let estimate = if is_limited { self.estimated_cost(targets, at_once)? } else { 0 };
+        let mut events = Events::new();
+        let held = match &mut self.money.hold {
+            Some(hold) => hold.raise(estimate, now_ms, &mut events),
+            None => {
+                let held = self.engine.live.spending.hold(budgets, key, estimate, now_ms, &mut events);
+                held.map(|hold| self.money.hold = Some(hold))
+            }
+        };
+        self.tell(events);
+        held.map_err(|exceeded| self.too_dear(exceeded, estimate, now_ms))
+    }
+
+    /// Leaves out what a budget refuses for want of a price.
+    pub(crate) fn keep_priced(&self, targets: &mut Vec<Planned>) -> Result<(), GatewayError> {
+        if !self.refuses_unpriced() {
+            return Ok(());
+        }
+        let first = targets.first().map(|planned| planned.target.full_name());
+        targets.retain(|planned| planned.cost_nano.is_some());
+        match first.filter(|_| targets.is_empty()) {
+            Some(name) => Err(unpriced(&name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether no budget refuses the model for want of a price.
+    pub(crate) fn is_payable(&self, target: &Target) -> bool {
+        let usage = Usage { input_uncached: Some(1), output_total: Some(1), ..Usage::default() };
+        let quote = || self.snapshot.quote(&target.provider.id, &target.model);
+        !self.refuses_unpriced()
+            || quote().is_some_and(|quote| price::cost_nano(&quote.price, &usage).is_some())
+    }
+
+    /// Whether money is held, if only for nothing.
+    pub(crate) fn holds_money(&self) -> bool {
+        self.money.is_lent || self.money.hold.is_some()
+    }
+
+    /// Books the answer, gives back what was held and counts what was spent. Once; what comes later is nothing.
+    pub(crate) fn settle_money(&mut self) {
+        if std::mem::replace(&mut self.money.is_settled, true) {
+            return;
+        }
+        self.book();
+        let amount = self.money.bills.iter().filter_map(|bill| bill.amount_nano).fold(0, i64::saturating_add);
+        let entries = i64::try_from(self.money.bills.len()).unwrap_or(i64::MAX);
+        let now_ms =
+            self.money.bills.last().map_or_else(|| self.engine.clock.now_ms(), |bill| bill.settled_ms);
+        let mut events = Events::new();
+        if let Some(hold) = &mut self.money.hold {
+            hold.settle(amount, entries, now_ms, &mut events);
+        }
+        self.tell(events);
+    }
+
+    /// A bill for every attempt that used something, whether or not its answer was of use. Whoever goes away while an
+    /// upstream works may be billed too; nobody says how much.
+    fn book(&mut self) {
+        // What is read again was paid for before.
+        if self.is_repeat || matches!(self.source, AnswerSource::Repeated) {
+            return;
+        }
+        let (count, is_calling) = (self.attempts.len(), self.outcome.calling.is_some());
+        let settled_ms = self.engine.clock.now_ms();
+        for (at, attempt) in self.attempts.iter_mut().enumerate() {
+            let is_running = is_calling && at + 1 == count;
+            let usage = if is_running { self.outcome.usage } else { attempt.usage };
+            if !usage.is_known() && !is_running {
+                continue;
+            }
+            let quote = self.snapshot.quote(&attempt.provider, &attempt.model);
+            let amount_nano = quote.as_ref().and_then(|quote| price::cost_nano(&quote.price, &usage));
+            attempt.cost_nano = amount_nano;
+            self.money.bills.push(BillRow {
+                attempt: u32::try_from(at + 1).unwrap_or(u32::MAX),
+                provider: attempt.provider.clone(),
+                model: attempt.model.clone(),
+                usage,
+                estimated: self.outcome.usage_estimated,
+                amount_nano,
+                price_source: quote.as_ref().map(|quote| quote.source.as_str()),
+                price_version: quote.map(|quote| quote.version.clone()),
+                settled_ms,
+            });
+        }
+    }
+
+    /// What the request cost; `None` when some of it is not known. What nobody billed cost nothing.
+    pub(crate) fn cost_nano(&self) -> Option<i64> {
+        let bills = &self.money.bills;
+        if bills.is_empty() && (self.attempts.is_empty() || self.is_repeat) {
+            return None;
+        }
+        bills.iter().try_fold(0_i64, |sum, bill| Some(sum.saturating_add(bill.amount_nano?)))
+    }
+
+    /// The bills, for the ledger.
+    pub(crate) fn take_bills(&mut self) -> Vec<BillRow> {
+        std::mem::take(&mut self.money.bills)
+    }
+
+    /// What an answer's head says of money.
+    pub(crate) fn write_money(&self, headers: &mut HeaderMap) {
+        let mut insert = |name, text: String| {
+            if let Ok(value) = HeaderValue::try_from(text) {
+                headers.insert(name, value);
+            }
+        };
+        if let Some(exceeded) = &self.money.exceeded {
+            insert(LIMIT, decimal(exceeded.limit_nano));
+            insert(USED, decimal(exceeded.spent_nano));
+            if let Some(reset) = exceeded.reset_at_ms {
+                insert(RESET, rfc3339(reset));
+            }
+        }
+        let notices = self.money.hold.as_ref().map(Hold::notices).unwrap_or_default();
+        if !notices.is_empty() {
+            let texts = notices.iter().map(|notice| {
+                let whose = if notice.is_everybodys { "all keys " } else { "" };
+                format!("{whose}{} {}%", notice.window.as_str(), notice.percent)
+            });
+            insert(WARNING, texts.collect::<Vec<_>>().join(", "));
+        }
+        if self.money.is_settled {
+            insert(COST, self.cost_nano().map_or_else(|| "unknown".to_owned(), decimal));
+        }
+    }
+
+    /// What calls of these targets may cost: the prompt, and some of the answer.
+    fn estimated_cost<'a>(
+        &self,
+        targets: impl Iterator<Item = &'a Target>,
+        at_once: usize,
+    ) -> Result<i64, GatewayError> {
+        let output = self.envelope()?.max_output_tokens.unwrap_or(HELD_OUTPUT).min(HELD_OUTPUT);
+        let usage = Usage {
+            input_uncached: Some(self.counted_input_tokens()),
+            output_total: Some(output),
+            ..Usage::default()
+        };
+        let refuses = self.refuses_unpriced();
+        let mut costs = SmallVec::<[i64; 8]>::new();
+        for target in targets {
+            let quote = self.snapshot.quote(&target.provider.id, &target.model);
+            let cost = quote.and_then(|quote| price::cost_nano(&quote.price, &usage));
+            costs.push(match cost {
+                Some(cost) => cost,
+                None if refuses => return Err(unpriced(&target.full_name())),
+                // What has no price counts nothing, before the answer as after it.
+                None => 0,
+            });
+        }
+        costs.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(costs.into_iter().take(at_once.max(1)).fold(0, i64::saturating_add))
+    }
+
+    /// Tokens of the prompt; counted as the counting routes do, since images would be far too dear by their bytes.
+    fn counted_input_tokens(&self) -> u64 {
+        if let Some(request) = self.canonical.as_deref() {
+            return estimate::tokens(request);
+        }
+        let decoded = self.dialect().decode_request(self.head(), &self.body);
+        decoded.map_or_else(|_| self.estimated_input_tokens(), |request| estimate::tokens(&request))
+    }
+
+    fn refuses_unpriced(&self) -> bool {
+        let budgets = &self.snapshot.budgets;
+        let own = self.caller.as_ref().and_then(|caller| budgets.of(Some(&caller.id)));
+        own.into_iter().chain(budgets.of(None)).any(|state| state.budget.block_unpriced)
+    }
+
+    fn tell(&self, events: Events) {
+        for event in events {
+            self.engine.recorder.budget(event);
+        }
+    }
+
+    fn too_dear(&mut self, exceeded: Exceeded, estimate: i64, now_ms: i64) -> GatewayError {
+        let whose = if exceeded.key.is_some() { "" } else { " of all keys together" };
+        let mut message = format!(
+            "{} budget{whose} used: {} of {}",
+            exceeded.window.as_str(),
+            dollars(exceeded.spent_nano),
+            dollars(exceeded.limit_nano)
+        );
+        if exceeded.spent_nano <= exceeded.limit_nano {
+            message += &format!("; this request may cost {}", dollars(estimate));
+            if exceeded.held_nano > 0 {
+                message += &format!(", running ones {}", dollars(exceeded.held_nano));
+            }
+        }
+        let wait = exceeded.reset_at_ms.map(|reset| {
+            Duration::from_millis(u64::try_from(reset.saturating_sub(now_ms)).unwrap_or(0).max(1))
+        });
+        let mut error =
+            GatewayError::new(ErrorKind::RateLimited, "budget_exceeded", message).retry_after(wait);
+        // What is used up for ever does not come back by asking again.
+        error.is_final = exceeded.window == Window::Total;
+        self.money.exceeded = Some(Box::new(exceeded));
+        error
+    }
+}
+
+/// The error for a call that no money was held for.
+pub(crate) fn nothing_held() -> GatewayError {
+    let message = "an upstream was to be called without a look at the budgets; this is a bug of the gateway";
+    GatewayError::new(ErrorKind::Internal, "internal_server_error", message)
+}
+
+fn unpriced(name: &str) -> GatewayError {
+    let message = format!(
+        "`{name}` has no price, and the budget refuses models without one (`blockUnpriced`); set one under /api/pricing"
+    );
+    GatewayError::new(ErrorKind::Permission, "unpriced_model", message).param("model")
+}
