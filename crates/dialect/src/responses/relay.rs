@@ -41,7 +41,7 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
     let (mut failure, mut has_output) = (None, false);
     let scanned = envelope::scan(body, &mut |member| match &*member.key {
         "model" if !echo.model.is_empty() && member.raw.as_bytes() != asked => {
-            splice.replace(member.span, asked.clone())
+            splice.replace(member.span, asked.clone());
         }
         "error" if matches!(member.raw.as_bytes().first(), Some(b'{' | b'"')) => failure = Some(member.raw),
         "output" => {

@@ -25,7 +25,7 @@ fn nobody_else_cites_documents_and_the_client_is_told() {
         let (_, losses) = translate("anthropic", target, &asked(), &Caps::permissive()).unwrap();
         let told = told(&losses);
         for path in ["messages[0].content[0].context", "messages[0].content[0].citations"] {
-            assert!(told.iter().any(|found| *found == path), "{target}: {told:?}");
+            assert!(told.contains(&path), "{target}: {told:?}");
         }
         // What asks for nothing is not missed.
         let mut body = asked();

@@ -460,13 +460,12 @@ fn the_list_of_faults_names_the_tests_that_there_are() {
     }
     let list = std::fs::read_to_string(root.join("tests/faults.md")).unwrap();
     let mut listed = std::collections::BTreeSet::new();
-    let mut next = 1;
-    for row in list.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |")) {
+    let rows = list.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |"));
+    for (at, row) in rows.enumerate() {
         let [number, _, tests] = row.trim_matches('|').splitn(3, '|').collect::<Vec<_>>()[..] else {
             panic!("not a row of three: {row}");
         };
-        assert_eq!(number.trim().parse(), Ok(next), "{row}");
-        next += 1;
+        assert_eq!(number.trim().parse(), Ok(at + 1), "{row}");
         let names = tests.split('`').filter(|name| name.starts_with('f')).map(str::to_owned);
         let before = listed.len();
         listed.extend(names.clone());

@@ -54,7 +54,8 @@ fn refused_by(client: &str, targets: &[&str], body: &Value, caps: &Caps, code: &
 
 /// A user's message with one part.
 fn part(part: Value) -> Value {
-    json!({"messages": [{"role": "user", "content": [part]}]})
+    let content = vec![part];
+    json!({"messages": [{"role": "user", "content": content}]})
 }
 
 #[test]

@@ -100,11 +100,12 @@ pub(crate) async fn join(engine: &Arc<Engine>, ctx: RequestCtx) -> Joined {
                 let lead = Lead { engine: engine.clone(), recording: Some(recording) };
                 return Joined::First(ctx, lead);
             }
-            Claim::Theirs(recording) => match recording.read().await {
-                Some((head, reader)) => return Joined::Answered(repeat(engine, ctx, head, reader)),
-                // The first one came to nothing. One of those who waited for it is the first now.
-                None => {}
-            },
+            Claim::Theirs(recording) => {
+                // Where the first one came to nothing, one of those who waited for it is the first now.
+                if let Some((head, reader)) = recording.read().await {
+                    return Joined::Answered(repeat(engine, ctx, head, reader));
+                }
+            }
         }
     }
 }

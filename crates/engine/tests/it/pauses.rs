@@ -40,7 +40,9 @@ fn whole(content: &Value, reason: &str) -> Answer {
 }
 
 fn block(index: u64, start: Value, deltas: &[Value]) -> Vec<Value> {
-    let mut events = vec![json!({"type": "content_block_start", "index": index, "content_block": start})];
+    let mut first = json!({"type": "content_block_start", "index": index});
+    first["content_block"] = start;
+    let mut events = vec![first];
     let delta = |delta: &Value| json!({"type": "content_block_delta", "index": index, "delta": delta});
     events.extend(deltas.iter().map(delta));
     events.push(json!({"type": "content_block_stop", "index": index}));

@@ -264,7 +264,7 @@ impl<'a> Writer<'a, '_> {
                 }
                 said.text.get_or_insert_default().push_str(text);
                 if let Some(mark) = block.cache_mark {
-                    self.unmarked(mark, turn.path.clone());
+                    self.unmarked(mark, &turn.path);
                 }
             }
             BlockKind::Refusal(text) => said.refusal.get_or_insert_default().push_str(text),
@@ -351,7 +351,7 @@ impl<'a> Writer<'a, '_> {
         let (text, shown) = result_text(result, Some(&id));
         write_result(call_id, &text, messages);
         if let Some(mark) = block.cache_mark {
-            self.unmarked(mark, path.to_owned());
+            self.unmarked(mark, path);
         }
         let mut parts = Vec::new();
         for (label, block) in shown {
@@ -440,12 +440,12 @@ impl<'a> Writer<'a, '_> {
             }
             CacheMarks::None => {}
         }
-        self.unmarked(mark, path());
+        self.unmarked(mark, &path());
         None
     }
 
     /// Takes note of a mark at a place that has none here.
-    fn unmarked(&mut self, mark: CacheMark, path: String) {
+    fn unmarked(&mut self, mark: CacheMark, path: &str) {
         let path = format!("{path}.cache_control");
         self.losses.push(Loss { path: path.into(), action: LossAction::Dropped, silent: !mark.one_hour });
     }
