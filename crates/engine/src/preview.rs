@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use omniroute_domain::combo::{self, LeftOut};
 use omniroute_domain::entity::ConnectionId;
-use omniroute_domain::health::Blocked;
+use omniroute_domain::health::{Blocked, Hold};
 use omniroute_domain::limiter::{Ask, Held};
 use omniroute_domain::price;
 use omniroute_domain::resolve::{Route, Target};
@@ -61,7 +61,7 @@ pub struct PreviewedCandidate {
 /// Why a candidate would not be asked.
 #[derive(Debug)]
 pub struct Skip {
-    /// `cooldown`, `model_lock`, `inactive`, `concurrency`, `rate_limit`, `key`, `excluded`, `tags`, `condition`, `capability`, `nesting`.
+    /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `excluded`, `tags`, `condition`, `capability`, `nesting`.
     pub rule: &'static str,
     /// In words.
     pub reason: String,
@@ -186,11 +186,12 @@ fn told(obstacle: &Obstacle) -> Skip {
         Obstacle::Denied => plain("key", "the key may not use this account"),
         Obstacle::Excluded => plain("excluded", "the account is kept from this model"),
         Obstacle::Untagged => plain("tags", "the account lacks a tag that is required"),
-        Obstacle::Blocked(Blocked { reason, until, model_only }) => {
-            let rule = match (until, model_only) {
+        Obstacle::Blocked(Blocked { reason, until, hold }) => {
+            let rule = match (until, hold) {
                 (None, _) => "inactive",
-                (Some(_), true) => "model_lock",
-                (Some(_), false) => "cooldown",
+                (Some(_), Hold::Model) => "model_lock",
+                (Some(_), Hold::Connection) => "cooldown",
+                (Some(_), Hold::Provider) => "breaker",
             };
             Skip { rule, reason: reason.as_str().to_owned(), until: *until }
         }

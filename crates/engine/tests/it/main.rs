@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod admission;
+mod breaker;
 mod combos;
 mod crowd;
 mod defects;
