@@ -13,6 +13,7 @@ use super::{Attempted, Fault, note_failure, once};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::explain;
+use crate::policy;
 use crate::session;
 
 /// Most upstream calls for one target.
@@ -56,15 +57,15 @@ impl Patience {
 }
 
 /// Why a target came to nothing.
-pub(super) struct Failed {
+pub(crate) struct Failed {
     /// In words for the client.
-    pub(super) error: GatewayError,
+    pub(crate) error: GatewayError,
     /// What the last account came to; `None` when none was called.
-    pub(super) last: Option<Box<Failure>>,
+    pub(crate) last: Option<Box<Failure>>,
     /// How long until an account may be tried again; `None` when nobody knows.
-    pub(super) wait: Option<Duration>,
+    pub(crate) wait: Option<Duration>,
     /// Whether the request itself could not be read or written.
-    pub(super) is_request: bool,
+    pub(crate) is_request: bool,
 }
 
 impl From<GatewayError> for Failed {
@@ -87,6 +88,9 @@ pub(super) async fn run(
         session::find(ctx)?;
     }
     ctx.target = Some(target.clone());
+    if let Err(error) = policy::steer(ctx, target) {
+        return Err(Failed { error, last: None, wait: None, is_request: false });
+    }
     loop {
         let mut round = Round::begin(ctx, target, &tried);
         while ctx.attempts.len() < most && !ctx.is_late() {

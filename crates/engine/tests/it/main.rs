@@ -14,6 +14,7 @@ mod limits;
 mod media;
 mod money;
 mod pauses;
+mod policies;
 mod pools;
 mod race;
 mod repairs;
