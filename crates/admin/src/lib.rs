@@ -21,4 +21,6 @@ mod validation;
 pub use auth::Client;
 pub use error::refuse_head;
 pub use router::{openapi, openapi_json, router};
-pub use state::{AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAsk, Previews, Reload, WrongAsk};
+pub use state::{
+    AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk, Previews, Reload, WrongAsk,
+};

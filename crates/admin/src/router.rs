@@ -16,9 +16,10 @@ use utoipa::openapi::OpenApi;
 use crate::endpoint::{Describe, Documentation, Handle, Ignored, Incoming};
 use crate::error::{no_route, wrong_method};
 use crate::resources::{
-    aliases, api_keys, auth, availability, budgets, call_logs, combos, connection_probes, connections,
-    custom_models, health, learned, lifecycle, metrics, model_catalog, nodes, pricing, rate_limits,
-    resilience, route_preview, sessions, settings, system, telemetry, usage,
+    aliases, api_keys, auth, availability, budgets, call_logs, combo_mappings, combos, connection_probes, connections,
+    custom_models, fallback_chains, health, learned, lifecycle, metrics, model_catalog, models, nodes,
+    policies, pricing, rate_limits, resilience, route_preview, sessions, settings, system, telemetry, transforms,
+    usage,
 };
 use crate::state::{Admin, AdminState, Peer};
 use crate::text;
@@ -57,6 +58,20 @@ fn routes() -> Routes {
         .get("/api/settings", "Settings", settings::show)
         .put("/api/settings", "Change settings or the password", settings::update)
         .patch("/api/settings", "Change settings or the password", settings::update)
+        .get("/api/settings/thinking-budget", "How much requests reason", transforms::show_thinking)
+        .put("/api/settings/thinking-budget", "Change how much requests reason", transforms::update_thinking)
+        .patch(
+            "/api/settings/thinking-budget",
+            "Change how much requests reason",
+            transforms::update_thinking,
+        )
+        .get(
+            "/api/settings/system-prompt",
+            "System text around that of clients",
+            transforms::show_system_prompt,
+        )
+        .put("/api/settings/system-prompt", "Change that text", transforms::update_system_prompt)
+        .patch("/api/settings/system-prompt", "Change that text", transforms::update_system_prompt)
         // Connections
         .get("/api/providers", "Connections", connections::list)
         .post("/api/providers", "Add a connection", connections::create)
@@ -90,6 +105,9 @@ fn routes() -> Routes {
         .put("/api/models/alias", "Set an alias", aliases::put)
         .delete("/api/models/alias", "Delete an alias", aliases::delete)
         .get("/api/models/catalog", "Models by provider, with prices", model_catalog::show)
+        .get("/api/models", "Models in one list", models::list)
+        .put("/api/models", "Set an alias of a model", models::set_alias)
+        .post("/api/models/test", "Ask a model something small", models::test)
         .get("/api/models/learned", "What models were found not to take", learned::list)
         .delete("/api/models/learned", "Forget what was found, and try it again", learned::forget)
         .get("/api/models/availability", "Which models can be asked now", availability::list)
@@ -108,6 +126,26 @@ fn routes() -> Routes {
         .get("/api/resilience/model-cooldowns", "Models that are locked", resilience::list_locks)
         .delete("/api/resilience/model-cooldowns", "End locks of models", resilience::forget_locks)
         .get("/api/resilience/timeline", "What changed of late", resilience::timeline)
+        // Policies, chains, mappings
+        .get("/api/policies", "What is forbidden, limited or preferred; locked sign-ins", policies::list)
+        .post("/api/policies", "Make a policy, or let somebody sign in again", policies::create)
+        .put("/api/policies", "Change a policy", policies::update)
+        .patch("/api/policies", "Change a policy", policies::update)
+        .delete("/api/policies", "Delete a policy", policies::delete)
+        .post(
+            "/api/policies/evaluate",
+            "What the policies say of a model, without asking it",
+            policies::evaluate,
+        )
+        .get("/api/fallback/chains", "Who else has a model", fallback_chains::list)
+        .post("/api/fallback/chains", "Set who else has a model", fallback_chains::put)
+        .delete("/api/fallback/chains", "Delete a chain", fallback_chains::delete)
+        .get("/api/model-combo-mappings", "Names of models that mean a combo", combo_mappings::list)
+        .post("/api/model-combo-mappings", "Make names of models mean a combo", combo_mappings::create)
+        .get("/api/model-combo-mappings/{id}", "A mapping", combo_mappings::show)
+        .put("/api/model-combo-mappings/{id}", "Change a mapping", combo_mappings::update)
+        .patch("/api/model-combo-mappings/{id}", "Change a mapping", combo_mappings::update)
+        .delete("/api/model-combo-mappings/{id}", "Delete a mapping", combo_mappings::delete)
         // Combos
         .get("/api/combos", "Names for several targets", combos::list)
         .post("/api/combos", "Make a combo", combos::create)

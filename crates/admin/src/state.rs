@@ -112,6 +112,8 @@ pub struct Ports {
 pub trait Previews: Send + Sync {
     /// What would become of one.
     fn preview(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<Preview, WrongAsk>>;
+    /// Serves one as if a client on this machine had sent it.
+    fn ask(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<PreviewAnswer, WrongAsk>>;
 }
 
 /// A client's request that is not sent.
@@ -125,6 +127,15 @@ pub struct PreviewAsk {
     pub body: Bytes,
     /// Whose key it comes with.
     pub api_key: Option<ApiKeyId>,
+}
+
+/// What a client would have got.
+#[derive(Debug, Clone)]
+pub struct PreviewAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// The whole body.
+    pub body: Bytes,
 }
 
 /// What makes no request of an ask.

@@ -12,7 +12,7 @@ use omniroute_wire::{
 use serde_json::value::RawValue;
 
 use crate::{
-    Caps, Progress,
+    Caps, Progress, Rewrite,
     ir::{Block, ChatRequest, ChatResponse, FinishReason, Loss, PublicError, UpstreamError, Usage},
     opening::Places,
     stream::{StreamDecoder, StreamEncoder, StreamPipe},
@@ -157,6 +157,8 @@ pub struct EnvelopeSpans {
     pub(crate) places: Places,
     /// Whether the body is one of another dialect: it is read as that and written anew, never passed on.
     pub is_foreign: bool,
+    /// Whether anything is said about how much to reason.
+    pub asks_to_reason: bool,
 }
 
 impl EnvelopeSpans {
@@ -323,6 +325,14 @@ pub trait Dialect: Sync + 'static {
     }
     /// The edits that turn a client's request into one for an upstream of the same dialect.
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice;
+
+    /// Makes an operator's changes in a client's request. Everything else keeps its bytes.
+    fn rewrite(&self, body: &Bytes, rewrite: &Rewrite, caps: &Caps) -> Bytes;
+
+    /// Asks an upstream of this dialect for the variant of a model with the longest context, where that has to be said.
+    fn ask_for_long_context(&self, headers: &mut HeaderMap) {
+        let _ = headers;
+    }
 
     /// Puts reasoning back into a request of this dialect, in the messages whose calls came without it. `thoughts` says
     /// it of a message by its place, empty where it is not known. A dialect without unsigned reasoning has none.

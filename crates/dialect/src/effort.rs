@@ -1,6 +1,6 @@
 //! Levels of effort and budgets of tokens: what one amounts to in the other. The numbers are a choice, not a standard.
 
-use crate::ir::Effort;
+use crate::ir::{Effort, ReasoningAmount};
 
 /// The words that clients may use, for errors.
 pub(crate) const WORDS: &str = "`none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`";
@@ -40,4 +40,51 @@ pub(crate) fn of_word(word: &str) -> Option<Effort> {
         "max" => Effort::Max,
         _ => return None,
     })
+}
+
+impl Effort {
+    /// The number of tokens that the level amounts to; `None` for as many as there are.
+    pub fn budget(self) -> Option<u64> {
+        budget(self)
+    }
+}
+
+impl ReasoningAmount {
+    /// What an operator's or a client's word asks for: a level, `off`, `default`, `adaptive`, or a number of tokens.
+    pub fn of_word(word: &str) -> Option<Self> {
+        let word = word.trim().to_ascii_lowercase();
+        Some(match word.as_str() {
+            "off" | "none" => Self::Off,
+            "default" | "auto" => Self::Default,
+            "adaptive" => Self::Adaptive(None),
+            word => match (of_word(word), word.parse()) {
+                (Some(effort), _) => Self::Effort(effort),
+                (None, Ok(0)) => Self::Off,
+                (None, Ok(tokens)) => Self::Budget(tokens),
+                (None, Err(_)) => return None,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_amounts() {
+        for (word, amount) in [
+            ("off", Some(ReasoningAmount::Off)),
+            ("None", Some(ReasoningAmount::Off)),
+            (" high ", Some(ReasoningAmount::Effort(Effort::High))),
+            ("adaptive", Some(ReasoningAmount::Adaptive(None))),
+            ("default", Some(ReasoningAmount::Default)),
+            ("4096", Some(ReasoningAmount::Budget(4_096))),
+            ("0", Some(ReasoningAmount::Off)),
+            ("loud", None),
+            ("-1", None),
+        ] {
+            assert_eq!(ReasoningAmount::of_word(word), amount, "{word}");
+        }
+    }
 }

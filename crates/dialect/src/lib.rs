@@ -14,6 +14,7 @@ pub mod openai;
 pub mod opening;
 pub mod registry;
 pub mod responses;
+pub mod rewrite;
 pub mod shape;
 pub mod stream;
 
@@ -41,3 +42,4 @@ pub use dialect::{
 };
 pub use error_text::error_in_success;
 pub use progress::Progress;
+pub use rewrite::Rewrite;

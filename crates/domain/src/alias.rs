@@ -69,7 +69,7 @@ pub fn is_pattern(name: &str) -> bool {
 }
 
 /// More is more specific: a longer beginning without wildcards, then more letters, then fewer wildcards.
-fn specificity(pattern: &str) -> (usize, usize, isize) {
+pub(crate) fn specificity(pattern: &str) -> (usize, usize, isize) {
     let wildcards = pattern.bytes().filter(|byte| matches!(byte, b'*' | b'?')).count();
     let prefix = pattern.find(['*', '?']).unwrap_or(pattern.len());
     (prefix, pattern.len() - wildcards, -isize::try_from(wildcards).unwrap_or(isize::MAX))

@@ -4,6 +4,12 @@
 //! - [`breaker`]: whether a provider is asked at all, a state machine over (now, outcome).
 //! - [`budget`]: what may be spent within a window of time, and what has been.
 //! - [`combo`]: one name for several targets; the plan of a request.
+//! - [`fallback`]: the same model elsewhere, when its provider is out.
+//! - [`hours`]: times of day and days of the week.
+//! - [`mapping`]: names of models that mean a combo.
+//! - [`policy`]: what the operator forbids, limits or prefers.
+//! - [`thinking`]: how much a request shall reason, after the operator's word.
+//! - [`transform`]: what the operator adds to and takes from requests.
 //! - [`entity`]: rows as the operator wrote them.
 //! - [`snapshot`]: what a request needs of them, indexed for it; built whole, swapped whole.
 //! - [`resolve`]: from a model string to a provider and an upstream model.
@@ -23,11 +29,15 @@ pub mod breaker;
 pub mod budget;
 pub mod combo;
 pub mod entity;
+pub mod fallback;
 pub mod health;
+pub mod hours;
 pub mod learned;
 pub mod limit;
 pub mod limiter;
+pub mod mapping;
 pub mod pattern;
+pub mod policy;
 pub mod price;
 pub mod profile;
 pub mod resolve;
@@ -35,4 +45,6 @@ pub mod rotation;
 pub mod routing;
 pub mod session;
 pub mod snapshot;
+pub mod thinking;
 pub mod timeline;
+pub mod transform;

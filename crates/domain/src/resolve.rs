@@ -1,8 +1,10 @@
-//! From the string in `model` to where a request goes. First hit wins: a combo, an alias, a prefix, then a bare name that one
-//! usable provider lists, then the vendor of the name, then the operator's order.
+//! From the string in `model` to where a request goes. First hit wins: a combo, an alias, a pattern that means a combo, a
+//! pattern of aliases, a prefix, then a bare name that one usable provider lists, then the vendor of the name, then the
+//! operator's order.
 
 use std::sync::Arc;
 
+use omniroute_dialect::ir::ReasoningAmount;
 use omniroute_provider::{ProviderId, vendor};
 
 use crate::combo::ComboState;
@@ -49,6 +51,8 @@ pub enum Via {
     Alias,
     /// By a bare model name.
     Bare,
+    /// It stands in for another provider.
+    Fallback,
 }
 
 impl Via {
@@ -58,8 +62,27 @@ impl Via {
             Self::Direct => "direct",
             Self::Alias => "alias",
             Self::Bare => "bare",
+            Self::Fallback => "fallback",
         }
     }
+}
+
+/// What a name says beside the model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Suffixes {
+    /// How much to reason (`gpt-5(high)`).
+    pub effort: Option<ReasoningAmount>,
+    /// Whether the variant with a context of a million tokens is wanted (`claude-sonnet-4-5[1m]`).
+    pub extended_context: bool,
+}
+
+/// How a choice between several providers is settled, before the operator's order is asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Preference<'a> {
+    /// Ids or prefixes of providers that come first.
+    pub prefer: &'a [String],
+    /// Whether any of them will do, rather than none.
+    pub settle: bool,
 }
 
 /// Why a model string leads nowhere.
@@ -69,9 +92,7 @@ pub enum ResolveError {
     #[error("{0}")]
     Invalid(String),
     /// The prefix belongs to no provider.
-    #[error(
-        "`{prefix}` is not a provider prefix; use `provider/model`, and see /v1/models for the models this gateway has"
-    )]
+    #[error("{}", unknown_provider(prefix))]
     UnknownProvider {
         /// The prefix.
         prefix: String,
@@ -137,15 +158,33 @@ impl ResolveError {
     }
 }
 
+/// Prefixes of drivers that ride on personal subscriptions, which there are none of here.
+const SUBSCRIPTION_PREFIXES: [&str; 9] = ["ag", "if", "kr", "cu", "kmc", "kc", "cl", "oc", "nb"];
+
+fn unknown_provider(prefix: &str) -> String {
+    if SUBSCRIPTION_PREFIXES.contains(&prefix) {
+        return format!(
+            "`{prefix}` stands for a driver of a personal subscription, which this gateway does not have; use a provider \
+             with a key, and see /v1/models for the models this gateway has"
+        );
+    }
+    format!(
+        "`{prefix}` is not a provider prefix; use `provider/model`, and see /v1/models for the models this gateway has"
+    )
+}
+
 fn not_found(model: &str, near: &[String], inactive: &[ProviderId]) -> String {
+    let quoted = |names: &mut dyn Iterator<Item = &str>| {
+        names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    };
     let mut text = format!("model `{model}` not found");
     if !inactive.is_empty() {
-        let names: Vec<_> = inactive.iter().map(|id| format!("`{id}`")).collect();
-        text += &format!("; {} has it but no active connection", names.join(", "));
-    } else if !near.is_empty() {
-        let names: Vec<_> = near.iter().map(|name| format!("`{name}`")).collect();
-        text += &format!("; did you mean {}?", names.join(", "));
-    } else {
+        let names = quoted(&mut inactive.iter().map(ProviderId::as_str));
+        text += &format!("; {names} has it but no active connection");
+    }
+    if !near.is_empty() {
+        text += &format!("; did you mean {}?", quoted(&mut near.iter().map(String::as_str)));
+    } else if inactive.is_empty() {
         text += "; see /v1/models for the models this gateway has";
     }
     text
@@ -153,25 +192,46 @@ fn not_found(model: &str, near: &[String], inactive: &[ProviderId]) -> String {
 
 /// Finds where a model string leads.
 pub fn resolve(snapshot: &Snapshot, requested: &str) -> Result<Route, ResolveError> {
+    resolve_with(snapshot, requested, Preference::default())
+}
+
+/// The same, with a preference among several providers of one name.
+pub fn resolve_with(
+    snapshot: &Snapshot,
+    requested: &str,
+    preference: Preference<'_>,
+) -> Result<Route, ResolveError> {
     let name = checked(requested)?;
     if let Some(combo) = combo(snapshot, name) {
         return Ok(Route::Combo(combo.clone()));
     }
-    let Some(meant) = meant(snapshot, name)? else { return plain(snapshot, name).map(to_target) };
+    if snapshot.aliases.exact(name).is_none()
+        && let Some(combo) = snapshot.mapped(name)
+    {
+        return Ok(Route::Combo(combo.clone()));
+    }
+    let Some(meant) = meant(snapshot, name)? else { return plain(snapshot, name, preference).map(to_target) };
     if let Some(combo) = combo(snapshot, &meant) {
         return Ok(Route::Combo(combo.clone()));
     }
-    let mut target = plain(snapshot, checked(&meant)?)?;
+    let mut target = plain(snapshot, checked(&meant)?, preference)?;
     target.via = Via::Alias;
     Ok(to_target(target))
+}
+
+/// What a name says beside the model.
+pub fn suffixes(requested: &str) -> Suffixes {
+    without_suffixes(requested.trim()).1
 }
 
 /// Finds the target of a model string that may be an alias, but not a combo.
 pub fn model(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveError> {
     let name = checked(requested)?;
     match meant(snapshot, name)? {
-        Some(meant) => Ok(Target { via: Via::Alias, ..plain(snapshot, checked(&meant)?)? }),
-        None => plain(snapshot, name),
+        Some(meant) => {
+            Ok(Target { via: Via::Alias, ..plain(snapshot, checked(&meant)?, Preference::default())? })
+        }
+        None => plain(snapshot, name, Preference::default()),
     }
 }
 
@@ -197,19 +257,19 @@ fn meant(snapshot: &Snapshot, name: &str) -> Result<Option<String>, ResolveError
 }
 
 /// A model string that is neither a combo nor an alias.
-fn plain(snapshot: &Snapshot, name: &str) -> Result<Target, ResolveError> {
+fn plain(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<Target, ResolveError> {
     if let Some((prefix, model)) = name.split_once('/') {
         if let Some(id) = snapshot.by_prefix(prefix) {
             return direct(snapshot, id, model);
         }
-        return match bare(snapshot, name) {
+        return match bare(snapshot, name, preference) {
             Err(ResolveError::NotFound { inactive, .. }) if inactive.is_empty() => {
                 Err(ResolveError::UnknownProvider { prefix: prefix.to_owned() })
             }
             other => other,
         };
     }
-    bare(snapshot, name)
+    bare(snapshot, name, preference)
 }
 
 /// Finds the target of a model string on a route that names the provider. The prefix may be left out; another
@@ -241,10 +301,28 @@ fn checked(requested: &str) -> Result<&str, ResolveError> {
     } else if name.split('/').any(|piece| piece == "..") {
         "the model name holds `..` as a path piece"
     } else {
-        // "Use the context variant of a million tokens": a wish, not part of the name.
-        return Ok(name.strip_suffix("[1m]").unwrap_or(name));
+        return Ok(without_suffixes(name).0);
     };
     Err(ResolveError::Invalid(problem.to_owned()))
+}
+
+/// The name alone, and what stands behind it. Parentheses around anything but a level of effort belong to the name.
+fn without_suffixes(name: &str) -> (&str, Suffixes) {
+    let (mut name, mut suffixes) = (name, Suffixes::default());
+    for _ in 0..2 {
+        if let Some(rest) = name.strip_suffix("[1m]").filter(|_| !suffixes.extended_context) {
+            (name, suffixes.extended_context) = (rest, true);
+        } else if let Some((rest, word)) = name.strip_suffix(')').and_then(|name| name.rsplit_once('('))
+            && suffixes.effort.is_none()
+            && !rest.is_empty()
+            && word.starts_with(|first: char| first.is_ascii_alphabetic())
+            && let Some(effort @ (ReasoningAmount::Off | ReasoningAmount::Effort(_))) =
+                ReasoningAmount::of_word(word)
+        {
+            (name, suffixes.effort) = (rest, Some(effort));
+        }
+    }
+    (name, suffixes)
 }
 
 fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, ResolveError> {
@@ -254,7 +332,8 @@ fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, R
         return Err(ResolveError::Invalid(format!("`{id}/` names a provider but no model")));
     }
     let (model, connection_name) = pinned(&provider, model);
-    Ok(Target { model: model.to_owned(), connection_name, provider, via: Via::Direct })
+    let model = provider.provider.spec().current_name(model).to_owned();
+    Ok(Target { model, connection_name, provider, via: Via::Direct })
 }
 
 /// `model@account`, if what follows the last `@` names an account of the provider.
@@ -268,7 +347,7 @@ fn pinned<'a>(provider: &ProviderState, model: &'a str) -> (&'a str, Option<Stri
     (model, None)
 }
 
-fn bare(snapshot: &Snapshot, name: &str) -> Result<Target, ResolveError> {
+fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<Target, ResolveError> {
     let (plain, pin) = match name.rsplit_once('@') {
         Some((head, _)) if snapshot.providers_of_model(name).is_empty() && !head.is_empty() => (head, true),
         _ => (name, false),
@@ -279,12 +358,15 @@ fn bare(snapshot: &Snapshot, name: &str) -> Result<Target, ResolveError> {
         [only] => Some(only),
         [] => vendor.map(|provider| &provider.id),
         several => {
-            let preferred = vendor.map(|provider| &provider.id).filter(|id| several.contains(id));
-            let ordered = || {
-                let order = &snapshot.settings.provider_order;
-                order.iter().find_map(|wanted| several.iter().find(|id| id.as_str() == wanted))
+            let first_of = |wanted: &[String]| {
+                let known = |name: &String| snapshot.by_prefix(name);
+                wanted.iter().filter_map(known).find_map(|id| several.iter().find(|other| *other == id))
             };
-            Some(preferred.or_else(ordered).ok_or_else(|| {
+            let preferred = first_of(preference.prefer);
+            let vendor = || vendor.map(|provider| &provider.id).filter(|id| several.contains(id));
+            let ordered = || first_of(&snapshot.settings.provider_order);
+            let any = || several.first().filter(|_| preference.settle);
+            Some(preferred.or_else(vendor).or_else(ordered).or_else(any).ok_or_else(|| {
                 ResolveError::Ambiguous {
                     model: plain.to_owned(),
                     forms: several
@@ -304,19 +386,23 @@ fn bare(snapshot: &Snapshot, name: &str) -> Result<Target, ResolveError> {
         });
     };
     let (model, connection_name) = if pin { pinned(provider, name) } else { (plain, None) };
-    Ok(Target { provider: provider.clone(), model: model.to_owned(), connection_name, via: Via::Bare })
+    let model = provider.provider.spec().current_name(model).to_owned();
+    Ok(Target { provider: provider.clone(), model, connection_name, via: Via::Bare })
 }
 
-/// Up to five listed names within an edit distance of a third of the name.
+/// Up to five names of models, combos and aliases within an edit distance of a third of the name.
 fn near(snapshot: &Snapshot, name: &str) -> Vec<String> {
     let most = (name.chars().count() / 3).max(1);
     let mut close: Vec<(usize, &str)> = snapshot
         .model_names()
+        .chain(snapshot.combo_names())
+        .chain(snapshot.aliases.names())
         .filter(|candidate| candidate.len().abs_diff(name.len()) <= most)
         .map(|candidate| (distance(candidate, name), candidate))
         .filter(|(distance, _)| *distance <= most)
         .collect();
     close.sort_unstable();
+    close.dedup();
     close.into_iter().take(5).map(|(_, candidate)| candidate.to_owned()).collect()
 }
 

@@ -19,11 +19,15 @@ use crate::combo::ComboState;
 use crate::entity::{
     ApiKeyId, ComboId, Connection, ConnectionId, CustomModel, Discount, Entities, KeyHash, RuntimeSettings,
 };
+use crate::fallback::Chains;
 use crate::health::{Blocked, ConnectionHealth, HealthMap, Hold, Profile};
 use crate::limiter;
+use crate::mapping::Mappings;
 use crate::pattern::Pattern;
+use crate::policy::Policies;
 use crate::price::{PriceBook, Quote};
 use crate::rotation::{Rotation, Rule};
+use crate::transform::SystemText;
 
 mod build;
 mod caller;
@@ -52,6 +56,13 @@ pub struct Snapshot {
     /// Other names for models and combos.
     pub aliases: Aliases,
     combos: Map<Arc<str>, Arc<ComboState>>,
+    mappings: Mappings,
+    /// What the operator forbids, limits or prefers.
+    pub policies: Policies,
+    /// Who else has a model.
+    pub chains: Chains,
+    /// System text around that of clients.
+    pub system_text: Option<SystemText>,
     connections: Map<ConnectionId, Arc<ConnectionState>>,
     /// What keys, or everybody together, may spend.
     pub budgets: Budgets,
@@ -266,6 +277,16 @@ impl Snapshot {
         all
     }
 
+    /// The combo that a name of a model means by the operator's mappings.
+    pub fn mapped(&self, name: &str) -> Option<&Arc<ComboState>> {
+        self.mappings.combos(name).find_map(|id| self.combos.values().find(|combo| combo.id == *id))
+    }
+
+    /// The names of all combos that are to be seen.
+    pub fn combo_names(&self) -> impl Iterator<Item = &str> {
+        self.combos.values().filter(|combo| !combo.is_hidden).map(|combo| &*combo.name)
+    }
+
     /// Whether there is a combo with this id.
     pub fn has_combo(&self, id: &ComboId) -> bool {
         self.combos.values().any(|combo| combo.id == *id)
@@ -350,7 +371,7 @@ impl ConnectionState {
 
     /// Whether it has all of these tags.
     pub fn has_tags<'a>(&self, wanted: impl IntoIterator<Item = &'a str>) -> bool {
-        wanted.into_iter().all(|wanted| self.tags.iter().any(|tag| tag == wanted))
+        wanted.into_iter().all(|wanted| self.tags.iter().any(|tag| tag.eq_ignore_ascii_case(wanted)))
     }
 
     /// Leave to ask the provider, and what that changed.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, ORIGIN};
 use omniroute_dialect::ir::ErrorKind;
+use omniroute_domain::combo::ComboState;
 use omniroute_domain::entity::KeyHash;
 use omniroute_domain::limit::Meter;
 use omniroute_domain::resolve::Target;
@@ -51,6 +52,12 @@ fn check_key(caller: &Caller, ctx: &RequestCtx) -> Result<(), GatewayError> {
     if !caller.allows_address(ctx.arrival.peer.ip()) {
         return Err(forbidden("forbidden", "This API key may not be used from this address"));
     }
+    if !caller.allows_time(ctx.started_ms) {
+        return Err(forbidden(
+            "forbidden",
+            "This API key may not be used at this time; see its accessSchedule",
+        ));
+    }
     if !caller.allows_endpoint(ctx.arrival.endpoint) {
         let endpoint = ctx.arrival.endpoint;
         return Err(forbidden("forbidden", format!("This API key may not call the endpoint `{endpoint}`")));
@@ -73,6 +80,26 @@ pub(crate) fn may_use(ctx: &RequestCtx, requested: &str, target: &Target) -> boo
     let by_alias = target.full_name();
     let by_id = format!("{}/{}", target.provider.id, target.model);
     caller.allows_model(&[requested, &target.model, &by_alias, &by_id])
+}
+
+/// Whether the key may ask for a combo at all.
+pub(crate) fn check_combo(ctx: &RequestCtx, combo: &ComboState) -> Result<(), GatewayError> {
+    if ctx.caller.as_ref().is_none_or(|caller| caller.allows_combo(&combo.name)) {
+        return Ok(());
+    }
+    let message = format!("This API key may not use the combo `{}`", combo.name);
+    Err(forbidden("model_not_allowed", message).param("model"))
+}
+
+/// Whether the key may use a target of a combo. One that it names brings its targets with it, but for denied ones.
+pub(crate) fn may_use_in(ctx: &RequestCtx, combo: &ComboState, target: &Target) -> bool {
+    let Some(caller) = ctx.caller.as_ref().filter(|caller| caller.restricts_models()) else { return true };
+    if !caller.lists_combo(&combo.name) {
+        return may_use(ctx, &combo.name, target);
+    }
+    let by_alias = target.full_name();
+    let by_id = format!("{}/{}", target.provider.id, target.model);
+    !caller.denies_model(&[&target.model, &by_alias, &by_id])
 }
 
 /// Reserves the request against the key's limits; settled when the request is recorded.

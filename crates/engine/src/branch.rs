@@ -109,6 +109,7 @@ impl RequestCtx {
             combo: self.combo.clone(),
             step: None,
             trying: None,
+            steering: self.steering.clone(),
             deadline: self.deadline,
             running: None,
             rewrite: self.rewrite,

@@ -19,6 +19,7 @@ use crate::attempt::{Rewrite, Trying};
 use crate::branch::Kinship;
 use crate::error::GatewayError;
 use crate::money::Money;
+use crate::policy::Steering;
 use crate::ports::{AttemptRow, Charge};
 use crate::reasoning;
 use crate::serve::Engine;
@@ -100,6 +101,8 @@ pub struct RequestCtx {
     pub(crate) step: Option<Arc<str>>,
     /// The step of a combo whose target is being asked.
     pub(crate) trying: Option<Trying>,
+    /// Where the operator steers it; `None` when nowhere in particular.
+    pub(crate) steering: Option<Box<Steering>>,
     /// Until when there must be a first content, while a target of a combo is asked.
     pub(crate) deadline: Option<Instant>,
     /// Keeps the request in the list of running ones.
@@ -184,6 +187,7 @@ impl RequestCtx {
             combo: None,
             step: None,
             trying: None,
+            steering: None,
             deadline: None,
             running: None,
             kinship: Kinship::Alone,

@@ -6,7 +6,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Uri};
 use omniroute_dialect::ir::{BlockKind, ChatRequest, ErrorKind, Loss, LossAction, Reader, ReasoningAmount};
 use omniroute_dialect::shape::{self, Shape};
-use omniroute_dialect::{Caps, Dialect, Echo, registry};
+use omniroute_dialect::{Caps, Dialect, Echo, Rewrite, registry};
 use omniroute_domain::learned::Fact;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
@@ -20,6 +20,7 @@ use crate::error::GatewayError;
 use crate::media;
 use crate::ports::OutboundCall;
 use crate::reasoning;
+use crate::transform;
 
 /// Headers that are set beside the provider's own, here and by the transport.
 const ADDED_HEADERS: usize = 6;
@@ -54,13 +55,22 @@ pub(crate) async fn call(
     }
     dialect.forward_headers(client.id(), &ctx.arrival.headers, &mut headers);
     let facts = ctx.engine.live.learned.facts(&target.provider.id, &target.model, ctx.started_ms);
+    let mut caps = ctx.snapshot.caps(&target.provider, &target.model);
+    adapt(&mut caps, &facts);
+    transform::ask_for_long_context(ctx, &caps, dialect, &mut headers);
     let is_own = endpoint.dialect == client.id() && !ctx.envelope()?.spans.is_foreign;
-    let (body, shape) = if is_own && !ctx.without_reasoning && ctx.rewrite.is_none() {
-        (relayed(ctx, target, facts.as_slice()).await?, None)
+    let stays = is_own && !ctx.without_reasoning && ctx.rewrite.is_none();
+    if transform::needs_content(ctx, &caps) {
+        Box::pin(ctx.canonical()).await?;
+    }
+    let rewrite = transform::of(ctx, target, &caps, stays)?;
+    let (body, shape) = if stays {
+        (relayed(ctx, target, &caps, rewrite.as_ref(), facts.as_slice()).await?, None)
     } else {
         let account = dialect.binds_signatures_to_accounts().then(|| account_name(connection));
         // Boxed so that requests that stay in their dialect do not carry the room that this needs.
-        let (body, shape) = Box::pin(translated(ctx, target, account, dialect, &facts)).await?;
+        let translation = translated(ctx, target, &caps, rewrite.as_ref(), account, dialect, &facts);
+        let (body, shape) = Box::pin(translation).await?;
         (body, Some(shape))
     };
     ctx.upstream_dialect = Some(endpoint.dialect);
@@ -75,13 +85,25 @@ pub(crate) async fn call(
 }
 
 /// The client's bytes, edited.
-async fn relayed(ctx: &mut RequestCtx, target: &Target, facts: &[Fact]) -> Result<Pieces, GatewayError> {
+async fn relayed(
+    ctx: &mut RequestCtx,
+    target: &Target,
+    caps: &Caps,
+    rewrite: Option<&Rewrite>,
+    facts: &[Fact],
+) -> Result<Pieces, GatewayError> {
     let client = ctx.dialect();
-    let caps = ctx.snapshot.caps(&target.provider, &target.model);
-    ctx.returns_reasoning = facts.contains(&Fact::ReasoningInHistory) || caps.reasoning_in_history;
-    let edited = if ctx.envelope()?.spans.has_carriers {
-        // What other dialects' models signed would be refused here.
-        let body = shape::strip_carriers(&ctx.body);
+    ctx.returns_reasoning = caps.reasoning_in_history;
+    let has_carriers = ctx.envelope()?.spans.has_carriers;
+    let edited = if has_carriers || rewrite.is_some() {
+        let mut body = ctx.body.clone();
+        if has_carriers {
+            // What other dialects' models signed would be refused here.
+            body = shape::strip_carriers(&body);
+        }
+        if let Some(rewrite) = rewrite {
+            body = client.rewrite(&body, rewrite, caps);
+        }
         let envelope = client.envelope(ctx.head(), &body)?;
         client.edit_request(&body, &envelope, &target.model)
     } else {
@@ -89,6 +111,9 @@ async fn relayed(ctx: &mut RequestCtx, target: &Target, facts: &[Fact]) -> Resul
     };
     let has_vendors_roles = !caps.developer_role && client.has_own_roles(&ctx.body);
     if facts.is_empty() && !ctx.returns_reasoning && !has_vendors_roles {
+        if rewrite.is_some() {
+            refuse_if_strict(ctx, target)?;
+        }
         return Ok(edited.into_pieces());
     }
     let mut edited = edited.to_bytes();
@@ -116,12 +141,12 @@ fn takes_something(fact: &Fact, body: &[u8]) -> bool {
 async fn translated(
     ctx: &mut RequestCtx,
     target: &Target,
+    caps: &Caps,
+    rewrite: Option<&Rewrite>,
     account: Option<String>,
     dialect: &'static dyn Dialect,
     facts: &[Fact],
 ) -> Result<(Pieces, Shape), GatewayError> {
-    let mut caps = ctx.snapshot.caps(&target.provider, &target.model);
-    adapt(&mut caps, facts);
     let (client, leave_out) = (ctx.dialect(), ctx.without_reasoning);
     let engine = ctx.engine.clone();
     let request = ctx.canonical().await?;
@@ -129,10 +154,17 @@ async fn translated(
     if leave_out {
         forget_reasoning(request, dialect.id() == client.id());
     }
+    // The next target may get it with other changes.
+    let mut changed = rewrite.map(|rewrite| {
+        let mut changed = request.clone();
+        rewrite.apply(&mut changed);
+        changed
+    });
+    let request = changed.as_mut().unwrap_or(request);
     let asked = std::mem::replace(&mut request.model, target.model.clone());
     request.reader = Reader { family: Some(model_family(&target.model)), account };
-    let (shaped, shape) = Shape::of(request, client, dialect, &caps, Some(&engine.seal));
-    let encoded = dialect.encode_request(&shaped, &caps);
+    let (shaped, shape) = Shape::of(request, client, dialect, caps, Some(&engine.seal));
+    let encoded = dialect.encode_request(&shaped, caps);
     drop(shaped);
     request.model = asked;
     let encoded = encoded?;

@@ -8,19 +8,17 @@ use omniroute_domain::combo::{self, LeftOut};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::health::{Blocked, Hold};
 use omniroute_domain::limiter::{Ask, Held};
-use omniroute_domain::price;
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::snapshot::ConnectionState;
 
 use crate::admit;
-use crate::attempt;
+use crate::attempt::{self, Trying};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::fallback;
+use crate::policy;
 use crate::resolve::{self, Obstacle};
 use crate::serve::Engine;
-
-/// Tokens of answer that a price is estimated for.
-const USUAL_OUTPUT: u64 = 1_024;
 
 /// What would become of a request.
 #[derive(Debug)]
@@ -33,6 +31,8 @@ pub struct Preview {
     pub combo: Option<Arc<str>>,
     /// The strategy that orders the targets, or the accounts where there is one target.
     pub strategy: Option<&'static str>,
+    /// The policies that applied, in order.
+    pub policies: Vec<Arc<str>>,
     /// Those that would be asked, in order; then those that would not.
     pub candidates: Vec<PreviewedCandidate>,
     /// What the client would get when nobody can be asked.
@@ -61,7 +61,8 @@ pub struct PreviewedCandidate {
 /// Why a candidate would not be asked.
 #[derive(Debug)]
 pub struct Skip {
-    /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `excluded`, `tags`, `condition`, `capability`, `nesting`.
+    /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `policy`, `excluded`, `condition`,
+    /// `capability`, `nesting`.
     pub rule: &'static str,
     /// In words.
     pub reason: String,
@@ -80,19 +81,28 @@ impl Engine {
             via: None,
             combo: None,
             strategy: None,
+            policies: Vec::new(),
             candidates: Vec::new(),
             error: None,
             decided_at: ctx.started_ms,
         };
         ctx.envelope = Some(envelope);
-        match resolve::route(&mut ctx) {
+        let route = resolve::route(&mut ctx);
+        preview.policies.extend(ctx.steering.iter().flat_map(|steering| steering.applied.iter().cloned()));
+        match route {
             Err(error) => preview.error = Some(error),
             Ok(Route::Target(target)) => {
                 preview.via = Some(target.via.as_str());
                 preview.strategy = Some(target.provider.rule.strategy.name());
-                let cost = cost(&ctx, &target);
-                let (tried, skipped) = accounts(&ctx, &target, cost);
-                preview.candidates.extend(tried.into_iter().chain(skipped));
+                let others = fallback::others(&ctx, &target);
+                let mut later = Vec::new();
+                for target in std::iter::once(&target).chain(&others) {
+                    let cost = policy::cost_nano(&ctx, target);
+                    let (mut tried, mut skipped) = judged(&mut ctx, target, cost, &mut preview.policies);
+                    preview.candidates.append(&mut tried);
+                    later.append(&mut skipped);
+                }
+                preview.candidates.append(&mut later);
             }
             Ok(Route::Combo(combo)) => {
                 preview.via = Some("combo");
@@ -102,9 +112,13 @@ impl Engine {
                 let random = ctx.engine.random();
                 let plan = combo::plan(&ctx.snapshot, &combo, &facts, ctx.started_ms, random, false);
                 let mut later = Vec::new();
-                for planned in &plan.targets {
-                    let (mut tried, mut skipped) = accounts(&ctx, &planned.target, planned.cost_nano);
-                    if !admit::may_use(&ctx, &combo.name, &planned.target) {
+                let mut targets = plan.targets;
+                policy::prefer(&ctx, &mut targets, |planned| &planned.target);
+                for planned in &targets {
+                    ctx.trying = Some(Trying::previewed(planned, ctx.started));
+                    let (mut tried, mut skipped) =
+                        judged(&mut ctx, &planned.target, planned.cost_nano, &mut preview.policies);
+                    if !admit::may_use_in(&ctx, &combo, &planned.target) {
                         skipped.append(&mut tried);
                         for candidate in &mut skipped {
                             let reason = "the key may not use this model".to_owned();
@@ -114,12 +128,40 @@ impl Engine {
                     preview.candidates.append(&mut tried);
                     later.append(&mut skipped);
                 }
+                ctx.trying = None;
                 preview.candidates.append(&mut later);
                 preview.candidates.extend(plan.left_out.into_iter().map(step));
             }
         }
         Ok(preview)
     }
+}
+
+/// The accounts of a target as the policies leave them: those that would be asked, in order, and the others.
+fn judged(
+    ctx: &mut RequestCtx,
+    target: &Target,
+    cost_nano: Option<i64>,
+    applied: &mut Vec<Arc<str>>,
+) -> (Vec<PreviewedCandidate>, Vec<PreviewedCandidate>) {
+    let verdict = policy::of_target(ctx, &ctx.requested().to_owned(), target);
+    for name in &verdict.applied {
+        if !applied.contains(name) {
+            applied.push(name.clone());
+        }
+    }
+    let denial = verdict.denial.as_ref().map(|denial| denial.reason.clone());
+    if !ctx.snapshot.policies.is_empty() {
+        ctx.steering.get_or_insert_default().verdict = verdict;
+    }
+    let (mut tried, mut skipped) = accounts(ctx, target, cost_nano);
+    if let Some(reason) = denial {
+        skipped.append(&mut tried);
+        for candidate in &mut skipped {
+            candidate.skip = Some(Skip { rule: "policy", reason: reason.clone(), until: None });
+        }
+    }
+    (tried, skipped)
 }
 
 /// The accounts of a target: those that would be asked, in order, and the others.
@@ -185,7 +227,7 @@ fn told(obstacle: &Obstacle) -> Skip {
         Obstacle::Other => plain("excluded", "another account was named"),
         Obstacle::Denied => plain("key", "the key may not use this account"),
         Obstacle::Excluded => plain("excluded", "the account is kept from this model"),
-        Obstacle::Untagged => plain("tags", "the account lacks a tag that is required"),
+        Obstacle::Untagged => plain("policy", "the account lacks a label that a policy or the combo wants"),
         Obstacle::Blocked(Blocked { reason, until, hold }) => {
             let rule = match (until, hold) {
                 (None, _) => "inactive",
@@ -208,15 +250,4 @@ fn step(left: LeftOut) -> PreviewedCandidate {
         skip: Some(Skip { rule: left.rule.as_str(), reason: left.reason, until: None }),
         cost_nano: None,
     }
-}
-
-/// What the request would cost at a target.
-fn cost(ctx: &RequestCtx, target: &Target) -> Option<i64> {
-    let quote = ctx.snapshot.quote(&target.provider.id, &target.model)?;
-    let usage = omniroute_dialect::ir::Usage {
-        input_uncached: Some(ctx.estimated_input_tokens()),
-        output_total: Some(USUAL_OUTPUT),
-        ..omniroute_dialect::ir::Usage::default()
-    };
-    price::cost_nano(&quote.price, &usage)
 }

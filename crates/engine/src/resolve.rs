@@ -3,31 +3,48 @@
 use std::sync::Arc;
 
 use omniroute_domain::health::Blocked;
-use omniroute_domain::resolve::{self, Route, Target};
+use omniroute_domain::resolve::{self, Preference, Route, Suffixes, Target};
 use omniroute_domain::snapshot::ConnectionState;
 use smallvec::SmallVec;
 
 use crate::admit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::fallback;
+use crate::policy::{self, Steering};
+use crate::transform;
 
 /// Accounts of a provider.
 pub(crate) type Candidates = SmallVec<[Arc<ConnectionState>; 4]>;
 
 /// Where the request leads; checked against the key.
 pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
-    let requested = &ctx.envelope()?.model;
-    let bare = ctx.dialect().bare_model(requested);
-    let route = match &ctx.arrival.provider {
-        Some(provider) => Route::Target(Arc::new(resolve::resolve_at(&ctx.snapshot, provider, requested)?)),
-        // The name without what the client's software adds to it, if there is such a model.
-        None if bare.len() < requested.len() => {
-            resolve::resolve(&ctx.snapshot, bare).or_else(|_| resolve::resolve(&ctx.snapshot, requested))?
+    transform::check(ctx)?;
+    let requested = ctx.envelope()?.model.clone();
+    let suffixes = resolve::suffixes(&requested);
+    let verdict = policy::of_name(ctx, &requested);
+    policy::refuse_if_denied(&verdict)?;
+    let mut route = found(ctx, &requested, &verdict.preferred_providers)?;
+    let mut rewrite = verdict.rewrite_model.clone();
+    if let Route::Target(target) = &route {
+        let verdict = policy::of_target(ctx, &requested, target);
+        policy::refuse_if_denied(&verdict)?;
+        rewrite = verdict.rewrite_model.or(rewrite);
+    }
+    if let Some(model) = &rewrite {
+        // Once: what a policy makes of a name is final.
+        route = found(ctx, model, &verdict.preferred_providers)?;
+        if let Route::Target(target) = &route {
+            policy::refuse_if_denied(&policy::of_target(ctx, &requested, target))?;
         }
-        None => resolve::resolve(&ctx.snapshot, requested)?,
-    };
+    }
+    if suffixes != Suffixes::default() || !verdict.applied.is_empty() {
+        let applied = verdict.applied.clone();
+        ctx.steering = Some(Box::new(Steering { verdict, suffixes, applied }));
+    }
     match route {
         Route::Combo(combo) => {
+            admit::check_combo(ctx, &combo)?;
             ctx.combo = Some(combo.name.clone());
             Ok(Route::Combo(combo))
         }
@@ -37,6 +54,30 @@ pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
             Ok(Route::Target(target))
         }
     }
+}
+
+/// Where a name leads, or who stands in where that has no account.
+fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<Route, GatewayError> {
+    let found = match &ctx.arrival.provider {
+        Some(provider) => {
+            resolve::resolve_at(&ctx.snapshot, provider, name).map(|target| Route::Target(Arc::new(target)))
+        }
+        None => {
+            let settle = ctx.caller.as_ref().is_some_and(|caller| caller.auto_resolve);
+            let preference = Preference { prefer, settle };
+            let bare = ctx.dialect().bare_model(name);
+            let whole = || resolve::resolve_with(&ctx.snapshot, name, preference);
+            // The name without what the client's software adds to it, if there is such a model.
+            match bare.len() < name.len() {
+                true => resolve::resolve_with(&ctx.snapshot, bare, preference).or_else(|_| whole()),
+                false => whole(),
+            }
+        }
+    };
+    found.or_else(|error| match fallback::instead(ctx, name, &error) {
+        Some(target) if ctx.arrival.provider.is_none() => Ok(Route::Target(target)),
+        _ => Err(error.into()),
+    })
 }
 
 /// `model@account` is part of the name for those who may not choose an account.
@@ -59,7 +100,7 @@ pub(crate) enum Obstacle {
     Denied,
     /// The operator keeps the model off it.
     Excluded,
-    /// It lacks a tag that the request requires.
+    /// It lacks a label that a policy or the combo wants.
     Untagged,
     /// A cooldown, a lock, an open breaker, or a state that only the operator ends.
     Blocked(Blocked),
@@ -80,7 +121,7 @@ pub(crate) fn obstacle(
         Some(Obstacle::Denied)
     } else if connection.excludes(&target.model) {
         Some(Obstacle::Excluded)
-    } else if !connection.has_tags(ctx.required_tags.iter().map(|tag| &**tag)) {
+    } else if policy::lacks_tags(ctx, connection) {
         Some(Obstacle::Untagged)
     } else {
         connection.check(&target.model, now_ms).err().map(Obstacle::Blocked)

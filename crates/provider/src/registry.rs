@@ -202,6 +202,7 @@ pub fn spec_from_node(node: &NodeSpec) -> ProviderSpec {
         },
         resilience_profile: if is_local { ResilienceProfile::Local } else { ResilienceProfile::Apikey },
         models: Vec::new(),
+        legacy_models: Default::default(),
         notes: None,
         confidence: Confidence::High,
     }
@@ -226,6 +227,7 @@ pub(crate) fn sim_spec() -> ProviderSpec {
         rate_limit_headers: RateLimitHeaders::None,
         resilience_profile: ResilienceProfile::Local,
         models: vec!["echo".to_owned(), "lorem".to_owned()],
+        legacy_models: Default::default(),
         notes: None,
         confidence: Confidence::High,
     }

@@ -99,12 +99,22 @@ pub struct ProviderSpec {
     /// Models to list before the provider was asked.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Names that models had or are written with elsewhere, and the ones they have.
+    #[serde(default)]
+    pub legacy_models: BTreeMap<String, String>,
     /// For people.
     #[serde(default)]
     pub notes: Option<String>,
     /// How sure the data is.
     #[serde(default)]
     pub confidence: Confidence,
+}
+
+impl ProviderSpec {
+    /// The name that the provider has for a model now.
+    pub fn current_name<'a>(&'a self, model: &'a str) -> &'a str {
+        self.legacy_models.get(model).map_or(model, String::as_str)
+    }
 }
 
 /// A dialect beside the primary one.

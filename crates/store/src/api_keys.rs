@@ -1,6 +1,6 @@
 //! Client keys. Only their hashes are stored.
 
-use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, Scope};
+use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, KeyRights, Scope};
 
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
@@ -18,7 +18,8 @@ macro_rules! columns {
     () => {
         "id, name, key_hash, key_prefix, is_active, no_log, allowed_models, denied_models, allowed_connections, \
          allowed_endpoints, scopes, ip_allowlist, max_requests_per_minute, max_requests_per_day, \
-         max_tokens_per_minute, max_concurrent, max_sessions, strict, expires_at, revoked_at, last_used_at, created_at"
+         max_tokens_per_minute, max_concurrent, max_sessions, strict, expires_at, revoked_at, last_used_at, created_at, \
+         rights"
     };
 }
 
@@ -118,15 +119,16 @@ impl ApiKeys<'_> {
                 "INSERT INTO api_keys (id, name, key_hash, key_prefix, is_active, no_log, allowed_models,
                  denied_models, allowed_connections, allowed_endpoints, scopes, ip_allowlist,
                  max_requests_per_minute, max_requests_per_day, max_tokens_per_minute, max_concurrent, strict,
-                 expires_at, max_sessions, revoked_at, last_used_at, created_at)
+                 expires_at, max_sessions, revoked_at, last_used_at, created_at, rights)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                 $21, $22)",
+                 $21, $22, $23)",
                 key,
                 lists
             )
             .bind(key.revoked_at)
             .bind(key.last_used_at)
             .bind(key.created_at)
+            .bind(to_json(&key.rights)?)
             .execute(&mut *db)
             .await?;
         });
@@ -143,11 +145,12 @@ impl ApiKeys<'_> {
                  allowed_models = $7, denied_models = $8, allowed_connections = $9, allowed_endpoints = $10,
                  scopes = $11, ip_allowlist = $12, max_requests_per_minute = $13, max_requests_per_day = $14,
                  max_tokens_per_minute = $15, max_concurrent = $16, strict = $17, expires_at = $18,
-                 max_sessions = $19, revoked_at = $20 WHERE id = $1",
+                 max_sessions = $19, revoked_at = $20, rights = $21 WHERE id = $1",
                 key,
                 lists
             )
             .bind(key.revoked_at)
+            .bind(to_json(&key.rights)?)
             .execute(&mut *db)
             .await?
             .rows_affected();
@@ -210,6 +213,7 @@ pub(crate) struct Row {
     revoked_at: Option<i64>,
     last_used_at: Option<i64>,
     created_at: i64,
+    rights: String,
 }
 
 impl Row {
@@ -252,12 +256,25 @@ impl Row {
             max_concurrent: limit("max_concurrent", self.max_concurrent)?,
             max_sessions: u32::try_from(self.max_sessions).map_err(|_| "max_sessions is out of range")?,
             strict: self.strict,
+            rights: from_json("rights", &self.rights)?,
             expires_at: self.expires_at,
             revoked_at: self.revoked_at,
             last_used_at: self.last_used_at,
             created_at: self.created_at,
         })
     }
+}
+
+/// The rights of a key after a combo got another name; `None` when they do not name it, or cannot be read.
+pub(crate) fn rename_combo(rights: &str, before: &str, after: &str) -> Result<Option<String>, StoreError> {
+    let Ok(mut rights) = from_json::<KeyRights>("rights", rights) else { return Ok(None) };
+    let named = rights.allowed_combos.iter_mut().filter(|name| name.as_str() == before);
+    let mut is_changed = false;
+    for name in named {
+        after.clone_into(name);
+        is_changed = true;
+    }
+    is_changed.then(|| to_json(&rights)).transpose()
 }
 
 fn lists(key: &ApiKey) -> Result<[String; 6], StoreError> {

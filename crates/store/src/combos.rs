@@ -1,8 +1,9 @@
 //! Combos: one name for several targets.
 
-use omniroute_domain::entity::{Combo, ComboConfig, ComboId, Goal, Step};
+use omniroute_domain::entity::{Combo, ComboConfig, ComboId, ComboTransforms, Goal, Step};
 use serde::{Deserialize, Serialize};
 
+use crate::api_keys;
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::store::{RowProblem, Store};
@@ -27,6 +28,8 @@ struct Data {
     models: Vec<Step>,
     #[serde(default)]
     config: ComboConfig,
+    #[serde(flatten)]
+    transforms: ComboTransforms,
     #[serde(default)]
     is_hidden: bool,
     #[serde(default = "yes")]
@@ -91,7 +94,8 @@ impl Combos<'_> {
         Ok(())
     }
 
-    /// Replaces one. When it has a new name, so do the steps of other combos and the aliases that lead to it.
+    /// Replaces one. When it has a new name, so do the steps of other combos, the aliases that lead to it, and the keys
+    /// that may use it.
     pub async fn update(&self, combo: &Combo) -> Result<(), StoreError> {
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
@@ -119,6 +123,17 @@ impl Combos<'_> {
                     .bind(to_json(&from)?)
                     .execute(&mut *db)
                     .await?;
+                }
+                let keys: Vec<(String, String)> =
+                    sqlx::query_as("SELECT id, rights FROM api_keys").fetch_all(&mut *db).await?;
+                for (id, rights) in keys {
+                    if let Some(rights) = api_keys::rename_combo(&rights, &before, &combo.name)? {
+                        sqlx::query("UPDATE api_keys SET rights = $2 WHERE id = $1")
+                            .bind(&id)
+                            .bind(&rights)
+                            .execute(&mut *db)
+                            .await?;
+                    }
                 }
             }
         });
@@ -181,6 +196,7 @@ fn data_of(combo: &Combo) -> Result<String, StoreError> {
         strategy: combo.strategy.clone(),
         models: combo.steps.clone(),
         config: combo.config.clone(),
+        transforms: combo.transforms.clone(),
         is_hidden: combo.is_hidden,
         is_active: combo.is_active,
     })
@@ -196,6 +212,7 @@ pub(crate) fn parse(row: Row, problems: &mut Vec<RowProblem>) -> Option<Combo> {
             strategy: data.strategy,
             steps: data.models,
             config: data.config,
+            transforms: data.transforms,
             is_hidden: data.is_hidden,
             is_active: data.is_active,
             sort_order,

@@ -59,6 +59,19 @@ impl Lockouts<'_> {
         Ok(())
     }
 
+    /// Who is locked out, and until when; at most a thousand.
+    pub async fn locked(&self, now_ms: i64) -> Result<Vec<(String, i64)>, StoreError> {
+        Ok(with_read!(self.0.pool(), |db| {
+            sqlx::query_as(
+                "SELECT identifier, locked_until FROM domain_lockout_state WHERE locked_until > $1
+                 ORDER BY identifier LIMIT 1000",
+            )
+            .bind(now_ms)
+            .fetch_all(&mut *db)
+            .await?
+        }))
+    }
+
     /// Forgets a client's failures.
     pub async fn clear(&self, identifier: &str) -> Result<(), StoreError> {
         with_write!(self.0.pool(), |db| {

@@ -12,10 +12,12 @@ use crate::api_keys::{self, ApiKeys};
 use crate::audit::Audit;
 use crate::budgets::{self, Budgets};
 use crate::call_logs::CallLogs;
+use crate::combo_mappings::{self, ComboMappings};
 use crate::combos::{self, Combos};
 use crate::connections::{self, Connections};
 use crate::custom_models::{self, CustomModels};
 use crate::error::StoreError;
+use crate::fallback_chains::{self, FallbackChains};
 use crate::learned_limits::LearnedLimitRows;
 use crate::ledger::Ledger;
 use crate::lockouts::Lockouts;
@@ -23,6 +25,7 @@ use crate::meta::{self, Meta};
 use crate::migrate;
 use crate::nodes::{self, Nodes};
 use crate::options::{Location, StoreOptions};
+use crate::policies::{self, Policies};
 use crate::pool::{Pool, with_read, with_snapshot, with_write};
 use crate::prices::{self, Prices};
 use crate::reasoning_memory::{self, ReasoningMemory};
@@ -207,7 +210,7 @@ impl Store {
 
     /// Everything the snapshot is built from, as of one moment.
     pub async fn load(&self) -> Result<Loaded, StoreError> {
-        let (revision, connections, nodes, models, keys, combos, aliases, budgets, prices, settings) =
+        let (revision, connections, nodes, models, keys, combos, aliases, budgets, prices, settings, rules) =
             with_snapshot!(self.pool(), |db| {
                 let revision: String = sqlx::query_scalar(REVISION).fetch_one(&mut *db).await?;
                 let connections: Vec<connections::Row> =
@@ -226,7 +229,14 @@ impl Store {
                     sqlx::query_as(prices::SELECT_ALL).fetch_all(&mut *db).await?;
                 let settings: Option<String> =
                     sqlx::query_scalar(settings::SELECT_RUNTIME).fetch_optional(&mut *db).await?;
-                (revision, connections, nodes, models, keys, combos, aliases, budgets, prices, settings)
+                let policies: Vec<policies::Row> =
+                    sqlx::query_as(policies::SELECT_ALL).fetch_all(&mut *db).await?;
+                let chains: Vec<(String, String)> =
+                    sqlx::query_as(fallback_chains::SELECT_ALL).fetch_all(&mut *db).await?;
+                let mappings: Vec<combo_mappings::Row> =
+                    sqlx::query_as(combo_mappings::SELECT_ALL).fetch_all(&mut *db).await?;
+                let rules = (policies, chains, mappings);
+                (revision, connections, nodes, models, keys, combos, aliases, budgets, prices, settings, rules)
             });
         let vault = self.vault();
         let mut loaded = Loaded::default();
@@ -245,6 +255,11 @@ impl Store {
         entities.budgets = budgets.into_iter().map(|row| budgets::parse(row, problems)).collect();
         entities.prices = prices::parse(prices, problems);
         entities.settings = settings::parse(settings.as_deref(), problems);
+        let (policies, chains, mappings) = rules;
+        entities.policies = policies.into_iter().filter_map(|row| policies::parse(row, problems)).collect();
+        entities.fallback_chains =
+            chains.into_iter().filter_map(|row| fallback_chains::parse(row, problems)).collect();
+        entities.combo_mappings = mappings.into_iter().map(combo_mappings::parse).collect();
         Ok(loaded)
     }
 
@@ -261,6 +276,21 @@ impl Store {
     /// One name for several targets.
     pub fn combos(&self) -> Combos<'_> {
         Combos(self)
+    }
+
+    /// What the operator forbids, limits or prefers.
+    pub fn policies(&self) -> Policies<'_> {
+        Policies(self)
+    }
+
+    /// Who else has a model.
+    pub fn fallback_chains(&self) -> FallbackChains<'_> {
+        FallbackChains(self)
+    }
+
+    /// Names of models that mean a combo.
+    pub fn combo_mappings(&self) -> ComboMappings<'_> {
+        ComboMappings(self)
     }
 
     /// Other names for models and combos.

@@ -68,6 +68,24 @@ impl Lockouts {
         Ok(())
     }
 
+    /// Who is locked out, and until when.
+    pub(crate) async fn locked(&self, store: &Store, now_ms: i64) -> Result<Vec<(String, i64)>, StoreError> {
+        let mut locked = store.lockouts().locked(now_ms).await?;
+        for (name, entry) in self.entries().iter().filter(|(_, entry)| entry.locked_until > now_ms) {
+            // What this process knows is newer than what the database does.
+            locked.retain(|(known, _)| known != name);
+            locked.push((name.clone(), entry.locked_until));
+        }
+        locked.sort();
+        Ok(locked)
+    }
+
+    /// Lets somebody try again.
+    pub(crate) async fn unlock(&self, store: &Store, name: &str) -> Result<(), StoreError> {
+        self.entries().remove(name);
+        store.lockouts().clear(name).await
+    }
+
     fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

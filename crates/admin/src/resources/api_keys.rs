@@ -1,12 +1,14 @@
 //! Client keys: `/api/keys`. A key is shown once, when it is made; the database has its hash.
 
-use omniroute_domain::entity::{ApiKey, ApiKeyId, Budget, KeyHash, Scope};
+use omniroute_domain::entity::{ApiKey, ApiKeyId, Budget, KeyHash, KeyRights, Scope};
 use omniroute_domain::snapshot::parse_network;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::budgets::{self, BudgetView};
+use super::key_rights::{RightsPatch, RightsView, ScheduleView};
+use super::transforms::ThinkingView;
 use super::{Message, present};
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Filter, Id, Json, OptionalBody};
@@ -43,6 +45,9 @@ pub(crate) struct ApiKeyView {
     strict: bool,
     /// What it may spend; null = there is no budget.
     budget: Option<BudgetView>,
+    #[serde(flatten)]
+    #[schema(inline)]
+    rights: RightsView,
     expires_at: Option<String>,
     revoked_at: Option<String>,
     last_used_at: Option<String>,
@@ -124,6 +129,18 @@ pub(crate) struct ApiKeyPatch {
     max_sessions: Option<u32>,
     /// Every request as if it asked for strict translation.
     strict: Option<bool>,
+    /// Patterns of combos the key may use; empty means all. One that is named brings its targets with it.
+    allowed_combos: Option<Vec<String>>,
+    /// When it may be used; null means always.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<ScheduleView>)]
+    access_schedule: Option<Option<ScheduleView>>,
+    /// Whether a name that several providers have is settled for it, rather than refused.
+    auto_resolve: Option<bool>,
+    /// How much its requests reason; comes before the combo's and the setting. Null means as those say.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<ThinkingView>)]
+    thinking_budget: Option<Option<ThinkingView>>,
     /// RFC 3339, in the future.
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
@@ -188,6 +205,7 @@ pub(crate) async fn create(
         max_concurrent: None,
         max_sessions: 0,
         strict: false,
+        rights: KeyRights::default(),
         expires_at: None,
         revoked_at: None,
         last_used_at: None,
@@ -336,7 +354,15 @@ fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, now_ms: i64) -> AdminResult<()> 
     } else if patch.expires_at.is_some() {
         key.expires_at = None;
     }
+    let rights = RightsPatch {
+        allowed_combos: patch.allowed_combos.as_ref(),
+        access_schedule: patch.access_schedule.as_ref(),
+        auto_resolve: patch.auto_resolve,
+        thinking_budget: patch.thinking_budget,
+    };
+    rights.check(&mut problems);
     problems.done()?;
+    rights.apply(&mut key.rights);
     put(&mut key.name, patch.name.as_ref());
     put(&mut key.is_active, patch.is_active.as_ref());
     put(&mut key.no_log, patch.no_log.as_ref());
@@ -379,6 +405,7 @@ fn view(admin: &Admin, key: ApiKey, machine_id: &str) -> ApiKeyView {
         max_concurrent: key.max_concurrent,
         max_sessions: key.max_sessions,
         strict: key.strict,
+        rights: key.rights.into(),
         expires_at: key.expires_at.map(iso),
         revoked_at: key.revoked_at.map(iso),
         last_used_at: key.last_used_at.map(iso),

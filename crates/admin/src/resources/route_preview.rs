@@ -38,6 +38,8 @@ pub(crate) struct RouteAnswer {
     combo: Option<String>,
     /// Of the combo's targets, or of the accounts where there is one target.
     strategy: Option<&'static str>,
+    /// The names of the policies that apply, in order.
+    policies: Vec<String>,
     candidates: Vec<CandidateView>,
     error: Option<RouteError>,
     decided_at: String,
@@ -57,7 +59,7 @@ struct CandidateView {
     dialect: Option<&'static str>,
     /// `try` or `skip`.
     action: &'static str,
-    /// `cooldown`, `model_lock`, `inactive`, `concurrency`, `rate_limit`, `key`, `excluded`, `tags`, `condition`, `capability` or
+    /// `cooldown`, `model_lock`, `inactive`, `concurrency`, `rate_limit`, `key`, `policy`, `excluded`, `condition`, `capability` or
     /// `nesting`.
     rule: Option<&'static str>,
     reason: Option<String>,
@@ -105,6 +107,7 @@ fn view(preview: Preview) -> RouteAnswer {
         via: preview.via,
         combo: preview.combo.map(|name| name.to_string()),
         strategy: preview.strategy,
+        policies: preview.policies.iter().map(ToString::to_string).collect(),
         candidates: candidates.map(|(place, candidate)| candidate_view(place + 1, candidate)).collect(),
         error: preview.error.map(|error| RouteError {
             status: error.kind.status(),

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
-use omniroute_admin::{AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAsk, Previews, WrongAsk};
+use omniroute_admin::{
+    AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk, Previews, WrongAsk,
+};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::entity::ConnectionStatus;
 use omniroute_domain::health::HealthMap;
@@ -185,6 +187,7 @@ impl Previews for Foretold {
             via: Some("direct"),
             combo: None,
             strategy: Some("fill-first"),
+            policies: vec!["eu only".into()],
             candidates: vec![candidate],
             error: None,
             decided_at: START,
@@ -192,6 +195,18 @@ impl Previews for Foretold {
         let is_path = ask.path.starts_with("/v1");
         let wrong = WrongAsk { field: "path", message: "is no path".into() };
         Box::pin(std::future::ready(if is_path { Ok(preview) } else { Err(wrong) }))
+    }
+
+    /// A model that is called `good` answers, all others are not there.
+    fn ask(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<PreviewAnswer, WrongAsk>> {
+        let is_good = ask.body.windows(6).any(|part| part == b"\"good\"");
+        let answer = match is_good {
+            true => {
+                PreviewAnswer { status: 200, body: r#"{"choices":[{"message":{"content":"OK"}}]}"#.into() }
+            }
+            false => PreviewAnswer { status: 404, body: r#"{"error":{"message":"no such model"}}"#.into() },
+        };
+        Box::pin(std::future::ready(Ok(answer)))
     }
 }
 

@@ -54,6 +54,7 @@ fn key(name: &str) -> ApiKey {
         max_concurrent: None,
         max_sessions: 0,
         strict: false,
+        rights: Default::default(),
         expires_at: None,
         revoked_at: None,
         last_used_at: None,

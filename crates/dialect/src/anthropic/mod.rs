@@ -7,6 +7,7 @@ mod error;
 mod relay;
 mod request;
 mod response;
+mod rewrite;
 mod search;
 mod shown_search;
 mod stream;
@@ -25,7 +26,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
-    KeepAlive, Progress, Relayed,
+    KeepAlive, Progress, Relayed, Rewrite,
     dialect::{EnvelopeSpans, replace_model},
     ir::{Block, ChatRequest, ChatResponse, PublicError, UpstreamError},
     json_in,
@@ -36,6 +37,9 @@ use crate::{
 
 /// Header of features that are not generally available yet: <https://platform.claude.com/docs/en/api/beta-headers>.
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+
+/// The beta of the context of a million tokens.
+const LONG_CONTEXT: &str = "context-1m-2025-08-07";
 
 /// The dialect's id.
 pub(crate) const ID: DialectId = DialectId("anthropic");
@@ -80,6 +84,14 @@ impl Dialect for Anthropic {
         }
         shown_search::edit(body, &mut splice);
         splice
+    }
+
+    fn rewrite(&self, body: &Bytes, rewrite: &Rewrite, caps: &Caps) -> Bytes {
+        rewrite::rewrite(body, rewrite, caps)
+    }
+
+    fn ask_for_long_context(&self, headers: &mut HeaderMap) {
+        add_betas(headers, [LONG_CONTEXT]);
     }
 
     fn edit_count(&self, body: &Bytes, upstream_model: &str) -> Splice {
@@ -183,20 +195,26 @@ impl Dialect for Anthropic {
         if client != ID {
             return;
         }
-        let asked = from.get_all(BETA).iter().chain(to.get_all(BETA).iter());
-        let mut betas: Vec<&str> = Vec::new();
-        for value in asked.filter_map(|value| value.to_str().ok()) {
-            for beta in value.split(',').map(str::trim).filter(|beta| !beta.is_empty()) {
-                if !betas.contains(&beta) {
-                    betas.push(beta);
-                }
+        add_betas(to, from.get_all(BETA).iter().filter_map(|value| value.to_str().ok()));
+    }
+}
+
+/// Puts betas before those that the headers name already.
+fn add_betas<'a>(headers: &mut HeaderMap, more: impl IntoIterator<Item = &'a str>) {
+    let mut betas: Vec<String> = Vec::new();
+    let mut add = |value: &str| {
+        for beta in value.split(',').map(str::trim).filter(|beta| !beta.is_empty()) {
+            if !betas.iter().any(|known| known == beta) {
+                betas.push(beta.to_owned());
             }
         }
-        if let Ok(value) = HeaderValue::from_str(&betas.join(","))
-            && !betas.is_empty()
-        {
-            to.insert(BETA, value);
-        }
+    };
+    more.into_iter().for_each(&mut add);
+    headers.get_all(BETA).iter().filter_map(|value| value.to_str().ok()).for_each(&mut add);
+    if let Ok(value) = HeaderValue::from_str(&betas.join(","))
+        && !betas.is_empty()
+    {
+        headers.insert(BETA, value);
     }
 }
 
@@ -214,9 +232,18 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
     let mut max_tokens = None;
     let mut repeated = None;
     let mut places = Places::default();
+    let mut asks_to_reason = false;
     let extent = envelope::scan_for(body, shape::MARKS, &mut |member| {
         places.note(&member);
         let slot = match &*member.key {
+            "thinking" => {
+                asks_to_reason = true;
+                return;
+            }
+            "output_config" => {
+                asks_to_reason |= member.raw.contains("\"effort\"");
+                return;
+            }
             "model" => &mut model,
             "stream" => &mut stream,
             "messages" => &mut messages,
@@ -266,7 +293,12 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
         legacy: false,
         framing: Framing::Sse,
         kept: None,
-        spans: EnvelopeSpans { model: Some(model_span), places, ..EnvelopeSpans::default().within(&extent) },
+        spans: EnvelopeSpans {
+            model: Some(model_span),
+            asks_to_reason,
+            places,
+            ..EnvelopeSpans::default().within(&extent)
+        },
     })
 }
 

@@ -12,6 +12,7 @@ mod path;
 mod relay;
 mod request;
 mod response;
+mod rewrite;
 mod schema;
 mod stream;
 mod wire;
@@ -28,7 +29,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
-    NameRule, Relayed,
+    NameRule, Relayed, Rewrite,
     dialect::EnvelopeSpans,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     json_in,
@@ -67,6 +68,10 @@ impl Dialect for Gemini {
     /// The path names the model, so a `model` in the body could only contradict it.
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, _upstream_model: &str) -> Splice {
         if envelope.spans.model.is_some() { without_model(body) } else { Splice::new(body.clone()) }
+    }
+
+    fn rewrite(&self, body: &Bytes, rewrite: &Rewrite, caps: &Caps) -> Bytes {
+        rewrite::rewrite(body, rewrite, caps)
     }
 
     fn decode_request(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
@@ -218,7 +223,13 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
         legacy: false,
         framing: if path::wants_events(head.query) { Framing::Sse } else { Framing::JsonList },
         kept: None,
-        spans: EnvelopeSpans { model, places, ..EnvelopeSpans::default().within(&extent) },
+        spans: EnvelopeSpans {
+            model,
+            asks_to_reason: config
+                .is_some_and(|raw| raw.contains("thinkingConfig") || raw.contains("thinking_config")),
+            places,
+            ..EnvelopeSpans::default().within(&extent)
+        },
     })
 }
 

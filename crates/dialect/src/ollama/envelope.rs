@@ -22,6 +22,7 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
     let (mut model, mut stream, mut messages, mut options) = (None, None, None, None);
     let mut repeated = None;
     let mut places = Places::default();
+    let mut asks_to_reason = false;
     let extent = envelope::scan_for(body, shape::MARKS, &mut |member| {
         places.note(&member);
         let slot = match &*member.key {
@@ -29,6 +30,10 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
             "stream" => &mut stream,
             "messages" => &mut messages,
             "options" => &mut options,
+            "think" => {
+                asks_to_reason = true;
+                return;
+            }
             _ => return,
         };
         if slot.replace((member.raw, member.span)).is_some() && matches!(&*member.key, "model" | "stream") {
@@ -66,7 +71,12 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
         legacy: false,
         framing: Framing::Ndjson,
         kept: None,
-        spans: EnvelopeSpans { model: Some(model_span), places, ..EnvelopeSpans::default().within(&extent) },
+        spans: EnvelopeSpans {
+            model: Some(model_span),
+            asks_to_reason,
+            places,
+            ..EnvelopeSpans::default().within(&extent)
+        },
     })
 }
 

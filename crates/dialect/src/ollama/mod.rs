@@ -9,6 +9,7 @@ mod error;
 mod relay;
 mod request;
 mod response;
+mod rewrite;
 mod stream;
 mod wire;
 
@@ -20,7 +21,7 @@ use omniroute_wire::{json_out::Object, splice::Splice};
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
-    NameRule, Relayed,
+    NameRule, Relayed, Rewrite,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -59,6 +60,10 @@ impl Dialect for Ollama {
 
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
         envelope::edit(body, envelope, upstream_model)
+    }
+
+    fn rewrite(&self, body: &Bytes, rewrite: &Rewrite, caps: &Caps) -> Bytes {
+        rewrite::rewrite(body, rewrite, caps)
     }
 
     fn decode_request(&self, _head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {

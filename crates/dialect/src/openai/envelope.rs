@@ -9,6 +9,7 @@ use omniroute_wire::{
     text::kind_of,
 };
 
+use super::rewrite::REASONING;
 use crate::{
     DecodeError, Dialect as _, Envelope, Framing, Head,
     client_body::{Basics, Edits, not_json},
@@ -137,6 +138,8 @@ impl<'a> Seen<'a> {
             "max_tokens" => self.max_tokens = Some(raw).filter(|raw| *raw != "null"),
             "max_completion_tokens" => self.max_completion_tokens = Some(raw).filter(|raw| *raw != "null"),
             "functions" => self.functions = Some(raw),
+            name if REASONING.contains(&name) => spans.asks_to_reason = true,
+            "chat_template_kwargs" => spans.asks_to_reason |= raw.contains("\"enable_thinking\""),
             _ => {}
         }
     }

@@ -11,6 +11,7 @@ mod history;
 mod relay;
 mod request;
 mod response;
+mod rewrite;
 mod stream;
 mod wire;
 
@@ -20,7 +21,7 @@ use omniroute_wire::splice::Splice;
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
-    KeepAlive, Progress, Relayed,
+    KeepAlive, Progress, Relayed, Rewrite,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -62,6 +63,10 @@ impl Dialect for OpenAi {
 
     fn plain_roles(&self, body: &Bytes) -> Splice {
         history::plain_roles(body)
+    }
+
+    fn rewrite(&self, body: &Bytes, rewrite: &Rewrite, caps: &Caps) -> Bytes {
+        rewrite::rewrite(body, rewrite, caps)
     }
 
     fn return_reasoning(&self, body: &Bytes, thoughts: &dyn Fn(usize) -> String) -> Splice {

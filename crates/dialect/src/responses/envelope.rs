@@ -137,6 +137,7 @@ impl<'a> Seen<'a> {
             "background" => self.keeps |= member.raw == "true",
             "prompt_cache_key" => self.cache_key = Some(member.raw),
             "max_output_tokens" => self.max_output_tokens = Some(member.raw),
+            "reasoning" => spans.asks_to_reason = member.raw != "null",
             "store" => {
                 self.keeps |= member.raw == "true";
                 spans.store = Some(member.span);

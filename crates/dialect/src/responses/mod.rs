@@ -10,6 +10,7 @@ mod object;
 mod relay;
 mod request;
 mod response;
+mod rewrite;
 mod stream;
 mod wire;
 
@@ -20,7 +21,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
-    KeepAlive, KeptCall, Progress, Relayed,
+    KeepAlive, KeptCall, Progress, Relayed, Rewrite,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -51,6 +52,10 @@ impl Dialect for Responses {
 
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
         envelope::edit(body, envelope, upstream_model)
+    }
+
+    fn rewrite(&self, body: &Bytes, rewrite: &Rewrite, caps: &Caps) -> Bytes {
+        rewrite::rewrite(body, rewrite, caps)
     }
 
     fn decode_request(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {

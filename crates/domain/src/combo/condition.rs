@@ -2,8 +2,7 @@
 
 use super::RequestFacts;
 use crate::entity::When;
-
-const DAY_MINUTES: u16 = 24 * 60;
+use crate::hours::Hours;
 
 /// A condition, checked and compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +12,8 @@ pub struct Condition {
     has_tools: Option<bool>,
     has_images: Option<bool>,
     stream: Option<bool>,
-    /// From and to, in minutes of the UTC day.
-    hours: Option<(u16, u16)>,
+    /// Of the UTC day.
+    hours: Option<Hours>,
 }
 
 /// Why a condition makes no sense.
@@ -35,12 +34,10 @@ impl Condition {
         if min_tokens > max_tokens {
             return Err(ConditionError::Empty);
         }
-        let hours = when.hours.as_deref().map(|text| {
-            text.split_once('-')
-                .and_then(|(from, to)| Some((minute(from)?, minute(to)?)))
-                .filter(|(from, to)| from != to)
-                .ok_or_else(|| ConditionError::Hours(text.to_owned()))
-        });
+        let hours = when
+            .hours
+            .as_deref()
+            .map(|text| Hours::parse(text).ok_or_else(|| ConditionError::Hours(text.to_owned())));
         Ok(Self {
             min_tokens,
             max_tokens,
@@ -69,29 +66,12 @@ impl Condition {
             Some("`hasTools` is not as wanted")
         } else if is_other(self.has_images, facts.has_images) {
             Some("`hasImages` is not as wanted")
-        } else if self.hours.is_some_and(|hours| !covers(hours, now_ms)) {
+        } else if self.hours.is_some_and(|hours| !hours.covers_utc(now_ms)) {
             Some("it is not its time of day")
         } else {
             None
         }
     }
-}
-
-fn minute(text: &str) -> Option<u16> {
-    let (hours, minutes) = text.trim().split_once(':')?;
-    let is_plain = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_plain(hours) || !is_plain(minutes) {
-        return None;
-    }
-    let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
-    let minute = hours * 60 + minutes;
-    (minutes < 60 && minute <= DAY_MINUTES).then_some(minute)
-}
-
-fn covers((from, to): (u16, u16), now_ms: i64) -> bool {
-    let minute = now_ms.div_euclid(60_000).rem_euclid(i64::from(DAY_MINUTES));
-    let (from, to) = (i64::from(from), i64::from(to));
-    if from < to { (from..to).contains(&minute) } else { minute >= from || minute < to }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::entity::{ComboConfig, ComboId, Goal};
 use crate::resolve::{self, ResolveError, Target};
 use crate::routing::{Stats, Strategy};
 use crate::snapshot::Snapshot;
+use crate::transform::ComboRules;
 
 /// How deep combos may stand within each other; the outermost counts.
 pub const MAX_DEPTH: usize = 3;
@@ -37,6 +38,8 @@ pub struct ComboState {
     pub steps: Vec<StepState>,
     /// How it is carried out.
     pub policy: Policy,
+    /// What it changes in requests.
+    pub rules: ComboRules,
     /// Left out of lists of models.
     pub is_hidden: bool,
     /// Its place among the combos.

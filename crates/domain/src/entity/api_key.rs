@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::ApiKeyId;
+use super::{ApiKeyId, KeyRights};
 
 /// SHA-256 of a key's text. Keys have 256 random bits, so a slow hash would add nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,6 +82,8 @@ pub struct ApiKey {
     pub max_sessions: u32,
     /// Every request as if it asked for strict translation.
     pub strict: bool,
+    /// Combos, times, choices made for it.
+    pub rights: KeyRights,
     /// End of validity.
     pub expires_at: Option<i64>,
     /// When it was revoked.

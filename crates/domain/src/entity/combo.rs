@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ComboId;
+use super::{ComboId, ComboTransforms};
 
 /// Most steps of a combo.
 pub const MAX_STEPS: usize = 128;
@@ -20,6 +20,8 @@ pub struct Combo {
     pub steps: Vec<Step>,
     /// Where it differs from the defaults.
     pub config: ComboConfig,
+    /// What it changes in requests.
+    pub transforms: ComboTransforms,
     /// Left out of lists of models; it can still be asked for.
     pub is_hidden: bool,
     /// Whether it can be asked for.

@@ -3,27 +3,35 @@
 mod accounts;
 mod api_key;
 mod budget;
+mod chain;
 mod combo;
 mod connection;
 mod custom_model;
 mod id;
+mod key_rights;
 mod node;
+mod policy;
 mod resilience;
 mod settings;
+mod transforms;
 
 pub use accounts::{Discount, KeyPool, ProviderStrategies, ProviderStrategy};
 pub use api_key::{ApiKey, KeyHash, Scope};
 pub use budget::{Budget, BudgetSettings, Interval};
+pub use chain::{ChainLink, FallbackChain, MAX_CHAINS, MAX_LINKS, MAX_MAPPINGS, ModelComboMapping};
 pub use combo::{Combo, ComboConfig, Goal, MAX_STEPS, Step, When};
 pub use connection::{AuthType, Connection, ConnectionOptions, ConnectionStatus, TestStatus};
 pub use custom_model::CustomModel;
 pub use id::{ApiKeyId, ComboId, ConnectionId};
+pub use key_rights::{AccessSchedule, KeyRights};
 pub use node::{Node, NodeType};
+pub use policy::{MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKind};
 pub use resilience::{
     ModelLockoutSettings, ProfileChoice, ProfileChoices, ProfileValues, RequestQueueSettings,
     ResilienceSettings,
 };
 pub use settings::{RuntimeSettings, SseKeepalive};
+pub use transforms::{ComboTransforms, SystemPromptSettings, ThinkingLevel, ThinkingMode, ThinkingSettings};
 
 use crate::price::PriceBook;
 
@@ -48,6 +56,12 @@ pub struct Entities {
     pub budgets: Vec<Budget>,
     /// Prices that are not of the catalogue.
     pub prices: PriceBook,
+    /// What the operator forbids, limits or prefers.
+    pub policies: Vec<Policy>,
+    /// Who else has a model.
+    pub fallback_chains: Vec<FallbackChain>,
+    /// Names of models that mean a combo.
+    pub combo_mappings: Vec<ModelComboMapping>,
     /// Settings.
     pub settings: RuntimeSettings,
 }

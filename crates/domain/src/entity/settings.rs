@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BudgetSettings, ComboConfig, ProviderStrategies, ResilienceSettings};
+use super::{
+    BudgetSettings, ComboConfig, ProviderStrategies, ResilienceSettings, SystemPromptSettings, ThinkingSettings,
+};
 
 /// `/api/settings`. Absent members have their defaults; the stored form is this struct as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +16,10 @@ pub struct RuntimeSettings {
     pub fallback_strategy: String,
     /// How combos are carried out, where they say nothing else.
     pub combo_defaults: ComboConfig,
+    /// How much requests reason.
+    pub thinking_budget: ThinkingSettings,
+    /// System text around that of clients.
+    pub system_prompt: SystemPromptSettings,
     /// Requests on one account before round-robin moves on.
     pub sticky_round_robin_limit: u32,
     /// The same two, where they differ for a provider.
@@ -56,6 +62,8 @@ impl Default for RuntimeSettings {
             require_login: true,
             fallback_strategy: "fill-first".into(),
             combo_defaults: ComboConfig::default(),
+            thinking_budget: ThinkingSettings::default(),
+            system_prompt: SystemPromptSettings::default(),
             sticky_round_robin_limit: 3,
             provider_strategies: ProviderStrategies::new(),
             session_affinity_ttl_ms: 30 * 60 * 1_000,

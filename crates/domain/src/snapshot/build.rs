@@ -18,9 +18,13 @@ use crate::alias::Aliases;
 use crate::budget::{Budgets, Calendar};
 use crate::combo::{ComboState, Condition, Policy, StepState};
 use crate::entity::{Combo, Connection, ConnectionId, CustomModel, Discount, Entities, Node};
+use crate::fallback::Chains;
 use crate::health::HealthMap;
+use crate::mapping::Mappings;
 use crate::pattern::Pattern;
+use crate::policy::Policies;
 use crate::routing;
+use crate::transform::{ComboRules, SystemText};
 
 pub(super) struct Builder<'a> {
     entities: &'a Entities,
@@ -109,10 +113,23 @@ impl<'a> Builder<'a> {
             self.problem("setting", "budgets.tz", message);
             Calendar::default()
         });
+        let mut problems = Vec::new();
+        let policies = Policies::new(&self.entities.policies, &mut |id, message| {
+            problems.push(SnapshotProblem { entity: "policy", id: id.to_owned(), message });
+        });
+        self.problems.append(&mut problems);
+        let system_text = SystemText::new(&settings.system_prompt).unwrap_or_else(|error| {
+            self.problem("setting", "systemPrompt", format!("is off: {error}"));
+            None
+        });
         Snapshot {
             revision: self.entities.revision,
             aliases,
             combos,
+            mappings: Mappings::new(&self.entities.combo_mappings),
+            policies,
+            chains: Chains::new(&self.entities.fallback_chains),
+            system_text,
             settings,
             problems: self.problems,
             catalog: self.catalog,
@@ -162,11 +179,16 @@ impl<'a> Builder<'a> {
             let goal = step.goal.clone();
             steps.push(StepState::new(step_id.clone(), step.weight, condition, goal, template, stats));
         }
+        let rules = ComboRules::new(&row.transforms).unwrap_or_else(|error| {
+            self.problem("combo", id, format!("changes nothing in requests: {error}"));
+            ComboRules::default()
+        });
         ComboState {
             id: row.id.clone(),
             name: row.name.as_str().into(),
             strategy,
             steps,
+            rules,
             policy: Policy::of(row.config.clone().over(self.entities.settings.combo_defaults.clone())),
             is_hidden: row.is_hidden,
             sort_order: row.sort_order,

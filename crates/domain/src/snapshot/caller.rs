@@ -5,7 +5,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::SnapshotProblem;
-use crate::entity::{ApiKey, ApiKeyId, ConnectionId, Scope};
+use crate::entity::{ApiKey, ApiKeyId, ConnectionId, Scope, ThinkingSettings};
+use crate::hours::Schedule;
 use crate::limit::Meter;
 use crate::pattern::Pattern;
 
@@ -29,6 +30,12 @@ pub struct Caller {
     pub scopes: Vec<Scope>,
     /// Limits to reserve against, in the order in which they are checked.
     pub limits: Vec<(Meter, u64)>,
+    /// Whether a name that several providers have is settled for it, rather than refused.
+    pub auto_resolve: bool,
+    /// How much its requests reason; `None` = as the settings say.
+    pub thinking: Option<ThinkingSettings>,
+    allowed_combos: Vec<Pattern>,
+    schedule: Option<Schedule>,
     allowed_models: Vec<Pattern>,
     denied_models: Vec<Pattern>,
     allowed_connections: Vec<String>,
@@ -51,7 +58,13 @@ impl Caller {
                 }),
             }
         }
-        let broken = networks.len() != key.ip_allowlist.len();
+        let schedule = key.rights.access_schedule.as_ref().filter(|schedule| schedule.enabled);
+        let schedule = schedule.map(Schedule::new).transpose();
+        if let Err(error) = &schedule {
+            let message = format!("accessSchedule: {error}; the key is off");
+            problems.push(SnapshotProblem { entity: "api key", id: key.id.to_string(), message });
+        }
+        let broken = networks.len() != key.ip_allowlist.len() || schedule.is_err();
         let limits = [
             (Meter::RequestsPerMinute, key.max_requests_per_minute.map(u64::from)),
             (Meter::RequestsPerDay, key.max_requests_per_day.map(u64::from)),
@@ -68,6 +81,10 @@ impl Caller {
             strict: key.strict,
             scopes: key.scopes.clone(),
             limits: limits.into_iter().filter_map(|(meter, limit)| Some((meter, limit?))).collect(),
+            auto_resolve: key.rights.auto_resolve,
+            thinking: key.rights.thinking_budget,
+            allowed_combos: key.rights.allowed_combos.iter().map(|text| Pattern::new(text)).collect(),
+            schedule: schedule.ok().flatten(),
             allowed_models: key.allowed_models.iter().map(|text| Pattern::new(text)).collect(),
             denied_models: key.denied_models.iter().map(|text| Pattern::new(text)).collect(),
             allowed_connections: key.allowed_connections.clone(),
@@ -97,6 +114,27 @@ impl Caller {
     pub fn allows_model(&self, names: &[&str]) -> bool {
         let hit = |patterns: &[Pattern]| patterns.iter().any(|p| names.iter().any(|name| p.matches(name)));
         !hit(&self.denied_models) && (self.allowed_models.is_empty() || hit(&self.allowed_models))
+    }
+
+    /// Whether the key may be used at this time.
+    pub fn allows_time(&self, now_ms: i64) -> bool {
+        self.schedule.as_ref().is_none_or(|schedule| schedule.allows(now_ms))
+    }
+
+    /// Whether the key may ask for a combo of this name, as far as combos are named.
+    pub fn allows_combo(&self, name: &str) -> bool {
+        self.allowed_combos.is_empty() || self.lists_combo(name)
+    }
+
+    /// Whether the key names this combo among those it may use; what it leads to is allowed then as well, unless it is
+    /// denied by name.
+    pub fn lists_combo(&self, name: &str) -> bool {
+        self.allowed_combos.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// Whether a model is denied by any of its names.
+    pub fn denies_model(&self, names: &[&str]) -> bool {
+        self.denied_models.iter().any(|pattern| names.iter().any(|name| pattern.matches(name)))
     }
 
     /// Whether the key restricts connections at all.

@@ -55,6 +55,7 @@ fn combo(place: usize) -> Combo {
         strategy: strategy.to_owned(),
         steps: (0..STEPS).map(step).collect(),
         config: ComboConfig::default(),
+        transforms: Default::default(),
         is_hidden: false,
         is_active: true,
         sort_order: 0,

@@ -326,6 +326,7 @@ fn key() -> ApiKey {
         max_concurrent: Some(1_000_000),
         max_sessions: 0,
         strict: false,
+        rights: Default::default(),
         expires_at: None,
         revoked_at: None,
         last_used_at: None,

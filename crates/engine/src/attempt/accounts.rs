@@ -14,6 +14,7 @@ use crate::circuit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::explain;
+use crate::policy;
 use crate::session;
 
 /// Most upstream calls for one target.
@@ -60,17 +61,17 @@ impl Patience {
 }
 
 /// Why a target came to nothing.
-pub(super) struct Failed {
+pub(crate) struct Failed {
     /// In words for the client.
-    pub(super) error: GatewayError,
+    pub(crate) error: GatewayError,
     /// What the last account came to; `None` when none was called.
-    pub(super) last: Option<Box<Failure>>,
+    pub(crate) last: Option<Box<Failure>>,
     /// How long until an account may be tried again; `None` when nobody knows.
-    pub(super) wait: Option<Duration>,
+    pub(crate) wait: Option<Duration>,
     /// Whether the request itself could not be read or written.
-    pub(super) is_request: bool,
+    pub(crate) is_request: bool,
     /// Whether nobody was called because the provider's breaker is open.
-    pub(super) is_open: bool,
+    pub(crate) is_open: bool,
 }
 
 impl From<GatewayError> for Failed {
@@ -93,6 +94,9 @@ pub(super) async fn run(
         session::find(ctx)?;
     }
     ctx.target = Some(target.clone());
+    if let Err(error) = policy::steer(ctx, target) {
+        return Err(Failed { error, last: None, wait: None, is_request: false, is_open: false });
+    }
     loop {
         let mut round = Round::begin(ctx, target, &tried);
         while ctx.attempts.len() < most && !ctx.is_late() {

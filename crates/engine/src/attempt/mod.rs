@@ -83,6 +83,7 @@ pub(crate) struct StreamStart {
     pub(crate) sent: Instant,
 }
 
+pub(crate) use accounts::Failed;
 pub(crate) use inner::Rewrite;
 pub(crate) use pause::go_on;
 pub(crate) use round::foreseen;

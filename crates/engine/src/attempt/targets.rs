@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use omniroute_dialect::ir::{BlockKind, ChatRequest, ErrorKind, OutputFormat};
 use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned, RequestFacts};
-use omniroute_domain::resolve::Route;
+use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::Manner;
 use omniroute_provider::{FailureKind, Retry};
 
@@ -18,6 +18,8 @@ use crate::admit;
 use crate::circuit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::fallback;
+use crate::policy;
 
 /// Most upstream calls for one request, all targets together.
 const MAX_CALLS: usize = 64;
@@ -26,9 +28,13 @@ const MAX_CALLS: usize = 64;
 pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted, GatewayError> {
     match route {
         Route::Target(target) => {
-            ctx.hold_for(std::iter::once(&**target), 1)?;
-            let patience = Patience::of(ctx);
-            accounts::run(ctx, target, patience).await.map_err(|failed| failed.error)
+            let others = fallback::others(ctx, target);
+            ctx.hold_for(std::iter::once(target).chain(&others).map(|target| &**target), 1)?;
+            if others.is_empty() {
+                let patience = Patience::of(ctx);
+                return accounts::run(ctx, target, patience).await.map_err(|failed| failed.error);
+            }
+            Box::pin(chain(ctx, target, &others)).await
         }
         Route::Combo(combo) => {
             let mut course = Course::begin(ctx, combo).await?;
@@ -37,6 +43,31 @@ pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted
             result
         }
     }
+}
+
+/// Asks a model's own provider, then those that stand in for it, until one answers.
+async fn chain(
+    ctx: &mut RequestCtx,
+    target: &Arc<Target>,
+    others: &[Arc<Target>],
+) -> Result<Attempted, GatewayError> {
+    let mut error = match accounts::run(ctx, target, Patience::none(false)).await {
+        Ok(answer) => return Ok(answer),
+        Err(failed) if fallback::is_out(&failed) => failed.error,
+        Err(failed) => return Err(failed.error),
+    };
+    for (place, other) in others.iter().enumerate() {
+        // Only the last one is worth waiting for.
+        let patience = if place + 1 == others.len() { Patience::of(ctx) } else { Patience::none(false) };
+        match accounts::run(ctx, other, patience).await {
+            Ok(answer) => return Ok(answer),
+            Err(failed) if fallback::is_out(&failed) => {}
+            Err(_) => break,
+        }
+    }
+    // Of all that went wrong the client is told what its own provider said.
+    error.attempts = rows::notes(ctx);
+    Err(error)
 }
 
 /// What is known of the request, as far as the combo asks for it.
@@ -97,7 +128,8 @@ impl Course {
         let facts = facts(ctx, combo).await?;
         let (now_ms, random) = (ctx.engine.clock.now_ms(), ctx.engine.random());
         let Plan { mut targets, left_out } = combo::plan(&ctx.snapshot, combo, &facts, now_ms, random, true);
-        targets.retain(|planned| admit::may_use(ctx, &combo.name, &planned.target));
+        targets.retain(|planned| admit::may_use_in(ctx, combo, &planned.target));
+        policy::prefer(ctx, &mut targets, |planned| &planned.target);
         ctx.keep_priced(&mut targets)?;
         let manner = combo::manner(combo, &facts);
         let possible = || targets.iter().map(|planned| &*planned.target);

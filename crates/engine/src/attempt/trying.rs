@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use omniroute_domain::combo::Planned;
+use omniroute_domain::combo::{ComboState, Planned};
 
 use crate::ctx::RequestCtx;
 
@@ -10,15 +10,26 @@ use crate::ctx::RequestCtx;
 pub(crate) struct Trying {
     planned: Option<Planned>,
     since: Instant,
+    is_counted: bool,
 }
 
 impl Trying {
+    /// The combos that lead to the target, the innermost first.
+    pub(crate) fn combos(&self) -> impl Iterator<Item = &ComboState> {
+        self.planned.iter().flat_map(|planned| planned.path.iter().rev().map(|place| &*place.combo))
+    }
+
+    /// Without anything being counted.
+    pub(crate) fn previewed(planned: &Planned, since: Instant) -> Self {
+        Self { planned: Some(planned.clone()), since, is_counted: false }
+    }
+
     pub(super) fn begin(planned: &Planned, since: Instant) -> Self {
         for place in &planned.path {
             place.step().stats.begin();
             place.combo.memory.stats.begin();
         }
-        Self { planned: Some(planned.clone()), since }
+        Self { planned: Some(planned.clone()), since, is_counted: true }
     }
 
     fn end(&mut self, latency: Option<Duration>, now_ms: i64) {
@@ -37,7 +48,7 @@ impl Trying {
 
 impl Drop for Trying {
     fn drop(&mut self) {
-        let Some(planned) = &self.planned else { return };
+        let Some(planned) = self.planned.as_ref().filter(|_| self.is_counted) else { return };
         for place in &planned.path {
             place.step().stats.cancel();
             place.combo.memory.stats.cancel();

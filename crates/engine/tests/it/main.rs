@@ -15,6 +15,7 @@ mod limits;
 mod media;
 mod money;
 mod pauses;
+mod policies;
 mod pools;
 mod race;
 mod repairs;

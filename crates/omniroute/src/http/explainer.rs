@@ -6,9 +6,10 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::Method;
-use omniroute_admin::{PreviewAsk, Previews, WrongAsk};
+use http_body_util::BodyExt as _;
+use omniroute_admin::{PreviewAnswer, PreviewAsk, Previews, WrongAsk};
 use omniroute_engine::preview::Preview;
-use omniroute_engine::{Arrival, Engine};
+use omniroute_engine::{Arrival, Engine, RequestCtx};
 
 use super::routes::{self, Found, Operation};
 
@@ -19,10 +20,31 @@ impl Previews for Explainer {
     fn preview(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<Preview, WrongAsk>> {
         self.explain(ask).boxed()
     }
+
+    fn ask(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<PreviewAnswer, WrongAsk>> {
+        self.serve(ask).boxed()
+    }
 }
 
 impl Explainer {
     async fn explain(&self, ask: PreviewAsk) -> Result<Preview, WrongAsk> {
+        let body = ask.body.clone();
+        let ctx = self.begin(ask, false)?;
+        let wrong = |message: String| WrongAsk { field: "body", message };
+        self.0.preview(ctx, body).await.map_err(|error| wrong(error.message))
+    }
+
+    async fn serve(&self, ask: PreviewAsk) -> Result<PreviewAnswer, WrongAsk> {
+        let body = ask.body.clone();
+        let (head, answer) = self.0.serve(self.begin(ask, true)?, body).await.into_parts();
+        let body = match answer.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return Err(WrongAsk { field: "body", message: error.to_string() }),
+        };
+        Ok(PreviewAnswer { status: head.status.as_u16(), body })
+    }
+
+    fn begin(&self, ask: PreviewAsk, is_logged: bool) -> Result<RequestCtx, WrongAsk> {
         let wrong = |field, message: String| WrongAsk { field, message };
         let (path, query) =
             ask.path.split_once('?').map_or((ask.path.as_str(), None), |(path, query)| (path, Some(query)));
@@ -40,12 +62,12 @@ impl Explainer {
             dialect: route.dialect,
             endpoint: route.endpoint,
             provider: route.provider,
-            is_logged: false,
+            is_logged,
         });
         if let Some(id) = &ask.api_key {
             let caller = ctx.snapshot.caller_by_id(id).cloned();
             ctx.caller = Some(caller.ok_or_else(|| wrong("apiKeyId", "is no key's id".to_owned()))?);
         }
-        self.0.preview(ctx, ask.body).await.map_err(|error| wrong("body", error.message))
+        Ok(ctx)
     }
 }

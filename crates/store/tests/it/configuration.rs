@@ -100,6 +100,7 @@ fn combo(id: &str, name: &str, models: &[&str]) -> Combo {
         strategy: "weighted".into(),
         steps: models.iter().map(step).collect(),
         config: ComboConfig { max_retries: Some(3), ..ComboConfig::default() },
+        transforms: Default::default(),
         is_hidden: true,
         is_active: false,
         sort_order: 0,

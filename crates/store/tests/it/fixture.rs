@@ -165,6 +165,7 @@ pub(crate) fn api_key(id: &str, key: &str) -> ApiKey {
         max_concurrent: Some(2),
         max_sessions: 7,
         strict: true,
+        rights: Default::default(),
         expires_at: Some(NOW + DAY),
         revoked_at: None,
         last_used_at: None,

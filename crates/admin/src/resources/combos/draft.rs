@@ -6,10 +6,13 @@ use omniroute_domain::combo::{Condition, MAX_DEPTH, check_template};
 use omniroute_domain::entity::{Combo, ComboConfig, Goal, MAX_STEPS, Step, When};
 use omniroute_domain::resolve::MAX_MODEL_LENGTH;
 use omniroute_domain::routing;
+use omniroute_domain::transform::{self, MAX_SYSTEM_CHARS, MAX_TAGS};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::{AdminResult, unprocessable};
+use crate::resources::present;
+use crate::resources::transforms::{ThinkingView, check_system_text};
 use crate::state::Admin;
 use crate::validation::Problems;
 
@@ -29,6 +32,20 @@ pub(crate) struct ComboPatch {
     pub(super) models: Option<Vec<StepDraft>>,
     /// Replaces all of it.
     config: Option<ConfigView>,
+    /// Takes the place of the client's system text; `{{date}}`, `{{model}}` and `{{key_name}}` are filled in.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    system_message: Option<Option<String>>,
+    /// A regular expression; only tools whose names match are passed on.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    tool_filter_regex: Option<Option<String>>,
+    /// Labels that an account must have to serve it.
+    required_tags: Option<Vec<String>>,
+    /// How much its requests reason; comes before the setting.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<ThinkingView>)]
+    thinking_budget: Option<Option<ThinkingView>>,
     is_hidden: Option<bool>,
     is_active: Option<bool>,
 }
@@ -205,6 +222,31 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
     if let Some(config) = patch.config {
         config.check("config", &mut problems);
         combo.config = config.into();
+    }
+    if let Some(text) = patch.system_message {
+        let text = text.filter(|text| !text.trim().is_empty());
+        if let Some(text) = &text {
+            check_system_text("systemMessage", text, MAX_SYSTEM_CHARS, &mut problems);
+        }
+        combo.transforms.system_message = text;
+    }
+    if let Some(filter) = patch.tool_filter_regex {
+        let filter = filter.filter(|filter| !filter.is_empty());
+        if let Some(Err(error)) = filter.as_deref().map(transform::filter) {
+            // Well-formed, but impossible.
+            return Err(unprocessable("toolFilterRegex", error.to_string()));
+        }
+        combo.transforms.tool_filter_regex = filter;
+    }
+    if let Some(tags) = patch.required_tags {
+        problems.list("requiredTags", &tags, MAX_TAGS);
+        combo.transforms.required_tags = tags;
+    }
+    if let Some(thinking) = patch.thinking_budget {
+        if let Some(thinking) = &thinking {
+            thinking.check("thinkingBudget", &mut problems);
+        }
+        combo.transforms.thinking_budget = thinking.map(Into::into);
     }
     combo.is_hidden = patch.is_hidden.unwrap_or(combo.is_hidden);
     combo.is_active = patch.is_active.unwrap_or(combo.is_active);

@@ -63,6 +63,7 @@ pub(crate) async fn create(
         strategy: omniroute_domain::routing::combo_default().name().to_owned(),
         steps: Vec::new(),
         config: Default::default(),
+        transforms: Default::default(),
         is_hidden: false,
         is_active: true,
         sort_order: 0,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::draft::{ConfigView, WhenView};
+use crate::resources::transforms::ThinkingView;
 use crate::text::iso;
 
 /// Of the form of combos; raised when members change their meaning.
@@ -20,6 +21,14 @@ pub(crate) struct ComboView {
     strategy: String,
     models: Vec<StepView>,
     config: ConfigView,
+    /// Takes the place of the client's system text.
+    system_message: Option<String>,
+    /// Only tools whose names match are passed on.
+    tool_filter_regex: Option<String>,
+    /// Labels that an account must have to serve it.
+    required_tags: Vec<String>,
+    /// How much its requests reason; null = as the setting says.
+    thinking_budget: Option<ThinkingView>,
     is_hidden: bool,
     is_active: bool,
     sort_order: i64,
@@ -54,6 +63,10 @@ pub(super) fn view(combo: Combo) -> ComboView {
         strategy: combo.strategy,
         models: combo.steps.into_iter().map(step).collect(),
         config: combo.config.into(),
+        system_message: combo.transforms.system_message,
+        tool_filter_regex: combo.transforms.tool_filter_regex,
+        required_tags: combo.transforms.required_tags,
+        thinking_budget: combo.transforms.thinking_budget.map(Into::into),
         is_hidden: combo.is_hidden,
         is_active: combo.is_active,
         sort_order: combo.sort_order,

@@ -13,6 +13,7 @@ mod write;
 
 pub(super) use decode::{decode, opaque_as_text};
 pub(super) use encode::{encode, json_answer};
+pub(super) use reasoning::{adaptive_word, budget_within, wanted_budget};
 
 #[cfg(test)]
 mod tests;

@@ -55,44 +55,26 @@ pub(super) fn thinking(
         ReasoningAmount::Off | ReasoningAmount::Budget(0) => knobs.thinking = Thinking::Disabled,
         _ if caps.adaptive_thinking => {
             knobs.thinking = Thinking::Adaptive;
-            let effort = match amount {
-                ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => Some(*effort),
-                ReasoningAmount::Budget(budget) => Some(effort::of_budget(*budget)),
-                _ => None,
-            };
-            let (word, exact) = match effort {
-                None => (None, true),
-                Some(Effort::Minimal) => (Some("low"), false),
-                // Only some models know a step between high and the highest.
-                Some(Effort::XHigh) => (Some("high"), false),
-                Some(effort) => (Some(effort_word(effort)), true),
-            };
+            let (word, exact) = adaptive_word(amount);
             if !exact {
                 losses.push(quiet(path, LossAction::Clamped));
             }
             knobs.effort = word;
-            if knobs.show.is_none() && effort.is_some() {
+            if knobs.show.is_none() && word.is_some() {
                 knobs.show = Some(true);
             }
         }
         _ => {
-            let wanted = match amount {
-                ReasoningAmount::Budget(budget) => *budget,
-                ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => {
-                    budget_of(*effort, caps)
-                }
-                ReasoningAmount::Adaptive(None) => {
-                    losses.push(quiet(path, LossAction::Mapped));
-                    budget_of(Effort::Medium, caps)
-                }
-                ReasoningAmount::Default | ReasoningAmount::Off => return,
-            };
-            let budget = wanted.max(MIN_BUDGET).min(max_tokens.saturating_sub(1));
-            if budget < MIN_BUDGET || continues_unsigned(conversation) {
+            if *amount == ReasoningAmount::Adaptive(None) {
+                losses.push(quiet(path, LossAction::Mapped));
+            }
+            let wanted = wanted_budget(amount, caps);
+            let budget = budget_within(wanted, max_tokens);
+            let Some(budget) = budget.filter(|_| !continues_unsigned(conversation)) else {
                 knobs.thinking = Thinking::Disabled;
                 give_up(losses);
                 return;
-            }
+            };
             if budget != wanted {
                 losses.push(quiet(path, LossAction::Clamped));
             }
@@ -101,6 +83,37 @@ pub(super) fn thinking(
             knobs.show = None;
         }
     }
+}
+
+/// The word for an amount at a model that thinks adaptively, and whether it says just that.
+pub(in crate::anthropic) fn adaptive_word(amount: &ReasoningAmount) -> (Option<&'static str>, bool) {
+    let effort = match amount {
+        ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => Some(*effort),
+        ReasoningAmount::Budget(budget) => Some(effort::of_budget(*budget)),
+        ReasoningAmount::Default | ReasoningAmount::Off | ReasoningAmount::Adaptive(None) => None,
+    };
+    match effort {
+        None => (None, true),
+        Some(Effort::Minimal) => (Some("low"), false),
+        // Only some models know a step between high and the highest.
+        Some(Effort::XHigh) => (Some("high"), false),
+        Some(effort) => (Some(effort_word(effort)), true),
+    }
+}
+
+/// The budget that an amount comes to at a model that takes one.
+pub(in crate::anthropic) fn wanted_budget(amount: &ReasoningAmount, caps: &Caps) -> u64 {
+    match amount {
+        ReasoningAmount::Budget(budget) => *budget,
+        ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => budget_of(*effort, caps),
+        ReasoningAmount::Adaptive(None) => budget_of(Effort::Medium, caps),
+        ReasoningAmount::Default | ReasoningAmount::Off => 0,
+    }
+}
+
+/// A budget within the limit of the answer, which thinking counts towards; `None` where there is no room for any.
+pub(in crate::anthropic) fn budget_within(wanted: u64, max_tokens: u64) -> Option<u64> {
+    Some(wanted.max(MIN_BUDGET).min(max_tokens.saturating_sub(1))).filter(|budget| *budget >= MIN_BUDGET)
 }
 
 /// Whether the model is to go on behind tool results without its own reasoning of before, which it refuses to

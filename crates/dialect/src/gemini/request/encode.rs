@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use omniroute_wire::json_out::Object;
 use serde_json::value::RawValue;
 
@@ -20,7 +20,7 @@ use crate::{
         schema::{self, Change},
         wire::write_parts,
     },
-    ir::{ChatRequest, Extras, Loss, LossAction, OutputFormat, Word, loss, quiet},
+    ir::{ChatRequest, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Word, loss, quiet},
 };
 
 /// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
@@ -449,10 +449,26 @@ fn write_config(body: &mut Object<'_>, config: &Config<'_>, members: &[(String, 
 }
 
 fn write_thinking(config: &mut Object<'_>, thinking: Thinking) {
-    if thinking == Thinking::default() {
-        return;
+    if thinking != Thinking::default() {
+        write_members(config.object("thinkingConfig"), thinking);
     }
-    let mut object = config.object("thinkingConfig");
+}
+
+/// `thinkingConfig` alone; `None` where nothing is said. `include` is whether the client wants to see it.
+pub(in crate::gemini) fn thinking_config(
+    amount: &ReasoningAmount,
+    include: Option<bool>,
+    caps: &Caps,
+) -> Option<Bytes> {
+    let mut request = ChatRequest::default();
+    request.reasoning.amount = amount.clone();
+    let thinking = Thinking { include, ..reasoning::translated(&request, caps, &mut Vec::new()) };
+    let mut out = BytesMut::new();
+    write_members(Object::begin(&mut out), thinking);
+    (out.len() > 2).then(|| out.freeze())
+}
+
+fn write_members(mut object: Object<'_>, thinking: Thinking) {
     if let Some(include) = thinking.include {
         object.bool("includeThoughts", include);
     }

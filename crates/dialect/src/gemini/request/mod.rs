@@ -11,7 +11,7 @@ mod reasoning;
 mod tools;
 
 pub(super) use decode::{decode, decode_count};
-pub(super) use encode::encode;
+pub(super) use encode::{encode, thinking_config};
 
 #[cfg(test)]
 mod tests;

@@ -97,13 +97,9 @@ impl Writer<'_> {
             }
         };
         let (word, exact) = match level {
-            Effort::Low => ("low", true),
-            Effort::Minimal => ("low", false),
-            Effort::Medium => ("medium", true),
-            Effort::High => ("high", true),
             // The highest word is new; older servers refuse it.
             Effort::Max if self.native => ("max", true),
-            Effort::XHigh | Effort::Max => ("high", false),
+            level => think_word(level),
         };
         if !exact {
             self.lose(path, LossAction::Clamped, true);
@@ -249,5 +245,16 @@ impl Writer<'_> {
             self.losses.push(Extras::leave_out(name, raw)?);
         }
         Ok(())
+    }
+}
+
+/// A level in the format's word, and whether it says just that.
+pub(in crate::ollama) fn think_word(level: Effort) -> (&'static str, bool) {
+    match level {
+        Effort::Minimal => ("low", false),
+        Effort::Low => ("low", true),
+        Effort::Medium => ("medium", true),
+        Effort::High => ("high", true),
+        Effort::XHigh | Effort::Max => ("high", false),
     }
 }

@@ -10,7 +10,7 @@ mod messages;
 mod tools;
 
 pub(super) use decode::decode;
-pub(super) use encode::encode;
+pub(super) use encode::{encode, think_word};
 
 #[cfg(test)]
 mod tests;

@@ -11,3 +11,4 @@ mod reasoning;
 
 pub(super) use decode::decode;
 pub(super) use encode::{encode, json_answer};
+pub(super) use reasoning::write as write_reasoning;

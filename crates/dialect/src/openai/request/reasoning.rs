@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Writes what was asked for. `native` requests came in this dialect and keep its own word.
-pub(super) fn write(
+pub(in crate::openai) fn write(
     request: &ChatRequest,
     caps: &Caps,
     native: bool,

@@ -230,15 +230,7 @@ impl Writer<'_> {
             self.lose(path, LossAction::Dropped);
             return None;
         }
-        let word = match effort {
-            Effort::Minimal => "minimal",
-            Effort::Low => "low",
-            Effort::Medium => "medium",
-            Effort::XHigh if self.kin => "xhigh",
-            Effort::Max if self.kin => "max",
-            // Only some models know the highest ones.
-            Effort::High | Effort::XHigh | Effort::Max => "high",
-        };
+        let word = effort_word(effort, self.kin);
         if !self.native {
             self.quiet(path, LossAction::Mapped);
         }
@@ -332,4 +324,16 @@ impl Writer<'_> {
 
 pub(super) fn unsupported(param: &str, message: &str) -> EncodeError {
     EncodeError { code: "unsupported_parameter", param: Some(param.to_owned()), message: message.to_owned() }
+}
+
+/// A level in the format's word. Only some models know the highest ones.
+pub(in crate::responses) fn effort_word(effort: Effort, knows_highest: bool) -> &'static str {
+    match effort {
+        Effort::Minimal => "minimal",
+        Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::XHigh if knows_highest => "xhigh",
+        Effort::Max if knows_highest => "max",
+        Effort::High | Effort::XHigh | Effort::Max => "high",
+    }
 }

@@ -11,7 +11,7 @@ mod tools;
 mod write_tools;
 
 pub(super) use decode::decode;
-pub(super) use encode::{encode, json_answer};
+pub(super) use encode::{effort_word, encode, json_answer};
 pub(super) use items::opaque_as_text;
 pub(super) use tools::namespaces;
 

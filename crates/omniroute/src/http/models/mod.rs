@@ -7,7 +7,9 @@ use http::header::IF_NONE_MATCH;
 use http::{HeaderMap, HeaderValue};
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_dialect::registry as dialects;
-use omniroute_domain::snapshot::{ListedModel, ProviderState, Snapshot};
+use omniroute_domain::combo::ComboState;
+use omniroute_domain::resolve::Target;
+use omniroute_domain::snapshot::{Caller, ListedModel, ProviderState, Snapshot};
 use omniroute_engine::error::rfc3339;
 use omniroute_engine::{GatewayError, RequestCtx};
 use omniroute_provider::catalog::Catalog;
@@ -29,6 +31,8 @@ const MAX_PAGE: usize = 1_000;
 
 /// Mode of models that are served in the Responses dialect alone.
 const RESPONSES_MODE: &str = "responses";
+/// Whose combos are.
+const COMBO: &str = "combo";
 
 /// One model as the OpenAI SDKs read it.
 #[derive(Debug, Clone, Serialize)]
@@ -179,12 +183,25 @@ fn entries(ctx: &RequestCtx) -> Vec<Entry> {
         }
     }
     if let Some(caller) = &ctx.caller {
-        entries.retain(|entry| caller.allows_model(&[&entry.id, &entry.root]));
+        entries.retain(|entry| match snapshot.combo(&entry.id).filter(|_| entry.owned_by == COMBO) {
+            Some(combo) => may_ask(caller, snapshot, combo),
+            None => caller.allows_model(&[&entry.id, &entry.root]),
+        });
     }
     let mut seen = BTreeSet::new();
     entries.retain(|entry| seen.insert(entry.id.clone()));
     entries.sort_by_key(|entry| (entry.custom, entry.kind.map_or(0, rank)));
     entries
+}
+
+/// Whether a key may ask for a combo, and would reach any of its targets.
+fn may_ask(caller: &Caller, snapshot: &Snapshot, combo: &ComboState) -> bool {
+    let reaches = |target: &Target| {
+        let by_id = format!("{}/{}", target.provider.id, target.model);
+        caller.allows_model(&[&combo.name, &target.model, &target.full_name(), &by_id])
+    };
+    caller.allows_combo(&combo.name)
+        && (caller.lists_combo(&combo.name) || combo.targets(snapshot).iter().any(|target| reaches(target)))
 }
 
 /// The combos that are to be seen, in the operator's order.
@@ -204,7 +221,7 @@ fn combos(snapshot: &Snapshot) -> Vec<Entry> {
                 id: combo.name.to_string(),
                 object: "model",
                 created: CREATED,
-                owned_by: "combo".to_owned(),
+                owned_by: COMBO.to_owned(),
                 root: combo.name.to_string(),
                 parent: None,
                 permission: [],

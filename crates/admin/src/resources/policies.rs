@@ -1,0 +1,395 @@
+//! What the operator forbids, limits or prefers: `/api/policies`. Sign-ins that are locked out are listed and unlocked here too.
+
+use http::StatusCode;
+use omniroute_domain::entity::{MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKind};
+use omniroute_domain::policy::{self, Asked, Verdict};
+use omniroute_domain::resolve::{self, Route};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::Done;
+use crate::auth::Management;
+use crate::endpoint::{Body, Filter, Json, WithStatus};
+use crate::error::{AdminResult, conflict, invalid_field, not_found};
+use crate::text::iso;
+use crate::validation::Problems;
+
+/// Most entries of a list within a policy.
+const MAX_ENTRIES: usize = 100;
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PolicyList {
+    policies: Vec<PolicyView>,
+    /// Addresses that have to wait before they may sign in.
+    locked_identifiers: Vec<LockedView>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PolicyView {
+    id: String,
+    name: String,
+    /// `routing`, `access` or `budget`.
+    r#type: &'static str,
+    enabled: bool,
+    /// The lower, the earlier.
+    priority: i64,
+    conditions: ConditionsView,
+    actions: ActionsView,
+    created_at: String,
+    updated_at: String,
+}
+
+/// Which requests it is for: all that is given must hold.
+#[derive(Serialize, Deserialize, ToSchema, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ConditionsView {
+    /// A pattern over the requested name and `provider/model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_pattern: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key_id: Option<String>,
+    /// Id or prefix of the provider that would be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
+    /// `chat`, `messages`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    /// Time of day, UTC: `08:00-18:00`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hour_range: Option<String>,
+}
+
+/// What it does.
+#[derive(Serialize, Deserialize, ToSchema, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ActionsView {
+    /// Providers to ask first, where there is a choice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prefer_provider: Vec<String>,
+    /// Patterns of models that are refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    block_model: Vec<String>,
+    /// Most tokens of answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u64>,
+    /// Most that a request may cost, by estimate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_cost_usd: Option<f64>,
+    /// The model that is asked for instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewrite_model: Option<String>,
+    /// Labels that an account must have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    require_tags: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct LockedView {
+    identifier: String,
+    /// In epoch milliseconds.
+    locked_until: i64,
+    remaining_ms: i64,
+}
+
+/// A policy, or what is to be done.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PolicyPost {
+    /// `unlock`: lets somebody sign in again.
+    action: Option<String>,
+    /// Whom.
+    identifier: Option<String>,
+    /// Name for people; clients that are refused are told it.
+    name: Option<String>,
+    /// `routing`, `access` or `budget`.
+    r#type: Option<String>,
+    enabled: Option<bool>,
+    /// The lower, the earlier; 100 when it is not given.
+    priority: Option<i64>,
+    conditions: Option<ConditionsView>,
+    actions: Option<ActionsView>,
+}
+
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct PolicyPatch {
+    /// Name for people; clients that are refused are told it.
+    name: Option<String>,
+    /// `routing`, `access` or `budget`.
+    r#type: Option<String>,
+    enabled: Option<bool>,
+    /// The lower, the earlier; 100 when it is not given.
+    priority: Option<i64>,
+    conditions: Option<ConditionsView>,
+    actions: Option<ActionsView>,
+}
+
+/// What became of it.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum PolicyPosted {
+    Made { policy: Box<PolicyView> },
+    Unlocked { success: bool, action: &'static str, identifier: String },
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PolicyAnswer {
+    policy: PolicyView,
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct PolicyQuery {
+    /// Which.
+    id: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Evaluation {
+    /// As a client would ask for it.
+    model: String,
+    /// The client's key, by its id.
+    api_key_id: Option<String>,
+    /// `chat` when it is not given.
+    endpoint: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VerdictView {
+    allowed: bool,
+    reason: Option<String>,
+    preferred_providers: Vec<String>,
+    applied_policies: Vec<String>,
+    max_tokens: Option<u64>,
+    rewrite_model: Option<String>,
+    require_tags: Vec<String>,
+    /// `access` or `budget` for what was refused there, else `passed`.
+    phase: &'static str,
+}
+
+pub(crate) async fn list(access: Management) -> AdminResult<Json<PolicyList>> {
+    let store = &access.admin.store;
+    let policies = store.policies().list().await?.into_iter().map(view).collect();
+    let locked = access.admin.lockouts.locked(store, access.now_ms).await?;
+    let locked_identifiers = locked.into_iter().map(|(identifier, locked_until)| LockedView {
+        identifier,
+        locked_until,
+        remaining_ms: locked_until - access.now_ms,
+    });
+    Ok(Json(PolicyList { policies, locked_identifiers: locked_identifiers.collect() }))
+}
+
+pub(crate) async fn create(
+    access: Management,
+    Body(post): Body<PolicyPost>,
+) -> AdminResult<WithStatus<PolicyPosted>> {
+    let store = &access.admin.store;
+    let PolicyPost { action, identifier, name, r#type, enabled, priority, conditions, actions } = post;
+    match (action.as_deref(), identifier) {
+        (Some("unlock"), Some(identifier)) => {
+            access.admin.lockouts.unlock(store, &identifier).await?;
+            access.audit("auth.unlocked", "lockout", &identifier, "").await;
+            let unlocked = PolicyPosted::Unlocked { success: true, action: "unlocked", identifier };
+            return Ok(WithStatus(StatusCode::OK, unlocked));
+        }
+        (Some("unlock"), None) => return Err(invalid_field("identifier", "is required")),
+        (Some(_), _) => {
+            return Err(invalid_field("action", "must be `unlock`; leave it out to make a policy"));
+        }
+        (None, _) => {}
+    }
+    let mut problems = Problems::default();
+    for (field, is_there) in [("name", name.is_some()), ("type", r#type.is_some())] {
+        if !is_there {
+            problems.add(field, "is required");
+        }
+    }
+    problems.done()?;
+    if store.policies().list().await?.len() >= MAX_POLICIES {
+        return Err(conflict(format!("there may be {MAX_POLICIES} policies; delete one first")));
+    }
+    let mut policy = Policy {
+        id: Uuid::now_v7().to_string(),
+        name: String::new(),
+        kind: PolicyKind::Routing,
+        enabled: true,
+        priority: 100,
+        conditions: PolicyConditions::default(),
+        actions: PolicyActions::default(),
+        created_at: access.now_ms,
+        updated_at: access.now_ms,
+    };
+    merge(&mut policy, PolicyPatch { name, r#type, enabled, priority, conditions, actions })?;
+    store.policies().put(&policy).await?;
+    access.reload().await?;
+    access.audit("policy.created", "policy", &policy.id, &policy.name).await;
+    Ok(WithStatus(StatusCode::CREATED, PolicyPosted::Made { policy: Box::new(view(policy)) }))
+}
+
+pub(crate) async fn update(
+    access: Management,
+    Filter(query): Filter<PolicyQuery>,
+    Body(patch): Body<PolicyPatch>,
+) -> AdminResult<Json<PolicyAnswer>> {
+    let store = &access.admin.store;
+    let known = store.policies().list().await?.into_iter().find(|policy| policy.id == query.id);
+    let mut policy = known.ok_or_else(|| not_found("Policy"))?;
+    merge(&mut policy, patch)?;
+    policy.updated_at = access.now_ms;
+    store.policies().put(&policy).await?;
+    access.reload().await?;
+    access.audit("policy.updated", "policy", &policy.id, &policy.name).await;
+    Ok(Json(PolicyAnswer { policy: view(policy) }))
+}
+
+pub(crate) async fn delete(
+    access: Management,
+    Filter(query): Filter<PolicyQuery>,
+) -> AdminResult<Json<Done>> {
+    if !access.admin.store.policies().delete(&query.id).await? {
+        return Err(not_found("Policy"));
+    }
+    access.reload().await?;
+    access.audit("policy.deleted", "policy", &query.id, "").await;
+    Ok(Json(Done::new()))
+}
+
+pub(crate) async fn evaluate(
+    access: Management,
+    Body(question): Body<Evaluation>,
+) -> AdminResult<Json<VerdictView>> {
+    let snapshot = access.admin.live.load();
+    let target = match resolve::resolve(&snapshot, &question.model) {
+        Ok(Route::Target(target)) => Some(target),
+        // Of a combo its name is judged; each of its targets is when its turn comes.
+        Ok(Route::Combo(_)) | Err(_) => None,
+    };
+    let (by_alias, by_id) = target.as_ref().map_or_else(Default::default, |target| {
+        (target.full_name(), format!("{}/{}", target.provider.id, target.model))
+    });
+    let mut names = vec![question.model.as_str()];
+    let mut providers = Vec::new();
+    if let Some(target) = &target {
+        names.extend([by_alias.as_str(), &by_id, &target.model]);
+        providers.extend([target.provider.id.as_str(), &target.provider.alias]);
+    }
+    let verdict = snapshot.policies.judge(&Asked {
+        names: &names,
+        providers: &providers,
+        api_key: question.api_key_id.as_deref(),
+        endpoint: question.endpoint.as_deref().unwrap_or("chat"),
+        cost_nano: None,
+        now_ms: access.now_ms,
+    });
+    Ok(Json(verdict_view(verdict)))
+}
+
+fn merge(policy: &mut Policy, patch: PolicyPatch) -> AdminResult<()> {
+    let mut problems = Problems::default();
+    if let Some(name) = patch.name {
+        problems.name("name", &name);
+        policy.name = name;
+    }
+    if let Some(kind) = patch.r#type {
+        match PolicyKind::of_word(&kind) {
+            Some(kind) => policy.kind = kind,
+            None => problems.add("type", "must be one of routing, access, budget"),
+        }
+    }
+    policy.enabled = patch.enabled.unwrap_or(policy.enabled);
+    policy.priority = patch.priority.unwrap_or(policy.priority);
+    problems.range("priority", Some(policy.priority), &(-1_000_000..=1_000_000));
+    if let Some(conditions) = patch.conditions {
+        for (field, text) in [
+            ("model_pattern", &conditions.model_pattern),
+            ("api_key_id", &conditions.api_key_id),
+            ("provider", &conditions.provider),
+            ("endpoint", &conditions.endpoint),
+        ] {
+            if let Some(text) = text {
+                problems.length(&format!("conditions.{field}"), text, 1..=256);
+            }
+        }
+        policy.conditions = conditions.into();
+    }
+    if let Some(actions) = patch.actions {
+        problems.list("actions.prefer_provider", &actions.prefer_provider, MAX_ENTRIES);
+        problems.list("actions.block_model", &actions.block_model, MAX_ENTRIES);
+        problems.list("actions.require_tags", &actions.require_tags, MAX_ENTRIES);
+        problems.range("actions.max_tokens", actions.max_tokens, &(1..=1_000_000_000));
+        if let Some(model) = &actions.rewrite_model {
+            problems.length("actions.rewrite_model", model, 1..=resolve::MAX_MODEL_LENGTH);
+        }
+        policy.actions = actions.into();
+    }
+    if let Err(error) = policy::check(policy) {
+        let field = match error {
+            policy::PolicyError::Hours(_) => "conditions.hour_range",
+            policy::PolicyError::Cost => "actions.max_cost_usd",
+            policy::PolicyError::NoAction(..) => "actions",
+        };
+        problems.add(field, error.to_string());
+    }
+    problems.done()
+}
+
+fn view(policy: Policy) -> PolicyView {
+    PolicyView {
+        id: policy.id,
+        name: policy.name,
+        r#type: policy.kind.as_str(),
+        enabled: policy.enabled,
+        priority: policy.priority,
+        conditions: policy.conditions.into(),
+        actions: policy.actions.into(),
+        created_at: iso(policy.created_at),
+        updated_at: iso(policy.updated_at),
+    }
+}
+
+fn verdict_view(verdict: Verdict) -> VerdictView {
+    VerdictView {
+        allowed: verdict.is_allowed(),
+        phase: verdict.phase(),
+        reason: verdict.denial.map(|denial| denial.reason),
+        preferred_providers: verdict.preferred_providers,
+        applied_policies: verdict.applied.iter().map(ToString::to_string).collect(),
+        max_tokens: verdict.max_tokens,
+        rewrite_model: verdict.rewrite_model,
+        require_tags: verdict.required_tags,
+    }
+}
+
+macro_rules! alike {
+    ($view:ident, $entity:ident, $($name:ident),+) => {
+        impl From<$entity> for $view {
+            fn from(entity: $entity) -> Self {
+                let $entity { $($name),+ } = entity;
+                Self { $($name),+ }
+            }
+        }
+
+        impl From<$view> for $entity {
+            fn from(view: $view) -> Self {
+                let $view { $($name),+ } = view;
+                Self { $($name),+ }
+            }
+        }
+    };
+}
+
+alike!(ConditionsView, PolicyConditions, model_pattern, api_key_id, provider, endpoint, hour_range);
+alike!(
+    ActionsView,
+    PolicyActions,
+    prefer_provider,
+    block_model,
+    max_tokens,
+    max_cost_usd,
+    rewrite_model,
+    require_tags
+);

@@ -1,0 +1,115 @@
+//! What the operator's policies say of a request, and what they make of its targets.
+
+use std::sync::Arc;
+
+use omniroute_dialect::ir::{ErrorKind, Usage};
+use omniroute_domain::policy::{Asked, Verdict};
+use omniroute_domain::price;
+use omniroute_domain::resolve::{Suffixes, Target};
+use omniroute_domain::snapshot::ConnectionState;
+use smallvec::SmallVec;
+
+use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
+
+/// Tokens of answer that a price is estimated for when the client sets no limit.
+const USUAL_OUTPUT: u64 = 1_024;
+
+/// Where the operator steers a request. Made where anything is to be steered.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Steering {
+    /// What the policies say of the target that is asked.
+    pub(crate) verdict: Verdict,
+    /// What the asked name says beside the model.
+    pub(crate) suffixes: Suffixes,
+    /// Policies that applied to the name before a target was known.
+    pub(crate) applied: Vec<Arc<str>>,
+}
+
+/// What the policies say of the name that was asked for, before it is known where it leads.
+pub(crate) fn of_name(ctx: &RequestCtx, requested: &str) -> Verdict {
+    if ctx.snapshot.policies.is_empty() {
+        return Verdict::default();
+    }
+    ctx.snapshot.policies.judge(&Asked {
+        names: &[requested],
+        api_key: ctx.caller.as_ref().map(|caller| caller.id.as_str()),
+        endpoint: ctx.arrival.endpoint,
+        now_ms: ctx.started_ms,
+        ..Asked::default()
+    })
+}
+
+/// What the policies say of a target of the request.
+pub(crate) fn of_target(ctx: &RequestCtx, requested: &str, target: &Target) -> Verdict {
+    let policies = &ctx.snapshot.policies;
+    if policies.is_empty() {
+        return Verdict::default();
+    }
+    let by_alias = target.full_name();
+    let by_id = format!("{}/{}", target.provider.id, target.model);
+    policies.judge(&Asked {
+        names: &[requested, &by_alias, &by_id, &target.model],
+        providers: &[target.provider.id.as_str(), &target.provider.alias],
+        api_key: ctx.caller.as_ref().map(|caller| caller.id.as_str()),
+        endpoint: ctx.arrival.endpoint,
+        cost_nano: policies.ask_for_cost().then(|| cost_nano(ctx, target)).flatten(),
+        now_ms: ctx.started_ms,
+    })
+}
+
+/// Takes up what is to be done to the request for the target that is about to be asked.
+pub(crate) fn steer(ctx: &mut RequestCtx, target: &Target) -> Result<(), GatewayError> {
+    if ctx.snapshot.policies.is_empty() {
+        return Ok(());
+    }
+    let verdict = of_target(ctx, &ctx.requested().to_owned(), target);
+    refuse_if_denied(&verdict)?;
+    ctx.steering.get_or_insert_default().verdict = verdict;
+    Ok(())
+}
+
+/// A refusal becomes an error for the client.
+pub(crate) fn refuse_if_denied(verdict: &Verdict) -> Result<(), GatewayError> {
+    match &verdict.denial {
+        None => Ok(()),
+        Some(denial) => {
+            let reason = denial.reason.clone();
+            Err(GatewayError::new(ErrorKind::Permission, "policy_denied", reason).param("model"))
+        }
+    }
+}
+
+/// Whether the operator's labels keep the account from serving the request.
+pub(crate) fn lacks_tags(ctx: &RequestCtx, connection: &ConnectionState) -> bool {
+    let has = |wanted: &[String]| connection.has_tags(wanted.iter().map(String::as_str));
+    let has_own = connection.has_tags(ctx.required_tags.iter().map(|tag| &**tag));
+    let has_those_of_policies =
+        ctx.steering.as_ref().is_none_or(|steering| has(&steering.verdict.required_tags));
+    !has_own || !has_those_of_policies || ctx.combos().any(|combo| !has(&combo.rules.tags))
+}
+
+/// Those that are preferred first, in the order of their preference; the others stay in theirs.
+pub(crate) fn prefer<T>(ctx: &RequestCtx, targets: &mut [T], target: impl Fn(&T) -> &Target) {
+    let Some(steering) = &ctx.steering else { return };
+    let preferred: SmallVec<[_; 4]> =
+        steering.verdict.preferred_providers.iter().filter_map(|name| ctx.snapshot.by_prefix(name)).collect();
+    if !preferred.is_empty() {
+        targets.sort_by_key(|entry| {
+            let id = &target(entry).provider.id;
+            preferred.iter().position(|wanted| *wanted == id).unwrap_or(preferred.len())
+        });
+    }
+}
+
+/// What the request would cost at a target, in billionths of a US dollar; `None` = unknown.
+pub(crate) fn cost_nano(ctx: &RequestCtx, target: &Target) -> Option<i64> {
+    let quote = ctx.snapshot.quote(&target.provider.id, &target.model)?;
+    let asked = ctx.envelope.as_ref().and_then(|envelope| envelope.max_output_tokens);
+    let usage = Usage {
+        input_uncached: Some(ctx.estimated_input_tokens()),
+        output_total: Some(asked.unwrap_or(USUAL_OUTPUT).min(USUAL_OUTPUT)),
+        ..Usage::default()
+    };
+    price::cost_nano(&quote.price, &usage)
+}

@@ -1,0 +1,275 @@
+//! What the operator says of requests: policies, chains, thinking, system text, tools; and what the rights of keys say.
+
+use bytes::Bytes;
+use omniroute_dialect::{anthropic::Anthropic, openai::OpenAi};
+use omniroute_domain::entity::{
+    AccessSchedule, ChainLink, ComboTransforms, Entities, FallbackChain, ModelComboMapping, Policy,
+    PolicyActions, PolicyConditions, PolicyKind, SystemPromptSettings, ThinkingMode, ThinkingSettings,
+};
+use omniroute_testkit::Answer;
+
+use crate::world::{ASK, KEY, World, answer, combo, refusal};
+
+fn policy(name: &str, conditions: PolicyConditions, actions: PolicyActions) -> Policy {
+    let kind = match () {
+        () if !actions.block_model.is_empty() => PolicyKind::Access,
+        () if actions.max_tokens.is_some() || actions.max_cost_usd.is_some() => PolicyKind::Budget,
+        () => PolicyKind::Routing,
+    };
+    Policy {
+        id: name.into(),
+        name: name.into(),
+        kind,
+        enabled: true,
+        priority: 1,
+        conditions,
+        actions,
+        created_at: 0,
+        updated_at: 0,
+    }
+}
+
+fn everywhere(name: &str, actions: PolicyActions) -> Policy {
+    policy(name, PolicyConditions::default(), actions)
+}
+
+fn world(change: impl FnOnce(&mut Entities)) -> World {
+    World::with(change, |_| {})
+}
+
+fn body(world: &World, at: usize) -> String {
+    String::from_utf8(world.transport.sent()[at].body.to_vec()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_model_is_refused_in_the_clients_dialect() {
+    let block = PolicyActions { block_model: vec!["up/*".into()], ..Default::default() };
+    let world = world(|entities| entities.policies.push(everywhere("no up", block)));
+    let got = world.chat(ASK).await;
+    assert_eq!(got.status, 403);
+    assert!(got.body.contains("policy_denied"), "{}", got.body);
+    assert!(got.body.contains(r#"Model \"up/m\" blocked by policy \"no up\""#), "{}", got.body);
+    let ask = r#"{"model":"up/m","max_tokens":5,"messages":[{"role":"user","content":"hi"}]}"#;
+    let got = world.messages(ask).await;
+    assert!(got.status == 403 && got.body.contains(r#""type":"permission_error""#), "{}", got.body);
+    assert_eq!(world.transport.sent().len(), 0);
+    let preview = world.preview(ASK).await;
+    assert_eq!(preview.error.map(|error| error.kind.status()), Some(403));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_combo_passes_over_what_is_blocked() {
+    let block = PolicyActions { block_model: vec!["up/*".into()], ..Default::default() };
+    let world = world(|entities| {
+        entities.policies.push(everywhere("no up", block));
+        entities.combos.push(combo("best", &["up/m", "anth/m"]));
+    });
+    world.transport.answer(Answer::json(
+        200,
+        r#"{"id":"x","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"yes"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}"#,
+    ));
+    let got = world.chat(&ASK.replace("up/m", "best")).await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    let preview = world.preview(&ASK.replace("up/m", "best")).await;
+    let skipped: Vec<_> =
+        preview.candidates.iter().filter_map(|one| one.skip.as_ref().map(|skip| skip.rule)).collect();
+    assert_eq!(skipped, ["policy", "policy"], "both accounts of the blocked node");
+    assert_eq!(preview.policies.iter().map(|name| &**name).collect::<Vec<_>>(), ["no up"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_clamp_rewrite_and_want_labels() {
+    let world = world(|entities| {
+        entities.policies = vec![
+            everywhere("short", PolicyActions { max_tokens: Some(50), ..Default::default() }),
+            policy(
+                "moved",
+                PolicyConditions { model_pattern: Some("old".into()), ..Default::default() },
+                PolicyActions { rewrite_model: Some("up/m".into()), ..Default::default() },
+            ),
+            everywhere("eu", PolicyActions { require_tags: vec!["EU".into()], ..Default::default() }),
+        ];
+        entities.connections[1].tags = vec!["eu".into()];
+        entities.aliases = vec![("old".into(), "anth/m".into())];
+    });
+    world.transport.answer(answer("yes"));
+    let ask = r#"{"model":"old", "max_tokens" : 900, "messages":[{"role":"user","content":"h\u00ef"}] }"#;
+    let got = world.chat(ask).await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    assert!(
+        got.body.contains(r#""model":"old""#),
+        "the client hears the name that it asked for: {}",
+        got.body
+    );
+    assert_eq!(
+        body(&world, 0),
+        r#"{"model":"m", "max_tokens" : 50, "messages":[{"role":"user","content":"h\u00ef"}] }"#
+    );
+    assert_eq!(world.row().connection_name.as_deref(), Some("second"), "the account with the label");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_stands_in_when_the_provider_is_out() {
+    let link = |provider: &str, priority| ChainLink { provider: provider.into(), priority, enabled: true };
+    let world = world(|entities| {
+        entities.fallback_chains.push(FallbackChain {
+            model: "up/m".into(),
+            links: vec![link("gem", 2), link("up", 0), link("anth", 1)],
+        });
+        entities.settings.request_retry = 0;
+    });
+    for _ in 0..2 {
+        world.transport.answer(refusal(503, "server_error", "down"));
+    }
+    world.transport.answer(Answer::json(
+        200,
+        r#"{"id":"x","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"yes"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}"#,
+    ));
+    let got = world.chat(ASK).await;
+    assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "3"), "{}", got.body);
+    assert_eq!(got.header("x-omniroute-provider"), "anthropic-compatible-1");
+    assert!(got.body.contains(r#""model":"up/m""#), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_request_is_to_blame_for_is_not_asked_elsewhere() {
+    let world = world(|entities| {
+        let links = vec![ChainLink { provider: "anth".into(), priority: 1, enabled: true }];
+        entities.fallback_chains.push(FallbackChain { model: "m".into(), links });
+    });
+    world.transport.answer(refusal(400, "invalid_request_error", "messages: too odd"));
+    let got = world.chat(ASK).await;
+    assert_eq!((got.status, world.transport.sent().len()), (400, 1), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn system_text_and_thinking_are_edits_of_the_bytes() {
+    let world = world(|entities| {
+        entities.settings.system_prompt = SystemPromptSettings {
+            enabled: true,
+            prefix_prompt: "Today is {{date}}, you are {{model}}.".into(),
+            ..Default::default()
+        };
+        entities.settings.thinking_budget =
+            ThinkingSettings { mode: ThinkingMode::Custom, custom_budget: 5_000, ..Default::default() };
+    });
+    world.transport.answer(answer("yes"));
+    let ask = r#"{"model":"up/m","reasoning_effort":"high","messages":[{"role":"system","content":"own"},{"role":"user","content":"h\u00ef"}],"seed":1e0}"#;
+    assert_eq!(world.chat(ask).await.status, 200);
+    assert_eq!(
+        body(&world, 0),
+        r#"{"model":"m","messages":[{"role":"system","content":"Today is 2026-11-23, you are up/m.\n\nown"},{"role":"user","content":"h\u00ef"}],"seed":1e0,"reasoning_effort":"low"}"#
+    );
+    // The client's header comes before the setting, in every dialect.
+    world.transport.answer(answer("yes"));
+    let got = world.send(&OpenAi, ASK, &[("x-omniroute-thinking", "high")]).await;
+    assert!(got.status == 200 && body(&world, 1).contains(r#""reasoning_effort":"high""#));
+    world.transport.answer(answer("yes"));
+    let ask =
+        r#"{"model":"up/m","max_tokens":9000,"system":"own","messages":[{"role":"user","content":"hi"}]}"#;
+    let got = world.send(&Anthropic, ask, &[("x-omniroute-thinking", "off")]).await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    assert!(body(&world, 2).contains("you are up/m."), "translated: {}", body(&world, 2));
+    assert!(!body(&world, 2).contains("reasoning_effort"), "{}", body(&world, 2));
+    let got = world.send(&OpenAi, ASK, &[("x-omniroute-thinking", "loud")]).await;
+    assert!(got.status == 400 && got.body.contains("X-OmniRoute-Thinking"), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_combo_has_its_own_system_text_tools_and_labels() {
+    let world = world(|entities| {
+        let mut best = combo("best", &["up/m"]);
+        best.transforms = ComboTransforms {
+            system_message: Some("Speak as {{model}}.".into()),
+            tool_filter_regex: Some("^read_".into()),
+            required_tags: vec!["eu".into()],
+            thinking_budget: None,
+        };
+        entities.combos.push(best);
+        entities.connections[1].tags = vec!["eu".into()];
+    });
+    world.transport.answer(answer("yes"));
+    let ask = r#"{"model":"best","messages":[{"role":"system","content":"own"},{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"read_file"}},{"type":"function","function":{"name":"rm"}}]}"#;
+    let got = world.chat(ask).await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    assert_eq!(
+        body(&world, 0),
+        r#"{"model":"m","messages":[{"role":"system","content":"Speak as best."},{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"read_file"}}]}"#
+    );
+    assert_eq!(world.row().connection_name.as_deref(), Some("second"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn suffixes_and_mappings_are_understood() {
+    let world = world(|entities| {
+        entities.combos.push(combo("best", &["up/m"]));
+        entities.combo_mappings.push(ModelComboMapping {
+            id: "1".into(),
+            pattern: "gpt-*".into(),
+            combo_id: entities.combos[0].id.clone(),
+            priority: 1,
+            enabled: true,
+            description: None,
+            created_at: 0,
+            updated_at: 0,
+        });
+    });
+    for _ in 0..3 {
+        world.transport.answer(answer("yes"));
+    }
+    let got = world.chat(&ASK.replace("up/m", "gpt-unheard-of(low)")).await;
+    assert_eq!((got.status, got.header("x-omniroute-combo")), (200, "best"), "{}", got.body);
+    assert!(body(&world, 0).contains(r#""reasoning_effort":"low""#));
+    let ask =
+        r#"{"model":"up/m(low)","reasoning_effort":"high","messages":[{"role":"user","content":"hi"}]}"#;
+    assert_eq!(world.chat(ask).await.status, 200);
+    assert!(body(&world, 1).contains(r#""reasoning_effort":"high""#), "the body comes before the name");
+    assert_eq!(world.chat(&ASK.replace("up/m", "up/m(beta)")).await.status, 200);
+    assert!(body(&world, 2).contains(r#""model":"m(beta)""#), "other parentheses belong to the name");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_have_hours_and_combos() {
+    let schedule = |from: &str, until: &str| AccessSchedule {
+        enabled: true,
+        from: from.into(),
+        until: until.into(),
+        days: Vec::new(),
+        tz: None,
+    };
+    let authorization = format!("Bearer {KEY}");
+    let with_key = [("authorization", authorization.as_str())];
+    // The world's clock begins at midnight.
+    let late =
+        world(|entities| entities.api_keys[0].rights.access_schedule = Some(schedule("08:00", "18:00")));
+    let got = late.send(&OpenAi, ASK, &with_key).await;
+    assert!(got.status == 403 && got.body.contains("accessSchedule"), "{}", got.body);
+
+    let world = world(|entities| {
+        entities.api_keys[0].rights.access_schedule = Some(schedule("22:00", "06:00"));
+        entities.api_keys[0].rights.allowed_combos = vec!["go*".into()];
+        entities.api_keys[0].allowed_models = vec!["nothing".into()];
+        entities.combos.push(combo("good", &["up/m"]));
+        entities.combos.push(combo("bad", &["up/m"]));
+    });
+    world.transport.answer(answer("yes"));
+    assert_eq!(world.send(&OpenAi, &ASK.replace("up/m", "good"), &with_key).await.status, 200);
+    for model in ["bad", "up/m"] {
+        let got = world.send(&OpenAi, &ASK.replace("up/m", model), &with_key).await;
+        assert!(got.status == 403 && got.body.contains("model_not_allowed"), "{model}: {}", got.body);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_longer_context_is_asked_for_where_that_has_to_be_said() {
+    let world = World::new();
+    let whole = r#"{"id":"x","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"yes"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}"#;
+    for (model, expected) in [("anth/m[1m]", true), ("anth/m", false)] {
+        world.transport.answer(Answer::json(200, Bytes::from_static(whole.as_bytes())));
+        let ask =
+            format!(r#"{{"model":"{model}","max_tokens":5,"messages":[{{"role":"user","content":"hi"}}]}}"#);
+        assert_eq!(world.messages(&ask).await.status, 200);
+        let call = world.transport.sent().pop().unwrap();
+        assert_eq!(call.headers.contains_key("anthropic-beta"), expected, "{model}");
+    }
+}

@@ -1,0 +1,95 @@
+//! What the operator forbids, limits or prefers.
+
+use omniroute_domain::entity::{Policy, PolicyKind};
+
+use crate::error::StoreError;
+use crate::pool::{bump_revision, with_read, with_write};
+use crate::store::{RowProblem, Store};
+use crate::text::{from_json, to_json};
+
+/// Access to the policies.
+#[derive(Debug, Clone, Copy)]
+pub struct Policies<'a>(pub(crate) &'a Store);
+
+/// Every row, those that come first first.
+pub(crate) const SELECT_ALL: &str =
+    "SELECT id, name, type, enabled, priority, conditions, actions, created_at, updated_at
+     FROM policies ORDER BY priority, created_at, id";
+
+/// A row of the table.
+pub(crate) type Row = (String, String, String, bool, i64, String, String, i64, i64);
+
+impl Policies<'_> {
+    /// Those that come first first; rows that cannot be read are left out.
+    pub async fn list(&self) -> Result<Vec<Policy>, StoreError> {
+        let rows: Vec<Row> =
+            with_read!(self.0.pool(), |db| sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?);
+        let mut problems = Vec::new();
+        Ok(rows.into_iter().filter_map(|row| parse(row, &mut problems)).collect())
+    }
+
+    /// Adds or replaces one.
+    pub async fn put(&self, policy: &Policy) -> Result<(), StoreError> {
+        let (conditions, actions) = (to_json(&policy.conditions)?, to_json(&policy.actions)?);
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            sqlx::query(
+                "INSERT INTO policies (id, name, type, enabled, priority, conditions, actions, created_at, updated_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE
+                 SET name = excluded.name, type = excluded.type, enabled = excluded.enabled,
+                 priority = excluded.priority, conditions = excluded.conditions, actions = excluded.actions,
+                 updated_at = excluded.updated_at",
+            )
+            .bind(&policy.id)
+            .bind(&policy.name)
+            .bind(policy.kind.as_str())
+            .bind(policy.enabled)
+            .bind(policy.priority)
+            .bind(&conditions)
+            .bind(&actions)
+            .bind(policy.created_at)
+            .bind(policy.updated_at)
+            .execute(&mut *db)
+            .await?;
+        });
+        Ok(())
+    }
+
+    /// Whether there was one.
+    pub async fn delete(&self, id: &str) -> Result<bool, StoreError> {
+        let changed = with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            sqlx::query("DELETE FROM policies WHERE id = $1")
+                .bind(id)
+                .execute(&mut *db)
+                .await?
+                .rows_affected()
+        });
+        Ok(changed > 0)
+    }
+}
+
+/// The policy of a row.
+pub(crate) fn parse(row: Row, problems: &mut Vec<RowProblem>) -> Option<Policy> {
+    let (id, name, kind, enabled, priority, conditions, actions, created_at, updated_at) = row;
+    let read = || {
+        Ok(Policy {
+            id: id.clone(),
+            name,
+            kind: PolicyKind::of_word(&kind).ok_or_else(|| format!("type `{kind}` is unknown"))?,
+            enabled,
+            priority,
+            conditions: from_json("conditions", &conditions)?,
+            actions: from_json("actions", &actions)?,
+            created_at,
+            updated_at,
+        })
+    };
+    match read() {
+        Ok(policy) => Some(policy),
+        Err(message) => {
+            problems.push(RowProblem { table: "policies", id, message });
+            None
+        }
+    }
+}
