@@ -6,6 +6,7 @@ use std::sync::Arc;
 use omniroute_provider::{ProviderId, vendor};
 
 use crate::combo::ComboState;
+use crate::routing::auto::{is_virtual, variant_names};
 use crate::snapshot::{ProviderState, Snapshot};
 
 /// Longest accepted model name, in bytes.
@@ -202,6 +203,10 @@ fn plain(snapshot: &Snapshot, name: &str) -> Result<Target, ResolveError> {
         if let Some(id) = snapshot.by_prefix(prefix) {
             return direct(snapshot, id, model);
         }
+        if is_virtual(name) {
+            let near = near_variants(name);
+            return Err(ResolveError::NotFound { model: name.to_owned(), near, inactive: Vec::new() });
+        }
         return match bare(snapshot, name) {
             Err(ResolveError::NotFound { inactive, .. }) if inactive.is_empty() => {
                 Err(ResolveError::UnknownProvider { prefix: prefix.to_owned() })
@@ -318,6 +323,14 @@ fn near(snapshot: &Snapshot, name: &str) -> Vec<String> {
         .collect();
     close.sort_unstable();
     close.into_iter().take(5).map(|(_, candidate)| candidate.to_owned()).collect()
+}
+
+/// The five variants of `auto` that look most like a name.
+fn near_variants(name: &str) -> Vec<String> {
+    let mut names = variant_names();
+    names.sort_by_key(|variant| distance(variant, name));
+    names.truncate(5);
+    names
 }
 
 /// Levenshtein distance, letters compared without case.

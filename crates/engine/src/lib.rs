@@ -7,6 +7,7 @@
 pub mod admit;
 pub mod answer;
 pub mod ctx;
+pub mod decision;
 pub mod error;
 pub mod live;
 pub mod memory;

@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(4, "0004_response_owners"),
     migration!(6, "0006_accounts"),
     migration!(7, "0007_budgets"),
+    migration!(9, "0009_routing_decisions"),
     migration!(11, "0011_response_models"),
     migration!(12, "0012_answer_sources"),
 ];

@@ -12,9 +12,11 @@ use crate::api_keys::{self, ApiKeys};
 use crate::audit::Audit;
 use crate::budgets::{self, Budgets};
 use crate::call_logs::CallLogs;
+use crate::combo_memory::ComboMemories;
 use crate::combos::{self, Combos};
 use crate::connections::{self, Connections};
 use crate::custom_models::{self, CustomModels};
+use crate::decisions::RoutingDecisions;
 use crate::error::StoreError;
 use crate::learned_limits::LearnedLimitRows;
 use crate::ledger::Ledger;
@@ -340,6 +342,16 @@ impl Store {
     /// Counters.
     pub fn usage(&self) -> Usage<'_> {
         Usage(self)
+    }
+
+    /// How requests were routed.
+    pub fn routing_decisions(&self) -> RoutingDecisions<'_> {
+        RoutingDecisions(self)
+    }
+
+    /// What traffic found out about combos.
+    pub fn combo_memories(&self) -> ComboMemories<'_> {
+        ComboMemories(self)
     }
 
     /// The request log.

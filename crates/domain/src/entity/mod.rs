@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_key;
+mod auto;
 mod budget;
 mod combo;
 mod connection;
@@ -13,6 +14,7 @@ mod settings;
 
 pub use accounts::{Discount, KeyPool, ProviderStrategies, ProviderStrategy};
 pub use api_key::{ApiKey, KeyHash, Scope};
+pub use auto::{AutoWeights, BudgetFallback, ModePack, Number, RouterStrategy};
 pub use budget::{Budget, BudgetSettings, Interval};
 pub use combo::{Combo, ComboConfig, Goal, MAX_STEPS, Step, When};
 pub use connection::{AuthType, Connection, ConnectionOptions, ConnectionStatus, TestStatus};

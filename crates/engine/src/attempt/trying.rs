@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use omniroute_domain::combo::Planned;
+use omniroute_domain::combo::{Place, Planned};
+use smallvec::SmallVec;
 
 use crate::ctx::RequestCtx;
 
@@ -19,6 +20,11 @@ impl Trying {
             place.combo.memory.stats.begin();
         }
         Self { planned: Some(planned.clone()), since }
+    }
+
+    /// The steps that lead to the target.
+    pub(super) fn path(&self) -> SmallVec<[Place; 1]> {
+        self.planned.as_ref().map(|planned| planned.path.clone()).unwrap_or_default()
     }
 
     fn end(&mut self, latency: Option<Duration>, now_ms: i64) {

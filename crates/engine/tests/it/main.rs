@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod admission;
+mod auto;
 mod combos;
 mod crowd;
+mod decisions;
 mod defects;
 mod fallback;
 mod idempotency;
