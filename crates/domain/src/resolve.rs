@@ -8,6 +8,7 @@ use omniroute_dialect::ir::ReasoningAmount;
 use omniroute_provider::{ProviderId, vendor};
 
 use crate::combo::ComboState;
+use crate::routing::auto::{is_virtual, variant_names};
 use crate::snapshot::{ProviderState, Snapshot};
 
 /// Longest accepted model name, in bytes.
@@ -262,6 +263,10 @@ fn plain(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<
         if let Some(id) = snapshot.by_prefix(prefix) {
             return direct(snapshot, id, model);
         }
+        if is_virtual(name) {
+            let near = near_variants(name);
+            return Err(ResolveError::NotFound { model: name.to_owned(), near, inactive: Vec::new() });
+        }
         return match bare(snapshot, name, preference) {
             Err(ResolveError::NotFound { inactive, .. }) if inactive.is_empty() => {
                 Err(ResolveError::UnknownProvider { prefix: prefix.to_owned() })
@@ -404,6 +409,14 @@ fn near(snapshot: &Snapshot, name: &str) -> Vec<String> {
     close.sort_unstable();
     close.dedup();
     close.into_iter().take(5).map(|(_, candidate)| candidate.to_owned()).collect()
+}
+
+/// The five variants of `auto` that look most like a name.
+fn near_variants(name: &str) -> Vec<String> {
+    let mut names = variant_names();
+    names.sort_by_key(|variant| distance(variant, name));
+    names.truncate(5);
+    names
 }
 
 /// Levenshtein distance, letters compared without case.

@@ -27,6 +27,7 @@ use crate::pattern::Pattern;
 use crate::policy::Policies;
 use crate::price::{PriceBook, Quote};
 use crate::rotation::{Rotation, Rule};
+use crate::routing::auto::{AccountTier, is_virtual};
 use crate::transform::SystemText;
 
 mod build;
@@ -63,6 +64,8 @@ pub struct Snapshot {
     pub chains: Chains,
     /// System text around that of clients.
     pub system_text: Option<SystemText>,
+    /// `auto` and its variants, which there are without rows.
+    auto: Map<Arc<str>, Arc<ComboState>>,
     connections: Map<ConnectionId, Arc<ConnectionState>>,
     /// What keys, or everybody together, may spend.
     pub budgets: Budgets,
@@ -161,6 +164,8 @@ pub struct ConnectionState {
     pub part_of: Option<Arc<ConnectionHealth>>,
     /// Under which its state is kept: its id, for one of several keys with what tells that from the others.
     state_id: ConnectionId,
+    /// The plan it is on, as far as its labels say.
+    pub tier: AccountTier,
     excluded_models: Vec<Pattern>,
     tags: Vec<String>,
 }
@@ -265,12 +270,19 @@ impl Snapshot {
         self.models.keys().map(String::as_str)
     }
 
-    /// The combo of this name.
+    /// The combo of this name; `auto` and its variants are combos too.
     pub fn combo(&self, name: &str) -> Option<&Arc<ComboState>> {
-        self.combos.get(name)
+        self.combos.get(name).or_else(|| self.auto.get(name))
     }
 
-    /// Every combo, in the operator's order.
+    /// `auto` and its variants, by name.
+    pub fn auto_variants(&self) -> Vec<&Arc<ComboState>> {
+        let mut all: Vec<_> = self.auto.values().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Every combo that the operator made, in the operator's order.
     pub fn combos(&self) -> Vec<&Arc<ComboState>> {
         let mut all: Vec<_> = self.combos.values().collect();
         all.sort_by(|a, b| (a.sort_order, &a.name).cmp(&(b.sort_order, &b.name)));
@@ -289,7 +301,7 @@ impl Snapshot {
 
     /// Whether there is a combo with this id.
     pub fn has_combo(&self, id: &ComboId) -> bool {
-        self.combos.values().any(|combo| combo.id == *id)
+        is_virtual(id.as_str()) || self.combos.values().any(|combo| combo.id == *id)
     }
 
     /// An active account.

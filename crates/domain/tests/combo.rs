@@ -205,3 +205,22 @@ fn the_operators_defaults_lie_under_a_combo() {
     assert_eq!((policy.max_retries, policy.retry_delay.as_millis()), (0, 10));
     assert_eq!(policy.timeout.as_secs(), 600, "the built-in one");
 }
+
+#[test]
+fn what_vendors_say_is_left_counts_for_auto() {
+    use omniroute_domain::routing::auto::Factor;
+    use omniroute_provider::allowance::{Allowance, Allowances};
+    let snapshot = snapshot(|entities| entities.combos = vec![combo("c", "auto", &["one/a", "two/b"])]);
+    let connection = &snapshot.provider(&"n1".into()).unwrap().connections[0];
+    let reset = Some(std::time::Duration::from_secs(60));
+    let requests = Some(Allowance { limit: Some(100), remaining: 20, reset });
+    connection.health.gate.learn("a", &Allowances { requests, ..Allowances::default() }, 0);
+    let plan = plan(&snapshot, state(&snapshot, "c"), &RequestFacts::default(), 1, 0, false);
+    let quota = |name: &str| {
+        let planned = plan.targets.iter().find(|planned| planned.target.full_name() == name).unwrap();
+        planned.score.unwrap().of(Factor::Quota)
+    };
+    assert!((quota("one/a") - 0.2).abs() < 1e-6, "{}", quota("one/a"));
+    assert!((quota("two/b") - 1.0).abs() < 1e-6, "nothing was said, and nothing runs");
+    assert_eq!(models(&plan)[0], "two/b");
+}

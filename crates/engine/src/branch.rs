@@ -108,6 +108,9 @@ impl RequestCtx {
             target: None,
             combo: self.combo.clone(),
             step: None,
+            seed: self.seed,
+            // The decision is the request's.
+            decision: None,
             trying: None,
             steering: self.steering.clone(),
             deadline: self.deadline,

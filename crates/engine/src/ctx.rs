@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::attempt::{Rewrite, Trying};
 use crate::branch::Kinship;
+use crate::decision::Decision;
 use crate::error::GatewayError;
 use crate::money::Money;
 use crate::policy::Steering;
@@ -99,6 +100,10 @@ pub struct RequestCtx {
     pub(crate) combo: Option<Arc<str>>,
     /// The id of its step that was asked last.
     pub(crate) step: Option<Arc<str>>,
+    /// The random bits that the request's decisions are made with.
+    pub(crate) seed: u64,
+    /// How it was routed, for the record.
+    pub(crate) decision: Option<Box<Decision>>,
     /// The step of a combo whose target is being asked.
     pub(crate) trying: Option<Trying>,
     /// Where the operator steers it; `None` when nowhere in particular.
@@ -157,6 +162,7 @@ impl RequestCtx {
         let request_id = request_id(&arrival.headers, &engine);
         let snapshot = arc_swap::Guard::into_inner(engine.live.load());
         let (started, started_ms) = (engine.clock.instant(), engine.clock.now_ms());
+        let seed = engine.random();
         Self {
             engine,
             arrival,
@@ -186,6 +192,8 @@ impl RequestCtx {
             target: None,
             combo: None,
             step: None,
+            seed,
+            decision: None,
             trying: None,
             steering: None,
             deadline: None,

@@ -98,6 +98,17 @@ pub(crate) fn held(target: &Target, wait: Duration) -> GatewayError {
     GatewayError::new(ErrorKind::RateLimited, "rate_limit_queue_full", message).retry_after(Some(wait))
 }
 
+/// The error when a request would cost more than it may at every target of a combo.
+pub(crate) fn too_dear(combo: &str, cap_nano: i64) -> GatewayError {
+    #[allow(clippy::cast_precision_loss, reason = "for people")]
+    let cap = cap_nano as f64 / 1e9;
+    let message = format!(
+        "the request would cost more than {cap} USD at every target of combo `{combo}`; make it shorter, ask for fewer \
+         tokens, or raise budgetCap under /api/combos"
+    );
+    GatewayError::new(ErrorKind::Billing, "cost_cap_exceeded", message)
+}
+
 /// Whether such an error says when to come back.
 fn tells_when(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::Overloaded)

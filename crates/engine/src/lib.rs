@@ -8,6 +8,7 @@ pub mod admit;
 pub mod answer;
 pub mod chronicle;
 pub mod ctx;
+pub mod decision;
 pub mod error;
 pub mod live;
 pub mod memory;

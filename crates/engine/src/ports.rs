@@ -11,12 +11,16 @@ use omniroute_dialect::{
 };
 use omniroute_domain::breaker::BreakerRecord;
 use omniroute_domain::budget::Event;
+use omniroute_domain::combo::Place;
 use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
 use omniroute_domain::health::ModelLock;
 use omniroute_domain::limit::Standing;
 use omniroute_domain::limiter::LearnedLimits;
 use omniroute_domain::session::{Affinity, SessionKey};
 use omniroute_provider::ProviderId;
+use smallvec::SmallVec;
+
+use crate::decision::Decision;
 
 pub use crate::row_id::RowId;
 
@@ -197,6 +201,8 @@ pub struct RequestRow {
     pub error_code: Option<String>,
     /// What translation changed, at most 50.
     pub losses: Vec<Loss>,
+    /// How it was routed, where that is to be written down.
+    pub decision: Option<Box<Decision>>,
 }
 
 /// What one attempt is billed: a row of the ledger.
@@ -233,6 +239,8 @@ pub struct AttemptRow {
     pub connection: ConnectionId,
     /// Connection's name at the time.
     pub connection_name: Arc<str>,
+    /// The steps of combos that led to it, the outermost combo's first; empty where there is no combo.
+    pub path: SmallVec<[Place; 1]>,
     /// Upstream status, if there was an answer.
     pub status: Option<u16>,
     /// Class of the failure; `None` for the one that answered.

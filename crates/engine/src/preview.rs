@@ -4,17 +4,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use omniroute_dialect::DialectId;
 use omniroute_domain::combo::{self, LeftOut};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::health::{Blocked, Hold};
 use omniroute_domain::limiter::{Ask, Held};
 use omniroute_domain::resolve::{Route, Target};
+use omniroute_domain::routing::{Score, auto};
 use omniroute_domain::snapshot::ConnectionState;
 
 use crate::admit;
 use crate::attempt::{self, Trying};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::explain;
 use crate::fallback;
 use crate::policy;
 use crate::resolve::{self, Obstacle};
@@ -25,7 +28,7 @@ use crate::serve::Engine;
 pub struct Preview {
     /// The model as the client wrote it.
     pub requested_model: String,
-    /// How it was found: `combo`, `alias`, `direct` or `bare`; `None` when it was not.
+    /// How it was found: `combo`, `auto`, `alias`, `direct` or `bare`; `None` when it was not.
     pub via: Option<&'static str>,
     /// The combo's name.
     pub combo: Option<Arc<str>>,
@@ -35,6 +38,10 @@ pub struct Preview {
     pub policies: Vec<Arc<str>>,
     /// Those that would be asked, in order; then those that would not.
     pub candidates: Vec<PreviewedCandidate>,
+    /// The random bits of the decision, by which it can be made again.
+    pub seed: u64,
+    /// What the request is about, where `auto` had to know.
+    pub task: Option<&'static str>,
     /// What the client would get when nobody can be asked.
     pub error: Option<GatewayError>,
     /// When this was so, in epoch milliseconds.
@@ -56,13 +63,15 @@ pub struct PreviewedCandidate {
     pub skip: Option<Skip>,
     /// What the request would cost there, in billionths of a US dollar; `None` = unknown.
     pub cost_nano: Option<i64>,
+    /// What speaks for it, where `auto` chose.
+    pub score: Option<Score>,
 }
 
 /// Why a candidate would not be asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Skip {
     /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `policy`, `excluded`, `condition`,
-    /// `capability`, `nesting`.
+    /// `capability`, `nesting`, `budget`.
     pub rule: &'static str,
     /// In words.
     pub reason: String,
@@ -83,6 +92,8 @@ impl Engine {
             strategy: None,
             policies: Vec::new(),
             candidates: Vec::new(),
+            seed: ctx.seed,
+            task: None,
             error: None,
             decided_at: ctx.started_ms,
         };
@@ -105,12 +116,16 @@ impl Engine {
                 preview.candidates.append(&mut later);
             }
             Ok(Route::Combo(combo)) => {
-                preview.via = Some("combo");
+                preview.via = Some(if auto::is_virtual(combo.id.as_str()) { "auto" } else { "combo" });
                 preview.combo = Some(combo.name.clone());
                 preview.strategy = Some(combo.strategy.name());
                 let facts = attempt::facts(&mut ctx, &combo).await?;
-                let random = ctx.engine.random();
-                let plan = combo::plan(&ctx.snapshot, &combo, &facts, ctx.started_ms, random, false);
+                let plan = combo::plan(&ctx.snapshot, &combo, &facts, ctx.started_ms, preview.seed, false);
+                preview.task = plan.task.map(auto::Task::as_str);
+                preview.error = plan
+                    .over_cap
+                    .filter(|_| plan.targets.is_empty())
+                    .map(|cap| explain::too_dear(&combo.name, cap));
                 let mut later = Vec::new();
                 let mut targets = plan.targets;
                 policy::prefer(&ctx, &mut targets, |planned| &planned.target);
@@ -124,6 +139,9 @@ impl Engine {
                             let reason = "the key may not use this model".to_owned();
                             candidate.skip = Some(Skip { rule: "key", reason, until: None });
                         }
+                    }
+                    for candidate in tried.iter_mut().chain(&mut skipped) {
+                        candidate.score = planned.score;
                     }
                     preview.candidates.append(&mut tried);
                     later.append(&mut skipped);
@@ -209,19 +227,29 @@ fn candidate(
     connection: &ConnectionState,
     cost_nano: Option<i64>,
 ) -> PreviewedCandidate {
-    let only = target.provider.only_dialect(&target.model);
-    let endpoint = connection.endpoint_for(ctx.dialect().id(), only, ctx.started_ms);
     PreviewedCandidate {
         provider: Some(target.provider.id.to_string()),
         model: target.model.clone(),
         connection: Some((connection.id.clone(), connection.name.clone())),
-        dialect: endpoint.map(|endpoint| endpoint.dialect.as_str()),
+        dialect: dialect(target, connection, ctx.dialect().id(), ctx.started_ms),
         skip: None,
         cost_nano,
+        score: None,
     }
 }
 
-fn told(obstacle: &Obstacle) -> Skip {
+/// The dialect in which an account would be asked.
+pub(crate) fn dialect(
+    target: &Target,
+    connection: &ConnectionState,
+    client: DialectId,
+    now_ms: i64,
+) -> Option<&'static str> {
+    let only = target.provider.only_dialect(&target.model);
+    connection.endpoint_for(client, only, now_ms).map(|endpoint| endpoint.dialect.as_str())
+}
+
+pub(crate) fn told(obstacle: &Obstacle) -> Skip {
     let plain = |rule, reason: &str| Skip { rule, reason: reason.to_owned(), until: None };
     match obstacle {
         Obstacle::Other => plain("excluded", "another account was named"),
@@ -241,7 +269,7 @@ fn told(obstacle: &Obstacle) -> Skip {
 }
 
 /// A step that leads to no target for this request.
-fn step(left: LeftOut) -> PreviewedCandidate {
+pub(crate) fn step(left: LeftOut) -> PreviewedCandidate {
     PreviewedCandidate {
         provider: None,
         model: left.goal,
@@ -249,5 +277,6 @@ fn step(left: LeftOut) -> PreviewedCandidate {
         dialect: None,
         skip: Some(Skip { rule: left.rule.as_str(), reason: left.reason, until: None }),
         cost_nano: None,
+        score: None,
     }
 }

@@ -128,6 +128,7 @@ impl RequestCtx {
             },
             error_code: outcome.error_code,
             losses: std::mem::take(&mut self.losses),
+            decision: self.decision.take(),
         }
     }
 }

@@ -85,6 +85,10 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     for problem in &snapshot.problems {
         tracing::warn!(entity = problem.entity, id = %problem.id, "{}", problem.message);
     }
+    match store.combo_memories().recall(&snapshot).await {
+        Ok(requests) => tracing::debug!(requests, "counts of combos made again"),
+        Err(error) => tracing::warn!(%error, "what was known of combos cannot be read; they begin anew"),
+    }
     let live = Arc::new(Live::new(snapshot, health));
     let has_password = store.settings().password_hash().await?.is_some();
     check_password(&settings, has_password)?;
@@ -96,6 +100,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     let tasks = TaskTracker::new();
     let writing = CancellationToken::new();
     let (recorder, writer) = Writer::start(store.clone(), WriterOptions::default(), &tasks, writing.clone());
+    let combos = tasks.spawn(omniroute_store::keep_combos(store.clone(), live.clone(), writing.clone()));
     let telemetry = Arc::new(Telemetry::new(clock.now_ms()));
     let transport = Arc::new(Outbound::new(NetworkTransport::new(settings.connect_timeout, clock.clone())));
     let ports = Ports {
@@ -196,6 +201,9 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     signals.abort();
     writing.cancel();
     writer.join().await;
+    if let Err(error) = combos.await {
+        tracing::error!(%error, "whose turn it is in combos was not written");
+    }
     store.close().await;
     tracing::info!("stopped");
     Ok(stopper.ending())

@@ -15,6 +15,7 @@ pub mod catalog;
 pub mod classify;
 pub mod failure;
 mod family;
+pub mod foreign;
 pub mod hints;
 pub mod model;
 pub mod provider;

@@ -98,6 +98,7 @@ fn row(number: i64) -> RequestRow {
         model: "gpt-5-mini".into(),
         connection: "0199f0a0-1111-7000-8000-000000000001".into(),
         connection_name: "work account".into(),
+        path: Default::default(),
         status: Some(200),
         failure: None,
         message: None,
@@ -137,5 +138,6 @@ fn row(number: i64) -> RequestRow {
         error: None,
         error_code: None,
         losses: Vec::new(),
+        decision: None,
     }
 }

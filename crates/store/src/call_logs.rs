@@ -161,6 +161,9 @@ pub(crate) struct StoredAttempt<'a> {
     pub(crate) failure: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) message: Option<Cow<'a, str>>,
+    /// The combos and their steps that led to it, the outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", borrow)]
+    pub(crate) steps: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     pub(crate) duration_ms: i64,
 }
 

@@ -211,7 +211,7 @@ impl Connections<'_> {
         let id = connection.id.as_str();
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            let stored: Option<(String, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(
+            let stored: Option<StoredKeys> = sqlx::query_as(
                 "SELECT provider, api_key, key_hmac, api_keys FROM provider_connections WHERE id = $1",
             )
             .bind(id)
@@ -488,6 +488,9 @@ pub(crate) async fn reseal(store: &Store, vault: &Vault) -> Result<u64, StoreErr
 pub(crate) fn clip_error(text: &str) -> String {
     clip(text, MAX_ERROR)
 }
+
+/// The provider of a connection, its key with the fingerprint, and its further keys, as they are stored.
+type StoredKeys = (String, Option<String>, Option<String>, Option<String>);
 
 /// Credentials ready to be stored.
 struct Sealed {

@@ -35,6 +35,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(6, "0006_accounts"),
     migration!(7, "0007_budgets"),
     migration!(8, "0008_policies"),
+    migration!(9, "0009_routing_decisions"),
     migration!(11, "0011_response_models"),
     migration!(12, "0012_answer_sources"),
 ];

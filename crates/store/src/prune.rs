@@ -91,6 +91,18 @@ impl Store {
              (SELECT seq FROM call_logs ORDER BY timestamp DESC, id DESC LIMIT $2 OFFSET $1)",
             i64::from(settings.call_log_max_entries)
         );
+        pruned.other += delete_steps!(
+            self,
+            "DELETE FROM routing_decisions WHERE seq IN
+             (SELECT seq FROM routing_decisions WHERE created_at < $1 LIMIT $2)",
+            days(retention)
+        );
+        pruned.other += delete_steps!(
+            self,
+            "DELETE FROM routing_decisions WHERE seq IN
+             (SELECT seq FROM routing_decisions ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $1)",
+            i64::from(settings.call_log_max_entries)
+        );
         pruned.audit_events += delete_steps!(
             self,
             "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE timestamp < $1 LIMIT $2)",

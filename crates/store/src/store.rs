@@ -13,9 +13,11 @@ use crate::audit::Audit;
 use crate::budgets::{self, Budgets};
 use crate::call_logs::CallLogs;
 use crate::combo_mappings::{self, ComboMappings};
+use crate::combo_memory::ComboMemories;
 use crate::combos::{self, Combos};
 use crate::connections::{self, Connections};
 use crate::custom_models::{self, CustomModels};
+use crate::decisions::RoutingDecisions;
 use crate::error::StoreError;
 use crate::fallback_chains::{self, FallbackChains};
 use crate::learned_limits::LearnedLimitRows;
@@ -376,6 +378,16 @@ impl Store {
     /// Counters.
     pub fn usage(&self) -> Usage<'_> {
         Usage(self)
+    }
+
+    /// How requests were routed.
+    pub fn routing_decisions(&self) -> RoutingDecisions<'_> {
+        RoutingDecisions(self)
+    }
+
+    /// What traffic found out about combos.
+    pub fn combo_memories(&self) -> ComboMemories<'_> {
+        ComboMemories(self)
     }
 
     /// The request log.

@@ -214,7 +214,7 @@ pub(crate) async fn ask(
         Ok(Route::Target(target)) => {
             let via = match target.via {
                 Via::Bare => "infer",
-                via @ (Via::Direct | Via::Alias) => via.as_str(),
+                via @ (Via::Direct | Via::Alias | Via::Fallback) => via.as_str(),
             };
             found(model, via, entry(&target.provider, &target.model, now_ms))
         }

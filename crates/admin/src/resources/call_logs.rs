@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::page;
+use super::route_preview::{RouteAnswer, logged};
 use crate::auth::Management;
 use crate::endpoint::{Filter, Id, Json, WithTotal};
 use crate::error::{AdminResult, invalid_field, not_found};
@@ -127,6 +128,10 @@ pub(crate) struct CallLogDetail {
 /// Where the request went.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Route {
+    /// What was decided, in the shape of `/api/route/explain`; null where it was not written down.
+    #[serde(flatten)]
+    #[schema(inline)]
+    decision: Option<RouteAnswer>,
     attempts: Vec<AttemptView>,
 }
 
@@ -230,7 +235,9 @@ pub(crate) async fn list(
 pub(crate) async fn show(access: Management, Id(id): Id) -> AdminResult<Json<CallLogDetail>> {
     let row = access.admin.store.call_logs().get(&id).await?.ok_or_else(|| not_found("Call log"))?;
     let attempts = row.attempt_details.iter().cloned().map(AttemptView::from).collect();
-    Ok(Json(CallLogDetail { row: row.into(), route: Route { attempts } }))
+    let decision = access.admin.store.routing_decisions().get(&id).await?;
+    let decision = decision.map(|decision| logged(decision, &row));
+    Ok(Json(CallLogDetail { row: row.into(), route: Route { decision, attempts } }))
 }
 
 async fn plain(access: &Management, limit: Option<u32>) -> AdminResult<Vec<String>> {

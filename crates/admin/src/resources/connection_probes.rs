@@ -435,6 +435,7 @@ async fn write_down(
             model: TEST_MODEL.into(),
             connection: connection.id.clone(),
             connection_name: connection.name.as_str().into(),
+            path: Default::default(),
             status: verdict.status,
             failure: failure.map(|failure| failure.kind.as_str()),
             message: verdict.message(),
@@ -445,6 +446,7 @@ async fn write_down(
         error: verdict.message(),
         error_code: failure.map(|failure| failure.kind.as_str().to_owned()),
         losses: Vec::new(),
+        decision: None,
     });
     Ok(())
 }

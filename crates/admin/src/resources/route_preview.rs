@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_engine::preview::{Preview, PreviewedCandidate};
+use omniroute_store::{CallLog, LoggedDecision};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -33,13 +34,17 @@ pub(crate) struct RouteQuestion {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RouteAnswer {
     requested_model: String,
-    /// `combo`, `alias`, `direct` or `bare`; null when the name leads nowhere.
-    via: Option<&'static str>,
+    /// `combo`, `auto`, `alias`, `direct` or `bare`; null when the name leads nowhere.
+    via: Option<String>,
     combo: Option<String>,
     /// Of the combo's targets, or of the accounts where there is one target.
-    strategy: Option<&'static str>,
+    strategy: Option<String>,
     /// The names of the policies that apply, in order.
     policies: Vec<String>,
+    /// The random bits of the decision, as a text because JavaScript's numbers have 53 of them.
+    seed: String,
+    /// `code`, `reasoning`, `simple`, `medium` or `vision`, where `auto` had to know.
+    task: Option<String>,
     candidates: Vec<CandidateView>,
     error: Option<RouteError>,
     decided_at: String,
@@ -56,17 +61,22 @@ struct CandidateView {
     connection_id: Option<String>,
     connection_name: Option<String>,
     /// In which it would be asked.
-    dialect: Option<&'static str>,
+    dialect: Option<String>,
     /// `try` or `skip`.
     action: &'static str,
-    /// `cooldown`, `model_lock`, `inactive`, `concurrency`, `rate_limit`, `key`, `policy`, `excluded`, `condition`, `capability` or
-    /// `nesting`.
-    rule: Option<&'static str>,
+    /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `policy`, `excluded`, `condition`,
+    /// `capability`, `nesting` or `budget`.
+    rule: Option<String>,
     reason: Option<String>,
     /// When it may be asked again.
     until: Option<String>,
     /// Null = unknown.
     estimated_cost_usd: Option<f64>,
+    /// Where `auto` chose: the sum of the factors times their weights.
+    score: Option<f64>,
+    /// Each between 0 and 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    factors: Option<BTreeMap<String, f64>>,
 }
 
 /// What the client would get.
@@ -104,10 +114,12 @@ fn view(preview: Preview) -> RouteAnswer {
     let candidates = preview.candidates.into_iter().enumerate();
     RouteAnswer {
         requested_model: preview.requested_model,
-        via: preview.via,
+        via: preview.via.map(str::to_owned),
         combo: preview.combo.map(|name| name.to_string()),
-        strategy: preview.strategy,
+        strategy: preview.strategy.map(str::to_owned),
         policies: preview.policies.iter().map(ToString::to_string).collect(),
+        seed: preview.seed.to_string(),
+        task: preview.task.map(str::to_owned),
         candidates: candidates.map(|(place, candidate)| candidate_view(place + 1, candidate)).collect(),
         error: preview.error.map(|error| RouteError {
             status: error.kind.status(),
@@ -122,19 +134,66 @@ fn candidate_view(order: usize, candidate: PreviewedCandidate) -> CandidateView 
     let (connection_id, connection_name) =
         candidate.connection.map(|(id, name)| (id.to_string(), name.to_string())).unzip();
     let action = if candidate.skip.is_some() { "skip" } else { "try" };
-    let (rule, reason, until) =
-        candidate.skip.map_or((None, None, None), |skip| (Some(skip.rule), Some(skip.reason), skip.until));
+    let (rule, reason, until) = candidate
+        .skip
+        .map_or((None, None, None), |skip| (Some(skip.rule.to_owned()), Some(skip.reason), skip.until));
     CandidateView {
         order,
         provider: candidate.provider,
         model: candidate.model,
         connection_id,
         connection_name,
-        dialect: candidate.dialect,
+        dialect: candidate.dialect.map(str::to_owned),
         action,
         rule,
         reason,
         until: until.map(iso),
         estimated_cost_usd: candidate.cost_nano.map(usd),
+        score: candidate.score.map(|score| rounded(score.total)),
+        factors: candidate.score.map(|score| {
+            score.factors().map(|(factor, value)| (factor.name().to_owned(), rounded(value))).collect()
+        }),
     }
+}
+
+/// What was decided about a request that is in the log.
+pub(crate) fn logged(decision: LoggedDecision, row: &CallLog) -> RouteAnswer {
+    let candidates = decision.candidates.into_iter().enumerate().map(|(place, candidate)| {
+        let action = if candidate.rule.is_some() { "skip" } else { "try" };
+        CandidateView {
+            order: place + 1,
+            provider: candidate.provider,
+            model: candidate.model,
+            connection_id: candidate.connection_id,
+            connection_name: candidate.connection_name,
+            dialect: candidate.dialect,
+            action,
+            rule: candidate.rule,
+            reason: candidate.reason,
+            until: candidate.until.map(iso),
+            estimated_cost_usd: candidate.cost_nano.map(usd),
+            score: candidate.score,
+            factors: Some(candidate.factors).filter(|factors| !factors.is_empty()),
+        }
+    });
+    RouteAnswer {
+        requested_model: row.requested_model.clone(),
+        via: Some(decision.via),
+        combo: decision.combo,
+        strategy: Some(decision.strategy),
+        seed: decision.seed.to_string(),
+        task: decision.task,
+        candidates: candidates.collect(),
+        error: row.error.as_ref().map(|message| RouteError {
+            status: u16::try_from(row.status).unwrap_or(500),
+            code: row.error_code.clone(),
+            message: message.clone(),
+        }),
+        decided_at: iso(decision.decided_at),
+    }
+}
+
+/// To six places behind the point: scores that differ by less are equal.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
 }

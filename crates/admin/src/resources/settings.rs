@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use omniroute_domain::{
     budget::Calendar,
-    entity::{ProviderStrategies, ProviderStrategy, RuntimeSettings, SseKeepalive},
+    entity::{Number, ProviderStrategies, ProviderStrategy, RuntimeSettings, SseKeepalive},
     routing,
 };
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,7 @@ pub(crate) struct SettingsValues {
     public_url: Option<String>,
     log_retention_days: u32,
     call_log_max_entries: u32,
+    routing_decision_sample_rate: f64,
     instance_name: Option<String>,
     budgets: BudgetsView,
 }
@@ -137,6 +138,8 @@ pub(crate) struct SettingsPatch {
     log_retention_days: Option<u32>,
     /// Most rows in the request log, 0 to 10 million.
     call_log_max_entries: Option<u32>,
+    /// Share of the requests whose routing is written down, 0 to 1.
+    routing_decision_sample_rate: Option<f64>,
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     instance_name: Option<Option<String>>,
@@ -216,6 +219,7 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
     problems.range("logRetentionDays", patch.log_retention_days, &(1..=3_650));
     problems.range("idempotencyWindowMs", patch.idempotency_window_ms, &(0..=3_600_000));
     problems.range("callLogMaxEntries", patch.call_log_max_entries, &(0..=10_000_000));
+    problems.range("routingDecisionSampleRate", patch.routing_decision_sample_rate, &(0.0..=1.0));
     for (field, list) in
         [("providerOrder", &patch.provider_order), ("blockedProviders", &patch.blocked_providers)]
     {
@@ -257,6 +261,10 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
     put(&mut settings.log_retention_days, patch.log_retention_days.as_ref());
     put(&mut settings.call_log_max_entries, patch.call_log_max_entries.as_ref());
     put(&mut settings.instance_name, patch.instance_name.as_ref());
+    put(
+        &mut settings.routing_decision_sample_rate,
+        patch.routing_decision_sample_rate.map(Number::from).as_ref(),
+    );
     if let Some(keepalive) = patch.sse_keepalive {
         settings.sse_keepalive = match keepalive {
             Keepalive::Comment => SseKeepalive::Comment,
@@ -333,6 +341,7 @@ async fn view(admin: &Admin, settings: RuntimeSettings) -> AdminResult<SettingsV
             public_url: settings.public_url,
             log_retention_days: settings.log_retention_days,
             call_log_max_entries: settings.call_log_max_entries,
+            routing_decision_sample_rate: settings.routing_decision_sample_rate.get(),
             instance_name: settings.instance_name,
             budgets: BudgetsView { tz: settings.budgets.tz },
         },

@@ -181,6 +181,7 @@ impl Previews for Foretold {
             dialect: Some("openai"),
             skip: Some(skip),
             cost_nano: Some(1_500_000),
+            score: None,
         };
         let preview = Preview {
             requested_model: String::from_utf8_lossy(&ask.body).into_owned(),
@@ -189,6 +190,8 @@ impl Previews for Foretold {
             strategy: Some("fill-first"),
             policies: vec!["eu only".into()],
             candidates: vec![candidate],
+            seed: 7,
+            task: None,
             error: None,
             decided_at: START,
         };

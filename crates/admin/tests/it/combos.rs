@@ -101,6 +101,19 @@ async fn wrong_combos_are_refused_with_the_member() {
         (json!({"name":"x","models":[{"model":"a/b","weight":2_000_000}]}), 400, "models[0].weight"),
         (json!({"name":"x","models":["a/b"],"config":{"maxRetries":11}}), 400, "config.maxRetries"),
         (json!({"name":"x","models":["a/b"],"config":{"timeoutMs":1}}), 400, "config.timeoutMs"),
+        (
+            json!({"name":"x","models":["a/b"],"config":{"explorationRate":1.5}}),
+            400,
+            "config.explorationRate",
+        ),
+        (json!({"name":"x","models":["a/b"],"config":{"budgetCap":-1}}), 400, "config.budgetCap"),
+        (json!({"name":"x","models":["a/b"],"config":{"weights":{"luck":0.5}}}), 400, "config.weights.luck"),
+        (
+            json!({"name":"x","models":["a/b"],"config":{"weights":{"health":2}}}),
+            400,
+            "config.weights.health",
+        ),
+        (json!({"name":"x","models":["a/b"],"config":{"routerStrategy":"sla"}}), 400, "config.slaP95Ms"),
         (json!({"name":"x","models":["x"]}), 422, "models"),
         (json!({"name":"x","models":["a/b"],"config":{"raceWidth":9}}), 400, "config.raceWidth"),
         (json!({"name":"x","models":["a/b"],"config":{"fusionWidth":0}}), 400, "config.fusionWidth"),
@@ -264,9 +277,37 @@ async fn what_would_become_of_a_request_is_told() {
         told["candidates"],
         json!([{"order":1,"provider":"openai","model":"gpt-5.6","connectionId":"c1","connectionName":"work",
             "dialect":"openai","action":"skip","rule":"cooldown","reason":"rate_limit",
-            "until":"2027-01-15T08:00:01.000Z","estimatedCostUsd":0.0015}])
+            "until":"2027-01-15T08:00:01.000Z","estimatedCostUsd":0.0015, "score": null}])
     );
     app.post(path, json!({"path":"/nowhere","body":{}})).await.expect(400);
     app.post(path, json!({"path":"/v1/x"})).await.expect(400);
     app.post(path, json!({"path":"/v1/x","body":{},"headers":{"bad name":"1"}})).await.expect(400);
+}
+
+#[tokio::test]
+async fn auto_is_tuned_and_needs_no_entries() {
+    let app = with_provider().await;
+    let config = json!({
+        "weights": {"health": 0.5, "cacheAffinity": 0.1}, "modePack": "cost-saver", "explorationRate": 0.0,
+        "budgetCap": 0.25, "budgetFallback": "strict", "routerStrategy": "sla", "slaP95Ms": 4_000
+    });
+    let combo = make(&app, json!({"name":"any","strategy":"auto","models":[],"config":config})).await;
+    assert_eq!((&combo["strategy"], &combo["config"]), (&json!("auto"), &config));
+    let path = format!("/api/combos/{}", combo["id"].as_str().expect("id"));
+    assert_eq!(app.get(&path).await.json()["config"], config, "stored and read again");
+    let snapshot = app.live.load().clone();
+    let state = snapshot.combo("any").expect("in force");
+    assert!(state.steps.len() > 3, "every model of the provider is a candidate");
+    let tuning = state.auto.as_ref().expect("tuned");
+    assert_eq!((tuning.cap_nano, tuning.sla_p95_ms), (250_000_000, Some(4_000)));
+
+    // Other strategies have nothing to choose from then.
+    let answer = app.patch(&path, json!({"strategy":"priority"})).await.expect(400);
+    assert_eq!(answer.json()["error"]["details"][0]["field"], "strategy");
+    app.patch(&path, json!({"strategy":"priority","models":["openai/gpt-5.6"]})).await.expect(200);
+
+    let inner = make(&app, json!({"name":"outer","models":["openai/gpt-5.6", "auto/cheap"]})).await;
+    assert_eq!(inner["models"][1]["comboName"], "auto/cheap", "a variant is a combo like any other");
+    let wrong = json!({"name":"y","strategy":"auto","models":[],"config":{"modePack":"best"}});
+    app.post("/api/combos", wrong).await.expect(400);
 }

@@ -44,6 +44,7 @@ fn row() -> RequestRow {
         error: None,
         error_code: None,
         losses: Vec::new(),
+        decision: None,
     }
 }
 

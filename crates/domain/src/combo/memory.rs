@@ -21,7 +21,28 @@ pub struct ComboMemory {
     steps: Mutex<HashMap<Arc<str>, Arc<Stats>>>,
 }
 
+/// What of a combo's memory outlives the process as it is; counts are made again from the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ComboMark {
+    /// The number of the next request.
+    pub turn: u64,
+    /// The step that answered last, and when.
+    pub last_good: Option<(Arc<str>, i64)>,
+}
+
 impl ComboMemory {
+    /// What is to be kept.
+    pub fn mark(&self) -> ComboMark {
+        let last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ComboMark { turn: self.next_turn(), last_good }
+    }
+
+    /// Takes over what was kept.
+    pub fn restore(&self, mark: &ComboMark) {
+        self.turn.store(mark.turn, Ordering::Relaxed);
+        self.last_good.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&mark.last_good);
+    }
+
     /// Counts from nothing again.
     pub fn clear(&self) {
         self.stats.clear();

@@ -4,22 +4,27 @@
 //! of targets, and the reason for each step that is not on it. Whether an account of a target can serve is found out when its
 //! turn comes.
 
+mod auto;
 mod condition;
 mod memory;
 mod plan;
+mod pool;
 mod template;
+mod traits;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use condition::{Condition, ConditionError};
-pub use memory::ComboMemory;
+pub use memory::{ComboMark, ComboMemory};
 pub use plan::{LeftOut, Place, Plan, Planned, RequestFacts, Rule, manner, needs_content, plan};
+pub use pool::{MAX_POOL, Pool};
 pub use template::{TemplateError, check as check_template, render};
+pub use traits::Traits;
 
 use crate::entity::{ComboConfig, ComboId, Goal};
 use crate::resolve::{self, ResolveError, Target};
-use crate::routing::{Stats, Strategy};
+use crate::routing::{Stats, Strategy, Tuning};
 use crate::snapshot::Snapshot;
 use crate::transform::ComboRules;
 
@@ -34,8 +39,10 @@ pub struct ComboState {
     pub name: Arc<str>,
     /// The order of its steps.
     pub strategy: &'static dyn Strategy,
-    /// Its steps, as the operator put them.
-    pub steps: Vec<StepState>,
+    /// How `auto` decides; `None` with any other strategy.
+    pub auto: Option<Box<Tuning>>,
+    /// Its steps, as the operator put them; shared by all that have every model for their steps.
+    pub steps: Arc<Vec<StepState>>,
     /// How it is carried out.
     pub policy: Policy,
     /// What it changes in requests.
@@ -57,7 +64,7 @@ impl ComboState {
     }
 
     fn collect(&self, snapshot: &Snapshot, depth: usize, into: &mut Vec<Arc<Target>>) {
-        for step in &self.steps {
+        for step in self.steps.iter() {
             match &step.goal {
                 Goal::Model { .. } => into.extend(step.target(snapshot).into_iter().flatten().cloned()),
                 Goal::ComboRef { combo_name } => {
@@ -91,6 +98,13 @@ pub struct StepState {
     /// What traffic found out.
     pub stats: Arc<Stats>,
     target: OnceLock<Result<Arc<Target>, ResolveError>>,
+    traits: OnceLock<Traits>,
+}
+
+impl std::fmt::Debug for ComboState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ComboState").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl StepState {
@@ -102,7 +116,28 @@ impl StepState {
         template: Option<Arc<str>>,
         stats: Arc<Stats>,
     ) -> Self {
-        Self { id, weight, condition, goal, template, stats, target: OnceLock::new() }
+        Self {
+            id,
+            weight,
+            condition,
+            goal,
+            template,
+            stats,
+            target: OnceLock::new(),
+            traits: OnceLock::new(),
+        }
+    }
+
+    /// A step to a target that is known already.
+    pub(crate) fn to(target: Arc<Target>, stats: Arc<Stats>) -> Self {
+        let name = target.full_name();
+        let goal = Goal::Model { model: name.clone(), connection_id: None };
+        Self { target: OnceLock::from(Ok(target)), ..Self::new(name.into(), 0, None, goal, None, stats) }
+    }
+
+    /// What is known of the model it leads to. Found once per snapshot.
+    pub fn traits(&self, snapshot: &Snapshot, target: &Target) -> &Traits {
+        self.traits.get_or_init(|| Traits::of(snapshot, target))
     }
 
     /// The target of a step that leads to a model. Found once per snapshot, the one that the step belongs to.

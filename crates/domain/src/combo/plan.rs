@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{ComboState, MAX_DEPTH, StepState};
+use super::{ComboState, MAX_DEPTH, StepState, auto};
 use crate::entity::Goal;
 use crate::price;
 use crate::resolve::Target;
-use crate::routing::{Candidate, Choice, Manner, Order, Wants};
+use crate::routing::auto::{Need, Task};
+use crate::routing::{Candidate, Choice, Manner, Order, Score, Wants};
 use crate::snapshot::Snapshot;
 
 /// What is known of a request before anybody is asked.
@@ -28,6 +29,12 @@ pub struct RequestFacts {
     pub stream: bool,
     /// Whether it names what one account keeps, so that its content is not all in the request.
     pub is_bound: bool,
+    /// Whether there is a piece of a program in it.
+    pub has_code: bool,
+    /// Whether it asks for reasoning.
+    pub wants_reasoning: bool,
+    /// Stands for the beginning of the prompt, which upstreams may have in their caches; 0 = unknown.
+    pub prefix: u64,
 }
 
 /// Tokens of answer that a price is estimated for when the client sets no limit.
@@ -40,6 +47,12 @@ pub struct Plan {
     pub targets: Vec<Planned>,
     /// Those that are not, and why.
     pub left_out: Vec<LeftOut>,
+    /// What the request is about, where `auto` had to know.
+    pub task: Option<Task>,
+    /// The turn that the outermost combo took.
+    pub turn: u64,
+    /// The most that the request may cost, in billionths of a US dollar, where that left nobody.
+    pub over_cap: Option<i64>,
 }
 
 /// A target to be tried.
@@ -51,10 +64,12 @@ pub struct Planned {
     pub target: Arc<Target>,
     /// What the request would cost there, in billionths of a US dollar; `None` = unknown.
     pub cost_nano: Option<i64>,
+    /// What speaks for it, where `auto` chose.
+    pub score: Option<Score>,
 }
 
 /// A step of a combo.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Place {
     /// The combo.
     pub combo: Arc<ComboState>,
@@ -93,6 +108,10 @@ pub enum Rule {
     Inactive,
     /// Combos within combos, too deep or in a circle.
     Nesting,
+    /// The request would cost more there than it may.
+    Budget,
+    /// It failed so often in a row that it is left alone for a while.
+    Excluded,
 }
 
 impl Rule {
@@ -103,6 +122,8 @@ impl Rule {
             Self::Capability => "capability",
             Self::Inactive => "inactive",
             Self::Nesting => "nesting",
+            Self::Budget => "budget",
+            Self::Excluded => "excluded",
         }
     }
 }
@@ -153,20 +174,31 @@ pub fn needs_content(snapshot: &Snapshot, combo: &ComboState) -> bool {
 }
 
 fn needs_content_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -> bool {
-    combo.steps.iter().any(|step| {
-        let asks = step.condition.as_ref().is_some_and(super::Condition::needs_content);
-        asks || match &step.goal {
-            Goal::Model { .. } => step.target(snapshot).is_some_and(|target| {
-                target.as_ref().is_ok_and(|target| {
-                    let caps = snapshot.caps(&target.provider, &target.model);
-                    !(caps.tools && caps.vision && caps.json_schema)
-                })
-            }),
-            Goal::ComboRef { combo_name } => snapshot
-                .combo(combo_name)
-                .is_some_and(|inner| depth < MAX_DEPTH && needs_content_within(snapshot, inner, depth + 1)),
-        }
-    })
+    combo.auto.is_some()
+        || combo.steps.iter().any(|step| {
+            let asks = step.condition.as_ref().is_some_and(super::Condition::needs_content);
+            asks || match &step.goal {
+                Goal::Model { .. } => step.target(snapshot).is_some_and(|target| {
+                    target.as_ref().is_ok_and(|target| {
+                        let caps = &step.traits(snapshot, target).caps;
+                        !(caps.tools && caps.vision && caps.json_schema)
+                    })
+                }),
+                Goal::ComboRef { combo_name } => snapshot.combo(combo_name).is_some_and(|inner| {
+                    depth < MAX_DEPTH && needs_content_within(snapshot, inner, depth + 1)
+                }),
+            }
+        })
+}
+
+/// The steps of a combo by their places, in order.
+#[derive(Default)]
+pub(super) struct Ordered {
+    pub(super) order: Order,
+    /// What speaks for each step, where the strategy says it.
+    pub(super) scores: Vec<Score>,
+    /// Those that cost more than the request may.
+    pub(super) too_dear: SmallVec<[usize; 8]>,
 }
 
 struct Planner<'a> {
@@ -183,37 +215,58 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn expand(&mut self, combo: &Arc<ComboState>) {
-        for place in self.order(combo) {
-            self.above.push(Place { combo: combo.clone(), step: usize::from(place) });
-            self.step(combo, usize::from(place));
+        let Ordered { order, scores, too_dear } = self.order(combo);
+        for place in order {
+            let place = usize::from(place);
+            if too_dear.contains(&place) {
+                self.leave_out(&combo.steps[place], Rule::Budget, auto::TOO_DEAR.to_owned());
+                continue;
+            }
+            self.above.push(Place { combo: combo.clone(), step: place });
+            self.step(combo, place, scores.get(place).copied());
             self.above.pop();
         }
     }
 
-    fn order(&self, combo: &ComboState) -> Order {
+    fn order(&mut self, combo: &ComboState) -> Ordered {
         let wants = combo.strategy.wants();
         let last_good = wants.last_good.then(|| combo.memory.last_good(self.now_ms)).flatten();
+        let task = combo.auto.as_ref().map(|tuning| tuning.task.unwrap_or(Task::of(self.facts)));
         let candidates: Vec<Candidate> = combo
             .steps
             .iter()
             .map(|step| {
                 let mut candidate = self.candidate(step, wants);
                 candidate.is_last_good = last_good.as_ref().is_some_and(|last| **last == *step.id);
+                if let Some(task) = task {
+                    candidate.signals = auto::signals(self.snapshot, step, self.facts, task, self.now_ms);
+                }
                 candidate
             })
             .collect();
         let turn = if self.take_turn { combo.memory.take_turn() } else { combo.memory.next_turn() };
+        if self.above.is_empty() {
+            (self.plan.turn, self.plan.task) = (turn, task);
+        }
         let seed = combo.id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        combo.strategy.order(&Choice {
+        let choice = Choice {
             candidates: &candidates,
             turn,
             sticky: combo.policy.sticky_requests,
             random: self.random,
             seed,
             leader: None,
-        })
+        };
+        let Some(tuning) = &combo.auto else {
+            return Ordered { order: combo.strategy.order(&choice), ..Ordered::default() };
+        };
+        let ordered = auto::order(&choice, tuning, self.facts);
+        if !candidates.is_empty() && ordered.too_dear.len() == candidates.len() {
+            self.plan.over_cap = Some(tuning.cap_nano);
+        }
+        ordered
     }
 
     fn candidate(&self, step: &StepState, wants: Wants) -> Candidate {
@@ -238,12 +291,12 @@ impl Planner<'_> {
             candidate.cost_nano = self.cost(target);
         }
         if wants.context {
-            candidate.context_window = self.snapshot.caps(&target.provider, &target.model).context_window;
+            candidate.context_window = step.traits(self.snapshot, target).caps.context_window;
         }
         candidate
     }
 
-    fn step(&mut self, combo: &Arc<ComboState>, place: usize) {
+    fn step(&mut self, combo: &Arc<ComboState>, place: usize, score: Option<Score>) {
         let step = &combo.steps[place];
         let refused =
             step.condition.as_ref().and_then(|condition| condition.refuses(self.facts, self.now_ms));
@@ -275,17 +328,22 @@ impl Planner<'_> {
                         path: self.above.clone(),
                         target: target.clone(),
                         cost_nano: self.cost(target),
+                        score,
                     };
                     // A pipeline needs each of its steps; what a model can do is not known for certain.
                     let needs_all = self
                         .above
                         .first()
                         .is_some_and(|outermost| outermost.combo.strategy.manner() == Manner::Pipeline);
-                    match self.lacks(target).filter(|_| !needs_all) {
+                    let needs = combo.auto.as_ref().map_or(&[][..], |tuning| &tuning.needs);
+                    let lack = self.lacks(step, target, needs).filter(|_| !needs_all);
+                    let lack = lack.map(|reason| (Rule::Capability, reason));
+                    let is_excluded =
+                        combo.auto.is_some() && step.stats.excluded_until(self.now_ms).is_some();
+                    match lack.or_else(|| is_excluded.then_some((Rule::Excluded, auto::EXCLUDED))) {
                         None => self.plan.targets.push(planned),
-                        Some(reason) => {
-                            let left_out = left_out(step, Rule::Capability, reason.to_owned());
-                            self.incapable.push((planned, left_out));
+                        Some((rule, reason)) => {
+                            self.incapable.push((planned, left_out(step, rule, reason.to_owned())));
                         }
                     }
                 }
@@ -300,9 +358,9 @@ impl Planner<'_> {
     }
 
     /// What the model lacks for this request.
-    fn lacks(&self, target: &Target) -> Option<&'static str> {
-        let caps = self.snapshot.caps(&target.provider, &target.model);
-        let facts = self.facts;
+    fn lacks(&self, step: &StepState, target: &Target, needs: &[Need]) -> Option<&'static str> {
+        let traits = step.traits(self.snapshot, target);
+        let (caps, facts) = (&traits.caps, self.facts);
         let needed = facts.input_tokens.saturating_add(facts.max_output.unwrap_or(0));
         if facts.has_tools && !caps.tools {
             Some("the model takes no tools")
@@ -313,7 +371,7 @@ impl Planner<'_> {
         } else if caps.context_window.is_some_and(|window| needed > window) {
             Some("the conversation does not fit the model's context")
         } else {
-            None
+            needs.iter().find(|need| !traits.has(**need)).map(|need| need.lack())
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ComboId, ComboTransforms};
+use super::{AutoWeights, BudgetFallback, ComboId, ComboTransforms, ModePack, Number, RouterStrategy};
 
 /// Most steps of a combo.
 pub const MAX_STEPS: usize = 128;
@@ -149,6 +149,27 @@ pub struct ComboConfig {
     /// The model that makes a reply of their answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge_model: Option<String>,
+    /// For `auto`: weights of factors, instead of those of the pack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<AutoWeights>,
+    /// For `auto`: weights that belong together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode_pack: Option<ModePack>,
+    /// For `auto`: share of requests that go to any candidate, to find out about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exploration_rate: Option<Number>,
+    /// For `auto`: most that a request may be expected to cost, in US dollars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_cap: Option<Number>,
+    /// For `auto`: what becomes of a request that is too expensive everywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_fallback: Option<BudgetFallback>,
+    /// For `auto`: by what it chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router_strategy: Option<RouterStrategy>,
+    /// For `auto` with `sla`: the latency that 95 of 100 answers keep, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sla_p95_ms: Option<u32>,
 }
 
 impl ComboConfig {
@@ -171,6 +192,13 @@ impl ComboConfig {
             race_width: self.race_width.or(base.race_width),
             fusion_width: self.fusion_width.or(base.fusion_width),
             judge_model: self.judge_model.or(base.judge_model),
+            weights: self.weights.or(base.weights),
+            mode_pack: self.mode_pack.or(base.mode_pack),
+            exploration_rate: self.exploration_rate.or(base.exploration_rate),
+            budget_cap: self.budget_cap.or(base.budget_cap),
+            budget_fallback: self.budget_fallback.or(base.budget_fallback),
+            router_strategy: self.router_strategy.or(base.router_strategy),
+            sla_p95_ms: self.sla_p95_ms.or(base.sla_p95_ms),
         }
     }
 }

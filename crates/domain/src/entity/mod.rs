@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_key;
+mod auto;
 mod budget;
 mod chain;
 mod combo;
@@ -17,6 +18,7 @@ mod transforms;
 
 pub use accounts::{Discount, KeyPool, ProviderStrategies, ProviderStrategy};
 pub use api_key::{ApiKey, KeyHash, Scope};
+pub use auto::{AutoWeights, BudgetFallback, ModePack, Number, RouterStrategy};
 pub use budget::{Budget, BudgetSettings, Interval};
 pub use chain::{ChainLink, FallbackChain, MAX_CHAINS, MAX_LINKS, MAX_MAPPINGS, ModelComboMapping};
 pub use combo::{Combo, ComboConfig, Goal, MAX_STEPS, Step, When};

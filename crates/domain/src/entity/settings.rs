@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BudgetSettings, ComboConfig, ProviderStrategies, ResilienceSettings, SystemPromptSettings, ThinkingSettings,
+    BudgetSettings, ComboConfig, Number, ProviderStrategies, ResilienceSettings, SystemPromptSettings, ThinkingSettings,
 };
 
 /// `/api/settings`. Absent members have their defaults; the stored form is this struct as JSON.
@@ -50,6 +50,8 @@ pub struct RuntimeSettings {
     pub log_retention_days: u32,
     /// Most rows in the request log.
     pub call_log_max_entries: u32,
+    /// Share of the requests whose routing is written down, between 0 and 1.
+    pub routing_decision_sample_rate: Number,
     /// Name of this instance, for people.
     pub instance_name: Option<String>,
     /// How budgets count.
@@ -79,6 +81,7 @@ impl Default for RuntimeSettings {
             public_url: None,
             log_retention_days: 90,
             call_log_max_entries: 100_000,
+            routing_decision_sample_rate: Number::from(1.0),
             instance_name: None,
             budgets: BudgetSettings::default(),
         }

@@ -116,6 +116,15 @@ impl Gate {
         wake(wakers);
     }
 
+    /// What is left for a model of what the vendor allows, between 0 and 1, and when it counts anew; `None` where it did
+    /// not say.
+    pub fn left(&self, model: &str, now_ms: i64) -> Option<(f64, i64)> {
+        if !self.is_armed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.limiter().learned(model)?.left(now_ms)
+    }
+
     /// What there is to show.
     pub fn view(&self, now_ms: i64) -> GateView {
         let limiter = self.limiter();

@@ -52,6 +52,16 @@ impl LearnedLimits {
         ends.fold(self.over_until, i64::max)
     }
 
+    /// What is left of the scarcest, between 0 and 1, and when the vendor counts anew.
+    pub fn left(&self, now_ms: i64) -> Option<(f64, i64)> {
+        let windows = [self.requests, self.tokens, self.output].into_iter().flatten();
+        let counting = windows.filter(|window| window.until > now_ms);
+        #[allow(clippy::cast_precision_loss, reason = "a share")]
+        let share =
+            |window: LearnedWindow| Some((window.remaining as f64 / window.limit? as f64, window.until));
+        counting.filter_map(share).min_by(|a, b| a.0.total_cmp(&b.0))
+    }
+
     /// Least milliseconds between two requests now.
     pub fn spacing_ms(&self, now_ms: i64) -> i64 {
         let asked = if self.over_until > now_ms { OVER_SPACING_MS } else { 0 };

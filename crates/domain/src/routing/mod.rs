@@ -4,11 +4,13 @@
 //! A strategy orders; it does not judge. It sees what its caller found out about the candidates and decides nothing else
 //! from: no clock, no chance, no memory of its own, so that the same choice always gives the same order.
 
+pub mod auto;
 mod context_optimized;
 mod cost_optimized;
 mod fill_first;
 mod fusion;
 mod last_good;
+mod latencies;
 mod least_used;
 mod pipeline;
 mod power_of_two;
@@ -23,6 +25,8 @@ mod weighted;
 
 use smallvec::SmallVec;
 
+pub use auto::{Score, Signals, Tuning};
+pub use latencies::Spread;
 pub use stats::{Stats, Totals};
 
 /// The order: indices into the candidates, each once.
@@ -70,6 +74,8 @@ pub struct Candidate {
     pub last_turn: u64,
     /// An account's standing, from 0 to 100; `None` for what is no account.
     pub standing: Option<f64>,
+    /// What only `auto` looks at.
+    pub signals: Signals,
 }
 
 /// What a strategy looks at beyond weights; callers need not find out more.
@@ -87,6 +93,8 @@ pub struct Wants {
     pub last_good: bool,
     /// Who led when.
     pub turns: bool,
+    /// What only `auto` looks at.
+    pub signals: bool,
 }
 
 /// How the targets of an order are asked.
@@ -155,6 +163,7 @@ pub static STRATEGIES: &[&dyn Strategy] = &[
     &race::Race,
     &fusion::Fusion,
     &pipeline::Pipeline,
+    &auto::Auto,
 ];
 
 /// The strategy for accounts of a fresh installation.

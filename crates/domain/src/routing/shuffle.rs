@@ -25,6 +25,12 @@ impl Draw {
         u64::try_from(product >> 64).unwrap_or(0)
     }
 
+    /// At least 0 and below 1.
+    #[allow(clippy::cast_precision_loss, reason = "53 bits are what an `f64` holds")]
+    pub(super) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// `0..count` in a random order.
     pub(super) fn shuffled(&mut self, count: usize) -> Order {
         let mut order: Order = (0..count).map(to_index).collect();

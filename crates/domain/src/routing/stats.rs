@@ -2,9 +2,15 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
+use super::latencies::{Latencies, Spread};
+
 /// Pieces of the hour.
 const SLICES: usize = 12;
 const SLICE_MS: i64 = 5 * 60 * 1_000;
+/// Failures in a row after which a candidate is left alone.
+const TOO_MANY_FAILURES: u32 = 3;
+/// For how long.
+const EXCLUDED_MS: i64 = 5 * 60 * 1_000;
 /// How much a new latency moves the average.
 const LATENCY_SHARE: f64 = 0.2;
 
@@ -21,6 +27,9 @@ pub struct Stats {
     total_latency_ms: AtomicU64,
     last_used_at: AtomicI64,
     last_failed: AtomicU32,
+    latencies: Latencies,
+    failures_in_row: AtomicU32,
+    excluded_until: AtomicI64,
 }
 
 /// What was counted since the start.
@@ -79,7 +88,16 @@ impl Stats {
         self.total_requests.fetch_add(1, Ordering::Relaxed);
         self.last_used_at.store(now_ms, Ordering::Relaxed);
         self.last_failed.store(u32::from(latency_ms.is_none()), Ordering::Relaxed);
-        let Some(latency_ms) = latency_ms else { return };
+        let Some(latency_ms) = latency_ms else {
+            let failures = self.failures_in_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            if failures >= TOO_MANY_FAILURES {
+                self.excluded_until.store(now_ms.saturating_add(EXCLUDED_MS), Ordering::Relaxed);
+            }
+            return;
+        };
+        self.failures_in_row.store(0, Ordering::Relaxed);
+        self.excluded_until.store(0, Ordering::Relaxed);
+        self.latencies.note(latency_ms);
         self.successes[number as usize % SLICES].add(number);
         self.total_successes.fetch_add(1, Ordering::Relaxed);
         self.total_latency_ms.fetch_add(latency_ms, Ordering::Relaxed);
@@ -115,6 +133,9 @@ impl Stats {
         }
         self.last_used_at.store(0, Ordering::Relaxed);
         self.last_failed.store(0, Ordering::Relaxed);
+        self.failures_in_row.store(0, Ordering::Relaxed);
+        self.excluded_until.store(0, Ordering::Relaxed);
+        self.latencies.clear();
     }
 
     /// Requests of the last hour, running ones included.
@@ -139,6 +160,16 @@ impl Stats {
     pub fn latency_ms(&self) -> Option<f64> {
         let bits = self.latency.load(Ordering::Relaxed);
         (bits != 0).then(|| f64::from_bits(bits))
+    }
+
+    /// How the latest latencies are spread.
+    pub fn spread(&self) -> Option<Spread> {
+        self.latencies.spread()
+    }
+
+    /// Until when it is left alone for having failed several times in a row, in epoch milliseconds.
+    pub fn excluded_until(&self, now_ms: i64) -> Option<i64> {
+        Some(self.excluded_until.load(Ordering::Relaxed)).filter(|until| *until > now_ms)
     }
 
     /// What was counted since the start.
@@ -191,6 +222,22 @@ mod tests {
         stats.end(Some(40), 1);
         assert_eq!((stats.uses(1), stats.in_flight(), stats.totals().requests), (1, 0, 1));
         assert_eq!(stats.latency_ms(), Some(40.0));
+    }
+
+    #[test]
+    fn three_failures_in_a_row_exclude_for_five_minutes_and_an_answer_ends_it() {
+        let stats = Stats::default();
+        for outcome in [None, None, Some(5), None, None] {
+            stats.note(outcome, 1_000);
+        }
+        assert_eq!(stats.excluded_until(1_000), None, "an answer stood between them");
+        stats.note(None, 1_000);
+        assert_eq!(stats.excluded_until(1_000), Some(301_000));
+        assert_eq!(stats.excluded_until(301_000), None);
+        stats.note(None, 400_000);
+        assert_eq!(stats.excluded_until(400_000), Some(700_000), "the next failure excludes again at once");
+        stats.note(Some(5), 400_001);
+        assert_eq!(stats.excluded_until(400_002), None);
     }
 
     #[test]

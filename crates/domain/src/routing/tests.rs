@@ -35,6 +35,12 @@ fn candidate() -> impl proptest::strategy::Strategy<Value = Candidate> {
                     cost_nano,
                     context_window,
                     is_last_good,
+                    signals: Signals {
+                        p95_ms: latency_ms.map(|latency| latency * 2.0),
+                        price: cost_nano.map(|cost| cost as f64 / 1e7),
+                        is_excluded: uses % 7 == 0,
+                        ..Signals::default()
+                    },
                     ..Candidate::default()
                 }
             },
@@ -183,4 +189,58 @@ fn without_a_last_good_one_the_order_stays() {
     let candidates = [Candidate::default(), Candidate { is_last_good: true, ..Candidate::default() }];
     assert_eq!(by_name("lkgp").unwrap().order(&choice(&candidates, 0, 0)).as_slice(), [1, 0]);
     assert_eq!(by_name("lkgp").unwrap().order(&choice(&candidates[..1], 0, 0)).as_slice(), [0]);
+}
+
+/// Who leads when all candidates are alike.
+#[derive(Clone, Copy)]
+enum Leads {
+    /// Always the first.
+    First,
+    /// Each as often as any other, to one.
+    Each,
+    /// Each as often as any other, by chance.
+    Chance,
+}
+
+/// What is promised of every strategy.
+const PROMISES: [(&str, Leads); 15] = [
+    ("priority", Leads::First),
+    ("fill-first", Leads::First),
+    ("round-robin", Leads::Each),
+    ("weighted", Leads::Chance),
+    ("random", Leads::Chance),
+    ("strict-random", Leads::Each),
+    ("least-used", Leads::Each),
+    ("cost-optimized", Leads::First),
+    ("p2c", Leads::Chance),
+    ("lkgp", Leads::First),
+    ("context-optimized", Leads::First),
+    ("race", Leads::First),
+    ("fusion", Leads::First),
+    ("pipeline", Leads::First),
+    // Equal ones take turns, and some requests explore.
+    ("auto", Leads::Chance),
+];
+
+#[test]
+fn no_strategy_starves_anybody_it_promises_a_turn() {
+    for strategy in STRATEGIES {
+        let promised = PROMISES.iter().find(|(name, _)| *name == strategy.name());
+        let (name, leads) = promised.unwrap_or_else(|| panic!("what does {} promise?", strategy.name()));
+        let mut candidates = [Candidate { weight: 25, ..Candidate::default() }; 4];
+        let mut seen = [0_i32; 4];
+        for (turn, random) in (0..).zip(draws(4_000)) {
+            let leader = first(name, &choice(&candidates, turn, random));
+            seen[leader] += 1;
+            candidates[leader].uses += 1;
+        }
+        match leads {
+            Leads::First => assert_eq!(seen, [4_000, 0, 0, 0], "{name}"),
+            Leads::Each => assert_eq!(seen, [1_000; 4], "{name}"),
+            // Four standard deviations of a quarter of 4,000.
+            Leads::Chance => {
+                assert!(seen.iter().all(|count| (count - 1_000).abs() < 110), "{name}: {seen:?}")
+            }
+        }
+    }
 }

@@ -16,14 +16,14 @@ use super::{
 };
 use crate::alias::Aliases;
 use crate::budget::{Budgets, Calendar};
-use crate::combo::{ComboState, Condition, Policy, StepState};
+use crate::combo::{ComboState, Condition, Policy, Pool, StepState};
 use crate::entity::{Combo, Connection, ConnectionId, CustomModel, Discount, Entities, Node};
 use crate::fallback::Chains;
 use crate::health::HealthMap;
 use crate::mapping::Mappings;
 use crate::pattern::Pattern;
 use crate::policy::Policies;
-use crate::routing;
+use crate::routing::{self, Tuning, auto::AccountTier};
 use crate::transform::{ComboRules, SystemText};
 
 pub(super) struct Builder<'a> {
@@ -107,7 +107,9 @@ impl<'a> Builder<'a> {
             self.options.call_log_max_entries.unwrap_or(settings.call_log_max_entries);
         let aliases =
             Aliases::new(self.entities.aliases.iter().map(|(name, target)| (name.as_str(), target.as_str())));
-        let combos = self.combos();
+        let pool = Pool::new(&providers, self.health);
+        let combos = self.combos(&pool);
+        let auto = pool.variants(&self.entities.settings.combo_defaults, self.health);
         let calendar = Calendar::in_zone(&settings.budgets.tz).unwrap_or_else(|| {
             let message = format!("`{}` is no time zone; budgets count in UTC", settings.budgets.tz);
             self.problem("setting", "budgets.tz", message);
@@ -130,6 +132,7 @@ impl<'a> Builder<'a> {
             policies,
             chains: Chains::new(&self.entities.fallback_chains),
             system_text,
+            auto,
             settings,
             problems: self.problems,
             catalog: self.catalog,
@@ -144,16 +147,16 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn combos(&mut self) -> Map<Arc<str>, Arc<ComboState>> {
+    fn combos(&mut self, pool: &Pool) -> Map<Arc<str>, Arc<ComboState>> {
         let mut combos = Map::default();
         for row in self.entities.combos.iter().filter(|row| row.is_active) {
-            let state = self.combo(row);
+            let state = self.combo(row, pool);
             combos.insert(state.name.clone(), Arc::new(state));
         }
         combos
     }
 
-    fn combo(&mut self, row: &Combo) -> ComboState {
+    fn combo(&mut self, row: &Combo, pool: &Pool) -> ComboState {
         let id = row.id.as_str();
         let strategy = routing::by_name(&row.strategy).unwrap_or_else(|| {
             let instead = routing::combo_default();
@@ -183,13 +186,18 @@ impl<'a> Builder<'a> {
             self.problem("combo", id, format!("changes nothing in requests: {error}"));
             ComboRules::default()
         });
+        let config = row.config.clone().over(self.entities.settings.combo_defaults.clone());
+        let auto = strategy.wants().signals.then(|| Box::new(Tuning::of(&config)));
+        // Without entries of its own it chooses among all models.
+        let steps = if steps.is_empty() && auto.is_some() { pool.steps.clone() } else { Arc::new(steps) };
         ComboState {
             id: row.id.clone(),
             name: row.name.as_str().into(),
             strategy,
+            auto,
             steps,
             rules,
-            policy: Policy::of(row.config.clone().over(self.entities.settings.combo_defaults.clone())),
+            policy: Policy::of(config),
             is_hidden: row.is_hidden,
             sort_order: row.sort_order,
             memory,
@@ -304,6 +312,7 @@ impl<'a> Builder<'a> {
             pool: Vec::new(),
             part_of: None,
             state_id: row.id.clone(),
+            tier: AccountTier::of(&row.tags),
             excluded_models: row.options.excluded_models.iter().map(|text| Pattern::new(text)).collect(),
         };
         Some(Arc::new(self.pooled(provider, row, state)))
@@ -390,6 +399,7 @@ impl<'a> Builder<'a> {
             pool: Vec::new(),
             part_of: None,
             state_id: id.clone(),
+            tier: AccountTier::default(),
             excluded_models: Vec::new(),
             tags: Vec::new(),
         };

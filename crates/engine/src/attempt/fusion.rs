@@ -39,7 +39,7 @@ impl Course {
     pub(super) async fn fuse(&mut self, ctx: &mut RequestCtx) -> Result<Attempted, GatewayError> {
         let policy = self.combo.policy.clone();
         let width = policy.fusion_width.min(self.targets.len());
-        self.targets.truncate(width);
+        self.targets = self.targets.iter().take(width).cloned().collect();
         self.failures.truncate(width);
         let request = Box::new(ctx.canonical().await?.clone());
         let (rounds, tries) = if policy.failover_before_retry {

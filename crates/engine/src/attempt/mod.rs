@@ -6,6 +6,7 @@
 
 mod accounts;
 mod ask;
+mod facts;
 mod fusion;
 mod inner;
 mod pause;
@@ -84,13 +85,14 @@ pub(crate) struct StreamStart {
 }
 
 pub(crate) use accounts::Failed;
+pub(crate) use facts::facts;
 pub(crate) use inner::Rewrite;
 pub(crate) use pause::go_on;
 pub(crate) use round::foreseen;
 pub(crate) use rows::{note_abort, note_failure, note_success, notes};
 use rows::{open_row, push_row};
 pub(crate) use stored::{Stored, call_about};
-pub(crate) use targets::{facts, run};
+pub(crate) use targets::run;
 pub(crate) use trying::Trying;
 
 /// Why one attempt came to nothing.

@@ -65,7 +65,7 @@ impl Round {
             return round;
         }
         let eligible = std::mem::take(&mut round.order);
-        let (provider, random) = (&target.provider, ctx.engine.random());
+        let (provider, random) = (&target.provider, ctx.draw());
         let ask = ask(ctx, target);
         let chosen = provider.rotation.choose(provider.rule, &eligible, now_ms, random, |connection| {
             round.enter(connection, ask, tried, now_ms)
@@ -98,10 +98,15 @@ impl Round {
         // The others follow as they would without it.
         self.order.remove(at);
         let provider = &target.provider;
-        let order = provider.rotation.preview(provider.rule, &self.order, now_ms, ctx.engine.random());
+        let order = provider.rotation.preview(provider.rule, &self.order, now_ms, ctx.draw());
         self.order = arranged(&self.order, &order);
         self.order.insert(0, connection);
         self.past = 1;
+    }
+
+    /// The accounts in the order in which they are tried.
+    pub(super) fn order(&self) -> &[Arc<ConnectionState>] {
+        &self.order
     }
 
     /// The next account, and a place there. One with several keys comes again while there are keys that were not tried.
@@ -230,7 +235,7 @@ fn is_among(connection: &Arc<ConnectionState>, tried: &[Arc<ConnectionState>]) -
 pub(crate) fn foreseen(ctx: &RequestCtx, target: &Target, now_ms: i64) -> Candidates {
     let (eligible, _) = resolve::standing(ctx, target, now_ms);
     let provider = &target.provider;
-    let order = provider.rotation.preview(provider.rule, &eligible, now_ms, ctx.engine.random());
+    let order = provider.rotation.preview(provider.rule, &eligible, now_ms, ctx.draw());
     arranged(&eligible, &order)
 }
 

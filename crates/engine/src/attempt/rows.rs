@@ -8,6 +8,7 @@ use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::{Failure, FailureKind, Scope};
 
+use super::Trying;
 use crate::chronicle;
 use crate::ctx::RequestCtx;
 use crate::ports::AttemptRow;
@@ -91,6 +92,7 @@ pub(super) fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &Conne
         model: target.model.as_str().into(),
         connection: connection.id.clone(),
         connection_name: connection.name.clone(),
+        path: ctx.trying.as_ref().map(Trying::path).unwrap_or_default(),
         status: None,
         failure: Some(FailureKind::ClientAbort.as_str()),
         message: None,

@@ -1,23 +1,26 @@
 //! The targets of a combo in the order of its plan, until one answers or none is left.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use omniroute_dialect::ir::{BlockKind, ChatRequest, ErrorKind, OutputFormat};
-use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned, RequestFacts};
+use omniroute_dialect::ir::ErrorKind;
+use omniroute_domain::combo::{self, ComboState, LeftOut, Planned};
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::Manner;
 use omniroute_provider::{FailureKind, Retry};
 
 use super::accounts::{self, Failed, Patience};
 use super::ask::{Bounds, ask, sit_out};
+use super::facts::facts;
 use super::together::{Heat, MOST_HEDGED};
 use super::{Attempted, rows};
 use crate::admit;
 use crate::circuit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::explain;
 use crate::fallback;
 use crate::policy;
 
@@ -30,6 +33,7 @@ pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted
         Route::Target(target) => {
             let others = fallback::others(ctx, target);
             ctx.hold_for(std::iter::once(target).chain(&others).map(|target| &**target), 1)?;
+            ctx.decided(target);
             if others.is_empty() {
                 let patience = Patience::of(ctx);
                 return accounts::run(ctx, target, patience).await.map_err(|failed| failed.error);
@@ -70,34 +74,6 @@ async fn chain(
     Err(error)
 }
 
-/// What is known of the request, as far as the combo asks for it.
-pub(crate) async fn facts(ctx: &mut RequestCtx, combo: &ComboState) -> Result<RequestFacts, GatewayError> {
-    let mut facts = RequestFacts {
-        input_tokens: ctx.estimated_input_tokens(),
-        stream: ctx.envelope()?.stream,
-        is_bound: ctx.envelope()?.kept.as_ref().is_some_and(|kept| !kept.names.is_empty()),
-        ..RequestFacts::default()
-    };
-    if combo::needs_content(&ctx.snapshot, combo) {
-        let request = ctx.canonical().await?;
-        facts.max_output = request.max_output_tokens;
-        facts.has_tools = !request.tools.is_empty();
-        facts.has_images = has_images(request);
-        facts.wants_json_schema = matches!(request.output_format, OutputFormat::JsonSchema { .. });
-    }
-    Ok(facts)
-}
-
-fn has_images(request: &ChatRequest) -> bool {
-    request.turns.iter().flat_map(|turn| &turn.blocks).any(|block| match &block.kind {
-        BlockKind::Image(_) => true,
-        BlockKind::ToolResult(result) => {
-            result.blocks.iter().any(|block| matches!(block.kind, BlockKind::Image(_)))
-        }
-        _ => false,
-    })
-}
-
 /// How many targets of a combo may be paid for, at once or one after the other. The judge of a fusion is one more.
 fn paid(combo: &ComboState, manner: Manner) -> usize {
     let policy = &combo.policy;
@@ -113,10 +89,12 @@ fn paid(combo: &ComboState, manner: Manner) -> usize {
 /// A combo being carried out for one request.
 pub(super) struct Course {
     pub(super) combo: Arc<ComboState>,
-    pub(super) targets: Vec<Planned>,
+    pub(super) targets: Arc<[Planned]>,
     /// How they are asked, this request.
     manner: Manner,
-    pub(super) left_out: Vec<LeftOut>,
+    pub(super) left_out: Arc<[LeftOut]>,
+    /// What the request may cost at most, where that left nobody.
+    over_cap: Option<i64>,
     pub(super) deadline: Instant,
     /// The failures so far, by target; the last one of each.
     pub(super) failures: Vec<Option<Failed>>,
@@ -126,9 +104,11 @@ pub(super) struct Course {
 impl Course {
     async fn begin(ctx: &mut RequestCtx, combo: &Arc<ComboState>) -> Result<Self, GatewayError> {
         let facts = facts(ctx, combo).await?;
-        let (now_ms, random) = (ctx.engine.clock.now_ms(), ctx.engine.random());
-        let Plan { mut targets, left_out } = combo::plan(&ctx.snapshot, combo, &facts, now_ms, random, true);
-        targets.retain(|planned| admit::may_use_in(ctx, combo, &planned.target));
+        let now_ms = ctx.engine.clock.now_ms();
+        let mut plan = combo::plan(&ctx.snapshot, combo, &facts, now_ms, ctx.seed, true);
+        let may_use = |planned: &Planned| admit::may_use_in(ctx, combo, &planned.target);
+        let (mut targets, denied): (Vec<_>, Vec<_>) =
+            mem::take(&mut plan.targets).into_iter().partition(may_use);
         policy::prefer(ctx, &mut targets, |planned| &planned.target);
         ctx.keep_priced(&mut targets)?;
         let manner = combo::manner(combo, &facts);
@@ -137,12 +117,15 @@ impl Course {
         if manner == Manner::Fusion {
             ctx.hold_for(possible(), 1)?;
         }
+        let (targets, left_out) = (Arc::from(targets), Arc::from(mem::take(&mut plan.left_out)));
+        ctx.planned(combo, &plan, &targets, &left_out, denied, now_ms);
         Ok(Self {
             failures: targets.iter().map(|_| None).collect(),
             combo: combo.clone(),
             manner,
             targets,
             left_out,
+            over_cap: plan.over_cap,
             deadline: ctx.engine.clock.instant() + combo.policy.timeout,
             calls_before: ctx.attempts.len(),
         })
@@ -330,6 +313,14 @@ impl Course {
     /// The error when there is no target to ask.
     pub(super) fn nobody(&self) -> GatewayError {
         let name = &self.combo.name;
+        if let Some(cap) = self.over_cap {
+            return explain::too_dear(name, cap);
+        }
+        if self.combo.steps.is_empty() {
+            let message =
+                format!("`{name}` has no model to choose from; add a connection under /api/providers");
+            return GatewayError::new(ErrorKind::Unavailable, "no_targets", message);
+        }
         let reasons: Vec<_> =
             self.left_out.iter().take(5).map(|left| format!("`{}`: {}", left.goal, left.reason)).collect();
         let why =

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use omniroute_domain::combo::{ComboState, Planned};
+use omniroute_domain::combo::{ComboState, Place, Planned};
+use smallvec::SmallVec;
 
 use crate::ctx::RequestCtx;
 
@@ -30,6 +31,11 @@ impl Trying {
             place.combo.memory.stats.begin();
         }
         Self { planned: Some(planned.clone()), since, is_counted: true }
+    }
+
+    /// The steps that lead to the target.
+    pub(super) fn path(&self) -> SmallVec<[Place; 1]> {
+        self.planned.as_ref().map(|planned| planned.path.clone()).unwrap_or_default()
     }
 
     fn end(&mut self, latency: Option<Duration>, now_ms: i64) {

@@ -39,6 +39,7 @@ fn row(provider: &str, model: &str, status: u16, duration_ms: i64) -> RequestRow
         error: None,
         error_code: None,
         losses: Vec::new(),
+        decision: None,
     }
 }
 
@@ -48,6 +49,7 @@ fn attempt(failure: Option<&'static str>) -> AttemptRow {
         model: "m".into(),
         connection: "c".into(),
         connection_name: "c".into(),
+        path: Default::default(),
         status: Some(200),
         failure,
         message: None,

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod admission;
+mod auto;
 mod breaker;
 mod combos;
 mod crowd;
+mod decisions;
 mod defects;
 mod fallback;
 mod idempotency;

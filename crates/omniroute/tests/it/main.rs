@@ -16,6 +16,7 @@ mod gateway;
 mod heads;
 mod keys;
 mod lifecycle;
+mod memory;
 mod models;
 mod rim;
 mod secrets;

@@ -520,6 +520,7 @@ mod tests {
             error: Some("x".repeat(1500)),
             error_code: None,
             losses: vec![],
+            decision: None,
         }
     }
 

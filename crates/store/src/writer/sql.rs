@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
+use omniroute_engine::decision::Decision;
 use omniroute_engine::ports::{AttemptRow, LockRow, RequestRow};
 use sqlx::AssertSqlSafe;
 
@@ -15,6 +16,7 @@ use super::memories::{Row, Sealed};
 use super::totals::{Total, TotalKey, Totals, cache_creation};
 use crate::call_logs::{LoggedLoss, StoredAttempt, UPSTREAM};
 use crate::connections::write_status;
+use crate::decisions;
 use crate::error::StoreError;
 use crate::learned_limits;
 use crate::pool::{Pool, with_write};
@@ -140,6 +142,7 @@ impl Batch {
 pub(crate) struct Statements {
     call_logs: [Arc<str>; SIZES.len()],
     ledger: [Arc<str>; SIZES.len()],
+    decisions: [Arc<str>; SIZES.len()],
 }
 
 impl Statements {
@@ -153,11 +156,12 @@ impl Statements {
         Self {
             call_logs: SIZES.map(|rows| insert("call_logs", &CALL_LOG_COLUMNS, rows, numbered)),
             ledger: SIZES.map(|rows| insert("cost_ledger", &ledger::COLUMNS, rows, numbered)),
+            decisions: SIZES.map(|rows| insert("routing_decisions", &decisions::COLUMNS, rows, numbered)),
         }
     }
 }
 
-/// Binds the 33 columns of a request.
+/// Binds the columns of a request.
 macro_rules! bind_call_log {
     ($query:expr, $row:expr, $words:expr) => {{
         let (row, words): (&RequestRow, &mut Words) = ($row, &mut $words);
@@ -201,11 +205,36 @@ macro_rules! bind_call_log {
     }};
 }
 
+/// Binds the columns of a decision.
+macro_rules! bind_decision {
+    ($query:expr, $row:expr, $decision:expr) => {{
+        let (row, decision): (&RequestRow, &Decision) = ($row, $decision);
+        let answered = row.attempts.last().is_some_and(|last| last.failure.is_none());
+        let provider = row.provider.as_ref().map_or("", |id| id.as_str());
+        $query
+            .bind(row.id.to_string())
+            .bind(clip_shared(&row.request_id, MAX_NAME))
+            .bind(decision.task.map(|task| task.as_str()))
+            .bind(decision.combo.as_ref().map(|combo| combo.id.as_str().to_owned()))
+            .bind(row.provider.as_ref().map(Arc::<str>::from))
+            .bind((!row.model.is_empty()).then(|| clip_shared(&row.model, MAX_NAME)))
+            .bind(decision.score_of(provider, &row.model))
+            .bind(serde_json::to_string(&decisions::logged(row, decision)).unwrap_or_default())
+            .bind(i64::try_from(row.attempts.len().saturating_sub(1)).unwrap_or(i64::MAX))
+            .bind(answered)
+            .bind(row.duration_ms)
+            .bind(row.cost_nano)
+            .bind(row.id.timestamp_ms())
+    }};
+}
+
 /// Writes a batch in one transaction.
 pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch) -> Result<(), StoreError> {
     let last_uses = LastUses::of(batch);
     let entries = ledger::entries(batch);
     let mut words = Words::default();
+    let decided: Vec<(&RequestRow, &Decision)> =
+        batch.rows.iter().filter_map(|row| Some((row, row.decision.as_deref()?))).collect();
     with_write!(store.pool(), |db| {
         for (chunk, sql) in chunks(&batch.rows, &statements.call_logs) {
             let mut query = sqlx::query(AssertSqlSafe(sql));
@@ -223,6 +252,13 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
         }
         for event in &batch.events {
             ledger::write_event!(db, event);
+        }
+        for (chunk, sql) in chunks(&decided, &statements.decisions) {
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for (row, decision) in chunk {
+                query = bind_decision!(query, row, decision);
+            }
+            query.execute(&mut *db).await?;
         }
         for (key, total) in batch.totals.sorted() {
             for (sql, width) in UPSERTS {
@@ -411,6 +447,11 @@ fn stored_attempt<'a>(row: &RequestRow, attempt: &'a AttemptRow) -> StoredAttemp
         status: attempt.status,
         failure: attempt.failure.map(Cow::Borrowed),
         message: attempt.message.as_deref().map(|message| Cow::Owned(clip(message, MAX_TEXT))),
+        steps: attempt
+            .path
+            .iter()
+            .map(|place| (Cow::Borrowed(place.combo.id.as_str()), Cow::Borrowed(&*place.step().id)))
+            .collect(),
         duration_ms: attempt.duration_ms,
     }
 }

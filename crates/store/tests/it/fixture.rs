@@ -221,6 +221,7 @@ pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
         error: None,
         error_code: None,
         losses: vec![],
+        decision: None,
     }
 }
 
@@ -230,6 +231,7 @@ pub(crate) fn attempt(connection: &str, status: Option<u16>, failure: Option<&'s
         model: "gpt-4o".into(),
         connection: connection.into(),
         connection_name: format!("name of {connection}").into(),
+        path: Default::default(),
         status,
         failure,
         message: failure.map(|class| format!("it was {class}")),

@@ -10,6 +10,7 @@ use omniroute_domain::transform::{self, MAX_SYSTEM_CHARS, MAX_TAGS};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::auto::{self, Fallback, Pack, Router, WeightsView};
 use crate::error::{AdminResult, unprocessable};
 use crate::resources::present;
 use crate::resources::transforms::{ThinkingView, check_system_text};
@@ -28,7 +29,8 @@ pub(crate) struct ComboPatch {
     pub(super) name: Option<String>,
     /// `priority` (default), `weighted`, `round-robin`, …
     strategy: Option<String>,
-    /// Entries in order; a text is a model or the name of a combo.
+    /// Entries in order; a text is a model or the name of a combo. None at all only for `auto`, which then chooses among
+    /// all models.
     pub(super) models: Option<Vec<StepDraft>>,
     /// Replaces all of it.
     config: Option<ConfigView>,
@@ -109,18 +111,20 @@ macro_rules! config {
         #[derive(Deserialize, Serialize, ToSchema, Default, Clone)]
         #[serde(rename_all = "camelCase", default)]
         pub(crate) struct ConfigView {
-            $($(#[$doc])* #[serde(skip_serializing_if = "Option::is_none")] $name: Option<$kind>,)+
+            $($(#[$doc])* #[serde(skip_serializing_if = "Option::is_none")] pub(super) $name: Option<$kind>,)+
         }
 
         impl From<ComboConfig> for ConfigView {
+            #[allow(clippy::useless_conversion, reason = "most members are the same on both sides")]
             fn from(config: ComboConfig) -> Self {
-                Self { $($name: config.$name,)+ }
+                Self { $($name: config.$name.map(Into::into),)+ }
             }
         }
 
         impl From<ConfigView> for ComboConfig {
+            #[allow(clippy::useless_conversion, reason = "most members are the same on both sides")]
             fn from(config: ConfigView) -> Self {
-                Self { $($name: config.$name,)+ }
+                Self { $($name: config.$name.map(Into::into),)+ }
             }
         }
     };
@@ -157,6 +161,20 @@ config! {
     fusion_width: u32,
     /// The model that makes a reply of their answers; the first of them where there is none.
     judge_model: String,
+    /// For `auto`: weights of factors, instead of those of the pack; brought to 1 together.
+    weights: WeightsView,
+    /// For `auto`: weights that belong together.
+    mode_pack: Pack,
+    /// For `auto`: share of requests that go to any candidate, 0 to 1 (0.05).
+    exploration_rate: f64,
+    /// For `auto`: most that a request may be expected to cost, in USD (1,000).
+    budget_cap: f64,
+    /// For `auto`: what becomes of a request that is too expensive everywhere, `cheapest` (default) or `strict`.
+    budget_fallback: Fallback,
+    /// For `auto`: by what it chooses, `rules` (default), `cost`, `latency`, `lkgp` or `sla`.
+    router_strategy: Router,
+    /// For `auto` with `sla`: the latency that 95 of 100 answers keep, in milliseconds.
+    sla_p95_ms: u32,
 }
 
 impl ConfigView {
@@ -180,6 +198,7 @@ impl ConfigView {
         {
             problems.add(&format!("{field}.judgeModel"), "must have 1 to 256 bytes");
         }
+        auto::check(self, field, problems);
     }
 
     /// What is given here, else what `base` says.
@@ -210,12 +229,17 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
             }
         }
     }
+    let has_models = patch.models.is_some();
     if let Some(models) = patch.models {
-        if !(1..=MAX_STEPS).contains(&models.len()) {
-            problems.add("models", format!("must have 1 to {MAX_STEPS} entries"));
+        let least = usize::from(!chooses_among_all(&combo.strategy));
+        if !(least..=MAX_STEPS).contains(&models.len()) {
+            problems.add("models", format!("must have {least} to {MAX_STEPS} entries"));
         }
         let is_combo = |name: &str| {
-            name == combo.name || name == before || others.iter().any(|other| other.name == name)
+            admin.live.load().auto_variants().iter().any(|variant| *variant.name == *name)
+                || name == combo.name
+                || name == before
+                || others.iter().any(|other| other.name == name)
         };
         combo.steps = steps(&combo.name, models, is_combo, &mut problems);
     }
@@ -248,11 +272,19 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
         }
         combo.transforms.thinking_budget = thinking.map(Into::into);
     }
+    if combo.steps.is_empty() && !has_models && !chooses_among_all(&combo.strategy) {
+        problems.add("strategy", "must be `auto` for a combo without entries");
+    }
     combo.is_hidden = patch.is_hidden.unwrap_or(combo.is_hidden);
     combo.is_active = patch.is_active.unwrap_or(combo.is_active);
     check_templates(combo, &mut problems);
     problems.done()?;
     check_nesting(combo, &others)
+}
+
+/// Whether a combo of this strategy needs no entries: without any it chooses among all models.
+fn chooses_among_all(strategy: &str) -> bool {
+    routing::by_name(strategy).is_some_and(|strategy| strategy.wants().signals)
 }
 
 fn check_name(name: &str, problems: &mut Problems) {

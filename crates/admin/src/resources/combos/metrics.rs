@@ -1,11 +1,13 @@
 //! What is counted of combos: `/api/combos/metrics`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use omniroute_domain::combo::ComboState;
 use omniroute_domain::entity::Goal;
 use omniroute_domain::routing::Totals;
+use omniroute_domain::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -73,7 +75,7 @@ pub(crate) async fn show(
     Filter(query): Filter<MetricsQuery>,
 ) -> AdminResult<Json<Metrics>> {
     let snapshot = access.admin.live.load();
-    let combos = snapshot.combos();
+    let combos = all(&snapshot);
     let wanted = combos.iter().filter(|combo| query.combo.as_deref().is_none_or(|name| *combo.name == *name));
     let metrics: BTreeMap<_, _> = wanted.map(|combo| (combo.name.to_string(), of(combo))).collect();
     if metrics.is_empty() && query.combo.is_some() {
@@ -87,7 +89,7 @@ pub(crate) async fn clear(
     Filter(query): Filter<MetricsQuery>,
 ) -> AdminResult<Json<Done>> {
     let snapshot = access.admin.live.load().clone();
-    let combos = snapshot.combos();
+    let combos = all(&snapshot);
     let wanted: Vec<_> = combos
         .iter()
         .filter(|combo| query.combo.as_deref().is_none_or(|name| *combo.name == *name))
@@ -102,12 +104,18 @@ pub(crate) async fn clear(
     Ok(Json(Done::new()))
 }
 
+/// The operator's combos, and the variants of `auto` that were asked for.
+fn all(snapshot: &Snapshot) -> Vec<&Arc<ComboState>> {
+    let used = |combo: &&Arc<ComboState>| combo.memory.stats.totals().requests > 0;
+    snapshot.combos().into_iter().chain(snapshot.auto_variants().into_iter().filter(used)).collect()
+}
+
 fn of(combo: &ComboState) -> ComboMetrics {
     let totals = combo.memory.stats.totals();
     let fallbacks = combo.memory.fallbacks.load(Ordering::Relaxed);
     let mut by_model: BTreeMap<String, Totals> = BTreeMap::new();
     let mut by_target = BTreeMap::new();
-    for step in &combo.steps {
+    for step in combo.steps.iter() {
         let (name, connection_id) = match &step.goal {
             Goal::Model { model, connection_id } => (model, connection_id.clone()),
             Goal::ComboRef { combo_name } => (combo_name, None),

@@ -1,5 +1,6 @@
 //! Combos, one name for several targets: `/api/combos`.
 
+mod auto;
 mod defaults;
 mod draft;
 mod metrics;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use omniroute_domain::price::{MAX_ROWS, PriceRow, TierRow};
 use omniroute_domain::resolve::MAX_MODEL_LENGTH;
-use omniroute_provider::ProviderId;
+use omniroute_provider::{ProviderId, foreign};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -39,27 +39,6 @@ pub(crate) struct Synced {
     unknown_providers: BTreeSet<String>,
 }
 
-/// Names of providers in the list that are other ones here.
-const PROVIDERS: [(&str, &str); 18] = [
-    ("azure_ai", "azure-ai"),
-    ("bedrock_converse", "bedrock"),
-    ("cohere_chat", "cohere"),
-    ("dashscope", "alibaba"),
-    ("deepinfra", "deepinfra"),
-    ("fireworks_ai", "fireworks"),
-    ("friendliai", "friendliai"),
-    ("github", "github-models"),
-    ("jina_ai", "jina"),
-    ("meta_llama", "meta-llama"),
-    ("nvidia_nim", "nvidia"),
-    ("text-completion-codestral", "codestral"),
-    ("text-completion-openai", "openai"),
-    ("together_ai", "together"),
-    ("vercel_ai_gateway", "vercel-ai-gateway"),
-    ("vertex_ai", "vertex"),
-    ("xai", "xai"),
-    ("fal_ai", "fal"),
-];
 const MAX_UNKNOWN: usize = 50;
 
 pub(crate) async fn sync(access: Management, Body(list): Body<List>) -> AdminResult<Json<Synced>> {
@@ -136,9 +115,7 @@ fn read(names: &Names, key: &str, entry: &Value) -> Result<(ProviderId, String, 
 }
 
 fn provider(names: &Names, named: &str) -> Option<ProviderId> {
-    let own = PROVIDERS.iter().find(|(other, _)| *other == named).map(|(_, own)| *own);
-    let vertex = named.starts_with("vertex_ai").then_some("vertex");
-    let own = own.or(vertex).unwrap_or(named);
+    let own = foreign::own_name(named);
     names.id_of(own).or_else(|| names.id_of(&own.replace('_', "-"))).cloned()
 }
 

@@ -9,6 +9,7 @@ use omniroute_dialect::ir::ErrorKind;
 use omniroute_dialect::registry as dialects;
 use omniroute_domain::combo::ComboState;
 use omniroute_domain::resolve::Target;
+use omniroute_domain::routing::auto::is_virtual;
 use omniroute_domain::snapshot::{Caller, ListedModel, ProviderState, Snapshot};
 use omniroute_engine::error::rfc3339;
 use omniroute_engine::{GatewayError, RequestCtx};
@@ -28,6 +29,9 @@ const CREATED: i64 = 1_767_225_600;
 /// Entries of an Anthropic-shaped page unless the client says otherwise, and at most.
 const PAGE: usize = 20;
 const MAX_PAGE: usize = 1_000;
+
+/// Who owns `auto` and its variants.
+const AUTO: &str = "auto";
 
 /// Mode of models that are served in the Responses dialect alone.
 const RESPONSES_MODE: &str = "responses";
@@ -152,7 +156,7 @@ pub(super) fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     )
 }
 
-/// Every model the caller may use: chat models first, then the other kinds, then those the operator added. As long as
+/// Every model the caller may use: chat models first, then the other kinds, then those the operator added, then `auto`. As long as
 /// no provider is configured, the whole catalogue and the simulator.
 fn entries(ctx: &RequestCtx) -> Vec<Entry> {
     let snapshot = &ctx.snapshot;
@@ -190,7 +194,7 @@ fn entries(ctx: &RequestCtx) -> Vec<Entry> {
     }
     let mut seen = BTreeSet::new();
     entries.retain(|entry| seen.insert(entry.id.clone()));
-    entries.sort_by_key(|entry| (entry.custom, entry.kind.map_or(0, rank)));
+    entries.sort_by_key(|entry| (entry.owned_by == AUTO, entry.custom, entry.kind.map_or(0, rank)));
     entries
 }
 
@@ -207,7 +211,14 @@ fn may_ask(caller: &Caller, snapshot: &Snapshot, combo: &ComboState) -> bool {
 /// The combos that are to be seen, in the operator's order.
 fn combos(snapshot: &Snapshot) -> Vec<Entry> {
     let listed = snapshot.combos().into_iter().filter(|combo| !combo.is_hidden);
+    // Those without a row are of use as soon as there is a model to choose.
+    // A wish behind a colon can be asked for, but would make long lists of them.
+    let auto = snapshot
+        .auto_variants()
+        .into_iter()
+        .filter(|combo| !combo.steps.is_empty() && !combo.name.contains(':'));
     listed
+        .chain(auto)
         .map(|combo| {
             let targets = combo.targets(snapshot);
             let caps = targets.iter().map(|target| snapshot.caps(&target.provider, &target.model));
@@ -221,7 +232,7 @@ fn combos(snapshot: &Snapshot) -> Vec<Entry> {
                 id: combo.name.to_string(),
                 object: "model",
                 created: CREATED,
-                owned_by: COMBO.to_owned(),
+                owned_by: if is_virtual(combo.id.as_str()) { AUTO } else { COMBO }.to_owned(),
                 root: combo.name.to_string(),
                 parent: None,
                 permission: [],

@@ -1,0 +1,129 @@
+//! How requests were routed: what is kept of it, and that it can be decided again.
+
+use omniroute_dialect::{Dialect as _, openai::OpenAi};
+use omniroute_domain::combo::{self, RequestFacts};
+use omniroute_domain::entity::{Combo, ComboConfig, ComboId, Entities, Goal, NodeType, Number, Step};
+use omniroute_engine::EngineOptions;
+
+use crate::world::{ASK, World, answer, connection, node, refusal};
+
+/// A combo `c` of five targets, each with an account of its own.
+fn world(strategy: &str) -> World {
+    let add = |entities: &mut Entities| {
+        let mut steps = Vec::new();
+        for (place, prefix) in ["a", "b", "c", "d", "e"].iter().enumerate() {
+            let node = node(&format!("openai-compatible-chat-{prefix}"), NodeType::OpenaiCompatible, prefix);
+            entities.connections.push(connection(&format!("of-{prefix}"), &node.id, "only", 1));
+            entities.nodes.push(node);
+            steps.push(Step {
+                id: (*prefix).into(),
+                goal: Goal::Model { model: format!("{prefix}/m"), connection_id: None },
+                weight: 10 * (1 + u32::try_from(place).unwrap()),
+                label: None,
+                when: None,
+                template: None,
+            });
+        }
+        entities.combos.push(Combo {
+            id: ComboId::from("1"),
+            name: "c".into(),
+            strategy: strategy.into(),
+            steps,
+            config: ComboConfig {
+                max_retries: Some(0),
+                exploration_rate: Number::new(0.5),
+                ..ComboConfig::default()
+            },
+            is_hidden: false,
+            is_active: true,
+            sort_order: 1,
+            created_at: 0,
+            updated_at: 0,
+        });
+    };
+    World::with(add, |_: &mut EngineOptions| {})
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_decision_can_be_made_again_from_its_record() {
+    let ask = r#"{"model":"c","messages":[{"role":"user","content":"hi"}]}"#;
+    for strategy in omniroute_domain::routing::STRATEGIES {
+        for round in 0..3 {
+            let world = world(strategy.name());
+            // Some draws before, so that the seeds differ.
+            for _ in 0..round {
+                world.preview(ask).await;
+            }
+            for _ in 0..5 {
+                world.transport.answer(answer("hello"));
+            }
+            assert_eq!(world.chat(ask).await.status, 200, "{}", strategy.name());
+            let decision = world.row().decision.expect("it is written down");
+            assert_eq!((decision.via, decision.strategy), ("combo", strategy.name()));
+
+            // A process that knows what the other one knew, asked for the same with the same bits at the same time.
+            let again = self::world(strategy.name());
+            let live = again.engine.live.load().clone();
+            let state = live.combo("c").unwrap();
+            for _ in 0..decision.turn {
+                state.memory.take_turn();
+            }
+            let facts = RequestFacts { input_tokens: ask.len() as u64 / 4, ..RequestFacts::default() };
+            let plan = combo::plan(&live, state, &facts, decision.decided_at, decision.seed, true);
+            let planned: Vec<_> = plan.targets.iter().map(|it| it.target.provider.id.to_string()).collect();
+            let candidates = decision.candidates(OpenAi.id());
+            let recorded: Vec<_> = candidates.iter().filter_map(|it| it.provider.clone()).collect();
+            assert_eq!(recorded, planned, "{}", strategy.name());
+            let scores = |score: Option<omniroute_domain::routing::Score>| score.map(|score| score.total);
+            for (one, other) in candidates.iter().zip(&plan.targets) {
+                assert_eq!(scores(one.score), scores(other.score), "{}", strategy.name());
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_names_accounts_in_order_and_what_kept_the_others_back() {
+    let world = World::new();
+    world.transport.answer(refusal(429, "rate_limit_error", "slow down").header("retry-after", "40"));
+    world.transport.answer(answer("from the second"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+    let first = world.row().decision.unwrap();
+    assert_eq!((first.via, first.strategy), ("direct", "fill-first"));
+    let names = |candidates: Vec<omniroute_engine::preview::PreviewedCandidate>| -> Vec<_> {
+        let told = |it: omniroute_engine::preview::PreviewedCandidate| {
+            (it.connection.unwrap().1.to_string(), it.skip.map(|skip| (skip.rule, skip.until)))
+        };
+        candidates.into_iter().map(told).collect()
+    };
+    assert_eq!(names(first.candidates(OpenAi.id())), [("first".into(), None), ("second".into(), None)]);
+
+    // The limited account is held back now, as the explanation says too.
+    let told = world.preview(ASK).await;
+    world.transport.answer(answer("from the second"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+    let second = names(world.row().decision.unwrap().candidates(OpenAi.id()));
+    assert_eq!(second[0], ("second".into(), None));
+    assert!(matches!(second[1], (ref name, Some(("model_lock", Some(_)))) if name == "first"), "{second:?}");
+    assert_eq!(second, names(told.candidates));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_share_that_is_wanted_is_kept() {
+    let sampled = |rate: f64| async move {
+        let world = World::with(
+            |entities| entities.settings.routing_decision_sample_rate = Number::from(rate),
+            |_: &mut EngineOptions| {},
+        );
+        let mut kept = 0;
+        for _ in 0..400 {
+            world.transport.answer(answer("hello"));
+            world.chat(ASK).await;
+            kept += usize::from(world.row().decision.is_some());
+        }
+        kept
+    };
+    assert_eq!((sampled(0.0).await, sampled(1.0).await), (0, 400));
+    let quarter = sampled(0.25).await;
+    assert!((65..135).contains(&quarter), "four standard deviations: {quarter}");
+}

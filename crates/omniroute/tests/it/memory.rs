@@ -1,0 +1,115 @@
+//! What combos know outlives the process: whose turn it is, who answered last, how often each was asked. And how each request
+//! was routed can be read afterwards.
+
+use serde_json::{Value, json};
+
+use crate::client::Call;
+use crate::gateway::{Gateway, Start};
+use crate::world::chat;
+
+async fn combo(gateway: &Gateway, name: &str, strategy: &str, config: Value) -> String {
+    let models = ["sim/echo", "sim/lorem", "sim/size-9"];
+    let body = json!({"name": name, "strategy": strategy, "models": models, "config": config});
+    gateway.set("POST", "/api/combos", &body).await["id"].as_str().unwrap().to_owned()
+}
+
+/// Who answers the next request.
+async fn served_by(gateway: &Gateway, model: &str) -> String {
+    let answer = gateway.call(&chat(model)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.header("x-omniroute-model").unwrap().to_owned()
+}
+
+async fn in_turn(gateway: &Gateway, model: &str, count: usize) -> Vec<String> {
+    let mut served = Vec::new();
+    for _ in 0..count {
+        served.push(served_by(gateway, model).await);
+    }
+    served
+}
+
+async fn metrics(gateway: &Gateway, combo: &str) -> Value {
+    let answer = gateway.set("GET", &format!("/api/combos/metrics?combo={combo}"), &Value::Null).await;
+    answer["metrics"][combo].clone()
+}
+
+#[tokio::test]
+async fn combos_go_on_after_a_restart_where_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Start::new().data_dir(folder.path()).run().await;
+    combo(&gateway, "turns", "round-robin", json!({})).await;
+    combo(&gateway, "deck", "strict-random", json!({})).await;
+    combo(&gateway, "last", "lkgp", json!({"maxRetries": 0})).await;
+    assert_eq!(in_turn(&gateway, "turns", 2).await, ["echo", "lorem"]);
+    let mut dealt = in_turn(&gateway, "deck", 2).await;
+    assert_eq!(served_by(&gateway, "last").await, "echo");
+    let before = metrics(&gateway, "turns").await;
+    assert_eq!((&before["totalRequests"], &before["totalSuccesses"]), (&json!(2), &json!(2)));
+
+    gateway.signal("TERM");
+    gateway.ended().await;
+    let gateway = Start::new().data_dir(folder.path()).run().await;
+    assert_eq!(in_turn(&gateway, "turns", 2).await, ["size-9", "echo"], "the turn is kept");
+    dealt.extend(in_turn(&gateway, "deck", 1).await);
+    dealt.sort();
+    assert_eq!(dealt, ["echo", "lorem", "size-9"], "the deck goes on: each once before any again");
+    let after = metrics(&gateway, "turns").await;
+    assert_eq!((&after["totalRequests"], &after["totalSuccesses"]), (&json!(4), &json!(4)), "{after}");
+    assert_eq!(after["byModel"]["sim/echo"]["requests"], 2, "{after}");
+    // The order changes, but who answered last leads.
+    let list = gateway.set("GET", "/api/combos", &Value::Null).await;
+    let last = list["combos"].as_array().unwrap().iter().find(|combo| combo["name"] == "last").unwrap();
+    let mut models = last["models"].as_array().unwrap().clone();
+    models.reverse();
+    for entry in &mut models {
+        // Shown, but not to be sent for what it is not.
+        entry.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    }
+    let path = format!("/api/combos/{}", last["id"].as_str().unwrap());
+    gateway.set("PATCH", &path, &json!({"models": models})).await;
+    assert_eq!(served_by(&gateway, "last").await, "echo");
+}
+
+/// The record of the only request.
+async fn record(gateway: &Gateway) -> Value {
+    let rows = gateway.logged(1).await;
+    let path = format!("/api/usage/call-logs/{}", rows[0]["id"].as_str().unwrap());
+    gateway.set("GET", &path, &Value::Null).await
+}
+
+#[tokio::test]
+async fn how_a_request_was_routed_is_in_its_log() {
+    let gateway = Start::new().run().await;
+    combo(&gateway, "mixed", "priority", json!({"maxRetries": 0})).await;
+    let ask = json!({"model": "mixed", "messages": [{"role": "user", "content": "hello"}]});
+    assert_eq!(gateway.call(&Call::post("/v1/chat/completions", ask.to_string())).await.status, 200);
+    let row = record(&gateway).await;
+    assert_eq!((&row["comboName"], &row["comboStepId"]), (&json!("mixed"), &json!("mixed-model-1-sim-echo")));
+    let route = &row["route"];
+    assert_eq!(
+        (&route["via"], &route["combo"], &route["strategy"]),
+        (&json!("combo"), &json!("mixed"), &json!("priority"))
+    );
+    let candidates = route["candidates"].as_array().unwrap();
+    let models: Vec<_> = candidates.iter().map(|it| it["model"].as_str().unwrap()).collect();
+    assert_eq!(models, ["echo", "lorem", "size-9"]);
+    assert_eq!((&candidates[0]["connectionId"], &candidates[0]["action"]), (&json!("sim"), &json!("try")));
+    assert_eq!(candidates[1]["connectionId"], Value::Null, "its turn never came");
+    assert_eq!(route["attempts"].as_array().map(Vec::len), Some(1));
+    assert!(route["seed"].as_str().unwrap().parse::<u64>().is_ok());
+
+    // The explanation of the same request says the same of the order.
+    let question = json!({"path": "/v1/chat/completions", "body": ask});
+    let told = gateway.set("POST", "/api/route/explain", &question).await;
+    for member in ["via", "combo", "strategy", "requestedModel"] {
+        assert_eq!(told[member], route[member], "{member}");
+    }
+
+    // Nothing is written down that is not wanted.
+    let other = Start::new().run().await;
+    other.set("PATCH", "/api/settings", &json!({"routingDecisionSampleRate": 0.0})).await;
+    assert_eq!(other.call(&chat("sim/echo")).await.status, 200);
+    let row = record(&other).await;
+    assert_eq!((&row["route"]["via"], &row["comboName"]), (&Value::Null, &Value::Null), "{row}");
+    assert_eq!(row["route"]["attempts"].as_array().map(Vec::len), Some(1));
+}

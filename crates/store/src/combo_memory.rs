@@ -1,0 +1,165 @@
+//! What traffic found out about combos, for the time after a restart: whose turn it is and who answered last as rows of
+//! `rrCounters` and `lkgp` in `key_value`, counts from the request log.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use omniroute_domain::combo::{ComboMark, ComboState};
+use omniroute_domain::entity::ComboId;
+use omniroute_domain::snapshot::Snapshot;
+use omniroute_engine::Live;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::call_logs::StoredAttempt;
+use crate::error::StoreError;
+use crate::pool::{with_read, with_write};
+use crate::store::Store;
+
+/// How often what changed is written.
+const EVERY: Duration = Duration::from_secs(5);
+/// Most logged requests from which counts are made again.
+const MAX_RECOUNTED: i64 = 20_000;
+
+/// Failures that say nothing about a target: the client went away, or another target was quicker.
+const SAYS_NOTHING: [&str; 2] = ["client_abort", "cancelled"];
+
+const SELECT: &str = "SELECT namespace, key, value FROM key_value WHERE namespace IN ('rrCounters', 'lkgp')";
+const UPSERT: &str = "INSERT INTO key_value (namespace, key, value) VALUES ($1, $2, $3)
+     ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value";
+const DELETE: &str = "DELETE FROM key_value WHERE namespace = $1 AND key = $2";
+
+/// Access to what is kept of combos.
+#[derive(Debug, Clone, Copy)]
+pub struct ComboMemories<'a>(pub(crate) &'a Store);
+
+/// Who answered last.
+#[derive(Serialize, Deserialize)]
+struct LastGood {
+    step: String,
+    at: i64,
+}
+
+impl ComboMemories<'_> {
+    /// Gives the combos of a snapshot back what earlier processes knew of them; how many logged requests were counted again.
+    pub async fn recall(&self, snapshot: &Snapshot) -> Result<u64, StoreError> {
+        let combos = by_id(snapshot);
+        let rows: Vec<(String, String, String)> =
+            with_read!(self.0.pool(), |db| sqlx::query_as(SELECT).fetch_all(&mut *db).await?);
+        let mut marks: HashMap<String, ComboMark> = HashMap::new();
+        for (namespace, key, value) in rows {
+            let mark = marks.entry(key).or_default();
+            // A row that cannot be read costs a turn, not the start.
+            match namespace.as_str() {
+                "lkgp" => {
+                    let last: Option<LastGood> = serde_json::from_str(&value).ok();
+                    mark.last_good = last.map(|last| (last.step.into(), last.at));
+                }
+                _ => mark.turn = value.parse().unwrap_or(0),
+            }
+        }
+        for (id, mark) in &marks {
+            if let Some(combo) = combos.get(id.as_str()) {
+                combo.memory.restore(mark);
+            }
+        }
+        self.recount(&combos).await
+    }
+
+    /// Counts the logged requests of combos again, oldest first.
+    async fn recount(&self, combos: &HashMap<&str, &Arc<ComboState>>) -> Result<u64, StoreError> {
+        const LOGGED: &str = "SELECT timestamp, ttft, duration, attempt_details FROM call_logs
+             WHERE combo_name IS NOT NULL AND attempt_details IS NOT NULL ORDER BY timestamp DESC, id DESC LIMIT $1";
+        let mut logged: Vec<(i64, Option<i64>, i64, String)> = with_read!(self.0.pool(), |db| {
+            sqlx::query_as(LOGGED).bind(MAX_RECOUNTED).fetch(&mut *db).try_collect().await?
+        });
+        logged.reverse();
+        for (timestamp, ttft, duration, attempts) in &logged {
+            let attempts: Vec<StoredAttempt<'_>> = serde_json::from_str(attempts).unwrap_or_default();
+            let is_single = attempts.len() == 1;
+            // The accounts of one target are one request of its step.
+            for target in attempts.chunk_by(|one, next| one.steps == next.steps) {
+                let Some(last) = target.last() else { continue };
+                let took = if is_single { ttft.unwrap_or(*duration) } else { last.duration_ms };
+                let latency = last.failure.is_none().then(|| u64::try_from(took).unwrap_or(0));
+                if last.failure.as_deref().is_some_and(|failure| SAYS_NOTHING.contains(&failure)) {
+                    continue;
+                }
+                for (combo, step) in &last.steps {
+                    let Some(combo) = combos.get(&**combo) else { continue };
+                    combo.memory.stats.note(latency, *timestamp);
+                    if let Some(step) = combo.steps.iter().find(|own| *own.id == **step) {
+                        step.stats.note(latency, *timestamp);
+                    }
+                }
+            }
+        }
+        Ok(logged.len() as u64)
+    }
+
+    /// Writes what differs from `known`, and what is known then.
+    pub async fn keep(
+        &self,
+        snapshot: &Snapshot,
+        known: &mut HashMap<ComboId, ComboMark>,
+    ) -> Result<(), StoreError> {
+        let combos = by_id(snapshot);
+        known.retain(|id, _| combos.contains_key(id.as_str()));
+        let mut changed = Vec::new();
+        for combo in combos.values() {
+            let mark = combo.memory.mark();
+            if known.get(&combo.id).map_or(mark != ComboMark::default(), |before| *before != mark) {
+                changed.push((combo.id.clone(), mark));
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        // All writers go by the same order, so that they cannot lock each other out.
+        changed.sort_by(|a, b| a.0.cmp(&b.0));
+        let last_good = |mark: &ComboMark| {
+            let (step, at) = mark.last_good.as_ref()?;
+            serde_json::to_string(&LastGood { step: step.to_string(), at: *at }).ok()
+        };
+        with_write!(self.0.pool(), |db| {
+            for (id, mark) in &changed {
+                let turn = mark.turn.to_string();
+                sqlx::query(UPSERT).bind("rrCounters").bind(id.as_str()).bind(turn).execute(&mut *db).await?;
+                match last_good(mark) {
+                    Some(value) => {
+                        sqlx::query(UPSERT)
+                            .bind("lkgp")
+                            .bind(id.as_str())
+                            .bind(value)
+                            .execute(&mut *db)
+                            .await?
+                    }
+                    None => sqlx::query(DELETE).bind("lkgp").bind(id.as_str()).execute(&mut *db).await?,
+                };
+            }
+        });
+        known.extend(changed);
+        Ok(())
+    }
+}
+
+/// Writes every few seconds what changed, and once more at the end.
+pub async fn keep_combos(store: Store, live: Arc<Live>, cancel: CancellationToken) {
+    let mut known = HashMap::new();
+    let mut is_last = false;
+    while !is_last {
+        is_last = tokio::time::timeout(EVERY, cancel.cancelled()).await.is_ok();
+        let snapshot = live.load().clone();
+        if let Err(error) = store.combo_memories().keep(&snapshot, &mut known).await {
+            tracing::warn!(%error, "whose turn it is in combos cannot be written now; it is tried again");
+        }
+    }
+}
+
+/// Every combo, those without a row among them, by its id.
+fn by_id(snapshot: &Snapshot) -> HashMap<&str, &Arc<ComboState>> {
+    let all = snapshot.combos().into_iter().chain(snapshot.auto_variants());
+    all.map(|combo| (combo.id.as_str(), combo)).collect()
+}
