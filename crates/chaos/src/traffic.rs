@@ -17,6 +17,7 @@ use crate::error::ScenarioError;
 use crate::random::Random;
 use crate::scenario::{Impatient, Scenario, Traffic};
 use crate::setup::KeySetup;
+use crate::upstream::WORD;
 
 /// Different lengths of prompts of each kind of request.
 const SIZES: usize = 8;
@@ -176,8 +177,7 @@ impl Ask {
 
 impl Form {
     fn body(&self, traffic: &Traffic, tokens: u64, stream: bool) -> Bytes {
-        // Four bytes are a token.
-        let prompt = "abc ".repeat(usize::try_from(tokens).unwrap_or(0).max(1));
+        let prompt = WORD.repeat(usize::try_from(tokens).unwrap_or(0).max(1));
         let model = traffic.model.get_ref().replace(['"', '\\'], "");
         let limit = match (self.name, traffic.max_tokens) {
             ("anthropic", most) => format!(r#""max_tokens":{},"#, most.unwrap_or(4_096)),
