@@ -199,6 +199,8 @@ pub struct Traffic {
     pub input_tokens: [u64; 2],
     /// The limit of output tokens that clients set.
     pub max_tokens: Option<u64>,
+    /// How many conversations they belong to; without it each is one of its own.
+    pub conversations: Option<u64>,
     /// Clients that do not wait.
     pub impatient: Option<Impatient>,
 }

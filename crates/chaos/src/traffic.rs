@@ -62,6 +62,7 @@ const FORMS: [Form; 3] = [
 pub(crate) struct Ask {
     pub(crate) share: f64,
     stream: f64,
+    conversations: Option<u64>,
     pub(crate) impatient: Option<Impatient>,
     form: &'static Form,
     headers: HeaderMap,
@@ -142,6 +143,7 @@ impl Ask {
         Ok(Self {
             share: traffic.share,
             stream: traffic.stream,
+            conversations: traffic.conversations.filter(|number| *number > 0),
             impatient: traffic.impatient,
             form,
             headers: headers(key.map(|place| keys[place].text.as_str())),
@@ -157,8 +159,14 @@ impl Ask {
         let bodies = if is_stream { &self.streaming } else { &self.whole };
         let place = usize::try_from(random.next() % SIZES as u64).unwrap_or(0);
         let mut headers = self.headers.clone();
-        if let Ok(id) = HeaderValue::from_str(id) {
-            headers.insert(HeaderName::from_static("x-request-id"), id);
+        let conversation = match self.conversations {
+            Some(number) => format!("{}-{}", self.form.name, random.next() % number),
+            None => id.to_owned(),
+        };
+        for (name, value) in [("x-request-id", id), ("x-session-id", conversation.as_str())] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
         }
         let arrival = Arrival {
             peer: ([127, 0, 0, 1], 50_000).into(),
