@@ -119,8 +119,6 @@ impl Setup {
         }
         builder.combos(&mut entities)?;
         let keys = builder.keys(&mut entities)?;
-        // The requests of a run all begin alike, and yet each is a conversation of its own.
-        entities.settings.session_affinity_ttl_ms = 0;
         entities.settings = scenario.settings_over(entities.settings, text)?;
         let phases = builder.phases()?;
         let round_ms = phases.last().map_or(0, |phase| phase.to_ms);
