@@ -16,9 +16,9 @@ use utoipa::openapi::OpenApi;
 use crate::endpoint::{Describe, Documentation, Handle, Ignored, Incoming};
 use crate::error::{no_route, wrong_method};
 use crate::resources::{
-    aliases, api_keys, auth, budgets, call_logs, combos, connection_probes, connections, custom_models,
-    health, learned, lifecycle, metrics, model_catalog, nodes, pricing, rate_limits, route_preview, sessions,
-    settings, system, telemetry, usage,
+    aliases, api_keys, auth, availability, budgets, call_logs, combos, connection_probes, connections,
+    custom_models, health, learned, lifecycle, metrics, model_catalog, nodes, pricing, rate_limits,
+    resilience, route_preview, sessions, settings, system, telemetry, usage,
 };
 use crate::state::{Admin, AdminState, Peer};
 use crate::text;
@@ -92,11 +92,22 @@ fn routes() -> Routes {
         .get("/api/models/catalog", "Models by provider, with prices", model_catalog::show)
         .get("/api/models/learned", "What models were found not to take", learned::list)
         .delete("/api/models/learned", "Forget what was found, and try it again", learned::forget)
+        .get("/api/models/availability", "Which models can be asked now", availability::list)
+        .post("/api/models/availability", "Whether a model or combo can be asked now", availability::ask)
+        .delete("/api/models/availability", "End what keeps a model back", availability::forget)
         .post(
             "/api/route/explain",
             "What would become of a request, without sending it",
             route_preview::explain,
         )
+        // Resilience
+        .get("/api/resilience", "How failures are answered, and breakers", resilience::show)
+        .put("/api/resilience", "Change how failures are answered", resilience::update)
+        .patch("/api/resilience", "Change how failures are answered", resilience::update)
+        .post("/api/resilience/reset", "End breakers, cooldowns or locks", resilience::reset)
+        .get("/api/resilience/model-cooldowns", "Models that are locked", resilience::list_locks)
+        .delete("/api/resilience/model-cooldowns", "End locks of models", resilience::forget_locks)
+        .get("/api/resilience/timeline", "What changed of late", resilience::timeline)
         // Combos
         .get("/api/combos", "Names for several targets", combos::list)
         .post("/api/combos", "Make a combo", combos::create)
@@ -149,6 +160,7 @@ fn routes() -> Routes {
         .delete("/api/sessions", "End a conversation", sessions::unpin)
         // Watching
         .get("/api/monitoring/health", "How the gateway is", health::show)
+        .delete("/api/monitoring/health", "Close every breaker", health::reset_breakers)
         .get("/api/telemetry/summary", "Latencies and error rates", telemetry::summary)
         .get("/metrics", "Metrics for Prometheus", metrics::show)
         .get("/healthz", "Whether the process lives", health::live)

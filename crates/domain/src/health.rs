@@ -7,23 +7,32 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use omniroute_dialect::DialectId;
-use omniroute_provider::{Failure, FailureKind, ProviderId, Scope, spec::ResilienceProfile};
+use omniroute_provider::{Failure, FailureKind, ProviderId, Scope};
 
+use crate::breaker::{Breaker, BreakerRecord};
 use crate::combo::ComboMemory;
 use crate::entity::{ComboId, ConnectionId, ConnectionStatus, TestStatus};
 use crate::limiter::Gate;
 use crate::rotation::Rotation;
 use crate::routing::Stats;
+use crate::timeline::Timeline;
+
+pub use crate::profile::Profile;
 
 /// Most model locks kept per connection; the one that ends first makes room.
 const MAX_LOCKS: usize = 256;
+/// How long it is remembered how often a model failed, while others answer.
+const FORGET_MS: i64 = 3_600 * 1_000;
 
-/// What traffic found out of connections and combos, by id. Survives configuration changes.
+/// What traffic found out of connections, providers and combos, by id. Survives configuration changes.
 #[derive(Debug, Default)]
 pub struct HealthMap {
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionHealth>>>,
     combos: Mutex<HashMap<ComboId, Arc<ComboMemory>>>,
     rotations: Mutex<HashMap<ProviderId, Arc<Rotation>>>,
+    breakers: Mutex<HashMap<Arc<str>, Arc<Breaker>>>,
+    /// What changed of late.
+    pub timeline: Timeline,
 }
 
 impl HealthMap {
@@ -49,6 +58,30 @@ impl HealthMap {
         self.rotations.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| keep(id));
     }
 
+    /// The breaker of this name; made when first asked for.
+    pub fn breaker(&self, name: &str, provider: &ProviderId) -> Arc<Breaker> {
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = breakers.get(name) {
+            return known.clone();
+        }
+        let breaker = Arc::new(Breaker::new(name.into(), provider.clone()));
+        breakers.insert(breaker.name.clone(), breaker.clone());
+        breaker
+    }
+
+    /// Takes over what an earlier process knew of a breaker, if there still is one of that name.
+    pub fn restore_breaker(&self, record: &BreakerRecord, now_ms: i64) {
+        let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(breaker) = breakers.get(&record.name) {
+            breaker.restore(record, now_ms);
+        }
+    }
+
+    /// Forgets breakers that nobody stands behind any more.
+    pub fn retain_breakers(&self, keep: impl Fn(&str) -> bool) {
+        self.breakers.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| keep(name));
+    }
+
     /// Forgets connections that are gone.
     pub fn retain(&self, keep: impl Fn(&ConnectionId) -> bool) {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| keep(id));
@@ -68,6 +101,8 @@ pub struct ConnectionHealth {
     cooldown_level: AtomicU32,
     auth_failures: AtomicU32,
     terminal: AtomicBool,
+    /// Whether something is remembered that a success would clear, beside what the other members say.
+    has_error: AtomicBool,
     in_flight: AtomicU32,
     /// The turn at which it led last; 0 when it never did.
     last_led: AtomicU64,
@@ -96,6 +131,7 @@ struct Lock {
     until: i64,
     level: u32,
     reason: FailureKind,
+    since: i64,
 }
 
 /// Why a connection cannot be used now.
@@ -105,8 +141,19 @@ pub struct Blocked {
     pub reason: FailureKind,
     /// When it ends; `None` = when the operator acts, or another request is done.
     pub until: Option<i64>,
-    /// Whether only this model is concerned.
-    pub model_only: bool,
+    /// What is out of use.
+    pub hold: Hold,
+}
+
+/// What is out of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// The account.
+    Connection,
+    /// One model on it.
+    Model,
+    /// The provider, as far as it is reached at the same address.
+    Provider,
 }
 
 /// A model lock, for people.
@@ -120,6 +167,34 @@ pub struct ModelLock {
     pub until: i64,
     /// How often in a row.
     pub failure_count: u32,
+    /// When it was set.
+    pub locked_at: i64,
+}
+
+/// What a failure changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// The status to store.
+    pub status: Option<ConnectionStatus>,
+    /// The lock in force on the model, if the failure set or moved it.
+    pub lock: Option<ModelLock>,
+    /// End of the cooldown, if the failure set or moved it.
+    pub cooldown: Option<i64>,
+    /// Whether the lock or the cooldown was set, and not one in force moved.
+    pub is_new: bool,
+    /// The state that only the operator ends, if the failure led there.
+    pub terminal: Option<TestStatus>,
+}
+
+/// What a success changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// The status to store.
+    pub status: Option<ConnectionStatus>,
+    /// Whether it ended a lock of the model.
+    pub was_locked: bool,
+    /// Whether it ended a cooldown.
+    pub was_cooling: bool,
 }
 
 /// Counts a running request; gives its place back when dropped.
@@ -154,6 +229,7 @@ impl ConnectionHealth {
             cooldown_level: AtomicU32::new(u32::try_from(remembered.backoff_level).unwrap_or(0)),
             auth_failures: AtomicU32::new(0),
             terminal: AtomicBool::new(remembered.test_status.is_terminal()),
+            has_error: AtomicBool::new(has_error(remembered)),
             in_flight: AtomicU32::new(0),
             last_led: AtomicU64::new(0),
             key_turn: AtomicU64::new(0),
@@ -161,25 +237,30 @@ impl ConnectionHealth {
             gate: Gate::default(),
             has_locks: AtomicBool::new(false),
             has_missing_dialects: AtomicBool::new(false),
-            detail: Mutex::new(Detail { status: remembered.clone(), ..Detail::default() }),
+            detail: Mutex::new(Detail {
+                cooldown_reason: remembered.last_error_type.as_deref().and_then(FailureKind::of_word),
+                status: remembered.clone(),
+                ..Detail::default()
+            }),
         }
     }
 
     /// Whether the connection may serve `model` now.
     pub fn check(&self, model: &str, now_ms: i64) -> Result<(), Blocked> {
         if self.terminal.load(Ordering::Acquire) {
-            return Err(Blocked { reason: FailureKind::Banned, until: None, model_only: false });
+            let reason = self.detail().cooldown_reason.unwrap_or(FailureKind::Banned);
+            return Err(Blocked { reason, until: None, hold: Hold::Connection });
         }
         let until = self.cooldown_until.load(Ordering::Acquire);
         if until > now_ms {
             let reason = self.detail().cooldown_reason.unwrap_or(FailureKind::RateLimited);
-            return Err(Blocked { reason, until: Some(until), model_only: false });
+            return Err(Blocked { reason, until: Some(until), hold: Hold::Connection });
         }
         if self.has_locks.load(Ordering::Acquire)
             && let Some(lock) = self.detail().locks.get(model)
             && lock.until > now_ms
         {
-            return Err(Blocked { reason: lock.reason, until: Some(lock.until), model_only: true });
+            return Err(Blocked { reason: lock.reason, until: Some(lock.until), hold: Hold::Model });
         }
         Ok(())
     }
@@ -235,29 +316,35 @@ impl ConnectionHealth {
         (100.0 - 10.0 * level - has_error - is_cooling).max(0.0) - running / (running + 1.0)
     }
 
-    /// A call went well. Returns the status to store when it changed something.
-    pub fn succeeded(&self, model: &str, now_ms: i64) -> Option<ConnectionStatus> {
+    /// A call went well: no cooldown, no lock of the model, no error any more; what counts failures is halved. Returns
+    /// what that changed.
+    pub fn succeeded(&self, model: &str, now_ms: i64) -> Recovery {
         let clean = self.cooldown_until.load(Ordering::Acquire) == 0
             && self.cooldown_level.load(Ordering::Acquire) == 0
             && self.auth_failures.load(Ordering::Acquire) == 0
-            && !self.has_locks.load(Ordering::Acquire);
-        if clean {
-            return None;
+            && !self.has_locks.load(Ordering::Acquire)
+            && !self.has_error.load(Ordering::Acquire);
+        // What only the operator ends is not ended by the answer to an earlier question.
+        if clean || self.terminal.load(Ordering::Acquire) {
+            return Recovery::default();
         }
         self.auth_failures.store(0, Ordering::Release);
-        self.cooldown_until.store(0, Ordering::Release);
+        let was_cooling = self.cooldown_until.swap(0, Ordering::AcqRel) > now_ms;
         let level = self.cooldown_level.load(Ordering::Acquire) / 2;
         self.cooldown_level.store(level, Ordering::Release);
         let mut detail = self.detail();
+        let mut was_locked = false;
         if let Some(lock) = detail.locks.get_mut(model) {
-            lock.level /= 2;
-            lock.until = 0;
-            if lock.level == 0 {
-                detail.locks.remove(model);
+            was_locked = lock.until > now_ms;
+            lock.until = lock.until.min(now_ms);
+            match (lock.level + 1) / 2 {
+                0 => drop(detail.locks.remove(model)),
+                count => lock.level = count - 1,
             }
         }
-        detail.locks.retain(|_, lock| lock.level > 0 || lock.until > now_ms);
+        detail.locks.retain(|_, lock| lock.until > now_ms.saturating_sub(FORGET_MS));
         self.has_locks.store(!detail.locks.is_empty(), Ordering::Release);
+        self.has_error.store(false, Ordering::Release);
         detail.cooldown_reason = None;
         let status = ConnectionStatus {
             test_status: TestStatus::Active,
@@ -271,10 +358,10 @@ impl ConnectionHealth {
             || detail.status.last_error.is_some()
             || detail.status.test_status != TestStatus::Active;
         detail.status = status.clone();
-        changed.then_some(status)
+        Recovery { status: changed.then_some(status), was_locked, was_cooling }
     }
 
-    /// A call failed. `jitter` is in -1.0..=1.0 and moves the duration by up to a tenth. Returns the status to store.
+    /// A call failed. `jitter` is in -1.0..=1.0 and moves the duration by up to a tenth. Returns what that changed.
     pub fn failed(
         &self,
         model: &str,
@@ -282,66 +369,46 @@ impl ConnectionHealth {
         profile: &Profile,
         now_ms: i64,
         jitter: f64,
-    ) -> Option<ConnectionStatus> {
+    ) -> Damage {
+        let mut damage = Damage::default();
         let mut detail = self.detail();
-        let mut until = None;
         match failure.scope {
             Scope::Request | Scope::Provider => {}
             Scope::ConnectionModel => {
-                let previous = detail.locks.get(model).copied();
-                let ended = previous.is_none_or(|lock| lock.until <= now_ms);
-                let level = previous.map_or(0, |lock| if ended { lock.level + 1 } else { lock.level });
-                let duration = profile.cooldown_ms(failure, level.min(profile.max_backoff_level), jitter);
-                let kept = previous.map_or(0, |lock| lock.until);
-                if detail.locks.len() >= MAX_LOCKS && previous.is_none() {
-                    let first = detail
-                        .locks
-                        .iter()
-                        .min_by_key(|(_, lock)| lock.until)
-                        .map(|(model, _)| model.clone());
-                    if let Some(first) = first {
-                        detail.locks.remove(&first);
-                    }
-                }
-                let end = if failure.retry_after.is_some() {
-                    now_ms + duration
-                } else {
-                    kept.max(now_ms + duration)
-                };
-                detail.locks.insert(model.to_owned(), Lock { until: end, level, reason: failure.kind });
-                self.has_locks.store(true, Ordering::Release);
+                self.lock(&mut detail, model, failure, profile, now_ms, jitter, &mut damage);
             }
             Scope::Connection => {
                 let before = self.cooldown_until.load(Ordering::Acquire);
                 let level = self.cooldown_level.load(Ordering::Acquire);
-                let level = if before != 0 && before <= now_ms { level + 1 } else { level };
-                let duration = profile.cooldown_ms(failure, level.min(profile.max_backoff_level), jitter);
-                let end = if failure.retry_after.is_some() {
-                    now_ms + duration
-                } else {
-                    before.max(now_ms + duration)
-                };
+                let level = if before != 0 && before <= now_ms { level.saturating_add(1) } else { level };
+                let duration = profile.cooldown_ms(failure, level, jitter);
+                let end = now_ms.saturating_add(duration);
+                let end = if profile.hint_ms(failure).is_some() { end } else { before.max(end) };
                 self.cooldown_until.store(end, Ordering::Release);
                 self.cooldown_level.store(level, Ordering::Release);
                 detail.cooldown_reason = Some(failure.kind);
-                until = Some(end);
+                damage.cooldown = Some(end);
+                damage.is_new = before <= now_ms;
             }
+        }
+        if failure.scope == Scope::Request {
+            return damage;
         }
         let test_status = match failure.kind {
             FailureKind::Banned => Some(TestStatus::Banned),
+            FailureKind::QuotaSpent if failure.is_out_of_credit => Some(TestStatus::CreditsExhausted),
             FailureKind::AuthRejected => {
                 let count = self.auth_failures.fetch_add(1, Ordering::AcqRel) + 1;
                 (count >= 3).then_some(TestStatus::Error)
             }
             _ => None,
         };
-        if failure.scope == Scope::Request {
-            return None;
-        }
+        let was_terminal = self.terminal.load(Ordering::Acquire);
         let status = &mut detail.status;
         if let Some(test_status) = test_status {
             status.test_status = test_status;
             self.terminal.store(test_status.is_terminal(), Ordering::Release);
+            damage.terminal = Some(test_status).filter(|status| status.is_terminal() && !was_terminal);
         }
         status.last_used_at = Some(now_ms);
         status.last_error = Some(failure.upstream.message.clone());
@@ -350,11 +417,87 @@ impl ConnectionHealth {
         status.last_error_source =
             Some(if failure.upstream.status.is_some() { "upstream" } else { "local" }.to_owned());
         status.error_code = failure.upstream.status.map(i64::from);
-        if until.is_some() {
-            status.rate_limited_until = until;
+        if damage.cooldown.is_some() {
+            status.rate_limited_until = damage.cooldown;
             status.backoff_level = i64::from(self.cooldown_level.load(Ordering::Acquire));
         }
-        Some(status.clone())
+        self.has_error.store(true, Ordering::Release);
+        damage.status = Some(status.clone());
+        damage
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the members of one call; a struct would only be taken apart again"
+    )]
+    fn lock(
+        &self,
+        detail: &mut Detail,
+        model: &str,
+        failure: &Failure,
+        profile: &Profile,
+        now_ms: i64,
+        jitter: f64,
+        damage: &mut Damage,
+    ) {
+        let previous = detail.locks.get(model).copied();
+        let has_ended = previous.is_none_or(|lock| lock.until <= now_ms);
+        let level =
+            previous.map_or(0, |lock| if has_ended { lock.level.saturating_add(1) } else { lock.level });
+        let Some(duration) = profile.lock_ms(failure, level, jitter) else { return };
+        if detail.locks.len() >= MAX_LOCKS && previous.is_none() {
+            let first =
+                detail.locks.iter().min_by_key(|(_, lock)| lock.until).map(|(model, _)| model.clone());
+            if let Some(first) = first {
+                detail.locks.remove(&first);
+            }
+        }
+        let end = now_ms.saturating_add(duration);
+        let until = match previous {
+            Some(lock) if profile.hint_ms(failure).is_none() => lock.until.max(end),
+            _ => end,
+        };
+        let since = previous.filter(|_| !has_ended).map_or(now_ms, |lock| lock.since);
+        let lock = Lock { until, level, reason: failure.kind, since };
+        detail.locks.insert(model.to_owned(), lock);
+        self.has_locks.store(true, Ordering::Release);
+        damage.lock = Some(lock.told(model));
+        damage.is_new = has_ended;
+    }
+
+    /// Takes over a lock that an earlier process set.
+    pub fn restore_lock(&self, lock: ModelLock) {
+        let mut detail = self.detail();
+        if detail.locks.len() >= MAX_LOCKS {
+            return;
+        }
+        let ModelLock { model, reason, until, failure_count, locked_at } = lock;
+        let level = failure_count.saturating_sub(1);
+        detail.locks.insert(model, Lock { until, level, reason, since: locked_at });
+        self.has_locks.store(true, Ordering::Release);
+    }
+
+    /// The operator ends locks, of one model or of all. How many there were in force.
+    pub fn unlock(&self, model: Option<&str>, now_ms: i64) -> usize {
+        let mut detail = self.detail();
+        let mut ended = 0;
+        detail.locks.retain(|name, lock| {
+            let is_meant = model.is_none_or(|model| model == name);
+            ended += usize::from(is_meant && lock.until > now_ms);
+            !is_meant
+        });
+        self.has_locks.store(!detail.locks.is_empty(), Ordering::Release);
+        ended
+    }
+
+    /// The operator ends the cooldown. The status to store, if there was one in force.
+    pub fn warm_up(&self, now_ms: i64) -> Option<ConnectionStatus> {
+        let mut detail = self.detail();
+        let was_cooling = self.cooldown_until.swap(0, Ordering::AcqRel) > now_ms;
+        self.cooldown_level.store(0, Ordering::Release);
+        detail.status.rate_limited_until = None;
+        detail.status.backoff_level = 0;
+        was_cooling.then(|| detail.status.clone())
     }
 
     /// The operator acted, or a test went well: no cooldown, no lock, no terminal state.
@@ -367,6 +510,7 @@ impl ConnectionHealth {
         detail.locks.clear();
         detail.missing_dialects.clear();
         detail.cooldown_reason = None;
+        self.has_error.store(has_error(&status), Ordering::Release);
         detail.status = status;
         self.has_locks.store(false, Ordering::Release);
         self.has_missing_dialects.store(false, Ordering::Release);
@@ -386,12 +530,7 @@ impl ConnectionHealth {
             .locks
             .iter()
             .filter(|(_, lock)| lock.until > now_ms)
-            .map(|(model, lock)| ModelLock {
-                model: model.clone(),
-                reason: lock.reason,
-                until: lock.until,
-                failure_count: lock.level + 1,
-            })
+            .map(|(model, lock)| lock.told(model))
             .collect();
         locks.sort_by(|a, b| a.model.cmp(&b.model));
         locks
@@ -402,65 +541,19 @@ impl ConnectionHealth {
     }
 }
 
-/// Durations of one kind of connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
-    /// First cooldown after an upstream failure, in milliseconds.
-    pub transient_cooldown_ms: i64,
-    /// First cooldown after a rate limit; 0 = one second.
-    pub rate_limit_cooldown_ms: i64,
-    /// How often a cooldown doubles.
-    pub max_backoff_level: u32,
+impl Lock {
+    fn told(self, model: &str) -> ModelLock {
+        ModelLock {
+            model: model.to_owned(),
+            reason: self.reason,
+            until: self.until,
+            failure_count: self.level.saturating_add(1),
+            locked_at: self.since,
+        }
+    }
 }
 
-impl Profile {
-    /// The profile of a provider.
-    pub const fn of(profile: ResilienceProfile) -> Self {
-        match profile {
-            ResilienceProfile::Oauth => {
-                Self { transient_cooldown_ms: 5_000, rate_limit_cooldown_ms: 60_000, max_backoff_level: 8 }
-            }
-            ResilienceProfile::Apikey => {
-                Self { transient_cooldown_ms: 3_000, rate_limit_cooldown_ms: 0, max_backoff_level: 5 }
-            }
-            ResilienceProfile::Local => {
-                Self { transient_cooldown_ms: 2_000, rate_limit_cooldown_ms: 5_000, max_backoff_level: 3 }
-            }
-        }
-    }
-
-    /// How long a failure keeps its target out of use. An upstream's own hint wins, shorter or longer.
-    pub fn cooldown_ms(&self, failure: &Failure, level: u32, jitter: f64) -> i64 {
-        const MINUTE: i64 = 60_000;
-        if let Some(hint) = failure.retry_after {
-            let cap = if failure.kind == FailureKind::QuotaSpent { 24 * 60 * MINUTE } else { 30 * MINUTE };
-            return i64::try_from(hint.as_millis()).unwrap_or(i64::MAX).clamp(1, cap);
-        }
-        let rate_limit = if self.rate_limit_cooldown_ms == 0 { 1_000 } else { self.rate_limit_cooldown_ms };
-        let (base, cap) = match failure.kind {
-            FailureKind::RateLimited => (rate_limit, 30 * MINUTE),
-            FailureKind::Overloaded => (rate_limit, 2 * MINUTE),
-            FailureKind::QuotaSpent => return 60 * MINUTE,
-            FailureKind::AuthRejected | FailureKind::Forbidden | FailureKind::Banned => return 2 * MINUTE,
-            FailureKind::ModelMissing => return if level == 0 { 2 * MINUTE } else { 10 * MINUTE },
-            FailureKind::NotAllowed => return 5_000,
-            FailureKind::AddressBlocked => return 30_000,
-            FailureKind::Unavailable
-            | FailureKind::Timeout
-            | FailureKind::Connect
-            | FailureKind::Empty
-            | FailureKind::Protocol
-            | FailureKind::Unknown => (self.transient_cooldown_ms, 2 * MINUTE),
-            FailureKind::ContextTooLong
-            | FailureKind::Refused
-            | FailureKind::BadRequest
-            | FailureKind::ClientAbort => {
-                return 0;
-            }
-        };
-        let plain = base.saturating_mul(1 << level.min(20)).min(cap);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
-        let moved = (plain as f64 * (1.0 + jitter.clamp(-1.0, 1.0) / 10.0)) as i64;
-        moved.clamp(1, cap)
-    }
+/// Whether a success has something to clear.
+fn has_error(status: &ConnectionStatus) -> bool {
+    status.last_error.is_some() || matches!(status.test_status, TestStatus::Error | TestStatus::Unavailable)
 }

@@ -1,6 +1,7 @@
 //! What the operator configures, and decisions over it. Pure: time and chance are arguments.
 //!
 //! - [`alias`]: other names for models and combos.
+//! - [`breaker`]: whether a provider is asked at all, a state machine over (now, outcome).
 //! - [`budget`]: what may be spent within a window of time, and what has been.
 //! - [`combo`]: one name for several targets; the plan of a request.
 //! - [`entity`]: rows as the operator wrote them.
@@ -9,6 +10,8 @@
 //! - [`routing`]: in which order accounts, or the steps of a combo, are tried.
 //! - [`rotation`]: which account leads, and that it is taken at once.
 //! - [`health`]: cooldowns and locks, a state machine over (now, outcome).
+//! - [`profile`]: how long a failure keeps something out of use.
+//! - [`timeline`]: what changed in all of that, the latest last.
 //! - [`learned`]: what upstreams have refused.
 //! - [`limit`]: windows of a key's limits, arithmetic only.
 //! - [`limiter`]: requests held back before the upstream has to refuse them.
@@ -16,6 +19,7 @@
 //! - [`price`]: what a model costs, and what an answer did.
 
 pub mod alias;
+pub mod breaker;
 pub mod budget;
 pub mod combo;
 pub mod entity;
@@ -25,8 +29,10 @@ pub mod limit;
 pub mod limiter;
 pub mod pattern;
 pub mod price;
+pub mod profile;
 pub mod resolve;
 pub mod rotation;
 pub mod routing;
 pub mod session;
 pub mod snapshot;
+pub mod timeline;

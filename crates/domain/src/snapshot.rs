@@ -13,12 +13,13 @@ use quick_cache::{Equivalent, sync::Cache};
 use secrecy::ExposeSecret as _;
 
 use crate::alias::Aliases;
+use crate::breaker::{Breaker, BreakerPolicy, Pass, Shut, Transition};
 use crate::budget::Budgets;
 use crate::combo::ComboState;
 use crate::entity::{
     ApiKeyId, ComboId, Connection, ConnectionId, CustomModel, Discount, Entities, KeyHash, RuntimeSettings,
 };
-use crate::health::{ConnectionHealth, HealthMap, Profile};
+use crate::health::{Blocked, ConnectionHealth, HealthMap, Hold, Profile};
 use crate::limiter;
 use crate::pattern::Pattern;
 use crate::price::{PriceBook, Quote};
@@ -28,6 +29,7 @@ use crate::routing::auto::{AccountTier, is_virtual};
 mod build;
 mod caller;
 mod pool;
+mod profile;
 mod rules;
 
 use build::Builder;
@@ -140,7 +142,11 @@ pub struct ConnectionState {
     /// Cooldowns and locks.
     pub health: Arc<ConnectionHealth>,
     /// Their durations.
-    pub profile: Profile,
+    pub profile: Arc<Profile>,
+    /// Whether the provider is asked at all at this account's address; shared with the others there.
+    pub breaker: Arc<Breaker>,
+    /// When the breaker opens; `None` = it is not asked.
+    pub breaker_policy: Option<BreakerPolicy>,
     /// Its keys, where it has several: each an account of its own but for the places that they share.
     pub pool: Vec<Arc<ConnectionState>>,
     /// The account that this is one of the keys of.
@@ -294,6 +300,25 @@ impl Snapshot {
         account.is_some_and(|account| account.pool_ids().any(|known| known == *id))
     }
 
+    /// Every active account, in no order.
+    pub fn connections(&self) -> impl Iterator<Item = &Arc<ConnectionState>> {
+        self.connections.values()
+    }
+
+    /// The breakers that are asked, by name.
+    pub fn breakers(&self) -> Vec<&Arc<Breaker>> {
+        let asked = self.connections.values().filter(|connection| connection.breaker_policy.is_some());
+        let mut all: Vec<_> = asked.map(|connection| &connection.breaker).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        all
+    }
+
+    /// Whether any account stands behind this breaker.
+    pub fn has_breaker(&self, name: &str) -> bool {
+        self.connections.values().any(|connection| *connection.breaker.name == *name)
+    }
+
     /// How many accounts are active; the simulator has none.
     pub fn connection_count(&self) -> usize {
         self.connections.values().filter(|connection| connection.provider.as_str() != registry::SIM).count()
@@ -338,6 +363,27 @@ impl ConnectionState {
     /// Whether it has all of these tags.
     pub fn has_tags<'a>(&self, wanted: impl IntoIterator<Item = &'a str>) -> bool {
         wanted.into_iter().all(|wanted| self.tags.iter().any(|tag| tag == wanted))
+    }
+
+    /// Leave to ask the provider, and what that changed.
+    pub fn admit(&self, now_ms: i64) -> Result<(Pass, Option<Transition>), Shut> {
+        match self.breaker_policy {
+            Some(_) => self.breaker.admit(now_ms),
+            None => Ok((Pass::free(), None)),
+        }
+    }
+
+    /// Whether the account may serve the model now: no cooldown, no lock, and the provider is asked. Of several things that
+    /// are in the way the one that ends last is told.
+    pub fn check(&self, model: &str, now_ms: i64) -> Result<(), Blocked> {
+        let account = self.check_keys(model, now_ms);
+        let Some(Err(Shut { until, cause })) = self.breaker_policy.map(|_| self.breaker.check(now_ms)) else {
+            return account;
+        };
+        match account {
+            Err(blocked) if blocked.until.is_none_or(|end| end > until) => Err(blocked),
+            Ok(()) | Err(_) => Err(Blocked { reason: cause, until: Some(until), hold: Hold::Provider }),
+        }
     }
 
     /// Whether the operator keeps this model off this account.

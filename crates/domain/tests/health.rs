@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use omniroute_dialect::{Dialect as _, anthropic::Anthropic, openai::OpenAi};
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus, TestStatus};
-use omniroute_domain::health::{ConnectionHealth, HealthMap, Profile};
+use omniroute_domain::health::{ConnectionHealth, HealthMap, Hold, Profile};
 use omniroute_provider::spec::ResilienceProfile;
 use omniroute_provider::{Failure, FailureKind, Retry, Scope};
 
@@ -62,20 +62,20 @@ fn the_upstreams_own_word_counts_shorter_or_longer() {
 fn a_lock_concerns_one_model_and_a_cooldown_all() {
     let (health, profile) = fresh();
     health.failed("m", &failure(FailureKind::RateLimited, Scope::ConnectionModel), &profile, NOW, 0.0);
-    assert!(health.check("m", NOW).unwrap_err().model_only);
+    assert!(health.check("m", NOW).unwrap_err().hold == Hold::Model);
     assert!(health.check("other", NOW).is_ok());
     health.failed("m", &failure(FailureKind::AuthRejected, Scope::Connection), &profile, NOW, 0.0);
     assert_eq!(health.check("other", NOW).unwrap_err().reason, FailureKind::AuthRejected);
     assert!(health.check("other", NOW + 120_001).is_ok());
     health.succeeded("m", NOW + 121_000);
-    assert!(health.locks(NOW).is_empty() && health.check("m", NOW).is_ok());
+    assert!(health.locks(NOW + 121_000).is_empty() && health.check("m", NOW + 121_000).is_ok());
 }
 
 #[test]
 fn a_closed_account_stays_out_until_somebody_acts() {
     let (health, profile) = fresh();
     let status = health.failed("m", &failure(FailureKind::Banned, Scope::Connection), &profile, NOW, 0.0);
-    assert_eq!(status.unwrap().test_status, TestStatus::Banned);
+    assert_eq!(status.status.unwrap().test_status, TestStatus::Banned);
     assert_eq!(health.check("m", NOW + 10_i64.pow(11)).unwrap_err().until, None);
     health.clear(ConnectionStatus::default());
     assert!(health.check("m", NOW).is_ok());
@@ -86,7 +86,7 @@ fn three_refused_credentials_in_a_row_are_an_error() {
     let (health, profile) = fresh();
     let refused = failure(FailureKind::AuthRejected, Scope::Connection);
     let statuses = [0, 1, 2]
-        .map(|n| health.failed("m", &refused, &profile, NOW + n * 200_000, 0.0).unwrap().test_status);
+        .map(|n| health.failed("m", &refused, &profile, NOW + n * 200_000, 0.0).status.unwrap().test_status);
     assert_eq!(statuses, [TestStatus::Unknown, TestStatus::Unknown, TestStatus::Error]);
 }
 

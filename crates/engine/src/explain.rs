@@ -8,6 +8,7 @@ use omniroute_domain::resolve::Target;
 use omniroute_provider::{Failure, FailureKind, scrub};
 
 use crate::attempt;
+use crate::circuit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::resolve;
@@ -64,6 +65,9 @@ pub(crate) fn exhausted(
             target.provider.id
         );
         return GatewayError::new(ErrorKind::Unavailable, "all_accounts_inactive", message);
+    }
+    if circuit::is_open(ctx, target) {
+        return circuit::open(target, wait);
     }
     if blocked.iter().all(|blocked| blocked.reason == FailureKind::ModelMissing) {
         // Clients try a 503 again, which would not help.

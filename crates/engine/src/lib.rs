@@ -6,6 +6,7 @@
 
 pub mod admit;
 pub mod answer;
+pub mod chronicle;
 pub mod ctx;
 pub mod decision;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod transport;
 
 mod attempt;
 mod branch;
+mod circuit;
 mod count;
 mod explain;
 mod heal;

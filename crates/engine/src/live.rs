@@ -42,6 +42,7 @@ impl Live {
     pub fn swap(&self, snapshot: Snapshot) {
         self.health.retain(|id| snapshot.needs_health(id));
         self.health.retain_rotations(|id| snapshot.provider(id).is_some());
+        self.health.retain_breakers(|name| snapshot.has_breaker(name));
         self.health.retain_combos(|id| snapshot.has_combo(id));
         self.snapshot.store(Arc::new(snapshot));
     }

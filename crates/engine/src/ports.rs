@@ -9,9 +9,11 @@ use omniroute_dialect::{
     DialectId,
     ir::{Loss, Usage},
 };
+use omniroute_domain::breaker::BreakerRecord;
 use omniroute_domain::budget::Event;
 use omniroute_domain::combo::Place;
 use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
+use omniroute_domain::health::ModelLock;
 use omniroute_domain::limit::Standing;
 use omniroute_domain::limiter::LearnedLimits;
 use omniroute_domain::session::{Affinity, SessionKey};
@@ -42,7 +44,7 @@ pub trait Recorder: Send + Sync {
     fn budget(&self, event: Event);
 }
 
-/// What is known of conversations beyond one request, and should outlive the process.
+/// What is known beyond one request, and should outlive the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Memory {
     /// Reasoning of an answer.
@@ -55,6 +57,17 @@ pub enum Memory {
     Pinned(Affinity),
     /// A conversation was ended.
     Unpinned(SessionKey),
+    /// A provider's breaker changed its state.
+    Breaker(BreakerRecord),
+    /// A model is locked on an account.
+    Lock(LockRow),
+    /// A lock ended before its time.
+    Unlock {
+        /// The account.
+        connection: ConnectionId,
+        /// The model.
+        model: String,
+    },
 }
 
 /// What a vendor said of its limits for one model on one account.
@@ -68,6 +81,17 @@ pub struct LimitsRow {
     pub limits: LearnedLimits,
     /// When that was, in epoch milliseconds.
     pub updated_at: i64,
+}
+
+/// A model that is locked on an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockRow {
+    /// The provider.
+    pub provider: ProviderId,
+    /// The account.
+    pub connection: ConnectionId,
+    /// The lock.
+    pub lock: ModelLock,
 }
 
 /// Which account made an answer, or a part of one, that the vendor keeps.

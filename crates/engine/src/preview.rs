@@ -7,7 +7,7 @@ use bytes::Bytes;
 use omniroute_dialect::DialectId;
 use omniroute_domain::combo::{self, LeftOut};
 use omniroute_domain::entity::ConnectionId;
-use omniroute_domain::health::Blocked;
+use omniroute_domain::health::{Blocked, Hold};
 use omniroute_domain::limiter::{Ask, Held};
 use omniroute_domain::price;
 use omniroute_domain::resolve::{Route, Target};
@@ -70,7 +70,7 @@ pub struct PreviewedCandidate {
 /// Why a candidate would not be asked.
 #[derive(Debug, Clone)]
 pub struct Skip {
-    /// `cooldown`, `model_lock`, `inactive`, `concurrency`, `rate_limit`, `key`, `excluded`, `tags`, `condition`, `capability`, `nesting`, `budget`.
+    /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `excluded`, `tags`, `condition`, `capability`, `nesting`, `budget`.
     pub rule: &'static str,
     /// In words.
     pub reason: String,
@@ -214,11 +214,12 @@ pub(crate) fn told(obstacle: &Obstacle) -> Skip {
         Obstacle::Denied => plain("key", "the key may not use this account"),
         Obstacle::Excluded => plain("excluded", "the account is kept from this model"),
         Obstacle::Untagged => plain("tags", "the account lacks a tag that is required"),
-        Obstacle::Blocked(Blocked { reason, until, model_only }) => {
-            let rule = match (until, model_only) {
+        Obstacle::Blocked(Blocked { reason, until, hold }) => {
+            let rule = match (until, hold) {
                 (None, _) => "inactive",
-                (Some(_), true) => "model_lock",
-                (Some(_), false) => "cooldown",
+                (Some(_), Hold::Model) => "model_lock",
+                (Some(_), Hold::Connection) => "cooldown",
+                (Some(_), Hold::Provider) => "breaker",
             };
             Skip { rule, reason: reason.as_str().to_owned(), until: *until }
         }

@@ -481,6 +481,7 @@ impl Running {
     fn fail(&mut self, failure: &Failure) -> Bytes {
         self.take_results();
         let StreamStart { connection, target, sent, .. } = &self.start;
+        crate::circuit::broke_off(&self.ctx, connection, failure);
         attempt::note_failure(&mut self.ctx, target, connection, failure, None, *sent);
         self.ctx.step_failed();
         let mut error = crate::explain::failure(&self.ctx, target, failure);

@@ -61,7 +61,7 @@ pub(crate) enum Obstacle {
     Excluded,
     /// It lacks a tag that the request requires.
     Untagged,
-    /// A cooldown, a lock, or a state that only the operator ends.
+    /// A cooldown, a lock, an open breaker, or a state that only the operator ends.
     Blocked(Blocked),
 }
 

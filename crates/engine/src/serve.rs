@@ -27,6 +27,8 @@ use tokio::time::timeout;
 use crate::admit;
 use crate::answer::Answer;
 use crate::attempt::{self, Attempted, Stored};
+use crate::chronicle;
+use crate::circuit;
 use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
 use crate::kept;
@@ -169,6 +171,7 @@ impl Engine {
             Memory::Limits(row) => limits::restore(self, row),
             Memory::Pinned(row) => session::restore(self, row),
             Memory::Unpinned(key) => drop(self.live.sessions.forget(key.id())),
+            Memory::Breaker(_) | Memory::Lock(_) | Memory::Unlock { .. } => chronicle::restore(self, memory),
         }
     }
 
@@ -307,6 +310,7 @@ impl Engine {
         if error.is_final && status.is_client_error() {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
+        circuit::tell(error, headers);
         diagnostics(&ctx, false, headers);
         response
     }

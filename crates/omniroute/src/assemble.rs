@@ -226,6 +226,14 @@ async fn recall(store: &Store, engine: &Engine) {
     if let Err(error) = store.session_affinity().recall(since_ms, restore).await {
         tracing::warn!(%error, "which account a conversation stays with cannot be read; it may change");
     }
+    let restore = |record| engine.restore(Memory::Breaker(record));
+    if let Err(error) = store.resilience().breakers(restore).await {
+        tracing::warn!(%error, "breakers of providers cannot be read; all of them start closed");
+    }
+    let restore = |row| engine.restore(Memory::Lock(row));
+    if let Err(error) = store.resilience().locks(now_ms, restore).await {
+        tracing::warn!(%error, "locks of models cannot be read; none is in force");
+    }
     let restore = |row| engine.restore(Memory::Reasoning(row));
     match store.reasoning_memory().recall(now_ms, RECALLED_BYTES, restore).await {
         Ok(Recalled { rows, unreadable: 0 }) => tracing::debug!(rows, "reasoning recalled"),

@@ -50,6 +50,9 @@ pub fn classify(
         let pacific = spec.rate_limit_headers == RateLimitHeaders::Google;
         retry_after = Some(hints::until_midnight(now_ms, pacific));
     }
+    // Who says when to come back speaks of a quota, whatever the words.
+    let is_out_of_credit =
+        kind == FailureKind::QuotaSpent && retry_after.is_none() && table::is_credit(asked.names, &message);
     if kind == FailureKind::ContextTooLong && by_text {
         // Clients compact their history on this code and on no other.
         error.code = Some("context_length_exceeded".to_owned());
@@ -59,7 +62,7 @@ pub fn classify(
     if let Some((end, _)) = error.message.char_indices().nth(LONGEST_MESSAGE) {
         error.message.truncate(end);
     }
-    Failure { kind, scope, retry, retry_after, upstream: error }
+    Failure { kind, scope, retry, retry_after, is_out_of_credit, upstream: error }
 }
 
 impl Failure {
@@ -110,7 +113,7 @@ impl Failure {
             message: scrub(message),
             retry_after: None,
         };
-        Self { kind, scope, retry, retry_after: None, upstream }
+        Self { kind, scope, retry, retry_after: None, is_out_of_credit: false, upstream }
     }
 }
 

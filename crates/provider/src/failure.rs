@@ -48,6 +48,34 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Every class.
+    pub const ALL: [Self; 19] = [
+        Self::RateLimited,
+        Self::QuotaSpent,
+        Self::AuthRejected,
+        Self::Forbidden,
+        Self::Banned,
+        Self::ModelMissing,
+        Self::Overloaded,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Connect,
+        Self::AddressBlocked,
+        Self::NotAllowed,
+        Self::ContextTooLong,
+        Self::Refused,
+        Self::BadRequest,
+        Self::Empty,
+        Self::Protocol,
+        Self::ClientAbort,
+        Self::Unknown,
+    ];
+
+    /// The class of this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// The word used in logs and API fields (`rate_limit`, `quota_exhausted`, …).
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -109,6 +137,8 @@ pub struct Failure {
     pub retry: Retry,
     /// How long the upstream asked to wait, from headers or body.
     pub retry_after: Option<Duration>,
+    /// Whether the upstream said that the account's credit is used up, and not just a quota that comes back.
+    pub is_out_of_credit: bool,
     /// What the upstream said.
     pub upstream: UpstreamError,
 }

@@ -11,6 +11,7 @@ use secrecy::ExposeSecret as _;
 use crate::error::StoreError;
 use crate::learned_limits;
 use crate::pool::{bump_revision, with_read, with_write};
+use crate::resilience;
 use crate::response_owners::FORGET_CONNECTION;
 use crate::session_affinity;
 use crate::store::{RowProblem, Store};
@@ -288,9 +289,12 @@ impl Connections<'_> {
                     .await?;
             let Some(provider) = provider else { return Ok(false) };
             renumber!(db, provider.as_str(), None);
-            for forget in
-                [FORGET_CONNECTION, learned_limits::FORGET_CONNECTION, session_affinity::FORGET_CONNECTION]
-            {
+            for forget in [
+                FORGET_CONNECTION,
+                learned_limits::FORGET_CONNECTION,
+                resilience::FORGET_CONNECTION,
+                session_affinity::FORGET_CONNECTION,
+            ] {
                 sqlx::query(forget).bind(id.as_str()).execute(&mut *db).await?;
             }
         });

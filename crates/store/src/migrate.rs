@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(2, "0002_combos"),
     migration!(3, "0003_reasoning_memory"),
     migration!(4, "0004_response_owners"),
+    migration!(5, "0005_resilience"),
     migration!(6, "0006_accounts"),
     migration!(7, "0007_budgets"),
     migration!(9, "0009_routing_decisions"),

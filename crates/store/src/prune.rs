@@ -129,6 +129,7 @@ impl Store {
         pruned.other += self.response_owners().trim().await?;
         pruned.other += self.learned_limits().trim(now_ms).await?;
         pruned.other += self.session_affinity().trim(now_ms).await?;
+        pruned.other += self.resilience().trim(now_ms).await?;
         pruned.other += self.reasoning_memory().trim(MAX_BYTES).await?;
         for (sql, before) in [
             ("DELETE FROM minute_usage_summary WHERE bucket < $1", days(retention)),

@@ -28,6 +28,7 @@ use crate::options::{Location, StoreOptions};
 use crate::pool::{Pool, with_read, with_snapshot, with_write};
 use crate::prices::{self, Prices};
 use crate::reasoning_memory::{self, ReasoningMemory};
+use crate::resilience::Resilience;
 use crate::response_owners::ResponseOwners;
 use crate::revoked_tokens::RevokedTokens;
 use crate::secret_key::{self, Found};
@@ -322,6 +323,11 @@ impl Store {
     /// Reasoning that clients do not bring back.
     pub fn reasoning_memory(&self) -> ReasoningMemory<'_> {
         ReasoningMemory(self)
+    }
+
+    /// Breakers of providers and locks of models.
+    pub fn resilience(&self) -> Resilience<'_> {
+        Resilience(self)
     }
 
     /// Which account made what vendors keep.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, stream};
 use omniroute_dialect::ir::Usage;
 use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus};
+use omniroute_engine::chronicle;
 use omniroute_engine::ports::{AttemptRow, RequestRow, RowId};
 use omniroute_store::ConnectionFilter;
 use secrecy::SecretString;
@@ -393,6 +394,7 @@ async fn write_down(
     if verdict.failure.is_none()
         && let Some(state) = admin.live.load().connection(&connection.id)
     {
+        chronicle::unlock(&admin.live, &*admin.recorder, state, None, now);
         state.health.clear(status);
     }
     let failure = verdict.failure.as_ref();

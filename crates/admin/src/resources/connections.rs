@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use omniroute_domain::entity::{
     AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, Discount, KeyPool,
 };
+use omniroute_engine::chronicle;
 use omniroute_provider::spec::Category;
 use omniroute_provider::{ProviderSpec, registry};
 use omniroute_store::ConnectionFilter;
@@ -280,6 +281,7 @@ pub(crate) async fn update(
     }
     access.reload().await?;
     if clears && let Some(state) = admin.live.load().connection(&stored.id) {
+        chronicle::unlock(&admin.live, &*admin.recorder, state, None, access.now_ms);
         state.health.clear(stored.status.clone());
         state.pool.iter().for_each(|key| key.health.clear(ConnectionStatus::default()));
     }

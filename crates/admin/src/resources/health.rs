@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::StatusCode;
+use omniroute_domain::breaker::BreakerState;
 use omniroute_domain::entity::Connection;
 use omniroute_domain::health::ModelLock;
 use omniroute_domain::snapshot::ConnectionState;
@@ -14,9 +15,10 @@ use utoipa::ToSchema;
 
 use super::connections;
 use super::rate_limits::{LearnedView, learned_limits};
+use super::resilience::{self, BreakerView};
 use super::sessions;
 use super::telemetry::uptime_secs;
-use crate::auth::{HasPassword, Public, has_password};
+use crate::auth::{HasPassword, Management, Public, has_password};
 use crate::endpoint::WithStatus;
 use crate::error::AdminResult;
 use crate::state::Admin;
@@ -46,6 +48,10 @@ pub(crate) struct HealthDetails {
     active_connections: usize,
     in_flight: usize,
     provider_summary: ProviderSummary,
+    circuit_breakers: BreakerCounts,
+    provider_breakers: Vec<ProviderBreaker>,
+    /// The worst of each provider's breakers.
+    provider_health: BTreeMap<String, ProviderHealth>,
     /// Connections that are cooling down, by `provider:connection`.
     rate_limit_status: BTreeMap<String, Cooldown>,
     /// What vendors said of their limits, by `provider:connection`; of several models the scarcest.
@@ -86,6 +92,43 @@ pub(crate) struct ProviderSummary {
     configured_count: usize,
     active_count: usize,
     monitored_count: usize,
+}
+
+/// How many breakers are in which state; those that let everything through are `closed`.
+#[derive(Serialize, ToSchema, Default)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BreakerCounts {
+    open: usize,
+    half_open: usize,
+    closed: usize,
+    total: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProviderBreaker {
+    provider: String,
+    /// `CLOSED`, `DEGRADED`, `OPEN` or `HALF_OPEN`.
+    state: &'static str,
+    failure_count: u32,
+    last_failure: Option<String>,
+    retry_after_ms: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProviderHealth {
+    state: &'static str,
+    failures: u32,
+    last_failure: Option<String>,
+    retry_after_ms: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BreakersClosed {
+    success: bool,
+    /// Breakers that were not closed, or had failures.
+    reset: usize,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -162,16 +205,18 @@ pub(crate) async fn show(access: Public) -> AdminResult<WithStatus<Health>> {
     let admin = &access.admin;
     let database_ok = admin.store.ping().await.is_ok() && is_writable(admin).await;
     let cryptography = admin.store.cryptography();
+    let breakers = resilience::breakers(admin, access.now_ms);
     let status = match (database_ok, &cryptography) {
         (false, _) => "unhealthy",
         (true, Cryptography::MissingOrInvalid { .. }) => "degraded",
+        (true, _) if breakers.iter().any(is_open) => "degraded",
         (true, Cryptography::Ok | Cryptography::RotationPending) => "healthy",
     };
     let started = admin.telemetry.started_ms();
     let uptime = uptime_secs(access.now_ms - started);
     let version = admin.settings.version.clone();
     let details = match access.is_manager().await {
-        true => Some(details(admin, database_ok, &cryptography, uptime, access.now_ms).await?),
+        true => Some(details(admin, database_ok, &cryptography, &breakers, uptime, access.now_ms).await?),
         false => None,
     };
     let code = if database_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -212,6 +257,7 @@ async fn details(
     admin: &Admin,
     database_ok: bool,
     cryptography: &Cryptography,
+    breakers: &[BreakerView],
     uptime: f64,
     now: i64,
 ) -> AdminResult<HealthDetails> {
@@ -257,6 +303,9 @@ async fn details(
             active_count: active,
             monitored_count: active,
         },
+        circuit_breakers: counts(breakers),
+        provider_breakers: breakers.iter().map(provider_breaker).collect(),
+        provider_health: provider_health(breakers),
         rate_limit_status,
         learned_limits: learned_limits(admin, &rows, now),
         lockouts,
@@ -320,8 +369,60 @@ fn locks(state: &ConnectionState, now: i64) -> Vec<ModelLockView> {
     state.health.locks(now).into_iter().map(view).collect()
 }
 
+/// Closes every breaker.
+pub(crate) async fn reset_breakers(access: Management) -> AdminResult<WithStatus<BreakersClosed>> {
+    let reset = resilience::close_all(&access.admin, None, access.now_ms);
+    access.audit("resilience.reset", "provider", "*", &reset.to_string()).await;
+    Ok(WithStatus(StatusCode::OK, BreakersClosed { success: true, reset }))
+}
+
+fn is_open(breaker: &BreakerView) -> bool {
+    breaker.state == BreakerState::Open.as_str()
+}
+
+fn counts(breakers: &[BreakerView]) -> BreakerCounts {
+    let open = breakers.iter().filter(|breaker| is_open(breaker)).count();
+    let is_half_open = |breaker: &&BreakerView| breaker.state == BreakerState::HalfOpen.as_str();
+    let half_open = breakers.iter().filter(is_half_open).count();
+    let total = breakers.len();
+    BreakerCounts { open, half_open, closed: total - open - half_open, total }
+}
+
+fn provider_breaker(breaker: &BreakerView) -> ProviderBreaker {
+    ProviderBreaker {
+        provider: breaker.provider.clone(),
+        state: breaker.state,
+        failure_count: breaker.failure_count,
+        last_failure: breaker.last_failure_time.clone(),
+        retry_after_ms: breaker.retry_after_ms,
+    }
+}
+
+fn provider_health(breakers: &[BreakerView]) -> BTreeMap<String, ProviderHealth> {
+    let badness =
+        |state: &str| ["CLOSED", "DEGRADED", "HALF_OPEN", "OPEN"].iter().position(|it| *it == state);
+    let mut worst: BTreeMap<String, ProviderHealth> = BTreeMap::new();
+    for breaker in breakers {
+        let known = worst.get(&breaker.provider);
+        if known.is_none_or(|known| badness(known.state) < badness(breaker.state)) {
+            let health = ProviderHealth {
+                state: breaker.state,
+                failures: breaker.failure_count,
+                last_failure: breaker.last_failure_time.clone(),
+                retry_after_ms: breaker.retry_after_ms,
+            };
+            worst.insert(breaker.provider.clone(), health);
+        }
+    }
+    worst
+}
+
 /// What keeps connections from being used now.
-fn blocks(admin: &Admin, rows: &[Connection], now: i64) -> (BTreeMap<String, Cooldown>, Vec<ModelLockView>) {
+pub(super) fn blocks(
+    admin: &Admin,
+    rows: &[Connection],
+    now: i64,
+) -> (BTreeMap<String, Cooldown>, Vec<ModelLockView>) {
     let snapshot = admin.live.load();
     let (mut cooldowns, mut locks) = (BTreeMap::new(), Vec::new());
     for row in rows {

@@ -3,6 +3,7 @@
 pub(crate) mod aliases;
 pub(crate) mod api_keys;
 pub(crate) mod auth;
+pub(crate) mod availability;
 pub(crate) mod budgets;
 pub(crate) mod call_logs;
 pub(crate) mod combos;
@@ -17,6 +18,7 @@ pub(crate) mod model_catalog;
 pub(crate) mod nodes;
 pub(crate) mod pricing;
 pub(crate) mod rate_limits;
+pub(crate) mod resilience;
 pub(crate) mod route_preview;
 pub(crate) mod sessions;
 pub(crate) mod settings;

@@ -10,3 +10,4 @@ mod contract;
 mod observation;
 mod pricing;
 mod probes;
+mod resilience;

@@ -8,6 +8,7 @@ use omniroute_provider::{
 };
 use quick_cache::sync::Cache;
 
+use super::profile::{self, Profiles};
 use super::rules::{Rules, limits_of};
 use super::{
     BuildOptions, Caller, ConnectionState, ListedModel, MAX_QUOTES, Map, ProviderState, Snapshot,
@@ -17,7 +18,7 @@ use crate::alias::Aliases;
 use crate::budget::{Budgets, Calendar};
 use crate::combo::{ComboState, Condition, Policy, Pool, StepState};
 use crate::entity::{Combo, Connection, ConnectionId, CustomModel, Discount, Entities, Node};
-use crate::health::{HealthMap, Profile};
+use crate::health::HealthMap;
 use crate::pattern::Pattern;
 use crate::routing::{self, Tuning, auto::AccountTier};
 
@@ -26,6 +27,7 @@ pub(super) struct Builder<'a> {
     catalog: &'static Catalog,
     pub(super) health: &'a HealthMap,
     options: &'a BuildOptions,
+    profiles: Profiles,
     problems: Vec<SnapshotProblem>,
 }
 
@@ -36,7 +38,8 @@ impl<'a> Builder<'a> {
         health: &'a HealthMap,
         options: &'a BuildOptions,
     ) -> Self {
-        Self { entities, catalog, health, options, problems: Vec::new() }
+        let profiles = Profiles::new(&entities.settings.resilience);
+        Self { entities, catalog, health, options, profiles, problems: Vec::new() }
     }
 
     pub(super) fn build(mut self) -> Snapshot {
@@ -202,8 +205,9 @@ impl<'a> Builder<'a> {
             };
             rows.sort_by(|a, b| (a.priority, a.created_at, &a.id).cmp(&(b.priority, b.created_at, &b.id)));
             let provider = registry::provider_for(spec.clone());
+            let is_alone = rows.len() == 1;
             let connections: Vec<_> =
-                rows.into_iter().filter_map(|row| self.connection(&*provider, node, row)).collect();
+                rows.into_iter().filter_map(|row| self.connection(&*provider, node, row, is_alone)).collect();
             if connections.is_empty() {
                 continue;
             }
@@ -247,6 +251,7 @@ impl<'a> Builder<'a> {
         provider: &dyn Provider,
         node: Option<&Node>,
         row: &Connection,
+        is_alone: bool,
     ) -> Option<Arc<ConnectionState>> {
         let endpoints = match endpoints_of(provider, row) {
             Ok(endpoints) => endpoints,
@@ -259,6 +264,10 @@ impl<'a> Builder<'a> {
             && node.is_none()
             && row.options.base_url.is_none();
         let health = self.health.of(&row.id, &row.status);
+        let base_url = row.options.base_url.as_deref();
+        let kind = profile::kind(provider.resilience_profile(), row.auth_type, &endpoints);
+        let profile = self.profiles.of(kind);
+        let breaker = profile::breaker_name(provider.spec(), base_url, &endpoints);
         let state = ConnectionState {
             id: row.id.clone(),
             name: row.name.as_str().into(),
@@ -275,7 +284,9 @@ impl<'a> Builder<'a> {
             tags: row.tags.clone(),
             default_model: row.default_model.clone(),
             health,
-            profile: Profile::of(provider.resilience_profile()),
+            breaker: self.health.breaker(&breaker, &row.provider),
+            breaker_policy: self.profiles.breaker(kind, is_alone),
+            profile,
             pool: Vec::new(),
             part_of: None,
             state_id: row.id.clone(),
@@ -360,7 +371,9 @@ impl<'a> Builder<'a> {
             discount: Discount::default(),
             default_model: spec.models.first().cloned(),
             health: self.health.of(&id, &crate::entity::ConnectionStatus::default()),
-            profile: Profile::of(ResilienceProfile::Local),
+            breaker: self.health.breaker(spec.id.as_str(), &spec.id),
+            breaker_policy: self.profiles.breaker(ResilienceProfile::Local, true),
+            profile: self.profiles.of(ResilienceProfile::Local),
             pool: Vec::new(),
             part_of: None,
             state_id: id.clone(),

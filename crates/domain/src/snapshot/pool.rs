@@ -52,8 +52,8 @@ fn key_id(account: &ConnectionId, key: &str) -> ConnectionId {
 }
 
 impl ConnectionState {
-    /// Whether the account may serve `model` now: with any of its keys.
-    pub fn check(&self, model: &str, now_ms: i64) -> Result<(), Blocked> {
+    /// Whether neither cooldown nor lock keeps the account from serving `model` now: with any of its keys.
+    pub(super) fn check_keys(&self, model: &str, now_ms: i64) -> Result<(), Blocked> {
         self.health.check(model, now_ms)?;
         let mut blocks = Vec::new();
         for key in &self.pool {

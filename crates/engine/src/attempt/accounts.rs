@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::round::Round;
 use super::{Attempted, Fault, note_failure, once};
+use crate::circuit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::explain;
@@ -33,6 +34,9 @@ impl Patience {
     /// As the operator set it.
     pub(super) fn of(ctx: &RequestCtx) -> Self {
         let settings = &ctx.snapshot.settings;
+        if !settings.resilience.wait_for_cooldown {
+            return Self::none(true);
+        }
         Self {
             waits: settings.request_retry,
             time: Duration::from_secs(u64::from(settings.max_retry_interval_sec)),
@@ -65,11 +69,13 @@ pub(super) struct Failed {
     pub(super) wait: Option<Duration>,
     /// Whether the request itself could not be read or written.
     pub(super) is_request: bool,
+    /// Whether nobody was called because the provider's breaker is open.
+    pub(super) is_open: bool,
 }
 
 impl From<GatewayError> for Failed {
     fn from(error: GatewayError) -> Self {
-        Self { error, last: None, wait: None, is_request: true }
+        Self { error, last: None, wait: None, is_request: true, is_open: false }
     }
 }
 
@@ -102,17 +108,31 @@ pub(super) async fn run(
                 next = round.queue_up(ctx, target, &mut waited).await;
             }
             let Some((connection, place)) = next else { break };
+            let Some(pass) = circuit::admit(ctx, &connection) else {
+                tried.push(connection);
+                continue;
+            };
             let sent = ctx.engine.clock.instant();
             match once(ctx, target, &connection, place, sent).await {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    circuit::answered(ctx, &connection, pass);
+                    return Ok(done);
+                }
                 Err(Fault::Request(error)) => return Err(error.into()),
                 Err(Fault::Upstream(mut failure, status)) => {
                     connection.conceal(&mut failure.upstream);
+                    circuit::failed(ctx, &connection, pass, &failure);
                     note_failure(ctx, target, &connection, &failure, status, sent);
                     tried.push(connection);
                     if failure.retry != Retry::Elsewhere {
                         let error = explain::failure(ctx, target, &failure);
-                        return Err(Failed { error, last: Some(failure), wait: None, is_request: false });
+                        return Err(Failed {
+                            error,
+                            last: Some(failure),
+                            wait: None,
+                            is_request: false,
+                            is_open: false,
+                        });
                     }
                     last = Some(failure);
                 }
@@ -121,13 +141,16 @@ pub(super) async fn run(
         if last.is_none() && round.is_held() {
             let wait = round.hold(ctx);
             let error = explain::held(target, wait);
-            return Err(Failed { error, last, wait: Some(wait), is_request: false });
+            return Err(Failed { error, last, wait: Some(wait), is_request: false, is_open: false });
         }
         let wait = explain::earliest(ctx, target);
-        let may_go_on = ctx.attempts.len() < most && !ctx.is_late() && may_wait(last.as_deref());
+        // An open breaker is not waited for: it is there so that nobody waits for a provider that is out of order.
+        let is_open = circuit::is_open(ctx, target);
+        let may_go_on = ctx.attempts.len() < most && !ctx.is_late() && !is_open && may_wait(last.as_deref());
         if !may_go_on || !patience.sit_out(ctx, wait).await {
             let error = explain::exhausted(ctx, target, last.as_deref(), wait, round.is_busy);
-            return Err(Failed { error, last, wait, is_request: false });
+            let is_open = is_open && last.is_none();
+            return Err(Failed { error, last, wait, is_request: false, is_open });
         }
         tried.clear();
     }

@@ -9,6 +9,7 @@ use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::{Failure, FailureKind, Scope};
 
 use super::Trying;
+use crate::chronicle;
 use crate::ctx::RequestCtx;
 use crate::ports::AttemptRow;
 use crate::session;
@@ -29,10 +30,8 @@ pub(crate) fn note_success(
     let first = ctx.outcome.first_event.unwrap_or_else(|| ctx.engine.clock.instant());
     let latency = u64::try_from(first.saturating_duration_since(sent).as_millis()).unwrap_or(u64::MAX);
     connection.account().stats.note(Some(latency), now_ms);
-    let changed = connection.health.succeeded(&target.model, now_ms);
-    if let Some(status) = changed.filter(|_| connection.part_of.is_none()) {
-        ctx.engine.recorder.connection_status(&connection.id, status);
-    }
+    let recovery = connection.health.succeeded(&target.model, now_ms);
+    chronicle::recovered(&ctx.engine, connection, &target.model, recovery, now_ms);
     session::pin(ctx, target, connection);
     push_row(ctx, target, connection, status, None, sent);
 }
@@ -54,11 +53,8 @@ pub(crate) fn note_failure(
     if failure.scope != Scope::Request {
         connection.account().stats.note(None, now_ms);
     }
-    let changed = connection.health.failed(&target.model, failure, &connection.profile, now_ms, jitter);
-    // One of several keys does not speak for the account.
-    if let Some(status) = changed.filter(|_| connection.part_of.is_none()) {
-        ctx.engine.recorder.connection_status(&connection.id, status);
-    }
+    let damage = connection.health.failed(&target.model, failure, &connection.profile, now_ms, jitter);
+    chronicle::failed(&ctx.engine, connection, failure, damage, now_ms);
     let status =
         status.or_else(|| failure.upstream.status.and_then(|status| StatusCode::from_u16(status).ok()));
     push_row(ctx, target, connection, status, Some(failure), sent);

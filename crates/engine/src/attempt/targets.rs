@@ -17,6 +17,7 @@ use super::facts::facts;
 use super::together::{Heat, MOST_HEDGED};
 use super::{Attempted, rows};
 use crate::admit;
+use crate::circuit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::explain;
@@ -147,7 +148,11 @@ impl Course {
             // Nothing was wrong but that all were cooling down: the one that is free first is waited for.
             let may_wait =
                 self.failures.iter().flatten().all(|failed| accounts::may_wait(failed.last.as_deref()));
-            let pause = self.earliest().filter(|pause| may_wait && *pause < self.left(ctx));
+            let coming = self.failures.iter().flatten().filter(|failed| !failed.is_open);
+            let pause = coming
+                .filter_map(|failed| failed.wait)
+                .min()
+                .filter(|pause| may_wait && *pause < self.left(ctx));
             if self.is_over(ctx) || !patience.sit_out(ctx, pause).await {
                 return Err(self.failed(ctx));
             }
@@ -251,6 +256,9 @@ impl Course {
     pub(super) fn failed_as(&mut self, ctx: &RequestCtx, told: impl FnOnce(&str) -> String) -> GatewayError {
         let earliest = self.earliest();
         let failures: Vec<Failed> = self.failures.iter_mut().filter_map(Option::take).collect();
+        if !failures.is_empty() && failures.iter().all(|failed| failed.is_open) {
+            return circuit::all_open(&self.combo.name, earliest);
+        }
         let rank = |failed: &Failed| match failed.error.kind.status() {
             429 => 4,
             503 => 3,

@@ -195,7 +195,8 @@ async fn a_failure_teaches_too_and_what_was_learned_outlives_the_process() {
     world.transport.answer(refused);
     assert_eq!(world.chat(ASK).await.status, 429);
     let memories = world.recorded.memories.lock().unwrap().clone();
-    assert!(matches!(memories.as_slice(), [Memory::Limits(row)] if row.model == "m"), "{memories:?}");
+    let is_taught = |memory: &Memory| matches!(memory, Memory::Limits(row) if row.model == "m");
+    assert!(memories.iter().any(is_taught), "{memories:?}");
 
     let after = alone(|_| {});
     for memory in memories {

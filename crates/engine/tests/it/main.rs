@@ -4,6 +4,7 @@
 
 mod admission;
 mod auto;
+mod breaker;
 mod combos;
 mod crowd;
 mod decisions;

@@ -264,3 +264,41 @@ async fn a_conversation_goes_on_after_a_restart_with_the_reasoning_behind_its_ca
     assert!(!body(refused).contains("the plan"), "{}", body(refused));
     assert!(body(last).contains(r#""reasoning_content":"the plan""#), "{}", body(last));
 }
+
+#[tokio::test]
+async fn an_open_breaker_and_a_locked_model_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let mut gateway = Start::new().data_dir(&data_dir).run().await;
+    let (ill, busy) = (ScriptedUpstream::start().await, ScriptedUpstream::start().await);
+    ill.always(Answer::json(500, r#"{"error":{"message":"out of order"}}"#));
+    busy.always(Answer::json(429, r#"{"error":{"message":"slow down"}}"#).header("retry-after", "900"));
+    let node = add_node(&gateway, "ill", &ill.url("/v1")).await;
+    add_connection(&gateway, &node, "first", "sk-upstream-1").await;
+    add_connection(&gateway, &node, "second", "sk-upstream-2").await;
+    let node = add_node(&gateway, "busy", &busy.url("/v1")).await;
+    add_connection(&gateway, &node, "only", "sk-upstream-3").await;
+    let settings = json!({"waitForCooldown": {"enabled": false},
+        "providerBreaker": {"local": {"failureThreshold": 2, "resetTimeoutMs": 900_000}}});
+    gateway.set("PATCH", "/api/resilience", &settings).await;
+
+    assert_eq!(gateway.call(&chat("ill/m")).await.status, 500);
+    assert_eq!(gateway.call(&chat("busy/m")).await.status, 429);
+    let asked = (ill.requests().len(), busy.requests().len());
+    gateway.signal("TERM");
+    gateway.ended().await;
+
+    let gateway = Start::new().data_dir(&data_dir).run().await;
+    let refused = gateway.call(&chat("ill/m")).await;
+    assert_eq!((refused.status, refused.header("x-omniroute-provider-breaker")), (503, Some("open")));
+    assert_eq!(refused.at("/error/code"), "provider_circuit_open");
+    let refused = gateway.call(&chat("busy/m")).await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((600..=900).contains(&wait), "{wait}");
+    assert_eq!((ill.requests().len(), busy.requests().len()), asked, "nobody is asked again");
+    // The operator may have it otherwise.
+    gateway.set("POST", "/api/resilience/reset", &json!({"scope": "all"})).await;
+    assert_eq!(gateway.call(&chat("busy/m")).await.status, 429);
+    assert_eq!(busy.requests().len(), asked.1 + 1);
+}

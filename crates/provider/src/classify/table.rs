@@ -64,6 +64,31 @@ pub(super) fn is_daily(message: &str) -> bool {
     DAILY.iter().any(|word| message.contains(word))
 }
 
+/// Whether an upstream says that money is missing, by a code or in words (in lower case).
+pub(super) fn is_credit(names: [Option<&str>; 2], message: &str) -> bool {
+    names.iter().flatten().any(|name| CREDIT_CODES.iter().any(|code| name.eq_ignore_ascii_case(code)))
+        || CREDIT_TEXTS.iter().any(|text| message.contains(text))
+}
+
+const CREDIT_CODES: &[&str] =
+    &["insufficient_balance", "insufficient_credits", "insufficient_funds", "credits_exhausted", "Arrearage"];
+
+const CREDIT_TEXTS: &[&str] = &[
+    "balance is not enough",
+    "balance is too low",
+    "credit balance",
+    "credits are depleted",
+    "credits exhausted",
+    "insufficient account balance",
+    "insufficient balance",
+    "insufficient credit",
+    "insufficient funds",
+    "not enough credit",
+    "out of credit",
+    "run out of credits",
+    "used all available credits",
+];
+
 const DAILY: &[&str] = &["per day", "per-day", "perday", "daily"];
 
 use FailureKind::{

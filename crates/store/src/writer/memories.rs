@@ -5,11 +5,13 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use omniroute_domain::breaker::BreakerRecord;
 use omniroute_domain::session::Affinity;
-use omniroute_engine::ports::{LimitsRow, Memory, OwnerRow, ReasoningRow};
+use omniroute_engine::ports::{LimitsRow, LockRow, Memory, OwnerRow, ReasoningRow};
 
 use crate::error::StoreError;
 use crate::reasoning_memory::{ROW_BYTES, place};
+use crate::resilience;
 use crate::text::to_json;
 use crate::vault::Vault;
 
@@ -42,6 +44,9 @@ pub(crate) enum Row {
     Limits { connection: String, model: String, limits: String, updated_at: i64 },
     Pinned(Affinity),
     Unpinned { tenant: String, session: String },
+    Breaker { record: BreakerRecord, options: String },
+    Lock(LockRow),
+    Unlock { connection: String, model: String },
 }
 
 impl Sealed {
@@ -55,6 +60,10 @@ impl Sealed {
             Row::Pinned(Affinity { tenant, session, .. }) | Row::Unpinned { tenant, session } => {
                 (3, tenant, session)
             }
+            Row::Breaker { record, .. } => (4, &record.name, ""),
+            // One table, so that a lock and its end stay in the order in which they happened.
+            Row::Lock(LockRow { connection, lock, .. }) => (5, connection.as_str(), &lock.model),
+            Row::Unlock { connection, model } => (5, connection, model),
         }
     }
 }
@@ -89,7 +98,7 @@ impl Memories {
                 Ok(row) => sealed.push(Sealed { row, weight }),
                 Err(error) => {
                     if !self.is_told.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(%error, "reasoning is not kept over a restart");
+                        tracing::warn!(%error, "what was learned is not kept over a restart");
                     }
                     self.bytes.fetch_sub(weight, Ordering::Relaxed);
                     self.shed.fetch_add(1, Ordering::Relaxed);
@@ -140,6 +149,9 @@ fn weight(memory: &Memory) -> u64 {
         Memory::Limits(row) => row.model.len() + LIMITS_BYTES,
         Memory::Pinned(row) => row.tenant.len() + row.session.len() + row.connection.as_str().len(),
         Memory::Unpinned(key) => key.tenant().len() + key.id().len(),
+        Memory::Breaker(record) => record.name.len(),
+        Memory::Lock(LockRow { lock, .. }) => lock.model.len(),
+        Memory::Unlock { model, .. } => model.len(),
     };
     (bytes + ROW_BYTES) as u64
 }
@@ -166,6 +178,14 @@ fn seal(memory: Memory, vault: &Vault) -> Result<Row, StoreError> {
         Memory::Pinned(row) => Row::Pinned(row),
         Memory::Unpinned(key) => {
             Row::Unpinned { tenant: key.tenant().to_owned(), session: key.id().to_owned() }
+        }
+        Memory::Breaker(record) => Row::Breaker { options: resilience::options(&record)?, record },
+        Memory::Lock(mut row) => {
+            row.lock.model = row.lock.model.replace('\0', "");
+            Row::Lock(row)
+        }
+        Memory::Unlock { connection, model } => {
+            Row::Unlock { connection: connection.to_string(), model: model.replace('\0', "") }
         }
     })
 }

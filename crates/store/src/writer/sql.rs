@@ -8,7 +8,7 @@ use std::sync::Arc;
 use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
 use omniroute_engine::decision::Decision;
-use omniroute_engine::ports::{AttemptRow, RequestRow};
+use omniroute_engine::ports::{AttemptRow, LockRow, RequestRow};
 use sqlx::AssertSqlSafe;
 
 use super::ledger::{self, Unlisted};
@@ -21,6 +21,7 @@ use crate::error::StoreError;
 use crate::learned_limits;
 use crate::pool::{Pool, with_write};
 use crate::reasoning_memory;
+use crate::resilience;
 use crate::response_owners;
 use crate::session_affinity;
 use crate::store::Store;
@@ -320,6 +321,24 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                     .bind(row.last_seen_at),
                 Row::Unpinned { tenant, session } => {
                     sqlx::query(session_affinity::FORGET).bind(&**tenant).bind(&**session)
+                }
+                Row::Breaker { record, options } => sqlx::query(resilience::UPSERT_BREAKER)
+                    .bind(&*record.name)
+                    .bind(record.state.as_str())
+                    .bind(i64::from(record.failure_count))
+                    .bind(record.last_failure)
+                    .bind(&**options)
+                    .bind(record.changed_at),
+                Row::Lock(LockRow { provider, connection, lock }) => sqlx::query(resilience::UPSERT_LOCK)
+                    .bind(provider.as_str())
+                    .bind(connection.as_str())
+                    .bind(&*lock.model)
+                    .bind(lock.reason.as_str())
+                    .bind(lock.until)
+                    .bind(i64::from(lock.failure_count))
+                    .bind(lock.locked_at),
+                Row::Unlock { connection, model } => {
+                    sqlx::query(resilience::UNLOCK).bind(&**connection).bind(&**model)
                 }
             };
             query.execute(&mut *db).await?;

@@ -10,5 +10,6 @@ mod looking;
 mod memory;
 mod opening;
 mod recording;
+mod resilience;
 mod secrets;
 mod usage;

@@ -1,0 +1,355 @@
+//! Which models can be asked now, and what keeps the others back: `/api/models/availability`.
+
+use std::collections::BTreeSet;
+
+use omniroute_domain::breaker::BreakerState;
+use omniroute_domain::combo::{self, RequestFacts};
+use omniroute_domain::health::{Blocked, Hold};
+use omniroute_domain::resolve::{self, ResolveError, Route, Via};
+use omniroute_domain::snapshot::{ConnectionState, ProviderState};
+use omniroute_engine::chronicle;
+use omniroute_provider::{ProviderId, registry};
+use omniroute_store::ConnectionFilter;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::connections;
+use super::resilience::named;
+use crate::auth::Management;
+use crate::endpoint::{Body, Filter, Json};
+use crate::error::{AdminResult, invalid_field, not_found};
+use crate::text::iso;
+
+/// States of a model.
+const STATUSES: [&str; 7] =
+    ["available", "degraded", "cooldown", "locked", "circuit_open", "no_connection", "disabled"];
+
+/// A model at a provider.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModelAvailability {
+    provider: String,
+    model: String,
+    /// `available`; `degraded` (some accounts are held back, or the provider fails often); `cooldown`, `locked` or
+    /// `circuit_open` (none is left); `no_connection`; `disabled` (only the operator can bring it back).
+    status: &'static str,
+    /// Accounts that may serve the model.
+    connections: usize,
+    /// Those of them that could now.
+    available_connections: usize,
+    /// Class of the failure behind what ends first.
+    reason: Option<&'static str>,
+    /// When the first account is back.
+    until: Option<String>,
+    retry_after_ms: Option<i64>,
+    blocked: Vec<BlockedView>,
+}
+
+/// An account that is held back.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BlockedView {
+    connection_id: String,
+    connection_name: String,
+    /// `cooldown`, `lock`, `breaker` or `inactive`.
+    kind: &'static str,
+    reason: &'static str,
+    /// Null = when the operator acts.
+    until: Option<String>,
+    remaining_ms: Option<i64>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Availabilities {
+    models: Vec<ModelAvailability>,
+    /// Those that nobody can serve now.
+    unavailable_count: usize,
+    generated_at: String,
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct AvailabilityQuery {
+    /// Only those of this provider: id, alias or prefix.
+    provider: Option<String>,
+    /// Only those in this state.
+    status: Option<String>,
+    /// Only this model.
+    model: Option<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AvailabilityDraft {
+    /// `clearCooldown` ends cooldowns and locks; absent = only look.
+    action: Option<AvailabilityAction>,
+    /// Where something is cleared: id, alias or prefix.
+    provider: Option<String>,
+    /// As a client would ask for it; where something is cleared, as the provider knows it.
+    model: String,
+}
+
+#[derive(Deserialize, ToSchema, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum AvailabilityAction {
+    /// Ends cooldowns and locks.
+    ClearCooldown,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ClearDraft {
+    /// May be said, as in POST.
+    #[serde(rename = "action")]
+    _action: Option<AvailabilityAction>,
+    /// Id, alias or prefix.
+    provider: String,
+    /// As the provider knows it.
+    model: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum AvailabilityAnswer {
+    Model(Box<Found>),
+    Combo(FoundCombo),
+    Cleared(BlocksCleared),
+}
+
+/// A model that was asked for.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Found {
+    /// As it was asked for.
+    requested: String,
+    resolved: Resolved,
+    available: bool,
+    #[serde(flatten)]
+    entry: ModelAvailability,
+}
+
+/// A combo that was asked for.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FoundCombo {
+    model: String,
+    combo: bool,
+    resolved: ResolvedCombo,
+    /// Whether any of its targets can be asked.
+    available: bool,
+    /// In the order of the strategy.
+    targets: Vec<ModelAvailability>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Resolved {
+    provider: String,
+    model: String,
+    /// `alias`, `direct` or `infer`.
+    via: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ResolvedCombo {
+    /// The combo's name.
+    combo: String,
+    /// Always `combo`.
+    via: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BlocksCleared {
+    ok: bool,
+    /// Cooldowns and locks that were in force.
+    cleared: usize,
+}
+
+/// Every model that is listed or locked.
+pub(crate) async fn list(
+    access: Management,
+    Filter(query): Filter<AvailabilityQuery>,
+) -> AdminResult<Json<Availabilities>> {
+    let admin = &access.admin;
+    if query.status.as_deref().is_some_and(|status| !STATUSES.contains(&status)) {
+        return Err(invalid_field("status", format!("must be one of {}", STATUSES.join(", "))));
+    }
+    let wanted = named(admin, query.provider.as_deref()).await?;
+    let is_wanted = |id: &ProviderId| wanted.as_ref().is_none_or(|wanted| wanted == id);
+    let rows = connections::all(admin, &ConnectionFilter::default()).await?;
+    let snapshot = admin.live.load();
+    let mut models = Vec::new();
+    for provider in snapshot.providers() {
+        if is_wanted(&provider.id) && (wanted.is_some() || provider.id.as_str() != registry::SIM) {
+            let names = names(provider, access.now_ms);
+            models.extend(names.iter().map(|name| entry(provider, name, access.now_ms)));
+        }
+    }
+    // Accounts that are there, but switched off.
+    let off: BTreeSet<&ProviderId> =
+        rows.iter().map(|row| &row.provider).filter(|id| snapshot.provider(id).is_none()).collect();
+    for id in off.into_iter().filter(|id| is_wanted(id)) {
+        let count = rows.iter().filter(|row| row.provider == *id).count();
+        let listed = admin.catalog.models_of(id).iter().map(|row| row.model.as_str());
+        models.extend(listed.map(|model| nobody(id, model, "disabled", count)));
+    }
+    models.retain(|entry| {
+        query.model.as_ref().is_none_or(|model| *model == entry.model)
+            && query.status.as_ref().is_none_or(|status| *status == entry.status)
+    });
+    let unavailable_count = models.iter().filter(|entry| entry.available_connections == 0).count();
+    Ok(Json(Availabilities { models, unavailable_count, generated_at: iso(access.now_ms) }))
+}
+
+/// One model or combo; or ends what keeps a model back.
+pub(crate) async fn ask(
+    access: Management,
+    Body(draft): Body<AvailabilityDraft>,
+) -> AdminResult<Json<AvailabilityAnswer>> {
+    let AvailabilityDraft { action, provider, model } = draft;
+    if action == Some(AvailabilityAction::ClearCooldown) {
+        let provider = provider.ok_or_else(|| invalid_field("provider", "is required"))?;
+        return clear(&access, &provider, &model).await.map(AvailabilityAnswer::Cleared).map(Json);
+    }
+    let snapshot = access.admin.live.load();
+    let now_ms = access.now_ms;
+    let answer = match resolve::resolve(&snapshot, &model) {
+        Ok(Route::Target(target)) => {
+            let via = match target.via {
+                Via::Bare => "infer",
+                via @ (Via::Direct | Via::Alias) => via.as_str(),
+            };
+            found(model, via, entry(&target.provider, &target.model, now_ms))
+        }
+        Ok(Route::Combo(combo)) => {
+            let plan = combo::plan(&snapshot, &combo, &RequestFacts::default(), now_ms, 0, false);
+            let targets: Vec<_> = plan
+                .targets
+                .iter()
+                .map(|planned| entry(&planned.target.provider, &planned.target.model, now_ms))
+                .collect();
+            AvailabilityAnswer::Combo(FoundCombo {
+                model,
+                combo: true,
+                resolved: ResolvedCombo { combo: combo.name.to_string(), via: "combo" },
+                available: targets.iter().any(|target| target.available_connections > 0),
+                targets,
+            })
+        }
+        Err(ResolveError::NoCredentials { provider }) => {
+            let name = model.split_once('/').map_or(&*model, |(_, name)| name).to_owned();
+            found(model, "direct", nobody(&provider, &name, "no_connection", 0))
+        }
+        Err(error) => return Err(not_found(&format!("Model `{model}` ({error})"))),
+    };
+    Ok(Json(answer))
+}
+
+/// Ends what keeps a model back on the accounts of a provider.
+pub(crate) async fn forget(
+    access: Management,
+    Body(draft): Body<ClearDraft>,
+) -> AdminResult<Json<BlocksCleared>> {
+    clear(&access, &draft.provider, &draft.model).await.map(Json)
+}
+
+async fn clear(access: &Management, provider: &str, model: &str) -> AdminResult<BlocksCleared> {
+    let admin = &access.admin;
+    let provider = named(admin, Some(provider)).await?;
+    let snapshot = admin.live.load();
+    let mut cleared = 0;
+    for state in snapshot.connections().filter(|state| provider.as_ref() == Some(&state.provider)) {
+        cleared += chronicle::unlock(&admin.live, &*admin.recorder, state, Some(model), access.now_ms);
+        let was_cooling = chronicle::warm_up(&admin.live, &*admin.recorder, state, access.now_ms);
+        cleared += usize::from(was_cooling);
+    }
+    let target = provider.as_ref().map_or("", |provider| provider.as_str());
+    access.audit("resilience.reset", "model", &format!("{target}/{model}"), &cleared.to_string()).await;
+    Ok(BlocksCleared { ok: true, cleared })
+}
+
+fn found(requested: String, via: &'static str, entry: ModelAvailability) -> AvailabilityAnswer {
+    let resolved = Resolved { provider: entry.provider.clone(), model: entry.model.clone(), via };
+    let available = entry.available_connections > 0;
+    AvailabilityAnswer::Model(Box::new(Found { requested, resolved, available, entry }))
+}
+
+/// The models of a provider that are listed, or locked under another name.
+fn names(provider: &ProviderState, now_ms: i64) -> Vec<String> {
+    let mut names: Vec<String> = provider.models.iter().map(|model| model.id.clone()).collect();
+    for connection in &provider.connections {
+        for lock in connection.health.locks(now_ms) {
+            if !names.contains(&lock.model) {
+                names.push(lock.model);
+            }
+        }
+    }
+    names
+}
+
+fn nobody(provider: &ProviderId, model: &str, status: &'static str, connections: usize) -> ModelAvailability {
+    ModelAvailability {
+        provider: provider.to_string(),
+        model: model.to_owned(),
+        status,
+        connections,
+        available_connections: 0,
+        reason: None,
+        until: None,
+        retry_after_ms: None,
+        blocked: Vec::new(),
+    }
+}
+
+fn entry(provider: &ProviderState, model: &str, now_ms: i64) -> ModelAvailability {
+    let serving: Vec<_> =
+        provider.connections.iter().filter(|connection| !connection.excludes(model)).collect();
+    let mut held: Vec<(&ConnectionState, Blocked)> = Vec::new();
+    for connection in &serving {
+        if let Err(blocked) = connection.check(model, now_ms) {
+            held.push((connection, blocked));
+        }
+    }
+    let available = serving.len() - held.len();
+    let first = held.iter().map(|(_, blocked)| blocked).min_by_key(|it| it.until.unwrap_or(i64::MAX));
+    let is_shaky = serving.iter().any(|connection| {
+        let state = connection.breaker.record(now_ms).state;
+        connection.breaker_policy.is_some() && state != BreakerState::Closed
+    });
+    let status = match first {
+        _ if serving.is_empty() => "no_connection",
+        None if is_shaky => "degraded",
+        None => "available",
+        Some(_) if available > 0 => "degraded",
+        Some(Blocked { until: None, .. }) => "disabled",
+        Some(Blocked { hold: Hold::Provider, .. }) => "circuit_open",
+        Some(Blocked { hold: Hold::Model, .. }) => "locked",
+        Some(Blocked { hold: Hold::Connection, .. }) => "cooldown",
+    };
+    let until = first.filter(|_| available == 0).and_then(|blocked| blocked.until);
+    ModelAvailability {
+        connections: serving.len(),
+        available_connections: available,
+        reason: first.filter(|_| available == 0).map(|blocked| blocked.reason.as_str()),
+        until: until.map(iso),
+        retry_after_ms: until.map(|until| (until - now_ms).max(0)),
+        blocked: held
+            .iter()
+            .map(|(connection, blocked)| blocked_view(connection, *blocked, now_ms))
+            .collect(),
+        ..nobody(&provider.id, model, status, 0)
+    }
+}
+
+fn blocked_view(connection: &ConnectionState, blocked: Blocked, now_ms: i64) -> BlockedView {
+    BlockedView {
+        connection_id: connection.id.to_string(),
+        connection_name: connection.name.to_string(),
+        kind: match (blocked.until, blocked.hold) {
+            (None, _) => "inactive",
+            (Some(_), Hold::Connection) => "cooldown",
+            (Some(_), Hold::Model) => "lock",
+            (Some(_), Hold::Provider) => "breaker",
+        },
+        reason: blocked.reason.as_str(),
+        until: blocked.until.map(iso),
+        remaining_ms: blocked.until.map(|until| (until - now_ms).max(0)),
+    }
+}

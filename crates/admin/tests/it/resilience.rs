@@ -1,0 +1,280 @@
+//! How failures are answered: both shapes of the settings, what failures led to, and its end by the operator.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use omniroute_domain::snapshot::ConnectionState;
+use omniroute_provider::{Failure, FailureKind, Scope};
+use serde_json::{Value, json};
+
+use crate::app::{START, TestApp};
+
+/// An application with one account at OpenAI.
+async fn with_account() -> (TestApp, Arc<ConnectionState>) {
+    let app = TestApp::new().await;
+    let body = json!({"provider":"openai","name":"work","apiKey":"sk-work-1234567890"});
+    app.post("/api/providers", body).await.expect(201);
+    let account = account(&app);
+    (app, account)
+}
+
+fn account(app: &TestApp) -> Arc<ConnectionState> {
+    app.live.load().provider(&"openai".into()).expect("it has an account").connections[0].clone()
+}
+
+fn failure(kind: FailureKind, scope: Scope) -> Failure {
+    Failure { kind, scope, ..Failure::timeout("it did not answer") }
+}
+
+/// Opens the breaker, locks a model and puts the account on cooldown.
+fn break_everything(account: &ConnectionState) {
+    let policy = account.breaker_policy.expect("an account with a key has one");
+    for n in 0..12 {
+        let (pass, _) = account.admit(START).expect("closed so far");
+        pass.failed(
+            &failure(FailureKind::Timeout, Scope::ConnectionModel),
+            &account.id,
+            &policy,
+            START + n * 200,
+        );
+    }
+    let fail = |scope| {
+        account.health.failed(
+            "gpt-5.6",
+            &failure(FailureKind::RateLimited, scope),
+            &account.profile,
+            START,
+            0.0,
+        );
+    };
+    fail(Scope::ConnectionModel);
+    fail(Scope::Connection);
+}
+
+#[tokio::test]
+async fn both_views_show_and_change_the_same_values() {
+    let app = TestApp::new().await;
+    let shown = app.get("/api/resilience").await.expect(200).json();
+    assert_eq!(
+        shown["profiles"]["oauth"],
+        json!({"transientCooldown":5000,"rateLimitCooldown":60000,"maxBackoffLevel":8,
+            "circuitBreakerThreshold":8,"circuitBreakerReset":60000})
+    );
+    assert_eq!(
+        shown["providerBreaker"]["apikey"],
+        json!({"failureThreshold":12,"degradationThreshold":7,"resetTimeoutMs":30000})
+    );
+    assert_eq!(shown["waitForCooldown"], json!({"enabled":true,"maxRetries":1,"maxRetryWaitSec":30}));
+    assert_eq!(shown["modelLockout"]["baseCooldownMs"], Value::Null);
+
+    // The older view.
+    let changed = app
+        .put(
+            "/api/resilience",
+            json!({"profiles":{"apikey":{"circuitBreakerThreshold":4}},
+            "defaults":{"requestsPerMinute":60}}),
+        )
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&changed["ok"], &changed["profiles"]["apikey"]["transientCooldown"]),
+        (&json!(true), &json!(3000))
+    );
+    assert_eq!(changed["providerBreaker"]["apikey"]["failureThreshold"], 4);
+    assert_eq!(changed["requestQueue"]["requestsPerMinute"], 60);
+    // The newer one, and what `/api/settings` has too.
+    app.patch("/api/resilience", json!({"connectionCooldown":{"local":{"baseCooldownMs":700,"maxBackoffSteps":1}},
+        "waitForCooldown":{"enabled":false,"maxRetries":3},"modelLockout":{"errorCodes":[503,429,429],"baseCooldownMs":9000},
+        "requestQueue":{"maxWaitMs":1,"autoEnableApiKeyProviders":false}}))
+        .await
+        .expect(200);
+    let shown = app.get("/api/resilience").await.expect(200).json();
+    assert_eq!(shown["profiles"]["local"]["transientCooldown"], 700);
+    assert_eq!(shown["profiles"]["local"]["maxBackoffLevel"], 1);
+    assert_eq!(shown["modelLockout"]["errorCodes"], json!([429, 503]));
+    assert_eq!(shown["requestQueue"]["maxWaitMs"], 1);
+    assert_eq!(app.get("/api/settings").await.json()["requestRetry"], 3);
+    app.patch("/api/settings", json!({"maxRetryIntervalSec":7})).await.expect(200);
+    assert_eq!(app.get("/api/resilience").await.json()["waitForCooldown"]["maxRetryWaitSec"], 7);
+    {
+        let live = app.live.load();
+        let resilience = &live.settings.resilience;
+        assert!(!resilience.wait_for_cooldown && !resilience.request_queue.auto_enable_api_key_providers);
+    }
+
+    // All of it sent back changes nothing; one member changed in one of the views does.
+    let mut all = app.get("/api/resilience").await.json();
+    let before = app.store.settings().get().await.expect("settings");
+    app.put("/api/resilience", all.clone()).await.expect(200);
+    assert_eq!(app.store.settings().get().await.expect("settings"), before);
+    all["profiles"]["oauth"]["circuitBreakerReset"] = json!(1000);
+    let changed = app.put("/api/resilience", all).await.expect(200).json();
+    assert_eq!(changed["providerBreaker"]["oauth"]["resetTimeoutMs"], 1000);
+    // Null takes back what was chosen.
+    let null = json!({"providerBreaker":{"apikey":null,"oauth":null},"modelLockout":{"baseCooldownMs":null}});
+    let changed = app.patch("/api/resilience", null).await.expect(200).json();
+    assert_eq!(changed["profiles"]["apikey"]["circuitBreakerThreshold"], 12);
+    assert_eq!(changed["modelLockout"]["baseCooldownMs"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_with_the_member() {
+    let app = TestApp::new().await;
+    for (body, field) in [
+        (json!({"profiles":{"apikey":{"transientCooldown":-1}}}), "profiles.apikey.transientCooldown"),
+        (
+            json!({"profiles":{"apikey":{"circuitBreakerThreshold":0}}}),
+            "profiles.apikey.circuitBreakerThreshold",
+        ),
+        (
+            json!({"providerBreaker":{"oauth":{"failureThreshold":0}}}),
+            "providerBreaker.oauth.failureThreshold",
+        ),
+        (
+            json!({"providerBreaker":{"oauth":{"degradationThreshold":0}}}),
+            "providerBreaker.oauth.degradationThreshold",
+        ),
+        (
+            json!({"connectionCooldown":{"local":{"maxBackoffSteps":99}}}),
+            "connectionCooldown.local.maxBackoffSteps",
+        ),
+        (json!({"requestQueue":{"maxQueueDepth":-1}}), "requestQueue.maxQueueDepth"),
+        (json!({"defaults":{"concurrentRequests":-1}}), "defaults.concurrentRequests"),
+        (json!({"waitForCooldown":{"maxRetries":11}}), "waitForCooldown.maxRetries"),
+        (json!({"modelLockout":{"errorCodes":[200]}}), "modelLockout.errorCodes"),
+        (json!({"modelLockout":{"baseCooldownMs":0}}), "modelLockout.baseCooldownMs"),
+        (json!({"profiles":{"business":{}}}), "profiles.business"),
+        (json!({"profiles":{"oauth":{"cooldown":1}}}), "profiles.oauth.cooldown"),
+        (json!({"modelLockouts":{}}), "modelLockouts"),
+        (
+            json!({"profiles":{"oauth":{"transientCooldown":1}},"connectionCooldown":{"oauth":{"baseCooldownMs":2}}}),
+            "connectionCooldown.oauth.baseCooldownMs",
+        ),
+    ] {
+        let answer = app.put("/api/resilience", body.clone()).await.expect(400);
+        assert_eq!(answer.fields(), [field], "{body}: {}", answer.body);
+    }
+    assert_eq!(
+        app.post("/api/resilience/reset", json!({"scope":"everything"})).await.expect(400).fields(),
+        ["scope"]
+    );
+    app.post("/api/resilience/reset", json!({"provider":"nobody"})).await.expect(404);
+    assert_eq!(app.get("/api/resilience/timeline?kind=x").await.expect(400).fields(), ["kind"]);
+    assert_eq!(app.get("/api/models/availability?status=x").await.expect(400).fields(), ["status"]);
+}
+
+#[tokio::test]
+async fn what_failures_led_to_is_shown_and_ended() {
+    let (app, account) = with_account().await;
+    let shown = app.get("/api/resilience").await.expect(200).json();
+    assert_eq!(shown["circuitBreakers"][0]["state"], "CLOSED");
+    break_everything(&account);
+    app.pass(Duration::from_secs(3));
+
+    let shown = app.get("/api/resilience").await.expect(200).json();
+    let breaker = &shown["circuitBreakers"][0];
+    assert_eq!(
+        (&breaker["name"], &breaker["state"], &breaker["cause"]),
+        (&json!("openai"), &json!("OPEN"), &json!("timeout"))
+    );
+    assert_eq!(
+        (&breaker["failureCount"], &breaker["retryAfterMs"]),
+        (&json!(12), &json!(30_000 + 11 * 200 - 3_000))
+    );
+    let health = app.get("/api/monitoring/health").await.expect(200).json();
+    assert_eq!(health["status"], "degraded");
+    assert_eq!(health["circuitBreakers"], json!({"open":1,"halfOpen":0,"closed":0,"total":1}));
+    assert_eq!(health["providerHealth"]["openai"]["state"], "OPEN");
+    assert_eq!(health["providerBreakers"][0]["failureCount"], 12);
+    let models = app.get("/api/models/availability?provider=openai&model=gpt-5.6").await.expect(200).json();
+    let entry = &models["models"][0];
+    assert_eq!((&entry["status"], &entry["reason"]), (&json!("circuit_open"), &json!("timeout")));
+    assert_eq!(entry["blocked"][0]["kind"], "breaker");
+    assert_eq!(models["unavailableCount"], 1);
+    let asked =
+        app.post("/api/models/availability", json!({"model":"openai/gpt-5.6"})).await.expect(200).json();
+    assert_eq!((&asked["available"], &asked["resolved"]["via"]), (&json!(false), &json!("direct")));
+
+    let reset = app.post("/api/resilience/reset", json!({})).await.expect(200).json();
+    assert_eq!(reset, json!({"ok":true,"resetCount":1,"message":"Reset 1 circuit breaker(s)"}));
+    let asked = app.post("/api/models/availability", json!({"model":"openai/gpt-5.6"})).await.json();
+    assert_eq!(asked["status"], "available", "lock and cooldown of a second are over: {asked}");
+
+    // Once more, one after the other.
+    app.pass(Duration::from_secs(3_600));
+    let now = START + 3_603_000;
+    let fail = |scope| {
+        let failure = Failure {
+            retry_after: Some(Duration::from_secs(60)),
+            ..failure(FailureKind::RateLimited, scope)
+        };
+        account.health.failed("gpt-5.6", &failure, &account.profile, now, 0.0);
+    };
+    fail(Scope::ConnectionModel);
+    let list = app.get("/api/resilience/model-cooldowns").await.expect(200).json();
+    assert_eq!((&list["count"], &list["modelCooldowns"][0]["remainingMs"]), (&json!(1), &json!(60_000)));
+    let locked = app.get("/api/models/availability?provider=openai&status=locked").await.json();
+    assert_eq!(
+        (&locked["models"][0]["model"], &locked["models"][0]["retryAfterMs"]),
+        (&json!("gpt-5.6"), &json!(60_000))
+    );
+    let body = json!({"provider":"openai","connection":"work","model":"gpt-5.6"});
+    let call = || app.as_manager(Method::DELETE, "/api/resilience/model-cooldowns");
+    assert_eq!(call().json(&body).send().await.expect(200).json(), json!({"ok":true,"cleared":1}));
+    call().json(&json!({"provider":"openai","connection":"nobody"})).send().await.expect(404);
+    fail(Scope::Connection);
+    let cooling = app.get("/api/models/availability?provider=openai&status=cooldown").await.json();
+    assert!(cooling["unavailableCount"].as_u64() > Some(1), "all models of the account: {cooling}");
+    let clear = json!({"action":"clearCooldown","provider":"openai","model":"gpt-5.6"});
+    assert_eq!(
+        app.post("/api/models/availability", clear).await.expect(200).json(),
+        json!({"ok":true,"cleared":1})
+    );
+    fail(Scope::Connection);
+    fail(Scope::ConnectionModel);
+    let all = app
+        .post("/api/resilience/reset", json!({"scope":"all","provider":"openai"}))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(all["message"], "Reset 0 circuit breaker(s), 1 cooldown(s), 1 model lock(s)");
+    let deleted = app.delete("/api/monitoring/health").await.expect(200).json();
+    assert_eq!(deleted, json!({"success":true,"reset":0}));
+
+    let events = app.get("/api/resilience/timeline?provider=openai").await.expect(200).json();
+    let told: Vec<_> = events["events"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|event| format!("{} {} {}", event["kind"], event["to"], event["cause"]).replace('"', ""))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "breaker CLOSED operator",
+            "lock available operator",
+            "cooldown available operator",
+            "cooldown available operator",
+            "lock available operator"
+        ],
+        "what the test itself broke went past the engine"
+    );
+}
+
+#[tokio::test]
+async fn models_without_accounts_and_combos_are_told_apart() {
+    let (app, _) = with_account().await;
+    app.post("/api/combos", json!({"name":"best","models":["openai/gpt-5.6"]})).await.expect(201);
+    let asked = app.post("/api/models/availability", json!({"model":"best"})).await.expect(200).json();
+    assert_eq!((&asked["combo"], &asked["available"]), (&json!(true), &json!(true)));
+    assert_eq!(asked["targets"][0]["status"], "available");
+    let asked = app.post("/api/models/availability", json!({"model":"groq/x"})).await.expect(200).json();
+    assert_eq!((&asked["status"], &asked["available"]), (&json!("no_connection"), &json!(false)));
+    app.post("/api/models/availability", json!({"model":"nobody-has-this"})).await.expect(404);
+    let id = app.get("/api/providers").await.json()["connections"][0]["id"].as_str().expect("id").to_owned();
+    app.patch(&format!("/api/providers/{id}"), json!({"isActive":false})).await.expect(200);
+    let off = app.get("/api/models/availability?provider=openai").await.expect(200).json();
+    assert_eq!(off["models"][0]["status"], "disabled");
+}

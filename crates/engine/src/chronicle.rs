@@ -1,0 +1,197 @@
+//! Changes in the state of accounts, models and providers: into the log, the timeline, and what is kept for the time
+//! after a restart. Nothing is written while nothing changes.
+
+use omniroute_domain::breaker::{Breaker, BreakerState, Transition};
+use omniroute_domain::health::{Damage, ModelLock, Recovery};
+use omniroute_domain::snapshot::ConnectionState;
+use omniroute_domain::timeline::{EventKind, HealthEvent};
+use omniroute_provider::Failure;
+
+use crate::live::Live;
+use crate::ports::{LockRow, Memory, Recorder};
+use crate::serve::Engine;
+
+const FREE: &str = "available";
+const LOCKED: &str = "locked";
+const COOLING: &str = "cooldown";
+const ANSWERED: &str = "answered";
+const OPERATOR: &str = "operator";
+
+/// The operator closes a breaker. Whether it was anything else.
+pub fn reset_breaker(live: &Live, recorder: &dyn Recorder, breaker: &Breaker, now_ms: i64) -> bool {
+    let transition = breaker.reset(now_ms);
+    note(live, recorder, breaker, transition);
+    transition.is_some()
+}
+
+/// The operator ends the locks of an account, of one model or of all. How many were in force.
+pub fn unlock(
+    live: &Live,
+    recorder: &dyn Recorder,
+    connection: &ConnectionState,
+    model: Option<&str>,
+    now_ms: i64,
+) -> usize {
+    let ended: Vec<ModelLock> = connection.health.locks(now_ms);
+    let count = connection.health.unlock(model, now_ms);
+    for lock in ended.into_iter().filter(|lock| model.is_none_or(|model| *model == lock.model)) {
+        let event = event(connection, EventKind::Lock, (LOCKED, FREE), OPERATOR, now_ms);
+        recorder.remember(Memory::Unlock { connection: connection.id.clone(), model: lock.model.clone() });
+        add(live, HealthEvent { model: Some(lock.model), ..event });
+    }
+    count
+}
+
+/// The operator ends the cooldown of an account. Whether there was one.
+pub fn warm_up(live: &Live, recorder: &dyn Recorder, connection: &ConnectionState, now_ms: i64) -> bool {
+    let Some(status) = connection.health.warm_up(now_ms) else { return false };
+    add(live, event(connection, EventKind::Cooldown, (COOLING, FREE), OPERATOR, now_ms));
+    recorder.connection_status(&connection.id, status);
+    true
+}
+
+/// A breaker changed its state, if it did.
+pub(crate) fn turned(engine: &Engine, breaker: &Breaker, transition: Option<Transition>) {
+    note(&engine.live, &*engine.recorder, breaker, transition);
+}
+
+fn note(live: &Live, recorder: &dyn Recorder, breaker: &Breaker, transition: Option<Transition>) {
+    let Some(Transition { from, to, at, cause, until }) = transition else { return };
+    let (name, until_text) = (&*breaker.name, until.map(crate::error::rfc3339));
+    match to {
+        BreakerState::Open => {
+            tracing::warn!(breaker = name, from = from.as_str(), cause, until = until_text, "breaker opened");
+        }
+        BreakerState::Closed | BreakerState::Degraded | BreakerState::HalfOpen => {
+            tracing::info!(breaker = name, from = from.as_str(), to = to.as_str(), cause, "breaker changed");
+        }
+    }
+    live.health.timeline.add(HealthEvent {
+        at,
+        kind: EventKind::Breaker,
+        provider: breaker.provider.clone(),
+        breaker: Some(breaker.name.clone()),
+        connection: None,
+        model: None,
+        from: from.as_str(),
+        to: to.as_str(),
+        cause,
+        until,
+    });
+    recorder.remember(Memory::Breaker(breaker.record(at)));
+}
+
+/// A call failed.
+pub(crate) fn failed(
+    engine: &Engine,
+    connection: &ConnectionState,
+    failure: &Failure,
+    damage: Damage,
+    now_ms: i64,
+) {
+    let cause = failure.kind.as_str();
+    let Damage { status, lock, cooldown, is_new, terminal } = damage;
+    if let Some(lock) = lock {
+        if is_new {
+            let event = event(connection, EventKind::Lock, (FREE, LOCKED), cause, now_ms);
+            add(
+                &engine.live,
+                HealthEvent { model: Some(lock.model.clone()), until: Some(lock.until), ..event },
+            );
+        }
+        // One of several keys does not speak for the account.
+        if connection.part_of.is_none() {
+            let (provider, connection) = (connection.provider.clone(), connection.id.clone());
+            engine.recorder.remember(Memory::Lock(LockRow { provider, connection, lock }));
+        }
+    }
+    if let Some(terminal) = terminal {
+        add(&engine.live, event(connection, EventKind::Cooldown, (FREE, terminal.as_str()), cause, now_ms));
+    } else if let Some(until) = cooldown.filter(|_| is_new) {
+        let event = event(connection, EventKind::Cooldown, (FREE, COOLING), cause, now_ms);
+        add(&engine.live, HealthEvent { until: Some(until), ..event });
+    }
+    if let Some(status) = status.filter(|_| connection.part_of.is_none()) {
+        engine.recorder.connection_status(&connection.id, status);
+    }
+}
+
+/// A call went well.
+pub(crate) fn recovered(
+    engine: &Engine,
+    connection: &ConnectionState,
+    model: &str,
+    recovery: Recovery,
+    now_ms: i64,
+) {
+    let Recovery { status, was_locked, was_cooling } = recovery;
+    if was_locked {
+        let event = event(connection, EventKind::Lock, (LOCKED, FREE), ANSWERED, now_ms);
+        add(&engine.live, HealthEvent { model: Some(model.to_owned()), ..event });
+        if connection.part_of.is_none() {
+            let (connection, model) = (connection.id.clone(), model.to_owned());
+            engine.recorder.remember(Memory::Unlock { connection, model });
+        }
+    }
+    if was_cooling {
+        add(&engine.live, event(connection, EventKind::Cooldown, (COOLING, FREE), ANSWERED, now_ms));
+    }
+    if let Some(status) = status.filter(|_| connection.part_of.is_none()) {
+        engine.recorder.connection_status(&connection.id, status);
+    }
+}
+
+/// Takes over what an earlier process knew; what has ended meanwhile, or belongs to nobody any more, is dropped.
+pub(crate) fn restore(engine: &Engine, memory: Memory) {
+    let now_ms = engine.clock.now_ms();
+    match memory {
+        Memory::Breaker(record) => engine.live.health.restore_breaker(&record, now_ms),
+        Memory::Lock(LockRow { connection, lock, .. }) if lock.until > now_ms => {
+            if let Some(state) = engine.live.load().connection(&connection) {
+                state.health.restore_lock(lock);
+            }
+        }
+        Memory::Lock(_)
+        | Memory::Unlock { .. }
+        | Memory::Reasoning(_)
+        | Memory::Owner(_)
+        | Memory::Limits(_)
+        | Memory::Pinned(_)
+        | Memory::Unpinned(_) => {}
+    }
+}
+
+fn event(
+    connection: &ConnectionState,
+    kind: EventKind,
+    (from, to): (&'static str, &'static str),
+    cause: &'static str,
+    at: i64,
+) -> HealthEvent {
+    HealthEvent {
+        at,
+        kind,
+        provider: connection.provider.clone(),
+        breaker: None,
+        connection: Some(connection.id.clone()),
+        model: None,
+        from,
+        to,
+        cause,
+        until: None,
+    }
+}
+
+fn add(live: &Live, event: HealthEvent) {
+    tracing::info!(
+        provider = %event.provider,
+        connection = event.connection.as_ref().map(tracing::field::display),
+        model = event.model.as_deref(),
+        from = event.from,
+        to = event.to,
+        cause = event.cause,
+        until = event.until.map(crate::error::rfc3339),
+        "standing changed"
+    );
+    live.health.timeline.add(event);
+}
