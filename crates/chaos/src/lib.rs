@@ -13,6 +13,7 @@
 
 mod clock;
 mod error;
+mod money;
 mod random;
 mod report;
 mod run;

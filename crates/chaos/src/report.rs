@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::money;
 use crate::scenario::Scenario;
 use crate::tally::{Counted, Counts};
 use crate::verdict::{Verdict, Verdicts, dollars, percent, ratio};
@@ -150,7 +151,8 @@ fn keys(world: &World, counted: &Counted) -> String {
     if world.keys.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(&["key", "requests", "answered", "refused", "spent"]);
+    let mut table =
+        Table::new(&["key", "requests", "answered", "refused", "spent", "billed", "ledger", "budget"]);
     for (key, counts) in world.keys.iter().zip(&counted.keys) {
         table.row(vec![
             key.name.clone(),
@@ -158,6 +160,9 @@ fn keys(world: &World, counted: &Counted) -> String {
             counts.answered.to_string(),
             counts.refused.to_string(),
             dollars(counts.cost_nano),
+            dollars(counts.billed.total_nano),
+            dollars(money::ledger(world, &key.id)),
+            money::budget(world, &key.id),
         ]);
     }
     table.text()

@@ -36,6 +36,9 @@ pub struct Scenario {
     /// Combos beside those of the configuration.
     #[serde(default, rename = "combo")]
     pub combos: Vec<Combo>,
+    /// What all keys together may spend.
+    #[serde(default)]
+    pub budget: Option<Budget>,
     /// Client keys.
     #[serde(default, rename = "key")]
     pub keys: Vec<Key>,
@@ -176,6 +179,25 @@ pub struct Key {
     /// Patterns of models it may use.
     #[serde(default)]
     pub models: Vec<String>,
+    /// What it may spend.
+    pub budget: Option<Budget>,
+}
+
+/// What may be spent, in US dollars.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// In a day.
+    pub daily_usd: Option<f64>,
+    /// In a week, from Monday.
+    pub weekly_usd: Option<f64>,
+    /// In a month.
+    pub monthly_usd: Option<f64>,
+    /// In all.
+    pub total_usd: Option<f64>,
+    /// Whether requests beyond it are refused.
+    #[serde(default = "yes")]
+    pub hard_stop: bool,
 }
 
 /// A kind of request.
@@ -199,6 +221,8 @@ pub struct Traffic {
     pub input_tokens: [u64; 2],
     /// The limit of output tokens that clients set.
     pub max_tokens: Option<u64>,
+    /// How many conversations they belong to; without it each is one of its own.
+    pub conversations: Option<u64>,
     /// Clients that do not wait.
     pub impatient: Option<Impatient>,
 }

@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use crate::clock::START_MS;
 use crate::error::ScenarioError;
+use crate::money;
 use crate::random::Random;
 use crate::scenario::{Expect, FaultKind, Key, Latency, Scenario, Upstream};
 use crate::upstream::{Habits, MARK, Script, Trouble};
@@ -119,8 +120,7 @@ impl Setup {
         }
         builder.combos(&mut entities)?;
         let keys = builder.keys(&mut entities)?;
-        // The requests of a run all begin alike, and yet each is a conversation of its own.
-        entities.settings.session_affinity_ttl_ms = 0;
+        money::budgets(scenario, &mut entities);
         entities.settings = scenario.settings_over(entities.settings, text)?;
         let phases = builder.phases()?;
         let round_ms = phases.last().map_or(0, |phase| phase.to_ms);
@@ -465,9 +465,14 @@ fn connection(name: &str, provider: &str, priority: i64) -> Connection {
     }
 }
 
+/// The id of a key of the scenario.
+pub(crate) fn key_id(name: &str) -> ApiKeyId {
+    ApiKeyId::from(format!("chaos-{name}"))
+}
+
 fn api_key(key: &Key) -> ApiKey {
     ApiKey {
-        id: ApiKeyId::from(format!("chaos-{}", key.name.get_ref())),
+        id: key_id(key.name.get_ref()),
         name: key.name.get_ref().clone(),
         hash: KeyHash([0; 32]),
         masked: String::new(),

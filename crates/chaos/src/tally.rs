@@ -8,10 +8,11 @@ use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
 use omniroute_engine::ports::{Clock as _, Memory, Recorder, RequestRow};
 
 use crate::clock::VirtualClock;
+use crate::money::Billed;
 use crate::upstream::Upstreams;
 
 /// Codes of refusals that concern the caller, not the accounts.
-const REFUSALS: [&str; 1] = ["rate_limit_exceeded"];
+const REFUSALS: [&str; 2] = ["rate_limit_exceeded", "budget_exceeded"];
 /// Logged for a client that went away.
 const GONE: u16 = 499;
 const DAY_MS: i64 = 86_400_000;
@@ -106,6 +107,8 @@ pub(crate) struct KeyCounts {
     pub(crate) cost_nano: i64,
     /// Requests let in, by UTC day.
     pub(crate) by_day: BTreeMap<i64, u64>,
+    /// Bills.
+    pub(crate) billed: Billed,
 }
 
 /// All counts.
@@ -117,6 +120,8 @@ pub(crate) struct Counted {
     pub(crate) keys: Vec<KeyCounts>,
     /// Costs of every row.
     pub(crate) cost_nano: i64,
+    /// Bills of every row.
+    pub(crate) billed: Billed,
     /// Codes of errors, for people who look for the cause.
     pub(crate) codes: BTreeMap<String, u64>,
     /// What clients saw: complete answers, and ends.
@@ -212,6 +217,7 @@ impl Tally {
             accounts: vec![account; marks.len()],
             keys: vec![KeyCounts::default(); keys.len()],
             cost_nano: 0,
+            billed: Billed::default(),
             codes: BTreeMap::new(),
             complete: 0,
             ended: 0,
@@ -293,6 +299,7 @@ impl Recorder for Tally {
         }
         let cost = row.cost_nano.unwrap_or(0);
         counted.cost_nano += cost;
+        counted.billed.add(&row.bills);
         for attempt in &row.attempts {
             let Some(mark) = self.marks.get(&attempt.connection) else { continue };
             let account = &mut counted.accounts[*mark];
@@ -311,6 +318,7 @@ impl Recorder for Tally {
             let key = &mut counted.keys[*key];
             key.requests += 1;
             key.cost_nano += cost;
+            key.billed.add(&row.bills);
             match judged.end {
                 End::Answered => key.answered += 1,
                 End::Refused => key.refused += 1,

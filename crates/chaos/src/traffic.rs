@@ -17,6 +17,7 @@ use crate::error::ScenarioError;
 use crate::random::Random;
 use crate::scenario::{Impatient, Scenario, Traffic};
 use crate::setup::KeySetup;
+use crate::upstream::WORD;
 
 /// Different lengths of prompts of each kind of request.
 const SIZES: usize = 8;
@@ -61,6 +62,7 @@ const FORMS: [Form; 3] = [
 pub(crate) struct Ask {
     pub(crate) share: f64,
     stream: f64,
+    conversations: Option<u64>,
     pub(crate) impatient: Option<Impatient>,
     form: &'static Form,
     headers: HeaderMap,
@@ -141,6 +143,7 @@ impl Ask {
         Ok(Self {
             share: traffic.share,
             stream: traffic.stream,
+            conversations: traffic.conversations.filter(|number| *number > 0),
             impatient: traffic.impatient,
             form,
             headers: headers(key.map(|place| keys[place].text.as_str())),
@@ -156,8 +159,14 @@ impl Ask {
         let bodies = if is_stream { &self.streaming } else { &self.whole };
         let place = usize::try_from(random.next() % SIZES as u64).unwrap_or(0);
         let mut headers = self.headers.clone();
-        if let Ok(id) = HeaderValue::from_str(id) {
-            headers.insert(HeaderName::from_static("x-request-id"), id);
+        let conversation = match self.conversations {
+            Some(number) => format!("{}-{}", self.form.name, random.next() % number),
+            None => id.to_owned(),
+        };
+        for (name, value) in [("x-request-id", id), ("x-session-id", conversation.as_str())] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
         }
         let arrival = Arrival {
             peer: ([127, 0, 0, 1], 50_000).into(),
@@ -176,8 +185,7 @@ impl Ask {
 
 impl Form {
     fn body(&self, traffic: &Traffic, tokens: u64, stream: bool) -> Bytes {
-        // Four bytes are a token.
-        let prompt = "abc ".repeat(usize::try_from(tokens).unwrap_or(0).max(1));
+        let prompt = WORD.repeat(usize::try_from(tokens).unwrap_or(0).max(1));
         let model = traffic.model.get_ref().replace(['"', '\\'], "");
         let limit = match (self.name, traffic.max_tokens) {
             ("anthropic", most) => format!(r#""max_tokens":{},"#, most.unwrap_or(4_096)),

@@ -3,6 +3,7 @@
 use omniroute_domain::limit::Meter;
 use omniroute_engine::ports::{Charge, Clock as _, Reserving, Verdict as Reserved};
 
+use crate::money;
 use crate::scenario::Expect;
 use crate::tally::{Counted, Counts};
 use crate::upstream::Seen;
@@ -29,16 +30,26 @@ pub struct Verdict {
 pub(crate) struct Verdicts(pub(crate) Vec<Verdict>);
 
 impl Verdicts {
-    fn exactly<T: ToString + ?Sized>(&mut self, what: impl Into<String>, found: &T, wanted: &T) {
+    pub(crate) fn exactly<T: ToString + ?Sized>(&mut self, what: impl Into<String>, found: &T, wanted: &T) {
         let (found, wanted) = (found.to_string(), wanted.to_string());
         let is_met = found == wanted;
         self.0.push(Verdict { what: what.into(), found, wanted, is_met });
     }
 
-    fn at_most<T: PartialOrd + ToString + Copy>(&mut self, what: impl Into<String>, found: T, bound: T) {
+    pub(crate) fn at_most<T: PartialOrd + ToString + Copy>(
+        &mut self,
+        what: impl Into<String>,
+        found: T,
+        bound: T,
+    ) {
         let is_met = found <= bound;
         let wanted = format!("at most {}", bound.to_string());
         self.0.push(Verdict { what: what.into(), found: found.to_string(), wanted, is_met });
+    }
+
+    pub(crate) fn money_at_most(&mut self, what: String, found: i64, bound: i64) {
+        let (is_met, found, wanted) = (found <= bound, dollars(found), format!("at most {}", dollars(bound)));
+        self.0.push(Verdict { what, found, wanted, is_met });
     }
 
     fn share(&mut self, what: impl Into<String>, found: f64, bound: f64, is_least: bool) {
@@ -74,6 +85,7 @@ impl Verdicts {
         }
         self.money(counted, &seen);
         self.keys(world, counted);
+        money::verdicts(self, world, counted);
     }
 
     /// What upstreams asked for is what was booked: all of it where an answer came to its end, and nothing that was never

@@ -32,6 +32,8 @@ pub struct Decision {
     pub turn: u64,
     /// What the request was about, where `auto` had to know.
     pub task: Option<Task>,
+    /// The names of the policies that applied, in order.
+    pub policies: Vec<Arc<str>>,
     /// When, in epoch milliseconds.
     pub decided_at: i64,
     planned: Arc<[Planned]>,
@@ -72,6 +74,7 @@ impl Decision {
             seed: ctx.seed,
             turn: 0,
             task: None,
+            policies: Vec::new(),
             decided_at: ctx.engine.clock.now_ms(),
             planned: Arc::default(),
             left_out: Arc::default(),
@@ -179,6 +182,7 @@ impl RequestCtx {
             seed: self.seed,
             turn: plan.turn,
             task: plan.task,
+            policies: Vec::new(),
             decided_at: now_ms,
             planned: planned.clone(),
             left_out: left_out.clone(),

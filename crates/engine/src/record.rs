@@ -5,6 +5,7 @@ use omniroute_dialect::ir::Usage;
 use omniroute_domain::limit::Meter;
 
 use crate::ctx::{AnswerSource, RequestCtx};
+use crate::decision::Decision;
 use crate::ports::{Charge, RequestRow};
 use crate::time::millis;
 
@@ -73,6 +74,20 @@ impl RequestCtx {
         usage
     }
 
+    /// The decision, with the policies that had a say in it.
+    fn decided_under_policies(&mut self) -> Option<Box<Decision>> {
+        let mut decision = self.decision.take()?;
+        if let Some(steering) = &mut self.steering {
+            decision.policies = std::mem::take(&mut steering.applied);
+            for name in std::mem::take(&mut steering.verdict.applied) {
+                if !decision.policies.contains(&name) {
+                    decision.policies.push(name);
+                }
+            }
+        }
+        Some(decision)
+    }
+
     fn row(&mut self) -> RequestRow {
         let usage = self.total_usage();
         let cost_nano = match self.source {
@@ -128,7 +143,7 @@ impl RequestCtx {
             },
             error_code: outcome.error_code,
             losses: std::mem::take(&mut self.losses),
-            decision: self.decision.take(),
+            decision: self.decided_under_policies(),
         }
     }
 }

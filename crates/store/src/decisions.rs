@@ -55,6 +55,9 @@ pub struct LoggedDecision {
     /// What the request was about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+    /// The names of the policies that applied, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
     /// Those that were to be asked, in order; then those that were not.
     pub candidates: Vec<LoggedCandidate>,
     /// When it was decided.
@@ -128,6 +131,7 @@ pub(crate) fn logged(row: &RequestRow, decision: &Decision) -> LoggedDecision {
         seed: decision.seed,
         turn: decision.combo.as_ref().map(|_| decision.turn),
         task: decision.task.map(|task| task.as_str().to_owned()),
+        policies: decision.policies.iter().map(ToString::to_string).collect(),
         candidates: candidates.enumerate().map(|(place, it)| candidate(it, place < MAX_SCORED)).collect(),
         decided_at: decision.decided_at,
     }

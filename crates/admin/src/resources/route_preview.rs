@@ -181,6 +181,7 @@ pub(crate) fn logged(decision: LoggedDecision, row: &CallLog) -> RouteAnswer {
         via: Some(decision.via),
         combo: decision.combo,
         strategy: Some(decision.strategy),
+        policies: decision.policies,
         seed: decision.seed.to_string(),
         task: decision.task,
         candidates: candidates.collect(),

@@ -30,6 +30,9 @@ pub(crate) use script::{Habits, Script, Trouble};
 /// Tells the upstreams apart; every account of a scenario sends its own number.
 pub(crate) const MARK: &str = "x-chaos-account";
 
+/// A token of the prompts of a scenario.
+pub(crate) const WORD: &str = "abc ";
+
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
@@ -200,7 +203,11 @@ impl Asked {
             model: model_in_body(&body).or_else(|| model_in_path(path)).unwrap_or_default(),
             dialect,
             is_stream: path.contains(":stream") || memchr::memmem::find(&body, br#""stream":true"#).is_some(),
-            input_tokens: (body.len() as u64 / 4).max(1),
+            // As many as a client of a scenario wrote; of others four bytes are one.
+            input_tokens: match memchr::memmem::find_iter(&body, WORD).count() as u64 {
+                0 => (body.len() as u64 / 4).max(1),
+                words => words,
+            },
             max_tokens: number(r#""max_tokens":"#).or_else(|| number(r#""max_completion_tokens":"#)),
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn signals(
             .provider
             .connections
             .iter()
-            .filter(|connection| connection.health.check(&target.model, now_ms).is_ok())
+            .filter(|connection| connection.check(&target.model, now_ms).is_ok())
     };
     signals.accounts = u16::try_from(able().count()).unwrap_or(u16::MAX);
     signals.health = if signals.accounts > 0 { 1.0 } else { 0.0 };

@@ -9,6 +9,7 @@
 mod accounts;
 mod bodies;
 mod budgets;
+mod chaos;
 mod client;
 mod departures;
 mod egress;
