@@ -16,10 +16,10 @@ use utoipa::openapi::OpenApi;
 use crate::endpoint::{Describe, Documentation, Handle, Ignored, Incoming};
 use crate::error::{no_route, wrong_method};
 use crate::resources::{
-    aliases, api_keys, auth, availability, budgets, call_logs, combo_mappings, combos, connection_probes, connections,
-    custom_models, fallback_chains, health, learned, lifecycle, metrics, model_catalog, models, nodes,
-    policies, pricing, rate_limits, resilience, route_preview, sessions, settings, system, telemetry, transforms,
-    usage,
+    aliases, api_keys, auth, availability, budgets, call_logs, combo_mappings, combos, connection_probes,
+    connections, custom_models, fallback_chains, health, learned, lifecycle, metrics, model_catalog, models,
+    nodes, policies, pricing, rate_limits, resilience, route_preview, sessions, settings, system, telemetry,
+    transforms, usage,
 };
 use crate::state::{Admin, AdminState, Peer};
 use crate::text;

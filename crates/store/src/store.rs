@@ -238,7 +238,19 @@ impl Store {
                 let mappings: Vec<combo_mappings::Row> =
                     sqlx::query_as(combo_mappings::SELECT_ALL).fetch_all(&mut *db).await?;
                 let rules = (policies, chains, mappings);
-                (revision, connections, nodes, models, keys, combos, aliases, budgets, prices, settings, rules)
+                (
+                    revision,
+                    connections,
+                    nodes,
+                    models,
+                    keys,
+                    combos,
+                    aliases,
+                    budgets,
+                    prices,
+                    settings,
+                    rules,
+                )
             });
         let vault = self.vault();
         let mut loaded = Loaded::default();

@@ -12,8 +12,8 @@ use crate::health::HealthMap;
 use crate::resolve::{Target, Via};
 use crate::routing::auto::{POOL, Tuning, variant_names, variant_tuning};
 use crate::routing::by_name;
-use crate::transform::ComboRules;
 use crate::snapshot::ProviderState;
+use crate::transform::ComboRules;
 
 /// Most models of a pool. Each provider gives one before any gives a second, so none is left out for another's length.
 pub const MAX_POOL: usize = 128;

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BudgetSettings, ComboConfig, Number, ProviderStrategies, ResilienceSettings, SystemPromptSettings, ThinkingSettings,
+    BudgetSettings, ComboConfig, Number, ProviderStrategies, ResilienceSettings, SystemPromptSettings,
+    ThinkingSettings,
 };
 
 /// `/api/settings`. Absent members have their defaults; the stored form is this struct as JSON.

@@ -1,6 +1,6 @@
 //! The strategy `auto`: what it chooses, what it refuses, and what it says of that.
 
-use omniroute_domain::entity::{Combo, ComboConfig, ComboId, Entities, Goal, Number, Step};
+use omniroute_domain::entity::{Combo, ComboConfig, ComboId, ComboTransforms, Entities, Goal, Number, Step};
 use omniroute_engine::EngineOptions;
 
 use crate::world::{World, answer};
@@ -38,6 +38,7 @@ fn picky(config: ComboConfig) -> World {
             strategy: "auto".into(),
             steps: vec![step("large", "openai/gpt-5.6"), step("small", "openai/gpt-5.4-mini")],
             config: ComboConfig { exploration_rate: Number::new(0.0), max_retries: Some(0), ..config },
+            transforms: ComboTransforms::default(),
             is_hidden: false,
             is_active: true,
             sort_order: 1,

@@ -2,7 +2,9 @@
 
 use omniroute_dialect::{Dialect as _, openai::OpenAi};
 use omniroute_domain::combo::{self, RequestFacts};
-use omniroute_domain::entity::{Combo, ComboConfig, ComboId, Entities, Goal, NodeType, Number, Step};
+use omniroute_domain::entity::{
+    Combo, ComboConfig, ComboId, ComboTransforms, Entities, Goal, NodeType, Number, Step,
+};
 use omniroute_engine::EngineOptions;
 
 use crate::world::{ASK, World, answer, connection, node, refusal};
@@ -34,6 +36,7 @@ fn world(strategy: &str) -> World {
                 exploration_rate: Number::new(0.5),
                 ..ComboConfig::default()
             },
+            transforms: ComboTransforms::default(),
             is_hidden: false,
             is_active: true,
             sort_order: 1,
