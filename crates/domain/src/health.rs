@@ -337,7 +337,7 @@ impl ConnectionHealth {
         if let Some(lock) = detail.locks.get_mut(model) {
             was_locked = lock.until > now_ms;
             lock.until = lock.until.min(now_ms);
-            match (lock.level + 1) / 2 {
+            match lock.level.div_ceil(2) {
                 0 => drop(detail.locks.remove(model)),
                 count => lock.level = count - 1,
             }

@@ -63,7 +63,7 @@ pub(crate) fn steer(ctx: &mut RequestCtx, target: &Target) -> Result<(), Gateway
     if ctx.snapshot.policies.is_empty() {
         return Ok(());
     }
-    let verdict = of_target(ctx, &ctx.requested().to_owned(), target);
+    let verdict = of_target(ctx, ctx.requested(), target);
     refuse_if_denied(&verdict)?;
     ctx.steering.get_or_insert_default().verdict = verdict;
     Ok(())

@@ -162,7 +162,7 @@ fn judged(
     cost_nano: Option<i64>,
     applied: &mut Vec<Arc<str>>,
 ) -> (Vec<PreviewedCandidate>, Vec<PreviewedCandidate>) {
-    let verdict = policy::of_target(ctx, &ctx.requested().to_owned(), target);
+    let verdict = policy::of_target(ctx, ctx.requested(), target);
     for name in &verdict.applied {
         if !applied.contains(name) {
             applied.push(name.clone());

@@ -213,8 +213,9 @@ impl Engine {
         }
         match reuse::join(self, ctx).await {
             Joined::Answered(response) => response,
-            Joined::Alone(ctx) => self.answer(ctx, route).await,
-            Joined::First(ctx, lead) => lead.leave(self.answer(ctx, route).await),
+            // Boxed because it is large, and would be moved about with whoever serves the request.
+            Joined::Alone(ctx) => Box::pin(self.answer(ctx, route)).await,
+            Joined::First(ctx, lead) => lead.leave(Box::pin(self.answer(ctx, route)).await),
         }
     }
 

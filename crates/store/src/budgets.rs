@@ -29,7 +29,7 @@ impl Budgets<'_> {
     pub async fn list(&self) -> Result<Vec<Budget>, StoreError> {
         let rows: Vec<Row> =
             with_read!(self.0.pool(), |db| sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?);
-        Ok(rows.into_iter().map(|row| parse(row, &mut Vec::new())).collect())
+        Ok(rows.iter().map(|row| parse(row, &mut Vec::new())).collect())
     }
 
     /// That of a key, or with `None` that of everybody.
@@ -112,7 +112,7 @@ pub(crate) struct Row {
 }
 
 /// The budget of a row. What cannot be read of it takes the default; its limits hold.
-pub(crate) fn parse(row: Row, problems: &mut Vec<RowProblem>) -> Budget {
+pub(crate) fn parse(row: &Row, problems: &mut Vec<RowProblem>) -> Budget {
     let mut problem = |message: &str| {
         let (table, id) = ("domain_budgets", row.api_key_id.clone());
         problems.push(RowProblem { table, id, message: message.to_owned() });

@@ -266,7 +266,7 @@ impl Store {
         entities.api_keys = keys.into_iter().filter_map(|row| row.into_key(problems)).collect();
         entities.combos = combos.into_iter().filter_map(|row| combos::parse(row, problems)).collect();
         entities.aliases = aliases.into_iter().filter_map(|row| aliases::parse(row, problems)).collect();
-        entities.budgets = budgets.into_iter().map(|row| budgets::parse(row, problems)).collect();
+        entities.budgets = budgets.iter().map(|row| budgets::parse(row, problems)).collect();
         entities.prices = prices::parse(prices, problems);
         entities.settings = settings::parse(settings.as_deref(), problems);
         let (policies, chains, mappings) = rules;

@@ -239,7 +239,7 @@ fn no_strategy_starves_anybody_it_promises_a_turn() {
             Leads::Each => assert_eq!(seen, [1_000; 4], "{name}"),
             // Four standard deviations of a quarter of 4,000.
             Leads::Chance => {
-                assert!(seen.iter().all(|count| (count - 1_000).abs() < 110), "{name}: {seen:?}")
+                assert!(seen.iter().all(|count| (count - 1_000).abs() < 110), "{name}: {seen:?}");
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Requests that are sent again.
 
+#![allow(clippy::disallowed_methods, reason = "clients of a test are tasks of their own")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
