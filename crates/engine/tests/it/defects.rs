@@ -50,11 +50,15 @@ const DEFECTS: [(&str, Guard); 20] = [
     (
         "requests wait for minutes, or fail because a queue was taken down",
         Tests(&[
+            ("engine/tests/it/limits.rs", "nobody_waits_for_minutes"),
             ("engine/tests/it/fallback.rs", "a_long_one_is_told_at_once"),
             ("chaos/tests/runs/scenarios.rs", "storms_outages_and_quotas"),
         ]),
     ),
-    ("reasoning is billed twice", Tests(&[("domain/src/price/tests.rs", "costs")])),
+    (
+        "reasoning is billed twice",
+        Tests(&[("domain/src/price/tests.rs", "defect_9_reasoning_and_cache_writes_are_billed_once")]),
+    ),
     (
         "addresses are not checked for calls of models",
         Tests(&[("engine/tests/it/admission.rs", "a_key_has_its_limits")]),
@@ -63,7 +67,13 @@ const DEFECTS: [(&str, Guard); 20] = [
         "the list of models in Ollama's shape is always the same",
         Tests(&[("omniroute/tests/it/models.rs", "ollamas_list_is_the_list_of_this_gateway")]),
     ),
-    ("budgets have one window, and members left out reset it", NotBuilt("there are no budgets")),
+    (
+        "budgets have one window, and members left out reset it",
+        Tests(&[
+            ("domain/src/budget/spending/tests.rs", "defect_12_every_window_counts_by_itself"),
+            ("admin/tests/it/budgets.rs", "defect_12_what_is_not_sent_stays_and_every_window_is_shown"),
+        ]),
+    ),
     ("the state of a sign-in at a provider is not checked", NotBuilt("there is no sign-in at providers")),
     ("bundles and synchronisation give credentials away", NotBuilt("nothing is exported or synchronised")),
     (
