@@ -157,3 +157,50 @@ def test_what_would_become_of_a_request_is_told_and_comes_true(gateway):
     assert gateway.call("POST", "/route/explain", json=claude)["error"]["code"] == "unknown_provider"
     gateway.call("POST", "/route/explain", 400, json={"path": "/v1/models", "body": {}})
     gateway.call("POST", "/route/explain", 400, json={"path": "/v1/messages", "body": {"messages": []}})
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_the_faster_of_a_race_answers(gateway, is_stream):
+    name = combo(gateway, "oa-node/delay-20s-echo", "an-node/echo", "sim/lorem", strategy="race")
+    raw = openai_client(gateway).chat.completions.with_raw_response.create(
+        model=name, messages=user("first past the post"), stream=is_stream
+    )
+    answer = raw.parse()
+    text = streamed(answer) if is_stream else answer.choices[0].message.content
+    assert text == "first past the post"
+    assert (raw.headers["x-omniroute-model"], raw.headers["x-omniroute-attempts"]) == ("echo", "2")
+    metrics = gateway.call("GET", "/combos/metrics", params={"combo": name})["metrics"][name]
+    assert metrics["totalSuccesses"] == 1, "who lost is not counted"
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_judge_is_told_what_others_answered(gateway, is_stream):
+    # The judge repeats what it was asked, so that it can be seen.
+    config = {"judgeModel": "sim/echo", "maxRetries": 0}
+    own = secrets.randbelow(9_000)
+    models = ("oa-node/echo", f"an-node/error-500-size-{own}", "up-gemini/lorem")
+    name = combo(gateway, *models, strategy="fusion", config=config)
+    messages = anthropic_client(gateway).messages
+    if is_stream:
+        with messages.stream(model=name, messages=user("who is right?"), max_tokens=2_000) as stream:
+            text = "".join(stream.text_stream)
+            assert stream.get_final_message().model == name
+    else:
+        text = messages.create(model=name, messages=user("who is right?"), max_tokens=2_000).content[0].text
+    assert "[1]\nwho is right?" in text and "[2]\nLorem ipsum" in text and "[3]" not in text
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_pipeline_hands_on_what_was_answered(gateway, is_stream):
+    template = "{{input}} was answered with: {{output}}"
+    name = combo(gateway, "an-node/echo", {"model": "oa-node/echo", "template": template}, strategy="pipeline")
+    answer = openai_client(gateway).chat.completions.create(model=name, messages=user("ping"), stream=is_stream)
+    text = streamed(answer) if is_stream else answer.choices[0].message.content
+    assert text == "ping was answered with: ping"
+
+
+def test_an_answer_that_breaks_the_rules_is_not_given(gateway):
+    rules = {"responseValidation": {"mustNotMatch": "Lorem"}, "maxRetries": 0}
+    name = combo(gateway, "oa-node/lorem", "an-node/echo", config=rules)
+    answer = openai_client(gateway).chat.completions.create(model=name, messages=user("plain words"))
+    assert answer.choices[0].message.content == "plain words"

@@ -87,6 +87,7 @@ pub fn counts(failure: &Failure) -> bool {
         | FailureKind::Refused
         | FailureKind::BadRequest
         | FailureKind::Empty
+        | FailureKind::InvalidResponse
         | FailureKind::ClientAbort => false,
     }
 }

@@ -94,6 +94,7 @@ impl Profile {
             FailureKind::ContextTooLong
             | FailureKind::Refused
             | FailureKind::BadRequest
+            | FailureKind::InvalidResponse
             | FailureKind::ClientAbort => {
                 return 0;
             }

@@ -117,6 +117,7 @@ impl RequestCtx {
             running: None,
             rewrite: self.rewrite,
             added_bytes: self.added_bytes,
+            validation: self.validation.clone(),
             material: None,
             kinship: Kinship::Branch(Branch { estate, heard: Heard::default() }),
         }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use omniroute_dialect::ir::{ChatRequest, ChatResponse, Loss, ToolKind, Usage};
 use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, shape};
+use omniroute_domain::combo::Validation;
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::limit::Standing;
 use omniroute_domain::resolve::{Route, Target};
@@ -118,6 +119,8 @@ pub struct RequestCtx {
     pub(crate) rewrite: Option<Rewrite>,
     /// By how many bytes that is longer.
     pub(crate) added_bytes: usize,
+    /// What a whole answer must be like so that it counts as one.
+    pub(crate) validation: Option<Arc<Validation>>,
     /// The answer of a call that was made for the gateway itself.
     pub(crate) material: Option<Box<ChatResponse>>,
 }
@@ -201,6 +204,7 @@ impl RequestCtx {
             kinship: Kinship::Alone,
             rewrite: None,
             added_bytes: 0,
+            validation: None,
             material: None,
         }
     }

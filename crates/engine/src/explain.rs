@@ -156,6 +156,7 @@ fn public_kind(failure: &Failure) -> (ErrorKind, Option<Cow<'static, str>>) {
         FailureKind::Connect => own(ErrorKind::BadGateway, "network_error"),
         FailureKind::AddressBlocked => own(ErrorKind::BadGateway, "url_blocked"),
         FailureKind::Empty => own(ErrorKind::BadGateway, "empty_response"),
+        FailureKind::InvalidResponse => own(ErrorKind::BadGateway, "invalid_response"),
         FailureKind::Protocol => own(ErrorKind::BadGateway, "bad_gateway"),
         FailureKind::Unavailable
         | FailureKind::NotAllowed

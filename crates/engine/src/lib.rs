@@ -25,6 +25,7 @@ mod circuit;
 mod count;
 mod explain;
 mod fallback;
+mod gate;
 mod heal;
 mod kept;
 mod limits;

@@ -31,6 +31,7 @@ use crate::chronicle;
 use crate::circuit;
 use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
+use crate::gate::Gates;
 use crate::kept;
 use crate::limits;
 use crate::live::Live;
@@ -69,6 +70,8 @@ pub struct Engine {
     pub options: EngineOptions,
     pub(crate) idempotency: Idempotency,
     chance: Chance,
+    /// Places of the steps of combos that go round.
+    pub(crate) gates: Arc<Gates>,
 }
 
 /// What the process start decided about serving.
@@ -160,6 +163,7 @@ impl Engine {
             options,
             idempotency: Idempotency::default(),
             chance,
+            gates: Arc::default(),
         }
     }
 

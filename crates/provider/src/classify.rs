@@ -98,6 +98,11 @@ impl Failure {
         Self::local(FailureKind::Protocol, 502, message)
     }
 
+    /// An answer that is not what the operator asks of one; `objection` says in which way.
+    pub fn invalid_response(objection: &str) -> Self {
+        Self::local(FailureKind::InvalidResponse, 502, objection)
+    }
+
     /// The client went away.
     pub fn client_abort() -> Self {
         Self::local(FailureKind::ClientAbort, 499, "the client closed the connection")
@@ -135,7 +140,9 @@ const fn usual(kind: FailureKind) -> (Scope, Retry) {
         | FailureKind::AuthRejected
         | FailureKind::Banned
         | FailureKind::AddressBlocked => (Scope::Connection, Retry::Elsewhere),
-        FailureKind::ContextTooLong | FailureKind::Refused => (Scope::Request, Retry::OtherModel),
+        FailureKind::ContextTooLong | FailureKind::Refused | FailureKind::InvalidResponse => {
+            (Scope::Request, Retry::OtherModel)
+        }
         FailureKind::BadRequest | FailureKind::ClientAbort => (Scope::Request, Retry::Never),
     }
 }

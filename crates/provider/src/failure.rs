@@ -39,6 +39,8 @@ pub enum FailureKind {
     BadRequest,
     /// A successful answer without any content.
     Empty,
+    /// The answer is complete, and not what the operator asks of one.
+    InvalidResponse,
     /// The answer is not what the dialect says it should be, or it broke off.
     Protocol,
     /// The client went away.
@@ -95,6 +97,7 @@ impl FailureKind {
             Self::Refused => "content_filter",
             Self::BadRequest => "bad_request",
             Self::Empty => "empty_response",
+            Self::InvalidResponse => "invalid_response",
             Self::Protocol => "protocol",
             Self::ClientAbort => "client_abort",
             Self::Unknown => "unknown",

@@ -113,6 +113,7 @@ fn status_of(kind: FailureKind) -> TestStatus {
         | FailureKind::Refused
         | FailureKind::BadRequest
         | FailureKind::Empty
+        | FailureKind::InvalidResponse
         | FailureKind::Protocol
         | FailureKind::ClientAbort
         | FailureKind::Unknown => TestStatus::Error,
@@ -134,6 +135,7 @@ fn type_of(kind: FailureKind) -> DiagnosisType {
         | FailureKind::Refused
         | FailureKind::BadRequest
         | FailureKind::Empty
+        | FailureKind::InvalidResponse
         | FailureKind::Protocol
         | FailureKind::ClientAbort
         | FailureKind::Unknown => DiagnosisType::UpstreamError,

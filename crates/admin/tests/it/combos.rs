@@ -120,6 +120,22 @@ async fn wrong_combos_are_refused_with_the_member() {
         (json!({"name":"x","models":["a/b"],"config":{"hedgeDelayMs":0}}), 400, "config.hedgeDelayMs"),
         (json!({"name":"x","models":["a/b"],"config":{"judgeModel":" "}}), 400, "config.judgeModel"),
         (
+            json!({"name":"x","models":["a/b"],"config":{"concurrencyPerModel":0}}),
+            400,
+            "config.concurrencyPerModel",
+        ),
+        (json!({"name":"x","models":["a/b"],"config":{"maxComboDepth":9}}), 400, "config.maxComboDepth"),
+        (
+            json!({"name":"x","models":["a/b"],"config":{"responseValidation":{"mustMatch":"("}}}),
+            400,
+            "config.responseValidation.mustMatch",
+        ),
+        (
+            json!({"name":"x","models":["a/b"],"config":{"responseValidation":{"jsonSchema":{"type":7}}}}),
+            400,
+            "config.responseValidation.jsonSchema",
+        ),
+        (
             json!({"name":"x","models":["a/b",{"model":"a/c","template":"{{output}}"}]}),
             400,
             "models[1].template",
@@ -155,8 +171,13 @@ async fn circles_are_refused_where_they_would_close() {
         "{}",
         answer.body
     );
+    let deep = |depth| json!({"name":"outermost","models":["outer"],"config":{"maxComboDepth":depth}});
     let answer = app.post("/api/combos", json!({"name":"outermost","models":["outer"]})).await.expect(422);
     assert!(answer.body.contains("3 deep"), "{}", answer.body);
+    app.post("/api/combos", deep(3)).await.expect(422);
+    make(&app, deep(4)).await;
+    let snapshot = app.live.load().clone();
+    assert_eq!(snapshot.combo("outermost").expect("in force").targets(&snapshot).len(), 1);
 }
 
 #[tokio::test]
@@ -216,10 +237,34 @@ async fn the_defaults_of_combos_are_merged() {
     let path = "/api/settings/combo-defaults";
     app.patch(path, json!({"comboDefaults":{"maxRetries":3}})).await.expect(200);
     let after = app.patch(path, json!({"comboDefaults":{"timeoutMs":5_000}})).await.expect(200).json();
-    assert_eq!(after, json!({"comboDefaults":{"maxRetries":3,"timeoutMs":5_000}}));
+    assert_eq!(after["comboDefaults"], json!({"maxRetries":3,"timeoutMs":5_000}));
     make(&app, json!({"name":"c","models":["openai/gpt-5.6"]})).await;
     assert_eq!(app.live.load().combo("c").expect("there").policy.max_retries, 3);
     app.patch(path, json!({"comboDefaults":{"maxRetries":99}})).await.expect(400);
+
+    // A provider's own, by any of its names; what is null goes away.
+    let overrides = json!({"oai":{"maxRetries":1,"queueDepth":5},"anthropic":{"hedging":true}});
+    let after = app.patch(path, json!({"providerOverrides":overrides})).await.expect(200).json();
+    let stored = json!({"openai":{"maxRetries":1,"queueDepth":5},"anthropic":{"hedging":true}});
+    assert_eq!(after["providerOverrides"], stored);
+    let snapshot = app.live.load().clone();
+    let combo = snapshot.combo("c").expect("there");
+    let policy = combo.policy_of(&combo.targets(&snapshot)[0]);
+    assert_eq!((policy.max_retries, policy.queue.depth, policy.timeout.as_secs()), (1, 5, 5));
+    app.patch(path, json!({"providerOverrides":{"anthropic":null}})).await.expect(200);
+    assert_eq!(
+        app.get(path).await.json()["providerOverrides"],
+        json!({"openai":{"maxRetries":1,"queueDepth":5}})
+    );
+    for (body, field) in [
+        (json!({"nobody":{}}), "providerOverrides.nobody"),
+        (json!({"openai":{"timeoutMs":5_000}}), "providerOverrides.openai.timeoutMs"),
+        (json!({"openai":{"budgetCap":1.0}}), "providerOverrides.openai.budgetCap"),
+        (json!({"openai":{"maxRetries":99}}), "providerOverrides.openai.maxRetries"),
+    ] {
+        let answer = app.patch(path, json!({"providerOverrides":body})).await.expect(400).json();
+        assert_eq!(answer["error"]["details"][0]["field"], field, "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -8,28 +8,35 @@ mod auto;
 mod condition;
 mod memory;
 mod plan;
+mod policy;
 mod pool;
 mod template;
 mod traits;
+mod validation;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 pub use condition::{Condition, ConditionError};
 pub use memory::{ComboMark, ComboMemory};
 pub use plan::{LeftOut, Place, Plan, Planned, RequestFacts, Rule, manner, needs_content, plan};
+pub use policy::{Policy, QueueLimits};
 pub use pool::{MAX_POOL, Pool};
 pub use template::{TemplateError, check as check_template, render};
 pub use traits::Traits;
+pub use validation::{Validation, ValidationError};
 
-use crate::entity::{ComboConfig, ComboId, Goal};
+use omniroute_provider::ProviderId;
+
+use crate::entity::{ComboId, Goal};
 use crate::resolve::{self, ResolveError, Target};
 use crate::routing::{Stats, Strategy, Tuning};
 use crate::snapshot::Snapshot;
 use crate::transform::ComboRules;
 
-/// How deep combos may stand within each other; the outermost counts.
-pub const MAX_DEPTH: usize = 3;
+/// How deep combos may stand within each other unless one says otherwise; the outermost counts.
+pub const USUAL_DEPTH: u32 = 3;
+/// How deep they may stand at most, whatever one says.
+pub const MAX_DEPTH: u32 = 8;
 
 /// A combo, ready to be asked.
 pub struct ComboState {
@@ -45,6 +52,8 @@ pub struct ComboState {
     pub steps: Arc<Vec<StepState>>,
     /// How it is carried out.
     pub policy: Policy,
+    /// How targets of some providers are asked, where that differs.
+    pub overrides: Vec<(ProviderId, Policy)>,
     /// What it changes in requests.
     pub rules: ComboRules,
     /// Left out of lists of models.
@@ -56,10 +65,16 @@ pub struct ComboState {
 }
 
 impl ComboState {
+    /// How a target is asked.
+    pub fn policy_of(&self, target: &Target) -> &Policy {
+        let own = self.overrides.iter().find(|(provider, _)| *provider == target.provider.id);
+        own.map_or(&self.policy, |(_, policy)| policy)
+    }
+
     /// Every model that it may lead to, whatever the request.
     pub fn targets(&self, snapshot: &Snapshot) -> Vec<Arc<Target>> {
         let mut targets = Vec::new();
-        self.collect(snapshot, 1, &mut targets);
+        self.collect(snapshot, self.policy.max_depth, &mut targets);
         targets
     }
 
@@ -68,8 +83,8 @@ impl ComboState {
             match &step.goal {
                 Goal::Model { .. } => into.extend(step.target(snapshot).into_iter().flatten().cloned()),
                 Goal::ComboRef { combo_name } => {
-                    if let Some(inner) = snapshot.combo(combo_name).filter(|_| depth < MAX_DEPTH) {
-                        inner.collect(snapshot, depth + 1, into);
+                    if let Some(inner) = snapshot.combo(combo_name).filter(|_| depth > 1) {
+                        inner.collect(snapshot, depth - 1, into);
                     }
                 }
             }
@@ -155,68 +170,5 @@ impl StepState {
             }
             Ok(Arc::new(target))
         }))
-    }
-}
-
-/// How a combo is carried out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// Further tries of a target after a passing failure.
-    pub max_retries: u32,
-    /// Pause before such a try.
-    pub retry_delay: Duration,
-    /// Pause before the next target.
-    pub fallback_delay: Duration,
-    /// Whether all targets are tried once before any is tried again.
-    pub failover_before_retry: bool,
-    /// How often the whole list is gone through again.
-    pub max_set_retries: u32,
-    /// Pause before that.
-    pub set_retry_delay: Duration,
-    /// How long a target may take to its first content while another is left.
-    pub target_timeout: Duration,
-    /// How long all may take together to the first content.
-    pub timeout: Duration,
-    /// Whether a refusal for its content ends the request.
-    pub stop_on_content_filter: bool,
-    /// Requests that stay with one start before round-robin moves on.
-    pub sticky_requests: u32,
-    /// How long a target may be silent before the next one is asked too; `None` = the next one has to wait.
-    pub hedge_delay: Option<Duration>,
-    /// How many targets a race begins with.
-    pub race_width: usize,
-    /// How many targets of a fusion answer.
-    pub fusion_width: usize,
-    /// The model that makes a reply of their answers; `None` = the first of them.
-    pub judge_model: Option<Arc<str>>,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self::of(ComboConfig::default())
-    }
-}
-
-impl Policy {
-    /// The policy of a configuration that the defaults of the operator lie under already.
-    pub fn of(config: ComboConfig) -> Self {
-        let ms =
-            |value: Option<u32>, otherwise: u32| Duration::from_millis(u64::from(value.unwrap_or(otherwise)));
-        Self {
-            max_retries: config.max_retries.unwrap_or(1),
-            retry_delay: ms(config.retry_delay_ms, 2_000),
-            fallback_delay: ms(config.fallback_delay_ms, 0),
-            failover_before_retry: config.failover_before_retry.unwrap_or(true),
-            max_set_retries: config.max_set_retries.unwrap_or(0),
-            set_retry_delay: ms(config.set_retry_delay_ms, 2_000),
-            target_timeout: ms(config.target_timeout_ms, 120_000),
-            timeout: ms(config.timeout_ms, 600_000),
-            stop_on_content_filter: config.stop_on_content_filter.unwrap_or(true),
-            sticky_requests: config.sticky_requests.unwrap_or(1).max(1),
-            hedge_delay: config.hedging.unwrap_or(false).then(|| ms(config.hedge_delay_ms, 500)),
-            race_width: config.race_width.unwrap_or(2).max(1) as usize,
-            fusion_width: config.fusion_width.unwrap_or(3).max(1) as usize,
-            judge_model: config.judge_model.map(Arc::from),
-        }
     }
 }

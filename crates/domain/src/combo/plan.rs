@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{ComboState, MAX_DEPTH, StepState, auto};
+use super::{ComboState, StepState, auto};
 use crate::entity::Goal;
 use crate::price;
 use crate::resolve::Target;
@@ -144,6 +144,7 @@ pub fn plan(
         now_ms,
         random,
         take_turn,
+        max_depth: combo.policy.max_depth,
         above: SmallVec::new(),
         plan: Plan::default(),
         incapable: Vec::new(),
@@ -170,7 +171,7 @@ pub fn manner(combo: &ComboState, facts: &RequestFacts) -> Manner {
 
 /// Whether a plan depends on what is in the request's body: tools, images, the form of the answer.
 pub fn needs_content(snapshot: &Snapshot, combo: &ComboState) -> bool {
-    combo.strategy.manner().is_joint() || needs_content_within(snapshot, combo, 1)
+    combo.strategy.manner().is_joint() || needs_content_within(snapshot, combo, combo.policy.max_depth)
 }
 
 fn needs_content_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -> bool {
@@ -184,9 +185,9 @@ fn needs_content_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -
                         !(caps.tools && caps.vision && caps.json_schema)
                     })
                 }),
-                Goal::ComboRef { combo_name } => snapshot.combo(combo_name).is_some_and(|inner| {
-                    depth < MAX_DEPTH && needs_content_within(snapshot, inner, depth + 1)
-                }),
+                Goal::ComboRef { combo_name } => snapshot
+                    .combo(combo_name)
+                    .is_some_and(|inner| depth > 1 && needs_content_within(snapshot, inner, depth - 1)),
             }
         })
 }
@@ -207,6 +208,8 @@ struct Planner<'a> {
     now_ms: i64,
     random: u64,
     take_turn: bool,
+    /// As the outermost combo says.
+    max_depth: usize,
     /// The combos around the one that is being expanded.
     above: SmallVec<[Place; 1]>,
     plan: Plan,
@@ -308,9 +311,10 @@ impl Planner<'_> {
                 let Some(inner) = self.snapshot.combo(combo_name).cloned() else {
                     return self.leave_out(step, Rule::Inactive, format!("there is no combo `{combo_name}`"));
                 };
-                if self.above.len() >= MAX_DEPTH || self.above.iter().any(|outer| outer.combo.id == inner.id)
+                if self.above.len() >= self.max_depth
+                    || self.above.iter().any(|outer| outer.combo.id == inner.id)
                 {
-                    let reason = format!("combos may stand {MAX_DEPTH} deep, and not in a circle");
+                    let reason = format!("combos may stand {} deep, and not in a circle", self.max_depth);
                     return self.leave_out(step, Rule::Nesting, reason);
                 }
                 if inner.strategy.manner().is_joint() {

@@ -59,6 +59,7 @@ impl Pool {
     pub(crate) fn variants<S: BuildHasher + Default>(
         &self,
         defaults: &ComboConfig,
+        (policy, overrides): &(Policy, Vec<(ProviderId, Policy)>),
         health: &HealthMap,
     ) -> HashMap<Arc<str>, Arc<ComboState>, S> {
         let Some(strategy) = by_name("auto") else { return HashMap::default() };
@@ -75,7 +76,8 @@ impl Pool {
                 auto: Some(Box::new(tuning)),
                 steps: self.steps.clone(),
                 rules: ComboRules::default(),
-                policy: Policy::of(defaults.clone()),
+                policy: policy.clone(),
+                overrides: overrides.clone(),
                 is_hidden: false,
                 sort_order: i64::MAX,
             };

@@ -170,6 +170,42 @@ pub struct ComboConfig {
     /// For `auto` with `sla`: the latency that 95 of 100 answers keep, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sla_p95_ms: Option<u32>,
+    /// Most requests at once on each target, for strategies that go round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency_per_model: Option<u32>,
+    /// How long a request may wait for a place there, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_timeout_ms: Option<u32>,
+    /// How many may wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_depth: Option<u32>,
+    /// How deep combos may stand within each other; the outermost counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_combo_depth: Option<u32>,
+    /// Whether requests are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub track_metrics: Option<bool>,
+    /// What a whole answer must be like so that it counts as one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_validation: Option<ResponseValidation>,
+}
+
+/// What an answer must be like: all that is given must hold for its text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ResponseValidation {
+    /// At least this many characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_chars: Option<u32>,
+    /// A pattern that must occur.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub must_match: Option<String>,
+    /// A pattern that must not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub must_not_match: Option<String>,
+    /// The text is JSON that follows this schema.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json_schema: Option<serde_json::Value>,
 }
 
 impl ComboConfig {
@@ -199,6 +235,12 @@ impl ComboConfig {
             budget_fallback: self.budget_fallback.or(base.budget_fallback),
             router_strategy: self.router_strategy.or(base.router_strategy),
             sla_p95_ms: self.sla_p95_ms.or(base.sla_p95_ms),
+            concurrency_per_model: self.concurrency_per_model.or(base.concurrency_per_model),
+            queue_timeout_ms: self.queue_timeout_ms.or(base.queue_timeout_ms),
+            queue_depth: self.queue_depth.or(base.queue_depth),
+            max_combo_depth: self.max_combo_depth.or(base.max_combo_depth),
+            track_metrics: self.track_metrics.or(base.track_metrics),
+            response_validation: self.response_validation.or(base.response_validation),
         }
     }
 }

@@ -21,7 +21,7 @@ pub use api_key::{ApiKey, KeyHash, Scope};
 pub use auto::{AutoWeights, BudgetFallback, ModePack, Number, RouterStrategy};
 pub use budget::{Budget, BudgetSettings, Interval};
 pub use chain::{ChainLink, FallbackChain, MAX_CHAINS, MAX_LINKS, MAX_MAPPINGS, ModelComboMapping};
-pub use combo::{Combo, ComboConfig, Goal, MAX_STEPS, Step, When};
+pub use combo::{Combo, ComboConfig, Goal, MAX_STEPS, ResponseValidation, Step, When};
 pub use connection::{AuthType, Connection, ConnectionOptions, ConnectionStatus, TestStatus};
 pub use custom_model::CustomModel;
 pub use id::{ApiKeyId, ComboId, ConnectionId};

@@ -1,5 +1,7 @@
 //! Settings that are changed while the gateway runs. Those of the process start are in the binary.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,6 +23,8 @@ pub struct RuntimeSettings {
     pub thinking_budget: ThinkingSettings,
     /// System text around that of clients.
     pub system_prompt: SystemPromptSettings,
+    /// Where targets of one provider differ from that, by the provider's id.
+    pub provider_overrides: BTreeMap<String, ComboConfig>,
     /// Requests on one account before round-robin moves on.
     pub sticky_round_robin_limit: u32,
     /// The same two, where they differ for a provider.
@@ -67,6 +71,7 @@ impl Default for RuntimeSettings {
             combo_defaults: ComboConfig::default(),
             thinking_budget: ThinkingSettings::default(),
             system_prompt: SystemPromptSettings::default(),
+            provider_overrides: BTreeMap::new(),
             sticky_round_robin_limit: 3,
             provider_strategies: ProviderStrategies::new(),
             session_affinity_ttl_ms: 30 * 60 * 1_000,

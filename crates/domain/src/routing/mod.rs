@@ -135,6 +135,10 @@ pub trait Strategy: Sync {
     fn is_loyal(&self) -> bool {
         false
     }
+    /// Whether a target takes a limited number of requests at once, and others wait for their turn.
+    fn queues(&self) -> bool {
+        false
+    }
     /// How the targets of its order are asked.
     fn manner(&self) -> Manner {
         Manner::OneByOne

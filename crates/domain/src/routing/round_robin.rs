@@ -21,6 +21,10 @@ impl Strategy for RoundRobin {
         Wants { turns: true, ..Wants::default() }
     }
 
+    fn queues(&self) -> bool {
+        true
+    }
+
     fn order(&self, choice: &Choice<'_>) -> Order {
         if choice.candidates.is_empty() {
             return Order::new();

@@ -30,6 +30,8 @@ pub struct Stats {
     latencies: Latencies,
     failures_in_row: AtomicU32,
     excluded_until: AtomicI64,
+    queued: AtomicU32,
+    turned_away: AtomicU64,
 }
 
 /// What was counted since the start.
@@ -136,11 +138,38 @@ impl Stats {
         self.failures_in_row.store(0, Ordering::Relaxed);
         self.excluded_until.store(0, Ordering::Relaxed);
         self.latencies.clear();
+        self.turned_away.store(0, Ordering::Relaxed);
     }
 
     /// Requests of the last hour, running ones included.
     pub fn uses(&self, now_ms: i64) -> u64 {
         self.count(&self.requests, now_ms) + u64::from(self.in_flight())
+    }
+
+    /// A request waits for a place.
+    pub fn wait(&self) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It waits no more.
+    pub fn waited(&self) {
+        let fewer = |count: u32| Some(count.saturating_sub(1));
+        let _ = self.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+    }
+
+    /// A request found no place, or none in time.
+    pub fn turned_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that wait for a place now.
+    pub fn queued(&self) -> u32 {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Requests that found no place since the start.
+    pub fn turned_away_total(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
     }
 
     /// Requests running now.

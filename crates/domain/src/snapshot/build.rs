@@ -17,7 +17,7 @@ use super::{
 use crate::alias::Aliases;
 use crate::budget::{Budgets, Calendar};
 use crate::combo::{ComboState, Condition, Policy, Pool, StepState};
-use crate::entity::{Combo, Connection, ConnectionId, CustomModel, Discount, Entities, Node};
+use crate::entity::{Combo, ComboConfig, Connection, ConnectionId, CustomModel, Discount, Entities, Node};
 use crate::fallback::Chains;
 use crate::health::HealthMap;
 use crate::mapping::Mappings;
@@ -109,7 +109,8 @@ impl<'a> Builder<'a> {
             Aliases::new(self.entities.aliases.iter().map(|(name, target)| (name.as_str(), target.as_str())));
         let pool = Pool::new(&providers, self.health);
         let combos = self.combos(&pool);
-        let auto = pool.variants(&self.entities.settings.combo_defaults, self.health);
+        let policies = self.policies_of(&ComboConfig::default(), "setting", "comboDefaults");
+        let auto = pool.variants(&self.entities.settings.combo_defaults, &policies, self.health);
         let calendar = Calendar::in_zone(&settings.budgets.tz).unwrap_or_else(|| {
             let message = format!("`{}` is no time zone; budgets count in UTC", settings.budgets.tz);
             self.problem("setting", "budgets.tz", message);
@@ -168,6 +169,7 @@ impl<'a> Builder<'a> {
             instead
         });
         let memory = self.health.combo(&row.id);
+        let (policy, overrides) = self.policies_of(&row.config, "combo", id);
         let mut steps = Vec::with_capacity(row.steps.len());
         let ids: Vec<Arc<str>> = row.steps.iter().map(|step| step.id.as_str().into()).collect();
         for ((step, step_id), stats) in row.steps.iter().zip(&ids).zip(memory.steps(&ids)) {
@@ -197,11 +199,27 @@ impl<'a> Builder<'a> {
             auto,
             steps,
             rules,
-            policy: Policy::of(config),
+            policy,
+            overrides,
             is_hidden: row.is_hidden,
             sort_order: row.sort_order,
             memory,
         }
+    }
+
+    /// How a combo is carried out, and how where a target's provider makes a difference.
+    fn policies_of(
+        &mut self,
+        own: &ComboConfig,
+        entity: &'static str,
+        id: &str,
+    ) -> (Policy, Vec<(ProviderId, Policy)>) {
+        let mut wrong = Vec::new();
+        let policies = Policy::all_of(own, &self.entities.settings, &mut wrong);
+        for error in wrong {
+            self.problem(entity, id, format!("answers are not checked: responseValidation.{error}"));
+        }
+        policies
     }
 
     fn providers(&mut self, rules: &Rules) -> Map<ProviderId, Arc<ProviderState>> {

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use omniroute_domain::combo::{ComboState, Planned};
+use omniroute_dialect::ir::ErrorKind;
+use omniroute_domain::combo::{ComboState, Place, Planned, QueueLimits};
 use omniroute_provider::FailureKind;
 
+use super::Attempted;
 use super::accounts::{self, Failed, Patience};
-use super::{Attempted, Trying};
+use super::trying::{Places, Trying};
 use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
+use crate::gate::Busy;
 
 /// The longest pause for the sake of one target's cooldown.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -24,6 +28,8 @@ pub(super) struct Bounds {
     pub(super) deadline: Instant,
     /// Upstream calls that the combo has left.
     pub(super) calls: usize,
+    /// Whether the answer may be the client's, so that it must be what the combo asks of one.
+    pub(super) is_reply: bool,
 }
 
 /// Asks a target, and again as long as its failures are passing ones.
@@ -36,24 +42,33 @@ pub(super) async fn ask(
     let most = ctx.attempts.len() + bounds.calls;
     let mut tries = bounds.tries;
     loop {
-        let failed = match ask_once(ctx, planned, &bounds).await {
+        let failed = match ask_once(ctx, combo, planned, &bounds).await {
             Ok(answer) => return Ok(answer),
             Err(failed) => failed,
         };
         tries = tries.saturating_sub(1);
         let may_go_on = tries > 0 && ctx.attempts.len() < most;
-        if !may_go_on || !sit_out(ctx, &failed, combo.policy.retry_delay, bounds.deadline).await {
+        if !may_go_on
+            || !sit_out(ctx, &failed, combo.policy_of(&planned.target).retry_delay, bounds.deadline).await
+        {
             return Err(failed);
         }
     }
 }
 
-async fn ask_once(ctx: &mut RequestCtx, planned: &Planned, bounds: &Bounds) -> Result<Attempted, Failed> {
+async fn ask_once(
+    ctx: &mut RequestCtx,
+    combo: &ComboState,
+    planned: &Planned,
+    bounds: &Bounds,
+) -> Result<Attempted, Failed> {
+    let places = places(ctx, planned, bounds.deadline).await?;
+    ctx.validation = combo.policy_of(&planned.target).validation.clone().filter(|_| bounds.is_reply);
     let now = ctx.engine.clock.instant();
     let limit = bounds.timeout.map_or(bounds.deadline, |timeout| bounds.deadline.min(now + timeout));
     ctx.deadline = Some(limit);
     ctx.step = planned.path.last().map(|place| place.step().id.clone());
-    ctx.trying = Some(Trying::begin(planned, now));
+    ctx.trying = Some(Trying::begin(planned, now, places));
     let calls_before = ctx.attempts.len();
     match accounts::run(ctx, &planned.target, Patience::none(bounds.timeout.is_none())).await {
         Ok(answer) => {
@@ -74,6 +89,35 @@ async fn ask_once(ctx: &mut RequestCtx, planned: &Planned, bounds: &Bounds) -> R
     }
 }
 
+/// Takes a place at each step on the way to a target that has a limited number, in the order from the outside inwards.
+async fn places(ctx: &RequestCtx, planned: &Planned, deadline: Instant) -> Result<Places, Failed> {
+    let mut places = Places::new();
+    for place in planned.path.iter().filter(|place| place.combo.strategy.queues()) {
+        let left = deadline.saturating_duration_since(ctx.engine.clock.instant());
+        let (step, limits) = (place.step(), place.combo.policy_of(&planned.target).queue);
+        match ctx.engine.gates.enter(&step.stats, &limits, left).await {
+            Ok(taken) => places.push(taken),
+            Err(why) => return Err(busy(place, &limits, why)),
+        }
+    }
+    Ok(places)
+}
+
+/// Nobody was called: the next target is asked, and if there is none, the client may come back soon.
+fn busy(place: &Place, limits: &QueueLimits, why: Busy) -> Failed {
+    let (id, combo, QueueLimits { places, depth, .. }) = (&place.step().id, &place.combo.name, limits);
+    let why = match why {
+        Busy::Full => format!("{depth} more wait already"),
+        Busy::Late => "no place was free in time".to_owned(),
+    };
+    let message = format!(
+        "step `{id}` of combo `{combo}` has its {places} requests at once and {why}; try again shortly, or raise concurrencyPerModel"
+    );
+    let error = GatewayError::new(ErrorKind::RateLimited, "rate_limit_queue_full", message)
+        .retry_after(Some(Duration::from_secs(1)));
+    Failed { error, last: None, wait: None, is_request: false, is_open: false }
+}
+
 /// Waits before a target that failed in passing is asked again; `false` where it should not be.
 pub(super) async fn sit_out(ctx: &RequestCtx, failed: &Failed, delay: Duration, deadline: Instant) -> bool {
     let is_passing = failed.last.as_deref().is_some_and(|failure| {
@@ -85,6 +129,7 @@ pub(super) async fn sit_out(ctx: &RequestCtx, failed: &Failed, delay: Duration, 
                 | FailureKind::Timeout
                 | FailureKind::Connect
                 | FailureKind::Empty
+                | FailureKind::InvalidResponse
                 | FailureKind::Protocol
                 | FailureKind::Unknown
         )

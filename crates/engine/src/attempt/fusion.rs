@@ -42,13 +42,9 @@ impl Course {
         self.targets = self.targets.iter().take(width).cloned().collect();
         self.failures.truncate(width);
         let request = Box::new(ctx.canonical().await?.clone());
-        let (rounds, tries) = if policy.failover_before_retry {
-            (1 + policy.max_retries, 1)
-        } else {
-            (1, 1 + policy.max_retries)
-        };
+        let rounds = if policy.failover_before_retry { 1 + policy.max_retries } else { 1 };
         for round in 0..rounds {
-            let answers = self.answers(ctx, &request, round > 0, tries).await;
+            let answers = self.answers(ctx, &request, round > 0).await;
             match answers.len() {
                 0 => {}
                 1 => return deliver(ctx, answers),
@@ -67,18 +63,18 @@ impl Course {
         ctx: &mut RequestCtx,
         request: &ChatRequest,
         is_again: bool,
-        tries: u32,
     ) -> Vec<Material> {
         let mut legs: FuturesUnordered<Leg> = FuturesUnordered::new();
         for (place, planned) in self.targets.iter().enumerate() {
             let before = self.failures[place].take();
             let (combo, planned) = (self.combo.clone(), planned.clone());
-            let mut bounds = self.bounds(ctx, place, tries);
-            bounds.timeout = Some(combo.policy.target_timeout);
+            let mut bounds = self.bounds(ctx, place);
+            bounds.timeout = Some(self.policy(place).target_timeout);
+            let retry_delay = self.policy(place).retry_delay;
             let mut branch = ctx.inner(Box::new(request.clone()), 0);
             legs.push(Box::pin(async move {
                 if let Some(failed) = before.filter(|_| is_again)
-                    && !sit_out(&branch, &failed, combo.policy.retry_delay, bounds.deadline).await
+                    && !sit_out(&branch, &failed, retry_delay, bounds.deadline).await
                 {
                     return (place, branch, Err(failed));
                 }
@@ -125,6 +121,7 @@ impl Course {
         let added = brief.len();
         ctx.rewrite(inner::with_more(request, brief), added);
         ctx.deadline = Some(self.deadline);
+        ctx.validation = self.combo.policy_of(&target).validation.clone();
         match accounts::run(ctx, &target, Patience::none(true)).await {
             Ok(answer) => Ok(answer),
             Err(failed) => {

@@ -4,9 +4,10 @@
 use bytes::BytesMut;
 use omniroute_dialect::ir::{Block, BlockKind, ChatRequest, ChatResponse, ErrorKind, Role, ToolChoice, Turn};
 use omniroute_dialect::stream::{EventSink, StreamEncoder, StreamError, StreamEvent, replay};
+use omniroute_provider::Failure;
 use omniroute_wire::splice::Pieces;
 
-use super::Attempted;
+use super::{Attempted, Fault};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 
@@ -83,6 +84,18 @@ struct Writer {
 impl EventSink for Writer {
     fn event(&mut self, event: StreamEvent<'_>) -> Result<(), StreamError> {
         self.encoder.event(event, &mut self.out)
+    }
+}
+
+/// Holds a whole answer to what the combo asks of one. An answer that calls tools is for the client to go on with.
+pub(super) fn validate(ctx: &RequestCtx, answer: &ChatResponse) -> Result<(), Fault> {
+    let Some(validation) = &ctx.validation else { return Ok(()) };
+    if answer.blocks.iter().any(|block| matches!(block.kind, BlockKind::ToolCall(_))) {
+        return Ok(());
+    }
+    match validation.objection(&text_of(answer)) {
+        Some(objection) => Err(Failure::invalid_response(&objection).into()),
+        None => Ok(()),
     }
 }
 

@@ -316,6 +316,11 @@ async fn whole(
         if !relayed.usage.is_known() {
             estimate_usage(ctx, bytes.len() as u64);
         }
+        if ctx.validation.is_some() {
+            let answer =
+                upstream.decode_response(bytes).map_err(|error| Failure::protocol(&error.message))?;
+            inner::validate(ctx, &answer)?;
+        }
         if ctx.returns_reasoning {
             reasoning::keep_whole(ctx, upstream, bytes);
         }
@@ -353,18 +358,18 @@ async fn whole(
     if !answer.usage.is_known() {
         estimate_usage(ctx, bytes.len() as u64);
     }
-    if is_material {
-        if let Some(mut shape) = shape {
-            shape.response(&mut answer);
-        }
-        ctx.material = Some(Box::new(answer));
-        return Ok(Pieces::new());
-    }
-    if let Some(mut shape) = shape.filter(|_| client.id() != upstream.id()) {
+    if let Some(mut shape) = shape.filter(|_| is_material || client.id() != upstream.id()) {
         shape.response(&mut answer);
-        if let Some(notes) = shape.notes() {
+        inner::validate(ctx, &answer)?;
+        if let Some(notes) = shape.notes().filter(|_| !is_material) {
             reasoning::keep(ctx, notes);
         }
+    } else {
+        inner::validate(ctx, &answer)?;
+    }
+    if is_material {
+        ctx.material = Some(Box::new(answer));
+        return Ok(Pieces::new());
     }
     let encoded = client.encode_response(&answer, echo);
     ctx.note_losses(encoded.losses);

@@ -85,7 +85,8 @@ impl Course {
         added: usize,
     ) -> Result<String, GatewayError> {
         for place in stage.targets.clone() {
-            let bounds = self.stage_bounds(ctx, stage, place);
+            let mut bounds = self.stage_bounds(ctx, stage, place);
+            bounds.is_reply = false;
             let mut branch = ctx.inner(request.clone(), added);
             let result = ask(&mut branch, &self.combo, &self.targets[place], bounds).await;
             let answer = branch.material.take();
@@ -136,8 +137,9 @@ impl Course {
     }
 
     fn stage_bounds(&self, ctx: &RequestCtx, stage: &Stage, place: usize) -> super::ask::Bounds {
-        let policy = &self.combo.policy;
-        let mut bounds = self.bounds(ctx, place, 1 + policy.max_retries);
+        let policy = self.policy(place);
+        let mut bounds = self.bounds(ctx, place);
+        bounds.tries = 1 + policy.max_retries;
         bounds.timeout = (place + 1 < stage.targets.end).then_some(policy.target_timeout);
         bounds
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use omniroute_dialect::ir::ErrorKind;
-use omniroute_domain::combo::{self, ComboState, LeftOut, Planned};
+use omniroute_domain::combo::{self, ComboState, LeftOut, Planned, Policy};
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::Manner;
 use omniroute_provider::{FailureKind, Retry};
@@ -75,12 +75,14 @@ async fn chain(
 }
 
 /// How many targets of a combo may be paid for, at once or one after the other. The judge of a fusion is one more.
-fn paid(combo: &ComboState, manner: Manner) -> usize {
+fn paid(combo: &ComboState, manner: Manner, targets: &[Planned]) -> usize {
     let policy = &combo.policy;
+    let mut policies = targets.iter().map(|planned| combo.policy_of(&planned.target));
+    let beside = if policies.any(|policy| policy.hedge_delay.is_some()) { MOST_HEDGED } else { 1 };
     match manner {
-        Manner::OneByOne if policy.hedge_delay.is_some() => MOST_HEDGED,
-        Manner::OneByOne => 1,
-        Manner::Race => policy.race_width,
+        Manner::OneByOne => beside,
+        // Those behind the first ones of a race are hedged like any others.
+        Manner::Race => policy.race_width.max(beside),
         Manner::Fusion => policy.fusion_width,
         Manner::Pipeline => usize::MAX,
     }
@@ -113,7 +115,7 @@ impl Course {
         ctx.keep_priced(&mut targets)?;
         let manner = combo::manner(combo, &facts);
         let possible = || targets.iter().map(|planned| &*planned.target);
-        ctx.hold_for(possible(), paid(combo, manner))?;
+        ctx.hold_for(possible(), paid(combo, manner, &targets))?;
         if manner == Manner::Fusion {
             ctx.hold_for(possible(), 1)?;
         }
@@ -141,21 +143,22 @@ impl Course {
             Manner::OneByOne | Manner::Race => {}
         }
         let policy = self.combo.policy.clone();
-        // A loyal strategy leaves a target only when it cannot serve; so it is tried again at once.
-        let is_deep = self.combo.strategy.is_loyal() || !policy.failover_before_retry;
-        let (passes, tries) = if is_deep { (1, 1 + policy.max_retries) } else { (1 + policy.max_retries, 1) };
+        let retries = self.targets.iter().map(|planned| self.combo.policy_of(&planned.target).max_retries);
+        let passes = if self.is_deep() { 1 } else { 1 + retries.max().unwrap_or(0) };
         let mut patience = Patience::of(ctx);
         let mut sets_left = policy.max_set_retries;
         loop {
             for pass in 0..passes {
                 let mut place = 0;
                 while place < self.targets.len() {
-                    if pass > 0 && !self.sit_out(ctx, place).await {
+                    if pass > 0 && (pass > self.policy(place).max_retries || !self.sit_out(ctx, place).await)
+                    {
                         place += 1;
                         continue;
                     }
-                    if pass == 0 && place > 0 && !policy.fallback_delay.is_zero() {
-                        tokio::time::sleep(policy.fallback_delay.min(self.left(ctx))).await;
+                    let pause = self.policy(place).fallback_delay;
+                    if pass == 0 && place > 0 && !pause.is_zero() {
+                        tokio::time::sleep(pause.min(self.left(ctx))).await;
                     }
                     if self.is_over(ctx) {
                         return Err(self.failed(ctx));
@@ -163,8 +166,8 @@ impl Course {
                     let heat = self.heat_of(pass, place);
                     let answer = match heat {
                         // Boxed so that requests that ask one after the other do not carry the room that this needs.
-                        Some(heat) => Box::pin(self.heat(ctx, place, heat, tries)).await?,
-                        None => self.try_one(ctx, place, tries).await?,
+                        Some(heat) => Box::pin(self.heat(ctx, place, heat)).await?,
+                        None => self.try_one(ctx, place).await?,
                     };
                     if let Some(answer) = answer {
                         return Ok(answer);
@@ -199,9 +202,10 @@ impl Course {
         }
         let width = self.combo.policy.race_width;
         if self.manner == Manner::Race && place == 0 && width > 1 {
-            return Some(Heat { together: width, end: count.min(width), hedge: None });
+            return Some(Heat { together: width, end: count.min(width), hedges: false });
         }
-        self.combo.policy.hedge_delay.map(|pause| Heat { together: 1, end: count, hedge: Some(pause) })
+        let hedges = (place..count).any(|place| self.policy(place).hedge_delay.is_some());
+        hedges.then_some(Heat { together: 1, end: count, hedges })
     }
 
     /// Asks one target. `None` when the next one may be asked.
@@ -209,9 +213,8 @@ impl Course {
         &mut self,
         ctx: &mut RequestCtx,
         place: usize,
-        tries: u32,
     ) -> Result<Option<Attempted>, GatewayError> {
-        let bounds = self.bounds(ctx, place, tries);
+        let bounds = self.bounds(ctx, place);
         let failed = match ask(ctx, &self.combo, &self.targets[place], bounds).await {
             Ok(answer) => {
                 self.note_fallback(ctx, place);
@@ -219,7 +222,7 @@ impl Course {
             }
             Err(failed) => failed,
         };
-        if self.is_shared(ctx, &failed) {
+        if self.is_shared(ctx, place, &failed) {
             return Err(failed.error);
         }
         self.failures[place] = Some(failed);
@@ -227,30 +230,45 @@ impl Course {
     }
 
     /// How long and how often the target at `place` may be asked.
-    pub(super) fn bounds(&self, ctx: &RequestCtx, place: usize, tries: u32) -> Bounds {
+    pub(super) fn bounds(&self, ctx: &RequestCtx, place: usize) -> Bounds {
         let is_last = place + 1 == self.targets.len();
+        let policy = self.policy(place);
         Bounds {
-            tries,
-            timeout: (!is_last).then_some(self.combo.policy.target_timeout),
+            tries: if self.is_deep() { 1 + policy.max_retries } else { 1 },
+            timeout: (!is_last).then_some(policy.target_timeout),
             deadline: self.deadline,
             calls: (self.calls_before + MAX_CALLS).saturating_sub(ctx.attempts.len()),
+            is_reply: true,
         }
+    }
+
+    /// How the target at `place` is asked.
+    pub(super) fn policy(&self, place: usize) -> &Policy {
+        self.combo.policy_of(&self.targets[place].target)
+    }
+
+    /// Whether a target is tried again at once: a loyal strategy leaves one only when it cannot serve.
+    fn is_deep(&self) -> bool {
+        self.combo.strategy.is_loyal() || !self.combo.policy.failover_before_retry
     }
 
     /// Counts an answer that the first call did not bring.
     pub(super) fn note_fallback(&self, ctx: &RequestCtx, place: usize) {
+        if !self.combo.policy.tracks_metrics {
+            return;
+        }
         if place > 0 || ctx.attempts.len() > self.calls_before + 1 {
             self.combo.memory.fallbacks.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Whether every other target would refuse the request too.
-    pub(super) fn is_shared(&self, ctx: &RequestCtx, failed: &Failed) -> bool {
+    pub(super) fn is_shared(&self, ctx: &RequestCtx, place: usize, failed: &Failed) -> bool {
         match failed.last.as_deref() {
             // A request that cannot be read is nobody's; one that cannot be written for this target may fit another.
             None => failed.is_request && ctx.canonical.is_none(),
             Some(failure) => match failure.kind {
-                FailureKind::Refused => self.combo.policy.stop_on_content_filter,
+                FailureKind::Refused => self.policy(place).stop_on_content_filter,
                 _ if failure.retry != Retry::Never => false,
                 _ => !is_about_target(failure),
             },
@@ -260,7 +278,7 @@ impl Course {
     /// Waits before a target that failed in passing is tried again.
     async fn sit_out(&self, ctx: &RequestCtx, place: usize) -> bool {
         match &self.failures[place] {
-            Some(failed) => sit_out(ctx, failed, self.combo.policy.retry_delay, self.deadline).await,
+            Some(failed) => sit_out(ctx, failed, self.policy(place).retry_delay, self.deadline).await,
             None => false,
         }
     }

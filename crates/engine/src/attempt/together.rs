@@ -25,8 +25,8 @@ pub(super) struct Heat {
     pub(super) together: usize,
     /// Behind the last one that may take part.
     pub(super) end: usize,
-    /// How long one may be silent before the next one starts beside it; `None` = none does.
-    pub(super) hedge: Option<Duration>,
+    /// Whether the next one starts beside one that is silent for too long.
+    pub(super) hedges: bool,
 }
 
 /// A target that is being asked beside others.
@@ -39,17 +39,16 @@ impl Course {
         ctx: &mut RequestCtx,
         first: usize,
         heat: Heat,
-        tries: u32,
     ) -> Result<Option<Attempted>, GatewayError> {
         let mut legs: FuturesUnordered<Leg> = FuturesUnordered::new();
         let mut heard: Vec<(usize, Heard)> = Vec::new();
         let mut next = first;
         ctx.decide(false);
         while next < heat.end.min(first + heat.together) {
-            legs.push(self.leg(ctx, next, tries, Duration::ZERO, &mut heard));
+            legs.push(self.leg(ctx, next, Duration::ZERO, &mut heard));
             next += 1;
         }
-        let mut due = heat.hedge.map(|pause| tokio::time::Instant::now() + pause);
+        let mut due = self.hedge_due(heat, next - 1, Duration::ZERO);
         loop {
             let may_start = next < heat.end && legs.len() < MOST_HEDGED && !self.is_over(ctx);
             tokio::select! {
@@ -64,7 +63,7 @@ impl Course {
                         return Ok(Some(answer));
                     }
                     Some((place, branch, Err(mut failed))) => {
-                        let is_shared = self.is_shared(&branch, &failed);
+                        let is_shared = self.is_shared(&branch, place, &failed);
                         drop(branch);
                         ctx.gather();
                         if is_shared {
@@ -73,12 +72,12 @@ impl Course {
                         }
                         self.failures[place] = Some(failed);
                         heard.retain(|(other, _)| *other != place);
-                        if heat.hedge.is_some() && legs.is_empty() && may_start {
-                            let pause = self.combo.policy.fallback_delay.min(self.left(ctx));
-                            legs.push(self.leg(ctx, next, tries, pause, &mut heard));
+                        if heat.hedges && legs.is_empty() && may_start {
+                            let pause = self.policy(next).fallback_delay.min(self.left(ctx));
+                            legs.push(self.leg(ctx, next, pause, &mut heard));
                             next += 1;
-                            due = heat.hedge.map(|patience| tokio::time::Instant::now() + pause + patience);
-                        } else if heat.hedge.is_some() {
+                            due = self.hedge_due(heat, next - 1, pause);
+                        } else if heat.hedges {
                             due = due.or_else(|| Some(tokio::time::Instant::now()));
                         }
                     }
@@ -87,13 +86,19 @@ impl Course {
                     due = None;
                     // Who has begun to answer is not overtaken.
                     if !heard.iter().any(|(_, heard)| heard.is_set()) {
-                        legs.push(self.leg(ctx, next, tries, Duration::ZERO, &mut heard));
+                        legs.push(self.leg(ctx, next, Duration::ZERO, &mut heard));
                         next += 1;
-                        due = heat.hedge.map(|pause| tokio::time::Instant::now() + pause);
+                        due = self.hedge_due(heat, next - 1, Duration::ZERO);
                     }
                 }
             }
         }
+    }
+
+    /// When the patience with the target at `place` ends, which starts after a pause; `None` = never.
+    fn hedge_due(&self, heat: Heat, place: usize, pause: Duration) -> Option<tokio::time::Instant> {
+        let patience = self.policy(place).hedge_delay.filter(|_| heat.hedges)?;
+        Some(tokio::time::Instant::now() + pause + patience)
     }
 
     /// One target, asked in a branch of the request after a pause.
@@ -101,12 +106,11 @@ impl Course {
         &self,
         ctx: &mut RequestCtx,
         place: usize,
-        tries: u32,
         pause: Duration,
         heard: &mut Vec<(usize, Heard)>,
     ) -> Leg {
         let (combo, planned) = (self.combo.clone(), self.targets[place].clone());
-        let bounds = self.bounds(ctx, place, tries);
+        let bounds = self.bounds(ctx, place);
         let mut branch = ctx.branch();
         heard.push((place, branch.heard()));
         Box::pin(async move {

@@ -6,13 +6,19 @@ use omniroute_domain::combo::{ComboState, Place, Planned};
 use smallvec::SmallVec;
 
 use crate::ctx::RequestCtx;
+use crate::gate::GatePlace;
 
 /// A step whose target is being asked; tells its counts how it ended.
 pub(crate) struct Trying {
     planned: Option<Planned>,
     since: Instant,
     is_counted: bool,
+    #[allow(dead_code, reason = "held for its Drop")]
+    places: Places,
 }
+
+/// Places at the steps that lead to a target, as far as they are limited.
+pub(super) type Places = SmallVec<[GatePlace; 1]>;
 
 impl Trying {
     /// The combos that lead to the target, the innermost first.
@@ -22,15 +28,15 @@ impl Trying {
 
     /// Without anything being counted.
     pub(crate) fn previewed(planned: &Planned, since: Instant) -> Self {
-        Self { planned: Some(planned.clone()), since, is_counted: false }
+        Self { planned: Some(planned.clone()), since, is_counted: false, places: Places::new() }
     }
 
-    pub(super) fn begin(planned: &Planned, since: Instant) -> Self {
-        for place in &planned.path {
+    pub(super) fn begin(planned: &Planned, since: Instant, places: Places) -> Self {
+        for place in counted(planned) {
             place.step().stats.begin();
             place.combo.memory.stats.begin();
         }
-        Self { planned: Some(planned.clone()), since, is_counted: true }
+        Self { planned: Some(planned.clone()), since, is_counted: true, places }
     }
 
     /// The steps that lead to the target.
@@ -41,9 +47,11 @@ impl Trying {
     fn end(&mut self, latency: Option<Duration>, now_ms: i64) {
         let Some(planned) = self.planned.take() else { return };
         let latency = latency.map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX));
-        for place in &planned.path {
+        for place in counted(&planned) {
             place.step().stats.end(latency, now_ms);
             place.combo.memory.stats.end(latency, now_ms);
+        }
+        for place in &planned.path {
             match latency {
                 Some(_) => place.combo.memory.answered(&place.step().id, now_ms),
                 None => place.combo.memory.failed(&place.step().id),
@@ -52,10 +60,15 @@ impl Trying {
     }
 }
 
+/// The steps whose combos count their requests.
+fn counted(planned: &Planned) -> impl Iterator<Item = &Place> {
+    planned.path.iter().filter(|place| place.combo.policy.tracks_metrics)
+}
+
 impl Drop for Trying {
     fn drop(&mut self) {
         let Some(planned) = self.planned.as_ref().filter(|_| self.is_counted) else { return };
-        for place in &planned.path {
+        for place in counted(planned) {
             place.step().stats.cancel();
             place.combo.memory.stats.cancel();
         }

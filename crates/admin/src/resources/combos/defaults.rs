@@ -1,5 +1,8 @@
 //! How combos are carried out that say nothing else: `/api/settings/combo-defaults`.
 
+use std::collections::BTreeMap;
+
+use omniroute_domain::entity::RuntimeSettings;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -9,30 +12,77 @@ use crate::endpoint::{Body, Json};
 use crate::error::AdminResult;
 use crate::validation::Problems;
 
+/// Most providers with a say of their own.
+const MAX_OVERRIDES: usize = 500;
+
 /// What is absent is as built in.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ComboDefaults {
     combo_defaults: ConfigView,
+    /// Where targets of one provider differ from that, by the provider's id. What a combo says itself counts more.
+    provider_overrides: BTreeMap<String, ConfigView>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ComboDefaultsPatch {
+    /// What is given here changes; the rest stays.
+    combo_defaults: Option<ConfigView>,
+    /// Replaces all that is set for a provider; null takes it away.
+    #[schema(value_type = Option<BTreeMap<String, ConfigView>>)]
+    provider_overrides: Option<BTreeMap<String, Option<ConfigView>>>,
 }
 
 pub(crate) async fn show(access: Management) -> AdminResult<Json<ComboDefaults>> {
     let settings = access.admin.store.settings().get().await?;
-    Ok(Json(ComboDefaults { combo_defaults: settings.combo_defaults.into() }))
+    Ok(Json(view(settings)))
 }
 
 pub(crate) async fn update(
     access: Management,
-    Body(patch): Body<ComboDefaults>,
+    Body(patch): Body<ComboDefaultsPatch>,
 ) -> AdminResult<Json<ComboDefaults>> {
     let mut problems = Problems::default();
-    patch.combo_defaults.check("comboDefaults", &mut problems);
-    problems.done()?;
     let store = &access.admin.store;
     let mut settings = store.settings().get().await?;
-    settings.combo_defaults = patch.combo_defaults.over(std::mem::take(&mut settings.combo_defaults));
+    if let Some(defaults) = patch.combo_defaults {
+        defaults.check("comboDefaults", &mut problems);
+        settings.combo_defaults = defaults.over(std::mem::take(&mut settings.combo_defaults));
+    }
+    let snapshot = access.admin.live.load().clone();
+    for (name, config) in patch.provider_overrides.unwrap_or_default() {
+        let field = format!("providerOverrides.{name}");
+        let known = snapshot.by_prefix(&name).cloned();
+        let Some(id) = known.or_else(|| access.admin.catalog.provider(&name).map(|spec| spec.id.clone()))
+        else {
+            problems.add(&field, "is neither a provider nor a node");
+            continue;
+        };
+        match config {
+            Some(config) => {
+                config.check_override(&field, &mut problems);
+                settings.provider_overrides.insert(id.to_string(), config.into());
+            }
+            None => {
+                settings.provider_overrides.remove(id.as_str());
+            }
+        }
+    }
+    if settings.provider_overrides.len() > MAX_OVERRIDES {
+        problems.add("providerOverrides", format!("must have {MAX_OVERRIDES} providers at most"));
+    }
+    problems.done()?;
     store.settings().put(&settings).await?;
     access.reload().await?;
     access.audit("settings.updated", "settings", "comboDefaults", "").await;
-    Ok(Json(ComboDefaults { combo_defaults: settings.combo_defaults.into() }))
+    Ok(Json(view(settings)))
+}
+
+fn view(settings: RuntimeSettings) -> ComboDefaults {
+    let overrides = settings.provider_overrides.into_iter();
+    ComboDefaults {
+        combo_defaults: settings.combo_defaults.into(),
+        provider_overrides: overrides.map(|(provider, config)| (provider, config.into())).collect(),
+    }
 }

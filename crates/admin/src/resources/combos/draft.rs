@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use omniroute_domain::combo::{Condition, MAX_DEPTH, check_template};
-use omniroute_domain::entity::{Combo, ComboConfig, Goal, MAX_STEPS, Step, When};
+use omniroute_domain::combo::{Condition, MAX_DEPTH, USUAL_DEPTH, Validation, check_template};
+use omniroute_domain::entity::{Combo, ComboConfig, Goal, MAX_STEPS, ResponseValidation, Step, When};
 use omniroute_domain::resolve::MAX_MODEL_LENGTH;
 use omniroute_domain::routing;
 use omniroute_domain::transform::{self, MAX_SYSTEM_CHARS, MAX_TAGS};
@@ -175,6 +175,51 @@ config! {
     router_strategy: Router,
     /// For `auto` with `sla`: the latency that 95 of 100 answers keep, in milliseconds.
     sla_p95_ms: u32,
+    /// Most requests at once on each target, for `round-robin` (3).
+    concurrency_per_model: u32,
+    /// How long a request may wait for a place there (30,000).
+    queue_timeout_ms: u32,
+    /// How many may wait (20).
+    queue_depth: u32,
+    /// How deep combos may stand within each other; the outermost counts (3).
+    max_combo_depth: u32,
+    /// Whether requests are counted (true).
+    track_metrics: bool,
+    /// What a whole answer must be like so that it counts as one.
+    response_validation: ValidationView,
+}
+
+/// What an answer must be like: all that is given must hold for its text.
+#[derive(Deserialize, Serialize, ToSchema, Default, Clone)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct ValidationView {
+    /// At least this many characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_chars: Option<u32>,
+    /// A regular expression that must match some of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    must_match: Option<String>,
+    /// One that must not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    must_not_match: Option<String>,
+    /// It is JSON that follows this schema.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    json_schema: Option<serde_json::Value>,
+}
+
+impl From<ValidationView> for ResponseValidation {
+    fn from(view: ValidationView) -> Self {
+        let ValidationView { min_chars, must_match, must_not_match, json_schema } = view;
+        Self { min_chars, must_match, must_not_match, json_schema }
+    }
+}
+
+impl From<ResponseValidation> for ValidationView {
+    fn from(rules: ResponseValidation) -> Self {
+        let ResponseValidation { min_chars, must_match, must_not_match, json_schema } = rules;
+        Self { min_chars, must_match, must_not_match, json_schema }
+    }
 }
 
 impl ConfigView {
@@ -193,12 +238,56 @@ impl ConfigView {
         range("hedgeDelayMs", self.hedge_delay_ms, 1..=60_000);
         range("raceWidth", self.race_width, 1..=MAX_WIDTH);
         range("fusionWidth", self.fusion_width, 1..=MAX_WIDTH);
+        range("concurrencyPerModel", self.concurrency_per_model, 1..=10_000);
+        range("queueTimeoutMs", self.queue_timeout_ms, 0..=600_000);
+        range("queueDepth", self.queue_depth, 0..=10_000);
+        range("maxComboDepth", self.max_combo_depth, 1..=MAX_DEPTH);
+        if let Some(rules) = &self.response_validation {
+            problems.range(
+                &format!("{field}.responseValidation.minChars"),
+                rules.min_chars,
+                &(1..=1_000_000),
+            );
+            if let Err(error) = Validation::new(rules.clone().into()) {
+                problems.add(&format!("{field}.responseValidation.{}", error.member), error.reason);
+            }
+        }
         if let Some(model) = &self.judge_model
             && (model.trim().is_empty() || model.len() > MAX_MODEL_LENGTH)
         {
             problems.add(&format!("{field}.judgeModel"), "must have 1 to 256 bytes");
         }
         auto::check(self, field, problems);
+    }
+
+    /// Notes what concerns the whole combo, and cannot be different for the targets of one provider.
+    pub(crate) fn check_override(&self, field: &str, problems: &mut Problems) {
+        self.check(field, problems);
+        let of_all = [
+            ("failoverBeforeRetry", self.failover_before_retry.is_some()),
+            ("maxSetRetries", self.max_set_retries.is_some()),
+            ("setRetryDelayMs", self.set_retry_delay_ms.is_some()),
+            ("timeoutMs", self.timeout_ms.is_some()),
+            ("stickyRequests", self.sticky_requests.is_some()),
+            ("raceWidth", self.race_width.is_some()),
+            ("fusionWidth", self.fusion_width.is_some()),
+            ("judgeModel", self.judge_model.is_some()),
+            ("maxComboDepth", self.max_combo_depth.is_some()),
+            ("trackMetrics", self.track_metrics.is_some()),
+            ("weights", self.weights.is_some()),
+            ("modePack", self.mode_pack.is_some()),
+            ("explorationRate", self.exploration_rate.is_some()),
+            ("budgetCap", self.budget_cap.is_some()),
+            ("budgetFallback", self.budget_fallback.is_some()),
+            ("routerStrategy", self.router_strategy.is_some()),
+            ("slaP95Ms", self.sla_p95_ms.is_some()),
+        ];
+        for (name, _) in of_all.iter().filter(|(_, is_given)| *is_given) {
+            problems.add(
+                &format!("{field}.{name}"),
+                "concerns the whole combo; set it there or in comboDefaults",
+            );
+        }
     }
 
     /// What is given here, else what `base` says.
@@ -279,7 +368,8 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
     combo.is_active = patch.is_active.unwrap_or(combo.is_active);
     check_templates(combo, &mut problems);
     problems.done()?;
-    check_nesting(combo, &others)
+    let usual = admin.store.settings().get().await?.combo_defaults.max_combo_depth.unwrap_or(USUAL_DEPTH);
+    check_nesting(combo, &others, usual)
 }
 
 /// Whether a combo of this strategy needs no entries: without any it chooses among all models.
@@ -385,25 +475,29 @@ fn check_templates(combo: &Combo, problems: &mut Problems) {
 }
 
 /// No combo within itself, and none too deep.
-fn check_nesting(combo: &Combo, others: &[Combo]) -> AdminResult<()> {
+fn check_nesting(combo: &Combo, others: &[Combo], usual: u32) -> AdminResult<()> {
     let all: BTreeMap<&str, &Combo> =
         others.iter().chain([combo]).map(|combo| (combo.name.as_str(), combo)).collect();
     let mut path = Vec::new();
-    all.values().try_for_each(|outer| descend(outer, &all, &mut path))
+    all.values().try_for_each(|outer| {
+        let depth = outer.config.max_combo_depth.unwrap_or(usual);
+        descend(outer, &all, depth as usize, &mut path)
+    })
 }
 
 fn descend<'a>(
     combo: &'a Combo,
     all: &BTreeMap<&str, &'a Combo>,
+    depth: usize,
     path: &mut Vec<&'a str>,
 ) -> AdminResult<()> {
     if path.contains(&combo.name.as_str()) {
         path.push(&combo.name);
         return Err(unprocessable("models", format!("Circular combo reference: {}", path.join(" → "))));
     }
-    if path.len() >= MAX_DEPTH {
+    if path.len() >= depth {
         path.push(&combo.name);
-        let message = format!("Combos may stand {MAX_DEPTH} deep, this is deeper: {}", path.join(" → "));
+        let message = format!("Combos may stand {depth} deep, this is deeper: {}", path.join(" → "));
         return Err(unprocessable("models", message));
     }
     path.push(&combo.name);
@@ -420,7 +514,7 @@ fn descend<'a>(
                 );
                 return Err(unprocessable("models", message));
             }
-            descend(inner, all, path)?;
+            descend(inner, all, depth, path)?;
         }
     }
     path.pop();

@@ -68,6 +68,12 @@ struct TargetCounts {
     #[serde(flatten)]
     counts: Counts,
     connection_id: Option<String>,
+    /// Requests running now.
+    in_flight: u32,
+    /// Requests that wait for a place at it.
+    queued: u32,
+    /// Requests that found none, or none in time.
+    turned_away: u64,
 }
 
 pub(crate) async fn show(
@@ -123,7 +129,14 @@ fn of(combo: &ComboState) -> ComboMetrics {
         let totals = step.stats.totals();
         let model = by_model.entry(name.clone()).or_default();
         *model = sum(*model, totals);
-        by_target.insert(step.id.to_string(), TargetCounts { counts: counts(totals), connection_id });
+        let target = TargetCounts {
+            counts: counts(totals),
+            connection_id,
+            in_flight: step.stats.in_flight(),
+            queued: step.stats.queued(),
+            turned_away: step.stats.turned_away_total(),
+        };
+        by_target.insert(step.id.to_string(), target);
     }
     ComboMetrics {
         total_requests: totals.requests,
