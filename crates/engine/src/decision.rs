@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use omniroute_dialect::DialectId;
-use omniroute_domain::combo::{ComboState, LeftOut, Plan, Planned};
+use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned};
 use omniroute_domain::resolve::Target;
+use omniroute_domain::routing::Manner;
 use omniroute_domain::routing::auto::{Task, is_virtual};
 use omniroute_domain::snapshot::ConnectionState;
 use smallvec::SmallVec;
@@ -37,6 +38,7 @@ pub struct Decision {
     /// When, in epoch milliseconds.
     pub decided_at: i64,
     planned: Arc<[Planned]>,
+    manner: Manner,
     left_out: Arc<[LeftOut]>,
     denied: Vec<Planned>,
     weighed: SmallVec<[Weighed; 1]>,
@@ -77,6 +79,7 @@ impl Decision {
             policies: Vec::new(),
             decided_at: ctx.engine.clock.now_ms(),
             planned: Arc::default(),
+            manner: Manner::OneByOne,
             left_out: Arc::default(),
             denied: Vec::new(),
             weighed: SmallVec::new(),
@@ -103,6 +106,7 @@ impl Decision {
                 skip,
                 cost_nano: planned.and_then(|planned| planned.cost_nano),
                 score: planned.and_then(|planned| planned.score),
+                wave: None,
             };
             tried.extend(weighed.able.iter().map(|connection| told(connection, None)));
             skipped
@@ -111,11 +115,14 @@ impl Decision {
         if self.combo.is_none() {
             self.weighed.iter().for_each(|weighed| tell(weighed, None, &mut tried));
         }
-        for planned in self.planned.iter() {
+        for (place, planned) in self.planned.iter().enumerate() {
+            let before = tried.len();
             match self.weighed.iter().find(|weighed| Arc::ptr_eq(&weighed.target, &planned.target)) {
                 Some(weighed) => tell(weighed, Some(planned), &mut tried),
                 None => tried.push(without_account(planned, None)),
             }
+            let wave = self.combo.as_ref().and_then(|combo| combo::wave(combo, self.manner, place));
+            tried[before..].iter_mut().for_each(|candidate| candidate.wave = wave);
         }
         let denied = |planned| {
             let reason = "the key may not use this model".to_owned();
@@ -137,6 +144,7 @@ fn without_account(planned: &Planned, skip: Option<Skip>) -> PreviewedCandidate 
         skip,
         cost_nano: planned.cost_nano,
         score: planned.score,
+        wave: None,
     }
 }
 
@@ -185,6 +193,7 @@ impl RequestCtx {
             policies: Vec::new(),
             decided_at: now_ms,
             planned: planned.clone(),
+            manner: plan.manner,
             left_out: left_out.clone(),
             denied,
             weighed: SmallVec::new(),

@@ -10,7 +10,7 @@ use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::health::{Blocked, Hold};
 use omniroute_domain::limiter::{Ask, Held};
 use omniroute_domain::resolve::{Route, Target};
-use omniroute_domain::routing::{Score, auto};
+use omniroute_domain::routing::{Manner, Score, auto};
 use omniroute_domain::snapshot::ConnectionState;
 
 use crate::admit;
@@ -22,6 +22,9 @@ use crate::fallback;
 use crate::policy;
 use crate::resolve::{self, Obstacle};
 use crate::serve::Engine;
+
+/// Said of a target that the key does not lead to.
+const NOT_THEIRS: &str = "the key may not use this model";
 
 /// What would become of a request.
 #[derive(Debug)]
@@ -65,13 +68,15 @@ pub struct PreviewedCandidate {
     pub cost_nano: Option<i64>,
     /// What speaks for it, where `auto` chose.
     pub score: Option<Score>,
+    /// When its target is asked, counted from 1: targets with the same number start together.
+    pub wave: Option<usize>,
 }
 
 /// Why a candidate would not be asked.
 #[derive(Debug, Clone)]
 pub struct Skip {
-    /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `policy`, `excluded`, `condition`,
-    /// `capability`, `nesting`, `budget`.
+    /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `policy`, `width`, `excluded`,
+    /// `condition`, `capability`, `nesting`, `budget`.
     pub rule: &'static str,
     /// In words.
     pub reason: String,
@@ -126,7 +131,7 @@ impl Engine {
                     .over_cap
                     .filter(|_| plan.targets.is_empty())
                     .map(|cap| explain::too_dear(&combo.name, cap));
-                let mut later = Vec::new();
+                let (mut later, mut first, mut place) = (Vec::new(), None, 0);
                 let mut targets = plan.targets;
                 policy::prefer(&ctx, &mut targets, |planned| &planned.target);
                 for planned in &targets {
@@ -134,10 +139,19 @@ impl Engine {
                     let (mut tried, mut skipped) =
                         judged(&mut ctx, &planned.target, planned.cost_nano, &mut preview.policies);
                     if !admit::may_use_in(&ctx, &combo, &planned.target) {
-                        skipped.append(&mut tried);
-                        for candidate in &mut skipped {
-                            let reason = "the key may not use this model".to_owned();
-                            candidate.skip = Some(Skip { rule: "key", reason, until: None });
+                        keep_back(&mut tried, &mut skipped, "key", NOT_THEIRS);
+                    } else {
+                        first.get_or_insert(&planned.target);
+                        let wave = combo::wave(&combo, plan.manner, place);
+                        place += 1;
+                        tried.iter_mut().for_each(|candidate| candidate.wave = wave);
+                        if wave.is_none() {
+                            keep_back(
+                                &mut tried,
+                                &mut skipped,
+                                "width",
+                                "a fusion asks the first fusionWidth targets",
+                            );
                         }
                     }
                     for candidate in tried.iter_mut().chain(&mut skipped) {
@@ -147,6 +161,20 @@ impl Engine {
                     later.append(&mut skipped);
                 }
                 ctx.trying = None;
+                let first = first.filter(|_| plan.manner == Manner::Fusion);
+                if let Some(Ok(judge)) =
+                    first.and_then(|first| combo::judge(&ctx.snapshot, &combo, Some(first)))
+                {
+                    let cost = policy::cost_nano(&ctx, &judge);
+                    let (mut tried, mut skipped) = judged(&mut ctx, &judge, cost, &mut preview.policies);
+                    if admit::may_use_in(&ctx, &combo, &judge) {
+                        tried.iter_mut().for_each(|candidate| candidate.wave = Some(2));
+                    } else {
+                        keep_back(&mut tried, &mut skipped, "key", NOT_THEIRS);
+                    }
+                    preview.candidates.append(&mut tried);
+                    later.append(&mut skipped);
+                }
                 preview.candidates.append(&mut later);
                 preview.candidates.extend(plan.left_out.into_iter().map(step));
             }
@@ -174,12 +202,22 @@ fn judged(
     }
     let (mut tried, mut skipped) = accounts(ctx, target, cost_nano);
     if let Some(reason) = denial {
-        skipped.append(&mut tried);
-        for candidate in &mut skipped {
-            candidate.skip = Some(Skip { rule: "policy", reason: reason.clone(), until: None });
-        }
+        keep_back(&mut tried, &mut skipped, "policy", &reason);
     }
     (tried, skipped)
+}
+
+/// None of a target's accounts is asked, and this is why.
+fn keep_back(
+    tried: &mut Vec<PreviewedCandidate>,
+    skipped: &mut Vec<PreviewedCandidate>,
+    rule: &'static str,
+    reason: &str,
+) {
+    skipped.append(tried);
+    for candidate in skipped {
+        candidate.skip = Some(Skip { rule, reason: reason.to_owned(), until: None });
+    }
 }
 
 /// The accounts of a target: those that would be asked, in order, and the others.
@@ -235,6 +273,7 @@ fn candidate(
         skip: None,
         cost_nano,
         score: None,
+        wave: None,
     }
 }
 
@@ -278,5 +317,6 @@ pub(crate) fn step(left: LeftOut) -> PreviewedCandidate {
         skip: Some(Skip { rule: left.rule.as_str(), reason: left.reason, until: None }),
         cost_nano: None,
         score: None,
+        wave: None,
     }
 }

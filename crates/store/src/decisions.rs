@@ -94,6 +94,9 @@ pub struct LoggedCandidate {
     /// What the request would cost there, in billionths of a US dollar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_nano: Option<i64>,
+    /// When it was to be asked, counted from 1: candidates with the same number start together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<usize>,
     /// What speaks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
@@ -156,6 +159,7 @@ fn candidate(candidate: PreviewedCandidate, with_factors: bool) -> LoggedCandida
         reason,
         until,
         cost_nano: candidate.cost_nano,
+        wave: candidate.wave,
         score: candidate.score.map(|score| rounded(score.total)),
         factors: candidate.score.filter(|_| with_factors).map(factors).unwrap_or_default(),
     }

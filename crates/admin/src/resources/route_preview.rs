@@ -56,6 +56,9 @@ pub(crate) struct RouteAnswer {
 struct CandidateView {
     /// Its place, counted from 1.
     order: usize,
+    /// When its target is asked, counted from 1: targets with the same number start together. Null where there is one
+    /// target, and for those that are not asked.
+    wave: Option<usize>,
     provider: Option<String>,
     model: String,
     connection_id: Option<String>,
@@ -64,8 +67,8 @@ struct CandidateView {
     dialect: Option<String>,
     /// `try` or `skip`.
     action: &'static str,
-    /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `policy`, `excluded`, `condition`,
-    /// `capability`, `nesting` or `budget`.
+    /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `policy`, `width`, `excluded`,
+    /// `condition`, `capability`, `nesting` or `budget`.
     rule: Option<String>,
     reason: Option<String>,
     /// When it may be asked again.
@@ -139,6 +142,7 @@ fn candidate_view(order: usize, candidate: PreviewedCandidate) -> CandidateView 
         .map_or((None, None, None), |skip| (Some(skip.rule.to_owned()), Some(skip.reason), skip.until));
     CandidateView {
         order,
+        wave: candidate.wave,
         provider: candidate.provider,
         model: candidate.model,
         connection_id,
@@ -162,6 +166,7 @@ pub(crate) fn logged(decision: LoggedDecision, row: &CallLog) -> RouteAnswer {
         let action = if candidate.rule.is_some() { "skip" } else { "try" };
         CandidateView {
             order: place + 1,
+            wave: candidate.wave,
             provider: candidate.provider,
             model: candidate.model,
             connection_id: candidate.connection_id,

@@ -182,6 +182,7 @@ impl Previews for Foretold {
             skip: Some(skip),
             cost_nano: Some(1_500_000),
             score: None,
+            wave: None,
         };
         let preview = Preview {
             requested_model: String::from_utf8_lossy(&ask.body).into_owned(),

@@ -322,7 +322,7 @@ async fn what_would_become_of_a_request_is_told() {
         told["candidates"],
         json!([{"order":1,"provider":"openai","model":"gpt-5.6","connectionId":"c1","connectionName":"work",
             "dialect":"openai","action":"skip","rule":"cooldown","reason":"rate_limit",
-            "until":"2027-01-15T08:00:01.000Z","estimatedCostUsd":0.0015, "score": null}])
+            "until":"2027-01-15T08:00:01.000Z","estimatedCostUsd":0.0015, "score": null, "wave": null}])
     );
     app.post(path, json!({"path":"/nowhere","body":{}})).await.expect(400);
     app.post(path, json!({"path":"/v1/x"})).await.expect(400);

@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use condition::{Condition, ConditionError};
 pub use memory::{ComboMark, ComboMemory};
-pub use plan::{LeftOut, Place, Plan, Planned, RequestFacts, Rule, manner, needs_content, plan};
+pub use plan::{LeftOut, Place, Plan, Planned, RequestFacts, Rule, judge, needs_content, plan, wave};
 pub use policy::{Policy, QueueLimits};
 pub use pool::{MAX_POOL, Pool};
 pub use template::{TemplateError, check as check_template, render};

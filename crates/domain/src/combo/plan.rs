@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{ComboState, StepState, auto};
+use super::{ComboState, Policy, StepState, auto};
 use crate::entity::Goal;
 use crate::price;
-use crate::resolve::Target;
+use crate::resolve::{self, ResolveError, Target};
 use crate::routing::auto::{Need, Task};
 use crate::routing::{Candidate, Choice, Manner, Order, Score, Wants};
 use crate::snapshot::Snapshot;
@@ -47,6 +47,8 @@ pub struct Plan {
     pub targets: Vec<Planned>,
     /// Those that are not, and why.
     pub left_out: Vec<LeftOut>,
+    /// How they are asked.
+    pub manner: Manner,
     /// What the request is about, where `auto` had to know.
     pub task: Option<Task>,
     /// The turn that the outermost combo took.
@@ -146,7 +148,7 @@ pub fn plan(
         take_turn,
         max_depth: combo.policy.max_depth,
         above: SmallVec::new(),
-        plan: Plan::default(),
+        plan: Plan { manner: manner(combo, facts), ..Plan::default() },
         incapable: Vec::new(),
     };
     planner.expand(combo);
@@ -162,10 +164,32 @@ pub fn plan(
 
 /// How the targets are asked for this request. Tools are for the client to run, and what a vendor keeps cannot be sent
 /// to others: such requests need one target.
-pub fn manner(combo: &ComboState, facts: &RequestFacts) -> Manner {
+fn manner(combo: &ComboState, facts: &RequestFacts) -> Manner {
     match combo.strategy.manner() {
         Manner::Fusion if facts.has_tools || facts.is_bound => Manner::OneByOne,
         other => other,
+    }
+}
+
+/// When the target at `place` of a plan is asked, counted from 1: those with the same number start together. `None` = never.
+pub fn wave(combo: &ComboState, manner: Manner, place: usize) -> Option<usize> {
+    let Policy { race_width, fusion_width, .. } = combo.policy;
+    match manner {
+        Manner::OneByOne | Manner::Pipeline => Some(place + 1),
+        Manner::Race => Some((place + 2).saturating_sub(race_width).max(1)),
+        Manner::Fusion => (place < fusion_width).then_some(1),
+    }
+}
+
+/// Who makes a reply of the answers of a fusion: the judge that the combo names, else its first target that may be asked.
+pub fn judge(
+    snapshot: &Snapshot,
+    combo: &ComboState,
+    first: Option<&Arc<Target>>,
+) -> Option<Result<Arc<Target>, ResolveError>> {
+    match &combo.policy.judge_model {
+        Some(name) => Some(resolve::model(snapshot, name).map(Arc::new)),
+        None => first.map(|first| Ok(first.clone())),
     }
 }
 

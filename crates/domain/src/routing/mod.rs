@@ -98,9 +98,10 @@ pub struct Wants {
 }
 
 /// How the targets of an order are asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Manner {
     /// One after the other, until one answers.
+    #[default]
     OneByOne,
     /// The first ones at once, and then the others one after the other.
     Race,

@@ -28,6 +28,8 @@ pub(super) struct Bounds {
     pub(super) deadline: Instant,
     /// Upstream calls that the combo has left.
     pub(super) calls: usize,
+    /// Whether it may stand in an account's queue: there is nobody else to go on to.
+    pub(super) queues: bool,
     /// Whether the answer may be the client's, so that it must be what the combo asks of one.
     pub(super) is_reply: bool,
 }
@@ -70,7 +72,7 @@ async fn ask_once(
     ctx.step = planned.path.last().map(|place| place.step().id.clone());
     ctx.trying = Some(Trying::begin(planned, now, places));
     let calls_before = ctx.attempts.len();
-    match accounts::run(ctx, &planned.target, Patience::none(bounds.timeout.is_none())).await {
+    match accounts::run(ctx, &planned.target, Patience::none(bounds.queues)).await {
         Ok(answer) => {
             if matches!(answer, Attempted::Whole(_)) {
                 ctx.step_answered();

@@ -8,7 +8,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use omniroute_dialect::DialectId;
 use omniroute_dialect::ir::{ChatRequest, ChatResponse};
-use omniroute_domain::resolve::{self, Target};
+use omniroute_domain::combo;
+use omniroute_domain::resolve::Target;
 
 use super::accounts::{self, Failed, Patience};
 use super::ask::{ask, sit_out};
@@ -26,6 +27,7 @@ const TASK: &str = "Several models have each replied to the conversation above. 
 struct Material {
     place: usize,
     target: Arc<Target>,
+    step: Option<Arc<str>>,
     upstream_dialect: Option<DialectId>,
     answer: Box<ChatResponse>,
     /// Its row among the attempts.
@@ -70,6 +72,7 @@ impl Course {
             let (combo, planned) = (self.combo.clone(), planned.clone());
             let mut bounds = self.bounds(ctx, place);
             bounds.timeout = Some(self.policy(place).target_timeout);
+            bounds.queues = true;
             let retry_delay = self.policy(place).retry_delay;
             let mut branch = ctx.inner(Box::new(request.clone()), 0);
             legs.push(Box::pin(async move {
@@ -85,6 +88,7 @@ impl Course {
         let mut answers = Vec::new();
         while let Some((place, mut branch, result)) = legs.next().await {
             let (answer, target) = (branch.material.take(), branch.target.clone());
+            let step = branch.step.take();
             let upstream_dialect = branch.upstream_dialect;
             drop(branch);
             ctx.gather();
@@ -92,7 +96,7 @@ impl Course {
                 (Err(failed), _, _) => self.failures[place] = Some(failed),
                 (Ok(_), Some(answer), Some(target)) => {
                     let row = ctx.attempts.len().saturating_sub(1);
-                    answers.push(Material { place, target, upstream_dialect, answer, row });
+                    answers.push(Material { place, target, step, upstream_dialect, answer, row });
                 }
                 // Whoever answered has left its answer.
                 (Ok(_), _, _) => {}
@@ -135,11 +139,9 @@ impl Course {
 
     /// Who writes the reply: the combo's judge, else its first target.
     fn judge_target(&self, ctx: &RequestCtx) -> Result<Arc<Target>, String> {
-        let target = match &self.combo.policy.judge_model {
-            Some(name) => Arc::new(resolve::model(&ctx.snapshot, name).map_err(|error| error.to_string())?),
-            None => return self.targets.first().map(|first| first.target.clone()).ok_or_else(String::new),
-        };
-        if !admit::may_use(ctx, &self.combo.name, &target) {
+        let found = combo::judge(&ctx.snapshot, &self.combo, self.targets.first().map(|first| &first.target));
+        let target = found.ok_or_else(String::new)?.map_err(|error| error.to_string())?;
+        if !admit::may_use_in(ctx, &self.combo, &target) {
             return Err(format!("the key may not use `{}`", target.full_name()));
         }
         if !ctx.is_payable(&target) {
@@ -170,6 +172,7 @@ fn deliver(ctx: &mut RequestCtx, answers: Vec<Material>) -> Result<Attempted, Ga
     let row = ctx.attempts.remove(material.row);
     ctx.attempts.push(row);
     ctx.target = Some(material.target);
+    ctx.step = material.step;
     ctx.upstream_dialect = material.upstream_dialect;
     inner::told(ctx, &material.answer)
 }

@@ -140,7 +140,8 @@ impl Course {
         let policy = self.policy(place);
         let mut bounds = self.bounds(ctx, place);
         bounds.tries = 1 + policy.max_retries;
-        bounds.timeout = (place + 1 < stage.targets.end).then_some(policy.target_timeout);
+        bounds.queues = place + 1 == stage.targets.end;
+        bounds.timeout = (!bounds.queues).then_some(policy.target_timeout);
         bounds
     }
 

@@ -113,7 +113,7 @@ impl Course {
             mem::take(&mut plan.targets).into_iter().partition(may_use);
         policy::prefer(ctx, &mut targets, |planned| &planned.target);
         ctx.keep_priced(&mut targets)?;
-        let manner = combo::manner(combo, &facts);
+        let manner = plan.manner;
         let possible = || targets.iter().map(|planned| &*planned.target);
         ctx.hold_for(possible(), paid(combo, manner, &targets))?;
         if manner == Manner::Fusion {
@@ -238,6 +238,7 @@ impl Course {
             timeout: (!is_last).then_some(policy.target_timeout),
             deadline: self.deadline,
             calls: (self.calls_before + MAX_CALLS).saturating_sub(ctx.attempts.len()),
+            queues: is_last,
             is_reply: true,
         }
     }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use omniroute_dialect::openai::OpenAi;
+use omniroute_dialect::{Dialect as _, openai::OpenAi};
 use omniroute_domain::entity::{Combo, Goal};
+use omniroute_engine::preview::{Preview, PreviewedCandidate};
 use omniroute_testkit::Answer;
 
 use crate::combos::{ASK, ASK_STREAM, totals, tried, world};
@@ -282,4 +283,31 @@ async fn answers_to_tool_calls_belong_to_the_last_step() {
     let got = world.chat(ask).await;
     assert_eq!((got.status, tried(&world)), (200, vec![("c".into(), Some(200))]), "{}", got.body);
     assert!(body(&world, 0)["messages"].to_string().contains("42"), "as it stands");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_tells_who_starts_together() {
+    let waves_of = |candidates: Vec<PreviewedCandidate>| {
+        candidates
+            .into_iter()
+            .map(|it| (it.provider.unwrap_or_default().replace("openai-compatible-chat-", ""), it.wave))
+            .collect::<Vec<_>>()
+    };
+    let waves = |preview: Preview| waves_of(preview.candidates);
+    let told = |name: &str, wave| (name.to_owned(), wave);
+    let race = world(|best| best.strategy = "race".into());
+    let expected = [told("a", Some(1)), told("b", Some(1)), told("c", Some(2))];
+    assert_eq!(waves(race.preview(ASK).await), expected);
+    race.transport.answer(answer("from a")).answer(answer("from b"));
+    assert_eq!(race.chat(ASK).await.status, 200);
+    let record = race.row().decision.expect("it is written down");
+    assert_eq!(waves_of(record.candidates(OpenAi.id())), expected, "and so does the record");
+    let fusion = fusion(|best| best.config.fusion_width = Some(2));
+    let preview = fusion.preview(ASK).await;
+    assert_eq!(preview.candidates[3].skip.as_ref().map(|skip| skip.rule), Some("width"));
+    let expected = [told("a", Some(1)), told("b", Some(1)), told("a", Some(2)), told("c", None)];
+    assert_eq!(waves(preview), expected, "a is the judge");
+    let pipeline = pipeline(|_| {});
+    let expected = [told("a", Some(1)), told("b", Some(2)), told("c", Some(3))];
+    assert_eq!(waves(pipeline.preview(ASK).await), expected);
 }

@@ -6,9 +6,10 @@ use http_body_util::BodyExt as _;
 use omniroute_dialect::anthropic::Anthropic;
 use omniroute_dialect::openai::OpenAi;
 use omniroute_domain::budget::{EventKind, Window};
-use omniroute_domain::entity::{ApiKey, ApiKeyId, Budget, Entities};
+use omniroute_domain::entity::{ApiKey, ApiKeyId, Budget, ComboConfig, Entities};
 use omniroute_domain::price::PriceRow;
 
+use crate::combos::{self, add_best};
 use crate::world::{ASK, ASK_STREAM, END, Got, World, answer, chunk, refusal, stream};
 
 const BEARER: (&str, &str) = ("authorization", "Bearer sk-omni-test");
@@ -154,6 +155,38 @@ async fn a_stream_is_settled_at_its_end_and_when_it_is_cut() {
     let (total, held) = spent(&world);
     assert_eq!((total, held), (COST + row.cost_nano.unwrap(), 0));
     assert!(row.bills[0].estimated && row.cost_nano > Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_provider_hedges_is_held_for_two() {
+    let held = |hedging: Option<&'static str>| async move {
+        let world = World::with(
+            |entities| {
+                add_best(entities, |_| {});
+                for node in entities.nodes.iter().filter(|node| node.id.as_str() != NODE) {
+                    let row = PriceRow { input: Some(1_000.0), output: Some(2_000.0), ..PriceRow::default() };
+                    entities.prices.user.entry(node.id.clone()).or_default().insert("m".into(), row);
+                }
+                if let Some(provider) = hedging {
+                    let hedges = ComboConfig { hedging: Some(true), ..ComboConfig::default() };
+                    entities.settings.provider_overrides.insert(provider.into(), hedges);
+                }
+                let budget = Budget::unlimited(Some(ApiKeyId::from("k1")));
+                entities.budgets.push(Budget { daily_nano: Some(10_000_000_000_000), ..budget });
+            },
+            |_| {},
+        );
+        world.transport.answer(stream().send(chunk("one")).hang());
+        let response = world.respond(&OpenAi, combos::ASK_STREAM, &[BEARER]).await;
+        let held = spent(&world).1;
+        drop(response);
+        assert_eq!(spent(&world).1, 0, "given back");
+        held
+    };
+    let plain = held(None).await;
+    assert!(plain > 0, "held while it runs");
+    assert_eq!(held(Some("openai-compatible-chat-b")).await, 2 * plain);
+    assert_eq!(held(Some(NODE)).await, plain, "a provider that the combo does not lead to");
 }
 
 #[tokio::test]
