@@ -31,6 +31,7 @@ impl Report {
         let mut text = heading(scenario, world, requests, seed, held_back);
         text += &phases(world, &counted);
         text += &accounts(world, &counted);
+        text += &breakers(&counted);
         text += &keys(world, &counted);
         text += &codes(&counted);
         text += &verdict_table(&verdicts);
@@ -120,6 +121,7 @@ fn accounts(world: &World, counted: &Counted) -> String {
         "429",
         "5xx",
         "other",
+        "locks",
         "cooldowns",
         "p50",
         "p99",
@@ -137,12 +139,24 @@ fn accounts(world: &World, counted: &Counted) -> String {
             counts.rate_limited.to_string(),
             counts.server_errors.to_string(),
             counts.other_failures.to_string(),
+            counts.locks.to_string(),
             counts.cooldowns.to_string(),
             duration(counts.latency_ms.value_at_quantile(0.5)),
             duration(counts.latency_ms.value_at_quantile(0.99)),
             seen.peak.to_string(),
             dollars(counts.cost_nano),
         ]);
+    }
+    table.text()
+}
+
+fn breakers(counted: &Counted) -> String {
+    if counted.breakers.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["breaker", "opened"]);
+    for (name, count) in &counted.breakers {
+        table.row(vec![name.clone(), count.to_string()]);
     }
     table.text()
 }
@@ -174,9 +188,9 @@ fn codes(counted: &Counted) -> String {
     }
     let mut codes: Vec<_> = counted.codes.iter().collect();
     codes.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-    let mut table = Table::new(&["code", "requests"]);
-    for (code, count) in codes.into_iter().take(MAX_CODES) {
-        table.row(vec![code.clone(), count.to_string()]);
+    let mut table = Table::new(&["code", "requests", "avoidable"]);
+    for (code, (count, avoidable)) in codes.into_iter().take(MAX_CODES) {
+        table.row(vec![code.clone(), count.to_string(), avoidable.to_string()]);
     }
     table.text()
 }

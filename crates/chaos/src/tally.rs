@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram;
+use omniroute_domain::breaker::BreakerState;
 use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
 use omniroute_engine::ports::{Clock as _, Memory, Recorder, RequestRow};
 
@@ -94,6 +95,8 @@ pub(crate) struct AccountCounts {
     pub(crate) other_failures: u64,
     /// Times it was put out of use as a whole.
     pub(crate) cooldowns: u64,
+    /// Times a model was locked on it.
+    pub(crate) locks: u64,
     pub(crate) cost_nano: i64,
     pub(crate) latency_ms: Histogram<u64>,
 }
@@ -122,8 +125,10 @@ pub(crate) struct Counted {
     pub(crate) cost_nano: i64,
     /// Bills of every row.
     pub(crate) billed: Billed,
-    /// Codes of errors, for people who look for the cause.
-    pub(crate) codes: BTreeMap<String, u64>,
+    /// How often each breaker opened.
+    pub(crate) breakers: BTreeMap<String, u64>,
+    /// Codes of errors, for people who look for the cause, and how many of each were avoidable.
+    pub(crate) codes: BTreeMap<String, (u64, u64)>,
     /// What clients saw: complete answers, and ends.
     pub(crate) complete: u64,
     pub(crate) ended: u64,
@@ -208,6 +213,7 @@ impl Tally {
             server_errors: 0,
             other_failures: 0,
             cooldowns: 0,
+            locks: 0,
             cost_nano: 0,
             latency_ms: durations(),
         };
@@ -218,6 +224,7 @@ impl Tally {
             keys: vec![KeyCounts::default(); keys.len()],
             cost_nano: 0,
             billed: Billed::default(),
+            breakers: BTreeMap::new(),
             codes: BTreeMap::new(),
             complete: 0,
             ended: 0,
@@ -330,7 +337,9 @@ impl Recorder for Tally {
             }
         }
         if let Some(code) = row.error_code {
-            *counted.codes.entry(code).or_default() += 1;
+            let (all, avoidable) = counted.codes.entry(code).or_default();
+            *all += 1;
+            *avoidable += u64::from(matches!(judged.end, End::Failed { is_avoidable: true }));
         }
     }
 
@@ -341,7 +350,20 @@ impl Recorder for Tally {
         }
     }
 
-    fn remember(&self, _: Memory) {}
+    fn remember(&self, memory: Memory) {
+        match memory {
+            Memory::Breaker(record) if record.state == BreakerState::Open => {
+                *self.counted().breakers.entry(record.name.to_string()).or_default() += 1;
+            }
+            Memory::Lock(row) => {
+                if let Some(mark) = self.marks.get(&row.connection) {
+                    self.counted().accounts[*mark].locks += 1;
+                }
+            }
+            // Everything else is of no use after a run.
+            _ => {}
+        }
+    }
 
     fn budget(&self, _: omniroute_domain::budget::Event) {}
 }
