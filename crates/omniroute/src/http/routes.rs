@@ -61,9 +61,10 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// The same for a client that shows by its headers which shape of lists it reads.
+    /// The same for a client that shows by its headers which shape of lists it reads, where the path leaves it open.
     pub(super) fn for_client(self, headers: &HeaderMap) -> Self {
         match self.operation {
+            _ if self.dialect.id() != OPENAI.id() => self,
             Operation::Models | Operation::Model { .. } if headers.contains_key("anthropic-version") => {
                 Self { dialect: ANTHROPIC, ..self }
             }
