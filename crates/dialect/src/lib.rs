@@ -4,10 +4,12 @@
 //! to do) and [`registry::DIALECTS`] (which ones there are); the form itself is in [`ir`].
 
 pub mod anthropic;
+pub mod audio;
 pub mod estimate;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod gemini;
+pub mod images;
 pub mod ir;
 pub mod ollama;
 pub mod openai;
@@ -25,6 +27,7 @@ mod dialect;
 mod effort;
 mod error_text;
 mod ids;
+mod json_body;
 mod json_in;
 mod logprobs;
 mod media;

@@ -17,6 +17,8 @@ mod schema;
 mod stream;
 mod wire;
 
+pub(crate) use self::wire::usage;
+
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use omniroute_wire::{

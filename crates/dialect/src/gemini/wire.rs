@@ -237,7 +237,7 @@ struct UsageIn<'a> {
 }
 
 /// Reads usage; members that are absent or no numbers stay unknown.
-pub(super) fn usage(raw: &str) -> Usage {
+pub(crate) fn usage(raw: &str) -> Usage {
     let Ok(found) = serde_json::from_str::<UsageIn<'_>>(raw) else { return Usage::default() };
     let count = |raw: Option<&RawValue>| raw.and_then(json_in::count_of);
     let prompt = count(found.prompt_token_count);
