@@ -21,6 +21,7 @@ pub mod shape;
 pub mod stream;
 
 mod arguments;
+mod billed;
 mod caps;
 mod client_body;
 mod dialect;

@@ -161,6 +161,8 @@ pub enum PriceSource {
     Catalog,
     /// It is what the maker of a resold model asks.
     Inferred,
+    /// There is none: the upstream says what it billed.
+    Upstream,
 }
 
 impl PriceSource {
@@ -171,6 +173,7 @@ impl PriceSource {
             Self::Synced => "synced",
             Self::Catalog => "catalog",
             Self::Inferred => "inferred",
+            Self::Upstream => "upstream",
         }
     }
 }
@@ -188,7 +191,35 @@ pub struct Quote {
     pub version: Arc<str>,
 }
 
+impl Rates {
+    const fn all(&self) -> [Option<i64>; 8] {
+        [
+            self.input,
+            self.output,
+            self.cached,
+            self.cache_write,
+            self.cache_write_1h,
+            self.reasoning,
+            self.audio_input,
+            self.audio_output,
+        ]
+    }
+}
+
 impl Price {
+    /// Whether it is known that nothing costs anything.
+    pub fn is_free(&self) -> bool {
+        let is_zero = |rate: Option<i64>| rate.is_none_or(|rate| rate == 0);
+        let UnitRates { image, request, second_in, second_out, character, query } = self.units;
+        let units = [image, request, second_in, second_out, character, query];
+        let all_zero = |rates: &Rates| rates.all().into_iter().all(is_zero);
+        self.base.input == Some(0)
+            && self.base.output == Some(0)
+            && all_zero(&self.base)
+            && self.tiers.iter().all(|(_, rates)| all_zero(rates))
+            && units.into_iter().all(is_zero)
+    }
+
     /// The rates for a prompt of this size.
     fn rates(&self, input_total: u64) -> &Rates {
         let tier = self.tiers.iter().rev().find(|(above, _)| input_total > *above);

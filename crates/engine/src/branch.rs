@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::attempt::Rewrite;
 use crate::ctx::{AnswerSource, Outcome, RequestCtx};
+use crate::money::Money;
 use crate::ports::AttemptRow;
 use crate::time::millis;
 
@@ -64,6 +65,8 @@ struct Left {
     sent: Option<Instant>,
     /// Of calls whose answers went into another one.
     losses: Vec<Loss>,
+    /// What they held beside what was held for them, and why they went no further.
+    money: Money,
 }
 
 impl RequestCtx {
@@ -127,6 +130,7 @@ impl RequestCtx {
     /// is the last one.
     pub(crate) fn adopt(&mut self, mut branch: Self) {
         self.gather();
+        self.money.inherit(std::mem::take(&mut branch.money));
         self.attempts.append(&mut branch.attempts);
         self.canonical = branch.canonical.take();
         self.without_reasoning = branch.without_reasoning;
@@ -163,6 +167,7 @@ impl RequestCtx {
         self.attempts.extend(left.attempts);
         self.outcome.usage_estimated |= left.is_estimated;
         self.outcome.sent = earlier(self.outcome.sent, left.sent);
+        self.money.inherit(left.money);
         let new: Vec<Loss> = left.losses.into_iter().filter(|loss| !self.losses.contains(loss)).collect();
         self.note_losses(new);
     }
@@ -182,6 +187,7 @@ impl RequestCtx {
         left.attempts.extend(self.attempts.drain(..));
         left.is_estimated |= outcome.usage_estimated;
         left.sent = earlier(left.sent, outcome.sent);
+        left.money.inherit(std::mem::take(&mut self.money));
         if self.rewrite == Some(Rewrite::Material) {
             left.losses.append(&mut self.losses);
         }

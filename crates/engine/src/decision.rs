@@ -35,6 +35,8 @@ pub struct Decision {
     pub task: Option<Task>,
     /// The names of the policies that applied, in order.
     pub policies: Vec<Arc<str>>,
+    /// What the request became because a budget had no room for it (`daily free-only`).
+    pub budget: Option<String>,
     /// When, in epoch milliseconds.
     pub decided_at: i64,
     planned: Arc<[Planned]>,
@@ -77,6 +79,7 @@ impl Decision {
             turn: 0,
             task: None,
             policies: Vec::new(),
+            budget: None,
             decided_at: ctx.engine.clock.now_ms(),
             planned: Arc::default(),
             manner: Manner::OneByOne,
@@ -191,6 +194,7 @@ impl RequestCtx {
             turn: plan.turn,
             task: plan.task,
             policies: Vec::new(),
+            budget: None,
             decided_at: now_ms,
             planned: planned.clone(),
             manner: plan.manner,

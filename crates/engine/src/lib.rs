@@ -42,6 +42,7 @@ mod resolve;
 mod reuse;
 mod row_id;
 mod session;
+mod thrift;
 mod transform;
 
 pub use answer::Answer;

@@ -4,6 +4,7 @@
 //! Every way to an upstream leads through [`RequestCtx::hold_for`]: a call without a hold is refused as a bug. The hold
 //! ends when the request is dropped, whatever became of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderName;
@@ -13,13 +14,16 @@ use omniroute_dialect::ir::{ErrorKind, Usage};
 use omniroute_domain::budget::spending::Events;
 use omniroute_domain::budget::{Exceeded, Hold, Window, decimal, dollars};
 use omniroute_domain::combo::Planned;
-use omniroute_domain::price;
+use omniroute_domain::price::{self, PriceSource};
 use omniroute_domain::resolve::Target;
+use omniroute_provider::ProviderId;
 use smallvec::SmallVec;
 
+use crate::branch::CANCELLED;
 use crate::ctx::{AnswerSource, RequestCtx};
 use crate::error::{GatewayError, rfc3339};
 use crate::ports::BillRow;
+use crate::thrift::Thrift;
 
 /// The most tokens of answer that are held money for; whoever asks for more is billed for more, but waits for nobody.
 const HELD_OUTPUT: u64 = 1_024;
@@ -28,6 +32,7 @@ const LIMIT: HeaderName = HeaderName::from_static("x-omniroute-budget-limit");
 const USED: HeaderName = HeaderName::from_static("x-omniroute-budget-used");
 const RESET: HeaderName = HeaderName::from_static("x-omniroute-budget-reset");
 const WARNING: HeaderName = HeaderName::from_static("x-omniroute-budget-warning");
+const ACTION: HeaderName = HeaderName::from_static("x-omniroute-budget-action");
 const COST: HeaderName = HeaderName::from_static("x-omniroute-response-cost");
 
 /// The money of a request.
@@ -36,17 +41,46 @@ pub(crate) struct Money {
     hold: Option<Hold>,
     bills: Vec<BillRow>,
     is_settled: bool,
-    /// A branch spends what its request holds.
-    is_lent: bool,
     /// Why the request was refused.
     exceeded: Option<Box<Exceeded>>,
+    /// What the request became, where there was no room for what was asked.
+    pub(crate) thrift: Option<Box<Thrift>>,
 }
 
 impl Money {
-    /// What a branch of the request has of it.
+    /// What a branch of the request begins with: it spends what its request holds, and may hold more.
     pub(crate) fn lent(&self) -> Self {
-        Self { is_lent: self.is_lent || self.hold.is_some(), ..Self::default() }
+        Self { hold: self.hold.as_ref().map(Hold::part), thrift: self.thrift.clone(), ..Self::default() }
     }
+
+    /// Takes over what a branch holds, and why it went no further.
+    pub(crate) fn inherit(&mut self, branch: Self) {
+        match (&mut self.hold, branch.hold) {
+            (Some(mine), Some(theirs)) => mine.absorb(theirs),
+            (mine @ None, theirs) => *mine = theirs,
+            (Some(_), None) => {}
+        }
+        if self.exceeded.is_none() {
+            self.exceeded = branch.exceeded;
+        }
+    }
+
+    /// There is another way for the request.
+    pub(crate) fn forgive(&mut self) {
+        self.exceeded = None;
+    }
+
+    /// The limit that the request did not fit below.
+    pub(crate) fn exceeded(&self) -> Option<&Exceeded> {
+        self.exceeded.as_deref()
+    }
+}
+
+/// What an answer costs, and by which price.
+struct Priced {
+    amount_nano: Option<i64>,
+    source: Option<PriceSource>,
+    version: Option<Arc<str>>,
 }
 
 impl RequestCtx {
@@ -75,6 +109,41 @@ impl RequestCtx {
         held.map_err(|exceeded| self.too_dear(exceeded, estimate, now_ms))
     }
 
+    /// Holds money for another call where the last one is paid for though its answer was of no use: what it cost stays
+    /// held beside what the next one may cost.
+    pub(crate) fn hold_again(&mut self) -> Result<(), GatewayError> {
+        let is_limited = self.money.hold.as_ref().is_some_and(Hold::is_limited);
+        let Some(last) = self.attempts.last().filter(|last| is_limited && last.usage.is_known()) else {
+            return Ok(());
+        };
+        let cost = self.priced(&last.provider, &last.model, &last.usage).amount_nano.unwrap_or(0);
+        let Some(hold) = self.money.hold.as_mut().filter(|_| cost > 0) else { return Ok(()) };
+        let (now_ms, mut events) = (self.engine.clock.now_ms(), Events::new());
+        let held = hold.raise(cost, now_ms, &mut events);
+        self.tell(events);
+        held.map_err(|exceeded| self.too_dear(exceeded, cost, now_ms))
+    }
+
+    /// Lets the request go on without money, for calls that cost nothing.
+    pub(crate) fn hold_nothing(&mut self) -> Result<(), GatewayError> {
+        let snapshot = self.snapshot.clone();
+        let (key, now_ms) = (self.caller.as_ref().map(|caller| &caller.id), self.engine.clock.now_ms());
+        let mut events = Events::new();
+        let held = self.engine.live.spending.hold_free(&snapshot.budgets, key, now_ms, &mut events);
+        self.tell(events);
+        match held {
+            // What may be held already stays.
+            Ok(free) => drop(self.money.hold.get_or_insert(free)),
+            Err(exceeded) => return Err(self.too_dear(exceeded, 0, now_ms)),
+        }
+        Ok(())
+    }
+
+    /// Whether a budget has no room for another call of this request.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.money.exceeded.is_some()
+    }
+
     /// Leaves out what a budget refuses for want of a price.
     pub(crate) fn keep_priced(&self, targets: &mut Vec<Planned>) -> Result<(), GatewayError> {
         if !self.refuses_unpriced() {
@@ -88,17 +157,26 @@ impl RequestCtx {
         }
     }
 
-    /// Whether no budget refuses the model for want of a price.
+    /// Whether the budgets let the model be asked beside those that money is held for.
     pub(crate) fn is_payable(&self, target: &Target) -> bool {
+        if self.money.thrift.as_ref().is_some_and(|thrift| thrift.is_free_only) {
+            return self.is_free(target);
+        }
         let usage = Usage { input_uncached: Some(1), output_total: Some(1), ..Usage::default() };
         let quote = || self.snapshot.quote(&target.provider.id, &target.model);
         !self.refuses_unpriced()
             || quote().is_some_and(|quote| price::cost_nano(&quote.price, &usage).is_some())
     }
 
+    /// Whether the model is known to cost nothing.
+    pub(crate) fn is_free(&self, target: &Target) -> bool {
+        let quote = self.snapshot.quote(&target.provider.id, &target.model);
+        quote.is_some_and(|quote| quote.price.is_free())
+    }
+
     /// Whether money is held, if only for nothing.
     pub(crate) fn holds_money(&self) -> bool {
-        self.money.is_lent || self.money.hold.is_some()
+        self.money.hold.is_some()
     }
 
     /// Books the answer, gives back what was held and counts what was spent. Once; what comes later is nothing.
@@ -127,26 +205,52 @@ impl RequestCtx {
         }
         let (count, is_calling) = (self.attempts.len(), self.outcome.calling.is_some());
         let settled_ms = self.engine.clock.now_ms();
-        for (at, attempt) in self.attempts.iter_mut().enumerate() {
+        let mut attempts = std::mem::take(&mut self.attempts);
+        for (at, attempt) in attempts.iter_mut().enumerate() {
             let is_running = is_calling && at + 1 == count;
-            let usage = if is_running { self.outcome.usage } else { attempt.usage };
+            let mut usage = if is_running { self.outcome.usage } else { attempt.usage };
+            // Whoever lost before it said anything has read the prompt.
+            let is_unheard = attempt.failure == Some(CANCELLED) && !usage.is_known();
+            if is_unheard {
+                usage.input_uncached = Some(self.counted_input_tokens());
+            }
             if !usage.is_known() && !is_running {
                 continue;
             }
-            let quote = self.snapshot.quote(&attempt.provider, &attempt.model);
-            let amount_nano = quote.as_ref().and_then(|quote| price::cost_nano(&quote.price, &usage));
+            let Priced { amount_nano, source, version } =
+                self.priced(&attempt.provider, &attempt.model, &usage);
             attempt.cost_nano = amount_nano;
             self.money.bills.push(BillRow {
                 attempt: u32::try_from(at + 1).unwrap_or(u32::MAX),
                 provider: attempt.provider.clone(),
                 model: attempt.model.clone(),
                 usage,
-                estimated: self.outcome.usage_estimated,
+                estimated: self.outcome.usage_estimated || is_unheard,
                 amount_nano,
-                price_source: quote.as_ref().map(|quote| quote.source.as_str()),
-                price_version: quote.map(|quote| quote.version.clone()),
+                price_source: source.map(PriceSource::as_str),
+                price_version: version,
                 settled_ms,
             });
+        }
+        self.attempts = attempts;
+    }
+
+    /// What an answer costs: what the upstream says that it billed, where it says so in dollars, else by its price.
+    fn priced(&self, provider: &ProviderId, model: &str, usage: &Usage) -> Priced {
+        if let Some(billed) = usage.billed_nano {
+            let state = self.snapshot.provider(provider);
+            if state.is_some_and(|state| state.provider.spec().reports_cost) {
+                let (amount_nano, source) = (i64::try_from(billed).ok(), Some(PriceSource::Upstream));
+                return Priced { amount_nano, source, version: None };
+            }
+        }
+        match self.snapshot.quote(provider, model) {
+            None => Priced { amount_nano: None, source: None, version: None },
+            Some(quote) => Priced {
+                amount_nano: price::cost_nano(&quote.price, usage),
+                source: Some(quote.source),
+                version: Some(quote.version.clone()),
+            },
         }
     }
 
@@ -164,19 +268,22 @@ impl RequestCtx {
         std::mem::take(&mut self.money.bills)
     }
 
-    /// What an answer's head says of money.
-    pub(crate) fn write_money(&self, headers: &mut HeaderMap) {
+    /// What an answer's head says of money; `is_good` when somebody answered.
+    pub(crate) fn write_money(&self, is_good: bool, headers: &mut HeaderMap) {
         let mut insert = |name, text: String| {
             if let Ok(value) = HeaderValue::try_from(text) {
                 headers.insert(name, value);
             }
         };
-        if let Some(exceeded) = &self.money.exceeded {
+        if let Some(exceeded) = self.money.exceeded.as_ref().filter(|_| !is_good) {
             insert(LIMIT, decimal(exceeded.limit_nano));
             insert(USED, decimal(exceeded.spent_nano));
             if let Some(reset) = exceeded.reset_at_ms {
                 insert(RESET, rfc3339(reset));
             }
+        }
+        if let Some(thrift) = &self.money.thrift {
+            insert(ACTION, thrift.to_string());
         }
         let notices = self.money.hold.as_ref().map(Hold::notices).unwrap_or_default();
         if !notices.is_empty() {

@@ -181,7 +181,7 @@ pub struct RequestRow {
     pub usage_estimated: bool,
     /// Cost of all attempts together in billionths of a US dollar; `None` = unknown.
     pub cost_nano: Option<i64>,
-    /// Where the price came from (`catalog`, `user`, `inferred`); `None` = unpriced.
+    /// Where the price came from (`catalog`, `user`, `inferred`, …); `None` = unpriced.
     pub price_source: Option<&'static str>,
     /// Short hash of the price row.
     pub price_version: Option<Arc<str>>,

@@ -77,6 +77,7 @@ impl RequestCtx {
     /// The decision, with the policies that had a say in it.
     fn decided_under_policies(&mut self) -> Option<Box<Decision>> {
         let mut decision = self.decision.take()?;
+        decision.budget = self.money.thrift.as_ref().map(ToString::to_string);
         if let Some(steering) = &mut self.steering {
             decision.policies = std::mem::take(&mut steering.applied);
             for name in std::mem::take(&mut steering.verdict.applied) {
@@ -103,7 +104,13 @@ impl RequestCtx {
             last.usage = outcome.usage;
         }
         let last = attempts.last();
-        let quote = last.and_then(|attempt| self.snapshot.quote(&attempt.provider, &attempt.model));
+        let billed = bills.last().filter(|bill| bill.attempt as usize == attempts.len());
+        let (price_source, price_version) = match billed {
+            Some(bill) => (bill.price_source, bill.price_version.clone()),
+            None => last
+                .and_then(|attempt| self.snapshot.quote(&attempt.provider, &attempt.model))
+                .map_or((None, None), |quote| (Some(quote.source.as_str()), Some(quote.version.clone()))),
+        };
         let status = outcome.status.unwrap_or(CLIENT_CLOSED_REQUEST);
         RequestRow {
             id: self.engine.new_row_id(self.started_ms),
@@ -129,8 +136,8 @@ impl RequestCtx {
             usage,
             usage_estimated: outcome.usage_estimated,
             cost_nano,
-            price_source: quote.as_ref().map(|quote| quote.source.as_str()),
-            price_version: quote.map(|quote| quote.version.clone()),
+            price_source,
+            price_version,
             source: self.source.as_str(),
             combo: self.combo.take(),
             combo_step: self.step.take(),

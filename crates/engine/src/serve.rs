@@ -430,7 +430,7 @@ const MAX_DROPPED: usize = 1024;
 fn diagnostics(ctx: &RequestCtx, is_good: bool, headers: &mut HeaderMap) {
     StreamHead::of(ctx).write(headers);
     ctx.write_limits(headers);
-    ctx.write_money(headers);
+    ctx.write_money(is_good, headers);
     if let Some(combo) = &ctx.combo {
         insert(headers, COMBO, combo);
     }

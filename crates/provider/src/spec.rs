@@ -99,6 +99,9 @@ pub struct ProviderSpec {
     /// Models to list before the provider was asked.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Whether its answers say in US dollars what was billed for them (`usage.cost`).
+    #[serde(default)]
+    pub reports_cost: bool,
     /// Names that models had or are written with elsewhere, and the ones they have.
     #[serde(default)]
     pub legacy_models: BTreeMap<String, String>,

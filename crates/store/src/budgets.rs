@@ -1,6 +1,6 @@
 //! What keys, or everybody together, may spend.
 
-use omniroute_domain::entity::{ApiKeyId, Budget, Interval};
+use omniroute_domain::entity::{ApiKeyId, Budget, Interval, OnExceeded};
 
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
@@ -16,7 +16,7 @@ pub(crate) const EVERYBODY: &str = "*";
 macro_rules! columns {
     () => {
         "api_key_id, daily_limit_nano, weekly_limit_nano, monthly_limit_nano, total_limit_nano, warning_permille, \
-         reset_interval, reset_minute, hard_stop, block_unpriced"
+         reset_interval, reset_minute, hard_stop, block_unpriced, on_exceeded"
     };
 }
 
@@ -44,13 +44,14 @@ impl Budgets<'_> {
             for budget in budgets {
                 sqlx::query(
                     "INSERT INTO domain_budgets (api_key_id, daily_limit_nano, weekly_limit_nano, monthly_limit_nano,
-                     total_limit_nano, warning_permille, reset_interval, reset_minute, hard_stop, block_unpriced)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                     total_limit_nano, warning_permille, reset_interval, reset_minute, hard_stop, block_unpriced,
+                     on_exceeded) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
                      ON CONFLICT (api_key_id) DO UPDATE SET daily_limit_nano = excluded.daily_limit_nano,
                      weekly_limit_nano = excluded.weekly_limit_nano, monthly_limit_nano = excluded.monthly_limit_nano,
                      total_limit_nano = excluded.total_limit_nano, warning_permille = excluded.warning_permille,
                      reset_interval = excluded.reset_interval, reset_minute = excluded.reset_minute,
-                     hard_stop = excluded.hard_stop, block_unpriced = excluded.block_unpriced",
+                     hard_stop = excluded.hard_stop, block_unpriced = excluded.block_unpriced,
+                     on_exceeded = excluded.on_exceeded",
                 )
                 .bind(budget.key.as_ref().map_or(EVERYBODY, |key| key.as_str()))
                 .bind(budget.daily_nano)
@@ -62,6 +63,7 @@ impl Budgets<'_> {
                 .bind(i64::from(budget.reset_minute))
                 .bind(budget.hard_stop)
                 .bind(budget.block_unpriced)
+                .bind(budget.on_exceeded.to_string())
                 .execute(&mut *db)
                 .await?;
             }
@@ -109,6 +111,7 @@ pub(crate) struct Row {
     reset_minute: i64,
     hard_stop: bool,
     block_unpriced: bool,
+    on_exceeded: String,
 }
 
 /// The budget of a row. What cannot be read of it takes the default; its limits hold.
@@ -129,6 +132,10 @@ pub(crate) fn parse(row: &Row, problems: &mut Vec<RowProblem>) -> Budget {
     if reset_minute.is_none() {
         problem("reset_minute is out of range; windows begin at midnight");
     }
+    let on_exceeded = OnExceeded::parse(&row.on_exceeded);
+    if on_exceeded.is_none() {
+        problem("on_exceeded is unknown; requests over a limit are refused");
+    }
     Budget {
         key: (row.api_key_id != EVERYBODY).then(|| row.api_key_id.as_str().into()),
         daily_nano: row.daily_limit_nano,
@@ -140,5 +147,6 @@ pub(crate) fn parse(row: &Row, problems: &mut Vec<RowProblem>) -> Budget {
         reset_minute: reset_minute.unwrap_or(0),
         hard_stop: row.hard_stop,
         block_unpriced: row.block_unpriced,
+        on_exceeded: on_exceeded.unwrap_or(OnExceeded::Block),
     }
 }

@@ -58,6 +58,9 @@ pub struct LoggedDecision {
     /// The names of the policies that applied, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
+    /// What the request became because a budget had no room for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<String>,
     /// Those that were to be asked, in order; then those that were not.
     pub candidates: Vec<LoggedCandidate>,
     /// When it was decided.
@@ -135,6 +138,7 @@ pub(crate) fn logged(row: &RequestRow, decision: &Decision) -> LoggedDecision {
         turn: decision.combo.as_ref().map(|_| decision.turn),
         task: decision.task.map(|task| task.as_str().to_owned()),
         policies: decision.policies.iter().map(ToString::to_string).collect(),
+        budget: decision.budget.clone(),
         candidates: candidates.enumerate().map(|(place, it)| candidate(it, place < MAX_SCORED)).collect(),
         decided_at: decision.decided_at,
     }

@@ -1,7 +1,8 @@
 //! What keys, or everybody together, may spend: `/api/usage/budget`.
 
 use omniroute_domain::budget::{Budgets, Standing, Window, dollars};
-use omniroute_domain::entity::{ApiKey, ApiKeyId, Budget, Interval};
+use omniroute_domain::entity::{ApiKey, ApiKeyId, Budget, Interval, OnExceeded};
+use omniroute_domain::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -35,8 +36,8 @@ pub(crate) struct BudgetView {
     reset_time: String,
     hard_stop: bool,
     block_unpriced: bool,
-    /// `block`: requests over a limit are refused.
-    on_exceeded: &'static str,
+    /// What becomes of requests over a limit: `block`, `free-only`, or `downgrade:` and the name of a combo.
+    on_exceeded: String,
 }
 
 /// How a key stands.
@@ -134,7 +135,8 @@ pub(crate) struct BudgetDraft {
     hard_stop: Option<bool>,
     /// Whether models without a price are refused; else they count nothing.
     block_unpriced: Option<bool>,
-    /// `block`.
+    /// What becomes of requests over a limit. `block`: they are refused; `downgrade:<combo>`: they go to that combo, as far
+    /// as there is room for it; `free-only`: they go to those of their targets that cost nothing.
     on_exceeded: Option<String>,
     /// Several at once, instead of the members above.
     #[schema(no_recursion)]
@@ -182,6 +184,7 @@ pub(crate) async fn set(access: Management, Body(draft): Body<BudgetDraft>) -> A
         None => vec![draft],
     };
     let stored = admin.store.budgets().list().await?;
+    let snapshot = std::sync::Arc::clone(&admin.live.load());
     let mut problems = Problems::default();
     let mut budgets: Vec<Budget> = Vec::with_capacity(drafts.len());
     for (at, draft) in drafts.iter().enumerate() {
@@ -194,7 +197,7 @@ pub(crate) async fn set(access: Management, Body(draft): Body<BudgetDraft>) -> A
         let (key, _) = find(admin, id).await?;
         let earlier = budgets.iter().chain(&stored).find(|budget| budget.key == key);
         let mut budget = earlier.cloned().unwrap_or_else(|| Budget::unlimited(key));
-        merge(&mut budget, draft, &place, &mut problems);
+        merge(&mut budget, draft, &snapshot, &place, &mut problems);
         budgets.retain(|other| other.key != budget.key);
         budgets.push(budget);
     }
@@ -259,7 +262,7 @@ async fn find(admin: &Admin, id: &str) -> AdminResult<(Option<ApiKeyId>, String)
     Ok((Some(key.id), key.name))
 }
 
-fn merge(budget: &mut Budget, draft: &BudgetDraft, place: &str, problems: &mut Problems) {
+fn merge(budget: &mut Budget, draft: &BudgetDraft, combos: &Snapshot, place: &str, problems: &mut Problems) {
     let limits = [
         ("dailyLimitUsd", &draft.daily_limit_usd, &mut budget.daily_nano),
         ("weeklyLimitUsd", &draft.weekly_limit_usd, &mut budget.weekly_nano),
@@ -309,15 +312,32 @@ fn merge(budget: &mut Budget, draft: &BudgetDraft, place: &str, problems: &mut P
             None => problems.add(&format!("{place}resetTime"), "must be like 06:30"),
         }
     }
-    if let Some(what) = draft.on_exceeded.as_deref().filter(|what| *what != "block") {
-        let message = format!(
-            "`{}` is not possible; it must be `block`, or set `hardStop` to false to be warned only",
-            what.chars().take(40).collect::<String>()
-        );
-        problems.add(&format!("{place}onExceeded"), message);
+    if let Some(what) = &draft.on_exceeded {
+        match way_out(what, combos) {
+            Ok(way) => budget.on_exceeded = way,
+            Err(message) => problems.add(&format!("{place}onExceeded"), message),
+        }
     }
     budget.hard_stop = draft.hard_stop.unwrap_or(budget.hard_stop);
     budget.block_unpriced = draft.block_unpriced.unwrap_or(budget.block_unpriced);
+}
+
+/// What becomes of requests over a limit; `Err` says what is wrong with the word.
+fn way_out(what: &str, combos: &Snapshot) -> Result<OnExceeded, String> {
+    match OnExceeded::parse(what.trim()) {
+        Some(OnExceeded::Downgrade(combo)) if combos.combo(&combo).is_none() => {
+            Err(format!("there is no combo `{}`; see /api/combos", clipped(&combo)))
+        }
+        Some(way) => Ok(way),
+        None => Err(format!(
+            "`{}` is none of `block`, `free-only` and `downgrade:<combo>`; to be warned only, set `hardStop` to false",
+            clipped(what)
+        )),
+    }
+}
+
+fn clipped(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 fn put_limit(limit: &mut Option<i64>, usd: f64, field: &str, problems: &mut Problems) {
@@ -355,7 +375,11 @@ fn summary(budget: &Budget) -> String {
         .into_iter()
         .filter_map(|(name, limit)| limit.map(|limit| format!("{name} {}", dollars(limit))))
         .collect();
-    if limits.is_empty() { "no limit".to_owned() } else { limits.join(", ") }
+    let limits = if limits.is_empty() { "no limit".to_owned() } else { limits.join(", ") };
+    match &budget.on_exceeded {
+        OnExceeded::Block => limits,
+        way => format!("{limits}; {way}"),
+    }
 }
 
 fn status(admin: &Admin, key: Option<&ApiKeyId>, name: String, now_ms: i64) -> BudgetStatus {
@@ -447,7 +471,7 @@ impl From<&Budget> for BudgetView {
             reset_time: format!("{:02}:{:02}", budget.reset_minute / 60, budget.reset_minute % 60),
             hard_stop: budget.hard_stop,
             block_unpriced: budget.block_unpriced,
-            on_exceeded: "block",
+            on_exceeded: budget.on_exceeded.to_string(),
         }
     }
 }

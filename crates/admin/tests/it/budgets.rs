@@ -128,7 +128,8 @@ async fn wrong_budgets_say_what_is_wrong() {
         ("warningThreshold", json!(0), "warningThreshold"),
         ("warningThreshold", json!(1.5), "warningThreshold"),
         ("onExceeded", json!("downgrade:cheap"), "onExceeded"),
-        ("onExceeded", json!("free-only"), "onExceeded"),
+        ("onExceeded", json!("downgrade:"), "onExceeded"),
+        ("onExceeded", json!("retry"), "onExceeded"),
     ] {
         let body = json!({"apiKeyId": id, member: value});
         let fields = app.post("/api/usage/budget", body.clone()).await.expect(400).fields();
@@ -141,6 +142,21 @@ async fn wrong_budgets_say_what_is_wrong() {
         app.patch("/api/settings", json!({"budgets":{"tz":"Mars/Olympus"}})).await.expect(400).fields(),
         ["budgets.tz"]
     );
+}
+
+#[tokio::test]
+async fn a_budget_says_what_becomes_of_requests_over_it() {
+    let app = TestApp::new().await;
+    let id = key(&app, "dev").await;
+    app.post("/api/combos", json!({"name": "cheap", "models": ["sim/echo"]})).await.expect(201);
+    for way in ["free-only", "downgrade:cheap", "downgrade:auto", "block"] {
+        let body = json!({"apiKeyId": id, "dailyLimitUsd": 1, "onExceeded": way});
+        let set = app.post("/api/usage/budget", body).await.expect(200).json();
+        assert_eq!(set["budget"]["onExceeded"], way);
+        let kept =
+            app.post("/api/usage/budget", json!({"apiKeyId": id, "dailyLimitUsd": 2})).await.expect(200);
+        assert_eq!(kept.json()["budget"]["onExceeded"], way, "what is not sent stays");
+    }
 }
 
 #[tokio::test]

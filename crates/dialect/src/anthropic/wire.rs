@@ -7,6 +7,7 @@ use omniroute_wire::json_out::{self, Object};
 use serde_json::value::RawValue;
 
 use crate::{
+    billed::billed_nano,
     ir::{CacheMark, FinishReason, Usage},
     json_in::{self, Fields},
     service_tier::is_word,
@@ -259,6 +260,7 @@ pub(super) fn usage(fields: &Fields<'_>) -> Usage {
         reasoning: fields
             .object_or_none("output_tokens_details")
             .and_then(|details| count(&details, "thinking_tokens")),
+        billed_nano: billed_nano(fields),
         ..Usage::default()
     }
 }

@@ -19,6 +19,8 @@ pub struct Usage {
     pub reasoning: Option<u64>,
     /// Produced audio tokens, contained in `output_total`.
     pub audio_output: Option<u64>,
+    /// What the upstream says that it billed, in billionths of its unit, which is a US dollar where anybody goes by it.
+    pub billed_nano: Option<u64>,
 }
 
 impl Usage {
@@ -48,6 +50,7 @@ impl Usage {
         sum(&mut self.output_total, other.output_total);
         sum(&mut self.reasoning, other.reasoning);
         sum(&mut self.audio_output, other.audio_output);
+        sum(&mut self.billed_nano, other.billed_nano);
     }
 
     /// Takes over the members that `later` has.
@@ -65,5 +68,6 @@ impl Usage {
         take(&mut self.output_total, later.output_total);
         take(&mut self.reasoning, later.reasoning);
         take(&mut self.audio_output, later.audio_output);
+        take(&mut self.billed_nano, later.billed_nano);
     }
 }

@@ -16,7 +16,9 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::{
-    arguments, ids,
+    arguments,
+    billed::billed_nano,
+    ids,
     ir::{FinishReason, Logprob, ToolCall, Usage},
     json_in::{Fields, count_of, list_of},
     logprobs,
@@ -430,6 +432,7 @@ pub(super) fn usage(raw: &RawValue) -> Usage {
         },
         reasoning,
         audio_output: inner("completion_tokens_details", "audio_tokens"),
+        billed_nano: billed_nano(&fields),
     }
 }
 

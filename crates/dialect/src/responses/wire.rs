@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::ID;
 use crate::{
+    billed::billed_nano,
     error_text,
     ir::{Citation, FinishReason, Native, SearchResult, UpstreamError, Usage, WebSearch},
     json_in::{self, Fields, count_of, list_of, str_of},
@@ -115,6 +116,7 @@ pub(super) fn usage(raw: &str) -> Usage {
         output_total: count("output_tokens"),
         reasoning: inner("output_tokens_details", "reasoning_tokens"),
         audio_output: None,
+        billed_nano: billed_nano(&fields),
     }
 }
 

@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 use super::{BudgetState, Budgets, Calendar, Span, Window};
-use crate::entity::ApiKeyId;
+use crate::entity::{ApiKeyId, OnExceeded};
 
 const SHARDS: usize = 16;
 
@@ -199,6 +199,19 @@ impl Spending {
         Ok(hold)
     }
 
+    /// Lets in a request of `key` that costs nothing, where no budget refuses that too.
+    pub fn hold_free(
+        &self,
+        budgets: &Budgets,
+        key: Option<&ApiKeyId>,
+        now_ms: i64,
+        events: &mut Events,
+    ) -> Result<Hold, Exceeded> {
+        let mut hold = Hold { parties: self.parties(budgets, key), held_nano: 0 };
+        hold.raise_for(0, true, now_ms, events)?;
+        Ok(hold)
+    }
+
     /// What was spent of the purse of a key, or of everybody's.
     pub fn standing(&self, budgets: &Budgets, key: Option<&ApiKeyId>, now_ms: i64) -> Standing {
         let party = self.party(budgets, key);
@@ -280,8 +293,29 @@ impl Hold {
         self.parties.iter().any(|party| party.budget.is_some())
     }
 
+    /// A hold of the same money for a part of the request; it begins with nothing.
+    pub fn part(&self) -> Self {
+        Self { parties: self.parties.clone(), held_nano: 0 }
+    }
+
+    /// Takes over what a part of the request holds.
+    pub fn absorb(&mut self, mut part: Self) {
+        self.held_nano = self.held_nano.saturating_add(std::mem::take(&mut part.held_nano));
+    }
+
     /// Holds more, or nothing more if a limit would be exceeded by it.
     pub fn raise(&mut self, by_nano: i64, now_ms: i64, events: &mut Events) -> Result<(), Exceeded> {
+        self.raise_for(by_nano, false, now_ms, events)
+    }
+
+    /// The same; budgets that let in what is free are not asked about it.
+    fn raise_for(
+        &mut self,
+        by_nano: i64,
+        is_free: bool,
+        now_ms: i64,
+        events: &mut Events,
+    ) -> Result<(), Exceeded> {
         if !self.is_limited() {
             return Ok(());
         }
@@ -301,7 +335,10 @@ impl Hold {
                     let kind = EventKind::Exceeded { spent_nano, limit_nano };
                     events.push(party.event(exceeded.window, kind, now_ms));
                 }
-                if party.budget.as_ref().is_some_and(|state| state.budget.hard_stop) {
+                let refuses = |state: &Arc<BudgetState>| {
+                    state.budget.hard_stop && !(is_free && state.budget.on_exceeded != OnExceeded::Block)
+                };
+                if party.budget.as_ref().is_some_and(refuses) {
                     return Err(exceeded);
                 }
             }

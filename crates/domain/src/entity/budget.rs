@@ -27,6 +27,8 @@ pub struct Budget {
     pub hard_stop: bool,
     /// Whether models without a price are refused; else they count nothing.
     pub block_unpriced: bool,
+    /// What becomes of requests that it has no room for.
+    pub on_exceeded: OnExceeded,
 }
 
 impl Budget {
@@ -43,6 +45,44 @@ impl Budget {
             reset_minute: 0,
             hard_stop: true,
             block_unpriced: false,
+            on_exceeded: OnExceeded::Block,
+        }
+    }
+}
+
+/// What becomes of requests that a budget has no room for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnExceeded {
+    /// They are refused.
+    Block,
+    /// They go to the combo of this name, as far as there is room for that one.
+    Downgrade(String),
+    /// They go to those of their targets that are known to cost nothing.
+    FreeOnly,
+}
+
+impl OnExceeded {
+    const DOWNGRADE: &str = "downgrade:";
+
+    /// From the words in rows and API fields.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "block" => Some(Self::Block),
+            "free-only" => Some(Self::FreeOnly),
+            _ => {
+                let combo = text.strip_prefix(Self::DOWNGRADE)?.trim();
+                (!combo.is_empty()).then(|| Self::Downgrade(combo.to_owned()))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for OnExceeded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Block => f.write_str("block"),
+            Self::Downgrade(combo) => write!(f, "{}{combo}", Self::DOWNGRADE),
+            Self::FreeOnly => f.write_str("free-only"),
         }
     }
 }

@@ -19,7 +19,7 @@ mod transforms;
 pub use accounts::{Discount, KeyPool, ProviderStrategies, ProviderStrategy};
 pub use api_key::{ApiKey, KeyHash, Scope};
 pub use auto::{AutoWeights, BudgetFallback, ModePack, Number, RouterStrategy};
-pub use budget::{Budget, BudgetSettings, Interval};
+pub use budget::{Budget, BudgetSettings, Interval, OnExceeded};
 pub use chain::{ChainLink, FallbackChain, MAX_CHAINS, MAX_LINKS, MAX_MAPPINGS, ModelComboMapping};
 pub use combo::{Combo, ComboConfig, Goal, MAX_STEPS, ResponseValidation, Step, When};
 pub use connection::{AuthType, Connection, ConnectionOptions, ConnectionStatus, TestStatus};

@@ -9,7 +9,7 @@ use omniroute_provider::{Failure, FailureKind, Retry};
 use smallvec::SmallVec;
 
 use super::round::Round;
-use super::{Attempted, Fault, note_failure, once};
+use super::{Attempted, Fault, note_failure, once, rows};
 use crate::circuit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
@@ -128,6 +128,16 @@ pub(super) async fn run(
                     circuit::failed(ctx, &connection, pass, &failure);
                     note_failure(ctx, target, &connection, &failure, status, sent);
                     tried.push(connection);
+                    if let Err(mut error) = ctx.hold_again() {
+                        error.attempts = rows::notes(ctx);
+                        return Err(Failed {
+                            error,
+                            last: None,
+                            wait: None,
+                            is_request: false,
+                            is_open: false,
+                        });
+                    }
                     if failure.retry != Retry::Elsewhere {
                         let error = explain::failure(ctx, target, &failure);
                         return Err(Failed {

@@ -52,7 +52,7 @@ impl Course {
                 1 => return deliver(ctx, answers),
                 _ => return self.judge(ctx, request, answers).await,
             }
-            if self.is_over(ctx) {
+            if self.is_over(ctx) || ctx.is_spent() {
                 break;
             }
         }
@@ -145,7 +145,7 @@ impl Course {
             return Err(format!("the key may not use `{}`", target.full_name()));
         }
         if !ctx.is_payable(&target) {
-            return Err(format!("`{}` has no price, and the budget refuses such models", target.full_name()));
+            return Err(format!("the budget has no room for `{}`", target.full_name()));
         }
         Ok(target)
     }

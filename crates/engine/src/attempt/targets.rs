@@ -32,7 +32,11 @@ pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted
     match route {
         Route::Target(target) => {
             let others = fallback::others(ctx, target);
-            ctx.hold_for(std::iter::once(target).chain(&others).map(|target| &**target), 1)?;
+            let held = ctx.hold_for(std::iter::once(target).chain(&others).map(|target| &**target), 1);
+            if let Err(error) = held {
+                // Boxed because it is seldom.
+                return Box::pin(spare(ctx, std::iter::once(target).chain(&others), error)).await;
+            }
             ctx.decided(target);
             if others.is_empty() {
                 let patience = Patience::of(ctx);
@@ -41,11 +45,41 @@ pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted
             Box::pin(chain(ctx, target, &others)).await
         }
         Route::Combo(combo) => {
-            let mut course = Course::begin(ctx, combo).await?;
+            let mut course = match Course::begin(ctx, combo).await {
+                Ok(course) => course,
+                Err(error) => Box::pin(cheaper(ctx, error)).await?,
+            };
             let result = course.run(ctx).await;
             ctx.deadline = None;
             result
         }
+    }
+}
+
+/// Asks what costs nothing of these, or another combo, as the budget says that has no room for them.
+async fn spare(
+    ctx: &mut RequestCtx,
+    targets: impl Iterator<Item = &Arc<Target>>,
+    error: GatewayError,
+) -> Result<Attempted, GatewayError> {
+    if !ctx.keeps_free() {
+        let mut course = cheaper(ctx, error).await?;
+        let result = course.run(ctx).await;
+        ctx.deadline = None;
+        return result;
+    }
+    let mut free = targets.filter(|target| ctx.is_free(target)).cloned().collect::<Vec<_>>().into_iter();
+    let Some(first) = free.next() else { return Err(error) };
+    ctx.go_free()?;
+    ctx.decided(&first);
+    chain(ctx, &first, free.as_slice()).await
+}
+
+/// The combo that the budget names for requests that it has no room for.
+async fn cheaper(ctx: &mut RequestCtx, error: GatewayError) -> Result<Course, GatewayError> {
+    match ctx.downgrade() {
+        Some(combo) => Course::begin(ctx, &combo).await,
+        None => Err(error),
     }
 }
 
@@ -57,7 +91,7 @@ async fn chain(
 ) -> Result<Attempted, GatewayError> {
     let mut error = match accounts::run(ctx, target, Patience::none(false)).await {
         Ok(answer) => return Ok(answer),
-        Err(failed) if fallback::is_out(&failed) => failed.error,
+        Err(failed) if fallback::is_out(&failed) && !ctx.is_spent() => failed.error,
         Err(failed) => return Err(failed.error),
     };
     for (place, other) in others.iter().enumerate() {
@@ -65,7 +99,7 @@ async fn chain(
         let patience = if place + 1 == others.len() { Patience::of(ctx) } else { Patience::none(false) };
         match accounts::run(ctx, other, patience).await {
             Ok(answer) => return Ok(answer),
-            Err(failed) if fallback::is_out(&failed) => {}
+            Err(failed) if fallback::is_out(&failed) && !ctx.is_spent() => {}
             Err(_) => break,
         }
     }
@@ -115,9 +149,12 @@ impl Course {
         ctx.keep_priced(&mut targets)?;
         let manner = plan.manner;
         let possible = || targets.iter().map(|planned| &*planned.target);
-        ctx.hold_for(possible(), paid(combo, manner, &targets))?;
+        let mut held = ctx.hold_for(possible(), paid(combo, manner, &targets));
         if manner == Manner::Fusion {
-            ctx.hold_for(possible(), 1)?;
+            held = held.and_then(|()| ctx.hold_for(possible(), 1));
+        }
+        if let Err(error) = held {
+            ctx.keep_free(&mut targets, error)?;
         }
         let (targets, left_out) = (Arc::from(targets), Arc::from(mem::take(&mut plan.left_out)));
         ctx.planned(combo, &plan, &targets, &left_out, denied, now_ms);
@@ -222,7 +259,7 @@ impl Course {
             }
             Err(failed) => failed,
         };
-        if self.is_shared(ctx, place, &failed) {
+        if ctx.is_spent() || self.is_shared(ctx, place, &failed) {
             return Err(failed.error);
         }
         self.failures[place] = Some(failed);
@@ -289,7 +326,7 @@ impl Course {
     }
 
     pub(super) fn is_over(&self, ctx: &RequestCtx) -> bool {
-        self.left(ctx).is_zero() || ctx.attempts.len() >= self.calls_before + MAX_CALLS
+        self.left(ctx).is_zero() || ctx.attempts.len() >= self.calls_before + MAX_CALLS || ctx.is_spent()
     }
 
     /// How long until the first of the targets may be tried again.

@@ -23,6 +23,8 @@ mod pools;
 mod race;
 mod repairs;
 mod sessions;
+mod spending;
 mod streams;
+mod thrift;
 mod translation;
 mod world;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use omniroute_domain::budget::{Budgets, Calendar, Event, EventKind, Spending, Sums, Window};
-use omniroute_domain::entity::{ApiKeyId, Budget, Interval, RuntimeSettings};
+use omniroute_domain::entity::{ApiKeyId, Budget, Interval, OnExceeded, RuntimeSettings};
 use omniroute_domain::price::PriceRow;
 use omniroute_engine::ports::{BillRow, Recorder as _, RequestRow};
 use omniroute_store::{AuditQuery, Period, WriterOptions};
@@ -142,6 +142,7 @@ async fn budgets_and_prices_come_back(fixture: Fixture) {
         reset_minute: 1_439,
         hard_stop: false,
         block_unpriced: true,
+        on_exceeded: OnExceeded::Downgrade("a combo".into()),
         ..Budget::unlimited(Some(key()))
     };
     store.budgets().put(&[of_key.clone(), everybody.clone()]).await.unwrap();

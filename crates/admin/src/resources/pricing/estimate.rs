@@ -124,6 +124,7 @@ impl Tokens {
             output_total: Some(self.output),
             reasoning: Some(self.reasoning),
             audio_output: Some(self.audio_out),
+            billed_nano: None,
         }
     }
 

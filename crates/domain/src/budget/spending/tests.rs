@@ -220,3 +220,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_free_is_let_in_where_the_budget_says_so() {
+    for (way, is_let_in) in [
+        (OnExceeded::Block, false),
+        (OnExceeded::FreeOnly, true),
+        (OnExceeded::Downgrade("cheap".into()), true),
+    ] {
+        let budgets = budgets(|budget| {
+            budget.daily_nano = Some(100);
+            budget.on_exceeded = way;
+        });
+        let spending = Spending::default();
+        spending.hold(&budgets, Some(&key()), 0, NOON, &mut Events::new()).unwrap().settle(
+            150,
+            1,
+            NOON,
+            &mut Events::new(),
+        );
+        let free = spending.hold_free(&budgets, Some(&key()), NOON, &mut Events::new());
+        assert_eq!(free.is_ok(), is_let_in);
+        assert!(spend(&spending, &budgets, 0, NOON).is_err(), "what may cost something is not");
+    }
+}
+
+#[test]
+fn what_parts_of_a_request_hold_becomes_the_requests() {
+    let budgets = budgets(|budget| budget.daily_nano = Some(100));
+    let spending = Spending::default();
+    let mut events = Events::new();
+    let held = || spending.standing(&budgets, Some(&key()), NOON).held_nano;
+    let mut whole = spending.hold(&budgets, Some(&key()), 40, NOON, &mut events).unwrap();
+    let (mut one, mut other) = (whole.part(), whole.part());
+    one.raise(30, NOON, &mut events).unwrap();
+    assert!(other.raise(31, NOON, &mut events).is_err(), "they share one purse");
+    other.raise(30, NOON, &mut events).unwrap();
+    drop(other);
+    assert_eq!(held(), 70, "what is dropped is given back");
+    whole.absorb(one);
+    assert_eq!((held(), whole.held_nano()), (70, 70));
+    whole.settle(50, 2, NOON, &mut events);
+    assert_eq!(held(), 0);
+}
