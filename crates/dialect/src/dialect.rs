@@ -12,7 +12,7 @@ use omniroute_wire::{
 use serde_json::value::RawValue;
 
 use crate::{
-    Caps, Progress, Rewrite,
+    Caps, Mend, Progress, Rewrite,
     ir::{Block, ChatRequest, ChatResponse, FinishReason, Loss, PublicError, UpstreamError, Usage},
     opening::Places,
     stream::{StreamDecoder, StreamEncoder, StreamPipe},
@@ -349,6 +349,12 @@ pub trait Dialect: Sync + 'static {
 
     /// Puts the role that every server of this dialect knows in the place of one that only the vendor's own does.
     fn plain_roles(&self, body: &Bytes) -> Splice {
+        Splice::new(body.clone())
+    }
+
+    /// Changes the form of a request of this dialect. All else keeps its bytes.
+    fn mend(&self, body: &Bytes, mend: Mend) -> Splice {
+        let _ = mend;
         Splice::new(body.clone())
     }
 

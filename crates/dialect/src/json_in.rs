@@ -10,7 +10,10 @@ use serde::{
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use crate::DecodeError;
+use crate::{
+    DecodeError,
+    ir::{self, Loss, LossAction},
+};
 
 /// How deep [`last_wins`] looks; deeper values are kept as they are.
 const REPAIR_DEPTH: usize = 32;
@@ -116,6 +119,13 @@ impl<'a> Fields<'a> {
             .iter()
             .filter(move |(key, raw)| !known.contains(&&**key) && raw.get() != "null")
             .map(|(key, raw)| (&**key, *raw))
+    }
+
+    /// Notes the members that are not listed: the canonical form has no place for them.
+    pub(crate) fn note_unlisted(&self, known: &[&str], losses: &mut Vec<Loss>) {
+        for (name, _) in self.unlisted(known) {
+            losses.push(ir::quiet(self.path_of(name), LossAction::Dropped));
+        }
     }
 
     /// A member's text; `null` counts as absent.

@@ -32,6 +32,7 @@ mod json_body;
 mod json_in;
 mod logprobs;
 mod media;
+mod mend;
 mod pairing;
 mod progress;
 mod service_tier;
@@ -45,5 +46,6 @@ pub use dialect::{
     KeepAlive, Kept, KeptCall, KeptName, NameRule, Relayed,
 };
 pub use error_text::error_in_success;
+pub use mend::Mend;
 pub use progress::Progress;
 pub use rewrite::Rewrite;

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use omniroute_dialect::ir::UpstreamError;
+use omniroute_dialect::{Mend, ir::UpstreamError};
 use omniroute_provider::ProviderId;
 use smallvec::SmallVec;
 
@@ -43,6 +43,8 @@ pub enum Fact {
     NoPrefill,
     /// Calls in the history without the reasoning that led to them.
     ReasoningInHistory,
+    /// A form of the request that it does not take.
+    Mend(Mend),
 }
 
 impl Fact {
@@ -54,6 +56,8 @@ impl Fact {
             Self::AdaptiveThinking => "adaptive_thinking",
             Self::NoPrefill => "no_prefill",
             Self::ReasoningInHistory => "reasoning_in_history",
+            Self::Mend(Mend::ShortDescriptions(_)) => "short_descriptions",
+            Self::Mend(Mend::OneSystemMessage) => "one_system_message",
         }
     }
 
@@ -61,7 +65,7 @@ impl Fact {
     pub fn parameter(&self) -> Option<&str> {
         match self {
             Self::Without(path) | Self::Renamed { from: path, .. } => Some(path),
-            Self::AdaptiveThinking | Self::NoPrefill | Self::ReasoningInHistory => None,
+            Self::AdaptiveThinking | Self::NoPrefill | Self::ReasoningInHistory | Self::Mend(_) => None,
         }
     }
 
@@ -73,6 +77,10 @@ impl Fact {
             Self::AdaptiveThinking => "takes an effort instead of a thinking budget".to_owned(),
             Self::NoPrefill => "does not continue a trailing assistant message".to_owned(),
             Self::ReasoningInHistory => "wants its `reasoning_content` back with its calls".to_owned(),
+            Self::Mend(Mend::ShortDescriptions(most)) => {
+                format!("takes descriptions of tools of {most} characters at most")
+            }
+            Self::Mend(Mend::OneSystemMessage) => "takes one system message, the first".to_owned(),
         }
     }
 }
@@ -162,6 +170,9 @@ pub fn fact_of(error: &UpstreamError) -> Option<Fact> {
     {
         return Some(Fact::ReasoningInHistory);
     }
+    if let Some(mend) = form(&text, error.param.as_deref().unwrap_or_default()) {
+        return Some(Fact::Mend(mend));
+    }
     let refuses = [
         "unsupported parameter",
         "unsupported value",
@@ -186,6 +197,31 @@ pub fn fact_of(error: &UpstreamError) -> Option<Fact> {
     let path = named.or_else(|| named_in(&error.message))?;
     let head = path.split('.').next().unwrap_or_default();
     (!NEEDED.contains(&head)).then_some(Fact::Without(path))
+}
+
+/// A form that is refused: OpenAI says `Invalid 'tools[0].function.description': string too long. Expected a string with
+/// maximum length 1024`, templates of open models `System message must be at the beginning`.
+fn form(text: &str, param: &str) -> Option<Mend> {
+    /// Where the vendor does not say: OpenAI's own limit.
+    const USUAL: usize = 1024;
+    /// Less than this is no limit of descriptions.
+    const LEAST: usize = 16;
+    let has = |words: &str| text.contains(words);
+    let is_description = param.ends_with("description") || (has("description") && has("tools"));
+    if is_description && (has("too long") || has("maximum length") || has("max_length") || has("at most")) {
+        let told = ["maximum length ", "at most ", "max_length "].iter().find_map(|words| {
+            let rest = text.split_once(words)?.1.trim_start_matches("of ");
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            rest[..digits].parse().ok()
+        });
+        return Some(Mend::ShortDescriptions(told.unwrap_or(USUAL).max(LEAST)));
+    }
+    let places = ["must be at the beginning", "must be the first", "must be first", "at the start"];
+    let numbers = ["only one", "multiple", "more than one", "at most one", "a single"];
+    let is_form = places.iter().chain(&numbers).any(|words| has(words));
+    let is_system =
+        has("system message") || has("system role") || has("role 'system'") || has("system prompt");
+    (is_system && is_form).then_some(Mend::OneSystemMessage)
 }
 
 /// The two names of the output limit, of which OpenAI's models take one.
@@ -286,6 +322,24 @@ mod tests {
                 None,
                 Some(Fact::ReasoningInHistory),
             ),
+            (
+                "Invalid 'tools[0].function.description': string too long. Expected a string with maximum length 1024, but got a string with length 1100 instead.",
+                Some("tools[0].function.description"),
+                Some(Fact::Mend(Mend::ShortDescriptions(1024))),
+            ),
+            (
+                "tools.0.function.description: String should have at most 512 characters",
+                None,
+                Some(Fact::Mend(Mend::ShortDescriptions(512))),
+            ),
+            ("System message must be at the beginning.", None, Some(Fact::Mend(Mend::OneSystemMessage))),
+            (
+                "Only one system message is allowed per request",
+                None,
+                Some(Fact::Mend(Mend::OneSystemMessage)),
+            ),
+            ("the system message is empty", None, None),
+            ("Invalid 'messages[0].content': string too long", None, None),
             ("Unknown parameter: 'messages[1].reasoning_content'", None, None),
             ("`tools` is not supported", None, None),
             ("messages: at least one message is required", None, None),

@@ -6,7 +6,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Uri};
 use omniroute_dialect::ir::{BlockKind, ChatRequest, ErrorKind, Loss, LossAction, Reader, ReasoningAmount};
 use omniroute_dialect::shape::{self, Shape};
-use omniroute_dialect::{Caps, Dialect, Echo, Rewrite, registry};
+use omniroute_dialect::{Caps, Dialect, Echo, Mend, Rewrite, registry};
 use omniroute_domain::learned::Fact;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
@@ -123,16 +123,17 @@ async fn relayed(
     if ctx.returns_reasoning {
         edited = reasoning::returned(ctx, edited).await;
     }
-    let lost = facts.iter().filter(|fact| takes_something(fact, &edited)).filter_map(dropped);
+    let lost = facts.iter().filter(|fact| takes_something(fact, client, &edited)).filter_map(lost);
     ctx.losses.extend(lost);
     refuse_if_strict(ctx, target)?;
-    Ok(without_refused(edited, facts).into_pieces())
+    Ok(without_refused(client, edited, facts).into_pieces())
 }
 
 /// Whether a body has what the model does not take.
-fn takes_something(fact: &Fact, body: &[u8]) -> bool {
+fn takes_something(fact: &Fact, dialect: &'static dyn Dialect, body: &Bytes) -> bool {
     match fact {
         Fact::Without(path) => !members::removal(body, path).is_empty(),
+        Fact::Mend(mend) => !dialect.mend(body, *mend).is_untouched(),
         Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill | Fact::ReasoningInHistory => false,
     }
 }
@@ -170,14 +171,14 @@ async fn translated(
     let encoded = encoded?;
     ctx.losses.retain(|loss| !encoded.losses.contains(loss));
     ctx.losses.extend(encoded.losses);
-    let lost = facts.iter().filter(|fact| takes_something(fact, &encoded.body)).filter_map(dropped);
+    let lost = facts.iter().filter(|fact| takes_something(fact, dialect, &encoded.body)).filter_map(lost);
     ctx.losses.extend(lost);
     refuse_if_strict(ctx, target)?;
     ctx.losses.truncate(MAX_LOSSES);
     if facts.is_empty() {
         return Ok((smallvec::smallvec![encoded.body], shape));
     }
-    Ok((without_refused(encoded.body, facts).into_pieces(), shape))
+    Ok((without_refused(dialect, encoded.body, facts).into_pieces(), shape))
 }
 
 /// Whoever asked for strictness gets no request that says less than theirs.
@@ -201,7 +202,7 @@ fn refuse_if_strict(ctx: &RequestCtx, target: &Target) -> Result<(), GatewayErro
 fn adapt(caps: &mut Caps, facts: &[Fact]) {
     for fact in facts {
         match fact {
-            Fact::Without(_) => {}
+            Fact::Without(_) | Fact::Mend(_) => {}
             Fact::Renamed { to, .. } => caps.max_completion_tokens = to == "max_completion_tokens",
             Fact::AdaptiveThinking => caps.adaptive_thinking = true,
             Fact::NoPrefill => caps.prefill = false,
@@ -210,8 +211,8 @@ fn adapt(caps: &mut Caps, facts: &[Fact]) {
     }
 }
 
-/// A body without the members that the model refuses, and with its names for others.
-fn without_refused(body: Bytes, facts: &[Fact]) -> Splice {
+/// A body without the members that the model refuses, with its names for others and in the form that it takes.
+fn without_refused(dialect: &'static dyn Dialect, body: Bytes, facts: &[Fact]) -> Splice {
     let mut body = body;
     for fact in facts {
         let mut splice = Splice::new(body.clone());
@@ -226,6 +227,7 @@ fn without_refused(body: Bytes, facts: &[Fact]) -> Splice {
                     splice.replace(span, format!("\"{to}\""));
                 }
             }
+            Fact::Mend(mend) => splice = dialect.mend(&body, *mend),
             Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill | Fact::ReasoningInHistory => {}
         }
         body = splice.to_bytes();
@@ -233,11 +235,12 @@ fn without_refused(body: Bytes, facts: &[Fact]) -> Splice {
     Splice::new(body)
 }
 
-fn dropped(fact: &Fact) -> Option<Loss> {
+fn lost(fact: &Fact) -> Option<Loss> {
+    let loss = |path: &str, action| Some(Loss { path: path.to_owned().into(), action, silent: false });
     match fact {
-        Fact::Without(path) => {
-            Some(Loss { path: path.clone().into(), action: LossAction::Dropped, silent: false })
-        }
+        Fact::Without(path) => loss(path, LossAction::Dropped),
+        Fact::Mend(Mend::ShortDescriptions(_)) => loss("tools.description", LossAction::Clamped),
+        Fact::Mend(Mend::OneSystemMessage) => loss("messages.system", LossAction::Mapped),
         Fact::Renamed { .. } | Fact::AdaptiveThinking | Fact::NoPrefill | Fact::ReasoningInHistory => None,
     }
 }

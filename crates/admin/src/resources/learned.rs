@@ -20,7 +20,8 @@ pub(crate) struct LessonView {
     model: String,
     /// Null: facts are about a model, whoever asks for it.
     connection_id: Option<String>,
-    /// `without`, `renamed`, `adaptive_thinking`, `no_prefill` or `reasoning_in_history`.
+    /// `without`, `renamed`, `adaptive_thinking`, `no_prefill`, `reasoning_in_history`, `short_descriptions` or
+    /// `one_system_message`.
     fact: &'static str,
     /// The refused member, where it is one.
     parameter: Option<String>,

@@ -138,6 +138,10 @@ impl stream::Tap for Tap {
     fn watch_mut(&mut self) -> &mut StreamWatch {
         &mut self.watch
     }
+
+    fn is_ending(&self) -> bool {
+        self.finish.is_some()
+    }
 }
 
 impl Tap {

@@ -214,6 +214,11 @@ impl stream::Tap for Tap {
     fn watch_mut(&mut self) -> &mut StreamWatch {
         &mut self.watch
     }
+
+    fn is_ending(&self) -> bool {
+        // `candidateCount`: of several answers one may be at its end long before the others.
+        self.watch.finish.is_some() && memchr::memmem::find(&self.echo.request, b"\"candidate").is_none()
+    }
 }
 
 impl Tap {

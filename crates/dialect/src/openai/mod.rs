@@ -13,6 +13,7 @@ mod request;
 mod response;
 mod rewrite;
 mod stream;
+mod system;
 mod wire;
 
 use bytes::Bytes;
@@ -21,8 +22,9 @@ use omniroute_wire::splice::Splice;
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
-    KeepAlive, Progress, Relayed, Rewrite,
+    KeepAlive, Mend, Progress, Relayed, Rewrite,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
+    mend,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
@@ -63,6 +65,13 @@ impl Dialect for OpenAi {
 
     fn plain_roles(&self, body: &Bytes) -> Splice {
         history::plain_roles(body)
+    }
+
+    fn mend(&self, body: &Bytes, mend: Mend) -> Splice {
+        match mend {
+            Mend::ShortDescriptions(most) => mend::short_descriptions(body, Some("function"), most),
+            Mend::OneSystemMessage => system::one_message(body),
+        }
     }
 
     fn rewrite(&self, body: &Bytes, rewrite: &Rewrite, caps: &Caps) -> Bytes {

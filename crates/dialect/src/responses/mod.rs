@@ -21,8 +21,9 @@ use serde_json::value::RawValue;
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
-    KeepAlive, KeptCall, Progress, Relayed, Rewrite,
+    KeepAlive, KeptCall, Mend, Progress, Relayed, Rewrite,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
+    mend,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
@@ -52,6 +53,14 @@ impl Dialect for Responses {
 
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
         envelope::edit(body, envelope, upstream_model)
+    }
+
+    fn mend(&self, body: &Bytes, mend: Mend) -> Splice {
+        match mend {
+            Mend::ShortDescriptions(most) => mend::short_descriptions(body, None, most),
+            // Its servers take system messages wherever they stand.
+            Mend::OneSystemMessage => Splice::new(body.clone()),
+        }
     }
 
     fn rewrite(&self, body: &Bytes, rewrite: &Rewrite, caps: &Caps) -> Bytes {

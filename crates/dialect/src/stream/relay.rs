@@ -29,6 +29,10 @@ pub(crate) trait Tap: Send {
     fn kept_ids(&self) -> &[String] {
         &[]
     }
+    /// [`StreamPipe::is_ending`], as far as the stream has come.
+    fn is_ending(&self) -> bool {
+        false
+    }
     /// What was seen so far, to be added to.
     fn watch_mut(&mut self) -> &mut StreamWatch;
 }
@@ -93,6 +97,10 @@ impl<T: Tap> StreamPipe for Relay<T> {
 
     fn kept_ids(&self) -> &[String] {
         self.tap.kept_ids()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.tap.is_ending()
     }
 }
 

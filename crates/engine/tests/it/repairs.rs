@@ -63,6 +63,50 @@ async fn a_renamed_limit_is_sent_under_its_new_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn long_descriptions_are_cut_for_those_who_refuse_them() {
+    let world = World::new();
+    let long = "x".repeat(1_100);
+    let tools = TOOLS.replace("\"name\"", &format!("\"description\":\"{long}\",\"name\""));
+    let ask = ASK.replace("\"model\"", &format!("{tools},\"model\""));
+    world.transport.answer(refusal(
+        400,
+        "invalid_request_error",
+        "Invalid 'tools[0].function.description': string too long. Expected a string with maximum length 1024, but got a string with length 1100 instead.",
+    ));
+    world.transport.answer(answer("Hello")).answer(answer("again"));
+    assert_eq!(world.chat(&ask).await.status, 200);
+    assert!(sent(&world, 0).contains(&long));
+    let cut = format!("\"{}…\"", "x".repeat(1_023));
+    assert_eq!(
+        sent(&world, 1),
+        sent(&world, 0).replace(&format!("\"{long}\""), &cut),
+        "nothing else changes"
+    );
+    // Another time it is known, and told.
+    let got = world.chat(&ask).await;
+    assert_eq!((got.status, got.header("x-omniroute-dropped")), (200, "tools.description"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn system_messages_become_one_for_those_who_take_no_more() {
+    let world = World::new();
+    let ask = r#"{"model":"up/m","messages":[{"role":"user","content":"a"},{"role":"system","content":"be brief"},{"role":"user","content":"b"}]}"#;
+    world.transport.answer(refusal(400, "BadRequestError", "System message must be at the beginning."));
+    world.transport.answer(answer("Hello")).answer(answer("again"));
+    assert_eq!(world.chat(ask).await.status, 200);
+    let merged = r#"{"model":"m","messages":[{"role":"system","content":"be brief"},{"role":"user","content":"a"},{"role":"user","content":"b"}]}"#;
+    assert_eq!(sent(&world, 1), merged);
+    // From another dialect too: the fact is about what is sent.
+    let got = world.send(&Anthropic, &ask.replace("\"model\"", "\"max_tokens\":9,\"model\""), &[]).await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    assert!(
+        sent(&world, 2).contains(r#""messages":[{"role":"system","content":"be brief"},"#),
+        "{}",
+        sent(&world, 2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_that_stays_is_told_once_it_was_tried() {
     let world = World::new();
     for _ in 0..2 {

@@ -209,3 +209,22 @@ async fn an_upstream_that_forgets_to_close_ends_with_its_reason() {
     world.transport.answer(stream().send(chunk("Hi")).pause(Duration::from_secs(5)).send(END));
     assert!(world.messages(ask).await.body.contains("message_stop"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn within_its_dialect_too_unless_other_answers_go_on() {
+    let finish = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let begun = tokio::time::Instant::now();
+    let world = World::new();
+    world.transport.answer(stream().send(chunk("Hello")).send(finish).hang());
+    let got = world.chat(ASK_STREAM).await;
+    assert!(got.body.ends_with("data: [DONE]\n\n"), "{}", got.body);
+    assert_eq!(begun.elapsed().as_secs(), 2);
+    assert_eq!(world.row().status, 200);
+    // Of two answers the first is at its end: the second is waited for.
+    let world = World::new();
+    let second = chunk("Later").replace("\"index\":0", "\"index\":1");
+    let pause = Duration::from_secs(5);
+    world.transport.answer(stream().send(chunk("Hello")).send(finish).pause(pause).send(second).send(END));
+    let got = world.chat(&ASK_STREAM.replace("\"model\"", "\"n\":2,\"model\"")).await;
+    assert!(got.body.contains("Later") && got.body.ends_with("data: [DONE]\n\n"), "{}", got.body);
+}

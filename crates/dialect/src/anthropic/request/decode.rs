@@ -162,7 +162,7 @@ fn turn(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Turn, De
         "system" => Role::System,
         _ => return Err(json_in::wrong_value(fields.path_of("role"), "`user`, `assistant` or `system`")),
     };
-    note_unknown(&fields, &["role", "content"], losses);
+    fields.note_unlisted(&["role", "content"], losses);
     let content = fields.raw("content").ok_or_else(|| fields.missing("content"))?;
     Ok(Turn { role, blocks: content_blocks(content, &fields.path_of("content"), losses)?, name: None, path })
 }
@@ -294,7 +294,7 @@ fn source(fields: &Fields<'_>) -> Result<Option<MediaSource>, DecodeError> {
 
 fn cache_mark(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Option<CacheMark>, DecodeError> {
     let Some(control) = fields.object("cache_control")? else { return Ok(None) };
-    note_unknown(&control, &["type", "ttl"], losses);
+    control.note_unlisted(&["type", "ttl"], losses);
     let one_hour = control.str("ttl")?.is_some_and(|ttl| ttl == "1h");
     Ok(Some(CacheMark { one_hour }))
 }
@@ -436,11 +436,4 @@ fn user(fields: &Fields<'_>, request: &mut ChatRequest, extras: &mut Extras) -> 
         extras.members.extend(fields.raw("metadata").map(|raw| ("metadata".to_owned(), raw.to_owned())));
     }
     Ok(())
-}
-
-/// Records members of an inner object that the canonical form has no place for.
-fn note_unknown(fields: &Fields<'_>, known: &[&str], losses: &mut Vec<Loss>) {
-    for (name, _) in fields.unlisted(known) {
-        losses.push(quiet(fields.path_of(name), LossAction::Dropped));
-    }
 }

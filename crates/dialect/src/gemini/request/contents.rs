@@ -11,7 +11,6 @@ use crate::{
     ids::invented_call_id,
     ir::{
         Block, BlockKind, File, Image, Loss, LossAction, MediaSource, Role, ToolCall, ToolResult, Turn, loss,
-        quiet,
     },
     json_in::{self, Fields, str_of, wrong_type, wrong_value},
 };
@@ -221,9 +220,7 @@ impl Reader<'_> {
 
     /// Records members that the canonical form has no place for.
     fn note_unknown(&mut self, fields: &Fields<'_>, known: &[&str]) {
-        for (name, _) in fields.unlisted(known) {
-            self.losses.push(quiet(fields.path_of(name), LossAction::Dropped));
-        }
+        fields.note_unlisted(known, &mut self.losses);
     }
 }
 

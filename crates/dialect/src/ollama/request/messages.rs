@@ -75,9 +75,7 @@ fn is_results(turn: &Turn) -> bool {
 /// Members of a message that no place is for.
 fn note_unknown(message: &Fields<'_>, request: &mut ChatRequest) {
     let known = ["role", "content", "thinking", "images", "tool_calls", "tool_name", "name", "tool_call_id"];
-    for (name, _) in message.unlisted(&known) {
-        request.losses.push(ir::quiet(message.path_of(name), LossAction::Dropped));
-    }
+    message.note_unlisted(&known, &mut request.losses);
 }
 
 /// The call that a result belongs to: the one it names, else the oldest open one of the tool it names, else the oldest.

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     DecodeError, DialectId, arguments,
     ir::{
-        self, Block, BlockKind, CacheMark, ChatRequest, File, Image, LossAction, MediaSource, Role, ToolCall,
-        ToolResult, Turn,
+        self, Block, BlockKind, CacheMark, ChatRequest, File, Image, Loss, LossAction, MediaSource, Role,
+        ToolCall, ToolResult, Turn,
     },
     json_in::{Fields, list_of, missing, str_of, wrong_type, wrong_value},
     media,
@@ -22,6 +22,38 @@ use crate::{
 const SIGNER: DialectId = crate::anthropic::ID;
 /// The same of the signatures of calls.
 const CALL_SIGNER: DialectId = crate::gemini::ID;
+
+/// Members of a message that are read, or that mean nothing to whoever gets the history.
+const KNOWN: &[&str] = &[
+    "role",
+    "content",
+    "name",
+    "tool_calls",
+    "tool_call_id",
+    "function_call",
+    "refusal",
+    "audio",
+    "annotations",
+    "reasoning_content",
+    "reasoning",
+    "reasoning_details",
+    "thinking_blocks",
+    "cache_control",
+    "prompt_cache_breakpoint",
+];
+/// The same of a part.
+const PART: &[&str] = &[
+    "type",
+    "text",
+    "refusal",
+    "image_url",
+    "input_audio",
+    "file",
+    "annotations",
+    "logprobs",
+    "cache_control",
+    "prompt_cache_breakpoint",
+];
 
 /// Reads `messages` into system text and turns.
 pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
@@ -35,10 +67,11 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
         let path = format!("messages[{at}]");
         let message = Fields::strict(raw.get(), path.as_str())?;
         let role = message.need_str("role")?;
+        message.note_unlisted(KNOWN, &mut request.losses);
         let name = message.str("name")?.map(Cow::into_owned);
         match &*role {
             "system" | "developer" => {
-                let blocks = content(&message)?;
+                let blocks = content(&message, &mut request.losses)?;
                 if request.turns.is_empty() {
                     request.system.extend(blocks);
                 } else {
@@ -46,7 +79,7 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
                 }
             }
             "user" => {
-                let blocks = content(&message)?;
+                let blocks = content(&message, &mut request.losses)?;
                 request.turns.push(Turn { role: Role::User, blocks, name, path });
             }
             "assistant" => {
@@ -60,7 +93,8 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
             "tool" | "function" => {
                 let call_id = answered_call(&message, &role, name.as_deref(), &open)?;
                 open.retain(|(id, _)| *id != call_id);
-                let result = ToolResult { call_id, blocks: content(&message)?, is_error: false };
+                let result =
+                    ToolResult { call_id, blocks: content(&message, &mut request.losses)?, is_error: false };
                 let block = Block::marked(BlockKind::ToolResult(result), cache_mark(&message));
                 match request.turns.last_mut() {
                     Some(turn) if turn.role == Role::User && is_results(turn) => turn.blocks.push(block),
@@ -112,7 +146,7 @@ fn answered_call(
 
 fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Result<Vec<Block>, DecodeError> {
     let mut blocks = thinking(message)?;
-    blocks.extend(content(message)?);
+    blocks.extend(content(message, &mut request.losses)?);
     if let Some(refusal) = message.str("refusal")?.filter(|refusal| !refusal.is_empty()) {
         blocks.push(BlockKind::Refusal(refusal.into_owned()).into());
     }
@@ -200,7 +234,7 @@ fn thinking(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
     Ok(blocks)
 }
 
-fn content(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
+fn content(message: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Vec<Block>, DecodeError> {
     let Some(raw) = message.raw("content") else { return Ok(Vec::new()) };
     if let Some(text) = str_of(raw) {
         if text.is_empty() {
@@ -211,10 +245,10 @@ fn content(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
     }
     let path = message.path_of("content");
     let Some(list) = list_of(raw) else { return Err(wrong_type(path, "a string or a list of parts")) };
-    list.into_iter().enumerate().map(|(at, raw)| part(raw, format!("{path}[{at}]"))).collect()
+    list.into_iter().enumerate().map(|(at, raw)| part(raw, format!("{path}[{at}]"), losses)).collect()
 }
 
-fn part(raw: &RawValue, path: String) -> Result<Block, DecodeError> {
+fn part(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Block, DecodeError> {
     if let Some(text) = str_of(raw) {
         return Ok(BlockKind::Text(text.into_owned()).into());
     }
@@ -236,6 +270,7 @@ fn part(raw: &RawValue, path: String) -> Result<Block, DecodeError> {
             return Err(wrong_value(part.path_of("type"), expected));
         }
     };
+    part.note_unlisted(PART, losses);
     Ok(Block::marked(kind, cache_mark(&part)))
 }
 
@@ -263,4 +298,21 @@ fn file(part: &Fields<'_>) -> Result<File, DecodeError> {
     }
     let source = media::source_of_data(&file.need_str("file_data")?);
     Ok(File { name, ..source.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_without_a_place_are_noted() {
+        let body = r#"{"messages":[
+            {"role":"user","mood":"glad","content":[{"type":"text","text":"x","weight":2,"cache_control":{"type":"ephemeral"}}]},
+            {"role":"assistant","content":"y","refusal":null,"annotations":[]}]}"#;
+        let fields = Fields::strict(body, "").unwrap();
+        let mut request = ChatRequest::default();
+        decode(&fields, &mut request).unwrap();
+        let noted: Vec<_> = request.losses.iter().map(|loss| (&*loss.path, loss.silent)).collect();
+        assert_eq!(noted, [("messages[0].mood", true), ("messages[0].content[0].weight", true)]);
+    }
 }

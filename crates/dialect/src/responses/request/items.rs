@@ -14,12 +14,41 @@ use super::super::{
 use crate::{
     DecodeError, arguments,
     ir::{
-        Block, BlockKind, CacheMark, ChatRequest, File, Image, MediaSource, Role, Signature, ToolCall,
+        Block, BlockKind, CacheMark, ChatRequest, File, Image, Loss, MediaSource, Role, Signature, ToolCall,
         ToolResult, Turn,
     },
     json_in::{self, Fields, list_of, missing, str_of, wrong_type, wrong_value},
     media,
 };
+
+/// Members of a part that are read, or that mean nothing to whoever gets the history.
+const PART: &[&str] = &[
+    "type",
+    "text",
+    "annotations",
+    "logprobs",
+    "refusal",
+    "image_url",
+    "detail",
+    "file_id",
+    "file_url",
+    "file_data",
+    "filename",
+    "input_audio",
+    "prompt_cache_breakpoint",
+];
+
+/// The same of an item; `None` for items that are kept as they are.
+fn known(kind: &str) -> Option<&'static [&'static str]> {
+    Some(match kind {
+        "message" => &["type", "id", "status", "role", "content", "phase"],
+        "function_call" => &["type", "id", "status", "call_id", "name", "namespace", "arguments"],
+        "custom_tool_call" => &["type", "id", "status", "call_id", "name", "namespace", "input"],
+        "function_call_output" | "custom_tool_call_output" => &["type", "id", "status", "call_id", "output"],
+        "reasoning" => &["type", "id", "status", "summary", "content", "encrypted_content"],
+        _ => return None,
+    })
+}
 
 /// Reads `input`.
 pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
@@ -89,6 +118,9 @@ impl Reader<'_> {
             None if item.raw("id").is_some() => Cow::Borrowed("item_reference"),
             None => return Err(item.missing("type")),
         };
+        if let Some(known) = known(&kind) {
+            item.note_unlisted(known, &mut self.request.losses);
+        }
         match &*kind {
             "message" => self.message(item, path),
             "function_call" | "custom_tool_call" => {
@@ -109,7 +141,7 @@ impl Reader<'_> {
             "function_call_output" | "custom_tool_call_output" => {
                 let call_id = self.answered(item)?;
                 self.open.retain(|open| *open != call_id);
-                let blocks = content(item, "output")?;
+                let blocks = content(item, "output", &mut self.request.losses)?;
                 self.answer(ToolResult { call_id, blocks, is_error: false }, path);
                 Ok(())
             }
@@ -146,7 +178,7 @@ impl Reader<'_> {
     }
 
     fn message(&mut self, item: &Fields<'_>, path: String) -> Result<(), DecodeError> {
-        let mut blocks = content(item, "content")?;
+        let mut blocks = content(item, "content", &mut self.request.losses)?;
         if let (Some(phase), Some(raw)) = (item.str("phase")?, item.raw("phase")) {
             self.request.extras.members.push((item.path_of("phase"), raw.to_owned()));
             blocks.iter_mut().for_each(|block| block.phase = Some(phase.as_ref().into()));
@@ -252,7 +284,7 @@ fn reasoning(item: &Fields<'_>) -> Option<Block> {
     Some(BlockKind::Thinking { text: texts.join("\n\n"), signature, origin: ID }.into())
 }
 
-fn content(item: &Fields<'_>, name: &str) -> Result<Vec<Block>, DecodeError> {
+fn content(item: &Fields<'_>, name: &str, losses: &mut Vec<Loss>) -> Result<Vec<Block>, DecodeError> {
     let Some(raw) = item.raw(name) else { return Ok(Vec::new()) };
     if let Some(text) = str_of(raw) {
         return Ok(match text.is_empty() {
@@ -262,11 +294,12 @@ fn content(item: &Fields<'_>, name: &str) -> Result<Vec<Block>, DecodeError> {
     }
     let path = item.path_of(name);
     let Some(list) = list_of(raw) else { return Err(wrong_type(path, "a text or a list of parts")) };
-    list.into_iter().enumerate().map(|(at, raw)| part(raw, format!("{path}[{at}]"))).collect()
+    list.into_iter().enumerate().map(|(at, raw)| part(raw, format!("{path}[{at}]"), losses)).collect()
 }
 
-fn part(raw: &RawValue, path: String) -> Result<Block, DecodeError> {
+fn part(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Block, DecodeError> {
     let part = Fields::strict(raw.get(), path)?;
+    part.note_unlisted(PART, losses);
     let kind = match &*part.need_str("type")? {
         "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text" => {
             let mut block = Block::from(BlockKind::Text(part.need_str("text")?.into_owned()));

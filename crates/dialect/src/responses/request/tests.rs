@@ -591,3 +591,19 @@ proptest::proptest! {
         crate::fuzz::request(&super::super::Responses, body.as_bytes());
     }
 }
+
+#[test]
+fn members_without_a_place_are_noted() {
+    let request = read(&with(
+        "input",
+        json!([
+            {"role": "user", "content": [{"type": "input_text", "text": "x", "mood": "glad"}], "phase": null},
+            {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed", "caller": "me"},
+            {"type": "function_call_output", "call_id": "c", "output": "y", "took": 3},
+        ]),
+    ));
+    let losses: Vec<_> =
+        request.unwrap().losses.iter().map(|loss| (loss.path.to_string(), loss.silent)).collect();
+    let noted = ["input[0].content[0].mood", "input[1].caller", "input[2].took"];
+    assert_eq!(losses, noted.map(|path| (path.to_owned(), true)));
+}
