@@ -99,6 +99,23 @@ pub struct Envelope {
     pub spans: EnvelopeSpans,
 }
 
+impl Envelope {
+    /// Of a request that is no conversation: it asks for a model, and that is all that routing has to know.
+    pub fn of_model(model: String, framing: Framing) -> Self {
+        Self {
+            model,
+            stream: false,
+            include_usage: false,
+            session_key: None,
+            max_output_tokens: None,
+            legacy: false,
+            framing,
+            kept: None,
+            spans: EnvelopeSpans::default(),
+        }
+    }
+}
+
 /// What a vendor keeps for a client, at the one account that made it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kept {

@@ -5,6 +5,7 @@
 
 pub mod anthropic;
 pub mod audio;
+pub mod embeddings;
 pub mod estimate;
 #[doc(hidden)]
 pub mod fuzz;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use omniroute_dialect::ir::ReasoningAmount;
-use omniroute_provider::{ProviderId, vendor};
+use omniroute_provider::{Capability, ProviderId, vendor};
 
 use crate::combo::ComboState;
 use crate::routing::auto::{is_virtual, variant_names};
@@ -84,6 +84,8 @@ pub struct Preference<'a> {
     pub prefer: &'a [String],
     /// Whether any of them will do, rather than none.
     pub settle: bool,
+    /// What the model is for, where that is not chat: those that have it for that come first.
+    pub ability: Option<Capability>,
 }
 
 /// Why a model string leads nowhere.
@@ -357,7 +359,12 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
         Some((head, _)) if snapshot.providers_of_model(name).is_empty() && !head.is_empty() => (head, true),
         _ => (name, false),
     };
-    let owners = snapshot.providers_of_model(plain);
+    let able: Vec<ProviderId>;
+    let mut owners = snapshot.providers_of_model(plain);
+    if let Some(ability) = preference.ability.filter(|_| owners.len() > 1) {
+        able = owners.iter().filter(|id| has_model_for(snapshot, id, plain, ability)).cloned().collect();
+        owners = if able.is_empty() { owners } else { &able };
+    }
     let vendor = vendor::vendor_of(plain).and_then(|id| snapshot.provider(&ProviderId::from(id)));
     let owner = match owners {
         [only] => Some(only),
@@ -393,6 +400,14 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
     let (model, connection_name) = if pin { pinned(provider, name) } else { (plain, None) };
     let model = provider.provider.spec().current_name(model).to_owned();
     Ok(Target { provider: provider.clone(), model, connection_name, via: Via::Bare })
+}
+
+/// Whether a provider has a model of this name for an operation.
+fn has_model_for(snapshot: &Snapshot, id: &ProviderId, model: &str, ability: Capability) -> bool {
+    let is_listed = |provider: &Arc<ProviderState>| {
+        provider.models.iter().any(|listed| listed.id == model && listed.mode == ability.mode())
+    };
+    snapshot.provider(id).is_some_and(|provider| provider.offers(ability) && is_listed(provider))
 }
 
 /// Up to five names of models, combos and aliases within an edit distance of a third of the name.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use omniroute_dialect::{DialectId, ir::UpstreamError, registry as dialects};
 use omniroute_provider::{
-    Endpoint, Provider, ProviderId, ProviderSpec, caps, catalog::Catalog, choose, provider::ConnectionInput,
-    registry, scrub::without_credentials,
+    Capability, Endpoint, EndpointError, Provider, ProviderId, ProviderSpec, Service, caps, catalog::Catalog,
+    choose, provider::ConnectionInput, registry, scrub::without_credentials,
 };
 use quick_cache::{Equivalent, sync::Cache};
 use secrecy::ExposeSecret as _;
@@ -103,6 +103,11 @@ pub struct ProviderState {
 }
 
 impl ProviderState {
+    /// Whether any of its accounts can be asked for what is not chat.
+    pub fn offers(&self, capability: Capability) -> bool {
+        self.connections.iter().any(|connection| connection.service(capability).is_some())
+    }
+
     /// Long name of the only dialect in which the provider serves the model, if it is bound to one.
     pub fn only_dialect(&self, model: &str) -> Option<&'static str> {
         let place = self.bound_models.binary_search_by(|(name, _)| name.as_str().cmp(model)).ok()?;
@@ -136,8 +141,10 @@ pub struct ConnectionState {
     pub name: Arc<str>,
     /// Its provider.
     pub provider: ProviderId,
-    /// Where it is called, the preferred dialect first; never empty.
+    /// Where it is called, the preferred dialect first; empty for an account that is not there for chat.
     pub endpoints: Vec<Endpoint>,
+    /// What it can be asked for beside chat.
+    pub services: Arc<[Service]>,
     /// Whether private and loopback addresses may be called.
     pub allow_private: bool,
     /// Most requests at once.
@@ -206,6 +213,20 @@ impl Snapshot {
         }
         caps.auto_cache &= self.settings.auto_cache;
         caps
+    }
+
+    /// What a model is for, where somebody said so: the operator, or the catalogue.
+    pub fn mode_of(&self, provider: &ProviderState, model: &str) -> Option<&str> {
+        let own = provider.own_models.iter().find(|own| own.id == model);
+        match own {
+            Some(own) => Some(own.mode()),
+            None => self.catalog.model(&provider.id, model).map(|row| row.mode.as_str()),
+        }
+    }
+
+    /// The length of a model's vectors, as far as the catalogue knows it.
+    pub fn dimensions_of(&self, provider: &ProviderId, model: &str) -> Option<u64> {
+        self.catalog.model(provider, model)?.dimensions
     }
 
     /// The price of a model; looked up once.
@@ -374,11 +395,17 @@ impl ConnectionState {
 
     /// Takes the account's credentials out of what an upstream said.
     pub fn conceal(&self, error: &mut UpstreamError) {
-        for headers in self.endpoints.iter().map(|endpoint| &endpoint.headers) {
+        let of_services = self.services.first().map(|service| &*service.headers);
+        for headers in self.endpoints.iter().map(|endpoint| &endpoint.headers).chain(of_services) {
             error.message = without_credentials(std::mem::take(&mut error.message), headers);
             error.code = error.code.take().map(|code| without_credentials(code, headers));
             error.param = error.param.take().map(|param| without_credentials(param, headers));
         }
+    }
+
+    /// How it is asked for what is not chat; `None` where it cannot be.
+    pub fn service(&self, capability: Capability) -> Option<&Service> {
+        self.services.iter().find(|service| service.capability == capability)
     }
 
     /// Whether it has all of these tags.
@@ -436,11 +463,20 @@ pub struct BuildOptions {
     pub call_log_max_entries: Option<u32>,
 }
 
-/// What a connection would be as an endpoint list; used to check a row before it is saved.
+/// What a connection would be as an endpoint list; used to check a row before it is saved. Empty for one that is not
+/// there for chat.
 pub fn endpoints_of(
     provider: &dyn Provider,
     connection: &Connection,
-) -> Result<Vec<Endpoint>, omniroute_provider::EndpointError> {
+) -> Result<Vec<Endpoint>, EndpointError> {
+    reach_of(provider, connection).map(|(endpoints, _)| endpoints)
+}
+
+/// What a connection would be: its endpoints for chat, and its services beside it. Not both are empty.
+fn reach_of(
+    provider: &dyn Provider,
+    connection: &Connection,
+) -> Result<(Vec<Endpoint>, Vec<Service>), EndpointError> {
     let input = ConnectionInput {
         api_key: connection.api_key.as_ref().map(|key| key.expose_secret()),
         base_url: connection.options.base_url.as_deref(),
@@ -448,5 +484,11 @@ pub fn endpoints_of(
         extra_headers: connection.options.extra_headers.clone(),
         dialect: connection.options.dialect.as_deref(),
     };
-    provider.endpoints(&input)
+    let services = provider.services(&input);
+    match (provider.endpoints(&input), services) {
+        (Err(EndpointError::Unsupported(_)), Ok(services)) if !services.is_empty() => {
+            Ok((Vec::new(), services))
+        }
+        (endpoints, services) => Ok((endpoints?, services?)),
+    }
 }

@@ -122,6 +122,8 @@ impl RequestCtx {
             added_bytes: self.added_bytes,
             validation: self.validation.clone(),
             material: None,
+            // Tasks make one call at a time.
+            task: None,
             kinship: Kinship::Branch(Branch { estate, heard: Heard::default() }),
         }
     }

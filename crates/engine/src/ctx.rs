@@ -11,6 +11,7 @@ use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, shape
 use omniroute_domain::combo::Validation;
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::limit::Standing;
+use omniroute_domain::price::Units;
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::session::SessionKey;
 use omniroute_domain::snapshot::{Caller, ConnectionState, Snapshot};
@@ -25,6 +26,7 @@ use crate::policy::Steering;
 use crate::ports::{AttemptRow, Charge};
 use crate::reasoning;
 use crate::serve::Engine;
+use crate::task::Job;
 use crate::telemetry::Running;
 
 /// Most losses kept for the log.
@@ -123,6 +125,8 @@ pub struct RequestCtx {
     pub(crate) validation: Option<Arc<Validation>>,
     /// The answer of a call that was made for the gateway itself.
     pub(crate) material: Option<Box<ChatResponse>>,
+    /// What is asked for, where that is not chat.
+    pub(crate) task: Option<Box<Job>>,
 }
 
 /// Who answers a request.
@@ -154,6 +158,8 @@ pub(crate) struct Outcome {
     /// Tokens of the call that is under way; those of others are in the rows of their attempts.
     pub(crate) usage: Usage,
     pub(crate) usage_estimated: bool,
+    /// What that call used beside tokens.
+    pub(crate) units: Option<Box<Units>>,
     pub(crate) first_event: Option<Instant>,
     pub(crate) sent: Option<Instant>,
     /// When the call was sent that is still under way; it is the last of the attempts.
@@ -206,6 +212,7 @@ impl RequestCtx {
             added_bytes: 0,
             validation: None,
             material: None,
+            task: None,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::admit;
 use crate::attempt::Failed;
 use crate::ctx::RequestCtx;
 use crate::policy;
+use crate::task;
 
 /// Who stands in for the target of a direct request, in the operator's order. Nobody does where the request or its route
 /// names the provider's account or what it keeps.
@@ -22,7 +23,9 @@ pub(crate) fn others(ctx: &RequestCtx, target: &Target) -> Vec<Arc<Target>> {
     let by_id = format!("{}/{}", target.provider.id, target.model);
     let names = [ctx.requested(), &by_alias, &by_id, &target.model];
     let others = fallback::targets(&ctx.snapshot, &names, &target.model, Some(&target.provider));
-    allowed(ctx, others)
+    let mut others = allowed(ctx, others);
+    task::keep_able_others(ctx, &mut others);
+    others
 }
 
 /// Who stands in where the provider of the asked model has no account at all.
@@ -40,7 +43,9 @@ pub(crate) fn instead(ctx: &RequestCtx, requested: &str, error: &ResolveError) -
         .filter(|(prefix, _)| ctx.snapshot.by_prefix(prefix).is_some())
         .map_or(requested, |(_, model)| model);
     let others = fallback::targets(&ctx.snapshot, &[requested, model], model, None);
-    allowed(ctx, others).into_iter().next()
+    let mut others = allowed(ctx, others);
+    task::keep_able_others(ctx, &mut others);
+    others.into_iter().next()
 }
 
 /// Those that the key may use.

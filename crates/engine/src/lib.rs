@@ -42,6 +42,7 @@ mod resolve;
 mod reuse;
 mod row_id;
 mod session;
+mod task;
 mod thrift;
 mod transform;
 

@@ -14,7 +14,7 @@ use omniroute_dialect::ir::{ErrorKind, Usage};
 use omniroute_domain::budget::spending::Events;
 use omniroute_domain::budget::{Exceeded, Hold, Window, decimal, dollars};
 use omniroute_domain::combo::Planned;
-use omniroute_domain::price::{self, PriceSource};
+use omniroute_domain::price::{self, PriceSource, Units};
 use omniroute_domain::resolve::Target;
 use omniroute_provider::ProviderId;
 use smallvec::SmallVec;
@@ -116,7 +116,8 @@ impl RequestCtx {
         let Some(last) = self.attempts.last().filter(|last| is_limited && last.usage.is_known()) else {
             return Ok(());
         };
-        let cost = self.priced(&last.provider, &last.model, &last.usage).amount_nano.unwrap_or(0);
+        let used = (&last.usage, last.units.as_deref());
+        let cost = self.priced(&last.provider, &last.model, used).amount_nano.unwrap_or(0);
         let Some(hold) = self.money.hold.as_mut().filter(|_| cost > 0) else { return Ok(()) };
         let (now_ms, mut events) = (self.engine.clock.now_ms(), Events::new());
         let held = hold.raise(cost, now_ms, &mut events);
@@ -150,7 +151,11 @@ impl RequestCtx {
             return Ok(());
         }
         let first = targets.first().map(|planned| planned.target.full_name());
-        targets.retain(|planned| planned.cost_nano.is_some());
+        if self.task.is_some() {
+            targets.retain(|planned| self.is_payable(&planned.target));
+        } else {
+            targets.retain(|planned| planned.cost_nano.is_some());
+        }
         match first.filter(|_| targets.is_empty()) {
             Some(name) => Err(unpriced(&name)),
             None => Ok(()),
@@ -162,10 +167,11 @@ impl RequestCtx {
         if self.money.thrift.as_ref().is_some_and(|thrift| thrift.is_free_only) {
             return self.is_free(target);
         }
-        let usage = Usage { input_uncached: Some(1), output_total: Some(1), ..Usage::default() };
+        let one = Usage { input_uncached: Some(1), output_total: Some(1), ..Usage::default() };
+        let (usage, units) = self.task_estimate().unwrap_or((one, Units::REQUEST));
         let quote = || self.snapshot.quote(&target.provider.id, &target.model);
         !self.refuses_unpriced()
-            || quote().is_some_and(|quote| price::cost_nano(&quote.price, &usage).is_some())
+            || quote().is_some_and(|quote| price::cost_nano_with(&quote.price, &usage, &units).is_some())
     }
 
     /// Whether the model is known to cost nothing.
@@ -209,34 +215,42 @@ impl RequestCtx {
         for (at, attempt) in attempts.iter_mut().enumerate() {
             let is_running = is_calling && at + 1 == count;
             let mut usage = if is_running { self.outcome.usage } else { attempt.usage };
+            let units = if is_running { self.outcome.units.take() } else { attempt.units.take() };
             // Whoever lost before it said anything has read the prompt.
             let is_unheard = attempt.failure == Some(CANCELLED) && !usage.is_known();
             if is_unheard {
                 usage.input_uncached = Some(self.counted_input_tokens());
             }
-            if !usage.is_known() && !is_running {
+            if !usage.is_known() && units.is_none() && !is_running {
                 continue;
             }
             let Priced { amount_nano, source, version } =
-                self.priced(&attempt.provider, &attempt.model, &usage);
+                self.priced(&attempt.provider, &attempt.model, (&usage, units.as_deref()));
             attempt.cost_nano = amount_nano;
             self.money.bills.push(BillRow {
                 attempt: u32::try_from(at + 1).unwrap_or(u32::MAX),
                 provider: attempt.provider.clone(),
                 model: attempt.model.clone(),
                 usage,
+                units: units.clone(),
                 estimated: self.outcome.usage_estimated || is_unheard,
                 amount_nano,
                 price_source: source.map(PriceSource::as_str),
                 price_version: version,
                 settled_ms,
             });
+            attempt.units = units;
         }
         self.attempts = attempts;
     }
 
     /// What an answer costs: what the upstream says that it billed, where it says so in dollars, else by its price.
-    fn priced(&self, provider: &ProviderId, model: &str, usage: &Usage) -> Priced {
+    fn priced(
+        &self,
+        provider: &ProviderId,
+        model: &str,
+        (usage, units): (&Usage, Option<&Units>),
+    ) -> Priced {
         if let Some(billed) = usage.billed_nano {
             let state = self.snapshot.provider(provider);
             if state.is_some_and(|state| state.provider.spec().reports_cost) {
@@ -247,7 +261,7 @@ impl RequestCtx {
         match self.snapshot.quote(provider, model) {
             None => Priced { amount_nano: None, source: None, version: None },
             Some(quote) => Priced {
-                amount_nano: price::cost_nano(&quote.price, usage),
+                amount_nano: price::cost_nano_with(&quote.price, usage, units.unwrap_or(&Units::REQUEST)),
                 source: Some(quote.source),
                 version: Some(quote.version.clone()),
             },
@@ -304,17 +318,23 @@ impl RequestCtx {
         targets: impl Iterator<Item = &'a Target>,
         at_once: usize,
     ) -> Result<i64, GatewayError> {
-        let output = self.envelope()?.max_output_tokens.unwrap_or(HELD_OUTPUT).min(HELD_OUTPUT);
-        let usage = Usage {
-            input_uncached: Some(self.counted_input_tokens()),
-            output_total: Some(output),
-            ..Usage::default()
+        let (usage, units) = match self.task_estimate() {
+            Some(estimate) => estimate,
+            None => {
+                let output = self.envelope()?.max_output_tokens.unwrap_or(HELD_OUTPUT).min(HELD_OUTPUT);
+                let usage = Usage {
+                    input_uncached: Some(self.counted_input_tokens()),
+                    output_total: Some(output),
+                    ..Usage::default()
+                };
+                (usage, Units::REQUEST)
+            }
         };
         let refuses = self.refuses_unpriced();
         let mut costs = SmallVec::<[i64; 8]>::new();
         for target in targets {
             let quote = self.snapshot.quote(&target.provider.id, &target.model);
-            let cost = quote.and_then(|quote| price::cost_nano(&quote.price, &usage));
+            let cost = quote.and_then(|quote| price::cost_nano_with(&quote.price, &usage, &units));
             costs.push(match cost {
                 Some(cost) => cost,
                 None if refuses => return Err(unpriced(&target.full_name())),

@@ -105,6 +105,9 @@ pub(crate) fn prefer<T>(ctx: &RequestCtx, targets: &mut [T], target: impl Fn(&T)
 /// What the request would cost at a target, in billionths of a US dollar; `None` = unknown.
 pub(crate) fn cost_nano(ctx: &RequestCtx, target: &Target) -> Option<i64> {
     let quote = ctx.snapshot.quote(&target.provider.id, &target.model)?;
+    if let Some((usage, units)) = ctx.task_estimate() {
+        return price::cost_nano_with(&quote.price, &usage, &units);
+    }
     let asked = ctx.envelope.as_ref().and_then(|envelope| envelope.max_output_tokens);
     let usage = Usage {
         input_uncached: Some(ctx.estimated_input_tokens()),

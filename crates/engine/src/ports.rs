@@ -16,6 +16,7 @@ use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
 use omniroute_domain::health::ModelLock;
 use omniroute_domain::limit::Standing;
 use omniroute_domain::limiter::LearnedLimits;
+use omniroute_domain::price::Units;
 use omniroute_domain::session::{Affinity, SessionKey};
 use omniroute_provider::ProviderId;
 use smallvec::SmallVec;
@@ -136,6 +137,9 @@ pub trait Cache: Send + Sync {
     fn forget(&self, key: &str);
 }
 
+/// [`RequestRow::request_type`] of conversations, and of what belongs to them.
+pub const CHAT: &str = "chat";
+
 /// One finished request, as it is logged and counted.
 #[derive(Debug, Clone)]
 pub struct RequestRow {
@@ -147,6 +151,8 @@ pub struct RequestRow {
     pub method: http::Method,
     /// Path, without the query.
     pub path: Arc<str>,
+    /// What was asked for: [`CHAT`], or [`omniroute_provider::Capability::request_type`].
+    pub request_type: &'static str,
     /// Status the client got; 499 when it went away.
     pub status: u16,
     /// Model the client asked for; empty when the body could not be read.
@@ -177,6 +183,8 @@ pub struct RequestRow {
     pub overhead_us: i64,
     /// Tokens of all attempts together; absent members were not reported.
     pub usage: Usage,
+    /// What all attempts together used beside tokens, if anything.
+    pub units: Option<Box<Units>>,
     /// Whether any of the tokens are estimates.
     pub usage_estimated: bool,
     /// Cost of all attempts together in billionths of a US dollar; `None` = unknown.
@@ -216,6 +224,8 @@ pub struct BillRow {
     pub model: Arc<str>,
     /// What was used.
     pub usage: Usage,
+    /// What was used beside tokens, if anything.
+    pub units: Option<Box<Units>>,
     /// Whether that is an estimate.
     pub estimated: bool,
     /// In billionths of a US dollar; `None` = unknown.
@@ -251,6 +261,8 @@ pub struct AttemptRow {
     pub duration_ms: i64,
     /// Tokens that it used, as far as they were seen.
     pub usage: Usage,
+    /// What it used beside tokens, if anything.
+    pub units: Option<Box<Units>>,
     /// What they cost in billionths of a US dollar; `None` = unknown.
     pub cost_nano: Option<i64>,
 }

@@ -182,7 +182,7 @@ async fn translated(
 }
 
 /// Whoever asked for strictness gets no request that says less than theirs.
-fn refuse_if_strict(ctx: &RequestCtx, target: &Target) -> Result<(), GatewayError> {
+pub(crate) fn refuse_if_strict(ctx: &RequestCtx, target: &Target) -> Result<(), GatewayError> {
     if ctx.is_strict()
         && let Some(loss) = ctx.losses.iter().find(|loss| !loss.silent)
     {

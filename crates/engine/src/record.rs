@@ -3,10 +3,12 @@
 
 use omniroute_dialect::ir::Usage;
 use omniroute_domain::limit::Meter;
+use omniroute_domain::price::Units;
+use omniroute_provider::Capability;
 
 use crate::ctx::{AnswerSource, RequestCtx};
 use crate::decision::Decision;
-use crate::ports::{Charge, RequestRow};
+use crate::ports::{CHAT, Charge, RequestRow};
 use crate::time::millis;
 
 /// Logged for a client that went away before its answer was complete (nginx's convention).
@@ -103,6 +105,10 @@ impl RequestCtx {
             last.duration_ms = millis(self.engine.clock.instant().saturating_duration_since(sent));
             last.usage = outcome.usage;
         }
+        let mut units: Option<Box<Units>> = None;
+        for theirs in attempts.iter().filter_map(|attempt| attempt.units.as_deref()) {
+            units.get_or_insert_default().add(theirs);
+        }
         let last = attempts.last();
         let billed = bills.last().filter(|bill| bill.attempt as usize == attempts.len());
         let (price_source, price_version) = match billed {
@@ -118,6 +124,7 @@ impl RequestCtx {
             method: std::mem::take(&mut self.arrival.method),
             path: std::mem::take(&mut self.arrival.path).into(),
             status,
+            request_type: self.ability().map_or(CHAT, Capability::request_type),
             stream: envelope.as_ref().is_some_and(|envelope| envelope.stream),
             requested_model: envelope.map(|envelope| one_line(envelope.model)).unwrap_or_default().into(),
             model: last.map(|attempt| attempt.model.clone()).unwrap_or_default(),
@@ -134,6 +141,7 @@ impl RequestCtx {
                 i64::try_from(at.saturating_duration_since(self.started).as_micros()).unwrap_or(i64::MAX)
             }),
             usage,
+            units,
             usage_estimated: outcome.usage_estimated,
             cost_nano,
             price_source,

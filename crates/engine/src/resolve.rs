@@ -64,7 +64,7 @@ fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<Route, Gatew
         }
         None => {
             let settle = ctx.caller.as_ref().is_some_and(|caller| caller.auto_resolve);
-            let preference = Preference { prefer, settle };
+            let preference = Preference { prefer, settle, ability: ctx.ability() };
             let bare = ctx.dialect().bare_model(name);
             let whole = || resolve::resolve_with(&ctx.snapshot, name, preference);
             // The name without what the client's software adds to it, if there is such a model.

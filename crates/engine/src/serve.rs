@@ -403,7 +403,7 @@ async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Route, GatewayError> 
 }
 
 /// A name that is far too long is refused in a moment; until then it is in the list of running requests.
-fn clip(model: &mut String) {
+pub(crate) fn clip(model: &mut String) {
     const ENOUGH: usize = 2 * omniroute_domain::resolve::MAX_MODEL_LENGTH;
     if model.len() > ENOUGH {
         model.truncate(model.floor_char_boundary(ENOUGH));
@@ -417,7 +417,7 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-omniroute-attempts");
 const SESSION: HeaderName = HeaderName::from_static("x-omniroute-session-id");
 const PROVIDER: HeaderName = HeaderName::from_static("x-omniroute-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-omniroute-model");
-const USAGE: HeaderName = HeaderName::from_static("x-omniroute-usage");
+pub(crate) const USAGE: HeaderName = HeaderName::from_static("x-omniroute-usage");
 const FIDELITY: HeaderName = HeaderName::from_static("x-omniroute-fidelity");
 const DROPPED: HeaderName = HeaderName::from_static("x-omniroute-dropped");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -427,7 +427,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 const MAX_DROPPED: usize = 1024;
 
 /// Headers that say what happened; `is_good` when somebody answered.
-fn diagnostics(ctx: &RequestCtx, is_good: bool, headers: &mut HeaderMap) {
+pub(crate) fn diagnostics(ctx: &RequestCtx, is_good: bool, headers: &mut HeaderMap) {
     StreamHead::of(ctx).write(headers);
     ctx.write_limits(headers);
     ctx.write_money(is_good, headers);

@@ -78,6 +78,8 @@ impl RequestCtx {
         let kept = self.envelope.as_ref().and_then(|envelope| envelope.kept.as_ref());
         let is_bound = kept.is_some_and(|kept| !kept.names.is_empty())
             || self.pinned.is_some()
+            // Combos to go to are for conversations.
+            || self.task.is_some()
             || self.arrival.provider.is_some();
         if is_bound || self.money.thrift.is_some() {
             return None;

@@ -173,7 +173,8 @@ pub(crate) struct BootSettings {
 }
 
 const DEFAULT_PORT: u16 = 20128;
-const DEFAULT_MAX_BODY: usize = 50 * 1024 * 1024;
+/// Limit of client request bodies unless one is set.
+pub(crate) const DEFAULT_MAX_BODY: usize = 50 * 1024 * 1024;
 
 impl BootSettings {
     /// Puts the sources together. Names the setting that is wrong.

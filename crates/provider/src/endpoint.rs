@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use omniroute_dialect::DialectId;
@@ -9,8 +10,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{
     ProviderSpec,
+    capability::Capability,
     dialects::{self, ANTHROPIC, GEMINI, OLLAMA, OPENAI_RESPONSES},
     provider::{ConnectionInput, Endpoint, EndpointError},
+    service::{self, Address, Service, ServiceDialect},
     spec::{Auth, AuthKind},
 };
 
@@ -124,6 +127,48 @@ pub(crate) fn build(
         endpoints.push(endpoint);
     }
     if endpoints.is_empty() { Err(not_spoken(spec, &unspoken)) } else { Ok(endpoints) }
+}
+
+/// Builds the services of a connection; the default of [`crate::Provider::services`].
+pub(crate) fn services(
+    spec: &ProviderSpec,
+    input: &ConnectionInput<'_>,
+) -> Result<Vec<Service>, EndpointError> {
+    let places = Capability::ALL.into_iter().filter_map(|capability| {
+        let name = capability.as_str();
+        let named = spec.paths.get(name).map(String::as_str);
+        let is_offered = spec.capabilities.iter().any(|offered| offered == name);
+        let (path, dialect) = service::place(capability, &spec.dialect, named).filter(|_| is_offered)?;
+        Some((capability, dialect, path))
+    });
+    let mut places = places.peekable();
+    if places.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    let key = credential(spec, input)?;
+    let base_url = base_url(spec, input.base_url)?;
+    let vars = Vars { spec, input };
+    vars.check(input.base_url.is_some())?;
+    let candidate = Candidate {
+        dialect: &spec.dialect,
+        base_url: Cow::Borrowed(&base_url),
+        chat: "",
+        chat_stream: None,
+        auto: true,
+        primary: true,
+    };
+    let headers = Arc::new(headers(spec, &candidate, key, &vars)?);
+    let service = |(capability, dialect, path): (Capability, ServiceDialect, &str)| {
+        let url = vars.fill(&join(spec, &base_url, &base_url, path)?)?;
+        let address = if url.contains("{model}") {
+            uri(&expand(&url, "m"))?;
+            Address::Template(url)
+        } else {
+            Address::Whole(uri(&url)?)
+        };
+        Ok(Service { capability, dialect, address, headers: headers.clone() })
+    };
+    places.map(service).collect()
 }
 
 /// The credential to send, or why there can be none.
@@ -399,13 +444,13 @@ pub(crate) fn is_variable(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-fn expand(template: &str, model: &str) -> String {
+pub(crate) fn expand(template: &str, model: &str) -> String {
     template
         .replace("{model}", &utf8_percent_encode(model, SEGMENT).to_string())
         .replace("{+model}", &utf8_percent_encode(model, SEGMENTS).to_string())
 }
 
-fn uri(url: &str) -> Result<Uri, EndpointError> {
+pub(crate) fn uri(url: &str) -> Result<Uri, EndpointError> {
     let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| bad_url(url, &error.to_string()))?;
     if !matches!(uri.scheme_str(), Some("http" | "https" | crate::registry::SIM)) {
         return Err(bad_url(url, "it must begin with http:// or https://"));

@@ -2,6 +2,7 @@
 //!
 //! - [`spec`]: what a provider is, as data. The data files are in `catalog/`, read by [`catalog`].
 //! - [`provider`]: the behaviour over that data, and [`registry`] for the few providers that need code.
+//! - [`capability`] and [`service`]: what providers do beside chat, and where.
 //! - [`failure`] and [`classify`]: what went wrong, and how that is found out.
 //! - [`caps`]: what a model can do, for the encoders of dialects.
 //! - [`allowance`]: what upstreams say is left of an account's limits.
@@ -10,9 +11,11 @@
 
 pub mod address;
 pub mod allowance;
+pub mod capability;
 pub mod caps;
 pub mod catalog;
 pub mod classify;
+pub mod embed_caps;
 pub mod failure;
 mod family;
 pub mod foreign;
@@ -21,14 +24,18 @@ pub mod model;
 pub mod provider;
 pub mod registry;
 pub mod scrub;
+pub mod service;
 pub mod spec;
 pub mod vendor;
 
 mod dialects;
 mod endpoint;
 
+pub use capability::Capability;
+pub use embed_caps::embed_caps;
 pub use endpoint::{choose, trim_base_url};
 pub use failure::{Failure, FailureKind, Retry, Scope};
 pub use family::model_family;
 pub use provider::{Endpoint, EndpointError, Provider};
+pub use service::{Service, ServiceDialect};
 pub use spec::{ProviderId, ProviderSpec};

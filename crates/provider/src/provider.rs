@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, StatusCode, Uri};
 use omniroute_dialect::{DialectId, ir::UpstreamError};
 
-use crate::{Failure, ProviderSpec, spec::ResilienceProfile};
+use crate::{Failure, ProviderSpec, endpoint, service::Service, spec::ResilienceProfile};
 
 /// What a connection gives its provider to build an endpoint from.
 #[derive(Clone, Default)]
@@ -80,6 +80,11 @@ pub trait Provider: Send + Sync {
 
     /// Builds the endpoints of a connection, the preferred one first.
     fn endpoints(&self, input: &ConnectionInput<'_>) -> Result<Vec<Endpoint>, EndpointError>;
+
+    /// What a connection can be asked for beside chat; empty where that is nothing.
+    fn services(&self, input: &ConnectionInput<'_>) -> Result<Vec<Service>, EndpointError> {
+        endpoint::services(self.spec(), input)
+    }
 
     /// Judges an upstream's error. `now_ms` is UTC, for upstreams that name a time instead of a duration.
     fn classify(&self, error: UpstreamError, status: StatusCode, headers: &HeaderMap, now_ms: i64)

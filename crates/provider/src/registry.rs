@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use omniroute_dialect::ir::UpstreamError;
 
 use crate::{
-    Failure, Provider, ProviderId, ProviderSpec, address, classify,
+    Capability, Failure, Provider, ProviderId, ProviderSpec, address, classify,
     dialects::{ANTHROPIC, GEMINI, OLLAMA, OPENAI_CHAT, OPENAI_RESPONSES},
     endpoint,
     provider::{ConnectionInput, Endpoint, EndpointError},
@@ -193,7 +193,7 @@ pub fn spec_from_node(node: &NodeSpec) -> ProviderSpec {
         headers: node.headers.clone(),
         vars: BTreeMap::new(),
         paths,
-        capabilities: vec!["chat".to_owned(), "list_models".to_owned()],
+        capabilities: capabilities(node.kind),
         rate_limit_headers: match node.kind {
             NodeKind::OpenAiChat | NodeKind::OpenAiResponses => RateLimitHeaders::Openai,
             NodeKind::Anthropic => RateLimitHeaders::Anthropic,
@@ -207,6 +207,21 @@ pub fn spec_from_node(node: &NodeSpec) -> ProviderSpec {
         notes: None,
         confidence: Confidence::High,
     }
+}
+
+/// What is to be had at such an endpoint, as far as its server has it.
+fn capabilities(kind: NodeKind) -> Vec<String> {
+    let others: &[Capability] = match kind {
+        NodeKind::OpenAiChat | NodeKind::OpenAiResponses => &Capability::ALL,
+        NodeKind::Gemini => &[Capability::Embeddings, Capability::Images],
+        NodeKind::Ollama => &[Capability::Embeddings],
+        NodeKind::Anthropic => &[],
+    };
+    ["chat", "list_models"]
+        .into_iter()
+        .chain(others.iter().map(|it| it.as_str()))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The simulator that is part of the gateway.
@@ -224,7 +239,7 @@ pub(crate) fn sim_spec() -> ProviderSpec {
         headers: BTreeMap::new(),
         vars: BTreeMap::new(),
         paths: BTreeMap::new(),
-        capabilities: vec!["chat".to_owned()],
+        capabilities: vec!["chat".to_owned(), Capability::Embeddings.as_str().to_owned()],
         rate_limit_headers: RateLimitHeaders::None,
         resilience_profile: ResilienceProfile::Local,
         models: vec!["echo".to_owned(), "lorem".to_owned()],

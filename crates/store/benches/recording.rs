@@ -103,6 +103,7 @@ fn row(number: i64) -> RequestRow {
         failure: None,
         message: None,
         duration_ms: 900,
+        units: None,
         usage: Usage::default(),
         cost_nano: None,
     };
@@ -111,6 +112,7 @@ fn row(number: i64) -> RequestRow {
         request_id: format!("req_{number:022}").into(),
         method: http::Method::POST,
         path: "/v1/chat/completions".into(),
+        request_type: "chat",
         status: 200,
         requested_model: "fast/gpt-5-mini".into(),
         model: attempt.model.clone(),
@@ -125,6 +127,7 @@ fn row(number: i64) -> RequestRow {
         duration_ms: 905,
         ttft_ms: Some(800),
         overhead_us: 90,
+        units: None,
         usage: Usage { input_uncached: Some(1_000), output_total: Some(200), ..Usage::default() },
         usage_estimated: false,
         cost_nano: Some(1_500_000),

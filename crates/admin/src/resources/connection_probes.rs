@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, stream};
 use omniroute_dialect::ir::Usage;
 use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus};
 use omniroute_engine::chronicle;
-use omniroute_engine::ports::{AttemptRow, RequestRow, RowId};
+use omniroute_engine::ports::{AttemptRow, CHAT, RequestRow, RowId};
 use omniroute_store::ConnectionFilter;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -404,6 +404,7 @@ async fn write_down(
         method: http::Method::POST,
         path: format!("/api/providers/{}/test", connection.id).into(),
         // A network failure has no status of its own: 504 for a time limit, 502 else.
+        request_type: CHAT,
         status: verdict.status.unwrap_or(match verdict.diagnosis().r#type {
             DiagnosisType::Timeout => 504,
             _ => 502,
@@ -421,6 +422,7 @@ async fn write_down(
         duration_ms: verdict.latency_ms,
         ttft_ms: None,
         overhead_us: 0,
+        units: None,
         usage: Usage::default(),
         usage_estimated: false,
         cost_nano: None,
@@ -440,6 +442,7 @@ async fn write_down(
             failure: failure.map(|failure| failure.kind.as_str()),
             message: verdict.message(),
             duration_ms: verdict.latency_ms,
+            units: None,
             usage: Usage::default(),
             cost_nano: None,
         }],

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use omniroute_dialect::Caps;
-use omniroute_provider::ProviderId;
+use omniroute_provider::{Capability, ProviderId};
 use serde::{Deserialize, Serialize};
 
 /// A model beside those of the catalogue.
@@ -54,6 +54,22 @@ impl CustomModel {
         says("web_search", &mut caps.web_search);
         caps.context_window = self.context_window.or(caps.context_window);
         caps.max_output_tokens = self.max_output.or(caps.max_output_tokens);
+    }
+
+    /// What it is for, in the words of the catalogue.
+    pub fn mode(&self) -> &'static str {
+        let by_format = match self.api_format.as_str() {
+            "responses" => Some("responses"),
+            "rerank" => Some("rerank"),
+            "moderations" => Some("moderation"),
+            other => Capability::ALL.into_iter().find(|it| it.as_str() == other).map(Capability::mode),
+        };
+        let is_chat = || self.supported_endpoints.iter().any(|endpoint| endpoint == "chat");
+        let named = |it: &Capability| self.supported_endpoints.iter().any(|endpoint| endpoint == it.as_str());
+        by_format
+            .or_else(|| is_chat().then_some("chat"))
+            .or_else(|| Capability::ALL.into_iter().find(named).map(Capability::mode))
+            .unwrap_or("other")
     }
 
     /// Long name of the only dialect it is served in, if the operator said so.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use omniroute_provider::{
-    Provider, ProviderId, ProviderSpec, catalog::Catalog, provider::ConnectionInput, registry,
-    spec::ResilienceProfile,
+    Provider, ProviderId, ProviderSpec, capability::mode_by_name, catalog::Catalog,
+    provider::ConnectionInput, registry, spec::ResilienceProfile,
 };
 use quick_cache::sync::Cache;
 
@@ -12,7 +12,7 @@ use super::profile::{self, Profiles};
 use super::rules::{Rules, limits_of};
 use super::{
     BuildOptions, Caller, ConnectionState, ListedModel, MAX_QUOTES, Map, ProviderState, Snapshot,
-    SnapshotProblem, endpoints_of,
+    SnapshotProblem, reach_of,
 };
 use crate::alias::Aliases;
 use crate::budget::{Budgets, Calendar};
@@ -293,8 +293,8 @@ impl<'a> Builder<'a> {
         row: &Connection,
         is_alone: bool,
     ) -> Option<Arc<ConnectionState>> {
-        let endpoints = match endpoints_of(provider, row) {
-            Ok(endpoints) => endpoints,
+        let (endpoints, services) = match reach_of(provider, row) {
+            Ok(reach) => reach,
             Err(error) => {
                 self.problem("connection", row.id.as_str(), error.to_string());
                 return None;
@@ -313,6 +313,7 @@ impl<'a> Builder<'a> {
             name: row.name.as_str().into(),
             provider: row.provider.clone(),
             endpoints,
+            services: services.into(),
             allow_private: self.options.allow_private
                 || ships_private
                 || row.options.allow_private
@@ -351,27 +352,18 @@ impl<'a> Builder<'a> {
                 id: name.to_owned(),
                 name: None,
                 custom: false,
-                mode: row.map_or_else(|| "chat".to_owned(), |row| row.mode.clone()),
+                mode: row.map_or_else(|| mode_by_name(name), |row| &row.mode).to_owned(),
                 context_window: row.and_then(|row| row.context_window),
                 max_output: row.and_then(|row| row.max_output),
             });
         }
-        models.extend(custom.into_iter().filter(|model| !model.is_hidden).map(|model| {
-            ListedModel {
-                id: model.id.clone(),
-                name: Some(model.name.clone()),
-                custom: true,
-                mode: if model.only_dialect().is_some() {
-                    "responses"
-                } else if model.supported_endpoints.iter().any(|endpoint| endpoint == "chat") {
-                    "chat"
-                } else {
-                    "other"
-                }
-                .to_owned(),
-                context_window: model.context_window,
-                max_output: model.max_output,
-            }
+        models.extend(custom.into_iter().filter(|model| !model.is_hidden).map(|model| ListedModel {
+            id: model.id.clone(),
+            name: Some(model.name.clone()),
+            custom: true,
+            mode: model.mode().to_owned(),
+            context_window: model.context_window,
+            max_output: model.max_output,
         }));
         models
     }
@@ -399,11 +391,13 @@ impl<'a> Builder<'a> {
         let provider = registry::provider_for(spec.clone());
         let id = ConnectionId::from("sim");
         let endpoints = provider.endpoints(&ConnectionInput::default()).ok()?;
+        let services = provider.services(&ConnectionInput::default()).ok()?;
         let connection = ConnectionState {
             id: id.clone(),
             name: "simulator".into(),
             provider: spec.id.clone(),
             endpoints,
+            services: services.into(),
             allow_private: false,
             max_concurrent: None,
             limits: None,

@@ -7,7 +7,7 @@ use omniroute_provider::Provider;
 use secrecy::ExposeSecret as _;
 
 use super::build::Builder;
-use super::{ConnectionState, endpoints_of};
+use super::{ConnectionState, reach_of};
 use crate::entity::{Connection, ConnectionId, ConnectionStatus, KeyHash};
 use crate::health::{Blocked, ConnectionHealth};
 
@@ -30,9 +30,10 @@ impl Builder<'_> {
         for key in keys {
             let id = key_id(&row.id, key.expose_secret());
             let row = Connection { api_key: Some(key), ..row.clone() };
-            match endpoints_of(provider, &row) {
-                Ok(endpoints) => pool.push(Arc::new(ConnectionState {
+            match reach_of(provider, &row) {
+                Ok((endpoints, services)) => pool.push(Arc::new(ConnectionState {
                     endpoints,
+                    services: services.into(),
                     health: self.health.of(&id, &ConnectionStatus::default()),
                     part_of: Some(state.health.clone()),
                     state_id: id,

@@ -17,7 +17,7 @@ pub(crate) async fn facts(ctx: &mut RequestCtx, combo: &ComboState) -> Result<Re
         is_bound: ctx.envelope()?.kept.as_ref().is_some_and(|kept| !kept.names.is_empty()),
         ..RequestFacts::default()
     };
-    if combo::needs_content(&ctx.snapshot, combo) {
+    if ctx.task.is_none() && combo::needs_content(&ctx.snapshot, combo) {
         let request = ctx.canonical().await?;
         facts.max_output = request.max_output_tokens;
         facts.has_tools = !request.tools.is_empty();

@@ -46,6 +46,7 @@ use crate::money;
 use crate::ports::{TransportError, UpstreamBody};
 use crate::prepare::{self, Prepared};
 use crate::reasoning;
+use crate::task;
 
 /// How long an endpoint that is not there is not asked for again.
 const MISSING_DIALECT_MS: i64 = 24 * 3_600 * 1_000;
@@ -89,8 +90,9 @@ pub(crate) use facts::facts;
 pub(crate) use inner::Rewrite;
 pub(crate) use pause::go_on;
 pub(crate) use round::foreseen;
+pub(crate) use rows::open_row;
+use rows::push_row;
 pub(crate) use rows::{note_abort, note_failure, note_success, notes};
-use rows::{open_row, push_row};
 pub(crate) use stored::{Stored, call_about};
 pub(crate) use targets::run;
 pub(crate) use trying::Trying;
@@ -123,6 +125,10 @@ async fn once(
     place: InFlight,
     sent: Instant,
 ) -> Result<Attempted, Fault> {
+    if ctx.task.is_some() {
+        // Boxed so that conversations do not carry the room that this needs.
+        return Box::pin(task::once(ctx, target, connection, place, sent)).await;
+    }
     if !ctx.holds_money() {
         return Err(money::nothing_held().into());
     }
@@ -385,7 +391,7 @@ pub(crate) fn estimate_usage(ctx: &mut RequestCtx, output_bytes: u64) {
     ctx.outcome.usage_estimated = true;
 }
 
-fn judged(
+pub(crate) fn judged(
     ctx: &RequestCtx,
     target: &Target,
     error: UpstreamError,
@@ -397,7 +403,7 @@ fn judged(
 }
 
 /// An upstream's error body, as far as it comes and is of use.
-async fn read_error(idle: &Duration, mut body: UpstreamBody) -> BytesMut {
+pub(crate) async fn read_error(idle: &Duration, mut body: UpstreamBody) -> BytesMut {
     let mut bytes = BytesMut::new();
     while let Ok(Some(Ok(frame))) = timeout((*idle).min(Duration::from_secs(10)), body.frame()).await {
         if let Ok(data) = frame.into_data() {
@@ -411,7 +417,7 @@ async fn read_error(idle: &Duration, mut body: UpstreamBody) -> BytesMut {
 }
 
 /// A whole answer; one piece stays the buffer it came in.
-async fn read_whole(ctx: &RequestCtx, mut body: UpstreamBody) -> Result<Bytes, Fault> {
+pub(crate) async fn read_whole(ctx: &RequestCtx, mut body: UpstreamBody) -> Result<Bytes, Fault> {
     let limit = ctx.engine.options.max_answer_bytes;
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
@@ -449,7 +455,7 @@ pub(crate) fn silent(limit: Duration) -> Failure {
     Failure::timeout(&format!("the upstream was silent for {} s", limit.as_secs_f32()))
 }
 
-fn transport_failure(error: &TransportError) -> Failure {
+pub(crate) fn transport_failure(error: &TransportError) -> Failure {
     match error {
         TransportError::AddressBlocked(blocked) => Failure::address_blocked(blocked),
         TransportError::ConnectTimeout { .. }

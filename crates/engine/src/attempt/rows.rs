@@ -74,6 +74,7 @@ pub(super) fn push_row(
     }
     ctx.outcome.calling = None;
     let usage = std::mem::take(&mut ctx.outcome.usage);
+    let units = ctx.outcome.units.take();
     let duration = ctx.engine.clock.instant().saturating_duration_since(sent);
     if let Some(row) = ctx.attempts.last_mut() {
         row.status = status.map(|status| status.as_u16());
@@ -81,11 +82,12 @@ pub(super) fn push_row(
         row.message = failure.map(|failure| omniroute_provider::scrub::scrub(&failure.upstream.message));
         row.duration_ms = millis(duration);
         row.usage = usage;
+        row.units = units;
     }
 }
 
 /// Begins a row that stays as it is when the client goes away before anything was heard.
-pub(super) fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &ConnectionState, sent: Instant) {
+pub(crate) fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &ConnectionState, sent: Instant) {
     ctx.outcome.calling = Some(sent);
     ctx.attempts.push(AttemptRow {
         provider: target.provider.id.clone(),
@@ -98,6 +100,7 @@ pub(super) fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &Conne
         message: None,
         duration_ms: 0,
         usage: Usage::default(),
+        units: None,
         cost_nano: None,
     });
 }

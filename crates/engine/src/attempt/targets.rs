@@ -23,6 +23,7 @@ use crate::error::GatewayError;
 use crate::explain;
 use crate::fallback;
 use crate::policy;
+use crate::task;
 
 /// Most upstream calls for one request, all targets together.
 const MAX_CALLS: usize = 64;
@@ -128,6 +129,8 @@ pub(super) struct Course {
     pub(super) targets: Arc<[Planned]>,
     /// How they are asked, this request.
     manner: Manner,
+    /// Whether one call at a time is made, however long it takes.
+    is_alone: bool,
     pub(super) left_out: Arc<[LeftOut]>,
     /// What the request may cost at most, where that left nobody.
     over_cap: Option<i64>,
@@ -145,9 +148,12 @@ impl Course {
         let may_use = |planned: &Planned| admit::may_use_in(ctx, combo, &planned.target);
         let (mut targets, denied): (Vec<_>, Vec<_>) =
             mem::take(&mut plan.targets).into_iter().partition(may_use);
+        task::keep_able(ctx, combo, &mut targets)?;
         policy::prefer(ctx, &mut targets, |planned| &planned.target);
         ctx.keep_priced(&mut targets)?;
-        let manner = plan.manner;
+        let is_alone = ctx.task.is_some();
+        // What is asked of several at once is a conversation.
+        let manner = if is_alone { Manner::OneByOne } else { plan.manner };
         let possible = || targets.iter().map(|planned| &*planned.target);
         let mut held = ctx.hold_for(possible(), paid(combo, manner, &targets));
         if manner == Manner::Fusion {
@@ -162,6 +168,7 @@ impl Course {
             failures: targets.iter().map(|_| None).collect(),
             combo: combo.clone(),
             manner,
+            is_alone,
             targets,
             left_out,
             over_cap: plan.over_cap,
@@ -234,7 +241,7 @@ impl Course {
     /// Which targets run at once from `place` on; `None` where it is asked alone. Who is tried again is alone.
     fn heat_of(&self, pass: u32, place: usize) -> Option<Heat> {
         let count = self.targets.len();
-        if pass > 0 || place + 1 >= count {
+        if pass > 0 || place + 1 >= count || self.is_alone {
             return None;
         }
         let width = self.combo.policy.race_width;

@@ -215,6 +215,9 @@ fn key(ctx: &RequestCtx) -> Result<Option<&str>, GatewayError> {
             return Ok(Some(text));
         }
     }
+    if ctx.task.as_ref().is_some_and(|job| !job.task.repeats_by_request_id()) {
+        return Ok(None);
+    }
     let sent = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     Ok(sent.filter(|id| is_request_id(id)))
 }

@@ -12,6 +12,7 @@ fn row(provider: &str, model: &str, status: u16, duration_ms: i64) -> RequestRow
         request_id: "req_1".into(),
         method: http::Method::POST,
         path: "/v1/chat/completions".into(),
+        request_type: "chat",
         status,
         requested_model: model.into(),
         model: model.into(),
@@ -26,6 +27,7 @@ fn row(provider: &str, model: &str, status: u16, duration_ms: i64) -> RequestRow
         duration_ms,
         ttft_ms: Some(duration_ms / 10),
         overhead_us: 150,
+        units: None,
         usage: Usage { input_uncached: Some(10), output_total: Some(90), ..Usage::default() },
         usage_estimated: false,
         cost_nano: None,
@@ -54,6 +56,7 @@ fn attempt(failure: Option<&'static str>) -> AttemptRow {
         failure,
         message: None,
         duration_ms: 1,
+        units: None,
         usage: Usage::default(),
         cost_nano: None,
     }

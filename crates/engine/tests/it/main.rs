@@ -10,6 +10,7 @@ mod combos;
 mod crowd;
 mod decisions;
 mod defects;
+mod embeddings;
 mod fallback;
 mod idempotency;
 mod joint;

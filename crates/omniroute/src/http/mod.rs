@@ -33,6 +33,10 @@ pub(crate) use listen::serve;
 
 use self::cors::Cors;
 use self::routes::{Found, Operation, Route};
+use crate::settings::DEFAULT_MAX_BODY;
+
+/// Most bytes of a request for embeddings where no limit is set.
+const MAX_EMBED_BYTES: usize = 10 * 1024 * 1024;
 
 /// Everything a connection needs.
 pub(crate) struct Gateway {
@@ -123,11 +127,14 @@ impl Gateway {
             dialect: route.dialect,
             endpoint: route.endpoint,
             provider: route.provider,
-            is_logged: matches!(route.operation, Operation::Chat | Operation::Kept { .. }),
+            is_logged: matches!(
+                route.operation,
+                Operation::Chat | Operation::Embed { .. } | Operation::Kept { .. }
+            ),
         };
         let mut ctx = self.engine.begin(arrival);
         match &route.operation {
-            Operation::Chat | Operation::Count | Operation::Show => {}
+            Operation::Chat | Operation::Count | Operation::Show | Operation::Embed { .. } => {}
             Operation::NotFound => return self.no_such_path(ctx),
             Operation::MethodNotAllowed { methods } => return self.wrong_method(ctx, methods),
             Operation::Models | Operation::Model { .. } | Operation::Loaded | Operation::Version => {
@@ -147,7 +154,12 @@ impl Gateway {
         if let Err(error) = self.engine.identify(&mut ctx) {
             return self.engine.refuse(ctx, &error);
         }
-        match body::read(&ctx.arrival.headers, incoming, self.max_body_bytes).await {
+        let limit = match route.operation {
+            // Whoever sets a limit means it.
+            Operation::Embed { .. } if self.max_body_bytes == DEFAULT_MAX_BODY => MAX_EMBED_BYTES,
+            _ => self.max_body_bytes,
+        };
+        match body::read(&ctx.arrival.headers, incoming, limit).await {
             Err(error) => self.engine.refuse(ctx, &error),
             Ok(body) => match route.operation {
                 Operation::Count => self.engine.count(ctx, body).await,
@@ -155,6 +167,7 @@ impl Gateway {
                     Ok(shown) => self.engine.reply(ctx, StatusCode::OK, shown),
                     Err(error) => self.engine.refuse(ctx, &error),
                 },
+                Operation::Embed { form, model } => self.engine.embeddings(ctx, body, form, model).await,
                 _ => self.engine.serve(ctx, body).await,
             },
         }

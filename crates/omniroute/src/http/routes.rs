@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, Method};
 use omniroute_dialect::{
-    Dialect, KeptCall, anthropic::Anthropic, gemini::Gemini, ollama::Ollama, openai::OpenAi,
-    responses::Responses,
+    Dialect, KeptCall, anthropic::Anthropic, embeddings::Form, gemini::Gemini, ollama::Ollama,
+    openai::OpenAi, responses::Responses,
 };
 
 /// What a request is for.
@@ -29,6 +29,13 @@ pub(super) enum Operation {
     Loaded,
     /// Say which version is spoken.
     Version,
+    /// Make vectors of texts.
+    Embed {
+        /// How it is asked.
+        form: Form,
+        /// The model, where the path names it.
+        model: Option<String>,
+    },
     /// Do something with an answer that a vendor keeps.
     Kept {
         /// Its id.
@@ -126,8 +133,8 @@ enum Kind {
     ModelAction,
     /// The same, and nothing else is there.
     BareAction,
-    /// `{provider}` stands in the path.
-    ProviderChat,
+    /// `{provider}` stands in the path, and this behind it.
+    Provider(&'static str, Simple),
     /// The rest of the path is an answer's id, and what to do with it where the method does not say.
     Kept(KeptCall),
 }
@@ -141,6 +148,7 @@ enum Simple {
     Show,
     Loaded,
     Version,
+    Embed(Form),
 }
 
 impl From<Simple> for Operation {
@@ -152,9 +160,13 @@ impl From<Simple> for Operation {
             Simple::Show => Self::Show,
             Simple::Loaded => Self::Loaded,
             Simple::Version => Self::Version,
+            Simple::Embed(form) => Self::Embed { form, model: None },
         }
     }
 }
+
+/// What keys are restricted by where vectors are made.
+const EMBEDDINGS: &str = "embeddings";
 
 static OPENAI: &dyn Dialect = &OpenAi;
 static RESPONSES: &dyn Dialect = &Responses;
@@ -182,7 +194,9 @@ const fn delete(
 /// A path with two methods has two rows, one after the other.
 static ROWS: &[Row] = &[
     post("/v1/chat/completions", OPENAI, "chat", Kind::Exact(Simple::Chat)),
-    post("/v1/providers/", OPENAI, "chat", Kind::ProviderChat),
+    post("/v1/providers/", OPENAI, "chat", Kind::Provider("/chat/completions", Simple::Chat)),
+    post("/v1/embeddings", OPENAI, EMBEDDINGS, Kind::Exact(Simple::Embed(Form::OpenAi))),
+    post("/v1/providers/", OPENAI, EMBEDDINGS, Kind::Provider("/embeddings", Simple::Embed(Form::OpenAi))),
     post("/v1/responses", RESPONSES, "responses", Kind::Exact(Simple::Chat)),
     post("/v1/responses/input_tokens", RESPONSES, "responses", Kind::Exact(Simple::Count)),
     get("/v1/responses/", RESPONSES, "responses", Kind::Kept(KeptCall::Read)),
@@ -201,6 +215,8 @@ static ROWS: &[Row] = &[
     // The AI SDK of Vercel leaves `models/` out where the name has a slash.
     post("/v1beta/", GEMINI, "gemini", Kind::BareAction),
     post("/api/chat", OLLAMA, "ollama", Kind::Exact(Simple::Chat)),
+    post("/api/embed", OLLAMA, EMBEDDINGS, Kind::Exact(Simple::Embed(Form::Ollama))),
+    post("/api/embeddings", OLLAMA, EMBEDDINGS, Kind::Exact(Simple::Embed(Form::OllamaOne))),
     get("/api/tags", OLLAMA, "models", Kind::Exact(Simple::Models)),
     post("/api/show", OLLAMA, "models", Kind::Exact(Simple::Show)),
     get("/api/ps", OLLAMA, "models", Kind::Exact(Simple::Loaded)),
@@ -288,21 +304,23 @@ impl Row {
             Kind::ModelAction | Kind::BareAction => {
                 let rest = path.strip_prefix(self.path)?;
                 // Tags of models have colons too.
-                let action =
-                    rest.rsplit_once(':').filter(|(model, _)| !model.is_empty()).map(|(_, last)| last);
-                let operation = match action {
+                let named = rest.rsplit_once(':').filter(|(model, _)| !model.is_empty());
+                let embed = |form| Operation::Embed { form, model: named.map(|(model, _)| model.to_owned()) };
+                let operation = match named.map(|(_, action)| action) {
                     Some("generateContent" | "streamGenerateContent") => Operation::Chat,
                     Some("countTokens") => Operation::Count,
+                    Some("embedContent") => embed(Form::GeminiOne),
+                    Some("batchEmbedContents") => embed(Form::GeminiBatch),
                     _ if matches!(self.kind, Kind::BareAction) => return None,
                     _ => Operation::NotFound,
                 };
                 Some((self, operation, None))
             }
-            Kind::ProviderChat => {
+            Kind::Provider(operation, simple) => {
                 let rest = path.strip_prefix(self.path)?;
-                let provider = rest.strip_suffix("/chat/completions")?;
+                let provider = rest.strip_suffix(operation)?;
                 let is_name = !provider.is_empty() && !provider.contains('/');
-                is_name.then(|| (self, Operation::Chat, Some(provider.to_owned())))
+                is_name.then(|| (self, simple.into(), Some(provider.to_owned())))
             }
             Kind::Kept(call) => {
                 let rest = path.strip_prefix(self.path)?;
@@ -421,6 +439,25 @@ mod tests {
             ),
             ("POST", "/api/chat", "ollama Chat"),
             ("POST", "/v1/api/chat", "ollama Chat"),
+            ("POST", "/v1/embeddings", "openai Embed { form: OpenAi, model: None }"),
+            ("POST", "/api/v1/embeddings/", "openai Embed { form: OpenAi, model: None }"),
+            (
+                "POST",
+                "/v1/providers/openai/embeddings",
+                "openai Embed { form: OpenAi, model: None } at openai",
+            ),
+            (
+                "POST",
+                "/v1beta/models/a/b:embedContent",
+                "gemini Embed { form: GeminiOne, model: Some(\"a/b\") }",
+            ),
+            (
+                "POST",
+                "/v1/models/m:batchEmbedContents",
+                "gemini Embed { form: GeminiBatch, model: Some(\"m\") }",
+            ),
+            ("POST", "/api/embed", "ollama Embed { form: Ollama, model: None }"),
+            ("POST", "/v1/api/embeddings", "ollama Embed { form: OllamaOne, model: None }"),
             ("POST", "/api/v1/api/chat", "ollama Chat"),
             ("GET", "/api/tags", "ollama Models"),
             ("GET", "/v1/api/tags", "ollama Models"),

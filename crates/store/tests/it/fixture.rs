@@ -188,6 +188,7 @@ pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
         request_id: format!("req_{name}").into(),
         method: http::Method::POST,
         path: "/v1/chat/completions".into(),
+        request_type: "chat",
         status: 200,
         requested_model: "fast".into(),
         model: "gpt-4o".into(),
@@ -202,6 +203,7 @@ pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
         duration_ms: 100,
         ttft_ms: Some(20),
         overhead_us: 150,
+        units: None,
         usage: Usage {
             input_uncached: Some(10),
             cache_read: Some(5),
@@ -236,6 +238,7 @@ pub(crate) fn attempt(connection: &str, status: Option<u16>, failure: Option<&'s
         failure,
         message: failure.map(|class| format!("it was {class}")),
         duration_ms: 30,
+        units: None,
         usage: Usage::default(),
         cost_nano: None,
     }

@@ -24,6 +24,7 @@ fn bill(amount_nano: Option<i64>, settled_ms: i64) -> BillRow {
         attempt: 1,
         provider: "openai".into(),
         model: "gpt-4o".into(),
+        units: None,
         usage: request("x", NOW).usage,
         estimated: false,
         amount_nano,

@@ -1,0 +1,181 @@
+//! One attempt of a task at one account: what it may do, and how its failures are judged.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use omniroute_dialect::ir::{ErrorKind, Loss, UpstreamError};
+use omniroute_dialect::{error_in_success, registry};
+use omniroute_domain::health::InFlight;
+use omniroute_domain::price::Units;
+use omniroute_domain::resolve::Target;
+use omniroute_domain::snapshot::ConnectionState;
+use omniroute_provider::{Failure, Service};
+use omniroute_wire::splice::Pieces;
+use tokio::time::timeout;
+
+use super::{Done, check};
+use crate::attempt::{
+    Attempted, Fault, judged, note_success, open_row, read_error, read_whole, transport_failure,
+};
+use crate::ctx::{MAX_LOSSES, RequestCtx};
+use crate::error::GatewayError;
+use crate::limits;
+use crate::money;
+use crate::ports::{OutboundCall, UpstreamBody};
+
+/// One attempt at one account.
+pub(crate) struct Call<'a> {
+    ctx: &'a mut RequestCtx,
+    /// Who is asked for which model.
+    pub(crate) target: &'a Arc<Target>,
+    /// With which account.
+    pub(crate) connection: &'a Arc<ConnectionState>,
+    /// How.
+    pub(crate) service: &'a Service,
+    sent: Instant,
+}
+
+/// Makes one attempt of the request's task.
+pub(crate) async fn once(
+    ctx: &mut RequestCtx,
+    target: &Arc<Target>,
+    connection: &Arc<ConnectionState>,
+    place: InFlight,
+    sent: Instant,
+) -> Result<Attempted, Fault> {
+    if !ctx.holds_money() {
+        return Err(money::nothing_held().into());
+    }
+    let Some(mut job) = ctx.task.take() else {
+        let message = "a request without a task was carried out as one; this is a bug of the gateway";
+        return Err(GatewayError::new(ErrorKind::Internal, "internal_server_error", message).into());
+    };
+    let capability = job.task.capability();
+    let result = match connection.service(capability) {
+        None => Err(check::not_able(ctx, target, capability).into()),
+        Some(service) => {
+            ctx.upstream_dialect = service.dialect.chat_dialect();
+            let call = Call { ctx: &mut *ctx, target, connection, service, sent };
+            job.task.perform(call).await
+        }
+    };
+    let result = result.map(|done| {
+        let Done { body, content_type, headers, usage, is_estimated, units } = done;
+        ctx.outcome.usage = usage;
+        ctx.outcome.usage_estimated |= is_estimated;
+        ctx.outcome.units = Some(Box::new(units)).filter(|units| units.named().next().is_some());
+        job.head = Some((content_type, headers));
+        note_success(ctx, target, connection, Some(StatusCode::OK), sent);
+        Attempted::Whole(body)
+    });
+    ctx.task = Some(job);
+    drop(place);
+    result
+}
+
+impl Call<'_> {
+    /// The request that this is an attempt for.
+    pub(crate) fn ctx(&self) -> &RequestCtx {
+        self.ctx
+    }
+
+    /// The headers that every call of the service has.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        HeaderMap::clone(&self.service.headers)
+    }
+
+    /// The service's own address.
+    pub(crate) fn uri(&self) -> Result<Uri, GatewayError> {
+        self.service.uri(&self.target.model).map_err(|error| self.bad_uri(&error.to_string()))
+    }
+
+    /// The address of what the vendor has beside it.
+    pub(crate) fn uri_ending(&self, from: &str, to: &str) -> Result<Uri, GatewayError> {
+        let uri = self.service.uri_ending(&self.target.model, from, to);
+        uri.map_err(|error| self.bad_uri(&error.to_string()))
+    }
+
+    fn bad_uri(&self, reason: &str) -> GatewayError {
+        let message = format!("`{}` does not fit the URL: {reason}", self.target.model);
+        GatewayError::new(ErrorKind::InvalidRequest, "invalid_model", message).param("model")
+    }
+
+    /// Sends a JSON document to an address and reads the answer. An error in it is a failure, whatever the status says.
+    pub(crate) async fn post(&mut self, uri: Uri, body: Pieces) -> Result<Bytes, Fault> {
+        let headers = self.headers();
+        let response = self.send(Method::POST, uri, headers, body).await?;
+        let (head, body) = response.into_parts();
+        let bytes = self.read(body).await?;
+        match error_in_success(&bytes) {
+            None => Ok(bytes),
+            Some(error) => {
+                let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
+                Err(self.judge(error, status.unwrap_or(StatusCode::BAD_GATEWAY), &head.headers))
+            }
+        }
+    }
+
+    /// Sends a request and waits for the head of a good answer; everything else is a failure. An attempt may send several.
+    pub(crate) async fn send(
+        &mut self,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+        body: Pieces,
+    ) -> Result<Response<UpstreamBody>, Fault> {
+        if self.ctx.outcome.calling.is_none() {
+            if let Some(running) = &self.ctx.running {
+                running.routed(self.target.provider.id.as_str(), self.connection.id.as_str());
+            }
+            open_row(self.ctx, self.target, self.connection, self.sent);
+            self.ctx.outcome.sent.get_or_insert(self.sent);
+        }
+        let call = OutboundCall { method, uri, headers, body, allow_private: self.connection.allow_private };
+        let engine = self.ctx.engine.clone();
+        let limit = self.ctx.within(engine.options.first_byte_timeout);
+        let response = match timeout(limit, engine.transport.send(call)).await {
+            Err(_) => {
+                return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into());
+            }
+            Ok(Err(error)) => return Err(transport_failure(&error).into()),
+            Ok(Ok(response)) => response,
+        };
+        limits::learn(self.ctx, self.target, self.connection, response.headers());
+        self.ctx.outcome.first_event.get_or_insert_with(|| engine.clock.instant());
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let (head, body) = response.into_parts();
+        let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
+        // Errors are read alike in all dialects.
+        let dialect = self.service.dialect.chat_dialect().unwrap_or(registry::DIALECTS[0].id());
+        let error = registry::by_id(dialect).decode_error(head.status, &bytes);
+        Err(self.judge(error, head.status, &head.headers))
+    }
+
+    /// A whole body, within the limits of an answer.
+    pub(crate) async fn read(&self, body: UpstreamBody) -> Result<Bytes, Fault> {
+        read_whole(self.ctx, body).await
+    }
+
+    /// What an error of the upstream means.
+    pub(crate) fn judge(&self, error: UpstreamError, status: StatusCode, headers: &HeaderMap) -> Fault {
+        judged(self.ctx, self.target, error, status, headers)
+    }
+
+    /// Notes what was used so far, for when a later step of the attempt fails or the client goes away.
+    pub(crate) fn note_used(&mut self, usage: omniroute_dialect::ir::Usage, units: Units) {
+        self.ctx.outcome.usage = usage;
+        self.ctx.outcome.units = Some(Box::new(units)).filter(|units| units.named().next().is_some());
+    }
+
+    /// Notes what cannot be carried to the upstream as it was asked for, in place of what was noted for an earlier one.
+    /// Whoever asked for strictness is refused.
+    pub(crate) fn note_losses(&mut self, losses: Vec<Loss>) -> Result<(), GatewayError> {
+        self.ctx.losses = losses;
+        self.ctx.losses.truncate(MAX_LOSSES);
+        crate::prepare::refuse_if_strict(self.ctx, self.target)
+    }
+}

@@ -1,0 +1,100 @@
+//! From a task to its answer: the stages of a request, with a task in the place of a conversation.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response};
+use omniroute_dialect::Envelope;
+use omniroute_dialect::ir::ErrorKind;
+use omniroute_domain::resolve::Route;
+use omniroute_wire::splice::Pieces;
+
+use super::{Job, Task, check};
+use crate::admit;
+use crate::answer::Answer;
+use crate::attempt::{self, Attempted};
+use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
+use crate::resolve;
+use crate::reuse::{self, Joined};
+use crate::serve::{Engine, USAGE, clip, diagnostics};
+
+impl Engine {
+    /// Carries out a task whose caller is known. `body` is what the client sent, as far as it tells one request from
+    /// another; `model` is what it asked for.
+    pub(crate) async fn perform(
+        self: &Arc<Self>,
+        mut ctx: RequestCtx,
+        body: Bytes,
+        model: String,
+        task: Box<dyn Task>,
+    ) -> Response<Answer> {
+        let route = match open(&mut ctx, body, model, task) {
+            Ok(route) => route,
+            Err(error) => return self.refuse(ctx, &error),
+        };
+        match reuse::join(self, ctx).await {
+            Joined::Answered(response) => response,
+            Joined::Alone(ctx) => Box::pin(self.answer_task(ctx, route)).await,
+            Joined::First(ctx, lead) => lead.leave(Box::pin(self.answer_task(ctx, route)).await),
+        }
+    }
+
+    async fn answer_task(self: &Arc<Self>, mut ctx: RequestCtx, route: Route) -> Response<Answer> {
+        let pieces = match carry_out(&mut ctx, &route).await {
+            Ok(pieces) => pieces,
+            Err(error) => return self.refuse(ctx, &error),
+        };
+        ctx.outcome.status = Some(200);
+        ctx.settle_money();
+        let mut response = Response::new(Answer::whole(pieces));
+        let headers = response.headers_mut();
+        *headers = HeaderMap::with_capacity(16);
+        let (content_type, others) = ctx.task.as_mut().and_then(|job| job.head.take()).unwrap_or_default();
+        headers.extend(others);
+        headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
+        if ctx.outcome.usage_estimated {
+            headers.insert(USAGE, HeaderValue::from_static("estimated"));
+        }
+        diagnostics(&ctx, true, headers);
+        response
+    }
+}
+
+/// Everything up to the first upstream call.
+pub(super) fn open(
+    ctx: &mut RequestCtx,
+    body: Bytes,
+    model: String,
+    task: Box<dyn Task>,
+) -> Result<Route, GatewayError> {
+    ctx.body = body;
+    ctx.task = Some(Job::new(task));
+    let framing = ctx.dialect().framing();
+    let envelope = ctx.envelope.insert(Envelope::of_model(model, framing));
+    clip(&mut envelope.model);
+    let telemetry = &ctx.engine.telemetry;
+    ctx.running = Some(telemetry.begin(&ctx.request_id, &envelope.model, false, ctx.started_ms));
+    let route = resolve::route(ctx).map_err(as_refusal)?;
+    check::check(ctx, &route)?;
+    Ok(route)
+}
+
+/// Limits of the key, then the attempts.
+pub(super) async fn carry_out(ctx: &mut RequestCtx, route: &Route) -> Result<Pieces, GatewayError> {
+    admit::reserve(ctx).await?;
+    match attempt::run(ctx, route).await? {
+        Attempted::Whole(pieces) => Ok(pieces),
+        Attempted::Stream(_) => unreachable!("a task's attempt is never a stream"),
+    }
+}
+
+/// A model that is not there is a mistake in the request here: these routes know their models.
+fn as_refusal(mut error: GatewayError) -> GatewayError {
+    if error.kind == ErrorKind::NotFound && error.code.as_deref() == Some("model_not_found") {
+        error.kind = ErrorKind::InvalidRequest;
+        error.code = Some("invalid_model".into());
+    }
+    error
+}

@@ -1,0 +1,229 @@
+//! Where and how a connection is called for what is not chat: one [`Service`] for each of the provider's abilities.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Uri};
+
+use crate::capability::Capability;
+use crate::dialects::{GEMINI, OLLAMA, OPENAI_CHAT, OPENAI_RESPONSES};
+use crate::endpoint;
+use crate::provider::EndpointError;
+
+/// The wire formats of such operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ServiceDialect {
+    /// OpenAI's, whatever the operation.
+    OpenAi,
+    /// Google's.
+    Gemini,
+    /// Ollama's own.
+    Ollama,
+    /// Deepgram's.
+    Deepgram,
+    /// AssemblyAI's.
+    AssemblyAi,
+}
+
+impl ServiceDialect {
+    /// The id of the dialect for conversations that it belongs to, for logs; `None` where there is none.
+    pub fn chat_dialect(self) -> Option<omniroute_dialect::DialectId> {
+        let name = match self {
+            Self::OpenAi => OPENAI_CHAT,
+            Self::Gemini => GEMINI,
+            Self::Ollama => OLLAMA,
+            Self::Deepgram | Self::AssemblyAi => return None,
+        };
+        omniroute_dialect::registry::by_name(name).map(|dialect| dialect.id())
+    }
+}
+
+/// An ability of a connection, ready to use.
+#[derive(Clone)]
+pub struct Service {
+    /// What it is.
+    pub capability: Capability,
+    /// How it is asked for.
+    pub dialect: ServiceDialect,
+    pub(crate) address: Address,
+    /// Every header of a request, credential included (marked sensitive); shared by the services of a connection.
+    pub headers: Arc<HeaderMap>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Address {
+    Whole(Uri),
+    /// With `{model}` in it.
+    Template(String),
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("capability", &self.capability)
+            .field("dialect", &self.dialect)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// The URL for a model.
+    pub fn uri(&self, model: &str) -> Result<Uri, EndpointError> {
+        match &self.address {
+            Address::Whole(uri) => Ok(uri.clone()),
+            Address::Template(template) => endpoint::uri(&endpoint::expand(template, model)),
+        }
+    }
+
+    /// The URL of what the vendor has beside it: the end of the path replaced. A path that ends otherwise is kept.
+    pub fn uri_ending(&self, model: &str, from: &str, to: &str) -> Result<Uri, EndpointError> {
+        let uri = self.uri(model)?;
+        let Some(stem) = uri.path().strip_suffix(from) else { return Ok(uri) };
+        let question = if uri.query().is_some() { "?" } else { "" };
+        let place = format!("{stem}{to}{question}{}", uri.query().unwrap_or_default());
+        let bad = |reason: String| EndpointError::BadUrl { url: place.clone(), reason };
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query =
+            Some(place.parse().map_err(|error: http::uri::InvalidUri| bad(error.to_string()))?);
+        Uri::from_parts(parts).map_err(|error| bad(error.to_string()))
+    }
+}
+
+/// The path below the base URL and the wire format of an ability, by the provider's dialect and the path that its data
+/// names. `None` where the gateway does not speak the format.
+pub(crate) fn place<'a>(
+    capability: Capability,
+    dialect: &str,
+    named: Option<&'a str>,
+) -> Option<(&'a str, ServiceDialect)> {
+    let usual = capability.openai_path();
+    match (dialect, capability) {
+        (GEMINI, Capability::Embeddings) => {
+            Some((named.unwrap_or("/models/{model}:batchEmbedContents"), ServiceDialect::Gemini))
+        }
+        (GEMINI, Capability::Images) => {
+            Some((named.unwrap_or("/models/{model}:generateContent"), ServiceDialect::Gemini))
+        }
+        (OLLAMA, Capability::Embeddings) => match named {
+            Some(path) if path.ends_with(usual) => Some((path, ServiceDialect::OpenAi)),
+            _ => Some((named.unwrap_or("/api/embed"), ServiceDialect::Ollama)),
+        },
+        ("deepgram", Capability::Transcriptions) => {
+            Some((named.unwrap_or("/listen"), ServiceDialect::Deepgram))
+        }
+        ("assemblyai", Capability::Transcriptions) => {
+            Some((named.unwrap_or("/transcript"), ServiceDialect::AssemblyAi))
+        }
+        (OPENAI_CHAT | OPENAI_RESPONSES | "openai-embeddings" | "openai-images", _) => match named {
+            // Another path is another format.
+            Some(path) => path.ends_with(usual).then_some((path, ServiceDialect::OpenAi)),
+            None => Some((usual, ServiceDialect::OpenAi)),
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::catalog;
+    use crate::provider::ConnectionInput;
+    use crate::registry::{NodeKind, NodeSpec, provider_for, spec_from_node};
+
+    fn service(provider: &str, base_url: Option<&str>, capability: Capability) -> Option<Service> {
+        let spec = catalog().provider(provider).unwrap().clone();
+        let input = ConnectionInput { api_key: Some("k"), base_url, ..ConnectionInput::default() };
+        let services = provider_for(spec).services(&input).unwrap();
+        services.into_iter().find(|service| service.capability == capability)
+    }
+
+    #[test]
+    fn addresses_of_the_catalogue() {
+        use Capability::{Embeddings, Images, Transcriptions};
+        for (provider, base_url, capability, dialect, uri) in [
+            ("openai", None, Embeddings, ServiceDialect::OpenAi, "https://api.openai.com/v1/embeddings"),
+            (
+                "openai",
+                Some("http://h:1/v1"),
+                Images,
+                ServiceDialect::OpenAi,
+                "http://h:1/v1/images/generations",
+            ),
+            ("voyage", None, Embeddings, ServiceDialect::OpenAi, "https://api.voyageai.com/v1/embeddings"),
+            (
+                "gemini",
+                None,
+                Embeddings,
+                ServiceDialect::Gemini,
+                "https://generativelanguage.googleapis.com/v1beta/models/a%2Fm:batchEmbedContents",
+            ),
+            ("ollama", Some("http://h:1/v1"), Embeddings, ServiceDialect::Ollama, "http://h:1/api/embed"),
+            (
+                "deepgram",
+                None,
+                Transcriptions,
+                ServiceDialect::Deepgram,
+                "https://api.deepgram.com/v1/listen",
+            ),
+            (
+                "assemblyai",
+                None,
+                Transcriptions,
+                ServiceDialect::AssemblyAi,
+                "https://api.assemblyai.com/v2/transcript",
+            ),
+        ] {
+            let service = service(provider, base_url, capability).expect(provider);
+            assert_eq!((service.dialect, service.uri("a/m").unwrap().to_string().as_str()), (dialect, uri));
+        }
+        assert!(service("anthropic", None, Embeddings).is_none());
+        assert!(service("elevenlabs", None, Transcriptions).is_none(), "a format that is not spoken");
+    }
+
+    #[test]
+    fn credentials_are_sent_as_the_provider_wants_them() {
+        for (provider, capability, header, value) in [
+            ("openai", Capability::Embeddings, "authorization", "Bearer k"),
+            ("gemini", Capability::Embeddings, "x-goog-api-key", "k"),
+            ("deepgram", Capability::Transcriptions, "authorization", "Token k"),
+            ("assemblyai", Capability::Transcriptions, "authorization", "k"),
+        ] {
+            let service = service(provider, None, capability).unwrap();
+            let sent = service.headers.get(header).unwrap();
+            assert_eq!((sent.to_str().unwrap(), sent.is_sensitive()), (value, true), "{provider}");
+        }
+    }
+
+    #[test]
+    fn nodes_have_what_their_dialect_has() {
+        for (kind, uri) in [
+            (NodeKind::OpenAiChat, Some("https://n.example/v1/embeddings")),
+            (NodeKind::Gemini, Some("https://n.example/v1/models/m:batchEmbedContents")),
+            (NodeKind::Ollama, Some("https://n.example/v1/api/embed")),
+            (NodeKind::Anthropic, None),
+        ] {
+            let spec = spec_from_node(&NodeSpec {
+                id: "n".into(),
+                kind,
+                name: "n".to_owned(),
+                prefix: "n".to_owned(),
+                base_url: "https://n.example/v1".to_owned(),
+                chat_path: Some("/complete".to_owned()),
+                models_path: None,
+                headers: Default::default(),
+            });
+            let services = provider_for(Arc::new(spec)).services(&ConnectionInput::default()).unwrap();
+            let embeds = services.iter().find(|service| service.capability == Capability::Embeddings);
+            assert_eq!(embeds.map(|service| service.uri("m").unwrap().to_string()).as_deref(), uri);
+        }
+    }
+
+    #[test]
+    fn neighbours_are_found_by_the_end_of_the_path() {
+        let gemini = service("gemini", None, Capability::Embeddings).unwrap();
+        let one = gemini.uri_ending("m", ":batchEmbedContents", ":embedContent").unwrap();
+        assert!(one.path().ends_with("/models/m:embedContent"), "{one}");
+        let kept = gemini.uri_ending("m", "/nothing", "/x").unwrap();
+        assert!(kept.path().ends_with(":batchEmbedContents"), "{kept}");
+    }
+}
