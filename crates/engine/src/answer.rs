@@ -24,12 +24,17 @@ impl Outgoing {
         Self { pieces: pieces.into_iter(), length }
     }
 
+    /// How many bytes are left of it.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
     /// What is left of it.
     pub(crate) fn pieces(&self) -> &[Bytes] {
         self.pieces.as_slice()
     }
 
-    fn next(&mut self) -> Option<Bytes> {
+    pub(crate) fn next(&mut self) -> Option<Bytes> {
         let piece = self.pieces.next()?;
         self.length -= piece.len() as u64;
         Some(piece)

@@ -89,6 +89,7 @@ fn call(ctx: &RequestCtx, target: &Target, connection: &ConnectionState) -> Opti
         uri: Uri::from_parts(parts).ok()?,
         headers,
         body: client.edit_count(&ctx.body, &target.model).into_pieces(),
+        attachment: None,
         allow_private: connection.allow_private,
     })
 }

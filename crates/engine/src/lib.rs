@@ -15,6 +15,7 @@ pub mod memory;
 pub mod ports;
 pub mod preview;
 pub mod serve;
+pub mod spool;
 pub mod telemetry;
 pub mod time;
 pub mod transport;

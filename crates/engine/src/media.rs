@@ -114,6 +114,7 @@ async fn fetch(engine: &Engine, url: &str) -> Result<Fetched, String> {
             uri: uri.clone(),
             headers,
             body: smallvec::SmallVec::new(),
+            attachment: None,
             allow_private: false,
         };
         let response = engine.transport.send(call).await.map_err(|error| match error {

@@ -22,6 +22,7 @@ use omniroute_provider::ProviderId;
 use smallvec::SmallVec;
 
 use crate::decision::Decision;
+use crate::spool::Spooled;
 
 pub use crate::row_id::RowId;
 
@@ -285,8 +286,19 @@ pub struct OutboundCall {
     pub headers: http::HeaderMap,
     /// The body, in pieces.
     pub body: omniroute_wire::splice::Pieces,
+    /// A file behind it.
+    pub attachment: Option<Box<Attachment>>,
     /// Whether private and loopback addresses may be called.
     pub allow_private: bool,
+}
+
+/// A file within a body.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// The file.
+    pub file: Arc<Spooled>,
+    /// What comes behind it.
+    pub tail: Bytes,
 }
 
 /// Why no answer came.

@@ -79,6 +79,7 @@ pub(crate) async fn call(
         uri: uri(endpoint, &target.model, stream)?,
         headers,
         body,
+        attachment: None,
         allow_private: connection.allow_private,
     };
     Ok(Prepared { call, dialect, echo: ctx.echo(), shape })

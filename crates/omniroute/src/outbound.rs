@@ -22,10 +22,17 @@ impl Outbound {
     }
 
     async fn simulate(&self, call: OutboundCall) -> Result<Response<UpstreamBody>, TransportError> {
-        let body: Bytes = match call.body.as_slice() {
+        let mut body: Bytes = match call.body.as_slice() {
             [only] => only.clone(),
             pieces => pieces.concat().into(),
         };
+        if let Some(attachment) = &call.attachment {
+            let file = attachment.file.read_all().await.map_err(|error| TransportError::Broken {
+                host: SIM.to_owned(),
+                reason: format!("the uploaded file cannot be read: {error}"),
+            })?;
+            body = [body, file, attachment.tail.clone()].concat().into();
+        }
         let mut request = Request::new(body);
         *request.method_mut() = call.method;
         *request.headers_mut() = call.headers;

@@ -89,6 +89,8 @@ impl ScriptedTransport {
 impl Transport for ScriptedTransport {
     fn send(&self, call: OutboundCall) -> BoxFuture<'_, Result<Response<UpstreamBody>, TransportError>> {
         let body: Vec<u8> = call.body.iter().flat_map(|piece| piece.iter().copied()).collect();
+        let attachment = call.attachment;
+        let at = lock(&self.state.sent).len();
         lock(&self.state.sent).push(Sent {
             method: call.method,
             uri: call.uri,
@@ -99,6 +101,12 @@ impl Transport for ScriptedTransport {
         let guard = Guard { state: Arc::clone(&self.state), ended: false };
         Box::pin(async move {
             let mut guard = guard;
+            if let Some(attachment) = attachment {
+                let state = &guard.state;
+                let file = attachment.file.read_all().await.expect("an uploaded file can be read");
+                let mut sent = lock(&state.sent);
+                sent[at].body = [sent[at].body.as_ref(), &file, &attachment.tail].concat().into();
+            }
             let Some(planned) = planned else {
                 guard.ended = true;
                 panic!("the transport was asked more often than it has answers");
@@ -198,6 +206,7 @@ mod tests {
             uri: Uri::from_static("http://upstream.test/v1/chat/completions"),
             headers: HeaderMap::new(),
             body: pieces,
+            attachment: None,
             allow_private: false,
         }
     }

@@ -208,6 +208,7 @@ async fn send(admin: &Admin, subject: &Subject<'_>, endpoint: &Endpoint, call: C
         uri: call.uri,
         headers,
         body: Splice::new(call.body).into_pieces(),
+        attachment: None,
         allow_private: subject.allow_private,
     };
     let exchange = async {

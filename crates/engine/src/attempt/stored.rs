@@ -111,6 +111,7 @@ fn outbound(
         uri: uri(client, endpoint, ctx.arrival.query.as_deref(), (id, call))?,
         headers,
         body: Pieces::new(),
+        attachment: None,
         allow_private: connection.allow_private,
     })
 }

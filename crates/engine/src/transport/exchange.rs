@@ -17,8 +17,8 @@ use omniroute_wire::splice::Pieces;
 use super::connect::Connector;
 use super::origin_form;
 use super::pool::{Lane, Line, Origin, Pool, Trunk};
-use crate::answer::Outgoing;
-use crate::ports::{TransportError, UpstreamBody};
+use super::sending::Sending;
+use crate::ports::{Attachment, TransportError, UpstreamBody};
 
 /// Most headers of an answer.
 const MAX_HEADERS: usize = 200;
@@ -31,11 +31,12 @@ pub(super) struct Outbound {
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) body: Pieces,
+    pub(super) attachment: Option<Box<Attachment>>,
 }
 
 impl Outbound {
-    fn request(&self, uri: Uri) -> Request<Outgoing> {
-        let mut request = Request::new(Outgoing::new(self.body.clone()));
+    fn request(&self, uri: Uri) -> Request<Sending> {
+        let mut request = Request::new(Sending::new(self.body.clone(), self.attachment.as_deref()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone();
@@ -95,7 +96,7 @@ pub(super) async fn run(
 
 /// A shared connection belongs to no request, so it gets a task; it ends when the last request and the pool let go.
 #[allow(clippy::disallowed_methods, reason = "lives as long as its connection, which an orderly stop closes")]
-fn drive_apart(driver: http2::Connection<super::connect::Stream, Outgoing, TokioExecutor>) {
+fn drive_apart(driver: http2::Connection<super::connect::Stream, Sending, TokioExecutor>) {
     tokio::spawn(async move {
         if let Err(error) = driver.await {
             tracing::debug!(%error, "shared connection ended");

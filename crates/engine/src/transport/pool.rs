@@ -13,7 +13,7 @@ use http::uri::Scheme;
 use hyper::client::conn::{http1, http2};
 
 use super::connect::Stream;
-use crate::answer::Outgoing;
+use super::sending::Sending;
 use crate::ports::{Clock, TransportError};
 
 /// How long a connection waits, if it is one of the few that a quiet gateway keeps.
@@ -36,14 +36,14 @@ pub(super) struct Origin {
 
 /// An HTTP/1 connection, driven by whoever holds it.
 pub(super) struct Line {
-    pub(super) sender: http1::SendRequest<Outgoing>,
-    pub(super) driver: Pin<Box<http1::Connection<Stream, Outgoing>>>,
+    pub(super) sender: http1::SendRequest<Sending>,
+    pub(super) driver: Pin<Box<http1::Connection<Stream, Sending>>>,
 }
 
 /// A shared HTTP/2 connection.
 #[derive(Clone)]
 pub(super) struct Trunk {
-    pub(super) sender: http2::SendRequest<Outgoing>,
+    pub(super) sender: http2::SendRequest<Sending>,
     streams: Arc<AtomicUsize>,
 }
 
@@ -139,7 +139,7 @@ impl Pool {
     }
 
     /// Shares a new connection.
-    pub(super) fn share(&self, origin: Origin, sender: http2::SendRequest<Outgoing>) -> (Trunk, Lane) {
+    pub(super) fn share(&self, origin: Origin, sender: http2::SendRequest<Sending>) -> (Trunk, Lane) {
         let trunk = Trunk { sender, streams: Arc::new(AtomicUsize::new(1)) };
         let lane = Lane(trunk.streams.clone());
         self.trunks

@@ -28,4 +28,5 @@ mod spending;
 mod streams;
 mod thrift;
 mod translation;
+mod uploads;
 mod world;
