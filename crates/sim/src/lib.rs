@@ -16,6 +16,7 @@ mod check;
 mod dialect;
 mod frame;
 mod gemini;
+mod media;
 mod ollama;
 mod openai;
 mod refusal;
@@ -44,6 +45,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 pub use server::serve;
 
 use crate::{
+    check::Wording,
     dialect::{Answer, Incoming, Wire},
     refusal::Refusal,
     reply::{Finish, Reply},
@@ -78,6 +80,7 @@ pub struct Simulator {
     /// Failures so far of a key and a model.
     failures: Mutex<HashMap<(String, String), u32>>,
     shelf: bench::Shelf,
+    archive: media::Archive,
 }
 
 impl Simulator {
@@ -88,12 +91,16 @@ impl Simulator {
             next_id: AtomicU64::new(1),
             failures: Mutex::new(HashMap::new()),
             shelf: bench::Shelf::default(),
+            archive: media::Archive::default(),
         }
     }
 
     /// Answers one request. The path is the vendor's own, or that below one segment of any name.
     pub async fn respond(&self, request: Request<Bytes>) -> Response<SimBody> {
         let (parts, body) = request.into_parts();
+        if let Some(errand) = media::Errand::of(&parts, &body) {
+            return self.media(errand, &parts, &body).await;
+        }
         let Some(route) = Route::of(&parts) else {
             let refusal =
                 Refusal { code: None, ..Refusal::status(404, format!("no such path: {}", parts.uri.path())) };
@@ -186,18 +193,27 @@ impl Simulator {
 
     /// The caller's key, or why it is not accepted.
     fn key(&self, wire: &dyn Wire, parts: &Parts) -> Result<String, Refusal> {
-        let key = wire.key(parts).unwrap_or_default();
-        if key.is_empty() && self.access == Access::KeyNeeded && !wire.open() {
-            return Err(wire.no_key());
+        self.judge_key(wire.key(parts), wire, wire.open())
+    }
+
+    fn judge_key(
+        &self,
+        key: Option<String>,
+        wording: &dyn Wording,
+        is_open: bool,
+    ) -> Result<String, Refusal> {
+        let key = key.unwrap_or_default();
+        if key.is_empty() && self.access == Access::KeyNeeded && !is_open {
+            return Err(wording.no_key());
         }
         if key.starts_with("sk-bad") {
-            return Err(wire.bad_key());
+            return Err(wording.bad_key());
         }
         if key.starts_with("sk-limited") {
-            return Err(wire.limited());
+            return Err(wording.limited());
         }
         if key.starts_with("sk-broke") {
-            return Err(wire.broke());
+            return Err(wording.broke());
         }
         Ok(key)
     }

@@ -148,6 +148,7 @@ fn ollama(tail: &str) -> Option<Route> {
     Some(Route::new(Dialect::Ollama, operation))
 }
 
-fn decoded(text: &str) -> Option<String> {
+/// Percent-encoded text as it was.
+pub(crate) fn decoded(text: &str) -> Option<String> {
     Some(percent_decode_str(text).decode_utf8().ok()?.into_owned())
 }

@@ -154,12 +154,8 @@ pub(crate) fn stream(answer: &Answer<'_>, wire: &dyn Wire) -> Response<SimBody> 
 pub(crate) fn whole(answer: &Answer<'_>, wire: &dyn Wire) -> Response<SimBody> {
     let script = answer.script;
     let document = wire.whole(answer);
-    let half = document.len() / 2;
     let scripted = |steps: Vec<Step>| body::scripted(steps, script.writes);
     let body = match script.fault {
-        Some(Fault::Cut(_)) => scripted(vec![Step::Send(document.slice(..half)), Step::Cut]),
-        Some(Fault::Stall(_)) => scripted(vec![Step::Send(document.slice(..half)), Step::Hang]),
-        Some(Fault::Malformed(_) | Fault::End(_)) => body::whole(document.slice(..half)),
         Some(Fault::ErrorAfter(_)) => {
             body::whole(wire.document(&broken_inside(script), &answer.ids.request()))
         }
@@ -171,11 +167,23 @@ pub(crate) fn whole(answer: &Answer<'_>, wire: &dyn Wire) -> Response<SimBody> {
             ]),
             None => body::whole(document),
         },
+        _ => played(document, script),
+    };
+    head(body, JSON, wire, answer.ids)
+}
+
+/// A document that is sent as the script wants it.
+pub(crate) fn played(document: Bytes, script: &Script) -> SimBody {
+    let half = document.len() / 2;
+    let scripted = |steps: Vec<Step>| body::scripted(steps, script.writes);
+    match script.fault {
+        Some(Fault::Cut(_)) => scripted(vec![Step::Send(document.slice(..half)), Step::Cut]),
+        Some(Fault::Stall(_)) => scripted(vec![Step::Send(document.slice(..half)), Step::Hang]),
+        Some(Fault::Malformed(_) | Fault::End(_)) => body::whole(document.slice(..half)),
         _ if !script.slow.is_zero() => scripted(dripped(&document, script.slow)),
         _ if script.writes.is_some() => scripted(vec![Step::Send(document)]),
         _ => body::whole(document),
-    };
-    head(body, JSON, wire, answer.ids)
+    }
 }
 
 /// The refusal that the script wants.

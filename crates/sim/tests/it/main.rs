@@ -6,6 +6,7 @@ mod anthropic;
 mod behaviour;
 mod dialects;
 mod gemini;
+mod media;
 mod ollama;
 mod openai;
 mod responses;
