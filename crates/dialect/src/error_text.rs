@@ -195,7 +195,7 @@ fn read_object(fields: &Fields<'_>, layers: usize, error: &mut UpstreamError) {
             return;
         }
     }
-    for name in ["message", "detail", "errors", "msg"] {
+    for name in ["message", "detail", "errors", "msg", "err_msg"] {
         let Some(raw) = fields.raw(name) else { continue };
         match kind_of(raw.get()) {
             "a string" => read_layer(raw.get(), layers, error),
@@ -309,6 +309,7 @@ mod tests {
             (r#"{"error":"b"}"#, "b"),
             (r#"{"message":"c"}"#, "c"),
             (r#"{"detail":"d"}"#, "d"),
+            (r#"{"err_code":"INVALID_AUTH","err_msg":"i","request_id":"r"}"#, "i"),
             (r#"{"detail":[{"loc":["body"],"msg":"x"},{"msg":"y"}]}"#, "x; y"),
             (r#"{"errors":[{"message":"e"}]}"#, "e"),
             (r#"[{"error":{"message":"f","status":"X"}}]"#, "f"),

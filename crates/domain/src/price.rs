@@ -115,6 +115,7 @@ struct Rates {
     reasoning: Option<i64>,
     audio_input: Option<i64>,
     audio_output: Option<i64>,
+    image_output: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -387,6 +388,7 @@ impl From<&PriceRow> for Price {
             reasoning: rate(row.reasoning),
             audio_input: rate(row.audio_input),
             audio_output: rate(row.audio_output),
+            image_output: rate(row.image_output),
         };
         let tiers = row.tiers.iter().flatten().map(|tier| {
             let cache_write = rate(tier.cache_creation);

@@ -16,6 +16,7 @@ pub mod ports;
 pub mod preview;
 pub mod serve;
 pub mod spool;
+pub mod task;
 pub mod telemetry;
 pub mod time;
 pub mod transport;
@@ -43,7 +44,6 @@ mod resolve;
 mod reuse;
 mod row_id;
 mod session;
-mod task;
 mod thrift;
 mod transform;
 

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION, USER_AGENT};
+use http::uri::Authority;
 use http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use omniroute_dialect::Dialect;
@@ -82,6 +83,25 @@ pub(crate) async fn inline(
     Ok(())
 }
 
+/// The type of a picture at an address and itself in base64, or why it cannot be had. `home` is the one host whose address
+/// may be private.
+pub(crate) async fn picture(
+    engine: &Engine,
+    url: &str,
+    home: Option<&Authority>,
+) -> Result<(String, String), String> {
+    let found = match home {
+        Some(home) if url.parse::<Uri>().is_ok_and(|uri| uri.authority() == Some(home)) => {
+            timeout(PATIENCE, fetch(engine, url, true)).await.map_err(|_| late())?
+        }
+        _ => one(engine, url).await,
+    }?;
+    if !found.media_type.starts_with("image/") {
+        return Err("it is no picture".to_owned());
+    }
+    Ok((found.media_type, found.data))
+}
+
 /// What stands at an address, or why it cannot be had, in words for the client.
 async fn one(engine: &Engine, url: &str) -> Result<Fetched, String> {
     if !engine.options.fetch_media {
@@ -93,14 +113,16 @@ async fn one(engine: &Engine, url: &str) -> Result<Fetched, String> {
     {
         return Ok(found);
     }
-    let found = timeout(PATIENCE, fetch(engine, url))
-        .await
-        .map_err(|_| format!("the address did not answer within {} s", PATIENCE.as_secs()))??;
+    let found = timeout(PATIENCE, fetch(engine, url, false)).await.map_err(|_| late())??;
     engine.media.put(&key, packed(&found), engine.clock.now_ms(), KEPT_FOR);
     Ok(found)
 }
 
-async fn fetch(engine: &Engine, url: &str) -> Result<Fetched, String> {
+fn late() -> String {
+    format!("the address did not answer within {} s", PATIENCE.as_secs())
+}
+
+async fn fetch(engine: &Engine, url: &str, allow_private: bool) -> Result<Fetched, String> {
     let mut uri: Uri = url.parse().map_err(|_| "it is not a valid address".to_owned())?;
     for _ in 0..=MAX_REDIRECTS {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
@@ -115,7 +137,7 @@ async fn fetch(engine: &Engine, url: &str) -> Result<Fetched, String> {
             headers,
             body: smallvec::SmallVec::new(),
             attachment: None,
-            allow_private: false,
+            allow_private,
         };
         let response = engine.transport.send(call).await.map_err(|error| match error {
             TransportError::AddressBlocked(_) => {
@@ -125,7 +147,8 @@ async fn fetch(engine: &Engine, url: &str) -> Result<Fetched, String> {
             | TransportError::ConnectTimeout { .. }
             | TransportError::Broken { .. } => "its host cannot be reached".to_owned(),
         })?;
-        if response.status().is_redirection() {
+        // Where it leads to is no home.
+        if response.status().is_redirection() && !allow_private {
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             uri = location
                 .and_then(|location| joined(&uri, location))

@@ -245,12 +245,7 @@ impl RequestCtx {
     }
 
     /// What an answer costs: what the upstream says that it billed, where it says so in dollars, else by its price.
-    fn priced(
-        &self,
-        provider: &ProviderId,
-        model: &str,
-        (usage, units): (&Usage, Option<&Units>),
-    ) -> Priced {
+    fn priced(&self, provider: &ProviderId, model: &str, (usage, units): (&Usage, Option<&Units>)) -> Priced {
         if let Some(billed) = usage.billed_nano {
             let state = self.snapshot.provider(provider);
             if state.is_some_and(|state| state.provider.spec().reports_cost) {

@@ -4,6 +4,7 @@
 //! - [`provider`]: the behaviour over that data, and [`registry`] for the few providers that need code.
 //! - [`capability`] and [`service`]: what providers do beside chat, and where.
 //! - [`failure`] and [`classify`]: what went wrong, and how that is found out.
+//! - [`media_quirks`]: in what they differ from OpenAI where pictures and sound are concerned.
 //! - [`caps`]: what a model can do, for the encoders of dialects.
 //! - [`allowance`]: what upstreams say is left of an account's limits.
 //! - [`vendor`]: whose a model is by its name alone.
@@ -20,6 +21,7 @@ pub mod failure;
 mod family;
 pub mod foreign;
 pub mod hints;
+pub mod media_quirks;
 pub mod model;
 pub mod provider;
 pub mod registry;

@@ -239,7 +239,10 @@ pub(crate) fn sim_spec() -> ProviderSpec {
         headers: BTreeMap::new(),
         vars: BTreeMap::new(),
         paths: BTreeMap::new(),
-        capabilities: vec!["chat".to_owned(), Capability::Embeddings.as_str().to_owned()],
+        capabilities: std::iter::once("chat")
+            .chain(Capability::ALL.iter().map(|it| it.as_str()))
+            .map(str::to_owned)
+            .collect(),
         rate_limit_headers: RateLimitHeaders::None,
         resilience_profile: ResilienceProfile::Local,
         models: vec!["echo".to_owned(), "lorem".to_owned()],

@@ -168,3 +168,38 @@ test("a stream that is aborted ends", async () => {
   }
   assert.ok(chunks <= 5);
 });
+
+test("pictures", async () => {
+  const answer = await client.images.generate({
+    model: "oa-node/gpt-image-1.5",
+    prompt: "a cat",
+    response_format: "url",
+  });
+  assert.match(answer.data[0].url, /^data:image\/png;base64,/);
+  assert.ok(answer.usage.output_tokens > 0);
+});
+
+test("recordings and speech", async () => {
+  const spoken = await client.audio.speech.create({
+    model: "oa-node/tts-1",
+    voice: "alloy",
+    input: "Hello there",
+    response_format: "wav",
+  });
+  const sound = Buffer.from(await spoken.arrayBuffer());
+  assert.equal(sound.subarray(0, 4).toString(), "RIFF");
+  const ask = async (response_format) =>
+    client.audio.transcriptions.create({
+      file: await OpenAI.toFile(sound, "hello.wav", { type: "audio/wav" }),
+      model: "oa-node/whisper-1",
+      response_format,
+    });
+  const text = `I heard ${sound.length} bytes of wav`;
+  assert.ok((await ask("json")).text.startsWith(text));
+  assert.ok((await ask("text")).startsWith(text));
+  const verbose = await ask("verbose_json");
+  assert.equal(verbose.segments.length, 1);
+  assert.ok(verbose.words.length > 5);
+  assert.ok((await ask("srt")).startsWith("1\n00:00:00,000 --> "));
+  assert.ok((await ask("vtt")).startsWith("WEBVTT"));
+});

@@ -51,6 +51,7 @@ pub(crate) struct SettingsValues {
     max_retry_interval_sec: u32,
     sse_keepalive: Keepalive,
     auto_cache: bool,
+    legacy_model_aliases: bool,
     idempotency_window_ms: u32,
     max_body_size_mb: u32,
     public_url: Option<String>,
@@ -126,6 +127,8 @@ pub(crate) struct SettingsPatch {
     sse_keepalive: Option<Keepalive>,
     /// Whether long prompts of other dialects are marked for the cache where the provider wants that said.
     auto_cache: Option<bool>,
+    /// Whether a model that does not exist any more is asked for by the name of the one that came after it.
+    legacy_model_aliases: Option<bool>,
     /// How long after an answer the same request gets the same answer, 0 to 3600000 milliseconds; 0 = never.
     idempotency_window_ms: Option<u32>,
     /// Limit of management bodies in megabytes, 1 to 1024.
@@ -255,6 +258,7 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
     put(&mut settings.request_retry, patch.request_retry.as_ref());
     put(&mut settings.max_retry_interval_sec, patch.max_retry_interval_sec.as_ref());
     put(&mut settings.auto_cache, patch.auto_cache.as_ref());
+    put(&mut settings.legacy_model_aliases, patch.legacy_model_aliases.as_ref());
     put(&mut settings.idempotency_window_ms, patch.idempotency_window_ms.as_ref());
     put(&mut settings.max_body_size_mb, patch.max_body_size_mb.as_ref());
     put(&mut settings.public_url, patch.public_url.as_ref());
@@ -336,6 +340,7 @@ async fn view(admin: &Admin, settings: RuntimeSettings) -> AdminResult<SettingsV
                 SseKeepalive::Off => Keepalive::Off,
             },
             auto_cache: settings.auto_cache,
+            legacy_model_aliases: settings.legacy_model_aliases,
             idempotency_window_ms: settings.idempotency_window_ms,
             max_body_size_mb: settings.max_body_size_mb,
             public_url: settings.public_url,

@@ -202,6 +202,27 @@ fn by_extension(extension: &str) -> Option<&'static str> {
     })
 }
 
+/// A file's name with an ending: some tell what a file is by that alone.
+pub fn with_extension(filename: &str, media_type: &str) -> String {
+    const ENDINGS: [(&str, &str); 7] = [
+        ("audio/mpeg", "mp3"),
+        ("audio/mp4", "m4a"),
+        ("audio/wav", "wav"),
+        ("audio/ogg", "ogg"),
+        ("audio/flac", "flac"),
+        ("audio/webm", "webm"),
+        ("audio/aac", "aac"),
+    ];
+    let has_ending = filename.rsplit_once('.').is_some_and(|(_, ending)| (2..=5).contains(&ending.len()));
+    match ENDINGS.iter().find(|(known, _)| *known == media_type) {
+        Some((_, ending)) if !has_ending => {
+            let name = if filename.is_empty() { "audio" } else { filename };
+            format!("{name}.{ending}")
+        }
+        _ => filename.to_owned(),
+    }
+}
+
 /// The length of a recording in seconds, where its first bytes tell: WAV and FLAC.
 pub fn duration(head: &[u8], file_size: u64) -> Option<f64> {
     match Container::of(head)? {
@@ -297,6 +318,19 @@ mod tests {
             (Some("audio/wav"), "a.wav", b"<html>no</html>", None),
         ] {
             assert_eq!(media_type(declared, name, head), expected, "{declared:?} {name}");
+        }
+    }
+
+    #[test]
+    fn names_get_an_ending() {
+        for (name, media_type, expected) in [
+            ("blob", "audio/webm", "blob.webm"),
+            ("", "audio/wav", "audio.wav"),
+            ("a.mp3", "audio/wav", "a.mp3"),
+            ("v1.0", "audio/mp4", "v1.0.m4a"),
+            ("blob", "application/octet-stream", "blob"),
+        ] {
+            assert_eq!(with_extension(name, media_type), expected);
         }
     }
 

@@ -45,6 +45,8 @@ pub struct RuntimeSettings {
     pub sse_keepalive: SseKeepalive,
     /// Whether upstreams that cache nothing unasked are asked to, where a client of another dialect could not.
     pub auto_cache: bool,
+    /// Whether a model that does not exist any more is asked for by the name of the one that came after it.
+    pub legacy_model_aliases: bool,
     /// How long after an answer the same request gets the same answer, in milliseconds; 0 = never.
     pub idempotency_window_ms: u32,
     /// Limit of management request bodies, in megabytes.
@@ -82,6 +84,7 @@ impl Default for RuntimeSettings {
             resilience: ResilienceSettings::default(),
             sse_keepalive: SseKeepalive::Comment,
             auto_cache: true,
+            legacy_model_aliases: true,
             idempotency_window_ms: 5_000,
             max_body_size_mb: 10,
             public_url: None,

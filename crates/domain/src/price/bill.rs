@@ -38,7 +38,11 @@ pub fn cost_nano_with(price: &Price, usage: &Usage, units: &Units) -> Option<i64
     bill(price, usage, units).total_nano
 }
 
-/// The bill of an answer. Lines that nothing is counted of are left out.
+/// Lines of what is paid by tokens or by the piece, as vendors please: pictures, sound, text to be spoken.
+const BY_THE_PIECE: [&str; 4] = ["images", "characters", "millisIn", "millisOut"];
+
+/// The bill of an answer. Lines that nothing is counted of are left out. What can be paid by tokens or by the piece is paid
+/// once: by tokens if they were told and all of them have a price, else by the piece.
 pub fn bill(price: &Price, usage: &Usage, units: &Units) -> Bill {
     let counted = Units { requests: 0, ..*units } != Units { requests: 0, ..Units::REQUEST };
     if !usage.is_known() && !counted {
@@ -56,7 +60,12 @@ pub fn bill(price: &Price, usage: &Usage, units: &Units) -> Bill {
         ("cacheRead", count(usage.cache_read), rates.cached.or(rates.input)),
         ("cacheWrite", count(usage.cache_write), write),
         ("cacheWrite1h", count(usage.cache_write_1h), rates.cache_write_1h.or(write)),
-        ("output", plain_out, rates.output),
+        // What a painter produces is pictures.
+        (
+            "output",
+            plain_out,
+            if units.images > 0 { rates.image_output.or(rates.output) } else { rates.output },
+        ),
         ("reasoning", reasoning, rates.reasoning.or(rates.output)),
         ("audioOut", audio_out, rates.audio_output.or(rates.output)),
         ("images", units.images, price.units.image),
@@ -71,13 +80,23 @@ pub fn bill(price: &Price, usage: &Usage, units: &Units) -> Bill {
     ];
     let lines = per_million.into_iter().map(|(name, amount, rate)| (name, amount, rate, 1));
     let lines = lines.chain(per_second.into_iter().map(|(name, amount, rate)| (name, amount, rate, 1_000)));
-    let lines: SmallVec<[Line; 14]> = lines
+    let mut lines: SmallVec<[Line; 14]> = lines
         .filter(|(_, amount, ..)| *amount > 0)
         .map(|(name, amount, rate, per)| {
             let exact = rate.map(|rate| i128::from(amount) * i128::from(rate) / per);
             Line { name, amount, nano: exact.and_then(rounded), exact }
         })
         .collect();
+    let is_piece = |line: &Line| BY_THE_PIECE.contains(&line.name);
+    let is_token = |line: &Line| !is_piece(line) && !matches!(line.name, "queries" | "requests");
+    if lines.iter().any(is_piece) && lines.iter().any(is_token) {
+        let has_price = |line: &Line| line.exact.is_some();
+        if lines.iter().filter(|line| is_token(line)).all(has_price) {
+            lines.retain(|line| !is_piece(line));
+        } else if lines.iter().filter(|line| is_piece(line)).all(has_price) {
+            lines.retain(|line| !is_token(line));
+        }
+    }
     let sum = lines.iter().try_fold(0_i128, |sum, line| Some(sum + line.exact?));
     Bill { lines, total_nano: sum.and_then(rounded) }
 }

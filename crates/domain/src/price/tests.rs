@@ -222,3 +222,32 @@ fn every_row_of_the_catalogue_is_sound() {
         }
     }
 }
+
+#[test]
+fn what_is_paid_by_tokens_is_not_paid_by_the_piece_too() {
+    let told = usage(100, 0, 1000, 0);
+    let picture = Units { images: 1, ..Units::REQUEST };
+    let sound = Units { millis_in: 2_000, ..Units::REQUEST };
+    for (prices, usage, units, expected) in [
+        // both prices, tokens told
+        (r#"{"input":1,"output":2,"image_output":30,"image":0.04}"#, told, picture, Some(30_100_000)),
+        // both prices, no tokens
+        (
+            r#"{"input":1,"output":2,"image_output":30,"image":0.04}"#,
+            Usage::default(),
+            picture,
+            Some(40_000_000),
+        ),
+        // tokens alone have a price
+        (r#"{"input":1,"image_output":8}"#, told, picture, Some(8_100_000)),
+        // pieces alone have one
+        (r#"{"image":0.04}"#, told, picture, Some(40_000_000)),
+        (r#"{"input":1,"image":0.04}"#, told, picture, Some(40_000_000)),
+        (r#"{"per_second_in":0.0001}"#, Usage::default(), sound, Some(200_000)),
+        (r#"{"input":1,"output":2,"per_second_in":0.0001}"#, told, sound, Some(2_100_000)),
+        // nothing has one
+        (r#"{"input":1}"#, told, picture, None),
+    ] {
+        assert_eq!(cost_nano_with(&Price::from(&row(prices)), &usage, &units), expected, "{prices}");
+    }
+}

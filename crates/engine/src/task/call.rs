@@ -11,7 +11,7 @@ use omniroute_domain::health::InFlight;
 use omniroute_domain::price::Units;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
-use omniroute_provider::{Failure, Service};
+use omniroute_provider::{Failure, Retry, Scope, Service};
 use omniroute_wire::splice::Pieces;
 use tokio::time::timeout;
 
@@ -23,7 +23,7 @@ use crate::ctx::{MAX_LOSSES, RequestCtx};
 use crate::error::GatewayError;
 use crate::limits;
 use crate::money;
-use crate::ports::{OutboundCall, UpstreamBody};
+use crate::ports::{Attachment, OutboundCall, UpstreamBody};
 
 /// One attempt at one account.
 pub(crate) struct Call<'a> {
@@ -35,6 +35,32 @@ pub(crate) struct Call<'a> {
     /// How.
     pub(crate) service: &'a Service,
     sent: Instant,
+}
+
+/// What is sent: bytes, and a file behind them if there is one.
+#[derive(Default)]
+pub(crate) struct Payload {
+    pub(crate) body: Pieces,
+    pub(crate) attachment: Option<Box<Attachment>>,
+}
+
+impl From<Pieces> for Payload {
+    fn from(body: Pieces) -> Self {
+        Self { body, attachment: None }
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(body: Bytes) -> Self {
+        Self::from(std::iter::once(body).collect::<Pieces>())
+    }
+}
+
+/// A failure that is the request's own: another account of the same vendor would fail at it as well.
+pub(crate) fn own_failure(failure: Failure) -> Fault {
+    let failure = Failure { scope: Scope::Request, retry: Retry::OtherModel, ..failure };
+    let status = failure.upstream.status.and_then(|status| StatusCode::from_u16(status).ok());
+    Fault::Upstream(Box::new(failure), status)
 }
 
 /// Makes one attempt of the request's task.
@@ -123,7 +149,7 @@ impl Call<'_> {
         method: Method,
         uri: Uri,
         headers: HeaderMap,
-        body: Pieces,
+        body: impl Into<Payload>,
     ) -> Result<Response<UpstreamBody>, Fault> {
         if self.ctx.outcome.calling.is_none() {
             if let Some(running) = &self.ctx.running {
@@ -132,7 +158,15 @@ impl Call<'_> {
             open_row(self.ctx, self.target, self.connection, self.sent);
             self.ctx.outcome.sent.get_or_insert(self.sent);
         }
-        let call = OutboundCall { method, uri, headers, body, allow_private: self.connection.allow_private };
+        let Payload { body, attachment } = body.into();
+        let call = OutboundCall {
+            method,
+            uri,
+            headers,
+            body,
+            attachment,
+            allow_private: self.connection.allow_private,
+        };
         let engine = self.ctx.engine.clone();
         let limit = self.ctx.within(engine.options.first_byte_timeout);
         let response = match timeout(limit, engine.transport.send(call)).await {
@@ -163,6 +197,13 @@ impl Call<'_> {
     /// What an error of the upstream means.
     pub(crate) fn judge(&self, error: UpstreamError, status: StatusCode, headers: &HeaderMap) -> Fault {
         judged(self.ctx, self.target, error, status, headers)
+    }
+
+    /// Notes that the attempt goes to another model than the one that was resolved, so that it is billed as that.
+    pub(crate) fn note_model(&mut self, model: &str) {
+        if let Some(row) = self.ctx.attempts.last_mut() {
+            row.model = model.into();
+        }
     }
 
     /// Notes what was used so far, for when a later step of the attempt fails or the client goes away.

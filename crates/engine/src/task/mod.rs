@@ -7,7 +7,10 @@
 mod call;
 mod check;
 mod embeddings;
+mod images;
 mod serve;
+mod speech;
+mod transcription;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -18,8 +21,9 @@ use omniroute_domain::resolve::Target;
 use omniroute_provider::{Capability, Service};
 use omniroute_wire::splice::Pieces;
 
-pub(crate) use call::{Call, once};
+pub(crate) use call::{Call, Payload, once, own_failure};
 pub(crate) use check::{keep_able, keep_able_others};
+pub use transcription::Recording;
 
 use crate::attempt::Fault;
 use crate::ctx::RequestCtx;

@@ -102,7 +102,8 @@ async fn collect(mut body: Incoming, limit: usize, declared: Option<usize>) -> R
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-async fn discard(mut body: Incoming) {
+/// Reads some of a body that is not wanted.
+pub(super) async fn discard(mut body: Incoming) {
     let reading = async {
         let mut seen = 0;
         while seen < MAX_DISCARDED

@@ -11,6 +11,7 @@ mod page;
 mod refusal;
 mod routes;
 mod socket;
+mod upload;
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -129,12 +130,23 @@ impl Gateway {
             provider: route.provider,
             is_logged: matches!(
                 route.operation,
-                Operation::Chat | Operation::Embed { .. } | Operation::Kept { .. }
+                Operation::Chat
+                    | Operation::Embed { .. }
+                    | Operation::Images
+                    | Operation::Speech
+                    | Operation::Transcribe { .. }
+                    | Operation::Kept { .. }
             ),
         };
         let mut ctx = self.engine.begin(arrival);
         match &route.operation {
-            Operation::Chat | Operation::Count | Operation::Show | Operation::Embed { .. } => {}
+            Operation::Chat
+            | Operation::Count
+            | Operation::Show
+            | Operation::Embed { .. }
+            | Operation::Images
+            | Operation::Speech
+            | Operation::Transcribe { .. } => {}
             Operation::NotFound => return self.no_such_path(ctx),
             Operation::MethodNotAllowed { methods } => return self.wrong_method(ctx, methods),
             Operation::Models | Operation::Model { .. } | Operation::Loaded | Operation::Version => {
@@ -154,6 +166,12 @@ impl Gateway {
         if let Err(error) = self.engine.identify(&mut ctx) {
             return self.engine.refuse(ctx, &error);
         }
+        if let Operation::Transcribe { translates } = route.operation {
+            return match upload::read(&ctx.arrival.headers, incoming, translates).await {
+                Ok(recording) => self.engine.transcribe(ctx, recording).await,
+                Err(error) => self.engine.refuse(ctx, &error),
+            };
+        }
         let limit = match route.operation {
             // Whoever sets a limit means it.
             Operation::Embed { .. } if self.max_body_bytes == DEFAULT_MAX_BODY => MAX_EMBED_BYTES,
@@ -167,6 +185,8 @@ impl Gateway {
                     Ok(shown) => self.engine.reply(ctx, StatusCode::OK, shown),
                     Err(error) => self.engine.refuse(ctx, &error),
                 },
+                Operation::Images => self.engine.images(ctx, body).await,
+                Operation::Speech => self.engine.speech(ctx, body).await,
                 Operation::Embed { form, model } => self.engine.embeddings(ctx, body, form, model).await,
                 _ => self.engine.serve(ctx, body).await,
             },

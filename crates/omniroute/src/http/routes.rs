@@ -36,6 +36,15 @@ pub(super) enum Operation {
         /// The model, where the path names it.
         model: Option<String>,
     },
+    /// Make pictures.
+    Images,
+    /// Speak a text.
+    Speech,
+    /// Write down what is said.
+    Transcribe {
+        /// In English.
+        translates: bool,
+    },
     /// Do something with an answer that a vendor keeps.
     Kept {
         /// Its id.
@@ -149,6 +158,9 @@ enum Simple {
     Loaded,
     Version,
     Embed(Form),
+    Images,
+    Speech,
+    Transcribe { translates: bool },
 }
 
 impl From<Simple> for Operation {
@@ -161,10 +173,15 @@ impl From<Simple> for Operation {
             Simple::Loaded => Self::Loaded,
             Simple::Version => Self::Version,
             Simple::Embed(form) => Self::Embed { form, model: None },
+            Simple::Images => Self::Images,
+            Simple::Speech => Self::Speech,
+            Simple::Transcribe { translates } => Self::Transcribe { translates },
         }
     }
 }
 
+/// Recordings as text, in the language that is spoken.
+const TRANSCRIBE: Simple = Simple::Transcribe { translates: false };
 /// What keys are restricted by where vectors are made.
 const EMBEDDINGS: &str = "embeddings";
 
@@ -197,6 +214,13 @@ static ROWS: &[Row] = &[
     post("/v1/providers/", OPENAI, "chat", Kind::Provider("/chat/completions", Simple::Chat)),
     post("/v1/embeddings", OPENAI, EMBEDDINGS, Kind::Exact(Simple::Embed(Form::OpenAi))),
     post("/v1/providers/", OPENAI, EMBEDDINGS, Kind::Provider("/embeddings", Simple::Embed(Form::OpenAi))),
+    post("/v1/images/generations", OPENAI, "images", Kind::Exact(Simple::Images)),
+    post("/v1/providers/", OPENAI, "images", Kind::Provider("/images/generations", Simple::Images)),
+    post("/v1/audio/transcriptions", OPENAI, "audio", Kind::Exact(TRANSCRIBE)),
+    post("/v1/providers/", OPENAI, "audio", Kind::Provider("/audio/transcriptions", TRANSCRIBE)),
+    post("/v1/audio/translations", OPENAI, "audio", Kind::Exact(Simple::Transcribe { translates: true })),
+    post("/v1/audio/speech", OPENAI, "audio", Kind::Exact(Simple::Speech)),
+    post("/v1/providers/", OPENAI, "audio", Kind::Provider("/audio/speech", Simple::Speech)),
     post("/v1/responses", RESPONSES, "responses", Kind::Exact(Simple::Chat)),
     post("/v1/responses/input_tokens", RESPONSES, "responses", Kind::Exact(Simple::Count)),
     get("/v1/responses/", RESPONSES, "responses", Kind::Kept(KeptCall::Read)),
@@ -456,6 +480,16 @@ mod tests {
                 "/v1/models/m:batchEmbedContents",
                 "gemini Embed { form: GeminiBatch, model: Some(\"m\") }",
             ),
+            ("POST", "/v1/images/generations", "openai Images"),
+            ("POST", "/v1/providers/xai/images/generations", "openai Images at xai"),
+            ("POST", "/api/v1/audio/transcriptions/", "openai Transcribe { translates: false }"),
+            (
+                "POST",
+                "/v1/providers/dg/audio/transcriptions",
+                "openai Transcribe { translates: false } at dg",
+            ),
+            ("POST", "/v1/audio/translations", "openai Transcribe { translates: true }"),
+            ("POST", "/v1/audio/speech", "openai Speech"),
             ("POST", "/api/embed", "ollama Embed { form: Ollama, model: None }"),
             ("POST", "/v1/api/embeddings", "ollama Embed { form: OllamaOne, model: None }"),
             ("POST", "/api/v1/api/chat", "ollama Chat"),

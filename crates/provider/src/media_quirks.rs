@@ -1,0 +1,127 @@
+//! In what providers and models differ from OpenAI where pictures and sound are concerned. What is not known to be
+//! otherwise is as at OpenAI.
+
+use http::Uri;
+use http::uri::Authority;
+use omniroute_dialect::audio::Format;
+use omniroute_dialect::images::Quirks;
+
+use crate::ProviderSpec;
+
+/// Models that are known by a part of their name, whoever serves them.
+const IMAGE_MODELS: [(&str, Quirks); 3] = [
+    ("dall-e-3", Quirks { one_at_a_time: true, refused: &[], sides: false, base64_word: None }),
+    ("gpt-image", Quirks { refused: &["response_format", "style"], ..NONE }),
+    ("chatgpt-image", Quirks { refused: &["response_format", "style"], ..NONE }),
+];
+
+/// Providers whose form differs, whatever the model.
+const IMAGE_PROVIDERS: [(&str, Quirks); 2] = [
+    (
+        "together",
+        Quirks {
+            refused: &["quality", "style"],
+            sides: true,
+            base64_word: Some("base64"),
+            one_at_a_time: false,
+        },
+    ),
+    ("xai", Quirks { refused: &["size", "quality", "style"], ..NONE }),
+];
+
+const NONE: Quirks = Quirks { refused: &[], sides: false, one_at_a_time: false, base64_word: None };
+
+/// Hosts whose pictures moved, and where they are to be had if not there.
+const SECOND_HOSTS: [(&str, &str); 1] = [("api.tokenfactory.nebius.com", "api.studio.nebius.com")];
+
+/// Models that do not exist any more, and those that came after them.
+const SUCCESSORS: [(&str, &str, &str); 4] = [
+    ("azure", "dall-e-3", "gpt-image-1.5"),
+    ("openai", "dall-e-2", "gpt-image-1.5"),
+    ("openai", "dall-e-3", "gpt-image-1.5"),
+    ("openai", "gpt-image-1", "gpt-image-1.5"),
+];
+
+/// Providers that write transcripts in some formats only.
+const FORMATS: [(&str, &[Format]); 3] = [
+    ("groq", &[Format::Json, Format::Text, Format::VerboseJson]),
+    ("mistral", &[Format::Json]),
+    ("together", &[Format::Json, Format::VerboseJson]),
+];
+
+const EVERY_FORMAT: &[Format] =
+    &[Format::Json, Format::Text, Format::VerboseJson, Format::DiarizedJson, Format::Srt, Format::Vtt];
+
+/// How a model of a provider wants to be asked for pictures.
+pub fn image_quirks(spec: &ProviderSpec, model: &str) -> Quirks {
+    let provider = IMAGE_PROVIDERS.iter().find(|(id, _)| *id == spec.id.as_str());
+    let known = || IMAGE_MODELS.iter().find(|(name, _)| model.contains(name));
+    // Hosts call models as they like.
+    let by_model = provider.is_none().then(known).flatten();
+    provider.or(by_model).map_or(NONE, |(_, quirks)| *quirks)
+}
+
+/// Where else pictures are to be had when an address does not have them any more.
+pub fn second_image_uri(uri: &Uri) -> Option<Uri> {
+    let (_, second) = SECOND_HOSTS.iter().find(|(host, _)| uri.host() == Some(host))?;
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(Authority::from_static(second));
+    Uri::from_parts(parts).ok()
+}
+
+/// The model to ask for when one does not exist any more.
+pub fn successor(spec: &ProviderSpec, model: &str) -> Option<&'static str> {
+    let mut known = SUCCESSORS.iter();
+    known.find(|(id, retired, _)| *id == spec.id.as_str() && *retired == model).map(|(.., next)| *next)
+}
+
+/// The formats in which a provider writes transcripts.
+pub fn transcript_formats(spec: &ProviderSpec) -> &'static [Format] {
+    FORMATS.iter().find(|(id, _)| *id == spec.id.as_str()).map_or(EVERY_FORMAT, |(_, formats)| formats)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::catalog;
+
+    fn spec(id: &str) -> &'static ProviderSpec {
+        catalog().provider(id).unwrap()
+    }
+
+    #[test]
+    fn every_provider_of_the_tables_is_in_the_catalogue() {
+        let ids = IMAGE_PROVIDERS.iter().map(|(id, _)| *id);
+        let ids = ids.chain(SUCCESSORS.iter().map(|(id, ..)| *id)).chain(FORMATS.iter().map(|(id, _)| *id));
+        for id in ids {
+            assert!(catalog().provider(id).is_some(), "{id}");
+        }
+        for (host, _) in SECOND_HOSTS {
+            assert!(catalog().providers().iter().any(|spec| spec.base_url.contains(host)), "{host}");
+        }
+    }
+
+    #[test]
+    fn quirks_of_models_and_providers() {
+        assert!(image_quirks(spec("openai"), "dall-e-3").one_at_a_time);
+        assert!(image_quirks(spec("openai"), "gpt-image-1.5").refused.contains(&"response_format"));
+        assert!(image_quirks(spec("xai"), "grok-imagine-image-2.0").refused.contains(&"size"));
+        assert_eq!(
+            image_quirks(spec("together"), "black-forest-labs/FLUX.1-schnell").base64_word,
+            Some("base64")
+        );
+        assert_eq!(image_quirks(spec("fireworks"), "flux"), Quirks::default());
+        assert_eq!(successor(spec("openai"), "dall-e-3"), Some("gpt-image-1.5"));
+        assert_eq!(successor(spec("openai"), "gpt-image-1.5"), None);
+        assert!(!transcript_formats(spec("groq")).contains(&Format::Srt));
+        assert!(transcript_formats(spec("openai")).contains(&Format::Srt));
+    }
+
+    #[test]
+    fn pictures_that_moved() {
+        let uri = |text: &'static str| Uri::from_static(text);
+        let moved = second_image_uri(&uri("https://api.tokenfactory.nebius.com/v1/images/generations"));
+        assert_eq!(moved, Some(uri("https://api.studio.nebius.com/v1/images/generations")));
+        assert_eq!(second_image_uri(&uri("http://127.0.0.1:1/v1/images/generations")), None);
+    }
+}
