@@ -171,7 +171,7 @@ impl Ask {
         let arrival = Arrival {
             peer: ([127, 0, 0, 1], 50_000).into(),
             method: Method::POST,
-            path: self.form.path.to_owned(),
+            path: self.form.path.into(),
             query: None,
             headers,
             dialect: self.form.dialect,
@@ -224,7 +224,7 @@ fn reach(
     };
     let may_use = |target: &Target| {
         let by_id = format!("{}/{}", target.provider.id, target.model);
-        let names = [requested, target.model.as_str(), &target.full_name(), &by_id];
+        let names = [requested, &*target.model, &target.full_name(), &by_id];
         caller.is_none_or(|caller| caller.allows_model(&names))
     };
     let mut reach: Vec<usize> = Vec::new();

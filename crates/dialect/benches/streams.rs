@@ -56,7 +56,7 @@ fn messages_stream() -> Vec<u8> {
 }
 
 fn echo(model: &str) -> Echo {
-    Echo { model: model.to_owned(), request_id: "r".to_owned(), ..Echo::default() }
+    Echo { model: model.into(), request_id: "r".into(), ..Echo::default() }
 }
 
 fn run(mut pipe: impl StreamPipe, stream: &[u8], out: &mut BytesMut) {

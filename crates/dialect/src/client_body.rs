@@ -2,6 +2,7 @@
 //! read and what a pass-through changes in all of them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT;
@@ -66,7 +67,7 @@ impl<'a> Basics<'a> {
     }
 
     /// The model's name.
-    pub(crate) fn model(&self) -> Result<String, DecodeError> {
+    pub(crate) fn model(&self) -> Result<Arc<str>, DecodeError> {
         if let Some(name) = self.repeated {
             return Err(DecodeError {
                 code: "invalid_json",
@@ -81,7 +82,7 @@ impl<'a> Basics<'a> {
         if model.trim().is_empty() {
             return Err(wrong_value("model", "a model's name, not an empty string"));
         }
-        Ok(model.into_owned())
+        Ok((&*model).into())
     }
 
     /// Whether a stream is wanted.
@@ -109,7 +110,7 @@ impl<'a> Edits<'a> {
 
     /// Puts the upstream's name of the model in.
     pub(crate) fn model(&mut self, envelope: &Envelope, upstream_model: &str) {
-        if let Some(span) = envelope.spans.model.clone().filter(|_| envelope.model != upstream_model) {
+        if let Some(span) = envelope.spans.model.clone().filter(|_| *envelope.model != *upstream_model) {
             let mut name = BytesMut::with_capacity(upstream_model.len() + 2);
             json_out::string(&mut name, upstream_model);
             self.replace(span, name.freeze());

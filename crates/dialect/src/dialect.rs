@@ -79,7 +79,7 @@ pub struct Head<'a> {
 #[derive(Debug, Clone)]
 pub struct Envelope {
     /// The model the client asked for, unescaped.
-    pub model: String,
+    pub model: Arc<str>,
     /// Whether the client wants a stream (the dialect's default applied).
     pub stream: bool,
     /// Whether the client wants usage at the end of a stream. True for dialects that always send it.
@@ -103,7 +103,7 @@ impl Envelope {
     /// Of a request that is no conversation: it asks for a model, and that is all that routing has to know.
     pub fn of_model(model: String, framing: Framing) -> Self {
         Self {
-            model,
+            model: model.into(),
             stream: false,
             include_usage: false,
             session_key: None,
@@ -195,9 +195,9 @@ impl EnvelopeSpans {
 #[derive(Debug, Clone, Default)]
 pub struct Echo {
     /// The model name the client asked for.
-    pub model: String,
+    pub model: Arc<str>,
     /// The gateway's id of the request; seeds generated ids.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// Seconds since the epoch, for dialects that stamp their answers.
     pub created: i64,
     /// Milliseconds of that second, for those that stamp them finer.

@@ -133,7 +133,7 @@ fn relayed_request(dialect: &dyn Dialect, head: Head<'_>, body: &Bytes) {
     assert_eq!(again.stream, envelope.stream);
     // Where the path names the model, the member goes.
     if again.spans.model.is_some() {
-        assert_eq!(again.model, "up\"stream");
+        assert_eq!(&*again.model, "up\"stream");
     }
     whole(&dialect.edit_count(body, "up\"stream"));
 }
@@ -184,7 +184,7 @@ fn whole(splice: &Splice) -> Bytes {
 }
 
 fn echo() -> Echo {
-    Echo { model: "asked".to_owned(), request_id: "r".to_owned(), include_usage: true, ..Echo::default() }
+    Echo { model: "asked".into(), request_id: "r".into(), include_usage: true, ..Echo::default() }
 }
 
 /// Events as text.

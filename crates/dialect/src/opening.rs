@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use omniroute_wire::elements::elements;
+use omniroute_wire::elements::{Elements, elements};
 use omniroute_wire::envelope::{self, Member, as_str};
 use smallvec::SmallVec;
 
@@ -64,8 +64,9 @@ pub fn opening<'a>(body: &'a [u8], envelope: &Envelope) -> Opening<'a> {
         if turns.starts_with('"') {
             opening.first_user = Some(turns);
         }
-        for turn in elements(turns).take(MAX_TURNS) {
-            let Turn { role, content } = Turn::read(turn);
+        let mut turns = elements(turns);
+        for _ in 0..MAX_TURNS {
+            let Some(Turn { role, content }) = Turn::next(&mut turns) else { break };
             match role {
                 "\"system\"" | "\"developer\"" => opening.system.extend(content),
                 // Gemini's only speaker that needs no name.
@@ -78,7 +79,13 @@ pub fn opening<'a>(body: &'a [u8], envelope: &Envelope) -> Opening<'a> {
         }
     }
     if let Some(tools) = text(&places.tools) {
-        elements(tools).take(MAX_TOOLS).for_each(|tool| name_tools(tool, &mut opening.tools));
+        let mut tools = elements(tools);
+        for _ in 0..MAX_TOOLS {
+            let shown = tools.next_with_members(&mut |member| name_tools(&member, &mut opening.tools));
+            if shown.is_none() {
+                break;
+            }
+        }
         opening.tools.sort_unstable();
     }
     if let Some(metadata) = text(&places.metadata) {
@@ -99,20 +106,21 @@ struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    fn read(raw: &'a str) -> Self {
+    fn next(turns: &mut Elements<'a>) -> Option<Self> {
         let mut turn = Self::default();
-        members(raw, |key, value| match key {
-            "role" => turn.role = value,
-            "content" | "parts" => turn.content = Some(value),
+        turns.next_with_members(&mut |member| match &*member.key {
+            "role" => turn.role = member.raw,
+            "content" | "parts" => turn.content = Some(member.raw),
             _ => {}
-        });
-        turn
+        })?;
+        Some(turn)
     }
 }
 
-/// The names of a tool: its own, its function's, or of each that it declares.
-fn name_tools<'a>(tool: &'a str, names: &mut Vec<Cow<'a, str>>) {
-    members(tool, |key, raw| match key {
+/// The names that a member of a tool gives: the tool's own, its function's, or of each that it declares.
+fn name_tools<'a>(member: &Member<'a>, names: &mut Vec<Cow<'a, str>>) {
+    let raw = member.raw;
+    match &*member.key {
         "name" => names.extend(as_str(raw)),
         "function" => members(raw, |key, raw| {
             if key == "name" {
@@ -129,7 +137,7 @@ fn name_tools<'a>(tool: &'a str, names: &mut Vec<Cow<'a, str>>) {
             });
         }
         _ => {}
-    });
+    }
 }
 
 /// Shows the members of an object; what is none has none.

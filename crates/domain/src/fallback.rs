@@ -46,7 +46,7 @@ pub fn targets(snapshot: &Snapshot, names: &[&str], model: &str, but: Option<&Pr
             || targets.iter().any(|target| target.provider.id == provider.id);
         if !is_asked {
             targets.push(Target {
-                model: name_at(snapshot.catalog(), provider, model),
+                model: name_at(snapshot.catalog(), provider, model).into(),
                 provider: provider.clone(),
                 connection_name: None,
                 via: Via::Fallback,

@@ -29,7 +29,7 @@ pub struct Target {
     /// The provider with its accounts.
     pub provider: Arc<ProviderState>,
     /// The model as the provider knows it.
-    pub model: String,
+    pub model: Arc<str>,
     /// Account named by the request (`model@account`).
     pub connection_name: Option<String>,
     /// How it was found.
@@ -339,7 +339,7 @@ fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, R
         return Err(ResolveError::Invalid(format!("`{id}/` names a provider but no model")));
     }
     let (model, connection_name) = pinned(&provider, model);
-    let model = provider.provider.spec().current_name(model).to_owned();
+    let model = provider.provider.spec().current_name(model).into();
     Ok(Target { model, connection_name, provider, via: Via::Direct })
 }
 
@@ -398,7 +398,7 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
         });
     };
     let (model, connection_name) = if pin { pinned(provider, name) } else { (plain, None) };
-    let model = provider.provider.spec().current_name(model).to_owned();
+    let model = provider.provider.spec().current_name(model).into();
     Ok(Target { provider: provider.clone(), model, connection_name, via: Via::Bare })
 }
 

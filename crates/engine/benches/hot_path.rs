@@ -10,12 +10,15 @@ use std::io::Write as _;
 use bytes::{Bytes, BytesMut};
 use divan::Bencher;
 use http::HeaderMap;
+use omniroute_dialect::ir::Usage;
 use omniroute_dialect::shape::Shape;
 use omniroute_dialect::stream::{StreamPipe, Transcoder};
 use omniroute_dialect::{Dialect, Echo, Head, anthropic::Anthropic, openai::OpenAi};
+use omniroute_domain::budget::spending::Events;
 use omniroute_domain::combo::{self, RequestFacts};
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::limit::Meter;
+use omniroute_domain::price;
 use omniroute_domain::resolve::{self, Route};
 use omniroute_engine::memory::MemoryCounters;
 use omniroute_engine::ports::{Charge, Counters as _};
@@ -176,7 +179,7 @@ fn messages_to_chat() -> Box<dyn FnMut()> {
 }
 
 fn echo(model: &str) -> Echo {
-    Echo { model: model.to_owned(), request_id: "req_1".to_owned(), ..Echo::default() }
+    Echo { model: model.into(), request_id: "req_1".into(), ..Echo::default() }
 }
 
 /// From the arrival to a known caller, and what is written down when the request is dropped.
@@ -214,21 +217,32 @@ fn resolve_target() -> Box<dyn FnMut()> {
 }
 
 /// Everything between the head of a request and its first call, but for the scan of the body: 200 accounts, 50 combos,
-/// 1,000 keys, four limits.
+/// 1,000 keys, four limits, a budget.
 fn admit_and_resolve() -> Box<dyn FnMut()> {
     let rig = Rig::over(&rig::large::entities(), Script::whole(), |run| run());
     let snapshot = rig.engine.live.load().clone();
     let mut take_and_give_back = reserve();
     let facts = RequestFacts { input_tokens: 250, ..RequestFacts::default() };
+    let prompt =
+        Usage { input_uncached: Some(facts.input_tokens), output_total: Some(1_024), ..Usage::default() };
     let mut turn = 0;
     Box::new(move || {
         let mut ctx = rig.identified(&OpenAi);
         ctx.arrival.is_logged = false;
         take_and_give_back();
         turn += 1;
+        let key = ctx.caller.as_ref().map(|caller| &caller.id);
         let route = resolve::resolve(&snapshot, black_box(rig::large::MODEL)).expect("a known combo");
         let Route::Combo(combo) = route else { panic!("it is a combo") };
         let plan = combo::plan(&snapshot, &combo, &facts, 1_000, turn, true);
+        let costs = plan.targets.iter().filter_map(|planned| {
+            let target = &planned.target;
+            price::cost_nano(&snapshot.quote(&target.provider.id, &target.model)?.price, &prompt)
+        });
+        let (dearest, mut events) = (costs.max().expect("they have prices"), Events::new());
+        let spending = &rig.engine.live.spending;
+        let hold = spending.hold(&snapshot.budgets, key, dearest, 1_000, &mut events);
+        hold.expect("it is within the budget").settle(dearest, 1, 1_000, &mut events);
         let first = plan.targets.first().expect("it has targets");
         let provider = &first.target.provider;
         let free = provider.connections.iter().filter(|one| one.check(&first.target.model, 1_000).is_ok());

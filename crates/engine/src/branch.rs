@@ -71,7 +71,7 @@ struct Left {
 
 impl RequestCtx {
     /// A context for one of several calls at once. It begins where the request stands.
-    pub(crate) fn branch(&mut self) -> Self {
+    pub(crate) fn branch(&mut self) -> Box<Self> {
         let estate = match &self.kinship {
             Kinship::Request(estate) => estate.clone(),
             Kinship::Branch(branch) => branch.estate.clone(),
@@ -81,7 +81,7 @@ impl RequestCtx {
                 estate
             }
         };
-        Self {
+        Box::new(Self {
             engine: self.engine.clone(),
             arrival: self.arrival.clone(),
             request_id: self.request_id.clone(),
@@ -101,9 +101,9 @@ impl RequestCtx {
             is_repeat: self.is_repeat,
             // The limits of the key are charged and settled once, by the request.
             charges: SmallVec::new(),
-            standings: Vec::new(),
+            standings: SmallVec::new(),
             money: self.money.lent(),
-            attempts: SmallVec::new(),
+            attempts: Vec::new(),
             upstream_dialect: None,
             losses: self.losses.clone(),
             outcome: Outcome::default(),
@@ -125,12 +125,12 @@ impl RequestCtx {
             // Tasks make one call at a time.
             task: None,
             kinship: Kinship::Branch(Branch { estate, heard: Heard::default() }),
-        }
+        })
     }
 
     /// Goes on with what a branch has reached. The others have to be dropped before, so that the attempt that answered
     /// is the last one.
-    pub(crate) fn adopt(&mut self, mut branch: Self) {
+    pub(crate) fn adopt(&mut self, mut branch: Box<Self>) {
         self.gather();
         self.money.inherit(std::mem::take(&mut branch.money));
         self.attempts.append(&mut branch.attempts);

@@ -40,7 +40,7 @@ pub struct Arrival {
     /// GET, POST, …
     pub method: Method,
     /// The path, for the log.
-    pub path: String,
+    pub path: Arc<str>,
     /// The query, as it came.
     pub query: Option<String>,
     /// The client's headers.
@@ -55,13 +55,13 @@ pub struct Arrival {
     pub is_logged: bool,
 }
 
-/// One request.
+/// One request. Made in a box, since it is handed from stage to stage.
 pub struct RequestCtx {
     pub(crate) engine: Arc<Engine>,
     /// What came in.
     pub arrival: Arrival,
     /// The gateway's id of the request.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     pub(crate) started: Instant,
     pub(crate) started_ms: i64,
     /// The configuration it is served with, from beginning to end.
@@ -88,10 +88,10 @@ pub struct RequestCtx {
     pub(crate) is_repeat: bool,
     pub(crate) charges: SmallVec<[Charge; 4]>,
     /// What is left of the key's limits.
-    pub(crate) standings: Vec<Standing>,
+    pub(crate) standings: SmallVec<[Standing; 4]>,
     /// What it may cost, and what it did.
     pub(crate) money: Money,
-    pub(crate) attempts: SmallVec<[AttemptRow; 2]>,
+    pub(crate) attempts: Vec<AttemptRow>,
     pub(crate) upstream_dialect: Option<DialectId>,
     pub(crate) losses: Vec<Loss>,
     pub(crate) outcome: Outcome,
@@ -167,12 +167,12 @@ pub(crate) struct Outcome {
 }
 
 impl RequestCtx {
-    pub(crate) fn new(engine: Arc<Engine>, arrival: Arrival) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, arrival: Arrival) -> Box<Self> {
         let request_id = request_id(&arrival.headers, &engine);
         let snapshot = arc_swap::Guard::into_inner(engine.live.load());
         let (started, started_ms) = (engine.clock.instant(), engine.clock.now_ms());
         let seed = engine.random();
-        Self {
+        Box::new(Self {
             engine,
             arrival,
             request_id,
@@ -191,9 +191,9 @@ impl RequestCtx {
             repairs: 0,
             is_repeat: false,
             charges: SmallVec::new(),
-            standings: Vec::new(),
+            standings: SmallVec::new(),
             money: Money::default(),
-            attempts: SmallVec::new(),
+            attempts: Vec::new(),
             upstream_dialect: None,
             losses: Vec::new(),
             outcome: Outcome::default(),
@@ -213,7 +213,7 @@ impl RequestCtx {
             validation: None,
             material: None,
             task: None,
-        }
+        })
     }
 
     /// Whose conversations these are, for what is remembered of them.
@@ -358,7 +358,7 @@ impl RequestCtx {
 
 impl Engine {
     /// The id of a request that is answered without a context: the client's own where it is fit to be logged.
-    pub fn request_id(&self, headers: &HeaderMap) -> String {
+    pub fn request_id(&self, headers: &HeaderMap) -> Arc<str> {
         request_id(headers, self)
     }
 }
@@ -379,10 +379,10 @@ fn unreachable_state(what: &str) -> GatewayError {
 }
 
 /// The client's own id where it is fit to be logged, else a new one.
-fn request_id(headers: &HeaderMap, engine: &Engine) -> String {
+fn request_id(headers: &HeaderMap, engine: &Engine) -> Arc<str> {
     let sent = headers.get("x-request-id").and_then(|value| value.to_str().ok());
     match sent {
-        Some(id) if is_request_id(id) => id.to_owned(),
+        Some(id) if is_request_id(id) => id.into(),
         _ => engine.new_request_id(),
     }
 }

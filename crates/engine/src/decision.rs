@@ -91,7 +91,7 @@ impl Decision {
 
     /// The model that answered, or was asked last, and the score it had.
     pub fn score_of(&self, provider: &str, model: &str) -> Option<f64> {
-        let is_it = |target: &Target| target.provider.id.as_str() == provider && target.model == model;
+        let is_it = |target: &Target| target.provider.id.as_str() == provider && *target.model == *model;
         let planned = self.planned.iter().find(|planned| is_it(&planned.target))?;
         planned.score.map(|score| score.total)
     }
@@ -103,7 +103,7 @@ impl Decision {
         let mut tell = |weighed: &Weighed, planned: Option<&Planned>, tried: &mut Vec<_>| {
             let told = |connection: &Arc<ConnectionState>, skip: Option<Skip>| PreviewedCandidate {
                 provider: Some(weighed.target.provider.id.to_string()),
-                model: weighed.target.model.clone(),
+                model: weighed.target.model.to_string(),
                 connection: Some((connection.id.clone(), connection.name.clone())),
                 dialect: preview::dialect(&weighed.target, connection, client, weighed.at),
                 skip,
@@ -141,7 +141,7 @@ impl Decision {
 fn without_account(planned: &Planned, skip: Option<Skip>) -> PreviewedCandidate {
     PreviewedCandidate {
         provider: Some(planned.target.provider.id.to_string()),
-        model: planned.target.model.clone(),
+        model: planned.target.model.to_string(),
         connection: None,
         dialect: None,
         skip,

@@ -79,8 +79,8 @@ pub(crate) fn remember(ctx: &RequestCtx, connection: &ConnectionId, ids: &[Strin
             response_id: id.clone(),
             tenant: ctx.tenant().to_owned(),
             connection: connection.clone(),
-            asked: ctx.envelope.as_ref().map(|envelope| envelope.model.clone()).unwrap_or_default(),
-            model: ctx.target.as_ref().map(|target| target.model.clone()).unwrap_or_default(),
+            asked: ctx.envelope.as_ref().map(|envelope| envelope.model.to_string()).unwrap_or_default(),
+            model: ctx.target.as_ref().map(|target| target.model.to_string()).unwrap_or_default(),
             expires_at: now_ms.saturating_add(millis(KNOWN_FOR)),
         };
         restore(engine, &row);

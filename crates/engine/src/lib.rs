@@ -44,6 +44,7 @@ mod resolve;
 mod reuse;
 mod row_id;
 mod session;
+mod texts;
 mod thrift;
 mod transform;
 

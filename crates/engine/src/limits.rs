@@ -18,7 +18,7 @@ pub(crate) fn learn(ctx: &RequestCtx, target: &Target, connection: &ConnectionSt
     if let Some(limits) = changed.filter(|_| connection.part_of.is_none()) {
         ctx.engine.recorder.remember(Memory::Limits(LimitsRow {
             connection: connection.id.clone(),
-            model: target.model.clone(),
+            model: target.model.to_string(),
             limits,
             updated_at: now_ms,
         }));

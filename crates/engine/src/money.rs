@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use omniroute_dialect::estimate;
 use omniroute_dialect::ir::{ErrorKind, Usage};
 use omniroute_domain::budget::spending::Events;
-use omniroute_domain::budget::{Exceeded, Hold, Window, decimal, dollars};
+use omniroute_domain::budget::{Decimal, Exceeded, Hold, Window, dollars};
 use omniroute_domain::combo::Planned;
 use omniroute_domain::price::{self, PriceSource, Units};
 use omniroute_domain::resolve::Target;
@@ -23,6 +23,7 @@ use crate::branch::CANCELLED;
 use crate::ctx::{AnswerSource, RequestCtx};
 use crate::error::{GatewayError, rfc3339};
 use crate::ports::BillRow;
+use crate::texts::Texts;
 use crate::thrift::Thrift;
 
 /// The most tokens of answer that are held money for; whoever asks for more is billed for more, but waits for nobody.
@@ -211,6 +212,7 @@ impl RequestCtx {
         }
         let (count, is_calling) = (self.attempts.len(), self.outcome.calling.is_some());
         let settled_ms = self.engine.clock.now_ms();
+        self.money.bills.reserve_exact(count);
         let mut attempts = std::mem::take(&mut self.attempts);
         for (at, attempt) in attempts.iter_mut().enumerate() {
             let is_running = is_calling && at + 1 == count;
@@ -278,32 +280,34 @@ impl RequestCtx {
     }
 
     /// What an answer's head says of money; `is_good` when somebody answered.
-    pub(crate) fn write_money(&self, is_good: bool, headers: &mut HeaderMap) {
-        let mut insert = |name, text: String| {
-            if let Ok(value) = HeaderValue::try_from(text) {
-                headers.insert(name, value);
-            }
+    pub(crate) fn write_money(&self, is_good: bool, headers: &mut HeaderMap, texts: &mut Texts) {
+        let mut insert = |name: HeaderName, value: Option<HeaderValue>| {
+            drop(value.map(|value| headers.insert(name, value)))
         };
         if let Some(exceeded) = self.money.exceeded.as_ref().filter(|_| !is_good) {
-            insert(LIMIT, decimal(exceeded.limit_nano));
-            insert(USED, decimal(exceeded.spent_nano));
+            insert(LIMIT, texts.shown(Decimal(exceeded.limit_nano)));
+            insert(USED, texts.shown(Decimal(exceeded.spent_nano)));
             if let Some(reset) = exceeded.reset_at_ms {
-                insert(RESET, rfc3339(reset));
+                insert(RESET, texts.text(&rfc3339(reset)));
             }
         }
         if let Some(thrift) = &self.money.thrift {
-            insert(ACTION, thrift.to_string());
+            insert(ACTION, texts.shown(thrift));
         }
         let notices = self.money.hold.as_ref().map(Hold::notices).unwrap_or_default();
         if !notices.is_empty() {
-            let texts = notices.iter().map(|notice| {
+            let told = notices.iter().map(|notice| {
                 let whose = if notice.is_everybodys { "all keys " } else { "" };
                 format!("{whose}{} {}%", notice.window.as_str(), notice.percent)
             });
-            insert(WARNING, texts.collect::<Vec<_>>().join(", "));
+            insert(WARNING, texts.text(&told.collect::<Vec<_>>().join(", ")));
         }
         if self.money.is_settled {
-            insert(COST, self.cost_nano().map_or_else(|| "unknown".to_owned(), decimal));
+            let cost = match self.cost_nano() {
+                Some(cost) => texts.shown(Decimal(cost)),
+                None => Some(HeaderValue::from_static("unknown")),
+            };
+            insert(COST, cost);
         }
     }
 
@@ -341,13 +345,9 @@ impl RequestCtx {
         Ok(costs.into_iter().take(at_once.max(1)).fold(0, i64::saturating_add))
     }
 
-    /// Tokens of the prompt; counted as the counting routes do, since images would be far too dear by their bytes.
+    /// Tokens of the prompt, from its bytes: a request that stays in its dialect is not decoded for the sake of an estimate.
     fn counted_input_tokens(&self) -> u64 {
-        if let Some(request) = self.canonical.as_deref() {
-            return estimate::tokens(request);
-        }
-        let decoded = self.dialect().decode_request(self.head(), &self.body);
-        decoded.map_or_else(|_| self.estimated_input_tokens(), |request| estimate::tokens(&request))
+        estimate::of_body(&self.body) + self.added_bytes as u64 / 4
     }
 
     fn refuses_unpriced(&self) -> bool {

@@ -394,7 +394,7 @@ pub struct Verdict {
     /// The limit that has no room for it; nothing was taken then.
     pub exceeded: Option<Exceeded>,
     /// What is left of each limit now.
-    pub standings: Vec<Standing>,
+    pub standings: SmallVec<[Standing; 4]>,
 }
 
 /// An amount against one limit of one key.

@@ -163,7 +163,7 @@ async fn translated(
         changed
     });
     let request = changed.as_mut().unwrap_or(request);
-    let asked = std::mem::replace(&mut request.model, target.model.clone());
+    let asked = std::mem::replace(&mut request.model, target.model.to_string());
     request.reader = Reader { family: Some(model_family(&target.model)), account };
     let (shaped, shape) = Shape::of(request, client, dialect, caps, Some(&engine.seal));
     let encoded = dialect.encode_request(&shaped, caps);

@@ -87,11 +87,11 @@ pub struct Skip {
 impl Engine {
     /// Says what would become of a request. An error is for what is no request at all; what the gateway would refuse is in
     /// the preview.
-    pub async fn preview(&self, mut ctx: RequestCtx, body: Bytes) -> Result<Preview, GatewayError> {
+    pub async fn preview(&self, mut ctx: Box<RequestCtx>, body: Bytes) -> Result<Preview, GatewayError> {
         ctx.body = body;
         let envelope = ctx.dialect().envelope(ctx.head(), &ctx.body)?;
         let mut preview = Preview {
-            requested_model: envelope.model.clone(),
+            requested_model: envelope.model.to_string(),
             via: None,
             combo: None,
             strategy: None,
@@ -267,7 +267,7 @@ fn candidate(
 ) -> PreviewedCandidate {
     PreviewedCandidate {
         provider: Some(target.provider.id.to_string()),
-        model: target.model.clone(),
+        model: target.model.to_string(),
         connection: Some((connection.id.clone(), connection.name.clone())),
         dialect: dialect(target, connection, ctx.dialect().id(), ctx.started_ms),
         skip: None,

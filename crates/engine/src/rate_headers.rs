@@ -1,5 +1,6 @@
 //! What is left of a key's limits, in the headers that SDKs read.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::header::HeaderName;
@@ -9,6 +10,7 @@ use omniroute_domain::limit::{Meter, Standing};
 use crate::ctx::RequestCtx;
 use crate::error::rfc3339;
 use crate::ports::{Charge, Reserving};
+use crate::texts::Texts;
 
 const OPENAI: [[HeaderName; 3]; 2] = [
     [
@@ -25,7 +27,7 @@ const OPENAI: [[HeaderName; 3]; 2] = [
 
 impl RequestCtx {
     /// Every answer to a limited key says what is left. Where the request was refused before it counted, it is looked up.
-    pub(crate) fn write_limits(&self, headers: &mut HeaderMap) {
+    pub(crate) fn write_limits(&self, headers: &mut HeaderMap, texts: &mut Texts) {
         let Some(caller) = self.caller.as_ref().filter(|caller| !caller.limits.is_empty()) else { return };
         let now_ms = self.engine.clock.now_ms();
         let looked_up;
@@ -50,36 +52,39 @@ impl RequestCtx {
         headers.reserve(if own.is_some() { 12 } else { 6 });
         for (at, standing) in [requests, tokens].into_iter().enumerate() {
             let Some(standing) = standing else { continue };
+            let mut insert = |name: HeaderName, value: Option<HeaderValue>| {
+                drop(value.map(|value| headers.insert(name, value)))
+            };
             let [limit, remaining, reset] = &OPENAI[at];
-            headers.insert(limit.clone(), HeaderValue::from(standing.limit));
-            headers.insert(remaining.clone(), HeaderValue::from(standing.remaining));
-            insert(headers, reset.clone(), duration(standing.reset_after));
+            let (most, left) = (texts.shown(standing.limit), texts.shown(standing.remaining));
+            insert(limit.clone(), most.clone());
+            insert(remaining.clone(), left.clone());
+            insert(reset.clone(), texts.shown(Pause(standing.reset_after)));
             let Some([limit, remaining, reset]) = own.map(|own| own[at]) else { continue };
             let until = now_ms.saturating_add(crate::time::millis(standing.reset_after));
-            headers.insert(HeaderName::from_static(limit), HeaderValue::from(standing.limit));
-            headers.insert(HeaderName::from_static(remaining), HeaderValue::from(standing.remaining));
-            insert(headers, HeaderName::from_static(reset), rfc3339(until));
+            insert(HeaderName::from_static(limit), most);
+            insert(HeaderName::from_static(remaining), left);
+            insert(HeaderName::from_static(reset), texts.text(&rfc3339(until)));
         }
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, text: String) {
-    if let Ok(value) = HeaderValue::try_from(text) {
-        headers.insert(name, value);
-    }
-}
+/// A span of time as OpenAI writes it: `120ms`, `1s`, `6m0s`, `1h2m3s`.
+struct Pause(Duration);
 
-/// As OpenAI writes it: `120ms`, `1s`, `6m0s`, `1h2m3s`.
-fn duration(time: Duration) -> String {
-    if time < Duration::from_secs(1) {
-        return format!("{}ms", time.as_millis());
-    }
-    let seconds = time.as_millis().div_ceil(1_000);
-    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}s"),
-        (0, _) => format!("{minutes}m{seconds}s"),
-        _ => format!("{hours}h{minutes}m{seconds}s"),
+impl fmt::Display for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(time) = self;
+        if *time < Duration::from_secs(1) {
+            return write!(f, "{}ms", time.as_millis());
+        }
+        let seconds = time.as_millis().div_ceil(1_000);
+        let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        match (hours, minutes) {
+            (0, 0) => write!(f, "{seconds}s"),
+            (0, _) => write!(f, "{minutes}m{seconds}s"),
+            _ => write!(f, "{hours}h{minutes}m{seconds}s"),
+        }
     }
 }
 
@@ -97,7 +102,7 @@ mod tests {
             (360_000, "6m0s"),
             (3_723_000, "1h2m3s"),
         ] {
-            assert_eq!(duration(Duration::from_millis(ms)), text);
+            assert_eq!(Pause(Duration::from_millis(ms)).to_string(), text);
         }
     }
 }

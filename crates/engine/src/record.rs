@@ -1,6 +1,8 @@
 //! The last stage: what happened goes into the log, the counters and the metrics. Runs when the request is dropped,
 //! so that no exit path can forget it: an answer sent, an error, a client that hung up, a panic.
 
+use std::sync::Arc;
+
 use omniroute_dialect::ir::Usage;
 use omniroute_domain::limit::Meter;
 use omniroute_domain::price::Units;
@@ -100,7 +102,7 @@ impl RequestCtx {
         let bills = self.take_bills();
         let outcome = std::mem::take(&mut self.outcome);
         let envelope = self.envelope.take();
-        let mut attempts = std::mem::take(&mut self.attempts).into_vec();
+        let mut attempts = std::mem::take(&mut self.attempts);
         if let (Some(sent), Some(last)) = (outcome.calling, attempts.last_mut()) {
             last.duration_ms = millis(self.engine.clock.instant().saturating_duration_since(sent));
             last.usage = outcome.usage;
@@ -120,13 +122,13 @@ impl RequestCtx {
         let status = outcome.status.unwrap_or(CLIENT_CLOSED_REQUEST);
         RequestRow {
             id: self.engine.new_row_id(self.started_ms),
-            request_id: std::mem::take(&mut self.request_id).into(),
+            request_id: self.request_id.clone(),
             method: std::mem::take(&mut self.arrival.method),
-            path: std::mem::take(&mut self.arrival.path).into(),
+            path: self.arrival.path.clone(),
             status,
             request_type: self.ability().map_or(CHAT, Capability::request_type),
             stream: envelope.as_ref().is_some_and(|envelope| envelope.stream),
-            requested_model: envelope.map(|envelope| one_line(envelope.model)).unwrap_or_default().into(),
+            requested_model: envelope.map(|envelope| one_line(envelope.model)).unwrap_or_default(),
             model: last.map(|attempt| attempt.model.clone()).unwrap_or_default(),
             provider: last.map(|attempt| attempt.provider.clone()),
             connection: last.map(|attempt| attempt.connection.clone()),
@@ -164,6 +166,6 @@ impl RequestCtx {
 }
 
 /// A client's text as it may stand in a line of the log.
-fn one_line(text: String) -> String {
-    if text.chars().any(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
+fn one_line(text: Arc<str>) -> Arc<str> {
+    if text.chars().any(char::is_control) { text.replace(char::is_control, "\u{fffd}").into() } else { text }
 }

@@ -20,7 +20,7 @@ use crate::error::GatewayError;
 use crate::progress::{self, Reports};
 
 /// What a pending attempt will come to.
-pub(crate) type Pending = BoxFuture<'static, (RequestCtx, Result<Attempted, GatewayError>)>;
+pub(crate) type Pending = BoxFuture<'static, (Box<RequestCtx>, Result<Attempted, GatewayError>)>;
 
 /// A stream on its way to the client.
 pub struct Relay {
@@ -65,7 +65,7 @@ enum State {
 }
 
 struct Running {
-    ctx: RequestCtx,
+    ctx: Box<RequestCtx>,
     start: StreamStart,
     /// The client has everything; what is left is to read the upstream's end, so that its connection can be reused.
     is_complete: bool,
@@ -74,14 +74,14 @@ struct Running {
 }
 
 impl Running {
-    fn new(ctx: RequestCtx, start: StreamStart) -> Self {
+    fn new(ctx: Box<RequestCtx>, start: StreamStart) -> Self {
         Self { ctx, start, is_complete: false, is_overdue: false }
     }
 }
 
 /// An answer that came whole, written as the stream that it would have been.
 struct Told {
-    ctx: RequestCtx,
+    ctx: Box<RequestCtx>,
     pieces: smallvec::IntoIter<[Bytes; 8]>,
 }
 
@@ -96,7 +96,7 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(250);
 
 impl Relay {
     /// An answer that the client will get.
-    pub(crate) fn begun(ctx: RequestCtx, attempted: Attempted) -> Self {
+    pub(crate) fn begun(ctx: Box<RequestCtx>, attempted: Attempted) -> Self {
         let relay = Self::new(&ctx);
         Self { state: State::of(ctx, attempted), ..relay }
     }
@@ -310,7 +310,7 @@ impl Relay {
 }
 
 impl State {
-    fn of(ctx: RequestCtx, attempted: Attempted) -> Self {
+    fn of(ctx: Box<RequestCtx>, attempted: Attempted) -> Self {
         match attempted {
             Attempted::Stream(start) => Self::Running(Box::new(Running::new(ctx, *start))),
             Attempted::Whole(pieces) => Self::Told(Box::new(Told { ctx, pieces: pieces.into_iter() })),

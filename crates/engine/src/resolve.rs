@@ -84,7 +84,7 @@ fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<Route, Gatew
 fn unpinned(ctx: &RequestCtx, target: Arc<Target>) -> Arc<Target> {
     match &target.connection_name {
         Some(name) if !admit::may_pin(ctx.caller.as_ref()) => Arc::new(Target {
-            model: format!("{}@{name}", target.model),
+            model: format!("{}@{name}", target.model).into(),
             connection_name: None,
             ..Target::clone(&target)
         }),

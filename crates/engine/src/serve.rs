@@ -43,6 +43,7 @@ use crate::resolve;
 use crate::reuse::{self, Idempotency, Joined};
 use crate::session;
 use crate::telemetry::Telemetry;
+use crate::texts::Texts;
 
 /// Everything a request needs. Built once, shared by all.
 pub struct Engine {
@@ -197,7 +198,7 @@ impl Engine {
     }
 
     /// Begins a request. From here on it is recorded whatever becomes of it.
-    pub fn begin(self: &Arc<Self>, arrival: Arrival) -> RequestCtx {
+    pub fn begin(self: &Arc<Self>, arrival: Arrival) -> Box<RequestCtx> {
         RequestCtx::new(self.clone(), arrival)
     }
 
@@ -207,7 +208,7 @@ impl Engine {
     }
 
     /// Serves a chat request whose caller is known.
-    pub async fn serve(self: &Arc<Self>, mut ctx: RequestCtx, body: Bytes) -> Response<Answer> {
+    pub async fn serve(self: &Arc<Self>, mut ctx: Box<RequestCtx>, body: Bytes) -> Response<Answer> {
         let route = match open(&mut ctx, body).await {
             Ok(route) => route,
             Err(error) => return self.refuse(ctx, &error),
@@ -224,7 +225,7 @@ impl Engine {
     }
 
     /// Answers a request that nobody has answered yet.
-    async fn answer(self: &Arc<Self>, mut ctx: RequestCtx, route: Route) -> Response<Answer> {
+    async fn answer(self: &Arc<Self>, mut ctx: Box<RequestCtx>, route: Route) -> Response<Answer> {
         if let Err(error) = admit::reserve(&mut ctx).await {
             return self.refuse(ctx, &error);
         }
@@ -253,7 +254,7 @@ impl Engine {
         }
     }
 
-    async fn serve_stream(self: &Arc<Self>, mut ctx: RequestCtx, route: Route) -> Response<Answer> {
+    async fn serve_stream(self: &Arc<Self>, mut ctx: Box<RequestCtx>, route: Route) -> Response<Answer> {
         let (early, limits) = (StreamHead::of(&ctx), Relay::new(&ctx));
         let tells_progress = limits.tells_progress();
         let content_type = ctx.dialect().stream_content_type(ctx.framing());
@@ -279,7 +280,12 @@ impl Engine {
     }
 
     /// Does something with an answer that a vendor keeps, for a caller that is known.
-    pub async fn kept(self: &Arc<Self>, mut ctx: RequestCtx, id: &str, call: KeptCall) -> Response<Answer> {
+    pub async fn kept(
+        self: &Arc<Self>,
+        mut ctx: Box<RequestCtx>,
+        id: &str,
+        call: KeptCall,
+    ) -> Response<Answer> {
         match attempt::call_about(&mut ctx, id, call).await {
             Ok(Stored::Whole(body)) => self.reply(ctx, StatusCode::OK, body),
             Ok(Stored::Stream(start)) => {
@@ -293,7 +299,7 @@ impl Engine {
     }
 
     /// Answers with an error in the client's dialect.
-    pub fn refuse(&self, mut ctx: RequestCtx, error: &GatewayError) -> Response<Answer> {
+    pub fn refuse(&self, mut ctx: Box<RequestCtx>, error: &GatewayError) -> Response<Answer> {
         ctx.note_error(error);
         let public = error.public(&ctx.request_id, self.clock.now_ms());
         let (status, body) = ctx.dialect().encode_error(&public);
@@ -321,7 +327,7 @@ impl Engine {
     }
 
     /// Answers a chat request that no upstream has to be asked about.
-    fn reply_in_place(&self, ctx: RequestCtx, body: Bytes) -> Response<Answer> {
+    fn reply_in_place(&self, ctx: Box<RequestCtx>, body: Bytes) -> Response<Answer> {
         let is_stream = ctx.envelope.as_ref().is_some_and(|envelope| envelope.stream);
         let content_type = match is_stream {
             true => ctx.dialect().stream_content_type(ctx.framing()),
@@ -333,7 +339,7 @@ impl Engine {
     }
 
     /// Answers with a body of our own making (lists of models).
-    pub fn reply(&self, mut ctx: RequestCtx, status: StatusCode, body: Bytes) -> Response<Answer> {
+    pub fn reply(&self, mut ctx: Box<RequestCtx>, status: StatusCode, body: Bytes) -> Response<Answer> {
         ctx.outcome.status = Some(status.as_u16());
         let mut response = Response::new(Answer::full(body));
         *response.status_mut() = status;
@@ -343,18 +349,17 @@ impl Engine {
     }
 
     /// `req_` and 24 letters and digits.
-    pub fn new_request_id(&self) -> String {
+    pub fn new_request_id(&self) -> Arc<str> {
         const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        let mut id = String::with_capacity(28);
-        id.push_str("req_");
-        for _ in 0..3 {
+        let mut id = *b"req_000000000000000000000000";
+        for eight in id[4..].chunks_exact_mut(8) {
             let mut bits = self.random();
-            for _ in 0..8 {
-                id.push(char::from(ALPHABET[(bits % 62) as usize]));
+            for place in eight {
+                *place = ALPHABET[(bits % 62) as usize];
                 bits /= 62;
             }
         }
-        id
+        str::from_utf8(&id).unwrap_or_default().into()
     }
 
     pub(crate) fn new_row_id(&self, now_ms: i64) -> RowId {
@@ -403,11 +408,10 @@ async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Route, GatewayError> 
 }
 
 /// A name that is far too long is refused in a moment; until then it is in the list of running requests.
-pub(crate) fn clip(model: &mut String) {
+pub(crate) fn clip(model: &mut Arc<str>) {
     const ENOUGH: usize = 2 * omniroute_domain::resolve::MAX_MODEL_LENGTH;
     if model.len() > ENOUGH {
-        model.truncate(model.floor_char_boundary(ENOUGH));
-        model.shrink_to_fit();
+        *model = model[..model.floor_char_boundary(ENOUGH)].into();
     }
 }
 
@@ -428,9 +432,14 @@ const MAX_DROPPED: usize = 1024;
 
 /// Headers that say what happened; `is_good` when somebody answered.
 pub(crate) fn diagnostics(ctx: &RequestCtx, is_good: bool, headers: &mut HeaderMap) {
-    StreamHead::of(ctx).write(headers);
-    ctx.write_limits(headers);
-    ctx.write_money(is_good, headers);
+    let mut texts = Texts::new();
+    let request_id = texts.text(&ctx.request_id);
+    StreamHead { request_id, own_name: ctx.dialect().request_id_header() }.write(headers);
+    ctx.write_limits(headers, &mut texts);
+    ctx.write_money(is_good, headers, &mut texts);
+    let mut insert = |headers: &mut HeaderMap, name, text: &str| {
+        drop(texts.text(text).map(|value| headers.insert::<HeaderName>(name, value)));
+    };
     if let Some(combo) = &ctx.combo {
         insert(headers, COMBO, combo);
     }

@@ -3,7 +3,7 @@
 //! A name that the client gives is taken as it is. Where it gives none, a conversation is recognised by how it begins; that is
 //! only looked at where something depends on it: several accounts at the provider, or a limit of conversations.
 
-use http::HeaderName;
+use http::HeaderMap;
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_dialect::opening::opening;
 use omniroute_domain::entity::ConnectionId;
@@ -11,6 +11,7 @@ use omniroute_domain::resolve::Target;
 use omniroute_domain::session::{Affinity, SessionKey, TooMany};
 use omniroute_domain::snapshot::ConnectionState;
 use sha2::{Digest as _, Sha256};
+use twox_hash::XxHash3_64;
 
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
@@ -18,16 +19,16 @@ use crate::ports::Memory;
 use crate::serve::Engine;
 
 /// Headers that name a conversation, in the order in which they are believed.
-const HEADERS: [HeaderName; 9] = [
-    HeaderName::from_static("x-omniroute-session"),
-    HeaderName::from_static("x-session-id"),
-    HeaderName::from_static("x_session_id"),
-    HeaderName::from_static("x-claude-code-session-id"),
-    HeaderName::from_static("session-id"),
-    HeaderName::from_static("session_id"),
-    HeaderName::from_static("thread-id"),
-    HeaderName::from_static("conversation_id"),
-    HeaderName::from_static("x-session-affinity"),
+const HEADERS: [&str; 9] = [
+    "x-omniroute-session",
+    "x-session-id",
+    "x_session_id",
+    "x-claude-code-session-id",
+    "session-id",
+    "session_id",
+    "thread-id",
+    "conversation_id",
+    "x-session-affinity",
 ];
 /// After so long a silence a conversation is over where the setting does not say.
 const USUAL_TTL_MS: i64 = 30 * 60 * 1_000;
@@ -37,6 +38,7 @@ const DIGITS: usize = 16;
 const MAX_NAME: usize = 128;
 /// Of long texts the beginning and the end are looked at, and the length.
 const MAX_HASHED: usize = 4 * 1_024;
+const MOST_HASHED: usize = 2 * MAX_HASHED;
 
 /// Notes the conversation of a request that names one, or whose key may have a number of them only.
 pub(crate) fn enter(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
@@ -117,55 +119,76 @@ fn ttl_ms(ctx: &RequestCtx) -> i64 {
 
 /// The name that the client gives its conversation.
 fn named(ctx: &RequestCtx) -> Option<String> {
-    let header = |name| ctx.arrival.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let name = HEADERS.iter().find_map(|name| header(name).filter(|name| !name.is_empty())).or(ctx
-        .envelope
-        .as_ref()?
-        .session_key
-        .as_deref())?;
+    let name = in_headers(&ctx.arrival.headers).or(ctx.envelope.as_ref()?.session_key.as_deref())?;
     let is_plain = name.len() <= MAX_NAME && name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     if is_plain {
         return Some(format!("ext:{name}"));
     }
-    let digest = short(&Sha256::digest(name));
-    Some(format!("ext:{}", str::from_utf8(&digest).unwrap_or_default()))
+    let digest: [u8; 32] = Sha256::digest(name).into();
+    let digits = digits(digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)));
+    Some(format!("ext:{}", str::from_utf8(&digits).unwrap_or_default()))
 }
 
-/// By what a conversation without a name is recognised: its key, model, and how it begins.
+/// The name in the header that is believed first. Asked of each header once: most requests have none of them.
+fn in_headers(headers: &HeaderMap) -> Option<&str> {
+    let mut best: Option<(usize, &str)> = None;
+    for (name, value) in headers {
+        let name = name.as_str();
+        let Some(rank) = HEADERS.iter().position(|header| *header == name) else { continue };
+        let text = value.to_str().map(str::trim).unwrap_or_default();
+        if !text.is_empty() && best.is_none_or(|(other, _)| rank < other) {
+            best = Some((rank, text));
+        }
+    }
+    best.map(|(_, text)| text)
+}
+
+/// By what a conversation without a name is recognised: its key, model, and how it begins. Whoever looks for texts of the
+/// same hash finds conversations of their own key alone, so a fast hash will do. It is one with a standard, since
+/// conversations are recognised after an update too.
 fn fingerprint(ctx: &RequestCtx) -> Result<[u8; DIGITS], GatewayError> {
     let envelope = ctx.envelope()?;
     let opening = opening(&ctx.body, envelope);
-    let mut hash = Sha256::new();
-    let mut part = |label: &str, text: &str| {
-        hash.update(label.as_bytes());
-        hash.update((text.len() as u64).to_le_bytes());
+    let mut hash = 0;
+    // Each part is hashed with what came of those before it.
+    let mut part = |label: Part, text: &str| {
+        hash ^= (text.len() as u64) << 8 | label as u64;
         let bytes = text.as_bytes();
-        if bytes.len() <= 2 * MAX_HASHED {
-            hash.update(bytes);
-        } else {
-            hash.update(&bytes[..MAX_HASHED]);
-            hash.update(&bytes[bytes.len() - MAX_HASHED..]);
+        let (head, tail) = match bytes.len() {
+            0..=MOST_HASHED => (bytes, &[][..]),
+            length => (&bytes[..MAX_HASHED], &bytes[length - MAX_HASHED..]),
+        };
+        hash = XxHash3_64::oneshot_with_seed(hash, head);
+        if !tail.is_empty() {
+            hash = XxHash3_64::oneshot_with_seed(hash, tail);
         }
     };
-    part("key", ctx.tenant());
-    part("model", &envelope.model);
+    part(Part::Key, ctx.tenant());
+    part(Part::Model, &envelope.model);
     for text in opening.system {
-        part("sys", text);
+        part(Part::System, text);
     }
-    part("user0", opening.first_user.unwrap_or_default());
+    part(Part::User, opening.first_user.unwrap_or_default());
     for name in &opening.tools {
-        part("tool", name);
+        part(Part::Tool, name);
     }
-    part("who", opening.user.as_deref().unwrap_or_default());
-    Ok(short(&hash.finalize()))
+    part(Part::Who, opening.user.as_deref().unwrap_or_default());
+    Ok(digits(hash))
 }
 
-/// The beginning of a hash, in hexadecimal digits.
-fn short(digest: &[u8]) -> [u8; DIGITS] {
+/// What a part of a fingerprint is.
+#[derive(Clone, Copy)]
+enum Part {
+    Key,
+    Model,
+    System,
+    User,
+    Tool,
+    Who,
+}
+
+/// A hash in hexadecimal digits.
+fn digits(hash: u64) -> [u8; DIGITS] {
     const ALPHABET: &[u8; 16] = b"0123456789abcdef";
-    std::array::from_fn(|at| {
-        let byte = digest.get(at / 2).copied().unwrap_or(0);
-        let digit = if at % 2 == 0 { byte >> 4 } else { byte & 0xf };
-        ALPHABET[usize::from(digit)]
-    })
+    std::array::from_fn(|at| ALPHABET[(hash >> (4 * (DIGITS - 1 - at)) & 0xf) as usize])
 }

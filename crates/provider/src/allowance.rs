@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::hints::reset_value;
 use crate::spec::RateLimitHeaders;
@@ -40,23 +40,27 @@ impl Allowances {
 
 /// The three headers of one limit.
 struct Names {
-    limit: &'static str,
-    remaining: &'static str,
-    reset: &'static str,
+    limit: HeaderName,
+    remaining: HeaderName,
+    reset: HeaderName,
 }
 
 macro_rules! names {
     ($limit:literal, $remaining:literal, $reset:literal) => {
-        Names { limit: $limit, remaining: $remaining, reset: $reset }
+        Names {
+            limit: HeaderName::from_static($limit),
+            remaining: HeaderName::from_static($remaining),
+            reset: HeaderName::from_static($reset),
+        }
     };
 }
 
-const REQUESTS: [Names; 3] = [
+static REQUESTS: [Names; 3] = [
     names!("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
     names!("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
     names!("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
 ];
-const TOKENS: [Names; 2] = [
+static TOKENS: [Names; 2] = [
     names!("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
     names!(
         "x-ratelimit-limit-tokens-prompt",
@@ -64,17 +68,17 @@ const TOKENS: [Names; 2] = [
         "x-ratelimit-reset-tokens-prompt"
     ),
 ];
-const OUTPUT: [Names; 1] = [names!(
+static OUTPUT: [Names; 1] = [names!(
     "x-ratelimit-limit-tokens-generated",
     "x-ratelimit-remaining-tokens-generated",
     "x-ratelimit-reset-tokens-generated"
 )];
-const ANTHROPIC_REQUESTS: [Names; 1] = [names!(
+static ANTHROPIC_REQUESTS: [Names; 1] = [names!(
     "anthropic-ratelimit-requests-limit",
     "anthropic-ratelimit-requests-remaining",
     "anthropic-ratelimit-requests-reset"
 )];
-const ANTHROPIC_TOKENS: [Names; 2] = [
+static ANTHROPIC_TOKENS: [Names; 2] = [
     names!(
         "anthropic-ratelimit-input-tokens-limit",
         "anthropic-ratelimit-input-tokens-remaining",
@@ -86,7 +90,7 @@ const ANTHROPIC_TOKENS: [Names; 2] = [
         "anthropic-ratelimit-tokens-reset"
     ),
 ];
-const ANTHROPIC_OUTPUT: [Names; 1] = [names!(
+static ANTHROPIC_OUTPUT: [Names; 1] = [names!(
     "anthropic-ratelimit-output-tokens-limit",
     "anthropic-ratelimit-output-tokens-remaining",
     "anthropic-ratelimit-output-tokens-reset"
@@ -94,6 +98,14 @@ const ANTHROPIC_OUTPUT: [Names; 1] = [names!(
 
 /// Reads what a provider with this set of headers says. `now_ms` is for those that name a time.
 pub fn allowances(headers: &HeaderMap, set: RateLimitHeaders, now_ms: i64) -> Allowances {
+    // Most say nothing, and are not asked for each of the names.
+    let is_about_limits = |name: &HeaderName| {
+        let name = name.as_str();
+        ["x-ratelimit", "ratelimit", "anthropic-ratelimit"].iter().any(|begin| name.starts_with(begin))
+    };
+    if !headers.keys().any(is_about_limits) {
+        return Allowances::default();
+    }
     let first = |names: &[Names]| names.iter().find_map(|names| allowance(headers, names, now_ms));
     match set {
         RateLimitHeaders::Google | RateLimitHeaders::None => Allowances::default(),
@@ -118,14 +130,14 @@ pub fn allowances(headers: &HeaderMap, set: RateLimitHeaders, now_ms: i64) -> Al
 }
 
 fn allowance(headers: &HeaderMap, names: &Names, now_ms: i64) -> Option<Allowance> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let remaining = count(text(names.remaining)?)?;
-    let limit = text(names.limit).and_then(count);
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let remaining = count(text(&names.remaining)?)?;
+    let limit = text(&names.limit).and_then(count);
     // Nothing of nothing is how some say that there is no limit.
     (limit != Some(0)).then(|| Allowance {
         limit,
         remaining,
-        reset: text(names.reset).and_then(|value| reset_value(value, now_ms)),
+        reset: text(&names.reset).and_then(|value| reset_value(value, now_ms)),
     })
 }
 
@@ -138,7 +150,7 @@ fn count(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
 

@@ -157,15 +157,38 @@ fn members<'a>(
 ) -> Option<Extent> {
     let bytes = whole.as_bytes();
     let mut walk = Walk::over(bytes, marks);
-    let mut extent = Extent { end: brace + 1, has_members: false, has_surrogates: false, has_marked: false };
+    let Object { end, has_members, behind } = object(whole, brace, &mut walk, visit)?;
+    let Walk { has_surrogates, has_marked, .. } = walk;
+    let extent = Extent { end, has_members, has_surrogates, has_marked };
+    (skip::space(bytes, behind) == bytes.len()).then_some(extent)
+}
+
+/// Where an object ends.
+pub(crate) struct Object {
+    /// As in [`Extent`].
+    end: usize,
+    has_members: bool,
+    /// Just behind the closing brace.
+    pub(crate) behind: usize,
+}
+
+/// Walks over the object that begins at `brace`, whatever follows it; `None` when it is not JSON.
+pub(crate) fn object<'a>(
+    whole: &'a str,
+    brace: usize,
+    walk: &mut Walk<'_>,
+    visit: &mut dyn FnMut(Member<'a>),
+) -> Option<Object> {
+    let bytes = whole.as_bytes();
+    let mut object = Object { end: brace + 1, has_members: false, behind: 0 };
     let mut at = skip::space(bytes, brace + 1);
-    while extent.has_members || *bytes.get(at)? != b'}' {
+    while object.has_members || *bytes.get(at)? != b'}' {
         let start = at;
         let (key_end, behind_colon) = walk.name(start)?;
         let begin = skip::space(bytes, behind_colon);
         let end = walk.value(begin)?;
         let (key, raw) = (whole.get(start..key_end)?, whole.get(begin..end)?);
-        (extent.end, extent.has_members) = (end, true);
+        (object.end, object.has_members) = (end, true);
         visit(Member { key: as_str(key).unwrap_or(Cow::Borrowed(key)), raw, span: begin..end, start });
         at = skip::space(bytes, end);
         match *bytes.get(at)? {
@@ -174,8 +197,8 @@ fn members<'a>(
             _ => return None,
         }
     }
-    (extent.has_surrogates, extent.has_marked) = (walk.has_surrogates, walk.has_marked);
-    (skip::space(bytes, at + 1) == bytes.len()).then_some(extent)
+    object.behind = at + 1;
+    Some(object)
 }
 
 /// Lines and columns of the parser, counted from one, as a byte offset.

@@ -72,5 +72,5 @@ fn response(model: &str, usage: Usage) -> ChatResponse {
 }
 
 fn echo(model: &str) -> Echo {
-    Echo { model: model.to_owned(), request_id: "req_1".to_owned(), include_usage: true, ..Echo::default() }
+    Echo { model: model.into(), request_id: "req_1".into(), include_usage: true, ..Echo::default() }
 }

@@ -17,7 +17,7 @@ impl Telling {
     /// The upstream's stream for a client; passed through if both speak the same dialect.
     pub(crate) fn begin(upstream: &'static dyn Dialect, client: &'static dyn Dialect) -> Self {
         // The client knows the model by another name, as is usual in a gateway.
-        let echo = Echo { model: "up/m".to_owned(), request_id: "req_1".to_owned(), ..Echo::default() };
+        let echo = Echo { model: "up/m".into(), request_id: "req_1".into(), ..Echo::default() };
         let pipe: Box<dyn StreamPipe> = if upstream.id() == client.id() {
             client.stream_relay(echo)
         } else {

@@ -78,7 +78,7 @@ impl Dialect for Anthropic {
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
         let mut splice = Splice::new(body.clone());
         if let Some(span) = envelope.spans.model.clone()
-            && envelope.model != upstream_model
+            && *envelope.model != *upstream_model
         {
             splice.replace(span, quoted(upstream_model));
         }
@@ -264,7 +264,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
     }
 
     let (raw, model_span) = present(model).ok_or_else(|| json_in::missing("model"))?;
-    let model = envelope::as_str(raw).ok_or_else(|| json_in::wrong_type("model", "a string"))?.into_owned();
+    let model = envelope::as_str(raw).ok_or_else(|| json_in::wrong_type("model", "a string"))?;
     if model.is_empty() {
         return Err(json_in::wrong_value("model", "the name of a model"));
     }
@@ -285,7 +285,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
         .ok_or_else(|| json_in::wrong_type("max_tokens", "a whole number, zero or more"))?;
 
     Ok(Envelope {
-        model,
+        model: (&*model).into(),
         stream,
         include_usage: true,
         session_key: None,

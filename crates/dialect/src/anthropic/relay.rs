@@ -49,7 +49,7 @@ pub(super) fn response(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError
     let mut splice = Splice::new(body.clone());
     match model {
         Some((raw, span)) => {
-            if envelope::as_str(raw).is_none_or(|model| model != echo.model) {
+            if envelope::as_str(raw).is_none_or(|model| *model != *echo.model) {
                 splice.replace(span, quoted(&echo.model));
             }
         }
@@ -192,7 +192,7 @@ impl Tap {
         };
         self.usage(message.object_or_none("usage").as_ref().map(wire::usage));
         match message.raw("model") {
-            Some(raw) if str_of(raw).is_some_and(|model| model == self.echo.model) => {
+            Some(raw) if str_of(raw).is_some_and(|model| *model == *self.echo.model) => {
                 pass_on("message_start", found, out);
             }
             Some(raw) => {

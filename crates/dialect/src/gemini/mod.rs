@@ -217,7 +217,7 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
         _ => return Err(json_in::wrong_type("contents", "a list of contents")),
     }
     Ok(Envelope {
-        model: asked.model.to_owned(),
+        model: asked.model.into(),
         stream: asked.stream,
         include_usage: true,
         session_key: None,
@@ -328,7 +328,7 @@ mod tests {
         let found =
             envelope(r#"{"contents":[{}],"generation_config":{"max_output_tokens":9}}"#, Some("alt=sse"))
                 .expect("valid");
-        assert_eq!((found.model.as_str(), found.stream, found.max_output_tokens), ("gc/x", true, Some(9)));
+        assert_eq!((&*found.model, found.stream, found.max_output_tokens), ("gc/x", true, Some(9)));
         assert_eq!(found.framing, Framing::Sse);
         assert_eq!(envelope(r#"{"contents":[{}]}"#, None).expect("valid").framing, Framing::JsonList);
     }

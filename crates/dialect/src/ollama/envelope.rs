@@ -63,7 +63,7 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
         return Err(wrong_type("messages", "a list of messages"));
     }
     Ok(Envelope {
-        model: model.into_owned(),
+        model: (&*model).into(),
         stream: wants_stream,
         include_usage: true,
         session_key: None,
@@ -84,7 +84,7 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
 pub(super) fn edit(body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice {
     let mut splice = Splice::new(body.clone());
     let mut edited = 0..0;
-    if let Some(span) = envelope.spans.model.clone().filter(|_| envelope.model != upstream_model) {
+    if let Some(span) = envelope.spans.model.clone().filter(|_| *envelope.model != *upstream_model) {
         let mut name = BytesMut::with_capacity(upstream_model.len() + 2);
         json_out::string(&mut name, upstream_model);
         edited = span.clone();
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_request_without_messages_is_answered_at_once() {
-        let echo = Echo { model: "a".to_owned(), created: 1, created_millis: 5, ..Echo::default() };
+        let echo = Echo { model: "a".into(), created: 1, created_millis: 5, ..Echo::default() };
         let answer = |body: &str| {
             let body = Bytes::copy_from_slice(body.as_bytes());
             let answer = loading(&read(&body).unwrap(), &body, &|| echo.clone())?;

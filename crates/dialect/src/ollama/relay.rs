@@ -24,7 +24,7 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
     let scanned = envelope::scan(body, &mut |member| {
         disguise.note(&member);
         seen.take(&member);
-        if member.key == "model" && envelope::as_str(member.raw).is_none_or(|model| model != echo.model) {
+        if member.key == "model" && envelope::as_str(member.raw).is_none_or(|model| *model != *echo.model) {
             splice.replace(member.span, quoted(&echo.model));
         }
     });
@@ -245,7 +245,7 @@ mod tests {
     };
 
     fn echo() -> Echo {
-        Echo { model: "asked".to_owned(), created: 1, ..Echo::default() }
+        Echo { model: "asked".into(), created: 1, ..Echo::default() }
     }
 
     fn run(input: &str) -> (String, StreamWatch) {
@@ -301,7 +301,7 @@ mod tests {
         assert!(relayed.body.to_bytes().starts_with(br#"{"model":"asked","created_at""#));
         assert!(relayed.meaningful && relayed.error.is_none());
         assert_eq!((relayed.finish, relayed.usage.input_uncached), (Some(FinishReason::Stop), Some(3)));
-        let same = Echo { model: "up".to_owned(), ..echo() };
+        let same = Echo { model: "up".into(), ..echo() };
         assert!(whole(&body, &same).unwrap().body.is_untouched());
 
         let empty = Bytes::from_static(br#"{"message":{"role":"assistant","content":""},"done":true}"#);

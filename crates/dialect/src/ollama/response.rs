@@ -274,7 +274,7 @@ mod tests {
             ..ChatResponse::default()
         };
         let echo = Echo {
-            model: "a/b".to_owned(),
+            model: "a/b".into(),
             created: 1_700_000_000,
             created_millis: 250,
             estimated_input_tokens: 7,

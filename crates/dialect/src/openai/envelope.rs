@@ -226,7 +226,7 @@ mod tests {
                 "max_tokens":5,"max_completion_tokens":7,"prompt_cache_key":"k","functions":[]}"#,
         )
         .unwrap();
-        assert_eq!(envelope.model, "ab");
+        assert_eq!(&*envelope.model, "ab");
         assert!(envelope.stream && envelope.include_usage && envelope.legacy);
         assert_eq!((envelope.max_output_tokens, envelope.session_key.as_deref()), (Some(7), Some("k")));
     }

@@ -342,7 +342,7 @@ mod tests {
     };
 
     fn echo() -> Echo {
-        Echo { model: "asked".to_owned(), request_id: "r".to_owned(), created: 1, ..Echo::default() }
+        Echo { model: "asked".into(), request_id: "r".into(), created: 1, ..Echo::default() }
     }
 
     fn run(echo: Echo, input: &str) -> (String, StreamWatch) {
@@ -373,7 +373,7 @@ mod tests {
 
         let with_usage = Echo { include_usage: true, ..echo() };
         assert!(run(with_usage, &input).0.contains("prompt_tokens"));
-        let same = Echo { model: "up".to_owned(), include_usage: true, ..echo() };
+        let same = Echo { model: "up".into(), include_usage: true, ..echo() };
         assert_eq!(run(same, &input).0, input[..input.len() - 1]);
     }
 
@@ -498,7 +498,7 @@ mod tests {
         assert!(relayed.meaningful && relayed.error.is_none());
         assert_eq!((relayed.finish, relayed.usage.input_uncached), (Some(FinishReason::Stop), Some(3)));
 
-        let same = Echo { model: "up".to_owned(), ..echo() };
+        let same = Echo { model: "up".into(), ..echo() };
         assert!(whole(&body, &same).unwrap().body.is_untouched());
         let empty = Bytes::from_static(br#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#);
         assert!(!whole(&empty, &echo()).unwrap().meaningful);

@@ -255,7 +255,7 @@ mod tests {
             r#"{"input":"x","model":"a\u0062","stream":true,"max_output_tokens":7,"prompt_cache_key":"k"}"#,
         )
         .unwrap();
-        assert_eq!(envelope.model, "ab");
+        assert_eq!(&*envelope.model, "ab");
         assert!(envelope.stream && envelope.include_usage && !envelope.legacy);
         assert_eq!((envelope.max_output_tokens, envelope.session_key.as_deref()), (Some(7), Some("k")));
     }

@@ -183,12 +183,8 @@ mod tests {
     use super::*;
 
     fn object(request: &str) -> (ResponseObject, Value) {
-        let echo = Echo {
-            model: "asked".to_owned(),
-            created: 5,
-            request: request.to_owned().into(),
-            ..Echo::default()
-        };
+        let echo =
+            Echo { model: "asked".into(), created: 5, request: request.to_owned().into(), ..Echo::default() };
         let object = ResponseObject::new(&echo, "resp_0123456789012345678901234");
         let mut out = BytesMut::new();
         object.write(&mut out, &State::BEGUN);

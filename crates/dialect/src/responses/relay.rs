@@ -303,7 +303,7 @@ mod tests {
     };
 
     fn echo(model: &str) -> Echo {
-        Echo { model: model.to_owned(), created: 1, ..Echo::default() }
+        Echo { model: model.into(), created: 1, ..Echo::default() }
     }
 
     fn relay(stream: &str, model: &str) -> (Relay<Tap>, String) {

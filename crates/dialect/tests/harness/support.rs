@@ -94,8 +94,8 @@ pub(crate) fn dialect(id: &str) -> &'static dyn Dialect {
 /// What answers repeat in tests.
 pub(crate) fn echo() -> Echo {
     Echo {
-        model: "asked/model".to_owned(),
-        request_id: "request-1".to_owned(),
+        model: "asked/model".into(),
+        request_id: "request-1".into(),
         created: 1_700_000_000,
         include_usage: true,
         estimated_input_tokens: 42,

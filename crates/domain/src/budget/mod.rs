@@ -4,6 +4,7 @@ pub mod calendar;
 pub mod spending;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -84,13 +85,24 @@ pub fn dollars(nano: i64) -> String {
     format!("{sign}${}.{:02}", cents / 100, cents % 100)
 }
 
-/// Money for programs: US dollars, as many decimals as there are.
-pub fn decimal(nano: i64) -> String {
-    let sign = if nano < 0 { "-" } else { "" };
-    let nano = nano.unsigned_abs();
-    let mut text = format!("{sign}{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
-    text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
-    text
+/// Billionths of a US dollar as programs read money: US dollars, as many decimals as there are.
+#[derive(Debug, Clone, Copy)]
+pub struct Decimal(pub i64);
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nano = self.0.unsigned_abs();
+        let sign = if self.0 < 0 { "-" } else { "" };
+        write!(f, "{sign}{}", nano / 1_000_000_000)?;
+        let (mut fraction, mut digits) = (nano % 1_000_000_000, 9);
+        if fraction == 0 {
+            return Ok(());
+        }
+        while fraction.is_multiple_of(10) {
+            (fraction, digits) = (fraction / 10, digits - 1);
+        }
+        write!(f, ".{fraction:0digits$}")
+    }
 }
 
 #[cfg(test)]
@@ -109,7 +121,7 @@ mod tests {
             (12_345_678_901, "$12.35", "12.345678901"),
             (-250_000_000, "-$0.2500", "-0.25"),
         ] {
-            assert_eq!((dollars(nano).as_str(), decimal(nano).as_str()), (people, programs));
+            assert_eq!((dollars(nano).as_str(), Decimal(nano).to_string().as_str()), (people, programs));
         }
     }
 }

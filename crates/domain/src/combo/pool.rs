@@ -42,7 +42,7 @@ impl Pool {
             .filter_map(|(provider, model)| {
                 Some(Arc::new(Target {
                     provider: Arc::clone(provider),
-                    model: model?.clone(),
+                    model: model?.as_str().into(),
                     connection_name: None,
                     via: Via::Direct,
                 }))

@@ -3,7 +3,7 @@
 use omniroute_domain::entity::{ApiKeyId, Combo, ComboConfig, ComboId, Entities, Goal, KeyHash, Step};
 use omniroute_provider::ProviderId;
 
-use super::{connection, key, node};
+use super::{connection, key, limit_money, node};
 
 const ENDPOINTS: usize = 20;
 const ACCOUNTS: usize = 10;
@@ -25,6 +25,7 @@ pub fn entities() -> Entities {
         for account in 0..ACCOUNTS {
             rows.connections.push(connection(&node.id, &format!("account-{endpoint}-{account}")));
         }
+        limit_money(&mut rows, &node.id);
         rows.nodes.push(node);
     }
     rows.combos = (0..COMBOS).map(combo).collect();

@@ -1,5 +1,5 @@
-//! An engine whose upstream answers at once out of memory, for counting what a request costs. Keys, limits and the
-//! log are on; there are no sockets, no waiting, and nothing that grows from one request to the next.
+//! An engine whose upstream answers at once out of memory, for counting what a request costs. Keys, limits, a budget and
+//! the log are on; there are no sockets, no waiting, and nothing that grows from one request to the next.
 
 pub mod large;
 
@@ -17,10 +17,11 @@ use http_body_util::BodyExt as _;
 use omniroute_dialect::Dialect;
 use omniroute_dialect::shape::Seal;
 use omniroute_domain::entity::{
-    ApiKey, ApiKeyId, AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, Entities,
-    KeyHash, Node, NodeType,
+    ApiKey, ApiKeyId, AuthType, Budget, Connection, ConnectionId, ConnectionOptions, ConnectionStatus,
+    Entities, KeyHash, Node, NodeType,
 };
 use omniroute_domain::health::HealthMap;
+use omniroute_domain::price::PriceRow;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::memory::{MemoryCache, MemoryCounters};
 use omniroute_engine::ports::{
@@ -71,7 +72,7 @@ impl Rig {
     }
 
     /// A request as the server hands it over, its key checked.
-    pub fn identified(&self, dialect: &'static dyn Dialect) -> RequestCtx {
+    pub fn identified(&self, dialect: &'static dyn Dialect) -> Box<RequestCtx> {
         let mut made = None;
         (self.aside)(&mut || made = Some(arrival(dialect)));
         let mut ctx = self.engine.begin(made.expect("it was just made"));
@@ -182,7 +183,7 @@ fn arrival(dialect: &'static dyn Dialect) -> Arrival {
     Arrival {
         peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
         method: Method::POST,
-        path: "/v1/chat/completions".to_owned(),
+        path: "/v1/chat/completions".into(),
         query: None,
         headers,
         dialect,
@@ -256,11 +257,23 @@ impl Recorder for Forgotten {
     }
 }
 
-/// Two accounts at one OpenAI-like node, and a key with every limit, none of which is ever reached.
+/// Two accounts at one OpenAI-like node, and a key with every limit and a budget, none of which is ever reached.
 fn entities() -> Entities {
     let node = node();
     let connections = ["first", "second"].map(|name| connection(&node.id, name)).to_vec();
-    Entities { revision: 1, connections, nodes: vec![node], api_keys: vec![key()], ..Entities::default() }
+    let mut rows = Entities { revision: 1, connections, api_keys: vec![key()], ..Entities::default() };
+    limit_money(&mut rows, &node.id);
+    rows.nodes.push(node);
+    rows
+}
+
+/// The model `m` has a price there, and the key a budget for each day and month.
+fn limit_money(rows: &mut Entities, provider: &ProviderId) {
+    let price = PriceRow { input: Some(1.0), output: Some(2.0), ..PriceRow::default() };
+    rows.prices.user.entry(provider.clone()).or_default().insert("m".into(), price);
+    let most = Some(i64::MAX / 4);
+    let budget = Budget { daily_nano: most, monthly_nano: most, ..Budget::unlimited(Some(key().id)) };
+    rows.budgets = vec![budget];
 }
 
 fn node() -> Node {

@@ -34,7 +34,7 @@ struct Material {
     row: usize,
 }
 
-type Leg = BoxFuture<'static, (usize, RequestCtx, Result<Attempted, Failed>)>;
+type Leg = BoxFuture<'static, (usize, Box<RequestCtx>, Result<Attempted, Failed>)>;
 
 impl Course {
     /// Lets the first targets answer, and somebody choose.

@@ -22,7 +22,7 @@ pub(crate) enum Rewrite {
 
 impl RequestCtx {
     /// A branch that sends `request` and keeps the whole answer for us.
-    pub(crate) fn inner(&mut self, mut request: Box<ChatRequest>, added: usize) -> Self {
+    pub(crate) fn inner(&mut self, mut request: Box<ChatRequest>, added: usize) -> Box<Self> {
         request.stream = false;
         request.include_usage = false;
         // Of several alternatives one is read, and nobody will name what the vendor would keep.

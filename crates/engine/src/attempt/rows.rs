@@ -89,9 +89,13 @@ pub(super) fn push_row(
 /// Begins a row that stays as it is when the client goes away before anything was heard.
 pub(crate) fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &ConnectionState, sent: Instant) {
     ctx.outcome.calling = Some(sent);
+    if ctx.attempts.is_empty() {
+        // Few requests need a second one.
+        ctx.attempts.reserve_exact(1);
+    }
     ctx.attempts.push(AttemptRow {
         provider: target.provider.id.clone(),
-        model: target.model.as_str().into(),
+        model: target.model.clone(),
         connection: connection.id.clone(),
         connection_name: connection.name.clone(),
         path: ctx.trying.as_ref().map(Trying::path).unwrap_or_default(),

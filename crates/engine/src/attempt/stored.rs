@@ -82,7 +82,7 @@ fn owner(
     }
     let target = Target {
         provider: provider.clone(),
-        model: known.model.clone(),
+        model: known.model.as_str().into(),
         connection_name: None,
         via: Via::Direct,
     };
@@ -167,7 +167,8 @@ async fn ask(
         let error = dialect.decode_error(head.status, &bytes);
         return Err(judged(ctx, target, error, head.status, &head.headers));
     }
-    let echo = Echo { model: asked, request_id: ctx.request_id.clone(), ..Echo::arrived_at(ctx.started_ms) };
+    let echo =
+        Echo { model: asked.into(), request_id: ctx.request_id.clone(), ..Echo::arrived_at(ctx.started_ms) };
     let is_stream = head
         .headers
         .get(CONTENT_TYPE)

@@ -30,7 +30,7 @@ pub(super) struct Heat {
 }
 
 /// A target that is being asked beside others.
-type Leg = BoxFuture<'static, (usize, RequestCtx, Result<Attempted, Failed>)>;
+type Leg = BoxFuture<'static, (usize, Box<RequestCtx>, Result<Attempted, Failed>)>;
 
 impl Course {
     /// Asks the targets from `first` on as the heat says. `None` when all that were asked failed.

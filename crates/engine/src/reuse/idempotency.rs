@@ -78,15 +78,15 @@ enum Claim {
 /// What becomes of a request that may be a repetition.
 pub(crate) enum Joined {
     /// It has no key, or there is no room: it is served like any other.
-    Alone(RequestCtx),
+    Alone(Box<RequestCtx>),
     /// It is the first of its kind.
-    First(RequestCtx, Lead),
+    First(Box<RequestCtx>, Lead),
     /// It is answered.
     Answered(Response<Answer>),
 }
 
 /// Looks for the answer to the same request; waits for it while it is on its way.
-pub(crate) async fn join(engine: &Arc<Engine>, ctx: RequestCtx) -> Joined {
+pub(crate) async fn join(engine: &Arc<Engine>, ctx: Box<RequestCtx>) -> Joined {
     let digest = match digest(&ctx) {
         Ok(Some(digest)) => digest,
         Ok(None) => return Joined::Alone(ctx),
@@ -112,7 +112,7 @@ pub(crate) async fn join(engine: &Arc<Engine>, ctx: RequestCtx) -> Joined {
 
 fn repeat(
     engine: &Arc<Engine>,
-    mut ctx: RequestCtx,
+    mut ctx: Box<RequestCtx>,
     head: Head,
     reader: super::recording::Reader,
 ) -> Response<Answer> {
@@ -123,7 +123,7 @@ fn repeat(
         ctx.outcome.status = Some(head.status.as_u16());
     }
     let mut response =
-        Response::new(Answer::Shared(Box::new(Shared::new(engine.clone(), reader, Some(Box::new(ctx))))));
+        Response::new(Answer::Shared(Box::new(Shared::new(engine.clone(), reader, Some(ctx)))));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     if let Some(id) = request_id {

@@ -34,7 +34,7 @@ impl Engine {
     /// Serves a request for embeddings whose caller is known.
     pub async fn embeddings(
         self: &Arc<Self>,
-        ctx: RequestCtx,
+        ctx: Box<RequestCtx>,
         body: Bytes,
         form: Form,
         model: Option<String>,
@@ -59,7 +59,7 @@ impl Engine {
         let arrival = Arrival {
             peer: asker.arrival.peer,
             method: Method::POST,
-            path: PATH.to_owned(),
+            path: PATH.into(),
             query: None,
             headers: http::HeaderMap::new(),
             dialect: registry::DIALECTS[0],

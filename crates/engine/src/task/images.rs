@@ -38,7 +38,7 @@ struct Images {
 
 impl Engine {
     /// Serves a request for pictures whose caller is known.
-    pub async fn images(self: &Arc<Self>, ctx: RequestCtx, body: Bytes) -> Response<Answer> {
+    pub async fn images(self: &Arc<Self>, ctx: Box<RequestCtx>, body: Bytes) -> Response<Answer> {
         let request = match ImageRequest::read(&body) {
             Ok(request) => request,
             Err(error) => return self.refuse(ctx, &error.into()),

@@ -25,7 +25,7 @@ impl Engine {
     /// another; `model` is what it asked for.
     pub(crate) async fn perform(
         self: &Arc<Self>,
-        mut ctx: RequestCtx,
+        mut ctx: Box<RequestCtx>,
         body: Bytes,
         model: String,
         task: Box<dyn Task>,
@@ -41,7 +41,7 @@ impl Engine {
         }
     }
 
-    async fn answer_task(self: &Arc<Self>, mut ctx: RequestCtx, route: Route) -> Response<Answer> {
+    async fn answer_task(self: &Arc<Self>, mut ctx: Box<RequestCtx>, route: Route) -> Response<Answer> {
         let pieces = match carry_out(&mut ctx, &route).await {
             Ok(pieces) => pieces,
             Err(error) => return self.refuse(ctx, &error),

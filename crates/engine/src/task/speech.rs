@@ -25,7 +25,7 @@ struct Speech {
 
 impl Engine {
     /// Serves a request for speech whose caller is known.
-    pub async fn speech(self: &Arc<Self>, ctx: RequestCtx, body: Bytes) -> Response<Answer> {
+    pub async fn speech(self: &Arc<Self>, ctx: Box<RequestCtx>, body: Bytes) -> Response<Answer> {
         let request = match SpeechRequest::read(&body) {
             Ok(request) => request,
             Err(error) => return self.refuse(ctx, &error.into()),

@@ -55,7 +55,11 @@ struct Transcription {
 
 impl Engine {
     /// Serves a request for a transcript whose caller is known.
-    pub async fn transcribe(self: &Arc<Self>, ctx: RequestCtx, recording: Recording) -> Response<Answer> {
+    pub async fn transcribe(
+        self: &Arc<Self>,
+        ctx: Box<RequestCtx>,
+        recording: Recording,
+    ) -> Response<Answer> {
         let mark = recording.mark();
         let task = match Transcription::of(recording) {
             Ok(task) => task,

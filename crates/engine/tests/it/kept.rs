@@ -156,7 +156,7 @@ async fn about(world: &World, key: &str, id: &str, call: KeptCall, query: Option
     let mut ctx = world.engine.begin(Arrival {
         peer: ([127, 0, 0, 1], 50_000).into(),
         method: Method::GET,
-        path: format!("/v1/responses/{id}"),
+        path: format!("/v1/responses/{id}").into(),
         query: query.map(str::to_owned),
         headers,
         dialect: &Responses,

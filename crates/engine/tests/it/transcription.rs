@@ -45,7 +45,7 @@ async fn recording(fields: &[(&str, &str)], filename: &str, file: &[u8]) -> Reco
     }
 }
 
-fn begin(world: &World, headers: &[(&str, &str)]) -> RequestCtx {
+fn begin(world: &World, headers: &[(&str, &str)]) -> Box<RequestCtx> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());

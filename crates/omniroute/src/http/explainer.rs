@@ -44,7 +44,7 @@ impl Explainer {
         Ok(PreviewAnswer { status: head.status.as_u16(), body })
     }
 
-    fn begin(&self, ask: PreviewAsk, is_logged: bool) -> Result<RequestCtx, WrongAsk> {
+    fn begin(&self, ask: PreviewAsk, is_logged: bool) -> Result<Box<RequestCtx>, WrongAsk> {
         let wrong = |field, message: String| WrongAsk { field, message };
         let (path, query) =
             ask.path.split_once('?').map_or((ask.path.as_str(), None), |(path, query)| (path, Some(query)));
@@ -56,7 +56,7 @@ impl Explainer {
         let mut ctx = self.0.begin(Arrival {
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             method: Method::POST,
-            path,
+            path: path.into(),
             query: query.map(str::to_owned),
             headers: ask.headers,
             dialect: route.dialect,

@@ -95,7 +95,7 @@ impl Gateway {
         match find(&path, request.method(), side) {
             Found::Elsewhere => self.manage(request, peer).await,
             Found::Route(route) => {
-                let path = path.into_owned();
+                let path = Arc::<str>::from(&*path);
                 let route = route.for_client(request.headers());
                 let origin = request.headers().get(http::header::ORIGIN).cloned();
                 let mut response = self.client(request, peer, route, path).await;
@@ -110,7 +110,7 @@ impl Gateway {
         request: Request<Incoming>,
         peer: SocketAddr,
         route: Route,
-        path: String,
+        path: Arc<str>,
     ) -> Response<Answer> {
         if let Operation::Preflight { methods } = route.operation {
             let mut response = self.cors.preflight(methods);
@@ -206,7 +206,7 @@ impl Gateway {
         SocketAddr::new(client.ip, peer.port())
     }
 
-    fn models(&self, ctx: RequestCtx, operation: &Operation) -> Response<Answer> {
+    fn models(&self, ctx: Box<RequestCtx>, operation: &Operation) -> Response<Answer> {
         let shape = routes::lists(ctx.dialect());
         let listed = match operation {
             Operation::Model { id } => models::one(&ctx, id, shape),
@@ -227,12 +227,12 @@ impl Gateway {
         response
     }
 
-    fn no_such_path(&self, ctx: RequestCtx) -> Response<Answer> {
+    fn no_such_path(&self, ctx: Box<RequestCtx>) -> Response<Answer> {
         let error = omniroute_engine::serve::no_such_path(&ctx.arrival.path);
         self.engine.refuse(ctx, &error)
     }
 
-    fn wrong_method(&self, ctx: RequestCtx, methods: &'static str) -> Response<Answer> {
+    fn wrong_method(&self, ctx: Box<RequestCtx>, methods: &'static str) -> Response<Answer> {
         let message = format!("`{}` takes {methods}, not {}", ctx.arrival.path, ctx.arrival.method);
         let error = GatewayError::new(ErrorKind::MethodNotAllowed, "method_not_allowed", message);
         let mut response = self.engine.refuse(ctx, &error);

@@ -65,7 +65,7 @@ impl Gateway {
                 let arrival = Arrival {
                     peer,
                     method,
-                    path,
+                    path: path.into(),
                     query: None,
                     headers: HeaderMap::new(),
                     dialect: route.dialect,

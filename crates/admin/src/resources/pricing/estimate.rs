@@ -97,7 +97,7 @@ fn target(snapshot: &Snapshot, name: &str) -> AdminResult<(ProviderId, String)> 
         return Err(invalid_field("model", "is a combo; ask for one of its models"));
     }
     let error = match resolve::model(snapshot, name) {
-        Ok(target) => return Ok((target.provider.id.clone(), target.model)),
+        Ok(target) => return Ok((target.provider.id.clone(), target.model.to_string())),
         Err(error) => error,
     };
     let split = name.split_once('/').and_then(|(prefix, model)| Some((snapshot.by_prefix(prefix)?, model)));

@@ -242,7 +242,7 @@ mod tests {
 
     fn echo() -> Echo {
         Echo {
-            model: "asked".to_owned(),
+            model: "asked".into(),
             created: 60,
             estimated_input_tokens: 9,
             asked_after: Some(Duration::from_millis(10)),
