@@ -8,6 +8,7 @@ mod combos;
 mod configuration;
 mod contract;
 mod observation;
+mod policies;
 mod pricing;
 mod probes;
 mod resilience;

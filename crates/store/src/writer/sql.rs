@@ -14,6 +14,7 @@ use sqlx::AssertSqlSafe;
 use super::ledger::{self, Unlisted};
 use super::memories::{Row, Sealed};
 use super::totals::{Total, TotalKey, Totals, cache_creation};
+use crate::audit::{self, AuditEvent};
 use crate::call_logs::{LoggedLoss, StoredAttempt, UPSTREAM};
 use crate::connections::write_status;
 use crate::decisions;
@@ -119,6 +120,8 @@ pub(crate) struct Batch {
     pub(crate) unlisted: Unlisted,
     /// What happened to budgets.
     pub(crate) events: Vec<Event>,
+    /// What else is for the audit log.
+    pub(crate) audited: Vec<AuditEvent>,
     /// Latest status of connections that changed.
     pub(crate) statuses: HashMap<ConnectionId, ConnectionStatus>,
     /// What conversations leave behind, in order.
@@ -132,6 +135,7 @@ impl Batch {
             && self.totals.is_empty()
             && self.unlisted.is_empty()
             && self.events.is_empty()
+            && self.audited.is_empty()
             && self.statuses.is_empty()
             && self.memories.is_empty()
     }
@@ -252,6 +256,9 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
         }
         for event in &batch.events {
             ledger::write_event!(db, event);
+        }
+        for event in &batch.audited {
+            audit::append!(db, event);
         }
         for (chunk, sql) in chunks(&decided, &statements.decisions) {
             let mut query = sqlx::query(AssertSqlSafe(sql));

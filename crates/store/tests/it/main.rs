@@ -9,6 +9,7 @@ mod ledger;
 mod looking;
 mod memory;
 mod opening;
+mod policies;
 mod recording;
 mod resilience;
 mod secrets;
