@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use smallvec::SmallVec;
 
 use crate::entity::ConnectionId;
-use crate::routing::{Candidate, Choice, Order, Strategy};
+use crate::routing::{Candidate, Choice, Order, Quota, Strategy, rendezvous};
 use crate::snapshot::ConnectionState;
 
 /// How the accounts of a provider are ordered.
@@ -39,6 +39,19 @@ struct State {
     in_row: u32,
 }
 
+/// What an order of accounts may depend on beside them.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion<'a> {
+    /// When, in epoch milliseconds.
+    pub now_ms: i64,
+    /// 64 random bits, drawn for this request.
+    pub random: u64,
+    /// The model, as the accounts know it.
+    pub model: &'a str,
+    /// Stands for the beginning of the prompt; 0 = unknown, or of no matter.
+    pub prefix: u64,
+}
+
 /// What came of a choice.
 #[derive(Debug)]
 pub struct Chosen<P> {
@@ -54,12 +67,11 @@ impl Rotation {
         &self,
         rule: Rule,
         accounts: &[Arc<ConnectionState>],
-        now_ms: i64,
-        random: u64,
+        occasion: Occasion<'_>,
         mut enter: impl FnMut(&Arc<ConnectionState>) -> Option<P>,
     ) -> Chosen<P> {
         let mut state = self.state();
-        let order = ordered(&state, rule, accounts, now_ms, random);
+        let order = ordered(&state, rule, accounts, occasion);
         let first = order.iter().map(|place| usize::from(*place)).find_map(|place| {
             let taken = enter(accounts.get(place)?)?;
             Some((place, taken))
@@ -80,8 +92,8 @@ impl Rotation {
     }
 
     /// The order as it would be, without taking anything.
-    pub fn preview(&self, rule: Rule, accounts: &[Arc<ConnectionState>], now_ms: i64, random: u64) -> Order {
-        ordered(&self.state(), rule, accounts, now_ms, random)
+    pub fn preview(&self, rule: Rule, accounts: &[Arc<ConnectionState>], occasion: Occasion<'_>) -> Order {
+        ordered(&self.state(), rule, accounts, occasion)
     }
 
     /// For how many requests in a row this account led, until now.
@@ -99,8 +111,7 @@ fn ordered(
     state: &State,
     Rule { strategy, sticky }: Rule,
     accounts: &[Arc<ConnectionState>],
-    now_ms: i64,
-    random: u64,
+    Occasion { now_ms, random, model, prefix }: Occasion<'_>,
 ) -> Order {
     let wants = strategy.wants();
     let candidates: SmallVec<[Candidate; 4]> = accounts
@@ -120,6 +131,13 @@ fn ordered(
             if wants.turns {
                 candidate.last_turn = health.last_led();
             }
+            if wants.quota {
+                let left = health.gate.left(model, now_ms);
+                candidate.quota = left.map(|(left, until)| Quota { left, reset_ms: until - now_ms });
+            }
+            if wants.affinity && prefix != 0 {
+                candidate.affinity = rendezvous(prefix, account.id.as_str());
+            }
             candidate
         })
         .collect();
@@ -127,5 +145,14 @@ fn ordered(
         let place = accounts.iter().position(|account| account.id == *leader)?;
         Some((u16::try_from(place).ok()?, state.in_row))
     });
-    strategy.order(&Choice { candidates: &candidates, turn: state.turn, sticky, random, seed: 0, leader })
+    let choice = Choice { candidates: &candidates, turn: state.turn, sticky, random, seed: 0, leader };
+    let mut order = strategy.order(&choice);
+    let is_low = |place: &u16| {
+        accounts.get(usize::from(*place)).is_some_and(|account| account.health.gate.is_low(model, now_ms))
+    };
+    if order.iter().any(is_low) {
+        // What has little left is saved while others have more.
+        order.sort_by_key(is_low);
+    }
+    order
 }

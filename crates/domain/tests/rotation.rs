@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fixture::{connection, snapshot};
 use omniroute_domain::entity::{Connection, ConnectionOptions, Discount, ProviderStrategy};
 use omniroute_domain::health::InFlight;
+use omniroute_domain::rotation::Occasion;
 use omniroute_domain::snapshot::{ConnectionState, ProviderState};
 use omniroute_provider::ProviderId;
 
@@ -36,7 +37,8 @@ fn provider(strategy: &str, sticky: u32, change: impl Fn(&mut Connection)) -> Ar
 
 fn choose(provider: &ProviderState, among: &[Arc<ConnectionState>], random: u64) -> Option<(char, InFlight)> {
     let enter = |account: &Arc<ConnectionState>| account.health.enter(account.max_concurrent);
-    let chosen = provider.rotation.choose(provider.rule, among, NOW, random, enter);
+    let occasion = Occasion { now_ms: NOW, random, model: "m", prefix: 0 };
+    let chosen = provider.rotation.choose(provider.rule, among, occasion, enter);
     let (place, taken) = chosen.first?;
     Some((among[place].name.chars().next().expect("named"), taken))
 }
