@@ -3,12 +3,13 @@
 
 use omniroute_domain::breaker::{Breaker, BreakerState, Transition};
 use omniroute_domain::health::{Damage, ModelLock, Recovery};
+use omniroute_domain::limiter::LearnedLimits;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_domain::timeline::{EventKind, HealthEvent};
-use omniroute_provider::Failure;
+use omniroute_provider::{Failure, FailureKind};
 
 use crate::live::Live;
-use crate::ports::{LockRow, Memory, Recorder};
+use crate::ports::{LockRow, Memory, QuotaRow, Recorder};
 use crate::serve::Engine;
 
 const FREE: &str = "available";
@@ -114,6 +115,30 @@ pub(crate) fn failed(
     if let Some(status) = status.filter(|_| connection.part_of.is_none()) {
         engine.recorder.connection_status(&connection.id, status);
     }
+    if failure.kind == FailureKind::QuotaSpent && is_new && connection.part_of.is_none() {
+        engine.recorder.remember(Memory::Quota(QuotaRow {
+            provider: connection.provider.clone(),
+            connection: connection.id.clone(),
+            model: None,
+            limits: None,
+            until: cooldown,
+            at: now_ms,
+        }));
+    }
+}
+
+/// The vendor's headers say that little is left.
+pub(crate) fn quota_is_low(
+    engine: &Engine,
+    connection: &ConnectionState,
+    model: &str,
+    limits: &LearnedLimits,
+    now_ms: i64,
+) {
+    let Some((left, until)) = limits.left(now_ms) else { return };
+    let to = if left <= 0.0 { "exhausted" } else { "low" };
+    let event = event(connection, EventKind::Quota, (FREE, to), "headers", now_ms);
+    add(&engine.live, HealthEvent { model: Some(model.to_owned()), until: Some(until), ..event });
 }
 
 /// A call went well.
@@ -156,6 +181,7 @@ pub(crate) fn restore(engine: &Engine, memory: Memory) {
         | Memory::Reasoning(_)
         | Memory::Owner(_)
         | Memory::Limits(_)
+        | Memory::Quota(_)
         | Memory::Pinned(_)
         | Memory::Unpinned(_) => {}
     }

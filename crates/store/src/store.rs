@@ -30,6 +30,7 @@ use crate::options::{Location, StoreOptions};
 use crate::policies::{self, Policies};
 use crate::pool::{Pool, with_read, with_snapshot, with_write};
 use crate::prices::{self, Prices};
+use crate::quota_snapshots::QuotaSnapshots;
 use crate::reasoning_memory::{self, ReasoningMemory};
 use crate::resilience::Resilience;
 use crate::response_owners::ResponseOwners;
@@ -380,6 +381,11 @@ impl Store {
     /// What vendors said of their limits.
     pub fn learned_limits(&self) -> LearnedLimitRows<'_> {
         LearnedLimitRows(self)
+    }
+
+    /// What vendors left of their quotas, from time to time.
+    pub fn quota_snapshots(&self) -> QuotaSnapshots<'_> {
+        QuotaSnapshots(self)
     }
 
     /// Which account a conversation stays with.

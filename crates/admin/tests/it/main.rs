@@ -11,4 +11,5 @@ mod observation;
 mod policies;
 mod pricing;
 mod probes;
+mod quota;
 mod resilience;

@@ -175,6 +175,9 @@ fn wake(wakers: Wakers) {
 /// Whether the database should hear of it: a limit changed, something ran out or came back, or a while has passed.
 fn is_worth_storing(before: Option<&LearnedLimits>, after: &LearnedLimits, now_ms: i64) -> bool {
     let Some(before) = before else { return true };
+    if after.alerted_at == now_ms || after.noted_at == now_ms {
+        return true;
+    }
     let facts = |learned: &LearnedLimits| {
         let windows = [learned.requests, learned.tokens, learned.output];
         (

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use omniroute_domain::entity::{ComboConfig, Number};
 use omniroute_domain::routing::auto::Factor;
+use omniroute_domain::timeline::EventKind;
+use omniroute_engine::ports::{Memory, QuotaRow};
 
 use crate::combos::add_best;
 use crate::world::{ASK, World, answer, refusal};
@@ -125,4 +127,53 @@ async fn an_explanation_and_auto_know_where_the_conversation_was() {
         affinity.iter().all(|(was_there, value)| *value == if *was_there { 1.0 } else { 0.5 }),
         "{affinity:?}"
     );
+}
+
+fn noted(world: &World) -> Vec<QuotaRow> {
+    let memories = world.recorded.memories.lock().unwrap();
+    let rows = memories.iter().filter_map(|memory| match memory {
+        Memory::Quota(row) => Some(row.clone()),
+        _ => None,
+    });
+    rows.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_is_noted_once_in_a_while_and_told_when_it_is_little() {
+    let world = World::with(|entities| entities.connections.retain(|row| row.id.as_str() != "c2"), |_| {});
+    let told = || {
+        let timeline = &world.engine.live.health.timeline;
+        let quota = timeline.latest(99, |event| event.kind == EventKind::Quota);
+        quota.into_iter().map(|event| (event.to, event.model.unwrap())).collect::<Vec<_>>()
+    };
+    for left in ["90", "80", "50"] {
+        asked(&world, ASK, left).await;
+    }
+    assert_eq!((noted(&world).len(), told().len()), (1, 0), "the first, and none for a while");
+    tokio::time::advance(Duration::from_secs(61)).await;
+    for left in ["20", "19", "15"] {
+        asked(&world, ASK, left).await;
+        tokio::time::advance(Duration::from_secs(5)).await;
+    }
+    assert_eq!(told(), [("low", "m".to_owned())], "once");
+    asked(&world, ASK, "0").await;
+    let rows = noted(&world);
+    assert_eq!(rows.len(), 2, "it ran out");
+    let left = rows[1].limits.as_ref().unwrap().left(rows[1].at).unwrap();
+    assert_eq!((left.0, Some(left.1)), (0.0, rows[1].until));
+    tokio::time::advance(Duration::from_secs(71 * 60)).await;
+    asked(&world, ASK, "10").await;
+    assert_eq!((noted(&world).len(), told().len()), (3, 2), "after an hour it is told and noted anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_want_of_quota_is_noted_for_the_account() {
+    let world = World::new();
+    world.transport.answer(refusal(429, "insufficient_quota", "You exceeded your current quota"));
+    world.transport.answer(answer("by the second"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+    let rows = noted(&world);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!((rows[0].connection.as_str(), &rows[0].model, &rows[0].limits), ("c1", &None, &None));
+    assert!(rows[0].until.is_some());
 }

@@ -21,6 +21,7 @@ use crate::decisions;
 use crate::error::StoreError;
 use crate::learned_limits;
 use crate::pool::{Pool, with_write};
+use crate::quota_snapshots;
 use crate::reasoning_memory;
 use crate::resilience;
 use crate::response_owners;
@@ -319,6 +320,15 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                     let query = sqlx::query(learned_limits::UPSERT);
                     query.bind(&**connection).bind(&**model).bind(&**limits).bind(*updated_at)
                 }
+                Row::Quota(row) => sqlx::query(quota_snapshots::INSERT)
+                    .bind(&*row.provider)
+                    .bind(&*row.connection)
+                    .bind(&*row.key)
+                    .bind(row.percent)
+                    .bind(row.percent <= 0.0)
+                    .bind(row.until)
+                    .bind(row.raw.as_deref())
+                    .bind(row.at),
                 Row::Pinned(row) => sqlx::query(session_affinity::UPSERT)
                     .bind(&*row.tenant)
                     .bind(&*row.session)

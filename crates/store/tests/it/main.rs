@@ -10,6 +10,7 @@ mod looking;
 mod memory;
 mod opening;
 mod policies;
+mod quota;
 mod recording;
 mod resilience;
 mod secrets;
