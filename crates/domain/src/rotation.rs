@@ -1,8 +1,10 @@
 //! Which account of a provider leads. The strategy's choice and the taking of a place are one step, so that requests that
 //! arrive together see each other: none is counted twice, and they do not all run after the same account.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::entity::ConnectionId;
@@ -61,7 +63,48 @@ pub struct Chosen<P> {
     pub first: Option<(usize, P)>,
 }
 
+/// Whose turn it is, as it is kept over a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RotationMark {
+    /// How many requests have chosen.
+    pub turn: u64,
+    /// Who led last.
+    pub leader: Option<ConnectionId>,
+    /// For how many of them in a row.
+    pub in_row: u32,
+    /// At which turn each account led last.
+    pub led: BTreeMap<ConnectionId, u64>,
+}
+
 impl Rotation {
+    /// What is to be kept.
+    pub fn mark(&self, accounts: &[Arc<ConnectionState>]) -> RotationMark {
+        let state = self.state();
+        let led = accounts.iter().map(|account| (account.id.clone(), account.health.last_led()));
+        RotationMark {
+            turn: state.turn,
+            leader: state.leader.clone(),
+            in_row: state.in_row,
+            led: led.filter(|(_, turn)| *turn > 0).collect(),
+        }
+    }
+
+    /// Takes over what an earlier process kept.
+    pub fn restore(&self, mark: &RotationMark, accounts: &[Arc<ConnectionState>]) {
+        let mut state = self.state();
+        state.turn = state.turn.max(mark.turn);
+        if state.leader.is_none() {
+            state.leader.clone_from(&mark.leader);
+            state.in_row = mark.in_row;
+        }
+        for account in accounts {
+            if let Some(turn) = mark.led.get(&account.id) {
+                account.health.led_at((*turn).max(account.health.last_led()));
+            }
+        }
+    }
+
     /// Orders the accounts and takes a place at the first that has one. `enter` must not wait.
     pub fn choose<P>(
         &self,

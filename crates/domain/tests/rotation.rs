@@ -148,3 +148,21 @@ fn a_full_account_gives_its_turn_to_the_next() {
     assert_eq!(held.iter().map(|(name, _)| *name).collect::<String>(), "abc");
     assert!(choose(&provider, &provider.connections, 0).is_none());
 }
+
+#[test]
+fn turns_go_on_where_they_were_after_a_restart() {
+    let before = provider("round-robin", 2, |_| {});
+    assert_eq!(leaders(&before, 3), "aab");
+    let mark = before.rotation.mark(&before.connections);
+    let text = serde_json::to_string(&mark).expect("JSON");
+    let after = provider("round-robin", 2, |_| {});
+    after.rotation.restore(&serde_json::from_str(&text).expect("the same"), &after.connections);
+    assert_eq!(after.rotation.mark(&after.connections), mark);
+    assert_eq!(leaders(&after, 4), "bcca");
+    assert_eq!(leaders(&provider("round-robin", 2, |_| {}), 4), "aabb", "without it they begin anew");
+    let deck = provider("strict-random", 1, |_| {});
+    leaders(&deck, 4);
+    let other = provider("strict-random", 1, |_| {});
+    other.rotation.restore(&deck.rotation.mark(&deck.connections), &other.connections);
+    assert_eq!(leaders(&deck, 6), leaders(&other, 6));
+}

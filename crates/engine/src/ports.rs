@@ -109,7 +109,7 @@ pub struct QuotaRow {
 pub struct LockRow {
     /// The provider.
     pub provider: ProviderId,
-    /// The account.
+    /// The account, or one of its keys.
     pub connection: ConnectionId,
     /// The lock.
     pub lock: ModelLock,

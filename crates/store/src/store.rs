@@ -35,6 +35,7 @@ use crate::reasoning_memory::{self, ReasoningMemory};
 use crate::resilience::Resilience;
 use crate::response_owners::ResponseOwners;
 use crate::revoked_tokens::RevokedTokens;
+use crate::rotation_memory::RotationMemories;
 use crate::secret_key::{self, Found};
 use crate::session_affinity::SessionAffinity;
 use crate::settings::{self, Settings};
@@ -381,6 +382,11 @@ impl Store {
     /// What vendors said of their limits.
     pub fn learned_limits(&self) -> LearnedLimitRows<'_> {
         LearnedLimitRows(self)
+    }
+
+    /// Whose turn it is among the accounts of providers.
+    pub fn rotation_memories(&self) -> RotationMemories<'_> {
+        RotationMemories(self)
     }
 
     /// What vendors left of their quotas, from time to time.

@@ -162,6 +162,10 @@ pub trait Strategy: Sync {
     fn queues(&self) -> bool {
         false
     }
+    /// Whether its order depends on what came before, so that it has to be known after a restart.
+    fn remembers(&self) -> bool {
+        false
+    }
     /// How the targets of its order are asked.
     fn manner(&self) -> Manner {
         Manner::OneByOne

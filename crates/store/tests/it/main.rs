@@ -14,4 +14,5 @@ mod quota;
 mod recording;
 mod resilience;
 mod secrets;
+mod turns;
 mod usage;
