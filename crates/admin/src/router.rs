@@ -18,8 +18,8 @@ use crate::error::{no_route, wrong_method};
 use crate::resources::{
     aliases, api_keys, auth, availability, budgets, call_logs, combo_mappings, combos, connection_probes,
     connections, custom_models, fallback_chains, health, learned, lifecycle, metrics, model_catalog, models,
-    nodes, policies, pricing, rate_limits, resilience, route_preview, sessions, settings, system, telemetry,
-    transforms, usage,
+    nodes, policies, pricing, quota, rate_limits, resilience, route_preview, sessions, settings, system,
+    telemetry, transforms, usage,
 };
 use crate::state::{Admin, AdminState, Peer};
 use crate::text;
@@ -187,6 +187,7 @@ fn routes() -> Routes {
         .get("/api/usage/request-logs", "Requests as lines of text or as rows", call_logs::request_logs)
         .get("/api/usage/call-logs", "Requests", call_logs::list)
         .get("/api/usage/call-logs/{id}", "A request and its attempts", call_logs::show)
+        .get("/api/usage/quota", "What vendors leave of their quotas", quota::list)
         .get("/api/usage/{id}", "What a connection used", usage::by_connection)
         .get("/api/logs/active", "Requests that are running", usage::active)
         // Accounts

@@ -262,6 +262,16 @@ impl Breaker {
         inner.refuses(now_ms).map_or(Ok(()), Err)
     }
 
+    /// The state that the next request would find.
+    pub fn state(&self, now_ms: i64) -> BreakerState {
+        if !self.is_shut.load(Ordering::Acquire) && !self.is_troubled.load(Ordering::Acquire) {
+            return BreakerState::Closed;
+        }
+        let mut inner = self.inner();
+        inner.mind_the_clock(now_ms);
+        inner.found(now_ms)
+    }
+
     /// An answer broke off after it had begun.
     pub fn broke_off(
         &self,
@@ -291,8 +301,7 @@ impl Breaker {
         let is_open = inner.state == BreakerState::Open;
         BreakerRecord {
             name: self.name.clone(),
-            // Whoever looks after its time sees what the next request would find.
-            state: if is_open && inner.open_until <= now_ms { BreakerState::HalfOpen } else { inner.state },
+            state: inner.found(now_ms),
             failure_count: inner.failures,
             last_failure: inner.last_failure,
             cause: inner.cause,
@@ -408,6 +417,14 @@ impl Inner {
             BreakerState::Closed | BreakerState::Degraded | BreakerState::Open | BreakerState::HalfOpen => {
                 None
             }
+        }
+    }
+
+    /// The state as whoever looks after its time finds it: what the next request would.
+    fn found(&self, now_ms: i64) -> BreakerState {
+        match self.state {
+            BreakerState::Open if self.open_until <= now_ms => BreakerState::HalfOpen,
+            state => state,
         }
     }
 

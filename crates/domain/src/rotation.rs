@@ -1,12 +1,14 @@
 //! Which account of a provider leads. The strategy's choice and the taking of a place are one step, so that requests that
 //! arrive together see each other: none is counted twice, and they do not all run after the same account.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::entity::ConnectionId;
-use crate::routing::{Candidate, Choice, Order, Strategy};
+use crate::routing::{Candidate, Choice, Order, Quota, Strategy, rendezvous};
 use crate::snapshot::ConnectionState;
 
 /// How the accounts of a provider are ordered.
@@ -39,6 +41,19 @@ struct State {
     in_row: u32,
 }
 
+/// What an order of accounts may depend on beside them.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion<'a> {
+    /// When, in epoch milliseconds.
+    pub now_ms: i64,
+    /// 64 random bits, drawn for this request.
+    pub random: u64,
+    /// The model, as the accounts know it.
+    pub model: &'a str,
+    /// Stands for the beginning of the prompt; 0 = unknown, or of no matter.
+    pub prefix: u64,
+}
+
 /// What came of a choice.
 #[derive(Debug)]
 pub struct Chosen<P> {
@@ -48,18 +63,58 @@ pub struct Chosen<P> {
     pub first: Option<(usize, P)>,
 }
 
+/// Whose turn it is, as it is kept over a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RotationMark {
+    /// How many requests have chosen.
+    pub turn: u64,
+    /// Who led last.
+    pub leader: Option<ConnectionId>,
+    /// For how many of them in a row.
+    pub in_row: u32,
+    /// At which turn each account led last.
+    pub led: BTreeMap<ConnectionId, u64>,
+}
+
 impl Rotation {
+    /// What is to be kept.
+    pub fn mark(&self, accounts: &[Arc<ConnectionState>]) -> RotationMark {
+        let state = self.state();
+        let led = accounts.iter().map(|account| (account.id.clone(), account.health.last_led()));
+        RotationMark {
+            turn: state.turn,
+            leader: state.leader.clone(),
+            in_row: state.in_row,
+            led: led.filter(|(_, turn)| *turn > 0).collect(),
+        }
+    }
+
+    /// Takes over what an earlier process kept.
+    pub fn restore(&self, mark: &RotationMark, accounts: &[Arc<ConnectionState>]) {
+        let mut state = self.state();
+        state.turn = state.turn.max(mark.turn);
+        if state.leader.is_none() {
+            state.leader.clone_from(&mark.leader);
+            state.in_row = mark.in_row;
+        }
+        for account in accounts {
+            if let Some(turn) = mark.led.get(&account.id) {
+                account.health.led_at((*turn).max(account.health.last_led()));
+            }
+        }
+    }
+
     /// Orders the accounts and takes a place at the first that has one. `enter` must not wait.
     pub fn choose<P>(
         &self,
         rule: Rule,
         accounts: &[Arc<ConnectionState>],
-        now_ms: i64,
-        random: u64,
+        occasion: Occasion<'_>,
         mut enter: impl FnMut(&Arc<ConnectionState>) -> Option<P>,
     ) -> Chosen<P> {
         let mut state = self.state();
-        let order = ordered(&state, rule, accounts, now_ms, random);
+        let order = ordered(&state, rule, accounts, occasion);
         let first = order.iter().map(|place| usize::from(*place)).find_map(|place| {
             let taken = enter(accounts.get(place)?)?;
             Some((place, taken))
@@ -80,8 +135,8 @@ impl Rotation {
     }
 
     /// The order as it would be, without taking anything.
-    pub fn preview(&self, rule: Rule, accounts: &[Arc<ConnectionState>], now_ms: i64, random: u64) -> Order {
-        ordered(&self.state(), rule, accounts, now_ms, random)
+    pub fn preview(&self, rule: Rule, accounts: &[Arc<ConnectionState>], occasion: Occasion<'_>) -> Order {
+        ordered(&self.state(), rule, accounts, occasion)
     }
 
     /// For how many requests in a row this account led, until now.
@@ -99,8 +154,7 @@ fn ordered(
     state: &State,
     Rule { strategy, sticky }: Rule,
     accounts: &[Arc<ConnectionState>],
-    now_ms: i64,
-    random: u64,
+    Occasion { now_ms, random, model, prefix }: Occasion<'_>,
 ) -> Order {
     let wants = strategy.wants();
     let candidates: SmallVec<[Candidate; 4]> = accounts
@@ -120,6 +174,13 @@ fn ordered(
             if wants.turns {
                 candidate.last_turn = health.last_led();
             }
+            if wants.quota {
+                let left = health.gate.left(model, now_ms);
+                candidate.quota = left.map(|(left, until)| Quota { left, reset_ms: until - now_ms });
+            }
+            if wants.affinity && prefix != 0 {
+                candidate.affinity = rendezvous(prefix, account.id.as_str());
+            }
             candidate
         })
         .collect();
@@ -127,5 +188,14 @@ fn ordered(
         let place = accounts.iter().position(|account| account.id == *leader)?;
         Some((u16::try_from(place).ok()?, state.in_row))
     });
-    strategy.order(&Choice { candidates: &candidates, turn: state.turn, sticky, random, seed: 0, leader })
+    let choice = Choice { candidates: &candidates, turn: state.turn, sticky, random, seed: 0, leader };
+    let mut order = strategy.order(&choice);
+    let is_low = |place: &u16| {
+        accounts.get(usize::from(*place)).is_some_and(|account| account.health.gate.is_low(model, now_ms))
+    };
+    if order.iter().any(is_low) {
+        // What has little left is saved while others have more.
+        order.sort_by_key(is_low);
+    }
+    order
 }

@@ -150,6 +150,13 @@ impl Sessions {
         session.pins.iter().find(|pin| pin.provider == *provider).map(|pin| pin.connection.clone())
     }
 
+    /// The provider that answered a conversation last.
+    pub fn served_by(&self, key: &SessionKey, ttl_ms: i64, now_ms: i64) -> Option<ProviderId> {
+        let known = self.known();
+        let session = known.get(key).filter(|session| !session.is_silent(ttl_ms, now_ms))?;
+        session.pins.last().map(|pin| pin.provider.clone())
+    }
+
     /// The conversation stays with the account that answered. Gives what the database should hear.
     pub fn pin(
         &self,
@@ -166,6 +173,8 @@ impl Sessions {
             && session.pins[place].connection == *connection
             && now_ms - session.pins[place].stored_at < STORE_EVERY_MS
         {
+            // The last one is who answered last.
+            session.pins[place..].rotate_left(1);
             return None;
         }
         if let Some(place) = place {

@@ -48,6 +48,8 @@ pub enum EventKind {
     Cooldown,
     /// A model on an account.
     Lock,
+    /// What is left of a quota.
+    Quota,
 }
 
 impl EventKind {
@@ -57,6 +59,7 @@ impl EventKind {
             Self::Breaker => "breaker",
             Self::Cooldown => "cooldown",
             Self::Lock => "lock",
+            Self::Quota => "quota",
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fixture::{connection, snapshot};
 use omniroute_domain::entity::{Connection, ConnectionOptions, Discount, ProviderStrategy};
 use omniroute_domain::health::InFlight;
+use omniroute_domain::rotation::Occasion;
 use omniroute_domain::snapshot::{ConnectionState, ProviderState};
 use omniroute_provider::ProviderId;
 
@@ -36,7 +37,8 @@ fn provider(strategy: &str, sticky: u32, change: impl Fn(&mut Connection)) -> Ar
 
 fn choose(provider: &ProviderState, among: &[Arc<ConnectionState>], random: u64) -> Option<(char, InFlight)> {
     let enter = |account: &Arc<ConnectionState>| account.health.enter(account.max_concurrent);
-    let chosen = provider.rotation.choose(provider.rule, among, NOW, random, enter);
+    let occasion = Occasion { now_ms: NOW, random, model: "m", prefix: 0 };
+    let chosen = provider.rotation.choose(provider.rule, among, occasion, enter);
     let (place, taken) = chosen.first?;
     Some((among[place].name.chars().next().expect("named"), taken))
 }
@@ -145,4 +147,22 @@ fn a_full_account_gives_its_turn_to_the_next() {
     let held: Vec<_> = (0..3).map(|_| choose(&provider, &provider.connections, 0).expect("room")).collect();
     assert_eq!(held.iter().map(|(name, _)| *name).collect::<String>(), "abc");
     assert!(choose(&provider, &provider.connections, 0).is_none());
+}
+
+#[test]
+fn turns_go_on_where_they_were_after_a_restart() {
+    let before = provider("round-robin", 2, |_| {});
+    assert_eq!(leaders(&before, 3), "aab");
+    let mark = before.rotation.mark(&before.connections);
+    let text = serde_json::to_string(&mark).expect("JSON");
+    let after = provider("round-robin", 2, |_| {});
+    after.rotation.restore(&serde_json::from_str(&text).expect("the same"), &after.connections);
+    assert_eq!(after.rotation.mark(&after.connections), mark);
+    assert_eq!(leaders(&after, 4), "bcca");
+    assert_eq!(leaders(&provider("round-robin", 2, |_| {}), 4), "aabb", "without it they begin anew");
+    let deck = provider("strict-random", 1, |_| {});
+    leaders(&deck, 4);
+    let other = provider("strict-random", 1, |_| {});
+    other.rotation.restore(&deck.rotation.mark(&deck.connections), &other.connections);
+    assert_eq!(leaders(&deck, 6), leaders(&other, 6));
 }

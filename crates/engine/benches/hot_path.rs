@@ -20,6 +20,7 @@ use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::limit::Meter;
 use omniroute_domain::price;
 use omniroute_domain::resolve::{self, Route};
+use omniroute_domain::rotation::Occasion;
 use omniroute_engine::memory::MemoryCounters;
 use omniroute_engine::ports::{Charge, Counters as _};
 use omniroute_wire::{envelope, sse::SseFramer};
@@ -247,8 +248,8 @@ fn admit_and_resolve() -> Box<dyn FnMut()> {
         let provider = &first.target.provider;
         let free = provider.connections.iter().filter(|one| one.check(&first.target.model, 1_000).is_ok());
         let free: SmallVec<[_; 16]> = free.cloned().collect();
-        let chosen =
-            provider.rotation.choose(provider.rule, &free, 1_000, turn, |one| one.health.enter(None));
+        let occasion = Occasion { now_ms: 1_000, random: turn, model: &first.target.model, prefix: 0 };
+        let chosen = provider.rotation.choose(provider.rule, &free, occasion, |one| one.health.enter(None));
         black_box((chosen, &ctx));
     })
 }

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::attempt::Rewrite;
 use crate::ctx::{AnswerSource, Outcome, RequestCtx};
+use crate::decision::Decision;
 use crate::money::Money;
 use crate::ports::AttemptRow;
 use crate::time::millis;
@@ -67,6 +68,8 @@ struct Left {
     losses: Vec<Loss>,
     /// What they held beside what was held for them, and why they went no further.
     money: Money,
+    /// The accounts of the targets that they asked.
+    decision: Option<Box<Decision>>,
 }
 
 impl RequestCtx {
@@ -112,8 +115,8 @@ impl RequestCtx {
             combo: self.combo.clone(),
             step: None,
             seed: self.seed,
-            // The decision is the request's.
-            decision: None,
+            // The decision is the request's; what is found out of accounts goes into it later.
+            decision: self.decision.as_ref().map(|decision| decision.part()),
             trying: None,
             steering: self.steering.clone(),
             deadline: self.deadline,
@@ -133,6 +136,7 @@ impl RequestCtx {
     pub(crate) fn adopt(&mut self, mut branch: Box<Self>) {
         self.gather();
         self.money.inherit(std::mem::take(&mut branch.money));
+        self.absorb(branch.decision.take());
         self.attempts.append(&mut branch.attempts);
         self.canonical = branch.canonical.take();
         self.without_reasoning = branch.without_reasoning;
@@ -155,6 +159,12 @@ impl RequestCtx {
         }
     }
 
+    fn absorb(&mut self, branch: Option<Box<Decision>>) {
+        if let (Some(mine), Some(mut theirs)) = (&mut self.decision, branch) {
+            mine.absorb(&mut theirs);
+        }
+    }
+
     /// Who is still calling for this request has lost from now on.
     pub(crate) fn decide(&self, is_decided: bool) {
         if let Kinship::Request(estate) = &self.kinship {
@@ -170,6 +180,7 @@ impl RequestCtx {
         self.outcome.usage_estimated |= left.is_estimated;
         self.outcome.sent = earlier(self.outcome.sent, left.sent);
         self.money.inherit(left.money);
+        self.absorb(left.decision);
         let new: Vec<Loss> = left.losses.into_iter().filter(|loss| !self.losses.contains(loss)).collect();
         self.note_losses(new);
     }
@@ -190,6 +201,12 @@ impl RequestCtx {
         left.is_estimated |= outcome.usage_estimated;
         left.sent = earlier(left.sent, outcome.sent);
         left.money.inherit(std::mem::take(&mut self.money));
+        if let Some(mut mine) = self.decision.take() {
+            match &mut left.decision {
+                Some(others) => others.absorb(&mut mine),
+                None => left.decision = Some(mine),
+            }
+        }
         if self.rewrite == Some(Rewrite::Material) {
             left.losses.append(&mut self.losses);
         }

@@ -2,13 +2,15 @@
 //! after a restart. Nothing is written while nothing changes.
 
 use omniroute_domain::breaker::{Breaker, BreakerState, Transition};
+use omniroute_domain::entity::ConnectionStatus;
 use omniroute_domain::health::{Damage, ModelLock, Recovery};
+use omniroute_domain::limiter::LearnedLimits;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_domain::timeline::{EventKind, HealthEvent};
-use omniroute_provider::Failure;
+use omniroute_provider::{Failure, FailureKind};
 
 use crate::live::Live;
-use crate::ports::{LockRow, Memory, Recorder};
+use crate::ports::{LockRow, Memory, QuotaRow, Recorder};
 use crate::serve::Engine;
 
 const FREE: &str = "available";
@@ -36,7 +38,8 @@ pub fn unlock(
     let count = connection.health.unlock(model, now_ms);
     for lock in ended.into_iter().filter(|lock| model.is_none_or(|model| *model == lock.model)) {
         let event = event(connection, EventKind::Lock, (LOCKED, FREE), OPERATOR, now_ms);
-        recorder.remember(Memory::Unlock { connection: connection.id.clone(), model: lock.model.clone() });
+        let (connection, model) = (connection.state_id().clone(), lock.model.clone());
+        recorder.remember(Memory::Unlock { connection, model });
         add(live, HealthEvent { model: Some(lock.model), ..event });
     }
     count
@@ -99,11 +102,8 @@ pub(crate) fn failed(
                 HealthEvent { model: Some(lock.model.clone()), until: Some(lock.until), ..event },
             );
         }
-        // One of several keys does not speak for the account.
-        if connection.part_of.is_none() {
-            let (provider, connection) = (connection.provider.clone(), connection.id.clone());
-            engine.recorder.remember(Memory::Lock(LockRow { provider, connection, lock }));
-        }
+        let (provider, connection) = (connection.provider.clone(), connection.state_id().clone());
+        engine.recorder.remember(Memory::Lock(LockRow { provider, connection, lock }));
     }
     if let Some(terminal) = terminal {
         add(&engine.live, event(connection, EventKind::Cooldown, (FREE, terminal.as_str()), cause, now_ms));
@@ -114,6 +114,30 @@ pub(crate) fn failed(
     if let Some(status) = status.filter(|_| connection.part_of.is_none()) {
         engine.recorder.connection_status(&connection.id, status);
     }
+    if failure.kind == FailureKind::QuotaSpent && is_new && connection.part_of.is_none() {
+        engine.recorder.remember(Memory::Quota(QuotaRow {
+            provider: connection.provider.clone(),
+            connection: connection.id.clone(),
+            model: None,
+            limits: None,
+            until: cooldown,
+            at: now_ms,
+        }));
+    }
+}
+
+/// The vendor's headers say that little is left.
+pub(crate) fn quota_is_low(
+    engine: &Engine,
+    connection: &ConnectionState,
+    model: &str,
+    limits: &LearnedLimits,
+    now_ms: i64,
+) {
+    let Some((left, until)) = limits.left(now_ms) else { return };
+    let to = if left <= 0.0 { "exhausted" } else { "low" };
+    let event = event(connection, EventKind::Quota, (FREE, to), "headers", now_ms);
+    add(&engine.live, HealthEvent { model: Some(model.to_owned()), until: Some(until), ..event });
 }
 
 /// A call went well.
@@ -128,10 +152,8 @@ pub(crate) fn recovered(
     if was_locked {
         let event = event(connection, EventKind::Lock, (LOCKED, FREE), ANSWERED, now_ms);
         add(&engine.live, HealthEvent { model: Some(model.to_owned()), ..event });
-        if connection.part_of.is_none() {
-            let (connection, model) = (connection.id.clone(), model.to_owned());
-            engine.recorder.remember(Memory::Unlock { connection, model });
-        }
+        let (connection, model) = (connection.state_id().clone(), model.to_owned());
+        engine.recorder.remember(Memory::Unlock { connection, model });
     }
     if was_cooling {
         add(&engine.live, event(connection, EventKind::Cooldown, (COOLING, FREE), ANSWERED, now_ms));
@@ -147,8 +169,10 @@ pub(crate) fn restore(engine: &Engine, memory: Memory) {
     match memory {
         Memory::Breaker(record) => engine.live.health.restore_breaker(&record, now_ms),
         Memory::Lock(LockRow { connection, lock, .. }) if lock.until > now_ms => {
-            if let Some(state) = engine.live.load().connection(&connection) {
-                state.health.restore_lock(lock);
+            // Of an account, or of one of its keys.
+            if engine.live.load().needs_health(&connection) {
+                let unknown = ConnectionStatus::default();
+                engine.live.health.of(&connection, &unknown).restore_lock(lock);
             }
         }
         Memory::Lock(_)
@@ -156,6 +180,7 @@ pub(crate) fn restore(engine: &Engine, memory: Memory) {
         | Memory::Reasoning(_)
         | Memory::Owner(_)
         | Memory::Limits(_)
+        | Memory::Quota(_)
         | Memory::Pinned(_)
         | Memory::Unpinned(_) => {}
     }

@@ -89,6 +89,29 @@ impl Decision {
         }
     }
 
+    /// What a branch of the request writes its accounts into.
+    pub(crate) fn part(&self) -> Box<Self> {
+        Box::new(Self {
+            policies: Vec::new(),
+            budget: None,
+            planned: Arc::default(),
+            left_out: Arc::default(),
+            denied: Vec::new(),
+            weighed: SmallVec::new(),
+            ..self.clone()
+        })
+    }
+
+    /// Takes over what a branch wrote.
+    pub(crate) fn absorb(&mut self, part: &mut Self) {
+        for weighed in part.weighed.drain(..) {
+            let is_known = self.weighed.iter().any(|known| Arc::ptr_eq(&known.target, &weighed.target));
+            if !is_known && self.weighed.len() < MAX_WEIGHED {
+                self.weighed.push(weighed);
+            }
+        }
+    }
+
     /// The model that answered, or was asked last, and the score it had.
     pub fn score_of(&self, provider: &str, model: &str) -> Option<f64> {
         let is_it = |target: &Target| target.provider.id.as_str() == provider && *target.model == *model;
@@ -125,6 +148,15 @@ impl Decision {
                 None => tried.push(without_account(planned, None)),
             }
             let wave = self.combo.as_ref().and_then(|combo| combo::wave(combo, self.manner, place));
+            tried[before..].iter_mut().for_each(|candidate| candidate.wave = wave);
+        }
+        // Who was asked and is none of the combo's: the judge of a fusion, once the others had answered.
+        let is_planned =
+            |weighed: &&Weighed| self.planned.iter().any(|it| Arc::ptr_eq(&it.target, &weighed.target));
+        for judge in self.weighed.iter().filter(|it| self.combo.is_some() && !is_planned(it)) {
+            let before = tried.len();
+            tell(judge, None, &mut tried);
+            let wave = (self.manner == Manner::Fusion).then_some(2);
             tried[before..].iter_mut().for_each(|candidate| candidate.wave = wave);
         }
         let denied = |planned| {

@@ -34,6 +34,7 @@ mod limits;
 mod media;
 mod money;
 mod policy;
+mod prefix;
 mod prepare;
 mod progress;
 mod rate_headers;

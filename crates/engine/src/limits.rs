@@ -5,8 +5,9 @@ use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::allowance::allowances;
 
+use crate::chronicle;
 use crate::ctx::RequestCtx;
-use crate::ports::{LimitsRow, Memory};
+use crate::ports::{LimitsRow, Memory, QuotaRow};
 use crate::serve::Engine;
 
 /// Learns from an answer's head, and has it kept over a restart.
@@ -16,6 +17,19 @@ pub(crate) fn learn(ctx: &RequestCtx, target: &Target, connection: &ConnectionSt
     let changed = connection.health.gate.learn(&target.model, &said, now_ms);
     // What is known of one of several keys says nothing of the others.
     if let Some(limits) = changed.filter(|_| connection.part_of.is_none()) {
+        if limits.alerted_at == now_ms {
+            chronicle::quota_is_low(&ctx.engine, connection, &target.model, &limits, now_ms);
+        }
+        if limits.noted_at == now_ms {
+            ctx.engine.recorder.remember(Memory::Quota(QuotaRow {
+                provider: connection.provider.clone(),
+                connection: connection.id.clone(),
+                model: Some(target.model.clone()),
+                limits: Some(limits.clone()),
+                until: limits.left(now_ms).map(|(_, until)| until),
+                at: now_ms,
+            }));
+        }
         ctx.engine.recorder.remember(Memory::Limits(LimitsRow {
             connection: connection.id.clone(),
             model: target.model.to_string(),

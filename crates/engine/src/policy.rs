@@ -31,13 +31,7 @@ pub(crate) fn of_name(ctx: &RequestCtx, requested: &str) -> Verdict {
     if ctx.snapshot.policies.is_empty() {
         return Verdict::default();
     }
-    ctx.snapshot.policies.judge(&Asked {
-        names: &[requested],
-        api_key: ctx.caller.as_ref().map(|caller| caller.id.as_str()),
-        endpoint: ctx.arrival.endpoint,
-        now_ms: ctx.started_ms,
-        ..Asked::default()
-    })
+    ctx.snapshot.policies.judge(&ctx.about(&[requested], &[], ctx.arrival.endpoint))
 }
 
 /// What the policies say of a target of the request.
@@ -48,14 +42,32 @@ pub(crate) fn of_target(ctx: &RequestCtx, requested: &str, target: &Target) -> V
     }
     let by_alias = target.full_name();
     let by_id = format!("{}/{}", target.provider.id, target.model);
+    let names = [requested, &by_alias, &by_id, &target.model];
+    let providers = [target.provider.id.as_str(), &target.provider.alias];
     policies.judge(&Asked {
-        names: &[requested, &by_alias, &by_id, &target.model],
-        providers: &[target.provider.id.as_str(), &target.provider.alias],
-        api_key: ctx.caller.as_ref().map(|caller| caller.id.as_str()),
-        endpoint: ctx.arrival.endpoint,
         cost_nano: policies.ask_for_cost().then(|| cost_nano(ctx, target)).flatten(),
-        now_ms: ctx.started_ms,
+        ..ctx.about(&names, &providers, ctx.arrival.endpoint)
     })
+}
+
+impl RequestCtx {
+    /// Whether the policies refuse this client a model by whatever way it is asked for: those that are for one endpoint, and
+    /// limits of cost, do not count. For lists of models.
+    pub fn is_blocked(&self, names: &[&str], providers: &[&str]) -> bool {
+        let policies = &self.snapshot.policies;
+        !policies.is_empty() && !policies.judge(&self.about(names, providers, "")).is_allowed()
+    }
+
+    fn about<'a>(&'a self, names: &'a [&'a str], providers: &'a [&'a str], endpoint: &'a str) -> Asked<'a> {
+        Asked {
+            names,
+            providers,
+            api_key: self.caller.as_ref().map(|caller| caller.id.as_str()),
+            endpoint,
+            cost_nano: None,
+            now_ms: self.started_ms,
+        }
+    }
 }
 
 /// Takes up what is to be done to the request for the target that is about to be asked.

@@ -55,6 +55,8 @@ pub enum Memory {
     Owner(OwnerRow),
     /// What a vendor said of its limits.
     Limits(LimitsRow),
+    /// What is left of a quota, for the history.
+    Quota(QuotaRow),
     /// A conversation stays with an account.
     Pinned(Affinity),
     /// A conversation was ended.
@@ -85,12 +87,29 @@ pub struct LimitsRow {
     pub updated_at: i64,
 }
 
+/// What was left of a quota at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaRow {
+    /// The provider.
+    pub provider: ProviderId,
+    /// The account.
+    pub connection: ConnectionId,
+    /// Of which model; `None` = of the whole account.
+    pub model: Option<String>,
+    /// What the vendor said; `None` where it refused a request because nothing is left.
+    pub limits: Option<LearnedLimits>,
+    /// When there is more again, in epoch milliseconds.
+    pub until: Option<i64>,
+    /// When that was.
+    pub at: i64,
+}
+
 /// A model that is locked on an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockRow {
     /// The provider.
     pub provider: ProviderId,
-    /// The account.
+    /// The account, or one of its keys.
     pub connection: ConnectionId,
     /// The lock.
     pub lock: ModelLock,

@@ -22,6 +22,7 @@ use crate::fallback;
 use crate::policy;
 use crate::resolve::{self, Obstacle};
 use crate::serve::Engine;
+use crate::session;
 
 /// Said of a target that the key does not lead to.
 const NOT_THEIRS: &str = "the key may not use this model";
@@ -103,6 +104,7 @@ impl Engine {
             decided_at: ctx.started_ms,
         };
         ctx.envelope = Some(envelope);
+        ctx.session = session::peek(&ctx);
         let route = resolve::route(&mut ctx);
         preview.policies.extend(ctx.steering.iter().flat_map(|steering| steering.applied.iter().cloned()));
         match route {

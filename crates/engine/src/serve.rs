@@ -176,6 +176,8 @@ impl Engine {
             Memory::Limits(row) => limits::restore(self, row),
             Memory::Pinned(row) => session::restore(self, row),
             Memory::Unpinned(key) => drop(self.live.sessions.forget(key.id())),
+            // For people; the limits themselves are restored.
+            Memory::Quota(_) => {}
             Memory::Breaker(_) | Memory::Lock(_) | Memory::Unlock { .. } => chronicle::restore(self, memory),
         }
     }

@@ -10,6 +10,7 @@ use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::session::{Affinity, SessionKey, TooMany};
 use omniroute_domain::snapshot::ConnectionState;
+use omniroute_provider::ProviderId;
 use sha2::{Digest as _, Sha256};
 use twox_hash::XxHash3_64;
 
@@ -57,6 +58,24 @@ pub(crate) fn find(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
     }
     let id = fingerprint(ctx)?;
     note(ctx, str::from_utf8(&id).unwrap_or_default())
+}
+
+/// The conversation of a request that is only looked at: nothing is noted.
+pub(crate) fn peek(ctx: &RequestCtx) -> Option<SessionKey> {
+    if ttl_ms(ctx) == 0 {
+        return None;
+    }
+    let id = match named(ctx) {
+        Some(id) => id,
+        None => str::from_utf8(&fingerprint(ctx).ok()?).unwrap_or_default().to_owned(),
+    };
+    Some(SessionKey::new(ctx.tenant(), &id))
+}
+
+/// The provider that answered the conversation last.
+pub(crate) fn served_by(ctx: &RequestCtx) -> Option<ProviderId> {
+    let sessions = &ctx.engine.live.sessions;
+    sessions.served_by(ctx.session.as_ref()?, ttl_ms(ctx), ctx.engine.clock.now_ms())
 }
 
 /// The account that the conversation stays with at a provider.

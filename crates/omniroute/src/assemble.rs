@@ -226,6 +226,10 @@ async fn recall(store: &Store, engine: &Engine) {
     if let Err(error) = store.session_affinity().recall(since_ms, restore).await {
         tracing::warn!(%error, "which account a conversation stays with cannot be read; it may change");
     }
+    let snapshot = engine.live.load().clone();
+    if let Err(error) = store.rotation_memories().recall(&snapshot).await {
+        tracing::warn!(%error, "whose turn it is among accounts cannot be read; they begin anew");
+    }
     let restore = |record| engine.restore(Memory::Breaker(record));
     if let Err(error) = store.resilience().breakers(restore).await {
         tracing::warn!(%error, "breakers of providers cannot be read; all of them start closed");

@@ -3,9 +3,8 @@
 use crate::error::StoreError;
 use crate::pool::{with_read, with_write};
 use crate::store::Store;
-use crate::text::clip;
 
-const MAX_DETAILS: usize = 8 * 1024;
+pub(crate) const MAX_DETAILS: usize = 8 * 1024;
 
 /// Access to the audit log.
 #[derive(Debug, Clone, Copy)]
@@ -67,25 +66,36 @@ macro_rules! condition {
     };
 }
 
+/// Adds an event in a transaction.
+macro_rules! append {
+    ($db:ident, $event:expr) => {{
+        use $crate::text::clip;
+        let event: &$crate::audit::AuditEvent = $event;
+        sqlx::query(
+            "INSERT INTO audit_log (timestamp, action, actor, target, resource_type, status, details, ip_address,
+             request_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        )
+        .bind(event.timestamp)
+        .bind(clip(&event.action, 100))
+        .bind(clip(&event.actor, 200))
+        .bind(event.target.as_deref().map(|target| clip(target, 200)))
+        .bind(event.resource_type.as_deref().map(|resource_type| clip(resource_type, 100)))
+        .bind(clip(&event.status, 20))
+        .bind(event.details.as_deref().map(|details| clip(details, $crate::audit::MAX_DETAILS)))
+        .bind(event.ip_address.as_deref().map(|address| clip(address, 64)))
+        .bind(event.request_id.as_deref().map(|id| clip(id, 128)))
+        .execute(&mut *$db)
+        .await?;
+    }};
+}
+
+pub(crate) use append;
+
 impl Audit<'_> {
     /// Adds an event.
     pub async fn append(&self, event: &AuditEvent) -> Result<(), StoreError> {
         with_write!(self.0.pool(), |db| {
-            sqlx::query(
-                "INSERT INTO audit_log (timestamp, action, actor, target, resource_type, status, details, ip_address,
-                 request_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            )
-            .bind(event.timestamp)
-            .bind(clip(&event.action, 100))
-            .bind(clip(&event.actor, 200))
-            .bind(event.target.as_deref().map(|target| clip(target, 200)))
-            .bind(event.resource_type.as_deref().map(|resource_type| clip(resource_type, 100)))
-            .bind(clip(&event.status, 20))
-            .bind(event.details.as_deref().map(|details| clip(details, MAX_DETAILS)))
-            .bind(event.ip_address.as_deref().map(|address| clip(address, 64)))
-            .bind(event.request_id.as_deref().map(|id| clip(id, 128)))
-            .execute(&mut *db)
-            .await?;
+            append!(db, event);
         });
         Ok(())
     }

@@ -145,15 +145,18 @@ impl ComboMemories<'_> {
     }
 }
 
-/// Writes every few seconds what changed, and once more at the end.
+/// Writes every few seconds what changed in combos and in the turns of accounts, and once more at the end.
 pub async fn keep_combos(store: Store, live: Arc<Live>, cancel: CancellationToken) {
-    let mut known = HashMap::new();
+    let (mut known, mut turns) = (HashMap::new(), HashMap::new());
     let mut is_last = false;
     while !is_last {
         is_last = tokio::time::timeout(EVERY, cancel.cancelled()).await.is_ok();
         let snapshot = live.load().clone();
         if let Err(error) = store.combo_memories().keep(&snapshot, &mut known).await {
             tracing::warn!(%error, "whose turn it is in combos cannot be written now; it is tried again");
+        }
+        if let Err(error) = store.rotation_memories().keep(&snapshot, &mut turns).await {
+            tracing::warn!(%error, "whose turn it is among accounts cannot be written now; it is tried again");
         }
     }
 }

@@ -11,6 +11,7 @@ use secrecy::ExposeSecret as _;
 use crate::error::StoreError;
 use crate::learned_limits;
 use crate::pool::{bump_revision, with_read, with_write};
+use crate::quota_snapshots;
 use crate::resilience;
 use crate::response_owners::FORGET_CONNECTION;
 use crate::session_affinity;
@@ -292,6 +293,7 @@ impl Connections<'_> {
             for forget in [
                 FORGET_CONNECTION,
                 learned_limits::FORGET_CONNECTION,
+                quota_snapshots::FORGET_CONNECTION,
                 resilience::FORGET_CONNECTION,
                 session_affinity::FORGET_CONNECTION,
             ] {

@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(11, "0011_response_models"),
     migration!(12, "0012_answer_sources"),
     migration!(18, "0018_budget_ways_out"),
+    migration!(19, "0019_quota_snapshots"),
 ];
 
 /// Applies what is missing.

@@ -128,6 +128,7 @@ impl Store {
         );
         pruned.other += self.response_owners().trim().await?;
         pruned.other += self.learned_limits().trim(now_ms).await?;
+        pruned.other += self.quota_snapshots().trim(days(retention)).await?;
         pruned.other += self.session_affinity().trim(now_ms).await?;
         pruned.other += self.resilience().trim(now_ms).await?;
         pruned.other += self.reasoning_memory().trim(MAX_BYTES).await?;

@@ -30,10 +30,12 @@ use crate::options::{Location, StoreOptions};
 use crate::policies::{self, Policies};
 use crate::pool::{Pool, with_read, with_snapshot, with_write};
 use crate::prices::{self, Prices};
+use crate::quota_snapshots::QuotaSnapshots;
 use crate::reasoning_memory::{self, ReasoningMemory};
 use crate::resilience::Resilience;
 use crate::response_owners::ResponseOwners;
 use crate::revoked_tokens::RevokedTokens;
+use crate::rotation_memory::RotationMemories;
 use crate::secret_key::{self, Found};
 use crate::session_affinity::SessionAffinity;
 use crate::settings::{self, Settings};
@@ -380,6 +382,16 @@ impl Store {
     /// What vendors said of their limits.
     pub fn learned_limits(&self) -> LearnedLimitRows<'_> {
         LearnedLimitRows(self)
+    }
+
+    /// Whose turn it is among the accounts of providers.
+    pub fn rotation_memories(&self) -> RotationMemories<'_> {
+        RotationMemories(self)
+    }
+
+    /// What vendors left of their quotas, from time to time.
+    pub fn quota_snapshots(&self) -> QuotaSnapshots<'_> {
+        QuotaSnapshots(self)
     }
 
     /// Which account a conversation stays with.

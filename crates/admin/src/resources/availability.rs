@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use omniroute_domain::breaker::BreakerState;
+use omniroute_domain::budget::Window;
 use omniroute_domain::combo::{self, RequestFacts};
+use omniroute_domain::entity::OnExceeded;
 use omniroute_domain::health::{Blocked, Hold};
 use omniroute_domain::resolve::{self, ResolveError, Route, Via};
-use omniroute_domain::snapshot::{ConnectionState, ProviderState};
+use omniroute_domain::snapshot::{ConnectionState, ProviderState, Snapshot};
 use omniroute_engine::chronicle;
 use omniroute_provider::{ProviderId, registry};
 use omniroute_store::ConnectionFilter;
@@ -18,11 +20,13 @@ use super::resilience::named;
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json};
 use crate::error::{AdminResult, invalid_field, not_found};
+use crate::state::Admin;
 use crate::text::iso;
 
 /// States of a model.
-const STATUSES: [&str; 7] =
-    ["available", "degraded", "cooldown", "locked", "circuit_open", "no_connection", "disabled"];
+const STATUSES: [&str; 8] =
+    ["available", "degraded", "cooldown", "locked", "circuit_open", "no_connection", "disabled", OVER_BUDGET];
+const OVER_BUDGET: &str = "over_budget";
 
 /// A model at a provider.
 #[derive(Serialize, ToSchema)]
@@ -31,7 +35,8 @@ pub(crate) struct ModelAvailability {
     provider: String,
     model: String,
     /// `available`; `degraded` (some accounts are held back, or the provider fails often); `cooldown`, `locked` or
-    /// `circuit_open` (none is left); `no_connection`; `disabled` (only the operator can bring it back).
+    /// `circuit_open` (none is left); `no_connection`; `disabled` (only the operator can bring it back); `over_budget` (the budget
+    /// of all keys together has nothing left for it).
     status: &'static str,
     /// Accounts that may serve the model.
     connections: usize,
@@ -190,6 +195,9 @@ pub(crate) async fn list(
         let listed = admin.catalog.models_of(id).iter().map(|row| row.model.as_str());
         models.extend(listed.map(|model| nobody(id, model, "disabled", count)));
     }
+    if let Some(spent) = Spent::of(admin, access.now_ms) {
+        models.iter_mut().for_each(|entry| spent.mark(&snapshot, entry, access.now_ms));
+    }
     models.retain(|entry| {
         query.model.as_ref().is_none_or(|model| *model == entry.model)
             && query.status.as_ref().is_none_or(|status| *status == entry.status)
@@ -210,20 +218,28 @@ pub(crate) async fn ask(
     }
     let snapshot = access.admin.live.load();
     let now_ms = access.now_ms;
+    let spent = Spent::of(&access.admin, now_ms);
+    let entry = |provider: &ProviderState, model: &str| {
+        let mut entry = entry(provider, model, now_ms);
+        if let Some(spent) = &spent {
+            spent.mark(&snapshot, &mut entry, now_ms);
+        }
+        entry
+    };
     let answer = match resolve::resolve(&snapshot, &model) {
         Ok(Route::Target(target)) => {
             let via = match target.via {
                 Via::Bare => "infer",
                 via @ (Via::Direct | Via::Alias | Via::Fallback) => via.as_str(),
             };
-            found(model, via, entry(&target.provider, &target.model, now_ms))
+            found(model, via, entry(&target.provider, &target.model))
         }
         Ok(Route::Combo(combo)) => {
             let plan = combo::plan(&snapshot, &combo, &RequestFacts::default(), now_ms, 0, false);
             let targets: Vec<_> = plan
                 .targets
                 .iter()
-                .map(|planned| entry(&planned.target.provider, &planned.target.model, now_ms))
+                .map(|planned| entry(&planned.target.provider, &planned.target.model))
                 .collect();
             AvailabilityAnswer::Combo(FoundCombo {
                 model,
@@ -335,6 +351,48 @@ fn entry(provider: &ProviderState, model: &str, now_ms: i64) -> ModelAvailabilit
             .map(|(connection, blocked)| blocked_view(connection, *blocked, now_ms))
             .collect(),
         ..nobody(&provider.id, model, status, 0)
+    }
+}
+
+/// The budget of all keys together has nothing left.
+struct Spent {
+    /// When it begins anew.
+    until: Option<i64>,
+    /// Whether what costs nothing is served all the same.
+    spares_free: bool,
+}
+
+impl Spent {
+    fn of(admin: &Admin, now_ms: i64) -> Option<Self> {
+        let snapshot = admin.live.load();
+        let state = snapshot.budgets.of(None).filter(|state| state.budget.hard_stop)?;
+        let standing = admin.live.spending.standing(&snapshot.budgets, None, now_ms);
+        let is_used_up = |window: &Window| {
+            let used = standing.spent(*window).saturating_add(standing.held_nano);
+            state.limit(*window).is_some_and(|limit| used >= limit)
+        };
+        // Until all that are used up begin anew; a limit for ever never does.
+        let mut ends = Window::ALL.into_iter().filter(is_used_up).map(|window| match window {
+            Window::Total => None,
+            window => Some(standing.span(window).end_ms),
+        });
+        let first = ends.next()?;
+        let until = ends.fold(first, |last, end| Some(last?.max(end?)));
+        Some(Self { until, spares_free: state.budget.on_exceeded != OnExceeded::Block })
+    }
+
+    /// Says so of a model that could be asked otherwise.
+    fn mark(&self, snapshot: &Snapshot, entry: &mut ModelAvailability, now_ms: i64) {
+        let quote = || snapshot.quote(&entry.provider.as_str().into(), &entry.model);
+        let is_spared = self.spares_free && quote().is_some_and(|quote| quote.price.is_free());
+        if entry.available_connections == 0 || is_spared {
+            return;
+        }
+        entry.status = OVER_BUDGET;
+        entry.available_connections = 0;
+        entry.reason = Some("budget_exceeded");
+        entry.until = self.until.map(iso);
+        entry.retry_after_ms = self.until.map(|until| (until - now_ms).max(0));
     }
 }
 

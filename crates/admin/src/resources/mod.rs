@@ -22,6 +22,7 @@ pub(crate) mod models;
 pub(crate) mod nodes;
 pub(crate) mod policies;
 pub(crate) mod pricing;
+pub(crate) mod quota;
 pub(crate) mod rate_limits;
 pub(crate) mod resilience;
 pub(crate) mod route_preview;

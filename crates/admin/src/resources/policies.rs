@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::Done;
+use super::resilience::{BreakerView, breakers};
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json, WithStatus};
 use crate::error::{AdminResult, conflict, invalid_field, not_found};
@@ -24,6 +25,8 @@ pub(crate) struct PolicyList {
     policies: Vec<PolicyView>,
     /// Addresses that have to wait before they may sign in.
     locked_identifiers: Vec<LockedView>,
+    /// The providers' breakers, by name.
+    circuit_breakers: Vec<BreakerView>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -180,7 +183,11 @@ pub(crate) async fn list(access: Management) -> AdminResult<Json<PolicyList>> {
         locked_until,
         remaining_ms: locked_until - access.now_ms,
     });
-    Ok(Json(PolicyList { policies, locked_identifiers: locked_identifiers.collect() }))
+    Ok(Json(PolicyList {
+        policies,
+        locked_identifiers: locked_identifiers.collect(),
+        circuit_breakers: breakers(&access.admin, access.now_ms),
+    }))
 }
 
 pub(crate) async fn create(

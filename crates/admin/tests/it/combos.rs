@@ -241,6 +241,18 @@ async fn the_defaults_of_combos_are_merged() {
     make(&app, json!({"name":"c","models":["openai/gpt-5.6"]})).await;
     assert_eq!(app.live.load().combo("c").expect("there").policy.max_retries, 3);
     app.patch(path, json!({"comboDefaults":{"maxRetries":99}})).await.expect(400);
+    // The strategy of those that are made without one.
+    let changed = app.patch(path, json!({"comboDefaults":{"strategy":"fallback"}})).await.expect(200).json();
+    assert_eq!(changed["comboDefaults"], json!({"strategy":"priority","maxRetries":3,"timeoutMs":5_000}));
+    app.patch(path, json!({"comboDefaults":{"strategy":"round-robin"}})).await.expect(200);
+    let made = make(&app, json!({"name":"d","models":["openai/gpt-5.6"]})).await;
+    assert_eq!(made["strategy"], "round-robin");
+    let own = make(&app, json!({"name":"e","strategy":"random","models":["openai/gpt-5.6"]})).await;
+    assert_eq!(own["strategy"], "random");
+    let wrong = app.patch(path, json!({"comboDefaults":{"strategy":"luck"}})).await.expect(400);
+    assert_eq!(wrong.fields(), ["comboDefaults.strategy"]);
+    let gone = app.patch(path, json!({"comboDefaults":{"strategy":null}})).await.expect(200).json();
+    assert_eq!(gone["comboDefaults"], json!({"maxRetries":3,"timeoutMs":5_000}));
 
     // A provider's own, by any of its names; what is null goes away.
     let overrides = json!({"oai":{"maxRetries":1,"queueDepth":5},"anthropic":{"hedging":true}});

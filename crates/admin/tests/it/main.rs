@@ -8,6 +8,8 @@ mod combos;
 mod configuration;
 mod contract;
 mod observation;
+mod policies;
 mod pricing;
 mod probes;
+mod quota;
 mod resilience;

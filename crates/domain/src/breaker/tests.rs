@@ -50,6 +50,7 @@ fn failures_degrade_then_open_and_successes_take_them_back() {
         })
         .collect();
     assert_eq!(states, ["CLOSED", "CLOSED", "DEGRADED", "DEGRADED"]);
+    assert_eq!(breaker.state(NOW + 4_000), BreakerState::Degraded);
     let (pass, _) = breaker.admit(NOW + 5_000).expect("degraded lets through");
     assert_eq!(pass.answered(NOW + 5_000), None, "three are still as many as make it degraded");
     let (pass, _) = breaker.admit(NOW + 5_001).expect("degraded lets through");
@@ -72,6 +73,8 @@ fn failures_degrade_then_open_and_successes_take_them_back() {
 #[test]
 fn one_probe_at_a_time_decides() {
     let breaker = opened();
+    assert_eq!(breaker.state(NOW + 33_999), BreakerState::Open);
+    assert_eq!(breaker.state(NOW + 34_000), BreakerState::HalfOpen, "the next request is a probe");
     assert!(breaker.admit(NOW + 33_999).is_err());
     let (probe, turned) = breaker.admit(NOW + 34_000).expect("the pause is over");
     assert_eq!(turned.expect("it turned").to, BreakerState::HalfOpen);

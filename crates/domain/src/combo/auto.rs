@@ -1,11 +1,15 @@
 //! What `auto` has to know of the steps of a combo, and what a limit of cost does to their order.
 
+use omniroute_provider::ProviderId;
+
 use super::StepState;
 use super::plan::{Ordered, RequestFacts};
+use crate::breaker::BreakerState;
 use crate::entity::BudgetFallback;
-use crate::routing::Choice;
+use crate::resolve::Target;
 use crate::routing::auto::{AccountTier, Difficulty, Signals, Task, Tuning, decide};
-use crate::snapshot::Snapshot;
+use crate::routing::{Choice, Quota, rendezvous};
+use crate::snapshot::{ConnectionState, Snapshot};
 
 /// Said of a step that costs too much.
 pub(super) const TOO_DEAR: &str = "the request would cost more there than budgetCap";
@@ -37,14 +41,12 @@ pub(super) fn signals(
             .filter(|connection| connection.check(&target.model, now_ms).is_ok())
     };
     signals.accounts = u16::try_from(able().count()).unwrap_or(u16::MAX);
-    signals.health = if signals.accounts > 0 { 1.0 } else { 0.0 };
-    // The account that has most left serves; one that says nothing may have all of it.
-    let left: Vec<_> =
-        able().filter_map(|connection| connection.health.gate.left(&target.model, now_ms)).collect();
-    if left.len() == usize::from(signals.accounts) {
-        signals.quota = left.iter().map(|(share, _)| *share).max_by(f64::total_cmp);
-        signals.reset_ms = left.iter().map(|(_, until)| until - now_ms).min();
+    signals.health = able().map(|connection| health(connection, now_ms)).fold(0.0, f64::max);
+    if let Some(quota) = quota(target, now_ms) {
+        (signals.quota, signals.reset_ms) = (Some(quota.left), Some(quota.reset_ms));
     }
+    signals.served_before =
+        (facts.served_by != 0).then(|| provider_mark(&target.provider.id) == facts.served_by);
     let plans = target.provider.connections.iter().map(|connection| connection.tier);
     signals.account = plans.max().unwrap_or(AccountTier::Standard);
     signals.price = traits.price;
@@ -62,6 +64,36 @@ pub(super) fn signals(
     signals
 }
 
+/// How far the provider behind an account that may serve is to be trusted.
+fn health(connection: &ConnectionState, now_ms: i64) -> f64 {
+    match connection.breaker_policy.map(|_| connection.breaker.state(now_ms)) {
+        None | Some(BreakerState::Closed) => 1.0,
+        Some(BreakerState::Degraded) => 0.75,
+        Some(BreakerState::HalfOpen) => 0.5,
+        Some(BreakerState::Open) => 0.0,
+    }
+}
+
+/// What is left at a target: of its accounts the one that has most serves, and what is left is lost when the first of them
+/// begins anew. One that says nothing may have all of it.
+pub(super) fn quota(target: &Target, now_ms: i64) -> Option<Quota> {
+    let able = target.provider.connections.iter();
+    let mut able = able.filter(|connection| connection.check(&target.model, now_ms).is_ok()).peekable();
+    able.peek()?;
+    able.try_fold(Quota { left: 0.0, reset_ms: i64::MAX }, |best, connection| {
+        let (left, until) = connection.health.gate.left(&target.model, now_ms)?;
+        Some(Quota { left: best.left.max(left), reset_ms: best.reset_ms.min(until - now_ms) })
+    })
+}
+
+/// Stands for a provider in what is known of a request; never 0.
+pub fn provider_mark(id: &ProviderId) -> u64 {
+    let mark = id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    mark.max(1)
+}
+
 /// The order of the steps, and those that cost too much. Where all do, either the cheapest leads or nobody is left.
 pub(super) fn order(choice: &Choice<'_>, tuning: &Tuning, facts: &RequestFacts) -> Ordered {
     let decision = decide(choice, tuning, Difficulty::of(facts));
@@ -74,17 +106,4 @@ pub(super) fn order(choice: &Choice<'_>, tuning: &Tuning, facts: &RequestFacts) 
         ordered.order.sort_by_key(|place| choice.candidates[usize::from(*place)].cost_nano);
     }
     ordered
-}
-
-/// Where a step stands for this beginning of a prompt: the same beginning prefers the same step, and a step that goes takes
-/// no other's beginnings along.
-fn rendezvous(prefix: u64, step: &str) -> f64 {
-    let mut hash = prefix ^ 0xcbf2_9ce4_8422_2325;
-    for byte in step.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    #[allow(clippy::cast_precision_loss, reason = "53 bits are what an `f64` holds")]
-    let share = ((hash ^ (hash >> 32)) >> 11) as f64 / (1_u64 << 53) as f64;
-    share
 }

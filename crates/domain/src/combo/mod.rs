@@ -16,9 +16,12 @@ mod validation;
 
 use std::sync::{Arc, OnceLock};
 
+pub use auto::provider_mark;
 pub use condition::{Condition, ConditionError};
 pub use memory::{ComboMark, ComboMemory};
-pub use plan::{LeftOut, Place, Plan, Planned, RequestFacts, Rule, judge, needs_content, plan, wave};
+pub use plan::{
+    LeftOut, Place, Plan, Planned, RequestFacts, Rule, judge, needs_content, needs_prefix, plan, wave,
+};
 pub use policy::{Policy, QueueLimits};
 pub use pool::{MAX_POOL, Pool};
 pub use template::{TemplateError, check as check_template, render};

@@ -9,7 +9,7 @@ use crate::entity::Goal;
 use crate::price;
 use crate::resolve::{self, ResolveError, Target};
 use crate::routing::auto::{Need, Task};
-use crate::routing::{Candidate, Choice, Manner, Order, Score, Wants};
+use crate::routing::{Candidate, Choice, Manner, Order, Score, Wants, rendezvous};
 use crate::snapshot::Snapshot;
 
 /// What is known of a request before anybody is asked.
@@ -35,6 +35,8 @@ pub struct RequestFacts {
     pub wants_reasoning: bool,
     /// Stands for the beginning of the prompt, which upstreams may have in their caches; 0 = unknown.
     pub prefix: u64,
+    /// The [mark](super::provider_mark) of the provider that the conversation was with last; 0 = none.
+    pub served_by: u64,
 }
 
 /// Tokens of answer that a price is estimated for when the client sets no limit.
@@ -216,6 +218,21 @@ fn needs_content_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -
         })
 }
 
+/// Whether a plan depends on the beginning of the prompt, though on nothing else in the request's body.
+pub fn needs_prefix(snapshot: &Snapshot, combo: &ComboState) -> bool {
+    needs_prefix_within(snapshot, combo, combo.policy.max_depth)
+}
+
+fn needs_prefix_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -> bool {
+    let within = |step: &StepState| match &step.goal {
+        Goal::ComboRef { combo_name } if depth > 1 => {
+            snapshot.combo(combo_name).is_some_and(|inner| needs_prefix_within(snapshot, inner, depth - 1))
+        }
+        Goal::ComboRef { .. } | Goal::Model { .. } => false,
+    };
+    combo.strategy.wants().affinity || combo.steps.iter().any(within)
+}
+
 /// The steps of a combo by their places, in order.
 #[derive(Default)]
 pub(super) struct Ordered {
@@ -316,6 +333,12 @@ impl Planner<'_> {
         }
         if wants.cost {
             candidate.cost_nano = self.cost(target);
+        }
+        if wants.quota {
+            candidate.quota = auto::quota(target, self.now_ms);
+        }
+        if wants.affinity && self.facts.prefix != 0 {
+            candidate.affinity = rendezvous(self.facts.prefix, &step.id);
         }
         if wants.context {
             candidate.context_window = step.traits(self.snapshot, target).caps.context_window;

@@ -17,6 +17,8 @@ pub struct RuntimeSettings {
     pub require_login: bool,
     /// In which order the accounts of a provider are tried; a name of `routing::STRATEGIES`.
     pub fallback_strategy: String,
+    /// The strategy of combos that are made without one; a name of `routing::STRATEGIES`.
+    pub combo_strategy: Option<String>,
     /// How combos are carried out, where they say nothing else.
     pub combo_defaults: ComboConfig,
     /// How much requests reason.
@@ -70,6 +72,7 @@ impl Default for RuntimeSettings {
         Self {
             require_login: true,
             fallback_strategy: "fill-first".into(),
+            combo_strategy: None,
             combo_defaults: ComboConfig::default(),
             thinking_budget: ThinkingSettings::default(),
             system_prompt: SystemPromptSettings::default(),

@@ -1,6 +1,6 @@
 //! A limiter that many requests share. Nothing is locked while there is nothing to hold anybody back by.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -8,6 +8,8 @@ use omniroute_provider::allowance::Allowances;
 
 use super::{Ask, Held, LearnedLimits, Limiter, Rules, Ticket, Wakers};
 
+/// With this share left or less, an account is asked after those that have more.
+const LOW: f64 = 0.10;
 /// How often a change that says little is stored.
 const STORE_EVERY_MS: i64 = 60_000;
 
@@ -16,6 +18,8 @@ const STORE_EVERY_MS: i64 = 60_000;
 pub struct Gate {
     /// Whether a start has to look at what was learned, or at those who wait.
     is_armed: AtomicBool,
+    /// Until when the vendor has little left for any model, in epoch milliseconds.
+    low_until: AtomicI64,
     limiter: Mutex<Limiter>,
 }
 
@@ -98,6 +102,7 @@ impl Gate {
             let wakers = limiter.learn(model, said, now_ms);
             self.is_armed.store(true, Ordering::Release);
             let after = limiter.learned(model);
+            self.note_low(after, now_ms);
             (wakers, after.filter(|after| is_worth_storing(before.as_ref(), after, now_ms)).cloned())
         };
         wake(wakers);
@@ -106,12 +111,14 @@ impl Gate {
 
     /// Takes over what an earlier process had learned.
     pub fn restore(&self, model: &str, learned: LearnedLimits, now_ms: i64) {
+        self.note_low(Some(&learned), now_ms);
         self.limiter().restore(model, learned, now_ms);
         self.is_armed.store(true, Ordering::Release);
     }
 
     /// Forgets what was learned.
     pub fn forget(&self) {
+        self.low_until.store(0, Ordering::Relaxed);
         let wakers = self.limiter().forget();
         wake(wakers);
     }
@@ -123,6 +130,19 @@ impl Gate {
             return None;
         }
         self.limiter().learned(model)?.left(now_ms)
+    }
+
+    /// Whether the vendor said of late that little is left for a model.
+    pub fn is_low(&self, model: &str, now_ms: i64) -> bool {
+        self.low_until.load(Ordering::Relaxed) > now_ms
+            && self.left(model, now_ms).is_some_and(|(left, _)| left <= LOW)
+    }
+
+    fn note_low(&self, learned: Option<&LearnedLimits>, now_ms: i64) {
+        let Some((left, until)) = learned.and_then(|learned| learned.left(now_ms)) else { return };
+        if left <= LOW {
+            self.low_until.fetch_max(until, Ordering::Relaxed);
+        }
     }
 
     /// What there is to show.
@@ -155,6 +175,9 @@ fn wake(wakers: Wakers) {
 /// Whether the database should hear of it: a limit changed, something ran out or came back, or a while has passed.
 fn is_worth_storing(before: Option<&LearnedLimits>, after: &LearnedLimits, now_ms: i64) -> bool {
     let Some(before) = before else { return true };
+    if after.alerted_at == now_ms || after.noted_at == now_ms {
+        return true;
+    }
     let facts = |learned: &LearnedLimits| {
         let windows = [learned.requests, learned.tokens, learned.output];
         (

@@ -10,6 +10,12 @@ use serde::{Deserialize, Serialize};
 const UNSAID_MS: i64 = 60_000;
 /// No vendor is believed for longer.
 const BELIEVED_MS: i64 = 24 * 3_600 * 1_000;
+/// With this share left or less it is told that little is left,
+const ALERT: f64 = 0.20;
+/// once in this time.
+const ALERT_EVERY_MS: i64 = 3_600 * 1_000;
+/// How often what is left is written down.
+const NOTE_EVERY_MS: i64 = 70 * 60 * 1_000;
 /// For a vendor that asks for less without numbers.
 const OVER_SPACING_MS: i64 = 200;
 
@@ -43,6 +49,18 @@ pub struct LearnedLimits {
     pub last_start: i64,
     /// When the vendor was heard last, in epoch milliseconds.
     pub heard_at: i64,
+    /// When it was told last that little is left.
+    pub alerted_at: i64,
+    /// When what is left was written down last.
+    pub noted_at: i64,
+}
+
+impl LearnedWindow {
+    /// What is left of it, between 0 and 1; `None` where it was not said of how much.
+    pub fn share(&self) -> Option<f64> {
+        #[allow(clippy::cast_precision_loss, reason = "a share")]
+        self.limit.map(|limit| (self.remaining as f64 / limit.max(1) as f64).min(1.0))
+    }
 }
 
 impl LearnedLimits {
@@ -56,10 +74,25 @@ impl LearnedLimits {
     pub fn left(&self, now_ms: i64) -> Option<(f64, i64)> {
         let windows = [self.requests, self.tokens, self.output].into_iter().flatten();
         let counting = windows.filter(|window| window.until > now_ms);
-        #[allow(clippy::cast_precision_loss, reason = "a share")]
-        let share =
-            |window: LearnedWindow| Some((window.remaining as f64 / window.limit? as f64, window.until));
-        counting.filter_map(share).min_by(|a, b| a.0.total_cmp(&b.0))
+        counting.filter_map(|window| Some((window.share()?, window.until))).min_by(|a, b| a.0.total_cmp(&b.0))
+    }
+
+    /// The limits that count, by name.
+    pub fn windows(&self, now_ms: i64) -> impl Iterator<Item = (&'static str, LearnedWindow)> {
+        let named = [("requests", self.requests), ("tokens", self.tokens), ("output", self.output)];
+        let counting = named.into_iter().filter_map(|(name, window)| Some((name, window?)));
+        counting.filter(move |(_, window)| window.until > now_ms)
+    }
+
+    /// Takes note of when what is left is to be told and written down: once in a while, and when it runs out.
+    fn mark(&mut self, was_out: bool, now_ms: i64) {
+        let Some((left, _)) = self.left(now_ms) else { return };
+        if left <= ALERT && now_ms - self.alerted_at >= ALERT_EVERY_MS {
+            self.alerted_at = now_ms;
+        }
+        if now_ms - self.noted_at >= NOTE_EVERY_MS || (left <= 0.0 && !was_out) {
+            self.noted_at = now_ms;
+        }
     }
 
     /// Least milliseconds between two requests now.
@@ -73,6 +106,7 @@ impl LearnedLimits {
     }
 
     pub(super) fn learn(&mut self, said: &Allowances, now_ms: i64) {
+        let was_out = self.left(now_ms).is_some_and(|(left, _)| left <= 0.0);
         self.heard_at = now_ms;
         for (window, said) in [
             (&mut self.requests, said.requests),
@@ -86,6 +120,7 @@ impl LearnedLimits {
         if said.is_over {
             self.over_until = now_ms + UNSAID_MS;
         }
+        self.mark(was_out, now_ms);
     }
 
     /// Until when a request is held back; `None` = it may go.

@@ -5,10 +5,12 @@
 //! from: no clock, no chance, no memory of its own, so that the same choice always gives the same order.
 
 pub mod auto;
+mod cache_optimized;
 mod context_optimized;
 mod cost_optimized;
 mod fill_first;
 mod fusion;
+mod headroom;
 mod last_good;
 mod latencies;
 mod least_used;
@@ -17,6 +19,7 @@ mod power_of_two;
 mod priority;
 mod race;
 mod random;
+mod reset_aware;
 mod round_robin;
 mod shuffle;
 mod stats;
@@ -26,6 +29,7 @@ mod weighted;
 use smallvec::SmallVec;
 
 pub use auto::{Score, Signals, Tuning};
+pub(crate) use cache_optimized::rendezvous;
 pub use latencies::Spread;
 pub use stats::{Stats, Totals};
 
@@ -74,8 +78,22 @@ pub struct Candidate {
     pub last_turn: u64,
     /// An account's standing, from 0 to 100; `None` for what is no account.
     pub standing: Option<f64>,
+    /// What the vendor says is left of what it allows.
+    pub quota: Option<Quota>,
+    /// Where it stands among those that may have the beginning of the prompt in their cache, between 0 and 1; alike for all where
+    /// a prompt has no such beginning.
+    pub affinity: f64,
     /// What only `auto` looks at.
     pub signals: Signals,
+}
+
+/// What is left of what a vendor allows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quota {
+    /// Share of the scarcest limit, between 0 and 1.
+    pub left: f64,
+    /// Until the vendor counts anew, in milliseconds.
+    pub reset_ms: i64,
 }
 
 /// What a strategy looks at beyond weights; callers need not find out more.
@@ -93,6 +111,10 @@ pub struct Wants {
     pub last_good: bool,
     /// Who led when.
     pub turns: bool,
+    /// What is left of quotas.
+    pub quota: bool,
+    /// The beginning of the prompt.
+    pub affinity: bool,
     /// What only `auto` looks at.
     pub signals: bool,
 }
@@ -140,6 +162,10 @@ pub trait Strategy: Sync {
     fn queues(&self) -> bool {
         false
     }
+    /// Whether its order depends on what came before, so that it has to be known after a restart.
+    fn remembers(&self) -> bool {
+        false
+    }
     /// How the targets of its order are asked.
     fn manner(&self) -> Manner {
         Manner::OneByOne
@@ -165,6 +191,9 @@ pub static STRATEGIES: &[&dyn Strategy] = &[
     &power_of_two::PowerOfTwo,
     &last_good::LastGood,
     &context_optimized::ContextOptimized,
+    &cache_optimized::CacheOptimized,
+    &headroom::Headroom,
+    &reset_aware::ResetAware,
     &race::Race,
     &fusion::Fusion,
     &pipeline::Pipeline,

@@ -25,6 +25,10 @@ impl Strategy for RoundRobin {
         true
     }
 
+    fn remembers(&self) -> bool {
+        true
+    }
+
     fn order(&self, choice: &Choice<'_>) -> Order {
         if choice.candidates.is_empty() {
             return Order::new();

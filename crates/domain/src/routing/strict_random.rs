@@ -18,6 +18,10 @@ impl Strategy for StrictRandom {
         "any, but each once before any comes again; then the others as they stand"
     }
 
+    fn remembers(&self) -> bool {
+        true
+    }
+
     fn order(&self, choice: &Choice<'_>) -> Order {
         let count = choice.candidates.len() as u64;
         if count == 0 {

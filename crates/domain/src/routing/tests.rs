@@ -35,6 +35,8 @@ fn candidate() -> impl proptest::strategy::Strategy<Value = Candidate> {
                     cost_nano,
                     context_window,
                     is_last_good,
+                    quota: latency_ms.map(|latency| Quota { left: success_rate, reset_ms: latency as i64 }),
+                    affinity: success_rate,
                     signals: Signals {
                         p95_ms: latency_ms.map(|latency| latency * 2.0),
                         price: cost_nano.map(|cost| cost as f64 / 1e7),
@@ -89,6 +91,14 @@ proptest! {
         prop_assert_eq!(best("cost-optimized").cost_nano, cheapest);
         let largest = candidates.iter().filter_map(|candidate| candidate.context_window).max();
         prop_assert_eq!(best("context-optimized").context_window, largest);
+        let share = |candidate: &Candidate| candidate.quota.map_or(1.0, |quota| quota.left);
+        let most = candidates.iter().map(share).fold(0.0, f64::max);
+        prop_assert_eq!(share(&best("headroom")), most);
+        let nearest = candidates.iter().map(|candidate| candidate.affinity).fold(0.0, f64::max);
+        prop_assert_eq!(best("cache-optimized").affinity, nearest);
+        // Whoever has little left leads only where nobody has more, or says nothing.
+        let is_guarded = |candidate: &Candidate| candidate.quota.is_some_and(|quota| quota.left < 0.1);
+        prop_assert_eq!(is_guarded(&best("reset-aware")), candidates.iter().all(is_guarded));
         let has_last_good = candidates.iter().any(|candidate| candidate.is_last_good);
         prop_assert_eq!(best("lkgp").is_last_good, has_last_good);
     }
@@ -203,7 +213,7 @@ enum Leads {
 }
 
 /// What is promised of every strategy.
-const PROMISES: [(&str, Leads); 15] = [
+const PROMISES: [(&str, Leads); 18] = [
     ("priority", Leads::First),
     ("fill-first", Leads::First),
     ("round-robin", Leads::Each),
@@ -215,6 +225,9 @@ const PROMISES: [(&str, Leads); 15] = [
     ("p2c", Leads::Chance),
     ("lkgp", Leads::First),
     ("context-optimized", Leads::First),
+    ("cache-optimized", Leads::First),
+    ("headroom", Leads::First),
+    ("reset-aware", Leads::First),
     ("race", Leads::First),
     ("fusion", Leads::First),
     ("pipeline", Leads::First),
@@ -243,4 +256,49 @@ fn no_strategy_starves_anybody_it_promises_a_turn() {
             }
         }
     }
+}
+
+fn quota(left: f64, reset_ms: i64) -> Candidate {
+    Candidate { quota: Some(Quota { left, reset_ms }), ..Candidate::default() }
+}
+
+#[test]
+fn what_would_be_lost_first_is_used_first() {
+    const HOUR: i64 = 3_600_000;
+    let unknown = Candidate::default();
+    let order =
+        |candidates: &[Candidate]| by_name("reset-aware").unwrap().order(&choice(candidates, 0, 0)).to_vec();
+    // 0.9 in five hours, 0.5 in one, little in a minute, unknown.
+    assert_eq!(order(&[quota(0.9, 5 * HOUR), quota(0.5, HOUR), quota(0.05, 60_000), unknown]), [1, 0, 3, 2]);
+    // Within five of a hundred the list counts.
+    assert_eq!(order(&[quota(0.96, HOUR), quota(1.0, HOUR), quota(0.9, HOUR)]), [0, 1, 2]);
+    // Of those that have little left whoever has more.
+    assert_eq!(order(&[quota(0.01, HOUR), quota(0.08, HOUR)]), [1, 0]);
+    assert_eq!(by_name("reset-window").unwrap().name(), "reset-aware");
+}
+
+#[test]
+fn who_has_most_left_leads_and_silence_may_be_plenty() {
+    let order =
+        |candidates: &[Candidate]| by_name("headroom").unwrap().order(&choice(candidates, 0, 0)).to_vec();
+    assert_eq!(order(&[quota(0.4, 1), quota(0.7, 1), Candidate::default(), quota(0.2, 1)]), [2, 1, 0, 3]);
+}
+
+#[test]
+fn a_beginning_stays_where_it_is_when_another_place_goes() {
+    let places = ["a", "b", "c", "d"];
+    let order = |prefix: u64, places: &[&str]| {
+        let of = |place: &&str| Candidate { affinity: rendezvous(prefix, place), ..Candidate::default() };
+        let candidates: Vec<_> = places.iter().map(of).collect();
+        places[first("cache-optimized", &choice(&candidates, 0, 0))].to_owned()
+    };
+    let mut seen = std::collections::BTreeMap::<String, u32>::new();
+    for prefix in draws(2_000) {
+        let before = order(prefix, &places);
+        if before != "d" {
+            assert_eq!(order(prefix, &places[..3]), before, "only those of the one that goes move");
+        }
+        *seen.entry(before).or_default() += 1;
+    }
+    assert!(seen.values().all(|count| (380..620).contains(count)), "all have their share: {seen:?}");
 }

@@ -84,6 +84,11 @@ impl ConnectionState {
         self.part_of.as_ref().unwrap_or(&self.health)
     }
 
+    /// Under which its state is kept: its id, or for one of several keys that and what tells the key from the others.
+    pub fn state_id(&self) -> &ConnectionId {
+        &self.state_id
+    }
+
     /// The ids under which the states of its keys are kept.
     pub(super) fn pool_ids(&self) -> impl Iterator<Item = ConnectionId> {
         self.pool.iter().map(|key| key.state_id.clone())

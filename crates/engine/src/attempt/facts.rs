@@ -5,6 +5,7 @@ use omniroute_domain::combo::{self, ComboState, RequestFacts};
 
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::session;
 
 /// What begins a piece of a program in a text for people.
 const FENCE: &str = "```";
@@ -17,6 +18,12 @@ pub(crate) async fn facts(ctx: &mut RequestCtx, combo: &ComboState) -> Result<Re
         is_bound: ctx.envelope()?.kept.as_ref().is_some_and(|kept| !kept.names.is_empty()),
         ..RequestFacts::default()
     };
+    if combo.auto.is_some() {
+        facts.served_by = session::served_by(ctx).as_ref().map_or(0, combo::provider_mark);
+    }
+    if combo::needs_prefix(&ctx.snapshot, combo) {
+        facts.prefix = crate::prefix::of(ctx);
+    }
     if ctx.task.is_none() && combo::needs_content(&ctx.snapshot, combo) {
         let request = ctx.canonical().await?;
         facts.max_output = request.max_output_tokens;
@@ -26,7 +33,9 @@ pub(crate) async fn facts(ctx: &mut RequestCtx, combo: &ComboState) -> Result<Re
         facts.has_code = has_code(request);
         facts.wants_reasoning =
             !matches!(request.reasoning.amount, ReasoningAmount::Default | ReasoningAmount::Off);
-        facts.prefix = prefix(request);
+        if facts.prefix == 0 {
+            facts.prefix = prefix(request);
+        }
     }
     Ok(facts)
 }

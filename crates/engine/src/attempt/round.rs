@@ -6,11 +6,13 @@ use std::time::Duration;
 use omniroute_domain::health::InFlight;
 use omniroute_domain::limiter::Ask;
 use omniroute_domain::resolve::Target;
+use omniroute_domain::rotation::Occasion;
 use omniroute_domain::snapshot::ConnectionState;
 use smallvec::SmallVec;
 
 use super::queue;
 use crate::ctx::RequestCtx;
+use crate::prefix;
 use crate::resolve::{self, Candidates};
 use crate::session;
 
@@ -65,9 +67,9 @@ impl Round {
             return round;
         }
         let eligible = std::mem::take(&mut round.order);
-        let (provider, random) = (&target.provider, ctx.draw());
-        let ask = ask(ctx, target);
-        let chosen = provider.rotation.choose(provider.rule, &eligible, now_ms, random, |connection| {
+        let provider = &target.provider;
+        let (occasion, ask) = (occasion(ctx, target, now_ms), ask(ctx, target));
+        let chosen = provider.rotation.choose(provider.rule, &eligible, occasion, |connection| {
             round.enter(connection, ask, tried, now_ms)
         });
         round.order = arranged(&eligible, &chosen.order);
@@ -98,7 +100,7 @@ impl Round {
         // The others follow as they would without it.
         self.order.remove(at);
         let provider = &target.provider;
-        let order = provider.rotation.preview(provider.rule, &self.order, now_ms, ctx.draw());
+        let order = provider.rotation.preview(provider.rule, &self.order, occasion(ctx, target, now_ms));
         self.order = arranged(&self.order, &order);
         self.order.insert(0, connection);
         self.past = 1;
@@ -235,8 +237,19 @@ fn is_among(connection: &Arc<ConnectionState>, tried: &[Arc<ConnectionState>]) -
 pub(crate) fn foreseen(ctx: &RequestCtx, target: &Target, now_ms: i64) -> Candidates {
     let (eligible, _) = resolve::standing(ctx, target, now_ms);
     let provider = &target.provider;
-    let order = provider.rotation.preview(provider.rule, &eligible, now_ms, ctx.draw());
-    arranged(&eligible, &order)
+    let order = provider.rotation.preview(provider.rule, &eligible, occasion(ctx, target, now_ms));
+    let mut order = arranged(&eligible, &order);
+    let pinned = session::pinned(ctx, target, now_ms);
+    if let Some(at) = pinned.and_then(|pinned| order.iter().position(|connection| connection.id == pinned)) {
+        order[..=at].rotate_right(1);
+    }
+    order
+}
+
+fn occasion<'a>(ctx: &RequestCtx, target: &'a Target, now_ms: i64) -> Occasion<'a> {
+    let wants_prefix = target.provider.rule.strategy.wants().affinity;
+    let prefix = if wants_prefix { prefix::of(ctx) } else { 0 };
+    Occasion { now_ms, random: ctx.draw(), model: &target.model, prefix }
 }
 
 fn ask<'a>(ctx: &RequestCtx, target: &'a Target) -> Ask<'a> {

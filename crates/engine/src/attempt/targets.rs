@@ -23,6 +23,7 @@ use crate::error::GatewayError;
 use crate::explain;
 use crate::fallback;
 use crate::policy;
+use crate::session;
 use crate::task;
 
 /// Most upstream calls for one request, all targets together.
@@ -142,6 +143,9 @@ pub(super) struct Course {
 
 impl Course {
     async fn begin(ctx: &mut RequestCtx, combo: &Arc<ComboState>) -> Result<Self, GatewayError> {
+        if combo.auto.is_some() && ctx.task.is_none() {
+            session::find(ctx)?;
+        }
         let facts = facts(ctx, combo).await?;
         let now_ms = ctx.engine.clock.now_ms();
         let mut plan = combo::plan(&ctx.snapshot, combo, &facts, now_ms, ctx.seed, true);

@@ -130,3 +130,48 @@ async fn only_the_share_that_is_wanted_is_kept() {
     let quarter = sampled(0.25).await;
     assert!((65..135).contains(&quarter), "four standard deviations: {quarter}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_record_of_a_fusion_has_its_targets_and_its_judge() {
+    let ask = r#"{"model":"c","messages":[{"role":"user","content":"hi"}]}"#;
+    for judge in [None, Some("up/judge")] {
+        let world = World::with(
+            |entities| {
+                crate::combos::add_best(entities, |best| {
+                    best.name = "c".into();
+                    best.strategy = "fusion".into();
+                    best.config.judge_model = judge.map(str::to_owned);
+                });
+            },
+            |_: &mut EngineOptions| {},
+        );
+        for text in ["one", "two", "three", "the reply"] {
+            world.transport.answer(answer(text));
+        }
+        assert_eq!(world.chat(ask).await.status, 200);
+        let candidates = world.row().decision.unwrap().candidates(OpenAi.id());
+        let told: Vec<_> = candidates
+            .iter()
+            .map(|it| (it.model.as_str(), it.connection.is_some(), it.wave))
+            .filter(|(_, has_account, _)| *has_account)
+            .collect();
+        let mut expected = vec![("m", true, Some(1)); 3];
+        if judge.is_some() {
+            // Both accounts of its provider.
+            expected.extend([("judge", true, Some(2)); 2]);
+        }
+        assert_eq!(told, expected, "{judge:?}");
+        assert_eq!(candidates.len(), expected.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_of_a_race_has_the_accounts_of_all_that_ran() {
+    let world = world("race");
+    world.transport.answer(answer("slow").after(std::time::Duration::from_secs(1))).answer(answer("quick"));
+    let ask = r#"{"model":"c","messages":[{"role":"user","content":"hi"}]}"#;
+    assert_eq!(world.chat(ask).await.status, 200);
+    let candidates = world.row().decision.unwrap().candidates(OpenAi.id());
+    let with_account = candidates.iter().filter(|it| it.connection.is_some()).count();
+    assert_eq!((candidates.len(), with_account), (5, 2));
+}

@@ -22,6 +22,7 @@ mod money;
 mod pauses;
 mod policies;
 mod pools;
+mod quota;
 mod race;
 mod repairs;
 mod sessions;

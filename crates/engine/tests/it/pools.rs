@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use omniroute_domain::entity::{ConnectionId, Entities, KeyPool};
+use omniroute_engine::ports::Memory;
 
 use crate::world::{ASK, World, answer, refusal};
 
@@ -102,4 +103,36 @@ async fn each_key_is_held_to_its_own_limits() {
     }
     assert!(!sent(&world)[1..].contains(&"key-a".to_owned()), "{:?}", sent(&world));
     assert_eq!(world.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_locks_of_its_keys_outlive_a_restart() {
+    let before = world(|_| {});
+    before
+        .transport
+        .answer(refusal(429, "rate_limit_error", "slow down").header("retry-after", "600"))
+        .answer(answer("ok"));
+    assert_eq!(before.chat(ASK).await.status, 200);
+    assert_eq!(sent(&before), ["key-a", "key-b"]);
+    let kept: Vec<_> = before.recorded.memories.lock().unwrap().clone();
+    let locks = kept.iter().filter_map(|memory| match memory {
+        Memory::Lock(row) => Some(row.connection.as_str()),
+        _ => None,
+    });
+    let locks: Vec<_> = locks.collect();
+    assert!(matches!(locks[..], [id] if id.starts_with("c1#") && !id.contains("key")), "{locks:?}");
+
+    let after = world(|_| {});
+    kept.into_iter().for_each(|memory| after.engine.restore(memory));
+    for _ in 0..4 {
+        after.transport.answer(answer("ok"));
+        assert_eq!(after.chat(ASK).await.header("x-omniroute-attempts"), "1");
+    }
+    assert!(!sent(&after).contains(&"key-a".to_owned()), "{:?}", sent(&after));
+    // A key that was taken away is nobody's.
+    let without = world(|entities| entities.connections[0].options.api_keys = KeyPool::default());
+    let stray = before.recorded.memories.lock().unwrap().clone();
+    stray.into_iter().for_each(|memory| without.engine.restore(memory));
+    without.transport.answer(answer("ok"));
+    assert_eq!(without.chat(ASK).await.status, 200);
 }

@@ -87,6 +87,44 @@ async fn keys_see_what_they_may_use() {
 }
 
 #[tokio::test]
+async fn lists_of_all_dialects_leave_out_what_policies_and_keys_refuse() {
+    let world = world_with_models().await;
+    for (name, models) in
+        [("giants", json!(["up/family/large"])), ("mixed", json!(["up/family/large", "up/small"]))]
+    {
+        world.gateway.set("POST", "/api/combos", &json!({"name": name, "models": models})).await;
+    }
+    let policy = json!({"name": "no giants", "type": "access", "actions": {"block_model": ["*large*"]}});
+    world.gateway.set("POST", "/api/policies", &policy).await;
+    // For one endpoint alone: the model can be asked for at others.
+    let policy = json!({"name": "not there", "type": "access", "conditions": {"endpoint": "responses"},
+        "actions": {"block_model": ["*small*"]}});
+    world.gateway.set("POST", "/api/policies", &policy).await;
+    let key = add_key(&world.gateway, json!({"deniedModels": ["up/third"]})).await;
+    let names = |list: &Value, of: &str, member: &str| -> Vec<String> {
+        let entries = list[of].as_array().unwrap().iter();
+        let names = entries.map(|entry| entry[member].as_str().unwrap().to_owned());
+        names.filter(|name| !name.contains("auto")).collect()
+    };
+    let anthropic = |call: Call| call.header("anthropic-version", "2023-06-01");
+    for (call, of, member) in [
+        (Call::get("/v1/models"), "data", "id"),
+        (anthropic(Call::get("/v1/models?limit=100")), "data", "id"),
+        (Call::get("/v1beta/models?pageSize=100"), "models", "name"),
+        (Call::get("/api/tags"), "models", "name"),
+    ] {
+        let list = world.gateway.call(&call.bearer(&key)).await.json();
+        let names = names(&list, of, member);
+        let has = |part: &str| names.iter().any(|name| name.contains(part));
+        assert!(has("mixed") && has("up/small"), "{names:?}");
+        assert!(!has("large") && !has("third") && !has("giants"), "{names:?}");
+    }
+    let all = ids(&world.gateway.call(&Call::get("/v1/models")).await.json());
+    assert!(all.contains(&"up/third".to_owned()), "without the key it is there: {all:?}");
+    assert!(!all.contains(&"up/family/large".to_owned()), "the policy is for all: {all:?}");
+}
+
+#[tokio::test]
 async fn one_model_can_be_asked_for_with_its_slash_raw_or_encoded() {
     let world = world_with_models().await;
     for path in

@@ -10,6 +10,7 @@ use omniroute_domain::session::Affinity;
 use omniroute_engine::ports::{LimitsRow, LockRow, Memory, OwnerRow, ReasoningRow};
 
 use crate::error::StoreError;
+use crate::quota_snapshots::Stored;
 use crate::reasoning_memory::{ROW_BYTES, place};
 use crate::resilience;
 use crate::text::to_json;
@@ -42,6 +43,7 @@ pub(crate) enum Row {
     Reasoning { tenant: String, key: String, parts: String, created_at: i64, expires_at: i64 },
     Owner(OwnerRow),
     Limits { connection: String, model: String, limits: String, updated_at: i64 },
+    Quota(Stored),
     Pinned(Affinity),
     Unpinned { tenant: String, session: String },
     Breaker { record: BreakerRecord, options: String },
@@ -56,6 +58,7 @@ impl Sealed {
             Row::Reasoning { tenant, key, .. } => (0, tenant, key),
             Row::Owner(OwnerRow { tenant, response_id, .. }) => (1, tenant, response_id),
             Row::Limits { connection, model, .. } => (2, connection, model),
+            Row::Quota(row) => (6, &row.connection, &row.key),
             // The end of a conversation stays behind what was written of it before.
             Row::Pinned(Affinity { tenant, session, .. }) | Row::Unpinned { tenant, session } => {
                 (3, tenant, session)
@@ -147,6 +150,7 @@ fn weight(memory: &Memory) -> u64 {
         Memory::Reasoning(row) => row.tenant.len() + row.key.len() + row.parts.len(),
         Memory::Owner(row) => row.tenant.len() + row.response_id.len() + row.asked.len() + row.model.len(),
         Memory::Limits(row) => row.model.len() + LIMITS_BYTES,
+        Memory::Quota(row) => row.model.as_ref().map_or(0, String::len) + LIMITS_BYTES,
         Memory::Pinned(row) => row.tenant.len() + row.session.len() + row.connection.as_str().len(),
         Memory::Unpinned(key) => key.tenant().len() + key.id().len(),
         Memory::Breaker(record) => record.name.len(),
@@ -175,6 +179,7 @@ fn seal(memory: Memory, vault: &Vault) -> Result<Row, StoreError> {
             limits: to_json(&limits)?,
             updated_at,
         },
+        Memory::Quota(row) => Row::Quota(Stored::of(row)?),
         Memory::Pinned(row) => Row::Pinned(row),
         Memory::Unpinned(key) => {
             Row::Unpinned { tenant: key.tenant().to_owned(), session: key.id().to_owned() }

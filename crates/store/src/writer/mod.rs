@@ -6,6 +6,7 @@
 //! writes both in one transaction per batch, and tries again while the database fails. Statuses of connections are
 //! kept by connection, the latest wins. What conversations leave behind goes the same way, bounded and sheddable.
 
+mod denials;
 mod ledger;
 mod memories;
 mod sql;
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use crate::reasoning_memory::MAX_BYTES;
 use crate::store::Store;
 
+use denials::Denials;
 use ledger::Unlisted;
 use memories::Memories;
 use sql::{Batch, Statements};
@@ -129,6 +131,7 @@ impl Writer {
             cancel: cancel.clone(),
             batch: Batch::default(),
             waiting: Vec::new(),
+            denials: Denials::default(),
             untrimmed: 0,
         };
         let finished = done.clone().drop_guard();
@@ -267,6 +270,7 @@ struct Task {
     cancel: CancellationToken,
     batch: Batch,
     waiting: Vec<oneshot::Sender<()>>,
+    denials: Denials,
     /// Bytes of memories that were written since their table was trimmed.
     untrimmed: u64,
 }
@@ -294,7 +298,7 @@ impl Task {
 
     /// Waits until there is something to write, and a little longer for more. False when it is time to end.
     async fn wait(&mut self) -> bool {
-        let Self { queue, flush_requests, shared, cancel, batch, waiting, options, .. } = self;
+        let Self { queue, flush_requests, shared, cancel, batch, waiting, options, denials, .. } = self;
         let mut deadline = Instant::now() + options.flush_interval;
         if batch.is_empty() && waiting.is_empty() {
             tokio::select! {
@@ -302,6 +306,7 @@ impl Task {
                 () = cancel.cancelled() => return false,
                 Some(ask) = flush_requests.recv() => waiting.push(ask),
                 Some(row) = queue.recv() => {
+                    batch.audited.extend(denials.event(&row));
                     batch.totals.add(&row);
                     batch.rows.push(row);
                 }
@@ -334,6 +339,7 @@ impl Task {
         self.shared.hurry.store(false, Ordering::Relaxed);
         while self.batch.rows.len() < self.options.batch_rows {
             let Ok(row) = self.queue.try_recv() else { break };
+            self.batch.audited.extend(self.denials.event(&row));
             self.batch.totals.add(&row);
             self.batch.rows.push(row);
         }
@@ -361,6 +367,7 @@ impl Task {
                 self.batch.totals.clear();
                 self.batch.unlisted.clear();
                 self.batch.events.clear();
+                self.batch.audited.clear();
                 self.batch.statuses.clear();
                 self.untrimmed += self.shared.memories.written(&mut self.batch.memories);
                 self.trim().await;
@@ -425,6 +432,7 @@ impl Task {
                     // Statuses are found out again, memories can be done without; totals stay.
                     self.batch.statuses.clear();
                     self.batch.events.clear();
+                    self.batch.audited.clear();
                     self.shared.memories.dropped(&mut self.batch.memories);
                 }
                 false

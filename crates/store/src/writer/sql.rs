@@ -14,12 +14,14 @@ use sqlx::AssertSqlSafe;
 use super::ledger::{self, Unlisted};
 use super::memories::{Row, Sealed};
 use super::totals::{Total, TotalKey, Totals, cache_creation};
+use crate::audit::{self, AuditEvent};
 use crate::call_logs::{LoggedLoss, StoredAttempt, UPSTREAM};
 use crate::connections::write_status;
 use crate::decisions;
 use crate::error::StoreError;
 use crate::learned_limits;
 use crate::pool::{Pool, with_write};
+use crate::quota_snapshots;
 use crate::reasoning_memory;
 use crate::resilience;
 use crate::response_owners;
@@ -119,6 +121,8 @@ pub(crate) struct Batch {
     pub(crate) unlisted: Unlisted,
     /// What happened to budgets.
     pub(crate) events: Vec<Event>,
+    /// What else is for the audit log.
+    pub(crate) audited: Vec<AuditEvent>,
     /// Latest status of connections that changed.
     pub(crate) statuses: HashMap<ConnectionId, ConnectionStatus>,
     /// What conversations leave behind, in order.
@@ -132,6 +136,7 @@ impl Batch {
             && self.totals.is_empty()
             && self.unlisted.is_empty()
             && self.events.is_empty()
+            && self.audited.is_empty()
             && self.statuses.is_empty()
             && self.memories.is_empty()
     }
@@ -253,6 +258,9 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
         for event in &batch.events {
             ledger::write_event!(db, event);
         }
+        for event in &batch.audited {
+            audit::append!(db, event);
+        }
         for (chunk, sql) in chunks(&decided, &statements.decisions) {
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for (row, decision) in chunk {
@@ -312,6 +320,15 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                     let query = sqlx::query(learned_limits::UPSERT);
                     query.bind(&**connection).bind(&**model).bind(&**limits).bind(*updated_at)
                 }
+                Row::Quota(row) => sqlx::query(quota_snapshots::INSERT)
+                    .bind(&*row.provider)
+                    .bind(&*row.connection)
+                    .bind(&*row.key)
+                    .bind(row.percent)
+                    .bind(row.percent <= 0.0)
+                    .bind(row.until)
+                    .bind(row.raw.as_deref())
+                    .bind(row.at),
                 Row::Pinned(row) => sqlx::query(session_affinity::UPSERT)
                     .bind(&*row.tenant)
                     .bind(&*row.session)

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ConfigView;
+use super::draft::check_strategy;
 use crate::auth::Management;
 use crate::endpoint::{Body, Json};
 use crate::error::AdminResult;
+use crate::resources::present;
 use crate::validation::Problems;
 
 /// Most providers with a say of their own.
@@ -19,16 +21,38 @@ const MAX_OVERRIDES: usize = 500;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ComboDefaults {
-    combo_defaults: ConfigView,
+    combo_defaults: DefaultsView,
     /// Where targets of one provider differ from that, by the provider's id. What a combo says itself counts more.
     provider_overrides: BTreeMap<String, ConfigView>,
+}
+
+/// How combos are carried out that say nothing else.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct DefaultsView {
+    /// The strategy of combos that are made without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strategy: Option<String>,
+    #[serde(flatten)]
+    config: ConfigView,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct DefaultsPatch {
+    /// The strategy of combos that are made without one from now on; null = `priority`.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    strategy: Option<Option<String>>,
+    #[serde(flatten)]
+    config: ConfigView,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ComboDefaultsPatch {
     /// What is given here changes; the rest stays.
-    combo_defaults: Option<ConfigView>,
+    combo_defaults: Option<DefaultsPatch>,
     /// Replaces all that is set for a provider; null takes it away.
     #[schema(value_type = Option<BTreeMap<String, ConfigView>>)]
     provider_overrides: Option<BTreeMap<String, Option<ConfigView>>>,
@@ -46,9 +70,14 @@ pub(crate) async fn update(
     let mut problems = Problems::default();
     let store = &access.admin.store;
     let mut settings = store.settings().get().await?;
-    if let Some(defaults) = patch.combo_defaults {
-        defaults.check("comboDefaults", &mut problems);
-        settings.combo_defaults = defaults.over(std::mem::take(&mut settings.combo_defaults));
+    if let Some(DefaultsPatch { strategy, config }) = patch.combo_defaults {
+        if let Some(strategy) = strategy {
+            let known =
+                strategy.and_then(|sent| check_strategy("comboDefaults.strategy", &sent, &mut problems));
+            settings.combo_strategy = known.map(str::to_owned);
+        }
+        config.check("comboDefaults", &mut problems);
+        settings.combo_defaults = config.over(std::mem::take(&mut settings.combo_defaults));
     }
     let snapshot = access.admin.live.load().clone();
     for (name, config) in patch.provider_overrides.unwrap_or_default() {
@@ -82,7 +111,10 @@ pub(crate) async fn update(
 fn view(settings: RuntimeSettings) -> ComboDefaults {
     let overrides = settings.provider_overrides.into_iter();
     ComboDefaults {
-        combo_defaults: settings.combo_defaults.into(),
+        combo_defaults: DefaultsView {
+            strategy: settings.combo_strategy,
+            config: settings.combo_defaults.into(),
+        },
         provider_overrides: overrides.map(|(provider, config)| (provider, config.into())).collect(),
     }
 }

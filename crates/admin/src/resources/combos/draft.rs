@@ -27,7 +27,7 @@ const MAX_TEMPLATE: usize = 32 * 1024;
 pub(crate) struct ComboPatch {
     /// What clients ask for: `[A-Za-z0-9._/-]{1,100}`.
     pub(super) name: Option<String>,
-    /// `priority` (default), `weighted`, `round-robin`, …
+    /// `priority` (default, unless `comboDefaults` name another), `weighted`, `round-robin`, …
     strategy: Option<String>,
     /// Entries in order; a text is a model or the name of a combo. None at all only for `auto`, which then chooses among
     /// all models.
@@ -299,6 +299,16 @@ impl ConfigView {
 /// Most targets that are asked at once.
 const MAX_WIDTH: u32 = 8;
 
+/// The name of a strategy under whatever name it was sent, if there is one.
+pub(super) fn check_strategy(field: &str, sent: &str, problems: &mut Problems) -> Option<&'static str> {
+    let known = routing::by_name(sent).map(|strategy| strategy.name());
+    if known.is_none() {
+        let all: Vec<_> = routing::STRATEGIES.iter().map(|strategy| strategy.name()).collect();
+        problems.add(field, format!("must be one of {}", all.join(", ")));
+    }
+    known
+}
+
 /// Changes a combo by what was sent, and checks it among the others.
 pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -> AdminResult<()> {
     let mut others = admin.store.combos().list().await?;
@@ -310,12 +320,8 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
         combo.name = name;
     }
     if let Some(strategy) = patch.strategy {
-        match routing::by_name(&strategy) {
-            Some(known) => known.name().clone_into(&mut combo.strategy),
-            None => {
-                let known: Vec<_> = routing::STRATEGIES.iter().map(|strategy| strategy.name()).collect();
-                problems.add("strategy", format!("must be one of {}", known.join(", ")));
-            }
+        if let Some(known) = check_strategy("strategy", &strategy, &mut problems) {
+            known.clone_into(&mut combo.strategy);
         }
     }
     let has_models = patch.models.is_some();

@@ -58,10 +58,11 @@ pub(crate) async fn create(
         problems.add("models", "is required: a list of models or names of combos");
     }
     problems.done()?;
+    let usual = admin.live.load().settings.combo_strategy.clone();
     let mut combo = Combo {
         id: ComboId::from(Uuid::now_v7().to_string()),
         name: String::new(),
-        strategy: omniroute_domain::routing::combo_default().name().to_owned(),
+        strategy: usual.unwrap_or_else(|| omniroute_domain::routing::combo_default().name().to_owned()),
         steps: Vec::new(),
         config: Default::default(),
         transforms: Default::default(),

@@ -12,7 +12,7 @@ use crate::text::{iso, parse_iso};
 use crate::validation::Problems;
 
 /// Kinds of events.
-const KINDS: [&str; 3] = ["breaker", "cooldown", "lock"];
+const KINDS: [&str; 4] = ["breaker", "cooldown", "lock", "quota"];
 
 #[derive(Deserialize, IntoParams)]
 pub(crate) struct TimelineQuery {
@@ -20,7 +20,7 @@ pub(crate) struct TimelineQuery {
     limit: Option<u32>,
     /// Only those of this provider: id, alias or prefix.
     provider: Option<String>,
-    /// `breaker`, `cooldown` or `lock`.
+    /// `breaker`, `cooldown`, `lock` or `quota`.
     kind: Option<String>,
     /// Only those from then on (RFC 3339).
     since: Option<String>,
@@ -44,7 +44,7 @@ pub(crate) struct EventView {
     model: Option<String>,
     from: &'static str,
     to: &'static str,
-    /// A class of failure, `probe`, `answered` or `operator`.
+    /// A class of failure, `probe`, `answered`, `operator` or `headers`.
     cause: &'static str,
     /// When it ends by itself.
     until: Option<String>,

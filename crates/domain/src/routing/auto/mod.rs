@@ -113,6 +113,7 @@ impl Strategy for Auto {
             context: true,
             last_good: true,
             signals: true,
+            ..Wants::default()
         }
     }
 

@@ -7,10 +7,8 @@ use http::header::IF_NONE_MATCH;
 use http::{HeaderMap, HeaderValue};
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_dialect::registry as dialects;
-use omniroute_domain::combo::ComboState;
-use omniroute_domain::resolve::Target;
 use omniroute_domain::routing::auto::is_virtual;
-use omniroute_domain::snapshot::{Caller, ListedModel, ProviderState, Snapshot};
+use omniroute_domain::snapshot::{ListedModel, ProviderState, Snapshot};
 use omniroute_engine::error::rfc3339;
 use omniroute_engine::{GatewayError, RequestCtx};
 use omniroute_provider::catalog::Catalog;
@@ -23,6 +21,7 @@ use super::routes::Lists;
 
 mod google;
 pub(super) mod ollama;
+mod rights;
 
 /// When models were "created" as far as clients are concerned: one fixed second, so that lists are stable.
 const CREATED: i64 = 1_767_225_600;
@@ -186,26 +185,11 @@ fn entries(ctx: &RequestCtx) -> Vec<Entry> {
             of_provider(snapshot.catalog(), provider, &mut entries);
         }
     }
-    if let Some(caller) = &ctx.caller {
-        entries.retain(|entry| match snapshot.combo(&entry.id).filter(|_| entry.owned_by == COMBO) {
-            Some(combo) => may_ask(caller, snapshot, combo),
-            None => caller.allows_model(&[&entry.id, &entry.root]),
-        });
-    }
+    rights::keep(ctx, &mut entries);
     let mut seen = BTreeSet::new();
     entries.retain(|entry| seen.insert(entry.id.clone()));
     entries.sort_by_key(|entry| (entry.owned_by == AUTO, entry.custom, entry.kind.map_or(0, rank)));
     entries
-}
-
-/// Whether a key may ask for a combo, and would reach any of its targets.
-fn may_ask(caller: &Caller, snapshot: &Snapshot, combo: &ComboState) -> bool {
-    let reaches = |target: &Target| {
-        let by_id = format!("{}/{}", target.provider.id, target.model);
-        caller.allows_model(&[&combo.name, &target.model, &target.full_name(), &by_id])
-    };
-    caller.allows_combo(&combo.name)
-        && (caller.lists_combo(&combo.name) || combo.targets(snapshot).iter().any(|target| reaches(target)))
 }
 
 /// The combos that are to be seen, in the operator's order.

@@ -1,0 +1,198 @@
+//! What vendors leave of their quotas: `/api/usage/quota`.
+
+use omniroute_domain::entity::{Connection, TestStatus};
+use omniroute_domain::limiter::{GateView, LearnedWindow};
+use omniroute_domain::snapshot::ConnectionState;
+use omniroute_store::{ConnectionFilter, QuotaSnapshot};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::connections;
+use super::resilience::named;
+use crate::auth::Management;
+use crate::endpoint::{Filter, Json};
+use crate::error::{AdminResult, invalid_field};
+use crate::text::iso;
+
+/// With this share left or less an account is asked after others.
+const LOW: f64 = 0.10;
+/// Most snapshots of an answer.
+const MAX_HISTORY: u32 = 1_000;
+
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct QuotaQuery {
+    /// Only accounts of this provider: id, alias or prefix.
+    provider: Option<String>,
+    /// Only this account.
+    connection_id: Option<String>,
+    /// So many of the latest snapshots too, 0 to 1000; 0 where nothing is said.
+    history: Option<u32>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Quotas {
+    /// By account.
+    providers: Vec<AccountQuota>,
+    /// Newest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<Vec<SnapshotView>>,
+    meta: QuotaMeta,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct QuotaMeta {
+    generated_at: String,
+    filters: QuotaFilters,
+    total_providers: usize,
+}
+
+/// What was asked for.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct QuotaFilters {
+    provider: Option<String>,
+    connection_id: Option<String>,
+}
+
+/// What is left for an account. What the vendor did not say is null.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AccountQuota {
+    name: String,
+    provider: String,
+    connection_id: String,
+    /// Of the scarcest limit.
+    quota_used: Option<u64>,
+    quota_total: Option<u64>,
+    percent_remaining: Option<f64>,
+    /// When there is more.
+    reset_at: Option<String>,
+    /// The state of its credential: `unknown` (not tried), `active`, `error`, `unavailable`, `expired`, `banned`, `credits_exhausted`.
+    token_status: &'static str,
+    /// Whether nothing is left of a limit, or the vendor refused for that.
+    is_exhausted: bool,
+    /// Whether it is asked after others for having little left.
+    is_low: bool,
+    /// Every limit that the vendor told and that counts, by model.
+    windows: Vec<WindowView>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WindowView {
+    model: String,
+    /// `requests`, `tokens` (of prompts) or `output`.
+    limit: &'static str,
+    total: Option<u64>,
+    remaining: u64,
+    percent_remaining: Option<f64>,
+    reset_at: String,
+}
+
+/// What was left at a time.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SnapshotView {
+    provider: String,
+    connection_id: String,
+    /// A model and one of its limits, or `account`.
+    window: String,
+    percent_remaining: f64,
+    is_exhausted: bool,
+    reset_at: Option<String>,
+    at: String,
+}
+
+pub(crate) async fn list(access: Management, Filter(query): Filter<QuotaQuery>) -> AdminResult<Json<Quotas>> {
+    let admin = &access.admin;
+    if query.history.is_some_and(|most| most > MAX_HISTORY) {
+        return Err(invalid_field("history", format!("must be 0 to {MAX_HISTORY}")));
+    }
+    let wanted = named(admin, query.provider.as_deref()).await?;
+    let is_wanted = |row: &Connection| {
+        wanted.as_ref().is_none_or(|wanted| *wanted == row.provider)
+            && query.connection_id.as_ref().is_none_or(|id| id == row.id.as_str())
+    };
+    let rows = connections::all(admin, &ConnectionFilter::default()).await?;
+    let snapshot = admin.live.load().clone();
+    let accounts: Vec<_> = rows
+        .iter()
+        .filter(|row| is_wanted(row))
+        .map(|row| account(row, snapshot.connection(&row.id).map(|state| &**state), access.now_ms))
+        .collect();
+    let history = match query.history.filter(|most| *most > 0) {
+        None => None,
+        Some(most) => {
+            let rows = admin.store.quota_snapshots().list(query.connection_id.as_deref(), most).await?;
+            let of_provider =
+                |row: &QuotaSnapshot| wanted.as_ref().is_none_or(|wanted| wanted.as_str() == row.provider);
+            Some(rows.into_iter().filter(of_provider).map(snapshot_view).collect())
+        }
+    };
+    let meta = QuotaMeta {
+        generated_at: iso(access.now_ms),
+        filters: QuotaFilters { provider: query.provider, connection_id: query.connection_id },
+        total_providers: accounts.len(),
+    };
+    Ok(Json(Quotas { providers: accounts, history, meta }))
+}
+
+fn account(row: &Connection, state: Option<&ConnectionState>, now_ms: i64) -> AccountQuota {
+    let view = state.map_or_else(GateView::default, |state| state.health.gate.view(now_ms));
+    let windows: Vec<(&str, &str, LearnedWindow)> = view
+        .learned
+        .iter()
+        .flat_map(|(model, learned)| {
+            learned.windows(now_ms).map(move |(limit, window)| (model.as_str(), limit, window))
+        })
+        .collect();
+    let scarcest = windows
+        .iter()
+        .filter_map(|(.., window)| Some((window, window.share()?)))
+        .min_by(|a, b| a.1.total_cmp(&b.1));
+    let total = scarcest.and_then(|(window, _)| window.limit);
+    AccountQuota {
+        name: row.name.clone(),
+        provider: row.provider.to_string(),
+        connection_id: row.id.to_string(),
+        quota_used: scarcest.zip(total).map(|((window, _), total)| total.saturating_sub(window.remaining)),
+        quota_total: total,
+        percent_remaining: scarcest.map(|(_, share)| percent(share)),
+        reset_at: scarcest.map(|(window, _)| iso(window.until)),
+        token_status: row.status.test_status.as_str(),
+        is_exhausted: scarcest.is_some_and(|(_, share)| share <= 0.0)
+            || row.status.test_status == TestStatus::CreditsExhausted,
+        is_low: scarcest.is_some_and(|(_, share)| share <= LOW),
+        windows: windows.into_iter().map(window_view).collect(),
+    }
+}
+
+fn window_view((model, limit, window): (&str, &'static str, LearnedWindow)) -> WindowView {
+    WindowView {
+        model: model.to_owned(),
+        limit,
+        total: window.limit,
+        remaining: window.remaining,
+        percent_remaining: window.share().map(percent),
+        reset_at: iso(window.until),
+    }
+}
+
+fn snapshot_view(row: QuotaSnapshot) -> SnapshotView {
+    SnapshotView {
+        provider: row.provider,
+        connection_id: row.connection_id,
+        window: row.window_key,
+        percent_remaining: (row.remaining_percentage * 10.0).round() / 10.0,
+        is_exhausted: row.is_exhausted,
+        reset_at: row.next_reset_at.map(iso),
+        at: iso(row.created_at),
+    }
+}
+
+/// With one decimal.
+fn percent(share: f64) -> f64 {
+    (share * 1_000.0).round() / 10.0
+}

@@ -1,0 +1,123 @@
+//! What the operator forbids, limits or prefers.
+
+use serde_json::{Value, json};
+
+use crate::app::TestApp;
+
+async fn make(app: &TestApp, body: Value) -> Value {
+    app.post("/api/policies", body).await.expect(201).json()["policy"].clone()
+}
+
+fn night() -> Value {
+    json!({
+        "name": "no giants at night", "type": "access", "priority": 10,
+        "conditions": {"hour_range": "20:00-06:00"}, "actions": {"block_model": ["*opus*"]},
+    })
+}
+
+#[tokio::test]
+async fn a_policy_is_made_changed_listed_and_deleted() {
+    let app = TestApp::new().await;
+    let made = make(&app, night()).await;
+    assert_eq!(
+        (&made["type"], &made["enabled"], &made["priority"]),
+        (&json!("access"), &json!(true), &json!(10))
+    );
+    let id = made["id"].as_str().expect("id").to_owned();
+    let usual =
+        make(&app, json!({"name": "eu", "type": "routing", "actions": {"prefer_provider": ["mistral"]}}))
+            .await;
+    assert_eq!(usual["priority"], 100);
+
+    // What is not sent stays; conditions and actions are replaced whole.
+    let path = format!("/api/policies?id={id}");
+    let changed =
+        app.put(&path, json!({"enabled": false, "conditions": {"endpoint": "chat"}})).await.expect(200);
+    let changed = changed.json()["policy"].clone();
+    assert_eq!((&changed["name"], &changed["enabled"]), (&made["name"], &json!(false)));
+    assert_eq!(
+        (&changed["conditions"], &changed["actions"]),
+        (&json!({"endpoint": "chat"}), &json!({"block_model": ["*opus*"]}))
+    );
+    let listed = app.get("/api/policies").await.expect(200).json();
+    assert_eq!(listed["policies"].as_array().map(Vec::len), Some(2));
+    assert_eq!((&listed["lockedIdentifiers"], &listed["circuitBreakers"]), (&json!([]), &json!([])));
+    app.delete(&path).await.expect(200);
+    app.delete(&path).await.expect(404);
+    app.put(&path, json!({"enabled": true})).await.expect(404);
+    assert_eq!(app.get("/api/policies").await.json()["policies"].as_array().map(Vec::len), Some(1));
+    let audit = app.store.audit();
+    for action in ["policy.created", "policy.updated", "policy.deleted"] {
+        let query =
+            omniroute_store::AuditQuery { action: Some(action.into()), limit: 9, ..Default::default() };
+        assert!(audit.list(&query).await.expect("reads").1 > 0, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_policies_say_what_is_wrong() {
+    let app = TestApp::new().await;
+    for (member, value, field) in [
+        ("name", json!(""), "name"),
+        ("type", json!("other"), "type"),
+        ("priority", json!(9_000_000), "priority"),
+        ("conditions", json!({"hour_range": "25:00-26:00"}), "conditions.hour_range"),
+        ("conditions", json!({"endpoint": ""}), "conditions.endpoint"),
+        ("actions", json!({}), "actions"),
+        ("actions", json!({"prefer_provider": ["openai"]}), "actions"),
+        ("actions", json!({"block_model": ["x"], "max_cost_usd": -1}), "actions.max_cost_usd"),
+        ("actions", json!({"block_model": ["x"], "max_tokens": 0}), "actions.max_tokens"),
+    ] {
+        let mut body = night();
+        body[member] = value;
+        let fields = app.post("/api/policies", body.clone()).await.expect(400).fields();
+        assert!(fields.contains(&field.to_owned()), "{body}: {fields:?}");
+    }
+    let mut unknown = night();
+    unknown["conditions"] = json!({"model": "x"});
+    app.post("/api/policies", unknown).await.expect(400);
+    assert_eq!(app.post("/api/policies", json!({})).await.expect(400).fields(), ["name", "type"]);
+    assert_eq!(
+        app.post("/api/policies", json!({"action": "unlock"})).await.expect(400).fields(),
+        ["identifier"]
+    );
+    assert_eq!(app.get("/api/policies").await.json()["policies"], json!([]), "none of it was kept");
+}
+
+#[tokio::test]
+async fn what_policies_would_say_can_be_asked() {
+    let app = TestApp::new().await;
+    let key = app.post("/api/keys", json!({"name": "dev"})).await.expect(201).json()["id"].clone();
+    make(&app, json!({"name": "blocked", "type": "access", "actions": {"block_model": ["sim/lorem"]}})).await;
+    make(
+        &app,
+        json!({"name": "short", "type": "budget", "conditions": {"api_key_id": key}, "actions": {"max_tokens": 50}}),
+    )
+    .await;
+    let ask = async |body: Value| app.post("/api/policies/evaluate", body).await.expect(200).json();
+    let refused = ask(json!({"model": "sim/lorem"})).await;
+    assert_eq!((&refused["allowed"], &refused["phase"]), (&json!(false), &json!("access")));
+    assert_eq!(refused["appliedPolicies"], json!(["blocked"]));
+    assert!(
+        refused["reason"].as_str().is_some_and(|reason| reason.contains("blocked by policy")),
+        "{refused}"
+    );
+    let allowed = ask(json!({"model": "sim/echo", "apiKeyId": key})).await;
+    assert_eq!(
+        (&allowed["allowed"], &allowed["maxTokens"], &allowed["phase"]),
+        (&json!(true), &json!(50), &json!("passed"))
+    );
+    assert_eq!(ask(json!({"model": "sim/echo"})).await["maxTokens"], Value::Null, "it is for one key");
+}
+
+#[tokio::test]
+async fn policies_are_in_force_at_once_and_show_breakers() {
+    let app = TestApp::new().await;
+    make(&app, json!({"name": "blocked", "type": "access", "actions": {"block_model": ["sim/lorem"]}})).await;
+    assert!(!app.live.load().policies.is_empty());
+    let body = json!({"provider": "openai", "name": "work", "apiKey": "sk-1"});
+    app.post("/api/providers", body).await.expect(201);
+    let listed = app.get("/api/policies").await.expect(200).json();
+    let breaker = &listed["circuitBreakers"][0];
+    assert_eq!((&breaker["provider"], &breaker["state"]), (&json!("openai"), &json!("CLOSED")), "{listed}");
+}

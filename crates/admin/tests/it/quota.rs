@@ -1,0 +1,89 @@
+//! What vendors leave of their quotas, and models that no money is left for.
+
+use std::time::Duration;
+
+use omniroute_provider::allowance::{Allowance, Allowances};
+use serde_json::{Value, json};
+
+use crate::app::{START, TestApp};
+
+async fn account(app: &TestApp, provider: &str, name: &str) -> String {
+    let body = json!({"provider": provider, "name": name, "apiKey": format!("sk-{name}")});
+    let made = app.post("/api/providers", body).await.expect(201).json();
+    let id = made["connection"]["id"].as_str().or_else(|| made["id"].as_str());
+    id.expect("id").to_owned()
+}
+
+fn hear(app: &TestApp, id: &str, model: &str, remaining: u64) {
+    let said = Allowance { limit: Some(200), remaining, reset: Some(Duration::from_secs(90)) };
+    let said = Allowances { requests: Some(said), ..Allowances::default() };
+    let snapshot = app.live.load();
+    let state = snapshot.connection(&id.into()).expect("active");
+    state.health.gate.learn(model, &said, START);
+}
+
+#[tokio::test]
+async fn what_is_left_is_shown_of_the_scarcest_and_of_all() {
+    let app = TestApp::new().await;
+    let (work, home) = (account(&app, "openai", "work").await, account(&app, "groq", "home").await);
+    hear(&app, &work, "gpt-5.6", 150);
+    hear(&app, &work, "gpt-5.4-mini", 10);
+    let all = app.get("/api/usage/quota").await.expect(200).json();
+    assert_eq!(all["meta"]["totalProviders"], 2);
+    let one = app.get(&format!("/api/usage/quota?connectionId={work}")).await.expect(200).json();
+    let shown = &one["providers"][0];
+    assert_eq!(
+        (&shown["name"], &shown["provider"], &shown["connectionId"]),
+        (&json!("work"), &json!("openai"), &json!(work))
+    );
+    assert_eq!(
+        (&shown["quotaUsed"], &shown["quotaTotal"], &shown["percentRemaining"]),
+        (&json!(190), &json!(200), &json!(5.0))
+    );
+    assert_eq!(
+        (&shown["isLow"], &shown["isExhausted"], &shown["tokenStatus"]),
+        (&json!(true), &json!(false), &json!("unknown"))
+    );
+    assert!(shown["resetAt"].is_string());
+    assert_eq!(shown["windows"].as_array().map(Vec::len), Some(2));
+    let silent = app.get("/api/usage/quota?provider=groq").await.expect(200).json();
+    assert_eq!(silent["providers"][0]["connectionId"], json!(home));
+    assert_eq!((&silent["providers"][0]["quotaTotal"], &silent["history"]), (&Value::Null, &Value::Null));
+    let history = app.get("/api/usage/quota?history=5").await.expect(200).json();
+    assert_eq!(history["history"], json!([]));
+    assert_eq!(app.get("/api/usage/quota?history=5000").await.expect(400).fields(), ["history"]);
+    app.get("/api/usage/quota?provider=nobody").await.expect(400);
+}
+
+#[tokio::test]
+async fn models_that_no_money_is_left_for_are_over_budget() {
+    let app = TestApp::new().await;
+    account(&app, "openai", "work").await;
+    app.patch("/api/pricing", json!({"openai": {"gpt-5.4-mini": {"input": 0, "output": 0, "cached": 0}}}))
+        .await
+        .expect(200);
+    app.post("/api/usage/budget", json!({"apiKeyId": "*", "dailyLimitUsd": 1})).await.expect(200);
+    let status = async |model: &str| {
+        let path = "/api/models/availability?provider=openai";
+        let listed = app.get(path).await.expect(200).json();
+        let entry = listed["models"].as_array().expect("list").iter().find(|entry| entry["model"] == model);
+        entry.expect("listed").clone()
+    };
+    assert_eq!(status("gpt-5.6").await["status"], "available");
+    let snapshot = app.live.load().clone();
+    let mut events = Default::default();
+    let hold = app.live.spending.hold(&snapshot.budgets, None, 0, START, &mut events);
+    hold.expect("fits").settle(2_000_000_000, 1, START, &mut events);
+    let spent = status("gpt-5.6").await;
+    assert_eq!((&spent["status"], &spent["reason"]), (&json!("over_budget"), &json!("budget_exceeded")));
+    assert!(spent["until"].is_string() && spent["availableConnections"] == 0, "{spent}");
+    assert_eq!(status("gpt-5.4-mini").await["status"], "over_budget", "the budget blocks all");
+    let asked =
+        app.post("/api/models/availability", json!({"model": "openai/gpt-5.6"})).await.expect(200).json();
+    assert_eq!((&asked["status"], &asked["available"]), (&json!("over_budget"), &json!(false)));
+    app.post("/api/usage/budget", json!({"apiKeyId": "*", "onExceeded": "free-only"})).await.expect(200);
+    assert_eq!(status("gpt-5.4-mini").await["status"], "available", "it costs nothing");
+    assert_eq!(status("gpt-5.6").await["status"], "over_budget");
+    let listed = app.get("/api/models/availability?status=over_budget").await.expect(200).json();
+    assert!(listed["models"].as_array().is_some_and(|models| !models.is_empty()));
+}

@@ -1,0 +1,179 @@
+//! What vendors say is left, and what the order of accounts makes of it; prompts that stay where they are cached.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use omniroute_domain::entity::{ComboConfig, Number};
+use omniroute_domain::routing::auto::Factor;
+use omniroute_domain::timeline::EventKind;
+use omniroute_engine::ports::{Memory, QuotaRow};
+
+use crate::combos::add_best;
+use crate::world::{ASK, World, answer, refusal};
+
+fn world(strategy: &'static str) -> World {
+    World::with(|entities| entities.settings.fallback_strategy = strategy.into(), |_| {})
+}
+
+/// Asks, and is answered with so much left of a hundred requests for a minute; who answered.
+async fn asked(world: &World, body: &str, left: &str) -> String {
+    let told = answer("ok")
+        .header("x-ratelimit-limit-requests", "100")
+        .header("x-ratelimit-remaining-requests", left)
+        .header("x-ratelimit-reset-requests", "60s");
+    world.transport.answer(told);
+    let got = world.chat(body).await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    world.row().connection_name.unwrap().to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_little_left_is_saved_while_others_have_more() {
+    let world = world("fill-first");
+    assert_eq!(asked(&world, ASK, "9").await, "first");
+    assert_eq!(asked(&world, ASK, "60").await, "second", "a tenth or less is left");
+    assert_eq!(asked(&world, ASK, "8").await, "second");
+    assert_eq!(
+        asked(&world, ASK, "60").await,
+        "first",
+        "neither has more than a tenth: the list counts again"
+    );
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(asked(&world, ASK, "90").await, "first", "the vendor counts anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn headroom_follows_what_is_left() {
+    let world = world("headroom");
+    assert_eq!(asked(&world, ASK, "70").await, "first");
+    assert_eq!(asked(&world, ASK, "90").await, "second", "it said nothing yet, and may have all");
+    assert_eq!(asked(&world, ASK, "60").await, "second");
+    assert_eq!(asked(&world, ASK, "55").await, "first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_beginning_goes_to_the_same_account() {
+    let world = world("cache-optimized");
+    let ask = |system: usize, said: &str| {
+        format!(
+            r#"{{"model":"up/m","messages":[{{"role":"system","content":"application {system}"}},{{"role":"user","content":"{said}"}}]}}"#
+        )
+    };
+    let mut seen = BTreeSet::new();
+    for system in 0..12 {
+        let account = asked(&world, &ask(system, "hello"), "90").await;
+        assert_eq!(asked(&world, &ask(system, "something else"), "90").await, account);
+        seen.insert(account);
+    }
+    assert_eq!(seen.len(), 2, "each has some of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_combo_caches_follows_the_beginning_too() {
+    let world =
+        World::with(|entities| add_best(entities, |best| best.strategy = "cache-optimized".into()), |_| {});
+    let mut seen = BTreeSet::new();
+    for system in 0..16 {
+        let ask = |said: &str| {
+            format!(
+                r#"{{"model":"best","messages":[{{"role":"system","content":"{system}"}},{{"role":"user","content":"{said}"}}]}}"#
+            )
+        };
+        world.transport.answer(answer("ok")).answer(answer("ok"));
+        world.chat(&ask("one")).await;
+        let target = world.row().provider.unwrap();
+        world.chat(&ask("two")).await;
+        assert_eq!(world.row().provider.unwrap(), target);
+        seen.insert(target);
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explanation_and_auto_know_where_the_conversation_was() {
+    let world = World::with(
+        |entities| {
+            entities.settings.session_affinity_ttl_ms = 1_800_000;
+            add_best(entities, |best| {
+                best.strategy = "auto".into();
+                best.config = ComboConfig { exploration_rate: Number::new(0.0), ..ComboConfig::default() };
+            });
+        },
+        |_| {},
+    );
+    // The first account fails, so the conversation stays with the second one.
+    world.transport.answer(refusal(429, "rate_limit_error", "slow down")).answer(answer("ok"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+    tokio::time::advance(Duration::from_secs(300)).await;
+    let names = |preview: &omniroute_engine::preview::Preview| {
+        let names = preview.candidates.iter().filter_map(|candidate| candidate.connection.as_ref());
+        names.map(|(_, name)| name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&world.preview(ASK).await), ["second", "first"]);
+    assert_eq!(names(&world.preview(&ASK.replace("hi", "another")).await), ["first", "second"]);
+
+    let ask = ASK.replace("up/m", "best");
+    world.transport.answer(answer("ok"));
+    assert_eq!(world.chat(&ask).await.status, 200);
+    let served = world.row().provider.unwrap().to_string();
+    let preview = world.preview(&ask).await;
+    let affinity: Vec<_> = preview
+        .candidates
+        .iter()
+        .map(|it| (it.provider.clone().unwrap() == served, it.score.unwrap().of(Factor::ContextAffinity)))
+        .collect();
+    assert_eq!(affinity.len(), 3);
+    assert!(
+        affinity.iter().all(|(was_there, value)| *value == if *was_there { 1.0 } else { 0.5 }),
+        "{affinity:?}"
+    );
+}
+
+fn noted(world: &World) -> Vec<QuotaRow> {
+    let memories = world.recorded.memories.lock().unwrap();
+    let rows = memories.iter().filter_map(|memory| match memory {
+        Memory::Quota(row) => Some(row.clone()),
+        _ => None,
+    });
+    rows.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_is_noted_once_in_a_while_and_told_when_it_is_little() {
+    let world = World::with(|entities| entities.connections.retain(|row| row.id.as_str() != "c2"), |_| {});
+    let told = || {
+        let timeline = &world.engine.live.health.timeline;
+        let quota = timeline.latest(99, |event| event.kind == EventKind::Quota);
+        quota.into_iter().map(|event| (event.to, event.model.unwrap())).collect::<Vec<_>>()
+    };
+    for left in ["90", "80", "50"] {
+        asked(&world, ASK, left).await;
+    }
+    assert_eq!((noted(&world).len(), told().len()), (1, 0), "the first, and none for a while");
+    tokio::time::advance(Duration::from_secs(61)).await;
+    for left in ["20", "19", "15"] {
+        asked(&world, ASK, left).await;
+        tokio::time::advance(Duration::from_secs(5)).await;
+    }
+    assert_eq!(told(), [("low", "m".to_owned())], "once");
+    asked(&world, ASK, "0").await;
+    let rows = noted(&world);
+    assert_eq!(rows.len(), 2, "it ran out");
+    let left = rows[1].limits.as_ref().unwrap().left(rows[1].at).unwrap();
+    assert_eq!((left.0, Some(left.1)), (0.0, rows[1].until));
+    tokio::time::advance(Duration::from_secs(71 * 60)).await;
+    asked(&world, ASK, "10").await;
+    assert_eq!((noted(&world).len(), told().len()), (3, 2), "after an hour it is told and noted anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_want_of_quota_is_noted_for_the_account() {
+    let world = World::new();
+    world.transport.answer(refusal(429, "insufficient_quota", "You exceeded your current quota"));
+    world.transport.answer(answer("by the second"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+    let rows = noted(&world);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!((rows[0].connection.as_str(), &rows[0].model, &rows[0].limits), ("c1", &None, &None));
+    assert!(rows[0].until.is_some());
+}
