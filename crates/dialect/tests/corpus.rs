@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use omniroute_dialect::{Dialect, fuzz, registry::DIALECTS};
+use omniroute_dialect::{Dialect, embeddings, fuzz, registry::DIALECTS};
 use omniroute_wire::{envelope, members, ndjson, splice, sse};
 use proptest::{
     prelude::*,
@@ -33,7 +33,8 @@ type CheckDialect = fn(&'static dyn Dialect, &[u8]);
 const KINDS: [(&str, CheckDialect); 3] =
     [("request", fuzz::request), ("answer", fuzz::answer), ("stream", fuzz::stream)];
 
-const BYTES: [(&str, CheckBytes); 5] = [
+const BYTES: [(&str, CheckBytes); 6] = [
+    ("embeddings", embeddings::fuzz_embeddings),
     ("scan", envelope::fuzz_scan),
     ("members", members::fuzz_members),
     ("splice", splice::fuzz_splice),

@@ -10,7 +10,7 @@ use omniroute_dialect::{Caps, Dialect, Echo, Mend, Rewrite, registry};
 use omniroute_domain::learned::Fact;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
-use omniroute_provider::{Endpoint, model_family};
+use omniroute_provider::{Capability, Endpoint, model_family};
 use omniroute_wire::members;
 use omniroute_wire::splice::{Pieces, Splice};
 use sha2::{Digest as _, Sha256};
@@ -266,6 +266,13 @@ fn account_name(connection: &ConnectionState) -> String {
 }
 
 fn not_spoken(target: &Target, dialect: &str) -> GatewayError {
+    if dialect.is_empty() {
+        let offered = Capability::ALL.into_iter().filter(|it| target.provider.offers(*it));
+        let names: Vec<_> = offered.map(Capability::as_str).collect();
+        let message =
+            format!("provider `{}` has no chat; it is there for {}", target.provider.alias, names.join(", "));
+        return GatewayError::new(ErrorKind::InvalidRequest, "unsupported_operation", message).param("model");
+    }
     let message = format!(
         "`{}` is served in the dialect `{dialect}` only, which the gateway cannot use for it yet; choose another model",
         target.full_name()

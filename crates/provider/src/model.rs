@@ -57,6 +57,9 @@ pub struct ModelSpec {
     /// Length of vectors.
     #[serde(default)]
     pub dimensions: Option<u64>,
+    /// Sizes of images that it makes, as `width`x`height`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<String>,
     /// What it can do.
     #[serde(default)]
     pub caps: BTreeMap<String, bool>,

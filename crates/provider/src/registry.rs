@@ -245,7 +245,7 @@ pub(crate) fn sim_spec() -> ProviderSpec {
             .collect(),
         rate_limit_headers: RateLimitHeaders::None,
         resilience_profile: ResilienceProfile::Local,
-        models: vec!["echo".to_owned(), "lorem".to_owned()],
+        models: vec!["echo".to_owned(), "lorem".to_owned(), "embed".to_owned()],
         reports_cost: false,
         legacy_models: Default::default(),
         notes: None,

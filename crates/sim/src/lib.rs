@@ -14,6 +14,7 @@ mod bench;
 mod body;
 mod check;
 mod dialect;
+mod embeddings;
 mod frame;
 mod gemini;
 mod media;
@@ -58,7 +59,7 @@ use crate::{
 pub type SimBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Models that the list shows; others are made up by their names.
-pub const LISTED_MODELS: &[&str] = &["echo", "lorem", "tools", "reasoning", "image"];
+pub const LISTED_MODELS: &[&str] = &["echo", "lorem", "tools", "reasoning", "image", "embed"];
 
 /// Keys whose failures are counted.
 const MAX_COUNTED: usize = 10_000;
@@ -129,6 +130,7 @@ impl Simulator {
                 Operation::Count => count(&route, &parts.headers, &body, ids),
                 Operation::Models => models(&route, ids),
                 Operation::Model => shown(&route, &parts.headers, &body, ids),
+                Operation::Embed(form) => self.embed(&key, &route, form, &parts.headers, &body, ids).await,
                 Operation::Version => Ok(stage::document(wire.version(), wire, ids)),
             },
         };
@@ -149,12 +151,7 @@ impl Simulator {
         let incoming =
             Incoming { headers, body: &body, model: &model, script: &script, stream: route.stream };
         let mut ask = wire.read(&incoming)?;
-        if !script.delay.is_zero() {
-            tokio::time::sleep(script.delay).await;
-        }
-        if script.fault == Some(Fault::Hang) {
-            std::future::pending::<()>().await;
-        }
+        pause(&script).await;
         if let Some(limit) = script.window
             && ask.prompt_tokens() > limit
         {
@@ -165,21 +162,8 @@ impl Simulator {
             Framing::Whole => ask.stream = false,
             Framing::Stream => ask.stream = true,
         }
-        let failing = match script.fail_first {
-            Some(first) => self.fails(key, &ask.model, first),
-            None => true,
-        };
-        if failing {
-            if let Some(response) = stage::canned(&script, wire, &ask, ids) {
-                return Ok(response);
-            }
-            match (script.error, script.fail_first) {
-                // It is told in the middle of the answer.
-                (Some(_), None) if matches!(script.fault, Some(Fault::ErrorAfter(_))) => {}
-                (Some(status), _) => return Err(stage::scripted_refusal(&script, status)),
-                (None, Some(_)) => return Err(stage::scripted_refusal(&script, 503)),
-                (None, None) => {}
-            }
+        if let Some(response) = self.failure(key, &script, wire, &ask, ids)? {
+            return Ok(response);
         }
         let mut reply = Reply::compose(&script, &ask);
         if let Some(Fault::Huge(_)) = script.fault {
@@ -189,6 +173,60 @@ impl Simulator {
         }
         let answer = Answer { script: &script, ask: &ask, reply: &reply, ids };
         Ok(if ask.stream { stage::stream(&answer, wire) } else { stage::whole(&answer, wire) })
+    }
+
+    async fn embed(
+        &self,
+        key: &str,
+        route: &Route,
+        form: embeddings::Form,
+        headers: &HeaderMap,
+        body: &[u8],
+        ids: Ids,
+    ) -> Result<Response<SimBody>, Refusal> {
+        let wire = route.dialect.wire();
+        let body = json(wire, headers, body)?;
+        let (model, script) = model(route, &body)?;
+        let incoming = Incoming { headers, body: &body, model: &model, script: &script, stream: None };
+        let wish = form.read(&incoming)?;
+        pause(&script).await;
+        if let Some(limit) = script.window
+            && wish.ask.prompt_tokens() > limit
+        {
+            return Err(wire.too_long(wish.ask.prompt_tokens(), limit));
+        }
+        if let Some(response) = self.failure(key, &script, wire, &wish.ask, ids)? {
+            return Ok(response);
+        }
+        Ok(stage::delivered(form.answer(&wish, &incoming), &script, wire, ids))
+    }
+
+    /// What the script wants in the place of an answer.
+    fn failure(
+        &self,
+        key: &str,
+        script: &Script,
+        wire: &dyn Wire,
+        ask: &ask::Ask,
+        ids: Ids,
+    ) -> Result<Option<Response<SimBody>>, Refusal> {
+        let failing = match script.fail_first {
+            Some(first) => self.fails(key, &ask.model, first),
+            None => true,
+        };
+        if !failing {
+            return Ok(None);
+        }
+        if let Some(response) = stage::canned(script, wire, ask, ids) {
+            return Ok(Some(response));
+        }
+        match (script.error, script.fail_first) {
+            // It is told in the middle of the answer.
+            (Some(_), None) if matches!(script.fault, Some(Fault::ErrorAfter(_))) => Ok(None),
+            (Some(status), _) => Err(stage::scripted_refusal(script, status)),
+            (None, Some(_)) => Err(stage::scripted_refusal(script, 503)),
+            (None, None) => Ok(None),
+        }
     }
 
     /// The caller's key, or why it is not accepted.
@@ -234,6 +272,16 @@ impl Simulator {
 
     fn ids(&self) -> Ids {
         Ids(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What passes before the head of an answer.
+async fn pause(script: &Script) {
+    if !script.delay.is_zero() {
+        tokio::time::sleep(script.delay).await;
+    }
+    if script.fault == Some(Fault::Hang) {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::{Method, request::Parts};
 use percent_encoding::percent_decode_str;
 
-use crate::dialect::Dialect;
+use crate::{dialect::Dialect, embeddings::Form};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(crate) enum Operation {
     Model,
     /// The version of the vendor's software.
     Version,
+    /// Vectors for texts.
+    Embed(Form),
 }
 
 /// Streaming that a path asks for.
@@ -57,7 +59,7 @@ impl Route {
     /// The method that the path wants.
     pub(crate) fn method(&self) -> Method {
         match self.operation {
-            Operation::Answer | Operation::Count | Operation::Model => Method::POST,
+            Operation::Answer | Operation::Count | Operation::Model | Operation::Embed(_) => Method::POST,
             Operation::Models | Operation::Version => Method::GET,
         }
     }
@@ -106,6 +108,7 @@ fn vendors(path: &str, parts: &Parts) -> Option<Route> {
         "responses/input_tokens" => Some(Route::new(Dialect::Responses, Operation::Count)),
         "messages" => Some(Route::new(Dialect::Anthropic, Operation::Answer)),
         "messages/count_tokens" => Some(Route::new(Dialect::Anthropic, Operation::Count)),
+        "embeddings" => Some(Route::new(Dialect::OpenAi, Operation::Embed(Form::OpenAi))),
         "models" => Some(Route::new(lister, Operation::Models)),
         // Google has a `/v1` too, and its newer clients use it.
         _ if tail.contains(':') => gemini(tail, parts),
@@ -132,6 +135,8 @@ fn gemini(tail: &str, parts: &Parts) -> Option<Route> {
         }
         "streamGenerateContent" => (Operation::Answer, Some(Streaming::Array)),
         "countTokens" => (Operation::Count, None),
+        "embedContent" => (Operation::Embed(Form::Gemini { several: false }), None),
+        "batchEmbedContents" => (Operation::Embed(Form::Gemini { several: true }), None),
         _ => return None,
     };
     Some(Route { dialect: Dialect::Gemini, operation, model: Some(model.to_owned()), stream })
@@ -143,6 +148,8 @@ fn ollama(tail: &str) -> Option<Route> {
         "tags" => Operation::Models,
         "show" => Operation::Model,
         "version" => Operation::Version,
+        "embed" => Operation::Embed(Form::Ollama { old: false }),
+        "embeddings" => Operation::Embed(Form::Ollama { old: true }),
         _ => return None,
     };
     Some(Route::new(Dialect::Ollama, operation))

@@ -10,6 +10,8 @@ const MAX_CHUNKS: usize = 10_000;
 const MAX_SIZE: u64 = 16 << 20;
 /// Largest answer that is generated while it is sent.
 const MAX_HUGE: u64 = 1 << 40;
+/// Longest vectors.
+const MAX_DIMENSIONS: usize = 4_096;
 /// Longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -63,6 +65,12 @@ pub(crate) struct Script {
     pub(crate) window: Option<u64>,
     /// What the vendor would ignore is refused as well.
     pub(crate) strict: bool,
+    /// Length of vectors.
+    pub(crate) dimensions: Option<usize>,
+    /// Vectors are lists, also where something else was asked for.
+    pub(crate) floats: bool,
+    /// Vectors come in another order than their texts.
+    pub(crate) jumbled: bool,
     /// Answer from memory without reading more of the request than it takes to choose the answer.
     pub(crate) bench: bool,
 }
@@ -291,6 +299,11 @@ impl Script {
                     script.writes = Some(usize::try_from(bytes).unwrap_or(usize::MAX).max(1));
                 }
                 "window" => script.window = Some(size(argument()?, u64::from(u32::MAX))?),
+                // The name of a model whose answers are vectors; what is asked for tells the same.
+                "embed" => {}
+                "dims" => script.dimensions = Some(count(argument()?, 1, MAX_DIMENSIONS)?),
+                "floats" => script.floats = true,
+                "jumbled" => script.jumbled = true,
                 "bench" => script.bench = true,
                 "" => return Err("the model name has an empty word".to_owned()),
                 other => return Err(format!("`{other}` is not a word of the simulator")),

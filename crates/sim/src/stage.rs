@@ -152,13 +152,14 @@ pub(crate) fn stream(answer: &Answer<'_>, wire: &dyn Wire) -> Response<SimBody> 
 
 /// A whole answer as the script wants it.
 pub(crate) fn whole(answer: &Answer<'_>, wire: &dyn Wire) -> Response<SimBody> {
-    let script = answer.script;
-    let document = wire.whole(answer);
+    delivered(wire.whole(answer), answer.script, wire, answer.ids)
+}
+
+/// A document, with what goes wrong on its way.
+pub(crate) fn delivered(document: Bytes, script: &Script, wire: &dyn Wire, ids: Ids) -> Response<SimBody> {
     let scripted = |steps: Vec<Step>| body::scripted(steps, script.writes);
     let body = match script.fault {
-        Some(Fault::ErrorAfter(_)) => {
-            body::whole(wire.document(&broken_inside(script), &answer.ids.request()))
-        }
+        Some(Fault::ErrorAfter(_)) => body::whole(wire.document(&broken_inside(script), &ids.request())),
         Some(Fault::Huge(size)) => match memchr::memmem::find(&document, FLOOD_MARK.as_bytes()) {
             Some(at) => scripted(vec![
                 Step::Send(document.slice(..at)),
@@ -169,7 +170,7 @@ pub(crate) fn whole(answer: &Answer<'_>, wire: &dyn Wire) -> Response<SimBody> {
         },
         _ => played(document, script),
     };
-    head(body, JSON, wire, answer.ids)
+    head(body, JSON, wire, ids)
 }
 
 /// A document that is sent as the script wants it.

@@ -1,8 +1,9 @@
 //! The request log: one row per client request.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use omniroute_engine::ports::RowId;
+use omniroute_engine::ports::{CHAT, RowId};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::like;
@@ -119,6 +120,10 @@ pub struct CallLog {
     pub combo_name: Option<String>,
     /// The id of its step that was asked last.
     pub combo_step_id: Option<String>,
+    /// What was asked for: `chat`, `embedding`, …
+    pub request_type: String,
+    /// What it used beside tokens, by name; empty where that is nothing.
+    pub units: BTreeMap<String, i64>,
 }
 
 /// One upstream attempt as logged.
@@ -201,7 +206,7 @@ macro_rules! columns {
          api_key_id, api_key_name, source_format, target_format, stream, duration, ttft, overhead_us, tokens_in, \
          tokens_out, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, cost_nano, price_source, \
          attempts, attempt_details, error_summary, error_code, losses, cache_source, \
-         combo_name, combo_step_id"
+         combo_name, combo_step_id, request_type, units"
     };
 }
 
@@ -332,6 +337,8 @@ struct Row {
     cache_source: Option<String>,
     combo_name: Option<String>,
     combo_step_id: Option<String>,
+    request_type: Option<String>,
+    units: Option<String>,
 }
 
 impl Row {
@@ -373,6 +380,8 @@ impl Row {
             cache_source: self.cache_source.unwrap_or_else(|| UPSTREAM.to_owned()),
             combo_name: self.combo_name,
             combo_step_id: self.combo_step_id,
+            request_type: self.request_type.unwrap_or_else(|| CHAT.to_owned()),
+            units: self.units.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
         }
     }
 

@@ -203,3 +203,17 @@ test("recordings and speech", async () => {
   assert.ok((await ask("srt")).startsWith("1\n00:00:00,000 --> "));
   assert.ok((await ask("vtt")).startsWith("WEBVTT"));
 });
+
+for (const upstream of ["sim", "up-openai", "up-gemini", "up-ollama"]) {
+  test(`${upstream}: embeddings, in base64 as the library asks and as lists`, async () => {
+    const request = { model: `${upstream}/embed-dims-64`, input: ["one", "two"] };
+    const packed = await client.embeddings.create(request);
+    const plain = await client.embeddings.create({ ...request, encoding_format: "float" });
+    assert.equal(packed.model, request.model);
+    for (const at of [0, 1]) {
+      const [one, other] = [packed.data[at].embedding, plain.data[at].embedding];
+      assert.deepEqual([packed.data[at].index, one.length, other.length], [at, 64, 64]);
+      assert.ok(one.every((value, place) => Math.abs(value - other[place]) < 1e-6));
+    }
+  });
+}

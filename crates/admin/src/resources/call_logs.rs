@@ -1,5 +1,7 @@
 //! Single requests: `/api/usage/call-logs`, and the plain lines of `/api/usage/logs` and `/api/usage/request-logs`.
 
+use std::collections::BTreeMap;
+
 use omniroute_store::{AttemptDetail, CallLog, CallLogLine, CallLogQuery};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -83,7 +85,10 @@ pub(crate) struct CallLogView {
     stream: bool,
     /// `upstream`, or `idempotent` for the answer to the same request a moment before.
     cache_source: String,
-    request_type: &'static str,
+    /// `chat`, `embedding`, `image`, `audio-stt` or `audio-tts`.
+    request_type: String,
+    /// What was used beside tokens, by name (`images`, `millisIn`, …).
+    units: BTreeMap<String, i64>,
     source_format: String,
     target_format: Option<String>,
     api_key_id: Option<String>,
@@ -292,7 +297,8 @@ impl From<CallLog> for CallLogView {
             estimated: row.estimated,
             stream: row.stream,
             cache_source: row.cache_source,
-            request_type: "chat",
+            request_type: row.request_type,
+            units: row.units,
             source_format: row.source_format,
             target_format: row.target_format,
             api_key_id: row.api_key_id,

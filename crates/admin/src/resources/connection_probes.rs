@@ -362,8 +362,8 @@ async fn test_one(caller: &Caller, connection: &Connection, model: Option<&str>)
         Some(model) => probe_chat(admin, &subject, model).await,
         None => probe(admin, &subject, probe_model(admin, &vendor, connection).as_deref()).await,
     };
-    if verdict.unsupported.is_none() {
-        write_down(caller, connection, &endpoints[0], &verdict, now).await?;
+    if let Some(endpoint) = endpoints.first().filter(|_| verdict.unsupported.is_none()) {
+        write_down(caller, connection, endpoint, &verdict, now).await?;
     }
     let valid = verdict.is_valid();
     let told = verdict.message().or_else(|| verdict.unsupported.clone());

@@ -167,12 +167,13 @@ pub(super) fn edit(request: &EmbedRequest, items: Range<usize>, model: &str, cap
         "model" => splice.replace(member.span, name.clone()),
         "input" if !is_all => splice.replace(member.span, list(request, items.clone())),
         "input_type" => has_type = true,
-        "dimensions" if caps.dimensions_name != "dimensions" => {
-            let key = member.start..member.start + "\"dimensions\"".len();
-            splice.replace(key, format!("\"{}\"", caps.dimensions_name));
-        }
         _ => {}
     });
+    if caps.dimensions_name != "dimensions"
+        && let Some(key) = members::name_of(&body, "dimensions")
+    {
+        splice.replace(key, format!("\"{}\"", caps.dimensions_name));
+    }
     if let (Ok(extent), Some([query, _])) = (scanned, caps.input_types)
         && caps.needs_input_type
         && !has_type

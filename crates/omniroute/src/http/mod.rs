@@ -149,7 +149,11 @@ impl Gateway {
             | Operation::Transcribe { .. } => {}
             Operation::NotFound => return self.no_such_path(ctx),
             Operation::MethodNotAllowed { methods } => return self.wrong_method(ctx, methods),
-            Operation::Models | Operation::Model { .. } | Operation::Loaded | Operation::Version => {
+            Operation::Models
+            | Operation::ModelsFor(_)
+            | Operation::Model { .. }
+            | Operation::Loaded
+            | Operation::Version => {
                 if let Err(error) = self.engine.identify(&mut ctx) {
                     return self.engine.refuse(ctx, &error);
                 }
@@ -212,7 +216,8 @@ impl Gateway {
             Operation::Model { id } => models::one(&ctx, id, shape),
             Operation::Loaded => Ok(models::ollama::loaded()),
             Operation::Version => Ok(models::ollama::version()),
-            _ => models::list(&ctx, shape),
+            Operation::ModelsFor(capability) => models::list(&ctx, shape, Some(*capability)),
+            _ => models::list(&ctx, shape, None),
         };
         let body = match listed {
             Ok(body) => body,

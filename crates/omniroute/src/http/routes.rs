@@ -8,6 +8,7 @@ use omniroute_dialect::{
     Dialect, KeptCall, anthropic::Anthropic, embeddings::Form, gemini::Gemini, ollama::Ollama,
     openai::OpenAi, responses::Responses,
 };
+use omniroute_provider::Capability;
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(super) enum Operation {
     Count,
     /// List models.
     Models,
+    /// List those for one operation.
+    ModelsFor(Capability),
     /// Describe one model.
     Model {
         /// Its name as the client wrote it, percent-decoded.
@@ -154,6 +157,7 @@ enum Simple {
     Chat,
     Count,
     Models,
+    ModelsFor(Capability),
     Show,
     Loaded,
     Version,
@@ -169,6 +173,7 @@ impl From<Simple> for Operation {
             Simple::Chat => Self::Chat,
             Simple::Count => Self::Count,
             Simple::Models => Self::Models,
+            Simple::ModelsFor(capability) => Self::ModelsFor(capability),
             Simple::Show => Self::Show,
             Simple::Loaded => Self::Loaded,
             Simple::Version => Self::Version,
@@ -213,8 +218,10 @@ static ROWS: &[Row] = &[
     post("/v1/chat/completions", OPENAI, "chat", Kind::Exact(Simple::Chat)),
     post("/v1/providers/", OPENAI, "chat", Kind::Provider("/chat/completions", Simple::Chat)),
     post("/v1/embeddings", OPENAI, EMBEDDINGS, Kind::Exact(Simple::Embed(Form::OpenAi))),
+    get("/v1/embeddings", OPENAI, "models", Kind::Exact(Simple::ModelsFor(Capability::Embeddings))),
     post("/v1/providers/", OPENAI, EMBEDDINGS, Kind::Provider("/embeddings", Simple::Embed(Form::OpenAi))),
     post("/v1/images/generations", OPENAI, "images", Kind::Exact(Simple::Images)),
+    get("/v1/images/generations", OPENAI, "models", Kind::Exact(Simple::ModelsFor(Capability::Images))),
     post("/v1/providers/", OPENAI, "images", Kind::Provider("/images/generations", Simple::Images)),
     post("/v1/audio/transcriptions", OPENAI, "audio", Kind::Exact(TRANSCRIBE)),
     post("/v1/providers/", OPENAI, "audio", Kind::Provider("/audio/transcriptions", TRANSCRIBE)),
@@ -464,6 +471,9 @@ mod tests {
             ("POST", "/api/chat", "ollama Chat"),
             ("POST", "/v1/api/chat", "ollama Chat"),
             ("POST", "/v1/embeddings", "openai Embed { form: OpenAi, model: None }"),
+            ("GET", "/v1/embeddings", "openai ModelsFor(Embeddings)"),
+            ("HEAD", "/v1/images/generations", "openai ModelsFor(Images)"),
+            ("DELETE", "/v1/embeddings", "openai MethodNotAllowed { methods: \"GET, HEAD, POST, OPTIONS\" }"),
             ("POST", "/api/v1/embeddings/", "openai Embed { form: OpenAi, model: None }"),
             (
                 "POST",

@@ -5,6 +5,8 @@ mod error;
 mod request;
 mod turns;
 
+pub(crate) use request::known;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, request::Parts};
 use omniroute_wire::json_out::Object;

@@ -5,6 +5,7 @@
 mod anthropic;
 mod behaviour;
 mod dialects;
+mod embeddings;
 mod gemini;
 mod media;
 mod ollama;

@@ -140,12 +140,12 @@ impl Entry {
     }
 }
 
-/// Tokens by their names in the API, those that were told.
+/// Tokens by their names in the API, those that were told; and what was used beside them.
 fn tokens(bill: &BillRow) -> Option<String> {
     use std::fmt::Write as _;
     let usage = &bill.usage;
     let mut text = String::new();
-    for (name, count) in [
+    let tokens = [
         ("input", usage.input_total()),
         ("cacheRead", usage.cache_read),
         ("cacheWrite", usage.cache_write),
@@ -154,7 +154,10 @@ fn tokens(bill: &BillRow) -> Option<String> {
         ("output", usage.output_total),
         ("reasoning", usage.reasoning),
         ("audioOut", usage.audio_output),
-    ] {
+    ];
+    let units = bill.units.as_deref().into_iter().flat_map(|units| units.named());
+    let units = units.map(|(name, count)| (name, Some(count)));
+    for (name, count) in tokens.into_iter().chain(units) {
         if let Some(count) = count {
             let comma = if text.is_empty() { "{" } else { "," };
             let _ = write!(text, "{comma}\"{name}\":{}", signed(count));

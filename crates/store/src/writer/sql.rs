@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
+use omniroute_domain::price::Units;
 use omniroute_engine::decision::Decision;
-use omniroute_engine::ports::{AttemptRow, LockRow, RequestRow};
+use omniroute_engine::ports::{AttemptRow, CHAT, LockRow, RequestRow};
 use sqlx::AssertSqlSafe;
 
 use super::ledger::{self, Unlisted};
@@ -39,7 +40,7 @@ const MAX_LOSSES: usize = 50;
 /// More attempts than a request can make.
 const MAX_ATTEMPTS: usize = 50;
 
-const CALL_LOG_COLUMNS: [&str; 36] = [
+const CALL_LOG_COLUMNS: [&str; 38] = [
     "id",
     "timestamp",
     "request_id",
@@ -76,6 +77,8 @@ const CALL_LOG_COLUMNS: [&str; 36] = [
     "cache_source",
     "combo_name",
     "combo_step_id",
+    "request_type",
+    "units",
 ];
 
 macro_rules! upsert {
@@ -207,6 +210,8 @@ macro_rules! bind_call_log {
             .bind((row.source != UPSTREAM).then(|| words.shared(row.source)))
             .bind(row.combo.as_ref().map(|name| clip_shared(name, MAX_NAME)))
             .bind(row.combo_step.as_ref().map(|id| clip_shared(id, MAX_NAME)))
+            .bind((row.request_type != CHAT).then(|| words.shared(row.request_type)))
+            .bind(row.units.as_deref().and_then(units_json))
     }};
 }
 
@@ -471,6 +476,13 @@ fn stored_attempt<'a>(row: &RequestRow, attempt: &'a AttemptRow) -> StoredAttemp
             .collect(),
         duration_ms: attempt.duration_ms,
     }
+}
+
+/// Amounts by their names in the API.
+fn units_json(units: &Units) -> Option<String> {
+    let named: std::collections::BTreeMap<&str, i64> =
+        units.named().map(|(name, amount)| (name, signed(amount))).collect();
+    serde_json::to_string(&named).ok().filter(|_| !named.is_empty())
 }
 
 fn losses_json(row: &RequestRow) -> Option<String> {

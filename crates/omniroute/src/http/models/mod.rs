@@ -11,6 +11,8 @@ use omniroute_domain::routing::auto::is_virtual;
 use omniroute_domain::snapshot::{ListedModel, ProviderState, Snapshot};
 use omniroute_engine::error::rfc3339;
 use omniroute_engine::{GatewayError, RequestCtx};
+use omniroute_provider::Capability;
+use omniroute_provider::capability::mode_by_name;
 use omniroute_provider::catalog::Catalog;
 use omniroute_provider::model::{ModelSpec, RESPONSES};
 use omniroute_provider::registry::SIM;
@@ -57,6 +59,8 @@ struct Entry {
     max_output_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dimensions: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    supported_sizes: Option<Vec<String>>,
     #[serde(skip)]
     display_name: String,
     #[serde(skip)]
@@ -87,15 +91,46 @@ struct Card<'a> {
     created_at: String,
 }
 
-/// The list in the shape that the client reads; for some a page of it.
-pub(super) fn list(ctx: &RequestCtx, shape: Lists) -> Result<Bytes, GatewayError> {
-    let entries = entries(ctx);
+/// The list in the shape that the client reads; for some a page of it. Only those for one operation, where the path or
+/// the query says so.
+pub(super) fn list(
+    ctx: &RequestCtx,
+    shape: Lists,
+    capability: Option<Capability>,
+) -> Result<Bytes, GatewayError> {
+    let mut entries = entries(ctx);
+    if let Some(capability) = capability {
+        let wanted = kind(capability.mode());
+        entries.retain(|entry| entry.kind == wanted);
+    } else if let Some(wanted) = query(ctx, "type") {
+        let wanted = wanted_kind(&wanted)?;
+        entries.retain(|entry| entry.kind == wanted);
+    }
     match shape {
         Lists::OpenAi => json(&List { object: "list", data: &entries }),
         Lists::Anthropic => page(ctx, &entries),
         Lists::Google => google::list(ctx, &entries),
         Lists::Ollama => ollama::list(&entries),
     }
+}
+
+/// The kind that a client asks for by `?type=`.
+fn wanted_kind(word: &str) -> Result<Option<&'static str>, GatewayError> {
+    const WORDS: [(&str, Option<&str>); 8] = [
+        ("chat", None),
+        ("embedding", Some("embedding")),
+        ("image", Some("image")),
+        ("audio", Some("audio")),
+        ("audio-stt", Some("audio")),
+        ("audio-tts", Some("audio")),
+        ("rerank", Some("rerank")),
+        ("moderation", Some("moderation")),
+    ];
+    let known = WORDS.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind);
+    known.ok_or_else(|| {
+        let message = "`type` must be one of chat, embedding, image, audio, rerank, moderation";
+        GatewayError::new(ErrorKind::InvalidRequest, "invalid_value", message).param("type")
+    })
 }
 
 /// A page for Anthropic's clients.
@@ -173,7 +208,7 @@ fn entries(ctx: &RequestCtx) -> Vec<Entry> {
                     id: model.clone(),
                     name: None,
                     custom: false,
-                    mode: row.map_or_else(|| "chat".to_owned(), |row| row.mode.clone()),
+                    mode: row.map_or_else(|| mode_by_name(model), |row| &row.mode).to_owned(),
                     context_window: row.and_then(|row| row.context_window),
                     max_output: row.and_then(|row| row.max_output),
                 };
@@ -225,6 +260,7 @@ fn combos(snapshot: &Snapshot) -> Vec<Entry> {
                 context_length: context,
                 max_output_tokens: output,
                 dimensions: None,
+                supported_sizes: None,
                 display_name: combo.name.to_string(),
                 reasoning,
             }
@@ -263,6 +299,8 @@ fn push(
         context_length: model.context_window,
         max_output_tokens: model.max_output,
         dimensions: row.and_then(|row| row.dimensions),
+        supported_sizes: (model.mode == Capability::Images.mode())
+            .then(|| row.map(|row| row.sizes.clone()).unwrap_or_default()),
         reasoning: row.is_some_and(|row| row.caps.get("reasoning").copied().unwrap_or(false)),
         display_name: model.name.as_ref().unwrap_or(&model.id).clone(),
     };

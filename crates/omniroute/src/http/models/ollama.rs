@@ -1,10 +1,14 @@
 //! Lists as clients of Ollama read them: <https://github.com/ollama/ollama/blob/main/docs/api.md>.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use omniroute_dialect::ir::ErrorKind;
-use omniroute_domain::resolve::{self, Route};
+use omniroute_domain::resolve::{self, Route, Target};
 use omniroute_engine::error::rfc3339;
 use omniroute_engine::{GatewayError, RequestCtx};
+use omniroute_provider::Capability;
+use omniroute_provider::capability::mode_by_name;
 use serde::{Deserialize, Serialize};
 use serde_json::json as value;
 use sha2::{Digest as _, Sha256};
@@ -74,7 +78,12 @@ pub(in crate::http) fn show(ctx: &RequestCtx, body: &[u8]) -> Result<Bytes, Gate
     // A combo can what one of its targets can: that one is chosen for it.
     let caps: Vec<_> =
         targets.iter().map(|target| ctx.snapshot.caps(&target.provider, &target.model)).collect();
-    let mut capabilities = vec!["completion"];
+    let is_for_vectors = |target: &Arc<Target>| {
+        let said = ctx.snapshot.mode_of(&target.provider, &target.model);
+        said.unwrap_or_else(|| mode_by_name(&target.model)) == Capability::Embeddings.mode()
+    };
+    let embeds = !targets.is_empty() && targets.iter().all(is_for_vectors);
+    let mut capabilities = vec![if embeds { "embedding" } else { "completion" }];
     for (can, word) in [
         (caps.iter().any(|caps| caps.tools), "tools"),
         (caps.iter().any(|caps| caps.vision), "vision"),
