@@ -228,7 +228,9 @@ pub fn relay(
         );
     }
     if answer.duration.is_none() && !has_member(body, "duration") {
-        add("duration", &used.seconds.map_or_else(|| "null".to_owned(), |seconds| seconds.to_string()));
+        // Bills are in whole seconds; the file knows better.
+        let seconds = known_seconds.or(used.seconds);
+        add("duration", &seconds.map_or_else(|| "null".to_owned(), |seconds| seconds.to_string()));
     }
     let end = body.iter().rposition(|byte| *byte == b'}');
     let Some(end) = end.filter(|_| !added.is_empty()) else { return Ok((body.clone(), used)) };
@@ -339,7 +341,7 @@ mod tests {
             ),
             (
                 r#"{"text":"","usage":{"type":"duration","seconds":3}}"#,
-                r#"{"text":"","usage":{"type":"duration","seconds":3},"task":"transcribe","language":"de","duration":3}"#,
+                r#"{"text":"","usage":{"type":"duration","seconds":3},"task":"transcribe","language":"de","duration":2.5}"#,
             ),
             (
                 r#"{"task":"transcribe","language":null,"duration":"1.5","text":"a"}"#,

@@ -131,12 +131,12 @@ pub(super) fn edit(request: &EmbedRequest, items: Range<usize>, model: &str) -> 
     json_out::string(&mut name, &format!("models/{model}"));
     let name = name.freeze();
     if request.form == Form::GeminiOne {
-        return named(request.body.clone(), &name, false);
+        return named(&request.body, &name, false);
     }
     if items.len() == request.items.len() {
         let mut splice = Splice::new(request.body.clone());
         for item in &request.items {
-            splice.replace(item.span.clone(), named(request.body.slice(item.span.clone()), &name, true));
+            splice.replace(item.span.clone(), named(&request.body.slice(item.span.clone()), &name, true));
         }
         return splice.to_bytes();
     }
@@ -145,17 +145,17 @@ pub(super) fn edit(request: &EmbedRequest, items: Range<usize>, model: &str) -> 
         if at > 0 {
             out.extend_from_slice(b",");
         }
-        out.extend_from_slice(&named(request.body.slice(item.span.clone()), &name, true));
+        out.extend_from_slice(&named(&request.body.slice(item.span.clone()), &name, true));
     }
     out.extend_from_slice(b"]}");
     out.freeze()
 }
 
 /// An object with another model; one that has none gets it where it must have one.
-fn named(object: Bytes, name: &Bytes, is_needed: bool) -> Bytes {
+fn named(object: &Bytes, name: &Bytes, is_needed: bool) -> Bytes {
     let mut splice = Splice::new(object.clone());
     let mut has_model = false;
-    let scanned = envelope::scan(&object, &mut |member| {
+    let scanned = envelope::scan(object, &mut |member| {
         if member.key == "model" {
             has_model = true;
             splice.replace(member.span, name.clone());

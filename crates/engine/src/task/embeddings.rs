@@ -44,7 +44,7 @@ impl Engine {
             Err(error) => return self.refuse(ctx, &error.into()),
         };
         let model = model.unwrap_or_else(|| request.model.clone());
-        self.perform(ctx, body, model, Box::new(Embeddings { request })).await
+        Box::pin(self.perform(ctx, body, model, Box::new(Embeddings { request }))).await
     }
 
     /// Vectors for texts that the gateway itself wants to compare on behalf of `asker`: a request like any other, for the

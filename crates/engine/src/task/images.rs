@@ -44,7 +44,7 @@ impl Engine {
             Err(error) => return self.refuse(ctx, &error.into()),
         };
         let model = request.model.clone();
-        self.perform(ctx, body, model, Box::new(Images { request })).await
+        Box::pin(self.perform(ctx, body, model, Box::new(Images { request }))).await
     }
 }
 

@@ -31,7 +31,7 @@ impl Engine {
             Err(error) => return self.refuse(ctx, &error.into()),
         };
         let model = request.model.clone();
-        self.perform(ctx, body, model, Box::new(Speech { request })).await
+        Box::pin(self.perform(ctx, body, model, Box::new(Speech { request }))).await
     }
 }
 

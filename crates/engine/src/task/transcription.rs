@@ -66,7 +66,7 @@ impl Engine {
             Err(error) => return self.refuse(ctx, &error),
         };
         let model = task.request.model.clone();
-        self.perform(ctx, mark, model, Box::new(task)).await
+        Box::pin(self.perform(ctx, mark, model, Box::new(task))).await
     }
 }
 

@@ -220,7 +220,7 @@ impl Reader<'_> {
 
     /// Records members that the canonical form has no place for.
     fn note_unknown(&mut self, fields: &Fields<'_>, known: &[&str]) {
-        fields.note_unlisted(known, &mut self.losses);
+        fields.note_unlisted(known, self.losses);
     }
 }
 
