@@ -157,7 +157,10 @@ pub(crate) fn restore(engine: &Engine, memory: Memory) {
         | Memory::Owner(_)
         | Memory::Limits(_)
         | Memory::Pinned(_)
-        | Memory::Unpinned(_) => {}
+        | Memory::Unpinned(_)
+        | Memory::Answer(_)
+        | Memory::AnswerUsed { .. }
+        | Memory::AnswersCleared { .. } => {}
     }
 }
 

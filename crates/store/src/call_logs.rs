@@ -119,6 +119,8 @@ pub struct CallLog {
     pub combo_name: Option<String>,
     /// The id of its step that was asked last.
     pub combo_step_id: Option<String>,
+    /// What it would have cost where a kept answer was given, in billionths of a US dollar.
+    pub saved_nano: Option<i64>,
 }
 
 /// One upstream attempt as logged.
@@ -201,7 +203,7 @@ macro_rules! columns {
          api_key_id, api_key_name, source_format, target_format, stream, duration, ttft, overhead_us, tokens_in, \
          tokens_out, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, cost_nano, price_source, \
          attempts, attempt_details, error_summary, error_code, losses, cache_source, \
-         combo_name, combo_step_id"
+         combo_name, combo_step_id, saved_nano"
     };
 }
 
@@ -332,6 +334,7 @@ struct Row {
     cache_source: Option<String>,
     combo_name: Option<String>,
     combo_step_id: Option<String>,
+    saved_nano: Option<i64>,
 }
 
 impl Row {
@@ -373,6 +376,7 @@ impl Row {
             cache_source: self.cache_source.unwrap_or_else(|| UPSTREAM.to_owned()),
             combo_name: self.combo_name,
             combo_step_id: self.combo_step_id,
+            saved_nano: self.saved_nano,
         }
     }
 

@@ -81,8 +81,10 @@ pub(crate) struct CallLogView {
     price_source: Option<String>,
     estimated: bool,
     stream: bool,
-    /// `upstream`, or `idempotent` for the answer to the same request a moment before.
+    /// `upstream`, `semantic` for the cache of answers, or `idempotent` for the answer to the same request a moment before.
     cache_source: String,
+    /// USD that an answer from the cache would have cost; null when unknown, or when somebody was asked.
+    saved_cost: Option<f64>,
     request_type: &'static str,
     source_format: String,
     target_format: Option<String>,
@@ -292,6 +294,7 @@ impl From<CallLog> for CallLogView {
             estimated: row.estimated,
             stream: row.stream,
             cache_source: row.cache_source,
+            saved_cost: row.saved_nano.map(usd),
             request_type: "chat",
             source_format: row.source_format,
             target_format: row.target_format,
