@@ -22,5 +22,6 @@ pub use auth::Client;
 pub use error::refuse_head;
 pub use router::{openapi, openapi_json, router};
 pub use state::{
-    AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk, Previews, Reload, WrongAsk,
+    AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk, Previews, Reload, Reuse,
+    WrongAsk,
 };

@@ -16,10 +16,10 @@ use utoipa::openapi::OpenApi;
 use crate::endpoint::{Describe, Documentation, Handle, Ignored, Incoming};
 use crate::error::{no_route, wrong_method};
 use crate::resources::{
-    aliases, api_keys, auth, availability, budgets, call_logs, combo_mappings, combos, connection_probes,
-    connections, custom_models, fallback_chains, health, learned, lifecycle, metrics, model_catalog, models,
-    nodes, policies, pricing, quota, rate_limits, resilience, route_preview, sessions, settings, system,
-    telemetry, transforms, usage,
+    aliases, api_keys, auth, availability, budgets, cache, call_logs, combo_mappings, combos,
+    connection_probes, connections, custom_models, fallback_chains, health, learned, lifecycle, metrics,
+    model_catalog, models, nodes, policies, pricing, quota, rate_limits, resilience, route_preview, sessions,
+    settings, system, telemetry, transforms, usage,
 };
 use crate::state::{Admin, AdminState, Peer};
 use crate::text;
@@ -195,6 +195,10 @@ fn routes() -> Routes {
         .get("/api/rate-limit", "What requests are held to, and what holds for all", rate_limits::show)
         .post("/api/rate-limit", "Hold an account's requests back, or not", rate_limits::switch)
         .put("/api/rate-limit", "Change what holds for all", rate_limits::update)
+        .get("/api/cache", "Answers that are given again", cache::show)
+        .delete("/api/cache", "Forget them", cache::clear)
+        .get("/api/cache/stats", "Answers that are given again", cache::show)
+        .delete("/api/cache/stats", "Forget them", cache::clear)
         .get("/api/sessions", "Conversations and the accounts they stay with", sessions::list)
         .delete("/api/sessions", "End a conversation", sessions::unpin)
         // Watching

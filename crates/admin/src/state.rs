@@ -11,7 +11,7 @@ use http::HeaderMap;
 use ipnet::IpNet;
 use omniroute_domain::entity::{ApiKeyId, Connection, ConnectionId};
 use omniroute_engine::{
-    Live,
+    CacheCounts, Engine, Live,
     ports::{Cache, Clock, Recorder, Transport},
     preview::Preview,
     telemetry::Telemetry,
@@ -48,6 +48,8 @@ pub struct AdminState {
     pub telemetry: Arc<Telemetry>,
     /// Says what would become of client requests.
     pub previews: Arc<dyn Previews>,
+    /// Answers that are given again.
+    pub reuse: Arc<dyn Reuse>,
     /// Where tests of connections are logged.
     pub recorder: Arc<dyn Recorder>,
     /// What the writer of the log did so far.
@@ -106,6 +108,37 @@ pub struct Ports {
     pub api: Option<u16>,
     /// Management only.
     pub dashboard: Option<u16>,
+}
+
+/// Answers that are given again.
+pub trait Reuse: Send + Sync {
+    /// What the cache of answers did.
+    fn cache_counts(&self) -> CacheCounts;
+    /// Forgets the answers in memory of a model (as it was asked for), under a signature, or all; how many they
+    /// were.
+    fn clear_cache(&self, model: Option<&str>, signature: Option<&str>) -> usize;
+    /// How many answers a request that is sent again would get.
+    fn repeatable_answers(&self) -> usize;
+    /// Repeats none of them; says how many they were.
+    fn forget_answers(&self) -> usize;
+}
+
+impl Reuse for Engine {
+    fn cache_counts(&self) -> CacheCounts {
+        Self::cache_counts(self)
+    }
+
+    fn clear_cache(&self, model: Option<&str>, signature: Option<&str>) -> usize {
+        Self::clear_cache(self, model, signature)
+    }
+
+    fn repeatable_answers(&self) -> usize {
+        Self::repeatable_answers(self)
+    }
+
+    fn forget_answers(&self) -> usize {
+        Self::forget_answers(self)
+    }
 }
 
 /// Says what would become of client requests.

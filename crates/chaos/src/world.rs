@@ -8,7 +8,7 @@ use omniroute_dialect::shape::Seal;
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
-use omniroute_engine::memory::{MemoryCache, MemoryCounters};
+use omniroute_engine::memory::{MemoryCache, MemoryCounters, NoShelf};
 use omniroute_engine::ports::Clock as _;
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
@@ -96,6 +96,7 @@ impl World {
             reasoning: Arc::new(MemoryCache::new(CACHE_BYTES)),
             owners: Arc::new(MemoryCache::new(CACHE_BYTES)),
             media: Arc::new(MemoryCache::new(CACHE_BYTES)),
+            shelf: Arc::new(NoShelf),
             seal: Seal::new([7; 32]),
             clock: clock.clone(),
         };

@@ -176,6 +176,8 @@ pub struct EnvelopeSpans {
     pub is_foreign: bool,
     /// Whether anything is said about how much to reason.
     pub asks_to_reason: bool,
+    /// Whether a temperature of zero is asked for: the same answer to the same question.
+    pub is_cold: bool,
 }
 
 impl EnvelopeSpans {

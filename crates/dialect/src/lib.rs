@@ -28,6 +28,7 @@ mod client_body;
 mod dialect;
 mod effort;
 mod error_text;
+mod fingerprint;
 mod ids;
 mod json_body;
 mod json_in;
@@ -47,6 +48,7 @@ pub use dialect::{
     KeepAlive, Kept, KeptCall, KeptName, NameRule, Relayed,
 };
 pub use error_text::error_in_success;
+pub use fingerprint::fingerprint;
 pub use mend::Mend;
 pub use progress::Progress;
 pub use rewrite::Rewrite;

@@ -461,6 +461,10 @@ pub struct BuildOptions {
     pub log_retention_days: Option<u32>,
     /// Comes before the setting `callLogMaxEntries`.
     pub call_log_max_entries: Option<u32>,
+    /// Comes before the setting `semanticCacheTtlMs`.
+    pub semantic_cache_ttl_ms: Option<u32>,
+    /// Comes before the setting `semanticCacheMaxSize`.
+    pub semantic_cache_max_size: Option<u32>,
 }
 
 /// What a connection would be as an endpoint list; used to check a row before it is saved. Empty for one that is not

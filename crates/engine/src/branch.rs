@@ -111,6 +111,7 @@ impl RequestCtx {
             losses: self.losses.clone(),
             outcome: Outcome::default(),
             source: AnswerSource::Upstream,
+            reuse: None,
             target: None,
             combo: self.combo.clone(),
             step: None,

@@ -182,7 +182,10 @@ pub(crate) fn restore(engine: &Engine, memory: Memory) {
         | Memory::Limits(_)
         | Memory::Quota(_)
         | Memory::Pinned(_)
-        | Memory::Unpinned(_) => {}
+        | Memory::Unpinned(_)
+        | Memory::Answer(_)
+        | Memory::AnswerUsed { .. }
+        | Memory::AnswersCleared { .. } => {}
     }
 }
 

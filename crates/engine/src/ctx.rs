@@ -25,6 +25,7 @@ use crate::money::Money;
 use crate::policy::Steering;
 use crate::ports::{AttemptRow, Charge};
 use crate::reasoning;
+use crate::reuse::Reuse;
 use crate::serve::Engine;
 use crate::task::Job;
 use crate::telemetry::Running;
@@ -97,6 +98,8 @@ pub struct RequestCtx {
     pub(crate) outcome: Outcome,
     /// Who answered.
     pub(crate) source: AnswerSource,
+    /// What the cache of answers has to do with it; mostly nothing.
+    pub(crate) reuse: Option<Box<Reuse>>,
     /// The target that is asked, or was asked last.
     pub(crate) target: Option<Arc<Target>>,
     /// The combo that was asked for.
@@ -136,6 +139,8 @@ pub(crate) enum AnswerSource {
     Upstream,
     /// The answer to the same request, sent a moment before.
     Repeated,
+    /// The cache.
+    Cache,
 }
 
 impl AnswerSource {
@@ -144,6 +149,7 @@ impl AnswerSource {
         match self {
             Self::Upstream => "upstream",
             Self::Repeated => "idempotent",
+            Self::Cache => "semantic",
         }
     }
 }
@@ -198,6 +204,7 @@ impl RequestCtx {
             losses: Vec::new(),
             outcome: Outcome::default(),
             source: AnswerSource::Upstream,
+            reuse: None,
             target: None,
             combo: None,
             step: None,
@@ -364,7 +371,7 @@ impl Engine {
 }
 
 /// `true`, `1` or `yes` in any case.
-fn is_true(value: Option<&http::HeaderValue>) -> bool {
+pub(crate) fn is_true(value: Option<&http::HeaderValue>) -> bool {
     value
         .and_then(|value| value.to_str().ok())
         .is_some_and(|text| ["true", "1", "yes"].iter().any(|word| text.trim().eq_ignore_ascii_case(word)))

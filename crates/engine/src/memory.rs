@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::limit::{Meter, Window};
 
-use crate::ports::{Cache, Charge, Counters, Exceeded, Reserving, Verdict};
+use crate::ports::{AnswerRow, Cache, Charge, Counters, Exceeded, Reserving, Shelf, Verdict};
 
 const SHARDS: usize = 16;
 /// Keys per shard after which idle entries are forgotten.
@@ -120,6 +120,16 @@ impl Cache for MemoryCache {
 
     fn forget(&self, key: &str) {
         self.values.remove(key);
+    }
+}
+
+/// Keeps nothing beyond the process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoShelf;
+
+impl Shelf for NoShelf {
+    fn find<'a>(&'a self, _: &'a str, _: i64) -> BoxFuture<'a, Option<AnswerRow>> {
+        std::future::ready(None).boxed()
     }
 }
 

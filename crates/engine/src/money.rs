@@ -207,7 +207,7 @@ impl RequestCtx {
     /// upstream works may be billed too; nobody says how much.
     fn book(&mut self) {
         // What is read again was paid for before.
-        if self.is_repeat || matches!(self.source, AnswerSource::Repeated) {
+        if self.is_repeat || matches!(self.source, AnswerSource::Repeated | AnswerSource::Cache) {
             return;
         }
         let (count, is_calling) = (self.attempts.len(), self.outcome.calling.is_some());
@@ -240,6 +240,7 @@ impl RequestCtx {
                 price_source: source.map(PriceSource::as_str),
                 price_version: version,
                 settled_ms,
+                is_saved: false,
             });
             attempt.units = units;
         }
@@ -268,6 +269,9 @@ impl RequestCtx {
     /// What the request cost; `None` when some of it is not known. What nobody billed cost nothing.
     pub(crate) fn cost_nano(&self) -> Option<i64> {
         let bills = &self.money.bills;
+        if matches!(self.source, AnswerSource::Cache) {
+            return Some(0);
+        }
         if bills.is_empty() && (self.attempts.is_empty() || self.is_repeat) {
             return None;
         }

@@ -72,6 +72,64 @@ pub enum Memory {
         /// The model.
         model: String,
     },
+    /// An answer for whoever asks for the same.
+    Answer(AnswerRow),
+    /// An answer was given again.
+    AnswerUsed {
+        /// Which.
+        signature: String,
+        /// How often since it was last said.
+        times: u32,
+    },
+    /// Answers were deleted: those of a model (as it was asked for), under a signature, or all.
+    AnswersCleared {
+        /// Of this model alone.
+        model: Option<String>,
+        /// Under this signature alone.
+        signature: Option<String>,
+        /// Made until then, in epoch milliseconds.
+        until: i64,
+    },
+}
+
+/// An answer that is kept for whoever asks for the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerRow {
+    /// Whose it is and what it answers: the tenant, a point and the digest of the question.
+    pub signature: String,
+    /// Whose it is: the id of a client key, or `_`.
+    pub tenant: String,
+    /// The answer.
+    pub answer: Arc<KeptAnswer>,
+    /// When it was made, in epoch milliseconds.
+    pub created_at: i64,
+    /// Until when it may be given.
+    pub expires_at: i64,
+}
+
+/// An answer, and what it would cost to get it anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// The model as it was asked for.
+    pub asked: String,
+    /// Who answered.
+    pub provider: ProviderId,
+    /// Its name of the model.
+    pub model: Arc<str>,
+    /// The dialect in which it is written.
+    pub dialect: DialectId,
+    /// Tokens that were read and made.
+    pub tokens: u64,
+    /// What it cost in billionths of a US dollar; `None` = unknown.
+    pub cost_nano: Option<i64>,
+    /// The whole answer, JSON.
+    pub body: Bytes,
+}
+
+/// Answers that outlive the process.
+pub trait Shelf: Send + Sync {
+    /// The answer under this signature, unless it has expired. Failures are nothing to a request: `None`.
+    fn find<'a>(&'a self, signature: &'a str, now_ms: i64) -> BoxFuture<'a, Option<AnswerRow>>;
 }
 
 /// What a vendor said of its limits for one model on one account.
@@ -213,7 +271,7 @@ pub struct RequestRow {
     pub price_source: Option<&'static str>,
     /// Short hash of the price row.
     pub price_version: Option<Arc<str>>,
-    /// Who answered: `upstream`, or `idempotent` for the answer to the same request a moment before.
+    /// Who answered: `upstream`, `semantic` for the cache, or `idempotent` for the answer to the same request a moment before.
     pub source: &'static str,
     /// The combo that was asked for.
     pub combo: Option<Arc<str>>,
@@ -231,6 +289,13 @@ pub struct RequestRow {
     pub losses: Vec<Loss>,
     /// How it was routed, where that is to be written down.
     pub decision: Option<Box<Decision>>,
+}
+
+impl RequestRow {
+    /// What it would have cost where nobody had to be asked; `None` where somebody was, or that is not known.
+    pub fn saved_nano(&self) -> Option<i64> {
+        self.bills.iter().find(|bill| bill.is_saved).and_then(|bill| bill.amount_nano)
+    }
 }
 
 /// What one attempt is billed: a row of the ledger.
@@ -256,6 +321,8 @@ pub struct BillRow {
     pub price_version: Option<Arc<str>>,
     /// When it was counted, in epoch milliseconds.
     pub settled_ms: i64,
+    /// Whether nobody is billed: the answer was there already, and this is what it would have cost.
+    pub is_saved: bool,
 }
 
 /// One upstream attempt.

@@ -70,7 +70,7 @@ impl RequestCtx {
     }
 
     /// What all attempts used together.
-    fn total_usage(&self) -> Usage {
+    pub(crate) fn total_usage(&self) -> Usage {
         let mut usage = self.outcome.usage;
         for attempt in &self.attempts {
             usage.add(&attempt.usage);
@@ -97,9 +97,10 @@ impl RequestCtx {
         let usage = self.total_usage();
         let cost_nano = match self.source {
             AnswerSource::Upstream => self.cost_nano(),
-            AnswerSource::Repeated => Some(0),
+            AnswerSource::Repeated | AnswerSource::Cache => Some(0),
         };
-        let bills = self.take_bills();
+        let mut bills = self.take_bills();
+        bills.extend(self.take_saved());
         let outcome = std::mem::take(&mut self.outcome);
         let envelope = self.envelope.take();
         let mut attempts = std::mem::take(&mut self.attempts);
@@ -129,7 +130,10 @@ impl RequestCtx {
             request_type: self.ability().map_or(CHAT, Capability::request_type),
             stream: envelope.as_ref().is_some_and(|envelope| envelope.stream),
             requested_model: envelope.map(|envelope| one_line(envelope.model)).unwrap_or_default(),
-            model: last.map(|attempt| attempt.model.clone()).unwrap_or_default(),
+            model: last
+                .map(|attempt| attempt.model.clone())
+                .or_else(|| bills.first().map(|bill| bill.model.clone()))
+                .unwrap_or_default(),
             provider: last.map(|attempt| attempt.provider.clone()),
             connection: last.map(|attempt| attempt.connection.clone()),
             connection_name: last.map(|attempt| attempt.connection_name.clone()),

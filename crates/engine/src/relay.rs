@@ -18,6 +18,7 @@ use crate::attempt::{self, Attempted, Fault, StreamStart};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::progress::{self, Reports};
+use crate::reuse::{self, Keeping};
 
 /// What a pending attempt will come to.
 pub(crate) type Pending = BoxFuture<'static, (Box<RequestCtx>, Result<Attempted, GatewayError>)>;
@@ -71,11 +72,14 @@ struct Running {
     is_complete: bool,
     /// The upstream has said why its answer ended, and then nothing for long enough.
     is_overdue: bool,
+    /// Puts the answer together for whoever asks for the same.
+    keeping: Option<Box<Keeping>>,
 }
 
 impl Running {
-    fn new(ctx: Box<RequestCtx>, start: StreamStart) -> Self {
-        Self { ctx, start, is_complete: false, is_overdue: false }
+    fn new(mut ctx: Box<RequestCtx>, start: StreamStart) -> Self {
+        let keeping = Keeping::of(&mut ctx);
+        Self { ctx, start, is_complete: false, is_overdue: false, keeping }
     }
 }
 
@@ -313,7 +317,11 @@ impl State {
     fn of(ctx: Box<RequestCtx>, attempted: Attempted) -> Self {
         match attempted {
             Attempted::Stream(start) => Self::Running(Box::new(Running::new(ctx, *start))),
-            Attempted::Whole(pieces) => Self::Told(Box::new(Told { ctx, pieces: pieces.into_iter() })),
+            Attempted::Whole(pieces) => {
+                let mut ctx = ctx;
+                reuse::keep_told(&mut ctx, &pieces);
+                Self::Told(Box::new(Told { ctx, pieces: pieces.into_iter() }))
+            }
         }
     }
 }
@@ -375,6 +383,7 @@ impl Running {
             return Poll::Ready(Step::Last(self.fail_upstream(error)));
         }
         let bytes = self.start.out.split().freeze();
+        self.keeping = self.keeping.take().and_then(|keeping| keeping.push(&bytes));
         if self.start.is_ended {
             self.complete();
             return Poll::Ready(Step::Last(bytes));
@@ -440,6 +449,9 @@ impl Running {
         attempt::note_success(&mut self.ctx, target, connection, Some(StatusCode::OK), *sent);
         self.ctx.step_answered();
         self.ctx.outcome.status = Some(200);
+        if let Some(keeping) = self.keeping.take() {
+            keeping.finish(&mut self.ctx);
+        }
     }
 
     /// What was used and lost so far, and what of the answer will be asked for later.

@@ -35,12 +35,12 @@ use crate::gate::Gates;
 use crate::kept;
 use crate::limits;
 use crate::live::Live;
-use crate::ports::{Cache, Clock, Counters, Memory, Recorder, RowId, Transport};
+use crate::ports::{Cache, Clock, Counters, Memory, Recorder, RowId, Shelf, Transport};
 use crate::progress;
 use crate::reasoning;
 use crate::relay::Relay;
 use crate::resolve;
-use crate::reuse::{self, Idempotency, Joined};
+use crate::reuse::{self, AnswerCache, CacheCounts, Found, Idempotency, Joined};
 use crate::session;
 use crate::telemetry::Telemetry;
 use crate::texts::Texts;
@@ -63,6 +63,8 @@ pub struct Engine {
     pub owners: Arc<dyn Cache>,
     /// Keeps what was fetched for clients.
     pub media: Arc<dyn Cache>,
+    /// Keeps answers for whoever asks for the same.
+    pub shelf: Arc<dyn Shelf>,
     /// Authenticates the signatures that clients carry for other dialects.
     pub seal: Seal,
     /// Tells the time.
@@ -70,6 +72,7 @@ pub struct Engine {
     /// What the process start decided.
     pub options: EngineOptions,
     pub(crate) idempotency: Idempotency,
+    pub(crate) answers: AnswerCache,
     chance: Chance,
     /// Places of the steps of combos that go round.
     pub(crate) gates: Arc<Gates>,
@@ -133,6 +136,8 @@ pub struct Ports {
     pub owners: Arc<dyn Cache>,
     /// Keeps what was fetched for clients.
     pub media: Arc<dyn Cache>,
+    /// Keeps answers for whoever asks for the same.
+    pub shelf: Arc<dyn Shelf>,
     /// Authenticates the signatures that clients carry for other dialects.
     pub seal: Seal,
     /// Tells the time.
@@ -148,7 +153,7 @@ impl Engine {
         options: EngineOptions,
         seed: u64,
     ) -> Self {
-        let Ports { transport, counters, recorder, reasoning, owners, media, seal, clock } = ports;
+        let Ports { transport, counters, recorder, reasoning, owners, media, shelf, seal, clock } = ports;
         let chance = Chance(AtomicU64::new(seed));
         Self {
             live,
@@ -159,10 +164,12 @@ impl Engine {
             reasoning,
             owners,
             media,
+            shelf,
             seal,
             clock,
             options,
             idempotency: Idempotency::default(),
+            answers: AnswerCache::default(),
             chance,
             gates: Arc::default(),
         }
@@ -179,13 +186,26 @@ impl Engine {
             // For people; the limits themselves are restored.
             Memory::Quota(_) => {}
             Memory::Breaker(_) | Memory::Lock(_) | Memory::Unlock { .. } => chronicle::restore(self, memory),
+            // The shelf is asked for them when somebody wants them.
+            Memory::Answer(_) | Memory::AnswerUsed { .. } | Memory::AnswersCleared { .. } => {}
         }
     }
 
     /// Forgets answers that nobody can have any more. Meant to be called every few seconds.
     pub fn sweep(&self) {
+        self.answers.sweep(&*self.recorder, self.clock.now_ms());
         let window = i64::from(self.live.load().settings.idempotency_window_ms);
         self.idempotency.sweep(self.clock.now_ms(), window);
+    }
+
+    /// What the cache of answers did.
+    pub fn cache_counts(&self) -> CacheCounts {
+        self.answers.counts()
+    }
+
+    /// Forgets the answers in memory of a model (as it was asked for), under a signature, or all; how many they were.
+    pub fn clear_cache(&self, model: Option<&str>, signature: Option<&str>) -> usize {
+        self.answers.clear(model, signature)
     }
 
     /// How many answers are under way that a repeated request would get, or can still be repeated.
@@ -218,6 +238,12 @@ impl Engine {
         if let Some(answer) = ctx.immediate_answer().or_else(|| ctx.empty_answer(&route)) {
             return self.reply_in_place(ctx, answer);
         }
+        if reuse::is_repeatable(&ctx) {
+            match Box::pin(reuse::look_up(self, ctx, &route)).await {
+                Found::Answered(response) => return response,
+                Found::Ask(asking) => ctx = asking,
+            }
+        }
         match reuse::join(self, ctx).await {
             Joined::Answered(response) => response,
             // Boxed because it is large, and would be moved about with whoever serves the request.
@@ -238,11 +264,13 @@ impl Engine {
             Ok(Attempted::Whole(pieces)) => {
                 ctx.outcome.status = Some(200);
                 ctx.settle_money();
+                reuse::keep_whole(&mut ctx, &pieces);
                 let mut response = Response::new(Answer::whole(pieces));
                 let headers = response.headers_mut();
                 // Room at once; growing costs more.
                 *headers = HeaderMap::with_capacity(16);
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                headers.insert(reuse::HEADER, HeaderValue::from_static("MISS"));
                 if ctx.outcome.usage_estimated {
                     headers.insert(USAGE, HeaderValue::from_static("estimated"));
                 }
@@ -336,7 +364,11 @@ impl Engine {
             false => "application/json",
         };
         let mut response = self.reply(ctx, StatusCode::OK, body);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if !is_stream {
+            headers.insert(reuse::HEADER, HeaderValue::from_static("MISS"));
+        }
         response
     }
 
@@ -386,12 +418,16 @@ impl Engine {
 fn streaming(head: HeaderMap, relay: Relay, content_type: &'static str) -> Response<Answer> {
     let mut response = Response::new(Answer::Stream(Box::new(relay)));
     *response.headers_mut() = head;
-    let headers = response.headers_mut();
+    stream_headers(response.headers_mut(), content_type);
+    response
+}
+
+/// What every stream's head says.
+pub(crate) fn stream_headers(headers: &mut HeaderMap, content_type: &'static str) {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
-    response
 }
 
 /// Everything up to the first upstream call: envelope, target, limits.
@@ -421,8 +457,8 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const COMBO: HeaderName = HeaderName::from_static("x-omniroute-combo");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-omniroute-attempts");
 const SESSION: HeaderName = HeaderName::from_static("x-omniroute-session-id");
-const PROVIDER: HeaderName = HeaderName::from_static("x-omniroute-provider");
-const MODEL: HeaderName = HeaderName::from_static("x-omniroute-model");
+pub(crate) const PROVIDER: HeaderName = HeaderName::from_static("x-omniroute-provider");
+pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-omniroute-model");
 pub(crate) const USAGE: HeaderName = HeaderName::from_static("x-omniroute-usage");
 const FIDELITY: HeaderName = HeaderName::from_static("x-omniroute-fidelity");
 const DROPPED: HeaderName = HeaderName::from_static("x-omniroute-dropped");
@@ -496,7 +532,7 @@ fn fidelity(ctx: &RequestCtx, headers: &mut HeaderMap) {
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         headers.insert(name, value);
     }

@@ -138,6 +138,17 @@ fn shape(request: &ChatRequest) -> ConversationShape {
     }
 }
 
+/// Everything that changes what is asked, as far as it is known before a target is: the operator's texts, how much is to
+/// be thought, what a policy and the asked name say beside the model.
+pub(crate) fn digest_of_changes(ctx: &RequestCtx) -> String {
+    let SystemEdit { replace, before, after } = system(ctx);
+    let header = ctx.arrival.headers.get(THINKING);
+    let steering = ctx.steering.as_ref();
+    let suffixes = steering.map(|steering| &steering.suffixes);
+    let limit = steering.and_then(|steering| steering.verdict.max_tokens);
+    format!("{replace:?} {before:?} {after:?} {:?} {header:?} {suffixes:?} {limit:?}", settings(ctx))
+}
+
 /// The combo's text in the place of the client's, the operator's around both.
 fn system(ctx: &RequestCtx) -> SystemEdit {
     let replace = ctx.combos().find_map(|combo| combo.rules.system.as_ref());

@@ -69,6 +69,8 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         connections: environment.clone(),
         log_retention_days: settings.log_retention_days,
         call_log_max_entries: settings.call_log_max_entries,
+        semantic_cache_ttl_ms: settings.semantic_cache_ttl_ms,
+        semantic_cache_max_size: settings.semantic_cache_max_size,
     };
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         if process_env(name).is_some_and(|proxy| !proxy.is_empty()) {
@@ -110,6 +112,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         reasoning: Arc::new(MemoryCache::new(REASONING_BYTES)),
         owners: Arc::new(MemoryCache::new(OWNER_BYTES)),
         media: Arc::new(MemoryCache::new(MEDIA_BYTES)),
+        shelf: Arc::new(store.clone()),
         seal: Seal::new(store.carrier_key()),
         clock: clock.clone(),
     };
@@ -148,6 +151,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         cache: Arc::new(MemoryCache::new(CACHE_BYTES)),
         telemetry,
         previews: Arc::new(http::Explainer(engine.clone())),
+        reuse: engine.clone(),
         recorder: recorder.clone(),
         recorder_stats: Arc::new(move || recorder.stats()),
         settings: admin_settings(&settings, address.port(), first_run_token.clone(), environment),

@@ -93,6 +93,12 @@ pub(crate) struct BootArgs {
     /// Most rows in the request log; comes before the setting callLogMaxEntries.
     #[arg(long, env = "CALL_LOG_MAX_ENTRIES", value_parser = clap::value_parser!(u32).range(..=10_000_000))]
     call_log_max_entries: Option<u32>,
+    /// How long an answer is kept for who asks for the same, in milliseconds; comes before the setting semanticCacheTtlMs.
+    #[arg(long, env = "SEMANTIC_CACHE_TTL_MS", value_parser = clap::value_parser!(u32).range(1_000..=2_592_000_000))]
+    semantic_cache_ttl_ms: Option<u32>,
+    /// Most of these answers in memory; comes before the setting semanticCacheMaxSize.
+    #[arg(long, env = "SEMANTIC_CACHE_MAX_SIZE", value_parser = clap::value_parser!(u32).range(..=100_000))]
+    semantic_cache_max_size: Option<u32>,
     /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `omniroute_engine=debug`.
     #[arg(long, env = "LOG_LEVEL")]
     log_level: Option<String>,
@@ -167,6 +173,8 @@ pub(crate) struct BootSettings {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log_retention_days: Option<u32>,
     pub(crate) call_log_max_entries: Option<u32>,
+    pub(crate) semantic_cache_ttl_ms: Option<u32>,
+    pub(crate) semantic_cache_max_size: Option<u32>,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     pub(crate) supervised: bool,
@@ -229,6 +237,8 @@ impl BootSettings {
             shutdown_timeout: millis(args.shutdown_timeout_ms.or(file.shutdown_timeout_ms), 30_000),
             log_retention_days: args.log_retention_days,
             call_log_max_entries: args.call_log_max_entries,
+            semantic_cache_ttl_ms: args.semantic_cache_ttl_ms,
+            semantic_cache_max_size: args.semantic_cache_max_size,
             log_level: args.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
             log_format,
             supervised: args.supervised.unwrap_or(false),
@@ -292,6 +302,8 @@ impl BootSettings {
             ("SHUTDOWN_TIMEOUT_MS", self.shutdown_timeout.as_millis().to_string()),
             ("LOG_RETENTION_DAYS", number(self.log_retention_days)),
             ("CALL_LOG_MAX_ENTRIES", number(self.call_log_max_entries)),
+            ("SEMANTIC_CACHE_TTL_MS", number(self.semantic_cache_ttl_ms)),
+            ("SEMANTIC_CACHE_MAX_SIZE", number(self.semantic_cache_max_size)),
             ("LOG_LEVEL", self.log_level.clone()),
             ("LOG_FORMAT", format!("{:?}", self.log_format).to_lowercase()),
         ];

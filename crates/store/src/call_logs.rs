@@ -124,6 +124,8 @@ pub struct CallLog {
     pub request_type: String,
     /// What it used beside tokens, by name; empty where that is nothing.
     pub units: BTreeMap<String, i64>,
+    /// What it would have cost where a kept answer was given, in billionths of a US dollar.
+    pub saved_nano: Option<i64>,
 }
 
 /// One upstream attempt as logged.
@@ -206,7 +208,7 @@ macro_rules! columns {
          api_key_id, api_key_name, source_format, target_format, stream, duration, ttft, overhead_us, tokens_in, \
          tokens_out, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, cost_nano, price_source, \
          attempts, attempt_details, error_summary, error_code, losses, cache_source, \
-         combo_name, combo_step_id, request_type, units"
+         combo_name, combo_step_id, request_type, units, saved_nano"
     };
 }
 
@@ -339,6 +341,7 @@ struct Row {
     combo_step_id: Option<String>,
     request_type: Option<String>,
     units: Option<String>,
+    saved_nano: Option<i64>,
 }
 
 impl Row {
@@ -382,6 +385,7 @@ impl Row {
             combo_step_id: self.combo_step_id,
             request_type: self.request_type.unwrap_or_else(|| CHAT.to_owned()),
             units: self.units.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            saved_nano: self.saved_nano,
         }
     }
 

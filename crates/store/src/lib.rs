@@ -5,6 +5,7 @@
 //! functions for the management API, one file per table. SQL is written once for both engines (`pool.rs`).
 
 mod aliases;
+mod answers;
 mod api_keys;
 mod audit;
 mod budgets;
@@ -46,6 +47,7 @@ mod vault;
 mod watch;
 mod writer;
 
+pub use answers::Answers;
 pub use api_keys::ApiKeys;
 pub use audit::{Audit, AuditEvent, AuditQuery, AuditRecord};
 pub use budgets::Budgets;

@@ -38,6 +38,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(9, "0009_routing_decisions"),
     migration!(11, "0011_response_models"),
     migration!(12, "0012_answer_sources"),
+    migration!(13, "0013_answers"),
     migration!(16, "0016_request_types"),
     migration!(18, "0018_budget_ways_out"),
     migration!(19, "0019_quota_snapshots"),

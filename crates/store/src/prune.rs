@@ -25,6 +25,8 @@ const LOCKOUT_DAYS: i64 = 1;
 /// Not while the gateway starts.
 const FIRST: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_secs(3600);
+/// Kept answers are short-lived.
+const ANSWERS_EVERY: Duration = Duration::from_secs(300);
 
 /// What was deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,15 +41,22 @@ pub struct Pruned {
     pub other: u64,
 }
 
-/// Prunes every hour, by the settings in force, until cancelled.
+/// Prunes every hour, by the settings in force, and kept answers every few minutes, until cancelled.
 pub async fn keep_house(store: Store, live: Arc<Live>, clock: Arc<dyn Clock>, cancel: CancellationToken) {
-    let mut pause = FIRST;
+    let mut hourly = tokio::time::interval_at(tokio::time::Instant::now() + FIRST, EVERY);
+    let mut answers = tokio::time::interval_at(tokio::time::Instant::now() + ANSWERS_EVERY, ANSWERS_EVERY);
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            _ = answers.tick() => {
+                match store.prune_answers(clock.now_ms()).await {
+                    Ok(deleted) => tracing::debug!(deleted, "kept answers that expired are deleted"),
+                    Err(error) => tracing::warn!(%error, "kept answers that expired cannot be deleted now"),
+                }
+                continue;
+            }
+            _ = hourly.tick() => {}
         }
-        pause = EVERY;
         let settings = live.load().settings.clone();
         match store.prune(clock.now_ms(), &settings).await {
             Ok(Pruned { call_logs, usage_sums, audit_events, other }) => {
@@ -75,6 +84,17 @@ macro_rules! delete_steps {
 }
 
 impl Store {
+    /// Deletes kept answers that have expired, and those that end first where there are too many.
+    pub async fn prune_answers(&self, now_ms: i64) -> Result<u64, StoreError> {
+        let expired = delete_steps!(
+            self,
+            "DELETE FROM semantic_cache WHERE signature IN
+             (SELECT signature FROM semantic_cache WHERE expires_at <= $1 LIMIT $2)",
+            now_ms
+        );
+        Ok(expired + self.answers().trim().await?)
+    }
+
     /// Deletes what the settings say is too old or too much. Meant to run hourly.
     pub async fn prune(&self, now_ms: i64, settings: &RuntimeSettings) -> Result<Pruned, StoreError> {
         let days = |count: i64| now_ms.saturating_sub(count.saturating_mul(DAY_MS));
@@ -126,6 +146,7 @@ impl Store {
              (SELECT api_key_id, response_id FROM response_owners WHERE expires_at <= $1 LIMIT $2)",
             now_ms
         );
+        pruned.other += self.prune_answers(now_ms).await?;
         pruned.other += self.response_owners().trim().await?;
         pruned.other += self.learned_limits().trim(now_ms).await?;
         pruned.other += self.quota_snapshots().trim(days(retention)).await?;

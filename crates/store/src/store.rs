@@ -8,6 +8,7 @@ use omniroute_domain::entity::Entities;
 use tokio::sync::Mutex;
 
 use crate::aliases::{self, Aliases};
+use crate::answers::Answers;
 use crate::api_keys::{self, ApiKeys};
 use crate::audit::Audit;
 use crate::budgets::{self, Budgets};
@@ -369,6 +370,11 @@ impl Store {
         ReasoningMemory(self)
     }
 
+    /// Answers for whoever asks for the same.
+    pub fn answers(&self) -> Answers<'_> {
+        Answers(self)
+    }
+
     /// Breakers of providers and locks of models.
     pub fn resilience(&self) -> Resilience<'_> {
         Resilience(self)
@@ -423,6 +429,8 @@ impl Store {
     /// fails half-way it can be repeated. Gives the number of secrets that were encrypted anew.
     pub async fn rotate_encryption_key(&self) -> Result<u64, StoreError> {
         let vault = self.vault();
+        // Kept answers can be made again.
+        self.answers().clear(None, None, i64::MAX).await?;
         let changed = connections::reseal(self, &vault).await?
             + reasoning_memory::reseal(self, &vault).await?
             + meta::reseal(self, &vault).await?;

@@ -137,6 +137,8 @@ pub(crate) struct ApiKeyPatch {
     access_schedule: Option<Option<ScheduleView>>,
     /// Whether a name that several providers have is settled for it, rather than refused.
     auto_resolve: Option<bool>,
+    /// Whether its requests neither get kept answers nor leave any.
+    no_cache: Option<bool>,
     /// How much its requests reason; comes before the combo's and the setting. Null means as those say.
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<ThinkingView>)]
@@ -358,6 +360,7 @@ fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, now_ms: i64) -> AdminResult<()> 
         allowed_combos: patch.allowed_combos.as_ref(),
         access_schedule: patch.access_schedule.as_ref(),
         auto_resolve: patch.auto_resolve,
+        no_cache: patch.no_cache,
         thinking_budget: patch.thinking_budget,
     };
     rights.check(&mut problems);

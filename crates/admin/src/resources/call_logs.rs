@@ -83,12 +83,14 @@ pub(crate) struct CallLogView {
     price_source: Option<String>,
     estimated: bool,
     stream: bool,
-    /// `upstream`, or `idempotent` for the answer to the same request a moment before.
+    /// `upstream`, `semantic` for the cache of answers, or `idempotent` for the answer to the same request a moment before.
     cache_source: String,
     /// `chat`, `embedding`, `image`, `audio-stt` or `audio-tts`.
     request_type: String,
     /// What was used beside tokens, by name (`images`, `millisIn`, …).
     units: BTreeMap<String, i64>,
+    /// USD that an answer from the cache would have cost; null when unknown, or when somebody was asked.
+    saved_cost: Option<f64>,
     source_format: String,
     target_format: Option<String>,
     api_key_id: Option<String>,
@@ -299,6 +301,7 @@ impl From<CallLog> for CallLogView {
             cache_source: row.cache_source,
             request_type: row.request_type,
             units: row.units,
+            saved_cost: row.saved_nano.map(usd),
             source_format: row.source_format,
             target_format: row.target_format,
             api_key_id: row.api_key_id,

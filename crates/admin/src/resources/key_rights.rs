@@ -15,6 +15,7 @@ pub(crate) struct RightsView {
     allowed_combos: Vec<String>,
     access_schedule: Option<ScheduleView>,
     auto_resolve: bool,
+    no_cache: bool,
     thinking_budget: Option<ThinkingView>,
 }
 
@@ -46,6 +47,7 @@ pub(crate) struct RightsPatch<'a> {
     pub(crate) allowed_combos: Option<&'a Vec<String>>,
     pub(crate) access_schedule: Option<&'a Option<ScheduleView>>,
     pub(crate) auto_resolve: Option<bool>,
+    pub(crate) no_cache: Option<bool>,
     pub(crate) thinking_budget: Option<Option<ThinkingView>>,
 }
 
@@ -74,6 +76,7 @@ impl RightsPatch<'_> {
             rights.access_schedule = schedule.clone().map(Into::into);
         }
         rights.auto_resolve = self.auto_resolve.unwrap_or(rights.auto_resolve);
+        rights.no_cache = self.no_cache.unwrap_or(rights.no_cache);
         if let Some(thinking) = self.thinking_budget {
             rights.thinking_budget = thinking.map(Into::into);
         }
@@ -86,6 +89,7 @@ impl From<KeyRights> for RightsView {
             allowed_combos: rights.allowed_combos,
             access_schedule: rights.access_schedule.map(Into::into),
             auto_resolve: rights.auto_resolve,
+            no_cache: rights.no_cache,
             thinking_budget: rights.thinking_budget.map(Into::into),
         }
     }

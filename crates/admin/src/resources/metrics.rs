@@ -10,6 +10,7 @@ pub(crate) async fn show(access: MetricsReader) -> AdminResult<Text> {
     let admin = &access.admin;
     let recorder = (admin.recorder_stats)();
     let snapshot = admin.live.load();
+    let cache = admin.reuse.cache_counts();
     let count = |name, help, value| Extra { name, help, kind: ExtraKind::Counter, value };
     let gauge = |name, help, value| Extra { name, help, kind: ExtraKind::Gauge, value };
     let text = admin.telemetry.metrics(&[
@@ -26,6 +27,15 @@ pub(crate) async fn show(access: MetricsReader) -> AdminResult<Text> {
             "memories_shed",
             "Memories of conversations that a restart loses: the database was too slow, or there is no key",
             recorder.shed_memories,
+        ),
+        gauge("cache_answers", "Answers in memory that are given again", cache.in_memory),
+        count("cache_hits", "Requests that were answered from the cache of answers", cache.hits),
+        count("cache_misses", "Requests that could have been answered from it", cache.misses),
+        count("cache_tokens_saved", "Tokens that did not have to be read or made", cache.tokens_saved),
+        count(
+            "cache_nano_usd_saved",
+            "What they would have cost, in billionths of a US dollar",
+            cache.nano_saved,
         ),
         gauge(
             "connections_active",

@@ -5,6 +5,7 @@ pub(crate) mod api_keys;
 pub(crate) mod auth;
 pub(crate) mod availability;
 pub(crate) mod budgets;
+pub(crate) mod cache;
 pub(crate) mod call_logs;
 pub(crate) mod combo_mappings;
 pub(crate) mod combos;

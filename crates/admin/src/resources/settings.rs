@@ -52,6 +52,9 @@ pub(crate) struct SettingsValues {
     sse_keepalive: Keepalive,
     auto_cache: bool,
     legacy_model_aliases: bool,
+    semantic_cache_enabled: bool,
+    semantic_cache_ttl_ms: u32,
+    semantic_cache_max_size: u32,
     idempotency_window_ms: u32,
     max_body_size_mb: u32,
     public_url: Option<String>,
@@ -129,6 +132,12 @@ pub(crate) struct SettingsPatch {
     auto_cache: Option<bool>,
     /// Whether a model that does not exist any more is asked for by the name of the one that came after it.
     legacy_model_aliases: Option<bool>,
+    /// Whether requests that ask for the same answer get the one that was given before.
+    semantic_cache_enabled: Option<bool>,
+    /// How long an answer is kept for them, 1000 to 2592000000 milliseconds.
+    semantic_cache_ttl_ms: Option<u32>,
+    /// Most answers kept in memory, 0 to 100000.
+    semantic_cache_max_size: Option<u32>,
     /// How long after an answer the same request gets the same answer, 0 to 3600000 milliseconds; 0 = never.
     idempotency_window_ms: Option<u32>,
     /// Limit of management bodies in megabytes, 1 to 1024.
@@ -221,6 +230,8 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
     problems.range("maxBodySizeMb", patch.max_body_size_mb, &(1..=1_024));
     problems.range("logRetentionDays", patch.log_retention_days, &(1..=3_650));
     problems.range("idempotencyWindowMs", patch.idempotency_window_ms, &(0..=3_600_000));
+    problems.range("semanticCacheTtlMs", patch.semantic_cache_ttl_ms, &(1_000..=2_592_000_000));
+    problems.range("semanticCacheMaxSize", patch.semantic_cache_max_size, &(0..=100_000));
     problems.range("callLogMaxEntries", patch.call_log_max_entries, &(0..=10_000_000));
     problems.range("routingDecisionSampleRate", patch.routing_decision_sample_rate, &(0.0..=1.0));
     for (field, list) in
@@ -259,6 +270,9 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
     put(&mut settings.max_retry_interval_sec, patch.max_retry_interval_sec.as_ref());
     put(&mut settings.auto_cache, patch.auto_cache.as_ref());
     put(&mut settings.legacy_model_aliases, patch.legacy_model_aliases.as_ref());
+    put(&mut settings.semantic_cache_enabled, patch.semantic_cache_enabled.as_ref());
+    put(&mut settings.semantic_cache_ttl_ms, patch.semantic_cache_ttl_ms.as_ref());
+    put(&mut settings.semantic_cache_max_size, patch.semantic_cache_max_size.as_ref());
     put(&mut settings.idempotency_window_ms, patch.idempotency_window_ms.as_ref());
     put(&mut settings.max_body_size_mb, patch.max_body_size_mb.as_ref());
     put(&mut settings.public_url, patch.public_url.as_ref());
@@ -341,6 +355,9 @@ async fn view(admin: &Admin, settings: RuntimeSettings) -> AdminResult<SettingsV
             },
             auto_cache: settings.auto_cache,
             legacy_model_aliases: settings.legacy_model_aliases,
+            semantic_cache_enabled: settings.semantic_cache_enabled,
+            semantic_cache_ttl_ms: settings.semantic_cache_ttl_ms,
+            semantic_cache_max_size: settings.semantic_cache_max_size,
             idempotency_window_ms: settings.idempotency_window_ms,
             max_body_size_mb: settings.max_body_size_mb,
             public_url: settings.public_url,

@@ -12,18 +12,18 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use omniroute_admin::{
-    AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk, Previews, WrongAsk,
+    AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk, Previews, Reuse, WrongAsk,
 };
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::entity::ConnectionStatus;
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
-use omniroute_engine::Live;
 use omniroute_engine::ports::{
     Clock, Memory, OutboundCall, Recorder, RequestRow, Transport, TransportError, UpstreamBody,
 };
 use omniroute_engine::preview::{Preview, PreviewedCandidate, Skip};
 use omniroute_engine::telemetry::Telemetry;
+use omniroute_engine::{CacheCounts, Live};
 use omniroute_provider::catalog::catalog;
 use omniroute_store::{Location, RecorderStats, Store, StoreOptions};
 use secrecy::SecretString;
@@ -43,7 +43,36 @@ pub(crate) struct TestApp {
     pub(crate) rows: Arc<Rows>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) lifecycle: Arc<Ends>,
+    pub(crate) answers: Arc<Answers>,
     _dir: tempfile::TempDir,
+}
+
+/// Answers that are given again, as an engine would have them.
+#[derive(Default)]
+pub(crate) struct Answers {
+    pub(crate) counts: Mutex<CacheCounts>,
+    /// What was to be forgotten.
+    pub(crate) cleared: Mutex<Vec<(Option<String>, Option<String>)>>,
+}
+
+impl Reuse for Answers {
+    fn cache_counts(&self) -> CacheCounts {
+        *self.counts.lock().expect("lock")
+    }
+
+    fn clear_cache(&self, model: Option<&str>, signature: Option<&str>) -> usize {
+        let which = (model.map(str::to_owned), signature.map(str::to_owned));
+        self.cleared.lock().expect("lock").push(which);
+        2
+    }
+
+    fn repeatable_answers(&self) -> usize {
+        3
+    }
+
+    fn forget_answers(&self) -> usize {
+        3
+    }
 }
 
 /// How the application is set up.
@@ -90,6 +119,7 @@ impl TestApp {
         let (upstream, rows, lifecycle) =
             (Arc::<Upstream>::default(), Arc::<Rows>::default(), Arc::<Ends>::default());
         let telemetry = Arc::new(Telemetry::new(START));
+        let answers = Arc::<Answers>::default();
         let reload = {
             let (store, live, options) = (store.clone(), live.clone(), options.clone());
             move || -> BoxFuture<'static, Result<(), String>> {
@@ -109,13 +139,14 @@ impl TestApp {
             cache: Arc::new(omniroute_engine::memory::MemoryCache::new(1 << 20)),
             telemetry: telemetry.clone(),
             previews: Arc::new(Foretold),
+            reuse: answers.clone(),
             recorder: rows.clone(),
             recorder_stats: Arc::new(RecorderStats::default),
             settings,
             lifecycle: lifecycle.clone(),
             reload: Arc::new(reload),
         });
-        Self { router, store, live, clock, upstream, rows, telemetry, lifecycle, _dir: dir }
+        Self { router, store, live, clock, upstream, rows, telemetry, lifecycle, answers, _dir: dir }
     }
 
     /// A request from this machine, without a credential.

@@ -4,6 +4,7 @@ mod accounts;
 mod app;
 mod auth;
 mod budgets;
+mod cache;
 mod combos;
 mod configuration;
 mod contract;

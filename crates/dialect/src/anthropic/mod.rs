@@ -28,6 +28,7 @@ use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
     KeepAlive, Progress, Relayed, Rewrite,
     dialect::{EnvelopeSpans, replace_model},
+    fingerprint::is_zero,
     ir::{Block, ChatRequest, ChatResponse, PublicError, UpstreamError},
     json_in,
     opening::Places,
@@ -233,11 +234,16 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
     let mut repeated = None;
     let mut places = Places::default();
     let mut asks_to_reason = false;
+    let mut is_cold = false;
     let extent = envelope::scan_for(body, shape::MARKS, &mut |member| {
         places.note(&member);
         let slot = match &*member.key {
             "thinking" => {
                 asks_to_reason = true;
+                return;
+            }
+            "temperature" => {
+                is_cold = is_zero(member.raw);
                 return;
             }
             "output_config" => {
@@ -296,6 +302,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
         spans: EnvelopeSpans {
             model: Some(model_span),
             asks_to_reason,
+            is_cold,
             places,
             ..EnvelopeSpans::default().within(&extent)
         },

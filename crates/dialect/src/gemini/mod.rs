@@ -33,6 +33,7 @@ use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
     NameRule, Relayed, Rewrite,
     dialect::EnvelopeSpans,
+    fingerprint::has_zero_temperature,
     ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
     json_in,
     opening::Places,
@@ -229,6 +230,7 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
             model,
             asks_to_reason: config
                 .is_some_and(|raw| raw.contains("thinkingConfig") || raw.contains("thinking_config")),
+            is_cold: config.is_some_and(has_zero_temperature),
             places,
             ..EnvelopeSpans::default().within(&extent)
         },

@@ -12,6 +12,7 @@ use super::wire::write_stamp;
 use crate::{
     DecodeError, Echo, Envelope, Framing,
     dialect::EnvelopeSpans,
+    fingerprint::has_zero_temperature,
     json_in::{missing, wrong_type, wrong_value},
     opening::Places,
     shape,
@@ -74,6 +75,7 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
         spans: EnvelopeSpans {
             model: Some(model_span),
             asks_to_reason,
+            is_cold: options.as_ref().is_some_and(|(raw, _)| has_zero_temperature(raw)),
             places,
             ..EnvelopeSpans::default().within(&extent)
         },

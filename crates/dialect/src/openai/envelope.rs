@@ -14,6 +14,7 @@ use crate::{
     DecodeError, Dialect as _, Envelope, Framing, Head,
     client_body::{Basics, Edits, not_json},
     dialect::EnvelopeSpans,
+    fingerprint::is_zero,
     json_in::{missing, wrong_type, wrong_value},
     responses::Responses,
     shape,
@@ -138,6 +139,7 @@ impl<'a> Seen<'a> {
             "max_tokens" => self.max_tokens = Some(raw).filter(|raw| *raw != "null"),
             "max_completion_tokens" => self.max_completion_tokens = Some(raw).filter(|raw| *raw != "null"),
             "functions" => self.functions = Some(raw),
+            "temperature" => spans.is_cold = is_zero(raw),
             name if REASONING.contains(&name) => spans.asks_to_reason = true,
             "chat_template_kwargs" => spans.asks_to_reason |= raw.contains("\"enable_thinking\""),
             _ => {}

@@ -15,6 +15,7 @@ use crate::{
     DecodeError, Envelope, Framing, Head, Kept, KeptName,
     client_body::{Basics, Edits, not_json},
     dialect::EnvelopeSpans,
+    fingerprint::is_zero,
     json_in::{Fields, list_of, missing, str_of, wrong_type, wrong_value},
     shape,
 };
@@ -138,6 +139,7 @@ impl<'a> Seen<'a> {
             "prompt_cache_key" => self.cache_key = Some(member.raw),
             "max_output_tokens" => self.max_output_tokens = Some(member.raw),
             "reasoning" => spans.asks_to_reason = member.raw != "null",
+            "temperature" => spans.is_cold = is_zero(member.raw),
             "store" => {
                 self.keeps |= member.raw == "true";
                 spans.store = Some(member.span);

@@ -63,6 +63,8 @@ pub struct ComboState {
     pub is_hidden: bool,
     /// Its place among the combos.
     pub sort_order: i64,
+    /// When the operator last changed it.
+    pub updated_at: i64,
     /// What traffic found out; survives a change of configuration.
     pub memory: Arc<ComboMemory>,
 }
@@ -92,6 +94,27 @@ impl ComboState {
                 }
             }
         }
+    }
+
+    /// The combo and those it leads to, each as often as it is come across.
+    pub fn visit<'a>(&'a self, snapshot: &'a Snapshot, see: &mut dyn FnMut(&'a Self)) {
+        fn go<'a>(
+            combo: &'a ComboState,
+            snapshot: &'a Snapshot,
+            depth: usize,
+            see: &mut dyn FnMut(&'a ComboState),
+        ) {
+            see(combo);
+            for step in combo.steps.iter() {
+                if let Goal::ComboRef { combo_name } = &step.goal
+                    && depth > 1
+                    && let Some(inner) = snapshot.combo(combo_name)
+                {
+                    go(inner, snapshot, depth - 1, see);
+                }
+            }
+        }
+        go(self, snapshot, self.policy.max_depth, see);
     }
 
     /// The target that a request of which nothing is known would be sent to; takes nobody's turn.

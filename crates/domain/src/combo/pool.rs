@@ -80,6 +80,7 @@ impl Pool {
                 overrides: overrides.clone(),
                 is_hidden: false,
                 sort_order: i64::MAX,
+                updated_at: 0,
             };
             Some((name, Arc::new(state)))
         };

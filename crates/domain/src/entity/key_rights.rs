@@ -17,6 +17,9 @@ pub struct KeyRights {
     /// Whether a name that several providers have is settled for it, rather than refused.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub auto_resolve: bool,
+    /// Whether its requests neither get kept answers nor leave any.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_cache: bool,
     /// Comes before the setting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking_budget: Option<ThinkingSettings>,

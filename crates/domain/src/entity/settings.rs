@@ -49,6 +49,12 @@ pub struct RuntimeSettings {
     pub auto_cache: bool,
     /// Whether a model that does not exist any more is asked for by the name of the one that came after it.
     pub legacy_model_aliases: bool,
+    /// Whether requests that ask for the same answer get the one that was given before.
+    pub semantic_cache_enabled: bool,
+    /// How long an answer is kept for them, in milliseconds.
+    pub semantic_cache_ttl_ms: u32,
+    /// Most answers kept in memory.
+    pub semantic_cache_max_size: u32,
     /// How long after an answer the same request gets the same answer, in milliseconds; 0 = never.
     pub idempotency_window_ms: u32,
     /// Limit of management request bodies, in megabytes.
@@ -88,6 +94,9 @@ impl Default for RuntimeSettings {
             sse_keepalive: SseKeepalive::Comment,
             auto_cache: true,
             legacy_model_aliases: true,
+            semantic_cache_enabled: true,
+            semantic_cache_ttl_ms: 1_800_000,
+            semantic_cache_max_size: 500,
             idempotency_window_ms: 5_000,
             max_body_size_mb: 10,
             public_url: None,

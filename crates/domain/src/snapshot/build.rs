@@ -105,6 +105,10 @@ impl<'a> Builder<'a> {
         settings.log_retention_days = self.options.log_retention_days.unwrap_or(settings.log_retention_days);
         settings.call_log_max_entries =
             self.options.call_log_max_entries.unwrap_or(settings.call_log_max_entries);
+        settings.semantic_cache_ttl_ms =
+            self.options.semantic_cache_ttl_ms.unwrap_or(settings.semantic_cache_ttl_ms);
+        settings.semantic_cache_max_size =
+            self.options.semantic_cache_max_size.unwrap_or(settings.semantic_cache_max_size);
         let aliases =
             Aliases::new(self.entities.aliases.iter().map(|(name, target)| (name.as_str(), target.as_str())));
         let pool = Pool::new(&providers, self.health);
@@ -203,6 +207,7 @@ impl<'a> Builder<'a> {
             overrides,
             is_hidden: row.is_hidden,
             sort_order: row.sort_order,
+            updated_at: row.updated_at,
             memory,
         }
     }

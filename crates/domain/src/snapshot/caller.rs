@@ -32,6 +32,8 @@ pub struct Caller {
     pub limits: Vec<(Meter, u64)>,
     /// Whether a name that several providers have is settled for it, rather than refused.
     pub auto_resolve: bool,
+    /// Whether its requests neither get kept answers nor leave any.
+    pub no_cache: bool,
     /// How much its requests reason; `None` = as the settings say.
     pub thinking: Option<ThinkingSettings>,
     allowed_combos: Vec<Pattern>,
@@ -82,6 +84,7 @@ impl Caller {
             scopes: key.scopes.clone(),
             limits: limits.into_iter().filter_map(|(meter, limit)| Some((meter, limit?))).collect(),
             auto_resolve: key.rights.auto_resolve,
+            no_cache: key.rights.no_cache,
             thinking: key.rights.thinking_budget,
             allowed_combos: key.rights.allowed_combos.iter().map(|text| Pattern::new(text)).collect(),
             schedule: schedule.ok().flatten(),

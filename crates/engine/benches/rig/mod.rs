@@ -23,7 +23,7 @@ use omniroute_domain::entity::{
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::price::PriceRow;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
-use omniroute_engine::memory::{MemoryCache, MemoryCounters};
+use omniroute_engine::memory::{MemoryCache, MemoryCounters, NoShelf};
 use omniroute_engine::ports::{
     Memory, OutboundCall, Recorder, RequestRow, Transport, TransportError, UpstreamBody,
 };
@@ -61,6 +61,7 @@ impl Rig {
             reasoning: Arc::new(MemoryCache::new(1 << 20)),
             owners: Arc::new(MemoryCache::new(1 << 20)),
             media: Arc::new(MemoryCache::new(1 << 20)),
+            shelf: Arc::new(NoShelf),
             seal: Seal::new([7; 32]),
             clock: Arc::new(TestClock::default()),
         };

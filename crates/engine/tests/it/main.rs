@@ -5,6 +5,7 @@
 mod admission;
 mod auto;
 mod breaker;
+mod cache;
 mod combo_limits;
 mod combos;
 mod crowd;

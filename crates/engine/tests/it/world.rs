@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Response};
 use http_body_util::BodyExt as _;
 use omniroute_dialect::shape::Seal;
@@ -16,7 +17,7 @@ use omniroute_domain::entity::{
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::memory::{MemoryCache, MemoryCounters};
-use omniroute_engine::ports::{Clock, Memory, Recorder, RequestRow};
+use omniroute_engine::ports::{AnswerRow, Clock, Memory, Recorder, RequestRow, Shelf};
 use omniroute_engine::preview::Preview;
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
@@ -44,6 +45,8 @@ impl Clock for PausedClock {
 
 #[derive(Default)]
 pub(crate) struct Recorded {
+    /// How long the shelf takes.
+    pub(crate) shelf_delay: Mutex<Duration>,
     pub(crate) rows: Mutex<Vec<RequestRow>>,
     pub(crate) statuses: Mutex<Vec<(ConnectionId, ConnectionStatus)>>,
     pub(crate) memories: Mutex<Vec<Memory>>,
@@ -68,10 +71,28 @@ impl Recorder for Recorded {
     }
 }
 
+/// What was handed over is found again, as in a database.
+impl Shelf for Recorded {
+    fn find<'a>(&'a self, signature: &'a str, now_ms: i64) -> BoxFuture<'a, Option<AnswerRow>> {
+        let delay = *self.shelf_delay.lock().unwrap();
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            let memories = self.memories.lock().unwrap();
+            memories.iter().rev().find_map(|memory| match memory {
+                Memory::Answer(row) if row.signature == signature && row.expires_at > now_ms => {
+                    Some(row.clone())
+                }
+                _ => None,
+            })
+        })
+    }
+}
+
 pub(crate) struct World {
     pub(crate) engine: Arc<Engine>,
     pub(crate) transport: Arc<ScriptedTransport>,
     pub(crate) recorded: Arc<Recorded>,
+    began: tokio::time::Instant,
 }
 
 /// What the client got.
@@ -95,13 +116,31 @@ impl World {
     pub(crate) fn with(change: impl FnOnce(&mut Entities), tune: impl FnOnce(&mut EngineOptions)) -> Self {
         let mut entities = entities();
         change(&mut entities);
-        let health = HealthMap::default();
-        let snapshot = Snapshot::build(&entities, catalog(), &health, &BuildOptions::default());
-        assert_eq!(snapshot.problems, [], "the test's configuration has problems");
-        let transport = Arc::new(ScriptedTransport::new());
-        let recorded = Arc::new(Recorded::default());
         let mut options = EngineOptions::default();
         tune(&mut options);
+        let recorded = Arc::new(Recorded::default());
+        let began = tokio::time::Instant::now();
+        Self::over(&entities, options, Arc::new(ScriptedTransport::new()), recorded, began)
+    }
+
+    /// What a new process is over the database of this one, with another configuration.
+    pub(crate) fn restarted(&self, change: impl FnOnce(&mut Entities)) -> Self {
+        let mut entities = entities();
+        change(&mut entities);
+        let options = self.engine.options.clone();
+        Self::over(&entities, options, self.transport.clone(), self.recorded.clone(), self.began)
+    }
+
+    fn over(
+        entities: &Entities,
+        options: EngineOptions,
+        transport: Arc<ScriptedTransport>,
+        recorded: Arc<Recorded>,
+        began: tokio::time::Instant,
+    ) -> Self {
+        let health = HealthMap::default();
+        let snapshot = Snapshot::build(entities, catalog(), &health, &BuildOptions::default());
+        assert_eq!(snapshot.problems, [], "the test's configuration has problems");
         let ports = Ports {
             transport: transport.clone(),
             counters: Arc::new(MemoryCounters::default()),
@@ -109,12 +148,13 @@ impl World {
             reasoning: Arc::new(MemoryCache::new(1 << 20)),
             owners: Arc::new(MemoryCache::new(1 << 20)),
             media: Arc::new(MemoryCache::new(1 << 20)),
+            shelf: recorded.clone(),
             seal: Seal::new([7; 32]),
-            clock: Arc::new(PausedClock { began: tokio::time::Instant::now() }),
+            clock: Arc::new(PausedClock { began }),
         };
         let live = Arc::new(Live::new(snapshot, health));
         let engine = Arc::new(Engine::new(live, ports, Arc::new(Telemetry::new(NOW_MS)), options, 7));
-        Self { engine, transport, recorded }
+        Self { engine, transport, recorded, began }
     }
 
     pub(crate) async fn chat(&self, body: &str) -> Got {

@@ -9,9 +9,11 @@ use omniroute_engine::Answer;
 
 /// `*` does not cover `Authorization`, hence the list.
 const ALLOWED_HEADERS: &str = "*, Authorization, Content-Type, X-Api-Key, X-Goog-Api-Key, Anthropic-Version, \
-     Anthropic-Beta, Idempotency-Key, X-Request-Id, X-OmniRoute-No-Cache, X-OmniRoute-Progress, X-OmniRoute-Strict";
+     Anthropic-Beta, Idempotency-Key, X-Request-Id, X-OmniRoute-No-Cache, X-OmniRoute-Progress, X-OmniRoute-Strict, \
+     X-OmniRoute-Cache-TTL";
 const EXPOSED_HEADERS: &str = "X-Request-Id, Retry-After, retry-after-ms, request-id, X-OmniRoute-Attempts, \
-     X-OmniRoute-Provider, X-OmniRoute-Model, X-OmniRoute-Usage, X-OmniRoute-Fidelity, X-OmniRoute-Dropped";
+     X-OmniRoute-Provider, X-OmniRoute-Model, X-OmniRoute-Usage, X-OmniRoute-Fidelity, X-OmniRoute-Dropped, \
+     X-OmniRoute-Cache";
 
 /// Origins that may read answers.
 pub(super) struct Cors {

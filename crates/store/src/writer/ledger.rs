@@ -127,7 +127,7 @@ impl Entry {
             request_id: clip_shared(&row.request_id, MAX_NAME),
             attempt: i64::from(bill.attempt),
             api_key: row.api_key.as_ref().map(Arc::from),
-            kind: "settle",
+            kind: if bill.is_saved { "saved" } else { "settle" },
             amount_nano: bill.amount_nano,
             price_source: bill.price_source,
             price_version: bill.price_version.clone(),
@@ -184,7 +184,8 @@ struct Sum {
 
 impl Unlisted {
     pub(crate) fn add(&mut self, row: &RequestRow) {
-        for bill in &row.bills {
+        // What was saved moves no balance: it is shed with the row that tells of it.
+        for bill in row.bills.iter().filter(|bill| !bill.is_saved) {
             let one = Sum {
                 bills: 1,
                 unknown: i64::from(bill.amount_nano.is_none()),

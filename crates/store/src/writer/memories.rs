@@ -7,8 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use omniroute_domain::breaker::BreakerRecord;
 use omniroute_domain::session::Affinity;
-use omniroute_engine::ports::{LimitsRow, LockRow, Memory, OwnerRow, ReasoningRow};
+use omniroute_engine::ports::{AnswerRow, LimitsRow, LockRow, Memory, OwnerRow, ReasoningRow};
 
+use crate::answers;
 use crate::error::StoreError;
 use crate::quota_snapshots::Stored;
 use crate::reasoning_memory::{ROW_BYTES, place};
@@ -40,15 +41,46 @@ pub(crate) struct Sealed {
 /// A row of one of the tables.
 #[derive(Debug)]
 pub(crate) enum Row {
-    Reasoning { tenant: String, key: String, parts: String, created_at: i64, expires_at: i64 },
+    Reasoning {
+        tenant: String,
+        key: String,
+        parts: String,
+        created_at: i64,
+        expires_at: i64,
+    },
     Owner(OwnerRow),
-    Limits { connection: String, model: String, limits: String, updated_at: i64 },
+    Limits {
+        connection: String,
+        model: String,
+        limits: String,
+        updated_at: i64,
+    },
     Quota(Stored),
     Pinned(Affinity),
-    Unpinned { tenant: String, session: String },
-    Breaker { record: BreakerRecord, options: String },
+    Unpinned {
+        tenant: String,
+        session: String,
+    },
+    Breaker {
+        record: BreakerRecord,
+        options: String,
+    },
     Lock(LockRow),
-    Unlock { connection: String, model: String },
+    Unlock {
+        connection: String,
+        model: String,
+    },
+    /// With the body encrypted.
+    Answer(AnswerRow, String),
+    AnswerUsed {
+        signature: String,
+        times: u32,
+    },
+    AnswersCleared {
+        model: Option<String>,
+        signature: Option<String>,
+        until: i64,
+    },
 }
 
 impl Sealed {
@@ -67,6 +99,11 @@ impl Sealed {
             // One table, so that a lock and its end stay in the order in which they happened.
             Row::Lock(LockRow { connection, lock, .. }) => (5, connection.as_str(), &lock.model),
             Row::Unlock { connection, model } => (5, connection, model),
+            Row::Answer(AnswerRow { signature, .. }, _) | Row::AnswerUsed { signature, .. } => {
+                (6, signature, "")
+            }
+            // Behind the answers that were made before.
+            Row::AnswersCleared { .. } => (7, "", ""),
         }
     }
 }
@@ -156,6 +193,9 @@ fn weight(memory: &Memory) -> u64 {
         Memory::Breaker(record) => record.name.len(),
         Memory::Lock(LockRow { lock, .. }) => lock.model.len(),
         Memory::Unlock { model, .. } => model.len(),
+        Memory::Answer(row) => 2 * row.signature.len() + row.answer.asked.len() + row.answer.body.len(),
+        Memory::AnswerUsed { signature, .. } => signature.len(),
+        Memory::AnswersCleared { .. } => 0,
     };
     (bytes + ROW_BYTES) as u64
 }
@@ -192,5 +232,17 @@ fn seal(memory: Memory, vault: &Vault) -> Result<Row, StoreError> {
         Memory::Unlock { connection, model } => {
             Row::Unlock { connection: connection.to_string(), model: model.replace('\0', "") }
         }
+        Memory::Answer(row) => {
+            let text = std::str::from_utf8(&row.answer.body)
+                .map_err(|_| StoreError::Damaged("semantic_cache.response: not a text".into()))?;
+            let body = vault.seal(&answers::place(&row.signature), text)?;
+            Row::Answer(row, body)
+        }
+        Memory::AnswerUsed { signature, times } => Row::AnswerUsed { signature, times },
+        Memory::AnswersCleared { model, signature, until } => Row::AnswersCleared {
+            model: model.map(|model| model.replace('\0', "")),
+            signature: signature.map(|signature| signature.replace('\0', "")),
+            until,
+        },
     })
 }

@@ -391,7 +391,8 @@ impl Task {
         if self.untrimmed >= limit / 8 {
             self.untrimmed = 0;
             let reasoning = self.store.reasoning_memory().trim(limit).await;
-            if let Err(error) = reasoning.and(self.store.response_owners().trim().await) {
+            let answers = self.store.answers().trim().await;
+            if let Err(error) = reasoning.and(answers).and(self.store.response_owners().trim().await) {
                 tracing::warn!(%error, "old memories cannot be deleted now");
             }
         }

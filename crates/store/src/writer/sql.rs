@@ -15,6 +15,7 @@ use sqlx::AssertSqlSafe;
 use super::ledger::{self, Unlisted};
 use super::memories::{Row, Sealed};
 use super::totals::{Total, TotalKey, Totals, cache_creation};
+use crate::answers;
 use crate::audit::{self, AuditEvent};
 use crate::call_logs::{LoggedLoss, StoredAttempt, UPSTREAM};
 use crate::connections::write_status;
@@ -40,7 +41,7 @@ const MAX_LOSSES: usize = 50;
 /// More attempts than a request can make.
 const MAX_ATTEMPTS: usize = 50;
 
-const CALL_LOG_COLUMNS: [&str; 38] = [
+const CALL_LOG_COLUMNS: [&str; 39] = [
     "id",
     "timestamp",
     "request_id",
@@ -79,6 +80,7 @@ const CALL_LOG_COLUMNS: [&str; 38] = [
     "combo_step_id",
     "request_type",
     "units",
+    "saved_nano",
 ];
 
 macro_rules! upsert {
@@ -212,6 +214,7 @@ macro_rules! bind_call_log {
             .bind(row.combo_step.as_ref().map(|id| clip_shared(id, MAX_NAME)))
             .bind((row.request_type != CHAT).then(|| words.shared(row.request_type)))
             .bind(row.units.as_deref().and_then(units_json))
+            .bind(row.saved_nano())
     }};
 }
 
@@ -361,6 +364,21 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                     .bind(lock.locked_at),
                 Row::Unlock { connection, model } => {
                     sqlx::query(resilience::UNLOCK).bind(&**connection).bind(&**model)
+                }
+                Row::Answer(row, body) => {
+                    let answer = &row.answer;
+                    let query = sqlx::query(answers::UPSERT).bind(&*row.signature).bind(&*row.tenant);
+                    let query = query.bind(answers::prompt_hash(&row.signature));
+                    let query = query.bind(clip(&answer.asked, MAX_NAME)).bind(answer.provider.as_str());
+                    let query = query.bind(clip(&answer.model, MAX_NAME)).bind(answer.dialect.as_str());
+                    let query = query.bind(&**body).bind(signed(answer.tokens)).bind(answer.cost_nano);
+                    query.bind(row.created_at).bind(row.expires_at)
+                }
+                Row::AnswerUsed { signature, times } => {
+                    sqlx::query(answers::USED).bind(&**signature).bind(i64::from(*times))
+                }
+                Row::AnswersCleared { model, signature, until } => {
+                    sqlx::query(answers::CLEAR).bind(model.as_deref()).bind(signature.as_deref()).bind(*until)
                 }
             };
             query.execute(&mut *db).await?;

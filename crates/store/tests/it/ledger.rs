@@ -31,6 +31,7 @@ fn bill(amount_nano: Option<i64>, settled_ms: i64) -> BillRow {
         price_source: amount_nano.map(|_| "user"),
         price_version: amount_nano.map(|_| "abc".into()),
         settled_ms,
+        is_saved: false,
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod accounts;
+mod answers;
 mod configuration;
 mod fixture;
 mod ledger;
