@@ -170,6 +170,13 @@ async fn bodies_are_strict_about_types_and_say_what_they_ignore() {
     }
     let plain = app.as_manager(Method::POST, "/api/keys").header("content-type", "text/plain").text("{}");
     assert_eq!(plain.send().await.expect(415).code(), "UNSUPPORTED_MEDIA");
+    // As `curl -d` sends it; without a token it might be a form of some page.
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let curl = app.as_manager(Method::POST, "/api/keys").header(form.0, form.1).text(r#"{"name":"by curl"}"#);
+    curl.send().await.expect(201);
+    let page =
+        app.request(Method::POST, "/api/auth/login").header(form.0, form.1).text(r#"{"password":"x"}"#);
+    assert_eq!(page.send().await.expect(415).code(), "UNSUPPORTED_MEDIA");
     let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(11 << 20));
     assert_eq!(
         app.as_manager(Method::POST, "/api/keys").text(large).send().await.expect(413).code(),

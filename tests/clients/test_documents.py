@@ -1,0 +1,143 @@
+"""What the documents tell to type can be typed: their commands are run, in their order, and none is refused."""
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from gateway import TOKEN, Gateway
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(page.name for page in DOCS.glob("*.md") if re.search(r"^\$ .*curl", page.read_text(), re.M))
+# Followed by hand, with a browser and with a model of one's own.
+BY_HAND = {"first-run.md"}
+# The gateway's own ports in the documents.
+ADDRESS = re.compile(r"(?:http://)?(?:localhost|127\.0\.0\.1):20128")
+# Who is in the examples. Nobody calls them: their commands only configure.
+ACCOUNTS = ("openai", "anthropic", "groq", "gemini", "openrouter", "cerebras", "xai")
+# `curl` as in the documents, but each of its answers is written down with its status.
+SHELL = r"""
+curl() {
+  printf '\n<<<%s\n' "$*" >> "$LOG"
+  command curl -sS --max-time 20 -o "$LOG.body" -D "$LOG.head" -w '%{http_code}' "$@" > "$LOG.status" 2>> "$LOG"
+  printf '%s ' "$(cat "$LOG.status")" >> "$LOG"; head -c 2000 "$LOG.body" >> "$LOG"
+  for argument in "$@"; do case $argument in -i|-si|-sSi) cat "$LOG.head";; esac; done
+  cat "$LOG.body"
+}
+"""
+
+
+@dataclass
+class Answer:
+    """What a command of a document was answered."""
+
+    command: str
+    status: int
+    body: str
+
+
+def commands(page: str) -> list[str]:
+    """Everything behind a `$` in the blocks of a page, with its further lines."""
+    found: list[str] = []
+    for block in re.findall(r"^```console\n(.*?)^```", (DOCS / page).read_text(), re.M | re.S):
+        whole = ""
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                whole = line[2:]
+            elif whole:
+                whole += "\n" + line
+            else:
+                continue
+            if is_whole(whole):
+                found.append(whole)
+                whole = ""
+    return found
+
+
+def is_whole(text: str) -> bool:
+    """Whether a shell would not wait for more."""
+    return not text.endswith("\\") and subprocess.run(["bash", "-nc", text], capture_output=True).returncode == 0
+
+
+def run(gateway: Gateway, page: str, names: dict[str, str]) -> list[Answer]:
+    log = gateway.folder / f"{page}.log"
+    log.touch()
+    script = SHELL
+    for command in commands(page):
+        if calls_a_vendor(command) or ("jq" in command and not shutil.which("jq")):
+            continue
+        # Ids that a reader puts in.
+        for place, value in names.items():
+            command = re.sub(place, value, command)
+        script += ADDRESS.sub(gateway.url, command) + "\n"
+    environment = {"PATH": os.environ["PATH"], "LOG": str(log), "auth": f"authorization: Bearer {TOKEN}"}
+    environment |= {"id": names["combo id"], "ID": names["combo id"]}
+    subprocess.run(["bash", "-c", script], env=environment, timeout=120, capture_output=True, check=False)
+    answers = []
+    for part in log.read_text().split("\n<<<")[1:]:
+        command, _, rest = part.rpartition("\n") if part.count("\n") == 1 else split(part)
+        status, _, body = rest.partition(" ")
+        answers.append(Answer(command, int(status) if status.isdigit() else 0, body))
+    return answers
+
+
+def split(part: str) -> tuple[str, str, str]:
+    """The command, which may have line ends, and what was answered, which begins with its status."""
+    found = list(re.finditer(r"\n(?=\d{3} )", part))
+    at = found[0].start() if found else len(part)
+    return part[:at], "\n", part[at + 1 :]
+
+
+def calls_a_vendor(command: str) -> bool:
+    """Whether a model that is not the simulator's would be asked."""
+    if not re.search(r"/v1/|/v1beta/|:20128/api/(chat|embed)", command):
+        return False
+    is_asked = '"path"' not in command
+    return is_asked and "sim/" not in command and "ask" not in command and "GET" not in command and " -d" in command
+
+
+def add_combo(gateway: Gateway, name: str) -> str:
+    made = gateway.call("POST", "/combos", 201, json={"name": name, "models": ["sim/echo", "sim/lorem"]})
+    return made.get("combo", made)["id"]
+
+
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory):
+    """A gateway as a reader of the documents may have one."""
+    gateway = Gateway(tmp_path_factory.mktemp("documents")).start()
+    accounts = {name: gateway.connection(name, "main", f"sk-of-{name}-1234567890") for name in ACCOUNTS}
+    gateway.node("openai", "http://127.0.0.1:9/v1", prefix="mine")
+    _, key = gateway.key("ci reader")
+    combo = [add_combo(gateway, name) for name in ("cheap", "local")][0]
+    names = {
+        r'("api_?[kK]ey_?[iI]d":\s*)"(…|<[^"]*>)"': rf'\1"{key}"',
+        r'("connectionId":\s*)"…"': rf'\1"{accounts["openai"]["id"]}"',
+        r'("comboId":\s*)"…"': rf'\1"{combo}"',
+        r"/api/keys/\$ID": f"/api/keys/{key}",
+        r"/api/providers/\$ID": f"/api/providers/{accounts['groq']['id']}",
+        r'("(?:connection)":\s*)"work"': rf'\1"{accounts["openai"]["id"]}"',
+        r'"gsk_…", "gsk_…"': '"gsk_second_1234567890", "gsk_third_1234567890"',
+        r"gsk_…": "gsk_first_1234567890",
+        r"\[…\]": '[{"role":"user","content":"hello"}]',
+    }
+    yield gateway, names | {"combo id": combo}
+    gateway.stop()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in BY_HAND])
+def test_no_command_of_a_page_is_refused(documented, page):
+    gateway, names = documented
+    # Pages speak of a combo `best`, and one shows how it is made.
+    rows = gateway.call("GET", "/combos")["combos"]
+    for row in rows:
+        if row["name"] == "best":
+            gateway.call("DELETE", f"/combos/{row['id']}")
+    if '"name": "best"' not in (DOCS / page).read_text():
+        add_combo(gateway, "best")
+    answers = run(gateway, page, names)
+    assert answers, f"{page} has commands, but none was run"
+    refused = [answer for answer in answers if not 200 <= answer.status < 400]
+    assert not refused, "\n\n".join(f"curl {answer.command}\n{answer.status} {answer.body}" for answer in refused)
