@@ -24,7 +24,7 @@ pub(crate) fn learn(ctx: &RequestCtx, target: &Target, connection: &ConnectionSt
             ctx.engine.recorder.remember(Memory::Quota(QuotaRow {
                 provider: connection.provider.clone(),
                 connection: connection.id.clone(),
-                model: Some(target.model.clone()),
+                model: Some(target.model.to_string()),
                 limits: Some(limits.clone()),
                 until: limits.left(now_ms).map(|(_, until)| until),
                 at: now_ms,

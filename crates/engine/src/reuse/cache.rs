@@ -128,7 +128,7 @@ pub(crate) enum Found {
     /// It has the answer, or the request is refused.
     Answered(Response<Answer>),
     /// Somebody has to be asked.
-    Ask(RequestCtx),
+    Ask(Box<RequestCtx>),
 }
 
 /// Where an answer is to be kept.
@@ -174,7 +174,7 @@ pub(crate) fn is_repeatable(ctx: &RequestCtx) -> bool {
 }
 
 /// Asks the cache.
-pub(crate) async fn look_up(engine: &Arc<Engine>, mut ctx: RequestCtx, route: &Route) -> Found {
+pub(crate) async fn look_up(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>, route: &Route) -> Found {
     let wish = match wish(&ctx.arrival.headers) {
         Ok(Some(wish)) => wish,
         Ok(None) => return Found::Ask(ctx),

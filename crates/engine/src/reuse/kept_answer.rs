@@ -48,9 +48,9 @@ fn keep(ctx: &RequestCtx, ticket: Ticket, response: &ChatResponse, body: Bytes) 
     }
     let usage = ctx.total_usage();
     let answer = KeptAnswer {
-        asked: envelope.model.clone(),
+        asked: envelope.model.to_string(),
         provider: target.provider.id.clone(),
-        model: target.model.as_str().into(),
+        model: target.model.clone(),
         dialect: ctx.dialect().id(),
         tokens: usage.input_total().unwrap_or(0).saturating_add(usage.output_total.unwrap_or(0)),
         cost_nano: ctx.cost_nano(),

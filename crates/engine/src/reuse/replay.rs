@@ -27,7 +27,7 @@ impl Engine {
     /// Answers with what the cache has, under new ids.
     pub(crate) fn reply_from_cache(
         self: &Arc<Self>,
-        mut ctx: RequestCtx,
+        mut ctx: Box<RequestCtx>,
         answer: &KeptAnswer,
         mut response: ChatResponse,
     ) -> Response<Answer> {
