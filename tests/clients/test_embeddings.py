@@ -96,10 +96,9 @@ def test_mistakes_and_failures_have_their_exceptions(gateway):
     with pytest.raises(ollama.ResponseError) as caught:
         ollama.Client(host=gateway.url).embed(model="up-anthropic/embed", input="a")
     assert caught.value.status_code == 400 and "no embeddings" in caught.value.error
+    google = genai.Client(api_key="sk-any", http_options=types.HttpOptions(base_url=gateway.url))
     with pytest.raises(genai.errors.ClientError) as caught:
-        genai.Client(api_key="sk-any", http_options=types.HttpOptions(base_url=gateway.url)).models.embed_content(
-            model="up-anthropic/embed", contents="a"
-        )
+        google.models.embed_content(model="up-anthropic/embed", contents="a")
     assert caught.value.status == "INVALID_ARGUMENT"
 
 

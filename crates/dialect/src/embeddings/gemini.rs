@@ -241,13 +241,7 @@ pub(super) fn read_answer(body: &Bytes) -> Result<EmbedAnswer, DecodeError> {
     let document: Document<'_> = serde_json::from_slice(body)
         .map_err(|_| broken("the upstream's answer holds no embeddings".to_owned()))?;
     let all = document.embedding.iter().chain(&document.embeddings);
-    let vector = |values: &Values<'_>| {
-        let raw = values.values.get();
-        let is_list = raw.starts_with('[') && raw != "[]";
-        is_list
-            .then(|| Vector::Floats(body.slice_ref(raw.as_bytes())))
-            .ok_or_else(|| broken("an embedding of the upstream is no vector".to_owned()))
-    };
+    let vector = |values: &Values<'_>| Vector::list(body, values.values.get());
     let usage = document.usage_metadata;
     Ok(EmbedAnswer {
         vectors: all.map(vector).collect::<Result<_, _>>()?,

@@ -122,13 +122,7 @@ struct Document<'a> {
 pub(super) fn read_answer(body: &Bytes) -> Result<EmbedAnswer, DecodeError> {
     let document: Document<'_> = serde_json::from_slice(body)
         .map_err(|_| broken("the upstream's answer holds no embeddings".to_owned()))?;
-    let vector = |raw: &&RawValue| {
-        let raw = raw.get();
-        let is_list = raw.starts_with('[') && raw != "[]";
-        is_list
-            .then(|| Vector::Floats(body.slice_ref(raw.as_bytes())))
-            .ok_or_else(|| broken("an embedding of the upstream is no vector".to_owned()))
-    };
+    let vector = |raw: &&RawValue| Vector::list(body, raw.get());
     Ok(EmbedAnswer {
         vectors: document
             .embedding

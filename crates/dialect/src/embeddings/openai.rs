@@ -265,7 +265,7 @@ pub(super) fn read_answer(body: &Bytes) -> Result<EmbedAnswer, DecodeError> {
     for (at, entry) in document.data.iter().enumerate() {
         let raw = entry.embedding.get();
         let vector = match raw.as_bytes().first() {
-            Some(b'[') if raw != "[]" => Vector::Floats(body.slice_ref(raw.as_bytes())),
+            Some(b'[') => Vector::list(body, raw)?,
             Some(b'"') if raw != "\"\"" => {
                 // Base64 has nothing that would be escaped but slashes, which some escape.
                 let inner = raw.as_bytes().get(1..raw.len() - 1).unwrap_or_default();

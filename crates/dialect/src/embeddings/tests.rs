@@ -334,6 +334,8 @@ fn what_is_no_answer_is_the_upstreams_failure() {
         (Form::OpenAi, "{}"),
         (Form::OpenAi, r#"{"data":[]}"#),
         (Form::OpenAi, r#"{"data":[{"embedding":[],"index":0}]}"#),
+        (Form::OpenAi, r#"{"data":[{"embedding":[[1],[2]],"index":0}]}"#),
+        (Form::Ollama, r#"{"embeddings":[[ [1]]]}"#),
         (Form::OpenAi, r#"{"data":[{"embedding":null,"index":0}]}"#),
         (Form::OpenAi, r#"{"data":[{"embedding":[1],"index":1}]}"#),
         (Form::OpenAi, r#"{"data":[{"embedding":[1]},{"embedding":[2]}]}"#),

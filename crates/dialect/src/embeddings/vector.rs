@@ -26,6 +26,20 @@ pub enum Vector {
 }
 
 impl Vector {
+    /// A list within an upstream's answer.
+    pub(super) fn list(body: &Bytes, raw: &str) -> Result<Self, DecodeError> {
+        let inner = raw.strip_prefix('[').map(str::trim_start);
+        match inner.and_then(|inner| inner.bytes().next()) {
+            Some(b'[') => Err(broken(
+                "the upstream answered with a vector for each token instead of one for the text; its server has to \
+                 pool them (llama.cpp: `--pooling mean`), or the model is not made for embeddings"
+                    .to_owned(),
+            )),
+            Some(first) if first != b']' => Ok(Self::Floats(body.slice_ref(raw.as_bytes()))),
+            _ => Err(broken("an embedding of the upstream is no vector".to_owned())),
+        }
+    }
+
     /// How it is written.
     pub const fn encoding(&self) -> Encoding {
         match self {
