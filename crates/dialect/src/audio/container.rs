@@ -233,13 +233,14 @@ pub fn duration(head: &[u8], file_size: u64) -> Option<f64> {
 }
 
 fn wav_duration(head: &[u8], file_size: u64) -> Option<f64> {
-    let number = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
     let mut at = 12;
     let mut bytes_a_second = None;
     loop {
-        let (name, size) = (head.get(at..at + 4)?, number(at + 4)?);
+        let chunk = head.get(at..)?;
+        let number = |at: usize| Some(u32::from_le_bytes(chunk.get(at..at + 4)?.try_into().ok()?));
+        let (name, size) = (chunk.get(..4)?, number(4)?);
         match name {
-            b"fmt " => bytes_a_second = number(at + 16).filter(|rate| *rate > 0),
+            b"fmt " => bytes_a_second = number(16).filter(|rate| *rate > 0),
             b"data" => {
                 // Who writes while recording does not know the size yet.
                 let there = file_size.saturating_sub(at as u64 + 8);

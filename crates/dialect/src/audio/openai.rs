@@ -201,7 +201,13 @@ pub fn relay(
     if !request.format.is_json() {
         return Ok((body.clone(), Used { seconds: known_seconds, ..Used::default() }));
     }
-    let answer: Answer<'_> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    // All of it goes on, what nobody looks at here too.
+    let document = std::str::from_utf8(body).map_err(|error| DecodeError {
+        code: "bad_gateway",
+        param: None,
+        message: format!("the transcript is not UTF-8 at byte {}", error.valid_up_to()),
+    })?;
+    let answer: Answer<'_> = serde_json::from_str(document).map_err(|error| unreadable(&error))?;
     if answer.text.is_none() {
         return Err(no_text());
     }
@@ -351,7 +357,9 @@ mod tests {
             let (relayed, _) = relay(&Bytes::from(body), &asked, Some(2.5)).unwrap();
             assert_eq!(std::str::from_utf8(&relayed).unwrap(), expected);
         }
-        assert!(relay(&Bytes::from_static(b"{}"), &asked, None).is_err());
+        for broken in [&b"{}"[..], b"{\"text\":\"a\",\"x\xff\":1}"] {
+            assert!(relay(&Bytes::copy_from_slice(broken), &asked, None).is_err());
+        }
         let text = request(&[("response_format", "text")]);
         let (relayed, used) = relay(&Bytes::from_static(b"Hi\n"), &text, Some(1.0)).unwrap();
         assert_eq!((&relayed[..], used.seconds), (&b"Hi\n"[..], Some(1.0)));
