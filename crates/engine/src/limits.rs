@@ -1,6 +1,7 @@
 //! What vendors say of their limits, in the headers of every answer: good ones and failures.
 
 use http::HeaderMap;
+use omniroute_domain::limiter::Heard;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::allowance::allowances;
@@ -16,11 +17,11 @@ pub(crate) fn learn(ctx: &RequestCtx, target: &Target, connection: &ConnectionSt
     let said = allowances(headers, target.provider.provider.spec().rate_limit_headers, now_ms);
     let changed = connection.health.gate.learn(&target.model, &said, now_ms);
     // What is known of one of several keys says nothing of the others.
-    if let Some(limits) = changed.filter(|_| connection.part_of.is_none()) {
-        if limits.alerted_at == now_ms {
+    if let Some(Heard { limits, is_low, is_noted }) = changed.filter(|_| connection.part_of.is_none()) {
+        if is_low {
             chronicle::quota_is_low(&ctx.engine, connection, &target.model, &limits, now_ms);
         }
-        if limits.noted_at == now_ms {
+        if is_noted {
             ctx.engine.recorder.remember(Memory::Quota(QuotaRow {
                 provider: connection.provider.clone(),
                 connection: connection.id.clone(),

@@ -52,7 +52,7 @@ async fn what_is_left_is_shown_of_the_scarcest_and_of_all() {
     let history = app.get("/api/usage/quota?history=5").await.expect(200).json();
     assert_eq!(history["history"], json!([]));
     assert_eq!(app.get("/api/usage/quota?history=5000").await.expect(400).fields(), ["history"]);
-    app.get("/api/usage/quota?provider=nobody").await.expect(400);
+    app.get("/api/usage/quota?provider=nobody").await.expect(404);
 }
 
 #[tokio::test]

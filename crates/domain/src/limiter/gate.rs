@@ -38,6 +38,17 @@ pub struct GateView {
     pub paused_until: Option<i64>,
 }
 
+/// What is to be kept of what an answer said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// All that is known of the model's limits now.
+    pub limits: LearnedLimits,
+    /// Whether it is to be told that little is left.
+    pub is_low: bool,
+    /// Whether what is left is to be written down for the history.
+    pub is_noted: bool,
+}
+
 impl Gate {
     /// Starts a request, if nothing is in its way. `Ok(true)` has to be followed by [`Gate::finish`].
     pub fn start(&self, rules: &Rules, ask: Ask<'_>, now_ms: i64) -> Result<bool, Held> {
@@ -92,7 +103,7 @@ impl Gate {
     }
 
     /// Takes over what an answer said is left. Gives what is to be kept over a restart, where that changed enough.
-    pub fn learn(&self, model: &str, said: &Allowances, now_ms: i64) -> Option<LearnedLimits> {
+    pub fn learn(&self, model: &str, said: &Allowances, now_ms: i64) -> Option<Heard> {
         if said.is_empty() {
             return None;
         }
@@ -103,7 +114,7 @@ impl Gate {
             self.is_armed.store(true, Ordering::Release);
             let after = limiter.learned(model);
             self.note_low(after, now_ms);
-            (wakers, after.filter(|after| is_worth_storing(before.as_ref(), after, now_ms)).cloned())
+            (wakers, after.and_then(|after| heard(before.as_ref(), after, now_ms)))
         };
         wake(wakers);
         changed
@@ -172,12 +183,17 @@ fn wake(wakers: Wakers) {
     wakers.into_iter().for_each(Waker::wake);
 }
 
+/// What is to be kept, if it is worth it.
+fn heard(before: Option<&LearnedLimits>, after: &LearnedLimits, now_ms: i64) -> Option<Heard> {
+    let marks = before.map_or((0, 0), |before| (before.alerted_at, before.noted_at));
+    let (is_low, is_noted) = (after.alerted_at != marks.0, after.noted_at != marks.1);
+    let is_worth_it = is_low || is_noted || is_worth_storing(before, after, now_ms);
+    is_worth_it.then(|| Heard { limits: after.clone(), is_low, is_noted })
+}
+
 /// Whether the database should hear of it: a limit changed, something ran out or came back, or a while has passed.
 fn is_worth_storing(before: Option<&LearnedLimits>, after: &LearnedLimits, now_ms: i64) -> bool {
     let Some(before) = before else { return true };
-    if after.alerted_at == now_ms || after.noted_at == now_ms {
-        return true;
-    }
     let facts = |learned: &LearnedLimits| {
         let windows = [learned.requests, learned.tokens, learned.output];
         (

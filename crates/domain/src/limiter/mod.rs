@@ -17,7 +17,7 @@ use omniroute_provider::allowance::Allowances;
 use smallvec::SmallVec;
 
 use bucket::Bucket;
-pub use gate::{Gate, GateView};
+pub use gate::{Gate, GateView, Heard};
 pub use learned::{LearnedLimits, LearnedWindow};
 
 /// Most models whose limits are kept for an account; the one heard of longest ago makes room.
