@@ -36,7 +36,8 @@ def test_the_second_answer_is_the_first_one(gateway, upstream):
     second, again = chat(gateway, **request)
     assert (first, second) == ("MISS", "HIT")
     assert again.choices[0].message.content == answer.choices[0].message.content
-    assert again.id != answer.id and again.model == answer.model and again.usage == answer.usage
+    assert again.id != answer.id and again.model == answer.model
+    assert again.usage.total_tokens == answer.usage.total_tokens > 0
     assert chat(gateway, **request | {"temperature": 1})[0] == "MISS"
     assert chat(gateway, **request | {"tools": [TOOL]})[0] == "MISS"
     assert chat(gateway, **request | {"response_format": {"type": "json_object"}})[0] == "MISS"
