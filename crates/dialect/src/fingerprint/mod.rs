@@ -131,7 +131,8 @@ fn counts(name: &str, raw: &RawValue) -> bool {
         "safety_identifier",
         "labels",
     ];
-    !BOOKKEEPING.contains(&name) && !(raw.get() == "null" || (name == "background" && raw.get() == "false"))
+    let says_nothing = raw.get() == "null" || (name == "background" && raw.get() == "false");
+    !says_nothing && !BOOKKEEPING.contains(&name)
 }
 
 /// Members that name something which the vendor keeps and may change, or do there.
