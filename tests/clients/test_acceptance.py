@@ -88,7 +88,17 @@ ROUTES = [
     ("POST", "/v1/api/chat", "ollama"),
     ("POST", "/api/chat", "ollama"),
     ("GET", "/api/tags", "ollama"),
+    ("POST", "/v1/embeddings", "openai"),
+    ("GET", "/v1/embeddings", "openai"),
+    ("POST", "/v1/images/generations", "openai"),
+    ("GET", "/v1/images/generations", "openai"),
+    ("POST", "/v1/audio/transcriptions", "openai"),
+    ("POST", "/v1/audio/speech", "openai"),
+    ("POST", "/v1beta/models/sim/embed:embedContent", "gemini"),
+    ("POST", "/api/embed", "ollama"),
     ("POST", "/v1/providers/sim/chat/completions", "openai"),
+    ("POST", "/v1/providers/sim/embeddings", "openai"),
+    ("POST", "/v1/providers/sim/images/generations", "openai"),
     # By the other ways that clients build them.
     ("POST", "/api/v1/chat/completions", "openai"),
     ("POST", "/v1/v1/messages", "anthropic"),
@@ -126,6 +136,29 @@ def test_no_route_wants_a_key_to_say_what_it_allows(locked):
         asked = {"origin": "http://localhost:3000", "access-control-request-method": "POST"}
         answer = httpx.options(locked.url + path, headers=asked)
         assert answer.status_code == 204, f"{path}: {answer.status_code} {answer.text}"
+
+
+@pytest.mark.parametrize(
+    "what,model,ask",
+    [
+        ("chat/completions", "echo", {"messages": user("hi")}),
+        ("embeddings", "embed", {"input": "hi"}),
+        ("images/generations", "dall-e-3", {"prompt": "a cat"}),
+    ],
+)
+def test_a_path_that_names_the_provider(plain, what, model, ask):
+    path = f"/v1/providers/oa-node/{what}"
+    for name in (model, f"oa-node/{model}"):
+        answer = plain.post(path, json={"model": name} | ask)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-omniroute-model"] == model
+    refused = plain.post(path, json={"model": f"an-node/{model}"} | ask).json()["error"]
+    assert refused["code"] == "provider_mismatch" and "oa-node/" in refused["message"], refused
+    # What stands before the slash is no provider: it belongs to the model's name, which the simulator does not know.
+    foreign = plain.post(path, json={"model": f"Somebody/{model}"} | ask)
+    assert foreign.status_code in (400, 404) and foreign.json()["error"]["code"] != "provider_mismatch", foreign.text
+    unknown = plain.post(f"/v1/providers/nobody/{what}", json={"model": model} | ask).json()["error"]
+    assert unknown["code"] == "unknown_provider"
 
 
 # Characters of two, three and four bytes, some of several characters.

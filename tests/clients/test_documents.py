@@ -22,7 +22,9 @@ ACCOUNTS = ("openai", "anthropic", "groq", "gemini", "openrouter", "cerebras", "
 SHELL = r"""
 curl() {
   printf '\n<<<%s\n' "$*" >> "$LOG"
-  command curl -sS --max-time 20 -o "$LOG.body" -D "$LOG.head" -w '%{http_code}' "$@" > "$LOG.status" 2>> "$LOG"
+  local into=(-o "$LOG.body")
+  for argument in "$@"; do case $argument in -o) into=(); echo '(in a file)' > "$LOG.body";; esac; done
+  command curl -sS --max-time 20 "${into[@]}" -D "$LOG.head" -w '%{http_code}' "$@" > "$LOG.status" 2>> "$LOG"
   printf '%s ' "$(cat "$LOG.status")" >> "$LOG"; head -c 2000 "$LOG.body" >> "$LOG"
   for argument in "$@"; do case $argument in -i|-si|-sSi) cat "$LOG.head";; esac; done
   cat "$LOG.body"
@@ -74,10 +76,12 @@ def run(gateway: Gateway, page: str, names: dict[str, str]) -> list[Answer]:
             command = re.sub(place, value, command)
         script += ADDRESS.sub(gateway.url, command) + "\n"
     environment = {"PATH": os.environ["PATH"], "LOG": str(log), "auth": f"authorization: Bearer {TOKEN}"}
-    environment |= {"id": names["combo id"], "ID": names["combo id"]}
-    subprocess.run(["bash", "-c", script], env=environment, timeout=120, capture_output=True, check=False)
+    environment |= {"MANAGEMENT_TOKEN": TOKEN, "id": names["combo id"], "ID": names["combo id"]}
+    subprocess.run(
+        ["bash", "-c", script], cwd=gateway.folder, env=environment, timeout=120, capture_output=True, check=False
+    )
     answers = []
-    for part in log.read_text().split("\n<<<")[1:]:
+    for part in log.read_text(errors="replace").split("\n<<<")[1:]:
         command, _, rest = part.rpartition("\n") if part.count("\n") == 1 else split(part)
         status, _, body = rest.partition(" ")
         answers.append(Answer(command, int(status) if status.isdigit() else 0, body))

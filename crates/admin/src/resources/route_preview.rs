@@ -41,6 +41,9 @@ pub(crate) struct RouteAnswer {
     strategy: Option<String>,
     /// The names of the policies that apply, in order.
     policies: Vec<String>,
+    /// What became of the request because a budget had no room for it (`daily free-only`); null where nothing did. Known
+    /// of requests that were made, not foreseen.
+    budget: Option<String>,
     /// The random bits of the decision, as a text because JavaScript's numbers have 53 of them.
     seed: String,
     /// `code`, `reasoning`, `simple`, `medium` or `vision`, where `auto` had to know.
@@ -121,6 +124,7 @@ fn view(preview: Preview) -> RouteAnswer {
         combo: preview.combo.map(|name| name.to_string()),
         strategy: preview.strategy.map(str::to_owned),
         policies: preview.policies.iter().map(ToString::to_string).collect(),
+        budget: None,
         seed: preview.seed.to_string(),
         task: preview.task.map(str::to_owned),
         candidates: candidates.map(|(place, candidate)| candidate_view(place + 1, candidate)).collect(),
@@ -187,6 +191,7 @@ pub(crate) fn logged(decision: LoggedDecision, row: &CallLog) -> RouteAnswer {
         combo: decision.combo,
         strategy: Some(decision.strategy),
         policies: decision.policies,
+        budget: decision.budget,
         seed: decision.seed.to_string(),
         task: decision.task,
         candidates: candidates.collect(),
