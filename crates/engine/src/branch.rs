@@ -198,7 +198,7 @@ impl RequestCtx {
             }
         }
         let mut left = branch.estate.left();
-        left.attempts.extend(self.attempts.drain(..));
+        left.attempts.append(&mut self.attempts);
         left.is_estimated |= outcome.usage_estimated;
         left.sent = earlier(left.sent, outcome.sent);
         left.money.inherit(std::mem::take(&mut self.money));

@@ -286,7 +286,9 @@ impl RequestCtx {
     /// What an answer's head says of money; `is_good` when somebody answered.
     pub(crate) fn write_money(&self, is_good: bool, headers: &mut HeaderMap, texts: &mut Texts) {
         let mut insert = |name: HeaderName, value: Option<HeaderValue>| {
-            drop(value.map(|value| headers.insert(name, value)))
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
         };
         if let Some(exceeded) = self.money.exceeded.as_ref().filter(|_| !is_good) {
             insert(LIMIT, texts.shown(Decimal(exceeded.limit_nano)));

@@ -53,7 +53,9 @@ impl RequestCtx {
         for (at, standing) in [requests, tokens].into_iter().enumerate() {
             let Some(standing) = standing else { continue };
             let mut insert = |name: HeaderName, value: Option<HeaderValue>| {
-                drop(value.map(|value| headers.insert(name, value)))
+                if let Some(value) = value {
+                    headers.insert(name, value);
+                }
             };
             let [limit, remaining, reset] = &OPENAI[at];
             let (most, left) = (texts.shown(standing.limit), texts.shown(standing.remaining));

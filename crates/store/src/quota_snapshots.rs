@@ -52,7 +52,7 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    pub(crate) fn of(row: QuotaRow) -> Result<Self, StoreError> {
+    pub(crate) fn of(row: &QuotaRow) -> Result<Self, StoreError> {
         let scarcest = row.limits.as_ref().and_then(|limits| {
             let shares = limits.windows(row.at).filter_map(|(name, window)| Some((name, window.share()?)));
             shares.min_by(|a, b| a.1.total_cmp(&b.1))

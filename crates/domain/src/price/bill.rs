@@ -83,7 +83,9 @@ pub fn bill(price: &Price, usage: &Usage, units: &Units) -> Bill {
     let mut lines: SmallVec<[Line; 14]> = lines
         .filter(|(_, amount, ..)| *amount > 0)
         .map(|(name, amount, rate, per)| {
-            let exact = rate.map(|rate| i128::from(amount) * i128::from(rate) / per);
+            let product = rate.map(|rate| i128::from(amount) * i128::from(rate));
+            // Numbers of this size are divided slowly, and most have nothing to be divided by.
+            let exact = product.map(|product| if per == 1 { product } else { product / per });
             Line { name, amount, nano: exact.and_then(rounded), exact }
         })
         .collect();
@@ -103,5 +105,9 @@ pub fn bill(price: &Price, usage: &Usage, units: &Units) -> Bill {
 
 /// From nano-USD per million to nano-USD.
 fn rounded(millionths: i128) -> Option<i64> {
-    i64::try_from((millionths + 500_000).div_euclid(1_000_000)).ok()
+    const MILLION: i64 = 1_000_000;
+    match i64::try_from(millionths).ok().and_then(|small| small.checked_add(MILLION / 2)) {
+        Some(small) => Some(small.div_euclid(MILLION)),
+        None => i64::try_from((millionths + 500_000).div_euclid(1_000_000)).ok(),
+    }
 }

@@ -124,6 +124,10 @@ pub(crate) enum Reuse {
 }
 
 /// What the cache says to a request.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is looked at once, where it is made; a box would be allocated"
+)]
 pub(crate) enum Found {
     /// It has the answer, or the request is refused.
     Answered(Response<Answer>),

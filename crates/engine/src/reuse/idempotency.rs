@@ -76,6 +76,10 @@ enum Claim {
 }
 
 /// What becomes of a request that may be a repetition.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is looked at once, where it is made; a box would be allocated"
+)]
 pub(crate) enum Joined {
     /// It has no key, or there is no room: it is served like any other.
     Alone(Box<RequestCtx>),

@@ -219,7 +219,7 @@ fn seal(memory: Memory, vault: &Vault) -> Result<Row, StoreError> {
             limits: to_json(&limits)?,
             updated_at,
         },
-        Memory::Quota(row) => Row::Quota(Stored::of(row)?),
+        Memory::Quota(row) => Row::Quota(Stored::of(&row)?),
         Memory::Pinned(row) => Row::Pinned(row),
         Memory::Unpinned(key) => {
             Row::Unpinned { tenant: key.tenant().to_owned(), session: key.id().to_owned() }

@@ -319,10 +319,10 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
         check_name(&name, &mut problems);
         combo.name = name;
     }
-    if let Some(strategy) = patch.strategy {
-        if let Some(known) = check_strategy("strategy", &strategy, &mut problems) {
-            known.clone_into(&mut combo.strategy);
-        }
+    if let Some(strategy) = patch.strategy
+        && let Some(known) = check_strategy("strategy", &strategy, &mut problems)
+    {
+        known.clone_into(&mut combo.strategy);
     }
     let has_models = patch.models.is_some();
     if let Some(models) = patch.models {
