@@ -86,15 +86,11 @@ pub(super) fn write(request: &EmbedRequest, items: Range<usize>, model: &str) ->
     let mut out = BytesMut::new();
     let mut object = Object::begin(&mut out);
     object.str("model", model);
-    let list = object.key("input");
-    list.extend_from_slice(b"[");
-    for (at, item) in request.items[items].iter().enumerate() {
-        if at > 0 {
-            list.extend_from_slice(b",");
-        }
-        json_out::string(list, &request.text(item));
+    let mut list = object.array("input");
+    for item in &request.items[items] {
+        list.str(&request.text(item));
     }
-    list.extend_from_slice(b"]");
+    list.end();
     if let Some(dimensions) = request.dimensions {
         object.u64("dimensions", dimensions);
     }

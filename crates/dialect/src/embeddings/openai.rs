@@ -32,15 +32,11 @@ pub(super) fn of_texts(model: &str, texts: &[String]) -> Bytes {
     let mut out = BytesMut::new();
     let mut object = Object::begin(&mut out);
     object.str("model", model);
-    let list = object.key("input");
-    list.extend_from_slice(b"[");
-    for (at, text) in texts.iter().enumerate() {
-        if at > 0 {
-            list.extend_from_slice(b",");
-        }
-        json_out::string(list, text);
+    let mut list = object.array("input");
+    for text in texts {
+        list.str(text);
     }
-    list.extend_from_slice(b"]");
+    list.end();
     object.end();
     out.freeze()
 }
@@ -208,15 +204,11 @@ pub(super) fn write(
     let mut out = BytesMut::new();
     let mut object = Object::begin(&mut out);
     object.str("model", model);
-    let list = object.key("input");
-    list.extend_from_slice(b"[");
-    for (at, item) in request.items[items].iter().enumerate() {
-        if at > 0 {
-            list.extend_from_slice(b",");
-        }
-        json_out::string(list, &request.text(item));
+    let mut list = object.array("input");
+    for item in &request.items[items] {
+        list.str(&request.text(item));
     }
-    list.extend_from_slice(b"]");
+    list.end();
     if let Some(dimensions) = request.dimensions {
         object.u64(caps.dimensions_name, dimensions);
     }
