@@ -21,6 +21,7 @@ pub mod telemetry;
 pub mod time;
 pub mod transport;
 
+mod answer_head;
 mod attempt;
 mod branch;
 mod circuit;

@@ -11,9 +11,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::recording::{Head, Recording, Shared};
 use crate::answer::Answer;
+use crate::answer_head::REQUEST_ID;
 use crate::ctx::{AnswerSource, RequestCtx, is_request_id};
 use crate::error::GatewayError;
-use crate::serve::{Engine, REQUEST_ID};
+use crate::serve::Engine;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPEATED: HeaderName = HeaderName::from_static("x-omniroute-idempotent");

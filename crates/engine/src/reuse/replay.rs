@@ -10,9 +10,10 @@ use omniroute_dialect::stream::{Delta, EventSink, StreamEncoder, StreamError, St
 
 use super::cache::{HEADER, Reuse};
 use crate::answer::Answer;
+use crate::answer_head::{MODEL, PROVIDER, insert, stream_headers};
 use crate::ctx::{AnswerSource, RequestCtx};
 use crate::ports::{BillRow, KeptAnswer};
-use crate::serve::{Engine, MODEL, PROVIDER, insert, stream_headers};
+use crate::serve::Engine;
 
 /// Most characters of text in one event of a stream that is made of a whole answer.
 const PIECE: usize = 48;

@@ -13,12 +13,13 @@ use omniroute_wire::splice::Pieces;
 use super::{Job, Task, check};
 use crate::admit;
 use crate::answer::Answer;
+use crate::answer_head::{USAGE, diagnostics};
 use crate::attempt::{self, Attempted};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::resolve;
 use crate::reuse::{self, Joined};
-use crate::serve::{Engine, USAGE, clip, diagnostics};
+use crate::serve::{Engine, clip};
 
 impl Engine {
     /// Carries out a task whose caller is known. `body` is what the client sent, as far as it tells one request from
