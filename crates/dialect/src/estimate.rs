@@ -190,6 +190,7 @@ mod tests {
             kind: ToolKind::Function { name: "f".repeat(40), description: None, schema: None, strict: None },
             cache_mark: None,
             extras: Vec::new(),
+            path: String::new(),
         });
         assert_eq!(tokens(&request), 5 * 100 + 3 * PER_MESSAGE + FOR_TOOLS + 10);
         assert_eq!(tokens(&ChatRequest::default()), 1);

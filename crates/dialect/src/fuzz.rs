@@ -101,7 +101,7 @@ fn resumed(dialect: &'static dyn Dialect, client: &'static dyn Dialect, data: &[
         context_size: None,
         place: None,
     };
-    let tool = Tool { kind: ToolKind::WebSearch(Box::new(search)), cache_mark: None, extras: Vec::new() };
+    let tool = Tool::at("", ToolKind::WebSearch(Box::new(search)));
     let request = ChatRequest { tools: vec![tool], ..ChatRequest::default() };
     let (_, shape) = Shape::of(&request, client, dialect, &Caps::permissive(), None);
     let mut pipe = Transcoder::new(dialect, client, echo(), shape).resumable();

@@ -104,6 +104,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Where the object stands.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Where a member stands.
     pub(crate) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
@@ -121,11 +126,23 @@ impl<'a> Fields<'a> {
             .map(|(key, raw)| (&**key, *raw))
     }
 
-    /// Notes the members that are not listed: the canonical form has no place for them.
+    /// Tells the client of the members that are not listed: the canonical form has no place for them.
+    pub(crate) fn tell_unlisted(&self, known: &[&str], losses: &mut Vec<Loss>) {
+        for (name, _) in self.unlisted(known) {
+            losses.push(ir::loss(self.path_of(name), LossAction::Dropped));
+        }
+    }
+
+    /// Only records them: they are about caches, or came with an earlier answer and mean nothing in the history.
     pub(crate) fn note_unlisted(&self, known: &[&str], losses: &mut Vec<Loss>) {
         for (name, _) in self.unlisted(known) {
             losses.push(ir::quiet(self.path_of(name), LossAction::Dropped));
         }
+    }
+
+    /// The one or the other.
+    pub(crate) fn unlisted_as(&self, known: &[&str], silent: bool, losses: &mut Vec<Loss>) {
+        if silent { self.note_unlisted(known, losses) } else { self.tell_unlisted(known, losses) }
     }
 
     /// A member's text; `null` counts as absent.
@@ -187,6 +204,20 @@ impl<'a> Fields<'a> {
     pub(crate) fn object(&self, name: &str) -> Result<Option<Fields<'a>>, DecodeError> {
         let read = if self.camel { Fields::strict_camel } else { Fields::strict };
         self.raw(name).map(|raw| read(raw.get(), self.path_of(name))).transpose()
+    }
+
+    /// An object of which these members are read; the client is told of others.
+    pub(crate) fn object_of(
+        &self,
+        name: &str,
+        known: &[&str],
+        losses: &mut Vec<Loss>,
+    ) -> Result<Option<Fields<'a>>, DecodeError> {
+        let object = self.object(name)?;
+        if let Some(object) = &object {
+            object.tell_unlisted(known, losses);
+        }
+        Ok(object)
     }
 
     /// An object; whatever else stands there counts as absent.

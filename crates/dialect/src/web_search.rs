@@ -4,18 +4,26 @@ use omniroute_wire::json_out::Object;
 
 use crate::{
     DecodeError,
-    ir::Place,
+    ir::{Loss, Place},
     json_in::{Fields, str_of, wrong_type},
 };
 
-/// Reads the members that say roughly where the user is.
-pub(crate) fn place(fields: &Fields<'_>) -> Result<Place, DecodeError> {
-    Ok(Place {
+/// Members that say roughly where the user is.
+const PLACE: &[&str] = &["type", "city", "country", "region", "timezone"];
+
+/// Reads the member that says roughly where the user is.
+pub(crate) fn place(
+    fields: &Fields<'_>,
+    name: &str,
+    losses: &mut Vec<Loss>,
+) -> Result<Option<Place>, DecodeError> {
+    let Some(fields) = fields.object_of(name, PLACE, losses)? else { return Ok(None) };
+    Ok(Some(Place {
         city: fields.str("city")?.map(Into::into),
         country: fields.str("country")?.map(Into::into),
         region: fields.str("region")?.map(Into::into),
         timezone: fields.str("timezone")?.map(Into::into),
-    })
+    }))
 }
 
 /// Writes them.

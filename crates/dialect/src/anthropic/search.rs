@@ -25,16 +25,26 @@ pub(super) fn is_tool(kind: &str) -> bool {
     kind.starts_with("web_search_")
 }
 
+/// Members of the tool's entry that are read.
+const KNOWN: &[&str] = &["type", "name", "allowed_domains", "blocked_domains", "max_uses", "user_location"];
+
 /// Reads the tool's entry.
-pub(super) fn tool(fields: &Fields<'_>, raw: &RawValue) -> Result<WebSearchTool, DecodeError> {
-    let user = fields.object("user_location")?;
+pub(super) fn tool(
+    fields: &Fields<'_>,
+    raw: &RawValue,
+    losses: &mut Vec<Loss>,
+) -> Result<WebSearchTool, DecodeError> {
+    for (name, _) in fields.unlisted(KNOWN) {
+        let silent = name == "cache_control";
+        losses.push(Loss { silent, ..loss(fields.path_of(name), LossAction::Dropped) });
+    }
     Ok(WebSearchTool {
         native: Native { origin: ID, raw: vec![raw.to_owned()] },
         allowed_domains: domains(fields, "allowed_domains")?,
         blocked_domains: domains(fields, "blocked_domains")?,
         max_uses: fields.count("max_uses")?,
         context_size: None,
-        place: user.map(|user| place(&user)).transpose()?,
+        place: place(fields, "user_location", losses)?,
     })
 }
 

@@ -356,7 +356,7 @@ impl Digest {
     }
 
     fn tool(&mut self, tool: &Tool) -> Option<()> {
-        let Tool { kind, cache_mark: _, extras } = tool;
+        let Tool { kind, cache_mark: _, extras, path: _ } = tool;
         match kind {
             ToolKind::Function { name, description, schema, strict } => {
                 self.text("function", name);

@@ -16,6 +16,15 @@ pub struct Tool {
     pub cache_mark: Option<CacheMark>,
     /// Members of the tool's entry that only the client's dialect has, as (name, raw value).
     pub extras: Vec<(String, Box<RawValue>)>,
+    /// Where it stood in the client's request (`tools[0].functionDeclarations[1]`), for errors and losses.
+    pub path: String,
+}
+
+impl Tool {
+    /// A tool that stood there.
+    pub fn at(path: impl Into<String>, kind: ToolKind) -> Self {
+        Self { kind, cache_mark: None, extras: Vec::new(), path: path.into() }
+    }
 }
 
 /// The kinds of tools.

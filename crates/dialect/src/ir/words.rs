@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{ChatRequest, ToolKind};
+use super::ChatRequest;
 use crate::{EncodeError, Encoded};
 
 /// Something that every dialect has under another name.
@@ -77,7 +77,8 @@ impl ChatRequest {
     ) -> Result<Encoded, EncodeError> {
         match &mut written {
             Ok(encoded) => {
-                for loss in &mut encoded.losses {
+                // Those of the reader come first, and are in the client's words.
+                for loss in encoded.losses.iter_mut().skip(self.losses.len()) {
                     if let Some(own) = self.own_path(&loss.path) {
                         loss.path = own;
                     }
@@ -97,10 +98,8 @@ impl ChatRequest {
         let Some((at, rest)) = path.strip_prefix("tools[").and_then(|rest| rest.split_once(']')) else {
             return own_name(self.origin(), path).map(Cow::Borrowed).or_else(|| self.own_place(path));
         };
-        // Chat Completions has a switch in the place of this tool.
-        let tool = &self.tools.get(at.parse::<usize>().ok()?)?.kind;
-        let is_switch = self.origin() == "openai" && matches!(tool, ToolKind::WebSearch(_));
-        is_switch.then(|| format!("web_search_options{rest}").into())
+        let tool = self.tools.get(at.parse::<usize>().ok()?)?;
+        (!tool.path.is_empty()).then(|| format!("{}{rest}", tool.path).into())
     }
 
     /// A place in the conversation where the client's dialect has another word for content, or none for its parts.

@@ -82,7 +82,7 @@ fn is_forced(body: &[u8]) -> bool {
 
 fn any_tool() -> Tool {
     let kind = ToolKind::Function { name: String::new(), description: None, schema: None, strict: None };
-    Tool { kind, cache_mark: None, extras: Vec::new() }
+    Tool::at("", kind)
 }
 
 fn limit(body: &Bytes, most: u64, caps: &Caps) -> Bytes {

@@ -19,7 +19,7 @@ use crate::{
     arguments,
     billed::billed_nano,
     ids,
-    ir::{FinishReason, Logprob, ToolCall, Usage},
+    ir::{FinishReason, Logprob, Loss, ToolCall, Usage},
     json_in::{Fields, count_of, list_of},
     logprobs,
 };
@@ -280,6 +280,14 @@ impl Call<'_> {
 pub(super) fn call_signature(extra_content: &Fields<'_>) -> Option<String> {
     let signature = extra_content.object_or_none("google")?.raw("thought_signature").and_then(text_of)?;
     (!signature.is_empty()).then(|| signature.into_owned())
+}
+
+/// Records what else a vendor added to a call.
+pub(super) fn note_unknown_extra(extra_content: &Fields<'_>, losses: &mut Vec<Loss>) {
+    extra_content.note_unlisted(&["google"], losses);
+    if let Some(google) = extra_content.object_or_none("google") {
+        google.note_unlisted(&["thought_signature"], losses);
+    }
 }
 
 /// A call as it is written.

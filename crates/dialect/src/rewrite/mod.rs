@@ -140,7 +140,7 @@ mod tests {
 
     fn function(name: &str) -> Tool {
         let kind = ToolKind::Function { name: name.into(), description: None, schema: None, strict: None };
-        Tool { kind, cache_mark: None, extras: Vec::new() }
+        Tool::at("", kind)
     }
 
     #[test]

@@ -17,5 +17,6 @@ mod shapes;
 mod signatures;
 mod support;
 mod tiers;
+mod unknown;
 mod vectors;
 mod web_search;

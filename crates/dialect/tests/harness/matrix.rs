@@ -2,15 +2,7 @@
 
 use omniroute_dialect::{Caps, ir::ErrorKind, ir::PublicError, registry::DIALECTS};
 
-use crate::support::{decode, echo, fixtures, list, pipe, pretty, recorded, run};
-
-fn snapshot(name: String, text: &str) {
-    let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path("../snapshots");
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.bind(|| insta::assert_snapshot!(name, text));
-}
+use crate::support::{decode, echo, fixtures, list, pipe, pretty, recorded, run, snapshot};
 
 #[test]
 fn requests() {

@@ -91,6 +91,28 @@ pub(crate) fn dialect(id: &str) -> &'static dyn Dialect {
     omniroute_dialect::registry::by_name(id).unwrap()
 }
 
+/// A model that can do all that its dialect can say.
+pub(crate) fn full_caps() -> Caps {
+    Caps {
+        prefill: true,
+        web_search: true,
+        custom_tools: true,
+        developer_role: true,
+        mid_conversation_system: true,
+        max_completion_tokens: true,
+        ..Caps::permissive()
+    }
+}
+
+/// Compares with what was seen before.
+pub(crate) fn snapshot(name: String, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
 /// What answers repeat in tests.
 pub(crate) fn echo() -> Echo {
     Echo {

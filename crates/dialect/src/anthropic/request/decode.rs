@@ -12,7 +12,7 @@ use crate::{
     ir::{
         Block, BlockKind, CacheMark, ChatRequest, Effort, Extras, File, Image, Loss, LossAction, MediaSource,
         OutputFormat, Reasoning, ReasoningAmount, Role, Tool, ToolCall, ToolChoice, ToolKind, ToolResult,
-        Turn, quiet,
+        Turn, loss,
     },
     json_in::{self, Fields, wrong_value},
     media,
@@ -74,7 +74,7 @@ pub(in crate::anthropic) fn decode(body: &Bytes) -> Result<ChatRequest, DecodeEr
         list.push(tool(raw, path.clone(), &mut losses)?, raw.get(), path, &mut request)?;
     }
     losses.append(&mut request.losses);
-    tool_choice(&fields, &mut request)?;
+    tool_choice(&fields, &mut request, &mut losses)?;
 
     let mut extras = Extras { origin: Some(ID), members: Vec::new() };
     for (name, raw) in fields.unlisted(KNOWN) {
@@ -162,7 +162,7 @@ fn turn(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Turn, De
         "system" => Role::System,
         _ => return Err(json_in::wrong_value(fields.path_of("role"), "`user`, `assistant` or `system`")),
     };
-    fields.note_unlisted(&["role", "content"], losses);
+    fields.unlisted_as(&["role", "content"], role == Role::Assistant, losses);
     let content = fields.raw("content").ok_or_else(|| fields.missing("content"))?;
     Ok(Turn { role, blocks: content_blocks(content, &fields.path_of("content"), losses)?, name: None, path })
 }
@@ -196,12 +196,12 @@ fn block(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Block, De
             (BlockKind::Text(text), &["text", "citations"])
         }
         "image" => {
-            let source = source(&fields)?.ok_or_else(|| {
+            let source = source(&fields, losses)?.ok_or_else(|| {
                 json_in::wrong_value(format!("{path}.source.type"), "`base64`, `url` or `file`")
             })?;
             (BlockKind::Image(Image { source, detail: None }), &["source"])
         }
-        "document" => match source(&fields)? {
+        "document" => match source(&fields, losses)? {
             Some(source) => {
                 let name = fields.str("title")?.map(Into::into);
                 let own = ["context", "citations"].into_iter().filter_map(|name| {
@@ -253,9 +253,13 @@ fn block(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Block, De
         _ => return Ok(opaque().into()),
     };
     let cache_mark = cache_mark(&fields, losses)?;
+    let of_answer = matches!(
+        kind,
+        BlockKind::ToolCall(_) | BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. }
+    );
     for (name, _) in fields.unlisted(&["type", "cache_control"]) {
         if !known.contains(&name) {
-            losses.push(quiet(fields.path_of(name), LossAction::Dropped));
+            losses.push(Loss { silent: of_answer, ..loss(fields.path_of(name), LossAction::Dropped) });
         }
     }
     let citations = citations.into_iter().map(search::citation).collect();
@@ -272,22 +276,37 @@ fn says_nothing(raw: &RawValue) -> bool {
 }
 
 /// Where the bytes are; `None` for a source that is made of blocks or of an unknown type.
-fn source(fields: &Fields<'_>) -> Result<Option<MediaSource>, DecodeError> {
+fn source(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Option<MediaSource>, DecodeError> {
     let source = fields.object("source")?.ok_or_else(|| fields.missing("source"))?;
+    let mut known = |names: &[&str]| {
+        for (name, _) in source.unlisted(names).filter(|(name, _)| *name != "type") {
+            losses.push(loss(source.path_of(name), LossAction::Dropped));
+        }
+    };
     Ok(Some(match &*source.need_str("type")? {
-        "base64" => MediaSource::Base64 {
-            media_type: source.need_str("media_type")?.into_owned(),
-            data: source.need_str("data")?.into_owned(),
-        },
+        "base64" => {
+            known(&["media_type", "data"]);
+            MediaSource::Base64 {
+                media_type: source.need_str("media_type")?.into_owned(),
+                data: source.need_str("data")?.into_owned(),
+            }
+        }
         "url" => {
+            known(&["url"]);
             let url = source.need_str("url")?;
             if !media::is_on_the_web(&url) {
                 return Err(wrong_value(source.path_of("url"), "an http(s) address"));
             }
             MediaSource::Url(url.into_owned())
         }
-        "file" => MediaSource::FileId { origin: ID, id: source.need_str("file_id")?.into_owned() },
-        "text" => MediaSource::Text(source.need_str("data")?.into_owned()),
+        "file" => {
+            known(&["file_id"]);
+            MediaSource::FileId { origin: ID, id: source.need_str("file_id")?.into_owned() }
+        }
+        "text" => {
+            known(&["media_type", "data"]);
+            MediaSource::Text(source.need_str("data")?.into_owned())
+        }
         _ => return Ok(None),
     }))
 }
@@ -300,15 +319,15 @@ fn cache_mark(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Option<Cach
 }
 
 fn tool(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Tool, DecodeError> {
-    let fields = Fields::strict(raw.get(), path)?;
+    let fields = Fields::strict(raw.get(), path.as_str())?;
     if fields.str("type")?.is_some_and(|kind| search::is_tool(&kind)) {
-        let kind = ToolKind::WebSearch(Box::new(search::tool(&fields, raw)?));
-        return Ok(Tool { kind, cache_mark: None, extras: Vec::new() });
+        let kind = ToolKind::WebSearch(Box::new(search::tool(&fields, raw, losses)?));
+        return Ok(Tool::at(path, kind));
     }
     if fields.str("type")?.is_some_and(|kind| kind != "custom") {
         let name = fields.str("name")?.map(Into::into);
         let kind = ToolKind::Opaque { origin: ID, name, raw: raw.to_owned() };
-        return Ok(Tool { kind, cache_mark: None, extras: Vec::new() });
+        return Ok(Tool::at(path, kind));
     }
     let kind = ToolKind::Function {
         name: fields.need_str("name")?.into_owned(),
@@ -318,11 +337,16 @@ fn tool(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Tool, De
     };
     let known = &["type", "name", "description", "input_schema", "strict", "cache_control"];
     let extras = fields.unlisted(known).map(|(name, raw)| (name.to_owned(), raw.to_owned())).collect();
-    Ok(Tool { kind, cache_mark: cache_mark(&fields, losses)?, extras })
+    Ok(Tool { cache_mark: cache_mark(&fields, losses)?, extras, ..Tool::at(path, kind) })
 }
 
-fn tool_choice(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
-    let Some(choice) = fields.object("tool_choice")? else { return Ok(()) };
+fn tool_choice(
+    fields: &Fields<'_>,
+    request: &mut ChatRequest,
+    losses: &mut Vec<Loss>,
+) -> Result<(), DecodeError> {
+    let known = &["type", "name", "disable_parallel_tool_use"];
+    let Some(choice) = fields.object_of("tool_choice", known, losses)? else { return Ok(()) };
     let searches = request.tools.iter().any(|tool| matches!(tool.kind, ToolKind::WebSearch(_)));
     request.tool_choice = Some(match &*choice.need_str("type")? {
         "auto" => ToolChoice::Auto,

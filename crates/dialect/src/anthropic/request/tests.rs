@@ -52,7 +52,7 @@ fn asking() -> ChatRequest {
 fn function(name: &str, schema: Option<&str>) -> Tool {
     let kind =
         ToolKind::Function { name: name.into(), description: None, schema: schema.map(raw), strict: None };
-    Tool { kind, cache_mark: None, extras: Vec::new() }
+    Tool::at("", kind)
 }
 
 fn written(request: &ChatRequest, caps: &Caps) -> (Value, Vec<String>) {
@@ -344,7 +344,7 @@ fn tools_and_choices() {
     asked.tools[1] = function("b", Some(r#"{"type":"array"}"#));
     assert_eq!(refusal(&asked, &Caps::permissive()), ("invalid_tool_schema", "tools[1]".to_owned()));
     let foreign = ToolKind::Opaque { origin: OTHER, name: Some("b".into()), raw: raw("{}") };
-    asked.tools[1] = Tool { kind: foreign, cache_mark: None, extras: Vec::new() };
+    asked.tools[1] = Tool::at("", foreign);
     assert_eq!(written(&asked, &Caps::permissive()).1, ["dropped tools[1]"]);
     asked.tools.remove(0);
     assert_eq!(refusal(&asked, &Caps::permissive()), ("unsupported_tool", "tools[0]".to_owned()));

@@ -48,6 +48,9 @@ pub(super) fn tools<'a>(
                 for (name, _) in &tool.extras {
                     losses.push(loss(format!("{}.{name}", path()), LossAction::Dropped));
                 }
+                if matches!(tool.kind, ToolKind::Custom { .. }) {
+                    losses.push(quiet(path(), LossAction::Mapped));
+                }
                 if let Some(earlier) = out.iter().find(|earlier| earlier.tool.name() == Some(name)) {
                     if same_tool(earlier.tool, tool) {
                         losses.push(quiet(path(), LossAction::Dropped));

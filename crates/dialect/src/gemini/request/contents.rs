@@ -40,7 +40,7 @@ pub(super) fn turns(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Vec<T
             Some(_) => wrong_value("contents", "a list with at least one content"),
         });
     }
-    let mut reader = Reader { losses, open: VecDeque::new() };
+    let mut reader = Reader { losses, open: VecDeque::new(), of_answer: false };
     contents.into_iter().enumerate().map(|(at, raw)| reader.turn(raw, at)).collect()
 }
 
@@ -53,6 +53,8 @@ struct OpenCall {
 struct Reader<'l> {
     losses: &'l mut Vec<Loss>,
     open: VecDeque<OpenCall>,
+    /// Whether what is read is an earlier answer: what nobody knows of it is not missed.
+    of_answer: bool,
 }
 
 impl Reader<'_> {
@@ -65,6 +67,7 @@ impl Reader<'_> {
             "system" => Role::System,
             _ => return Err(wrong_value(fields.path_of("role"), "`user` or `model`")),
         };
+        self.of_answer = role == Role::Assistant;
         self.note_unknown(&fields, &["role", "parts"]);
         let list = fields.path_of("parts");
         let mut blocks = Vec::new();
@@ -116,7 +119,8 @@ impl Reader<'_> {
         }
         let read = |name: &str| KINDS.contains(&name) || BESIDE.contains(&name);
         for (name, _) in part.unlisted(&[]).filter(|(name, _)| !read(name)) {
-            self.losses.push(loss(part.path_of(name), LossAction::Dropped));
+            let silent = self.of_answer;
+            self.losses.push(Loss { silent, ..loss(part.path_of(name), LossAction::Dropped) });
         }
         blocks.push(kind.into());
         Ok(())
@@ -146,8 +150,9 @@ impl Reader<'_> {
         if !text.is_empty() {
             blocks.push(BlockKind::Text(text).into());
         }
-        for raw in one_or_more(&result, "parts")? {
-            let inner = Fields::strict_camel(raw.get(), result.path_of("parts"))?;
+        for (at, raw) in one_or_more(&result, "parts")?.into_iter().enumerate() {
+            let inner = Fields::strict_camel(raw.get(), result.path_of(&format!("parts[{at}]")))?;
+            self.note_unknown(&inner, &["inlineData", "fileData", "mediaResolution"]);
             blocks.push(self.media(&inner, raw)?.into());
         }
         Ok(ToolResult { call_id, blocks, is_error })
@@ -175,14 +180,7 @@ impl Reader<'_> {
     }
 
     fn media(&mut self, part: &Fields<'_>, raw: &RawValue) -> Result<BlockKind, DecodeError> {
-        let detail = part.object("mediaResolution")?.and_then(|resolution| {
-            let level = resolution.str("level").ok().flatten()?.to_ascii_uppercase();
-            Some(match level.rsplit('_').next()? {
-                "LOW" => "low".to_owned(),
-                "HIGH" => "high".to_owned(),
-                _ => return None,
-            })
-        });
+        let detail = self.detail(part)?;
         if let Some(blob) = part.object("inlineData")? {
             self.note_unknown(&blob, &["mimeType", "data", "displayName"]);
             let media_type = blob.need_str("mimeType")?.into_owned();
@@ -204,6 +202,8 @@ impl Reader<'_> {
         let file = part
             .object("fileData")?
             .ok_or_else(|| wrong_value(part.path_of("inlineData"), "there, or `fileData` in its place"))?;
+        self.note_unknown(&file, &["fileUri", "mimeType", "displayName"]);
+        let name = file.str("displayName")?.map(Into::into);
         let uri = file.need_str("fileUri")?;
         let media_type = file.str("mimeType")?.unwrap_or_default();
         // Only the vendor can read its own files.
@@ -213,14 +213,30 @@ impl Reader<'_> {
         let source = MediaSource::Url(uri.into_owned());
         Ok(match media_type.split('/').next().unwrap_or_default() {
             "image" => BlockKind::Image(Image { source, detail }),
-            "application" | "text" => BlockKind::File(source.into()),
+            "application" | "text" => BlockKind::File(File { name, ..source.into() }),
             _ => BlockKind::Opaque { origin: ID, raw: raw.to_owned() },
+        })
+    }
+
+    /// How closely to look at a picture. Others know two ways of it.
+    fn detail(&mut self, part: &Fields<'_>) -> Result<Option<String>, DecodeError> {
+        let Some(resolution) = part.object("mediaResolution")? else { return Ok(None) };
+        self.note_unknown(&resolution, &["level"]);
+        let level = resolution.str("level")?.unwrap_or_default().to_ascii_uppercase();
+        Ok(match level.trim_start_matches("MEDIA_RESOLUTION_") {
+            "LOW" => Some("low".to_owned()),
+            "HIGH" => Some("high".to_owned()),
+            "" | "UNSPECIFIED" => None,
+            _ => {
+                self.losses.push(loss(resolution.path_of("level"), LossAction::Dropped));
+                None
+            }
         })
     }
 
     /// Records members that the canonical form has no place for.
     fn note_unknown(&mut self, fields: &Fields<'_>, known: &[&str]) {
-        fields.note_unlisted(known, self.losses);
+        fields.unlisted_as(known, self.of_answer, self.losses);
     }
 }
 

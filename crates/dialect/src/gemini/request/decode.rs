@@ -89,13 +89,13 @@ fn request(asked: Asked<'_>, fields: &Fields<'_>) -> Result<ChatRequest, DecodeE
         model: asked.model.to_owned(),
         stream: asked.stream,
         include_usage: true,
-        system: system(fields)?,
         service_tier: fields.str("serviceTier")?.and_then(|tier| tier_word(&tier)),
         metadata: fields.raw("labels").map(ToOwned::to_owned),
         store: fields.bool("store")?,
         extras: Extras { origin: Some(ID), members: Vec::new() },
         ..ChatRequest::default()
     };
+    request.system = system(fields, &mut losses)?;
     request.turns = contents::turns(fields, &mut losses)?;
     let mut list = ToolList::default();
     for (at, raw) in one_or_more(fields, "tools")?.into_iter().enumerate() {
@@ -123,7 +123,7 @@ pub(super) fn one_or_more<'a>(fields: &Fields<'a>, name: &str) -> Result<Vec<&'a
 }
 
 /// The system text: a content, or leniently a string or the parts alone.
-fn system(fields: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
+fn system(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Vec<Block>, DecodeError> {
     let Some(raw) = fields.raw("systemInstruction") else { return Ok(Vec::new()) };
     let path = fields.path_of("systemInstruction");
     if let Some(text) = str_of(raw) {
@@ -133,12 +133,14 @@ fn system(fields: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
         Some(parts) => (parts, path),
         None => {
             let content = Fields::strict_camel(raw.get(), path)?;
+            content.tell_unlisted(&["role", "parts"], losses);
             (one_or_more(&content, "parts")?, content.path_of("parts"))
         }
     };
     let mut blocks = Vec::new();
     for (at, part) in parts.into_iter().enumerate() {
         let part = Fields::strict_camel(part.get(), format!("{path}[{at}]"))?;
+        part.tell_unlisted(&["text"], losses);
         blocks.push(BlockKind::Text(part.need_str("text")?.into_owned()).into());
     }
     Ok(blocks)
@@ -169,10 +171,13 @@ fn tools<'a>(
     }
     for (name, value) in fields.unlisted(&["functionDeclarations"]) {
         let kind = match name {
-            "googleSearch" | "googleSearchRetrieval" => ToolKind::WebSearch(Box::new(search(name, value)?)),
+            "googleSearch" | "googleSearchRetrieval" => {
+                let path = fields.path_of(name);
+                ToolKind::WebSearch(Box::new(search(name, value, path, &mut request.losses)?))
+            }
             _ => ToolKind::Opaque { origin: ID, name: None, raw: entry(name, value) },
         };
-        request.tools.push(Tool { kind, cache_mark: None, extras: Vec::new() });
+        request.tools.push(Tool::at(fields.path_of(name), kind));
     }
     Ok(())
 }
@@ -183,8 +188,14 @@ fn entry(name: &str, value: &RawValue) -> Box<RawValue> {
     RawValue::from_string(format!("{{{name}:{}}}", value.get())).expect("composed of valid JSON")
 }
 
-fn search(name: &str, value: &RawValue) -> Result<WebSearchTool, DecodeError> {
-    let options = Fields::strict_camel(value.get(), format!("tools.{name}"))?;
+fn search(
+    name: &str,
+    value: &RawValue,
+    path: String,
+    losses: &mut Vec<Loss>,
+) -> Result<WebSearchTool, DecodeError> {
+    let options = Fields::strict_camel(value.get(), path)?;
+    options.tell_unlisted(&["excludeDomains"], losses);
     let mut blocked_domains = Vec::new();
     for raw in options.list("excludeDomains")?.unwrap_or_default() {
         let domain =
@@ -202,7 +213,7 @@ fn search(name: &str, value: &RawValue) -> Result<WebSearchTool, DecodeError> {
 }
 
 fn function(raw: &RawValue, path: String) -> Result<Tool, DecodeError> {
-    let fields = Fields::strict_camel(raw.get(), path)?;
+    let fields = Fields::strict_camel(raw.get(), path.as_str())?;
     let schema = match (fields.raw("parametersJsonSchema"), fields.raw("parameters")) {
         (Some(schema), None) => Some(schema.to_owned()),
         (None, Some(own)) => Some(schema::from_own(own)),
@@ -220,7 +231,7 @@ fn function(raw: &RawValue, path: String) -> Result<Tool, DecodeError> {
     };
     let known = &["name", "description", "parameters", "parametersJsonSchema"];
     let extras = fields.unlisted(known).map(|(name, raw)| (name.to_owned(), raw.to_owned())).collect();
-    Ok(Tool { kind, cache_mark: None, extras })
+    Ok(Tool { extras, ..Tool::at(path, kind) })
 }
 
 fn tool_choice(

@@ -466,7 +466,8 @@ fn losses_name_members_of_the_client() {
         .filter(|loss| loss.action == LossAction::Dropped)
         .map(|loss| &*loss.path)
         .collect();
-    assert_eq!(dropped, ["tools[0].behavior", "safetySettings", "generationConfig.speechConfig"]);
+    let behavior = "tools[0].functionDeclarations[0].behavior";
+    assert_eq!(dropped, [behavior, "safetySettings", "generationConfig.speechConfig"]);
 }
 
 #[test]

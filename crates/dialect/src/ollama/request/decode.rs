@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::{super::ID, messages};
 use crate::{
     DecodeError, effort,
-    ir::{ChatRequest, Extras, OutputFormat, Reasoning, ReasoningAmount, Tool, ToolKind},
+    ir::{ChatRequest, Extras, Loss, OutputFormat, Reasoning, ReasoningAmount, Tool, ToolKind},
     json_in::{Fields, is_object, str_of, text, wrong_type, wrong_value},
     tool_list::ToolList,
 };
@@ -123,17 +123,18 @@ fn tools(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeErr
     let mut list = ToolList::default();
     for (at, raw) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
         let path = format!("tools[{at}]");
-        list.push(tool(raw, &path)?, raw.get(), path, request)?;
+        list.push(tool(raw, &path, &mut request.losses)?, raw.get(), path, request)?;
     }
     Ok(())
 }
 
-fn tool(raw: &RawValue, path: &str) -> Result<Tool, DecodeError> {
+fn tool(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Tool, DecodeError> {
     let fields = Fields::strict(raw.get(), path)?;
     if fields.str("type")?.is_some_and(|kind| kind != "function") {
         return Err(wrong_value(fields.path_of("type"), "`function`"));
     }
-    let Some(function) = fields.object("function")? else { return Err(fields.missing("function")) };
+    let function = fields.object_of("function", &["name", "description", "parameters"], losses)?;
+    let Some(function) = function else { return Err(fields.missing("function")) };
     let name = function.need_str("name")?.into_owned();
     if name.trim().is_empty() {
         return Err(wrong_value(function.path_of("name"), "a function's name, not an empty string"));
@@ -151,5 +152,5 @@ fn tool(raw: &RawValue, path: &str) -> Result<Tool, DecodeError> {
     };
     let extras = fields.unlisted(&["type", "function"]);
     let extras = extras.map(|(name, raw)| (name.to_owned(), raw.to_owned())).collect();
-    Ok(Tool { kind, cache_mark: None, extras })
+    Ok(Tool { extras, ..Tool::at(path, kind) })
 }

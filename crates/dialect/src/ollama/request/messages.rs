@@ -15,6 +15,10 @@ use crate::{
 /// The type of a picture whose bytes do not tell it: the one that most cameras make.
 const USUAL_PICTURE: &str = "image/jpeg";
 
+/// Members of a message that are read.
+const KNOWN: &[&str] =
+    &["role", "content", "thinking", "images", "tool_calls", "tool_name", "name", "tool_call_id"];
+
 /// Reads `messages` into system text and turns.
 pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
     let Some(list) = fields.list("messages")? else { return Err(missing("messages")) };
@@ -27,7 +31,7 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
         let path = format!("messages[{at}]");
         let message = Fields::strict(raw.get(), path.as_str())?;
         let role = message.need_str("role")?.to_ascii_lowercase();
-        note_unknown(&message, request);
+        message.unlisted_as(KNOWN, role == "assistant", &mut request.losses);
         match role.as_str() {
             "system" => {
                 let blocks = content(&message)?;
@@ -72,12 +76,6 @@ fn is_results(turn: &Turn) -> bool {
     turn.blocks.iter().all(|block| matches!(block.kind, BlockKind::ToolResult(_)))
 }
 
-/// Members of a message that no place is for.
-fn note_unknown(message: &Fields<'_>, request: &mut ChatRequest) {
-    let known = ["role", "content", "thinking", "images", "tool_calls", "tool_name", "name", "tool_call_id"];
-    message.note_unlisted(&known, &mut request.losses);
-}
-
 /// The call that a result belongs to: the one it names, else the oldest open one of the tool it names, else the oldest.
 fn answered_call(message: &Fields<'_>, open: &[(String, String)]) -> Result<String, DecodeError> {
     if let Some(id) = message.str("tool_call_id")?.filter(|id| !id.is_empty()) {
@@ -108,7 +106,9 @@ fn assistant(message: &Fields<'_>, turn: &str, request: &mut ChatRequest) -> Res
     blocks.extend(content(message)?);
     for (n, raw) in message.list("tool_calls")?.unwrap_or_default().into_iter().enumerate() {
         let call = Fields::strict(raw.get(), message.path_of(&format!("tool_calls[{n}]")))?;
+        call.note_unlisted(&["id", "type", "function"], &mut request.losses);
         let Some(function) = call.object("function")? else { return Err(call.missing("function")) };
+        function.note_unlisted(&["index", "name", "arguments"], &mut request.losses);
         let name = function.need_str("name")?.into_owned();
         if name.trim().is_empty() {
             request.losses.push(ir::loss(function.path_of("name"), LossAction::Dropped));

@@ -64,7 +64,7 @@ fn result(call_id: &str, blocks: Vec<BlockKind>, is_error: bool) -> BlockKind {
 
 fn function(name: &str) -> Tool {
     let kind = ToolKind::Function { name: name.to_owned(), description: None, schema: None, strict: None };
-    Tool { kind, cache_mark: None, extras: Vec::new() }
+    Tool::at("", kind)
 }
 
 #[test]

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     DecodeError, Dialect as _, Head, client_body, effort, ids,
     ir::{
-        self, ChatRequest, LossAction, Native, OutputFormat, Reasoning, ReasoningAmount, Sampling, Tool,
-        ToolChoice, ToolKind, WebSearchTool,
+        self, ChatRequest, Loss, LossAction, Native, OutputFormat, Reasoning, ReasoningAmount, Sampling,
+        Tool, ToolChoice, ToolKind, WebSearchTool,
     },
     json_in::{Fields, is_object, missing, str_of, text, wrong_type, wrong_value},
     responses::Responses,
@@ -72,7 +72,6 @@ pub(in crate::openai) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequ
         include_usage: fields.raw("stream_options").is_some_and(|raw| envelope::includes_usage(raw.get())),
         sampling: sampling(&fields)?,
         stop: stop(&fields)?,
-        output_format: output_format(&fields)?,
         reasoning: reasoning(&fields)?,
         prompt_cache_key: fields.str("prompt_cache_key")?.map(Into::into),
         service_tier: fields.str("service_tier")?.map(Into::into),
@@ -82,6 +81,10 @@ pub(in crate::openai) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequ
         verbosity: fields.str("verbosity")?.map(Into::into),
         ..ChatRequest::default()
     };
+    request.output_format = output_format(&fields, &mut request.losses)?;
+    if let Some(options) = fields.object_or_none("stream_options") {
+        options.note_unlisted(&["include_usage"], &mut request.losses);
+    }
     request.max_output_tokens = match fields.count("max_completion_tokens")? {
         Some(limit) => Some(limit),
         None => fields.count("max_tokens")?,
@@ -98,8 +101,9 @@ pub(in crate::openai) fn decode(head: Head<'_>, body: &Bytes) -> Result<ChatRequ
         None => request.user = user.map(Into::into),
     }
     tools(&fields, &mut request)?;
-    request.tools.extend(web_search(&fields)?);
-    request.tool_choice = tool_choice(&fields)?;
+    let search = web_search(&fields, &mut request.losses)?;
+    request.tools.extend(search);
+    request.tool_choice = tool_choice(&fields, &mut request.losses)?;
     check_choice(&request)?;
     messages::decode(&fields, &mut request)?;
     request.extras.origin = Some(ID);
@@ -145,13 +149,16 @@ fn stop(fields: &Fields<'_>) -> Result<Vec<String>, DecodeError> {
     texts.collect()
 }
 
-fn output_format(fields: &Fields<'_>) -> Result<OutputFormat, DecodeError> {
-    let Some(format) = fields.object("response_format")? else { return Ok(OutputFormat::Text) };
+fn output_format(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<OutputFormat, DecodeError> {
+    let format = fields.object_of("response_format", &["type", "json_schema"], losses)?;
+    let Some(format) = format else { return Ok(OutputFormat::Text) };
     match &*format.need_str("type")? {
         "text" => Ok(OutputFormat::Text),
         "json_object" => Ok(OutputFormat::JsonObject),
         "json_schema" => {
-            let Some(inner) = format.object("json_schema")? else { return Err(missing("response_format")) };
+            let known = &["name", "description", "schema", "strict"];
+            let inner = format.object_of("json_schema", known, losses)?;
+            let Some(inner) = inner else { return Err(missing("response_format")) };
             let Some(schema) = inner.raw("schema") else {
                 return Err(missing("response_format.json_schema.schema"));
             };
@@ -187,7 +194,8 @@ fn tools(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeErr
     for (group, legacy) in [("tools", false), ("functions", true)] {
         for (at, raw) in fields.list(group)?.unwrap_or_default().into_iter().enumerate() {
             let path = format!("{group}[{at}]");
-            let tool = if legacy { function(raw, &path)? } else { tool(raw, &path)? };
+            let losses = &mut request.losses;
+            let tool = if legacy { function(raw, &path, losses)? } else { tool(raw, &path, losses)? };
             list.push(tool, raw.get(), path, request)?;
         }
     }
@@ -195,10 +203,11 @@ fn tools(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeErr
 }
 
 /// The switch for searches of the web, which are a tool elsewhere.
-fn web_search(fields: &Fields<'_>) -> Result<Option<Tool>, DecodeError> {
-    let Some(options) = fields.object("web_search_options")? else { return Ok(None) };
-    let place = match options.object("user_location")? {
-        Some(user) => user.object("approximate")?.map(|inner| place(&inner)).transpose()?,
+fn web_search(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Option<Tool>, DecodeError> {
+    let known = &["search_context_size", "user_location"];
+    let Some(options) = fields.object_of("web_search_options", known, losses)? else { return Ok(None) };
+    let place = match options.object_of("user_location", &["type", "approximate"], losses)? {
+        Some(user) => place(&user, "approximate", losses)?,
         None => None,
     };
     let raw = fields.raw("web_search_options").into_iter().map(ToOwned::to_owned);
@@ -211,23 +220,27 @@ fn web_search(fields: &Fields<'_>) -> Result<Option<Tool>, DecodeError> {
         place,
     };
     let kind = ToolKind::WebSearch(Box::new(search));
-    Ok(Some(Tool { kind, cache_mark: None, extras: Vec::new() }))
+    // Chat Completions has a switch in the place of this tool.
+    Ok(Some(Tool::at("web_search_options", kind)))
 }
 
-fn tool(raw: &RawValue, path: &str) -> Result<Tool, DecodeError> {
+fn tool(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Tool, DecodeError> {
     let fields = Fields::strict(raw.get(), path)?;
     let kind = fields.str("type")?;
     match kind.as_deref() {
         Some("function") | None => {
             let Some(inner) = fields.raw("function") else { return Err(fields.missing("function")) };
-            let mut tool = function(inner, &fields.path_of("function"))?;
-            tool.cache_mark = messages::cache_mark(&fields);
+            let mut tool = function(inner, &fields.path_of("function"), losses)?;
+            path.clone_into(&mut tool.path);
+            tool.cache_mark = messages::cache_mark(&fields, losses);
             let known = ["type", "function", "cache_control", "prompt_cache_breakpoint"];
             tool.extras.extend(fields.unlisted(&known).map(|(name, raw)| (name.to_owned(), raw.to_owned())));
             Ok(tool)
         }
         Some("custom") => {
-            let Some(inner) = fields.object("custom")? else { return Err(fields.missing("custom")) };
+            fields.tell_unlisted(&["type", "custom"], losses);
+            let inner = fields.object_of("custom", &["name", "description", "format"], losses)?;
+            let Some(inner) = inner else { return Err(fields.missing("custom")) };
             let name = inner.need_str("name")?;
             if name.trim().is_empty() {
                 return Err(wrong_value(inner.path_of("name"), "a tool's name, not an empty string"));
@@ -237,19 +250,20 @@ fn tool(raw: &RawValue, path: &str) -> Result<Tool, DecodeError> {
                 description: inner.str("description")?.map(Into::into),
                 format: inner.raw("format").map(ToOwned::to_owned),
             };
-            Ok(Tool { kind, cache_mark: None, extras: Vec::new() })
+            Ok(Tool::at(path, kind))
         }
         Some(word) => {
             let inner = fields.object_or_none(word);
             let name = inner.and_then(|inner| inner.str("name").ok().flatten().map(Into::into));
             let kind = ToolKind::Opaque { origin: ID, name, raw: raw.to_owned() };
-            Ok(Tool { kind, cache_mark: None, extras: Vec::new() })
+            Ok(Tool::at(path, kind))
         }
     }
 }
 
-fn function(raw: &RawValue, path: &str) -> Result<Tool, DecodeError> {
+fn function(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Tool, DecodeError> {
     let fields = Fields::strict(raw.get(), path)?;
+    fields.tell_unlisted(&["name", "description", "parameters", "strict"], losses);
     let name = fields.need_str("name")?;
     if name.trim().is_empty() {
         return Err(wrong_value(fields.path_of("name"), "a function's name, not an empty string"));
@@ -265,10 +279,10 @@ fn function(raw: &RawValue, path: &str) -> Result<Tool, DecodeError> {
         schema: schema.map(ToOwned::to_owned),
         strict: fields.bool("strict")?,
     };
-    Ok(Tool { kind, cache_mark: None, extras: Vec::new() })
+    Ok(Tool::at(path, kind))
 }
 
-fn tool_choice(fields: &Fields<'_>) -> Result<Option<ToolChoice>, DecodeError> {
+fn tool_choice(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Option<ToolChoice>, DecodeError> {
     let (member, raw) = match (fields.raw("tool_choice"), fields.raw("function_call")) {
         (Some(raw), _) => ("tool_choice", raw),
         (None, Some(raw)) => ("function_call", raw),
@@ -285,23 +299,28 @@ fn tool_choice(fields: &Fields<'_>) -> Result<Option<ToolChoice>, DecodeError> {
     }
     let choice = Fields::strict(raw.get(), member).map_err(|_| wrong_type(member, expected))?;
     if member == "function_call" {
+        choice.tell_unlisted(&["name"], losses);
         return Ok(Some(ToolChoice::Named(choice.need_str("name")?.into_owned())));
     }
     match choice.str("type")?.as_deref() {
         Some(kind @ ("function" | "custom")) => {
-            let Some(inner) = choice.object(kind)? else { return Err(choice.missing(kind)) };
+            choice.tell_unlisted(&["type", kind], losses);
+            let inner = choice.object_of(kind, &["name"], losses)?;
+            let Some(inner) = inner else { return Err(choice.missing(kind)) };
             Ok(Some(ToolChoice::Named(inner.need_str("name")?.into_owned())))
         }
         Some("allowed_tools") => {
-            let Some(inner) = choice.object("allowed_tools")? else {
-                return Err(choice.missing("allowed_tools"));
-            };
+            choice.tell_unlisted(&["type", "allowed_tools"], losses);
+            let inner = choice.object_of("allowed_tools", &["mode", "tools"], losses)?;
+            let Some(inner) = inner else { return Err(choice.missing("allowed_tools")) };
             let mut names = Vec::new();
             for (at, raw) in inner.list("tools")?.unwrap_or_default().into_iter().enumerate() {
                 let path = format!("tool_choice.allowed_tools.tools[{at}]");
                 let entry = Fields::strict(raw.get(), path)?;
                 let kind = entry.str("type")?.unwrap_or_else(|| "function".into());
-                let Some(named) = entry.object(&kind)? else { return Err(entry.missing(&kind)) };
+                entry.tell_unlisted(&["type", &*kind], losses);
+                let named = entry.object_of(&kind, &["name"], losses)?;
+                let Some(named) = named else { return Err(entry.missing(&kind)) };
                 names.push(named.need_str("name")?.into_owned());
             }
             let required = inner.str("mode")?.as_deref() == Some("required");

@@ -129,6 +129,9 @@ impl Writer<'_> {
                 }
                 custom.end();
                 entry.end();
+                for (key, _) in &tool.extras {
+                    self.lose(format!("tools[{at}].{key}"), LossAction::Dropped);
+                }
                 return Ok(());
             }
             ToolKind::Custom { .. } => {

@@ -67,7 +67,7 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
         let path = format!("messages[{at}]");
         let message = Fields::strict(raw.get(), path.as_str())?;
         let role = message.need_str("role")?;
-        message.note_unlisted(KNOWN, &mut request.losses);
+        message.unlisted_as(KNOWN, role == "assistant", &mut request.losses);
         let name = message.str("name")?.map(Cow::into_owned);
         match &*role {
             "system" | "developer" => {
@@ -95,7 +95,8 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
                 open.retain(|(id, _)| *id != call_id);
                 let result =
                     ToolResult { call_id, blocks: content(&message, &mut request.losses)?, is_error: false };
-                let block = Block::marked(BlockKind::ToolResult(result), cache_mark(&message));
+                let cache_mark = cache_mark(&message, &mut request.losses);
+                let block = Block::marked(BlockKind::ToolResult(result), cache_mark);
                 match request.turns.last_mut() {
                     Some(turn) if turn.role == Role::User && is_results(turn) => turn.blocks.push(block),
                     _ => request.turns.push(Turn { role: Role::User, blocks: vec![block], name: None, path }),
@@ -111,12 +112,15 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
 }
 
 /// A mark that the prompt may be cached up to here, in this dialect's form or in the one that proxies take.
-pub(super) fn cache_mark(fields: &Fields<'_>) -> Option<CacheMark> {
+pub(super) fn cache_mark(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Option<CacheMark> {
     if let Some(control) = fields.object_or_none("cache_control") {
+        control.note_unlisted(&["type", "ttl"], losses);
         let one_hour = control.str("ttl").is_ok_and(|ttl| ttl.as_deref() == Some("1h"));
         return Some(CacheMark { one_hour });
     }
-    fields.object_or_none("prompt_cache_breakpoint").map(|_| CacheMark { one_hour: false })
+    let mark = fields.object_or_none("prompt_cache_breakpoint")?;
+    mark.note_unlisted(&["mode"], losses);
+    Some(CacheMark { one_hour: false })
 }
 
 fn is_results(turn: &Turn) -> bool {
@@ -145,7 +149,7 @@ fn answered_call(
 }
 
 fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Result<Vec<Block>, DecodeError> {
-    let mut blocks = thinking(message)?;
+    let mut blocks = thinking(message, &mut request.losses)?;
     blocks.extend(content(message, &mut request.losses)?);
     if let Some(refusal) = message.str("refusal")?.filter(|refusal| !refusal.is_empty()) {
         blocks.push(BlockKind::Refusal(refusal.into_owned()).into());
@@ -158,7 +162,9 @@ fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Resu
         let call = Fields::strict(raw.get(), path)?;
         let is_custom = call.str("type")?.as_deref() == Some("custom");
         let (group, text) = if is_custom { ("custom", "input") } else { ("function", "arguments") };
+        call.note_unlisted(&["id", "type", "index", group, "extra_content"], &mut request.losses);
         let Some(function) = call.object(group)? else { return Err(call.missing(group)) };
+        function.note_unlisted(&["name", text], &mut request.losses);
         let name = function.need_str("name")?;
         if name.trim().is_empty() {
             request.losses.push(ir::loss(function.path_of("name"), LossAction::Dropped));
@@ -175,6 +181,9 @@ fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Resu
             None => legacy_call_id(at, &format!("{n} {name}")),
         };
         let extra = call.object_or_none("extra_content");
+        if let Some(extra) = &extra {
+            wire::note_unknown_extra(extra, &mut request.losses);
+        }
         if let Some(data) =
             extra.as_ref().and_then(wire::call_signature).filter(|data| !is_signed(&blocks, data))
         {
@@ -186,6 +195,7 @@ fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Resu
         blocks.push(BlockKind::ToolCall(call).into());
     }
     if let Some(function) = message.object("function_call")? {
+        function.note_unlisted(&["name", "arguments"], &mut request.losses);
         let name = function.need_str("name")?.into_owned();
         let arguments = function.str("arguments")?.unwrap_or_default().into_owned();
         let id = legacy_call_id(at, &name);
@@ -203,10 +213,14 @@ fn is_signed(blocks: &[Block], data: &str) -> bool {
 }
 
 /// Reasoning of an earlier answer: blocks with their signatures, or plain text.
-fn thinking(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
+fn thinking(message: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Vec<Block>, DecodeError> {
     let mut blocks = Vec::new();
-    for raw in message.raw("thinking_blocks").and_then(list_of).unwrap_or_default() {
-        let Ok(block) = Fields::lenient(raw.get(), "") else { continue };
+    for (at, raw) in
+        message.raw("thinking_blocks").and_then(list_of).unwrap_or_default().into_iter().enumerate()
+    {
+        let path = message.path_of(&format!("thinking_blocks[{at}]"));
+        let Ok(block) = Fields::lenient(raw.get(), path) else { continue };
+        block.note_unlisted(&["type", "thinking", "signature", "data"], losses);
         let text = |name| block.str(name).ok().flatten().map(Cow::into_owned);
         let kind = match text("type").as_deref() {
             Some("redacted_thinking") => {
@@ -241,7 +255,7 @@ fn content(message: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Vec<Block>, D
             return Ok(Vec::new());
         }
         let kind = BlockKind::Text(text.into_owned());
-        return Ok(vec![Block::marked(kind, cache_mark(message))]);
+        return Ok(vec![Block::marked(kind, cache_mark(message, losses))]);
     }
     let path = message.path_of("content");
     let Some(list) = list_of(raw) else { return Err(wrong_type(path, "a string or a list of parts")) };
@@ -256,31 +270,33 @@ fn part(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Block, D
     let kind = match &*part.need_str("type")? {
         "text" | "input_text" | "output_text" => BlockKind::Text(part.need_str("text")?.into_owned()),
         "refusal" => BlockKind::Refusal(part.need_str("refusal")?.into_owned()),
-        "image_url" => BlockKind::Image(image(&part)?),
+        "image_url" => BlockKind::Image(image(&part, losses)?),
         "input_audio" => {
-            let Some(audio) = part.object("input_audio")? else { return Err(part.missing("input_audio")) };
+            let audio = part.object_of("input_audio", &["data", "format"], losses)?;
+            let Some(audio) = audio else { return Err(part.missing("input_audio")) };
             BlockKind::Audio {
                 data: audio.need_str("data")?.into_owned(),
                 format: audio.need_str("format")?.into_owned(),
             }
         }
-        "file" => BlockKind::File(file(&part)?),
+        "file" => BlockKind::File(file(&part, losses)?),
         _ => {
             let expected = "`text`, `image_url`, `input_audio`, `file` or `refusal`";
             return Err(wrong_value(part.path_of("type"), expected));
         }
     };
-    part.note_unlisted(PART, losses);
-    Ok(Block::marked(kind, cache_mark(&part)))
+    part.tell_unlisted(PART, losses);
+    Ok(Block::marked(kind, cache_mark(&part, losses)))
 }
 
-fn image(part: &Fields<'_>) -> Result<Image, DecodeError> {
+fn image(part: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Image, DecodeError> {
     let Some(raw) = part.raw("image_url") else { return Err(part.missing("image_url")) };
     let path = part.path_of("image_url.url");
     let (url, detail) = match str_of(raw) {
         Some(url) => (url, None),
         None => {
             let inner = Fields::strict(raw.get(), part.path_of("image_url"))?;
+            inner.tell_unlisted(&["url", "detail"], losses);
             (inner.need_str("url")?, inner.str("detail")?.map(Cow::into_owned))
         }
     };
@@ -290,8 +306,9 @@ fn image(part: &Fields<'_>) -> Result<Image, DecodeError> {
     Ok(Image { source, detail })
 }
 
-fn file(part: &Fields<'_>) -> Result<File, DecodeError> {
-    let Some(file) = part.object("file")? else { return Err(part.missing("file")) };
+fn file(part: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<File, DecodeError> {
+    let file = part.object_of("file", &["filename", "file_id", "file_data"], losses)?;
+    let Some(file) = file else { return Err(part.missing("file")) };
     let name = file.str("filename")?.map(Cow::into_owned);
     if let Some(id) = file.str("file_id")? {
         return Ok(File { name, ..MediaSource::FileId { origin: ID, id: id.into_owned() }.into() });
@@ -313,6 +330,6 @@ mod tests {
         let mut request = ChatRequest::default();
         decode(&fields, &mut request).unwrap();
         let noted: Vec<_> = request.losses.iter().map(|loss| (&*loss.path, loss.silent)).collect();
-        assert_eq!(noted, [("messages[0].mood", true), ("messages[0].content[0].weight", true)]);
+        assert_eq!(noted, [("messages[0].mood", false), ("messages[0].content[0].weight", false)]);
     }
 }

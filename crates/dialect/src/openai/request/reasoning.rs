@@ -202,7 +202,7 @@ mod tests {
     fn f31_a_forced_call_and_thinking_exclude_each_other() {
         let kind = ToolKind::Function { name: "f".into(), description: None, schema: None, strict: None };
         let mut request = asking(ReasoningAmount::Effort(Effort::Low));
-        request.tools.push(Tool { kind, cache_mark: None, extras: Vec::new() });
+        request.tools.push(Tool::at("tools[0]", kind));
         request.tool_choice = Some(ToolChoice::Required);
         let caps = |knob| Caps { reasoning_knob: knob, ..Caps::permissive() };
         for (knob, expected, told) in [

@@ -95,7 +95,8 @@ fn sampling(fields: &Fields<'_>) -> Result<Sampling, DecodeError> {
 fn output(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
     let Some(text) = fields.object("text")? else { return Ok(()) };
     request.verbosity = text.str("verbosity")?.map(Into::into);
-    let Some(format) = text.object("format")? else { return Ok(()) };
+    let known = &["type", "name", "description", "schema", "strict"];
+    let Some(format) = text.object_of("format", known, &mut request.losses)? else { return Ok(()) };
     request.output_format = match &*format.need_str("type")? {
         "text" => OutputFormat::Text,
         "json_object" => OutputFormat::JsonObject,

@@ -46,6 +46,7 @@ fn known(kind: &str) -> Option<&'static [&'static str]> {
         "custom_tool_call" => &["type", "id", "status", "call_id", "name", "namespace", "input"],
         "function_call_output" | "custom_tool_call_output" => &["type", "id", "status", "call_id", "output"],
         "reasoning" => &["type", "id", "status", "summary", "content", "encrypted_content"],
+        "additional_tools" => &["type", "id", "role", "tools"],
         _ => return None,
     })
 }
@@ -119,7 +120,13 @@ impl Reader<'_> {
             None => return Err(item.missing("type")),
         };
         if let Some(known) = known(&kind) {
-            item.note_unlisted(known, &mut self.request.losses);
+            let of_client = kind.ends_with("_output") || kind == "additional_tools";
+            let said = if kind == "message" {
+                text(item, "role").as_deref() == Some("assistant")
+            } else {
+                !of_client
+            };
+            item.unlisted_as(known, said, &mut self.request.losses);
         }
         match &*kind {
             "message" => self.message(item, path),
@@ -299,20 +306,23 @@ fn content(item: &Fields<'_>, name: &str, losses: &mut Vec<Loss>) -> Result<Vec<
 
 fn part(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Block, DecodeError> {
     let part = Fields::strict(raw.get(), path)?;
-    part.note_unlisted(PART, losses);
-    let kind = match &*part.need_str("type")? {
+    let kind = part.need_str("type")?;
+    let of_answer = matches!(&*kind, "output_text" | "refusal" | "summary_text" | "reasoning_text");
+    part.unlisted_as(PART, of_answer, losses);
+    let kind = match &*kind {
         "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text" => {
             let mut block = Block::from(BlockKind::Text(part.need_str("text")?.into_owned()));
             let annotations = part.raw("annotations").and_then(list_of).unwrap_or_default();
             block.citations = annotations.into_iter().filter_map(wire::citation).collect();
-            block.cache_mark = cache_mark(&part);
+            block.cache_mark = cache_mark(&part, losses);
             return Ok(block);
         }
         "refusal" => BlockKind::Refusal(part.need_str("refusal")?.into_owned()),
         "input_image" => BlockKind::Image(image(&part)?),
         "input_file" => BlockKind::File(file(&part)?),
         "input_audio" => {
-            let Some(audio) = part.object("input_audio")? else { return Err(part.missing("input_audio")) };
+            let audio = part.object_of("input_audio", &["data", "format"], losses)?;
+            let Some(audio) = audio else { return Err(part.missing("input_audio")) };
             BlockKind::Audio {
                 data: audio.need_str("data")?.into_owned(),
                 format: audio.need_str("format")?.into_owned(),
@@ -324,12 +334,14 @@ fn part(raw: &RawValue, path: String, losses: &mut Vec<Loss>) -> Result<Block, D
             return Err(wrong_value(part.path_of("type"), expected));
         }
     };
-    Ok(Block::marked(kind, cache_mark(&part)))
+    Ok(Block::marked(kind, cache_mark(&part, losses)))
 }
 
 /// A mark that the prompt may be cached up to here.
-fn cache_mark(part: &Fields<'_>) -> Option<CacheMark> {
-    part.object_or_none("prompt_cache_breakpoint").map(|_| CacheMark { one_hour: false })
+fn cache_mark(part: &Fields<'_>, losses: &mut Vec<Loss>) -> Option<CacheMark> {
+    let mark = part.object_or_none("prompt_cache_breakpoint")?;
+    mark.note_unlisted(&["mode"], losses);
+    Some(CacheMark { one_hour: false })
 }
 
 fn image(part: &Fields<'_>) -> Result<Image, DecodeError> {

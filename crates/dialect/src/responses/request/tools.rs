@@ -13,7 +13,7 @@ use super::super::{
 };
 use crate::{
     DecodeError,
-    ir::{ChatRequest, LossAction, Native, Tool, ToolChoice, ToolKind, WebSearchTool, loss, quiet},
+    ir::{ChatRequest, Loss, LossAction, Native, Tool, ToolChoice, ToolKind, WebSearchTool, loss, quiet},
     json_in::{Fields, is_object, list_of, str_of, wrong_type, wrong_value},
     strict_schema,
     tool_list::{ToolList, check_choice},
@@ -85,6 +85,7 @@ fn entry<'a>(
         return list.push(tool, raw.get(), path, request);
     }
     let namespace = fields.need_str("name")?;
+    fields.tell_unlisted(&["type", "name", "description", "tools"], &mut request.losses);
     let mut about = text(&fields, "description").filter(|text| !text.trim().is_empty());
     for (at, raw) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
         let path = format!("{path}.tools[{at}]");
@@ -150,15 +151,21 @@ fn tool(
             if fields.bool("external_web_access")? == Some(false) {
                 request.losses.push(quiet(fields.path_of("external_web_access"), LossAction::Dropped));
             }
-            (ToolKind::WebSearch(Box::new(web_search(raw, fields)?)), Vec::new())
+            (ToolKind::WebSearch(Box::new(web_search(raw, fields, &mut request.losses)?)), Vec::new())
         }
         _ => (ToolKind::Opaque { origin: ID, name: None, raw: raw.to_owned() }, Vec::new()),
     };
-    Ok(Tool { kind, cache_mark: None, extras })
+    Ok(Tool { extras, ..Tool::at(fields.path(), kind) })
 }
 
-fn web_search(raw: &RawValue, fields: &Fields<'_>) -> Result<WebSearchTool, DecodeError> {
-    let filters = fields.object("filters")?;
+fn web_search(
+    raw: &RawValue,
+    fields: &Fields<'_>,
+    losses: &mut Vec<Loss>,
+) -> Result<WebSearchTool, DecodeError> {
+    let known = &["type", "name", "filters", "search_context_size", "user_location", "external_web_access"];
+    fields.tell_unlisted(known, losses);
+    let filters = fields.object_of("filters", &["allowed_domains", "blocked_domains"], losses)?;
     let listed = |name| filters.as_ref().map_or(Ok(Vec::new()), |filters| domains(filters, name));
     Ok(WebSearchTool {
         native: Native { origin: ID, raw: vec![raw.to_owned()] },
@@ -166,7 +173,7 @@ fn web_search(raw: &RawValue, fields: &Fields<'_>) -> Result<WebSearchTool, Deco
         blocked_domains: listed("blocked_domains")?,
         max_uses: None,
         context_size: fields.str("search_context_size")?.map(Into::into),
-        place: fields.object("user_location")?.map(|user| place(&user)).transpose()?,
+        place: place(fields, "user_location", losses)?,
     })
 }
 
@@ -183,14 +190,15 @@ fn choice(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<Option<ToolC
     }
     let choice = Fields::strict(raw.get(), "tool_choice").map_err(|_| wrong_type("tool_choice", expected))?;
     match &*choice.need_str("type")? {
-        "function" | "custom" => Ok(Some(ToolChoice::Named(named(&choice)?))),
+        "function" | "custom" => Ok(Some(ToolChoice::Named(named(&choice, &mut request.losses)?))),
         "allowed_tools" => {
+            choice.tell_unlisted(&["type", "mode", "tools"], &mut request.losses);
             let mut names = Vec::new();
             for (at, raw) in choice.list("tools")?.unwrap_or_default().into_iter().enumerate() {
                 let path = format!("tool_choice.tools[{at}]");
                 let entry = Fields::strict(raw.get(), path.as_str())?;
                 match &*entry.need_str("type")? {
-                    "function" | "custom" => names.push(named(&entry)?),
+                    "function" | "custom" => names.push(named(&entry, &mut request.losses)?),
                     // Others have no name by which they could be picked elsewhere.
                     _ => request.losses.push(loss(path, LossAction::Dropped)),
                 }
@@ -198,7 +206,10 @@ fn choice(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<Option<ToolC
             let required = choice.str("mode")?.as_deref() == Some("required");
             Ok(Some(ToolChoice::Allowed { required, names }))
         }
-        kind if is_web_search(kind) => Ok(Some(ToolChoice::WebSearch)),
+        kind if is_web_search(kind) => {
+            choice.tell_unlisted(&["type"], &mut request.losses);
+            Ok(Some(ToolChoice::WebSearch))
+        }
         // A tool that only this dialect has.
         _ => {
             request.extras.members.push(("tool_choice".to_owned(), raw.to_owned()));
@@ -207,6 +218,7 @@ fn choice(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<Option<ToolC
     }
 }
 
-fn named(choice: &Fields<'_>) -> Result<String, DecodeError> {
+fn named(choice: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<String, DecodeError> {
+    choice.tell_unlisted(&["type", "namespace", "name"], losses);
     Ok(flat_name(choice.str("namespace")?.as_deref(), &choice.need_str("name")?))
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::HeaderMap;
 use omniroute_dialect::{
-    Caps, Dialect, EncodeError, Head,
+    Dialect, EncodeError, Head,
     ir::{Block, BlockKind, ChatRequest, ChatResponse, File, Image, Loss, MediaSource},
     shape::{Seal, Shape},
 };
@@ -15,26 +15,13 @@ use super::{
     verdict::{Seen, Verdict},
     words::{DATA, Words},
 };
-use crate::support::{decode, dialect};
+use crate::support::{decode, dialect, full_caps};
 
 /// What is sent, and what was lost.
 struct Sent {
     body: Value,
     losses: Vec<Loss>,
     shape: Shape,
-}
-
-/// A model that can do all that its dialect can say.
-pub(super) fn caps() -> Caps {
-    Caps {
-        prefill: true,
-        web_search: true,
-        custom_tools: true,
-        developer_role: true,
-        mid_conversation_system: true,
-        max_completion_tokens: true,
-        ..Caps::permissive()
-    }
 }
 
 /// Tries one feature between two dialects.
@@ -143,8 +130,8 @@ fn send(
 ) -> Result<Sent, EncodeError> {
     fetch(&mut request, to);
     request.model = "up".to_owned();
-    let (request, shape) = Shape::of(&request, from, to, &caps(), Some(&Seal::new([7; 32])));
-    let encoded = to.encode_request(&request, &caps())?;
+    let (request, shape) = Shape::of(&request, from, to, &full_caps(), Some(&Seal::new([7; 32])));
+    let encoded = to.encode_request(&request, &full_caps())?;
     Ok(Sent { body: serde_json::from_slice(&encoded.body).unwrap(), losses: encoded.losses, shape })
 }
 

@@ -8,8 +8,8 @@ use omniroute_dialect::{
 };
 use serde_json::{Value, json};
 
-use super::{answers, requests::caps, words::Words};
-use crate::support::{decode, dialect, echo};
+use super::{answers, words::Words};
+use crate::support::{decode, dialect, echo, full_caps};
 
 /// What the probes sign with.
 const SIGNATURE: &str = "U0lHMQ==";
@@ -23,7 +23,7 @@ pub(super) fn sign(upstream: &Words, client: &Words, faults: &mut Vec<String>) -
     }
     let (from, to) = (dialect(&upstream.dialect), dialect(&client.dialect));
     let seal = Seal::new([7; 32]);
-    let mut shape = Shape::of(&ChatRequest::default(), to, from, &caps(), Some(&seal)).1;
+    let mut shape = Shape::of(&ChatRequest::default(), to, from, &full_caps(), Some(&seal)).1;
     let heard = from.decode_response(&Bytes::from(answer.to_string())).unwrap();
     let stream = answers::played(from, &heard);
     let mut whole = heard;
@@ -92,8 +92,8 @@ fn is_back(mut request: ChatRequest, upstream: &Words, client: &Words, notes: Op
             }
         }
     }
-    let (request, _) = Shape::of(&request, from, to, &caps(), Some(&seal));
-    let body = to.encode_request(&request, &caps()).unwrap().body;
+    let (request, _) = Shape::of(&request, from, to, &full_caps(), Some(&seal));
+    let body = to.encode_request(&request, &full_caps()).unwrap().body;
     let body: Value = serde_json::from_slice(&body).unwrap();
     super::pattern::only_in(&body, &Value::Null).iter().any(|leaf| leaf == SIGNATURE)
 }
