@@ -6,12 +6,20 @@ import subprocess
 import wave
 from pathlib import Path
 
+import av
 import pytest
 
 SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody minds at all."
 TOOLS = ("espeak-ng", "sox", "opusenc")
 # What sox writes by a name's ending.
 BY_SOX = ("wav", "flac", "ogg", "mp3")
+# What PyAV writes by a name's ending: the container, and how the sound in it is written.
+BY_AV = {
+    "m4a": ("ipod", "aac"),
+    "mp4": ("mp4", "aac"),
+    "webm": ("webm", "libopus"),
+    "aac": ("adts", "aac"),
+}
 
 
 def need_tools():
@@ -33,7 +41,31 @@ def speak(folder: Path) -> dict[str, Path]:
         subprocess.run(["sox", source, "-r", "16000", made[ending]], check=True, timeout=30)
     made["opus"] = folder / "speech.opus"
     subprocess.run(["opusenc", "--quiet", source, made["opus"]], check=True, timeout=30)
+    for ending, (container, codec) in BY_AV.items():
+        made[ending] = folder / f"speech.{ending}"
+        rewrite(made["wav"], made[ending], container, codec)
     return made
+
+
+def rewrite(source: Path, goal: Path, container: str, codec: str):
+    """The same sound in another container."""
+    with av.open(str(source)) as given, av.open(str(goal), "w", format=container) as written:
+        stream = written.add_stream(codec, rate=48000)
+        stream.layout = "mono"
+        # Frames of the length that the codec takes.
+        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=48000)
+        queue = av.AudioFifo()
+        for frame in given.decode(audio=0):
+            for piece in resampler.resample(frame):
+                queue.write(piece)
+        for piece in resampler.resample(None):
+            queue.write(piece)
+        # The codec says so only after it was opened.
+        stream.codec_context.open()
+        size = stream.codec_context.frame_size or 4096
+        while piece := queue.read(size, partial=True):
+            written.mux(stream.encode(piece))
+        written.mux(stream.encode(None))
 
 
 def silence(folder: Path, seconds: int = 1) -> Path:
@@ -49,6 +81,13 @@ def silence(folder: Path, seconds: int = 1) -> Path:
 def seconds(path: Path) -> float:
     with wave.open(str(path)) as file:
         return file.getnframes() / file.getframerate()
+
+
+def length(path: Path) -> float:
+    """Seconds of any recording, by somebody else's reading."""
+    with av.open(str(path)) as file:
+        frames = list(file.decode(audio=0))
+        return sum(frame.samples / frame.sample_rate for frame in frames)
 
 
 def checksum(content: bytes) -> str:

@@ -92,6 +92,8 @@ ROUTES = [
     ("GET", "/v1/embeddings", "openai"),
     ("POST", "/v1/images/generations", "openai"),
     ("GET", "/v1/images/generations", "openai"),
+    ("POST", "/v1/images/edits", "openai"),
+    ("POST", "/v1/providers/sim/images/edits", "openai"),
     ("POST", "/v1/audio/transcriptions", "openai"),
     ("POST", "/v1/audio/speech", "openai"),
     ("POST", "/v1beta/models/sim/embed:embedContent", "gemini"),

@@ -114,6 +114,7 @@ def documented(tmp_path_factory):
     gateway = Gateway(tmp_path_factory.mktemp("documents")).start()
     accounts = {name: gateway.connection(name, "main", f"sk-of-{name}-1234567890") for name in ACCOUNTS}
     gateway.node("openai", "http://127.0.0.1:9/v1", prefix="mine")
+    (gateway.folder / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     _, key = gateway.key("ci reader")
     combo = [add_combo(gateway, name) for name in ("cheap", "local")][0]
     names = {

@@ -2,12 +2,13 @@
 
 import base64
 import json
+import time
 
 import httpx
 import openai
 import pytest
 from conftest import openai_client
-from gateway import Gateway
+from gateway import Gateway, until
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -71,10 +72,127 @@ def test_usage_and_revised_prompts(oa, painters):
     assert answer.data[0].revised_prompt and answer.usage.output_tokens == 1290
 
 
-def test_a_stream_ends_with_the_picture(oa, painters):
-    events = list(oa.images.generate(model="oa-paint/gpt-image-1.5", prompt="a cat", stream=True, partial_images=2))
-    assert [event.type for event in events] == ["image_generation.completed"]
-    assert base64.b64decode(events[0].b64_json).startswith(PNG) and events[0].usage.output_tokens == 1056
+def test_pictures_can_be_watched(oa, painters):
+    """As the upstream paints them: the first event is there long before the last."""
+    began, seen = time.monotonic(), []
+    for event in oa.images.generate(
+        model="oa-paint/gpt-image-1.5,slow-300ms", prompt="a cat", stream=True, partial_images=2
+    ):
+        seen.append((time.monotonic() - began, event))
+    assert [event.type.removeprefix("image_generation.") for _, event in seen] == [
+        "partial_image", "partial_image", "completed",
+    ]
+    assert seen[2][0] - seen[0][0] > 0.4
+    assert [event.partial_image_index for _, event in seen[:2]] == [0, 1]
+    assert all(base64.b64decode(event.b64_json).startswith(PNG) for _, event in seen)
+    assert seen[2][1].usage.output_tokens == 1056
+
+
+def test_who_cannot_be_watched_ends_with_the_picture(oa, painters):
+    for model in ("oa-paint/dall-e-3", "gem-paint/gemini-2.5-flash-image"):
+        events = list(oa.images.generate(model=model, prompt="a cat", stream=True, partial_images=2))
+        assert [event.type for event in events] == ["image_generation.completed"]
+        assert base64.b64decode(events[0].b64_json).startswith(PNG)
+
+
+def test_a_stream_that_breaks_is_told_as_one(oa, painters):
+    for words in ("error-after-1", "end-1"):
+        stream = oa.images.generate(
+            model=f"oa-paint/gpt-image-1.5,{words}", prompt="a cat", stream=True, partial_images=2
+        )
+        assert next(stream).type == "image_generation.partial_image"
+        with pytest.raises(openai.APIError):
+            list(stream)
+
+
+def test_a_client_that_stops_watching_is_logged_as_gone(gateway, oa, painters):
+    stream = oa.images.generate(
+        model="oa-paint/gpt-image-1.5,stall-1", prompt="who leaves", stream=True, partial_images=1
+    )
+    assert next(stream).type == "image_generation.partial_image"
+    stream.close()
+
+    def is_gone():
+        rows = gateway.call_logs(limit=20)
+        return any(row["status"] == 499 and row["path"] == "/v1/images/generations" for row in rows)
+
+    until(is_gone, "the log says that the client went away", 5)
+
+
+CHANGERS = ["oa-paint/gpt-image-1.5", "xai/grok-2-image-1212", "gem-paint/gemini-2.5-flash-image"]
+
+
+def told(pictures):
+    """What the simulator says of pictures that all arrived."""
+    return f"{len(pictures)} pictures of {sum(len(picture) for picture in pictures)} bytes"
+
+
+@pytest.mark.parametrize("model", CHANGERS)
+def test_pictures_are_changed(oa, painters, model):
+    cat, hat = PNG + bytes(5000), PNG + bytes(range(256)) * 30
+    answer = oa.images.edit(model=model, image=("cat.png", cat, "image/png"), prompt="with a hat")
+    assert told([cat]) in answer.data[0].revised_prompt
+    answer = oa.images.edit(
+        model=model, image=[("cat.png", cat), ("hat.png", hat)], mask=("mask.png", PNG), prompt="with that hat",
+        response_format="b64_json",
+    )
+    assert told([cat, hat]) in answer.data[0].revised_prompt
+    assert base64.b64decode(answer.data[0].b64_json).startswith(PNG)
+    if not model.startswith("gem"):
+        assert "with a mask" in answer.data[0].revised_prompt
+
+
+def test_a_large_picture_reaches_the_second_account(gateway, simulator):
+    prefix = gateway.node("openai", f"{simulator.url}/v1", keys=["sk-limited-e", "sk-good-e"])
+    cat = PNG + bytes(range(256)) * 40_000
+    raw = openai_client(gateway).images.with_raw_response.edit(
+        model=f"{prefix}/gpt-image-1.5", image=("cat.png", cat), mask=("mask.png", PNG), prompt="a hat"
+    )
+    assert raw.headers["x-omniroute-attempts"] == "2"
+    assert told([cat]) in raw.parse().data[0].revised_prompt
+
+
+def test_changes_can_be_watched(oa, painters):
+    events = list(oa.images.edit(
+        model="oa-paint/gpt-image-1.5", image=("cat.png", PNG), prompt="a hat", stream=True, partial_images=1
+    ))
+    assert [event.type for event in events] == ["image_edit.partial_image", "image_edit.completed"]
+    assert events[1].usage.input_tokens_details.image_tokens > 0
+
+
+def test_changes_as_a_document(plain, painters):
+    data = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    body = {"prompt": "a hat", "images": [{"image_url": data}]}
+    for model in CHANGERS:
+        answer = plain.post("/v1/images/edits", json=body | {"model": model})
+        assert answer.status_code == 200 and told([PNG]) in answer.json()["data"][0]["revised_prompt"], answer.text
+    pinned = plain.post("/v1/providers/xai/images/edits", json=body | {"model": "grok-2-image-1212"})
+    assert pinned.status_code == 200, pinned.text
+    elsewhere = plain.post("/v1/providers/xai/images/edits", json=body | {"model": "gem-paint/x"})
+    assert elsewhere.status_code == 400 and elsewhere.json()["error"]["code"] == "provider_mismatch"
+
+
+def test_what_is_wrong_with_changes_is_said(plain, painters):
+    cat = ("cat.png", PNG, "image/png")
+    form = {"model": "oa-paint/gpt-image-1.5", "prompt": "a"}
+    for arguments, says in (
+        (dict(data=form, files={"x": ("y", b"")}), "`image`"),
+        (dict(data={"prompt": "a"}, files={"image": cat}), "model"),
+        (dict(data={"model": "oa-paint/gpt-image-1.5"}, files={"image": cat}), "prompt"),
+        (dict(data=form | {"n": "two"}, files={"image": cat}), "`n`"),
+        (dict(data=form, files={"image": ("cat.png", b"hello", "text/plain")}), "unsupported_content"),
+        (dict(data=form, files={"image": ("cat.png", b"", "image/png")}), "unsupported_content"),
+        (dict(data=form, files=[("image[]", cat)] * 17), "16"),
+        (dict(data=form, files=[("image", cat), ("mask", cat), ("mask", cat)]), "more than once"),
+        (dict(data=form | {"model": "together/flux"}, files={"image": cat}), "unsupported_operation"),
+        (dict(data=form | {"model": "oa-paint/dall-e-3"}, files={"image": cat}), "dall-e-3"),
+        (dict(json=form), "images"),
+        (dict(content=b"--B", headers={"content-type": "multipart/form-data; boundary=B"}), "form"),
+    ):
+        answer = plain.post("/v1/images/edits", **arguments)
+        assert answer.status_code == 400 and says in answer.text, answer.text
+    gone = plain.post("/v1/images/variations", files={"image": cat})
+    assert gone.status_code == 404 and "/v1/images/edits" in gone.json()["error"]["message"], gone.text
 
 
 def test_a_retired_model_has_a_successor(oa, painters):

@@ -1,5 +1,7 @@
 //! A client's JSON body whose members are passed on one by one: what nobody here knows stays as it is.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use omniroute_wire::json_out::Object;
 use serde_json::value::RawValue;
@@ -19,6 +21,11 @@ impl JsonBody {
         Ok(Self(fields.unlisted(&[]).map(|(name, raw)| (name.to_owned(), raw.to_owned())).collect()))
     }
 
+    /// A body of these members, which came in another form.
+    pub(crate) fn of(members: Vec<(String, Box<RawValue>)>) -> Self {
+        Self(members)
+    }
+
     /// A member's text.
     pub(crate) fn get(&self, name: &str) -> Option<&RawValue> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, raw)| &**raw)
@@ -27,9 +34,7 @@ impl JsonBody {
     /// A string.
     pub(crate) fn str(&self, name: &str) -> Result<Option<String>, DecodeError> {
         let wrong = || json_in::wrong_type(name, "a string");
-        self.get(name)
-            .map(|raw| json_in::str_of(raw).map(std::borrow::Cow::into_owned).ok_or_else(wrong))
-            .transpose()
+        self.get(name).map(|raw| json_in::str_of(raw).map(Cow::into_owned).ok_or_else(wrong)).transpose()
     }
 
     /// A string that says something.
@@ -63,7 +68,27 @@ impl JsonBody {
         }
     }
 
-    /// The body with some members changed: each is written as `change` says, `None` leaves it out.
+    /// The members as fields of a form, some of them changed: strings are their text, all else is its JSON.
+    pub(crate) fn fields(
+        &self,
+        change: impl Fn(&str, &RawValue) -> Change,
+        added: &[(&str, &str)],
+    ) -> Vec<(String, String)> {
+        let text =
+            |raw: &RawValue| json_in::str_of(raw).map_or_else(|| raw.get().to_owned(), Cow::into_owned);
+        let kept = self.0.iter().filter_map(|(name, raw)| {
+            let value = match change(name, raw) {
+                Change::Keep => text(raw),
+                Change::Leave => return None,
+                Change::Str(value) | Change::Raw(value) => value,
+            };
+            Some((name.clone(), value))
+        });
+        let added = added.iter().map(|(name, json)| ((*name).to_owned(), (*json).to_owned()));
+        kept.chain(added).collect()
+    }
+
+    /// The body with some members changed: each is written as `change` says.
     pub(crate) fn write(&self, change: impl Fn(&str, &RawValue) -> Change, added: &[(&str, &str)]) -> Bytes {
         let size: usize = self.0.iter().map(|(name, raw)| name.len() + raw.get().len() + 4).sum();
         let mut out = BytesMut::with_capacity(size + 64);
@@ -115,6 +140,9 @@ mod tests {
         );
         assert_eq!(&written[..], br#"{"model":"b","n":1.0,"x":{"y":1e-9},"width":5}"#);
         assert_eq!(body.count("n", 1..=10).unwrap(), Some(1));
+        let fields = body.fields(|name, _| if name == "gone" { Change::Leave } else { Change::Keep }, &[]);
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(fields, [("model", "a/b"), ("n", "1.0"), ("x", "{\"y\":1e-9}")]);
     }
 
     #[test]

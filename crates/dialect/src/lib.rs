@@ -7,6 +7,7 @@ pub mod anthropic;
 pub mod audio;
 pub mod embeddings;
 pub mod estimate;
+pub mod form;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod gemini;

@@ -69,10 +69,14 @@ pub(crate) fn text(data: &str, path: &str) -> Result<String, EncodeError> {
     String::from_utf8(bytes).map_err(|_| refused("unsupported_content", "the text file is not valid UTF-8"))
 }
 
-/// The type that the first bytes tell, also of kinds that are not accepted.
+/// The type that the first bytes of what is in base64 tell, also of kinds that are not accepted.
 pub(crate) fn sniffed(data: &str) -> Option<&'static str> {
     let head = data.get(..data.len().min(24))?;
-    let bytes = BASE64_STANDARD.decode(&head[..head.len() / 4 * 4]).ok()?;
+    kind_of_picture(&BASE64_STANDARD.decode(&head[..head.len() / 4 * 4]).ok()?)
+}
+
+/// The type of a picture by its first bytes, also of kinds that are not accepted.
+pub(crate) fn kind_of_picture(bytes: &[u8]) -> Option<&'static str> {
     let starts = |mark: &[u8]| bytes.starts_with(mark);
     let kind = bytes.get(4..12).unwrap_or_default();
     Some(if starts(b"\x89PNG") {

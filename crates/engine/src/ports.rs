@@ -372,19 +372,17 @@ pub struct OutboundCall {
     pub headers: http::HeaderMap,
     /// The body, in pieces.
     pub body: omniroute_wire::splice::Pieces,
-    /// A file behind it.
+    /// Files behind it.
     pub attachment: Option<Box<Attachment>>,
     /// Whether private and loopback addresses may be called.
     pub allow_private: bool,
 }
 
-/// A file within a body.
+/// Files within a body.
 #[derive(Debug, Clone)]
 pub struct Attachment {
-    /// The file.
-    pub file: Arc<Spooled>,
-    /// What comes behind it.
-    pub tail: Bytes,
+    /// Each of them, and what comes behind it.
+    pub files: Vec<(Arc<Spooled>, Bytes)>,
 }
 
 /// Why no answer came.

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use http::StatusCode;
 use http_body::Body as _;
 use omniroute_dialect::ir::{ErrorKind, PublicError, UpstreamError};
+use omniroute_domain::price::Units;
 use omniroute_provider::Failure;
 use tokio::time::Sleep;
 
@@ -464,7 +465,9 @@ impl Running {
             return;
         }
         self.ctx.outcome.usage = watch.usage;
-        if !watch.usage.is_known() {
+        if let Some(images) = self.start.pipe.pictures() {
+            self.ctx.outcome.units = Some(Box::new(Units { images, ..Units::REQUEST }));
+        } else if !watch.usage.is_known() {
             attempt::estimate_usage(&mut self.ctx, output_bytes);
         }
         let ids = self.start.pipe.kept_ids();

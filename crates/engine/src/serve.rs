@@ -284,7 +284,11 @@ impl Engine {
         }
     }
 
-    async fn serve_stream(self: &Arc<Self>, mut ctx: Box<RequestCtx>, route: Route) -> Response<Answer> {
+    pub(crate) async fn serve_stream(
+        self: &Arc<Self>,
+        mut ctx: Box<RequestCtx>,
+        route: Route,
+    ) -> Response<Answer> {
         let (early, limits) = (StreamHead::of(&ctx), Relay::new(&ctx));
         let tells_progress = limits.tells_progress();
         let content_type = ctx.dialect().stream_content_type(ctx.framing());

@@ -14,6 +14,8 @@ use sha2::{Digest as _, Sha256};
 
 /// Largest file that is kept in memory.
 const IN_MEMORY: usize = 8 * 1024 * 1024;
+/// What is kept in memory whatever else is there.
+const SMALL: usize = 64 * 1024;
 /// How much is written to disk, or read from it, at once.
 const CHUNK: usize = 256 * 1024;
 /// First bytes of a file that are at hand.
@@ -27,6 +29,8 @@ pub struct Spool {
     head: BytesMut,
     length: u64,
     digest: Sha256,
+    /// Most bytes of it in memory.
+    room: usize,
 }
 
 /// A file that is there.
@@ -45,7 +49,20 @@ enum Kept {
 impl Spool {
     /// A file of which nothing has come.
     pub fn new() -> Self {
-        Self { memory: BytesMut::new(), disk: None, head: BytesMut::new(), length: 0, digest: Sha256::new() }
+        Self::beside(0)
+    }
+
+    /// The same where so many bytes of other files of one upload are there already: together they have the room of one.
+    pub fn beside(others: u64) -> Self {
+        let room = IN_MEMORY.saturating_sub(usize::try_from(others).unwrap_or(usize::MAX)).max(SMALL);
+        Self {
+            memory: BytesMut::new(),
+            disk: None,
+            head: BytesMut::new(),
+            length: 0,
+            digest: Sha256::new(),
+            room,
+        }
     }
 
     /// How long it is so far.
@@ -65,7 +82,7 @@ impl Spool {
         let wanted = HEAD.saturating_sub(self.head.len()).min(bytes.len());
         self.head.extend_from_slice(&bytes[..wanted]);
         self.memory.extend_from_slice(bytes);
-        let most = if self.disk.is_some() { CHUNK } else { IN_MEMORY };
+        let most = if self.disk.is_some() { CHUNK } else { self.room };
         if self.memory.len() > most {
             self.write_down().await?;
         }
@@ -194,8 +211,11 @@ mod tests {
     use super::*;
 
     async fn spooled(size: usize, piece: usize) -> (Vec<u8>, Arc<Spooled>) {
+        taken(Spool::new(), size, piece).await
+    }
+
+    async fn taken(mut spool: Spool, size: usize, piece: usize) -> (Vec<u8>, Arc<Spooled>) {
         let bytes: Vec<u8> = (0..size).map(|at| (at * 31 % 251) as u8).collect();
-        let mut spool = Spool::new();
         for piece in bytes.chunks(piece) {
             spool.push(piece).await.unwrap();
         }
@@ -223,6 +243,21 @@ mod tests {
                 assert_eq!(file.read(5).await.unwrap()[0], bytes[5]);
             }
             assert!(file.read(size as u64).await.unwrap().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn files_of_one_upload_share_their_room() {
+        for (others, size, is_on_disk) in [
+            (0, IN_MEMORY, false),
+            (IN_MEMORY as u64 / 2, IN_MEMORY / 2, false),
+            (IN_MEMORY as u64 / 2, IN_MEMORY / 2 + 1, true),
+            (u64::MAX, SMALL, false),
+            (u64::MAX, SMALL + 1, true),
+        ] {
+            let (bytes, file) = taken(Spool::beside(others), size, 100_000).await;
+            assert_eq!(matches!(file.kept, Kept::Disk(_)), is_on_disk, "{others} {size}");
+            assert!(file.read_all().await.unwrap() == bytes);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Where calls to upstreams go: to the network, or to the simulator inside this process.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::uri::PathAndQuery;
@@ -27,11 +27,16 @@ impl Outbound {
             pieces => pieces.concat().into(),
         };
         if let Some(attachment) = &call.attachment {
-            let file = attachment.file.read_all().await.map_err(|error| TransportError::Broken {
-                host: SIM.to_owned(),
-                reason: format!("the uploaded file cannot be read: {error}"),
-            })?;
-            body = [body, file, attachment.tail.clone()].concat().into();
+            let mut whole = BytesMut::from(body);
+            for (file, behind) in &attachment.files {
+                let file = file.read_all().await.map_err(|error| TransportError::Broken {
+                    host: SIM.to_owned(),
+                    reason: format!("the uploaded file cannot be read: {error}"),
+                })?;
+                whole.extend_from_slice(&file);
+                whole.extend_from_slice(behind);
+            }
+            body = whole.freeze();
         }
         let mut request = Request::new(body);
         *request.method_mut() = call.method;

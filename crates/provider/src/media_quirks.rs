@@ -4,32 +4,49 @@
 use http::Uri;
 use http::uri::Authority;
 use omniroute_dialect::audio::Format;
-use omniroute_dialect::images::Quirks;
+use omniroute_dialect::images::{Edits, Quirks};
 
 use crate::ProviderSpec;
+use crate::spec::Category;
 
 /// Models that are known by a part of their name, whoever serves them.
 const IMAGE_MODELS: [(&str, Quirks); 3] = [
-    ("dall-e-3", Quirks { one_at_a_time: true, refused: &[], sides: false, base64_word: None }),
-    ("gpt-image", Quirks { refused: &["response_format", "style"], ..NONE }),
-    ("chatgpt-image", Quirks { refused: &["response_format", "style"], ..NONE }),
+    ("dall-e-3", Quirks { one_at_a_time: true, ..NONE }),
+    ("gpt-image", GPT_IMAGE),
+    ("chatgpt-image", GPT_IMAGE),
 ];
+
+const GPT_IMAGE: Quirks = Quirks { refused: &["response_format", "style"], streams: true, ..NONE };
 
 /// Providers whose form differs, whatever the model.
 const IMAGE_PROVIDERS: [(&str, Quirks); 2] = [
-    (
-        "together",
-        Quirks {
-            refused: &["quality", "style"],
-            sides: true,
-            base64_word: Some("base64"),
-            one_at_a_time: false,
-        },
-    ),
+    ("together", Quirks { refused: &["quality", "style"], sides: true, base64_word: Some("base64"), ..NONE }),
     ("xai", Quirks { refused: &["size", "quality", "style"], ..NONE }),
 ];
 
-const NONE: Quirks = Quirks { refused: &[], sides: false, one_at_a_time: false, base64_word: None };
+/// Providers of the catalogue that change pictures at `/images/edits`, and how they take them. Others take them, if at
+/// all, as members of their own beside the prompt. Servers of one's own may have it.
+const EDITS: [(&str, Edits); 5] = [
+    // https://learn.microsoft.com/azure/ai-foundry/openai/how-to/dall-e
+    ("azure", Edits::OpenAi),
+    // https://deepinfra.com/Qwen/Qwen-Image-Edit/api
+    ("deepinfra", Edits::OpenAi),
+    // https://docs.nano-gpt.com/api-reference/endpoint/image-edits
+    ("nanogpt", Edits::OpenAi),
+    // https://platform.openai.com/docs/api-reference/images/createEdit
+    ("openai", Edits::OpenAi),
+    // https://docs.x.ai/docs/guides/image-generations
+    ("xai", Edits::Json),
+];
+
+const NONE: Quirks = Quirks {
+    refused: &[],
+    sides: false,
+    one_at_a_time: false,
+    base64_word: None,
+    streams: false,
+    edits: Edits::None,
+};
 
 /// Hosts whose pictures moved, and where they are to be had if not there.
 const SECOND_HOSTS: [(&str, &str); 1] = [("api.tokenfactory.nebius.com", "api.studio.nebius.com")];
@@ -58,7 +75,14 @@ pub fn image_quirks(spec: &ProviderSpec, model: &str) -> Quirks {
     let known = || IMAGE_MODELS.iter().find(|(name, _)| model.contains(name));
     // Hosts call models as they like.
     let by_model = provider.is_none().then(known).flatten();
-    provider.or(by_model).map_or(NONE, |(_, quirks)| *quirks)
+    let quirks = provider.or(by_model).map_or(NONE, |(_, quirks)| *quirks);
+    let known = EDITS.iter().find(|(id, _)| *id == spec.id.as_str()).map(|(_, edits)| *edits);
+    let edits = match (known, spec.category) {
+        (Some(edits), _) => edits,
+        (None, Category::Custom | Category::Local) => Edits::OpenAi,
+        (None, _) => Edits::None,
+    };
+    Quirks { edits, ..quirks }
 }
 
 /// Where else pictures are to be had when an address does not have them any more.
@@ -92,6 +116,7 @@ mod tests {
     #[test]
     fn every_provider_of_the_tables_is_in_the_catalogue() {
         let ids = IMAGE_PROVIDERS.iter().map(|(id, _)| *id);
+        let ids = ids.chain(EDITS.iter().map(|(id, _)| *id));
         let ids = ids.chain(SUCCESSORS.iter().map(|(id, ..)| *id)).chain(FORMATS.iter().map(|(id, _)| *id));
         for id in ids {
             assert!(catalog().provider(id).is_some(), "{id}");
@@ -111,6 +136,15 @@ mod tests {
             Some("base64")
         );
         assert_eq!(image_quirks(spec("fireworks"), "flux"), Quirks::default());
+        assert!(image_quirks(spec("azure"), "gpt-image-1").streams);
+        for (provider, edits) in [
+            ("openai", Edits::OpenAi),
+            ("xai", Edits::Json),
+            ("together", Edits::None),
+            ("localai", Edits::OpenAi),
+        ] {
+            assert_eq!(image_quirks(spec(provider), "m").edits, edits, "{provider}");
+        }
         assert_eq!(successor(spec("openai"), "dall-e-3"), Some("gpt-image-1.5"));
         assert_eq!(successor(spec("openai"), "gpt-image-1.5"), None);
         assert!(!transcript_formats(spec("groq")).contains(&Format::Srt));

@@ -323,9 +323,14 @@ fn model(route: &Route, body: &serde_json::Value) -> Result<(String, Script), Re
 }
 
 fn json(wire: &dyn Wire, headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, Refusal> {
+    json_document(wire.typed(), headers, body)
+}
+
+/// A request's document; whether it has to say that it is one.
+fn json_document(typed: bool, headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, Refusal> {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if wire.typed() && !content_type.trim_start().to_ascii_lowercase().starts_with("application/json") {
+    if typed && !content_type.trim_start().to_ascii_lowercase().starts_with("application/json") {
         return Err(Refusal::request("the content type must be application/json"));
     }
     match serde_json::from_slice::<serde_json::Value>(body) {

@@ -102,10 +102,11 @@ impl Transport for ScriptedTransport {
         Box::pin(async move {
             let mut guard = guard;
             if let Some(attachment) = attachment {
-                let state = &guard.state;
-                let file = attachment.file.read_all().await.expect("an uploaded file can be read");
-                let mut sent = lock(&state.sent);
-                sent[at].body = [sent[at].body.as_ref(), &file, &attachment.tail].concat().into();
+                for (file, behind) in attachment.files {
+                    let file = file.read_all().await.expect("an uploaded file can be read");
+                    let mut sent = lock(&guard.state.sent);
+                    sent[at].body = [sent[at].body.as_ref(), &file, &behind].concat().into();
+                }
             }
             let Some(planned) = planned else {
                 guard.ended = true;

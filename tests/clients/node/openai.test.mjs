@@ -179,6 +179,18 @@ test("pictures", async () => {
   assert.ok(answer.usage.output_tokens > 0);
 });
 
+test("pictures that are changed, and watched", async () => {
+  const file = () => OpenAI.toFile(Buffer.from(dot, "base64"), "cat.png", { type: "image/png" });
+  const model = "sim/gpt-image-1.5";
+  const images = [await file(), await file()];
+  const answer = await client.images.edit({ model, prompt: "a hat", image: images, mask: await file() });
+  assert.match(answer.data[0].revised_prompt, /2 pictures of 140 bytes .*with a mask/);
+  const events = [];
+  const stream = await client.images.generate({ model, prompt: "a cat", stream: true, partial_images: 1 });
+  for await (const event of stream) events.push(event.type);
+  assert.deepEqual(events, ["image_generation.partial_image", "image_generation.completed"]);
+});
+
 test("recordings and speech", async () => {
   const spoken = await client.audio.speech.create({
     model: "oa-node/tts-1",

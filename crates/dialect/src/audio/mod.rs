@@ -74,7 +74,7 @@ mod tests {
         let pictures = images::openai::read(body).ok().into_iter();
         for answer in pictures.chain(images::gemini::read(body).ok().map(|(answer, _)| answer)) {
             serde_json::from_slice::<serde_json::Value>(&answer.write(0)).expect("what is written is JSON");
-            let events = answer.write_events(0);
+            let events = answer.write_events(images::Painting::New, 0);
             assert_eq!(events.iter().filter(|byte| **byte == b'\n').count(), answer.pictures.len() * 3);
         }
         drop(images::ImageRequest::read(body));

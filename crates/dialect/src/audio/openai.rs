@@ -13,6 +13,7 @@ use super::deepgram::unreadable;
 use super::request::{Format, TranscriptionRequest};
 use super::transcript::{Segment, Transcript, Word};
 use crate::DecodeError;
+use crate::form::{Form, FormWriter};
 use crate::ir::Usage;
 use crate::json_in::count_of;
 
@@ -26,17 +27,6 @@ pub fn format_to_ask(asked: Format, known: &[Format]) -> Format {
     }
 }
 
-/// A form around a file: what comes before it and behind it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Form {
-    /// Before the file.
-    pub head: Bytes,
-    /// Behind it.
-    pub tail: Bytes,
-    /// What the whole is sent as.
-    pub content_type: String,
-}
-
 /// The form for a request. The boundary must not occur in the file; something long and random does not.
 pub fn form(
     request: &TranscriptionRequest,
@@ -45,49 +35,23 @@ pub fn form(
     (filename, media_type): (&str, &str),
     boundary: &str,
 ) -> Form {
-    let mut head = BytesMut::with_capacity(1024);
-    let mut field = |name: &str, value: &str| {
-        head.extend_from_slice(format!("--{boundary}\r\nContent-Disposition: form-data; name=\"").as_bytes());
-        quoted(&mut head, name);
-        head.extend_from_slice(b"\"\r\n\r\n");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    };
-    field("model", model);
+    let mut writer = FormWriter::new(boundary);
+    writer.field("model", model);
     for (name, value) in request.fields() {
         // Times of words are told in one format alone.
         if name != "timestamp_granularities[]" || format == Format::VerboseJson {
-            field(name, value);
+            writer.field(name, value);
         }
     }
     let has_granularities = request.fields().any(|(name, _)| name == "timestamp_granularities[]");
     if format == Format::VerboseJson && !has_granularities {
         // Cues and the words of the answer are made of them.
-        field("timestamp_granularities[]", "word");
-        field("timestamp_granularities[]", "segment");
+        writer.field("timestamp_granularities[]", "word");
+        writer.field("timestamp_granularities[]", "segment");
     }
-    field("response_format", format.as_str());
-    let open = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"");
-    head.extend_from_slice(open.as_bytes());
-    quoted(&mut head, filename);
-    head.extend_from_slice(format!("\"\r\nContent-Type: {media_type}\r\n\r\n").as_bytes());
-    Form {
-        head: head.freeze(),
-        tail: Bytes::from(format!("\r\n--{boundary}--\r\n")),
-        content_type: format!("multipart/form-data; boundary={boundary}"),
-    }
-}
-
-/// A name within quotes, as browsers write it.
-fn quoted(out: &mut BytesMut, text: &str) {
-    for byte in text.bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"%22"),
-            b'\r' => out.extend_from_slice(b"%0D"),
-            b'\n' => out.extend_from_slice(b"%0A"),
-            byte => out.extend_from_slice(&[byte]),
-        }
-    }
+    writer.field("response_format", format.as_str());
+    writer.file("file", filename, media_type);
+    writer.end()
 }
 
 /// What a call used.
@@ -320,7 +284,7 @@ mod tests {
              --BOUND\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a%22b%0D%0A.wav\"\r\n\
              Content-Type: audio/wav\r\n\r\n"
         );
-        assert_eq!(&form.tail[..], b"\r\n--BOUND--\r\n");
+        assert_eq!(form.behind, [Bytes::from_static(b"\r\n--BOUND--\r\n")]);
         assert_eq!(form.content_type, "multipart/form-data; boundary=BOUND");
     }
 

@@ -6,6 +6,25 @@ use serde_json::value::RawValue;
 
 use crate::ir::Usage;
 
+/// What was done to get pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Painting {
+    /// They were made from words.
+    New,
+    /// Others were changed.
+    Edit,
+}
+
+impl Painting {
+    /// The name of the event that a picture is finished.
+    const fn completed(self) -> &'static str {
+        match self {
+            Self::New => "image_generation.completed",
+            Self::Edit => "image_edit.completed",
+        }
+    }
+}
+
 /// The answer to one call, or to several that belong together.
 #[derive(Debug, Clone, Default)]
 pub struct ImageAnswer {
@@ -127,16 +146,16 @@ impl ImageAnswer {
         out.freeze()
     }
 
-    /// The answer as a stream that is over: an event for each picture, the usage in the last one.
-    pub fn write_events(&self, now: u64) -> Bytes {
-        const KIND: &str = "image_generation.completed";
+    /// The answer as a stream that is over: an event for each picture, the usage in the last one. `of` is what was done.
+    pub fn write_events(&self, of: Painting, now: u64) -> Bytes {
+        let kind = of.completed();
         let mut out = BytesMut::new();
         for (at, picture) in self.pictures.iter().enumerate() {
             out.extend_from_slice(b"event: ");
-            out.extend_from_slice(KIND.as_bytes());
+            out.extend_from_slice(kind.as_bytes());
             out.extend_from_slice(b"\ndata: ");
             let mut object = Object::begin(&mut out);
-            object.str("type", KIND).u64("created_at", self.created.unwrap_or(now));
+            object.str("type", kind).u64("created_at", self.created.unwrap_or(now));
             for (name, raw) in &self.extras {
                 object.raw(name, raw.get());
             }
@@ -213,10 +232,11 @@ mod tests {
             r#"{"created":5,"data":[{"b64_json":"A","revised_prompt":"a \"cat\""},{"b64_json":"B","revised_prompt":"a \"cat\""}],"usage":{"total_tokens":207,"input_tokens":7,"output_tokens":200,"input_tokens_details":{"text_tokens":6,"image_tokens":1}}}"#
         );
         assert_eq!(
-            std::str::from_utf8(&answer.write_events(9)).unwrap(),
+            std::str::from_utf8(&answer.write_events(Painting::New, 9)).unwrap(),
             "event: image_generation.completed\ndata: {\"type\":\"image_generation.completed\",\"created_at\":5,\"b64_json\":\"A\",\"revised_prompt\":\"a \\\"cat\\\"\"}\n\n\
              event: image_generation.completed\ndata: {\"type\":\"image_generation.completed\",\"created_at\":5,\"b64_json\":\"B\",\"revised_prompt\":\"a \\\"cat\\\"\",\"usage\":{\"total_tokens\":207,\"input_tokens\":7,\"output_tokens\":200,\"input_tokens_details\":{\"text_tokens\":6,\"image_tokens\":1}}}\n\n"
         );
+        assert!(answer.write_events(Painting::Edit, 9).starts_with(b"event: image_edit.completed\n"));
         assert_eq!(&ImageAnswer::default().write(9)[..], br#"{"created":9,"data":[]}"#);
     }
 }

@@ -18,10 +18,32 @@ use crate::ir::{Loss, LossAction, loss};
 /// Proportions that it knows.
 const PROPORTIONS: &[&str] = &["1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"];
 
-/// The body of one call, which is for one picture, and what of the request it does not say.
-pub fn write(request: &ImageRequest) -> (Bytes, Vec<Loss>) {
+/// A picture within a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inlined {
+    /// What it is.
+    pub media_type: String,
+    /// Itself, in base64.
+    pub data: String,
+}
+
+impl Inlined {
+    /// The picture in a data URL.
+    pub fn in_url(url: &str) -> Option<Self> {
+        let (media_type, data) = crate::media::data_url(url)?;
+        Some(Self { media_type: media_type.to_owned(), data: data.to_owned() })
+    }
+}
+
+/// The body of one call, which is for one picture, and what of the request it does not say. `given` are pictures that are
+/// to be changed; what shows where in them cannot be said here.
+pub fn write(request: &ImageRequest, given: &[Inlined], has_mask: bool) -> (Bytes, Vec<Loss>) {
     let mut losses = request.without(&["size"]);
-    let mut out = BytesMut::with_capacity(request.prompt.len() + 192);
+    if has_mask {
+        losses.push(loss("mask", LossAction::Dropped));
+    }
+    let room: usize = given.iter().map(|picture| picture.data.len() + 96).sum();
+    let mut out = BytesMut::with_capacity(request.prompt.len() + room + 192);
     let mut object = Object::begin(&mut out);
     let mut contents = object.array("contents");
     let mut turn = contents.object();
@@ -30,6 +52,13 @@ pub fn write(request: &ImageRequest) -> (Bytes, Vec<Loss>) {
     let mut part = parts.object();
     part.str("text", &request.prompt);
     part.end();
+    for picture in given {
+        let mut part = parts.object();
+        let mut inline = part.object("inlineData");
+        inline.str("mimeType", &picture.media_type).str("data", &picture.data);
+        inline.end();
+        part.end();
+    }
     parts.end();
     turn.end();
     contents.end();
@@ -162,13 +191,22 @@ mod tests {
 
     #[test]
     fn requests() {
-        let (body, losses) = write(&request(""));
+        let (body, losses) = write(&request(""), &[], false);
         assert_eq!(
             std::str::from_utf8(&body).unwrap(),
             r#"{"contents":[{"role":"user","parts":[{"text":"a \"cat\""}]}],"generationConfig":{"responseModalities":["TEXT","IMAGE"]}}"#
         );
         assert!(losses.is_empty());
-        let (body, losses) = write(&request(r#","size":"1024x1792","quality":"hd","background":"auto""#));
+        let picture = Inlined { media_type: "image/png".into(), data: "QQ==".into() };
+        let (body, losses) = write(&request(r#","input_fidelity":"high""#), &[picture], true);
+        let body = std::str::from_utf8(&body).unwrap();
+        assert!(
+            body.contains(r#"{"text":"a \"cat\""},{"inlineData":{"mimeType":"image/png","data":"QQ=="}}]"#),
+            "{body}"
+        );
+        assert_eq!(losses, ["input_fidelity", "mask"].map(|name| loss(name, LossAction::Dropped)));
+        let (body, losses) =
+            write(&request(r#","size":"1024x1792","quality":"hd","background":"auto""#), &[], false);
         let body = std::str::from_utf8(&body).unwrap();
         assert!(body.contains(r#""imageConfig":{"aspectRatio":"9:16"}"#), "{body}");
         assert_eq!(losses, [loss("quality", LossAction::Dropped), loss("size", LossAction::Mapped)]);

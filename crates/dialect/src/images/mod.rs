@@ -1,14 +1,19 @@
-//! Pictures from words: requests of clients, the formats of those who are asked, and what is told the client.
+//! Pictures from words, and from other pictures: requests of clients, the formats of those who are asked, and what is told
+//! the client.
 //!
 //! Clients speak OpenAI's format alone. Most upstreams have the same with [`Quirks`]; Gemini answers a conversation with
 //! pictures.
 
+pub mod edit;
 pub mod gemini;
 pub mod openai;
 pub mod request;
 
 mod answer;
+mod live;
 mod size;
 
-pub use answer::{ImageAnswer, Picture, Source};
-pub use request::{ImageRequest, Quirks, Wanted};
+pub use answer::{ImageAnswer, Painting, Picture, Source};
+pub use edit::{EditFields, Given};
+pub use live::LivePictures;
+pub use request::{Edits, ImageRequest, Quirks, Wanted};

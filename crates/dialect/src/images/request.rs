@@ -1,6 +1,7 @@
 //! What a client asks for, and what those who are asked do not take of it.
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 
 use super::size;
 use crate::DecodeError;
@@ -42,6 +43,9 @@ pub struct ImageRequest {
     body: JsonBody,
 }
 
+/// Names and texts of a form's fields.
+pub(super) type FormFields = Vec<(String, String)>;
+
 /// In what an upstream's or a model's form differs from OpenAI's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Quirks {
@@ -53,12 +57,31 @@ pub struct Quirks {
     pub one_at_a_time: bool,
     /// Its word for pictures in base64, where it is another one.
     pub base64_word: Option<&'static str>,
+    /// Whether pictures can be watched while they are painted.
+    pub streams: bool,
+    /// How it takes pictures that are to be changed.
+    pub edits: Edits,
+}
+
+/// How an upstream takes pictures that are to be changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Edits {
+    /// Not at all.
+    #[default]
+    None,
+    /// In a form, or named in a JSON document, as OpenAI does.
+    OpenAi,
+    /// In a JSON document alone, as xAI does.
+    Json,
 }
 
 impl ImageRequest {
     /// Reads a client's request.
     pub fn read(body: &[u8]) -> Result<Self, DecodeError> {
-        let body = JsonBody::read(body)?;
+        Self::of(JsonBody::read(body)?)
+    }
+
+    pub(super) fn of(body: JsonBody) -> Result<Self, DecodeError> {
         let model = body.need_str("model")?;
         let prompt = body.need_str("prompt")?;
         if prompt.chars().count() > MAX_PROMPT {
@@ -86,47 +109,84 @@ impl ImageRequest {
         if quirks.one_at_a_time { (self.count, 1) } else { (1, self.count) }
     }
 
+    /// Whether the answer is a stream that the upstream makes.
+    pub fn is_live(&self, quirks: &Quirks) -> bool {
+        self.stream && quirks.streams && !quirks.one_at_a_time
+    }
+
     /// The body of one call, and what of the request it does not say.
     pub fn write(&self, model: &str, quirks: &Quirks) -> Result<(Bytes, Vec<Loss>), DecodeError> {
-        let (_, count) = self.calls(quirks);
-        let mut losses = Vec::new();
-        let is_left = |name: &str| {
-            quirks.refused.contains(&name)
-                // Answers are taken whole, and made into a stream here where one was asked for.
-                || matches!(name, "stream" | "partial_images")
+        self.write_with(model, quirks, &[], &[])
+    }
+
+    /// The same without some members and with others.
+    pub(super) fn write_with(
+        &self,
+        model: &str,
+        quirks: &Quirks,
+        without: &[&str],
+        more: &[(&str, &str)],
+    ) -> Result<(Bytes, Vec<Loss>), DecodeError> {
+        let sides = self.sides(quirks)?;
+        let mut added: Vec<(&str, &str)> =
+            sides.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        added.extend(more);
+        let change = |name: &str, raw: &RawValue| match without.contains(&name) {
+            true => Change::Leave,
+            false => self.change(name, raw, model, quirks),
         };
-        for name in quirks.refused.iter().filter(|name| self.body.get(name).is_some()) {
-            // Whoever refuses to be told how pictures are wanted has them converted here.
-            if *name != "response_format" {
-                losses.push(loss(*name, LossAction::Dropped));
-            }
-        }
-        let mut added: Vec<(&str, String)> = Vec::new();
-        if quirks.sides
-            && let Some(size) = self.size.as_deref().filter(|size| *size != "auto")
-        {
-            let (width, height) = size::sides(size).ok_or_else(|| {
-                wrong_value("size", "a width and a height such as `1024x768` for this model")
-            })?;
-            added.push(("width", width.to_string()));
-            added.push(("height", height.to_string()));
-        }
-        let added: Vec<(&str, &str)> = added.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let body = self.body.write(
-            |name, raw| match name {
-                "model" => Change::Str(model.to_owned()),
-                "n" if u64::from(count) != u64::from(self.count) => Change::Raw(count.to_string()),
-                "size" if quirks.sides => Change::Leave,
-                name if is_left(name) => Change::Leave,
-                "response_format" => match (quirks.base64_word, str_of(raw).as_deref()) {
-                    (Some(word), Some("b64_json")) => Change::Str(word.to_owned()),
-                    _ => Change::Keep,
-                },
+        Ok((self.body.write(change, &added), self.losses(quirks)))
+    }
+
+    /// The fields of one call that is a form.
+    pub(super) fn fields(
+        &self,
+        model: &str,
+        quirks: &Quirks,
+    ) -> Result<(FormFields, Vec<Loss>), DecodeError> {
+        let sides = self.sides(quirks)?;
+        let added: Vec<(&str, &str)> = sides.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let fields = self.body.fields(|name, raw| self.change(name, raw, model, quirks), &added);
+        Ok((fields, self.losses(quirks)))
+    }
+
+    /// A member as it came.
+    pub(super) fn member(&self, name: &str) -> Option<&RawValue> {
+        self.body.get(name)
+    }
+
+    fn losses(&self, quirks: &Quirks) -> Vec<Loss> {
+        let refused = quirks.refused.iter().filter(|name| self.body.get(name).is_some());
+        // Whoever refuses to be told how pictures are wanted has them converted here.
+        refused
+            .filter(|name| **name != "response_format")
+            .map(|name| loss(*name, LossAction::Dropped))
+            .collect()
+    }
+
+    fn sides(&self, quirks: &Quirks) -> Result<Vec<(&'static str, String)>, DecodeError> {
+        let size = self.size.as_deref().filter(|size| quirks.sides && *size != "auto");
+        let Some(size) = size else { return Ok(Vec::new()) };
+        let (width, height) = size::sides(size)
+            .ok_or_else(|| wrong_value("size", "a width and a height such as `1024x768` for this model"))?;
+        Ok(vec![("width", width.to_string()), ("height", height.to_string())])
+    }
+
+    fn change(&self, name: &str, raw: &RawValue, model: &str, quirks: &Quirks) -> Change {
+        let (_, count) = self.calls(quirks);
+        match name {
+            "model" => Change::Str(model.to_owned()),
+            "n" if count != self.count => Change::Raw(count.to_string()),
+            "size" if quirks.sides => Change::Leave,
+            // What is taken whole is made into a stream here where one was asked for.
+            "stream" | "partial_images" if !self.is_live(quirks) => Change::Leave,
+            name if quirks.refused.contains(&name) => Change::Leave,
+            "response_format" => match (quirks.base64_word, str_of(raw).as_deref()) {
+                (Some(word), Some("b64_json")) => Change::Str(word.to_owned()),
                 _ => Change::Keep,
             },
-            &added,
-        );
-        Ok((body, losses))
+            _ => Change::Keep,
+        }
     }
 
     /// The same request in the words of the model that came after the one that it was made for.
@@ -173,8 +233,16 @@ impl ImageRequest {
 
     /// Members that a format of another kind has no word for.
     pub(super) fn without(&self, known: &[&str]) -> Vec<Loss> {
-        const OPTIONAL: &[&str] =
-            &["size", "quality", "style", "background", "output_format", "output_compression", "moderation"];
+        const OPTIONAL: &[&str] = &[
+            "size",
+            "quality",
+            "style",
+            "background",
+            "output_format",
+            "output_compression",
+            "moderation",
+            "input_fidelity",
+        ];
         OPTIONAL
             .iter()
             .filter(|name| !known.contains(name))
@@ -256,10 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_taken_whole() {
+    fn answers_are_taken_whole_but_from_those_who_stream() {
         let body = r#"{"model":"m","prompt":"a","stream":true,"partial_images":1}"#;
         assert!(read(body).stream);
         assert_eq!(written(body, &Quirks::default()).0, r#"{"model":"m","prompt":"a"}"#);
+        let live = Quirks { streams: true, ..Quirks::default() };
+        assert_eq!(written(body, &live).0, body);
+        assert_eq!(written(&body.replace("true", "false"), &live).0, r#"{"model":"m","prompt":"a"}"#);
     }
 
     #[test]

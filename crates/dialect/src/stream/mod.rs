@@ -295,6 +295,10 @@ pub trait StreamPipe: Send {
     fn notes(&self) -> Option<&Notes> {
         None
     }
+    /// How many pictures it was, where pictures are what is billed.
+    fn pictures(&self) -> Option<u64> {
+        None
+    }
     /// What could not be carried over, once, when the stream is over: the client cannot be told any more.
     fn take_losses(&mut self) -> Vec<Loss> {
         Vec::new()

@@ -148,7 +148,7 @@ fn members_that_nobody_knows_are_recorded_wherever_they_stand() {
                     match verdict(place, &before, &after) {
                         Some(how) => said.push(how),
                         None => {
-                            faults.push(format!("{}: {place} is lost on the way to {}", from.id(), to.id()))
+                            faults.push(format!("{}: {place} is lost on the way to {}", from.id(), to.id()));
                         }
                     }
                 }

@@ -223,7 +223,7 @@ fn pipe(
     clippy::too_many_arguments,
     reason = "the parts of one call; a struct would only be taken apart again"
 )]
-async fn begin_stream(
+pub(crate) async fn begin_stream(
     ctx: &mut RequestCtx,
     target: &Arc<Target>,
     connection: &Arc<ConnectionState>,

@@ -15,9 +15,9 @@ use omniroute_provider::{Failure, Retry, Scope, Service};
 use omniroute_wire::splice::Pieces;
 use tokio::time::timeout;
 
-use super::{Done, check};
+use super::{Done, Live, Performed, check};
 use crate::attempt::{
-    Attempted, Fault, judged, note_success, open_row, read_error, read_whole, transport_failure,
+    Attempted, Fault, begin_stream, judged, note_success, open_row, read_error, read_whole, transport_failure,
 };
 use crate::ctx::{MAX_LOSSES, RequestCtx};
 use crate::error::GatewayError;
@@ -37,8 +37,8 @@ pub(crate) struct Call<'a> {
     sent: Instant,
 }
 
-/// What is sent: bytes, and a file behind them if there is one.
-#[derive(Default)]
+/// What is sent: bytes, and files behind them if there are any.
+#[derive(Clone, Default)]
 pub(crate) struct Payload {
     pub(crate) body: Pieces,
     pub(crate) attachment: Option<Box<Attachment>>,
@@ -87,17 +87,26 @@ pub(crate) async fn once(
             job.task.perform(call).await
         }
     };
-    let result = result.map(|done| {
-        let Done { body, content_type, headers, usage, is_estimated, units } = done;
-        ctx.outcome.usage = usage;
-        ctx.outcome.usage_estimated |= is_estimated;
-        ctx.outcome.units = Some(Box::new(units)).filter(|units| units.named().next().is_some());
-        job.head = Some((content_type, headers));
-        note_success(ctx, target, connection, Some(StatusCode::OK), sent);
-        Attempted::Whole(body)
-    });
+    let result = match result {
+        Ok(Performed::Whole(done)) => {
+            let Done { body, content_type, headers, usage, is_estimated, units } = *done;
+            ctx.outcome.usage = usage;
+            ctx.outcome.usage_estimated |= is_estimated;
+            ctx.outcome.units = Some(Box::new(units)).filter(|units| units.named().next().is_some());
+            job.head = Some((content_type, headers));
+            note_success(ctx, target, connection, Some(StatusCode::OK), sent);
+            drop(place);
+            Ok(Attempted::Whole(body))
+        }
+        Ok(Performed::Live(live)) => {
+            let Live { headers, body, pipe } = *live;
+            begin_stream(ctx, target, connection, place, &headers, body, pipe, sent)
+                .await
+                .map(|start| Attempted::Stream(Box::new(start)))
+        }
+        Err(fault) => Err(fault),
+    };
     ctx.task = Some(job);
-    drop(place);
     result
 }
 
@@ -128,10 +137,15 @@ impl Call<'_> {
         GatewayError::new(ErrorKind::InvalidRequest, "invalid_model", message).param("model")
     }
 
-    /// Sends a JSON document to an address and reads the answer. An error in it is a failure, whatever the status says.
+    /// Sends a JSON document to an address and reads the answer.
     pub(crate) async fn post(&mut self, uri: Uri, body: Pieces) -> Result<Bytes, Fault> {
         let headers = self.headers();
         let response = self.send(Method::POST, uri, headers, body).await?;
+        self.read_json(response).await
+    }
+
+    /// A JSON document. An error in it is a failure, whatever the status says.
+    pub(crate) async fn read_json(&mut self, response: Response<UpstreamBody>) -> Result<Bytes, Fault> {
         let (head, body) = response.into_parts();
         let bytes = self.read(body).await?;
         match error_in_success(&bytes) {

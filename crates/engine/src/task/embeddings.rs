@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryFutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Method, Response, Uri};
 use omniroute_dialect::embeddings::{EmbedAnswer, EmbedCaps, EmbedRequest, Form, read_answer};
@@ -13,7 +14,7 @@ use omniroute_domain::resolve::Target;
 use omniroute_provider::{Capability, Failure, Service, ServiceDialect, embed_caps};
 use omniroute_wire::splice::Pieces;
 
-use super::{Call, Done, Task, serve};
+use super::{Call, Done, Performed, Task, serve};
 use crate::answer::Answer;
 use crate::attempt::Fault;
 use crate::ctx::{Arrival, RequestCtx};
@@ -116,8 +117,8 @@ impl Task for Embeddings {
         false
     }
 
-    fn perform<'a>(&'a mut self, call: Call<'a>) -> BoxFuture<'a, Result<Done, Fault>> {
-        Box::pin(self.embed(call))
+    fn perform<'a>(&'a mut self, call: Call<'a>) -> BoxFuture<'a, Result<Performed, Fault>> {
+        Box::pin(self.embed(call).map_ok(Performed::from))
     }
 }
 

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
 use omniroute_dialect::ir::Usage;
+use omniroute_dialect::stream::StreamPipe;
 use omniroute_domain::price::Units;
 use omniroute_domain::resolve::Target;
 use omniroute_provider::{Capability, Service};
@@ -23,11 +24,13 @@ use omniroute_wire::splice::Pieces;
 
 pub(crate) use call::{Call, Payload, once, own_failure};
 pub(crate) use check::{keep_able, keep_able_others};
+pub use images::{EditForm, Upload};
 pub use transcription::Recording;
 
 use crate::attempt::Fault;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::ports::UpstreamBody;
 
 /// The request of an operation that is not chat.
 pub(crate) trait Task: Send + Sync {
@@ -54,8 +57,34 @@ pub(crate) trait Task: Send + Sync {
         true
     }
 
+    /// Whether the client wants events.
+    fn streams(&self) -> bool {
+        false
+    }
+
     /// One attempt at one account. It may be called again for the next one.
-    fn perform<'a>(&'a mut self, call: Call<'a>) -> BoxFuture<'a, Result<Done, Fault>>;
+    fn perform<'a>(&'a mut self, call: Call<'a>) -> BoxFuture<'a, Result<Performed, Fault>>;
+}
+
+/// What an attempt came to.
+pub(crate) enum Performed {
+    /// An answer.
+    Whole(Box<Done>),
+    /// One that has begun.
+    Live(Box<Live>),
+}
+
+impl From<Done> for Performed {
+    fn from(done: Done) -> Self {
+        Self::Whole(Box::new(done))
+    }
+}
+
+/// A stream of the upstream, and what is made of it.
+pub(crate) struct Live {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: UpstreamBody,
+    pub(crate) pipe: Box<dyn StreamPipe>,
 }
 
 /// An answer for the client, and what it used.

@@ -43,6 +43,12 @@ impl Engine {
     }
 
     async fn answer_task(self: &Arc<Self>, mut ctx: Box<RequestCtx>, route: Route) -> Response<Answer> {
+        if ctx.task.as_ref().is_some_and(|job| job.task.streams()) {
+            return match admit::reserve(&mut ctx).await {
+                Ok(()) => self.serve_stream(ctx, route).await,
+                Err(error) => self.refuse(ctx, &error),
+            };
+        }
         let pieces = match carry_out(&mut ctx, &route).await {
             Ok(pieces) => pieces,
             Err(error) => return self.refuse(ctx, &error),
@@ -87,7 +93,7 @@ pub(super) async fn carry_out(ctx: &mut RequestCtx, route: &Route) -> Result<Pie
     admit::reserve(ctx).await?;
     match attempt::run(ctx, route).await? {
         Attempted::Whole(pieces) => Ok(pieces),
-        Attempted::Stream(_) => unreachable!("a task's attempt is never a stream"),
+        Attempted::Stream(_) => unreachable!("a stream is only begun for a client that asked for one"),
     }
 }
 

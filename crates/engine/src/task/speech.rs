@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryFutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Response};
@@ -12,7 +13,7 @@ use omniroute_dialect::ir::Usage;
 use omniroute_domain::price::Units;
 use omniroute_provider::{Capability, Failure};
 
-use super::{Call, Done, Payload, Task};
+use super::{Call, Done, Payload, Performed, Task};
 use crate::answer::Answer;
 use crate::attempt::Fault;
 use crate::ctx::RequestCtx;
@@ -44,8 +45,8 @@ impl Task for Speech {
         (Usage::default(), self.units())
     }
 
-    fn perform<'a>(&'a mut self, call: Call<'a>) -> BoxFuture<'a, Result<Done, Fault>> {
-        Box::pin(self.speak(call))
+    fn perform<'a>(&'a mut self, call: Call<'a>) -> BoxFuture<'a, Result<Performed, Fault>> {
+        Box::pin(self.speak(call).map_ok(Performed::from))
     }
 }
 

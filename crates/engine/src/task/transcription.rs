@@ -5,6 +5,7 @@ mod assemblyai;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryFutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
@@ -18,7 +19,7 @@ use omniroute_provider::media_quirks::transcript_formats;
 use omniroute_provider::{Capability, Failure, Service, ServiceDialect};
 use sha2::{Digest as _, Sha256};
 
-use super::{Call, Done, Payload, Task};
+use super::{Call, Done, Payload, Performed, Task};
 use crate::answer::Answer;
 use crate::attempt::Fault;
 use crate::ctx::RequestCtx;
@@ -142,7 +143,8 @@ impl Transcription {
         let form = openai::form(request, &call.target.model, format, file, &boundary);
         let mut headers = call.headers();
         set_content_type(&mut headers, &form.content_type)?;
-        let payload = self.payload(form.head, form.tail);
+        let behind = form.behind.into_iter().next().unwrap_or_default();
+        let payload = self.payload(form.head, behind);
         let response = call.send(Method::POST, uri, headers, payload).await?;
         let (head, body) = response.into_parts();
         let bytes = call.read(body).await?;
@@ -174,8 +176,8 @@ impl Transcription {
         self.written(&transcript)
     }
 
-    fn payload(&self, head: Bytes, tail: Bytes) -> Payload {
-        let attachment = Some(Box::new(Attachment { file: self.file.clone(), tail }));
+    fn payload(&self, head: Bytes, behind: Bytes) -> Payload {
+        let attachment = Some(Box::new(Attachment { files: vec![(self.file.clone(), behind)] }));
         let body = std::iter::once(head).filter(|head| !head.is_empty()).collect();
         Payload { body, attachment }
     }
@@ -225,8 +227,8 @@ impl Task for Transcription {
         false
     }
 
-    fn perform<'a>(&'a mut self, call: Call<'a>) -> BoxFuture<'a, Result<Done, Fault>> {
-        Box::pin(self.listen(call))
+    fn perform<'a>(&'a mut self, call: Call<'a>) -> BoxFuture<'a, Result<Performed, Fault>> {
+        Box::pin(self.listen(call).map_ok(Performed::from))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The body of a request on its way to an upstream: pieces in memory, and behind them a file if there is one.
+//! The body of a request on its way to an upstream: pieces in memory, and behind them files if there are any.
 
 use std::io;
 use std::pin::Pin;
@@ -21,17 +21,18 @@ pub(super) struct Sending {
 
 struct Attached {
     attachment: Attachment,
-    /// How much of the file was sent.
+    /// The file that is being sent.
+    which: usize,
+    /// How much of it was sent.
     at: u64,
     reading: Option<BoxFuture<'static, io::Result<Bytes>>>,
-    is_tail_sent: bool,
 }
 
 impl Sending {
     pub(super) fn new(pieces: Pieces, attachment: Option<&Attachment>) -> Self {
         let attached = attachment.map(|attachment| {
             let attachment = attachment.clone();
-            Box::new(Attached { attachment, at: 0, reading: None, is_tail_sent: false })
+            Box::new(Attached { attachment, which: 0, at: 0, reading: None })
         });
         Self { pieces: Outgoing::new(pieces), attached }
     }
@@ -39,25 +40,29 @@ impl Sending {
 
 impl Attached {
     fn left(&self) -> u64 {
-        let tail = if self.is_tail_sent { 0 } else { self.attachment.tail.len() as u64 };
-        self.attachment.file.len() - self.at + tail
+        let files = self.attachment.files.get(self.which..).unwrap_or_default();
+        let whole: u64 = files.iter().map(|(file, behind)| file.len() + behind.len() as u64).sum();
+        whole - self.at
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if self.at < self.attachment.file.len() {
-            let reading = self.reading.get_or_insert_with(|| self.attachment.file.read(self.at));
-            let read = ready!(reading.poll_unpin(cx));
-            self.reading = None;
-            return Poll::Ready(Some(read.and_then(|bytes| {
-                if bytes.is_empty() {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                self.at += bytes.len() as u64;
-                Ok(bytes)
-            })));
-        }
-        if !std::mem::replace(&mut self.is_tail_sent, true) && !self.attachment.tail.is_empty() {
-            return Poll::Ready(Some(Ok(self.attachment.tail.clone())));
+        while let Some((file, behind)) = self.attachment.files.get(self.which) {
+            if self.at < file.len() {
+                let reading = self.reading.get_or_insert_with(|| file.read(self.at));
+                let read = ready!(reading.poll_unpin(cx));
+                self.reading = None;
+                return Poll::Ready(Some(read.and_then(|bytes| {
+                    if bytes.is_empty() {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    self.at += bytes.len() as u64;
+                    Ok(bytes)
+                })));
+            }
+            (self.which, self.at) = (self.which + 1, 0);
+            if !behind.is_empty() {
+                return Poll::Ready(Some(Ok(behind.clone())));
+            }
         }
         Poll::Ready(None)
     }

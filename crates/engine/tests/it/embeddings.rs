@@ -55,7 +55,7 @@ async fn send(
     Got { status: head.status.as_u16(), headers: head.headers, body }
 }
 
-async fn ask(world: &World, body: &str, headers: &[(&str, &str)]) -> Got {
+pub(crate) async fn ask(world: &World, body: &str, headers: &[(&str, &str)]) -> Got {
     send(world, (&OpenAi, Form::OpenAi, None), body, headers).await
 }
 

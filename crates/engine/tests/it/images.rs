@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method, Response};
 use http_body_util::BodyExt as _;
 use omniroute_dialect::openai::OpenAi;
 use omniroute_domain::entity::Entities;
 use omniroute_domain::price::PriceRow;
-use omniroute_engine::Arrival;
+use omniroute_engine::{Arrival, RequestCtx};
 use omniroute_provider::ProviderId;
 use omniroute_testkit::Answer;
 use serde_json::Value;
@@ -17,9 +17,37 @@ use serde_json::Value;
 use crate::world::{Got, World, combo, connection, refusal};
 
 const NODE: &str = "openai-compatible-chat-1";
-const PNG: &str = "iVBORw0KGgo=";
+pub(crate) const PNG: &str = "iVBORw0KGgo=";
 
-async fn ask(world: &World, body: &str, headers: &[(&str, &str)]) -> Got {
+pub(crate) async fn ask(world: &World, body: &str, headers: &[(&str, &str)]) -> Got {
+    read(respond(world, body, headers).await).await
+}
+
+pub(crate) async fn read(response: Response<omniroute_engine::Answer>) -> Got {
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let body = String::from_utf8(bytes.to_vec()).unwrap();
+    Got { status: head.status.as_u16(), headers: head.headers, body }
+}
+
+/// The head of an answer, and its body as it comes.
+pub(crate) async fn respond(
+    world: &World,
+    body: &str,
+    headers: &[(&str, &str)],
+) -> Response<omniroute_engine::Answer> {
+    match begin(world, "/v1/images/generations", headers) {
+        Ok(ctx) => world.engine.images(ctx, Bytes::copy_from_slice(body.as_bytes())).await,
+        Err(refused) => *refused,
+    }
+}
+
+/// A request whose caller is known, or its refusal.
+pub(crate) fn begin(
+    world: &World,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Box<RequestCtx>, Box<Response<omniroute_engine::Answer>>> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
@@ -27,7 +55,7 @@ async fn ask(world: &World, body: &str, headers: &[(&str, &str)]) -> Got {
     let arrival = Arrival {
         peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
         method: Method::POST,
-        path: "/v1/images/generations".into(),
+        path: path.into(),
         query: None,
         headers: map,
         dialect: &OpenAi,
@@ -36,24 +64,20 @@ async fn ask(world: &World, body: &str, headers: &[(&str, &str)]) -> Got {
         is_logged: true,
     };
     let mut ctx = world.engine.begin(arrival);
-    let response = match world.engine.identify(&mut ctx) {
-        Ok(()) => world.engine.images(ctx, Bytes::copy_from_slice(body.as_bytes())).await,
-        Err(error) => world.engine.refuse(ctx, &error),
-    };
-    let (head, body) = response.into_parts();
-    let bytes = body.collect().await.unwrap().to_bytes();
-    let body = String::from_utf8(bytes.to_vec()).unwrap();
-    Got { status: head.status.as_u16(), headers: head.headers, body }
+    match world.engine.identify(&mut ctx) {
+        Ok(()) => Ok(ctx),
+        Err(error) => Err(Box::new(world.engine.refuse(ctx, &error))),
+    }
 }
 
 /// Accounts at providers of the catalogue.
-fn with_vendors(entities: &mut Entities) {
+pub(crate) fn with_vendors(entities: &mut Entities) {
     for (at, vendor) in ["openai", "together", "xai", "nebius"].into_iter().enumerate() {
         entities.connections.push(connection(&format!("v{at}"), &ProviderId::from(vendor), vendor, 1));
     }
 }
 
-fn here() -> Answer {
+pub(crate) fn here() -> Answer {
     Answer::json(200, format!(r#"{{"created":5,"data":[{{"b64_json":"{PNG}"}}]}}"#))
 }
 
@@ -61,7 +85,7 @@ fn there(url: &str) -> Answer {
     Answer::json(200, format!(r#"{{"created":5,"data":[{{"url":"{url}","revised_prompt":"r"}}]}}"#))
 }
 
-fn sent(world: &World, at: usize) -> String {
+pub(crate) fn sent(world: &World, at: usize) -> String {
     String::from_utf8(world.transport.sent()[at].body.to_vec()).unwrap()
 }
 

@@ -22,7 +22,7 @@ async fn spooled(size: usize) -> (Vec<u8>, Arc<Spooled>) {
 }
 
 #[tokio::test]
-async fn a_file_is_sent_behind_the_body_as_often_as_it_takes() {
+async fn files_are_sent_behind_the_body_as_often_as_it_takes() {
     let upstream = ScriptedUpstream::start().await;
     let transport = NetworkTransport::new(Duration::from_secs(5), Arc::new(SystemClock));
     for size in [0, 1000, 9 * 1024 * 1024] {
@@ -36,15 +36,18 @@ async fn a_file_is_sent_behind_the_body_as_often_as_it_takes() {
                 headers: HeaderMap::new(),
                 body: smallvec![Bytes::from_static(b"head|")],
                 attachment: Some(Box::new(Attachment {
-                    file: file.clone(),
-                    tail: Bytes::from_static(b"|tail"),
+                    files: vec![
+                        (file.clone(), Bytes::from_static(b"|between|")),
+                        (file.clone(), Bytes::new()),
+                        (file.clone(), Bytes::from_static(b"|tail")),
+                    ],
                 })),
                 allow_private: true,
             };
             let response = transport.send(call).await.unwrap();
             assert_eq!(response.status(), 200);
             let captured = upstream.requests().remove(sent);
-            let expected = [b"head|".as_slice(), &bytes, b"|tail"].concat();
+            let expected = [b"head|".as_slice(), &bytes, b"|between|", &bytes, &bytes, b"|tail"].concat();
             assert_eq!(captured.header("content-length"), Some(expected.len().to_string().as_str()));
             assert!(captured.body == expected, "{size} bytes");
         }

@@ -132,7 +132,7 @@ impl Gateway {
                 route.operation,
                 Operation::Chat
                     | Operation::Embed { .. }
-                    | Operation::Images
+                    | Operation::Images { .. }
                     | Operation::Speech
                     | Operation::Transcribe { .. }
                     | Operation::Kept { .. }
@@ -144,10 +144,11 @@ impl Gateway {
             | Operation::Count
             | Operation::Show
             | Operation::Embed { .. }
-            | Operation::Images
+            | Operation::Images { .. }
             | Operation::Speech
             | Operation::Transcribe { .. } => {}
             Operation::NotFound => return self.no_such_path(ctx),
+            Operation::Gone { instead } => return self.gone(ctx, instead),
             Operation::MethodNotAllowed { methods } => return self.wrong_method(ctx, methods),
             Operation::Models
             | Operation::ModelsFor(_)
@@ -171,8 +172,14 @@ impl Gateway {
             return self.engine.refuse(ctx, &error);
         }
         if let Operation::Transcribe { translates } = route.operation {
-            return match upload::read(&ctx.arrival.headers, incoming, translates).await {
+            return match upload::recording(&ctx.arrival.headers, incoming, translates).await {
                 Ok(recording) => self.engine.transcribe(ctx, recording).await,
+                Err(error) => self.engine.refuse(ctx, &error),
+            };
+        }
+        if route.operation == (Operation::Images { edits: true }) && upload::is_form(&ctx.arrival.headers) {
+            return match upload::pictures(&ctx.arrival.headers, incoming).await {
+                Ok(form) => self.engine.edit_form(ctx, form).await,
                 Err(error) => self.engine.refuse(ctx, &error),
             };
         }
@@ -189,7 +196,8 @@ impl Gateway {
                     Ok(shown) => self.engine.reply(ctx, StatusCode::OK, shown),
                     Err(error) => self.engine.refuse(ctx, &error),
                 },
-                Operation::Images => self.engine.images(ctx, body).await,
+                Operation::Images { edits: false } => self.engine.images(ctx, body).await,
+                Operation::Images { edits: true } => self.engine.edit_named(ctx, body).await,
                 Operation::Speech => self.engine.speech(ctx, body).await,
                 Operation::Embed { form, model } => self.engine.embeddings(ctx, body, form, model).await,
                 _ => self.engine.serve(ctx, body).await,
@@ -235,6 +243,11 @@ impl Gateway {
     fn no_such_path(&self, ctx: Box<RequestCtx>) -> Response<Answer> {
         let error = omniroute_engine::serve::no_such_path(&ctx.arrival.path);
         self.engine.refuse(ctx, &error)
+    }
+
+    fn gone(&self, ctx: Box<RequestCtx>, instead: &str) -> Response<Answer> {
+        let message = format!("no vendor has `{}` any more; {instead}", ctx.arrival.path);
+        self.engine.refuse(ctx, &GatewayError::new(ErrorKind::NotFound, "not_found", message))
     }
 
     fn wrong_method(&self, ctx: Box<RequestCtx>, methods: &'static str) -> Response<Answer> {

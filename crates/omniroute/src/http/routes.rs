@@ -40,7 +40,10 @@ pub(super) enum Operation {
         model: Option<String>,
     },
     /// Make pictures.
-    Images,
+    Images {
+        /// Of others.
+        edits: bool,
+    },
     /// Speak a text.
     Speech,
     /// Write down what is said.
@@ -62,6 +65,11 @@ pub(super) enum Operation {
     },
     /// There is no such path below a client prefix.
     NotFound,
+    /// The path is one that vendors had once.
+    Gone {
+        /// What is to be asked for in its place.
+        instead: &'static str,
+    },
     /// The path has other methods.
     MethodNotAllowed {
         /// Which.
@@ -162,9 +170,10 @@ enum Simple {
     Loaded,
     Version,
     Embed(Form),
-    Images,
+    Images { edits: bool },
     Speech,
     Transcribe { translates: bool },
+    Gone { instead: &'static str },
 }
 
 impl From<Simple> for Operation {
@@ -178,7 +187,8 @@ impl From<Simple> for Operation {
             Simple::Loaded => Self::Loaded,
             Simple::Version => Self::Version,
             Simple::Embed(form) => Self::Embed { form, model: None },
-            Simple::Images => Self::Images,
+            Simple::Images { edits } => Self::Images { edits },
+            Simple::Gone { instead } => Self::Gone { instead },
             Simple::Speech => Self::Speech,
             Simple::Transcribe { translates } => Self::Transcribe { translates },
         }
@@ -187,6 +197,14 @@ impl From<Simple> for Operation {
 
 /// Recordings as text, in the language that is spoken.
 const TRANSCRIBE: Simple = Simple::Transcribe { translates: false };
+/// Pictures from words.
+const PAINT: Simple = Simple::Images { edits: false };
+/// Pictures from others.
+const EDIT: Simple = Simple::Images { edits: true };
+/// Pictures that are like others, without words; the one model that made them is gone.
+const VARY: Simple = Simple::Gone {
+    instead: "the one model that made variations was shut down; send the picture to /v1/images/edits with a prompt",
+};
 /// What keys are restricted by where vectors are made.
 const EMBEDDINGS: &str = "embeddings";
 
@@ -220,9 +238,12 @@ static ROWS: &[Row] = &[
     post("/v1/embeddings", OPENAI, EMBEDDINGS, Kind::Exact(Simple::Embed(Form::OpenAi))),
     get("/v1/embeddings", OPENAI, "models", Kind::Exact(Simple::ModelsFor(Capability::Embeddings))),
     post("/v1/providers/", OPENAI, EMBEDDINGS, Kind::Provider("/embeddings", Simple::Embed(Form::OpenAi))),
-    post("/v1/images/generations", OPENAI, "images", Kind::Exact(Simple::Images)),
+    post("/v1/images/generations", OPENAI, "images", Kind::Exact(PAINT)),
     get("/v1/images/generations", OPENAI, "models", Kind::Exact(Simple::ModelsFor(Capability::Images))),
-    post("/v1/providers/", OPENAI, "images", Kind::Provider("/images/generations", Simple::Images)),
+    post("/v1/providers/", OPENAI, "images", Kind::Provider("/images/generations", PAINT)),
+    post("/v1/images/edits", OPENAI, "images", Kind::Exact(EDIT)),
+    post("/v1/providers/", OPENAI, "images", Kind::Provider("/images/edits", EDIT)),
+    post("/v1/images/variations", OPENAI, "images", Kind::Exact(VARY)),
     post("/v1/audio/transcriptions", OPENAI, "audio", Kind::Exact(TRANSCRIBE)),
     post("/v1/providers/", OPENAI, "audio", Kind::Provider("/audio/transcriptions", TRANSCRIBE)),
     post("/v1/audio/translations", OPENAI, "audio", Kind::Exact(Simple::Transcribe { translates: true })),

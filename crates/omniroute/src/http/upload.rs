@@ -1,4 +1,5 @@
-//! Reading a form with a recording: its fields are few and short, its file may be long and is not held in memory.
+//! Reading forms with recordings or pictures: their fields are few and short, their files may be long and are not held in
+//! memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,12 @@ use http_body_util::BodyStream;
 use hyper::body::Incoming;
 use multer::{Constraints, Field, Multipart, SizeLimit};
 use omniroute_dialect::audio::Fields;
+use omniroute_dialect::images::EditFields;
+use omniroute_dialect::images::edit::MAX_GIVEN;
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_engine::GatewayError;
 use omniroute_engine::spool::Spool;
-use omniroute_engine::task::Recording;
+use omniroute_engine::task::{EditForm, Recording, Upload};
 use tokio::time::timeout;
 
 /// Most bytes of a form.
@@ -23,25 +26,13 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Longest name of a file.
 const MAX_NAME: usize = 255;
 
-/// Reads the whole form. `translates` says what it is for.
-pub(super) async fn read(
+/// Reads the whole form of a recording. `translates` says what it is for.
+pub(super) async fn recording(
     headers: &HeaderMap,
     body: Incoming,
     translates: bool,
 ) -> Result<Recording, GatewayError> {
-    let boundary = boundary(headers)?;
-    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > MAX_BYTES) {
-        super::body::discard(body).await;
-        return Err(too_large());
-    }
-    let frames = BodyStream::new(body);
-    let bytes = frames.filter_map(async |frame| match frame {
-        Ok(frame) => frame.into_data().ok().map(Ok),
-        Err(error) => Some(Err(error)),
-    });
-    let constraints = Constraints::new().size_limit(SizeLimit::new().whole_stream(MAX_BYTES));
-    let mut form = Multipart::with_constraints(Box::pin(bytes), boundary, constraints);
+    let mut form = open(headers, body, "the recording its field `file`").await?;
     let mut fields = Fields::default();
     let mut file = None;
     while let Some(field) = patiently(form.next_field()).await? {
@@ -58,28 +49,91 @@ pub(super) async fn read(
         if file.is_some() {
             return Err(wrong("`file` is given more than once"));
         }
-        let filename = field.file_name().unwrap_or_default();
-        let filename: String = filename.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
-        let content_type = field.content_type().map(ToString::to_string);
-        file = Some((filename, content_type, spooled(field).await?));
+        file = Some(uploaded(field, Spool::new()).await?);
     }
     let mut request = fields.finish(file.is_some())?;
     request.translates = translates;
-    let Some((filename, content_type, spool)) = file else { return Err(wrong("`file` is required")) };
-    let file = Arc::new(spool.finish().await.map_err(|error| cannot_keep(&error))?);
+    let Some(Upload { file, filename, content_type }) = file else { return Err(wrong("`file` is required")) };
     Ok(Recording { request, file, filename, content_type })
 }
 
-fn boundary(headers: &HeaderMap) -> Result<String, GatewayError> {
+/// Reads the whole form of pictures that are to be changed.
+pub(super) async fn pictures(headers: &HeaderMap, body: Incoming) -> Result<EditForm, GatewayError> {
+    let mut form = open(headers, body, "the picture its field `image`").await?;
+    let mut fields = EditFields::default();
+    let (mut pictures, mut mask) = (Vec::new(), None);
+    let mut taken = 0;
+    while let Some(field) = patiently(form.next_field()).await? {
+        let name = field.name().unwrap_or_default().to_owned();
+        let is_picture = matches!(name.as_str(), "image" | "image[]");
+        if !is_picture && name != "mask" {
+            if field.file_name().is_some() {
+                let message = format!(
+                    "the field `{}` is a file; send pictures as `image` or `image[]`, and a mask as `mask`",
+                    shown(&name)
+                );
+                return Err(wrong(&message));
+            }
+            let value = text(field, &name, fields.room()).await?;
+            fields.add(&name, &value)?;
+            continue;
+        }
+        if is_picture && pictures.len() == MAX_GIVEN {
+            return Err(wrong(&format!("a form has at most {MAX_GIVEN} pictures")));
+        }
+        if !is_picture && mask.is_some() {
+            return Err(wrong("`mask` is given more than once"));
+        }
+        let upload = uploaded(field, Spool::beside(taken)).await?;
+        taken = taken.saturating_add(upload.file.len());
+        if is_picture {
+            pictures.push(upload);
+        } else {
+            mask = Some(upload);
+        }
+    }
+    let request = fields.finish()?;
+    if pictures.is_empty() {
+        let message = "`image` is required: a file, or several as `image[]`".to_owned();
+        let error = GatewayError::new(ErrorKind::InvalidRequest, "missing_required_parameter", message);
+        return Err(error.param("image"));
+    }
+    Ok(EditForm { request, pictures, mask })
+}
+
+/// Whether a body is a form.
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.trim_start().to_ascii_lowercase().starts_with("multipart/")
+}
+
+/// A form that is about to be read. `with` says what it should have.
+async fn open(headers: &HeaderMap, body: Incoming, with: &str) -> Result<Multipart<'static>, GatewayError> {
+    let boundary = boundary(headers, with)?;
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > MAX_BYTES) {
+        super::body::discard(body).await;
+        return Err(too_large());
+    }
+    let frames = BodyStream::new(body);
+    let bytes = frames.filter_map(async |frame| match frame {
+        Ok(frame) => frame.into_data().ok().map(Ok),
+        Err(error) => Some(Err(error)),
+    });
+    let constraints = Constraints::new().size_limit(SizeLimit::new().whole_stream(MAX_BYTES));
+    Ok(Multipart::with_constraints(Box::pin(bytes), boundary, constraints))
+}
+
+fn boundary(headers: &HeaderMap, with: &str) -> Result<String, GatewayError> {
     let is_encoded = |value: &http::HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
     if headers.get(CONTENT_ENCODING).is_some_and(is_encoded) {
         return Err(wrong("forms are taken without a Content-Encoding"));
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     multer::parse_boundary(content_type).map_err(|_| {
-        let message = "send a form: the Content-Type must be multipart/form-data with a boundary, and the recording its \
-                       field `file`";
-        wrong(message)
+        wrong(&format!(
+            "send a form: the Content-Type must be multipart/form-data with a boundary, and {with}"
+        ))
     })
 }
 
@@ -94,12 +148,15 @@ async fn text(mut field: Field<'_>, name: &str, room: usize) -> Result<String, G
     String::from_utf8(value).map_err(|_| wrong(&format!("the field `{}` is not UTF-8", shown(name))))
 }
 
-async fn spooled(mut field: Field<'_>) -> Result<Spool, GatewayError> {
-    let mut spool = Spool::new();
+async fn uploaded(mut field: Field<'_>, mut spool: Spool) -> Result<Upload, GatewayError> {
+    let filename = field.file_name().unwrap_or_default();
+    let filename: String = filename.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    let content_type = field.content_type().map(ToString::to_string);
     while let Some(bytes) = patiently(field.chunk()).await? {
         spool.push(&bytes).await.map_err(|error| cannot_keep(&error))?;
     }
-    Ok(spool)
+    let file = Arc::new(spool.finish().await.map_err(|error| cannot_keep(&error))?);
+    Ok(Upload { file, filename, content_type })
 }
 
 /// What comes next of a form, if it comes soon enough.

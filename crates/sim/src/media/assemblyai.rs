@@ -10,10 +10,11 @@ use bytes::Bytes;
 use http::{Response, request::Parts};
 use serde_json::{Value, json};
 
-use super::{content_type, document, is_silent, json, script, sound};
+use super::{document, is_silent, json, script, sound};
 use crate::{
     SimBody, Simulator,
     check::{At, Wording},
+    json_document,
     refusal::Refusal,
     script::{Fault, Script},
     stage::Ids,
@@ -174,11 +175,7 @@ impl Simulator {
         body: &Bytes,
         ids: Ids,
     ) -> Result<Response<SimBody>, Refusal> {
-        if content_type(parts) != super::JSON {
-            return Err(Refusal::request("the content type must be application/json"));
-        }
-        let body: Value =
-            serde_json::from_slice(body).map_err(|error| Refusal::request(format!("no JSON: {error}")))?;
+        let body = json_document(true, &parts.headers, body)?;
         let root = At::root(&body, &AssemblyAi);
         root.known(&[FIELDS])?;
         let url = root.need("audio_url")?.text()?.to_owned();

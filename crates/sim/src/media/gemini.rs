@@ -1,14 +1,16 @@
 //! Gemini's answers with pictures (<https://ai.google.dev/gemini-api/docs/image-generation>).
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response};
 use serde_json::{Value, json};
 
-use super::{is_silent, json, pictures, play, script};
-use crate::{SimBody, Simulator, check::At, gemini::Gemini, refusal::Refusal, stage::Ids};
+use super::{is_silent, json, pictures, play, script, sound};
+use crate::{SimBody, Simulator, check::At, gemini::Gemini, json_document, refusal::Refusal, stage::Ids};
 
 const KNOWN: &[&str] =
     &["gemini-2.5-flash-image", "gemini-3-pro-image", "gemini-3-pro-image-preview", "gemini-2.0-flash-exp"];
+const KINDS: &[&str] = &["image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"];
 const PROPORTIONS: &[&str] = &["1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"];
 
 /// Whether a request asks for pictures.
@@ -27,21 +29,28 @@ impl Simulator {
         &self,
         key: &str,
         name: &str,
+        headers: &HeaderMap,
         body: &Bytes,
         ids: Ids,
     ) -> Result<Response<SimBody>, Refusal> {
         let script = script(name, KNOWN, &Gemini)?;
-        let body: Value =
-            serde_json::from_slice(body).map_err(|error| Refusal::request(format!("no JSON: {error}")))?;
+        let body = json_document(false, headers, body)?;
         let root = At::root(&body, &Gemini);
         root.known(&[&["contents", "generationConfig", "safetySettings", "systemInstruction"]])?;
-        let mut prompt = String::new();
+        let (mut prompt, mut given) = (String::new(), Vec::new());
         for turn in root.need("contents")?.list()? {
             turn.known(&[&["role", "parts"]])?;
             for part in turn.need("parts")?.list()? {
                 part.known(&[&["text", "inlineData"]])?;
                 if let Some(text) = part.get("text") {
                     prompt.push_str(text.text()?);
+                }
+                if let Some(picture) = part.get("inlineData") {
+                    picture.known(&[&["mimeType", "data"]])?;
+                    picture.need("mimeType")?.one_of(KINDS)?;
+                    let data = picture.need("data")?;
+                    let bytes = BASE64_STANDARD.decode(data.text()?);
+                    given.push(bytes.map_err(|_| data.wrong("Base64 decoding failed"))?);
                 }
             }
         }
@@ -57,12 +66,20 @@ impl Simulator {
         if let Some(response) = self.act(key, name, &script, ids).await? {
             return Ok(response);
         }
+        let said = match given.as_slice() {
+            [] => format!("A picture of: {prompt}"),
+            given => {
+                let bytes = given.concat();
+                let (count, sum) = (given.len(), sound::sum(&bytes));
+                format!("{prompt}: {count} pictures of {} bytes with the sum {sum:08x}", bytes.len())
+            }
+        };
         let tokens = prompt.chars().count().div_ceil(4);
         let candidate = if is_silent(&script) {
             json!({"finishReason": "IMAGE_SAFETY", "index": 0})
         } else {
             json!({"content": {"role": "model", "parts": [
-                {"text": format!("A picture of: {prompt}")},
+                {"text": said},
                 {"inlineData": {"mimeType": "image/png", "data": pictures::PNG}},
             ]}, "finishReason": "STOP", "index": 0})
         };

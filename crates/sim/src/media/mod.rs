@@ -6,6 +6,7 @@
 
 mod assemblyai;
 mod deepgram;
+mod edits;
 mod gemini;
 mod multipart;
 mod pictures;
@@ -40,6 +41,7 @@ pub(crate) enum Media {
     },
     Speech,
     Pictures,
+    Edits,
     /// A picture that was painted before.
     Picture,
     GeminiPictures {
@@ -114,6 +116,7 @@ fn media(path: &str, body: &[u8]) -> Option<Media> {
         "/v1/audio/translations" => Media::Transcripts { translate: true },
         "/v1/audio/speech" => Media::Speech,
         "/v1/images/generations" => Media::Pictures,
+        "/v1/images/edits" => Media::Edits,
         "/v1/listen" => Media::Deepgram,
         "/v2/upload" => Media::AssemblyUpload,
         "/v2/transcript" => Media::AssemblyTranscripts,
@@ -161,8 +164,11 @@ impl Simulator {
             Media::Transcripts { translate } => self.transcript(errand, *translate, key, parts, body).await,
             Media::Speech => self.speech(key, parts, body).await,
             Media::Pictures => self.pictures(errand, key, parts, body, ids).await,
+            Media::Edits => self.edits(errand, key, parts, body, ids).await,
             Media::Picture => Ok(document(pictures::png(), "image/png")),
-            Media::GeminiPictures { model } => self.gemini_pictures(key, model, body, ids).await,
+            Media::GeminiPictures { model } => {
+                self.gemini_pictures(key, model, &parts.headers, body, ids).await
+            }
             Media::Deepgram => self.deepgram(key, parts, body, ids).await,
             Media::AssemblyUpload => self.archive.upload(body, ids),
             Media::AssemblyTranscripts if parts.method == Method::GET => Ok(self.archive.list()),

@@ -52,6 +52,8 @@ pub(super) fn kind(file: &[u8]) -> &'static str {
         [0x1a, 0x45, 0xdf, 0xa3, ..] => "webm",
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => "mp4",
         [b'I', b'D', b'3', ..] => "mp3",
+        // The layer is nothing in AAC.
+        [0xff, second, ..] if second & 0xf6 == 0xf0 => "aac",
         [0xff, second, ..] if second & 0xe0 == 0xe0 => "mp3",
         _ => "noise",
     }

@@ -25,17 +25,25 @@ fn wav(is_silent: bool) -> Vec<u8> {
 }
 
 fn form(fields: &[(&str, &str)], filename: &str, file: &[u8]) -> Vec<u8> {
+    form_of(fields, &[("file", filename, "audio/wav", file)])
+}
+
+/// A form with files: the field's name, the file's, its type and itself.
+fn form_of(fields: &[(&str, &str)], files: &[(&str, &str, &str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, value) in fields {
         let part = format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
         body.extend(part.as_bytes());
     }
-    let head = format!(
-        "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{filename}\"\r\nContent-Type: audio/wav\r\n\r\n"
-    );
-    body.extend(head.as_bytes());
-    body.extend(file);
-    body.extend(b"\r\n--B--\r\n");
+    for (name, filename, content_type, file) in files {
+        let head = format!(
+            "--B\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{filename}\"\r\nContent-Type: {content_type}\r\n\r\n"
+        );
+        body.extend(head.as_bytes());
+        body.extend(*file);
+        body.extend(b"\r\n");
+    }
+    body.extend(b"--B--\r\n");
     body
 }
 
@@ -276,6 +284,82 @@ async fn pictures_and_who_refuses_what() {
         assert_eq!(ask(path, json!({"model": "fail-first-2", "prompt": "a"})).await.status, 503);
     }
     assert_eq!(ask(path, json!({"model": "fail-first-2", "prompt": "a"})).await.status, 200);
+}
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+#[tokio::test]
+async fn pictures_are_changed() {
+    let simulator = simulator();
+    let ask = async |path: &str, fields: &[(&str, &str)], files: &[(&str, &str, &str, &[u8])]| {
+        let body = form_of(fields, files);
+        send(&simulator, "POST", path, "Bearer k", "multipart/form-data; boundary=B", body).await
+    };
+    let path = "/v1/images/edits";
+    let png = |name: &'static str| (name, "a.png", "image/png", PNG);
+    let fields = [("model", "gpt-image-1.5"), ("prompt", "a hat"), ("input_fidelity", "high")];
+    let said = ask(path, &fields, &[png("image[]"), png("image[]"), png("mask")]).await.json();
+    let told = said["data"][0]["revised_prompt"].as_str().unwrap();
+    assert!(
+        told.starts_with("a hat: 2 pictures of 16 bytes with the sum ") && told.ends_with(", with a mask")
+    );
+    assert_eq!(said["usage"]["input_tokens_details"]["image_tokens"], 170);
+    let old = [("model", "dall-e-2"), ("prompt", "a hat")];
+    for (fields, files, says) in [
+        (&fields[..], &[][..], "'image'"),
+        (&fields, &[png("image"), png("image")], "image[]"),
+        (&fields, &[("image", "a.png", "application/octet-stream", PNG)], "mimetype"),
+        (&fields, &[("image", "a.png", "image/jpeg", PNG)], "image/jpeg"),
+        (&old, &[png("image[]"), png("image[]")], "more than 1"),
+        (&[("model", "dall-e-3"), ("prompt", "a")], &[png("image")], "dall-e-3"),
+        (&[("model", "gpt-image-1"), ("prompt", "a"), ("style", "vivid")], &[png("image")], "style"),
+    ] {
+        let said = ask(path, fields, files).await;
+        assert_eq!(said.status, 400, "{}", said.text());
+        assert!(said.text().contains(says), "{}", said.text());
+    }
+    assert_eq!(ask("/xai/v1/images/edits", &old, &[png("image")]).await.status, 415);
+    let named = async |path: &str, body: Value| {
+        send(&simulator, "POST", path, "Bearer k", "application/json", body.to_string()).await
+    };
+    let data = format!("data:image/png;base64,{}", "iVBORw0KGgo=");
+    let body = json!({"model": "gpt-image-1", "prompt": "a", "images": [{"image_url": data}]});
+    assert!(named(path, body).await.text().contains("1 pictures of 8 bytes"));
+    let xai = "/xai/v1/images/edits";
+    let body = json!({"model": "grok-2-image-1212", "prompt": "a", "image": {"url": data}});
+    assert_eq!(named(xai, body).await.status, 200);
+    for body in [
+        json!({"model": "grok-2-image-1212", "prompt": "a"}),
+        json!({"model": "grok-2-image-1212", "prompt": "a", "image": {"url": "data:image/png;base64,QQ=="}}),
+        json!({"model": "grok-2-image-1212", "prompt": "a", "image": {"url": data}, "images": [{"url": data}]}),
+    ] {
+        assert_eq!(named(xai, body).await.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn pictures_can_be_watched() {
+    let simulator = simulator();
+    let ask = async |body: Value| {
+        let path = "/v1/images/generations";
+        send(&simulator, "POST", path, "Bearer k", "application/json", body.to_string()).await
+    };
+    let kinds = |said: &Said| -> Vec<String> {
+        let text = said.text();
+        let names = text.lines().filter_map(|line| line.strip_prefix("event: "));
+        names.map(str::to_owned).collect()
+    };
+    let sketch = "image_generation.partial_image";
+    let body = |model: &str| json!({"model": model, "prompt": "a", "stream": true, "partial_images": 2});
+    let said = ask(body("gpt-image-1")).await;
+    assert!(said.content_type.starts_with("text/event-stream"));
+    assert_eq!(kinds(&said), [sketch, sketch, "image_generation.completed"]);
+    assert!(said.text().contains("\"usage\":{"));
+    assert_eq!(kinds(&ask(body("gpt-image-1,end-1")).await), [sketch]);
+    assert_eq!(kinds(&ask(body("gpt-image-1,error-after-1")).await), [sketch, "error"]);
+    let quiet = ask(json!({"model": "gpt-image-1", "prompt": "a", "partial_images": 2})).await;
+    assert_eq!(quiet.status, 400, "{}", quiet.text());
+    assert_eq!(ask(json!({"model": "dall-e-3", "prompt": "a", "stream": true})).await.status, 400);
 }
 
 #[tokio::test]
