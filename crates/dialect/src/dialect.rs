@@ -15,6 +15,7 @@ use crate::{
     Caps, Mend, Progress, Rewrite,
     ir::{Block, ChatRequest, ChatResponse, FinishReason, Loss, PublicError, UpstreamError, Usage},
     opening::Places,
+    shape,
     stream::{StreamDecoder, StreamEncoder, StreamPipe},
 };
 
@@ -168,6 +169,8 @@ pub struct EnvelopeSpans {
     pub has_surrogates: bool,
     /// Whether there are carriers, which an upstream of the client's own dialect must not get.
     pub has_carriers: bool,
+    /// Whether there may be roles that only the vendor's own servers know.
+    pub has_own_roles: bool,
     /// Whether there are members that are never sent on.
     pub has_unwanted: bool,
     /// What tells a conversation from others.
@@ -181,13 +184,13 @@ pub struct EnvelopeSpans {
 }
 
 impl EnvelopeSpans {
-    /// With what a scan for `shape::MARKS` found out about the whole object.
+    /// With what a scan for `shape::MARKS`, and maybe others behind them, found out about the whole object.
     pub(crate) fn within(self, extent: &Extent) -> Self {
         Self {
             end: extent.end,
             has_members: extent.has_members,
             has_surrogates: extent.has_surrogates,
-            has_carriers: extent.has_marked,
+            has_carriers: shape::has_carriers(extent.marks),
             ..self
         }
     }
@@ -358,12 +361,6 @@ pub trait Dialect: Sync + 'static {
     fn return_reasoning(&self, body: &Bytes, thoughts: &dyn Fn(usize) -> String) -> Splice {
         let _ = thoughts;
         Splice::new(body.clone())
-    }
-
-    /// Whether a request of this dialect may have roles that only the vendor's own servers know.
-    fn has_own_roles(&self, body: &[u8]) -> bool {
-        let _ = body;
-        false
     }
 
     /// Puts the role that every server of this dialect knows in the place of one that only the vendor's own does.

@@ -46,8 +46,8 @@ pub fn tokens(request: &ChatRequest) -> u64 {
 
 /// Tokens of a request in any dialect that nobody has decoded: four of its bytes are a token, and each image, document or
 /// sound that is embedded in it counts as a document does, since by its bytes it would be far too dear. What is embedded
-/// is known by long stretches of base64, which are looked for in steps. Quick and rough, for money that is held while a
-/// request runs.
+/// is known by long stretches of base64, which are looked for in steps, and by what stands before them. Quick and rough,
+/// for money that is held while a request runs.
 pub fn of_body(body: &[u8]) -> u64 {
     let is_dense = |at: usize| {
         let seen = body.get(at..at + GLANCE);
@@ -72,13 +72,37 @@ pub fn of_body(body: &[u8]) -> u64 {
             }
         };
         at = end + 1;
-        if end - begin >= LEAST_MEDIUM {
+        if end - begin >= LEAST_MEDIUM && is_embedded(body, begin) {
             let length = (end - begin) as u64;
             embedded += length;
             media += (length / 4).min(DOCUMENT);
         }
     }
     ((body.len() as u64 - embedded) / 4 + media).max(1)
+}
+
+/// Members whose text is base64 in some dialect: media, and what vendors sign or encrypt.
+const BASE64_MEMBERS: [&[u8]; 6] =
+    [b"data", b"file_data", b"encrypted_content", b"signature", b"thoughtSignature", b"thought_signature"];
+
+/// Whether the string that goes on at `at` is a medium and no text: a `data:` URL, the value of a member for base64, or an
+/// entry of a list, as Ollama's images are.
+fn is_embedded(body: &[u8], at: usize) -> bool {
+    let nearby = at.saturating_sub(2 * STEP);
+    let Some(quote) = memchr::memrchr(b'"', &body[nearby..at]).map(|quote| nearby + quote) else {
+        return false;
+    };
+    if body[quote + 1..].starts_with(b"data:") {
+        return true;
+    }
+    match body[..quote].trim_ascii_end() {
+        [.., b'[' | b','] => true,
+        [before @ .., b':'] => before
+            .trim_ascii_end()
+            .strip_suffix(b"\"")
+            .is_some_and(|name| BASE64_MEMBERS.iter().any(|member| name.ends_with(member))),
+        _ => false,
+    }
 }
 
 /// Whether a byte may be part of base64 as it stands in JSON, in either alphabet.
@@ -235,9 +259,25 @@ mod tests {
         check(&several, 20 * DOCUMENT);
         // One that is smaller than a document counts by its bytes.
         check(&[image(4_000)], 1_000);
-        // A long word, and a body that is cut off.
-        assert_eq!(of_body(format!("{{\"a\":\"{}\"}}", "x".repeat(900)).as_bytes()), 227);
-        assert_eq!(of_body("x".repeat(100_000).as_bytes()), DOCUMENT);
+        // Wherever dialects have their base64.
+        let base64 = "iVBO/+9x".repeat(9_000);
+        for around in [
+            [r#"{"images":["", ""#, r#""]}"#],
+            [r#"{"source":{"type":"base64","data" : ""#, r#""}}"#],
+            [r#"{"file_data":""#, r#""}"#],
+            [r#"{"type":"reasoning","encrypted_content":""#, r#""}"#],
+            [r#"{"type":"thinking","thinking":"so","signature":""#, r#""}"#],
+            [r#"{"parts":[{"text":"a","thoughtSignature":""#, r#""}]}"#],
+        ] {
+            let counted = of_body(around.join(&base64).as_bytes());
+            assert!((DOCUMENT..DOCUMENT + 320).contains(&counted), "{around:?}: {counted}");
+        }
+        // Long words, and what is no request.
+        for words in [900, 100_000] {
+            let body = format!("{{\"a\":\"{}\"}}", "x".repeat(words));
+            assert_eq!(of_body(body.as_bytes()), body.len() as u64 / 4);
+        }
+        assert_eq!(of_body("x".repeat(100_000).as_bytes()), 25_000);
         assert_eq!(of_body(b""), 1);
     }
 }

@@ -56,7 +56,7 @@ pub fn opening<'a>(body: &'a [u8], envelope: &Envelope) -> Opening<'a> {
     let places = &envelope.spans.places;
     // A range that does not fit a body of text is one of another body, and says nothing.
     let text = |place: &Option<Range<usize>>| {
-        place.clone().and_then(|span| body.get(span)).and_then(|bytes| std::str::from_utf8(bytes).ok())
+        place.clone().and_then(|span| body.get(span)).and_then(|bytes| simdutf8::basic::from_utf8(bytes).ok())
     };
     let mut opening = Opening::default();
     opening.system.extend(text(&places.system).filter(|raw| *raw != "null"));

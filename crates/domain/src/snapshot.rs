@@ -9,7 +9,8 @@ use omniroute_provider::{
     Capability, Endpoint, EndpointError, Provider, ProviderId, ProviderSpec, Service, caps, catalog::Catalog,
     choose, provider::ConnectionInput, registry, scrub::without_credentials,
 };
-use quick_cache::{Equivalent, sync::Cache};
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{Equivalent, UnitWeighter};
 use secrecy::ExposeSecret as _;
 
 use crate::alias::Aliases;
@@ -72,11 +73,20 @@ pub struct Snapshot {
     /// Prices that are not of the catalogue.
     pub prices: PriceBook,
     /// Prices that were asked for; bounded, since model names are the clients' choice.
-    quotes: Cache<(ProviderId, String), Option<Arc<Quote>>>,
+    quotes: Quotes,
 }
+
+/// Prices by provider and model.
+type Quotes = Cache<(ProviderId, String), Option<Arc<Quote>>, UnitWeighter, RandomState>;
 
 /// Most prices remembered by a snapshot.
 const MAX_QUOTES: usize = 4_096;
+
+/// A snapshot's prices before anybody asked for one.
+fn no_quotes() -> Quotes {
+    let (most, weighter) = (MAX_QUOTES as u64, UnitWeighter);
+    Cache::with(MAX_QUOTES, most, weighter, RandomState::default(), DefaultLifecycle::default())
+}
 
 /// A provider and its accounts.
 pub struct ProviderState {

@@ -110,7 +110,7 @@ async fn relayed(
     } else {
         client.edit_request(&ctx.body, ctx.envelope()?, &target.model)
     };
-    let has_vendors_roles = !caps.developer_role && client.has_own_roles(&ctx.body);
+    let has_vendors_roles = !caps.developer_role && ctx.envelope()?.spans.has_own_roles;
     if facts.is_empty() && !ctx.returns_reasoning && !has_vendors_roles {
         if rewrite.is_some() {
             refuse_if_strict(ctx, target)?;

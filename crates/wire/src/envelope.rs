@@ -31,8 +31,8 @@ pub struct Extent {
     pub has_members: bool,
     /// Whether any string of the object has escapes of surrogates, in pairs or not.
     pub has_surrogates: bool,
-    /// Whether any string of the object begins with one of the marks that were looked for.
-    pub has_marked: bool,
+    /// With which of the marks that were looked for a string of the object begins: bit n for the mark at n.
+    pub marks: u32,
 }
 
 /// Why a body has no members to show.
@@ -63,7 +63,7 @@ pub fn scan<'a>(body: &'a [u8], visit: &mut dyn FnMut(Member<'a>)) -> Result<Ext
     scan_for(body, &[], visit)
 }
 
-/// The same, and a look at how each string of the object begins: [`Extent::has_marked`].
+/// The same, and a look at how each string of the object begins: [`Extent::marks`]. Up to 32 marks.
 pub fn scan_for<'a>(
     body: &'a [u8],
     marks: &'static [&'static str],
@@ -158,8 +158,8 @@ fn members<'a>(
     let bytes = whole.as_bytes();
     let mut walk = Walk::over(bytes, marks);
     let Object { end, has_members, behind } = object(whole, brace, &mut walk, visit)?;
-    let Walk { has_surrogates, has_marked, .. } = walk;
-    let extent = Extent { end, has_members, has_surrogates, has_marked };
+    let Walk { has_surrogates, found: marks, .. } = walk;
+    let extent = Extent { end, has_members, has_surrogates, marks };
     (skip::space(bytes, behind) == bytes.len()).then_some(extent)
 }
 
@@ -238,7 +238,7 @@ mod tests {
     fn an_empty_object_has_a_place_for_a_member() {
         assert_eq!(
             members(" { }").unwrap().1,
-            Extent { end: 2, has_members: false, has_surrogates: false, has_marked: false }
+            Extent { end: 2, has_members: false, has_surrogates: false, marks: 0 }
         );
     }
 
@@ -253,16 +253,17 @@ mod tests {
     #[test]
     fn marks_are_found_where_strings_begin() {
         for (body, expected) in [
-            (r#"{"a":[{"b":"mark-1"}]}"#, true),
-            (r#"{"a":{"mark-2":1}}"#, true),
-            (r#"{"a":"mark-"}"#, true),
-            (r#"{"a":"mark"}"#, false),
-            (r#"{"a":" mark-1"}"#, false),
-            (r#"{"a":"\"mark-1"}"#, false),
-            ("{}", false),
+            (r#"{"a":[{"b":"mark-1"}]}"#, 2),
+            (r#"{"a":{"mark-2":1}}"#, 2),
+            (r#"{"a":"mark-"}"#, 2),
+            (r#"{"mark-":"others"}"#, 3),
+            (r#"{"a":"mark"}"#, 0),
+            (r#"{"a":" mark-1"}"#, 0),
+            (r#"{"a":"\"mark-1"}"#, 0),
+            ("{}", 0),
         ] {
             let extent = scan_for(body.as_bytes(), &["other", "mark-"], &mut |_| {}).unwrap();
-            assert_eq!(extent.has_marked, expected, "{body}");
+            assert_eq!(extent.marks, expected, "{body}");
         }
     }
 

@@ -11,8 +11,8 @@ pub(crate) struct Walk<'a> {
     bytes: &'a [u8],
     level: Level,
     marks: &'static [&'static str],
-    /// Whether any string begins with one of the marks.
-    pub(crate) has_marked: bool,
+    /// Which of the marks a string begins with: bit n for the mark at n.
+    pub(crate) found: u32,
     /// Whether any string has escapes of surrogates, in pairs or not.
     pub(crate) has_surrogates: bool,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// Begins at no place in particular.
     pub(crate) fn over(bytes: &'a [u8], marks: &'static [&'static str]) -> Self {
-        Self { bytes, level: Level::new(), marks, has_marked: false, has_surrogates: false }
+        Self { bytes, level: Level::new(), marks, found: 0, has_surrogates: false }
     }
 
     /// Just behind the value that begins at `at`, white space before it allowed. Nesting may be of any depth.
@@ -98,7 +98,9 @@ impl<'a> Walk<'a> {
         let checked = string::check(self.level, self.bytes, at)?;
         self.has_surrogates |= checked.has_surrogates;
         let text = &self.bytes[at + 1..checked.end];
-        self.has_marked |= self.marks.iter().any(|mark| text.starts_with(mark.as_bytes()));
+        for (at, mark) in self.marks.iter().enumerate() {
+            self.found |= u32::from(text.starts_with(mark.as_bytes())) << at;
+        }
         Some(checked.end)
     }
 }

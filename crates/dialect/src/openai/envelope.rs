@@ -20,13 +20,17 @@ use crate::{
     shape,
 };
 
+/// What strings of a request are looked at for: carriers, and the role that few servers but the vendor's know.
+const MARKS: [&str; 3] = [shape::MARKS[0], shape::MARKS[1], "developer"];
+
 /// Reads the envelope and makes the checks that need no decoding.
 pub(super) fn read(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> {
     let mut seen = Seen::default();
     let mut spans = EnvelopeSpans::default();
-    let extent = envelope::scan_for(body, shape::MARKS, &mut |member| seen.take(member, &mut spans))
+    let extent = envelope::scan_for(body, &MARKS, &mut |member| seen.take(member, &mut spans))
         .map_err(|error| not_json(&error))?;
-    let spans = spans.within(&extent);
+    let spans =
+        EnvelopeSpans { has_own_roles: extent.marks >> shape::MARKS.len() != 0, ..spans.within(&extent) };
 
     let model = seen.basics.model()?;
     let stream = seen.basics.stream(head)?;

@@ -4,11 +4,6 @@ use bytes::{Bytes, BytesMut};
 use omniroute_wire::{envelope, json_out, splice::Splice};
 use serde_json::value::RawValue;
 
-/// Whether there may be a `developer`.
-pub(super) fn has_own_roles(body: &[u8]) -> bool {
-    memchr::memmem::find(body, b"\"developer\"").is_some()
-}
-
 /// Writes `system` for `developer`, which many servers refuse; all else stays as it came.
 pub(super) fn plain_roles(body: &Bytes) -> Splice {
     let mut splice = Splice::new(body.clone());

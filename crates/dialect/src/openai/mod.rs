@@ -59,10 +59,6 @@ impl Dialect for OpenAi {
         envelope::edit(body, envelope, upstream_model)
     }
 
-    fn has_own_roles(&self, body: &[u8]) -> bool {
-        history::has_own_roles(body)
-    }
-
     fn plain_roles(&self, body: &Bytes) -> Splice {
         history::plain_roles(body)
     }

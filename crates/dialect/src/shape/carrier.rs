@@ -21,6 +21,11 @@ pub(crate) const ENCODED_MARK: &str = "b21yMS";
 /// What a string begins with that is a carrier.
 pub(crate) const MARKS: &[&str] = &[MARK, ENCODED_MARK];
 
+/// Whether there are carriers where a scan for [`MARKS`] found these.
+pub(crate) const fn has_carriers(found: u32) -> bool {
+    found & ((1 << MARKS.len()) - 1) != 0
+}
+
 /// The key that carriers are authenticated with.
 #[derive(Clone)]
 pub struct Seal {

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 
 use carrier::Kind;
 pub use carrier::Seal;
-pub(crate) use carrier::{MARKS, is_bare_carrier, is_carrier};
+pub(crate) use carrier::{MARKS, has_carriers, is_bare_carrier, is_carrier};
 use json_form::JsonForm;
 use names::NameMap;
 pub use notes::{Notes, forgotten, recall};

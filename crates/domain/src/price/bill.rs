@@ -23,8 +23,6 @@ pub struct Line {
     pub amount: u64,
     /// In nano-USD, rounded by itself; `None` = it has no price.
     pub nano: Option<i64>,
-    /// In nano-USD per million, times the amount.
-    exact: Option<i128>,
 }
 
 /// What a chat answer cost, in nano-USD; `None` if the usage or a price that it needs is not known.
@@ -35,72 +33,137 @@ pub fn cost_nano(price: &Price, usage: &Usage) -> Option<i64> {
 /// What an answer cost whose bill knows other units than tokens, in nano-USD. Tokens that were not reported do not
 /// matter if any unit was.
 pub fn cost_nano_with(price: &Price, usage: &Usage, units: &Units) -> Option<i64> {
-    bill(price, usage, units).total_nano
+    if !is_counted(usage, units) {
+        return None;
+    }
+    let positions = positions(price, usage, units);
+    total_nano(&positions, paid(&positions))
 }
-
-/// Lines of what is paid by tokens or by the piece, as vendors please: pictures, sound, text to be spoken.
-const BY_THE_PIECE: [&str; 4] = ["images", "characters", "millisIn", "millisOut"];
 
 /// The bill of an answer. Lines that nothing is counted of are left out. What can be paid by tokens or by the piece is paid
 /// once: by tokens if they were told and all of them have a price, else by the piece.
 pub fn bill(price: &Price, usage: &Usage, units: &Units) -> Bill {
-    let counted = Units { requests: 0, ..*units } != Units { requests: 0, ..Units::REQUEST };
-    if !usage.is_known() && !counted {
+    if !is_counted(usage, units) {
         return Bill { lines: SmallVec::new(), total_nano: None };
     }
+    let positions = positions(price, usage, units);
+    let paid = paid(&positions);
+    let lines = positions.iter().filter(|position| position.is_among(paid)).map(|position| Line {
+        name: position.name,
+        amount: position.amount,
+        nano: position.millionths().and_then(rounded),
+    });
+    Bill { lines: lines.collect(), total_nano: total_nano(&positions, paid) }
+}
+
+/// What a line is paid for by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Tokens,
+    /// What vendors sell by tokens or by the piece, as they please: pictures, sound, text to be spoken.
+    Pieces,
+    /// Comes on top, whatever the rest is paid by.
+    Calls,
+}
+
+/// A line before it is known whether it is paid.
+struct Position {
+    name: &'static str,
+    by: By,
+    amount: u64,
+    /// Nano-USD per million.
+    rate: Option<i64>,
+    /// For so many of the amount.
+    per: u16,
+}
+
+impl Position {
+    /// Times a million, in nano-USD; `None` = it has no price.
+    fn millionths(&self) -> Option<i128> {
+        let product = i128::from(self.amount) * i128::from(self.rate?);
+        // Numbers of this size are divided slowly, and most have nothing to be divided by.
+        Some(if self.per == 1 { product } else { product / i128::from(self.per) })
+    }
+
+    const fn is_counted(&self) -> bool {
+        self.amount > 0
+    }
+
+    fn is_among(&self, paid: Paid) -> bool {
+        self.is_counted()
+            && match self.by {
+                By::Tokens => paid.tokens,
+                By::Pieces => paid.pieces,
+                By::Calls => true,
+            }
+    }
+}
+
+/// What is paid.
+#[derive(Clone, Copy)]
+struct Paid {
+    tokens: bool,
+    pieces: bool,
+}
+
+/// Whether anything is known of what the answer used.
+fn is_counted(usage: &Usage, units: &Units) -> bool {
+    usage.is_known() || Units { requests: 0, ..*units } != Units { requests: 0, ..Units::REQUEST }
+}
+
+#[inline]
+fn positions(price: &Price, usage: &Usage, units: &Units) -> [Position; 14] {
     let rates = price.rates(usage.input_total().unwrap_or(0));
     let count = |tokens: Option<u64>| tokens.unwrap_or(0);
     let audio_in = count(usage.audio_input);
     let (reasoning, audio_out) = (count(usage.reasoning), count(usage.audio_output));
     let write = rates.cache_write.or(rates.input);
     let plain_out = count(usage.output_total).saturating_sub(reasoning).saturating_sub(audio_out);
-    let per_million = [
-        ("input", count(usage.input_uncached).saturating_sub(audio_in), rates.input),
-        ("audioIn", audio_in, rates.audio_input.or(rates.input)),
-        ("cacheRead", count(usage.cache_read), rates.cached.or(rates.input)),
-        ("cacheWrite", count(usage.cache_write), write),
-        ("cacheWrite1h", count(usage.cache_write_1h), rates.cache_write_1h.or(write)),
-        // What a painter produces is pictures.
-        (
-            "output",
-            plain_out,
-            if units.images > 0 { rates.image_output.or(rates.output) } else { rates.output },
-        ),
-        ("reasoning", reasoning, rates.reasoning.or(rates.output)),
-        ("audioOut", audio_out, rates.audio_output.or(rates.output)),
-        ("images", units.images, price.units.image),
-        ("characters", units.characters, price.units.character),
-        ("queries", units.queries, price.units.query),
+    // What a painter produces is pictures.
+    let output = if units.images > 0 { rates.image_output.or(rates.output) } else { rates.output };
+    let line = |name, by, amount, rate| Position { name, by, amount, rate, per: 1 };
+    let tokens = |name, amount, rate| line(name, By::Tokens, amount, rate);
+    let time = |name, millis, rate| Position { per: 1_000, ..line(name, By::Pieces, millis, rate) };
+    [
+        tokens("input", count(usage.input_uncached).saturating_sub(audio_in), rates.input),
+        tokens("audioIn", audio_in, rates.audio_input.or(rates.input)),
+        tokens("cacheRead", count(usage.cache_read), rates.cached.or(rates.input)),
+        tokens("cacheWrite", count(usage.cache_write), write),
+        tokens("cacheWrite1h", count(usage.cache_write_1h), rates.cache_write_1h.or(write)),
+        tokens("output", plain_out, output),
+        tokens("reasoning", reasoning, rates.reasoning.or(rates.output)),
+        tokens("audioOut", audio_out, rates.audio_output.or(rates.output)),
+        line("images", By::Pieces, units.images, price.units.image),
+        line("characters", By::Pieces, units.characters, price.units.character),
+        line("queries", By::Calls, units.queries, price.units.query),
         // Nobody asks for a request unless its price says so.
-        ("requests", units.requests, price.units.request.or(Some(0))),
-    ];
-    let per_second = [
-        ("millisIn", units.millis_in, price.units.second_in),
-        ("millisOut", units.millis_out, price.units.second_out),
-    ];
-    let lines = per_million.into_iter().map(|(name, amount, rate)| (name, amount, rate, 1));
-    let lines = lines.chain(per_second.into_iter().map(|(name, amount, rate)| (name, amount, rate, 1_000)));
-    let mut lines: SmallVec<[Line; 14]> = lines
-        .filter(|(_, amount, ..)| *amount > 0)
-        .map(|(name, amount, rate, per)| {
-            let product = rate.map(|rate| i128::from(amount) * i128::from(rate));
-            // Numbers of this size are divided slowly, and most have nothing to be divided by.
-            let exact = product.map(|product| if per == 1 { product } else { product / per });
-            Line { name, amount, nano: exact.and_then(rounded), exact }
-        })
-        .collect();
-    let is_piece = |line: &Line| BY_THE_PIECE.contains(&line.name);
-    let is_token = |line: &Line| !is_piece(line) && !matches!(line.name, "queries" | "requests");
-    if lines.iter().any(is_piece) && lines.iter().any(is_token) {
-        let has_price = |line: &Line| line.exact.is_some();
-        if lines.iter().filter(|line| is_token(line)).all(has_price) {
-            lines.retain(|line| !is_piece(line));
-        } else if lines.iter().filter(|line| is_piece(line)).all(has_price) {
-            lines.retain(|line| !is_token(line));
-        }
+        line("requests", By::Calls, units.requests, price.units.request.or(Some(0))),
+        time("millisIn", units.millis_in, price.units.second_in),
+        time("millisOut", units.millis_out, price.units.second_out),
+    ]
+}
+
+#[inline]
+fn paid(positions: &[Position; 14]) -> Paid {
+    let of = |by: By| positions.iter().filter(move |position| position.by == by && position.is_counted());
+    let has_prices = |by: By| of(by).all(|position| position.rate.is_some());
+    let both = Paid { tokens: true, pieces: true };
+    if of(By::Pieces).next().is_none() || of(By::Tokens).next().is_none() {
+        both
+    } else if has_prices(By::Tokens) {
+        Paid { pieces: false, ..both }
+    } else if has_prices(By::Pieces) {
+        Paid { tokens: false, ..both }
+    } else {
+        both
     }
-    let sum = lines.iter().try_fold(0_i128, |sum, line| Some(sum + line.exact?));
-    Bill { lines, total_nano: sum.and_then(rounded) }
+}
+
+#[inline]
+fn total_nano(positions: &[Position; 14], paid: Paid) -> Option<i64> {
+    let mut paid = positions.iter().filter(|position| position.is_among(paid));
+    let sum = paid.try_fold(0_i128, |sum, position| Some(sum + position.millionths()?));
+    sum.and_then(rounded)
 }
 
 /// From nano-USD per million to nano-USD.

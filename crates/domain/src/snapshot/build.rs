@@ -6,13 +6,12 @@ use omniroute_provider::{
     Provider, ProviderId, ProviderSpec, capability::mode_by_name, catalog::Catalog,
     provider::ConnectionInput, registry, spec::ResilienceProfile,
 };
-use quick_cache::sync::Cache;
 
 use super::profile::{self, Profiles};
 use super::rules::{Rules, limits_of};
 use super::{
-    BuildOptions, Caller, ConnectionState, ListedModel, MAX_QUOTES, Map, ProviderState, Snapshot,
-    SnapshotProblem, reach_of,
+    BuildOptions, Caller, ConnectionState, ListedModel, Map, ProviderState, Snapshot, SnapshotProblem,
+    no_quotes, reach_of,
 };
 use crate::alias::Aliases;
 use crate::budget::{Budgets, Calendar};
@@ -148,7 +147,7 @@ impl<'a> Builder<'a> {
             connections,
             budgets: Budgets::new(&self.entities.budgets, calendar),
             prices: self.entities.prices.clone(),
-            quotes: Cache::new(MAX_QUOTES),
+            quotes: no_quotes(),
         }
     }
 

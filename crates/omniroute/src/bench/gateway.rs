@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    client,
+    client, installation,
     machine::Pins,
     process::{self, Child, Workspace},
     scenario::{self, Setting},
@@ -20,8 +20,17 @@ use super::{
 const TOKEN: &str = "omniroute-bench-management-token";
 const PREFIX: &str = "bench";
 /// A limit that is counted and never reached.
-const PLENTY: u64 = 1_000_000_000;
+pub(super) const PLENTY: u64 = 1_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a gateway is set up with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    /// One account and one key.
+    Single,
+    /// What [`installation`] describes.
+    Installation,
+}
 
 /// A running gateway that knows the simulator.
 #[derive(Debug)]
@@ -31,24 +40,33 @@ pub(super) struct Gateway {
     data: PathBuf,
     log: PathBuf,
     key: String,
+    size: Size,
 }
 
 impl Gateway {
-    /// Starts it on an empty folder and tells it, over its own management API, where the simulator is.
+    /// Starts it on an empty folder and sets it up, over its own management API, with the simulator as its upstream.
     pub(super) async fn start(
         pins: &Pins,
         workspace: &Workspace,
         program: &Path,
         simulator: SocketAddr,
+        size: Size,
     ) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], process::free_port()?));
-        let (data, log) = (workspace.file("data"), workspace.file("gateway.log"));
+        let (data, log) = match size {
+            Size::Single => (workspace.file("data"), workspace.file("gateway.log")),
+            Size::Installation => (workspace.file("many-data"), workspace.file("many.log")),
+        };
         let mut child = spawn(pins, program, address, &data, &log)?;
         let listening = process::listening(address).await;
         child.alive().context("the gateway")?;
         listening.context("the gateway does not start")?;
-        let mut gateway = Self { child, address, data, log, key: String::new() };
-        gateway.configure(simulator).await.with_context(|| {
+        let mut gateway = Self { child, address, data, log, key: String::new(), size };
+        let configured = match size {
+            Size::Single => gateway.configure(simulator).await,
+            Size::Installation => installation::set_up(&gateway, simulator).await,
+        };
+        gateway.key = configured.with_context(|| {
             format!("cannot configure the gateway; it said: {}", gateway.child.last_words())
         })?;
         Ok(gateway)
@@ -60,7 +78,7 @@ impl Gateway {
         let request = scenario::small_request(&gateway.setting());
         let mut found = Vec::with_capacity(times);
         for _ in 0..times {
-            let Self { child, address, data, log, key } = gateway;
+            let Self { child, address, data, log, key, size } = gateway;
             child.stop().await.context("the gateway")?;
             let start = Instant::now();
             let mut child = spawn(pins, program, address, &data, &log)?;
@@ -79,7 +97,7 @@ impl Gateway {
                 tokio::time::sleep(Duration::from_micros(500)).await;
             }
             found.push(start.elapsed().as_secs_f64() * 1000.0);
-            gateway = Self { child, address, data, log, key };
+            gateway = Self { child, address, data, log, key, size };
         }
         found.sort_by(f64::total_cmp);
         Ok((gateway, found[found.len() / 2]))
@@ -87,7 +105,12 @@ impl Gateway {
 
     /// How clients reach the simulator through it.
     pub(super) fn setting(&self) -> Setting {
-        Setting { address: self.address, prefix: format!("{PREFIX}/"), key: self.key.clone() }
+        let prefix = match self.size {
+            Size::Single => format!("{PREFIX}/"),
+            // Combos have the names of the simulator's models.
+            Size::Installation => String::new(),
+        };
+        Setting { address: self.address, prefix, key: self.key.clone() }
     }
 
     pub(super) fn cpu_seconds(&self) -> Result<f64> {
@@ -106,24 +129,40 @@ impl Gateway {
         self.child.stop().await.context("the gateway")
     }
 
-    async fn configure(&mut self, simulator: SocketAddr) -> Result<()> {
-        let node = json!({"name": "bench", "prefix": PREFIX, "baseUrl": format!("http://{simulator}/v1"),
+    async fn configure(&self, simulator: SocketAddr) -> Result<String> {
+        let node = self.add_node(PREFIX, simulator).await?;
+        self.add_account(&node, "bench").await?;
+        Ok(self.add_key("bench").await?.1)
+    }
+
+    /// Makes the simulator an endpoint with this prefix; its id.
+    pub(super) async fn add_node(&self, prefix: &str, simulator: SocketAddr) -> Result<String> {
+        let node = json!({"name": prefix, "prefix": prefix, "baseUrl": format!("http://{simulator}/v1"),
             "type": "openai-compatible", "apiType": "chat", "allowPrivate": true});
-        let node = self.manage("/api/provider-nodes", &node).await?;
-        let id = node["node"]["id"].as_str().context("the answer has no node id")?;
-        let connection = json!({"provider": id, "name": "bench", "apiKey": "sk-bench"});
-        self.manage("/api/providers", &connection).await?;
-        let key = json!({"name": "bench", "maxRequestsPerMinute": PLENTY, "maxRequestsPerDay": PLENTY,
-            "maxTokensPerMinute": PLENTY, "maxConcurrent": 100_000});
-        let key = self.manage("/api/keys", &key).await?;
-        key["key"].as_str().context("the answer has no key")?.clone_into(&mut self.key);
+        let node = self.manage("POST", "/api/provider-nodes", &node).await?;
+        Ok(node["node"]["id"].as_str().context("the answer has no node id")?.to_owned())
+    }
+
+    /// Adds an account to an endpoint.
+    pub(super) async fn add_account(&self, node: &str, name: &str) -> Result<()> {
+        let connection = json!({"provider": node, "name": name, "apiKey": format!("sk-{name}")});
+        self.manage("POST", "/api/providers", &connection).await?;
         Ok(())
     }
 
-    async fn manage(&self, path: &str, body: &Value) -> Result<Value> {
+    /// Makes a key with every limit, none of which is ever reached; its id and the key.
+    pub(super) async fn add_key(&self, name: &str) -> Result<(String, String)> {
+        let key = json!({"name": name, "maxRequestsPerMinute": PLENTY, "maxRequestsPerDay": PLENTY,
+            "maxTokensPerMinute": PLENTY, "maxConcurrent": 100_000});
+        let key = self.manage("POST", "/api/keys", &key).await?;
+        let text = |member: &str| key[member].as_str().context("the answer has no key").map(str::to_owned);
+        Ok((text("id")?, text("key")?))
+    }
+
+    pub(super) async fn manage(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
         let body = body.to_string();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
             self.address,
             body.len()

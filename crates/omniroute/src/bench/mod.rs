@@ -6,6 +6,7 @@
 
 mod client;
 mod gateway;
+mod installation;
 mod machine;
 mod nginx;
 mod process;
@@ -18,7 +19,7 @@ use anyhow::{Context as _, Result, bail};
 
 use self::{
     client::{Load, Outcome},
-    gateway::Gateway,
+    gateway::{Gateway, Size},
     machine::Pins,
     nginx::Nginx,
     process::{Child, Workspace},
@@ -44,7 +45,7 @@ pub(crate) struct BenchOptions {
     /// Only these scenarios (names as in the report)
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) scenarios: Vec<String>,
-    /// Only these: direct, nginx, gateway
+    /// Only these: direct, nginx, gateway, many
     #[arg(long, value_name = "TARGET", value_delimiter = ',')]
     pub(crate) targets: Vec<String>,
     /// The gateway's program, if not this one
@@ -59,16 +60,19 @@ enum Target {
     Direct,
     Nginx,
     Gateway,
+    /// The gateway with many accounts, combos and keys, and with budgets.
+    Many,
 }
 
 impl Target {
-    const ALL: [Target; 3] = [Target::Direct, Target::Nginx, Target::Gateway];
+    const ALL: [Target; 4] = [Target::Direct, Target::Nginx, Target::Gateway, Target::Many];
 
     fn name(self) -> &'static str {
         match self {
             Target::Direct => "direct",
             Target::Nginx => "nginx",
             Target::Gateway => "gateway",
+            Target::Many => "many",
         }
     }
 }
@@ -78,6 +82,7 @@ struct Stage {
     simulator: SocketAddr,
     nginx: Option<Nginx>,
     gateway: Option<Gateway>,
+    many: Option<Gateway>,
     round: Duration,
     rounds: u64,
 }
@@ -90,7 +95,7 @@ pub(crate) async fn run(options: BenchOptions) -> Result<()> {
     if let Some(unknown) =
         options.targets.iter().find(|name| !Target::ALL.iter().any(|target| target.name() == *name))
     {
-        bail!("unknown target `{unknown}`, there are direct, nginx and gateway");
+        bail!("unknown target `{unknown}`, there are direct, nginx, gateway and many");
     }
     let scenarios = scenario::chosen(&options.scenarios)?;
     let own = std::env::current_exe().context("cannot find this program's own file")?;
@@ -126,7 +131,7 @@ pub(crate) async fn run(options: BenchOptions) -> Result<()> {
         None
     };
     let gateway = if wanted(Target::Gateway) {
-        let gateway = Gateway::start(&pins, &workspace, &program, simulator).await?;
+        let gateway = Gateway::start(&pins, &workspace, &program, simulator, Size::Single).await?;
         let starts = if options.quick { 3 } else { 5 };
         let (gateway, start_ms) = gateway.restarts(&pins, &program, starts).await?;
         report.start_ms = Some(start_ms);
@@ -136,12 +141,18 @@ pub(crate) async fn run(options: BenchOptions) -> Result<()> {
     } else {
         None
     };
+    let many = if wanted(Target::Many) && scenarios.iter().any(|scenario| scenario.compares_many) {
+        Some(Gateway::start(&pins, &workspace, &program, simulator, Size::Installation).await?)
+    } else {
+        None
+    };
     let idle_mb = gateway.as_ref().map(|gateway| gateway.resident_mb()).transpose()?;
 
     let stage = Stage {
         simulator,
         nginx,
         gateway,
+        many,
         round: Duration::from_secs(options.seconds.unwrap_or(if options.quick { 1 } else { 2 })),
         rounds: options.rounds.unwrap_or(if options.quick { 3 } else { 5 }),
     };
@@ -163,7 +174,7 @@ pub(crate) async fn run(options: BenchOptions) -> Result<()> {
     if let Some(file) = &options.json {
         report.write(file)?;
     }
-    if let Some(gateway) = stage.gateway {
+    for gateway in [stage.gateway, stage.many].into_iter().flatten() {
         gateway.stop().await?;
     }
     if let Some(nginx) = stage.nginx {
@@ -198,8 +209,12 @@ impl Stage {
                         Some(gateway) => gateway.setting(),
                         None => continue,
                     },
+                    Target::Many => match &self.many {
+                        Some(many) if scenario.compares_many => many.setting(),
+                        _ => continue,
+                    },
                 };
-                if scenario.gateway_only && target != Target::Gateway {
+                if scenario.gateway_only && !matches!(target, Target::Gateway | Target::Many) {
                     continue;
                 }
                 let load = scenario.load(&setting, self.round);
@@ -234,10 +249,12 @@ impl Stage {
 
     /// What the processes of a target have used so far.
     fn cpu_seconds(&self, target: Target) -> Result<f64> {
-        match (target, &self.nginx, &self.gateway) {
-            (Target::Nginx, Some(nginx), _) => nginx.cpu_seconds(),
-            (Target::Gateway, _, Some(gateway)) => gateway.cpu_seconds(),
-            _ => Ok(0.0),
-        }
+        let gateway = match target {
+            Target::Direct => None,
+            Target::Nginx => return self.nginx.as_ref().map_or(Ok(0.0), Nginx::cpu_seconds),
+            Target::Gateway => self.gateway.as_ref(),
+            Target::Many => self.many.as_ref(),
+        };
+        gateway.map_or(Ok(0.0), Gateway::cpu_seconds)
     }
 }

@@ -182,7 +182,7 @@ impl Report {
         if let Some(start) = self.start_ms {
             let _ = writeln!(out, "start to first good answer: {start:.1} ms");
         }
-        let _ = writeln!(out, "\n{:<62} {:>8} {:>9}", "gateway", "found", "wanted");
+        let _ = writeln!(out, "\n{:<66} {:>8} {:>9}", "gateway", "found", "wanted");
         for verdict in self.verdicts() {
             let (sign, bound) = match verdict.bound {
                 Bound::AtLeast(bound) => ('≥', bound),
@@ -195,7 +195,7 @@ impl Report {
             };
             let _ = writeln!(
                 out,
-                "{:<62} {:>8} {:>9} {met}",
+                "{:<66} {:>8} {:>9} {met}",
                 verdict.what,
                 optional(verdict.found, 2),
                 format!("{sign} {bound}")
@@ -213,6 +213,10 @@ impl Report {
                 self.line(translated, Target::Gateway)?.per_second
                     / self.line(plain, Target::Gateway)?.per_second,
             )
+        };
+        let among_many = |scenario| {
+            let rate = |target| self.line(scenario, target).map(|line| line.per_second);
+            Some(rate(Target::Many)? / rate(Target::Gateway)?)
         };
         let verdict = |what, found: Option<f64>, bound| {
             let found = found.filter(|found| found.is_finite());
@@ -250,6 +254,16 @@ impl Report {
                 "Anthropic → OpenAI ÷ pass-through, streams",
                 translated("translated-stream-32", "stream-32"),
                 AtLeast(0.8),
+            ),
+            verdict(
+                "combo of many accounts, with budgets ÷ one account, 1 KB answers",
+                among_many("small-32"),
+                AtLeast(0.95),
+            ),
+            verdict(
+                "combo of many accounts, with budgets ÷ one account, streams",
+                among_many("stream-32"),
+                AtLeast(0.95),
             ),
             verdict("memory when idle, MB", self.memory.map(|memory| memory.idle_mb), AtMost(25.0)),
             verdict(

@@ -36,6 +36,8 @@ pub(super) struct Scenario {
     prompt: usize,
     /// The simulator does not speak the client's dialect here, so that only the gateway can be asked.
     pub(super) gateway_only: bool,
+    /// Asked through the gateway of many accounts, combos and keys too.
+    pub(super) compares_many: bool,
     /// What a good answer contains, and how often.
     marks: &'static [(&'static str, usize)],
 }
@@ -54,7 +56,7 @@ const TRANSLATED_CHUNKS: &[(&str, usize)] = &[("\"text_delta\"", 100), ("event: 
 /// All scenarios. Names are stable: reports are compared by them.
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "small-1", what: "1 KB answers", connections: 1, ..SMALL },
-    Scenario { name: "small-32", what: "1 KB answers", connections: 32, ..SMALL },
+    Scenario { name: "small-32", what: "1 KB answers", connections: 32, compares_many: true, ..SMALL },
     Scenario {
         name: "translated-32",
         what: "1 KB answers, Anthropic → OpenAI",
@@ -65,7 +67,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..SMALL
     },
     Scenario { name: "small-256", what: "1 KB answers", connections: 256, ..SMALL },
-    Scenario { name: "stream-32", what: "streams of 100 chunks", connections: 32, ..STREAM },
+    Scenario {
+        name: "stream-32",
+        what: "streams of 100 chunks",
+        connections: 32,
+        compares_many: true,
+        ..STREAM
+    },
     Scenario {
         name: "translated-stream-32",
         what: "streams of 100 chunks, Anthropic → OpenAI",
@@ -87,6 +95,7 @@ const SMALL: Scenario = Scenario {
     stream: false,
     prompt: 300,
     gateway_only: false,
+    compares_many: false,
     marks: WHOLE,
 };
 const STREAM: Scenario = Scenario { model: "bench-chunks-100", stream: true, marks: CHUNKS, ..SMALL };
