@@ -2,12 +2,13 @@
 //! pattern of aliases, a prefix, then a bare name that one usable provider lists, then the vendor of the name, then the
 //! operator's order.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use omniroute_dialect::ir::ReasoningAmount;
 use omniroute_provider::{Capability, ProviderId, vendor};
 
 use crate::combo::ComboState;
+use crate::price::Quote;
 use crate::routing::auto::{is_virtual, variant_names};
 use crate::snapshot::{ProviderState, Snapshot};
 
@@ -34,9 +35,26 @@ pub struct Target {
     pub connection_name: Option<String>,
     /// How it was found.
     pub via: Via,
+    /// What it costs, once somebody has asked.
+    pub price: KnownPrice,
+}
+
+/// A price that is looked up when it is first asked for. A copy looks again: it may become another model's.
+#[derive(Default)]
+pub struct KnownPrice(OnceLock<Option<Arc<Quote>>>);
+
+impl Clone for KnownPrice {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Target {
+    /// What the model costs by the snapshot that the target was found in.
+    pub fn quote(&self, snapshot: &Snapshot) -> Option<&Arc<Quote>> {
+        self.price.0.get_or_init(|| snapshot.quote(&self.provider.id, &self.model)).as_ref()
+    }
+
     /// `provider/model`.
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.provider.alias, self.model)
@@ -340,7 +358,7 @@ fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, R
     }
     let (model, connection_name) = pinned(&provider, model);
     let model = provider.provider.spec().current_name(model).into();
-    Ok(Target { model, connection_name, provider, via: Via::Direct })
+    Ok(Target { model, connection_name, provider, via: Via::Direct, price: KnownPrice::default() })
 }
 
 /// `model@account`, if what follows the last `@` names an account of the provider.
@@ -399,7 +417,8 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
     };
     let (model, connection_name) = if pin { pinned(provider, name) } else { (plain, None) };
     let model = provider.provider.spec().current_name(model).into();
-    Ok(Target { provider: provider.clone(), model, connection_name, via: Via::Bare })
+    let provider = provider.clone();
+    Ok(Target { provider, model, connection_name, via: Via::Bare, price: KnownPrice::default() })
 }
 
 /// Whether a provider has a model of this name for an operation.

@@ -238,7 +238,7 @@ fn admit_and_resolve() -> Box<dyn FnMut()> {
         let plan = combo::plan(&snapshot, &combo, &facts, 1_000, turn, true);
         let costs = plan.targets.iter().filter_map(|planned| {
             let target = &planned.target;
-            price::cost_nano(&snapshot.quote(&target.provider.id, &target.model)?.price, &prompt)
+            price::cost_nano(&target.quote(&snapshot)?.price, &prompt)
         });
         let (dearest, mut events) = (costs.max().expect("they have prices"), Events::new());
         let spending = &rig.engine.live.spending;

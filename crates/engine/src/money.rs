@@ -170,14 +170,14 @@ impl RequestCtx {
         }
         let one = Usage { input_uncached: Some(1), output_total: Some(1), ..Usage::default() };
         let (usage, units) = self.task_estimate().unwrap_or((one, Units::REQUEST));
-        let quote = || self.snapshot.quote(&target.provider.id, &target.model);
+        let quote = || target.quote(&self.snapshot);
         !self.refuses_unpriced()
             || quote().is_some_and(|quote| price::cost_nano_with(&quote.price, &usage, &units).is_some())
     }
 
     /// Whether the model is known to cost nothing.
     pub(crate) fn is_free(&self, target: &Target) -> bool {
-        let quote = self.snapshot.quote(&target.provider.id, &target.model);
+        let quote = target.quote(&self.snapshot);
         quote.is_some_and(|quote| quote.price.is_free())
     }
 
@@ -338,7 +338,7 @@ impl RequestCtx {
         let refuses = self.refuses_unpriced();
         let mut costs = SmallVec::<[i64; 8]>::new();
         for target in targets {
-            let quote = self.snapshot.quote(&target.provider.id, &target.model);
+            let quote = target.quote(&self.snapshot);
             let cost = quote.and_then(|quote| price::cost_nano_with(&quote.price, &usage, &units));
             costs.push(match cost {
                 Some(cost) => cost,

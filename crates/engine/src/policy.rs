@@ -116,7 +116,7 @@ pub(crate) fn prefer<T>(ctx: &RequestCtx, targets: &mut [T], target: impl Fn(&T)
 
 /// What the request would cost at a target, in billionths of a US dollar; `None` = unknown.
 pub(crate) fn cost_nano(ctx: &RequestCtx, target: &Target) -> Option<i64> {
-    let quote = ctx.snapshot.quote(&target.provider.id, &target.model)?;
+    let quote = target.quote(&ctx.snapshot)?;
     if let Some((usage, units)) = ctx.task_estimate() {
         return price::cost_nano_with(&quote.price, &usage, &units);
     }

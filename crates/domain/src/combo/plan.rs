@@ -427,7 +427,7 @@ impl Planner<'_> {
     }
 
     fn cost(&self, target: &Target) -> Option<i64> {
-        let quote = self.snapshot.quote(&target.provider.id, &target.model)?;
+        let quote = target.quote(self.snapshot)?;
         let output = self.facts.max_output.unwrap_or(USUAL_OUTPUT).min(USUAL_OUTPUT);
         price::cost_nano(
             &quote.price,

@@ -24,7 +24,7 @@ pub struct Traits {
 
 impl Traits {
     pub(super) fn of(snapshot: &Snapshot, target: &Target) -> Self {
-        let quote = snapshot.quote(&target.provider.id, &target.model);
+        let quote = target.quote(snapshot);
         let price = quote
             .and_then(|quote| Some(INPUT_SHARE.mul_add(quote.row.input?, OUTPUT_SHARE * quote.row.output?)));
         let fitness = fitness_of(&target.model);

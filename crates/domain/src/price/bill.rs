@@ -36,8 +36,38 @@ pub fn cost_nano_with(price: &Price, usage: &Usage, units: &Units) -> Option<i64
     if !is_counted(usage, units) {
         return None;
     }
+    if let Some(millionths) = text_only(price, usage, units) {
+        return millionths.and_then(rounded);
+    }
     let positions = positions(price, usage, units);
     total_nano(&positions, paid(&positions))
+}
+
+/// What the commonest usage costs, which is that of every estimate: plain prompt, plain answer, one request. `None` = it is
+/// another one.
+fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i128>> {
+    let Usage {
+        input_uncached: Some(input),
+        output_total: Some(output),
+        cache_read: None,
+        cache_write: None,
+        cache_write_1h: None,
+        reasoning: None,
+        audio_input: None,
+        audio_output: None,
+        ..
+    } = *usage
+    else {
+        return None;
+    };
+    let rates = price.rates(input);
+    let of = |amount: u64, rate: Option<i64>| match amount {
+        0 => Some(0),
+        amount => Some(i128::from(amount) * i128::from(rate?)),
+    };
+    let request = i128::from(price.units.request.unwrap_or(0));
+    let sum = || Some(of(input, rates.input)? + of(output, rates.output)? + request);
+    (*units == Units::REQUEST).then(sum)
 }
 
 /// The bill of an answer. Lines that nothing is counted of are left out. What can be paid by tokens or by the piece is paid

@@ -251,3 +251,20 @@ fn what_is_paid_by_tokens_is_not_paid_by_the_piece_too() {
         assert_eq!(cost_nano_with(&Price::from(&row(prices)), &usage, &units), expected, "{prices}");
     }
 }
+
+#[test]
+fn plain_text_comes_to_the_same_sum_as_its_bill() {
+    let tiers = r#"{"input":3,"output":15,"tiers":[{"above_tokens":1000,"input":6}],"per_request":0.001}"#;
+    let prices = ["{}", r#"{"input":0.33}"#, r#"{"output":7}"#, r#"{"input":0,"output":0}"#, tiers];
+    let amounts = [0, 1, 999, 1_000, 1_001, u64::from(u32::MAX), u64::MAX];
+    for price in prices.map(|prices| Price::from(&row(prices))) {
+        for (input, output) in amounts.into_iter().flat_map(|input| amounts.map(|output| (input, output))) {
+            let plain = Usage { input_uncached: Some(input), output_total: Some(output), ..Usage::default() };
+            // What is not told counts like nothing, and takes the long way.
+            let long = Usage { cache_read: Some(0), ..plain };
+            let sum = cost_nano(&price, &plain);
+            assert_eq!(sum, cost_nano(&price, &long), "{input} and {output}");
+            assert_eq!(sum, bill(&price, &plain, &Units::REQUEST).total_nano, "{input} and {output}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Uri};
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_dialect::{Dialect, Echo, KeptCall};
 use omniroute_domain::entity::ConnectionId;
-use omniroute_domain::resolve::{Target, Via};
+use omniroute_domain::resolve::{KnownPrice, Target, Via};
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::{Endpoint, Failure, FailureKind};
 use omniroute_wire::splice::Pieces;
@@ -85,6 +85,7 @@ fn owner(
         model: known.model.as_str().into(),
         connection_name: None,
         via: Via::Direct,
+        price: KnownPrice::default(),
     };
     Ok((Arc::new(target), connection.clone()))
 }
