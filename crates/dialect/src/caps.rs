@@ -45,6 +45,8 @@ pub struct Caps {
     pub web_search: bool,
     /// Marks long prompts for its cache when the client's dialect has no marks (it caches nothing unasked).
     pub auto_cache: bool,
+    /// Can be asked to answer at a higher speed, for a higher price (Anthropic's `speed`).
+    pub fast: bool,
     /// How it is told how much to reason, where it speaks OpenAI's dialect.
     pub reasoning_knob: ReasoningKnob,
     /// How it is told up to where a prompt may be cached, where it speaks one of OpenAI's dialects.
@@ -145,6 +147,7 @@ impl Caps {
             inline_thinking: false,
             web_search: false,
             auto_cache: false,
+            fast: false,
             reasoning_knob: ReasoningKnob::Effort,
             cache_marks: CacheMarks::None,
             reasoning_in_history: false,

@@ -356,6 +356,11 @@ pub trait Dialect: Sync + 'static {
         let _ = headers;
     }
 
+    /// Adds headers that upstreams of this dialect want with some of what a request asks for.
+    fn ask_for(&self, request: &ChatRequest, caps: &Caps, headers: &mut HeaderMap) {
+        let _ = (request, caps, headers);
+    }
+
     /// Puts reasoning back into a request of this dialect, in the messages whose calls came without it. `thoughts` says
     /// it of a message by its place, empty where it is not known. A dialect without unsigned reasoning has none.
     fn return_reasoning(&self, body: &Bytes, thoughts: &dyn Fn(usize) -> String) -> Splice {

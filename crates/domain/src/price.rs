@@ -72,6 +72,10 @@ pub struct PriceRow {
     /// One query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_query: Option<f64>,
+    /// What the prices of tokens are multiplied by where an answer was served at a higher speed. Without, what such an
+    /// answer costs is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast: Option<f64>,
     /// Prices of the whole request above a prompt size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tiers: Option<Vec<TierRow>>,
@@ -103,6 +107,8 @@ pub struct Price {
     base: Rates,
     tiers: Vec<(u64, Rates)>,
     units: UnitRates,
+    /// For answers at a higher speed, in thousandths.
+    fast: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -249,6 +255,14 @@ impl Price {
         let tier = self.tiers.iter().rev().find(|(above, _)| input_total > *above);
         tier.map_or(&self.base, |(_, rates)| rates)
     }
+
+    /// A rate for tokens of an answer at a higher speed; what is free stays so.
+    fn faster(&self, rate: Option<i64>) -> Option<i64> {
+        match rate {
+            Some(0) => Some(0),
+            rate => i64::try_from(i128::from(rate?) * i128::from(self.fast?) / 1_000).ok(),
+        }
+    }
 }
 
 impl PriceRow {
@@ -272,6 +286,7 @@ impl PriceRow {
             per_second_out: self.per_second_out.or(base.per_second_out),
             per_character_in: self.per_character_in.or(base.per_character_in),
             per_query: self.per_query.or(base.per_query),
+            fast: self.fast.or(base.fast),
             // The catalogue's tiers belong to the catalogue's prices: who sets prices without tiers has none.
             tiers: if self.input.is_some() || self.tiers.is_some() {
                 self.tiers.clone()
@@ -320,7 +335,7 @@ impl PriceRow {
         })
     }
 
-    fn figures(&self) -> [(&'static str, Option<f64>); 17] {
+    fn figures(&self) -> [(&'static str, Option<f64>); 18] {
         [
             ("input", self.input),
             ("output", self.output),
@@ -339,6 +354,7 @@ impl PriceRow {
             ("per_second_out", self.per_second_out),
             ("per_character_in", self.per_character_in),
             ("per_query", self.per_query),
+            ("fast", self.fast),
         ]
     }
 }
@@ -371,6 +387,7 @@ impl From<&ModelSpec> for PriceRow {
             per_second_out: unit("per_second_out"),
             per_character_in: unit("per_character_in"),
             per_query: unit("per_query"),
+            fast: model.fast,
             tiers: (!model.tiers.is_empty()).then(|| model.tiers.iter().map(tier).collect()),
         }
     }
@@ -412,7 +429,11 @@ impl From<&PriceRow> for Price {
             character: fine(row.per_character_in),
             query: unit(row.per_query),
         };
-        Self { base, tiers: tiers.collect(), units }
+        let fast = row
+            .fast
+            .filter(|factor| (0.0..=MOST).contains(factor))
+            .map(|factor| (factor * 1e3).round() as i64);
+        Self { base, tiers: tiers.collect(), units, fast }
     }
 }
 

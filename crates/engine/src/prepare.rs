@@ -71,6 +71,7 @@ pub(crate) async fn call(
         // Boxed so that requests that stay in their dialect do not carry the room that this needs.
         let translation = translated(ctx, target, &caps, rewrite.as_ref(), account, dialect, &facts);
         let (body, shape) = Box::pin(translation).await?;
+        dialect.ask_for(ctx.canonical().await?, &caps, &mut headers);
         (body, Some(shape))
     };
     ctx.upstream_dialect = Some(endpoint.dialect);

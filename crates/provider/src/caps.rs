@@ -144,6 +144,7 @@ pub fn caps_of(spec: &ProviderSpec, model: &str, row: Option<&ModelSpec>) -> Cap
 fn apply_row(caps: &mut Caps, row: &ModelSpec) {
     caps.max_output_tokens = row.max_output;
     caps.context_window = row.context_window;
+    caps.fast = row.fast.is_some();
     let flag = |name: &str| row.caps.get(name).copied();
     // For tools and schemas silence means that nobody looked; for what goes in and for reasoning it means no.
     caps.tools = flag("tools").or(flag("tool_choice")).unwrap_or(true);
@@ -281,6 +282,7 @@ mod tests {
             assert_eq!(found, want, "{provider}/{model}");
         }
         assert_eq!(caps("openai", "gpt-4o").max_output_tokens, Some(16_384));
+        assert!(caps("anthropic", "claude-opus-5").fast && !caps("anthropic", "claude-sonnet-5-5").fast);
         assert!(caps("together", "x").top_k && !caps("mistral", "mistral-large-latest").stream_options);
     }
 

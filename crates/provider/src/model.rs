@@ -44,6 +44,9 @@ pub struct ModelSpec {
     /// Output price in batches.
     #[serde(default)]
     pub batch_output: Option<f64>,
+    /// What token prices are multiplied by where the model answers at a higher speed; `None` = it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast: Option<f64>,
     /// Prices of the whole request above a prompt size.
     #[serde(default)]
     pub tiers: Vec<PriceTier>,

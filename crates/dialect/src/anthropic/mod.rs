@@ -42,6 +42,9 @@ const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 /// The beta of the context of a million tokens.
 const LONG_CONTEXT: &str = "context-1m-2025-08-07";
 
+/// The beta of the higher speed. Newer models with it need none and do not mind.
+const FAST_MODE: &str = "fast-mode-2026-02-01";
+
 /// The dialect's id.
 pub(crate) const ID: DialectId = DialectId("anthropic");
 
@@ -93,6 +96,12 @@ impl Dialect for Anthropic {
 
     fn ask_for_long_context(&self, headers: &mut HeaderMap) {
         add_betas(headers, [LONG_CONTEXT]);
+    }
+
+    fn ask_for(&self, request: &ChatRequest, caps: &Caps, headers: &mut HeaderMap) {
+        if caps.fast && request.service_tier.as_deref() == Some(wire::FAST) {
+            add_betas(headers, [FAST_MODE]);
+        }
     }
 
     fn edit_count(&self, body: &Bytes, upstream_model: &str) -> Splice {

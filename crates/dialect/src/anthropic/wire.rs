@@ -222,11 +222,15 @@ pub(super) fn finish_reason(word: &str) -> FinishReason {
 
 /// The tier of a usage object, in the form's word: a fast answer is one of a tier, where the format speaks of a speed.
 pub(super) fn service_tier<'a>(usage: &'a Fields<'_>) -> Option<Cow<'a, str>> {
-    if usage.raw("speed").and_then(json_in::str_of).is_some_and(|speed| speed == FAST) {
+    if is_fast(usage) {
         return Some(Cow::Borrowed(FAST));
     }
     let word = usage.raw("service_tier").and_then(json_in::str_of)?;
     if word == "standard" { Some(Cow::Borrowed("default")) } else { Some(word).filter(|word| is_word(word)) }
+}
+
+fn is_fast(usage: &Fields<'_>) -> bool {
+    usage.raw("speed").and_then(json_in::str_of).is_some_and(|speed| speed == FAST)
 }
 
 /// The tier in the format's words, when it is known.
@@ -242,7 +246,7 @@ pub(super) fn write_tier(usage: &mut Object<'_>, tier: Option<&str>) {
 /// A tier that the format has no word for but the usual one.
 pub(super) const FLEX: &str = "flex";
 /// A tier that the format calls a speed.
-const FAST: &str = "fast";
+pub(super) const FAST: &str = "fast";
 
 /// Reads a usage object; members that are absent, `null` or no numbers stay unknown.
 pub(super) fn usage(fields: &Fields<'_>) -> Usage {
@@ -261,6 +265,7 @@ pub(super) fn usage(fields: &Fields<'_>) -> Usage {
             .object_or_none("output_tokens_details")
             .and_then(|details| count(&details, "thinking_tokens")),
         billed_nano: billed_nano(fields),
+        fast: is_fast(fields),
         ..Usage::default()
     }
 }
@@ -329,5 +334,6 @@ mod tests {
             r#"{"cache_creation_input_tokens":10,"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":6}}"#,
         );
         assert_eq!((found.cache_write, found.cache_write_1h, found.output_total), (Some(4), Some(6), None));
+        assert!(!found.fast && read(r#"{"output_tokens":1,"speed":"fast"}"#).fast);
     }
 }

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 use crate::ir::{
-    Block, BlockKind, ChatRequest, Citation, File, Image, MediaSource, OutputFormat, Reasoning,
+    Block, BlockKind, ChatRequest, Citation, File, Image, LossAction, MediaSource, OutputFormat, Reasoning,
     ReasoningAmount, Role, Sampling, Signature, Tool, ToolCall, ToolChoice, ToolKind, ToolResult, Turn,
 };
 
@@ -47,9 +47,11 @@ pub fn fingerprint(request: &ChatRequest, target: &str, context: &[&str]) -> Opt
         verbosity,
         extras,
         resumes,
-        losses: _,
+        losses,
     } = request;
-    if *resumes {
+    // A member that nobody knows is not in the form, and an upstream of the client's dialect gets it nevertheless.
+    let has_unknown = losses.iter().any(|loss| !loss.silent && loss.action == LossAction::Dropped);
+    if *resumes || has_unknown {
         return None;
     }
     let mut digest = Digest(Sha256::new());

@@ -21,6 +21,8 @@ pub struct Usage {
     pub audio_output: Option<u64>,
     /// What the upstream says that it billed, in billionths of its unit, which is a US dollar where anybody goes by it.
     pub billed_nano: Option<u64>,
+    /// Whether it was served at the higher speed that some vendors sell: its tokens have another price then.
+    pub fast: bool,
 }
 
 impl Usage {
@@ -51,6 +53,7 @@ impl Usage {
         sum(&mut self.reasoning, other.reasoning);
         sum(&mut self.audio_output, other.audio_output);
         sum(&mut self.billed_nano, other.billed_nano);
+        self.fast |= other.fast;
     }
 
     /// Takes over the members that `later` has.
@@ -69,5 +72,6 @@ impl Usage {
         take(&mut self.reasoning, later.reasoning);
         take(&mut self.audio_output, later.audio_output);
         take(&mut self.billed_nano, later.billed_nano);
+        self.fast |= later.fast;
     }
 }

@@ -441,6 +441,7 @@ pub(super) fn usage(raw: &RawValue) -> Usage {
         reasoning,
         audio_output: inner("completion_tokens_details", "audio_tokens"),
         billed_nano: billed_nano(&fields),
+        fast: false,
     }
 }
 

@@ -117,6 +117,7 @@ pub(super) fn usage(raw: &str) -> Usage {
         reasoning: inner("output_tokens_details", "reasoning_tokens"),
         audio_output: None,
         billed_nano: billed_nano(&fields),
+        fast: false,
     }
 }
 

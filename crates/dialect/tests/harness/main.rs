@@ -3,6 +3,7 @@
 // Helpers of tests fail by panicking, like tests.
 #![allow(clippy::unwrap_used)]
 
+mod cache_marks;
 mod citations;
 mod custom_tools;
 mod faults;

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use omniroute_dialect::{
-    Caps,
+    Caps, fingerprint,
     ir::{BlockKind, LossAction},
 };
 use serde_json::{Value, json};
@@ -139,6 +139,41 @@ fn f35_betas_are_one_header_with_each_once() {
     anthropic.forward_headers(anthropic.id(), &from, &mut to);
     assert_eq!(to.get_all("anthropic-beta").iter().collect::<Vec<_>>(), ["a,b,c,d"]);
     assert_eq!(to.get_all("anthropic-version").iter().collect::<Vec<_>>(), ["2023-06-01"]);
+}
+
+#[test]
+fn f42_whatever_may_change_an_answer_keeps_questions_apart() {
+    let base = json!({"model": "m", "temperature": 0, "messages": [{"role": "user", "content": "a"}]});
+    let with = |member: &str, value: Value| {
+        let mut body = base.clone();
+        body[member] = value;
+        body
+    };
+    let of = |body: &Value, target: &str, owner: &str| {
+        fingerprint(&decode(dialect("openai"), &body.to_string()).unwrap(), target, &[owner])
+    };
+    let function = |name: &str| json!([{"type": "function", "function": {"name": name}}]);
+    let mut seen = vec![of(&base, "p/m", "one"), of(&base, "p/n", "one"), of(&base, "p/m", "two")];
+    for (member, value) in [
+        ("messages", json!([{"role": "user", "content": "b"}])),
+        ("messages", json!([{"role": "system", "content": "s"}, {"role": "user", "content": "a"}])),
+        ("messages", json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])),
+        ("tools", function("f")),
+        ("tools", function("g")),
+        ("seed", json!(1)),
+        ("max_tokens", json!(9)),
+        ("response_format", json!({"type": "json_object"})),
+        ("reasoning_effort", json!("high")),
+        ("something_new", json!(true)),
+    ] {
+        seen.push(of(&with(member, value.clone()), "p/m", "one"));
+    }
+    assert!(seen.iter().all(Option::is_some));
+    let apart: std::collections::BTreeSet<_> = seen.iter().collect();
+    assert_eq!(apart.len(), seen.len());
+    // What the form does not have may mean anything to the upstream.
+    let odd = json!([{"role": "user", "content": [{"type": "text", "text": "a", "something_new": 1}]}]);
+    assert_eq!(of(&with("messages", odd), "p/m", "one"), None);
 }
 
 #[test]

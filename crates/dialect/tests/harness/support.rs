@@ -96,6 +96,7 @@ pub(crate) fn full_caps() -> Caps {
     Caps {
         prefill: true,
         web_search: true,
+        fast: true,
         custom_tools: true,
         developer_role: true,
         mid_conversation_system: true,

@@ -51,7 +51,8 @@ impl Node {
     }
 }
 
-/// Wire format families of nodes.
+/// Wire format families of nodes. They have names outside of the dialects since operators choose among them, in requests and
+/// in rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeType {

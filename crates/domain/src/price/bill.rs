@@ -55,6 +55,7 @@ fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i128>
         reasoning: None,
         audio_input: None,
         audio_output: None,
+        fast: false,
         ..
     } = *usage
     else {
@@ -152,7 +153,10 @@ fn positions(price: &Price, usage: &Usage, units: &Units) -> [Position; 14] {
     // What a painter produces is pictures.
     let output = if units.images > 0 { rates.image_output.or(rates.output) } else { rates.output };
     let line = |name, by, amount, rate| Position { name, by, amount, rate, per: 1 };
-    let tokens = |name, amount, rate| line(name, By::Tokens, amount, rate);
+    let tokens = |name, amount, rate| {
+        let rate = if usage.fast { price.faster(rate) } else { rate };
+        line(name, By::Tokens, amount, rate)
+    };
     let time = |name, millis, rate| Position { per: 1_000, ..line(name, By::Pieces, millis, rate) };
     [
         tokens("input", count(usage.input_uncached).saturating_sub(audio_in), rates.input),

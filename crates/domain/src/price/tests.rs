@@ -104,6 +104,28 @@ fn tiers_of_hour_long_caches_rise_with_the_others() {
 }
 
 #[test]
+fn answers_at_a_higher_speed_have_their_own_price() {
+    let fast = |usage: Usage| Usage { fast: true, ..usage };
+    let prices = r#"{"input":5,"output":25,"cached":0.5,"fast":2}"#;
+    let tokens = usage(60, 40, 50, 10);
+    assert_eq!(cost(prices, &tokens), Some(300_000 + 20_000 + 1_250_000));
+    assert_eq!(cost(prices, &fast(tokens)), Some(2 * 1_570_000));
+    assert_eq!(cost(r#"{"input":1,"output":1,"fast":1.5}"#, &fast(usage(100, 0, 100, 0))), Some(300_000));
+    // By the request is by the request.
+    let by_request = r#"{"input":1,"output":1,"per_request":0.005,"fast":2}"#;
+    assert_eq!(cost(by_request, &fast(usage(1, 0, 0, 0))), Some(5_002_000));
+    // What nobody told is not known, but nothing times anything is nothing.
+    assert_eq!(cost(r#"{"input":1,"output":1}"#, &fast(tokens)), None);
+    assert_eq!(cost(r#"{"input":0,"output":0}"#, &fast(tokens)), Some(0));
+    let quote =
+        PriceBook::default().quote(catalog(), &ProviderId::from("anthropic"), "claude-opus-5-5").unwrap();
+    assert_eq!(cost_nano(&quote.price, &fast(usage(1_000, 0, 1_000, 0))), Some(48_000_000));
+    let dearer = row(r#"{"input":10,"output":50}"#).over(&quote.row);
+    assert_eq!((dearer.fast, dearer.version() == quote.row.version()), (Some(2.0), false));
+    assert_eq!(row(r#"{"fast":-1}"#).problems().len(), 1);
+}
+
+#[test]
 fn units() {
     let units = Units { images: 2, millis_in: 1_500, millis_out: 0, characters: 3, queries: 1, requests: 1 };
     let prices =

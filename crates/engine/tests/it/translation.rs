@@ -1,6 +1,7 @@
 //! Clients and upstreams of different dialects.
 
-use omniroute_dialect::{ir::LossAction, openai::OpenAi};
+use omniroute_dialect::{anthropic::Anthropic, ir::LossAction, openai::OpenAi};
+use omniroute_provider::ProviderId;
 use omniroute_testkit::{Answer, sse};
 
 use crate::world::{END, World, answer, chunk, connection, stream};
@@ -98,14 +99,55 @@ async fn an_openai_client_meets_an_anthropic_upstream() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_fast_tier_is_a_speed_with_a_header_and_a_price_of_its_own() {
+    for (model, fast) in [("claude-opus-5-5", true), ("claude-sonnet-5-5", false)] {
+        let provider = ProviderId::from("anthropic");
+        let claude = connection("c9", &provider, "claude", 1);
+        let world = World::with(|entities| entities.connections.push(claude), |_| {});
+        let speed = if fast { r#","speed":"fast""# } else { "" };
+        world.transport.answer(Answer::json(
+            200,
+            format!(
+                r#"{{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{{"type":"text","text":"Hello"}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{{"input_tokens":1000,"output_tokens":1000{speed}}}}}"#
+            ),
+        ));
+        let body = format!(
+            r#"{{"model":"anthropic/{model}","service_tier":"fast","messages":[{{"role":"user","content":"hi"}}]}}"#
+        );
+        let got = world.chat(&body).await;
+        assert_eq!(got.status, 200, "{}", got.body);
+        let sent = &world.transport.sent()[0];
+        let asked = String::from_utf8(sent.body.to_vec()).unwrap();
+        assert_eq!(asked.contains(r#""speed":"fast""#), fast, "{asked}");
+        let betas = sent.headers.get("anthropic-beta").map_or("", |value| value.to_str().unwrap());
+        assert_eq!(betas.contains("fast-mode-2026-02-01"), fast, "{betas}");
+        assert_eq!(got.header("x-omniroute-dropped") == "service_tier", !fast);
+        assert_eq!(got.body.contains(r#""service_tier":"fast""#), fast, "{}", got.body);
+        // 1000 tokens at 4 and 1000 at 20 USD per million, twice.
+        assert_eq!(world.row().cost_nano == Some(48_000_000), fast, "{:?}", world.row().cost_nano);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn strict_clients_are_refused_what_would_be_lost() {
     let world = World::new();
-    let got = world
-        .send(&omniroute_dialect::anthropic::Anthropic, MESSAGES, &[("x-omniroute-strict", "true")])
-        .await;
+    let got = world.send(&Anthropic, MESSAGES, &[("x-omniroute-strict", "true")]).await;
     assert_eq!(got.status, 400, "{}", got.body);
     assert!(got.body.contains("top_k"), "{}", got.body);
     assert_eq!(world.transport.sent().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_are_those_whose_key_is_strict() {
+    let world = World::with(|entities| entities.api_keys[0].strict = true, |_| {});
+    let bearer = ("authorization", "Bearer sk-omni-test");
+    let got = world.send(&Anthropic, MESSAGES, &[bearer]).await;
+    assert!(got.status == 400 && got.body.contains("top_k"), "{}", got.body);
+    assert_eq!(world.transport.sent().len(), 0);
+    // What is only recorded refuses nothing.
+    world.transport.answer(answer("Hello"));
+    let got = world.send(&Anthropic, &MESSAGES.replace(",\"top_k\":5", ""), &[bearer]).await;
+    assert_eq!(got.status, 200, "{}", got.body);
 }
 
 #[tokio::test(start_paused = true)]

@@ -150,7 +150,15 @@ pub fn problems_of_row(provider: &str, row: &ModelSpec) -> Vec<String> {
             problems.push(format!("{place}: unit `{unit}` is unknown"));
         }
     }
-    let prices = [row.input, row.output, row.cached_read, row.cache_write, row.cache_write_1h, row.reasoning];
+    let prices = [
+        row.input,
+        row.output,
+        row.cached_read,
+        row.cache_write,
+        row.cache_write_1h,
+        row.reasoning,
+        row.fast,
+    ];
     let units = row.per_unit.values().copied();
     if prices.into_iter().flatten().chain(units).any(|price| !(0.0..10_000.0).contains(&price)) {
         problems.push(format!("{place}: a price is negative or absurd"));

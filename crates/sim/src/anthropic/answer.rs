@@ -50,7 +50,7 @@ pub(crate) fn whole(answer: &Answer<'_>) -> Bytes {
     content.end();
     stop(&mut document, reply);
     if script.usage != UsageScript::Never {
-        usage(document.key("usage"), reply.usage, reply.usage.output);
+        usage(document.key("usage"), reply.usage, reply.usage.output, ask.fast);
     }
     document.end();
     out.freeze()
@@ -66,9 +66,9 @@ pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
         message.str("model", &ask.model).raw("content", "[]");
         message.raw("stop_reason", "null").raw("stop_sequence", "null");
         match script.usage {
-            UsageScript::Normal | UsageScript::Every => usage(message.key("usage"), reply.usage, 1),
-            UsageScript::Early => usage(message.key("usage"), reply.usage, reply.usage.output),
-            UsageScript::Finish => usage(message.key("usage"), Tokens::default(), 0),
+            UsageScript::Normal | UsageScript::Every => usage(message.key("usage"), reply.usage, 1, ask.fast),
+            UsageScript::Early => usage(message.key("usage"), reply.usage, reply.usage.output, ask.fast),
+            UsageScript::Finish => usage(message.key("usage"), Tokens::default(), 0, ask.fast),
             UsageScript::Never => {}
         }
         message.end();
@@ -119,7 +119,7 @@ pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
         stop(&mut delta, reply);
         delta.end();
         if !matches!(script.usage, UsageScript::Never | UsageScript::Early) {
-            usage(event.key("usage"), reply.usage, reply.usage.output);
+            usage(event.key("usage"), reply.usage, reply.usage.output, ask.fast);
         }
     });
     writer.event("message_stop", false, |_| {});
@@ -201,14 +201,15 @@ fn stop(object: &mut Object<'_>, reply: &Reply) {
     }
 }
 
-fn usage(out: &mut BytesMut, usage: Tokens, output: u64) {
+fn usage(out: &mut BytesMut, usage: Tokens, output: u64, fast: bool) {
     let mut object = Object::begin(out);
     object
         .u64("input_tokens", usage.prompt - usage.cached)
         .u64("cache_creation_input_tokens", 0)
         .u64("cache_read_input_tokens", usage.cached)
         .u64("output_tokens", output)
-        .str("service_tier", "standard");
+        .str("service_tier", "standard")
+        .opt_str("speed", fast.then_some("fast"));
     if usage.reasoning > 0 {
         let mut details = object.object("output_tokens_details");
         details.u64("thinking_tokens", usage.reasoning);

@@ -39,6 +39,7 @@ const CALL_FIELDS: &[&str] = &[
     "mcp_servers",
 ];
 const SYSTEM_BETA: &str = "mid-conversation-system-2026-04-07";
+const SPEED_BETA: &str = "fast-mode-2026-02-01";
 const MAX_CACHE_MARKS: usize = 4;
 const MAX_DEPTH: usize = 32;
 
@@ -68,15 +69,14 @@ pub(crate) fn read(incoming: &Incoming<'_>, counting: bool) -> Result<Ask, Refus
     }
     reader.mark(&root)?;
     reader.options(&root)?;
+    reader.speed(&root, incoming.headers)?;
     let enabled = incoming.body.pointer("/thinking/type").and_then(Value::as_str) == Some("enabled");
     reader.gives_thoughts = enabled && incoming.script.thinking != Thinking::Never;
     reader.tools(&root)?;
     if let Some(system) = root.get("system") {
         reader.blocks(&system, &["text"], &mut String::new())?;
     }
-    let betas = incoming.headers.get_all("anthropic-beta");
-    let system_turns = betas.iter().any(|beta| beta.to_str().is_ok_and(|beta| beta.contains(SYSTEM_BETA)));
-    reader.messages(&root.need("messages")?, system_turns)?;
+    reader.messages(&root.need("messages")?, has_beta(incoming.headers, SYSTEM_BETA))?;
     if reader.cache_marks > MAX_CACHE_MARKS {
         let found = reader.cache_marks;
         return Err(Refusal::request(format!(
@@ -96,7 +96,24 @@ fn version(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
+fn has_beta(headers: &HeaderMap, name: &str) -> bool {
+    headers
+        .get_all("anthropic-beta")
+        .iter()
+        .any(|betas| betas.to_str().is_ok_and(|betas| betas.contains(name)))
+}
+
 impl Reader {
+    /// A speed needs its beta, whatever it is.
+    fn speed(&mut self, root: &At<'_>, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(speed) = root.get("speed") else { return Ok(()) };
+        if !has_beta(headers, SPEED_BETA) {
+            return Err(speed.wrong("Extra inputs are not permitted"));
+        }
+        self.ask.fast = speed.one_of(&["standard", "fast"])? == "fast";
+        Ok(())
+    }
+
     fn options(&mut self, root: &At<'_>) -> Result<(), Refusal> {
         if let Some(stream) = root.get("stream") {
             self.ask.stream = stream.bool()?;

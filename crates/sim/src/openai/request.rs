@@ -151,6 +151,7 @@ fn options(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
         }
     }
     if let Some(format) = root.get("response_format") {
+        format.known(&[&["type", "json_schema"]])?;
         ask.format = match format.need("type")?.one_of(&["text", "json_object", "json_schema"])? {
             "text" => Format::Text,
             "json_object" => Format::Object,
@@ -195,6 +196,9 @@ fn tools(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
                     tool.known(&[&["type", "custom"]])?;
                     let custom = tool.need("custom")?;
                     custom.known(&[&["name", "description", "format"]])?;
+                    if let Some(format) = custom.get("format") {
+                        format.known(&[&["type", "grammar"]])?;
+                    }
                     let name = custom.need("name")?.name(64)?.to_owned();
                     Tool { name, schema: Value::Null, free_text: true }
                 }
@@ -232,11 +236,16 @@ fn tools(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
         None => choice.need("name")?,
         Some(kind) => match kind.one_of(&["function", "custom", "allowed_tools"])? {
             "allowed_tools" => {
+                choice.known(&[&["type", "allowed_tools"]])?;
                 let allowed = choice.need("allowed_tools")?;
+                allowed.known(&[&["mode", "tools"]])?;
                 let mut names = Vec::new();
                 for tool in allowed.need("tools")?.list()? {
                     let kind = tool.need("type")?.one_of(&["function", "custom"])?;
-                    names.push(tool.need(kind)?.need("name")?.text()?.to_owned());
+                    tool.known(&[&["type", kind]])?;
+                    let named = tool.need(kind)?;
+                    named.known(&[&["name"]])?;
+                    names.push(named.need("name")?.text()?.to_owned());
                 }
                 ask.tools.retain(|tool| names.contains(&tool.name));
                 if allowed.need("mode")?.one_of(&["auto", "required"])? == "required" {
@@ -244,7 +253,12 @@ fn tools(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
                 }
                 return Ok(());
             }
-            kind => choice.need(kind)?.need("name")?,
+            kind => {
+                choice.known(&[&["type", kind]])?;
+                let named = choice.need(kind)?;
+                named.known(&[&["name"]])?;
+                named.need("name")?
+            }
         },
     };
     let wanted = name.text()?;

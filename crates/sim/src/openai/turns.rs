@@ -134,6 +134,7 @@ fn assistant(message: &At<'_>, replay: bool, ask: &mut Ask, open: &mut Vec<Strin
             _ => {
                 call.known(&[&["id", "type", "custom"]])?;
                 let custom = call.need("custom")?;
+                custom.known(&[&["name", "input"]])?;
                 custom.need("name")?.name(64)?;
                 custom.need("input")?.str()?
             }

@@ -258,6 +258,9 @@ fn tools(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
                     "defer_loading",
                     "allowed_callers",
                 ]])?;
+                if let Some(format) = tool.get("format") {
+                    format.known(&[&["type", "syntax", "definition"]])?;
+                }
                 let name = tool.need("name")?.name(64)?.to_owned();
                 ask.tools.push(Tool { name, schema: Value::Null, free_text: true });
             }
@@ -297,6 +300,7 @@ fn tools(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
     match choice.need("type")?.str()? {
         "function" | "custom" => {
             let name = choice.need("name")?;
+            choice.known(&[&["type", "name"]])?;
             if !ask.tools.iter().any(|tool| Some(tool.name.as_str()) == name.value.as_str()) {
                 return Err(name.wrong("is not the name of a tool in 'tools'"));
             }
@@ -309,6 +313,7 @@ fn tools(root: &At<'_>, ask: &mut Ask) -> Result<(), Refusal> {
             }
             let mut names = Vec::new();
             for allowed in choice.need("tools")?.list()? {
+                allowed.known(&[&["type", "name", "server_label"]])?;
                 if let Some(name) = allowed.get("name") {
                     names.push(name.text()?.to_owned());
                 }

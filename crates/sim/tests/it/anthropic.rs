@@ -66,6 +66,21 @@ async fn usage_comes_as_scripted() {
 }
 
 #[tokio::test]
+async fn a_speed_needs_its_beta_and_is_told() {
+    let fast = call(Dialect::Messages, "echo", false).with(json!({"speed": "fast"}));
+    let refused = ask(fast.clone()).await;
+    assert!(refused.status == 400 && refused.raw().contains("speed: Extra inputs"), "{}", refused.raw());
+    let request = Request::post(fast.path)
+        .header("content-type", "application/json")
+        .header("x-api-key", "k")
+        .header("anthropic-version", "2023-06-01")
+        .header("anthropic-beta", "fast-mode-2026-02-01");
+    let request = request.body(Bytes::from(fast.body.to_string())).unwrap();
+    let told = send(&simulator(), Dialect::Messages, request).await.json();
+    assert_eq!(told["usage"]["speed"], "fast");
+}
+
+#[tokio::test]
 async fn tools_are_called_and_their_results_quoted() {
     let whole = messages("tools-2", json!({"tools": tools()})).await.json();
     assert_eq!(whole["stop_reason"], "tool_use");

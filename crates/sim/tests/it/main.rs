@@ -8,6 +8,7 @@ mod dialects;
 mod embeddings;
 mod gemini;
 mod media;
+mod odd;
 mod ollama;
 mod openai;
 mod responses;

@@ -41,6 +41,8 @@ pub(crate) struct Tokens {
     queries: u64,
     millis_in: u64,
     millis_out: u64,
+    /// Whether the answer is served at the vendor's higher speed.
+    fast: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -125,6 +127,7 @@ impl Tokens {
             reasoning: Some(self.reasoning),
             audio_output: Some(self.audio_out),
             billed_nano: None,
+            fast: self.fast,
         }
     }
 

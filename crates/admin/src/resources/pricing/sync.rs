@@ -140,6 +140,7 @@ fn row(entry: &Map<String, Value>) -> PriceRow {
         per_second_out: number("output_cost_per_second"),
         per_character_in: number("input_cost_per_character"),
         per_query: number("input_cost_per_query"),
+        fast: entry.get("provider_specific_entry").and_then(|own| own.get("fast")).and_then(Value::as_f64),
         tiers: tiers(entry),
     }
 }

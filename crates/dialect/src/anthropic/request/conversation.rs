@@ -1,10 +1,7 @@
 //! The conversation of a request of another dialect as this one wants it: users and assistants take turns, a user begins, and the results
 //! of all tool calls of a turn open the user's turn behind it, in the order of the calls.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeSet, HashMap, VecDeque},
-};
+use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{marks::Marks, media, native::own_search};
 use crate::{
@@ -16,6 +13,7 @@ use crate::{
         Block, BlockKind, CacheMark, ChatRequest, Loss, LossAction, Reader, Role, ToolResult, Turn, loss,
         quiet,
     },
+    pairing::{Answers, nameless},
     registry,
 };
 
@@ -64,16 +62,6 @@ pub(super) fn refused(
     EncodeError { code, param: Some(path.into()), message: message.into() }
 }
 
-/// A tool's answer somewhere in the request, until a call claims it.
-struct Answer<'a> {
-    turn: usize,
-    place: usize,
-    result: &'a ToolResult,
-    cache: Option<CacheMark>,
-    path: String,
-    claimed: bool,
-}
-
 /// A call of the last assistant message.
 struct OpenCall<'a> {
     turn: usize,
@@ -88,8 +76,7 @@ struct Builder<'a, 'm> {
     marks: &'m mut Marks,
     losses: &'m mut Vec<Loss>,
     out: Conversation<'a>,
-    answers: Vec<Answer<'a>>,
-    by_id: HashMap<&'a str, VecDeque<usize>>,
+    answers: Answers<'a>,
     open_calls: Vec<OpenCall<'a>>,
     reminders: Vec<BlockOut<'a>>,
     several_names: bool,
@@ -103,18 +90,6 @@ impl<'a, 'm> Builder<'a, 'm> {
         marks: &'m mut Marks,
         losses: &'m mut Vec<Loss>,
     ) -> Self {
-        let mut answers = Vec::new();
-        let mut by_id: HashMap<&str, VecDeque<usize>> = HashMap::new();
-        for (at, turn) in request.turns.iter().enumerate() {
-            for (place, block) in turn.blocks.iter().enumerate() {
-                if let BlockKind::ToolResult(result) = &block.kind {
-                    by_id.entry(&result.call_id).or_default().push_back(answers.len());
-                    let path = block_path(turn, place);
-                    let cache = block.cache_mark;
-                    answers.push(Answer { turn: at, place, result, cache, path, claimed: false });
-                }
-            }
-        }
         let names: BTreeSet<_> = request
             .turns
             .iter()
@@ -127,8 +102,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             marks,
             losses,
             out: Conversation::default(),
-            answers,
-            by_id,
+            answers: Answers::of(&request.turns),
             open_calls: Vec::new(),
             reminders: Vec::new(),
             several_names: names.len() > 1,
@@ -161,7 +135,7 @@ impl<'a, 'm> Builder<'a, 'm> {
     fn system_block(&mut self, block: &'a Block, path: impl Fn() -> String) -> Result<(), EncodeError> {
         let cache = self.marks.take(block.cache_mark);
         match &block.kind {
-            BlockKind::Text(text) if is_blank(text) => {}
+            BlockKind::Text(text) if is_blank(text) => self.blank(text, path),
             BlockKind::Text(text) => {
                 self.out.system.push(BlockOut::Text { text: Cow::Borrowed(text), cache });
             }
@@ -175,9 +149,10 @@ impl<'a, 'm> Builder<'a, 'm> {
     fn instruction(&mut self, turn: &'a Turn, rest: &'a [Turn]) -> Result<(), EncodeError> {
         let mut texts = Vec::new();
         for (place, block) in turn.blocks.iter().enumerate() {
+            let cache = self.marks.take(block.cache_mark);
             match &block.kind {
-                BlockKind::Text(text) if is_blank(text) => {}
-                BlockKind::Text(text) => texts.push(text.as_str()),
+                BlockKind::Text(text) if is_blank(text) => self.blank(text, || block_path(turn, place)),
+                BlockKind::Text(text) => texts.push((text.as_str(), cache)),
                 _ => {
                     let path = block_path(turn, place);
                     return Err(refused("unsupported_content", path, "system messages may only hold text"));
@@ -195,12 +170,15 @@ impl<'a, 'm> Builder<'a, 'm> {
         let leads_well = next.is_none_or(|turn| turn.role == Role::Assistant);
         if self.caps.mid_conversation_system && follows_well && leads_well && self.open_calls.is_empty() {
             let blocks =
-                texts.into_iter().map(|text| BlockOut::Text { text: Cow::Borrowed(text), cache: None });
+                texts.into_iter().map(|(text, cache)| BlockOut::Text { text: Cow::Borrowed(text), cache });
             self.append("system", blocks.collect());
         } else {
             self.losses.push(loss(format!("{}.role", turn.path), LossAction::Mapped));
+            // A mark stands at the end of a block: that of the last text is at the end of them all.
+            let cache = texts.iter().rev().find_map(|(_, cache)| *cache);
+            let texts: Vec<_> = texts.into_iter().map(|(text, _)| text).collect();
             let reminder = format!("<system-reminder>{}</system-reminder>", texts.join("\n\n"));
-            self.reminders.push(BlockOut::text(reminder));
+            self.reminders.push(BlockOut::Text { text: Cow::Owned(reminder), cache });
         }
         Ok(())
     }
@@ -215,7 +193,9 @@ impl<'a, 'm> Builder<'a, 'm> {
                     if !block.citations.is_empty() {
                         self.losses.push(quiet(format!("{}.citations", path()), LossAction::Dropped));
                     }
-                    if !is_blank(text) {
+                    if is_blank(text) {
+                        self.blank(text, path);
+                    } else {
                         content.push(BlockOut::Text { text: Cow::Borrowed(text), cache });
                     }
                 }
@@ -232,7 +212,7 @@ impl<'a, 'm> Builder<'a, 'm> {
                 }
                 BlockKind::ToolCall(call) if is_blank(&call.name) => {
                     self.losses.push(loss(path(), LossAction::Dropped));
-                    self.claim(&call.id, index);
+                    self.answers.claim(&call.id, index);
                 }
                 BlockKind::ToolCall(call) => {
                     let input = arguments::object(&call.arguments);
@@ -299,14 +279,17 @@ impl<'a, 'm> Builder<'a, 'm> {
             match &block.kind {
                 BlockKind::ToolResult(result) => {
                     has_results = true;
-                    let at = self.answers.binary_search_by_key(&(index, place), |one| (one.turn, one.place));
-                    if at.is_ok_and(|at| !self.answers[at].claimed) {
-                        self.orphan(result, &path(), &mut content)?;
+                    if !self.answers.is_claimed((index, place)) {
+                        let cache = self.marks.take(block.cache_mark);
+                        self.orphan(result, cache, &path(), &mut content)?;
                     }
                 }
-                BlockKind::Text(text) if is_blank(text) => {}
                 BlockKind::Text(text) => {
                     let cache = self.marks.take(block.cache_mark);
+                    if is_blank(text) {
+                        self.blank(text, path);
+                        continue;
+                    }
                     let text = match speaker.take().filter(|_| self.several_names) {
                         Some(name) => Cow::Owned(format!("{name}: {text}")),
                         None => Cow::Borrowed(text.as_str()),
@@ -338,17 +321,16 @@ impl<'a, 'm> Builder<'a, 'm> {
         if calls.is_empty() {
             return Ok(());
         }
-        let found: Vec<_> = calls.iter().map(|call| self.claim(call.id, call.turn)).collect();
+        let asked: Vec<_> = calls.iter().map(|call| (call.id, call.turn)).collect();
+        let found = self.answers.claim_all(&asked, until);
         let mut content = Vec::with_capacity(calls.len());
         for (call, found) in calls.into_iter().zip(found) {
-            let found = found.or_else(|| self.claim_nameless(call.turn, until));
             content.push(match found {
-                Some(at) => {
-                    let answer = &self.answers[at];
-                    let (result, cache, path) = (answer.result, answer.cache, answer.path.clone());
-                    let cache = self.marks.take(cache);
-                    let content = self.result_content(result, &path)?;
-                    BlockOut::ToolResult { id: call.written_id, content, is_error: result.is_error, cache }
+                Some(answer) => {
+                    let content = self.result_content(answer.result, &answer.path())?;
+                    let cache = self.marks.take(answer.block.cache_mark);
+                    let is_error = answer.result.is_error;
+                    BlockOut::ToolResult { id: call.written_id, content, is_error, cache }
                 }
                 None => {
                     self.losses.push(loss(call.path, LossAction::Invented));
@@ -365,54 +347,34 @@ impl<'a, 'm> Builder<'a, 'm> {
         Ok(())
     }
 
-    /// The first result behind `turn` that names the call.
-    fn claim(&mut self, id: &str, turn: usize) -> Option<usize> {
-        if id.is_empty() {
-            return None;
-        }
-        let waiting = self.by_id.get_mut(id)?;
-        let place = waiting.iter().position(|at| self.answers[*at].turn > turn)?;
-        let at = waiting.remove(place)?;
-        self.answers[at].claimed = true;
-        Some(at)
-    }
-
-    fn claim_nameless(&mut self, turn: usize, until: usize) -> Option<usize> {
-        let waiting = self.by_id.get_mut("")?;
-        let place = waiting.iter().position(|at| {
-            let answer = &self.answers[*at];
-            answer.turn > turn && answer.turn <= until
-        })?;
-        let at = waiting.remove(place)?;
-        self.answers[at].claimed = true;
-        Some(at)
-    }
-
     /// A result that no call claimed becomes text.
     fn orphan(
         &mut self,
         result: &'a ToolResult,
+        cache: Option<CacheMark>,
         path: &str,
         content: &mut Vec<BlockOut<'a>>,
     ) -> Result<(), EncodeError> {
         if result.call_id.is_empty() {
-            let message = "a tool result names no call and there is none it could belong to";
-            return Err(refused("unpaired_tool_call", path, message));
+            return Err(nameless(path.to_owned()));
         }
         self.losses.push(loss(path.to_owned(), LossAction::Mapped));
         let mut label = format!("[tool result {}]", result.call_id);
+        let mut cache = cache;
         let mut rest = Vec::new();
         for (place, block) in result.blocks.iter().enumerate() {
             match &block.kind {
-                BlockKind::Text(text) if is_blank(text) => {}
                 BlockKind::Text(text) => {
-                    label.push(' ');
-                    label.push_str(text);
+                    cache = self.marks.take(block.cache_mark).or(cache);
+                    if !is_blank(text) {
+                        label.push(' ');
+                        label.push_str(text);
+                    }
                 }
                 _ => rest.push(self.part(block, &format!("{path}.content[{place}]"))?),
             }
         }
-        content.push(BlockOut::text(label));
+        content.push(BlockOut::Text { text: Cow::Owned(label), cache });
         content.extend(rest);
         Ok(())
     }
@@ -424,9 +386,13 @@ impl<'a, 'm> Builder<'a, 'm> {
     ) -> Result<Vec<BlockOut<'a>>, EncodeError> {
         let mut content = Vec::new();
         for (place, block) in result.blocks.iter().enumerate() {
+            let path = format!("{path}.content[{place}]");
             match &block.kind {
-                BlockKind::Text(text) if is_blank(text) => {}
-                _ => content.push(self.part(block, &format!("{path}.content[{place}]"))?),
+                BlockKind::Text(text) if is_blank(text) => {
+                    self.marks.take(block.cache_mark);
+                    self.blank(text, || path);
+                }
+                _ => content.push(self.part(block, &path)?),
             }
         }
         Ok(content)
@@ -459,7 +425,7 @@ impl<'a, 'm> Builder<'a, 'm> {
                     return Err(foreign(*origin, path.to_owned()));
                 };
                 self.losses.push(loss(path.to_owned(), LossAction::Mapped));
-                Ok(BlockOut::text(text))
+                Ok(BlockOut::Text { text: Cow::Owned(text), cache })
             }
             BlockKind::Thinking { .. }
             | BlockKind::RedactedThinking { .. }
@@ -468,6 +434,13 @@ impl<'a, 'm> Builder<'a, 'm> {
             | BlockKind::ToolResult(_) => {
                 Err(refused("invalid_value", path, "this block cannot stand in a user turn"))
             }
+        }
+    }
+
+    /// Leaves a blank text out, which is refused here.
+    fn blank(&mut self, text: &str, path: impl FnOnce() -> String) {
+        if !text.is_empty() {
+            self.losses.push(quiet(path(), LossAction::Dropped));
         }
     }
 

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     Caps, EncodeError, Encoded, JsonAnswer,
-    anthropic::{ID, search, wire::BlockOut},
+    anthropic::{
+        ID, search,
+        wire::{BlockOut, FAST},
+    },
     dialect::ANSWER_TOOL,
     estimate,
     ir::{
@@ -73,6 +76,8 @@ pub(super) struct Knobs<'a> {
     pub(super) stop: Vec<&'a str>,
     pub(super) user: Option<&'a str>,
     pub(super) service_tier: Option<&'a str>,
+    /// At the higher speed that the vendor sells.
+    pub(super) fast: bool,
 }
 
 /// What is said of the tool whose arguments are the answer.
@@ -150,6 +155,8 @@ fn native(request: &ChatRequest, losses: &mut Vec<Loss>) -> BytesMut {
         stop: request.stop.iter().map(String::as_str).collect(),
         user: request.user.as_deref(),
         service_tier: request.service_tier.as_deref(),
+        // What the client wrote of it is among the extras.
+        fast: false,
     };
     write(request, &super::native::native(request, losses), &knobs, &request.extras.members)
 }
@@ -176,13 +183,14 @@ fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> Res
         stop: stop(request, losses),
         user: None,
         service_tier: None,
+        fast: false,
         tools,
     };
     tool_choice(request, &mut knobs, losses)?;
     thinking(request, caps, &conversation, &mut knobs, losses);
     sampling(request, caps, &mut knobs, losses)?;
     output_format(request, caps, &mut conversation, &mut knobs, losses);
-    identity(request, &mut knobs, losses);
+    identity(request, caps, &mut knobs, losses);
     other_members(request, losses)?;
     let mut body = write(request, &conversation, &knobs, &[]);
     if caps.auto_cache && !marks.any() && estimate::tokens(request) > CACHED_FROM {
@@ -352,7 +360,7 @@ fn output_format<'a>(
     }
 }
 
-fn identity<'a>(request: &'a ChatRequest, knobs: &mut Knobs<'a>, losses: &mut Vec<Loss>) {
+fn identity<'a>(request: &'a ChatRequest, caps: &Caps, knobs: &mut Knobs<'a>, losses: &mut Vec<Loss>) {
     knobs.user = request.user.as_deref().map(|user| match user.char_indices().nth(MAX_USER_ID) {
         None => user,
         Some((end, _)) => {
@@ -376,6 +384,11 @@ fn identity<'a>(request: &'a ChatRequest, knobs: &mut Knobs<'a>, losses: &mut Ve
         None => None,
         Some("auto" | "priority") => Some("auto"),
         Some("default" | "flex") => Some("standard_only"),
+        Some(FAST) if caps.fast => {
+            losses.push(quiet("service_tier", LossAction::Mapped));
+            knobs.fast = true;
+            None
+        }
         Some(_) => {
             losses.push(loss("service_tier", LossAction::Dropped));
             None

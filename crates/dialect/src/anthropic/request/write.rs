@@ -14,7 +14,7 @@ use super::{
 use crate::{
     anthropic::{
         ID, search,
-        wire::{write_cache, write_content, write_list},
+        wire::{FAST, write_cache, write_content, write_list},
     },
     dialect::ANSWER_TOOL,
     ir::{ChatRequest, ToolKind},
@@ -71,7 +71,7 @@ pub(super) fn write(
         metadata.str("user_id", user);
         metadata.end();
     }
-    object.opt_str("service_tier", knobs.service_tier);
+    object.opt_str("service_tier", knobs.service_tier).opt_str("speed", knobs.fast.then_some(FAST));
     if request.stream {
         object.bool("stream", true);
     }

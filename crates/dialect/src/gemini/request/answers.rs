@@ -2,21 +2,13 @@
 
 use std::borrow::Cow;
 
-use super::conversation::{Builder, USER, is_blank, refused, value_of};
+use super::conversation::{Builder, USER, is_blank, value_of};
 use crate::{
     EncodeError,
     gemini::wire::{PartOut, ResultOut, ValueOut},
     ir::{BlockKind, LossAction, ToolResult, loss, quiet},
+    pairing::nameless,
 };
-
-/// A tool's answer somewhere in the request, until a call claims it.
-pub(super) struct Answer<'a> {
-    pub(super) turn: usize,
-    pub(super) place: usize,
-    pub(super) result: &'a ToolResult,
-    pub(super) path: String,
-    pub(super) claimed: bool,
-}
 
 impl<'a> Builder<'a, '_> {
     /// Writes the results of the open calls, in the order of the calls, and gives back what of them must stand in
@@ -28,10 +20,10 @@ impl<'a> Builder<'a, '_> {
         if calls.is_empty() {
             return Ok(behind);
         }
-        let found: Vec<_> = calls.iter().map(|call| self.claim(&call.call.id, call.turn)).collect();
+        let asked: Vec<_> = calls.iter().map(|open| (open.call.id.as_str(), open.turn)).collect();
+        let found = self.answers.claim_all(&asked, until);
         let mut parts = Vec::with_capacity(calls.len());
         for (open, found) in calls.into_iter().zip(found) {
-            let found = found.or_else(|| self.claim_nameless(open.turn, until));
             let mut written = ResultOut {
                 id: open.id,
                 name: &open.call.name,
@@ -39,10 +31,9 @@ impl<'a> Builder<'a, '_> {
                 value: ValueOut::Text(Cow::Borrowed("tool call was not executed")),
                 media: Vec::new(),
             };
-            if let Some(at) = found {
-                let (result, path) = (self.answers[at].result, self.answers[at].path.clone());
-                written.is_error = result.is_error;
-                self.fill(&mut written, result, &open.call.id, &path, &mut behind)?;
+            if let Some(answer) = found {
+                written.is_error = answer.result.is_error;
+                self.fill(&mut written, answer.result, &open.call.id, &answer.path(), &mut behind)?;
             } else {
                 self.losses.push(loss(open.path, LossAction::Invented));
             }
@@ -66,7 +57,10 @@ impl<'a> Builder<'a, '_> {
         for (place, block) in result.blocks.iter().enumerate() {
             let path = format!("{path}.content[{place}]");
             match &block.kind {
-                BlockKind::Text(text) => texts.push(Cow::Borrowed(text)),
+                BlockKind::Text(text) => {
+                    self.mark(block.cache_mark, || path.clone());
+                    texts.push(Cow::Borrowed(text));
+                }
                 BlockKind::Image(_) | BlockKind::File(_) | BlockKind::Audio { .. } => {
                     let parts = self.part(block, &path)?;
                     let is_text = matches!(parts.first(), Some(PartOut::Text { .. }));
@@ -102,29 +96,6 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// The first result behind `turn` that names the call.
-    pub(super) fn claim(&mut self, id: &str, turn: usize) -> Option<usize> {
-        if id.is_empty() {
-            return None;
-        }
-        let waiting = self.by_id.get_mut(id)?;
-        let place = waiting.iter().position(|at| self.answers[*at].turn > turn)?;
-        let at = waiting.remove(place)?;
-        self.answers[at].claimed = true;
-        Some(at)
-    }
-
-    fn claim_nameless(&mut self, turn: usize, until: usize) -> Option<usize> {
-        let waiting = self.by_id.get_mut("")?;
-        let place = waiting.iter().position(|at| {
-            let answer = &self.answers[*at];
-            answer.turn > turn && answer.turn <= until
-        })?;
-        let at = waiting.remove(place)?;
-        self.answers[at].claimed = true;
-        Some(at)
-    }
-
     /// A result that no call claimed becomes text.
     pub(super) fn orphan(
         &mut self,
@@ -133,18 +104,19 @@ impl<'a> Builder<'a, '_> {
         parts: &mut Vec<PartOut<'a>>,
     ) -> Result<(), EncodeError> {
         if result.call_id.is_empty() {
-            let message = "a tool result names no call and there is none it could belong to";
-            return Err(refused("unpaired_tool_call", path, message));
+            return Err(nameless(path.to_owned()));
         }
         self.losses.push(loss(path.to_owned(), LossAction::Mapped));
         let mut label = format!("[tool result {}]", result.call_id);
         let mut rest = Vec::new();
         for (place, block) in result.blocks.iter().enumerate() {
             match &block.kind {
-                BlockKind::Text(text) if is_blank(text) => {}
                 BlockKind::Text(text) => {
-                    label.push(' ');
-                    label.push_str(text);
+                    self.mark(block.cache_mark, || format!("{path}.content[{place}]"));
+                    if !is_blank(text) {
+                        label.push(' ');
+                        label.push_str(text);
+                    }
                 }
                 _ => rest.extend(self.part(block, &format!("{path}.content[{place}]"))?),
             }

@@ -1,14 +1,11 @@
 //! The conversation as this dialect wants it: users and the model take turns, a user begins, and the results of all
 //! calls of a turn stand in a content of their own right behind it, in the order of the calls.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeSet, HashMap, VecDeque},
-};
+use std::{borrow::Cow, collections::BTreeSet};
 
 use serde_json::value::RawValue;
 
-use super::{answers::Answer, media};
+use super::media;
 use crate::{
     Caps, EncodeError, anthropic, arguments,
     gemini::{
@@ -19,7 +16,9 @@ use crate::{
     ir::{
         Block, BlockKind, CacheMark, ChatRequest, Loss, LossAction, Reader, Role, ToolCall, Turn, loss, quiet,
     },
-    json_in, registry,
+    json_in,
+    pairing::Answers,
+    registry,
 };
 
 /// System text and contents as they are written.
@@ -86,8 +85,7 @@ pub(super) struct Builder<'a, 'm> {
     pub(super) reader: &'a Reader,
     pub(super) losses: &'m mut Vec<Loss>,
     pub(super) out: Conversation<'a>,
-    pub(super) answers: Vec<Answer<'a>>,
-    pub(super) by_id: HashMap<&'a str, VecDeque<usize>>,
+    pub(super) answers: Answers<'a>,
     pub(super) open_calls: Vec<OpenCall<'a>>,
     pub(super) reminders: Vec<PartOut<'a>>,
     pub(super) several_names: bool,
@@ -95,17 +93,6 @@ pub(super) struct Builder<'a, 'm> {
 
 impl<'a, 'm> Builder<'a, 'm> {
     fn new(request: &'a ChatRequest, caps: &'a Caps, losses: &'m mut Vec<Loss>) -> Self {
-        let mut answers = Vec::new();
-        let mut by_id: HashMap<&str, VecDeque<usize>> = HashMap::new();
-        for (at, turn) in request.turns.iter().enumerate() {
-            for (place, block) in turn.blocks.iter().enumerate() {
-                if let BlockKind::ToolResult(result) = &block.kind {
-                    by_id.entry(&result.call_id).or_default().push_back(answers.len());
-                    let path = block_path(turn, place);
-                    answers.push(Answer { turn: at, place, result, path, claimed: false });
-                }
-            }
-        }
         let users = request.turns.iter().filter(|turn| turn.role == Role::User);
         let names: BTreeSet<_> = users.filter_map(|turn| turn.name.as_deref()).collect();
         Self {
@@ -113,8 +100,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             reader: &request.reader,
             losses,
             out: Conversation::default(),
-            answers,
-            by_id,
+            answers: Answers::of(&request.turns),
             open_calls: Vec::new(),
             reminders: Vec::new(),
             several_names: names.len() > 1,
@@ -167,7 +153,10 @@ impl<'a, 'm> Builder<'a, 'm> {
         for (place, block) in turn.blocks.iter().enumerate() {
             match &block.kind {
                 BlockKind::Text(text) if is_blank(text) => {}
-                BlockKind::Text(text) => texts.push(text.as_str()),
+                BlockKind::Text(text) => {
+                    self.mark(block.cache_mark, || block_path(turn, place));
+                    texts.push(text.as_str());
+                }
                 _ => {
                     let path = block_path(turn, place);
                     return Err(media::refused(&path, "system messages may only hold text"));
@@ -214,7 +203,7 @@ impl<'a, 'm> Builder<'a, 'm> {
                 }
                 BlockKind::ToolCall(call) if is_blank(&call.name) => {
                     self.losses.push(loss(path(), LossAction::Dropped));
-                    self.claim(&call.id, index);
+                    self.answers.claim(&call.id, index);
                 }
                 BlockKind::ToolCall(call) => {
                     let args = arguments::object(&call.arguments);
@@ -313,8 +302,7 @@ impl<'a, 'm> Builder<'a, 'm> {
                 BlockKind::ToolResult(result) => {
                     has_results = true;
                     self.mark(block.cache_mark, path);
-                    let at = self.answers.binary_search_by_key(&(index, place), |one| (one.turn, one.place));
-                    if at.is_ok_and(|at| !self.answers[at].claimed) {
+                    if !self.answers.is_claimed((index, place)) {
                         self.orphan(result, &path(), &mut parts)?;
                     }
                 }
@@ -385,7 +373,7 @@ impl<'a, 'm> Builder<'a, 'm> {
     }
 
     /// The vendor caches by itself and has no marks.
-    fn mark(&mut self, mark: Option<CacheMark>, path: impl Fn() -> String) {
+    pub(super) fn mark(&mut self, mark: Option<CacheMark>, path: impl Fn() -> String) {
         if let Some(mark) = mark {
             let path = format!("{}.cache_control", path()).into();
             self.losses.push(Loss { path, action: LossAction::Dropped, silent: !mark.one_hour });

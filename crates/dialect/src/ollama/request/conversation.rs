@@ -33,7 +33,7 @@ pub(super) fn write(
         turns: &request.turns,
         caps,
         native,
-        pairing: if native { Pairing::default() } else { Pairing::of(&request.turns) },
+        pairing: if native { Pairing::default() } else { Pairing::of(&request.turns)? },
         names: request.turns.iter().flat_map(|turn| &turn.blocks).filter_map(call_of).collect(),
         several_names: has_several_names(&request.turns),
         losses,
@@ -138,6 +138,7 @@ impl<'a> Writer<'a, '_> {
                 continue;
             }
             self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
+            self.mark(block, || turn.path.clone());
             let mut inner = self.result_parts(result, &turn.path)?;
             said.texts.push(Cow::Owned(format!("[tool result {}] {}", result.call_id, inner.text("\n"))));
             said.images.append(&mut inner.images);

@@ -5,15 +5,15 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
 
-use super::super::{
-    ID, stream,
-    wire::{self, CallOut},
+use super::{
+    super::{ID, stream, wire::CallOut},
+    parts::{Mark, Part, PartKind, Said, result_text, write_content, write_result},
 };
 use crate::{
     CacheMarks, Caps, DialectId, EncodeError, anthropic, ids,
     ir::{
-        self, Block, BlockKind, CacheMark, ChatRequest, File, Image, Loss, LossAction, MediaSource, Role,
-        Signature, ToolResult, Turn,
+        self, Block, BlockKind, ChatRequest, File, Loss, LossAction, MediaSource, Role, Signature,
+        ToolResult, Turn,
     },
     media,
     pairing::Pairing,
@@ -34,7 +34,7 @@ pub(super) fn write(
         turns: &request.turns,
         caps,
         native,
-        pairing: if native { Pairing::default() } else { Pairing::of(&request.turns) },
+        pairing: if native { Pairing::default() } else { Pairing::of(&request.turns)? },
         carried: Vec::new(),
         losses,
     };
@@ -55,32 +55,6 @@ pub(super) fn write(
     Ok(())
 }
 
-/// A part of a message's content, and the mark at it.
-struct Part<'a> {
-    kind: PartKind<'a>,
-    mark: Option<Mark>,
-}
-
-enum PartKind<'a> {
-    Text(Cow<'a, str>),
-    Image(&'a Image),
-    Audio { data: &'a str, format: &'a str },
-    File(&'a File),
-}
-
-/// A cache mark as it is written.
-#[derive(Clone, Copy)]
-enum Mark {
-    Control(CacheMark),
-    Breakpoint,
-}
-
-impl<'a> Part<'a> {
-    fn text(text: impl Into<Cow<'a, str>>, mark: Option<Mark>) -> Self {
-        Self { kind: PartKind::Text(text.into()), mark }
-    }
-}
-
 struct Writer<'a, 'l> {
     request: &'a ChatRequest,
     turns: &'a [Turn],
@@ -98,7 +72,10 @@ impl<'a> Writer<'a, '_> {
     fn system(&mut self, blocks: &'a [Block], note: Option<&'a str>, messages: &mut Array<'_>) {
         let mut parts = Vec::new();
         for (at, block) in blocks.iter().enumerate() {
-            let BlockKind::Text(text) = &block.kind else { continue };
+            let BlockKind::Text(text) = &block.kind else {
+                self.losses.push(ir::loss(format!("system[{at}]"), LossAction::Dropped));
+                continue;
+            };
             if at == 0 && !self.native && anthropic::is_billing_line(text) {
                 self.losses.push(ir::quiet("system[0]", LossAction::Dropped));
                 continue;
@@ -135,11 +112,19 @@ impl<'a> Writer<'a, '_> {
         match turn.role {
             Role::System => {
                 self.flush(messages);
-                let texts = turn.blocks.iter().filter_map(|block| match &block.kind {
-                    BlockKind::Text(text) => Some(Part::text(text, None)),
-                    _ => None,
-                });
-                let parts: Vec<Part<'_>> = texts.collect();
+                let mut parts: Vec<Part<'_>> = Vec::new();
+                for (n, block) in turn.blocks.iter().enumerate() {
+                    match &block.kind {
+                        BlockKind::Text(text) => {
+                            let mark = self.mark(block, || turn.place(n).into_owned());
+                            parts.push(Part::text(text, mark));
+                        }
+                        _ if self.native => parts.extend(self.part(block, &turn.place(n))?),
+                        _ => {
+                            return Err(unsupported(&turn.place(n), "anything but text in a system message"));
+                        }
+                    }
+                }
                 if !parts.is_empty() {
                     let mut message = messages.object();
                     message.str("role", "system").opt_str("name", turn.name.as_deref());
@@ -175,7 +160,8 @@ impl<'a> Writer<'a, '_> {
             }
             self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
             let text = format!("[tool result {}] {}", result.call_id, result_text(result, None).0);
-            parts.push(Part::text(text, None));
+            let mark = self.mark(block, || turn.path.clone());
+            parts.push(Part::text(text, mark));
         }
         if parts.is_empty() {
             return Ok(());
@@ -239,7 +225,7 @@ impl<'a> Writer<'a, '_> {
                 }
                 None => {
                     self.losses.push(ir::loss(turn.path.clone(), LossAction::Invented));
-                    write_result(&call.id, "Error: tool call was not executed", messages);
+                    write_result(&call.id, "Error: tool call was not executed", None, messages);
                 }
             }
         }
@@ -262,10 +248,10 @@ impl<'a> Writer<'a, '_> {
                 if !block.citations.is_empty() {
                     self.losses.push(ir::quiet(format!("{}.citations", turn.path), LossAction::Dropped));
                 }
-                said.text.get_or_insert_default().push_str(text);
-                if let Some(mark) = block.cache_mark {
-                    self.unmarked(mark, &turn.path);
-                }
+                let whole = said.text.get_or_insert_default();
+                whole.push_str(text);
+                let end = whole.len();
+                said.marks.extend(self.mark(block, || turn.path.clone()).map(|mark| (end, mark)));
             }
             BlockKind::Refusal(text) => said.refusal.get_or_insert_default().push_str(text),
             BlockKind::ToolCall(call) if call.name.trim().is_empty() => {
@@ -349,10 +335,12 @@ impl<'a> Writer<'a, '_> {
     ) -> Result<Vec<Part<'a>>, EncodeError> {
         let id = ids::tool_call_id(call_id);
         let (text, shown) = result_text(result, Some(&id));
-        write_result(call_id, &text, messages);
-        if let Some(mark) = block.cache_mark {
-            self.unmarked(mark, path);
-        }
+        // A result is one text here, which has its mark at the end.
+        let marked = result.blocks.iter().filter(|inner| matches!(inner.kind, BlockKind::Text(_)));
+        let marked =
+            marked.rev().find(|inner| inner.cache_mark.is_some()).filter(|_| block.cache_mark.is_none());
+        let mark = self.mark(marked.unwrap_or(block), || path.to_owned());
+        write_result(call_id, &text, mark, messages);
         let mut parts = Vec::new();
         for (label, block) in shown {
             self.losses.push(ir::quiet(path.to_owned(), LossAction::Mapped));
@@ -430,24 +418,21 @@ impl<'a> Writer<'a, '_> {
     fn mark(&mut self, block: &Block, path: impl FnOnce() -> String) -> Option<Mark> {
         let mark = block.cache_mark?;
         match self.caps.cache_marks {
-            _ if self.native => return Some(Mark::Control(mark)),
-            CacheMarks::Control => return Some(Mark::Control(mark)),
-            CacheMarks::Breakpoint if !mark.one_hour => return Some(Mark::Breakpoint),
+            CacheMarks::Breakpoint if !mark.one_hour => Some(Mark::Breakpoint),
             CacheMarks::Breakpoint => {
                 // How long it is kept is not for the client to say there.
                 self.losses.push(ir::loss(format!("{}.cache_control.ttl", path()), LossAction::Dropped));
-                return Some(Mark::Breakpoint);
+                Some(Mark::Breakpoint)
             }
-            CacheMarks::None => {}
+            CacheMarks::Control => Some(Mark::Control(mark)),
+            CacheMarks::None if self.native => Some(Mark::Control(mark)),
+            CacheMarks::None => {
+                let path = format!("{}.cache_control", path());
+                let silent = !mark.one_hour;
+                self.losses.push(Loss { silent, ..ir::loss(path, LossAction::Dropped) });
+                None
+            }
         }
-        self.unmarked(mark, &path());
-        None
-    }
-
-    /// Takes note of a mark at a place that has none here.
-    fn unmarked(&mut self, mark: CacheMark, path: &str) {
-        let path = format!("{path}.cache_control");
-        self.losses.push(Loss { path: path.into(), action: LossAction::Dropped, silent: !mark.one_hour });
     }
 
     /// Writes images of results that no user turn follows.
@@ -460,142 +445,6 @@ impl<'a> Writer<'a, '_> {
         write_content(&std::mem::take(&mut self.carried), &mut message);
         message.end();
     }
-}
-
-/// What an assistant turn says, in the one order that a message has.
-#[derive(Default)]
-struct Said<'a> {
-    text: Option<String>,
-    refusal: Option<String>,
-    thinking: String,
-    /// Whether the target refuses the message without its thinking; what is not known any more is empty then.
-    must_think: bool,
-    signed: Vec<String>,
-    calls: Vec<((usize, usize), CallOut<'a>)>,
-    /// The signature that goes with the next call.
-    call_signature: Option<&'a str>,
-}
-
-impl Said<'_> {
-    fn write(&self, turn: &Turn, messages: &mut Array<'_>) {
-        let mut message = messages.object();
-        message.str("role", "assistant").opt_str("name", turn.name.as_deref());
-        let nothing = self.text.is_none() && self.calls.is_empty() && self.refusal.is_none();
-        message.str_or_null("content", if nothing { Some("") } else { self.text.as_deref() });
-        message.opt_str("refusal", self.refusal.as_deref());
-        if !self.thinking.is_empty() || self.must_think {
-            message.str("reasoning_content", &self.thinking);
-        }
-        if !self.signed.is_empty() {
-            let mut list = message.array("thinking_blocks");
-            for block in &self.signed {
-                list.raw(block);
-            }
-            list.end();
-        }
-        if !self.calls.is_empty() {
-            wire::write_calls(message.key("tool_calls"), self.calls.iter().map(|(_, call)| call));
-        }
-        message.end();
-    }
-}
-
-/// A result as text, and the images and documents in it with their labels. Without an id those are only counted.
-fn result_text<'a>(result: &'a ToolResult, id: Option<&str>) -> (String, Vec<(String, &'a Block)>) {
-    let mut text = String::new();
-    let mut shown = Vec::new();
-    for block in &result.blocks {
-        let piece: Cow<'_, str> = match &block.kind {
-            BlockKind::Text(text) => Cow::Borrowed(text),
-            BlockKind::Image(_) | BlockKind::File(_) => {
-                let what = if matches!(block.kind, BlockKind::Image(_)) { "image" } else { "document" };
-                match id {
-                    Some(id) => {
-                        let label = format!("{id}#{}", shown.len() + 1);
-                        let piece = format!("[{what} attached below: {label}]");
-                        shown.push((label, block));
-                        Cow::Owned(piece)
-                    }
-                    None => Cow::Owned(format!("[{what}]")),
-                }
-            }
-            BlockKind::Opaque { origin, raw } => {
-                Cow::Owned(registry::opaque_as_text(*origin, raw).unwrap_or_default())
-            }
-            _ => continue,
-        };
-        if !text.is_empty() && !piece.is_empty() {
-            text.push('\n');
-        }
-        text.push_str(&piece);
-    }
-    if result.is_error && !text.starts_with("Error: ") {
-        text.insert_str(0, "Error: ");
-    }
-    if text.is_empty() {
-        "(no output)".clone_into(&mut text);
-    }
-    (text, shown)
-}
-
-fn write_result(call_id: &str, text: &str, messages: &mut Array<'_>) {
-    let mut message = messages.object();
-    message.str("role", "tool").str("tool_call_id", &ids::tool_call_id(call_id)).str("content", text);
-    message.end();
-}
-
-fn write_content(parts: &[Part<'_>], message: &mut Object<'_>) {
-    if let [Part { kind: PartKind::Text(text), mark: None }] = parts {
-        message.str("content", text);
-        return;
-    }
-    let mut list = message.array("content");
-    for part in parts {
-        let mut object = list.object();
-        match &part.kind {
-            PartKind::Text(text) => {
-                object.str("type", "text").str("text", text);
-            }
-            PartKind::Image(image) => {
-                object.str("type", "image_url");
-                let mut inner = object.object("image_url");
-                inner
-                    .str("url", &media::source_url(&image.source))
-                    .opt_str("detail", image.detail.as_deref());
-                inner.end();
-            }
-            PartKind::Audio { data, format } => {
-                object.str("type", "input_audio");
-                let mut inner = object.object("input_audio");
-                inner.str("data", data).str("format", format);
-                inner.end();
-            }
-            PartKind::File(file) => {
-                object.str("type", "file");
-                let mut inner = object.object("file");
-                if let MediaSource::FileId { id, .. } = &file.source {
-                    inner.str("file_id", id).opt_str("filename", file.name.as_deref());
-                } else {
-                    inner.str("file_data", &media::source_url(&file.source));
-                    inner.str("filename", file.name.as_deref().unwrap_or("file.pdf"));
-                }
-                inner.end();
-            }
-        }
-        match part.mark {
-            None => {}
-            Some(Mark::Breakpoint) => {
-                object.raw("prompt_cache_breakpoint", r#"{"mode":"explicit"}"#);
-            }
-            Some(Mark::Control(mark)) => {
-                let mut control = object.object("cache_control");
-                control.str("type", "ephemeral").opt_str("ttl", mark.one_hour.then_some("1h"));
-                control.end();
-            }
-        }
-        object.end();
-    }
-    list.end();
 }
 
 fn unsupported(path: &str, what: &str) -> EncodeError {

@@ -7,6 +7,7 @@ mod conversation;
 mod decode;
 mod encode;
 mod messages;
+mod parts;
 mod reasoning;
 
 pub(super) use decode::decode;

@@ -31,7 +31,7 @@ pub(super) fn write(
         caps,
         native,
         custom: takes_custom(request, caps),
-        pairing: if native { Pairing::default() } else { Pairing::of(&request.turns) },
+        pairing: if native { Pairing::default() } else { Pairing::of(&request.turns)? },
         losses,
     };
     let instructions = writer.instructions(note);
@@ -77,11 +77,15 @@ impl<'a> Writer<'a, '_> {
     fn instructions(&mut self, note: Option<&'a str>) -> String {
         let mut texts = Vec::new();
         for (at, block) in self.request.system.iter().enumerate() {
-            let BlockKind::Text(text) = &block.kind else { continue };
+            let BlockKind::Text(text) = &block.kind else {
+                self.losses.push(ir::loss(format!("system[{at}]"), LossAction::Dropped));
+                continue;
+            };
             if at == 0 && !self.native && anthropic::is_billing_line(text) {
                 self.losses.push(ir::quiet("system[0]", LossAction::Dropped));
                 continue;
             }
+            // A string has no place for a mark.
             self.mark(block, || format!("system[{at}]"));
             texts.push(text.as_str());
         }
@@ -97,10 +101,11 @@ impl<'a> Writer<'a, '_> {
         match turn.role {
             Role::System => {
                 let mut message = Message::new("developer", "input_text");
-                for block in &turn.blocks {
-                    if let BlockKind::Text(text) = &block.kind {
-                        message.text(text, block);
+                for (n, block) in turn.blocks.iter().enumerate() {
+                    if !self.native && !matches!(block.kind, BlockKind::Text(_)) {
+                        return Err(unsupported(&turn.place(n), "anything but text in a system message"));
                     }
+                    self.part(block, &turn.place(n), &mut message)?;
                 }
                 message.write(items);
                 Ok(())
@@ -120,11 +125,12 @@ impl<'a> Writer<'a, '_> {
                     // As it came: the upstream judges.
                     message.write(items);
                     let custom = self.answers_custom(result);
-                    self.result(result, &result.call_id, custom, &turn.path, items)?;
+                    self.result(result, block, &result.call_id, custom, &turn.path, items)?;
                 }
                 BlockKind::ToolResult(result) => {
                     self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
                     message.text(&format!("[tool result {}] {}", result.call_id, plain(result)), block);
+                    self.end_mark(block, &turn.path, true, &mut message);
                 }
                 BlockKind::Opaque { origin, raw } if *origin == ID => {
                     message.write(items);
@@ -148,6 +154,7 @@ impl<'a> Writer<'a, '_> {
                     said |= !text.trim().is_empty();
                     message.enter(block.phase.as_deref(), items);
                     message.text(text, block);
+                    // What the model said has no place for a mark.
                     self.mark(block, || turn.path.clone());
                 }
                 BlockKind::Refusal(text) => {
@@ -258,8 +265,7 @@ impl<'a> Writer<'a, '_> {
                     let from = &self.request.turns[answer];
                     let block = &from.blocks[n];
                     if let BlockKind::ToolResult(result) = &block.kind {
-                        self.result(result, &call.id, custom, &from.path, items)?;
-                        self.mark(block, || from.path.clone());
+                        self.result(result, block, &call.id, custom, &from.path, items)?;
                     }
                 }
                 None if is_last => {
@@ -284,6 +290,7 @@ impl<'a> Writer<'a, '_> {
     fn result(
         &mut self,
         result: &'a ToolResult,
+        block: &Block,
         call_id: &str,
         custom: bool,
         path: &str,
@@ -293,6 +300,7 @@ impl<'a> Writer<'a, '_> {
         for block in &result.blocks {
             self.part(block, path, &mut message)?;
         }
+        self.end_mark(block, path, !message.parts.is_empty(), &mut message);
         let mut item = begin_result(call_id, custom, items);
         if message.is_text {
             let mut text = plain(result);
@@ -325,11 +333,15 @@ impl<'a> Writer<'a, '_> {
     fn part(&mut self, block: &Block, path: &str, message: &mut Message) -> Result<(), EncodeError> {
         let before = message.parts.len();
         self.unmarked_part(block, path, message)?;
+        self.end_mark(block, path, message.parts.len() > before, message);
+        Ok(())
+    }
+
+    /// Puts a block's mark at the last part, which is its own if it has `any`.
+    fn end_mark(&mut self, block: &Block, path: &str, any: bool, message: &mut Message) {
         match block.cache_mark {
-            Some(mark) if self.native || self.caps.cache_marks == CacheMarks::Breakpoint => {
-                if message.parts.len() > before {
-                    message.mark();
-                }
+            Some(mark) if any && (self.native || self.caps.cache_marks == CacheMarks::Breakpoint) => {
+                message.mark();
                 if mark.one_hour {
                     // How long it is kept is not for the client to say here.
                     self.losses.push(ir::loss(format!("{path}.cache_control.ttl"), LossAction::Dropped));
@@ -337,7 +349,6 @@ impl<'a> Writer<'a, '_> {
             }
             _ => self.mark(block, || path.to_owned()),
         }
-        Ok(())
     }
 
     fn unmarked_part(&mut self, block: &Block, path: &str, message: &mut Message) -> Result<(), EncodeError> {
@@ -493,10 +504,14 @@ impl Message {
         Object::begin(&mut self.parts)
     }
 
-    /// Marks the last part: the prompt may be cached up to there.
+    /// Marks the last part, once: the prompt may be cached up to there.
     fn mark(&mut self) {
+        const MARK: &[u8] = br#","prompt_cache_breakpoint":{"mode":"explicit"}}"#;
+        if self.parts.ends_with(MARK) {
+            return;
+        }
         self.parts.truncate(self.parts.len().saturating_sub(1));
-        self.parts.extend_from_slice(br#","prompt_cache_breakpoint":{"mode":"explicit"}}"#);
+        self.parts.extend_from_slice(MARK);
         self.is_text = false;
     }
 

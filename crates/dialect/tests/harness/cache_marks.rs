@@ -1,0 +1,172 @@
+//! Marks for prompt caches, at every place that has them: carried where the target has a place, recorded where it has
+//! none, and told where an hour was asked for and is not to be had.
+
+use omniroute_dialect::{
+    CacheMarks, Caps,
+    ir::{Loss, LossAction},
+};
+use serde_json::{Value, json};
+
+use crate::support::{full_caps, told, translate};
+
+/// A request of Messages with one mark, at this place; an hour's if that is wanted.
+fn marked(place: &str, hour: bool) -> Value {
+    let mut body = json!({"model": "m", "max_tokens": 9,
+        "system": [{"type": "text", "text": "s"}],
+        "tools": [{"name": "f", "input_schema": {"type": "object", "properties": {}}}],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "a"},
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "b"},
+                {"type": "tool_use", "id": "t", "name": "f", "input": {}}]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "r"}]}]},
+            {"role": "system", "content": [{"type": "text", "text": "S"}]},
+            {"role": "user", "content": [{"type": "text", "text": "d"}]}]});
+    let mark = if hour { json!({"type": "ephemeral", "ttl": "1h"}) } else { json!({"type": "ephemeral"}) };
+    body.pointer_mut(place).unwrap()["cache_control"] = mark;
+    body
+}
+
+/// Where marks are in what is sent.
+fn places(value: &Value, place: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                if name == "cache_control" || name == "prompt_cache_breakpoint" {
+                    found.push(place.to_owned());
+                } else {
+                    places(member, &format!("{place}/{name}"), found);
+                }
+            }
+        }
+        Value::Array(elements) => {
+            for (at, element) in elements.iter().enumerate() {
+                places(element, &format!("{place}/{at}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn sent(place: &str, hour: bool, to: &str, marks: CacheMarks) -> (Vec<String>, Vec<Loss>, Value) {
+    let caps = Caps { cache_marks: marks, ..full_caps() };
+    let (body, losses) = translate("anthropic", to, &marked(place, hour), &caps).unwrap();
+    let mut found = Vec::new();
+    places(&body, "", &mut found);
+    let losses = losses.into_iter().filter(|loss| loss.path.contains("cache_control")).collect();
+    (found, losses, body)
+}
+
+const SYSTEM: &str = "/system/0";
+const TOOL: &str = "/tools/0";
+const TEXT: &str = "/messages/0/content/0";
+const IMAGE: &str = "/messages/0/content/1";
+const SAID: &str = "/messages/1/content/0";
+const RESULT: &str = "/messages/2/content/0";
+const IN_RESULT: &str = "/messages/2/content/0/content/0";
+const LATE_SYSTEM: &str = "/messages/3/content/0";
+
+#[test]
+fn marks_are_carried_to_where_the_target_has_a_place() {
+    for (place, chat, responses) in [
+        (SYSTEM, Some("/messages/0/content/0"), None),
+        (TOOL, None, None),
+        (TEXT, Some("/messages/1/content/0"), Some("/input/0/content/0")),
+        (IMAGE, Some("/messages/1/content/1"), Some("/input/0/content/1")),
+        // Responses has none in what the model said.
+        (SAID, Some("/messages/2/content/0"), None),
+        (RESULT, Some("/messages/3/content/0"), Some("/input/3/output/0")),
+        (IN_RESULT, Some("/messages/3/content/0"), Some("/input/3/output/0")),
+        (LATE_SYSTEM, Some("/messages/4/content/0"), Some("/input/4/content/0")),
+    ] {
+        for (to, marks, expected) in [
+            ("openai", CacheMarks::Breakpoint, chat),
+            ("openai", CacheMarks::Control, chat),
+            ("openai", CacheMarks::None, None),
+            ("responses", CacheMarks::Breakpoint, responses),
+            ("responses", CacheMarks::None, None),
+            ("gemini", CacheMarks::None, None),
+            ("ollama", CacheMarks::None, None),
+        ] {
+            let (found, losses, body) = sent(place, false, to, marks);
+            assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{place} to {to} {marks:?}: {body}");
+            // Providers cache by themselves, so nobody has to be told.
+            let silent = losses.iter().all(|loss| loss.silent && loss.action == LossAction::Dropped);
+            assert!(silent && losses.len() == usize::from(expected.is_none()), "{place} to {to}: {losses:?}");
+        }
+    }
+}
+
+#[test]
+fn that_an_hour_is_not_to_be_had_is_told() {
+    for place in [SYSTEM, TOOL, TEXT, IMAGE, SAID, RESULT, IN_RESULT, LATE_SYSTEM] {
+        for (to, marks) in [
+            ("openai", CacheMarks::Breakpoint),
+            ("openai", CacheMarks::None),
+            ("responses", CacheMarks::Breakpoint),
+            ("responses", CacheMarks::None),
+            ("gemini", CacheMarks::None),
+            ("ollama", CacheMarks::None),
+        ] {
+            let (found, losses, _) = sent(place, true, to, marks);
+            let [path] = told(&losses)[..] else { panic!("{place} to {to} {marks:?}: {losses:?}") };
+            assert_eq!(path.ends_with(".ttl"), !found.is_empty(), "{place} to {to}: {path}");
+        }
+        let (found, losses, body) = sent(place, true, "openai", CacheMarks::Control);
+        if !found.is_empty() {
+            assert!(losses.is_empty() && body.to_string().contains("\"ttl\":\"1h\""), "{place}: {body}");
+        }
+    }
+}
+
+#[test]
+fn what_the_model_said_stays_one_text_around_its_marks() {
+    let mut body = marked(SAID, false);
+    body["messages"][1]["content"] = json!([
+        {"type": "text", "text": "one "}, {"type": "text", "text": "two", "cache_control": {"type": "ephemeral"}},
+        {"type": "text", "text": " three"}, {"type": "tool_use", "id": "t", "name": "f", "input": {}}]);
+    let caps = Caps { cache_marks: CacheMarks::Breakpoint, ..full_caps() };
+    let (sent, _) = translate("anthropic", "openai", &body, &caps).unwrap();
+    assert_eq!(
+        sent["messages"][2]["content"],
+        json!([{"type": "text", "text": "one two", "prompt_cache_breakpoint": {"mode": "explicit"}},
+            {"type": "text", "text": " three"}])
+    );
+}
+
+#[test]
+fn marks_of_openais_dialects_come_to_messages_at_every_place() {
+    let mark = json!({"mode": "explicit"});
+    let chat = json!({"model": "m", "tools": [{"type": "function", "function": {"name": "f"}}], "messages": [
+        {"role": "system", "content": [{"type": "text", "text": "s", "prompt_cache_breakpoint": mark}]},
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": [{"type": "text", "text": "b", "prompt_cache_breakpoint": mark}],
+            "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "t", "content": [{"type": "text", "text": "r", "prompt_cache_breakpoint": mark}]},
+        {"role": "system", "content": [{"type": "text", "text": "S", "prompt_cache_breakpoint": mark}]},
+        {"role": "user", "content": "d"}]});
+    let responses = json!({"model": "m", "tools": [{"type": "function", "name": "f"}], "input": [
+        {"role": "developer", "content": [{"type": "input_text", "text": "s", "prompt_cache_breakpoint": mark}]},
+        {"role": "user", "content": [{"type": "input_text", "text": "a", "prompt_cache_breakpoint": mark}]},
+        {"type": "function_call", "call_id": "t", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "t",
+            "output": [{"type": "input_text", "text": "r", "prompt_cache_breakpoint": mark}]},
+        {"role": "developer", "content": [{"type": "input_text", "text": "S", "prompt_cache_breakpoint": mark}]},
+        {"role": "user", "content": "d"}]});
+    // A late instruction is a note in the next message of the user.
+    let late = "/messages/2/content/1";
+    let result = "/messages/2/content/0/content/0";
+    for (from, body, expected) in [
+        ("openai", chat, ["/messages/1/content/0", result, late, "/system/0"]),
+        ("responses", responses, ["/messages/0/content/0", result, late, "/system/0"]),
+    ] {
+        let caps = Caps { mid_conversation_system: false, ..full_caps() };
+        let (sent, losses) = translate(from, "anthropic", &body, &caps).unwrap();
+        let mut found = Vec::new();
+        places(&sent, "", &mut found);
+        found.sort();
+        assert_eq!(found, expected, "{from}: {sent}");
+        assert!(!losses.iter().any(|loss| loss.path.contains("cache")), "{losses:?}");
+    }
+}
