@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use omniroute_domain::entity::{Connection, ConnectionOptions, Node};
-use omniroute_domain::snapshot::endpoints_of;
+use omniroute_domain::snapshot::{endpoints_of, reach_of};
 use omniroute_provider::registry::{provider_for, spec_from_node};
 use omniroute_provider::spec::{AuthKind, ResilienceProfile};
-use omniroute_provider::{Endpoint, EndpointError, Provider, ProviderId};
+use omniroute_provider::{Endpoint, EndpointError, Provider, ProviderId, Service};
 
 use crate::error::{AdminError, AdminResult, internal, invalid_field};
 use crate::state::Admin;
@@ -63,6 +63,11 @@ impl Vendor {
     /// Where a connection would be called. What is wrong with it is an error that names the member.
     pub(crate) fn endpoints(&self, connection: &Connection) -> AdminResult<Vec<Endpoint>> {
         endpoints_of(self.provider.as_ref(), connection).map_err(|error| endpoint_error(&error))
+    }
+
+    /// The same, and where it would be called for what is not chat.
+    pub(crate) fn reach(&self, connection: &Connection) -> AdminResult<(Vec<Endpoint>, Vec<Service>)> {
+        reach_of(self.provider.as_ref(), connection).map_err(|error| endpoint_error(&error))
     }
 }
 

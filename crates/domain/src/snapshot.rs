@@ -487,7 +487,7 @@ pub fn endpoints_of(
 }
 
 /// What a connection would be: its endpoints for chat, and its services beside it. Not both are empty.
-fn reach_of(
+pub fn reach_of(
     provider: &dyn Provider,
     connection: &Connection,
 ) -> Result<(Vec<Endpoint>, Vec<Service>), EndpointError> {

@@ -3,6 +3,7 @@
 //! - [`spec`]: what a provider is, as data. The data files are in `catalog/`, read by [`catalog`].
 //! - [`provider`]: the behaviour over that data, and [`registry`] for the few providers that need code.
 //! - [`capability`] and [`service`]: what providers do beside chat, and where.
+//! - [`sounding`]: calls that show whether the key of an account without conversations works.
 //! - [`failure`] and [`classify`]: what went wrong, and how that is found out.
 //! - [`media_quirks`]: in what they differ from OpenAI where pictures and sound are concerned.
 //! - [`caps`]: what a model can do, for the encoders of dialects.
@@ -27,6 +28,7 @@ pub mod provider;
 pub mod registry;
 pub mod scrub;
 pub mod service;
+pub mod sounding;
 pub mod spec;
 pub mod vendor;
 

@@ -43,6 +43,7 @@ mod settings;
 mod store;
 mod text;
 mod usage;
+mod usage_kinds;
 mod vault;
 mod watch;
 mod writer;
@@ -82,6 +83,7 @@ pub use usage::{
     AccountUsage, ApiKeyUsage, ConnectionUsage, ModelUsage, Period, ProviderUsage, Usage, UsageCounters,
     UsageHistory,
 };
+pub use usage_kinds::KindUsage;
 pub use vault::Cryptography;
 pub use watch::watch;
 pub use writer::{RecorderStats, StoreRecorder, Writer, WriterHandle, WriterOptions};

@@ -40,6 +40,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(12, "0012_answer_sources"),
     migration!(13, "0013_answers"),
     migration!(16, "0016_request_types"),
+    migration!(17, "0017_usage_by_kind"),
     migration!(18, "0018_budget_ways_out"),
     migration!(19, "0019_quota_snapshots"),
 ];

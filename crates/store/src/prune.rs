@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::pool::with_write;
 use crate::reasoning_memory::MAX_BYTES;
 use crate::store::Store;
-use crate::usage::DAY_MS;
+use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
 
 /// Rows per transaction.
 const STEP: i64 = 2000;
@@ -159,6 +159,16 @@ impl Store {
         ] {
             pruned.usage_sums += with_write!(self.pool(), |db| {
                 sqlx::query(sql).bind(before).execute(&mut *db).await?.rows_affected()
+            });
+        }
+        for (step, before) in [(MINUTE_MS, days(retention)), (HOUR_MS, days(HOURLY_DAYS))] {
+            pruned.usage_sums += with_write!(self.pool(), |db| {
+                sqlx::query("DELETE FROM kind_usage_summary WHERE step_ms = $1 AND bucket < $2")
+                    .bind(step)
+                    .bind(before)
+                    .execute(&mut *db)
+                    .await?
+                    .rows_affected()
             });
         }
         pruned.other += self.ledger().fold(days(retention.max(LEDGER_DAYS))).await?;

@@ -100,7 +100,7 @@ pub struct UsageCounters {
 }
 
 impl UsageCounters {
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.errors += other.errors;
         self.prompt_tokens += other.prompt_tokens;
@@ -223,6 +223,7 @@ macro_rules! parts {
     };
 }
 
+/// The sums of all summaries.
 macro_rules! sums {
     () => {
         "COALESCE(CAST(SUM(requests) AS BIGINT), 0) AS requests, \
@@ -239,6 +240,7 @@ macro_rules! sums {
          COALESCE(MAX(last_used_at), 0) AS last_used_at"
     };
 }
+pub(crate) use sums;
 
 const GROUPS: &str = concat!(
     "SELECT provider, model, connection_id, api_key_id, MAX(connection_name) AS connection_name, \
@@ -311,15 +313,15 @@ impl Usage<'_> {
 }
 
 /// Where single rows end and whole minutes, then whole hours, then whole days begin.
-struct Edges {
-    begin: i64,
-    first_minute: i64,
-    first_hour: i64,
-    first_day: i64,
+pub(crate) struct Edges {
+    pub(crate) begin: i64,
+    pub(crate) first_minute: i64,
+    pub(crate) first_hour: i64,
+    pub(crate) first_day: i64,
 }
 
 impl Edges {
-    fn of(since: Option<i64>) -> Self {
+    pub(crate) fn of(since: Option<i64>) -> Self {
         let begin = since.unwrap_or(0);
         let up = |step: i64| begin + (step - begin.rem_euclid(step)) % step;
         Self { begin, first_minute: up(MINUTE_MS), first_hour: up(HOUR_MS), first_day: up(DAY_MS) }
@@ -327,7 +329,7 @@ impl Edges {
 }
 
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
-struct Sums {
+pub(crate) struct Sums {
     requests: i64,
     errors: i64,
     prompt_tokens: i64,

@@ -1,4 +1,5 @@
-//! Asks an upstream whether a credential works: by its list of models, which costs nothing, else by a chat of one token.
+//! Asks an upstream whether a credential works: by its list of models, which costs nothing, else by a chat of one token; an
+//! account that is not there for chat by what its vendor has beside it, or by the vector of a word.
 
 mod diagnosis;
 mod model_list;
@@ -9,10 +10,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use omniroute_dialect::ir::{BlockKind, ChatRequest, Role, Turn, UpstreamError};
-use omniroute_dialect::registry;
+use omniroute_dialect::{DialectId, registry};
 use omniroute_engine::ports::{OutboundCall, TransportError};
 use omniroute_provider::scrub::without_credentials;
-use omniroute_provider::{Endpoint, Failure, FailureKind, Provider, caps::caps_of};
+use omniroute_provider::sounding::{Sounding, sounding};
+use omniroute_provider::{Endpoint, Failure, FailureKind, Provider, Service, caps::caps_of};
 use omniroute_wire::splice::Splice;
 
 use crate::state::Admin;
@@ -31,7 +33,15 @@ const CHAT_LIMIT: Duration = Duration::from_secs(15);
 pub(crate) struct Subject<'a> {
     pub(crate) provider: &'a dyn Provider,
     pub(crate) endpoints: &'a [Endpoint],
+    /// What it does beside chat.
+    pub(crate) services: &'a [Service],
     pub(crate) allow_private: bool,
+}
+
+impl Subject<'_> {
+    fn is_without_chat(&self) -> bool {
+        self.endpoints.is_empty() && !self.services.is_empty()
+    }
 }
 
 /// How an upstream was asked.
@@ -39,6 +49,8 @@ pub(crate) struct Subject<'a> {
 pub(crate) enum ProbeMethod {
     Models,
     Chat,
+    /// Something else that is cheap.
+    Sounding,
 }
 
 impl ProbeMethod {
@@ -46,6 +58,7 @@ impl ProbeMethod {
         match self {
             Self::Models => "models_endpoint",
             Self::Chat => "chat_probe",
+            Self::Sounding => "service_probe",
         }
     }
 }
@@ -93,6 +106,9 @@ impl Verdict {
 
 /// Asks for the list of models, and for a chat where that says nothing.
 pub(crate) async fn probe(admin: &Admin, subject: &Subject<'_>, model: Option<&str>) -> Verdict {
+    if subject.is_without_chat() {
+        return probe_service(admin, subject, None).await;
+    }
     let listed = match subject.endpoints.iter().find(|endpoint| endpoint.models.is_some()) {
         Some(endpoint) => Some(list(admin, subject, endpoint).await.0),
         None => None,
@@ -108,8 +124,27 @@ pub(crate) async fn probe(admin: &Admin, subject: &Subject<'_>, model: Option<&s
     }
 }
 
-/// Asks for a chat of one token.
+/// Asks an account that is not there for chat.
+async fn probe_service(admin: &Admin, subject: &Subject<'_>, model: Option<&str>) -> Verdict {
+    let mut verdict = Verdict { method: Some(ProbeMethod::Sounding), ..Verdict::default() };
+    match sounding(subject.provider.spec(), subject.services, model) {
+        Err(reason) => verdict.unsupported = Some(reason),
+        Ok((service, Sounding { method, uri, body })) => {
+            let place = Place::of_service(service);
+            let call = Call { method, uri, body: body.into(), limit: CHAT_LIMIT };
+            let answer = send(admin, subject, &place, call).await;
+            answer.note(&mut verdict);
+            verdict.failure = judge(admin, subject, &place, answer).err().map(|failure| *failure);
+        }
+    }
+    verdict
+}
+
+/// Asks for a chat of one token, or what there is in its place at an account that is not there for chat.
 pub(crate) async fn probe_chat(admin: &Admin, subject: &Subject<'_>, model: &str) -> Verdict {
+    if subject.is_without_chat() {
+        return probe_service(admin, subject, Some(model)).await;
+    }
     let mut verdict = Verdict { method: Some(ProbeMethod::Chat), ..Verdict::default() };
     let Some(endpoint) = subject.endpoints.first() else {
         verdict.unsupported = Some("the connection has no endpoint".to_owned());
@@ -117,9 +152,10 @@ pub(crate) async fn probe_chat(admin: &Admin, subject: &Subject<'_>, model: &str
     };
     match chat_call(admin, subject, endpoint, model) {
         Ok(call) => {
-            let answer = send(admin, subject, endpoint, call).await;
+            let place = Place::of(endpoint);
+            let answer = send(admin, subject, &place, call).await;
             answer.note(&mut verdict);
-            verdict.failure = judge(admin, subject, endpoint, answer).err().map(|failure| *failure);
+            verdict.failure = judge(admin, subject, &place, answer).err().map(|failure| *failure);
         }
         Err(message) => verdict.unsupported = Some(message),
     }
@@ -142,9 +178,10 @@ async fn list(admin: &Admin, subject: &Subject<'_>, endpoint: &Endpoint) -> (Ver
         return (verdict, None);
     };
     let call = Call { method: Method::GET, uri, body: Bytes::new(), limit: LIST_LIMIT };
-    let answer = send(admin, subject, endpoint, call).await;
+    let place = Place::of(endpoint);
+    let answer = send(admin, subject, &place, call).await;
     answer.note(&mut verdict);
-    match judge(admin, subject, endpoint, answer) {
+    match judge(admin, subject, &place, answer) {
         Err(failure) => verdict.failure = Some(*failure),
         Ok(body) => match parse_models(&body) {
             Some(models) => {
@@ -196,9 +233,30 @@ impl Answer {
     }
 }
 
-async fn send(admin: &Admin, subject: &Subject<'_>, endpoint: &Endpoint, call: Call) -> Answer {
+/// Who answers: with which headers it is asked, and how its errors are read.
+struct Place<'a> {
+    dialect: DialectId,
+    headers: &'a HeaderMap,
+}
+
+impl<'a> Place<'a> {
+    fn of(endpoint: &'a Endpoint) -> Self {
+        Self { dialect: endpoint.dialect, headers: &endpoint.headers }
+    }
+
+    fn of_service(service: &'a Service) -> Self {
+        Self { dialect: dialect_of(service), headers: &service.headers }
+    }
+}
+
+/// The dialect that errors of a service are read as, and that it has in the log. Errors are read alike in all of them.
+pub(crate) fn dialect_of(service: &Service) -> DialectId {
+    service.dialect.chat_dialect().unwrap_or(registry::DIALECTS[0].id())
+}
+
+async fn send(admin: &Admin, subject: &Subject<'_>, place: &Place<'_>, call: Call) -> Answer {
     let started = admin.clock.instant();
-    let mut headers = endpoint.headers.clone();
+    let mut headers = place.headers.clone();
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     if !call.body.is_empty() {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -230,16 +288,16 @@ async fn send(admin: &Admin, subject: &Subject<'_>, endpoint: &Endpoint, call: C
 fn judge(
     admin: &Admin,
     subject: &Subject<'_>,
-    endpoint: &Endpoint,
+    place: &Place<'_>,
     answer: Answer,
 ) -> Result<Bytes, Box<Failure>> {
     let (status, headers, body) = answer.outcome?;
     if status.is_success() {
         return Ok(body);
     }
-    let mut error: UpstreamError = registry::by_id(endpoint.dialect).decode_error(status, &body);
-    error.message = without_credentials(error.message, &endpoint.headers);
-    error.code = error.code.map(|code| without_credentials(code, &endpoint.headers));
+    let mut error: UpstreamError = registry::by_id(place.dialect).decode_error(status, &body);
+    error.message = without_credentials(error.message, place.headers);
+    error.code = error.code.map(|code| without_credentials(code, place.headers));
     Err(Box::new(subject.provider.classify(error, status, &headers, admin.now_ms())))
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, stream};
+use omniroute_dialect::DialectId;
 use omniroute_dialect::ir::Usage;
 use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus};
 use omniroute_engine::chronicle;
@@ -18,8 +19,8 @@ use crate::auth::{Caller, Management};
 use crate::endpoint::{Body, Filter, Id, Ignored, Json, OptionalBody};
 use crate::error::{AdminResult, bad_request, invalid_field};
 use crate::probe::{
-    Diagnosis, DiagnosisSource, DiagnosisType, Subject, UpstreamModel, Verdict, list_models, parse_models,
-    probe, probe_chat,
+    Diagnosis, DiagnosisSource, DiagnosisType, Subject, UpstreamModel, Verdict, dialect_of, list_models,
+    parse_models, probe, probe_chat,
 };
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
@@ -157,7 +158,7 @@ pub(crate) struct ValidateResult {
     valid: bool,
     error: Option<String>,
     warning: Option<String>,
-    /// `models_endpoint`, `chat_probe` or null.
+    /// `models_endpoint`, `chat_probe`, `service_probe` (an account that is not there for chat) or null.
     method: Option<&'static str>,
 }
 
@@ -252,6 +253,7 @@ pub(crate) async fn models(
     let subject = Subject {
         provider: vendor.provider.as_ref(),
         endpoints: &endpoints,
+        services: &[],
         allow_private: vendor.allows_private(admin, &connection.options),
     };
     let warning = match list_models(admin, &subject).await {
@@ -318,10 +320,11 @@ pub(crate) async fn validate(
         updated_at: access.now_ms,
     };
     check_urls(admin, &vendor, &draft).await?;
-    let endpoints = vendor.endpoints(&draft)?;
+    let (endpoints, services) = vendor.reach(&draft)?;
     let subject = Subject {
         provider: vendor.provider.as_ref(),
         endpoints: &endpoints,
+        services: &services,
         allow_private: vendor.allows_private(admin, &draft.options),
     };
     let verdict = match &body.model {
@@ -349,21 +352,24 @@ async fn test_one(caller: &Caller, connection: &Connection, model: Option<&str>)
     if connection.api_key.is_none() && vendor.needs_key() {
         return Ok(not_asked(DiagnosisType::MissingCredentials, "the connection has no key".to_owned(), now));
     }
-    let endpoints = match vendor.endpoints(connection) {
-        Ok(endpoints) => endpoints,
+    let (endpoints, services) = match vendor.reach(connection) {
+        Ok(reach) => reach,
         Err(error) => return Ok(not_asked(DiagnosisType::Unsupported, error.message().to_owned(), now)),
     };
     let subject = Subject {
         provider: vendor.provider.as_ref(),
         endpoints: &endpoints,
+        services: &services,
         allow_private: vendor.allows_private(admin, &connection.options),
     };
     let verdict = match model {
         Some(model) => probe_chat(admin, &subject, model).await,
         None => probe(admin, &subject, probe_model(admin, &vendor, connection).as_deref()).await,
     };
-    if let Some(endpoint) = endpoints.first().filter(|_| verdict.unsupported.is_none()) {
-        write_down(caller, connection, endpoint, &verdict, now).await?;
+    let dialect = endpoints.first().map(|endpoint| endpoint.dialect);
+    let dialect = dialect.or_else(|| services.first().map(dialect_of));
+    if let Some(dialect) = dialect.filter(|_| verdict.unsupported.is_none()) {
+        write_down(caller, connection, dialect, &verdict, now).await?;
     }
     let valid = verdict.is_valid();
     let told = verdict.message().or_else(|| verdict.unsupported.clone());
@@ -383,7 +389,7 @@ async fn test_one(caller: &Caller, connection: &Connection, model: Option<&str>)
 async fn write_down(
     caller: &Caller,
     connection: &Connection,
-    endpoint: &omniroute_provider::Endpoint,
+    dialect: DialectId,
     verdict: &Verdict,
     now: i64,
 ) -> AdminResult<()> {
@@ -416,8 +422,8 @@ async fn write_down(
         connection_name: Some(connection.name.as_str().into()),
         api_key: None,
         api_key_name: None,
-        client_dialect: endpoint.dialect,
-        upstream_dialect: Some(endpoint.dialect),
+        client_dialect: dialect,
+        upstream_dialect: Some(dialect),
         stream: false,
         duration_ms: verdict.latency_ms,
         ttft_ms: None,

@@ -225,7 +225,8 @@ async fn ask(admin: &Admin, node: &Node, body: &NodeValidation) -> AdminResult<V
     let vendor = Vendor::of_node(node.clone())?;
     let endpoints = endpoints(vendor.provider.as_ref(), body.api_key.as_deref())?;
     let allow_private = vendor.allows_private(admin, &ConnectionOptions::default());
-    let subject = Subject { provider: vendor.provider.as_ref(), endpoints: &endpoints, allow_private };
+    let subject =
+        Subject { provider: vendor.provider.as_ref(), endpoints: &endpoints, services: &[], allow_private };
     Ok(match &body.model {
         Some(model) => probe_chat(admin, &subject, model).await,
         None => probe(admin, &subject, None).await,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use omniroute_domain::entity::ConnectionId;
 use omniroute_engine::telemetry::ActiveRequest;
-use omniroute_store::{Period, UsageCounters, UsageHistory};
+use omniroute_store::{KindUsage, Period, UsageCounters, UsageHistory};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -35,6 +35,8 @@ pub(crate) struct HistoryView {
     by_model: BTreeMap<String, ModelCounters>,
     by_account: BTreeMap<String, AccountCounters>,
     by_api_key: BTreeMap<String, KeyCounters>,
+    /// By kind of request: `chat`, `embedding`, `image`, `audio-stt`, `audio-tts`.
+    by_request_type: BTreeMap<String, KindCounters>,
     /// Ten minutes, oldest first.
     last10_minutes: Vec<Counters>,
     pending: Pending,
@@ -89,6 +91,17 @@ pub(crate) struct KeyCounters {
     counters: Counters,
     api_key_id: String,
     api_key_name: String,
+    last_used: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KindCounters {
+    #[serde(flatten)]
+    #[schema(inline)]
+    counters: Counters,
+    /// What is billed beside tokens: `images`, `millisIn`, `millisOut`, `characters`, `queries`, as far as there is any.
+    units: BTreeMap<String, i64>,
     last_used: Option<String>,
 }
 
@@ -160,9 +173,10 @@ pub(crate) async fn history(
     let period = period.ok_or_else(|| invalid_field("period", "must be 1h, 24h, 7d, 30d, 90d or all"))?;
     let usage = access.admin.store.usage();
     let history = usage.history(period, access.now_ms).await?;
+    let kinds = usage.by_kind(period, access.now_ms).await?;
     let minutes = usage.last_ten_minutes(access.now_ms).await?;
     let active = access.admin.telemetry.active();
-    Ok(Json(view(history, &minutes, &active, access.now_ms)))
+    Ok(Json(view(history, kinds, &minutes, &active, access.now_ms)))
 }
 
 pub(crate) async fn active(access: Management) -> AdminResult<Json<ActiveRequests>> {
@@ -195,6 +209,7 @@ pub(crate) async fn by_connection(access: Management, Id(id): Id) -> AdminResult
 
 fn view(
     history: UsageHistory,
+    kinds: BTreeMap<String, KindUsage>,
     minutes: &[UsageCounters],
     active: &[ActiveRequest],
     now_ms: i64,
@@ -233,6 +248,10 @@ fn view(
         };
         (name, counters)
     });
+    let by_request_type = kinds.into_iter().map(|(name, kind)| {
+        let last_used = last_used(&kind.counters);
+        (name, KindCounters { counters: kind.counters.into(), units: kind.units, last_used })
+    });
     HistoryView {
         total_requests: total.requests,
         total_prompt_tokens: total.prompt_tokens,
@@ -244,6 +263,7 @@ fn view(
         by_model: by_model.collect(),
         by_account: by_account.collect(),
         by_api_key: by_api_key.collect(),
+        by_request_type: by_request_type.collect(),
         last10_minutes: minutes.iter().map(|minute| (*minute).into()).collect(),
         pending: pending(active),
         active_requests: active.iter().map(|request| active_view(request, now_ms)).collect(),

@@ -149,21 +149,32 @@ async fn usage_and_logs_of_written_requests() {
     (failed.id, failed.status, failed.cost_nano) = (RowId::new(START, [2; 10]), 500, None);
     let mut first = row();
     (first.connection, first.connection_name) = (Some(id.as_str().into()), Some("work".into()));
-    for row in [first, failed] {
+    let mut picture = row();
+    (picture.id, picture.request_type) = (RowId::new(START, [3; 10]), "image");
+    picture.units = Some(Box::new(omniroute_domain::price::Units {
+        images: 2,
+        ..omniroute_domain::price::Units::REQUEST
+    }));
+    (picture.connection, picture.cost_nano) = (None, Some(0));
+    for row in [first, failed, picture] {
         omniroute_engine::ports::Recorder::record(recorder.as_ref(), row);
     }
     handle.close().await;
 
     let history = app.get("/api/usage/history?period=24h").await.expect(200).json();
-    assert_eq!((&history["totalRequests"], &history["totalUnpriced"]), (&json!(2), &json!(1)));
+    assert_eq!((&history["totalRequests"], &history["totalUnpriced"]), (&json!(3), &json!(1)));
+    let kinds = &history["byRequestType"];
+    assert_eq!((&kinds["chat"]["requests"], &kinds["image"]["requests"]), (&json!(2), &json!(1)), "{kinds}");
+    assert_eq!((&kinds["chat"]["units"], &kinds["image"]["units"]), (&json!({}), &json!({"images":2})));
+    assert!(kinds["image"]["lastUsed"].is_string() && kinds["chat"]["cost"].is_number());
     assert!((history["totalCost"].as_f64().expect("number") - 0.00123).abs() < 1e-12);
     assert_eq!(history["byModel"]["gpt-4o (openai)"]["rawModel"], "gpt-4o");
     assert_eq!(history["last10Minutes"].as_array().map(Vec::len), Some(10));
     assert_eq!(app.get("/api/usage/history?period=1y").await.expect(400).fields(), ["period"]);
 
     let logs = app.get("/api/usage/call-logs").await.expect(200);
-    assert_eq!(logs.header("x-total-count").as_deref(), Some("2"));
-    assert_eq!(logs.json().as_array().map(Vec::len), Some(2));
+    assert_eq!(logs.header("x-total-count").as_deref(), Some("3"));
+    assert_eq!(logs.json().as_array().map(Vec::len), Some(3));
     let errors = app.get("/api/usage/call-logs?status=error").await.expect(200).json();
     assert_eq!((errors.as_array().map(Vec::len), &errors[0]["cost"]), (Some(1), &Value::Null));
     let one = app.get(&format!("/api/usage/call-logs/{}", row().id)).await.expect(200).json();
@@ -180,7 +191,7 @@ async fn usage_and_logs_of_written_requests() {
         "{lines}"
     );
     let rows = app.get("/api/usage/request-logs?format=json&limit=1").await.expect(200).json();
-    assert_eq!((&rows["total"], &rows["nextCursor"]), (&json!(2), &json!("1")));
+    assert_eq!((&rows["total"], &rows["nextCursor"]), (&json!(3), &json!("1")));
     let own = app.get(&format!("/api/usage/{id}")).await.expect(200).json();
     assert_eq!((&own["local"]["requests24h"], &own["local"]["tokens24h"]), (&json!(1), &json!(80)));
     app.get("/api/usage/none").await.expect(404);

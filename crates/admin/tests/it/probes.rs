@@ -66,6 +66,88 @@ async fn a_chat_is_tried_where_no_list_is() {
 }
 
 #[tokio::test]
+async fn accounts_that_are_not_there_for_chat_are_asked_what_they_can_be_asked() {
+    for (provider, header, value, called) in [
+        (
+            "deepgram",
+            "authorization",
+            "Token sk-media-1234567890",
+            "GET https://api.deepgram.com/v1/projects",
+        ),
+        (
+            "assemblyai",
+            "authorization",
+            "sk-media-1234567890",
+            "GET https://api.assemblyai.com/v2/transcript?limit=1",
+        ),
+        (
+            "recraft",
+            "authorization",
+            "Bearer sk-media-1234567890",
+            "GET https://external.api.recraft.ai/v1/users/me",
+        ),
+        (
+            "voyage",
+            "authorization",
+            "Bearer sk-media-1234567890",
+            "POST https://api.voyageai.com/v1/embeddings",
+        ),
+    ] {
+        let app = TestApp::new().await;
+        let body = json!({"provider":provider,"name":"media","apiKey":"sk-media-1234567890"});
+        let row = app.post("/api/providers", body).await.expect(201).json();
+        let path = format!("/api/providers/{}", row["connection"]["id"].as_str().expect("id"));
+        for (status, answer, valid, diagnosis) in [
+            (200, "{}", true, "ok"),
+            (
+                401,
+                r#"{"error":"Authentication error, API token missing/invalid"}"#,
+                false,
+                "upstream_auth_error",
+            ),
+            (429, r#"{"error":"Too many requests"}"#, true, "upstream_rate_limited"),
+        ] {
+            app.upstream.answer(status, answer);
+            let result = app.post(&format!("{path}/test"), json!({})).await.expect(200).json();
+            assert_eq!(
+                (&result["valid"], &result["diagnosis"]["type"]),
+                (&json!(valid), &json!(diagnosis)),
+                "{result}"
+            );
+            assert_eq!(result["statusCode"], status);
+        }
+        assert_eq!(app.upstream.urls(), [called; 3]);
+        let sent = app.upstream.asked.lock().expect("lock")[0].1.clone();
+        assert_eq!(sent[header], value);
+        let row = app.get(&path).await.json()["connection"].clone();
+        assert!(row["lastTested"].is_string(), "{row}");
+        assert_eq!(app.rows.0.lock().expect("lock").len(), 3, "tests are in the log");
+
+        app.upstream.answer(200, "{}");
+        let body = json!({"provider":provider,"apiKey":"sk-media-1234567890"});
+        let result = app.post("/api/providers/validate", body).await.expect(200).json();
+        assert_eq!(
+            (&result["valid"], &result["method"]),
+            (&json!(true), &json!("service_probe")),
+            "{result}"
+        );
+    }
+    // A model that costs more than a word is not asked, and that is said.
+    let app = TestApp::new().await;
+    let body = json!({"provider":"deepgram","name":"media","apiKey":"sk-media-1234567890"});
+    let row = app.post("/api/providers", body).await.expect(201).json();
+    let path = format!("/api/providers/{}/test", row["connection"]["id"].as_str().expect("id"));
+    let result = app.post(&path, json!({"model":"nova-3"})).await.expect(200).json();
+    assert_eq!(
+        (&result["valid"], &result["diagnosis"]["type"]),
+        (&json!(false), &json!("unsupported")),
+        "{result}"
+    );
+    assert!(result["error"].as_str().is_some_and(|error| error.contains("leave `model` out")), "{result}");
+    assert!(app.upstream.urls().is_empty());
+}
+
+#[tokio::test]
 async fn lists_of_models_are_kept_for_a_while() {
     let app = TestApp::new().await;
     let path = format!("{}/models", connection(&app).await);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::value::RawValue;
+
 use super::{
     BlockHead, Delta, EventSink, Intake, StreamDecoder, StreamError, StreamEvent, StreamWatch,
     transcoder::whole_body, truncated,
@@ -9,6 +11,7 @@ use super::{
 use crate::{
     Dialect, DialectId, error_text,
     ir::{Block, BlockKind, ChatResponse, Image, MediaSource, Signature, ToolCall, UpstreamError},
+    json_in::compact,
 };
 
 /// Puts the events of a stream together.
@@ -156,6 +159,16 @@ impl StreamCollector {
         }
         self.intake.push(bytes)?;
         self.frames()
+    }
+
+    /// Takes a whole stream in the form of a list of events.
+    pub fn push_list(&mut self, list: &[u8]) -> Result<(), StreamError> {
+        let events: Vec<&RawValue> =
+            serde_json::from_slice(list).map_err(|error| StreamError::Protocol(error.to_string()))?;
+        for event in events {
+            self.push(format!("data: {}\n\n", compact(event.get())).as_bytes())?;
+        }
+        Ok(())
     }
 
     /// The upstream closed: the answer, or why there is none.

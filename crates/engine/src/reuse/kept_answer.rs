@@ -91,24 +91,30 @@ pub(crate) struct Keeping {
     ticket: Ticket,
     collector: StreamCollector,
     room: usize,
+    /// A stream that is a list is read when it is whole.
+    list: Option<BytesMut>,
 }
 
 impl Keeping {
-    /// For a stream that is to be kept, if it can be read again as it is framed.
+    /// For a stream that is to be kept.
     pub(crate) fn of(ctx: &mut RequestCtx) -> Option<Box<Self>> {
         let ticket = ctx.take_ticket()?;
-        if ctx.framing() == Framing::JsonList {
-            ticket.decline();
-            return None;
-        }
         let collector = StreamCollector::new(ctx.dialect());
-        Some(Box::new(Self { ticket, collector, room: MAX_STREAM }))
+        let list = (ctx.framing() == Framing::JsonList).then(BytesMut::new);
+        Some(Box::new(Self { ticket, collector, room: MAX_STREAM, list }))
     }
 
     /// Takes what the client gets; `None` when there is no use in going on.
     pub(crate) fn push(mut self: Box<Self>, bytes: &[u8]) -> Option<Box<Self>> {
         let room = self.room.checked_sub(bytes.len());
-        match room.filter(|_| self.collector.push(bytes).is_ok()) {
+        let is_read = match &mut self.list {
+            Some(list) => {
+                list.extend_from_slice(&bytes[..bytes.len().min(self.room)]);
+                true
+            }
+            None => self.collector.push(bytes).is_ok(),
+        };
+        match room.filter(|_| is_read) {
             Some(room) => {
                 self.room = room;
                 Some(self)
@@ -124,7 +130,10 @@ impl Keeping {
     pub(crate) fn finish(self: Box<Self>, ctx: &mut RequestCtx) {
         // What the answer cost is known now; nothing more is paid for it.
         ctx.settle_money();
-        let Self { ticket, collector, .. } = *self;
+        let Self { ticket, mut collector, list, .. } = *self;
+        if list.is_some_and(|list| collector.push_list(&list).is_err()) {
+            return ticket.decline();
+        }
         let Ok(mut response) = collector.finish() else { return ticket.decline() };
         if !response.usage.is_known() {
             response.usage = last_usage(ctx);

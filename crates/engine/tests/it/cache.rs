@@ -536,3 +536,50 @@ async fn other_answers_say_that_they_are_new() {
     ));
     assert_eq!(cache(&world.send(&Anthropic, ask, &[]).await), "MISS");
 }
+
+#[tokio::test(start_paused = true)]
+async fn lists_of_gemini_clients_are_kept_and_given_to_all() {
+    let gemini: &dyn omniroute_dialect::Dialect = &omniroute_dialect::gemini::Gemini;
+    let ask = async |world: &World, query: Option<&str>| {
+        let arrival = omniroute_engine::Arrival {
+            peer: std::net::SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            method: http::Method::POST,
+            path: "/v1beta/models/up/m:streamGenerateContent".into(),
+            query: query.map(str::to_owned),
+            headers: http::HeaderMap::new(),
+            dialect: gemini,
+            endpoint: "gemini",
+            provider: None,
+            is_logged: true,
+        };
+        let mut ctx = world.engine.begin(arrival);
+        world.engine.identify(&mut ctx).unwrap();
+        let body =
+            r#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}],"generationConfig":{"temperature":0}}"#;
+        crate::images::read(world.engine.serve(ctx, body.into()).await).await
+    };
+    let world = World::new();
+    world.transport.answer(stream().send(chunk("one ")).send(chunk("two")).send(END));
+    let first = ask(&world, None).await;
+    assert_eq!((first.status, cache(&first)), (200, ""), "{}", first.body);
+    let texts = |got: &Got| -> String {
+        let events = json(got);
+        let parts = events.as_array().unwrap().iter();
+        parts.filter_map(|event| event["candidates"][0]["content"]["parts"][0]["text"].as_str()).collect()
+    };
+    assert_eq!(texts(&first), "one two");
+    let again = ask(&world, None).await;
+    assert_eq!((cache(&again), texts(&again)), ("HIT", "one two".to_owned()), "{}", again.body);
+    let events = ask(&world, Some("alt=sse")).await;
+    assert_eq!(cache(&events), "HIT");
+    assert!(events.body.starts_with("data: ") && events.body.contains("two"), "{}", events.body);
+    assert_eq!(world.transport.sent().len(), 1);
+
+    // A list that broke off is no answer.
+    let world = World::new();
+    for _ in 0..2 {
+        world.transport.answer(stream().send(chunk("one ")).abort());
+        assert!(ask(&world, None).await.body.contains("upstream_stream_truncated"));
+    }
+    assert_eq!(world.transport.sent().len(), 2);
+}

@@ -7,6 +7,7 @@
 //! kept by connection, the latest wins. What conversations leave behind goes the same way, bounded and sheddable.
 
 mod denials;
+mod kinds;
 mod ledger;
 mod memories;
 mod sql;

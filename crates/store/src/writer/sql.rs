@@ -12,6 +12,7 @@ use omniroute_engine::decision::Decision;
 use omniroute_engine::ports::{AttemptRow, CHAT, LockRow, RequestRow};
 use sqlx::AssertSqlSafe;
 
+use super::kinds::KindTotal;
 use super::ledger::{self, Unlisted};
 use super::memories::{Row, Sealed};
 use super::totals::{Total, TotalKey, Totals, cache_creation};
@@ -114,6 +115,23 @@ const UPSERTS: [(&str, i64); 3] = [
     (upsert!("hourly_usage_summary"), HOUR_MS),
     (upsert!("daily_usage_summary"), DAY_MS),
 ];
+
+const KIND_UPSERT: &str = "INSERT INTO kind_usage_summary AS t (step_ms, bucket, request_type, requests, successes, \
+     tokens_input, tokens_output, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, cost_nano, \
+     unpriced, latency_sum_ms, last_used_at, images, millis_in, millis_out, characters, queries) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+     ON CONFLICT (step_ms, bucket, request_type) DO UPDATE SET requests = t.requests + excluded.requests, \
+     successes = t.successes + excluded.successes, tokens_input = t.tokens_input + excluded.tokens_input, \
+     tokens_output = t.tokens_output + excluded.tokens_output, \
+     tokens_cache_read = t.tokens_cache_read + excluded.tokens_cache_read, \
+     tokens_cache_creation = t.tokens_cache_creation + excluded.tokens_cache_creation, \
+     tokens_reasoning = t.tokens_reasoning + excluded.tokens_reasoning, \
+     estimated = t.estimated + excluded.estimated, cost_nano = t.cost_nano + excluded.cost_nano, \
+     unpriced = t.unpriced + excluded.unpriced, latency_sum_ms = t.latency_sum_ms + excluded.latency_sum_ms, \
+     last_used_at = CASE WHEN excluded.last_used_at > t.last_used_at THEN excluded.last_used_at \
+     ELSE t.last_used_at END, images = t.images + excluded.images, millis_in = t.millis_in + excluded.millis_in, \
+     millis_out = t.millis_out + excluded.millis_out, characters = t.characters + excluded.characters, \
+     queries = t.queries + excluded.queries";
 
 /// What one transaction writes.
 #[derive(Debug, Default)]
@@ -300,6 +318,33 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                     .bind(total.unpriced)
                     .bind(total.latency_sum_ms)
                     .bind(total.last_used_at)
+                    .execute(&mut *db)
+                    .await?;
+            }
+        }
+        for ((minute, kind), KindTotal { total, units }) in batch.totals.kinds() {
+            for width in [MINUTE_MS, HOUR_MS, DAY_MS] {
+                sqlx::query(KIND_UPSERT)
+                    .bind(width)
+                    .bind(minute - minute.rem_euclid(width))
+                    .bind(*kind)
+                    .bind(total.requests)
+                    .bind(total.successes)
+                    .bind(total.tokens_input)
+                    .bind(total.tokens_output)
+                    .bind(total.tokens_cache_read)
+                    .bind(total.tokens_cache_creation)
+                    .bind(total.tokens_reasoning)
+                    .bind(total.estimated)
+                    .bind(total.cost_nano)
+                    .bind(total.unpriced)
+                    .bind(total.latency_sum_ms)
+                    .bind(total.last_used_at)
+                    .bind(signed(units.images))
+                    .bind(signed(units.millis_in))
+                    .bind(signed(units.millis_out))
+                    .bind(signed(units.characters))
+                    .bind(signed(units.queries))
                     .execute(&mut *db)
                     .await?;
             }

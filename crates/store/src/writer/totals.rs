@@ -8,6 +8,7 @@ use omniroute_domain::entity::{ApiKeyId, ConnectionId};
 use omniroute_engine::ports::RequestRow;
 use omniroute_provider::ProviderId;
 
+use super::kinds::{KindKey, KindTotal, Kinds};
 use crate::text::{clip_shared, signed};
 use crate::usage::{HOUR_MS, MINUTE_MS};
 
@@ -18,10 +19,11 @@ const OTHER_MODEL: &str = "(other)";
 /// Longest model name in the summaries.
 const MAX_MODEL: usize = 256;
 
-/// Sums by minute, provider, model, account and client key.
+/// Sums by minute, provider, model, account and client key; and by minute and kind of request.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     sums: HashMap<TotalKey, Total, RandomState>,
+    kinds: Kinds,
 }
 
 /// What is counted together.
@@ -88,6 +90,7 @@ impl Totals {
             latency_sum_ms: row.duration_ms,
             last_used_at: timestamp_ms,
         };
+        self.kinds.add((key.minute, row.request_type), one.clone(), row.units.as_deref());
         self.merge(key, one);
     }
 
@@ -96,6 +99,7 @@ impl Totals {
         for (key, total) in other.sums {
             self.merge(key, total);
         }
+        self.kinds.absorb(other.kinds);
     }
 
     /// Whether there is nothing to write.
@@ -107,6 +111,7 @@ impl Totals {
     pub(crate) fn clear(&mut self) {
         self.sums.clear();
         self.sums.shrink_to(64);
+        self.kinds.clear();
     }
 
     /// Everything, in one order for all writers, so that they cannot lock each other out.
@@ -114,6 +119,11 @@ impl Totals {
         let mut all: Vec<_> = self.sums.iter().collect();
         all.sort_unstable_by_key(|(key, _)| *key);
         all
+    }
+
+    /// The same by kind.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = (&KindKey, &KindTotal)> {
+        self.kinds.sorted()
     }
 
     fn merge(&mut self, mut key: TotalKey, total: Total) {
@@ -129,7 +139,7 @@ impl Totals {
 }
 
 impl Total {
-    fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         if other.last_used_at >= self.last_used_at {
             self.last_used_at = other.last_used_at;
             self.connection_name = other.connection_name;

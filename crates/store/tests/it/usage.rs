@@ -1,8 +1,9 @@
 //! Counters agree with what was recorded, whatever the period.
 
 use omniroute_dialect::ir::Usage;
+use omniroute_domain::price::Units;
 use omniroute_engine::ports::Recorder as _;
-use omniroute_store::{Period, UsageCounters, WriterOptions};
+use omniroute_store::{CallLogQuery, Period, UsageCounters, WriterOptions};
 
 use crate::fixture::{DAY, Fixture, HOUR, NOW, attempt, request, stories, writer};
 
@@ -11,6 +12,7 @@ stories!(
     periods_are_exact_to_the_millisecond,
     minutes_are_counted_oldest_first,
     sums_continue_after_a_restart,
+    kinds_of_requests_are_counted_with_what_they_are_billed_by,
 );
 
 async fn counters_are_split_by_everything_that_is_asked_for(fixture: Fixture) {
@@ -123,4 +125,58 @@ async fn sums_continue_after_a_restart(fixture: Fixture) {
         assert_eq!((total.requests, total.cost_nano), (40 * round, 60_000 * round));
         store.close().await;
     }
+}
+
+async fn kinds_of_requests_are_counted_with_what_they_are_billed_by(fixture: Fixture) {
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    let of = |id: &str, at, kind, units: Units| {
+        let mut row = request(id, at);
+        row.request_type = kind;
+        row.units = Some(Box::new(units));
+        row
+    };
+    let images = |images| Units { images, ..Units::REQUEST };
+    recorder.record(request("r1", NOW));
+    recorder.record(of("r2", NOW + 1, "image", images(2)));
+    let mut failed = of("r3", NOW + 2, "image", images(1));
+    failed.status = 502;
+    failed.cost_nano = None;
+    recorder.record(failed);
+    recorder.record(of("r4", NOW + 3, "audio-stt", Units { millis_in: 2_500, ..Units::REQUEST }));
+    recorder.record(of("r5", NOW + 4, "audio-tts", Units { characters: 40, ..Units::REQUEST }));
+    recorder.record(of("r6", NOW + 5, "embedding", Units::REQUEST));
+    // Within the minute that an hour begins in, and just before it.
+    recorder.record(of("r7", NOW - HOUR, "image", images(10)));
+    recorder.record(of("r8", NOW - HOUR + 1, "image", images(10)));
+    recorder.record(of("r9", NOW - HOUR - 1, "image", images(100)));
+    // A day, and more than a month ago.
+    recorder.record(of("r10", NOW - DAY - 7, "image", images(1_000)));
+    recorder.record(of("r11", NOW - 40 * DAY, "image", images(10_000)));
+    let mut nowhere = of("r12", NOW + 6, "image", images(7));
+    nowhere.provider = None;
+    recorder.record(nowhere);
+    handle.flush().await;
+
+    let usage = fixture.store.usage();
+    for (period, requests, images) in
+        [(Period::Hour, 4, 23), (Period::Day, 5, 123), (Period::Month, 6, 1_123), (Period::All, 7, 11_123)]
+    {
+        let kinds = usage.by_kind(period, NOW).await.unwrap();
+        let image = &kinds["image"];
+        assert_eq!((image.counters.requests, image.units["images"]), (requests, images), "{period:?}");
+        assert_eq!((image.counters.errors, image.counters.unpriced), (1, 1));
+        let total = usage.history(period, NOW).await.unwrap().total;
+        assert_eq!(kinds.values().map(|kind| kind.counters.requests).sum::<i64>(), total.requests);
+        assert_eq!(kinds.values().map(|kind| kind.counters.cost_nano).sum::<i64>(), total.cost_nano);
+    }
+    let kinds = usage.by_kind(Period::Hour, NOW).await.unwrap();
+    let names: Vec<_> = kinds.keys().map(String::as_str).collect();
+    assert_eq!(names, ["audio-stt", "audio-tts", "chat", "embedding", "image"]);
+    assert_eq!((kinds["audio-stt"].units["millisIn"], kinds["audio-tts"].units["characters"]), (2_500, 40));
+    assert!(kinds["chat"].units.is_empty() && kinds["embedding"].units.is_empty());
+
+    let query = CallLogQuery { limit: 20, ..CallLogQuery::default() };
+    let (logged, _) = fixture.store.call_logs().list(&query).await.unwrap();
+    let row = logged.iter().find(|row| row.timestamp == NOW + 1).unwrap();
+    assert_eq!((row.request_type.as_str(), row.units["images"]), ("image", 2));
 }

@@ -100,6 +100,7 @@ async fn ask(admin: &Admin, planned: Planned) -> TargetResult {
     let subject = Subject {
         provider: &*target.provider.provider,
         endpoints: &connection.endpoints,
+        services: &connection.services,
         allow_private: connection.allow_private,
     };
     match timeout(PATIENCE, probe_chat(admin, &subject, &target.model)).await {
