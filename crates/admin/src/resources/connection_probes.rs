@@ -429,6 +429,7 @@ async fn write_down(
         price_source: None,
         price_version: None,
         source: "upstream",
+        similarity: None,
         combo: None,
         combo_step: None,
         bills: vec![],
