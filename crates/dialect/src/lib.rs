@@ -49,7 +49,7 @@ pub use dialect::{
     KeepAlive, Kept, KeptCall, KeptName, NameRule, Relayed,
 };
 pub use error_text::error_in_success;
-pub use fingerprint::fingerprint;
+pub use fingerprint::{Question, fingerprint, question};
 pub use mend::Mend;
 pub use progress::Progress;
 pub use rewrite::Rewrite;

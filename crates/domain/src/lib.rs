@@ -19,6 +19,7 @@
 //! - [`profile`]: how long a failure keeps something out of use.
 //! - [`timeline`]: what changed in all of that, the latest last.
 //! - [`learned`]: what upstreams have refused.
+//! - [`likeness`]: whether two questions that sound alike may have the same answer.
 //! - [`limit`]: windows of a key's limits, arithmetic only.
 //! - [`limiter`]: requests held back before the upstream has to refuse them.
 //! - [`session`]: conversations and the accounts they stay with.
@@ -33,6 +34,7 @@ pub mod fallback;
 pub mod health;
 pub mod hours;
 pub mod learned;
+pub mod likeness;
 pub mod limit;
 pub mod limiter;
 pub mod mapping;

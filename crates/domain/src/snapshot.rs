@@ -264,6 +264,11 @@ impl Snapshot {
         self.keys.get(&hash.0)
     }
 
+    /// All keys that can be used.
+    pub fn callers(&self) -> impl Iterator<Item = &Arc<Caller>> {
+        self.keys.values()
+    }
+
     /// The client whose key has this id.
     pub fn caller_by_id(&self, id: &ApiKeyId) -> Option<&Arc<Caller>> {
         self.keys.values().find(|caller| caller.id == *id)

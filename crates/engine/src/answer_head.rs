@@ -5,6 +5,7 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderVa
 use omniroute_dialect::ir::LossAction;
 
 use crate::ctx::RequestCtx;
+use crate::reuse;
 use crate::texts::Texts;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -40,6 +41,9 @@ pub(crate) fn diagnostics(ctx: &RequestCtx, is_good: bool, headers: &mut HeaderM
     let mut insert = |headers: &mut HeaderMap, name, text: &str| {
         drop(texts.text(text).map(|value| headers.insert::<HeaderName>(name, value)));
     };
+    if let Some(similarity) = ctx.similarity {
+        reuse::tell(ctx.source, similarity, headers);
+    }
     if let Some(combo) = &ctx.combo {
         insert(headers, COMBO, combo);
     }

@@ -112,6 +112,7 @@ impl RequestCtx {
             outcome: Outcome::default(),
             source: AnswerSource::Upstream,
             reuse: None,
+            similarity: None,
             target: None,
             combo: self.combo.clone(),
             step: None,

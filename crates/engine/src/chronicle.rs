@@ -185,6 +185,7 @@ pub(crate) fn restore(engine: &Engine, memory: Memory) {
         | Memory::Unpinned(_)
         | Memory::Answer(_)
         | Memory::AnswerUsed { .. }
+        | Memory::Question(_)
         | Memory::AnswersCleared { .. } => {}
     }
 }

@@ -100,6 +100,8 @@ pub struct RequestCtx {
     pub(crate) source: AnswerSource,
     /// What the cache of answers has to do with it; mostly nothing.
     pub(crate) reuse: Option<Box<Reuse>>,
+    /// How close the question is that the cache has an answer to, where that was given, or would have been.
+    pub(crate) similarity: Option<f64>,
     /// The target that is asked, or was asked last.
     pub(crate) target: Option<Arc<Target>>,
     /// The combo that was asked for.
@@ -205,6 +207,7 @@ impl RequestCtx {
             outcome: Outcome::default(),
             source: AnswerSource::Upstream,
             reuse: None,
+            similarity: None,
             target: None,
             combo: None,
             step: None,

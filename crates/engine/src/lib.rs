@@ -54,5 +54,5 @@ pub use answer::Answer;
 pub use ctx::{Arrival, RequestCtx};
 pub use error::GatewayError;
 pub use live::Live;
-pub use reuse::CacheCounts;
+pub use reuse::{CacheCounts, Pair, PairOutcome, SimilarityReport};
 pub use serve::{Engine, EngineOptions, KeyPolicy};

@@ -74,6 +74,8 @@ pub enum Memory {
     },
     /// An answer for whoever asks for the same.
     Answer(AnswerRow),
+    /// A question, so that others that are close to it are found.
+    Question(QuestionRow),
     /// An answer was given again.
     AnswerUsed {
         /// Which.
@@ -104,6 +106,27 @@ pub struct AnswerRow {
     /// When it was made, in epoch milliseconds.
     pub created_at: i64,
     /// Until when it may be given.
+    pub expires_at: i64,
+}
+
+/// A question that was answered, as it is compared with others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuestionRow {
+    /// Where its answer is.
+    pub signature: String,
+    /// Whose it is: the id of a client key, or `_`.
+    pub tenant: String,
+    /// What it may be compared with at all.
+    pub bucket: [u8; 32],
+    /// The model as it was asked for.
+    pub asked: String,
+    /// The question.
+    pub text: String,
+    /// Its vector of length one: floating-point numbers of four bytes, the least one first.
+    pub vector: Bytes,
+    /// When it was answered, in epoch milliseconds.
+    pub created_at: i64,
+    /// Until when that answer may be given.
     pub expires_at: i64,
 }
 
@@ -217,6 +240,8 @@ pub trait Cache: Send + Sync {
 
 /// [`RequestRow::request_type`] of conversations, and of what belongs to them.
 pub const CHAT: &str = "chat";
+/// [`RequestRow::source`] of answers that were made for a question which is close.
+pub const SIMILAR: &str = "similar";
 
 /// One finished request, as it is logged and counted.
 #[derive(Debug, Clone)]
@@ -271,8 +296,11 @@ pub struct RequestRow {
     pub price_source: Option<&'static str>,
     /// Short hash of the price row.
     pub price_version: Option<Arc<str>>,
-    /// Who answered: `upstream`, `semantic` for the cache, or `idempotent` for the answer to the same request a moment before.
+    /// Who answered: `upstream`, `semantic` for the cache, [`SIMILAR`] for its answer to a question that is close, or
+    /// `idempotent` for the answer to the same request a moment before.
     pub source: &'static str,
+    /// How close that question is; where somebody was asked, one whose answer would have been given.
+    pub similarity: Option<f64>,
     /// The combo that was asked for.
     pub combo: Option<Arc<str>>,
     /// The id of its step that was asked last.

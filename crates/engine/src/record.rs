@@ -10,7 +10,7 @@ use omniroute_provider::Capability;
 
 use crate::ctx::{AnswerSource, RequestCtx};
 use crate::decision::Decision;
-use crate::ports::{CHAT, Charge, RequestRow};
+use crate::ports::{CHAT, Charge, RequestRow, SIMILAR};
 use crate::time::millis;
 
 /// Logged for a client that went away before its answer was complete (nginx's convention).
@@ -152,7 +152,11 @@ impl RequestCtx {
             cost_nano,
             price_source,
             price_version,
-            source: self.source.as_str(),
+            source: match (self.source, self.similarity) {
+                (AnswerSource::Cache, Some(_)) => SIMILAR,
+                (source, _) => source.as_str(),
+            },
+            similarity: self.similarity,
             combo: self.combo.take(),
             combo_step: self.step.take(),
             bills,

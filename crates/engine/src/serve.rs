@@ -41,7 +41,7 @@ use crate::progress;
 use crate::reasoning;
 use crate::relay::Relay;
 use crate::resolve;
-use crate::reuse::{self, AnswerCache, CacheCounts, Found, Idempotency, Joined};
+use crate::reuse::{self, AnswerCache, CacheCounts, Found, Idempotency, Joined, SimilarityReport};
 use crate::session;
 use crate::telemetry::Telemetry;
 
@@ -186,6 +186,7 @@ impl Engine {
             // For people; the limits themselves are restored.
             Memory::Quota(_) => {}
             Memory::Breaker(_) | Memory::Lock(_) | Memory::Unlock { .. } => chronicle::restore(self, memory),
+            Memory::Question(row) => reuse::restore(self, row),
             // The shelf is asked for them when somebody wants them.
             Memory::Answer(_) | Memory::AnswerUsed { .. } | Memory::AnswersCleared { .. } => {}
         }
@@ -201,6 +202,11 @@ impl Engine {
     /// What the cache of answers did.
     pub fn cache_counts(&self) -> CacheCounts {
         self.answers.counts()
+    }
+
+    /// What its tier of similar questions did.
+    pub fn similarity(&self) -> SimilarityReport {
+        self.answers.similarity()
     }
 
     /// Forgets the answers in memory of a model (as it was asked for), under a signature, or all; how many they were.

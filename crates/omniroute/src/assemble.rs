@@ -19,7 +19,7 @@ use omniroute_engine::telemetry::Telemetry;
 use omniroute_engine::time::SystemClock;
 use omniroute_engine::transport::NetworkTransport;
 use omniroute_engine::{Engine, Live};
-use omniroute_store::{Location, Recalled, Store, StoreOptions, Writer, WriterOptions};
+use omniroute_store::{Location, QuestionMark, Recalled, Store, StoreOptions, Writer, WriterOptions};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -124,6 +124,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         rand::random::<u64>(),
     ));
     recall(&store, &engine).await;
+    let questions = recall_questions(&store, &engine).await;
 
     // What operators need.
     let stopper = Arc::new(Stopper::default());
@@ -173,6 +174,28 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         }
     }));
     tasks.spawn(omniroute_store::keep_house(store.clone(), live.clone(), clock, stopper.stop.clone()));
+    let (taking, stopped) = (engine.clone(), stopper.stop.clone());
+    let take = move |row| taking.restore(Memory::Question(row));
+    tasks.spawn(omniroute_store::keep_questions(
+        store.clone(),
+        live.clone(),
+        engine.clock.clone(),
+        questions,
+        take,
+        stopped,
+    ));
+    let (comparing, stopped) = (engine.clone(), stopper.stop.clone());
+    tasks.spawn(async move {
+        let compare = async {
+            loop {
+                comparing.compare_answers().await;
+            }
+        };
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = compare => {}
+        }
+    });
     tasks.spawn(memory::give_back(stopper.stop.clone()));
     // The first encrypted call should not have to read the system's certificates.
     let warm = transport.clone();
@@ -250,6 +273,20 @@ async fn recall(store: &Store, engine: &Engine) {
         }
         Err(error) => tracing::warn!(%error, "kept reasoning cannot be read; conversations go on without"),
     }
+}
+
+/// Reads the questions that others may be close to, where that is wanted; says how far.
+async fn recall_questions(store: &Store, engine: &Engine) -> QuestionMark {
+    let mut mark = QuestionMark::default();
+    if omniroute_store::is_wanted(&engine.live) {
+        let restore = |row| engine.restore(Memory::Question(row));
+        let read = store.similar_questions().since(&mut mark, engine.clock.now_ms(), restore).await;
+        match read {
+            Ok(rows) => tracing::debug!(rows, "questions recalled"),
+            Err(error) => tracing::warn!(%error, "kept questions cannot be read yet; they are not found"),
+        }
+    }
+    mark
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -134,6 +134,7 @@ fn row(number: i64) -> RequestRow {
         price_source: Some("catalog"),
         price_version: Some("0123abcd".into()),
         source: "upstream",
+        similarity: None,
         combo: None,
         combo_step: None,
         bills: vec![],

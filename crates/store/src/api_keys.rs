@@ -8,6 +8,7 @@ use crate::pool::{bump_revision, with_read, with_write};
 use crate::reasoning_memory;
 use crate::response_owners;
 use crate::session_affinity;
+use crate::similar_questions;
 use crate::store::{RowProblem, Store};
 use crate::text::{from_json, signed, to_json};
 
@@ -182,6 +183,7 @@ impl ApiKeys<'_> {
                 response_owners::FORGET_TENANT,
                 session_affinity::FORGET_TENANT,
                 answers::FORGET_TENANT,
+                similar_questions::FORGET_TENANT,
             ] {
                 sqlx::query(forget).bind(id.as_str()).execute(&mut *db).await?;
             }

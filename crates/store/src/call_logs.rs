@@ -48,7 +48,7 @@ pub struct CallLogQuery {
 }
 
 /// A logged request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CallLog {
     /// Row id.
     pub id: String,
@@ -126,6 +126,8 @@ pub struct CallLog {
     pub units: BTreeMap<String, i64>,
     /// What it would have cost where a kept answer was given, in billionths of a US dollar.
     pub saved_nano: Option<i64>,
+    /// How close its question is to the one whose answer it got; where somebody was asked, would have got.
+    pub similarity: Option<f64>,
 }
 
 /// One upstream attempt as logged.
@@ -208,7 +210,7 @@ macro_rules! columns {
          api_key_id, api_key_name, source_format, target_format, stream, duration, ttft, overhead_us, tokens_in, \
          tokens_out, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, cost_nano, price_source, \
          attempts, attempt_details, error_summary, error_code, losses, cache_source, \
-         combo_name, combo_step_id, request_type, units, saved_nano"
+         combo_name, combo_step_id, request_type, units, saved_nano, cache_similarity"
     };
 }
 
@@ -342,6 +344,7 @@ struct Row {
     request_type: Option<String>,
     units: Option<String>,
     saved_nano: Option<i64>,
+    cache_similarity: Option<f64>,
 }
 
 impl Row {
@@ -386,6 +389,7 @@ impl Row {
             request_type: self.request_type.unwrap_or_else(|| CHAT.to_owned()),
             units: self.units.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             saved_nano: self.saved_nano,
+            similarity: self.cache_similarity,
         }
     }
 

@@ -40,6 +40,7 @@ mod rotation_memory;
 mod secret_key;
 mod session_affinity;
 mod settings;
+mod similar_questions;
 mod store;
 mod text;
 mod usage;
@@ -78,6 +79,7 @@ pub use revoked_tokens::{RevokedToken, RevokedTokens};
 pub use rotation_memory::RotationMemories;
 pub use session_affinity::SessionAffinity;
 pub use settings::{PasswordHash, Settings};
+pub use similar_questions::{QuestionMark, SimilarQuestions, is_wanted, keep_questions};
 pub use store::{DatabaseFacts, Loaded, RowProblem, Store};
 pub use usage::{
     AccountUsage, ApiKeyUsage, ConnectionUsage, ModelUsage, Period, ProviderUsage, Usage, UsageCounters,

@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(11, "0011_response_models"),
     migration!(12, "0012_answer_sources"),
     migration!(13, "0013_answers"),
+    migration!(14, "0014_similar_questions"),
     migration!(16, "0016_request_types"),
     migration!(17, "0017_usage_by_kind"),
     migration!(18, "0018_budget_ways_out"),

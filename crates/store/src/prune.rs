@@ -84,7 +84,7 @@ macro_rules! delete_steps {
 }
 
 impl Store {
-    /// Deletes kept answers that have expired, and those that end first where there are too many.
+    /// Deletes kept answers and questions that have expired, and of the former those that end first where there are too many.
     pub async fn prune_answers(&self, now_ms: i64) -> Result<u64, StoreError> {
         let expired = delete_steps!(
             self,
@@ -92,7 +92,13 @@ impl Store {
              (SELECT signature FROM semantic_cache WHERE expires_at <= $1 LIMIT $2)",
             now_ms
         );
-        Ok(expired + self.answers().trim().await?)
+        let questions = delete_steps!(
+            self,
+            "DELETE FROM similar_questions WHERE signature IN
+             (SELECT signature FROM similar_questions WHERE expires_at <= $1 LIMIT $2)",
+            now_ms
+        );
+        Ok(expired + questions + self.answers().trim().await?)
     }
 
     /// Deletes what the settings say is too old or too much. Meant to run hourly.
@@ -147,6 +153,8 @@ impl Store {
             now_ms
         );
         pruned.other += self.prune_answers(now_ms).await?;
+        let most = settings.semantic_cache_similarity.max_entries_per_key;
+        pruned.other += self.similar_questions().trim(most).await?;
         pruned.other += self.response_owners().trim().await?;
         pruned.other += self.learned_limits().trim(now_ms).await?;
         pruned.other += self.quota_snapshots().trim(days(retention)).await?;

@@ -40,6 +40,7 @@ use crate::rotation_memory::RotationMemories;
 use crate::secret_key::{self, Found};
 use crate::session_affinity::SessionAffinity;
 use crate::settings::{self, Settings};
+use crate::similar_questions::SimilarQuestions;
 use crate::text::{from_hex, random};
 use crate::usage::Usage;
 use crate::vault::{Cryptography, MasterKey, Vault};
@@ -415,6 +416,11 @@ impl Store {
         RoutingDecisions(self)
     }
 
+    /// Questions that others may be close to.
+    pub fn similar_questions(&self) -> SimilarQuestions<'_> {
+        SimilarQuestions(self)
+    }
+
     /// What traffic found out about combos.
     pub fn combo_memories(&self) -> ComboMemories<'_> {
         ComboMemories(self)
@@ -431,6 +437,7 @@ impl Store {
         let vault = self.vault();
         // Kept answers can be made again.
         self.answers().clear(None, None, i64::MAX).await?;
+        self.similar_questions().clear(None, None, i64::MAX).await?;
         let changed = connections::reseal(self, &vault).await?
             + reasoning_memory::reseal(self, &vault).await?
             + meta::reseal(self, &vault).await?;

@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::budgets::{self, BudgetView};
+use super::cache_similarity::KeySimilarityView;
 use super::key_rights::{RightsPatch, RightsView, ScheduleView};
 use super::transforms::ThinkingView;
 use super::{Message, present};
@@ -139,6 +140,10 @@ pub(crate) struct ApiKeyPatch {
     auto_resolve: Option<bool>,
     /// Whether its requests neither get kept answers nor leave any.
     no_cache: Option<bool>,
+    /// Whether a question of it that is close to another one gets that one's answer. Null means as the setting says.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<KeySimilarityView>)]
+    similarity: Option<Option<KeySimilarityView>>,
     /// How much its requests reason; comes before the combo's and the setting. Null means as those say.
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<ThinkingView>)]
@@ -361,6 +366,7 @@ fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, now_ms: i64) -> AdminResult<()> 
         access_schedule: patch.access_schedule.as_ref(),
         auto_resolve: patch.auto_resolve,
         no_cache: patch.no_cache,
+        similarity: patch.similarity,
         thinking_budget: patch.thinking_budget,
     };
     rights.check(&mut problems);

@@ -11,6 +11,7 @@ use omniroute_store::{ModelUsage, Period, UsageCounters};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::cache_similarity::SimilarityView;
 use crate::auth::Management;
 use crate::endpoint::{Filter, Json};
 use crate::error::AdminResult;
@@ -44,6 +45,8 @@ pub(crate) struct SemanticCacheView {
     tokens_saved: u64,
     /// USD.
     cost_saved: f64,
+    /// The tier that goes by similarity.
+    similarity: SimilarityView,
 }
 
 /// What vendors read from their own caches, in all that was logged.
@@ -127,6 +130,11 @@ pub(crate) async fn show(access: Management) -> AdminResult<Json<CacheView>> {
             misses: counts.misses,
             tokens_saved: counts.tokens_saved,
             cost_saved: usd(i64::try_from(counts.nano_saved).unwrap_or(i64::MAX)),
+            similarity: SimilarityView::new(
+                admin.reuse.similarity(),
+                admin.store.similar_questions().count(access.now_ms).await?,
+                &settings.semantic_cache_similarity,
+            ),
         },
         prompt_cache: PromptCacheView {
             total_requests: history.total.requests,
@@ -168,6 +176,7 @@ pub(crate) async fn clear(
     });
     // What is in memory is in the database too, but for what waits to be written and what never is.
     let semantic = admin.store.answers().clear(model, signature, access.now_ms).await?.max(in_memory);
+    admin.store.similar_questions().clear(model, signature, access.now_ms).await?;
     let is_all = model.is_none() && signature.is_none();
     let idempotency = if is_all { admin.reuse.forget_answers() } else { 0 };
     let what = signature.or(model).unwrap_or("all");

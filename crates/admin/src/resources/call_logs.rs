@@ -83,8 +83,11 @@ pub(crate) struct CallLogView {
     price_source: Option<String>,
     estimated: bool,
     stream: bool,
-    /// `upstream`, `semantic` for the cache of answers, or `idempotent` for the answer to the same request a moment before.
+    /// `upstream`, `semantic` for the cache of answers, `similar` for its answer to a question that is close, or `idempotent`
+    /// for the answer to the same request a moment before.
     cache_source: String,
+    /// How close that question is. Where the source is `upstream`: of a question whose answer would have been given.
+    cache_similarity: Option<f64>,
     /// `chat`, `embedding`, `image`, `audio-stt` or `audio-tts`.
     request_type: String,
     /// What was used beside tokens, by name (`images`, `millisIn`, …).
@@ -299,6 +302,7 @@ impl From<CallLog> for CallLogView {
             estimated: row.estimated,
             stream: row.stream,
             cache_source: row.cache_source,
+            cache_similarity: row.similarity,
             request_type: row.request_type,
             units: row.units,
             saved_cost: row.saved_nano.map(usd),

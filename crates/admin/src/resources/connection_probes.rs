@@ -435,6 +435,7 @@ async fn write_down(
         price_source: None,
         price_version: None,
         source: "upstream",
+        similarity: None,
         combo: None,
         combo_step: None,
         bills: vec![],

@@ -5,6 +5,7 @@ use omniroute_domain::hours::Schedule;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::cache_similarity::KeySimilarityView;
 use super::transforms::ThinkingView;
 use crate::validation::Problems;
 
@@ -16,6 +17,7 @@ pub(crate) struct RightsView {
     access_schedule: Option<ScheduleView>,
     auto_resolve: bool,
     no_cache: bool,
+    similarity: Option<KeySimilarityView>,
     thinking_budget: Option<ThinkingView>,
 }
 
@@ -48,6 +50,7 @@ pub(crate) struct RightsPatch<'a> {
     pub(crate) access_schedule: Option<&'a Option<ScheduleView>>,
     pub(crate) auto_resolve: Option<bool>,
     pub(crate) no_cache: Option<bool>,
+    pub(crate) similarity: Option<Option<KeySimilarityView>>,
     pub(crate) thinking_budget: Option<Option<ThinkingView>>,
 }
 
@@ -61,6 +64,9 @@ impl RightsPatch<'_> {
             && let Err(error) = Schedule::new(&AccessSchedule::from(schedule.clone()))
         {
             problems.add("accessSchedule", error.to_string());
+        }
+        if let Some(Some(similarity)) = &self.similarity {
+            similarity.check(problems);
         }
         if let Some(Some(thinking)) = self.thinking_budget {
             thinking.check("thinkingBudget", problems);
@@ -77,6 +83,9 @@ impl RightsPatch<'_> {
         }
         rights.auto_resolve = self.auto_resolve.unwrap_or(rights.auto_resolve);
         rights.no_cache = self.no_cache.unwrap_or(rights.no_cache);
+        if let Some(similarity) = self.similarity {
+            rights.similarity = similarity.map(Into::into);
+        }
         if let Some(thinking) = self.thinking_budget {
             rights.thinking_budget = thinking.map(Into::into);
         }
@@ -90,6 +99,7 @@ impl From<KeyRights> for RightsView {
             access_schedule: rights.access_schedule.map(Into::into),
             auto_resolve: rights.auto_resolve,
             no_cache: rights.no_cache,
+            similarity: rights.similarity.map(Into::into),
             thinking_budget: rights.thinking_budget.map(Into::into),
         }
     }

@@ -11,6 +11,8 @@ pub(crate) async fn show(access: MetricsReader) -> AdminResult<Text> {
     let recorder = (admin.recorder_stats)();
     let snapshot = admin.live.load();
     let cache = admin.reuse.cache_counts();
+    let similar = admin.reuse.similarity();
+    let guarded = similar.guarded.iter().map(|(_, count)| count).sum();
     let count = |name, help, value| Extra { name, help, kind: ExtraKind::Counter, value };
     let gauge = |name, help, value| Extra { name, help, kind: ExtraKind::Gauge, value };
     let text = admin.telemetry.metrics(&[
@@ -37,6 +39,23 @@ pub(crate) async fn show(access: MetricsReader) -> AdminResult<Text> {
             "What they would have cost, in billionths of a US dollar",
             cache.nano_saved,
         ),
+        gauge("cache_similar_questions", "Questions that others may be close to", similar.entries),
+        count("cache_similar_lookups", "Requests that looked for a question that is close", similar.lookups),
+        count("cache_similar_hits", "Requests that got the answer of a question that is close", similar.hits),
+        count(
+            "cache_similar_would_have_served",
+            "Requests that would have got it, but somebody was asked",
+            similar.would_have_served,
+        ),
+        count("cache_similar_sampled", "Those of them that were samples", similar.sampled),
+        count("cache_similar_guarded", "Questions that are close and were kept apart by a rule", guarded),
+        count("cache_similar_failures", "Questions whose vector was not to be had", similar.failures),
+        count(
+            "cache_similar_agreed",
+            "Answers of samples that say the same as the kept ones",
+            similar.agreed,
+        ),
+        count("cache_similar_disagreed", "Answers of samples that say something else", similar.disagreed),
         gauge(
             "connections_active",
             "Connections that are switched on and usable",

@@ -6,6 +6,7 @@ pub(crate) mod auth;
 pub(crate) mod availability;
 pub(crate) mod budgets;
 pub(crate) mod cache;
+pub(crate) mod cache_similarity;
 pub(crate) mod call_logs;
 pub(crate) mod combo_mappings;
 pub(crate) mod combos;

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::auth::{Secret, attempt};
 use super::budgets::recount;
+use super::cache_similarity::{SimilarityPatch, SimilaritySettingsView};
 use super::present;
 use crate::auth::{
     Actor, HasPassword, Management, change_password, has_password, judge_password, new_session,
@@ -55,6 +56,7 @@ pub(crate) struct SettingsValues {
     semantic_cache_enabled: bool,
     semantic_cache_ttl_ms: u32,
     semantic_cache_max_size: u32,
+    semantic_cache_similarity: SimilaritySettingsView,
     idempotency_window_ms: u32,
     max_body_size_mb: u32,
     public_url: Option<String>,
@@ -138,6 +140,8 @@ pub(crate) struct SettingsPatch {
     semantic_cache_ttl_ms: Option<u32>,
     /// Most answers kept in memory, 0 to 100000.
     semantic_cache_max_size: Option<u32>,
+    /// Whether those that ask nearly the same get it too.
+    semantic_cache_similarity: Option<SimilarityPatch>,
     /// How long after an answer the same request gets the same answer, 0 to 3600000 milliseconds; 0 = never.
     idempotency_window_ms: Option<u32>,
     /// Limit of management bodies in megabytes, 1 to 1024.
@@ -260,6 +264,9 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
     if let Some(Some(name)) = &patch.instance_name {
         problems.name("instanceName", name);
     }
+    if let Some(similarity) = &patch.semantic_cache_similarity {
+        similarity.merge(&mut settings.semantic_cache_similarity, &admin.live.load(), problems);
+    }
     put(&mut settings.require_login, patch.require_login.as_ref());
     put(&mut settings.fallback_strategy, patch.fallback_strategy.as_ref());
     put(&mut settings.sticky_round_robin_limit, patch.sticky_round_robin_limit.as_ref());
@@ -358,6 +365,7 @@ async fn view(admin: &Admin, settings: RuntimeSettings) -> AdminResult<SettingsV
             semantic_cache_enabled: settings.semantic_cache_enabled,
             semantic_cache_ttl_ms: settings.semantic_cache_ttl_ms,
             semantic_cache_max_size: settings.semantic_cache_max_size,
+            semantic_cache_similarity: (&settings.semantic_cache_similarity).into(),
             idempotency_window_ms: settings.idempotency_window_ms,
             max_body_size_mb: settings.max_body_size_mb,
             public_url: settings.public_url,

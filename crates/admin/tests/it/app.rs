@@ -23,7 +23,7 @@ use omniroute_engine::ports::{
 };
 use omniroute_engine::preview::{Preview, PreviewedCandidate, Skip};
 use omniroute_engine::telemetry::Telemetry;
-use omniroute_engine::{CacheCounts, Live};
+use omniroute_engine::{CacheCounts, Live, SimilarityReport};
 use omniroute_provider::catalog::catalog;
 use omniroute_store::{Location, RecorderStats, Store, StoreOptions};
 use secrecy::SecretString;
@@ -51,6 +51,7 @@ pub(crate) struct TestApp {
 #[derive(Default)]
 pub(crate) struct Answers {
     pub(crate) counts: Mutex<CacheCounts>,
+    pub(crate) similarity: Mutex<SimilarityReport>,
     /// What was to be forgotten.
     pub(crate) cleared: Mutex<Vec<(Option<String>, Option<String>)>>,
 }
@@ -58,6 +59,10 @@ pub(crate) struct Answers {
 impl Reuse for Answers {
     fn cache_counts(&self) -> CacheCounts {
         *self.counts.lock().expect("lock")
+    }
+
+    fn similarity(&self) -> SimilarityReport {
+        self.similarity.lock().expect("lock").clone()
     }
 
     fn clear_cache(&self, model: Option<&str>, signature: Option<&str>) -> usize {

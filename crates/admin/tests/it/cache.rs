@@ -1,8 +1,9 @@
 //! `/api/cache`, and the settings about it.
 
 use http::Method;
-use omniroute_engine::CacheCounts;
+use omniroute_domain::likeness::Guard;
 use omniroute_engine::ports::Memory;
+use omniroute_engine::{CacheCounts, SimilarityReport};
 use serde_json::json;
 
 use crate::app::{START, TestApp, remote};
@@ -11,8 +12,10 @@ use crate::app::{START, TestApp, remote};
 async fn the_cache_is_shown_and_cleared() {
     let app = TestApp::new().await;
     let view = app.get("/api/cache").await.expect(200).json();
+    let mut semantic = view["semanticCache"].clone();
+    semantic.as_object_mut().unwrap().remove("similarity");
     assert_eq!(
-        view["semanticCache"],
+        semantic,
         json!({"memorySize": 0, "memoryMaxSize": 500, "dbSize": 0, "hitRate": 0.0, "hits": 0, "misses": 0,
                "tokensSaved": 0, "costSaved": 0.0})
     );
@@ -66,4 +69,92 @@ async fn it_is_set_for_all_and_for_a_key() {
     assert_eq!(app.get(&path).await.expect(200).json()["noCache"], true);
     app.patch(&path, json!({"noCache": false})).await.expect(200);
     assert_eq!(app.get(&path).await.expect(200).json()["noCache"], false);
+}
+
+#[tokio::test]
+async fn what_similar_questions_got_is_shown() {
+    let app = TestApp::new().await;
+    let view = app.get("/api/cache").await.expect(200).json();
+    let similarity = &view["semanticCache"]["similarity"];
+    assert_eq!(similarity["falseHitRate"], json!(null), "nothing was compared");
+    let report = SimilarityReport {
+        entries: 4,
+        lookups: 10,
+        hits: 3,
+        would_have_served: 2,
+        sampled: 2,
+        guarded: vec![(Guard::Numbers, 5)],
+        agreed: 3,
+        disagreed: 1,
+        ..SimilarityReport::default()
+    };
+    *app.answers.similarity.lock().unwrap() = report;
+    let view = app.get("/api/cache").await.expect(200).json();
+    let similarity = &view["semanticCache"]["similarity"];
+    for (name, value) in [
+        ("mode", json!("off")),
+        ("model", json!(null)),
+        ("threshold", json!(0.97)),
+        ("entries", json!(4)),
+        ("dbEntries", json!(0)),
+        ("hits", json!(3)),
+        ("guarded", json!({"numbers": 5})),
+        ("falseHitRate", json!(0.25)),
+        ("recent", json!([])),
+    ] {
+        assert_eq!(similarity[name], value, "{name}");
+    }
+    let metrics = app.get("/metrics").await.expect(200).body;
+    for line in [
+        "similar_hits_total 3",
+        "similar_guarded_total 5",
+        "similar_disagreed_total 1",
+        "similar_questions 4",
+    ] {
+        assert!(metrics.contains(&format!("omniroute_cache_{line}\n")), "{line}: {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn similarity_is_set_for_all_and_for_a_key() {
+    let app = TestApp::new().await;
+    let connection = json!({"provider": "openai", "name": "main", "apiKey": "sk-test-1234567890"});
+    app.post("/api/providers", connection).await.expect(201);
+    let set = |similarity: serde_json::Value| json!({ "semanticCacheSimilarity": similarity });
+    let patch = json!({"mode": "shadow", "model": "openai/text-embedding-3-small", "threshold": 0.95, "sampleRate": 0.5,
+        "timeoutMs": 300, "maxEntriesPerKey": 50, "maxChars": 200});
+    let settings = app.patch("/api/settings", set(patch.clone())).await.expect(200).json();
+    assert_eq!(settings["semanticCacheSimilarity"], patch);
+    let settings = app.patch("/api/settings", set(json!({"mode": "enabled"}))).await.expect(200).json();
+    assert_eq!(
+        settings["semanticCacheSimilarity"]["model"], "openai/text-embedding-3-small",
+        "absent members stay"
+    );
+    let live = app.live.load();
+    assert_eq!(live.settings.semantic_cache_similarity.max_entries_per_key, 50);
+
+    for (wrong, field, says) in [
+        (json!({"model": "nobody/embed"}), "model", "nobody"),
+        (json!({"model": "openai/gpt-4o"}), "model", "`openai/gpt-4o` is no model for embeddings"),
+        (json!({"model": null}), "model", "is needed for this mode"),
+        (json!({"threshold": 0.2}), "threshold", "0.5"),
+        (json!({"sampleRate": 1.5}), "sampleRate", "1"),
+        (json!({"timeoutMs": 1}), "timeoutMs", "10"),
+        (json!({"maxEntriesPerKey": 0}), "maxEntriesPerKey", "1"),
+        (json!({"maxChars": 0}), "maxChars", "1"),
+    ] {
+        let refused = app.patch("/api/settings", set(wrong.clone())).await.expect(400);
+        assert_eq!(refused.fields(), [format!("semanticCacheSimilarity.{field}")], "{wrong}");
+        assert!(refused.body.contains(says), "{wrong}: {}", refused.body);
+    }
+    app.patch("/api/settings", set(json!({"mode": "off", "model": null}))).await.expect(200);
+
+    let own = json!({"mode": "enabled", "threshold": 0.99});
+    let made = app.post("/api/keys", json!({"name": "dev", "similarity": own})).await.expect(201).json();
+    let path = format!("/api/keys/{}", made["id"].as_str().unwrap());
+    assert_eq!(app.get(&path).await.expect(200).json()["similarity"], own);
+    let refused = app.patch(&path, json!({"similarity": {"threshold": 2.0}})).await.expect(400);
+    assert_eq!(refused.fields(), ["similarity.threshold"]);
+    app.patch(&path, json!({"similarity": null})).await.expect(200);
+    assert_eq!(app.get(&path).await.expect(200).json()["similarity"], json!(null));
 }

@@ -39,6 +39,7 @@ fn row() -> RequestRow {
         price_source: None,
         price_version: None,
         source: "upstream",
+        similarity: None,
         combo: None,
         combo_step: None,
         bills: vec![],

@@ -22,6 +22,43 @@ const VERSION: &str = "1";
 /// `None` for requests whose answers depend on more than themselves, or are not meant to be repeatable: without a
 /// temperature of zero, with several answers, log probabilities, tools that the vendor runs, or things it keeps.
 pub fn fingerprint(request: &ChatRequest, target: &str, context: &[&str]) -> Option<[u8; 32]> {
+    digest(request, &request.turns, target, context)
+}
+
+/// A request that is one question: what is asked, and what else there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The user's text, in composed characters and with one kind of line end.
+    pub text: String,
+    /// The digest of everything else.
+    pub rest: [u8; 32],
+}
+
+/// The question of a request that has nothing but one turn of a user's text, and no tools. `None` for others, and for those
+/// that have no [`fingerprint`] either.
+pub fn question(request: &ChatRequest, target: &str, context: &[&str]) -> Option<Question> {
+    let [turn] = &*request.turns else { return None };
+    if turn.role != Role::User || !request.tools.is_empty() {
+        return None;
+    }
+    let mut parts = Vec::with_capacity(turn.blocks.len());
+    for block in &turn.blocks {
+        let Block { kind: BlockKind::Text(text), citations, phase: None, .. } = block else { return None };
+        if !citations.is_empty() {
+            return None;
+        }
+        parts.push(text.as_str());
+    }
+    let text = parts.join("\n");
+    let text = if is_nfc(&text) { text } else { text.nfc().collect() };
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let context: Vec<&str> =
+        context.iter().copied().chain(["question of", turn.name.as_deref().unwrap_or_default()]).collect();
+    let rest = digest(request, &[], target, &context)?;
+    (!text.trim().is_empty()).then_some(Question { text, rest })
+}
+
+fn digest(request: &ChatRequest, turns: &[Turn], target: &str, context: &[&str]) -> Option<[u8; 32]> {
     // No `..` here: whoever adds a member decides what it means for the answer.
     let ChatRequest {
         model: _,
@@ -29,7 +66,7 @@ pub fn fingerprint(request: &ChatRequest, target: &str, context: &[&str]) -> Opt
         stream: _,
         include_usage: _,
         system,
-        turns,
+        turns: _,
         tools,
         tool_choice,
         parallel_tool_calls,

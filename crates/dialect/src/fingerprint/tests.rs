@@ -293,3 +293,41 @@ proptest::proptest! {
         }
     }
 }
+
+/// What `question` sees in a Chat request with these messages and members.
+fn asked(messages: &str, members: &str) -> Option<Question> {
+    let body = format!(r#"{{"model":"m","temperature":0,"messages":[{messages}]{members}}}"#);
+    question(&decoded(by_name("openai").unwrap(), &body), "p/m", &["c"])
+}
+
+#[test]
+fn a_single_text_is_a_question_and_everything_else_is_the_rest() {
+    let user = |text: &str| format!(r#"{{"role":"user","content":"{text}"}}"#);
+    let one = asked(&user("cafe\u{301}\\r\\nhi"), "").unwrap();
+    assert_eq!(one.text, "caf\u{e9}\nhi");
+    assert_eq!(asked(&user("other"), "").unwrap().rest, one.rest, "the text is no part of the rest");
+    let parts = r#"{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}"#;
+    assert_eq!(asked(parts, "").unwrap().text, "a\nb");
+    let system = r#"{"role":"system","content":"be brief"},"#;
+    for other in [
+        asked(&format!("{system}{}", user("hi")), ""),
+        asked(&user("hi"), r#","max_tokens":5"#),
+        asked(&user("hi"), r#","response_format":{"type":"json_object"}"#),
+        asked(r#"{"role":"user","name":"eve","content":"hi"}"#, ""),
+    ] {
+        assert_ne!(other.unwrap().rest, one.rest);
+    }
+    let image = r#"{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"https://a.example/b.png"}}]}"#;
+    let turns = format!(r#"{},{{"role":"assistant","content":"x"}},{}"#, user("a"), user("b"));
+    let tool = r#","tools":[{"type":"function","function":{"name":"f"}}]"#;
+    for (messages, members) in
+        [(image, ""), (&*turns, ""), (&*user("hi"), tool), (&*user("hi"), r#","n":2"#), (&*user("  "), "")]
+    {
+        assert_eq!(asked(messages, members), None, "{messages}{members}");
+    }
+    let messages = by_name("anthropic").unwrap();
+    let theirs =
+        r#"{"model":"m","max_tokens":5,"temperature":0.0,"messages":[{"role":"user","content":"hi"}]}"#;
+    let theirs = question(&decoded(messages, theirs), "p/m", &["c"]).unwrap();
+    assert_eq!(theirs, asked(&user("hi"), r#","max_tokens":5"#).unwrap(), "the dialect does not count");
+}

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ThinkingSettings;
+use super::{KeySimilarity, ThinkingSettings};
 
 /// Rights of a client key beside its lists and limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct KeyRights {
     /// Whether its requests neither get kept answers nor leave any.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_cache: bool,
+    /// Whether a question of it that is close to another one gets that one's answer; comes before the setting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<KeySimilarity>,
     /// Comes before the setting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking_budget: Option<ThinkingSettings>,

@@ -14,6 +14,7 @@ mod node;
 mod policy;
 mod resilience;
 mod settings;
+mod similarity;
 mod transforms;
 
 pub use accounts::{Discount, KeyPool, ProviderStrategies, ProviderStrategy};
@@ -33,6 +34,7 @@ pub use resilience::{
     ResilienceSettings,
 };
 pub use settings::{RuntimeSettings, SseKeepalive};
+pub use similarity::{KeySimilarity, SimilarityMode, SimilaritySettings};
 pub use transforms::{ComboTransforms, SystemPromptSettings, ThinkingLevel, ThinkingMode, ThinkingSettings};
 
 use crate::price::PriceBook;

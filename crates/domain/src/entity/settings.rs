@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BudgetSettings, ComboConfig, Number, ProviderStrategies, ResilienceSettings, SystemPromptSettings,
-    ThinkingSettings,
+    BudgetSettings, ComboConfig, Number, ProviderStrategies, ResilienceSettings, SimilaritySettings,
+    SystemPromptSettings, ThinkingSettings,
 };
 
 /// `/api/settings`. Absent members have their defaults; the stored form is this struct as JSON.
@@ -55,6 +55,8 @@ pub struct RuntimeSettings {
     pub semantic_cache_ttl_ms: u32,
     /// Most answers kept in memory.
     pub semantic_cache_max_size: u32,
+    /// Whether those that ask nearly the same get it too.
+    pub semantic_cache_similarity: SimilaritySettings,
     /// How long after an answer the same request gets the same answer, in milliseconds; 0 = never.
     pub idempotency_window_ms: u32,
     /// Limit of management request bodies, in megabytes.
@@ -97,6 +99,7 @@ impl Default for RuntimeSettings {
             semantic_cache_enabled: true,
             semantic_cache_ttl_ms: 1_800_000,
             semantic_cache_max_size: 500,
+            semantic_cache_similarity: SimilaritySettings::default(),
             idempotency_window_ms: 5_000,
             max_body_size_mb: 10,
             public_url: None,

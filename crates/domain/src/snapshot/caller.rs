@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::SnapshotProblem;
-use crate::entity::{ApiKey, ApiKeyId, ConnectionId, Scope, ThinkingSettings};
+use crate::entity::{ApiKey, ApiKeyId, ConnectionId, KeySimilarity, Scope, ThinkingSettings};
 use crate::hours::Schedule;
 use crate::limit::Meter;
 use crate::pattern::Pattern;
@@ -34,6 +34,8 @@ pub struct Caller {
     pub auto_resolve: bool,
     /// Whether its requests neither get kept answers nor leave any.
     pub no_cache: bool,
+    /// Whether its questions get the answers of others that are close; what is absent is as the settings say.
+    pub similarity: KeySimilarity,
     /// How much its requests reason; `None` = as the settings say.
     pub thinking: Option<ThinkingSettings>,
     allowed_combos: Vec<Pattern>,
@@ -85,6 +87,7 @@ impl Caller {
             limits: limits.into_iter().filter_map(|(meter, limit)| Some((meter, limit?))).collect(),
             auto_resolve: key.rights.auto_resolve,
             no_cache: key.rights.no_cache,
+            similarity: key.rights.similarity.unwrap_or_default(),
             thinking: key.rights.thinking_budget,
             allowed_combos: key.rights.allowed_combos.iter().map(|text| Pattern::new(text)).collect(),
             schedule: schedule.ok().flatten(),

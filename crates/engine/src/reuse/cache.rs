@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{HeaderMap, Response};
-use omniroute_dialect::fingerprint;
 use omniroute_dialect::ir::ChatRequest;
+use omniroute_dialect::{Question, fingerprint, question};
 use omniroute_domain::resolve::{self, Route};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::replay;
+use super::similar::{self, Asked, Likeness, SimilarTier, SimilarityReport};
 use super::tier::MemoryTier;
 use super::wish::{Wish, wish};
 use crate::admit;
@@ -48,6 +49,7 @@ const NOBODY: &str = "_";
 #[derive(Default)]
 pub(crate) struct AnswerCache {
     pub(super) memory: MemoryTier,
+    pub(super) similar: SimilarTier,
     flights: Mutex<HashMap<String, watch::Receiver<Landing>>>,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -88,6 +90,7 @@ impl AnswerCache {
         let gone = self.memory.clear(|key, answer| {
             signature.is_none_or(|wanted| wanted == key) && model.is_none_or(|wanted| wanted == answer.asked)
         });
+        self.similar.clear(model, signature);
         if model.is_none() && signature.is_none() {
             for counter in [&self.hits, &self.misses, &self.tokens_saved, &self.nano_saved] {
                 counter.store(0, Ordering::Relaxed);
@@ -98,9 +101,15 @@ impl AnswerCache {
 
     /// Forgets what has expired, and tells how often the rest was used.
     pub(crate) fn sweep(&self, recorder: &dyn Recorder, now_ms: i64) {
+        self.similar.sweep(now_ms);
         for (signature, times) in self.memory.sweep(now_ms) {
             recorder.remember(Memory::AnswerUsed { signature, times });
         }
+    }
+
+    /// What the tier of similar questions did.
+    pub(crate) fn similarity(&self) -> SimilarityReport {
+        self.similar.report()
     }
 
     fn count_hit(&self, answer: &KeptAnswer) {
@@ -144,6 +153,8 @@ pub(crate) struct Ticket {
     outlives: bool,
     /// Held while others may wait for the answer.
     flight: Option<Flight>,
+    /// The question that it answers, where others that are close to it may get it too.
+    asked: Option<Box<Asked>>,
 }
 
 /// How a flight ended.
@@ -184,8 +195,10 @@ pub(crate) async fn look_up(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>, rout
         Ok(None) => return Found::Ask(ctx),
         Err(error) => return Found::Answered(engine.refuse(ctx, &error)),
     };
-    let Some((signature, request)) = signature(&ctx, route) else { return Found::Ask(ctx) };
-    let ticket = match find(engine, &ctx, wish, signature).await {
+    let Some(Identity { signature, request, question }) = identity(&ctx, route) else {
+        return Found::Ask(ctx);
+    };
+    let mut ticket = match find(engine, &ctx, wish, signature).await {
         Ok((signature, answer)) => {
             let is_allowed = is_allowed(&ctx, route, &answer);
             if let Some(response) = is_allowed.then(|| replay::read(&answer)).flatten() {
@@ -204,6 +217,22 @@ pub(crate) async fn look_up(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>, rout
         }
         Err(ticket) => ticket,
     };
+    if let Some(question) = question {
+        match Box::pin(similar::look_up(engine, &mut ctx, route, question)).await {
+            Likeness::Ask(asked) => ticket.asked = asked,
+            Likeness::Given(signature, answer, response) => {
+                // Who waits for an answer to the same question looks for one that is close too.
+                drop(ticket);
+                if let Err(error) = admit::reserve(&mut ctx).await {
+                    return Found::Answered(engine.refuse(ctx, &error));
+                }
+                engine.answers.count_hit(&answer);
+                engine.answers.memory.used(&signature);
+                ctx.canonical = Some(request);
+                return Found::Answered(engine.reply_from_cache(ctx, &answer, response));
+            }
+        }
+    }
     engine.answers.misses.fetch_add(1, Ordering::Relaxed);
     if wish.keeps {
         ctx.reuse = Some(Box::new(Reuse::Keep(ticket)));
@@ -274,7 +303,7 @@ fn claim(engine: &Arc<Engine>, signature: &str) -> Claim {
     }
 }
 
-async fn held(engine: &Arc<Engine>, signature: &str, most: u32) -> Option<Arc<KeptAnswer>> {
+pub(super) async fn held(engine: &Arc<Engine>, signature: &str, most: u32) -> Option<Arc<KeptAnswer>> {
     let now_ms = engine.clock.now_ms();
     if let Some(answer) = engine.answers.memory.find(signature, now_ms) {
         return Some(answer);
@@ -286,7 +315,7 @@ async fn held(engine: &Arc<Engine>, signature: &str, most: u32) -> Option<Arc<Ke
 }
 
 /// Whether whoever made the answer may still be asked for it: keys and policies may have changed since.
-fn is_allowed(ctx: &RequestCtx, route: &Route, answer: &KeptAnswer) -> bool {
+pub(super) fn is_allowed(ctx: &RequestCtx, route: &Route, answer: &KeptAnswer) -> bool {
     let Route::Combo(combo) = route else { return true };
     let name = format!("{}/{}", answer.provider, answer.model);
     let found = resolve::resolve_at(&ctx.snapshot, answer.provider.as_str(), &name);
@@ -305,6 +334,7 @@ impl Ticket {
             most: settings.semantic_cache_max_size,
             outlives: !ctx.caller.as_ref().is_some_and(|caller| caller.no_log),
             flight: None,
+            asked: None,
         }
     }
 
@@ -320,12 +350,15 @@ impl Ticket {
         }
         if self.outlives {
             engine.recorder.remember(Memory::Answer(AnswerRow {
-                signature: self.signature,
+                signature: self.signature.clone(),
                 tenant: tenant(ctx).to_owned(),
-                answer,
+                answer: answer.clone(),
                 created_at: now_ms,
                 expires_at: until,
             }));
+        }
+        if let Some(asked) = self.asked {
+            similar::keep(ctx, *asked, &self.signature, &answer, (now_ms, until, self.outlives));
         }
     }
 
@@ -355,20 +388,23 @@ impl RequestCtx {
     }
 }
 
-fn tenant(ctx: &RequestCtx) -> &str {
+pub(super) fn tenant(ctx: &RequestCtx) -> &str {
     ctx.caller.as_ref().map_or(NOBODY, |caller| caller.id.as_str())
 }
 
-/// Whose request it is and what it asks for; `None` where the answer depends on more than that.
-fn signature(ctx: &RequestCtx, route: &Route) -> Option<(String, Box<ChatRequest>)> {
+/// By what a request is known to the cache.
+struct Identity {
+    /// Whose it is and what it asks for.
+    signature: String,
+    request: Box<ChatRequest>,
+    /// The same as a question, where others that are close to it count.
+    question: Option<Question>,
+}
+
+/// Where a request goes, as far as that may change its answer.
+pub(super) fn route_text(ctx: &RequestCtx, route: &Route) -> String {
     use std::fmt::Write as _;
-    let kept = ctx.envelope.as_ref()?.kept.as_ref();
-    if ctx.pinned.is_some() || kept.is_some_and(|kept| !kept.names.is_empty()) {
-        return None;
-    }
-    // What cannot be read is refused where it is sent on.
-    let request = ctx.dialect().decode_request(ctx.head(), &ctx.body).ok()?;
-    let target = match route {
+    match route {
         Route::Target(target) => {
             let account = target.connection_name.as_deref().unwrap_or_default();
             format!("{}/{}@{account}", target.provider.id, target.model)
@@ -380,14 +416,29 @@ fn signature(ctx: &RequestCtx, route: &Route) -> Option<(String, Box<ChatRequest
             });
             text
         }
-    };
+    }
+}
+
+/// `None` where the answer depends on more than the request.
+fn identity(ctx: &RequestCtx, route: &Route) -> Option<Identity> {
+    use std::fmt::Write as _;
+    let kept = ctx.envelope.as_ref()?.kept.as_ref();
+    if ctx.pinned.is_some() || kept.is_some_and(|kept| !kept.names.is_empty()) {
+        return None;
+    }
+    // What cannot be read is refused where it is sent on.
+    let request = ctx.dialect().decode_request(ctx.head(), &ctx.body).ok()?;
+    let target = route_text(ctx, route);
     let mut sent_on = HeaderMap::new();
     ctx.dialect().forward_headers(ctx.dialect().id(), &ctx.arrival.headers, &mut sent_on);
     // Who accepts no loss gets no answer that another dialect's client was content with.
     let strict = if ctx.is_strict() { ctx.dialect().id().as_str() } else { "" };
     let legacy = if ctx.envelope.as_ref()?.legacy { "legacy" } else { "" };
     let changes = transform::digest_of_changes(ctx);
-    let digest = fingerprint(&request, &target, &[strict, legacy, &changes, &format!("{sent_on:?}")])?;
+    let sent_on = format!("{sent_on:?}");
+    let context = [strict, legacy, &changes, &sent_on];
+    let digest = fingerprint(&request, &target, &context)?;
+    let question = similar::is_on(ctx).then(|| question(&request, &target, &context)).flatten();
     let tenant = tenant(ctx);
     let mut signature = String::with_capacity(tenant.len() + 65);
     signature.push_str(tenant);
@@ -395,5 +446,5 @@ fn signature(ctx: &RequestCtx, route: &Route) -> Option<(String, Box<ChatRequest
     for byte in digest {
         let _ = write!(signature, "{byte:02x}");
     }
-    Some((signature, Box::new(request)))
+    Some(Identity { signature, request: Box::new(request), question })
 }

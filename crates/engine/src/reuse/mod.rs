@@ -5,13 +5,14 @@
 //!
 //! [`cache`]: a request that asks for the same, by whomever of the same key and in whatever dialect, gets the answer that
 //! was given before. [`tier`] is its memory, [`wish`] what clients say of it, [`kept_answer`] how an answer gets in,
-//! [`replay`] how it gets out.
+//! [`replay`] how it gets out. [`similar`]: the same for a question that is only close to one that was answered before.
 
 pub(crate) mod cache;
 pub(crate) mod idempotency;
 pub(crate) mod kept_answer;
 pub(crate) mod recording;
 pub(crate) mod replay;
+pub(crate) mod similar;
 mod tier;
 mod wish;
 
@@ -20,3 +21,5 @@ pub(crate) use cache::{AnswerCache, Found, HEADER, Reuse, is_repeatable, look_up
 pub(crate) use idempotency::{Idempotency, Joined, join};
 pub(crate) use kept_answer::{Keeping, keep_told, keep_whole};
 pub(crate) use recording::Shared;
+pub use similar::{Pair, PairOutcome, SimilarityReport};
+pub(crate) use similar::{restore, tell};

@@ -1,5 +1,6 @@
 //! Embeddings: the client's texts to the upstream in as many calls as it takes, the vectors back in their order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use omniroute_dialect::ir::Usage;
 use omniroute_dialect::{DecodeError, registry};
 use omniroute_domain::price::Units;
 use omniroute_domain::resolve::Target;
+use omniroute_domain::snapshot::Caller;
 use omniroute_provider::{Capability, Failure, Service, ServiceDialect, embed_caps};
 use omniroute_wire::splice::Pieces;
 
@@ -48,17 +50,28 @@ impl Engine {
         Box::pin(self.perform(ctx, body, model, Box::new(Embeddings { request }))).await
     }
 
-    /// Vectors for texts that the gateway itself wants to compare on behalf of `asker`: a request like any other, for the
-    /// same caller, with its own row in the log and its own bill.
+    /// Vectors for texts that the gateway itself wants to compare on behalf of `asker`.
     pub async fn embed(
         self: &Arc<Self>,
         asker: &RequestCtx,
         model: &str,
         texts: &[String],
     ) -> Result<Vec<Vec<f32>>, GatewayError> {
+        self.embed_for(asker.arrival.peer, asker.caller.clone(), model, texts).await
+    }
+
+    /// The same on behalf of a client whose request may be over: a request with its own row in the log and its own bill,
+    /// within the models and budgets of its key. As the client has not sent it, it does not count against the key's rates.
+    pub(crate) async fn embed_for(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        caller: Option<Arc<Caller>>,
+        model: &str,
+        texts: &[String],
+    ) -> Result<Vec<Vec<f32>>, GatewayError> {
         let request = EmbedRequest::of_texts(model, texts)?;
         let arrival = Arrival {
-            peer: asker.arrival.peer,
+            peer,
             method: Method::POST,
             path: PATH.into(),
             query: None,
@@ -69,7 +82,7 @@ impl Engine {
             is_logged: true,
         };
         let mut ctx = self.begin(arrival);
-        ctx.caller = asker.caller.clone();
+        ctx.caller = caller;
         let count = request.len();
         let result = embedded(&mut ctx, request, model.to_owned(), count).await;
         match &result {
@@ -89,7 +102,7 @@ async fn embedded(
     let body = request.body().clone();
     let route = serve::open(ctx, body, model, Box::new(Embeddings { request }))?;
     // Boxed because whoever asks is a request under way itself.
-    let pieces = Box::pin(serve::carry_out(ctx, &route)).await?;
+    let pieces = Box::pin(serve::attempts(ctx, &route)).await?;
     let whole: Bytes = match pieces.as_slice() {
         [only] => only.clone(),
         pieces => pieces.concat().into(),

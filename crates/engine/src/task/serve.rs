@@ -91,6 +91,11 @@ pub(super) fn open(
 /// Limits of the key, then the attempts.
 pub(super) async fn carry_out(ctx: &mut RequestCtx, route: &Route) -> Result<Pieces, GatewayError> {
     admit::reserve(ctx).await?;
+    attempts(ctx, route).await
+}
+
+/// The attempts alone.
+pub(super) async fn attempts(ctx: &mut RequestCtx, route: &Route) -> Result<Pieces, GatewayError> {
     match attempt::run(ctx, route).await? {
         Attempted::Whole(pieces) => Ok(pieces),
         Attempted::Stream(_) => unreachable!("a stream is only begun for a client that asked for one"),

@@ -34,6 +34,7 @@ fn row(provider: &str, model: &str, status: u16, duration_ms: i64) -> RequestRow
         price_source: None,
         price_version: None,
         source: "upstream",
+        similarity: None,
         combo: None,
         combo_step: None,
         bills: vec![],

@@ -30,6 +30,7 @@ mod quota;
 mod race;
 mod repairs;
 mod sessions;
+mod similar;
 mod spending;
 mod streams;
 mod thrift;

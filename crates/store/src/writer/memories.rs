@@ -7,13 +7,14 @@ use std::sync::{Mutex, PoisonError};
 
 use omniroute_domain::breaker::BreakerRecord;
 use omniroute_domain::session::Affinity;
-use omniroute_engine::ports::{AnswerRow, LimitsRow, LockRow, Memory, OwnerRow, ReasoningRow};
+use omniroute_engine::ports::{AnswerRow, LimitsRow, LockRow, Memory, OwnerRow, QuestionRow, ReasoningRow};
 
 use crate::answers;
 use crate::error::StoreError;
 use crate::quota_snapshots::Stored;
 use crate::reasoning_memory::{ROW_BYTES, place};
 use crate::resilience;
+use crate::similar_questions;
 use crate::text::to_json;
 use crate::vault::Vault;
 
@@ -72,6 +73,8 @@ pub(crate) enum Row {
     },
     /// With the body encrypted.
     Answer(AnswerRow, String),
+    /// With text and vector encrypted.
+    Question(QuestionRow, String),
     AnswerUsed {
         signature: String,
         times: u32,
@@ -103,7 +106,8 @@ impl Sealed {
                 (6, signature, "")
             }
             // Behind the answers that were made before.
-            Row::AnswersCleared { .. } => (7, "", ""),
+            Row::Question(QuestionRow { signature, .. }, _) => (7, signature, ""),
+            Row::AnswersCleared { .. } => (8, "", ""),
         }
     }
 }
@@ -194,6 +198,9 @@ fn weight(memory: &Memory) -> u64 {
         Memory::Lock(LockRow { lock, .. }) => lock.model.len(),
         Memory::Unlock { model, .. } => model.len(),
         Memory::Answer(row) => 2 * row.signature.len() + row.answer.asked.len() + row.answer.body.len(),
+        Memory::Question(row) => {
+            2 * row.signature.len() + row.asked.len() + row.text.len() + 2 * row.vector.len()
+        }
         Memory::AnswerUsed { signature, .. } => signature.len(),
         Memory::AnswersCleared { .. } => 0,
     };
@@ -237,6 +244,10 @@ fn seal(memory: Memory, vault: &Vault) -> Result<Row, StoreError> {
                 .map_err(|_| StoreError::Damaged("semantic_cache.response: not a text".into()))?;
             let body = vault.seal(&answers::place(&row.signature), text)?;
             Row::Answer(row, body)
+        }
+        Memory::Question(row) => {
+            let content = similar_questions::seal(&row, vault)?;
+            Row::Question(row, content)
         }
         Memory::AnswerUsed { signature, times } => Row::AnswerUsed { signature, times },
         Memory::AnswersCleared { model, signature, until } => Row::AnswersCleared {

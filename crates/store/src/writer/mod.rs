@@ -525,6 +525,7 @@ mod tests {
             price_source: None,
             price_version: None,
             source: "upstream",
+            similarity: None,
             combo: None,
             combo_step: None,
             bills: vec![],

@@ -29,8 +29,9 @@ use crate::reasoning_memory;
 use crate::resilience;
 use crate::response_owners;
 use crate::session_affinity;
+use crate::similar_questions;
 use crate::store::Store;
-use crate::text::{clip, clip_shared, signed};
+use crate::text::{clip, clip_shared, signed, to_hex};
 use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
 
 /// Rows per insert: each size is prepared once, and a batch is cut into the fewest of them.
@@ -42,7 +43,7 @@ const MAX_LOSSES: usize = 50;
 /// More attempts than a request can make.
 const MAX_ATTEMPTS: usize = 50;
 
-const CALL_LOG_COLUMNS: [&str; 39] = [
+const CALL_LOG_COLUMNS: [&str; 40] = [
     "id",
     "timestamp",
     "request_id",
@@ -82,6 +83,7 @@ const CALL_LOG_COLUMNS: [&str; 39] = [
     "request_type",
     "units",
     "saved_nano",
+    "cache_similarity",
 ];
 
 macro_rules! upsert {
@@ -233,6 +235,7 @@ macro_rules! bind_call_log {
             .bind((row.request_type != CHAT).then(|| words.shared(row.request_type)))
             .bind(row.units.as_deref().and_then(units_json))
             .bind(row.saved_nano())
+            .bind(row.similarity)
     }};
 }
 
@@ -422,7 +425,17 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                 Row::AnswerUsed { signature, times } => {
                     sqlx::query(answers::USED).bind(&**signature).bind(i64::from(*times))
                 }
+                Row::Question(row, content) => sqlx::query(similar_questions::UPSERT)
+                    .bind(&*row.signature)
+                    .bind(&*row.tenant)
+                    .bind(to_hex(&row.bucket))
+                    .bind(clip(&row.asked, MAX_NAME))
+                    .bind(&**content)
+                    .bind(row.created_at)
+                    .bind(row.expires_at),
                 Row::AnswersCleared { model, signature, until } => {
+                    let questions = sqlx::query(similar_questions::CLEAR).bind(model.as_deref());
+                    questions.bind(signature.as_deref()).bind(*until).execute(&mut *db).await?;
                     sqlx::query(answers::CLEAR).bind(model.as_deref()).bind(signature.as_deref()).bind(*until)
                 }
             };

@@ -216,6 +216,7 @@ pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
         price_source: Some("catalog"),
         price_version: Some("abc".into()),
         source: "upstream",
+        similarity: None,
         combo: None,
         combo_step: None,
         bills: vec![],

@@ -15,5 +15,6 @@ mod quota;
 mod recording;
 mod resilience;
 mod secrets;
+mod similar_questions;
 mod turns;
 mod usage;

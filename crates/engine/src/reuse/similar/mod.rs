@@ -1,0 +1,270 @@
+//! The tier that goes by similarity: a question that is close enough to one that was answered before gets its answer.
+//!
+//! It is off until an operator names a model for it. Then a request that the exact cache knows nothing of, and that is one
+//! question without tools, is turned into a vector by that model and compared with those of the same tenant whose requests
+//! are the same in everything but the question. What the vectors find close, [`likeness`] must let pass. Whatever goes
+//! wrong is a miss, never an error.
+
+mod index;
+mod report;
+mod samples;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
+use omniroute_dialect::Question;
+use omniroute_dialect::ir::ChatResponse;
+use omniroute_domain::entity::SimilarityMode;
+use omniroute_domain::likeness;
+use omniroute_domain::resolve::{self, Route};
+use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
+
+use super::cache::{held, is_allowed, route_text, tenant};
+use super::replay;
+use crate::ctx::{AnswerSource, RequestCtx};
+use crate::ports::{KeptAnswer, Memory, QuestionRow};
+use crate::serve::Engine;
+use index::{Bucket, Close, Index, normalised, to_bytes};
+use report::{Counts, add};
+pub use report::{Pair, PairOutcome, SimilarityReport};
+use samples::{Sample, Samples};
+
+/// How close the question is that an answer was made for.
+const SIMILARITY: HeaderName = HeaderName::from_static("x-omniroute-cache-similarity");
+/// What the cache would have done.
+const SHADOW: HeaderName = HeaderName::from_static("x-omniroute-cache-shadow");
+/// How often expired questions are looked for.
+const SWEEP_MS: i64 = 60_000;
+
+/// Questions that were answered, and what became of those that are close to them.
+#[derive(Default)]
+pub(crate) struct SimilarTier {
+    index: Index,
+    counts: Counts,
+    samples: Samples,
+    swept: AtomicI64,
+}
+
+/// What is asked for a request of this caller.
+struct Terms {
+    mode: SimilarityMode,
+    threshold: f64,
+}
+
+/// A question that nobody has answered for its likeness.
+pub(super) struct Asked {
+    bucket: Bucket,
+    vector: Vec<f32>,
+    text: String,
+    /// The answer that it would have got.
+    would: Option<Would>,
+}
+
+struct Would {
+    answer: Arc<KeptAnswer>,
+    pair: u64,
+}
+
+/// What the tier says to a request.
+#[allow(clippy::large_enum_variant, reason = "it is looked at once, where it is made")]
+pub(super) enum Likeness {
+    /// It has an answer, under this signature.
+    Given(Arc<str>, Arc<KeptAnswer>, ChatResponse),
+    /// Somebody has to be asked.
+    Ask(Option<Box<Asked>>),
+}
+
+/// Whether the tier has anything to do with the requests of this caller.
+pub(super) fn is_on(ctx: &RequestCtx) -> bool {
+    terms(ctx).is_some()
+}
+
+fn terms(ctx: &RequestCtx) -> Option<Terms> {
+    let settings = &ctx.snapshot.settings.semantic_cache_similarity;
+    let own = ctx.caller.as_ref().map(|caller| caller.similarity).unwrap_or_default();
+    let mode = own.mode.unwrap_or(settings.mode);
+    let threshold = own.threshold.unwrap_or(settings.threshold).get();
+    (mode != SimilarityMode::Off && settings.model.is_some()).then_some(Terms { mode, threshold })
+}
+
+/// Looks for a question that is close.
+pub(super) async fn look_up(
+    engine: &Arc<Engine>,
+    ctx: &mut RequestCtx,
+    route: &Route,
+    question: Question,
+) -> Likeness {
+    let snapshot = ctx.snapshot.clone();
+    let settings = &snapshot.settings.semantic_cache_similarity;
+    let (Some(Terms { mode, threshold }), Some(model)) = (terms(ctx), &settings.model) else {
+        return Likeness::Ask(None);
+    };
+    let tier = &engine.answers.similar;
+    add(&tier.counts.lookups);
+    if question.text.chars().count() > settings.max_chars as usize {
+        add(&tier.counts.too_long);
+        return Likeness::Ask(None);
+    }
+    let Some(vector) = vector(engine, ctx, model, &question.text).await else {
+        add(&tier.counts.failures);
+        return Likeness::Ask(None);
+    };
+    let bucket = bucket(ctx, model, &question, vector.len());
+    let now_ms = engine.clock.now_ms();
+    let mut apart = None;
+    for Close { similarity, entry } in tier.index.search(&bucket, &vector, threshold, now_ms).await {
+        if let Some(guard) = likeness::guard(&entry.text, &question.text) {
+            apart.get_or_insert((guard, similarity, entry));
+            continue;
+        }
+        let Some(answer) = held(engine, &entry.signature, snapshot.settings.semantic_cache_max_size).await
+        else {
+            tier.index.forget(&entry.signature);
+            continue;
+        };
+        let response = is_allowed(ctx, route, &answer).then(|| replay::read(&answer)).flatten();
+        let Some(response) = response else { continue };
+        let is_given = mode.serves(settings.sample_rate, chance(engine));
+        let outcome = match mode {
+            _ if is_given => PairOutcome::Served,
+            SimilarityMode::Enabled => PairOutcome::Sampled,
+            SimilarityMode::Shadow | SimilarityMode::Off => PairOutcome::Shadow,
+        };
+        let pair = tier.counts.note(ctx, (&entry.text, &question.text), similarity, outcome);
+        ctx.similarity = Some(similarity);
+        if is_given {
+            return Likeness::Given(entry.signature.clone(), answer, response);
+        }
+        let would = Some(Would { answer, pair });
+        return Likeness::Ask(Some(Box::new(Asked { bucket, vector, text: question.text, would })));
+    }
+    if let Some((guard, similarity, entry)) = apart {
+        let outcome = PairOutcome::Guarded(guard);
+        tier.counts.note(ctx, (&entry.text, &question.text), similarity, outcome);
+    }
+    Likeness::Ask(Some(Box::new(Asked { bucket, vector, text: question.text, would: None })))
+}
+
+/// The question as a vector; `None` where that is not to be had, or not in time.
+async fn vector(engine: &Arc<Engine>, ctx: &RequestCtx, model: &str, text: &str) -> Option<Vec<f32>> {
+    let patience =
+        Duration::from_millis(u64::from(ctx.snapshot.settings.semantic_cache_similarity.timeout_ms));
+    let texts = [text.to_owned()];
+    let vectors = Box::pin(engine.embed_for(ctx.arrival.peer, ctx.caller.clone(), model, &texts));
+    match timeout(patience, vectors).await {
+        Ok(Ok(vectors)) => vectors.into_iter().next().and_then(normalised),
+        Ok(Err(error)) => {
+            tracing::warn!(model, error = %error.message, "a question has no vector; similar ones are not looked for");
+            None
+        }
+        Err(_) => {
+            tracing::warn!(
+                model,
+                ?patience,
+                "the vector of a question takes too long; similar ones are not looked for"
+            );
+            None
+        }
+    }
+}
+
+/// By what questions are grouped that may be compared.
+fn bucket(ctx: &RequestCtx, model: &str, question: &Question, dimensions: usize) -> Bucket {
+    let route = resolve::resolve(&ctx.snapshot, model);
+    let model = route.map_or_else(|_| model.to_owned(), |route| route_text(ctx, &route));
+    let mut digest = Sha256::new();
+    for part in [tenant(ctx).as_bytes(), model.as_bytes(), &question.rest, &dimensions.to_le_bytes()] {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+/// Between 0 and 1.
+fn chance(engine: &Engine) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "a chance needs no precision")]
+    let chance = (engine.random() >> 11) as f64 / (1_u64 << 53) as f64;
+    chance
+}
+
+/// The answer to a question is there, and kept under this signature.
+pub(super) fn keep(
+    ctx: &RequestCtx,
+    asked: Asked,
+    signature: &str,
+    answer: &Arc<KeptAnswer>,
+    (now_ms, until, outlives): (i64, i64, bool),
+) {
+    let Asked { bucket, vector, text, would } = asked;
+    let tier = &ctx.engine.answers.similar;
+    if let Some(Would { answer: kept, pair }) = would {
+        let (peer, caller) = (ctx.arrival.peer, ctx.caller.clone());
+        let sample = Sample { kept, fresh: answer.clone(), peer, caller, pair };
+        if let Err(sample) = tier.samples.push(sample) {
+            tier.counts.compared(sample.pair, None);
+        }
+        // The question that it is close to stays the one that is found.
+        return;
+    }
+    let row = QuestionRow {
+        signature: signature.to_owned(),
+        tenant: tenant(ctx).to_owned(),
+        bucket,
+        asked: answer.asked.clone(),
+        text,
+        vector: to_bytes(&vector),
+        created_at: now_ms,
+        expires_at: until,
+    };
+    if outlives {
+        ctx.engine.recorder.remember(Memory::Question(row.clone()));
+    }
+    tier.index.insert(row, ctx.snapshot.settings.semantic_cache_similarity.max_entries_per_key);
+}
+
+/// A question that this process or another one kept.
+pub(crate) fn restore(engine: &Engine, row: QuestionRow) {
+    let most = engine.live.load().settings.semantic_cache_similarity.max_entries_per_key;
+    engine.answers.similar.index.insert(row, most);
+}
+
+impl SimilarTier {
+    /// Forgets questions of a model (as it was asked for), under a signature, or all, and what was counted then.
+    pub(super) fn clear(&self, model: Option<&str>, signature: Option<&str>) {
+        self.index.clear(model, signature);
+        if model.is_none() && signature.is_none() {
+            self.counts.clear();
+        }
+    }
+
+    /// Forgets what has expired, now and then.
+    pub(super) fn sweep(&self, now_ms: i64) {
+        if now_ms.saturating_sub(self.swept.load(Ordering::Relaxed)) >= SWEEP_MS {
+            self.swept.store(now_ms, Ordering::Relaxed);
+            self.index.sweep(now_ms);
+        }
+    }
+
+    /// What it did.
+    pub(super) fn report(&self) -> SimilarityReport {
+        self.counts.report(self.index.len())
+    }
+}
+
+/// What the head of an answer says of a similarity. It is cut, not rounded: what is shown is never below the threshold.
+pub(crate) fn tell(source: AnswerSource, similarity: f64, headers: &mut HeaderMap) {
+    let shown = format!("{:.3}", (similarity * 1_000.0).floor() / 1_000.0);
+    let (name, text) = match source {
+        AnswerSource::Cache => (SIMILARITY, shown),
+        AnswerSource::Upstream | AnswerSource::Repeated => {
+            (SHADOW, format!("would-have-served; similarity={shown}"))
+        }
+    };
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert(name, value);
+    }
+}
