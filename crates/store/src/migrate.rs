@@ -42,6 +42,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(16, "0016_request_types"),
     migration!(18, "0018_budget_ways_out"),
     migration!(19, "0019_quota_snapshots"),
+    migration!(20, "0020_context_handoffs"),
 ];
 
 /// Applies what is missing.

@@ -19,6 +19,7 @@ use crate::combos::{self, Combos};
 use crate::connections::{self, Connections};
 use crate::custom_models::{self, CustomModels};
 use crate::decisions::RoutingDecisions;
+use crate::context_handoffs::{self, ContextHandoffs};
 use crate::error::StoreError;
 use crate::fallback_chains::{self, FallbackChains};
 use crate::learned_limits::LearnedLimitRows;
@@ -415,6 +416,11 @@ impl Store {
         RoutingDecisions(self)
     }
 
+    /// What conversations take with them to another account.
+    pub fn context_handoffs(&self) -> ContextHandoffs<'_> {
+        ContextHandoffs(self)
+    }
+
     /// What traffic found out about combos.
     pub fn combo_memories(&self) -> ComboMemories<'_> {
         ComboMemories(self)
@@ -433,6 +439,7 @@ impl Store {
         self.answers().clear(None, None, i64::MAX).await?;
         let changed = connections::reseal(self, &vault).await?
             + reasoning_memory::reseal(self, &vault).await?
+            + context_handoffs::reseal(self, &vault).await?
             + meta::reseal(self, &vault).await?;
         *self.inner.vault.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Arc::new(Vault::rotated(&vault));
