@@ -5,6 +5,7 @@
 //! - [`budget`]: what may be spent within a window of time, and what has been.
 //! - [`combo`]: one name for several targets; the plan of a request.
 //! - [`fallback`]: the same model elsewhere, when its provider is out.
+//! - [`handoff`]: what a conversation takes with it to its next account.
 //! - [`hours`]: times of day and days of the week.
 //! - [`mapping`]: names of models that mean a combo.
 //! - [`policy`]: what the operator forbids, limits or prefers.
@@ -31,6 +32,7 @@ pub mod budget;
 pub mod combo;
 pub mod entity;
 pub mod fallback;
+pub mod handoff;
 pub mod health;
 pub mod hours;
 pub mod learned;

@@ -183,6 +183,8 @@ pub(crate) fn restore(engine: &Engine, memory: Memory) {
         | Memory::Quota(_)
         | Memory::Pinned(_)
         | Memory::Unpinned(_)
+        | Memory::Handoff(_)
+        | Memory::HandoffGone(_)
         | Memory::Answer(_)
         | Memory::AnswerUsed { .. }
         | Memory::Question(_)

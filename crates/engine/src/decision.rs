@@ -37,6 +37,8 @@ pub struct Decision {
     pub policies: Vec<Arc<str>>,
     /// What the request became because a budget had no room for it (`daily free-only`).
     pub budget: Option<String>,
+    /// The account whose conversation was taken over with a summary.
+    pub handoff: Option<String>,
     /// When, in epoch milliseconds.
     pub decided_at: i64,
     planned: Arc<[Planned]>,
@@ -80,6 +82,7 @@ impl Decision {
             task: None,
             policies: Vec::new(),
             budget: None,
+            handoff: None,
             decided_at: ctx.engine.clock.now_ms(),
             planned: Arc::default(),
             manner: Manner::OneByOne,
@@ -94,6 +97,7 @@ impl Decision {
         Box::new(Self {
             policies: Vec::new(),
             budget: None,
+            handoff: None,
             planned: Arc::default(),
             left_out: Arc::default(),
             denied: Vec::new(),
@@ -227,6 +231,7 @@ impl RequestCtx {
             task: plan.task,
             policies: Vec::new(),
             budget: None,
+            handoff: None,
             decided_at: now_ms,
             planned: planned.clone(),
             manner: plan.manner,

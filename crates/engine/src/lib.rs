@@ -29,6 +29,7 @@ mod count;
 mod explain;
 mod fallback;
 mod gate;
+mod handoff;
 mod heal;
 mod kept;
 mod limits;

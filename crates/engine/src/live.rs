@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use omniroute_domain::{
-    budget::Spending, health::HealthMap, learned::Learned, session::Sessions, snapshot::Snapshot,
+    budget::Spending, handoff::Handoffs, health::HealthMap, learned::Learned, session::Sessions,
+    snapshot::Snapshot,
 };
 
 /// What a running gateway believes. A request loads the snapshot once and keeps it to its end.
@@ -17,6 +18,8 @@ pub struct Live {
     pub learned: Learned,
     /// Conversations and the accounts they stay with.
     pub sessions: Sessions,
+    /// What they take with them to another account.
+    pub handoffs: Handoffs,
     /// What was spent, and what running requests hold.
     pub spending: Spending,
 }
@@ -29,6 +32,7 @@ impl Live {
             health,
             learned: Learned::default(),
             sessions: Sessions::default(),
+            handoffs: Handoffs::default(),
             spending: Spending::default(),
         }
     }

@@ -181,6 +181,11 @@ impl RequestCtx {
         quote.is_some_and(|quote| quote.price.is_free())
     }
 
+    /// Whether so much of a budget is spent that its owner was warned.
+    pub(crate) fn is_warned(&self) -> bool {
+        self.money.hold.as_ref().is_some_and(Hold::is_warned)
+    }
+
     /// Whether money is held, if only for nothing.
     pub(crate) fn holds_money(&self) -> bool {
         self.money.hold.is_some()

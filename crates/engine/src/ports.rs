@@ -13,6 +13,7 @@ use omniroute_domain::breaker::BreakerRecord;
 use omniroute_domain::budget::Event;
 use omniroute_domain::combo::Place;
 use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
+use omniroute_domain::handoff::{Handoff, HandoffKey};
 use omniroute_domain::health::ModelLock;
 use omniroute_domain::limit::Standing;
 use omniroute_domain::limiter::LearnedLimits;
@@ -61,6 +62,10 @@ pub enum Memory {
     Pinned(Affinity),
     /// A conversation was ended.
     Unpinned(SessionKey),
+    /// What a conversation takes with it to another account.
+    Handoff(Box<HandoffRow>),
+    /// It was told.
+    HandoffGone(HandoffKey),
     /// A provider's breaker changed its state.
     Breaker(BreakerRecord),
     /// A model is locked on an account.
@@ -92,6 +97,15 @@ pub enum Memory {
         /// Made until then, in epoch milliseconds.
         until: i64,
     },
+}
+
+/// A summary of a conversation for the account that answers next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandoffRow {
+    /// Which conversation.
+    pub key: HandoffKey,
+    /// The summary.
+    pub handoff: Handoff,
 }
 
 /// An answer that is kept for whoever asks for the same.

@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::ctx::{MAX_LOSSES, RequestCtx};
 use crate::error::GatewayError;
+use crate::handoff;
 use crate::media;
 use crate::ports::OutboundCall;
 use crate::reasoning;
@@ -58,6 +59,10 @@ pub(crate) async fn call(
     let mut caps = ctx.snapshot.caps(&target.provider, &target.model);
     adapt(&mut caps, &facts);
     transform::ask_for_long_context(ctx, &caps, dialect, &mut headers);
+    if ctx.trying.is_some() {
+        // Boxed because few combos hand conversations over.
+        Box::pin(handoff::take_over(ctx, connection, &caps)).await?;
+    }
     let is_own = endpoint.dialect == client.id() && !ctx.envelope()?.spans.is_foreign;
     let stays = is_own && !ctx.without_reasoning && ctx.rewrite.is_none();
     if transform::needs_content(ctx, &caps) {

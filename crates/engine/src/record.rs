@@ -10,6 +10,7 @@ use omniroute_provider::Capability;
 
 use crate::ctx::{AnswerSource, RequestCtx};
 use crate::decision::Decision;
+use crate::handoff;
 use crate::ports::{CHAT, Charge, RequestRow, SIMILAR};
 use crate::time::millis;
 
@@ -82,6 +83,7 @@ impl RequestCtx {
     fn decided_under_policies(&mut self) -> Option<Box<Decision>> {
         let mut decision = self.decision.take()?;
         decision.budget = self.money.thrift.as_ref().map(ToString::to_string);
+        decision.handoff = self.told.as_ref().map(|told| told.from().to_owned());
         if let Some(steering) = &mut self.steering {
             decision.policies = std::mem::take(&mut steering.applied);
             for name in std::mem::take(&mut steering.verdict.applied) {
@@ -91,6 +93,13 @@ impl RequestCtx {
             }
         }
         Some(decision)
+    }
+
+    fn request_type(&self) -> &'static str {
+        match self.is_aside() {
+            true => handoff::REQUEST_TYPE,
+            false => self.ability().map_or(CHAT, Capability::request_type),
+        }
     }
 
     fn row(&mut self) -> RequestRow {
@@ -127,7 +136,7 @@ impl RequestCtx {
             method: std::mem::take(&mut self.arrival.method),
             path: self.arrival.path.clone(),
             status,
-            request_type: self.ability().map_or(CHAT, Capability::request_type),
+            request_type: self.request_type(),
             stream: envelope.as_ref().is_some_and(|envelope| envelope.stream),
             requested_model: envelope.map(|envelope| one_line(envelope.model)).unwrap_or_default(),
             model: last

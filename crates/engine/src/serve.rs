@@ -33,6 +33,7 @@ use crate::circuit;
 use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
 use crate::gate::Gates;
+use crate::handoff::{self, Asides};
 use crate::kept;
 use crate::limits;
 use crate::live::Live;
@@ -76,6 +77,7 @@ pub struct Engine {
     chance: Chance,
     /// Places of the steps of combos that go round.
     pub(crate) gates: Arc<Gates>,
+    pub(crate) asides: Asides,
 }
 
 /// What the process start decided about serving.
@@ -172,6 +174,7 @@ impl Engine {
             answers: AnswerCache::default(),
             chance,
             gates: Arc::default(),
+            asides: Asides::default(),
         }
     }
 
@@ -182,6 +185,8 @@ impl Engine {
             Memory::Owner(row) => kept::restore(self, &row),
             Memory::Limits(row) => limits::restore(self, row),
             Memory::Pinned(row) => session::restore(self, row),
+            Memory::Handoff(row) => handoff::restore(self, *row),
+            Memory::HandoffGone(key) => self.live.handoffs.end(&key),
             Memory::Unpinned(key) => drop(self.live.sessions.forget(key.id())),
             // For people; the limits themselves are restored.
             Memory::Quota(_) => {}

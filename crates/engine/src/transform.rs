@@ -32,14 +32,24 @@ pub(crate) fn of(
     caps: &Caps,
     stays: bool,
 ) -> Result<Option<Rewrite>, GatewayError> {
+    if ctx.is_aside() {
+        // What the operator adds is for clients; limits are for all.
+        let rewrite = Rewrite { max_output_tokens: most_output(ctx), ..Rewrite::default() };
+        return Ok(Some(rewrite).filter(|rewrite| !rewrite.is_empty()));
+    }
     let reasoning = if caps.reasoning || stays { reasoning(ctx, target, caps)? } else { None };
     let rewrite = Rewrite {
         reasoning,
         system: system(ctx),
-        max_output_tokens: ctx.steering.as_ref().and_then(|steering| steering.verdict.max_tokens),
+        max_output_tokens: most_output(ctx),
         keeps_tool: tools(ctx),
     };
     Ok(Some(rewrite).filter(|rewrite| !rewrite.is_empty()))
+}
+
+/// The policies' limit of the answer.
+fn most_output(ctx: &RequestCtx) -> Option<u64> {
+    ctx.steering.as_ref().and_then(|steering| steering.verdict.max_tokens)
 }
 
 /// Whether a header says something that nobody understands; found out before anybody is asked.
@@ -153,8 +163,9 @@ pub(crate) fn digest_of_changes(ctx: &RequestCtx) -> String {
 fn system(ctx: &RequestCtx) -> SystemEdit {
     let replace = ctx.combos().find_map(|combo| combo.rules.system.as_ref());
     let around = ctx.snapshot.system_text.as_ref();
+    let told = ctx.told.as_ref().map(|told| told.text());
     if replace.is_none() && around.is_none() {
-        return SystemEdit::default();
+        return SystemEdit { before: told, ..SystemEdit::default() };
     }
     let values = Values {
         now_ms: ctx.started_ms,
@@ -164,8 +175,15 @@ fn system(ctx: &RequestCtx) -> SystemEdit {
     let render = |template: &Template| template.render(&values);
     SystemEdit {
         replace: replace.map(render),
-        before: around.and_then(|text| text.before.as_ref()).map(render),
+        before: joined(around.and_then(|text| text.before.as_ref()).map(render), told),
         after: around.and_then(|text| text.after.as_ref()).map(render),
+    }
+}
+
+fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(format!("{first}\n\n{second}")),
+        (first, second) => first.or(second),
     }
 }
 

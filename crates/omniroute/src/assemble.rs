@@ -217,7 +217,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     });
 
     let proxies = settings.trusted_proxies.clone();
-    let gateway = Arc::new(Gateway::new(engine, admin, settings.max_body_bytes, proxies));
+    let gateway = Arc::new(Gateway::new(engine.clone(), admin, settings.max_body_bytes, proxies));
     let serving = listeners.into_iter().map(|listener| {
         let (gateway, tasks, stop) = (gateway.clone(), tasks.clone(), stopper.stop.clone());
         http::serve(gateway, listener, tasks, stop, settings.shutdown_timeout)
@@ -225,6 +225,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
     futures_util::future::join_all(serving).await;
 
     // Requests are done: write what they left, then close.
+    engine.end_asides().await;
     signals.abort();
     writing.cancel();
     writer.join().await;
@@ -264,6 +265,19 @@ async fn recall(store: &Store, engine: &Engine) {
     let restore = |row| engine.restore(Memory::Lock(row));
     if let Err(error) = store.resilience().locks(now_ms, restore).await {
         tracing::warn!(%error, "locks of models cannot be read; none is in force");
+    }
+    let restore = |row| engine.restore(Memory::Handoff(Box::new(row)));
+    match store.context_handoffs().recall(now_ms, restore).await {
+        Ok(Recalled { unreadable: 0, .. }) => {}
+        Ok(Recalled { unreadable, .. }) => {
+            tracing::warn!(
+                unreadable,
+                "some summaries of conversations cannot be read with this encryption key"
+            );
+        }
+        Err(error) => {
+            tracing::warn!(%error, "summaries of conversations cannot be read; accounts are changed without")
+        }
     }
     let restore = |row| engine.restore(Memory::Reasoning(row));
     match store.reasoning_memory().recall(now_ms, RECALLED_BYTES, restore).await {

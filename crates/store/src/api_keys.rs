@@ -3,6 +3,7 @@
 use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, KeyRights, Scope};
 
 use crate::answers;
+use crate::context_handoffs;
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::reasoning_memory;
@@ -182,6 +183,7 @@ impl ApiKeys<'_> {
                 reasoning_memory::FORGET_TENANT,
                 response_owners::FORGET_TENANT,
                 session_affinity::FORGET_TENANT,
+                context_handoffs::FORGET_TENANT,
                 answers::FORGET_TENANT,
                 similar_questions::FORGET_TENANT,
             ] {

@@ -61,6 +61,9 @@ pub struct LoggedDecision {
     /// What the request became because a budget had no room for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<String>,
+    /// The account whose conversation was taken over with a summary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handoff_from: Option<String>,
     /// Those that were to be asked, in order; then those that were not.
     pub candidates: Vec<LoggedCandidate>,
     /// When it was decided.
@@ -139,6 +142,7 @@ pub(crate) fn logged(row: &RequestRow, decision: &Decision) -> LoggedDecision {
         task: decision.task.map(|task| task.as_str().to_owned()),
         policies: decision.policies.iter().map(ToString::to_string).collect(),
         budget: decision.budget.clone(),
+        handoff_from: decision.handoff.clone(),
         candidates: candidates.enumerate().map(|(place, it)| candidate(it, place < MAX_SCORED)).collect(),
         decided_at: decision.decided_at,
     }

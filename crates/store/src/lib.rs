@@ -14,6 +14,7 @@ mod combo_mappings;
 mod combo_memory;
 mod combos;
 mod connections;
+mod context_handoffs;
 mod custom_models;
 mod decisions;
 mod error;
@@ -57,6 +58,7 @@ pub use call_logs::{AttemptDetail, CallLog, CallLogLine, CallLogQuery, CallLogs,
 pub use combo_mappings::ComboMappings;
 pub use combo_memory::{ComboMemories, keep_combos};
 pub use connections::{ConnectionFilter, Connections};
+pub use context_handoffs::ContextHandoffs;
 pub use custom_models::CustomModels;
 pub use decisions::{LoggedCandidate, LoggedDecision, RoutingDecisions};
 pub use error::StoreError;

@@ -44,6 +44,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(17, "0017_usage_by_kind"),
     migration!(18, "0018_budget_ways_out"),
     migration!(19, "0019_quota_snapshots"),
+    migration!(20, "0020_context_handoffs"),
 ];
 
 /// Applies what is missing.

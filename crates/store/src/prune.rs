@@ -159,6 +159,7 @@ impl Store {
         pruned.other += self.learned_limits().trim(now_ms).await?;
         pruned.other += self.quota_snapshots().trim(days(retention)).await?;
         pruned.other += self.session_affinity().trim(now_ms).await?;
+        pruned.other += self.context_handoffs().trim(now_ms).await?;
         pruned.other += self.resilience().trim(now_ms).await?;
         pruned.other += self.reasoning_memory().trim(MAX_BYTES).await?;
         for (sql, before) in [

@@ -17,6 +17,7 @@ use crate::combo_mappings::{self, ComboMappings};
 use crate::combo_memory::ComboMemories;
 use crate::combos::{self, Combos};
 use crate::connections::{self, Connections};
+use crate::context_handoffs::{self, ContextHandoffs};
 use crate::custom_models::{self, CustomModels};
 use crate::decisions::RoutingDecisions;
 use crate::error::StoreError;
@@ -421,6 +422,11 @@ impl Store {
         SimilarQuestions(self)
     }
 
+    /// What conversations take with them to another account.
+    pub fn context_handoffs(&self) -> ContextHandoffs<'_> {
+        ContextHandoffs(self)
+    }
+
     /// What traffic found out about combos.
     pub fn combo_memories(&self) -> ComboMemories<'_> {
         ComboMemories(self)
@@ -440,6 +446,7 @@ impl Store {
         self.similar_questions().clear(None, None, i64::MAX).await?;
         let changed = connections::reseal(self, &vault).await?
             + reasoning_memory::reseal(self, &vault).await?
+            + context_handoffs::reseal(self, &vault).await?
             + meta::reseal(self, &vault).await?;
         *self.inner.vault.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Arc::new(Vault::rotated(&vault));

@@ -44,6 +44,8 @@ pub(crate) struct RouteAnswer {
     /// What became of the request because a budget had no room for it (`daily free-only`); null where nothing did. Known
     /// of requests that were made, not foreseen.
     budget: Option<String>,
+    /// The account whose conversation was taken over with a summary (`context-relay`). Known of requests that were made.
+    handoff_from: Option<String>,
     /// The random bits of the decision, as a text because JavaScript's numbers have 53 of them.
     seed: String,
     /// `code`, `reasoning`, `simple`, `medium` or `vision`, where `auto` had to know.
@@ -125,6 +127,7 @@ fn view(preview: Preview) -> RouteAnswer {
         strategy: preview.strategy.map(str::to_owned),
         policies: preview.policies.iter().map(ToString::to_string).collect(),
         budget: None,
+        handoff_from: None,
         seed: preview.seed.to_string(),
         task: preview.task.map(str::to_owned),
         candidates: candidates.map(|(place, candidate)| candidate_view(place + 1, candidate)).collect(),
@@ -192,6 +195,7 @@ pub(crate) fn logged(decision: LoggedDecision, row: &CallLog) -> RouteAnswer {
         strategy: Some(decision.strategy),
         policies: decision.policies,
         budget: decision.budget,
+        handoff_from: decision.handoff_from,
         seed: decision.seed.to_string(),
         task: decision.task,
         candidates: candidates.collect(),

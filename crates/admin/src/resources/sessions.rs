@@ -1,7 +1,10 @@
 //! Conversations, and the accounts they stay with: `/api/sessions`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use omniroute_domain::handoff::{Handoff, HandoffKey};
 use omniroute_domain::session::{SessionView, Sessions};
 use omniroute_engine::ports::Memory;
 use serde::{Deserialize, Serialize};
@@ -30,6 +33,36 @@ pub(crate) struct Session {
     idle_ms: i64,
     /// Null for clients without a key.
     api_key_id: Option<String>,
+    /// The summaries that it takes with it to another account, by combo.
+    handoffs: Vec<HandoffView>,
+}
+
+/// A summary for the account that answers next. Its text is a part of the conversation and is not shown.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct HandoffView {
+    combo: String,
+    /// Whose answers were summed up.
+    from_connection_id: String,
+    /// Who wrote it.
+    model: String,
+    /// How many messages the conversation had.
+    message_count: u32,
+    /// Milliseconds since the epoch.
+    generated_at: i64,
+    /// Milliseconds since the epoch.
+    expires_at: i64,
+}
+
+/// What became of summaries since the process started.
+#[derive(Serialize, ToSchema)]
+struct HandoffCounts {
+    made: u64,
+    /// Were told to an account that then answered.
+    told: u64,
+    failed: u64,
+    /// Were due, but too many were under way or a budget nearly used up.
+    skipped: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -40,6 +73,8 @@ pub(crate) struct SessionList {
     sessions: Vec<Session>,
     /// How many each key has; `-` stands for clients without one.
     by_api_key: BTreeMap<String, usize>,
+    /// Of combos whose strategy is `context-relay`.
+    handoffs: HandoffCounts,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -60,8 +95,17 @@ pub(crate) struct Unpinned {
 pub(crate) async fn list(access: Management) -> AdminResult<Json<SessionList>> {
     let found = known(&access.admin, access.now_ms);
     let by_api_key = Sessions::by_tenant(&found);
-    let sessions: Vec<_> = found.into_iter().map(|session| view(session, access.now_ms)).collect();
-    Ok(Json(SessionList { count: sessions.len(), sessions, by_api_key }))
+    let handoffs = &access.admin.live.handoffs;
+    let known = handoffs.list(access.now_ms);
+    let sessions: Vec<_> = found.into_iter().map(|session| view(session, &known, access.now_ms)).collect();
+    let counts = &handoffs.counts;
+    let handoffs = HandoffCounts {
+        made: counts.made.load(Ordering::Relaxed),
+        told: counts.told.load(Ordering::Relaxed),
+        failed: counts.failed.load(Ordering::Relaxed),
+        skipped: counts.skipped.load(Ordering::Relaxed),
+    };
+    Ok(Json(SessionList { count: sessions.len(), sessions, by_api_key, handoffs }))
 }
 
 /// Ends a conversation: its next request may go to any account.
@@ -76,6 +120,9 @@ pub(crate) async fn unpin(
     }
     let unpinned = gone.len();
     for key in gone {
+        for handoff in access.admin.live.handoffs.forget(&key) {
+            access.admin.recorder.remember(Memory::HandoffGone(handoff));
+        }
         access.admin.recorder.remember(Memory::Unpinned(key));
     }
     access.audit("session.unpin", "session", &id, "").await;
@@ -88,8 +135,18 @@ pub(super) fn known(admin: &Admin, now_ms: i64) -> Vec<SessionView> {
     admin.live.sessions.list(i64::try_from(ttl).unwrap_or(i64::MAX), now_ms)
 }
 
-fn view(session: SessionView, now_ms: i64) -> Session {
+fn view(session: SessionView, handoffs: &[(HandoffKey, Arc<Handoff>)], now_ms: i64) -> Session {
     let tenant = session.key.tenant();
+    let own = handoffs.iter().filter(|(key, _)| key.session == session.key);
+    let handoffs = own.map(|(key, handoff)| HandoffView {
+        combo: key.combo.to_string(),
+        from_connection_id: handoff.from.to_string(),
+        model: handoff.model.clone(),
+        message_count: handoff.turns,
+        generated_at: handoff.made_at,
+        expires_at: handoff.expires_at,
+    });
+    let handoffs = handoffs.collect();
     Session {
         session_id: session.key.id().to_owned(),
         created_at: session.created_at,
@@ -99,5 +156,6 @@ fn view(session: SessionView, now_ms: i64) -> Session {
         age_ms: now_ms - session.created_at,
         idle_ms: now_ms - session.last_active,
         api_key_id: (tenant != "-").then(|| tenant.to_owned()),
+        handoffs,
     }
 }

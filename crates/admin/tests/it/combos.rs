@@ -120,6 +120,26 @@ async fn wrong_combos_are_refused_with_the_member() {
         (json!({"name":"x","models":["a/b"],"config":{"hedgeDelayMs":0}}), 400, "config.hedgeDelayMs"),
         (json!({"name":"x","models":["a/b"],"config":{"judgeModel":" "}}), 400, "config.judgeModel"),
         (
+            json!({"name":"x","models":["a/b"],"config":{"handoffThreshold":0.95}}),
+            400,
+            "config.handoffThreshold",
+        ),
+        (
+            json!({"name":"x","models":["a/b"],"config":{"handoffThreshold":-0.1}}),
+            400,
+            "config.handoffThreshold",
+        ),
+        (
+            json!({"name":"x","models":["a/b"],"config":{"handoffProviders":[""]}}),
+            400,
+            "config.handoffProviders[0]",
+        ),
+        (
+            json!({"name":"x","models":["a/b"],"config":{"maxMessagesForSummary":0}}),
+            400,
+            "config.maxMessagesForSummary",
+        ),
+        (
             json!({"name":"x","models":["a/b"],"config":{"concurrencyPerModel":0}}),
             400,
             "config.concurrencyPerModel",
@@ -205,6 +225,31 @@ async fn combos_whose_entries_answer_together_keep_what_belongs_to_them() {
     let snapshot = app.live.load().clone();
     let policy = &snapshot.combo("panel").expect("in force").policy;
     assert_eq!((policy.fusion_width, policy.judge_model.as_deref()), (2, Some("openai/gpt-5.6")));
+}
+
+#[tokio::test]
+async fn a_combo_hands_conversations_over_as_it_says() {
+    let app = with_provider().await;
+    let config = json!({
+        "handoffThreshold":0.7,"handoffModel":"openai/gpt-5.4-mini","handoffProviders":["openai"],
+        "maxMessagesForSummary":12,"handoffAlways":true
+    });
+    let relay = make(
+        &app,
+        json!({"name":"relay","strategy":"context-relay","models":["openai/gpt-5.6"],"config":config}),
+    )
+    .await;
+    assert_eq!((&relay["config"], &relay["strategy"]), (&config, &json!("context-relay")));
+    let defaults = json!({"comboDefaults":{"maxMessagesForSummary":7}});
+    app.patch("/api/settings/combo-defaults", defaults).await.expect(200);
+    make(&app, json!({"name":"usual","strategy":"context-relay","models":["openai/gpt-5.6"]})).await;
+    let snapshot = app.live.load().clone();
+    let rules = |name: &str| snapshot.combo(name).expect("in force").policy.handoff.clone();
+    let own = rules("relay");
+    assert_eq!((own.threshold.get(), own.model.as_deref()), (0.7, Some("openai/gpt-5.4-mini")));
+    assert_eq!((&*own.providers, own.turns, own.is_always), (&["openai".to_owned()][..], 12, true));
+    let usual = rules("usual");
+    assert_eq!((usual.threshold.get(), usual.model, usual.turns, usual.is_always), (0.85, None, 7, false));
 }
 
 #[tokio::test]

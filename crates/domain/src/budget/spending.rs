@@ -293,6 +293,17 @@ impl Hold {
         self.parties.iter().any(|party| party.budget.is_some())
     }
 
+    /// Whether so much of a budget was spent that its owner was warned.
+    pub fn is_warned(&self) -> bool {
+        let parties = self.parties.iter().filter(|party| party.budget.is_some());
+        parties.into_iter().any(|party| {
+            let contents = party.purse.lock();
+            Window::ALL
+                .into_iter()
+                .any(|window| party.limit(window).is_some() && contents.warned[window.place()])
+        })
+    }
+
     /// A hold of the same money for a part of the request; it begins with nothing.
     pub fn part(&self) -> Self {
         Self { parties: self.parties.clone(), held_nano: 0 }

@@ -22,7 +22,7 @@ pub use memory::{ComboMark, ComboMemory};
 pub use plan::{
     LeftOut, Place, Plan, Planned, RequestFacts, Rule, judge, needs_content, needs_prefix, plan, wave,
 };
-pub use policy::{Policy, QueueLimits};
+pub use policy::{HandoffRules, Policy, QueueLimits};
 pub use pool::{MAX_POOL, Pool};
 pub use template::{TemplateError, check as check_template, render};
 pub use traits::Traits;

@@ -6,7 +6,10 @@ use std::time::Duration;
 use omniroute_provider::ProviderId;
 
 use super::{MAX_DEPTH, USUAL_DEPTH, Validation, ValidationError};
-use crate::entity::{ComboConfig, RuntimeSettings};
+use crate::entity::{ComboConfig, Number, RuntimeSettings};
+
+/// How much of an account must be used before a summary is made where nobody says.
+const USUAL_THRESHOLD: f64 = 0.85;
 
 /// How a combo is carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct Policy {
     pub fusion_width: usize,
     /// The model that makes a reply of their answers; `None` = the first of them.
     pub judge_model: Option<Arc<str>>,
+    /// When and how conversations are handed over, for strategies that do so.
+    pub handoff: HandoffRules,
     /// Places of each target, for strategies that go round.
     pub queue: QueueLimits,
     /// How deep combos may stand within this one; itself counts.
@@ -58,6 +63,21 @@ pub struct QueueLimits {
     pub depth: usize,
     /// For how long.
     pub patience: Duration,
+}
+
+/// When a summary of a conversation is made, and when it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandoffRules {
+    /// How much of an account must be used, as a share.
+    pub threshold: Number,
+    /// Who makes it; `None` = who answered.
+    pub model: Option<Arc<str>>,
+    /// Only at these providers, by id, alias or prefix; empty = at all.
+    pub providers: Arc<[String]>,
+    /// How many turns are summed up, the latest.
+    pub turns: usize,
+    /// Whether it is told also to requests that bring everything.
+    pub is_always: bool,
 }
 
 impl Default for Policy {
@@ -108,6 +128,13 @@ impl Policy {
             race_width: config.race_width.unwrap_or(2).max(1) as usize,
             fusion_width: config.fusion_width.unwrap_or(3).max(1) as usize,
             judge_model: config.judge_model.map(Arc::from),
+            handoff: HandoffRules {
+                threshold: config.handoff_threshold.unwrap_or_else(|| USUAL_THRESHOLD.into()),
+                model: config.handoff_model.filter(|name| !name.is_empty()).map(Arc::from),
+                providers: config.handoff_providers.unwrap_or_default().into(),
+                turns: config.max_messages_for_summary.unwrap_or(30).max(1) as usize,
+                is_always: config.handoff_always.unwrap_or(false),
+            },
             queue: QueueLimits {
                 places: config.concurrency_per_model.unwrap_or(3).max(1),
                 depth: config.queue_depth.unwrap_or(20) as usize,

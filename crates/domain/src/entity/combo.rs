@@ -149,6 +149,21 @@ pub struct ComboConfig {
     /// The model that makes a reply of their answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge_model: Option<String>,
+    /// For `context-relay`: how much of an account must be used before a summary is made, as a share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handoff_threshold: Option<Number>,
+    /// For `context-relay`: the model that makes it; absent = the one that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handoff_model: Option<String>,
+    /// For `context-relay`: only for conversations at these providers; absent or empty = at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handoff_providers: Option<Vec<String>>,
+    /// For `context-relay`: how many messages are summed up, the latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_messages_for_summary: Option<u32>,
+    /// For `context-relay`: whether the next account is told also where the request brings everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handoff_always: Option<bool>,
     /// For `auto`: weights of factors, instead of those of the pack.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<AutoWeights>,
@@ -228,6 +243,11 @@ impl ComboConfig {
             race_width: self.race_width.or(base.race_width),
             fusion_width: self.fusion_width.or(base.fusion_width),
             judge_model: self.judge_model.or(base.judge_model),
+            handoff_threshold: self.handoff_threshold.or(base.handoff_threshold),
+            handoff_model: self.handoff_model.or(base.handoff_model),
+            handoff_providers: self.handoff_providers.or(base.handoff_providers),
+            max_messages_for_summary: self.max_messages_for_summary.or(base.max_messages_for_summary),
+            handoff_always: self.handoff_always.or(base.handoff_always),
             weights: self.weights.or(base.weights),
             mode_pack: self.mode_pack.or(base.mode_pack),
             exploration_rate: self.exploration_rate.or(base.exploration_rate),

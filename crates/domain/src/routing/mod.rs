@@ -7,6 +7,7 @@
 pub mod auto;
 mod cache_optimized;
 mod context_optimized;
+mod context_relay;
 mod cost_optimized;
 mod fill_first;
 mod fusion;
@@ -166,6 +167,10 @@ pub trait Strategy: Sync {
     fn remembers(&self) -> bool {
         false
     }
+    /// Whether a conversation that changes its account takes a summary with it.
+    fn relays(&self) -> bool {
+        false
+    }
     /// How the targets of its order are asked.
     fn manner(&self) -> Manner {
         Manner::OneByOne
@@ -191,6 +196,7 @@ pub static STRATEGIES: &[&dyn Strategy] = &[
     &power_of_two::PowerOfTwo,
     &last_good::LastGood,
     &context_optimized::ContextOptimized,
+    &context_relay::ContextRelay,
     &cache_optimized::CacheOptimized,
     &headroom::Headroom,
     &reset_aware::ResetAware,

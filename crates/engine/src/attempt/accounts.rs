@@ -90,7 +90,7 @@ pub(super) async fn run(
     let mut tried: SmallVec<[Arc<ConnectionState>; 4]> = SmallVec::new();
     let mut last: Option<Box<Failure>> = None;
     let mut waited = Duration::ZERO;
-    if target.provider.connections.len() > 1 && ctx.task.is_none() {
+    if target.provider.connections.len() > 1 && ctx.task.is_none() && !ctx.is_aside() {
         session::find(ctx)?;
     }
     ctx.target = Some(target.clone());

@@ -18,6 +18,15 @@ pub(crate) enum Rewrite {
     Reply,
     /// Its answer is [material](RequestCtx::material).
     Material,
+    /// So is this one's, and nobody waits for it.
+    Aside,
+}
+
+impl Rewrite {
+    /// Whether the answer is for the gateway itself.
+    pub(crate) const fn is_material(self) -> bool {
+        matches!(self, Self::Material | Self::Aside)
+    }
 }
 
 impl RequestCtx {
@@ -40,6 +49,11 @@ impl RequestCtx {
     /// Answers `request` in the place of the client's own.
     pub(crate) fn rewrite(&mut self, request: Box<ChatRequest>, added: usize) {
         self.replace(request, added, Rewrite::Reply);
+    }
+
+    /// Sends `request`, and keeps the whole answer for us.
+    pub(crate) fn sum_up(&mut self, request: Box<ChatRequest>, length: usize) {
+        self.replace(request, length, Rewrite::Aside);
     }
 
     fn replace(&mut self, request: Box<ChatRequest>, added: usize, as_what: Rewrite) {
@@ -100,7 +114,7 @@ pub(super) fn validate(ctx: &RequestCtx, answer: &ChatResponse) -> Result<(), Fa
 }
 
 /// The texts of an answer, one after the other.
-pub(super) fn text_of(answer: &ChatResponse) -> String {
+pub(crate) fn text_of(answer: &ChatResponse) -> String {
     texts(&answer.blocks)
 }
 

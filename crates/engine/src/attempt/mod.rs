@@ -5,6 +5,7 @@
 //! repair.
 
 mod accounts;
+mod aside;
 mod ask;
 mod facts;
 mod fusion;
@@ -86,8 +87,9 @@ pub(crate) struct StreamStart {
 }
 
 pub(crate) use accounts::Failed;
+pub(crate) use aside::aside;
 pub(crate) use facts::facts;
-pub(crate) use inner::Rewrite;
+pub(crate) use inner::{Rewrite, text_of};
 pub(crate) use pause::go_on;
 pub(crate) use round::foreseen;
 pub(crate) use rows::open_row;
@@ -306,7 +308,7 @@ async fn whole(
         .and_then(|value| value.to_str().ok())
         .is_some_and(|kind| kind.starts_with("text/event-stream"));
     ctx.outcome.first_event = Some(ctx.engine.clock.instant());
-    let is_material = ctx.rewrite == Some(Rewrite::Material);
+    let is_material = ctx.rewrite.is_some_and(Rewrite::is_material);
     if client.id() == upstream.id() && !is_stream && !is_material {
         let relayed =
             client.relay_response(bytes, echo).map_err(|error| Failure::protocol(&error.message))?;

@@ -1,5 +1,6 @@
 //! The rows of a request's attempts, and what follows from each for its account.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::StatusCode;
@@ -11,6 +12,7 @@ use omniroute_provider::{Failure, FailureKind, Scope};
 use super::Trying;
 use crate::chronicle;
 use crate::ctx::RequestCtx;
+use crate::handoff;
 use crate::ports::AttemptRow;
 use crate::session;
 use crate::time::millis;
@@ -18,7 +20,7 @@ use crate::time::millis;
 /// Writes down an attempt that answered.
 pub(crate) fn note_success(
     ctx: &mut RequestCtx,
-    target: &Target,
+    target: &Arc<Target>,
     connection: &ConnectionState,
     status: Option<StatusCode>,
     sent: Instant,
@@ -33,6 +35,9 @@ pub(crate) fn note_success(
     let recovery = connection.health.succeeded(&target.model, now_ms);
     chronicle::recovered(&ctx.engine, connection, &target.model, recovery, now_ms);
     session::pin(ctx, target, connection);
+    if ctx.trying.is_some() {
+        handoff::answered(ctx, target, connection);
+    }
     push_row(ctx, target, connection, status, None, sent);
 }
 

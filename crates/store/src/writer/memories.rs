@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use omniroute_domain::breaker::BreakerRecord;
+use omniroute_domain::handoff::HandoffKey;
 use omniroute_domain::session::Affinity;
 use omniroute_engine::ports::{AnswerRow, LimitsRow, LockRow, Memory, OwnerRow, QuestionRow, ReasoningRow};
 
 use crate::answers;
+use crate::context_handoffs;
 use crate::error::StoreError;
 use crate::quota_snapshots::Stored;
 use crate::reasoning_memory::{ROW_BYTES, place};
@@ -62,6 +64,8 @@ pub(crate) enum Row {
         tenant: String,
         session: String,
     },
+    Handoff(context_handoffs::Sealed),
+    HandoffGone(HandoffKey),
     Breaker {
         record: BreakerRecord,
         options: String,
@@ -98,6 +102,11 @@ impl Sealed {
             Row::Pinned(Affinity { tenant, session, .. }) | Row::Unpinned { tenant, session } => {
                 (3, tenant, session)
             }
+            // Its end stays behind it.
+            Row::Handoff(context_handoffs::Sealed { row, .. }) => {
+                (8, row.key.session.tenant(), row.key.session.id())
+            }
+            Row::HandoffGone(key) => (8, key.session.tenant(), key.session.id()),
             Row::Breaker { record, .. } => (4, &record.name, ""),
             // One table, so that a lock and its end stay in the order in which they happened.
             Row::Lock(LockRow { connection, lock, .. }) => (5, connection.as_str(), &lock.model),
@@ -194,6 +203,12 @@ fn weight(memory: &Memory) -> u64 {
         Memory::Quota(row) => row.model.as_ref().map_or(0, String::len) + LIMITS_BYTES,
         Memory::Pinned(row) => row.tenant.len() + row.session.len() + row.connection.as_str().len(),
         Memory::Unpinned(key) => key.tenant().len() + key.id().len(),
+        Memory::Handoff(row) => {
+            let brief = &row.handoff.brief;
+            let lists = brief.key_decisions.iter().chain(&brief.active_entities).map(String::len);
+            brief.summary.len() + brief.task_progress.len() + lists.sum::<usize>()
+        }
+        Memory::HandoffGone(key) => key.session.id().len() + key.combo.len(),
         Memory::Breaker(record) => record.name.len(),
         Memory::Lock(LockRow { lock, .. }) => lock.model.len(),
         Memory::Unlock { model, .. } => model.len(),
@@ -231,6 +246,8 @@ fn seal(memory: Memory, vault: &Vault) -> Result<Row, StoreError> {
         Memory::Unpinned(key) => {
             Row::Unpinned { tenant: key.tenant().to_owned(), session: key.id().to_owned() }
         }
+        Memory::Handoff(row) => Row::Handoff(context_handoffs::Sealed::of(row, vault)?),
+        Memory::HandoffGone(key) => Row::HandoffGone(key),
         Memory::Breaker(record) => Row::Breaker { options: resilience::options(&record)?, record },
         Memory::Lock(mut row) => {
             row.lock.model = row.lock.model.replace('\0', "");

@@ -20,6 +20,7 @@ use crate::answers;
 use crate::audit::{self, AuditEvent};
 use crate::call_logs::{LoggedLoss, StoredAttempt, UPSTREAM};
 use crate::connections::write_status;
+use crate::context_handoffs;
 use crate::decisions;
 use crate::error::StoreError;
 use crate::learned_limits;
@@ -395,6 +396,19 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                 Row::Unpinned { tenant, session } => {
                     sqlx::query(session_affinity::FORGET).bind(&**tenant).bind(&**session)
                 }
+                Row::Handoff(context_handoffs::Sealed { row, content }) => {
+                    let (key, handoff) = (&row.key, &row.handoff);
+                    let query = sqlx::query(context_handoffs::UPSERT).bind(key.session.tenant());
+                    let query = query.bind(key.session.id()).bind(&*key.combo).bind(handoff.from.as_str());
+                    let query = query.bind(&**content).bind(i64::from(handoff.turns));
+                    let query = query.bind(format!("{:016x}", handoff.opening)).bind(&*handoff.model);
+                    let query = query.bind(i64::from(handoff.threshold_percent));
+                    query.bind(handoff.made_at).bind(handoff.expires_at)
+                }
+                Row::HandoffGone(key) => sqlx::query(context_handoffs::FORGET)
+                    .bind(key.session.tenant())
+                    .bind(key.session.id())
+                    .bind(&*key.combo),
                 Row::Breaker { record, options } => sqlx::query(resilience::UPSERT_BREAKER)
                     .bind(&*record.name)
                     .bind(record.state.as_str())

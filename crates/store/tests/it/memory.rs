@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use omniroute_domain::entity::RuntimeSettings;
-use omniroute_engine::ports::{Memory, OwnerRow, ReasoningRow, Recorder as _};
+use omniroute_domain::handoff::{Brief, Handoff, HandoffKey, KEPT_MS, MAX_HANDOFFS};
+use omniroute_domain::session::SessionKey;
+use omniroute_engine::ports::{HandoffRow, Memory, OwnerRow, ReasoningRow, Recorder as _};
 use omniroute_store::{Location, Recalled, Store, StoreOptions, WriterOptions};
 
 use crate::fixture::{DAY, Fixture, NOW, api_key, connection, stories, writer};
@@ -14,6 +16,8 @@ stories!(
     the_table_is_trimmed_while_it_is_written,
     reasoning_survives_a_new_encryption_key,
     owners_are_known_after_a_restart,
+    summaries_go_with_their_conversations,
+    there_are_no_more_summaries_than_may_be,
 );
 
 fn row(tenant: &str, key: &str, parts: &str, created_at: i64) -> ReasoningRow {
@@ -177,4 +181,69 @@ async fn owners_are_known_after_a_restart(fixture: Fixture) {
     assert_eq!(recalled(NOW).await, rows[..2]);
     again.api_keys().revoke(&"k1".into(), NOW).await.unwrap();
     assert_eq!(recalled(NOW).await, rows[1..2]);
+}
+
+fn summary(tenant: &str, session: &str, made_at: i64) -> HandoffRow {
+    HandoffRow {
+        key: HandoffKey { session: SessionKey::new(tenant, session), combo: "best".into() },
+        handoff: Handoff {
+            from: "c1".into(),
+            brief: Brief {
+                summary: "sentinel-77ab".into(),
+                key_decisions: vec!["left".into()],
+                ..Brief::default()
+            },
+            turns: 7,
+            opening: u64::MAX,
+            model: "up/m".into(),
+            threshold_percent: 85,
+            made_at,
+            expires_at: made_at + KEPT_MS,
+        },
+    }
+}
+
+async fn remember(store: &Store, memories: impl IntoIterator<Item = Memory>) {
+    let (recorder, handle) = writer(store, WriterOptions::default());
+    memories.into_iter().for_each(|memory| recorder.remember(memory));
+    handle.close().await;
+    assert_eq!(recorder.stats().shed_memories, 0);
+}
+
+async fn summaries(store: &Store, now_ms: i64) -> Vec<HandoffRow> {
+    let mut rows = Vec::new();
+    store.context_handoffs().recall(now_ms, |row| rows.push(row)).await.unwrap();
+    rows
+}
+
+async fn summaries_go_with_their_conversations(fixture: Fixture) {
+    let store = &fixture.store;
+    store.api_keys().insert(&api_key("k1", "sk-1")).await.unwrap();
+    let (old, new) = (summary("-", "a", NOW), summary("-", "a", NOW + 1));
+    let (own, told) = (summary("k1", "ext:x", NOW + 2), summary("-", "b", NOW));
+    let gone = Memory::HandoffGone(told.key.clone());
+    let made = [old, new.clone(), own.clone(), told].map(|row| Memory::Handoff(Box::new(row)));
+    remember(store, made.into_iter().chain([gone])).await;
+    assert_eq!(
+        summaries(store, NOW).await,
+        [own.clone(), new.clone()],
+        "the latest of each, the newest first"
+    );
+    assert_eq!(summaries(store, NOW + 1 + KEPT_MS).await, [own]);
+    let rows = store.rotate_encryption_key().await;
+    assert!(rows.is_ok(), "{rows:?}");
+    store.api_keys().revoke(&"k1".into(), NOW).await.unwrap();
+    assert_eq!(summaries(store, NOW).await, [new], "a key takes what it said with it");
+    store.prune(NOW + 2 * KEPT_MS, &RuntimeSettings::default()).await.unwrap();
+    assert_eq!(summaries(store, NOW).await, [], "and so does time");
+}
+
+async fn there_are_no_more_summaries_than_may_be(fixture: Fixture) {
+    let many = i64::try_from(MAX_HANDOFFS).unwrap() + 5;
+    let rows = (0..many).map(|n| Memory::Handoff(Box::new(summary("-", &n.to_string(), NOW + n))));
+    remember(&fixture.store, rows).await;
+    fixture.store.prune(NOW + many, &RuntimeSettings::default()).await.unwrap();
+    let rows = summaries(&fixture.store, NOW + many).await;
+    assert_eq!(rows.len(), MAX_HANDOFFS);
+    assert_eq!(rows.last().unwrap().key.session.id(), "5", "the oldest went");
 }

@@ -161,6 +161,16 @@ config! {
     fusion_width: u32,
     /// The model that makes a reply of their answers; the first of them where there is none.
     judge_model: String,
+    /// For `context-relay`: how much of an account must be used before a summary is made, 0 to 0.94 (0.85).
+    handoff_threshold: f64,
+    /// For `context-relay`: the model that makes it; the one that answered where there is none.
+    handoff_model: String,
+    /// For `context-relay`: only for conversations at these providers; at all where there are none.
+    handoff_providers: Vec<String>,
+    /// For `context-relay`: how many messages are summed up, the latest (30).
+    max_messages_for_summary: u32,
+    /// For `context-relay`: whether the next account is told also where the request brings everything (false).
+    handoff_always: bool,
     /// For `auto`: weights of factors, instead of those of the pack; brought to 1 together.
     weights: WeightsView,
     /// For `auto`: weights that belong together.
@@ -257,7 +267,23 @@ impl ConfigView {
         {
             problems.add(&format!("{field}.judgeModel"), "must have 1 to 256 bytes");
         }
+        self.check_handoff(field, problems);
         auto::check(self, field, problems);
+    }
+
+    fn check_handoff(&self, field: &str, problems: &mut Problems) {
+        if self.handoff_threshold.is_some_and(|share| !(0.0..=MAX_THRESHOLD).contains(&share)) {
+            let message = format!("must be 0 to {MAX_THRESHOLD}: from 0.95 on it is too late for a summary");
+            problems.add(&format!("{field}.handoffThreshold"), message);
+        }
+        // An empty text is as good as none.
+        if self.handoff_model.as_ref().is_some_and(|model| model.len() > MAX_MODEL_LENGTH) {
+            problems.add(&format!("{field}.handoffModel"), "must have 256 bytes at most");
+        }
+        if let Some(providers) = &self.handoff_providers {
+            problems.list(&format!("{field}.handoffProviders"), providers, MAX_PROVIDERS);
+        }
+        problems.range(&format!("{field}.maxMessagesForSummary"), self.max_messages_for_summary, &(1..=200));
     }
 
     /// Notes what concerns the whole combo, and cannot be different for the targets of one provider.
@@ -272,6 +298,11 @@ impl ConfigView {
             ("raceWidth", self.race_width.is_some()),
             ("fusionWidth", self.fusion_width.is_some()),
             ("judgeModel", self.judge_model.is_some()),
+            ("handoffThreshold", self.handoff_threshold.is_some()),
+            ("handoffModel", self.handoff_model.is_some()),
+            ("handoffProviders", self.handoff_providers.is_some()),
+            ("maxMessagesForSummary", self.max_messages_for_summary.is_some()),
+            ("handoffAlways", self.handoff_always.is_some()),
             ("maxComboDepth", self.max_combo_depth.is_some()),
             ("trackMetrics", self.track_metrics.is_some()),
             ("weights", self.weights.is_some()),
@@ -296,6 +327,10 @@ impl ConfigView {
     }
 }
 
+/// Most that may be used of an account before a summary is made.
+const MAX_THRESHOLD: f64 = 0.94;
+/// Most providers whose conversations are handed over.
+const MAX_PROVIDERS: usize = 100;
 /// Most targets that are asked at once.
 const MAX_WIDTH: u32 = 8;
 
