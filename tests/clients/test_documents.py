@@ -1,5 +1,6 @@
 """What the documents tell to type can be typed: their commands are run, in their order, and none is refused."""
 
+import json
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from gateway import TOKEN, Gateway
 
@@ -146,3 +148,29 @@ def test_no_command_of_a_page_is_refused(documented, page):
     assert answers, f"{page} has commands, but none was run"
     refused = [answer for answer in answers if not 200 <= answer.status < 400]
     assert not refused, "\n\n".join(f"curl {answer.command}\n{answer.status} {answer.body}" for answer in refused)
+
+
+def examples() -> dict[str, dict]:
+    """The combos that the page on routing shows one by one, by their strategies."""
+    text = (DOCS / "routing.md").read_text()
+    rows = re.findall(r"^\| `combo '(\{.*?\})'` \|", text, re.M)
+    return {combo["strategy"]: combo for combo in map(json.loads, rows)}
+
+
+def test_every_strategy_has_an_example_that_runs(documented):
+    gateway, _ = documented
+    table = (DOCS / "routing.md").read_text().split("| Strategy | Order |", 1)[1].split("\n\n", 1)[0]
+    strategies = re.findall(r"^\| `([a-z0-9-]+)`", table, re.M)
+    shown = examples()
+    assert len(strategies) > 15 and sorted(strategies) == sorted(shown)
+    for strategy, combo in shown.items():
+        gateway.call("POST", "/combos", 201, json=combo | {"name": f"tried-{strategy}"})
+        body = {"model": f"tried-{strategy}", "messages": [{"role": "user", "content": "hello"}]}
+        names = [entry if isinstance(entry, str) else entry["model"] for entry in combo["models"]]
+        if all(name.startswith("sim/") for name in names):
+            answer = httpx.post(f"{gateway.url}/v1/chat/completions", json=body, timeout=20)
+            assert answer.status_code == 200, f"{strategy}: {answer.text}"
+            assert answer.headers["x-omniroute-combo"] == f"tried-{strategy}"
+        explained = gateway.call("POST", "/route/explain", json={"path": "/v1/chat/completions", "body": body})
+        assert (explained["strategy"], explained["error"]) == (strategy, None), explained
+        assert explained["candidates"], strategy

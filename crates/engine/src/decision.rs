@@ -45,6 +45,7 @@ pub struct Decision {
     manner: Manner,
     left_out: Arc<[LeftOut]>,
     denied: Vec<Planned>,
+    unpaid: Vec<Planned>,
     weighed: SmallVec<[Weighed; 1]>,
 }
 
@@ -88,6 +89,7 @@ impl Decision {
             manner: Manner::OneByOne,
             left_out: Arc::default(),
             denied: Vec::new(),
+            unpaid: Vec::new(),
             weighed: SmallVec::new(),
         }
     }
@@ -101,6 +103,7 @@ impl Decision {
             planned: Arc::default(),
             left_out: Arc::default(),
             denied: Vec::new(),
+            unpaid: Vec::new(),
             weighed: SmallVec::new(),
             ..self.clone()
         })
@@ -167,7 +170,12 @@ impl Decision {
             let reason = "the key may not use this model".to_owned();
             without_account(planned, Some(Skip { rule: "key", reason, until: None }))
         };
+        let unpaid = |planned| {
+            let skip = Skip { rule: "budget", reason: preview::UNPAID.to_owned(), until: None };
+            without_account(planned, Some(skip))
+        };
         skipped.extend(self.denied.iter().map(denied));
+        skipped.extend(self.unpaid.iter().map(unpaid));
         skipped.extend(self.left_out.iter().cloned().map(preview::step));
         tried.append(&mut skipped);
         tried
@@ -216,7 +224,7 @@ impl RequestCtx {
         plan: &Plan,
         planned: &Arc<[Planned]>,
         left_out: &Arc<[LeftOut]>,
-        denied: Vec<Planned>,
+        (denied, unpaid): (Vec<Planned>, Vec<Planned>),
         now_ms: i64,
     ) {
         if !self.is_sampled() {
@@ -237,6 +245,7 @@ impl RequestCtx {
             manner: plan.manner,
             left_out: left_out.clone(),
             denied,
+            unpaid,
             weighed: SmallVec::new(),
         }));
     }

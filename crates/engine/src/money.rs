@@ -131,14 +131,16 @@ impl RequestCtx {
         let snapshot = self.snapshot.clone();
         let (key, now_ms) = (self.caller.as_ref().map(|caller| &caller.id), self.engine.clock.now_ms());
         let mut events = Events::new();
-        let held = self.engine.live.spending.hold_free(&snapshot.budgets, key, now_ms, &mut events);
-        self.tell(events);
-        match held {
+        let held = match &mut self.money.hold {
             // What may be held already stays.
-            Ok(free) => drop(self.money.hold.get_or_insert(free)),
-            Err(exceeded) => return Err(self.too_dear(exceeded, 0, now_ms)),
-        }
-        Ok(())
+            Some(hold) => hold.raise_free(now_ms, &mut events),
+            None => {
+                let free = self.engine.live.spending.hold_free(&snapshot.budgets, key, now_ms, &mut events);
+                free.map(|free| self.money.hold = Some(free))
+            }
+        };
+        self.tell(events);
+        held.map_err(|exceeded| self.too_dear(exceeded, 0, now_ms))
     }
 
     /// Whether a budget has no room for another call of this request.
@@ -146,20 +148,24 @@ impl RequestCtx {
         self.money.exceeded.is_some()
     }
 
-    /// Leaves out what a budget refuses for want of a price.
-    pub(crate) fn keep_priced(&self, targets: &mut Vec<Planned>) -> Result<(), GatewayError> {
+    /// Finds out what the budgets would say, and leaves them as they are.
+    pub(crate) fn try_out_money(&mut self) {
+        let key = self.caller.as_ref().map(|caller| &caller.id);
+        self.money.hold = Some(self.engine.live.spending.trial(&self.snapshot.budgets, key));
+    }
+
+    /// Leaves out what a budget refuses for want of a price; gives what that is.
+    pub(crate) fn keep_priced(&self, targets: &mut Vec<Planned>) -> Result<Vec<Planned>, GatewayError> {
         if !self.refuses_unpriced() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let first = targets.first().map(|planned| planned.target.full_name());
-        if self.task.is_some() {
-            targets.retain(|planned| self.is_payable(&planned.target));
-        } else {
-            targets.retain(|planned| planned.cost_nano.is_some());
-        }
-        match first.filter(|_| targets.is_empty()) {
-            Some(name) => Err(unpriced(&name)),
-            None => Ok(()),
+        let is_priced = |planned: &Planned| match self.task.is_some() {
+            true => self.is_payable(&planned.target),
+            false => planned.cost_nano.is_some(),
+        };
+        match targets.first() {
+            Some(first) if !targets.iter().any(is_priced) => Err(unpriced(&first.target.full_name())),
+            _ => Ok(targets.extract_if(.., |planned| !is_priced(planned)).collect()),
         }
     }
 

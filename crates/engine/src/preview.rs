@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use omniroute_dialect::DialectId;
-use omniroute_domain::combo::{self, LeftOut};
+use omniroute_domain::combo::{self, ComboState, LeftOut, Planned};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::health::{Blocked, Hold};
 use omniroute_domain::limiter::{Ask, Held};
@@ -14,7 +14,7 @@ use omniroute_domain::routing::{Manner, Score, auto};
 use omniroute_domain::snapshot::ConnectionState;
 
 use crate::admit;
-use crate::attempt::{self, Trying};
+use crate::attempt::{self, Layout, Trying};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::explain;
@@ -26,6 +26,9 @@ use crate::session;
 
 /// Said of a target that the key does not lead to.
 const NOT_THEIRS: &str = "the key may not use this model";
+
+/// Said of a target that a budget has no room for.
+pub(crate) const UNPAID: &str = "the budget has no room for it";
 
 /// What would become of a request.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub struct Preview {
     pub strategy: Option<&'static str>,
     /// The policies that applied, in order.
     pub policies: Vec<Arc<str>>,
+    /// What it would become because a budget has no room for it (`daily free-only`).
+    pub budget: Option<String>,
     /// Those that would be asked, in order; then those that would not.
     pub candidates: Vec<PreviewedCandidate>,
     /// The random bits of the decision, by which it can be made again.
@@ -97,6 +102,7 @@ impl Engine {
             combo: None,
             strategy: None,
             policies: Vec::new(),
+            budget: None,
             candidates: Vec::new(),
             seed: ctx.seed,
             task: None,
@@ -107,81 +113,132 @@ impl Engine {
         ctx.session = session::peek(&ctx);
         let route = resolve::route(&mut ctx);
         preview.policies.extend(ctx.steering.iter().flat_map(|steering| steering.applied.iter().cloned()));
+        ctx.try_out_money();
         match route {
             Err(error) => preview.error = Some(error),
-            Ok(Route::Target(target)) => {
-                preview.via = Some(target.via.as_str());
-                preview.strategy = Some(target.provider.rule.strategy.name());
-                let others = fallback::others(&ctx, &target);
-                let mut later = Vec::new();
-                for target in std::iter::once(&target).chain(&others) {
-                    let cost = policy::cost_nano(&ctx, target);
-                    let (mut tried, mut skipped) = judged(&mut ctx, target, cost, &mut preview.policies);
-                    preview.candidates.append(&mut tried);
-                    later.append(&mut skipped);
-                }
-                preview.candidates.append(&mut later);
-            }
-            Ok(Route::Combo(combo)) => {
-                preview.via = Some(if auto::is_virtual(combo.id.as_str()) { "auto" } else { "combo" });
-                preview.combo = Some(combo.name.clone());
-                preview.strategy = Some(combo.strategy.name());
-                let facts = attempt::facts(&mut ctx, &combo).await?;
-                let plan = combo::plan(&ctx.snapshot, &combo, &facts, ctx.started_ms, preview.seed, false);
-                preview.task = plan.task.map(auto::Task::as_str);
-                preview.error = plan
-                    .over_cap
-                    .filter(|_| plan.targets.is_empty())
-                    .map(|cap| explain::too_dear(&combo.name, cap));
-                let (mut later, mut first, mut place) = (Vec::new(), None, 0);
-                let mut targets = plan.targets;
-                policy::prefer(&ctx, &mut targets, |planned| &planned.target);
-                for planned in &targets {
-                    ctx.trying = Some(Trying::previewed(planned, ctx.started));
-                    let (mut tried, mut skipped) =
-                        judged(&mut ctx, &planned.target, planned.cost_nano, &mut preview.policies);
-                    if !admit::may_use_in(&ctx, &combo, &planned.target) {
-                        keep_back(&mut tried, &mut skipped, "key", NOT_THEIRS);
-                    } else {
-                        first.get_or_insert(&planned.target);
-                        let wave = combo::wave(&combo, plan.manner, place);
-                        place += 1;
-                        tried.iter_mut().for_each(|candidate| candidate.wave = wave);
-                        if wave.is_none() {
-                            keep_back(
-                                &mut tried,
-                                &mut skipped,
-                                "width",
-                                "a fusion asks the first fusionWidth targets",
-                            );
-                        }
-                    }
-                    for candidate in tried.iter_mut().chain(&mut skipped) {
-                        candidate.score = planned.score;
-                    }
-                    preview.candidates.append(&mut tried);
-                    later.append(&mut skipped);
-                }
-                ctx.trying = None;
-                let first = first.filter(|_| plan.manner == Manner::Fusion);
-                if let Some(Ok(judge)) =
-                    first.and_then(|first| combo::judge(&ctx.snapshot, &combo, Some(first)))
-                {
-                    let cost = policy::cost_nano(&ctx, &judge);
-                    let (mut tried, mut skipped) = judged(&mut ctx, &judge, cost, &mut preview.policies);
-                    if admit::may_use_in(&ctx, &combo, &judge) {
-                        tried.iter_mut().for_each(|candidate| candidate.wave = Some(2));
-                    } else {
-                        keep_back(&mut tried, &mut skipped, "key", NOT_THEIRS);
-                    }
-                    preview.candidates.append(&mut tried);
-                    later.append(&mut skipped);
-                }
-                preview.candidates.append(&mut later);
-                preview.candidates.extend(plan.left_out.into_iter().map(step));
-            }
+            Ok(Route::Target(target)) => preview.direct(&mut ctx, target).await?,
+            Ok(Route::Combo(combo)) => preview.of_combo(&mut ctx, &combo).await?,
         }
+        preview.budget = ctx.money.thrift.as_ref().map(ToString::to_string);
         Ok(preview)
+    }
+}
+
+impl Preview {
+    /// A request that leads to one target, and to those that stand in for it.
+    async fn direct(&mut self, ctx: &mut RequestCtx, target: Arc<Target>) -> Result<(), GatewayError> {
+        self.via = Some(target.via.as_str());
+        self.strategy = Some(target.provider.rule.strategy.name());
+        let mut targets = fallback::others(ctx, &target);
+        targets.insert(0, target);
+        let mut unpaid = Vec::new();
+        if let Err(error) = ctx.hold_for(targets.iter().map(|target| &**target), 1) {
+            if !ctx.keeps_free()
+                && let Some(cheaper) = ctx.downgrade()
+            {
+                return self.of_combo(ctx, &cheaper).await;
+            }
+            self.error = match ctx.keeps_free() && targets.iter().any(|target| ctx.is_free(target)) {
+                true => ctx.go_free().err(),
+                false => Some(error),
+            };
+            let is_asked = |target: &Arc<Target>| self.error.is_none() && ctx.is_free(target);
+            (targets, unpaid) = targets.into_iter().partition(is_asked);
+        }
+        let mut later = Vec::new();
+        for target in &targets {
+            let (mut tried, mut skipped) =
+                judged(ctx, target, policy::cost_nano(ctx, target), &mut self.policies);
+            self.candidates.append(&mut tried);
+            later.append(&mut skipped);
+        }
+        for target in &unpaid {
+            let (mut tried, mut skipped) =
+                judged(ctx, target, policy::cost_nano(ctx, target), &mut self.policies);
+            keep_back(&mut tried, &mut skipped, "budget", UNPAID);
+            later.append(&mut skipped);
+        }
+        self.candidates.append(&mut later);
+        Ok(())
+    }
+
+    /// A request that leads to a combo, or to another one where a budget has no room for it.
+    async fn of_combo(&mut self, ctx: &mut RequestCtx, combo: &Arc<ComboState>) -> Result<(), GatewayError> {
+        let mut combo = combo.clone();
+        let mut layout = attempt::lay_out(ctx, &combo, false).await?;
+        if layout.refusal.is_some()
+            && let Some(cheaper) = ctx.downgrade()
+        {
+            layout = attempt::lay_out(ctx, &cheaper, false).await?;
+            combo = cheaper;
+        }
+        self.via = Some(if auto::is_virtual(combo.id.as_str()) { "auto" } else { "combo" });
+        self.combo = Some(combo.name.clone());
+        self.strategy = Some(combo.strategy.name());
+        self.task = layout.plan.task.map(auto::Task::as_str);
+        self.list(ctx, &combo, layout);
+        Ok(())
+    }
+
+    /// The accounts of a combo's targets: those that would be asked, in order, and the others.
+    fn list(&mut self, ctx: &mut RequestCtx, combo: &Arc<ComboState>, layout: Layout) {
+        let Layout { plan, targets, denied, unpaid, manner, refusal, .. } = layout;
+        let is_refused = refusal.is_some();
+        let too_dear = || {
+            let cap = plan.over_cap.filter(|_| targets.is_empty());
+            cap.map(|cap| explain::too_dear(&combo.name, cap))
+        };
+        self.error = refusal.or_else(too_dear);
+        let mut later = Vec::new();
+        for (place, planned) in targets.iter().enumerate() {
+            let (mut tried, mut skipped) = self.planned(ctx, planned);
+            let wave = combo::wave(combo, manner, place);
+            tried.iter_mut().for_each(|candidate| candidate.wave = wave);
+            if is_refused {
+                keep_back(&mut tried, &mut skipped, "budget", UNPAID);
+            } else if wave.is_none() {
+                keep_back(&mut tried, &mut skipped, "width", "a fusion asks the first fusionWidth targets");
+            }
+            self.candidates.append(&mut tried);
+            later.append(&mut skipped);
+        }
+        let kept_back = denied.iter().map(|planned| (planned, "key", NOT_THEIRS));
+        for (planned, rule, reason) in kept_back.chain(unpaid.iter().map(|it| (it, "budget", UNPAID))) {
+            let (mut tried, mut skipped) = self.planned(ctx, planned);
+            keep_back(&mut tried, &mut skipped, rule, reason);
+            later.append(&mut skipped);
+        }
+        ctx.trying = None;
+        let first = targets.first().filter(|_| manner == Manner::Fusion && !is_refused);
+        if let Some(Ok(judge)) =
+            first.and_then(|first| combo::judge(&ctx.snapshot, combo, Some(&first.target)))
+        {
+            let cost = policy::cost_nano(ctx, &judge);
+            let (mut tried, mut skipped) = judged(ctx, &judge, cost, &mut self.policies);
+            if !admit::may_use_in(ctx, combo, &judge) {
+                keep_back(&mut tried, &mut skipped, "key", NOT_THEIRS);
+            } else if !ctx.is_payable(&judge) {
+                keep_back(&mut tried, &mut skipped, "budget", UNPAID);
+            }
+            tried.iter_mut().for_each(|candidate| candidate.wave = Some(2));
+            self.candidates.append(&mut tried);
+            later.append(&mut skipped);
+        }
+        self.candidates.append(&mut later);
+        self.candidates.extend(plan.left_out.into_iter().map(step));
+    }
+
+    fn planned(
+        &mut self,
+        ctx: &mut RequestCtx,
+        planned: &Planned,
+    ) -> (Vec<PreviewedCandidate>, Vec<PreviewedCandidate>) {
+        ctx.trying = Some(Trying::previewed(planned, ctx.started));
+        let (mut tried, mut skipped) = judged(ctx, &planned.target, planned.cost_nano, &mut self.policies);
+        for candidate in tried.iter_mut().chain(&mut skipped) {
+            candidate.score = planned.score;
+        }
+        (tried, skipped)
     }
 }
 

@@ -49,17 +49,17 @@ impl RequestCtx {
         }
     }
 
-    /// Leaves those of a plan that cost nothing, or refuses the request.
+    /// Leaves those of a plan that cost nothing, or refuses the request; gives the others.
     pub(crate) fn keep_free(
         &mut self,
         targets: &mut Vec<Planned>,
         error: GatewayError,
-    ) -> Result<(), GatewayError> {
+    ) -> Result<Vec<Planned>, GatewayError> {
         if !self.keeps_free() || !targets.iter().any(|planned| self.is_free(&planned.target)) {
             return Err(error);
         }
-        targets.retain(|planned| self.is_free(&planned.target));
-        self.go_free()
+        self.go_free()?;
+        Ok(targets.extract_if(.., |planned| !self.is_free(&planned.target)).collect())
     }
 
     /// Goes on with what costs nothing, unless another budget refuses that too.
@@ -86,7 +86,9 @@ impl RequestCtx {
         }
         let combo = self.snapshot.combo(&name)?.clone();
         admit::check_combo(self, &combo).ok()?;
-        tracing::info!(request_id = %self.request_id, combo = %combo.name, "the budget sends the request to another combo");
+        if self.arrival.is_logged {
+            tracing::info!(request_id = %self.request_id, combo = %combo.name, "the budget sends the request to another combo");
+        }
         self.money.forgive();
         self.money.thrift = Some(Box::new(Thrift { combo: Some(combo.name.clone()), ..Thrift::of(window) }));
         self.combo = Some(combo.name.clone());

@@ -41,8 +41,7 @@ pub(crate) struct RouteAnswer {
     strategy: Option<String>,
     /// The names of the policies that apply, in order.
     policies: Vec<String>,
-    /// What became of the request because a budget had no room for it (`daily free-only`); null where nothing did. Known
-    /// of requests that were made, not foreseen.
+    /// What becomes of the request because a budget has no room for it (`daily free-only`); null where nothing does.
     budget: Option<String>,
     /// The account whose conversation was taken over with a summary (`context-relay`). Known of requests that were made.
     handoff_from: Option<String>,
@@ -126,7 +125,7 @@ fn view(preview: Preview) -> RouteAnswer {
         combo: preview.combo.map(|name| name.to_string()),
         strategy: preview.strategy.map(str::to_owned),
         policies: preview.policies.iter().map(ToString::to_string).collect(),
-        budget: None,
+        budget: preview.budget,
         handoff_from: None,
         seed: preview.seed.to_string(),
         task: preview.task.map(str::to_owned),

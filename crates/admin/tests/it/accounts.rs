@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use omniroute_domain::entity::ConnectionId;
+use omniroute_domain::handoff::{Brief, Handoff, HandoffKey, KEPT_MS};
 use omniroute_domain::session::SessionKey;
 use omniroute_engine::ports::Memory;
 use omniroute_provider::ProviderId;
@@ -98,7 +99,7 @@ async fn conversations_are_listed_and_ended() {
     assert_eq!((seen["count"].clone(), seen["byApiKey"].clone()), (json!(3), json!({"-":1,"k1":2})));
     let latest = json!({
         "sessionId":"b","createdAt":START + 30,"lastActive":START + 30,"requestCount":1,"connectionId":null,
-        "ageMs":970,"idleMs":970,"apiKeyId":"k1",
+        "ageMs":970,"idleMs":970,"apiKeyId":"k1","handoffs":[],
     });
     assert_eq!(seen["sessions"][0], latest);
     assert_eq!(
@@ -153,4 +154,32 @@ async fn further_keys_are_counted_and_never_shown() {
         let refused = app.patch(&path, json!({"providerSpecificData":data})).await.expect(400);
         assert_eq!(refused.fields(), [field]);
     }
+}
+
+#[tokio::test]
+async fn a_conversation_shows_the_summaries_it_takes_with_it() {
+    let app = TestApp::new().await;
+    let key = HandoffKey { session: SessionKey::new("k1", "ext:a"), combo: "thread".into() };
+    app.live.sessions.enter(&key.session, 0, 1_800_000, START).expect("no limit");
+    let handoff = Handoff {
+        from: "c1".into(),
+        brief: Brief { summary: "sentinel-text".into(), ..Brief::default() },
+        turns: 12,
+        opening: 7,
+        model: "up/m".into(),
+        threshold_percent: 85,
+        made_at: START + 5,
+        expires_at: START + 5 + KEPT_MS,
+    };
+    app.live.handoffs.made(&key, handoff, START + 5);
+    let seen = app.get("/api/sessions").await.expect(200).json();
+    let shown = json!([{
+        "combo":"thread","fromConnectionId":"c1","model":"up/m","messageCount":12,
+        "generatedAt":START + 5,"expiresAt":START + 5 + KEPT_MS,
+    }]);
+    assert_eq!(seen["sessions"][0]["handoffs"], shown);
+    assert_eq!(seen["handoffs"], json!({"made":1,"told":0,"failed":0,"skipped":0}));
+    assert!(!seen.to_string().contains("sentinel"), "what was said is not shown");
+    app.delete("/api/sessions?sessionId=ext:a").await.expect(200);
+    assert_eq!(app.live.handoffs.find(&key, START + 6), None, "it ends with its conversation");
 }

@@ -223,6 +223,7 @@ impl Previews for Foretold {
         let preview = Preview {
             requested_model: String::from_utf8_lossy(&ask.body).into_owned(),
             via: Some("direct"),
+            budget: None,
             combo: None,
             strategy: Some("fill-first"),
             policies: vec!["eu only".into()],

@@ -125,7 +125,7 @@ pub struct Spending {
 #[derive(Debug, Default)]
 struct Purse(Mutex<Contents>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Contents {
     entries: i64,
     total_nano: i64,
@@ -181,6 +181,8 @@ struct Party {
 pub struct Hold {
     parties: SmallVec<[Party; 2]>,
     held_nano: i64,
+    /// Nothing is held in the purses, and nothing told.
+    is_trial: bool,
 }
 
 impl Spending {
@@ -194,7 +196,7 @@ impl Spending {
         now_ms: i64,
         events: &mut Events,
     ) -> Result<Hold, Exceeded> {
-        let mut hold = Hold { parties: self.parties(budgets, key), held_nano: 0 };
+        let mut hold = Hold { parties: self.parties(budgets, key), held_nano: 0, is_trial: false };
         hold.raise(estimate_nano, now_ms, events)?;
         Ok(hold)
     }
@@ -207,16 +209,21 @@ impl Spending {
         now_ms: i64,
         events: &mut Events,
     ) -> Result<Hold, Exceeded> {
-        let mut hold = Hold { parties: self.parties(budgets, key), held_nano: 0 };
+        let mut hold = Hold { parties: self.parties(budgets, key), held_nano: 0, is_trial: false };
         hold.raise_for(0, true, now_ms, events)?;
         Ok(hold)
+    }
+
+    /// A hold that finds out what would be refused to a request of `key`, and leaves everything as it is.
+    pub fn trial(&self, budgets: &Budgets, key: Option<&ApiKeyId>) -> Hold {
+        Hold { parties: self.parties(budgets, key), held_nano: 0, is_trial: true }
     }
 
     /// What was spent of the purse of a key, or of everybody's.
     pub fn standing(&self, budgets: &Budgets, key: Option<&ApiKeyId>, now_ms: i64) -> Standing {
         let party = self.party(budgets, key);
-        let mut contents = party.purse.lock();
-        // What is only looked at is not told: the reset is told with the first request after it.
+        // Of a copy: what is only looked at is not told, and a reset is told with the first request after it.
+        let mut contents = party.purse.lock().clone();
         contents.look(&party.calendar, now_ms);
         Standing {
             entries: contents.entries,
@@ -306,7 +313,7 @@ impl Hold {
 
     /// A hold of the same money for a part of the request; it begins with nothing.
     pub fn part(&self) -> Self {
-        Self { parties: self.parties.clone(), held_nano: 0 }
+        Self { parties: self.parties.clone(), held_nano: 0, is_trial: self.is_trial }
     }
 
     /// Takes over what a part of the request holds.
@@ -317,6 +324,11 @@ impl Hold {
     /// Holds more, or nothing more if a limit would be exceeded by it.
     pub fn raise(&mut self, by_nano: i64, now_ms: i64, events: &mut Events) -> Result<(), Exceeded> {
         self.raise_for(by_nano, false, now_ms, events)
+    }
+
+    /// Lets in what costs nothing, where no budget refuses that too.
+    pub fn raise_free(&mut self, now_ms: i64, events: &mut Events) -> Result<(), Exceeded> {
+        self.raise_for(0, true, now_ms, events)
     }
 
     /// The same; budgets that let in what is free are not asked about it.
@@ -331,6 +343,9 @@ impl Hold {
             return Ok(());
         }
         let by_nano = by_nano.max(0);
+        if self.is_trial {
+            return self.try_raise(by_nano, is_free, now_ms);
+        }
         let mut locked: SmallVec<[(&Party, MutexGuard<'_, Contents>); 2]> = SmallVec::new();
         for party in &self.parties {
             let mut contents = party.purse.lock();
@@ -346,10 +361,7 @@ impl Hold {
                     let kind = EventKind::Exceeded { spent_nano, limit_nano };
                     events.push(party.event(exceeded.window, kind, now_ms));
                 }
-                let refuses = |state: &Arc<BudgetState>| {
-                    state.budget.hard_stop && !(is_free && state.budget.on_exceeded != OnExceeded::Block)
-                };
-                if party.budget.as_ref().is_some_and(refuses) {
+                if party.refuses(is_free) {
                     return Err(exceeded);
                 }
             }
@@ -362,9 +374,26 @@ impl Hold {
         Ok(())
     }
 
+    /// Whether so much more would be let in.
+    fn try_raise(&mut self, by_nano: i64, is_free: bool, now_ms: i64) -> Result<(), Exceeded> {
+        let held_nano = self.held_nano.saturating_add(by_nano);
+        for party in &self.parties {
+            let mut contents = party.purse.lock().clone();
+            contents.look(&party.calendar, now_ms);
+            if let Some(exceeded) = contents.exceeds(party, held_nano).filter(|_| party.refuses(is_free)) {
+                return Err(exceeded);
+            }
+        }
+        self.held_nano = held_nano;
+        Ok(())
+    }
+
     /// Gives back what was held, and counts what was spent: `entries` bills that come to `amount_nano`, as far as they are
     /// known.
     pub fn settle(&mut self, amount_nano: i64, entries: i64, now_ms: i64, events: &mut Events) {
+        if self.is_trial {
+            return;
+        }
         for party in &self.parties {
             let mut contents = party.purse.lock();
             contents.roll(party, now_ms, events);
@@ -406,7 +435,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.held_nano == 0 {
+        if self.held_nano == 0 || self.is_trial {
             return;
         }
         for party in &self.parties {
@@ -424,6 +453,13 @@ impl Purse {
 impl Party {
     fn limit(&self, window: Window) -> Option<i64> {
         self.budget.as_ref()?.limit(window)
+    }
+
+    /// Whether its budget refuses what does not fit.
+    fn refuses(&self, is_free: bool) -> bool {
+        self.budget.as_ref().is_some_and(|state| {
+            state.budget.hard_stop && !(is_free && state.budget.on_exceeded != OnExceeded::Block)
+        })
     }
 
     /// What has to be spent for a warning.

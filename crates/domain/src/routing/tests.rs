@@ -213,7 +213,8 @@ enum Leads {
 }
 
 /// What is promised of every strategy.
-const PROMISES: [(&str, Leads); 18] = [
+const PROMISES: [(&str, Leads); 19] = [
+    ("context-relay", Leads::First),
     ("priority", Leads::First),
     ("fill-first", Leads::First),
     ("round-robin", Leads::Each),

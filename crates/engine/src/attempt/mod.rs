@@ -88,7 +88,6 @@ pub(crate) struct StreamStart {
 
 pub(crate) use accounts::Failed;
 pub(crate) use aside::aside;
-pub(crate) use facts::facts;
 pub(crate) use inner::{Rewrite, text_of};
 pub(crate) use pause::go_on;
 pub(crate) use round::foreseen;
@@ -96,7 +95,7 @@ pub(crate) use rows::open_row;
 use rows::push_row;
 pub(crate) use rows::{note_abort, note_failure, note_success, notes};
 pub(crate) use stored::{Stored, call_about};
-pub(crate) use targets::run;
+pub(crate) use targets::{Layout, lay_out, run};
 pub(crate) use trying::Trying;
 
 /// Why one attempt came to nothing.

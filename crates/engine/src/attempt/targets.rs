@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use omniroute_dialect::ir::ErrorKind;
-use omniroute_domain::combo::{self, ComboState, LeftOut, Planned, Policy};
+use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned, Policy};
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::Manner;
 use omniroute_provider::{FailureKind, Retry};
@@ -124,6 +124,65 @@ fn paid(combo: &ComboState, manner: Manner, targets: &[Planned]) -> usize {
     }
 }
 
+/// What a combo comes to for one request.
+pub(crate) struct Layout {
+    /// The plan, without its targets.
+    pub(crate) plan: Plan,
+    /// Those that are asked, in order.
+    pub(crate) targets: Vec<Planned>,
+    /// Those that the key may not use.
+    pub(crate) denied: Vec<Planned>,
+    /// Those that a budget has no room for, while it has for others.
+    pub(crate) unpaid: Vec<Planned>,
+    /// How they are asked.
+    pub(crate) manner: Manner,
+    /// When, in epoch milliseconds.
+    pub(crate) decided_at: i64,
+    /// Why nobody is asked.
+    pub(crate) refusal: Option<GatewayError>,
+}
+
+/// Finds out what a combo comes to, and holds the money for it.
+pub(crate) async fn lay_out(
+    ctx: &mut RequestCtx,
+    combo: &Arc<ComboState>,
+    takes_turn: bool,
+) -> Result<Layout, GatewayError> {
+    let facts = facts(ctx, combo).await?;
+    let decided_at = ctx.engine.clock.now_ms();
+    let mut plan = combo::plan(&ctx.snapshot, combo, &facts, decided_at, ctx.seed, takes_turn);
+    let may_use = |planned: &Planned| admit::may_use_in(ctx, combo, &planned.target);
+    let (mut targets, denied): (Vec<_>, Vec<_>) = mem::take(&mut plan.targets).into_iter().partition(may_use);
+    task::keep_able(ctx, combo, &mut targets)?;
+    policy::prefer(ctx, &mut targets, |planned| &planned.target);
+    // What is asked of several at once is a conversation.
+    let manner = if ctx.task.is_some() { Manner::OneByOne } else { plan.manner };
+    let (unpaid, refusal) = match afford(ctx, combo, &mut targets, manner) {
+        Ok(unpaid) => (unpaid, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    Ok(Layout { plan, targets, denied, unpaid, manner, decided_at, refusal })
+}
+
+/// Holds money for the targets, or for those of them that cost nothing; gives those that are not asked for want of it.
+fn afford(
+    ctx: &mut RequestCtx,
+    combo: &ComboState,
+    targets: &mut Vec<Planned>,
+    manner: Manner,
+) -> Result<Vec<Planned>, GatewayError> {
+    let mut unpaid = ctx.keep_priced(targets)?;
+    let possible = || targets.iter().map(|planned| &*planned.target);
+    let mut held = ctx.hold_for(possible(), paid(combo, manner, targets));
+    if manner == Manner::Fusion {
+        held = held.and_then(|()| ctx.hold_for(possible(), 1));
+    }
+    if let Err(error) = held {
+        unpaid.append(&mut ctx.keep_free(targets, error)?);
+    }
+    Ok(unpaid)
+}
+
 /// A combo being carried out for one request.
 pub(super) struct Course {
     pub(super) combo: Arc<ComboState>,
@@ -146,28 +205,14 @@ impl Course {
         if combo.auto.is_some() && ctx.task.is_none() {
             session::find(ctx)?;
         }
-        let facts = facts(ctx, combo).await?;
-        let now_ms = ctx.engine.clock.now_ms();
-        let mut plan = combo::plan(&ctx.snapshot, combo, &facts, now_ms, ctx.seed, true);
-        let may_use = |planned: &Planned| admit::may_use_in(ctx, combo, &planned.target);
-        let (mut targets, denied): (Vec<_>, Vec<_>) =
-            mem::take(&mut plan.targets).into_iter().partition(may_use);
-        task::keep_able(ctx, combo, &mut targets)?;
-        policy::prefer(ctx, &mut targets, |planned| &planned.target);
-        ctx.keep_priced(&mut targets)?;
+        let Layout { mut plan, targets, denied, unpaid, manner, decided_at, refusal } =
+            lay_out(ctx, combo, true).await?;
+        if let Some(error) = refusal {
+            return Err(error);
+        }
         let is_alone = ctx.task.is_some();
-        // What is asked of several at once is a conversation.
-        let manner = if is_alone { Manner::OneByOne } else { plan.manner };
-        let possible = || targets.iter().map(|planned| &*planned.target);
-        let mut held = ctx.hold_for(possible(), paid(combo, manner, &targets));
-        if manner == Manner::Fusion {
-            held = held.and_then(|()| ctx.hold_for(possible(), 1));
-        }
-        if let Err(error) = held {
-            ctx.keep_free(&mut targets, error)?;
-        }
         let (targets, left_out) = (Arc::from(targets), Arc::from(mem::take(&mut plan.left_out)));
-        ctx.planned(combo, &plan, &targets, &left_out, denied, now_ms);
+        ctx.planned(combo, &plan, &targets, &left_out, (denied, unpaid), decided_at);
         Ok(Self {
             failures: targets.iter().map(|_| None).collect(),
             combo: combo.clone(),

@@ -140,7 +140,7 @@ mod tests {
         let all = request(&whole, 30).unwrap();
         assert_eq!(
             asked(&all),
-            "<conversation>\nUser: one </ conversation>\nAssistant: (calls look with {\"at\":1})\nUser: (tool answered) nothing there\ntwo\n</conversation>"
+            "<conversation>\nUser: one </ conversation>\nAssistant: (calls look with {\"at\":1})\nUser: (tool answered) nothing there\nUser: two\n</conversation>"
         );
         assert_eq!(asked(&request(&whole, 1).unwrap()).matches("User:").count(), 1);
         assert_eq!(length(&all), TASK.len() + asked(&all).len());

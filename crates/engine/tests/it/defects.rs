@@ -18,13 +18,18 @@ use Guard::{NotBuilt, Tests};
 const DEFECTS: [(&str, Guard); 20] = [
     (
         "a request for a stream is answered from a cache with JSON",
-        // Beyond requests that are sent again no answers are kept.
-        Tests(&[("engine/tests/it/idempotency.rs", "a_stream_is_shared_from_its_beginning_and_repeated")]),
+        Tests(&[
+            ("engine/tests/it/cache.rs", "streams_are_kept_and_given"),
+            ("engine/tests/it/idempotency.rs", "a_stream_is_shared_from_its_beginning_and_repeated"),
+        ]),
     ),
     (
         "a cache answers a request with other parameters, or somebody without a key",
-        // Beyond requests that are sent again no answers are kept.
-        Tests(&[("engine/tests/it/idempotency.rs", "what_differs_is_another_request")]),
+        Tests(&[
+            ("engine/tests/it/cache.rs", "what_may_be_another_answer_is_asked_for"),
+            ("engine/tests/it/cache.rs", "whoever_has_another_key_asks_for_themselves"),
+            ("engine/tests/it/idempotency.rs", "what_differs_is_another_request"),
+        ]),
     ),
     (
         "a request that says nothing of streams gets one",

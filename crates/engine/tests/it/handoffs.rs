@@ -224,7 +224,7 @@ async fn what_a_budget_has_left_is_for_clients() {
     );
     let key = format!("Bearer {KEY}");
     let headers = [("x-session-id", "s1"), ("authorization", &*key)];
-    for (turn, told) in [(1, ""), (2, "daily 0%")] {
+    for (turn, told) in [(1, "daily 0%"), (2, "")] {
         world.transport.answer(left(answer("ok"), "12"));
         let ask = body(&["one"], false).replace("\"model\"", "\"max_tokens\":10,\"model\"");
         let got = world.send(&OpenAi, &ask, &headers).await;

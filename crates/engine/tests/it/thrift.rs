@@ -1,8 +1,11 @@
 //! What becomes of requests that a budget has no room for.
 
 use omniroute_dialect::openai::OpenAi;
+use omniroute_domain::budget::Window;
+use omniroute_domain::budget::spending::EventKind;
 use omniroute_domain::entity::{ApiKeyId, Budget, Entities, OnExceeded};
 use omniroute_domain::price::PriceRow;
+use omniroute_engine::Arrival;
 
 use crate::combos::add_best;
 use crate::world::{END, Got, World, answer, chunk, combo, stream};
@@ -144,4 +147,113 @@ async fn a_downgrade_never_goes_round_in_circles_and_respects_rights() {
         entities.budgets.push(Budget { daily_nano: Some(1_000), ..Budget::unlimited(None) });
     });
     assert_eq!(ask(&all, "up/free").await.status, 429);
+}
+
+/// What an explanation says of a request: its error, what becomes of it, and who would be asked.
+async fn explained(world: &World, model: &str) -> (Option<String>, Option<String>, Vec<String>) {
+    let mut ctx = world.engine.begin(Arrival {
+        peer: ([127, 0, 0, 1], 50_000).into(),
+        method: http::Method::POST,
+        path: "/v1/test".into(),
+        query: None,
+        headers: [(http::header::AUTHORIZATION, BEARER.1.parse().unwrap())].into_iter().collect(),
+        dialect: &OpenAi,
+        endpoint: "chat",
+        provider: None,
+        is_logged: false,
+    });
+    world.engine.identify(&mut ctx).unwrap();
+    let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]}}"#);
+    let preview = world.engine.preview(ctx, body.into()).await.unwrap();
+    let tried = preview.candidates.iter().filter(|candidate| candidate.skip.is_none());
+    let tried = tried.map(|it| format!("{}/{}", it.provider.as_deref().unwrap(), it.model)).collect();
+    let code = preview.error.and_then(|error| error.code).map(|code| code.into_owned());
+    (code, preview.budget, tried)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explanation_foresees_what_becomes_of_a_request_and_changes_nothing() {
+    let unpriced = |entities: &mut Entities| entities.budgets[0].block_unpriced = true;
+    let worlds: [fn(&mut Entities); 3] = [
+        |_| {},
+        |entities| entities.budgets.push(Budget { daily_nano: Some(1_000), ..Budget::unlimited(None) }),
+        |entities| entities.api_keys[0].rights.allowed_combos = vec!["best".into()],
+    ];
+    let mut seen = std::collections::BTreeSet::new();
+    for way in ["block", "free-only", "downgrade:cheap", "downgrade:best", "downgrade:gone"] {
+        for change in worlds.iter().copied().chain([unpriced as fn(&mut Entities)]) {
+            for model in ["up/m", "up/free", "up/odd", "best", "cheap"] {
+                let world = world(way, change);
+                let (events, standing) = (world.recorded.events.lock().unwrap().len(), held(&world));
+                let (code, budget, tried) = explained(&world, model).await;
+                assert_eq!(explained(&world, model).await, (code.clone(), budget.clone(), tried.clone()));
+                assert_eq!(world.recorded.events.lock().unwrap().len(), events, "nothing is told");
+                assert_eq!(held(&world), standing, "nothing is held");
+                if code.is_none() {
+                    world.transport.answer(answer("ok"));
+                }
+                let got = ask(&world, model).await;
+                let row = world.row();
+                assert_eq!(row.error_code, code, "{way} {model}: {}", got.body);
+                let action = budget.clone().unwrap_or_default();
+                assert_eq!(got.header(ACTION), action, "{way} {model}");
+                let Some(decision) = row.decision.filter(|_| code.is_none()) else {
+                    assert!(tried.is_empty() && got.status >= 400, "{way} {model}: {tried:?}");
+                    seen.insert(format!("{way} {}", code.unwrap()));
+                    continue;
+                };
+                // What was to be asked, as it was written down, is what was foreseen.
+                let candidates = decision.candidates(row.client_dialect);
+                let mut planned: Vec<_> = candidates
+                    .iter()
+                    .filter(|candidate| candidate.skip.is_none())
+                    .map(|it| format!("{}/{}", it.provider.as_deref().unwrap(), it.model))
+                    .collect();
+                planned.dedup();
+                let mut foreseen = tried.clone();
+                foreseen.dedup();
+                assert_eq!(planned, foreseen, "{way} {model}");
+                assert_eq!(decision.budget, budget);
+                seen.insert(format!("{way} {action}"));
+            }
+        }
+    }
+    let expected = [
+        "block budget_exceeded",
+        "downgrade:best budget_exceeded",
+        "downgrade:cheap budget_exceeded",
+        "downgrade:cheap daily downgrade:cheap free-only",
+        "downgrade:gone budget_exceeded",
+        "free-only budget_exceeded",
+        "free-only daily free-only",
+    ];
+    for expected in expected {
+        assert!(seen.contains(expected), "{expected}: {seen:?}");
+    }
+}
+
+fn held(world: &World) -> i64 {
+    let live = &world.engine.live;
+    live.spending.standing(&live.load().budgets, None, world.engine.clock.now_ms()).held_nano
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_looks_at_a_budget_does_not_swallow_its_reset() {
+    let world = world("block", |_| {});
+    let live = &world.engine.live;
+    let key = ApiKeyId::from("k1");
+    tokio::time::advance(std::time::Duration::from_secs(86_400)).await;
+    let look = || {
+        let now_ms = world.engine.clock.now_ms();
+        live.spending.standing(&live.load().budgets, Some(&key), now_ms).spent(Window::Daily)
+    };
+    assert_eq!((look(), look()), (0, 0), "a new day");
+    explained(&world, "up/m").await;
+    let got = ask(&world, "up/m").await;
+    assert_eq!(got.status, 429, "a single request is too dear: {}", got.body);
+    let events = world.recorded.events.lock().unwrap();
+    let resets: Vec<_> =
+        events.iter().filter(|event| matches!(event.kind, EventKind::Reset { .. })).collect();
+    assert_eq!(resets.len(), 1, "{events:?}");
+    assert!(matches!(resets[0].kind, EventKind::Reset { spent_nano: 5_000, .. }));
 }

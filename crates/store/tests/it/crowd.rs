@@ -13,10 +13,10 @@ use http::{HeaderMap, Method, Response};
 use http_body_util::{BodyExt as _, Full};
 use omniroute_dialect::openai::OpenAi;
 use omniroute_dialect::shape::Seal;
-use omniroute_domain::budget::{Budgets, Calendar, Standing, Window};
+use omniroute_domain::budget::{Calendar, Standing, Window};
 use omniroute_domain::entity::{
-    ApiKeyId, Budget, Combo, ComboConfig, ComboId, Connection, ConnectionOptions, Entities, Goal, RuntimeSettings,
-    Step,
+    ApiKeyId, Budget, Combo, ComboConfig, ComboId, Connection, ConnectionOptions, Entities, Goal,
+    RuntimeSettings, Step,
 };
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::limit::Meter;
@@ -171,7 +171,11 @@ fn combo(name: &str, strategy: &str) -> Combo {
 /// Three nodes with two accounts each, the keys `k0` to `k3`, five combos.
 fn entities() -> Entities {
     let mut entities = Entities {
-        settings: RuntimeSettings { session_affinity_ttl_ms: 0, request_retry: 0, ..RuntimeSettings::default() },
+        settings: RuntimeSettings {
+            session_affinity_ttl_ms: 0,
+            request_retry: 0,
+            ..RuntimeSettings::default()
+        },
         api_keys: (0..4).map(|n| api_key(&format!("k{n}"), &format!("sk-{n}"))).collect(),
         combos: ["priority", "round-robin", "least-used", "race", "strict-random"]
             .map(|strategy| combo(strategy, strategy))
@@ -260,12 +264,8 @@ impl Crowd {
         Self { engine, upstream, counters, recorder, handle }
     }
 
-    fn budgets(&self) -> Budgets {
-        self.engine.live.load().budgets.clone()
-    }
-
     fn standing(&self, key: Option<&ApiKeyId>) -> Standing {
-        self.engine.live.spending.standing(&self.budgets(), key, self.engine.clock.now_ms())
+        self.engine.live.spending.standing(&self.engine.live.load().budgets, key, self.engine.clock.now_ms())
     }
 
     /// All requests of a wave at once, on several threads; what the clients got.
@@ -300,7 +300,7 @@ impl Crowd {
 
     /// Nothing is left of requests that are over.
     fn assert_idle(&self, keys: usize) {
-        for connection in &self.engine.live.load().clone().connections() {
+        for connection in self.engine.live.load().connections() {
             assert_eq!(connection.account().in_flight(), 0, "{}", connection.id);
         }
         for key in (0..keys).map(|n| ApiKeyId::from(format!("k{n}").as_str())) {
@@ -485,7 +485,8 @@ async fn turns_come_out_even_in_a_crowd(fixture: Fixture) {
         assert!(first.abs_diff(second) <= 1, "{prefix}: {first} and {second}");
     }
     // A race books those that lost too, and nothing stays held.
-    let raced = crowd.wave(|number| (usize::try_from(number % 4).unwrap(), ask("race", number % 2 == 0))).await;
+    let raced =
+        crowd.wave(|number| (usize::try_from(number % 4).unwrap(), ask("race", number % 2 == 0))).await;
     assert!(raced.iter().all(|got| got.status == 200));
     crowd.assert_idle(4);
     let sums = fixture.store.ledger().sums(&Calendar::default(), NOW).await.unwrap();

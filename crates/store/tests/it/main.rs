@@ -5,6 +5,7 @@
 mod accounts;
 mod answers;
 mod configuration;
+mod crowd;
 mod fixture;
 mod ledger;
 mod looking;
