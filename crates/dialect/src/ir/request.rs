@@ -143,7 +143,9 @@ impl Extras {
             let message = "the target does not answer in the background; leave `background` out";
             return refused("unsupported_parameter", message.to_owned());
         }
-        let silent = Self::is_harmless(name) || raw.get() == "null";
+        // A mark for the whole prompt is as good as any other.
+        let is_mark = name == "cache_control" && !has("\"1h\"");
+        let silent = Self::is_harmless(name) || is_mark || raw.get() == "null";
         Ok(Loss { path: name.to_owned().into(), action: LossAction::Dropped, silent })
     }
 

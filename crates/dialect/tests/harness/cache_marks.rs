@@ -121,6 +121,20 @@ fn that_an_hour_is_not_to_be_had_is_told() {
 }
 
 #[test]
+fn a_mark_for_the_whole_prompt_is_told_of_like_any_other() {
+    for (ttl, silent) in [("5m", true), ("1h", false)] {
+        let mut body = marked(TEXT, false);
+        body["messages"][0]["content"][0] = json!({"type": "text", "text": "a"});
+        body["cache_control"] = json!({"type": "ephemeral", "ttl": ttl});
+        for to in ["openai", "responses", "gemini", "ollama"] {
+            let (_, losses) = translate("anthropic", to, &body, &full_caps()).unwrap();
+            let marks: Vec<_> = losses.iter().filter(|loss| loss.path.contains("cache_control")).collect();
+            assert!(marks.len() == 1 && marks[0].silent == silent, "{ttl} to {to}: {marks:?}");
+        }
+    }
+}
+
+#[test]
 fn what_the_model_said_stays_one_text_around_its_marks() {
     let mut body = marked(SAID, false);
     body["messages"][1]["content"] = json!([

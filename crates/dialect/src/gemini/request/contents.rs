@@ -100,7 +100,10 @@ impl Reader<'_> {
                 self.note_unknown(&part, &["text", "thought", "thoughtSignature"]);
                 return Ok(());
             }
-            "text" => BlockKind::Text(part.need_str("text")?.into_owned()),
+            "text" => {
+                self.unseen(&part, part.raw("mediaResolution").is_some());
+                BlockKind::Text(part.need_str("text")?.into_owned())
+            }
             "inlineData" | "fileData" => self.media(&part, raw)?,
             "functionCall" => BlockKind::ToolCall(self.call(&part, place)?),
             "functionResponse" => BlockKind::ToolResult(self.result(&part)?),
@@ -190,13 +193,17 @@ impl Reader<'_> {
             return Ok(match media_type.split_once('/').unwrap_or((&media_type, "")) {
                 ("image", _) => BlockKind::Image(Image { source, detail }),
                 ("audio", kind) => {
+                    self.unseen(part, detail.is_some());
                     let MediaSource::Base64 { data, .. } = source else {
                         return Err(wrong_type(blob.path_of("data"), "base64"));
                     };
                     BlockKind::Audio { data, format: audio_format(kind).to_owned() }
                 }
                 ("video", _) => BlockKind::Opaque { origin: ID, raw: raw.to_owned() },
-                _ => BlockKind::File(File { name, ..source.into() }),
+                _ => {
+                    self.unseen(part, detail.is_some());
+                    BlockKind::File(File { name, ..source.into() })
+                }
             });
         }
         let file = part
@@ -213,9 +220,19 @@ impl Reader<'_> {
         let source = MediaSource::Url(uri.into_owned());
         Ok(match media_type.split('/').next().unwrap_or_default() {
             "image" => BlockKind::Image(Image { source, detail }),
-            "application" | "text" => BlockKind::File(File { name, ..source.into() }),
+            "application" | "text" => {
+                self.unseen(part, detail.is_some());
+                BlockKind::File(File { name, ..source.into() })
+            }
             _ => BlockKind::Opaque { origin: ID, raw: raw.to_owned() },
         })
+    }
+
+    /// That how closely to look was said of what is no picture.
+    fn unseen(&mut self, part: &Fields<'_>, said: bool) {
+        if said {
+            self.losses.push(loss(part.path_of("mediaResolution"), LossAction::Dropped));
+        }
     }
 
     /// How closely to look at a picture. Others know two ways of it.

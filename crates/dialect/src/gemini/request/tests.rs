@@ -471,6 +471,35 @@ fn losses_name_members_of_the_client() {
 }
 
 #[test]
+fn how_closely_to_look_is_told_where_nobody_can_be_told() {
+    let resolution = json!({"level": "MEDIA_RESOLUTION_LOW"});
+    let part = |mut part: Value| {
+        part["mediaResolution"] = resolution.clone();
+        part
+    };
+    let picture = json!({"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}});
+    let mut closer = part(picture.clone());
+    closer["mediaResolution"]["level"] = json!("MEDIA_RESOLUTION_MEDIUM");
+    for (part, lost) in [
+        (part(picture), None),
+        (closer, Some("contents[0].parts[0].mediaResolution.level")),
+        (part(json!({"text": "a"})), Some("contents[0].parts[0].mediaResolution")),
+        (
+            part(json!({"inlineData": {"mimeType": "application/pdf", "data": "JVBERi0xLjQK"}})),
+            Some("contents[0].parts[0].mediaResolution"),
+        ),
+        (
+            part(json!({"inlineData": {"mimeType": "audio/wav", "data": "UklGRg=="}})),
+            Some("contents[0].parts[0].mediaResolution"),
+        ),
+    ] {
+        let request = read(&json!({"contents": [{"parts": [part.clone()]}]})).expect("readable");
+        let losses: Vec<_> = request.losses.iter().map(|loss| &*loss.path).collect();
+        assert_eq!(losses, lost.into_iter().collect::<Vec<_>>(), "{part}");
+    }
+}
+
+#[test]
 fn fixtures_hold_to_what_any_request_must() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gemini");
     let mut seen = 0;
