@@ -348,17 +348,17 @@ impl Ticket {
         if let Some(flight) = &self.flight {
             flight.landing.send_replace(Landing::Kept);
         }
+        if let Some(asked) = self.asked {
+            similar::keep(ctx, *asked, &self.signature, &answer, (now_ms, until, self.outlives));
+        }
         if self.outlives {
             engine.recorder.remember(Memory::Answer(AnswerRow {
-                signature: self.signature.clone(),
+                signature: self.signature,
                 tenant: tenant(ctx).to_owned(),
-                answer: answer.clone(),
+                answer,
                 created_at: now_ms,
                 expires_at: until,
             }));
-        }
-        if let Some(asked) = self.asked {
-            similar::keep(ctx, *asked, &self.signature, &answer, (now_ms, until, self.outlives));
         }
     }
 
