@@ -99,14 +99,13 @@ async fn a_close_question_gets_the_answer() {
     let row = world.row();
     assert_eq!((row.source, row.cost_nano, row.saved_nano()), ("similar", Some(0), Some(7_000_000)));
     assert!(row.similarity.is_some_and(|similarity| (similarity - 0.9848).abs() < 1e-3));
-    let rows = world.recorded.rows.lock().unwrap();
+    let rows = world.recorded.rows.lock().unwrap().clone();
     let vectors: Vec<_> = rows.iter().filter(|row| row.request_type == "embedding").collect();
     assert_eq!(vectors.len(), 2);
     assert!(
         vectors.iter().all(|row| row.cost_nano == Some(40_000) && row.bills.len() == 1),
         "each is paid for"
     );
-    drop(rows);
     // The same again is found by its likeness again; the first question itself by what it is.
     world.transport.answer(at(10.0));
     assert_eq!(said(&world.chat(&ask(CLOSE)).await).0, "HIT");
