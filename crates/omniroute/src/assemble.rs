@@ -276,7 +276,7 @@ async fn recall(store: &Store, engine: &Engine) {
             );
         }
         Err(error) => {
-            tracing::warn!(%error, "summaries of conversations cannot be read; accounts are changed without")
+            tracing::warn!(%error, "summaries of conversations cannot be read; accounts are changed without");
         }
     }
     let restore = |row| engine.restore(Memory::Reasoning(row));
