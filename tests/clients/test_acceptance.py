@@ -101,6 +101,9 @@ ROUTES = [
     ("POST", "/v1/providers/sim/chat/completions", "openai"),
     ("POST", "/v1/providers/sim/embeddings", "openai"),
     ("POST", "/v1/providers/sim/images/generations", "openai"),
+    ("POST", "/v1/providers/sim/messages", "anthropic"),
+    ("POST", "/v1/providers/sim/responses", "responses"),
+    ("GET", "/v1/providers/sim/models", "openai"),
     # By the other ways that clients build them.
     ("POST", "/api/v1/chat/completions", "openai"),
     ("POST", "/v1/v1/messages", "anthropic"),
@@ -161,6 +164,69 @@ def test_a_path_that_names_the_provider(plain, what, model, ask):
     assert foreign.status_code in (400, 404) and foreign.json()["error"]["code"] != "provider_mismatch", foreign.text
     unknown = plain.post(f"/v1/providers/nobody/{what}", json={"model": model} | ask).json()["error"]
     assert unknown["code"] == "unknown_provider"
+
+
+def test_a_path_that_names_the_provider_in_every_dialect(plain):
+    """Conversations of other dialects, and the provider's own list."""
+    asked = {
+        "messages": {"messages": user("hi"), "max_tokens": 50},
+        "responses": {"input": "hi"},
+    }
+    for what, ask in asked.items():
+        path = f"/v1/providers/oa-node/{what}"
+        for name in ("echo", "oa-node/echo"):
+            answer = plain.post(path, json={"model": name} | ask)
+            assert answer.status_code == 200 and answer.headers["x-omniroute-model"] == "echo", answer.text
+        assert plain.post(path, json=ask).status_code == 400
+        refused = plain.post(path, json={"model": "an-node/echo"} | ask)
+        assert refused.status_code == 400 and "oa-node/" in refused.json()["error"]["message"], refused.text
+        unknown = plain.post(f"/v1/providers/nobody/{what}", json={"model": "echo"} | ask)
+        assert unknown.status_code == 400, unknown.text
+    listed = plain.get("/v1/providers/oa-node/models").json()["data"]
+    assert listed == plain.get("/v1/models", params={"provider": "oa-node"}).json()["data"]
+    assert all(model["id"].startswith("oa-node/") for model in listed)
+    for path in ("/v1/providers/nobody/models", "/v1/models?provider=nobody"):
+        answer = plain.get(path)
+        assert answer.status_code == 400 and answer.json()["error"]["code"] == "unknown_provider", answer.text
+
+
+# A list of models in each shape that there is: how it is asked for, and where the names are.
+SHAPES = {
+    "openai": ("/v1/models", {}, lambda body: [model["id"] for model in body["data"]]),
+    "anthropic": ("/v1/models", {"anthropic-version": "2023-06-01"}, lambda body: [model["id"] for model in body["data"]]),
+    "gemini": ("/v1beta/models", {}, lambda body: [model["name"].removeprefix("models/") for model in body["models"]]),
+    "ollama": ("/api/tags", {}, lambda body: [model["model"].removesuffix(":latest") for model in body["models"]]),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_lists_of_one_kind_in_every_shape(tmp_path_factory, shape):
+    from gateway import Gateway
+
+    # Without a provider the whole catalogue is listed.
+    gateway = Gateway(tmp_path_factory.mktemp("lists")).start()
+    try:
+        path, headers, names = SHAPES[shape]
+
+        def ask(**query):
+            return httpx.get(gateway.url + path, params={"pageSize": 1000, "limit": 1000} | query, headers=headers)
+
+        kinds = {}
+        for kind in ("chat", "embedding", "image", "audio"):
+            answer = ask(type=kind)
+            assert answer.status_code == 200 and answer.headers["etag"], answer.text
+            kinds[kind] = set(names(answer.json()))
+            again = httpx.get(str(answer.url), headers=headers | {"if-none-match": answer.headers["etag"]})
+            assert again.status_code == 304 and not again.content
+        assert "openai/text-embedding-3-small" in kinds["embedding"] and "openai/whisper-1" in kinds["audio"], kinds["audio"]
+        assert any("gpt-image" in name for name in kinds["image"])
+        assert not any(one & other for kind, one in kinds.items() for name, other in kinds.items() if name != kind)
+        wrong = ask(type="poems")
+        assert wrong.status_code == 400 and "type" in wrong.text
+        own = names(ask(provider="openai", type="embedding").json())
+        assert own and all(name.startswith("openai/") for name in own)
+    finally:
+        gateway.stop()
 
 
 # Characters of two, three and four bytes, some of several characters.

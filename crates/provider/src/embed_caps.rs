@@ -8,17 +8,29 @@ use crate::{
     spec::Category,
 };
 
-/// Where less than OpenAI's number of texts fits into one call.
-const MAX_ITEMS_OF: [(&str, usize); 11] = [
+/// Where less than OpenAI's number of texts fits into one call, as the vendors' references have it.
+const MAX_ITEMS_OF: [(&str, usize); 13] = [
+    // https://help.aliyun.com/en/model-studio/embedding-interfaces-compatible-with-openai
     ("alibaba", 10),
     ("alibaba-cn", 10),
+    // https://developers.cloudflare.com/workers-ai/models/bge-m3/
     ("cloudflare", 100),
+    // https://docs.cohere.com/reference/embed
     ("cohere", 96),
+    // https://ai.google.dev/gemini-api/docs/embeddings
     ("gemini", 100),
+    // https://www.mixedbread.com/api-reference/endpoints/embeddings
     ("mixedbread", 256),
+    // https://cloud.baidu.com/doc/qianfan-api/s/Fm7u3ropn
+    ("qianfan", 16),
+    // https://docs.siliconflow.cn/api-reference/embeddings/create-embeddings
     ("siliconflow", 32),
     ("siliconflow-cn", 32),
+    // https://console.upstage.ai/api/embeddings
+    ("upstage", 100),
+    // https://docs.voyageai.com/reference/embeddings-api
     ("voyage", 1_000),
+    // https://docs.bigmodel.cn/api-reference
     ("zai", 64),
     ("zhipu", 64),
 ];
@@ -119,6 +131,8 @@ mod tests {
         assert!(caps("nvidia", "nvidia/nv-embedqa-e5-v5").needs_input_type);
         assert_eq!(caps("gemini", "gemini-embedding-001").max_items, 100);
         assert!(!caps("together", "BAAI/bge-base-en-v1.5").base64);
+        assert_eq!((caps("qianfan", "embedding-v1").max_items, caps("upstage", "solar-embedding-2").max_items), (16, 100));
+        assert!(!caps("qianfan", "embedding-v1").base64);
         assert!(!caps("voyage", "voyage-4").float_word);
     }
 }

@@ -183,16 +183,8 @@ fn segment(utterance: Utterance<'_>) -> Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::request::Fields;
+    use crate::audio::request::asked as request;
     use crate::ir::{LossAction, loss};
-
-    fn request(fields: &[(&str, &str)]) -> TranscriptionRequest {
-        let mut read = Fields::default();
-        for (name, value) in [("model", "m")].iter().chain(fields) {
-            read.add(name, value).unwrap();
-        }
-        read.finish(true).unwrap()
-    }
 
     #[test]
     fn orders() {

@@ -187,15 +187,7 @@ pub(super) fn unreadable(error: &serde_json::Error) -> DecodeError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::request::Fields;
-
-    fn request(fields: &[(&str, &str)]) -> TranscriptionRequest {
-        let mut read = Fields::default();
-        for (name, value) in [("model", "m")].iter().chain(fields) {
-            read.add(name, value).unwrap();
-        }
-        read.finish(true).unwrap()
-    }
+    use crate::audio::request::asked as request;
 
     #[test]
     fn queries() {

@@ -261,15 +261,7 @@ fn no_text() -> DecodeError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::request::Fields;
-
-    fn request(fields: &[(&str, &str)]) -> TranscriptionRequest {
-        let mut read = Fields::default();
-        for (name, value) in [("model", "p/whisper-1")].iter().chain(fields) {
-            read.add(name, value).unwrap();
-        }
-        read.finish(true).unwrap()
-    }
+    use crate::audio::request::asked as request;
 
     #[test]
     fn forms_are_sent_again_with_the_bare_model() {

@@ -201,6 +201,19 @@ fn is_language(text: &str) -> bool {
             .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
+/// A request with these fields, for tests; `model` is `m` unless they say otherwise.
+#[cfg(test)]
+pub(super) fn asked(fields: &[(&str, &str)]) -> TranscriptionRequest {
+    let mut read = Fields::default();
+    if !fields.iter().any(|(name, _)| *name == "model") {
+        read.add("model", "m").expect("a field");
+    }
+    for (name, value) in fields {
+        read.add(name, value).expect("a field");
+    }
+    read.finish(true).expect("a request")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -151,17 +151,8 @@ fn document(value: &impl Serialize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::request::Fields;
+    use crate::audio::request::asked as request;
     use crate::audio::transcript::words;
-
-    fn request(fields: &[(&str, &str)]) -> TranscriptionRequest {
-        let mut read = Fields::default();
-        read.add("model", "m").unwrap();
-        for (name, value) in fields {
-            read.add(name, value).unwrap();
-        }
-        read.finish(true).unwrap()
-    }
 
     fn written(transcript: &Transcript, fields: &[(&str, &str)]) -> String {
         let bytes = write(transcript, &request(fields)).unwrap();

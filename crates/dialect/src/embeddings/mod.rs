@@ -183,9 +183,14 @@ impl EmbedRequest {
         self.items.len()
     }
 
-    /// Whether there is nothing to be made a vector of; a request that was read never is.
+    /// Whether there is nothing to be made a vector of; only Ollama's form has such requests.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// The answer to a request without texts, in the form that has such.
+    pub fn of_nothing(&self) -> Option<Bytes> {
+        ollama::of_nothing(self, &self.model)
     }
 
     /// The body as it came.

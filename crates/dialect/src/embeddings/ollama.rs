@@ -30,13 +30,13 @@ pub(super) fn read(form: Form, body: &Bytes) -> Result<EmbedRequest, DecodeError
     let name = if form == Form::OllamaOne { "prompt" } else { "input" };
     let input = fields.raw(name).ok_or_else(|| fields.missing(name))?;
     let wrong = || wrong_type(name, "a text, or a list of texts");
+    let is_nothing = str_of(input).is_some_and(|text| text.is_empty());
     let pieces: Vec<&RawValue> = match input.get().starts_with('[') && form == Form::Ollama {
         true => serde_json::from_str(input.get()).map_err(|_| wrong())?,
+        // Here nothing is a question, too, and its answer.
+        false if is_nothing => Vec::new(),
         false => vec![input],
     };
-    if pieces.is_empty() {
-        return Err(empty(name));
-    }
     let one = |raw: &RawValue| match str_of(raw) {
         None => Err(wrong()),
         Some(text) if text.is_empty() => Err(empty(name)),
@@ -60,6 +60,22 @@ pub(super) fn read(form: Form, body: &Bytes) -> Result<EmbedRequest, DecodeError
         others,
         body: body.clone(),
     })
+}
+
+/// The answer to a request for the vectors of nothing.
+pub(super) fn of_nothing(request: &EmbedRequest, asked: &str) -> Option<Bytes> {
+    if !request.items.is_empty() {
+        return None;
+    }
+    let mut out = BytesMut::new();
+    let mut object = Object::begin(&mut out);
+    match request.form {
+        Form::Ollama => object.str("model", asked).raw("embeddings", "[]"),
+        Form::OllamaOne => object.raw("embedding", "[]"),
+        Form::OpenAi | Form::GeminiOne | Form::GeminiBatch => return None,
+    };
+    object.end();
+    Some(out.freeze())
 }
 
 /// The client's bytes with the upstream's name of the model.

@@ -59,13 +59,28 @@ fn what_is_no_request_is_refused_by_name() {
     let ollama = [
         (r#"{"input":"a"}"#, "missing_required_parameter", "model"),
         (r#"{"model":"m"}"#, "missing_required_parameter", "input"),
-        (r#"{"model":"m","input":[]}"#, "invalid_value", "input"),
+        (r#"{"model":"m","input":["a",""]}"#, "invalid_value", "input"),
         (r#"{"model":"m","input":[1]}"#, "invalid_type", "input"),
     ];
     for (body, code, param) in ollama {
         assert_eq!(refused(Form::Ollama, body), (code, param.to_owned()), "{body}");
     }
     assert_eq!(refused(Form::OllamaOne, r#"{"model":"m","input":"a"}"#).1, "prompt");
+}
+
+#[test]
+fn the_vectors_of_nothing() {
+    let of_nothing = |form, body: &str| {
+        let request = EmbedRequest::read(form, &Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        request.of_nothing().map(|body| String::from_utf8(body.to_vec()).unwrap())
+    };
+    for body in [r#"{"model":"m","input":""}"#, r#"{"model":"m","input":[]}"#] {
+        assert_eq!(of_nothing(Form::Ollama, body).as_deref(), Some(r#"{"model":"m","embeddings":[]}"#));
+    }
+    let one = of_nothing(Form::OllamaOne, r#"{"model":"m","prompt":""}"#);
+    assert_eq!(one.as_deref(), Some(r#"{"embedding":[]}"#));
+    assert_eq!(of_nothing(Form::Ollama, r#"{"model":"m","input":"a"}"#), None);
+    assert_eq!(of_nothing(Form::OpenAi, r#"{"model":"m","input":"a"}"#), None);
 }
 
 #[test]

@@ -117,6 +117,10 @@ impl Task for Embeddings {
         Capability::Embeddings
     }
 
+    fn in_place(&self) -> Option<Bytes> {
+        self.request.of_nothing()
+    }
+
     fn estimate(&self) -> (Usage, Units) {
         let tokens = self.request.estimated_tokens(0..self.request.len());
         (Usage { input_uncached: Some(tokens), ..Usage::default() }, Units::REQUEST)

@@ -57,6 +57,11 @@ pub(crate) trait Task: Send + Sync {
         true
     }
 
+    /// An answer that no upstream has to be asked for.
+    fn in_place(&self) -> Option<Bytes> {
+        None
+    }
+
     /// Whether the client wants events.
     fn streams(&self) -> bool {
         false

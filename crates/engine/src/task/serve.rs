@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use omniroute_dialect::Envelope;
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_domain::resolve::Route;
@@ -35,6 +35,9 @@ impl Engine {
             Ok(route) => route,
             Err(error) => return self.refuse(ctx, &error),
         };
+        if let Some(body) = ctx.task.as_ref().and_then(|job| job.task.in_place()) {
+            return self.reply(ctx, StatusCode::OK, body);
+        }
         match reuse::join(self, ctx).await {
             Joined::Answered(response) => response,
             Joined::Alone(ctx) => Box::pin(self.answer_task(ctx, route)).await,

@@ -235,6 +235,9 @@ const fn delete(
 static ROWS: &[Row] = &[
     post("/v1/chat/completions", OPENAI, "chat", Kind::Exact(Simple::Chat)),
     post("/v1/providers/", OPENAI, "chat", Kind::Provider("/chat/completions", Simple::Chat)),
+    post("/v1/providers/", RESPONSES, "responses", Kind::Provider("/responses", Simple::Chat)),
+    post("/v1/providers/", ANTHROPIC, "messages", Kind::Provider("/messages", Simple::Chat)),
+    get("/v1/providers/", OPENAI, "models", Kind::Provider("/models", Simple::Models)),
     post("/v1/embeddings", OPENAI, EMBEDDINGS, Kind::Exact(Simple::Embed(Form::OpenAi))),
     get("/v1/embeddings", OPENAI, "models", Kind::Exact(Simple::ModelsFor(Capability::Embeddings))),
     post("/v1/providers/", OPENAI, EMBEDDINGS, Kind::Provider("/embeddings", Simple::Embed(Form::OpenAi))),

@@ -91,8 +91,8 @@ struct Card<'a> {
     created_at: String,
 }
 
-/// The list in the shape that the client reads; for some a page of it. Only those for one operation, where the path or
-/// the query says so.
+/// The list in the shape that the client reads; for some a page of it. Only those for one operation, or of one provider,
+/// where the path or the query says so.
 pub(super) fn list(
     ctx: &RequestCtx,
     shape: Lists,
@@ -106,12 +106,22 @@ pub(super) fn list(
         let wanted = wanted_kind(&wanted)?;
         entries.retain(|entry| entry.kind == wanted);
     }
+    let named = ctx.arrival.provider.clone().or_else(|| query(ctx, "provider"));
+    if let Some(name) = named {
+        let owner = ctx.snapshot.by_prefix(&name).ok_or_else(|| unknown_provider(&name))?;
+        entries.retain(|entry| entry.owned_by == owner.as_str());
+    }
     match shape {
         Lists::OpenAi => json(&List { object: "list", data: &entries }),
         Lists::Anthropic => page(ctx, &entries),
         Lists::Google => google::list(ctx, &entries),
         Lists::Ollama => ollama::list(&entries),
     }
+}
+
+fn unknown_provider(name: &str) -> GatewayError {
+    let message = format!("there is no provider `{name}`; use an id, an alias or a node's prefix");
+    GatewayError::new(ErrorKind::InvalidRequest, "unknown_provider", message).param("provider")
 }
 
 /// The kind that a client asks for by `?type=`.
@@ -159,7 +169,7 @@ fn page(ctx: &RequestCtx, entries: &[Entry]) -> Result<Bytes, GatewayError> {
     })
 }
 
-/// One model by its id, or by any name that resolves to it.
+/// One model by its id.
 pub(super) fn one(ctx: &RequestCtx, id: &str, shape: Lists) -> Result<Bytes, GatewayError> {
     let entries = entries(ctx);
     let Some(entry) = entries.iter().find(|entry| entry.id == id) else {
