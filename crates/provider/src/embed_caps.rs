@@ -131,7 +131,10 @@ mod tests {
         assert!(caps("nvidia", "nvidia/nv-embedqa-e5-v5").needs_input_type);
         assert_eq!(caps("gemini", "gemini-embedding-001").max_items, 100);
         assert!(!caps("together", "BAAI/bge-base-en-v1.5").base64);
-        assert_eq!((caps("qianfan", "embedding-v1").max_items, caps("upstage", "solar-embedding-2").max_items), (16, 100));
+        assert_eq!(
+            (caps("qianfan", "embedding-v1").max_items, caps("upstage", "solar-embedding-2").max_items),
+            (16, 100)
+        );
         assert!(!caps("qianfan", "embedding-v1").base64);
         assert!(!caps("voyage", "voyage-4").float_word);
     }

@@ -264,7 +264,11 @@ async fn the_log_is_bounded(fixture: Fixture) {
     let settings =
         RuntimeSettings { log_retention_days: 5, call_log_max_entries: 12, ..RuntimeSettings::default() };
     let pruned = fixture.store.prune(NOW, &settings).await.unwrap();
-    assert_eq!((pruned.call_logs, pruned.usage_sums), (48, 1), "the old requests were all of one minute");
+    assert_eq!(
+        (pruned.call_logs, pruned.usage_sums),
+        (48, 2),
+        "the old requests were all of one minute and kind"
+    );
     let (rows, total) = fixture.store.call_logs().list(&all()).await.unwrap();
     assert_eq!((total, rows[11].request_id.as_str()), (12, "req_new11"));
     assert_eq!(fixture.store.usage().history(Period::All, NOW).await.unwrap().total.requests, 60);
