@@ -99,7 +99,7 @@ impl Transport for Upstream {
                     .body(UpstreamBody::Local(body.boxed_unsync()))
                     .unwrap()
             };
-            if self.refuses && number % 11 == 0 {
+            if self.refuses && number.is_multiple_of(11) {
                 let body = r#"{"error":{"message":"the request is odd","type":"invalid_request_error","param":"x","code":null}}"#;
                 return Ok(answer(400, "application/json", body.to_owned()));
             }
@@ -385,7 +385,7 @@ async fn a_crowd_is_counted_to_the_last_billionth(fixture: Fixture) {
         let models = ["priority", "round-robin", "least-used", "strict-random", "a/m"];
         let got = crowd.wave(move |number| {
             let number = number + wave * CROWD;
-            (usize::try_from(number % 4).unwrap(), ask(models[(number / 4 % 5) as usize], number % 3 == 0))
+            (usize::try_from(number % 4).unwrap(), ask(models[(number / 4 % 5) as usize], number.is_multiple_of(3)))
         });
         all.extend(got.await);
         let poor = crowd.standing(Some(&ApiKeyId::from("k1")));
