@@ -385,7 +385,10 @@ async fn a_crowd_is_counted_to_the_last_billionth(fixture: Fixture) {
         let models = ["priority", "round-robin", "least-used", "strict-random", "a/m"];
         let got = crowd.wave(move |number| {
             let number = number + wave * CROWD;
-            (usize::try_from(number % 4).unwrap(), ask(models[(number / 4 % 5) as usize], number.is_multiple_of(3)))
+            (
+                usize::try_from(number % 4).unwrap(),
+                ask(models[(number / 4 % 5) as usize], number.is_multiple_of(3)),
+            )
         });
         all.extend(got.await);
         let poor = crowd.standing(Some(&ApiKeyId::from("k1")));
