@@ -71,7 +71,10 @@ def run(gateway: Gateway, page: str, names: dict[str, str]) -> list[Answer]:
     log.touch()
     script = SHELL
     for command in commands(page):
-        if calls_a_vendor(command) or ("jq" in command and not shutil.which("jq")):
+        if calls_a_vendor(command):
+            continue
+        if "jq" in command and not shutil.which("jq"):
+            assert not os.environ.get("CI"), "the commands of the pages need jq"
             continue
         # Ids that a reader puts in.
         for place, value in names.items():

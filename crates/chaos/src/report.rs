@@ -28,7 +28,7 @@ impl Report {
         }
         verdicts.expected("all", &scenario.expect, &counted.all, world);
         let verdicts = verdicts.0;
-        let mut text = heading(scenario, world, requests, seed, held_back);
+        let mut text = heading(scenario, world, requests, seed, (held_back, counted.summaries));
         text += &phases(world, &counted);
         text += &accounts(world, &counted);
         text += &breakers(&counted);
@@ -54,7 +54,13 @@ impl Report {
     }
 }
 
-fn heading(scenario: &Scenario, world: &World, requests: u64, seed: u64, held_back: u64) -> String {
+fn heading(
+    scenario: &Scenario,
+    world: &World,
+    requests: u64,
+    seed: u64,
+    (held_back, summaries): (u64, u64),
+) -> String {
     let ms = world.clock.since_start_ms();
     let mut text = format!("## {}\n\n", scenario.title);
     let _ = writeln!(
@@ -66,6 +72,9 @@ fn heading(scenario: &Scenario, world: &World, requests: u64, seed: u64, held_ba
     );
     if held_back > 0 {
         let _ = writeln!(text, "{held_back} requests arrived late, since too many were under way.");
+    }
+    if summaries > 0 {
+        let _ = writeln!(text, "{summaries} calls more summed conversations up.");
     }
     for note in &world.notes {
         let _ = writeln!(text, "Takes no part: {note}");

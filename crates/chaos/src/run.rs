@@ -94,6 +94,7 @@ async fn arrivals(world: &Arc<World>, requests: u64, seed: u64) -> u64 {
     }
     clients.close();
     clients.wait().await;
+    world.engine.end_asides().await;
     held_back
 }
 

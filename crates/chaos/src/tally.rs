@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hdrhistogram::Histogram;
 use omniroute_domain::breaker::BreakerState;
 use omniroute_domain::entity::{ApiKeyId, ConnectionId, ConnectionStatus};
-use omniroute_engine::ports::{Clock as _, Memory, Recorder, RequestRow};
+use omniroute_engine::ports::{Clock as _, HANDOFF, Memory, Recorder, RequestRow};
 
 use crate::clock::VirtualClock;
 use crate::money::Billed;
@@ -134,6 +134,8 @@ pub(crate) struct Counted {
     pub(crate) ended: u64,
     /// Answers that looked complete to one side only.
     pub(crate) contradictions: u64,
+    /// Calls of the gateway's own, which sum conversations up.
+    pub(crate) summaries: u64,
     /// Rows of requests that nobody sent.
     pub(crate) strays: u64,
 }
@@ -229,6 +231,7 @@ impl Tally {
             complete: 0,
             ended: 0,
             contradictions: 0,
+            summaries: 0,
             strays: 0,
         };
         Self { counted: Mutex::new(counted), upstreams, clock, marks, keys, reaches }
@@ -297,12 +300,18 @@ impl Recorder for Tally {
             return;
         };
         let judged = self.judge(&row, ticket);
+        // Nobody asked for it, but it is paid for.
+        let is_own = row.request_type == HANDOFF;
         let mut counted = self.counted();
         let counted = &mut *counted;
-        counted.all.add(&judged);
-        match counted.phases.get_mut(ticket.phase) {
-            Some(phase) => phase.add(&judged),
-            None => counted.strays += 1,
+        if is_own {
+            counted.summaries += 1;
+        } else {
+            counted.all.add(&judged);
+            match counted.phases.get_mut(ticket.phase) {
+                Some(phase) => phase.add(&judged),
+                None => counted.strays += 1,
+            }
         }
         let cost = row.cost_nano.unwrap_or(0);
         counted.cost_nano += cost;
@@ -323,9 +332,12 @@ impl Recorder for Tally {
         }
         if let Some(key) = row.api_key.as_ref().and_then(|id| self.keys.get(id)) {
             let key = &mut counted.keys[*key];
-            key.requests += 1;
             key.cost_nano += cost;
             key.billed.add(&row.bills);
+            if is_own {
+                return;
+            }
+            key.requests += 1;
             match judged.end {
                 End::Answered => key.answered += 1,
                 End::Refused => key.refused += 1,
@@ -336,7 +348,7 @@ impl Recorder for Tally {
                 *key.by_day.entry(day).or_default() += 1;
             }
         }
-        if let Some(code) = row.error_code {
+        if let Some(code) = row.error_code.filter(|_| !is_own) {
             let (all, avoidable) = counted.codes.entry(code).or_default();
             *all += 1;
             *avoidable += u64::from(matches!(judged.end, End::Failed { is_avoidable: true }));

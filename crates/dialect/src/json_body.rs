@@ -26,7 +26,12 @@ impl JsonBody {
         Self(members)
     }
 
-    /// A member's text.
+    /// All members.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.0.iter().map(|(name, raw)| (name.as_str(), &**raw))
+    }
+
+    /// The value of a member.
     pub(crate) fn get(&self, name: &str) -> Option<&RawValue> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, raw)| &**raw)
     }

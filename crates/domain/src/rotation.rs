@@ -175,7 +175,7 @@ fn ordered(
                 candidate.last_turn = health.last_led();
             }
             if wants.quota {
-                let left = health.gate.left(model, now_ms);
+                let left = health.gate.headroom(account.limits.as_ref(), model, now_ms);
                 candidate.quota = left.map(|(left, until)| Quota { left, reset_ms: until - now_ms });
             }
             if wants.affinity && prefix != 0 {

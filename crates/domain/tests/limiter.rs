@@ -249,3 +249,25 @@ fn the_database_hears_of_what_matters_and_not_of_every_answer() {
     assert!(heard(97, 60_000), "a minute later");
     assert!(gate.learn("m", &Allowances::default(), NOW).is_none(), "nothing was said");
 }
+
+#[test]
+fn what_an_account_has_left_is_the_scarcer_of_what_is_told_and_what_is_counted() {
+    let gate = Gate::default();
+    let rules = Rules { per_minute: 100, ..Rules::default() };
+    let left = |rules: Option<&Rules>, at| gate.headroom(rules, "m", NOW + at).map(|(left, _)| left);
+    assert_eq!((left(None, 0), left(Some(&Rules::default()), 0)), (None, None), "nobody says anything");
+    assert_eq!(gate.headroom(Some(&rules), "m", NOW), Some((1.0, NOW + 60_000)));
+    // Ten may come at once, and each comes back after 60 s / 91.
+    for _ in 0..5 {
+        assert_eq!(gate.start(&rules, M, NOW), Ok(true));
+    }
+    let half = left(Some(&rules), 0).expect("it is counted");
+    assert!((half - 0.5).abs() < 1e-9, "{half}");
+    assert!(left(Some(&rules), 1_000).expect("counted") > half, "some are back");
+    assert_eq!(left(Some(&rules), 60_000), Some(1.0));
+    gate.learn("m", &said(100, 30, 30_000), NOW);
+    assert_eq!(gate.headroom(Some(&rules), "m", NOW), Some((0.3, NOW + 30_000)), "the vendor has less");
+    gate.learn("m", &said(100, 80, 30_000), NOW);
+    assert_eq!(left(None, 0), Some(0.8));
+    assert_eq!(left(Some(&rules), 0), Some(half));
+}

@@ -10,8 +10,7 @@ use omniroute_provider::Capability;
 
 use crate::ctx::{AnswerSource, RequestCtx};
 use crate::decision::Decision;
-use crate::handoff;
-use crate::ports::{CHAT, Charge, RequestRow, SIMILAR};
+use crate::ports::{CHAT, Charge, HANDOFF, RequestRow, SIMILAR};
 use crate::time::millis;
 
 /// Logged for a client that went away before its answer was complete (nginx's convention).
@@ -97,7 +96,7 @@ impl RequestCtx {
 
     fn request_type(&self) -> &'static str {
         match self.is_aside() {
-            true => handoff::REQUEST_TYPE,
+            true => HANDOFF,
             false => self.ability().map_or(CHAT, Capability::request_type),
         }
     }

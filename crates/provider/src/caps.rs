@@ -134,6 +134,11 @@ pub fn caps_of(spec: &ProviderSpec, model: &str, row: Option<&ModelSpec>) -> Cap
     if model.contains("-search") && spec.dialect == OPENAI_CHAT {
         caps.web_search = true;
     }
+    // Models before GPT-5.6 refuse the member: <https://developers.openai.com/api/docs/guides/prompt-caching>.
+    if caps.cache_marks == CacheMarks::Breakpoint && gpt_version(model).is_none_or(|version| version < (5, 6))
+    {
+        caps.cache_marks = CacheMarks::None;
+    }
     // OpenAI's open models have levels, whoever serves them.
     if model.contains("gpt-oss") && caps.reasoning_knob != ReasoningKnob::Reasoning {
         caps.reasoning_knob = ReasoningKnob::Effort;
@@ -201,13 +206,24 @@ fn apply_claude(caps: &mut Caps, claude: &Claude<'_>) {
     caps.reasoning = since((3, 7));
 }
 
+/// The version in the name of a GPT model: `gpt-5.6-terra`, `openai/gpt-5`, `gpt-4o`.
+fn gpt_version(model: &str) -> Option<(u32, u32)> {
+    fn number(text: &str) -> Option<(u32, &str)> {
+        let (digits, rest) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+        Some((digits.parse().ok()?, rest))
+    }
+    let rest = model.rsplit('/').next()?.strip_prefix("gpt-")?;
+    let (major, rest) = number(rest)?;
+    let minor = rest.strip_prefix('.').and_then(number).map_or(0, |(minor, _)| minor);
+    Some((major, minor))
+}
+
 /// OpenAI's models that reason take no sampling parameters, whoever sells them.
 fn is_openai_reasoning(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
-    if let Some(rest) = name.strip_prefix("gpt-") {
-        let major: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    if name.starts_with("gpt-") {
         let chats = name.contains("-chat") || name.contains("-search");
-        return major.parse::<u32>().is_ok_and(|major| major >= 5) && !chats;
+        return gpt_version(name).is_some_and(|version| version >= (5, 0)) && !chats;
     }
     let mut bytes = name.bytes();
     bytes.next() == Some(b'o')
@@ -301,8 +317,20 @@ mod tests {
             let found = (caps.reasoning_knob, caps.reasoning_in_history);
             assert_eq!(found, (knob, in_history), "{provider}/{model}");
         }
+        for (model, marks) in [
+            ("gpt-5.6", CacheMarks::Breakpoint),
+            ("gpt-5.6-terra", CacheMarks::Breakpoint),
+            ("gpt-5.10-mini", CacheMarks::Breakpoint),
+            ("gpt-6", CacheMarks::Breakpoint),
+            ("gpt-5.5", CacheMarks::None),
+            ("gpt-5", CacheMarks::None),
+            ("gpt-4o", CacheMarks::None),
+            ("o3", CacheMarks::None),
+            ("some-model", CacheMarks::None),
+        ] {
+            assert_eq!(caps("openai", model).cache_marks, marks, "{model}");
+        }
         let marks = |provider| caps(provider, "some-model").cache_marks;
-        assert_eq!(marks("openai"), CacheMarks::Breakpoint);
         assert_eq!((marks("openrouter"), marks("groq")), (CacheMarks::Control, CacheMarks::None));
         assert!(caps("anthropic", "claude-opus-4-6").auto_cache && !caps("bedrock", "x").auto_cache);
     }

@@ -64,6 +64,37 @@ fn the_same_seed_gives_the_same_report_to_the_byte() {
     assert_ne!(first.text(), run(&text, 4_000, 8).text());
 }
 
+const RELAYED: &str = r#"
+title = "Conversations at accounts that are used up now and then"
+[[account]]
+name = "one"
+provider = "groq"
+upstream = { rate = { per_minute = 600, headers = true } }
+[[account]]
+name = "two"
+provider = "groq"
+upstream = { rate = { per_minute = 600, headers = true } }
+[[combo]]
+name = "talk"
+strategy = "context-relay"
+steps = ["groq/openai/gpt-oss-120b"]
+[[traffic]]
+model = "talk"
+conversations = 50
+[[phase]]
+name = "more than one account takes"
+seconds = 600
+rate = 12
+"#;
+
+/// Summaries are nobody's request, but they are paid for, and leave nothing behind.
+#[test]
+fn conversations_that_are_handed_over_break_no_promise() {
+    let report = run(RELAYED, 5_000, 3);
+    assert!(report.violated().is_empty(), "{:#?}", report.violated());
+    assert!(report.text().contains(" calls more summed conversations up."), "{}", report.text());
+}
+
 const ONE_ACCOUNT: &str = r#"
 title = "One account that is down"
 [[account]]

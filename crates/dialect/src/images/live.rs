@@ -40,6 +40,7 @@ impl LivePictures {
         while !self.watch.is_over() {
             let Some(found) = self.framer.next_frame() else { break };
             self.open = 0;
+            let before = out.len();
             let told = Told::of(&found?, out);
             if let Some(error) = told.error {
                 self.watch.error = Some(error);
@@ -50,9 +51,24 @@ impl LivePictures {
                 self.watch.usage.add(&usage);
             }
             self.finished += u32::from(told.is_finished);
-            self.watch.complete = told.is_end || self.finished >= self.wanted;
+            if told.is_end {
+                self.end();
+                if self.watch.error.is_some() {
+                    out.truncate(before);
+                }
+                break;
+            }
+            self.watch.complete = self.finished >= self.wanted;
         }
         Ok(())
+    }
+
+    /// Fewer pictures than were asked for are an answer too, none is not.
+    fn end(&mut self) {
+        match self.finished {
+            0 => self.watch.error = Some(truncated()),
+            _ => self.watch.complete = true,
+        }
     }
 }
 
@@ -114,11 +130,7 @@ impl StreamPipe for LivePictures {
         self.framer.finish();
         self.frames(out)?;
         if !self.watch.is_over() {
-            // Fewer than were asked for are an answer too.
-            match self.finished {
-                0 => self.watch.error = Some(truncated()),
-                _ => self.watch.complete = true,
-            }
+            self.end();
         }
         Ok(())
     }
@@ -183,6 +195,14 @@ mod tests {
             pipe.watch().error.as_ref().and_then(|error| error.code.as_deref()),
             Some("upstream_stream_truncated")
         );
+        // Some say that they are done, which some are that made nothing.
+        const END: &str = "data: [DONE]\n\n";
+        let (out, pipe) = relayed(&format!("{SKETCH}{DONE}{END}"), 2, 50);
+        assert!(pipe.watch().complete && pipe.watch().error.is_none(), "{out}");
+        for nothing in ["", SKETCH] {
+            let (_, pipe) = relayed(&format!("{nothing}{END}"), 1, 50);
+            assert!(!pipe.watch().complete && pipe.watch().error.is_some(), "{nothing}");
+        }
         // The blank line at the end may be missing, half an event is none.
         let (out, pipe) = relayed(DONE.trim_end(), 1, 9);
         assert!(out.ends_with("}\n\n") && pipe.watch().complete, "{out}");

@@ -233,23 +233,24 @@ impl ImageRequest {
 
     /// Members that a format of another kind has no word for.
     pub(super) fn without(&self, known: &[&str]) -> Vec<Loss> {
-        const OPTIONAL: &[&str] = &[
-            "size",
-            "quality",
-            "style",
-            "background",
-            "output_format",
-            "output_compression",
-            "moderation",
-            "input_fidelity",
+        // What every format says in its own way, what is between the client and the gateway, and who asks.
+        const CARRIED: &[&str] = &[
+            "model",
+            "prompt",
+            "n",
+            "response_format",
+            "stream",
+            "partial_images",
+            "user",
+            "image",
+            "images",
+            "mask",
         ];
-        OPTIONAL
-            .iter()
-            .filter(|name| !known.contains(name))
-            .filter(|name| {
-                self.body.str(name).map_or(true, |value| value.is_some_and(|value| value != "auto"))
-            })
-            .map(|name| loss(*name, LossAction::Dropped))
+        let says_nothing = |raw: &RawValue| matches!(raw.get(), "null" | "\"auto\"");
+        let members = self.body.members();
+        members
+            .filter(|(name, raw)| !CARRIED.contains(name) && !known.contains(name) && !says_nothing(raw))
+            .map(|(name, _)| loss(name.to_owned(), LossAction::Dropped))
             .collect()
     }
 }

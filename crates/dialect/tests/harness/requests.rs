@@ -172,8 +172,12 @@ fn f42_whatever_may_change_an_answer_keeps_questions_apart() {
     let apart: std::collections::BTreeSet<_> = seen.iter().collect();
     assert_eq!(apart.len(), seen.len());
     // What the form does not have may mean anything to the upstream.
-    let odd = json!([{"role": "user", "content": [{"type": "text", "text": "a", "something_new": 1}]}]);
-    assert_eq!(of(&with("messages", odd), "p/m", "one"), None);
+    for odd in [
+        json!([{"role": "user", "content": [{"type": "text", "text": "a", "something_new": 1}]}]),
+        json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "prefix": true}]),
+    ] {
+        assert_eq!(of(&with("messages", odd.clone()), "p/m", "one"), None, "{odd}");
+    }
 }
 
 #[test]

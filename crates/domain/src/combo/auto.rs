@@ -81,7 +81,8 @@ pub(super) fn quota(target: &Target, now_ms: i64) -> Option<Quota> {
     let mut able = able.filter(|connection| connection.check(&target.model, now_ms).is_ok()).peekable();
     able.peek()?;
     able.try_fold(Quota { left: 0.0, reset_ms: i64::MAX }, |best, connection| {
-        let (left, until) = connection.health.gate.left(&target.model, now_ms)?;
+        let gate = &connection.health.gate;
+        let (left, until) = gate.headroom(connection.limits.as_ref(), &target.model, now_ms)?;
         Some(Quota { left: best.left.max(left), reset_ms: best.reset_ms.min(until - now_ms) })
     })
 }

@@ -20,6 +20,15 @@ impl Bucket {
         (next_ms > now_ms).then_some(next_ms)
     }
 
+    /// What is left of it, between 0 and 1; `None` where nothing is limited.
+    pub(super) fn left(&self, per_minute: u32, now_ms: i64) -> Option<f64> {
+        let (burst, interval) = shape(per_minute)?;
+        let taken = self.spoken_for.saturating_sub(now_ms.saturating_mul(1_000)).max(0);
+        #[allow(clippy::cast_precision_loss, reason = "a share")]
+        let taken = taken as f64 / (burst * interval) as f64;
+        Some((1.0 - taken).max(0.0))
+    }
+
     /// A request starts.
     pub(super) fn take(&mut self, per_minute: u32, now_ms: i64) {
         let Some((_, interval)) = shape(per_minute) else { return };

@@ -10,6 +10,8 @@ use super::{Ask, Held, LearnedLimits, Limiter, Rules, Ticket, Wakers};
 
 /// With this share left or less, an account is asked after those that have more.
 const LOW: f64 = 0.10;
+/// What the operator's requests are counted in.
+const MINUTE_MS: i64 = 60_000;
 /// How often a change that says little is stored.
 const STORE_EVERY_MS: i64 = 60_000;
 
@@ -141,6 +143,16 @@ impl Gate {
             return None;
         }
         self.limiter().learned(model)?.left(now_ms)
+    }
+
+    /// The same, or what is left of the operator's requests per minute if that is less: those are counted here, whether or
+    /// not the vendor says anything.
+    pub fn headroom(&self, rules: Option<&Rules>, model: &str, now_ms: i64) -> Option<(f64, i64)> {
+        let told = self.left(model, now_ms);
+        let Some(rules) = rules.filter(|rules| rules.per_minute > 0) else { return told };
+        let own = self.limiter().bucket.left(rules.per_minute, now_ms);
+        let own = own.map(|left| (left, now_ms.saturating_add(MINUTE_MS)));
+        [told, own].into_iter().flatten().min_by(|one, other| one.0.total_cmp(&other.0))
     }
 
     /// Whether the vendor said of late that little is left for a model.

@@ -28,8 +28,6 @@ use crate::ports::{HandoffRow, Memory};
 use crate::serve::Engine;
 use crate::session;
 
-/// [`crate::ports::RequestRow::request_type`] of calls that sum a conversation up.
-pub(crate) const REQUEST_TYPE: &str = "handoff";
 /// What the ids of their rows end with; the rest is that of the request they follow.
 const SUFFIX: &str = "-handoff";
 /// How long such a call may take.

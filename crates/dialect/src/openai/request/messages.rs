@@ -63,11 +63,14 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
     }
     // Calls without a result so far, as (id, name), for results that do not say whose they are.
     let mut open: Vec<(String, String)> = Vec::new();
+    let last = list.len() - 1;
     for (at, raw) in list.into_iter().enumerate() {
         let path = format!("messages[{at}]");
         let message = Fields::strict(raw.get(), path.as_str())?;
         let role = message.need_str("role")?;
-        message.unlisted_as(KNOWN, role == "assistant", &mut request.losses);
+        // What the model said before is history; the last one is to be gone on with, and `prefix` or `partial` say how.
+        let is_history = role == "assistant" && at < last;
+        message.unlisted_as(KNOWN, is_history, &mut request.losses);
         let name = message.str("name")?.map(Cow::into_owned);
         match &*role {
             "system" | "developer" => {

@@ -140,6 +140,11 @@ impl Pictures {
         }
     }
 
+    /// The same with what shows where in them.
+    pub(super) fn all(&self) -> usize {
+        self.count() + usize::from(self.has_mask())
+    }
+
     fn has_mask(&self) -> bool {
         match self {
             Self::Files { mask, .. } => mask.is_some(),

@@ -94,9 +94,11 @@ impl Task for Images {
 
     fn estimate(&self) -> (Usage, Units) {
         let count = u64::from(self.request.count);
-        let given = self.given.as_ref().map_or(0, Pictures::count) as u64;
+        let given = self.given.as_ref().map_or(0, Pictures::all) as u64;
+        let input = self.request.prompt.len().div_ceil(4) as u64 + HELD_TOKENS * given;
         let usage = Usage {
-            input_uncached: Some(self.request.prompt.len().div_ceil(4) as u64 + HELD_TOKENS * given),
+            // Some are asked for one picture at a time, and read everything each time.
+            input_uncached: Some(input * count),
             output_total: Some(HELD_TOKENS * count),
             ..Usage::default()
         };
