@@ -1,6 +1,6 @@
 //! Tools and the choice among them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use serde_json::value::RawValue;
 
@@ -27,6 +27,7 @@ pub(super) fn tools<'a>(
         return Err(refused("unsupported_tool", "tools", "this model takes no tools"));
     }
     let mut out: Vec<ToolOut<'_>> = Vec::with_capacity(request.tools.len());
+    let mut named: HashMap<&str, &Tool> = HashMap::new();
     for (at, tool) in request.tools.iter().enumerate() {
         let path = || format!("tools[{at}]");
         let written = match &tool.kind {
@@ -51,8 +52,8 @@ pub(super) fn tools<'a>(
                 if matches!(tool.kind, ToolKind::Custom { .. }) {
                     losses.push(quiet(path(), LossAction::Mapped));
                 }
-                if let Some(earlier) = out.iter().find(|earlier| earlier.tool.name() == Some(name)) {
-                    if same_tool(earlier.tool, tool) {
+                if let Some(earlier) = named.get(name) {
+                    if same_tool(earlier, tool) {
                         losses.push(quiet(path(), LossAction::Dropped));
                         continue;
                     }
@@ -85,6 +86,9 @@ pub(super) fn tools<'a>(
                 continue;
             }
         };
+        if let Some(name) = tool.name() {
+            named.entry(name).or_insert(tool);
+        }
         out.push(ToolOut { tool, schema: written, cache: marks.take(tool.cache_mark), extras: &[] });
     }
     Ok(out)
