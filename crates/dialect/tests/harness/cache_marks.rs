@@ -150,6 +150,29 @@ fn what_the_model_said_stays_one_text_around_its_marks() {
 }
 
 #[test]
+fn a_mark_at_an_empty_text_is_recorded_and_leaves_the_message_a_string() {
+    for (ttl, silent) in [("5m", true), ("1h", false)] {
+        let mut body = marked(SAID, false);
+        let mark = json!({"type": "ephemeral", "ttl": ttl});
+        body["messages"][1]["content"][0] = json!({"type": "text", "text": "", "cache_control": mark});
+        for marks in [CacheMarks::Control, CacheMarks::Breakpoint, CacheMarks::None] {
+            let caps = Caps { cache_marks: marks, ..full_caps() };
+            let (sent, losses) = translate("anthropic", "openai", &body, &caps).unwrap();
+            assert_eq!(sent["messages"][2]["content"], "", "{sent}");
+            let marks: Vec<_> = losses.iter().filter(|loss| loss.path.contains("cache_control")).collect();
+            assert!(marks.len() == 1 && marks[0].silent == silent, "{marks:?}");
+        }
+        // Behind a text it is the mark of that.
+        body["messages"][1]["content"].as_array_mut().unwrap().insert(0, json!({"type": "text", "text": "b"}));
+        let caps = Caps { cache_marks: CacheMarks::Control, ..full_caps() };
+        let (sent, losses) = translate("anthropic", "openai", &body, &caps).unwrap();
+        let content = &sent["messages"][2]["content"];
+        assert!(content[0]["text"] == "b" && content[0]["cache_control"].is_object(), "{content}");
+        assert!(content[1].is_null() && !losses.iter().any(|loss| loss.path.contains("cache")), "{content}");
+    }
+}
+
+#[test]
 fn marks_of_openais_dialects_come_to_messages_at_every_place() {
     let mark = json!({"mode": "explicit"});
     let chat = json!({"model": "m", "tools": [{"type": "function", "function": {"name": "f"}}], "messages": [

@@ -251,7 +251,14 @@ impl<'a> Writer<'a, '_> {
                 let whole = said.text.get_or_insert_default();
                 whole.push_str(text);
                 let end = whole.len();
-                said.marks.extend(self.mark(block, || turn.path.clone()).map(|mark| (end, mark)));
+                if end > said.marks.last().map_or(0, |(end, _)| *end) {
+                    said.marks.extend(self.mark(block, || turn.path.clone()).map(|mark| (end, mark)));
+                } else if let Some(mark) = block.cache_mark {
+                    // There is no text that could have it.
+                    let path = format!("{}.cache_control", turn.path);
+                    let silent = !mark.one_hour;
+                    self.losses.push(Loss { silent, ..ir::loss(path, LossAction::Dropped) });
+                }
             }
             BlockKind::Refusal(text) => said.refusal.get_or_insert_default().push_str(text),
             BlockKind::ToolCall(call) if call.name.trim().is_empty() => {
