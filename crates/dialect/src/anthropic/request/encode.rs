@@ -382,13 +382,14 @@ fn identity<'a>(request: &'a ChatRequest, caps: &Caps, knobs: &mut Knobs<'a>, lo
     }
     knobs.service_tier = match request.service_tier.as_deref() {
         None => None,
-        Some("auto" | "priority") => Some("auto"),
-        Some("default" | "flex") => Some("standard_only"),
         Some(FAST) if caps.fast => {
             losses.push(quiet("service_tier", LossAction::Mapped));
             knobs.fast = true;
             None
         }
+        // OpenAI means the same by both.
+        Some("auto" | "priority" | FAST) => Some("auto"),
+        Some("default" | "flex") => Some("standard_only"),
         Some(_) => {
             losses.push(loss("service_tier", LossAction::Dropped));
             None
