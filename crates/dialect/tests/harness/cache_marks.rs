@@ -173,6 +173,34 @@ fn a_mark_at_an_empty_text_is_recorded_and_leaves_the_message_a_string() {
 }
 
 #[test]
+fn a_result_that_nobody_called_for_keeps_its_mark() {
+    for place in [RESULT, IN_RESULT] {
+        let mut body = marked(place, true);
+        body["messages"].as_array_mut().unwrap().remove(1);
+        for (to, marks) in [
+            ("openai", CacheMarks::Control),
+            ("openai", CacheMarks::Breakpoint),
+            ("openai", CacheMarks::None),
+            ("responses", CacheMarks::Breakpoint),
+            ("responses", CacheMarks::None),
+        ] {
+            let caps = Caps { cache_marks: marks, ..full_caps() };
+            let (sent, losses) = translate("anthropic", to, &body, &caps).unwrap();
+            let mut found = Vec::new();
+            places(&sent, "", &mut found);
+            let lost = told(&losses).into_iter().filter(|path| path.contains("cache_control")).count();
+            // Where there is a mark it may not be an hour's.
+            assert_eq!(lost, usize::from(marks != CacheMarks::Control), "{place} to {to}: {losses:?}");
+            assert_eq!(found.len(), usize::from(marks != CacheMarks::None), "{place} to {to}: {sent}");
+            if let [found] = &found[..] {
+                let written = sent.pointer(found).unwrap()["text"].to_string();
+                assert!(written.contains("[tool result t] r"), "{place} to {to}: {sent}");
+            }
+        }
+    }
+}
+
+#[test]
 fn marks_of_openais_dialects_come_to_messages_at_every_place() {
     let mark = json!({"mode": "explicit"});
     let chat = json!({"model": "m", "tools": [{"type": "function", "function": {"name": "f"}}], "messages": [
