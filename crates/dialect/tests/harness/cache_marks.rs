@@ -135,6 +135,22 @@ fn a_mark_for_the_whole_prompt_is_told_of_like_any_other() {
 }
 
 #[test]
+fn an_hours_mark_at_the_search_of_the_web_is_told() {
+    for (ttl, silent) in [("5m", true), ("1h", false)] {
+        let mut body = marked(TEXT, false);
+        body["messages"][0]["content"][0] = json!({"type": "text", "text": "a"});
+        let mark = json!({"type": "ephemeral", "ttl": ttl});
+        let search = json!({"type": "web_search_20250305", "name": "web_search", "cache_control": mark});
+        body["tools"].as_array_mut().unwrap().push(search);
+        for to in ["openai", "responses", "gemini"] {
+            let (_, losses) = translate("anthropic", to, &body, &full_caps()).unwrap();
+            let marks: Vec<_> = losses.iter().filter(|loss| loss.path.contains("cache_control")).collect();
+            assert!(marks.len() == 1 && marks[0].silent == silent, "{ttl} to {to}: {marks:?}");
+        }
+    }
+}
+
+#[test]
 fn what_the_model_said_stays_one_text_around_its_marks() {
     let mut body = marked(SAID, false);
     body["messages"][1]["content"] = json!([
