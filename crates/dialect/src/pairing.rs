@@ -90,8 +90,7 @@ impl<'a> Answers<'a> {
     pub(crate) fn claim_all(&mut self, calls: &[(&str, usize)], until: usize) -> Vec<Option<Answer<'a>>> {
         let named: Vec<_> = calls.iter().map(|(id, turn)| self.claim(id, *turn)).collect();
         let both = calls.iter().zip(named);
-        both.map(|((_, turn), found)| found.or_else(|| self.take("", *turn, until)))
-            .collect()
+        both.map(|((_, turn), found)| found.or_else(|| self.take("", *turn, until))).collect()
     }
 
     /// The first result behind `turn` that names the call.
@@ -222,10 +221,10 @@ mod tests {
             (&[(A, &["c1", "c2"]), (U, &["r", "r1"])], &[((0, 0), (1, 1)), ((0, 1), (1, 0))]),
             (&[(A, &["c"]), (A, &["c"]), (U, &["r", "r"])], &[((0, 0), (2, 0)), ((1, 0), (2, 1))]),
             // Those in front stay where they are.
-            (&[(U, &["r1", "r1"]), (A, &["c1", "c1"]), (U, &["r1", "r1"])], &[
-                ((1, 0), (2, 0)),
-                ((1, 1), (2, 1)),
-            ]),
+            (
+                &[(U, &["r1", "r1"]), (A, &["c1", "c1"]), (U, &["r1", "r1"])],
+                &[((1, 0), (2, 0)), ((1, 1), (2, 1))],
+            ),
             // One that comes too late for the first call is there for the next.
             (
                 &[(A, &["c"]), (U, &["t"]), (A, &["c", "c"]), (U, &["r", "r"])],

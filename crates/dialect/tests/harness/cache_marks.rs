@@ -179,7 +179,10 @@ fn a_mark_at_an_empty_text_is_recorded_and_leaves_the_message_a_string() {
             assert!(marks.len() == 1 && marks[0].silent == silent, "{marks:?}");
         }
         // Behind a text it is the mark of that.
-        body["messages"][1]["content"].as_array_mut().unwrap().insert(0, json!({"type": "text", "text": "b"}));
+        body["messages"][1]["content"]
+            .as_array_mut()
+            .unwrap()
+            .insert(0, json!({"type": "text", "text": "b"}));
         let caps = Caps { cache_marks: CacheMarks::Control, ..full_caps() };
         let (sent, losses) = translate("anthropic", "openai", &body, &caps).unwrap();
         let content = &sent["messages"][2]["content"];
