@@ -7,7 +7,6 @@ use serde_json::value::RawValue;
 use super::{
     conversation::refused,
     encode::{Choice, Knobs, ToolOut},
-    marks::Marks,
     schema,
 };
 use crate::{
@@ -20,7 +19,6 @@ use crate::{
 pub(super) fn tools<'a>(
     request: &'a ChatRequest,
     caps: &Caps,
-    marks: &mut Marks,
     losses: &mut Vec<Loss>,
 ) -> Result<Vec<ToolOut<'a>>, EncodeError> {
     if !caps.tools && !request.tools.is_empty() {
@@ -89,7 +87,7 @@ pub(super) fn tools<'a>(
         if let Some(name) = tool.name() {
             named.entry(name).or_insert(tool);
         }
-        out.push(ToolOut { tool, schema: written, cache: marks.take(tool.cache_mark), extras: &[] });
+        out.push(ToolOut { tool, schema: written, cache: tool.cache_mark, extras: &[] });
     }
     Ok(out)
 }
