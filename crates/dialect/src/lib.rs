@@ -36,6 +36,7 @@ mod json_in;
 mod logprobs;
 mod media;
 mod mend;
+mod open_calls;
 mod pairing;
 mod progress;
 mod service_tier;

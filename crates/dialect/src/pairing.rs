@@ -1,7 +1,7 @@
 //! Which result answers which call, where a request came in another dialect: results may stand late, split, in another
 //! order or without an id.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     EncodeError,
@@ -27,10 +27,45 @@ impl Answer<'_> {
     }
 }
 
+/// Results that name the same call, in their order.
+#[derive(Debug, Default)]
+struct Waiting<'a> {
+    answers: Vec<Answer<'a>>,
+    /// For each that is claimed a later one, from where to look on: a request may have thousands under one id.
+    onward: HashMap<usize, usize>,
+}
+
+impl<'a> Waiting<'a> {
+    /// The place of the first that nobody claimed, from `at` on.
+    fn free(&mut self, mut at: usize) -> usize {
+        while let Some(&next) = self.onward.get(&at) {
+            let further = self.onward.get(&next).copied().unwrap_or(next);
+            self.onward.insert(at, further);
+            at = further;
+        }
+        at
+    }
+
+    /// The first that nobody claimed.
+    fn first(&mut self) -> Option<&Answer<'a>> {
+        let at = self.free(0);
+        self.answers.get(at)
+    }
+
+    /// Claims the first that stands behind a turn, and not behind `until`.
+    fn take(&mut self, turn: usize, until: usize) -> Option<Answer<'a>> {
+        let behind = self.answers.partition_point(|answer| answer.place.0 <= turn);
+        let at = self.free(behind);
+        let answer = *self.answers.get(at).filter(|answer| answer.place.0 <= until)?;
+        self.onward.insert(at, at + 1);
+        Some(answer)
+    }
+}
+
 /// What tools answered, until calls claim it.
 #[derive(Debug, Default)]
 pub(crate) struct Answers<'a> {
-    waiting: HashMap<&'a str, VecDeque<Answer<'a>>>,
+    waiting: HashMap<&'a str, Waiting<'a>>,
     claimed: HashSet<Place>,
 }
 
@@ -42,7 +77,7 @@ impl<'a> Answers<'a> {
             for (n, block) in turn.blocks.iter().enumerate() {
                 if let BlockKind::ToolResult(result) = &block.kind {
                     let answer = Answer { place: (at, n), turn, block, result };
-                    answers.waiting.entry(&result.call_id).or_default().push_back(answer);
+                    answers.waiting.entry(&result.call_id).or_default().answers.push(answer);
                 }
             }
         }
@@ -55,19 +90,16 @@ impl<'a> Answers<'a> {
     pub(crate) fn claim_all(&mut self, calls: &[(&str, usize)], until: usize) -> Vec<Option<Answer<'a>>> {
         let named: Vec<_> = calls.iter().map(|(id, turn)| self.claim(id, *turn)).collect();
         let both = calls.iter().zip(named);
-        both.map(|((_, turn), found)| found.or_else(|| self.take("", |at| at > *turn && at <= until)))
-            .collect()
+        both.map(|((_, turn), found)| found.or_else(|| self.take("", *turn, until))).collect()
     }
 
     /// The first result behind `turn` that names the call.
     pub(crate) fn claim(&mut self, id: &str, turn: usize) -> Option<Answer<'a>> {
-        if id.is_empty() { None } else { self.take(id, |at| at > turn) }
+        if id.is_empty() { None } else { self.take(id, turn, usize::MAX) }
     }
 
-    fn take(&mut self, id: &str, fits: impl Fn(usize) -> bool) -> Option<Answer<'a>> {
-        let waiting = self.waiting.get_mut(id)?;
-        let at = waiting.iter().position(|answer| fits(answer.place.0))?;
-        let answer = waiting.remove(at)?;
+    fn take(&mut self, id: &str, turn: usize, until: usize) -> Option<Answer<'a>> {
+        let answer = self.waiting.get_mut(id)?.take(turn, until)?;
         self.claimed.insert(answer.place);
         Some(answer)
     }
@@ -119,7 +151,7 @@ impl Pairing {
             }
             at += 1;
         }
-        match answers.waiting.get("").and_then(VecDeque::front) {
+        match answers.waiting.get_mut("").and_then(Waiting::first) {
             Some(stranger) => Err(nameless(stranger.path())),
             None => Ok(Self { answers: pairs, claimed: answers.claimed }),
         }
@@ -174,7 +206,7 @@ mod tests {
     #[test]
     fn calls_find_their_results() {
         use Role::{Assistant as A, User as U};
-        let cases: [(&[Spoken<'_>], &[Pair]); 7] = [
+        let cases: [(&[Spoken<'_>], &[Pair]); 9] = [
             (&[(A, &["c1", "c2"]), (U, &["r2", "r1"])], &[((0, 0), (1, 1)), ((0, 1), (1, 0))]),
             // Late, and behind other words.
             (&[(A, &["c1"]), (U, &["t"]), (A, &["t"]), (U, &["r1"])], &[((0, 0), (3, 0))]),
@@ -188,6 +220,16 @@ mod tests {
             // Without an id by order, after those that name theirs.
             (&[(A, &["c1", "c2"]), (U, &["r", "r1"])], &[((0, 0), (1, 1)), ((0, 1), (1, 0))]),
             (&[(A, &["c"]), (A, &["c"]), (U, &["r", "r"])], &[((0, 0), (2, 0)), ((1, 0), (2, 1))]),
+            // Those in front stay where they are.
+            (
+                &[(U, &["r1", "r1"]), (A, &["c1", "c1"]), (U, &["r1", "r1"])],
+                &[((1, 0), (2, 0)), ((1, 1), (2, 1))],
+            ),
+            // One that comes too late for the first call is there for the next.
+            (
+                &[(A, &["c"]), (U, &["t"]), (A, &["c", "c"]), (U, &["r", "r"])],
+                &[((2, 0), (3, 0)), ((2, 1), (3, 1))],
+            ),
             (&[(U, &["t"])], &[]),
         ];
         for (words, expected) in cases {
@@ -201,6 +243,19 @@ mod tests {
                     assert_eq!(pairing.is_claimed((at, n)), claimed, "{words:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn many_calls_of_one_id_pass_over_as_many_results() {
+        use Role::{Assistant as A, User as U};
+        const MANY: usize = 200_000;
+        let (calls, results) = (vec!["c1"; MANY], vec!["r1"; MANY]);
+        let turns = turns(&[(U, &results), (A, &calls), (U, &results)]);
+        let pairing = Pairing::of(&turns).unwrap();
+        for n in [0, 1, MANY - 1] {
+            assert_eq!(pairing.answer((1, n)), Some((2, n)));
+            assert!(!pairing.is_claimed((0, n)) && pairing.is_claimed((2, n)));
         }
     }
 

@@ -1,5 +1,7 @@
 //! The tools of a request as they are read: no name twice, and none chosen that is not there.
 
+use std::collections::HashMap;
+
 use crate::{
     DecodeError, EncodeError,
     ir::{ChatRequest, LossAction, Tool, ToolChoice, loss},
@@ -9,7 +11,7 @@ use crate::{
 /// The names so far, each with the text of its entry.
 #[derive(Debug, Default)]
 pub(crate) struct ToolList<'a> {
-    seen: Vec<(String, &'a str)>,
+    seen: HashMap<String, &'a str>,
 }
 
 impl<'a> ToolList<'a> {
@@ -26,14 +28,14 @@ impl<'a> ToolList<'a> {
             request.tools.push(tool);
             return Ok(());
         };
-        match self.seen.iter().find(|(other, _)| other == name) {
-            Some((_, other)) if *other == entry => request.losses.push(loss(path, LossAction::Dropped)),
+        match self.seen.get(name) {
+            Some(other) if *other == entry => request.losses.push(loss(path, LossAction::Dropped)),
             Some(_) => {
                 let message = format!("`{path}` has the name of an earlier tool: {name}");
                 return Err(DecodeError { message, ..wrong_value(format!("{path}.name"), "") });
             }
             None => {
-                self.seen.push((name.to_owned(), entry));
+                self.seen.insert(name.to_owned(), entry);
                 request.tools.push(tool);
             }
         }

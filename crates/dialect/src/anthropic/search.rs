@@ -34,8 +34,10 @@ pub(super) fn tool(
     raw: &RawValue,
     losses: &mut Vec<Loss>,
 ) -> Result<WebSearchTool, DecodeError> {
+    let mark = fields.object_or_none("cache_control");
+    let one_hour = mark.is_some_and(|mark| mark.str("ttl").is_ok_and(|ttl| ttl.as_deref() == Some("1h")));
     for (name, _) in fields.unlisted(KNOWN) {
-        let silent = name == "cache_control";
+        let silent = name == "cache_control" && !one_hour;
         losses.push(Loss { silent, ..loss(fields.path_of(name), LossAction::Dropped) });
     }
     Ok(WebSearchTool {

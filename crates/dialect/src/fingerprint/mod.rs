@@ -5,6 +5,8 @@
 
 mod json;
 
+use std::collections::HashMap;
+
 use omniroute_wire::envelope;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -205,15 +207,12 @@ fn asks_for_more_than_text(name: &str, raw: &RawValue) -> bool {
 
 /// The calls of a conversation in their order: their ids are made up anew for every answer.
 #[derive(Default)]
-struct Calls<'a>(Vec<&'a str>);
+struct Calls<'a>(HashMap<&'a str, u64>);
 
 impl<'a> Calls<'a> {
     fn number(&mut self, id: &'a str) -> u64 {
-        let known = self.0.iter().rposition(|other| *other == id);
-        known.unwrap_or_else(|| {
-            self.0.push(id);
-            self.0.len() - 1
-        }) as u64
+        let next = self.0.len() as u64;
+        *self.0.entry(id).or_insert(next)
     }
 }
 

@@ -135,6 +135,22 @@ fn a_mark_for_the_whole_prompt_is_told_of_like_any_other() {
 }
 
 #[test]
+fn an_hours_mark_at_the_search_of_the_web_is_told() {
+    for (ttl, silent) in [("5m", true), ("1h", false)] {
+        let mut body = marked(TEXT, false);
+        body["messages"][0]["content"][0] = json!({"type": "text", "text": "a"});
+        let mark = json!({"type": "ephemeral", "ttl": ttl});
+        let search = json!({"type": "web_search_20250305", "name": "web_search", "cache_control": mark});
+        body["tools"].as_array_mut().unwrap().push(search);
+        for to in ["openai", "responses", "gemini"] {
+            let (_, losses) = translate("anthropic", to, &body, &full_caps()).unwrap();
+            let marks: Vec<_> = losses.iter().filter(|loss| loss.path.contains("cache_control")).collect();
+            assert!(marks.len() == 1 && marks[0].silent == silent, "{ttl} to {to}: {marks:?}");
+        }
+    }
+}
+
+#[test]
 fn what_the_model_said_stays_one_text_around_its_marks() {
     let mut body = marked(SAID, false);
     body["messages"][1]["content"] = json!([
@@ -147,6 +163,60 @@ fn what_the_model_said_stays_one_text_around_its_marks() {
         json!([{"type": "text", "text": "one two", "prompt_cache_breakpoint": {"mode": "explicit"}},
             {"type": "text", "text": " three"}])
     );
+}
+
+#[test]
+fn a_mark_at_an_empty_text_is_recorded_and_leaves_the_message_a_string() {
+    for (ttl, silent) in [("5m", true), ("1h", false)] {
+        let mut body = marked(SAID, false);
+        let mark = json!({"type": "ephemeral", "ttl": ttl});
+        body["messages"][1]["content"][0] = json!({"type": "text", "text": "", "cache_control": mark});
+        for marks in [CacheMarks::Control, CacheMarks::Breakpoint, CacheMarks::None] {
+            let caps = Caps { cache_marks: marks, ..full_caps() };
+            let (sent, losses) = translate("anthropic", "openai", &body, &caps).unwrap();
+            assert_eq!(sent["messages"][2]["content"], "", "{sent}");
+            let marks: Vec<_> = losses.iter().filter(|loss| loss.path.contains("cache_control")).collect();
+            assert!(marks.len() == 1 && marks[0].silent == silent, "{marks:?}");
+        }
+        // Behind a text it is the mark of that.
+        body["messages"][1]["content"]
+            .as_array_mut()
+            .unwrap()
+            .insert(0, json!({"type": "text", "text": "b"}));
+        let caps = Caps { cache_marks: CacheMarks::Control, ..full_caps() };
+        let (sent, losses) = translate("anthropic", "openai", &body, &caps).unwrap();
+        let content = &sent["messages"][2]["content"];
+        assert!(content[0]["text"] == "b" && content[0]["cache_control"].is_object(), "{content}");
+        assert!(content[1].is_null() && !losses.iter().any(|loss| loss.path.contains("cache")), "{content}");
+    }
+}
+
+#[test]
+fn a_result_that_nobody_called_for_keeps_its_mark() {
+    for place in [RESULT, IN_RESULT] {
+        let mut body = marked(place, true);
+        body["messages"].as_array_mut().unwrap().remove(1);
+        for (to, marks) in [
+            ("openai", CacheMarks::Control),
+            ("openai", CacheMarks::Breakpoint),
+            ("openai", CacheMarks::None),
+            ("responses", CacheMarks::Breakpoint),
+            ("responses", CacheMarks::None),
+        ] {
+            let caps = Caps { cache_marks: marks, ..full_caps() };
+            let (sent, losses) = translate("anthropic", to, &body, &caps).unwrap();
+            let mut found = Vec::new();
+            places(&sent, "", &mut found);
+            let lost = told(&losses).into_iter().filter(|path| path.contains("cache_control")).count();
+            // Where there is a mark it may not be an hour's.
+            assert_eq!(lost, usize::from(marks != CacheMarks::Control), "{place} to {to}: {losses:?}");
+            assert_eq!(found.len(), usize::from(marks != CacheMarks::None), "{place} to {to}: {sent}");
+            if let [found] = &found[..] {
+                let written = sent.pointer(found).unwrap()["text"].to_string();
+                assert!(written.contains("[tool result t] r"), "{place} to {to}: {sent}");
+            }
+        }
+    }
 }
 
 #[test]

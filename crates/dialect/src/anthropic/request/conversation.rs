@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use super::{marks::Marks, media, native::own_search};
+use super::{media, native::own_search};
 use crate::{
     Caps, EncodeError,
     anthropic::{ID, wire::BlockOut},
@@ -47,10 +47,9 @@ impl<'a> Conversation<'a> {
 pub(super) fn translated<'a>(
     request: &'a ChatRequest,
     caps: &'a Caps,
-    marks: &mut Marks,
     losses: &mut Vec<Loss>,
 ) -> Result<Conversation<'a>, EncodeError> {
-    Builder::new(request, caps, marks, losses).build(request)
+    Builder::new(request, caps, losses).build(request)
 }
 
 /// A refusal to translate.
@@ -73,7 +72,6 @@ struct OpenCall<'a> {
 struct Builder<'a, 'm> {
     caps: &'a Caps,
     reader: &'a Reader,
-    marks: &'m mut Marks,
     losses: &'m mut Vec<Loss>,
     out: Conversation<'a>,
     answers: Answers<'a>,
@@ -84,12 +82,7 @@ struct Builder<'a, 'm> {
 }
 
 impl<'a, 'm> Builder<'a, 'm> {
-    fn new(
-        request: &'a ChatRequest,
-        caps: &'a Caps,
-        marks: &'m mut Marks,
-        losses: &'m mut Vec<Loss>,
-    ) -> Self {
+    fn new(request: &'a ChatRequest, caps: &'a Caps, losses: &'m mut Vec<Loss>) -> Self {
         let names: BTreeSet<_> = request
             .turns
             .iter()
@@ -99,7 +92,6 @@ impl<'a, 'm> Builder<'a, 'm> {
         Self {
             caps,
             reader: &request.reader,
-            marks,
             losses,
             out: Conversation::default(),
             answers: Answers::of(&request.turns),
@@ -133,7 +125,7 @@ impl<'a, 'm> Builder<'a, 'm> {
     }
 
     fn system_block(&mut self, block: &'a Block, path: impl Fn() -> String) -> Result<(), EncodeError> {
-        let cache = self.marks.take(block.cache_mark);
+        let cache = block.cache_mark;
         match &block.kind {
             BlockKind::Text(text) if is_blank(text) => self.blank(text, path),
             BlockKind::Text(text) => {
@@ -149,7 +141,7 @@ impl<'a, 'm> Builder<'a, 'm> {
     fn instruction(&mut self, turn: &'a Turn, rest: &'a [Turn]) -> Result<(), EncodeError> {
         let mut texts = Vec::new();
         for (place, block) in turn.blocks.iter().enumerate() {
-            let cache = self.marks.take(block.cache_mark);
+            let cache = block.cache_mark;
             match &block.kind {
                 BlockKind::Text(text) if is_blank(text) => self.blank(text, || block_path(turn, place)),
                 BlockKind::Text(text) => texts.push((text.as_str(), cache)),
@@ -187,7 +179,7 @@ impl<'a, 'm> Builder<'a, 'm> {
         let mut content = Vec::new();
         for (place, block) in turn.blocks.iter().enumerate() {
             let path = || block_path(turn, place);
-            let cache = self.marks.take(block.cache_mark);
+            let cache = block.cache_mark;
             match &block.kind {
                 BlockKind::Text(text) | BlockKind::Refusal(text) => {
                     if !block.citations.is_empty() {
@@ -280,12 +272,12 @@ impl<'a, 'm> Builder<'a, 'm> {
                 BlockKind::ToolResult(result) => {
                     has_results = true;
                     if !self.answers.is_claimed((index, place)) {
-                        let cache = self.marks.take(block.cache_mark);
+                        let cache = block.cache_mark;
                         self.orphan(result, cache, &path(), &mut content)?;
                     }
                 }
                 BlockKind::Text(text) => {
-                    let cache = self.marks.take(block.cache_mark);
+                    let cache = block.cache_mark;
                     if is_blank(text) {
                         self.blank(text, path);
                         continue;
@@ -328,7 +320,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             content.push(match found {
                 Some(answer) => {
                     let content = self.result_content(answer.result, &answer.path())?;
-                    let cache = self.marks.take(answer.block.cache_mark);
+                    let cache = answer.block.cache_mark;
                     let is_error = answer.result.is_error;
                     BlockOut::ToolResult { id: call.written_id, content, is_error, cache }
                 }
@@ -365,7 +357,7 @@ impl<'a, 'm> Builder<'a, 'm> {
         for (place, block) in result.blocks.iter().enumerate() {
             match &block.kind {
                 BlockKind::Text(text) => {
-                    cache = self.marks.take(block.cache_mark).or(cache);
+                    cache = block.cache_mark.or(cache);
                     if !is_blank(text) {
                         label.push(' ');
                         label.push_str(text);
@@ -389,7 +381,6 @@ impl<'a, 'm> Builder<'a, 'm> {
             let path = format!("{path}.content[{place}]");
             match &block.kind {
                 BlockKind::Text(text) if is_blank(text) => {
-                    self.marks.take(block.cache_mark);
                     self.blank(text, || path);
                 }
                 _ => content.push(self.part(block, &path)?),
@@ -400,7 +391,7 @@ impl<'a, 'm> Builder<'a, 'm> {
 
     /// Content that a user turn or a result may hold.
     fn part(&mut self, block: &'a Block, path: &str) -> Result<BlockOut<'a>, EncodeError> {
-        let cache = self.marks.take(block.cache_mark);
+        let cache = block.cache_mark;
         match &block.kind {
             BlockKind::Text(text) | BlockKind::Refusal(text) => {
                 Ok(BlockOut::Text { text: Cow::Borrowed(text), cache })

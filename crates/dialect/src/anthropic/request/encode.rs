@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     conversation::{self, Conversation, refused},
-    marks::Marks,
+    marks::{self, Marks},
     reasoning::{effort_word, thinking},
     schema,
     tools::{tool_choice, tools},
@@ -162,9 +162,9 @@ fn native(request: &ChatRequest, losses: &mut Vec<Loss>) -> BytesMut {
 }
 
 fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> Result<BytesMut, EncodeError> {
-    let mut marks = Marks::of(request, losses);
-    let tools = tools(request, caps, &mut marks, losses)?;
-    let mut conversation = conversation::translated(request, caps, &mut marks, losses)?;
+    let marks = Marks::of(request, losses);
+    let tools = tools(request, caps, losses)?;
+    let mut conversation = conversation::translated(request, caps, losses)?;
     if tools.is_empty() && conversation.called_tools().next().is_some() {
         losses.push(loss("tools", LossAction::Invented));
     }
@@ -192,6 +192,7 @@ fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> Res
     output_format(request, caps, &mut conversation, &mut knobs, losses);
     identity(request, caps, &mut knobs, losses);
     other_members(request, losses)?;
+    marks::limit(&mut knobs.tools, &mut conversation);
     let mut body = write(request, &conversation, &knobs, &[]);
     if caps.auto_cache && !marks.any() && estimate::tokens(request) > CACHED_FROM {
         losses.push(quiet("cache_control", LossAction::Invented));
@@ -382,13 +383,14 @@ fn identity<'a>(request: &'a ChatRequest, caps: &Caps, knobs: &mut Knobs<'a>, lo
     }
     knobs.service_tier = match request.service_tier.as_deref() {
         None => None,
-        Some("auto" | "priority") => Some("auto"),
-        Some("default" | "flex") => Some("standard_only"),
         Some(FAST) if caps.fast => {
             losses.push(quiet("service_tier", LossAction::Mapped));
             knobs.fast = true;
             None
         }
+        // OpenAI means the same by both.
+        Some("auto" | "priority" | FAST) => Some("auto"),
+        Some("default" | "flex") => Some("standard_only"),
         Some(_) => {
             losses.push(loss("service_tier", LossAction::Dropped));
             None

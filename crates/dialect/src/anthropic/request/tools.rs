@@ -1,13 +1,12 @@
 //! Tools and the choice among them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use serde_json::value::RawValue;
 
 use super::{
     conversation::refused,
     encode::{Choice, Knobs, ToolOut},
-    marks::Marks,
     schema,
 };
 use crate::{
@@ -20,13 +19,13 @@ use crate::{
 pub(super) fn tools<'a>(
     request: &'a ChatRequest,
     caps: &Caps,
-    marks: &mut Marks,
     losses: &mut Vec<Loss>,
 ) -> Result<Vec<ToolOut<'a>>, EncodeError> {
     if !caps.tools && !request.tools.is_empty() {
         return Err(refused("unsupported_tool", "tools", "this model takes no tools"));
     }
     let mut out: Vec<ToolOut<'_>> = Vec::with_capacity(request.tools.len());
+    let mut named: HashMap<&str, &Tool> = HashMap::new();
     for (at, tool) in request.tools.iter().enumerate() {
         let path = || format!("tools[{at}]");
         let written = match &tool.kind {
@@ -51,8 +50,8 @@ pub(super) fn tools<'a>(
                 if matches!(tool.kind, ToolKind::Custom { .. }) {
                     losses.push(quiet(path(), LossAction::Mapped));
                 }
-                if let Some(earlier) = out.iter().find(|earlier| earlier.tool.name() == Some(name)) {
-                    if same_tool(earlier.tool, tool) {
+                if let Some(earlier) = named.get(name) {
+                    if same_tool(earlier, tool) {
                         losses.push(quiet(path(), LossAction::Dropped));
                         continue;
                     }
@@ -85,7 +84,10 @@ pub(super) fn tools<'a>(
                 continue;
             }
         };
-        out.push(ToolOut { tool, schema: written, cache: marks.take(tool.cache_mark), extras: &[] });
+        if let Some(name) = tool.name() {
+            named.entry(name).or_insert(tool);
+        }
+        out.push(ToolOut { tool, schema: written, cache: tool.cache_mark, extras: &[] });
     }
     Ok(out)
 }

@@ -1,7 +1,5 @@
 //! The conversation of a client's request.
 
-use std::collections::VecDeque;
-
 use serde_json::value::RawValue;
 
 use super::decode::one_or_more;
@@ -13,6 +11,7 @@ use crate::{
         Block, BlockKind, File, Image, Loss, LossAction, MediaSource, Role, ToolCall, ToolResult, Turn, loss,
     },
     json_in::{self, Fields, str_of, wrong_type, wrong_value},
+    open_calls::OpenCalls,
 };
 
 /// What a part can be.
@@ -40,19 +39,14 @@ pub(super) fn turns(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Vec<T
             Some(_) => wrong_value("contents", "a list with at least one content"),
         });
     }
-    let mut reader = Reader { losses, open: VecDeque::new(), of_answer: false };
+    let mut reader = Reader { losses, open: OpenCalls::default(), of_answer: false };
     contents.into_iter().enumerate().map(|(at, raw)| reader.turn(raw, at)).collect()
-}
-
-/// A call whose result has not been seen yet.
-struct OpenCall {
-    id: String,
-    name: String,
 }
 
 struct Reader<'l> {
     losses: &'l mut Vec<Loss>,
-    open: VecDeque<OpenCall>,
+    /// Calls whose results have not been seen yet.
+    open: OpenCalls,
     /// Whether what is read is an earlier answer: what nobody knows of it is not missed.
     of_answer: bool,
 }
@@ -138,7 +132,7 @@ impl Reader<'_> {
             Some(id) => id.into_owned(),
             None => invented_call_id(&format!("{} {arguments}", place.0), place.1, &name),
         };
-        self.open.push_back(OpenCall { id: id.clone(), name: name.clone() });
+        self.open.push(&id, &name);
         Ok(ToolCall { id, name, arguments })
     }
 
@@ -163,23 +157,19 @@ impl Reader<'_> {
 
     /// Which call a result answers: the one that it names, else the first open one of the same tool, else the first.
     fn answered(&mut self, id: Option<&str>, name: &str) -> String {
-        let named = id.and_then(|id| self.open.iter().position(|call| call.id == id));
+        let named = id.and_then(|id| self.open.of_id(id));
         let at = match (named, id) {
             (Some(at), _) => Some(at),
             (None, Some(id)) => {
                 // Calls may have come without the id that their results have.
-                let nameless = |call: &OpenCall| call.name == name && crate::ids::is_invented(&call.id);
-                match self.open.iter().position(nameless) {
+                match self.open.invented_of_tool(name) {
                     Some(at) => Some(at),
                     None => return id.to_owned(),
                 }
             }
-            (None, None) => {
-                let of_tool = self.open.iter().position(|call| call.name == name);
-                of_tool.or_else(|| (!self.open.is_empty()).then_some(0))
-            }
+            (None, None) => self.open.of_tool(name).or_else(|| self.open.oldest()),
         };
-        at.and_then(|at| self.open.remove(at)).map(|call| call.id).unwrap_or_default()
+        at.and_then(|at| self.open.take(at)).unwrap_or_default()
     }
 
     fn media(&mut self, part: &Fields<'_>, raw: &RawValue) -> Result<BlockKind, DecodeError> {

@@ -10,6 +10,7 @@ use crate::{
     },
     json_in::{Fields, missing, str_of, wrong_type, wrong_value},
     media,
+    open_calls::OpenCalls,
 };
 
 /// The type of a picture whose bytes do not tell it: the one that most cameras make.
@@ -25,8 +26,8 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
     if list.is_empty() {
         return Err(wrong_value("messages", "a list with at least one message"));
     }
-    // Calls without a result so far, as (id, name): results mostly name the tool and not the call.
-    let mut open: Vec<(String, String)> = Vec::new();
+    // Calls without a result so far: results mostly name the tool and not the call.
+    let mut open = OpenCalls::default();
     for (at, raw) in list.into_iter().enumerate() {
         let path = format!("messages[{at}]");
         let message = Fields::strict(raw.get(), path.as_str())?;
@@ -47,15 +48,16 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
             }
             "assistant" => {
                 let blocks = assistant(&message, &path, request)?;
-                open.extend(blocks.iter().filter_map(|block| match &block.kind {
-                    BlockKind::ToolCall(call) => Some((call.id.clone(), call.name.clone())),
-                    _ => None,
-                }));
+                for block in &blocks {
+                    if let BlockKind::ToolCall(call) = &block.kind {
+                        open.push(&call.id, &call.name);
+                    }
+                }
                 request.turns.push(Turn { role: Role::Assistant, blocks, name: None, path });
             }
             "tool" => {
-                let call_id = answered_call(&message, &open)?;
-                open.retain(|(id, _)| *id != call_id);
+                let call_id = answered_call(&message, &mut open)?;
+                open.close(&call_id);
                 let result = ToolResult { call_id, blocks: content(&message)?, is_error: false };
                 let block = Block::from(BlockKind::ToolResult(result));
                 match request.turns.last_mut() {
@@ -77,7 +79,7 @@ fn is_results(turn: &Turn) -> bool {
 }
 
 /// The call that a result belongs to: the one it names, else the oldest open one of the tool it names, else the oldest.
-fn answered_call(message: &Fields<'_>, open: &[(String, String)]) -> Result<String, DecodeError> {
+fn answered_call(message: &Fields<'_>, open: &mut OpenCalls) -> Result<String, DecodeError> {
     if let Some(id) = message.str("tool_call_id")?.filter(|id| !id.is_empty()) {
         return Ok(id.into_owned());
     }
@@ -86,9 +88,9 @@ fn answered_call(message: &Fields<'_>, open: &[(String, String)]) -> Result<Stri
         // What it was called once.
         None => message.str("name")?,
     };
-    let by_name = open.iter().find(|(_, called)| name.as_deref() == Some(called.as_str()));
-    match by_name.or_else(|| open.first()) {
-        Some((id, _)) => Ok(id.clone()),
+    let by_name = name.and_then(|name| open.of_tool(&name));
+    match by_name.or_else(|| open.oldest()).and_then(|at| open.id(at)) {
+        Some(id) => Ok(id.to_owned()),
         None => {
             let param = message.path_of("tool_name");
             let message = format!("no tool call is waiting for this result ({param})");

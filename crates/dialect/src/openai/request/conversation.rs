@@ -160,7 +160,7 @@ impl<'a> Writer<'a, '_> {
             }
             self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
             let text = format!("[tool result {}] {}", result.call_id, result_text(result, None).0);
-            let mark = self.mark(block, || turn.path.clone());
+            let mark = self.mark(marked(block, result), || turn.path.clone());
             parts.push(Part::text(text, mark));
         }
         if parts.is_empty() {
@@ -251,7 +251,14 @@ impl<'a> Writer<'a, '_> {
                 let whole = said.text.get_or_insert_default();
                 whole.push_str(text);
                 let end = whole.len();
-                said.marks.extend(self.mark(block, || turn.path.clone()).map(|mark| (end, mark)));
+                if end > said.marks.last().map_or(0, |(end, _)| *end) {
+                    said.marks.extend(self.mark(block, || turn.path.clone()).map(|mark| (end, mark)));
+                } else if let Some(mark) = block.cache_mark {
+                    // There is no text that could have it.
+                    let path = format!("{}.cache_control", turn.path);
+                    let silent = !mark.one_hour;
+                    self.losses.push(Loss { silent, ..ir::loss(path, LossAction::Dropped) });
+                }
             }
             BlockKind::Refusal(text) => said.refusal.get_or_insert_default().push_str(text),
             BlockKind::ToolCall(call) if call.name.trim().is_empty() => {
@@ -335,11 +342,7 @@ impl<'a> Writer<'a, '_> {
     ) -> Result<Vec<Part<'a>>, EncodeError> {
         let id = ids::tool_call_id(call_id);
         let (text, shown) = result_text(result, Some(&id));
-        // A result is one text here, which has its mark at the end.
-        let marked = result.blocks.iter().filter(|inner| matches!(inner.kind, BlockKind::Text(_)));
-        let marked =
-            marked.rev().find(|inner| inner.cache_mark.is_some()).filter(|_| block.cache_mark.is_none());
-        let mark = self.mark(marked.unwrap_or(block), || path.to_owned());
+        let mark = self.mark(marked(block, result), || path.to_owned());
         write_result(call_id, &text, mark, messages);
         let mut parts = Vec::new();
         for (label, block) in shown {
@@ -445,6 +448,15 @@ impl<'a> Writer<'a, '_> {
         write_content(&std::mem::take(&mut self.carried), &mut message);
         message.end();
     }
+}
+
+/// Whose mark a result has: it is one text here, with its mark at the end.
+fn marked<'b>(block: &'b Block, result: &'b ToolResult) -> &'b Block {
+    if block.cache_mark.is_some() {
+        return block;
+    }
+    let mut texts = result.blocks.iter().filter(|inner| matches!(inner.kind, BlockKind::Text(_)));
+    texts.rfind(|inner| inner.cache_mark.is_some()).unwrap_or(block)
 }
 
 fn unsupported(path: &str, what: &str) -> EncodeError {

@@ -16,6 +16,7 @@ use crate::{
     },
     json_in::{Fields, list_of, missing, str_of, wrong_type, wrong_value},
     media,
+    open_calls::OpenCalls,
 };
 
 /// Signed thinking that comes back from a client is the other dialect's: this one has no signatures of its own.
@@ -61,8 +62,8 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
     if list.is_empty() {
         return Err(wrong_value("messages", "a list with at least one message"));
     }
-    // Calls without a result so far, as (id, name), for results that do not say whose they are.
-    let mut open: Vec<(String, String)> = Vec::new();
+    // Calls without a result so far, for results that do not say whose they are.
+    let mut open = OpenCalls::default();
     let last = list.len() - 1;
     for (at, raw) in list.into_iter().enumerate() {
         let path = format!("messages[{at}]");
@@ -87,15 +88,16 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
             }
             "assistant" => {
                 let blocks = assistant(&message, at, request)?;
-                open.extend(blocks.iter().filter_map(|block| match &block.kind {
-                    BlockKind::ToolCall(call) => Some((call.id.clone(), call.name.clone())),
-                    _ => None,
-                }));
+                for block in &blocks {
+                    if let BlockKind::ToolCall(call) = &block.kind {
+                        open.push(&call.id, &call.name);
+                    }
+                }
                 request.turns.push(Turn { role: Role::Assistant, blocks, name, path });
             }
             "tool" | "function" => {
-                let call_id = answered_call(&message, &role, name.as_deref(), &open)?;
-                open.retain(|(id, _)| *id != call_id);
+                let call_id = answered_call(&message, &role, name.as_deref(), &mut open)?;
+                open.close(&call_id);
                 let result =
                     ToolResult { call_id, blocks: content(&message, &mut request.losses)?, is_error: false };
                 let cache_mark = cache_mark(&message, &mut request.losses);
@@ -135,14 +137,14 @@ fn answered_call(
     message: &Fields<'_>,
     role: &str,
     name: Option<&str>,
-    open: &[(String, String)],
+    open: &mut OpenCalls,
 ) -> Result<String, DecodeError> {
     if let Some(id) = message.str("tool_call_id")?.filter(|id| !id.is_empty()) {
         return Ok(id.into_owned());
     }
-    let by_name = open.iter().find(|(_, called)| role == "function" && Some(called.as_str()) == name);
-    match by_name.or_else(|| open.first()) {
-        Some((id, _)) => Ok(id.clone()),
+    let by_name = name.filter(|_| role == "function").and_then(|name| open.of_tool(name));
+    match by_name.or_else(|| open.oldest()).and_then(|at| open.id(at)) {
+        Some(id) => Ok(id.to_owned()),
         None => {
             let param = message.path_of("tool_call_id");
             let message = format!("`{param}` is required: no tool call is waiting for a result");

@@ -100,6 +100,7 @@ impl Said<'_> {
         write_content(&parts, message);
     }
 }
+
 /// A result as text, and the images and documents in it with their labels. Without an id those are only counted.
 pub(super) fn result_text<'a>(
     result: &'a ToolResult,

@@ -130,7 +130,10 @@ impl<'a> Writer<'a, '_> {
                 BlockKind::ToolResult(result) => {
                     self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
                     message.text(&format!("[tool result {}] {}", result.call_id, plain(result)), block);
-                    self.end_mark(block, &turn.path, true, &mut message);
+                    // It is one text here, with its mark at the end.
+                    let mut inner = result.blocks.iter().filter(|_| block.cache_mark.is_none());
+                    let marked = inner.rfind(|inner| inner.cache_mark.is_some()).unwrap_or(block);
+                    self.end_mark(marked, &turn.path, true, &mut message);
                 }
                 BlockKind::Opaque { origin, raw } if *origin == ID => {
                     message.write(items);

@@ -222,6 +222,20 @@ fn the_last_four_cache_marks_stay() {
 }
 
 #[test]
+fn a_mark_that_is_not_written_takes_no_place_of_another() {
+    let marked = |words: &str| Block { cache_mark: Some(CacheMark { one_hour: false }), ..text(words) };
+    let kept = |blocks: &[&str]| {
+        let asked = request(vec![turn(Role::User, blocks.iter().map(|words| marked(words)).collect())]);
+        let body = written(&asked, &Caps::permissive()).0;
+        let content = body["messages"][0]["content"].as_array().unwrap().clone();
+        content.iter().filter(|block| block.get("cache_control").is_some()).count()
+    };
+    assert_eq!(kept(&["1", "2", "3", "4", " "]), 4);
+    assert_eq!(kept(&[" ", "1", "2", "3", "4", " "]), 4);
+    assert_eq!(kept(&["1", "2", "3", "4", "5", " "]), 4);
+}
+
+#[test]
 fn long_prompts_without_marks_are_marked_where_the_setting_says_so() {
     let caps = Caps { auto_cache: true, ..Caps::permissive() };
     let mut asked = asking();

@@ -221,3 +221,20 @@ fn forms_of_answers() {
     asked.output_format = OutputFormat::JsonObject;
     assert!(written(&asked, &Caps::permissive()).0["system"].is_string());
 }
+
+#[test]
+fn fast_is_a_speed_where_the_model_has_it_and_else_what_priority_is() {
+    for (tier, fast, expected) in [
+        ("fast", true, ["null", r#""fast""#]),
+        ("fast", false, [r#""auto""#, "null"]),
+        ("priority", true, [r#""auto""#, "null"]),
+        ("priority", false, [r#""auto""#, "null"]),
+    ] {
+        let mut asked = asking();
+        asked.service_tier = Some(tier.into());
+        let (body, losses) = written(&asked, &Caps { fast, ..Caps::permissive() });
+        let found = [&body["service_tier"], &body["speed"]].map(ToString::to_string);
+        assert_eq!(found, expected, "{tier} {fast}");
+        assert!(losses.contains(&"(mapped service_tier)".to_owned()), "{tier} {fast}: {losses:?}");
+    }
+}
