@@ -102,10 +102,10 @@ pub(crate) fn may_use_in(ctx: &RequestCtx, combo: &ComboState, target: &Target) 
     !caller.denies_model(&[&target.model, &by_alias, &by_id])
 }
 
-/// Reserves the request against the key's limits; settled when the request is recorded.
+/// Reserves the request against the key's limits, once; settled when the request is recorded.
 pub(crate) async fn reserve(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
     let Some(caller) = ctx.caller.clone() else { return Ok(()) };
-    if caller.limits.is_empty() {
+    if caller.limits.is_empty() || !ctx.charges.is_empty() {
         return Ok(());
     }
     let tokens = i64::try_from(ctx.estimated_input_tokens()).unwrap_or(i64::MAX);

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::StoreError;
 use crate::pool::with_write;
 use crate::reasoning_memory::MAX_BYTES;
+use crate::similar_questions::MAX_BYTES as QUESTION_BYTES;
 use crate::store::Store;
 use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
 
@@ -154,7 +155,7 @@ impl Store {
         );
         pruned.other += self.prune_answers(now_ms).await?;
         let most = settings.semantic_cache_similarity.max_entries_per_key;
-        pruned.other += self.similar_questions().trim(most).await?;
+        pruned.other += self.similar_questions().trim(most, QUESTION_BYTES).await?;
         pruned.other += self.response_owners().trim().await?;
         pruned.other += self.learned_limits().trim(now_ms).await?;
         pruned.other += self.quota_snapshots().trim(days(retention)).await?;

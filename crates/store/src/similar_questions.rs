@@ -23,7 +23,7 @@ use crate::text::{from_hex, signed};
 use crate::vault::Vault;
 
 /// Most bytes that the table keeps; the oldest go first.
-const MAX_BYTES: u64 = 512 * 1024 * 1024;
+pub(crate) const MAX_BYTES: u64 = 512 * 1024 * 1024;
 /// What a row counts beside its content.
 const ROW_BYTES: u64 = 256;
 /// How often what others have written is read.
@@ -116,7 +116,7 @@ impl SimilarQuestions<'_> {
     }
 
     /// Deletes the oldest of each key beyond so many, and of all while there are too many bytes.
-    pub async fn trim(&self, most_per_key: u32) -> Result<u64, StoreError> {
+    pub(crate) async fn trim(&self, most_per_key: u32, max_bytes: u64) -> Result<u64, StoreError> {
         Ok(with_write!(self.0.pool(), |db| {
             sqlx::query(
                 "DELETE FROM similar_questions WHERE signature IN (SELECT signature FROM
@@ -125,7 +125,7 @@ impl SimilarQuestions<'_> {
                   ROW_NUMBER() OVER (PARTITION BY api_key_scope ORDER BY created_at DESC, signature) AS place
                   FROM similar_questions) AS newest WHERE held > $1 OR place > $3)",
             )
-            .bind(signed(MAX_BYTES))
+            .bind(signed(max_bytes))
             .bind(signed(ROW_BYTES))
             .bind(i64::from(most_per_key))
             .execute(&mut *db)

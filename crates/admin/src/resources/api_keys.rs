@@ -218,7 +218,7 @@ pub(crate) async fn create(
         last_used_at: None,
         created_at: access.now_ms,
     };
-    merge(&mut key, &draft, access.now_ms)?;
+    merge(&mut key, &draft, &access)?;
     insert(&access, key, secret, "apikey.create").await
 }
 
@@ -237,7 +237,7 @@ pub(crate) async fn update(
     if key.revoked_at.is_some() {
         return Err(conflict("the key is revoked; make a new one"));
     }
-    merge(&mut key, &patch, access.now_ms)?;
+    merge(&mut key, &patch, &access)?;
     access.admin.store.api_keys().update(&key).await?;
     access.reload().await?;
     access.audit("apikey.update", "api_key", &id, &key.name).await;
@@ -321,7 +321,7 @@ async fn find(admin: &Admin, id: &str) -> AdminResult<ApiKey> {
     admin.store.api_keys().get(&ApiKeyId::from(id)).await?.ok_or_else(|| not_found("API key"))
 }
 
-fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, now_ms: i64) -> AdminResult<()> {
+fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, access: &Management) -> AdminResult<()> {
     fn put<T: Clone>(target: &mut T, value: Option<&T>) {
         if let Some(value) = value {
             *target = value.clone();
@@ -354,7 +354,7 @@ fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, now_ms: i64) -> AdminResult<()> 
     problems.range("maxSessions", patch.max_sessions, &(0..=10_000));
     if let Some(Some(text)) = &patch.expires_at {
         match parse_iso(text) {
-            Some(end) if end > now_ms => key.expires_at = Some(end),
+            Some(end) if end > access.now_ms => key.expires_at = Some(end),
             Some(_) => problems.add("expiresAt", "must be in the future"),
             None => problems.add("expiresAt", "must be a time like 2030-01-31T00:00:00Z"),
         }
@@ -369,7 +369,7 @@ fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, now_ms: i64) -> AdminResult<()> 
         similarity: patch.similarity,
         thinking_budget: patch.thinking_budget,
     };
-    rights.check(&mut problems);
+    rights.check(&mut problems, &access.admin.live.load().settings);
     problems.done()?;
     rights.apply(&mut key.rights);
     put(&mut key.name, patch.name.as_ref());

@@ -249,9 +249,15 @@ impl From<&SimilaritySettings> for SimilaritySettingsView {
 }
 
 impl KeySimilarityView {
-    /// Notes what is out of bounds.
-    pub(crate) fn check(&self, problems: &mut Problems) {
+    /// Notes what is out of bounds, or would do nothing.
+    pub(crate) fn check(&self, problems: &mut Problems, settings: &SimilaritySettings) {
         problems.range("similarity.threshold", self.threshold, &THRESHOLDS);
+        let asks = self.mode.is_some_and(|mode| !matches!(mode, SimilarityModeView::Off));
+        if asks && settings.model.is_none() {
+            let missing =
+                "needs a model for vectors; set `semanticCacheSimilarity.model` in /api/settings first";
+            problems.add("similarity.mode", missing);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rights of a client key beside its lists and limits: combos, times, choices made for it.
 
-use omniroute_domain::entity::{AccessSchedule, KeyRights};
+use omniroute_domain::entity::{AccessSchedule, KeyRights, RuntimeSettings};
 use omniroute_domain::hours::Schedule;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -56,7 +56,7 @@ pub(crate) struct RightsPatch<'a> {
 
 impl RightsPatch<'_> {
     /// Notes what is wrong.
-    pub(crate) fn check(&self, problems: &mut Problems) {
+    pub(crate) fn check(&self, problems: &mut Problems, settings: &RuntimeSettings) {
         if let Some(combos) = self.allowed_combos {
             problems.list("allowedCombos", combos, 500);
         }
@@ -66,7 +66,7 @@ impl RightsPatch<'_> {
             problems.add("accessSchedule", error.to_string());
         }
         if let Some(Some(similarity)) = &self.similarity {
-            similarity.check(problems);
+            similarity.check(problems, &settings.semantic_cache_similarity);
         }
         if let Some(Some(thinking)) = self.thinking_budget {
             thinking.check("thinkingBudget", problems);

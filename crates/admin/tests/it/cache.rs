@@ -150,6 +150,11 @@ async fn similarity_is_set_for_all_and_for_a_key() {
     app.patch("/api/settings", set(json!({"mode": "off", "model": null}))).await.expect(200);
 
     let own = json!({"mode": "enabled", "threshold": 0.99});
+    let refused = app.post("/api/keys", json!({"name": "dev", "similarity": own})).await.expect(400);
+    assert_eq!(refused.fields(), ["similarity.mode"], "there is no model that it could ask");
+    assert!(refused.body.contains("semanticCacheSimilarity.model"), "{}", refused.body);
+    let model = json!({"model": "openai/text-embedding-3-small"});
+    app.patch("/api/settings", set(model)).await.expect(200);
     let made = app.post("/api/keys", json!({"name": "dev", "similarity": own})).await.expect(201).json();
     let path = format!("/api/keys/{}", made["id"].as_str().unwrap());
     assert_eq!(app.get(&path).await.expect(200).json()["similarity"], own);

@@ -28,20 +28,22 @@ pub(super) fn of(text: &str) -> Vec<String> {
         }
         let follows_number = std::mem::replace(&mut is_after_number, false) || open.is_some();
         match word(&lower) {
-            Some(Value::Small(value)) => match &mut open {
+            Some(Value::Small(value)) => match open.as_ref().and_then(|number| number.plus(value)) {
                 // `twenty five`, `hundred five`.
-                Some(number) if number.takes(value) => number.current += value,
-                _ => {
+                Some(larger) => open = Some(larger),
+                None => {
                     close(&mut open, &mut found);
                     open = Some(Open { total: 0, current: value });
                 }
             },
             Some(Value::Times(factor)) => {
-                let number = open.get_or_insert_default();
-                number.current = number.current.max(1) * factor;
-                if factor >= 1_000 {
-                    number.total += std::mem::take(&mut number.current);
+                let larger = open.get_or_insert_default().times(factor);
+                // What is too large to be counted is told part by part, so that it is equal only to itself.
+                if larger.is_none() {
+                    close(&mut open, &mut found);
+                    found.push("×".to_owned());
                 }
+                open = Some(larger.unwrap_or(Open { total: 0, current: factor }));
             }
             Some(Value::Other(text)) => {
                 close(&mut open, &mut found);
@@ -58,6 +60,7 @@ pub(super) fn of(text: &str) -> Vec<String> {
     found
 }
 
+/// The sum of both always has room.
 #[derive(Default)]
 struct Open {
     total: u64,
@@ -65,6 +68,29 @@ struct Open {
 }
 
 impl Open {
+    /// With a word of this value behind it; `None` where that does not go on with the number.
+    fn plus(&self, value: u64) -> Option<Self> {
+        let current = self.takes(value).then(|| self.current.checked_add(value))??;
+        Self { current, ..*self }.checked()
+    }
+
+    /// With a hundred, a thousand and so on behind it; `None` where it is too large then.
+    fn times(&self, factor: u64) -> Option<Self> {
+        // `a thousand million`.
+        if factor >= 1_000 && self.current == 0 && self.total > 0 {
+            return Some(Self { total: self.total.checked_mul(factor)?, current: 0 });
+        }
+        let current = self.current.max(1).checked_mul(factor)?;
+        if factor >= 1_000 {
+            return Some(Self { total: self.total.checked_add(current)?, current: 0 });
+        }
+        Self { current, ..*self }.checked()
+    }
+
+    fn checked(self) -> Option<Self> {
+        self.total.checked_add(self.current).map(|_| self)
+    }
+
     /// Whether a word of this value goes on with the number.
     fn takes(&self, value: u64) -> bool {
         let is_tens = self.current.is_multiple_of(10) && self.current > 10 && value < 10;

@@ -54,6 +54,18 @@ fn numbers_units_and_dates_count() {
             ("Give me two examples", "Give me examples"),
         ],
     );
+    // More than can be counted is not all the same.
+    let hundreds = |count: usize| format!("What is {}?", vec!["hundred"; count].join(" "));
+    for (one, other) in [(9, 10), (10, 11), (10, 12), (19, 20)] {
+        check(Some(Guard::Numbers), &[(&hundreds(one), &hundreds(other))]);
+    }
+    let billions = |of: &str| format!("What is {of} billion billion hundred?");
+    check(Some(Guard::Numbers), &[(&billions("one hundred"), &billions("two hundred"))]);
+    check(None, &[(&hundreds(10), &hundreds(10).to_lowercase())]);
+    for count in 0..64 {
+        let large = "nineteen billion hundred ninety ".repeat(count);
+        check(None, &[(&large, &format!("{large} "))]);
+    }
 }
 
 #[test]

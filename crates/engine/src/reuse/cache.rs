@@ -17,10 +17,10 @@ use omniroute_dialect::ir::ChatRequest;
 use omniroute_dialect::{Question, fingerprint, question};
 use omniroute_domain::resolve::{self, Route};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::replay;
-use super::similar::{self, Asked, Likeness, SimilarTier, SimilarityReport};
+use super::similar::{self, Asked, Close, Likeness, SimilarTier, SimilarityReport};
 use super::tier::MemoryTier;
 use super::wish::{Wish, wish};
 use crate::admit;
@@ -35,7 +35,7 @@ use crate::transform;
 /// Says whether an answer came from the cache.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-omniroute-cache");
 /// How long the shelf may take to say what it has.
-const SHELF_PATIENCE: Duration = Duration::from_millis(250);
+pub(super) const SHELF_PATIENCE: Duration = Duration::from_millis(250);
 /// How long a request waits for others that bring what it asks for.
 const FLIGHT_PATIENCE: Duration = Duration::from_secs(60);
 /// The same for streams, whose clients hear nothing meanwhile.
@@ -155,15 +155,19 @@ pub(crate) struct Ticket {
     flight: Option<Flight>,
     /// The question that it answers, where others that are close to it may get it too.
     asked: Option<Box<Asked>>,
+    /// The question whose answer somebody who asked the same got.
+    close: Option<Close>,
 }
 
 /// How a flight ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Landing {
     /// It has not.
     Awaited,
     /// With an answer that is kept.
     Kept,
+    /// With the kept answer to a question that is close.
+    Close(Close),
     /// With an answer that nobody else gets.
     Unfit,
 }
@@ -218,16 +222,17 @@ pub(crate) async fn look_up(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>, rout
         Err(ticket) => ticket,
     };
     if let Some(question) = question {
-        match Box::pin(similar::look_up(engine, &mut ctx, route, question)).await {
+        // A vector is paid for: none is made for who may not ask now.
+        if let Err(error) = admit::reserve(&mut ctx).await {
+            return Found::Answered(engine.refuse(ctx, &error));
+        }
+        let known = ticket.close.take();
+        match Box::pin(similar::look_up(engine, &mut ctx, route, question, known)).await {
             Likeness::Ask(asked) => ticket.asked = asked,
-            Likeness::Given(signature, answer, response) => {
-                // Who waits for an answer to the same question looks for one that is close too.
-                drop(ticket);
-                if let Err(error) = admit::reserve(&mut ctx).await {
-                    return Found::Answered(engine.refuse(ctx, &error));
-                }
+            Likeness::Given(close, answer, response) => {
                 engine.answers.count_hit(&answer);
-                engine.answers.memory.used(&signature);
+                engine.answers.memory.used(close.signature());
+                ticket.land(Landing::Close(close));
                 ctx.canonical = Some(request);
                 return Found::Answered(engine.reply_from_cache(ctx, &answer, response));
             }
@@ -250,9 +255,10 @@ async fn find(
     let is_stream = ctx.envelope.as_ref().is_some_and(|envelope| envelope.stream);
     let patience = if is_stream { STREAM_PATIENCE } else { FLIGHT_PATIENCE };
     let most = ctx.snapshot.settings.semantic_cache_max_size;
-    let end = tokio::time::Instant::now() + patience;
+    let end = Instant::now() + patience;
     loop {
-        if let Some(answer) = held(engine, &signature, most).await {
+        let kept = held(engine, &signature, most, Instant::now() + SHELF_PATIENCE).await;
+        if let Ok(Some(answer)) = kept {
             return Ok((signature, answer));
         }
         let claim = if wish.keeps { claim(engine, &signature) } else { Claim::NoRoom };
@@ -266,18 +272,16 @@ async fn find(
                 return Err(Ticket { flight: Some(flight), ..Ticket::new(ctx, wish, signature) });
             }
             Claim::Theirs(mut landing) => {
-                let landed =
-                    tokio::time::timeout_at(end, landing.wait_for(|it| *it != Landing::Awaited)).await;
-                let goes_alone = match &landed {
-                    // It takes too long.
-                    Err(_) => true,
-                    // It failed, or its client left: one of those who wait goes next.
-                    Ok(Err(_)) => false,
-                    Ok(Ok(landing)) => **landing == Landing::Unfit,
+                let has_landed = |it: &Landing| !matches!(it, Landing::Awaited);
+                let landed = timeout_at(end, landing.wait_for(has_landed)).await;
+                let close = match landed.as_ref().map(|landing| landing.as_deref()) {
+                    // It takes too long, or is for nobody else.
+                    Err(_) | Ok(Ok(Landing::Unfit)) => None,
+                    Ok(Ok(Landing::Close(close))) => Some(close.clone()),
+                    // It is kept; or it failed, or its client left, and one of those who wait goes next.
+                    Ok(Ok(Landing::Kept | Landing::Awaited) | Err(_)) => continue,
                 };
-                if goes_alone {
-                    return Err(Ticket::new(ctx, wish, signature));
-                }
+                return Err(Ticket { close, ..Ticket::new(ctx, wish, signature) });
             }
         }
     }
@@ -303,15 +307,27 @@ fn claim(engine: &Arc<Engine>, signature: &str) -> Claim {
     }
 }
 
-pub(super) async fn held(engine: &Arc<Engine>, signature: &str, most: u32) -> Option<Arc<KeptAnswer>> {
+/// The shelf did not say in time what it has.
+pub(super) struct Late;
+
+/// The answer under a signature, if there is one; the shelf may take until `end` to say so.
+pub(super) async fn held(
+    engine: &Arc<Engine>,
+    signature: &str,
+    most: u32,
+    end: Instant,
+) -> Result<Option<Arc<KeptAnswer>>, Late> {
     let now_ms = engine.clock.now_ms();
     if let Some(answer) = engine.answers.memory.find(signature, now_ms) {
-        return Some(answer);
+        return Ok(Some(answer));
     }
-    let found = timeout(SHELF_PATIENCE, engine.shelf.find(signature, now_ms)).await;
-    let row = found.ok().flatten().filter(|row| row.expires_at > engine.clock.now_ms())?;
+    if Instant::now() >= end {
+        return Err(Late);
+    }
+    let found = timeout_at(end, engine.shelf.find(signature, now_ms)).await.map_err(|_| Late)?;
+    let Some(row) = found.filter(|row| row.expires_at > engine.clock.now_ms()) else { return Ok(None) };
     engine.answers.memory.hold(signature, row.answer.clone(), row.expires_at, most);
-    Some(row.answer)
+    Ok(Some(row.answer))
 }
 
 /// Whether whoever made the answer may still be asked for it: keys and policies may have changed since.
@@ -335,6 +351,7 @@ impl Ticket {
             outlives: !ctx.caller.as_ref().is_some_and(|caller| caller.no_log),
             flight: None,
             asked: None,
+            close: None,
         }
     }
 
@@ -345,9 +362,7 @@ impl Ticket {
         let until = now_ms.saturating_add(millis(self.ttl));
         let answer = Arc::new(answer);
         engine.answers.memory.hold(&self.signature, answer.clone(), until, self.most);
-        if let Some(flight) = &self.flight {
-            flight.landing.send_replace(Landing::Kept);
-        }
+        self.land(Landing::Kept);
         if let Some(asked) = self.asked {
             similar::keep(ctx, *asked, &self.signature, &answer, (now_ms, until, self.outlives));
         }
@@ -364,8 +379,13 @@ impl Ticket {
 
     /// The answer is there and is not one to be kept: the others ask for themselves.
     pub(crate) fn decline(self) {
+        self.land(Landing::Unfit);
+    }
+
+    /// Tells those who wait.
+    fn land(&self, landing: Landing) {
         if let Some(flight) = &self.flight {
-            flight.landing.send_replace(Landing::Unfit);
+            flight.landing.send_replace(landing);
         }
     }
 }

@@ -9,7 +9,7 @@ use omniroute_domain::entity::{
 use omniroute_domain::likeness::Guard;
 use omniroute_domain::price::PriceRow;
 use omniroute_engine::PairOutcome;
-use omniroute_engine::ports::Memory;
+use omniroute_engine::ports::{Memory, QuestionRow};
 use omniroute_testkit::Answer;
 
 use crate::world::{END, Got, World, answer, chunk, combo, key, refusal, stream};
@@ -291,13 +291,70 @@ async fn whatever_goes_wrong_is_a_miss() {
     world.transport.answer(answer("whole"));
     let got = world.send(&OpenAi, &ask(KIND), &[BEARER]).await;
     assert_eq!((got.status, said(&got), world.engine.similarity().failures), (200, MISS, 1), "{}", got.body);
-    // So is a key that may not use the model.
+    // A key that may not use the model, or has nothing left, is not asked for.
     let world = world_with(SimilarityMode::Enabled, |entities| {
         entities.api_keys[0].allowed_models = vec!["up/m".to_owned()];
     });
     world.transport.answer(answer("whole"));
     let got = world.send(&OpenAi, &ask(KIND), &[BEARER]).await;
-    assert_eq!((got.status, world.engine.similarity().failures), (200, 1), "{}", got.body);
+    assert_eq!((got.status, world.engine.similarity().lookups), (200, 0), "{}", got.body);
+    assert_eq!((world.row().request_type, world.recorded.rows.lock().unwrap().len()), ("chat", 1));
+    let world = world_with(SimilarityMode::Enabled, |entities| {
+        let budget = Budget { daily_nano: Some(0), ..Budget::unlimited(Some(ApiKeyId::from("k1"))) };
+        entities.budgets.push(budget);
+    });
+    let got = world.send(&OpenAi, &ask(KIND), &[BEARER]).await;
+    assert_eq!((got.status, world.recorded.rows.lock().unwrap().len()), (429, 1), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_the_same_at_once_gets_the_same() {
+    let world = std::sync::Arc::new(world(SimilarityMode::Enabled));
+    first(&world, "click here").await;
+    world.transport.answer(at(10.0).after(Duration::from_millis(300)));
+    let asking = [(); 3].map(|()| {
+        let world = world.clone();
+        tokio::spawn(async move { world.chat(&ask(CLOSE)).await })
+    });
+    for got in asking {
+        let got = got.await.unwrap();
+        assert_eq!((got.status, said(&got)), (200, ("HIT", "0.984", "")));
+    }
+    assert_eq!(
+        (world.transport.sent().len(), world.elapsed()),
+        (3, Duration::from_millis(300)),
+        "one vector for all"
+    );
+    let report = world.engine.similarity();
+    assert_eq!((report.lookups, report.hits, report.failures), (4, 3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_shelf_is_waited_for_once() {
+    let world = world(SimilarityMode::Enabled);
+    first(&world, "click here").await;
+    let again = world.restarted(|entities| set(entities, SimilarityMode::Enabled));
+    let memories = world.recorded.memories.lock().unwrap().clone();
+    for memory in memories {
+        let Memory::Question(row) = memory else { continue };
+        for number in 0..5 {
+            let signature = format!("{}{number}", row.signature);
+            again.engine.restore(Memory::Question(QuestionRow { signature, ..row.clone() }));
+        }
+        again.engine.restore(Memory::Question(row));
+    }
+    assert_eq!(again.engine.similarity().entries, 6);
+    *again.recorded.shelf_delay.lock().unwrap() = Duration::from_millis(100);
+    let began = again.elapsed();
+    again.transport.answer(at(5.0)).answer(answer("fresh"));
+    assert_eq!(said(&again.chat(&ask(CLOSE)).await), MISS);
+    // The shelf is asked for the request itself too.
+    assert_eq!(again.elapsed().checked_sub(began), Some(Duration::from_millis(350)));
+    assert_eq!(again.engine.similarity().entries, 5, "two have no answer; of the others nothing is known");
+    *again.recorded.shelf_delay.lock().unwrap() = Duration::ZERO;
+    again.transport.answer(at(0.0));
+    let got = again.chat(&ask("how could I reset my password")).await;
+    assert!(said(&got).0 == "HIT" && got.body.contains("click here"), "{}", got.body);
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,9 +368,13 @@ async fn a_vector_does_not_count_against_the_rate_of_a_key() {
     for body in &sent {
         told.push(world.send(&OpenAi, body, &[BEARER]).await.status);
     }
-    world.transport.answer(at(90.0));
     told.push(world.send(&OpenAi, &ask("something else"), &[BEARER]).await.status);
     assert_eq!(told, [200, 200, 429]);
+    assert_eq!(
+        (world.transport.sent().len(), world.engine.similarity().lookups),
+        (3, 2),
+        "no vector is made"
+    );
 }
 
 #[tokio::test(start_paused = true)]

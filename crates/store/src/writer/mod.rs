@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::reasoning_memory::MAX_BYTES;
+use crate::similar_questions::MAX_BYTES as QUESTION_BYTES;
 use crate::store::Store;
 
 use denials::Denials;
@@ -58,6 +59,8 @@ pub struct WriterOptions {
     pub batch_rows: usize,
     /// Most bytes of memories that the database keeps; an eighth more while it is written.
     pub memory_bytes: u64,
+    /// The same for questions and their vectors.
+    pub question_bytes: u64,
 }
 
 impl Default for WriterOptions {
@@ -68,6 +71,7 @@ impl Default for WriterOptions {
             flush_interval: Duration::from_millis(500),
             batch_rows: 2_048,
             memory_bytes: MAX_BYTES,
+            question_bytes: QUESTION_BYTES,
         }
     }
 }
@@ -393,7 +397,10 @@ impl Task {
             self.untrimmed = 0;
             let reasoning = self.store.reasoning_memory().trim(limit).await;
             let answers = self.store.answers().trim().await;
-            if let Err(error) = reasoning.and(answers).and(self.store.response_owners().trim().await) {
+            // How many a key may have is a setting, which the hours are for.
+            let questions = self.store.similar_questions().trim(u32::MAX, self.options.question_bytes).await;
+            let owners = self.store.response_owners().trim().await;
+            if let Err(error) = reasoning.and(answers).and(questions).and(owners) {
                 tracing::warn!(%error, "old memories cannot be deleted now");
             }
         }

@@ -30,6 +30,7 @@ const SLOW: WriterOptions = WriterOptions {
     flush_interval: Duration::from_secs(3600),
     batch_rows: 1024,
     memory_bytes: 1 << 20,
+    question_bytes: 1 << 20,
 };
 
 fn all() -> CallLogQuery {

@@ -11,6 +11,7 @@ stories!(
     a_question_is_found_after_a_restart,
     what_others_write_is_read_once,
     it_expires_and_the_oldest_of_a_key_go,
+    the_oldest_go_while_others_are_written,
     it_goes_with_its_key,
     it_is_deleted_with_its_answer,
     a_new_encryption_key_forgets_it,
@@ -88,6 +89,22 @@ async fn it_expires_and_the_oldest_of_a_key_go(fixture: Fixture) {
     assert_eq!(all(store).await, ["k2.0", "k1.3", "k1.4"]);
     let late = read(store, &mut QuestionMark::default(), NOW + 1_000_003).await;
     assert_eq!(late.len(), 1, "what has ended is not read");
+}
+
+async fn the_oldest_go_while_others_are_written(fixture: Fixture) {
+    let options =
+        WriterOptions { memory_bytes: 8 * 1024, question_bytes: 16 * 1024, ..WriterOptions::default() };
+    let (recorder, handle) = writer(&fixture.store, options);
+    for number in 0..60 {
+        let text = "x".repeat(1024);
+        recorder
+            .remember(Memory::Question(QuestionRow { text, ..row(&format!("_.{number}"), NOW + number) }));
+        handle.flush().await;
+    }
+    let left = all(&fixture.store).await;
+    // 16 kB as they are stored, and what was written since.
+    assert!((8..14).contains(&left.len()), "{} rows", left.len());
+    assert_eq!(left.last().unwrap(), "_.59");
 }
 
 async fn it_goes_with_its_key(fixture: Fixture) {

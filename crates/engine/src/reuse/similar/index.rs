@@ -45,10 +45,18 @@ pub(super) struct Entry {
 }
 
 /// A question that is close to another.
-pub(super) struct Close {
+#[derive(Debug, Clone)]
+pub(in crate::reuse) struct Close {
     /// Up to 1.
     pub(super) similarity: f64,
     pub(super) entry: Arc<Entry>,
+}
+
+impl Close {
+    /// Where its answer is.
+    pub(in crate::reuse) fn signature(&self) -> &str {
+        &self.entry.signature
+    }
 }
 
 #[derive(Default)]
@@ -211,6 +219,11 @@ impl Inner {
             let end = piece.entries.len() * length;
             piece.vectors.copy_within(end.., row * length);
             piece.vectors.truncate(end);
+            // What is held beyond need would not be counted.
+            if end < piece.vectors.capacity() / 2 {
+                piece.vectors.shrink_to_fit();
+                piece.entries.shrink_to_fit();
+            }
             if piece.entries.is_empty() {
                 pieces.remove(at);
             }
@@ -307,6 +320,20 @@ mod tests {
         index.sweep(100);
         assert_eq!(index.len(), 0);
         assert_eq!(index.inner().bytes, 0);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_given_back() {
+        let index = Index::default();
+        for number in 0..PIECE {
+            index.insert(row("a", &number.to_string(), &[1.0; 8]), 1_000);
+        }
+        for number in 0..PIECE - 1 {
+            index.forget(&format!("a.{number}"));
+            let inner = index.inner();
+            let vectors = &inner.groups[&[b'a'; 32]][0].vectors;
+            assert!(vectors.capacity() <= 2 * vectors.len() + 8, "{number}: {}", vectors.capacity());
+        }
     }
 
     #[tokio::test]

@@ -17,18 +17,22 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use omniroute_dialect::Question;
 use omniroute_dialect::ir::ChatResponse;
-use omniroute_domain::entity::SimilarityMode;
+use omniroute_domain::budget::Window;
+use omniroute_domain::entity::{OnExceeded, SimilarityMode};
 use omniroute_domain::likeness;
-use omniroute_domain::resolve::{self, Route};
+use omniroute_domain::resolve::{self, Route, Target};
 use sha2::{Digest as _, Sha256};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::cache::{held, is_allowed, route_text, tenant};
+use super::cache::{Late, SHELF_PATIENCE, held, is_allowed, route_text, tenant};
 use super::replay;
+use crate::admit;
 use crate::ctx::{AnswerSource, RequestCtx};
+use crate::error::GatewayError;
 use crate::ports::{KeptAnswer, Memory, QuestionRow};
 use crate::serve::Engine;
-use index::{Bucket, Close, Index, normalised, to_bytes};
+pub(super) use index::Close;
+use index::{Bucket, Entry, Index, normalised, to_bytes};
 use report::{Counts, add};
 pub use report::{Pair, PairOutcome, SimilarityReport};
 use samples::{Sample, Samples};
@@ -39,6 +43,8 @@ const SIMILARITY: HeaderName = HeaderName::from_static("x-omniroute-cache-simila
 const SHADOW: HeaderName = HeaderName::from_static("x-omniroute-cache-shadow");
 /// How often expired questions are looked for.
 const SWEEP_MS: i64 = 60_000;
+/// Vectors that are not to be had are told of no more often: it may be so with every question.
+const WARN_MS: i64 = 60_000;
 
 /// Questions that were answered, and what became of those that are close to them.
 #[derive(Default)]
@@ -47,6 +53,7 @@ pub(crate) struct SimilarTier {
     counts: Counts,
     samples: Samples,
     swept: AtomicI64,
+    warned: AtomicI64,
 }
 
 /// What is asked for a request of this caller.
@@ -72,8 +79,8 @@ struct Would {
 /// What the tier says to a request.
 #[allow(clippy::large_enum_variant, reason = "it is looked at once, where it is made")]
 pub(super) enum Likeness {
-    /// It has an answer, under this signature.
-    Given(Arc<str>, Arc<KeptAnswer>, ChatResponse),
+    /// It has the answer to this question.
+    Given(Close, Arc<KeptAnswer>, ChatResponse),
     /// Somebody has to be asked.
     Ask(Option<Box<Asked>>),
 }
@@ -81,6 +88,37 @@ pub(super) enum Likeness {
 /// Whether the tier has anything to do with the requests of this caller.
 pub(super) fn is_on(ctx: &RequestCtx) -> bool {
     terms(ctx).is_some()
+}
+
+/// Whether the key may use the model of the vectors, and has anything left for it.
+fn may_use(ctx: &RequestCtx, model: &str) -> bool {
+    let is_spent = is_spent(ctx);
+    let is_too_dear =
+        |target: &Target| is_spent && target.quote(&ctx.snapshot).is_some_and(|quote| !quote.price.is_free());
+    match resolve::resolve(&ctx.snapshot, model) {
+        Ok(Route::Target(target)) => admit::may_use(ctx, model, &target) && !is_too_dear(&target),
+        Ok(Route::Combo(combo)) => {
+            let mut targets = combo.targets(&ctx.snapshot).into_iter();
+            admit::check_combo(ctx, &combo).is_ok()
+                && targets.any(|target| admit::may_use_in(ctx, &combo, &target) && !is_too_dear(&target))
+        }
+        // Somebody may stand in for it.
+        Err(_) => true,
+    }
+}
+
+/// Whether a budget that lets nothing through any more is used up.
+fn is_spent(ctx: &RequestCtx) -> bool {
+    let (budgets, spending) = (&ctx.snapshot.budgets, &ctx.engine.live.spending);
+    [ctx.caller.as_ref().map(|caller| &caller.id), None].into_iter().any(|key| {
+        let state = budgets.of(key).filter(|state| state.budget.on_exceeded == OnExceeded::Block);
+        state.is_some_and(|state| {
+            let standing = spending.standing(budgets, key, ctx.engine.clock.now_ms());
+            let is_used_up =
+                |window: Window| state.limit(window).is_some_and(|most| standing.spent(window) >= most);
+            Window::ALL.into_iter().any(is_used_up)
+        })
+    })
 }
 
 fn terms(ctx: &RequestCtx) -> Option<Terms> {
@@ -91,23 +129,36 @@ fn terms(ctx: &RequestCtx) -> Option<Terms> {
     (mode != SimilarityMode::Off && settings.model.is_some()).then_some(Terms { mode, threshold })
 }
 
-/// Looks for a question that is close.
+/// Looks for a question that is close. `known` is the one that was found for somebody else who asks the same.
 pub(super) async fn look_up(
     engine: &Arc<Engine>,
     ctx: &mut RequestCtx,
     route: &Route,
     question: Question,
+    known: Option<Close>,
 ) -> Likeness {
     let snapshot = ctx.snapshot.clone();
     let settings = &snapshot.settings.semantic_cache_similarity;
     let (Some(Terms { mode, threshold }), Some(model)) = (terms(ctx), &settings.model) else {
         return Likeness::Ask(None);
     };
+    if !may_use(ctx, model) {
+        return Likeness::Ask(None);
+    }
     let tier = &engine.answers.similar;
     add(&tier.counts.lookups);
     if question.text.chars().count() > settings.max_chars as usize {
         add(&tier.counts.too_long);
         return Likeness::Ask(None);
+    }
+    if let Some(close) = known.filter(|_| mode == SimilarityMode::Enabled) {
+        let end = Instant::now() + SHELF_PATIENCE;
+        if let Some((answer, response)) = answer_to(engine, ctx, route, &close.entry, end).await {
+            let texts = (&*close.entry.text, &*question.text);
+            tier.counts.note(ctx, texts, close.similarity, PairOutcome::Served);
+            ctx.similarity = Some(close.similarity);
+            return Likeness::Given(close, answer, response);
+        }
     }
     let Some(vector) = vector(engine, ctx, model, &question.text).await else {
         add(&tier.counts.failures);
@@ -116,18 +167,15 @@ pub(super) async fn look_up(
     let bucket = bucket(ctx, model, &question, vector.len());
     let now_ms = engine.clock.now_ms();
     let mut apart = None;
-    for Close { similarity, entry } in tier.index.search(&bucket, &vector, threshold, now_ms).await {
+    let found = tier.index.search(&bucket, &vector, threshold, now_ms).await;
+    // For all of them: a shelf that is slow is so for each.
+    let end = Instant::now() + SHELF_PATIENCE;
+    for Close { similarity, entry } in found {
         if let Some(guard) = likeness::guard(&entry.text, &question.text) {
             apart.get_or_insert((guard, similarity, entry));
             continue;
         }
-        let Some(answer) = held(engine, &entry.signature, snapshot.settings.semantic_cache_max_size).await
-        else {
-            tier.index.forget(&entry.signature);
-            continue;
-        };
-        let response = is_allowed(ctx, route, &answer).then(|| replay::read(&answer)).flatten();
-        let Some(response) = response else { continue };
+        let Some((answer, response)) = answer_to(engine, ctx, route, &entry, end).await else { continue };
         let is_given = mode.serves(settings.sample_rate, chance(engine));
         let outcome = match mode {
             _ if is_given => PairOutcome::Served,
@@ -137,7 +185,7 @@ pub(super) async fn look_up(
         let pair = tier.counts.note(ctx, (&entry.text, &question.text), similarity, outcome);
         ctx.similarity = Some(similarity);
         if is_given {
-            return Likeness::Given(entry.signature.clone(), answer, response);
+            return Likeness::Given(Close { similarity, entry }, answer, response);
         }
         let would = Some(Would { answer, pair });
         return Likeness::Ask(Some(Box::new(Asked { bucket, vector, text: question.text, would })));
@@ -149,6 +197,27 @@ pub(super) async fn look_up(
     Likeness::Ask(Some(Box::new(Asked { bucket, vector, text: question.text, would: None })))
 }
 
+/// The answer to a question, where it is there in time and may be given.
+async fn answer_to(
+    engine: &Arc<Engine>,
+    ctx: &RequestCtx,
+    route: &Route,
+    entry: &Entry,
+    end: Instant,
+) -> Option<(Arc<KeptAnswer>, ChatResponse)> {
+    let most = ctx.snapshot.settings.semantic_cache_max_size;
+    match held(engine, &entry.signature, most, end).await {
+        Ok(Some(answer)) if is_allowed(ctx, route, &answer) => {
+            replay::read(&answer).map(|response| (answer, response))
+        }
+        Ok(Some(_)) | Err(Late) => None,
+        Ok(None) => {
+            engine.answers.similar.index.forget(&entry.signature);
+            None
+        }
+    }
+}
+
 /// The question as a vector; `None` where that is not to be had, or not in time.
 async fn vector(engine: &Arc<Engine>, ctx: &RequestCtx, model: &str, text: &str) -> Option<Vec<f32>> {
     let patience =
@@ -158,15 +227,27 @@ async fn vector(engine: &Arc<Engine>, ctx: &RequestCtx, model: &str, text: &str)
     match timeout(patience, vectors).await {
         Ok(Ok(vectors)) => vectors.into_iter().next().and_then(normalised),
         Ok(Err(error)) => {
-            tracing::warn!(model, error = %error.message, "a question has no vector; similar ones are not looked for");
+            if engine.answers.similar.may_warn_of(engine, Some(&error)) {
+                // Not what it says: an upstream may quote the question.
+                tracing::warn!(
+                    model,
+                    request_id = %ctx.request_id,
+                    kind = ?error.kind,
+                    code = error.code.as_deref(),
+                    "a question has no vector; similar ones are not looked for"
+                );
+            }
             None
         }
         Err(_) => {
-            tracing::warn!(
-                model,
-                ?patience,
-                "the vector of a question takes too long; similar ones are not looked for"
-            );
+            if engine.answers.similar.may_warn_of(engine, None) {
+                tracing::warn!(
+                    model,
+                    request_id = %ctx.request_id,
+                    ?patience,
+                    "the vector of a question takes too long; similar ones are not looked for"
+                );
+            }
             None
         }
     }
@@ -202,8 +283,8 @@ pub(super) fn keep(
     let Asked { bucket, vector, text, would } = asked;
     let tier = &ctx.engine.answers.similar;
     if let Some(Would { answer: kept, pair }) = would {
-        let (peer, caller) = (ctx.arrival.peer, ctx.caller.clone());
-        let sample = Sample { kept, fresh: answer.clone(), peer, caller, pair };
+        let (request_id, peer, caller) = (ctx.request_id.clone(), ctx.arrival.peer, ctx.caller.clone());
+        let sample = Sample { kept, fresh: answer.clone(), request_id, peer, caller, pair };
         if let Err(sample) = tier.samples.push(sample) {
             tier.counts.compared(sample.pair, None);
         }
@@ -247,6 +328,16 @@ impl SimilarTier {
             self.swept.store(now_ms, Ordering::Relaxed);
             self.index.sweep(now_ms);
         }
+    }
+
+    /// Whether people are told now that vectors are not to be had. Not of a budget that is used up: that is what it is for.
+    fn may_warn_of(&self, engine: &Engine, error: Option<&GatewayError>) -> bool {
+        if error.is_some_and(|error| error.code.as_deref() == Some("budget_exceeded")) {
+            return false;
+        }
+        let (last, now_ms) = (self.warned.load(Ordering::Relaxed), engine.clock.now_ms());
+        let is_due = now_ms.saturating_sub(last) >= WARN_MS;
+        is_due && self.warned.compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// What it did.

@@ -5,8 +5,10 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt as _;
 use omniroute_dialect::ir::BlockKind;
 use omniroute_domain::likeness;
 use omniroute_domain::snapshot::Caller;
@@ -37,6 +39,8 @@ pub(super) struct Samples {
 pub(super) struct Sample {
     pub(super) kept: Arc<KeptAnswer>,
     pub(super) fresh: Arc<KeptAnswer>,
+    /// The request that brought the fresh one.
+    pub(super) request_id: Arc<str>,
     /// Who asked, and pays for the comparison.
     pub(super) peer: SocketAddr,
     pub(super) caller: Option<Arc<Caller>>,
@@ -76,7 +80,8 @@ impl Engine {
     pub async fn compare_answers(self: &Arc<Self>) {
         let sample = self.answers.similar.samples.next().await;
         let pair = sample.pair;
-        let agrees = agree(self, sample).await;
+        // Answers are what models say; none of them may end the comparison of all.
+        let agrees = AssertUnwindSafe(agree(self, sample)).catch_unwind().await.unwrap_or(None);
         self.answers.similar.counts.compared(pair, agrees);
     }
 }
@@ -94,8 +99,12 @@ async fn agree(engine: &Arc<Engine>, sample: Sample) -> Option<bool> {
     let model = engine.live.load().settings.semantic_cache_similarity.model.clone()?;
     let texts = [kept, fresh].map(|text| text.chars().take(COMPARED).collect::<String>());
     let vectors = engine.embed_for(sample.peer, sample.caller, &model, &texts).await;
-    let vectors =
-        vectors.inspect_err(|error| tracing::warn!(error = %error.message, "answers cannot be compared"));
+    let vectors = vectors.inspect_err(|error| {
+        if engine.answers.similar.may_warn_of(engine, Some(error)) {
+            let (kind, code) = (&error.kind, error.code.as_deref());
+            tracing::warn!(request_id = %sample.request_id, ?kind, code, "answers cannot be compared");
+        }
+    });
     let mut vectors = vectors.ok()?.into_iter().filter_map(normalised);
     let (kept, fresh) = (vectors.next()?, vectors.next()?);
     let similarity = <f32 as simsimd::SpatialSimilarity>::dot(&kept, &fresh)?;
