@@ -1,8 +1,9 @@
 //! What a conversation takes with it when its account changes: a summary, made while the old account still answers, and
 //! told to the next one.
 //!
-//! A summary is made once for an account that is nearly used up, and kept for a day. It is told where the next request
-//! no longer brings what was summed up, and is gone when somebody has answered who heard it.
+//! A summary is made once for an account that is nearly used up, and ends with its conversation. It is told where the next
+//! request no longer brings what was summed up, and is gone when another account has answered, whether it heard it or needed
+//! not to.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use crate::entity::ConnectionId;
 use crate::session::SessionKey;
 
-/// How long a summary is kept, in milliseconds.
+/// How long a summary is kept at most, in milliseconds.
 pub const KEPT_MS: i64 = 24 * 3_600 * 1_000;
 /// Most summaries that are known; the oldest make room.
 pub const MAX_HANDOFFS: usize = 2_000;
@@ -234,13 +235,15 @@ impl Handoffs {
         true
     }
 
-    /// A summary was made.
-    pub fn made(&self, key: &HandoffKey, handoff: Handoff, now_ms: i64) {
+    /// A summary was made. False where its conversation was ended meanwhile: then it is not kept.
+    pub fn made(&self, key: &HandoffKey, handoff: Handoff, now_ms: i64) -> bool {
         let mut book = self.book();
-        book.making.retain(|other| other != key);
+        let Some(place) = book.making.iter().position(|other| other == key) else { return false };
+        book.making.swap_remove(place);
         make_room(&mut book, now_ms);
         book.ready.insert(key.clone(), Arc::new(handoff));
         self.counts.made.fetch_add(1, Ordering::Relaxed);
+        true
     }
 
     /// None was made.
@@ -261,11 +264,19 @@ impl Handoffs {
 
     /// Somebody answered who was told this one: it is gone. Whether it still was there.
     pub fn told(&self, key: &HandoffKey, handoff: &Arc<Handoff>) -> bool {
+        let was_there = self.outdated(key, handoff);
+        if was_there {
+            self.counts.told.fetch_add(1, Ordering::Relaxed);
+        }
+        was_there
+    }
+
+    /// Another account answered without this one, since it was sent everything: it is gone. Whether it still was there.
+    pub fn outdated(&self, key: &HandoffKey, handoff: &Arc<Handoff>) -> bool {
         let mut book = self.book();
         let is_it = book.ready.get(key).is_some_and(|known| Arc::ptr_eq(known, handoff));
         if is_it {
             book.ready.remove(key);
-            self.counts.told.fetch_add(1, Ordering::Relaxed);
         }
         is_it
     }
@@ -283,10 +294,12 @@ impl Handoffs {
         self.book().ready.remove(key);
     }
 
-    /// The conversation was ended: nothing of it is told any more. Which summaries there were.
-    pub fn forget(&self, session: &SessionKey) -> Vec<HandoffKey> {
+    /// The conversations of this id were ended, whoever has them: nothing of them is told any more, nor what is being made.
+    /// Which summaries there were.
+    pub fn forget(&self, id: &str) -> Vec<HandoffKey> {
         let mut book = self.book();
-        let gone: Vec<_> = book.ready.keys().filter(|key| key.session == *session).cloned().collect();
+        book.making.retain(|key| key.session.id() != id);
+        let gone: Vec<_> = book.ready.keys().filter(|key| key.session.id() == id).cloned().collect();
         for key in &gone {
             book.ready.remove(key);
         }
@@ -359,7 +372,7 @@ mod tests {
         let (handoffs, account) = (Handoffs::default(), ConnectionId::from("c1"));
         assert!(handoffs.begin(&key("a"), &account, 0));
         assert!(!handoffs.begin(&key("a"), &account, 0), "it is under way");
-        handoffs.made(&key("a"), handoff("c1", 0), 0);
+        assert!(handoffs.made(&key("a"), handoff("c1", 0), 0));
         assert!(!handoffs.begin(&key("a"), &account, 1), "it is there");
         assert!(handoffs.begin(&key("a"), &ConnectionId::from("c2"), 1), "the next account leaves its own");
         handoffs.failed(&key("a"), 1);
@@ -372,6 +385,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_of_no_more_use_is_gone() {
+        let (handoffs, account) = (Handoffs::default(), ConnectionId::from("c1"));
+        let make = || {
+            assert!(handoffs.begin(&key("a"), &account, 0));
+            handoffs.made(&key("a"), handoff("c1", 0), 0)
+        };
+        assert!(make());
+        let found = handoffs.find(&key("a"), 0).expect("it was made");
+        assert!(handoffs.outdated(&key("a"), &found) && !handoffs.outdated(&key("a"), &found));
+        assert_eq!(handoffs.counts.told.load(Ordering::Relaxed), 0, "nobody heard it");
+        assert!(make());
+        assert!(!handoffs.told(&key("a"), &found), "that is an earlier one");
+        assert_eq!(handoffs.forget("a"), [key("a")]);
+        assert!(handoffs.begin(&key("a"), &account, 0));
+        assert_eq!(handoffs.forget("a"), []);
+        assert!(!handoffs.made(&key("a"), handoff("c1", 0), 0), "its conversation was ended meanwhile");
+        assert_eq!(handoffs.list(0), []);
+    }
+
+    #[test]
     fn no_more_than_a_few_are_made_at_once_and_no_more_than_a_number_kept() {
         let (handoffs, account) = (Handoffs::default(), ConnectionId::from("c1"));
         for n in 0..MAX_MAKING {
@@ -380,7 +413,9 @@ mod tests {
         assert!(!handoffs.begin(&key("more"), &account, 0));
         assert_eq!(handoffs.counts.skipped.load(Ordering::Relaxed), 1);
         for n in 0..MAX_HANDOFFS as i64 + 3 {
-            handoffs.made(&key(&n.to_string()), handoff("c1", n), n);
+            let key = key(&n.to_string());
+            assert!(n < MAX_MAKING as i64 || handoffs.begin(&key, &account, n));
+            assert!(handoffs.made(&key, handoff("c1", n), n));
         }
         let list = handoffs.list(0);
         assert_eq!(list.len(), MAX_HANDOFFS);
@@ -389,7 +424,7 @@ mod tests {
             Some("3"),
             "the oldest went"
         );
-        assert_eq!(handoffs.forget(&key("9").session), [key("9")]);
+        assert_eq!(handoffs.forget("9"), [key("9")]);
         assert_eq!(handoffs.list(0).len(), MAX_HANDOFFS - 1);
         assert_eq!(handoffs.list(3 * KEPT_MS), []);
     }

@@ -127,7 +127,7 @@ impl RequestCtx {
             added_bytes: self.added_bytes,
             validation: self.validation.clone(),
             material: None,
-            told: None,
+            taken: None,
             // Tasks make one call at a time.
             task: None,
             kinship: Kinship::Branch(Branch { estate, heard: Heard::default() }),
@@ -150,7 +150,7 @@ impl RequestCtx {
         self.target = branch.target.take();
         self.step = branch.step.take();
         self.trying = branch.trying.take();
-        self.told = branch.told.take();
+        self.taken = branch.taken.take();
         let theirs = std::mem::take(&mut branch.outcome);
         let mine = &mut self.outcome;
         mine.usage = theirs.usage;

@@ -21,7 +21,7 @@ use crate::attempt::{Rewrite, Trying};
 use crate::branch::Kinship;
 use crate::decision::Decision;
 use crate::error::GatewayError;
-use crate::handoff::Told;
+use crate::handoff::Taken;
 use crate::money::Money;
 use crate::policy::Steering;
 use crate::ports::{AttemptRow, Charge};
@@ -131,8 +131,8 @@ pub struct RequestCtx {
     pub(crate) validation: Option<Arc<Validation>>,
     /// The answer of a call that was made for the gateway itself.
     pub(crate) material: Option<Box<ChatResponse>>,
-    /// What the account that is asked is told of the conversation; boxed because it seldom is.
-    pub(crate) told: Option<Box<Told>>,
+    /// The summary of what another account answered; boxed because there seldom is one.
+    pub(crate) taken: Option<Box<Taken>>,
     /// What is asked for, where that is not chat.
     pub(crate) task: Option<Box<Job>>,
 }
@@ -225,7 +225,7 @@ impl RequestCtx {
             added_bytes: 0,
             validation: None,
             material: None,
-            told: None,
+            taken: None,
             task: None,
         })
     }

@@ -64,7 +64,7 @@ pub enum Memory {
     Unpinned(SessionKey),
     /// What a conversation takes with it to another account.
     Handoff(Box<HandoffRow>),
-    /// It was told.
+    /// It is told no more.
     HandoffGone(HandoffKey),
     /// A provider's breaker changed its state.
     Breaker(BreakerRecord),

@@ -59,7 +59,8 @@ pub(crate) async fn call(
     let mut caps = ctx.snapshot.caps(&target.provider, &target.model);
     adapt(&mut caps, &facts);
     transform::ask_for_long_context(ctx, &caps, dialect, &mut headers);
-    if ctx.trying.is_some() {
+    ctx.taken = None;
+    if handoff::relays(ctx) {
         // Boxed because few combos hand conversations over.
         Box::pin(handoff::take_over(ctx, connection, &caps)).await?;
     }

@@ -82,7 +82,7 @@ impl RequestCtx {
     fn decided_under_policies(&mut self) -> Option<Box<Decision>> {
         let mut decision = self.decision.take()?;
         decision.budget = self.money.thrift.as_ref().map(ToString::to_string);
-        decision.handoff = self.told.as_ref().map(|told| told.from().to_owned());
+        decision.handoff = self.told().map(|told| told.from().to_owned());
         if let Some(steering) = &mut self.steering {
             decision.policies = std::mem::take(&mut steering.applied);
             for name in std::mem::take(&mut steering.verdict.applied) {

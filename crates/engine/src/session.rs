@@ -72,6 +72,19 @@ pub(crate) fn peek(ctx: &RequestCtx) -> Option<SessionKey> {
     Some(SessionKey::new(ctx.tenant(), &id))
 }
 
+/// The conversation of a request whose header names it, and after how long a silence it is over. Only such a name means one
+/// conversation: an application may send one `prompt_cache_key` for all its users, and many conversations begin alike. Nor
+/// does anybody know whose the conversations without a key are.
+pub(crate) fn in_header(ctx: &RequestCtx) -> Option<(&SessionKey, i64)> {
+    let ttl = ttl_ms(ctx);
+    if ttl == 0 || ctx.caller.is_none() {
+        return None;
+    }
+    in_headers(&ctx.arrival.headers)?;
+    // Headers are believed first: it is theirs.
+    Some((ctx.session.as_ref()?, ttl))
+}
+
 /// The provider that answered the conversation last.
 pub(crate) fn served_by(ctx: &RequestCtx) -> Option<ProviderId> {
     let sessions = &ctx.engine.live.sessions;

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::handoff::Taken;
 
 /// What a client says of thinking beside its body.
 const THINKING: HeaderName = HeaderName::from_static("x-omniroute-thinking");
@@ -163,7 +164,7 @@ pub(crate) fn digest_of_changes(ctx: &RequestCtx) -> String {
 fn system(ctx: &RequestCtx) -> SystemEdit {
     let replace = ctx.combos().find_map(|combo| combo.rules.system.as_ref());
     let around = ctx.snapshot.system_text.as_ref();
-    let told = ctx.told.as_ref().map(|told| told.text());
+    let told = ctx.told().map(Taken::text);
     if replace.is_none() && around.is_none() {
         return SystemEdit { before: told, ..SystemEdit::default() };
     }

@@ -114,15 +114,19 @@ pub(crate) async fn unpin(
     Filter(query): Filter<SessionQuery>,
 ) -> AdminResult<Json<Unpinned>> {
     let id = query.session_id.ok_or_else(|| invalid_field("sessionId", "is required"))?;
-    let gone = access.admin.live.sessions.forget(&id);
+    let mut gone = access.admin.live.sessions.forget(&id);
+    // Also of one that is no longer known.
+    for handoff in access.admin.live.handoffs.forget(&id) {
+        if !gone.contains(&handoff.session) {
+            gone.push(handoff.session.clone());
+        }
+        access.admin.recorder.remember(Memory::HandoffGone(handoff));
+    }
     if gone.is_empty() {
         return Err(not_found("Session"));
     }
     let unpinned = gone.len();
     for key in gone {
-        for handoff in access.admin.live.handoffs.forget(&key) {
-            access.admin.recorder.remember(Memory::HandoffGone(handoff));
-        }
         access.admin.recorder.remember(Memory::Unpinned(key));
     }
     access.audit("session.unpin", "session", &id, "").await;

@@ -171,7 +171,12 @@ async fn a_conversation_shows_the_summaries_it_takes_with_it() {
         made_at: START + 5,
         expires_at: START + 5 + KEPT_MS,
     };
-    app.live.handoffs.made(&key, handoff, START + 5);
+    let make = |handoff| {
+        let handoffs = &app.live.handoffs;
+        assert!(handoffs.begin(&key, &ConnectionId::from("c1"), START + 5));
+        assert!(handoffs.made(&key, handoff, START + 5));
+    };
+    make(handoff.clone());
     let seen = app.get("/api/sessions").await.expect(200).json();
     let shown = json!([{
         "combo":"thread","fromConnectionId":"c1","model":"up/m","messageCount":12,
@@ -182,4 +187,9 @@ async fn a_conversation_shows_the_summaries_it_takes_with_it() {
     assert!(!seen.to_string().contains("sentinel"), "what was said is not shown");
     app.delete("/api/sessions?sessionId=ext:a").await.expect(200);
     assert_eq!(app.live.handoffs.find(&key, START + 6), None, "it ends with its conversation");
+    make(handoff);
+    let ended = app.delete("/api/sessions?sessionId=ext:a").await.expect(200).json();
+    assert_eq!(ended["unpinned"], 1, "of a conversation that is over already");
+    assert_eq!(app.live.handoffs.find(&key, START + 6), None);
+    app.delete("/api/sessions?sessionId=ext:a").await.expect(404);
 }

@@ -135,6 +135,11 @@ async fn wrong_combos_are_refused_with_the_member() {
             "config.handoffProviders[0]",
         ),
         (
+            json!({"name":"x","models":["a/b"],"config":{"handoffProviders":["openai","nobody"]}}),
+            400,
+            "config.handoffProviders[1]",
+        ),
+        (
             json!({"name":"x","models":["a/b"],"config":{"maxMessagesForSummary":0}}),
             400,
             "config.maxMessagesForSummary",
@@ -240,6 +245,9 @@ async fn a_combo_hands_conversations_over_as_it_says() {
     )
     .await;
     assert_eq!((&relay["config"], &relay["strategy"]), (&config, &json!("context-relay")));
+    let unknown = json!({"comboDefaults":{"handoffProviders":["nobody"]}});
+    let refused = app.patch("/api/settings/combo-defaults", unknown).await.expect(400);
+    assert_eq!(refused.fields(), ["comboDefaults.handoffProviders[0]"]);
     let defaults = json!({"comboDefaults":{"maxMessagesForSummary":7}});
     app.patch("/api/settings/combo-defaults", defaults).await.expect(200);
     make(&app, json!({"name":"usual","strategy":"context-relay","models":["openai/gpt-5.6"]})).await;

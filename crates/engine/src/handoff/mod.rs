@@ -2,7 +2,8 @@
 //!
 //! While its account is nearly used up, an answer is followed by one more call that nobody waits for: it sums the conversation
 //! up. When another account is asked for the next turn and the request does not bring what was summed up, it is told it as a
-//! part of the system text, and when it has answered the summary is gone.
+//! part of the system text, and when it has answered the summary is gone. What was said to one is never told to another: a
+//! conversation has summaries only where a header names it and its caller has a key.
 
 mod summary;
 
@@ -33,14 +34,16 @@ const SUFFIX: &str = "-handoff";
 /// How long such a call may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the account that is asked is told of the conversation.
+/// The summary that there is when another account is asked than the one whose answers were summed up.
 #[derive(Debug, Clone)]
-pub(crate) struct Told {
+pub(crate) struct Taken {
     key: HandoffKey,
     handoff: Arc<Handoff>,
+    /// Whether the account is told it, and not sent all of the conversation anyway.
+    is_told: bool,
 }
 
-impl Told {
+impl Taken {
     /// As it stands in the system text.
     pub(crate) fn text(&self) -> String {
         self.handoff.brief.told()
@@ -75,43 +78,37 @@ pub(crate) async fn take_over(
     connection: &ConnectionState,
     caps: &Caps,
 ) -> Result<(), GatewayError> {
-    ctx.told = None;
-    let Some((combo, is_always)) =
-        relaying(ctx).map(|combo| (combo.name.clone(), combo.policy.handoff.is_always))
-    else {
-        return Ok(());
-    };
-    session::find(ctx)?;
-    let Some(session) = ctx.session.clone() else { return Ok(()) };
-    let key = HandoffKey { session, combo };
+    let (Some(combo), Some((session, _))) = (relaying(ctx), session::in_header(ctx)) else { return Ok(()) };
+    let is_always = combo.policy.handoff.is_always;
+    let key = HandoffKey { session: session.clone(), combo: combo.name.clone() };
     let found = ctx.engine.live.handoffs.find(&key, ctx.engine.clock.now_ms());
     let Some(handoff) = found.filter(|handoff| handoff.from != connection.id) else { return Ok(()) };
     let max_output = ctx.envelope()?.max_output_tokens.unwrap_or(0);
     let needed = ctx.estimated_input_tokens().saturating_add(max_output);
     let fits = caps.context_window.is_none_or(|window| needed <= window);
     let history = summary::history(ctx.canonical().await?);
-    if is_always || !fits || !handoff.is_within(history) {
-        ctx.told = Some(Box::new(Told { key, handoff }));
-    }
+    let is_told = is_always || !fits || !handoff.is_within(history);
+    ctx.taken = Some(Box::new(Taken { key, handoff, is_told }));
     Ok(())
 }
 
-/// An account answered: what it was told is gone, and if it is nearly used up itself, a summary is made.
+/// An account answered: the summary of another's answers is gone, and if it is nearly used up itself, one is made.
 pub(crate) fn answered(ctx: &RequestCtx, target: &Arc<Target>, connection: &ConnectionState) {
-    if let Some(told) = &ctx.told
-        && ctx.engine.live.handoffs.told(&told.key, &told.handoff)
-    {
-        ctx.engine.recorder.remember(Memory::HandoffGone(told.key.clone()));
+    let handoffs = &ctx.engine.live.handoffs;
+    if let Some(Taken { key, handoff, is_told }) = ctx.taken.as_deref() {
+        // Kept longer, it would be told when much more has been said than it knows.
+        let is_gone = if *is_told { handoffs.told(key, handoff) } else { handoffs.outdated(key, handoff) };
+        if is_gone {
+            ctx.engine.recorder.remember(Memory::HandoffGone(key.clone()));
+        }
     }
-    let Some(combo) = relaying(ctx) else { return };
-    let (Some(session), now_ms) = (&ctx.session, ctx.engine.clock.now_ms()) else { return };
-    let rules = &combo.policy.handoff;
+    let (Some(combo), Some((session, ttl_ms))) = (relaying(ctx), session::in_header(ctx)) else { return };
+    let (rules, now_ms) = (&combo.policy.handoff, ctx.engine.clock.now_ms());
     let left = connection.health.gate.left(&target.model, now_ms);
     let is_due = left.is_some_and(|(left, _)| handoff::is_due(left, rules.threshold.get()));
     if !is_due || !concerns(ctx, rules, target) {
         return;
     }
-    let handoffs = &ctx.engine.live.handoffs;
     if ctx.is_warned() {
         return handoffs.skipped();
     }
@@ -119,7 +116,13 @@ pub(crate) fn answered(ctx: &RequestCtx, target: &Arc<Target>, connection: &Conn
     if !handoffs.begin(&key, &connection.id, now_ms) {
         return;
     }
-    Making::begin(ctx, combo, key, target, connection).spawn();
+    let expires_at = now_ms.saturating_add(ttl_ms.min(KEPT_MS));
+    Making::begin(ctx, combo, key, target, connection, expires_at).spawn();
+}
+
+/// Whether the target is asked for a combo that hands conversations over.
+pub(crate) fn relays(ctx: &RequestCtx) -> bool {
+    relaying(ctx).is_some()
 }
 
 /// The combo that the target is asked for and that hands conversations over, if there is one and the request is the client's.
@@ -147,6 +150,8 @@ struct Making {
     from: ConnectionId,
     target: Arc<Target>,
     rules: HandoffRules,
+    /// When the conversation is over if it stays silent; the summary ends with it.
+    expires_at: i64,
     is_done: bool,
 }
 
@@ -157,6 +162,7 @@ impl Making {
         key: HandoffKey,
         target: &Arc<Target>,
         connection: &ConnectionState,
+        expires_at: i64,
     ) -> Self {
         Self {
             target: summariser(ctx, combo, target),
@@ -165,6 +171,7 @@ impl Making {
             key,
             from: connection.id.clone(),
             rules: combo.policy.handoff.clone(),
+            expires_at,
             is_done: false,
         }
     }
@@ -190,7 +197,9 @@ impl Making {
                 self.keep(&ctx, handoff);
             }
             Err(error) => {
-                tracing::info!(request_id = %ctx.request_id, combo = %self.key.combo, "no summary of a conversation: {}", error.message);
+                // Not the message: an upstream may quote what was said.
+                let (kind, code) = (error.kind, error.code.as_deref().unwrap_or_default());
+                tracing::info!(request_id = %ctx.request_id, combo = %self.key.combo, ?kind, code, "a conversation was not summed up");
                 ctx.note_error(&error);
             }
         }
@@ -218,7 +227,6 @@ impl Making {
         let answer = attempt::aside(ctx, &self.target).await?;
         let brief = Brief::of_answer(&attempt::text_of(&answer))
             .ok_or_else(|| nothing("the model said nothing that is a summary"))?;
-        let now_ms = self.engine.clock.now_ms();
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share, in hundredths")]
         let threshold_percent = (self.rules.threshold.get() * 100.0).round() as u32;
         Ok(Handoff {
@@ -228,8 +236,8 @@ impl Making {
             opening: history.opening,
             model: self.target.full_name(),
             threshold_percent,
-            made_at: now_ms,
-            expires_at: now_ms.saturating_add(KEPT_MS),
+            made_at: self.engine.clock.now_ms(),
+            expires_at: self.expires_at,
         })
     }
 
@@ -240,7 +248,9 @@ impl Making {
             let row = HandoffRow { key: self.key.clone(), handoff: handoff.clone() };
             self.engine.recorder.remember(Memory::Handoff(Box::new(row)));
         }
-        self.engine.live.handoffs.made(&self.key, handoff, self.engine.clock.now_ms());
+        if !self.engine.live.handoffs.made(&self.key, handoff, self.engine.clock.now_ms()) {
+            self.engine.recorder.remember(Memory::HandoffGone(self.key.clone()));
+        }
     }
 }
 
@@ -281,6 +291,11 @@ impl RequestCtx {
         ctx.body = self.body.clone();
         ctx.envelope.clone_from(&self.envelope);
         ctx
+    }
+
+    /// What the account that is asked is told of the conversation, if anything.
+    pub(crate) fn told(&self) -> Option<&Taken> {
+        self.taken.as_deref().filter(|taken| taken.is_told)
     }
 
     /// Whether it is a request of the gateway's own.

@@ -44,7 +44,7 @@ pub(crate) fn keep_told(ctx: &mut RequestCtx, pieces: &Pieces) {
 fn keep(ctx: &RequestCtx, ticket: Ticket, response: &ChatResponse, body: Bytes) {
     let (Some(envelope), Some(target)) = (&ctx.envelope, &ctx.target) else { return ticket.decline() };
     // What was answered with a summary in mind belongs to that conversation alone.
-    if !is_to_be_kept(response) || body.len() > MAX_ANSWER || ctx.told.is_some() {
+    if !is_to_be_kept(response) || body.len() > MAX_ANSWER || ctx.told().is_some() {
         return ticket.decline();
     }
     let usage = ctx.total_usage();

@@ -44,7 +44,14 @@ fn body(said: &[&str], is_stream: bool) -> String {
 }
 
 async fn say(world: &World, said: &[&str]) -> Got {
-    let got = world.send(&OpenAi, &body(said, false), &[("x-session-id", "s1")]).await;
+    send(world, &body(said, false), Some("s1")).await
+}
+
+/// What a client with a key sends, with the name of its conversation if it gives one.
+async fn send(world: &World, body: &str, name: Option<&str>) -> Got {
+    let key = format!("Bearer {KEY}");
+    let headers = [("authorization", &*key), ("x-session-id", name.unwrap_or_default())];
+    let got = world.send(&OpenAi, body, &headers[..1 + usize::from(name.is_some())]).await;
     settle().await;
     got
 }
@@ -142,12 +149,68 @@ async fn the_next_account_is_told_what_the_request_no_longer_brings() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_conversation_is_told_what_was_said_in_another() {
+    let always = ComboConfig { handoff_always: Some(true), ..ComboConfig::default() };
+    let plain = body(&["a walk?", "yes", "where to?"], false);
+    let shared = plain.replace("\"model\"", "\"prompt_cache_key\":\"s1\",\"model\"");
+    // They begin alike, or an application has one name for all its users: neither tells one from another.
+    for body in [&plain, &shared] {
+        let world = world(always.clone());
+        for sent in 1..3 {
+            world.transport.answer(left(answer("ok"), "12"));
+            assert_eq!(send(&world, body, None).await.status, 200);
+            assert_eq!((known(&world), world.transport.sent().len()), (0, sent));
+        }
+    }
+    // Nor is it known whose it is without a key.
+    let anybody = world(always.clone());
+    anybody.transport.answer(left(answer("ok"), "12"));
+    assert_eq!(anybody.send(&OpenAi, &plain, &[("x-session-id", "s1")]).await.status, 200);
+    settle().await;
+    assert_eq!((known(&anybody), anybody.transport.sent().len()), (0, 1));
+    // Nobody hears that of a conversation with a name, not even under the same one in the body.
+    let named = world(always);
+    summed_up(&named).await;
+    named.transport.answer(refusal(429, "rate_limit_error", "slow").header("retry-after", "60"));
+    for (body, name) in [(&shared, None), (&plain, None), (&plain, Some("s2"))] {
+        named.transport.answer(answer("from the second"));
+        assert_eq!(send(&named, body, name).await.status, 200);
+        assert_eq!(last(&named, "chat").connection_name.as_deref(), Some("second"));
+        let sent = named.transport.sent();
+        assert!(!is_told(&serde_json::from_slice(&sent[sent.len() - 1].body).unwrap()));
+        assert_eq!(known(&named), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_summary_ends_with_its_conversation() {
+    let world = world(ComboConfig::default());
+    summed_up(&world).await;
+    tokio::time::advance(Duration::from_secs(1_799)).await;
+    assert_eq!(known(&world), 1);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(known(&world), 0);
+    // One that is ended by hand takes with it what is being made.
+    let ended = self::world(ComboConfig::default());
+    ended.transport.answer(left(answer("ok"), "12")).answer(answer(SUMMARY).after(Duration::from_secs(9)));
+    say(&ended, &["one"]).await;
+    assert_eq!(ended.engine.live.handoffs.forget("ext:s1"), []);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!((last(&ended, "handoff").status, known(&ended), memories(&ended)), (200, 0, (1, 1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_brings_everything_is_left_alone_unless_it_is_to_be_told_always() {
     let whole = ["a walk?", "yes", "where to?", "left", "and now?"];
     let usual = world(ComboConfig::default());
     summed_up(&usual).await;
     assert!(!is_told(&moved(&usual, &whole).await));
-    assert_eq!(known(&usual), 1, "it may be of use later");
+    assert_eq!(
+        (known(&usual), memories(&usual)),
+        (0, (1, 1)),
+        "the second account has heard more than it says"
+    );
+    assert_eq!(usual.engine.live.handoffs.counts.told.load(Ordering::Relaxed), 0);
     let always = world(ComboConfig { handoff_always: Some(true), ..ComboConfig::default() });
     summed_up(&always).await;
     assert!(is_told(&moved(&always, &whole).await));
@@ -173,9 +236,7 @@ async fn a_stream_is_summed_up_too_and_only_where_the_operator_wants_it() {
         let world = world(config);
         ask(&world);
         world.transport.answer(answer(SUMMARY));
-        let got = world.send(&OpenAi, &body(&["hi"], true), &[("x-session-id", "s1")]).await;
-        assert_eq!(got.status, 200);
-        settle().await;
+        assert_eq!(send(&world, &body(&["hi"], true), Some("s1")).await.status, 200);
         assert_eq!(known(&world), expected, "{model:?}");
         if expected == 1 {
             let row = last(&world, "handoff");

@@ -286,6 +286,17 @@ impl ConfigView {
         problems.range(&format!("{field}.maxMessagesForSummary"), self.max_messages_for_summary, &(1..=200));
     }
 
+    /// Notes names among those whose conversations are handed over that nobody bears.
+    pub(super) fn check_providers(&self, field: &str, admin: &Admin, problems: &mut Problems) {
+        let snapshot = admin.live.load();
+        for (at, name) in self.handoff_providers.iter().flatten().enumerate() {
+            if snapshot.by_prefix(name).is_none() && admin.catalog.provider(name).is_none() {
+                let message = format!("`{name}` is neither a provider nor a node");
+                problems.add(&format!("{field}.handoffProviders[{at}]"), message);
+            }
+        }
+    }
+
     /// Notes what concerns the whole combo, and cannot be different for the targets of one provider.
     pub(crate) fn check_override(&self, field: &str, problems: &mut Problems) {
         self.check(field, problems);
@@ -375,6 +386,7 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
     }
     if let Some(config) = patch.config {
         config.check("config", &mut problems);
+        config.check_providers("config", admin, &mut problems);
         combo.config = config.into();
     }
     if let Some(text) = patch.system_message {
