@@ -105,6 +105,8 @@ def test_a_restart_keeps_it_until_it_is_deleted(own_gateway, simulator):
     hit, again = chat(gateway, **request)
     assert hit == "HIT" and again.choices[0].message.content == answer.choices[0].message.content
     cache = gateway.call("GET", "/cache")
+    # It is off.
+    assert cache["semanticCache"].pop("similarity")["lookups"] == 0
     assert cache["semanticCache"] | {"tokensSaved": 0, "costSaved": 0} == {
         "memorySize": 1, "memoryMaxSize": 500, "dbSize": 1, "hitRate": 1.0, "hits": 1, "misses": 0,
         "tokensSaved": 0, "costSaved": 0,

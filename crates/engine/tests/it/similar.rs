@@ -309,15 +309,12 @@ async fn whatever_goes_wrong_is_a_miss() {
 
 #[tokio::test(start_paused = true)]
 async fn who_asks_the_same_at_once_gets_the_same() {
-    let world = std::sync::Arc::new(world(SimilarityMode::Enabled));
+    let world = world(SimilarityMode::Enabled);
     first(&world, "click here").await;
     world.transport.answer(at(10.0).after(Duration::from_millis(300)));
-    let asking = [(); 3].map(|()| {
-        let world = world.clone();
-        tokio::spawn(async move { world.chat(&ask(CLOSE)).await })
-    });
-    for got in asking {
-        let got = got.await.unwrap();
+    let asked = ask(CLOSE);
+    let asking = (0..3).map(|_| world.chat(&asked));
+    for got in futures_util::future::join_all(asking).await {
         assert_eq!((got.status, said(&got)), (200, ("HIT", "0.984", "")));
     }
     assert_eq!(
