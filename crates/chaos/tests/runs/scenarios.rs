@@ -78,8 +78,11 @@ upstream = { rate = { per_minute = 600, headers = true } }
 name = "talk"
 strategy = "context-relay"
 steps = ["groq/openai/gpt-oss-120b"]
+[[key]]
+name = "team"
 [[traffic]]
 model = "talk"
+key = "team"
 conversations = 50
 [[phase]]
 name = "more than one account takes"

@@ -121,7 +121,8 @@ async fn the_fast_tier_is_a_speed_with_a_header_and_a_price_of_its_own() {
         assert_eq!(asked.contains(r#""speed":"fast""#), fast, "{asked}");
         let betas = sent.headers.get("anthropic-beta").map_or("", |value| value.to_str().unwrap());
         assert_eq!(betas.contains("fast-mode-2026-02-01"), fast, "{betas}");
-        assert_eq!(got.header("x-omniroute-dropped") == "service_tier", !fast);
+        assert_eq!(asked.contains(r#""service_tier":"auto""#), !fast, "{asked}");
+        assert!(got.header("x-omniroute-fidelity").contains("mapped=1"), "a tier of another name");
         assert_eq!(got.body.contains(r#""service_tier":"fast""#), fast, "{}", got.body);
         // 1000 tokens at 4 and 1000 at 20 USD per million, twice.
         assert_eq!(world.row().cost_nano == Some(48_000_000), fast, "{:?}", world.row().cost_nano);
