@@ -10,7 +10,7 @@ use crate::usage::HOUR_MS;
 /// More keys than this between two flushes are counted by the hour.
 const MAX_KEYS: usize = 1024;
 
-/// The begin of a minute, and a kind.
+/// The begin of a minute or of a longer bucket, and a kind.
 pub(crate) type KindKey = (i64, &'static str);
 
 /// Sums by minute and kind, in the order in which they are written.
@@ -43,9 +43,15 @@ impl Kinds {
         self.0.clear();
     }
 
-    /// Everything, in one order for all writers.
-    pub(crate) fn sorted(&self) -> impl Iterator<Item = (&KindKey, &KindTotal)> {
-        self.0.iter()
+    /// Everything in buckets of a width, each row of the table once, in one order for all writers.
+    pub(crate) fn by_bucket(&self, width: i64) -> BTreeMap<KindKey, KindTotal> {
+        let mut buckets: BTreeMap<KindKey, KindTotal> = BTreeMap::new();
+        for ((minute, kind), sums) in &self.0 {
+            let known = buckets.entry((minute - minute.rem_euclid(width), kind)).or_default();
+            known.total.merge(sums.total.clone());
+            known.units.add(&sums.units);
+        }
+        buckets
     }
 
     fn merge(&mut self, mut key: KindKey, sums: KindTotal) {

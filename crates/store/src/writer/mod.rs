@@ -11,6 +11,7 @@ mod kinds;
 mod ledger;
 mod memories;
 mod sql;
+mod statements;
 mod totals;
 
 use std::collections::HashMap;
@@ -34,7 +35,8 @@ use crate::store::Store;
 use denials::Denials;
 use ledger::Unlisted;
 use memories::Memories;
-use sql::{Batch, Statements};
+use sql::Batch;
+use statements::Statements;
 use totals::Totals;
 
 /// Pause between batches that fill up at once: the larger batch costs less than two small ones.

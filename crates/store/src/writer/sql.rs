@@ -1,8 +1,7 @@
-//! What the writer sends, and how a batch becomes few statements.
+//! What the writer sends, in one transaction per batch.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use omniroute_domain::budget::Event;
@@ -15,6 +14,7 @@ use sqlx::AssertSqlSafe;
 use super::kinds::KindTotal;
 use super::ledger::{self, Unlisted};
 use super::memories::{Row, Sealed};
+use super::statements::{KIND_UPSERT, Statements, UPSERTS, chunks};
 use super::totals::{Total, TotalKey, Totals, cache_creation};
 use crate::answers;
 use crate::audit::{self, AuditEvent};
@@ -24,7 +24,7 @@ use crate::context_handoffs;
 use crate::decisions;
 use crate::error::StoreError;
 use crate::learned_limits;
-use crate::pool::{Pool, with_write};
+use crate::pool::with_write;
 use crate::quota_snapshots;
 use crate::reasoning_memory;
 use crate::resilience;
@@ -33,108 +33,13 @@ use crate::session_affinity;
 use crate::similar_questions;
 use crate::store::Store;
 use crate::text::{clip, clip_shared, signed, to_hex};
-use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
 
-/// Rows per insert: each size is prepared once, and a batch is cut into the fewest of them.
-const SIZES: [usize; 3] = [32, 8, 1];
 const MAX_NAME: usize = 256;
 const MAX_PATH: usize = 512;
 const MAX_TEXT: usize = 2000;
 const MAX_LOSSES: usize = 50;
 /// More attempts than a request can make.
 const MAX_ATTEMPTS: usize = 50;
-
-const CALL_LOG_COLUMNS: [&str; 40] = [
-    "id",
-    "timestamp",
-    "request_id",
-    "method",
-    "path",
-    "status",
-    "model",
-    "requested_model",
-    "provider",
-    "account",
-    "connection_id",
-    "api_key_id",
-    "api_key_name",
-    "source_format",
-    "target_format",
-    "stream",
-    "duration",
-    "ttft",
-    "overhead_us",
-    "tokens_in",
-    "tokens_out",
-    "tokens_cache_read",
-    "tokens_cache_creation",
-    "tokens_reasoning",
-    "estimated",
-    "cost_nano",
-    "price_source",
-    "price_version",
-    "attempts",
-    "attempt_details",
-    "error_summary",
-    "error_code",
-    "losses",
-    "cache_source",
-    "combo_name",
-    "combo_step_id",
-    "request_type",
-    "units",
-    "saved_nano",
-    "cache_similarity",
-];
-
-macro_rules! upsert {
-    ($table:literal) => {
-        concat!(
-            "INSERT INTO ",
-            $table,
-            " AS t (bucket, provider, model, connection_id, api_key_id, connection_name, api_key_name, requests, \
-             successes, tokens_input, tokens_output, tokens_cache_read, tokens_cache_creation, tokens_reasoning, \
-             estimated, cost_nano, unpriced, latency_sum_ms, last_used_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) \
-             ON CONFLICT (bucket, provider, model, connection_id, api_key_id) DO UPDATE SET \
-             connection_name = excluded.connection_name, api_key_name = excluded.api_key_name, \
-             requests = t.requests + excluded.requests, successes = t.successes + excluded.successes, \
-             tokens_input = t.tokens_input + excluded.tokens_input, \
-             tokens_output = t.tokens_output + excluded.tokens_output, \
-             tokens_cache_read = t.tokens_cache_read + excluded.tokens_cache_read, \
-             tokens_cache_creation = t.tokens_cache_creation + excluded.tokens_cache_creation, \
-             tokens_reasoning = t.tokens_reasoning + excluded.tokens_reasoning, \
-             estimated = t.estimated + excluded.estimated, cost_nano = t.cost_nano + excluded.cost_nano, \
-             unpriced = t.unpriced + excluded.unpriced, \
-             latency_sum_ms = t.latency_sum_ms + excluded.latency_sum_ms, \
-             last_used_at = CASE WHEN excluded.last_used_at > t.last_used_at THEN excluded.last_used_at \
-             ELSE t.last_used_at END"
-        )
-    };
-}
-
-const UPSERTS: [(&str, i64); 3] = [
-    (upsert!("minute_usage_summary"), MINUTE_MS),
-    (upsert!("hourly_usage_summary"), HOUR_MS),
-    (upsert!("daily_usage_summary"), DAY_MS),
-];
-
-const KIND_UPSERT: &str = "INSERT INTO kind_usage_summary AS t (step_ms, bucket, request_type, requests, successes, \
-     tokens_input, tokens_output, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, cost_nano, \
-     unpriced, latency_sum_ms, last_used_at, images, millis_in, millis_out, characters, queries) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
-     ON CONFLICT (step_ms, bucket, request_type) DO UPDATE SET requests = t.requests + excluded.requests, \
-     successes = t.successes + excluded.successes, tokens_input = t.tokens_input + excluded.tokens_input, \
-     tokens_output = t.tokens_output + excluded.tokens_output, \
-     tokens_cache_read = t.tokens_cache_read + excluded.tokens_cache_read, \
-     tokens_cache_creation = t.tokens_cache_creation + excluded.tokens_cache_creation, \
-     tokens_reasoning = t.tokens_reasoning + excluded.tokens_reasoning, \
-     estimated = t.estimated + excluded.estimated, cost_nano = t.cost_nano + excluded.cost_nano, \
-     unpriced = t.unpriced + excluded.unpriced, latency_sum_ms = t.latency_sum_ms + excluded.latency_sum_ms, \
-     last_used_at = CASE WHEN excluded.last_used_at > t.last_used_at THEN excluded.last_used_at \
-     ELSE t.last_used_at END, images = t.images + excluded.images, millis_in = t.millis_in + excluded.millis_in, \
-     millis_out = t.millis_out + excluded.millis_out, characters = t.characters + excluded.characters, \
-     queries = t.queries + excluded.queries";
 
 /// What one transaction writes.
 #[derive(Debug, Default)]
@@ -165,30 +70,6 @@ impl Batch {
             && self.audited.is_empty()
             && self.statuses.is_empty()
             && self.memories.is_empty()
-    }
-}
-
-/// Prepared texts of the multi-row inserts.
-#[derive(Debug)]
-pub(crate) struct Statements {
-    call_logs: [Arc<str>; SIZES.len()],
-    ledger: [Arc<str>; SIZES.len()],
-    decisions: [Arc<str>; SIZES.len()],
-}
-
-impl Statements {
-    /// The texts for an engine.
-    pub(crate) fn new(pool: &Pool) -> Self {
-        // SQLite looks named parameters up one by one, which is slow for hundreds of them.
-        let numbered = match pool {
-            Pool::Sqlite { .. } => false,
-            Pool::Postgres(_) => true,
-        };
-        Self {
-            call_logs: SIZES.map(|rows| insert("call_logs", &CALL_LOG_COLUMNS, rows, numbered)),
-            ledger: SIZES.map(|rows| insert("cost_ledger", &ledger::COLUMNS, rows, numbered)),
-            decisions: SIZES.map(|rows| insert("routing_decisions", &decisions::COLUMNS, rows, numbered)),
-        }
     }
 }
 
@@ -298,12 +179,14 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
             }
             query.execute(&mut *db).await?;
         }
-        for (key, total) in batch.totals.sorted() {
-            for (sql, width) in UPSERTS {
-                let TotalKey { minute, provider, model, connection, api_key } = key;
-                let Total { connection_name, api_key_name, .. } = total;
+        // Table by table, and in each by the key of its rows: two processes that write at once wait for each other
+        // and never in a circle.
+        for (sql, width) in UPSERTS {
+            for ((bucket, key), total) in batch.totals.by_bucket(width) {
+                let TotalKey { minute: _, provider, model, connection, api_key } = key;
+                let Total { connection_name, api_key_name, .. } = &total;
                 sqlx::query(sql)
-                    .bind(minute - minute.rem_euclid(width))
+                    .bind(bucket)
                     .bind(provider.as_str())
                     .bind(&**model)
                     .bind(connection.as_ref().map_or("", |id| id.as_str()))
@@ -326,12 +209,12 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                     .await?;
             }
         }
-        for ((minute, kind), KindTotal { total, units }) in batch.totals.kinds() {
-            for width in [MINUTE_MS, HOUR_MS, DAY_MS] {
+        for (_, width) in UPSERTS {
+            for ((bucket, kind), KindTotal { total, units }) in batch.totals.kinds_by_bucket(width) {
                 sqlx::query(KIND_UPSERT)
                     .bind(width)
-                    .bind(minute - minute.rem_euclid(width))
-                    .bind(*kind)
+                    .bind(bucket)
+                    .bind(kind)
                     .bind(total.requests)
                     .bind(total.successes)
                     .bind(total.tokens_input)
@@ -353,13 +236,16 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
                     .await?;
             }
         }
-        let mut statuses: Vec<_> = batch.statuses.iter().collect();
-        statuses.sort_unstable_by_key(|(id, _)| *id);
-        for (id, status) in statuses {
-            write_status!(db, id.as_str(), status);
+        for (id, status, last_use) in touched_connections(batch, &last_uses) {
+            if let Some(status) = status {
+                write_status!(db, id, status);
+            }
+            if let Some(timestamp) = last_use {
+                sqlx::query(USED_CONNECTION).bind(id).bind(timestamp).execute(&mut *db).await?;
+            }
         }
-        for (sql, id, timestamp) in &last_uses.0 {
-            sqlx::query(*sql).bind(*id).bind(*timestamp).execute(&mut *db).await?;
+        for (id, timestamp) in &last_uses.keys {
+            sqlx::query(USED_KEY).bind(*id).bind(*timestamp).execute(&mut *db).await?;
         }
         for memory in &batch.memories {
             let query = match &memory.row {
@@ -464,30 +350,47 @@ const USED_KEY: &str = "UPDATE api_keys SET last_used_at = $2
 const USED_CONNECTION: &str = "UPDATE provider_connections SET last_used_at = $2
      WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
 
-/// When keys and connections were last used.
-struct LastUses<'a>(Vec<(&'static str, &'a str, i64)>);
+/// When keys and connections were last used, by id.
+#[derive(Default)]
+struct LastUses<'a> {
+    keys: BTreeMap<&'a str, i64>,
+    connections: BTreeMap<&'a str, i64>,
+}
 
 impl<'a> LastUses<'a> {
     fn of(batch: &'a Batch) -> Self {
-        let mut latest: HashMap<(&'static str, &'a str), i64> = HashMap::new();
-        let mut note = |sql: &'static str, id: Option<&'a str>, timestamp: i64| {
+        fn note<'a>(uses: &mut BTreeMap<&'a str, i64>, id: Option<&'a str>, timestamp: i64) {
             if let Some(id) = id {
-                let known = latest.entry((sql, id)).or_insert(timestamp);
+                let known = uses.entry(id).or_insert(timestamp);
                 *known = timestamp.max(*known);
             }
-        };
+        }
+        let mut uses = Self::default();
         // Those with a provider are among the totals.
         for row in batch.rows.iter().filter(|row| row.provider.is_none()) {
-            note(USED_KEY, row.api_key.as_ref().map(|id| id.as_str()), row.id.timestamp_ms());
+            note(&mut uses.keys, row.api_key.as_ref().map(|id| id.as_str()), row.id.timestamp_ms());
         }
-        for (key, total) in batch.totals.sorted() {
-            note(USED_KEY, key.api_key.as_ref().map(|id| id.as_str()), total.last_used_at);
-            note(USED_CONNECTION, key.connection.as_ref().map(|id| id.as_str()), total.last_used_at);
+        for (key, total) in batch.totals.iter() {
+            note(&mut uses.keys, key.api_key.as_ref().map(|id| id.as_str()), total.last_used_at);
+            note(&mut uses.connections, key.connection.as_ref().map(|id| id.as_str()), total.last_used_at);
         }
-        let mut all: Vec<_> = latest.into_iter().map(|((sql, id), timestamp)| (sql, id, timestamp)).collect();
-        all.sort_unstable();
-        Self(all)
+        uses
     }
+}
+
+/// Everything that changes of connections, row by row in one order for all writers.
+fn touched_connections<'a>(
+    batch: &'a Batch,
+    last_uses: &LastUses<'a>,
+) -> impl Iterator<Item = (&'a str, Option<&'a ConnectionStatus>, Option<i64>)> {
+    let mut touched: BTreeMap<&str, (Option<&ConnectionStatus>, Option<i64>)> = BTreeMap::new();
+    for (id, status) in &batch.statuses {
+        touched.entry(id.as_str()).or_default().0 = Some(status);
+    }
+    for (id, timestamp) in &last_uses.connections {
+        touched.entry(id).or_default().1 = Some(*timestamp);
+    }
+    touched.into_iter().map(|(id, (status, last_use))| (id, status, last_use))
 }
 
 /// Words of a small vocabulary, shared between the rows of a batch.
@@ -508,35 +411,6 @@ impl Words {
         }
         new
     }
-}
-
-/// Cuts rows into the prepared sizes.
-fn chunks<'a, T>(rows: &'a [T], statements: &'a [Arc<str>; SIZES.len()]) -> Vec<(&'a [T], Arc<str>)> {
-    let mut cut = Vec::new();
-    let mut rest = rows;
-    for (size, sql) in SIZES.iter().zip(statements) {
-        while rest.len() >= *size {
-            let (chunk, after) = rest.split_at(*size);
-            cut.push((chunk, Arc::clone(sql)));
-            rest = after;
-        }
-    }
-    cut
-}
-
-fn insert(table: &str, columns: &[&str], rows: usize, numbered: bool) -> Arc<str> {
-    let mut sql = format!("INSERT INTO {table} ({}) VALUES ", columns.join(", "));
-    let mut number = 0;
-    for row in 0..rows {
-        sql.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 0..columns.len() {
-            number += 1;
-            let comma = if column == 0 { "" } else { ", " };
-            let _ = if numbered { write!(sql, "{comma}${number}") } else { write!(sql, "{comma}?") };
-        }
-        sql.push(')');
-    }
-    sql.into()
 }
 
 fn attempts_json(row: &RequestRow) -> Option<String> {
@@ -570,8 +444,7 @@ fn stored_attempt<'a>(row: &RequestRow, attempt: &'a AttemptRow) -> StoredAttemp
 
 /// Amounts by their names in the API.
 fn units_json(units: &Units) -> Option<String> {
-    let named: std::collections::BTreeMap<&str, i64> =
-        units.named().map(|(name, amount)| (name, signed(amount))).collect();
+    let named: BTreeMap<&str, i64> = units.named().map(|(name, amount)| (name, signed(amount))).collect();
     serde_json::to_string(&named).ok().filter(|_| !named.is_empty())
 }
 
@@ -586,25 +459,4 @@ fn losses_json(row: &RequestRow) -> Option<String> {
         .map(|loss| LoggedLoss { path: clip(&loss.path, MAX_NAME), class: loss.action.as_str().to_owned() })
         .collect();
     serde_json::to_string(&losses).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_is_cut_into_prepared_sizes() {
-        let statements = ["a", "b", "c"].map(Arc::from);
-        let rows: Vec<u8> = (0..75).collect();
-        let cut = chunks(&rows, &statements);
-        let sizes: Vec<usize> = cut.iter().map(|(chunk, _)| chunk.len()).collect();
-        assert_eq!(sizes, [32, 32, 8, 1, 1, 1]);
-        assert_eq!(cut.iter().flat_map(|(chunk, _)| chunk.iter().copied()).collect::<Vec<_>>(), rows);
-    }
-
-    #[test]
-    fn parameters_are_numbered_where_the_engine_wants_it() {
-        assert_eq!(&*insert("t", &["a", "b"], 2, true), "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4)");
-        assert_eq!(&*insert("t", &["a", "b"], 2, false), "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)");
-    }
 }

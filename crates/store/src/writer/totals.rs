@@ -1,6 +1,6 @@
 //! Usage added up in memory until it is written. Bounded by the number of different keys, never dropped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -114,16 +114,34 @@ impl Totals {
         self.kinds.clear();
     }
 
-    /// Everything, in one order for all writers, so that they cannot lock each other out.
-    pub(crate) fn sorted(&self) -> Vec<(&TotalKey, &Total)> {
-        let mut all: Vec<_> = self.sums.iter().collect();
-        all.sort_unstable_by_key(|(key, _)| *key);
-        all
+    /// Everything, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&TotalKey, &Total)> {
+        self.sums.iter()
+    }
+
+    /// Everything in buckets of a width, each row of the table once, in the order of the table's key: all writers take
+    /// rows in this order, so that they cannot lock each other out. The minute of the key is one of several.
+    pub(crate) fn by_bucket(&self, width: i64) -> Vec<((i64, &TotalKey), Total)> {
+        let place = |key: &TotalKey| key.minute - key.minute.rem_euclid(width);
+        let mut all: Vec<_> = self.sums.iter().map(|(key, total)| ((place(key), key), total)).collect();
+        all.sort_unstable_by(|((a_bucket, a), _), ((b_bucket, b), _)| {
+            a_bucket.cmp(b_bucket).then_with(|| a.beside_time().cmp(&b.beside_time()))
+        });
+        let mut merged: Vec<((i64, &TotalKey), Total)> = Vec::with_capacity(all.len());
+        for ((bucket, key), total) in all {
+            match merged.last_mut() {
+                Some(((known, of), sum)) if *known == bucket && of.beside_time() == key.beside_time() => {
+                    sum.merge(total.clone());
+                }
+                _ => merged.push(((bucket, key), total.clone())),
+            }
+        }
+        merged
     }
 
     /// The same by kind.
-    pub(crate) fn kinds(&self) -> impl Iterator<Item = (&KindKey, &KindTotal)> {
-        self.kinds.sorted()
+    pub(crate) fn kinds_by_bucket(&self, width: i64) -> BTreeMap<KindKey, KindTotal> {
+        self.kinds.by_bucket(width)
     }
 
     fn merge(&mut self, mut key: TotalKey, total: Total) {
@@ -135,6 +153,13 @@ impl Totals {
             }
         }
         self.sums.entry(key).or_default().merge(total);
+    }
+}
+
+impl TotalKey {
+    /// What is counted apart within a bucket.
+    fn beside_time(&self) -> (&ProviderId, &str, Option<&ConnectionId>, Option<&ApiKeyId>) {
+        (&self.provider, &self.model, self.connection.as_ref(), self.api_key.as_ref())
     }
 }
 
@@ -177,5 +202,52 @@ pub(crate) fn cache_creation(row: &RequestRow) -> Option<u64> {
     match (row.usage.cache_write, row.usage.cache_write_1h) {
         (None, None) => None,
         (short, long) => Some(short.unwrap_or(0).saturating_add(long.unwrap_or(0))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::DAY_MS;
+
+    fn key(minute: i64, provider: &str, model: &str) -> TotalKey {
+        TotalKey {
+            minute: minute * MINUTE_MS,
+            provider: provider.into(),
+            model: model.into(),
+            connection: None,
+            api_key: None,
+        }
+    }
+
+    #[test]
+    fn rows_of_a_table_are_taken_once_and_in_the_order_of_their_keys() {
+        let mut totals = Totals::default();
+        let one = Total { requests: 1, ..Total::default() };
+        for key in [key(61, "a", "m"), key(1, "b", "m"), key(2, "a", "n"), key(3, "b", "m"), key(0, "a", "m")]
+        {
+            totals.merge(key, one.clone());
+        }
+        let rows = |width: i64| -> Vec<(i64, String, String, i64)> {
+            let rows = totals.by_bucket(width).into_iter();
+            rows.map(|((bucket, key), total)| {
+                (bucket / MINUTE_MS, key.provider.to_string(), key.model.to_string(), total.requests)
+            })
+            .collect()
+        };
+        let row = |bucket, provider: &str, model: &str, requests| {
+            (bucket, provider.to_owned(), model.to_owned(), requests)
+        };
+        let minutes = [
+            row(0, "a", "m", 1),
+            row(1, "b", "m", 1),
+            row(2, "a", "n", 1),
+            row(3, "b", "m", 1),
+            row(61, "a", "m", 1),
+        ];
+        assert_eq!(rows(MINUTE_MS), minutes);
+        let hours = [row(0, "a", "m", 1), row(0, "a", "n", 1), row(0, "b", "m", 2), row(60, "a", "m", 1)];
+        assert_eq!(rows(HOUR_MS), hours);
+        assert_eq!(rows(DAY_MS), [row(0, "a", "m", 2), row(0, "a", "n", 1), row(0, "b", "m", 2)]);
     }
 }

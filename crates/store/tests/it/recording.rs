@@ -10,7 +10,9 @@ use omniroute_store::{
     AttemptDetail, CallLogQuery, Location, LoggedLoss, Period, RecorderStats, WriterOptions,
 };
 
-use crate::fixture::{DAY, Fixture, NOW, api_key, attempt, connection, request, row_id, stories, writer};
+use crate::fixture::{
+    DAY, Fixture, HOUR, NOW, api_key, attempt, connection, request, row_id, stories, writer,
+};
 
 stories!(
     a_request_is_logged_as_it_was,
@@ -20,6 +22,7 @@ stories!(
     closing_writes_what_is_left,
     a_refused_row_does_not_stop_the_others,
     statuses_and_last_uses_are_written,
+    two_writers_never_wait_in_a_circle,
     the_log_is_bounded,
 );
 
@@ -35,6 +38,42 @@ const SLOW: WriterOptions = WriterOptions {
 
 fn all() -> CallLogQuery {
     CallLogQuery { limit: 1000, ..CallLogQuery::default() }
+}
+
+/// Two processes add to the same rows at once, each in its own order of time.
+async fn two_writers_never_wait_in_a_circle(fixture: Fixture) {
+    const KEYS: i64 = 40;
+    const ROUNDS: i64 = 12;
+    let other = fixture.again().await;
+    let names: Vec<String> = (0..KEYS).map(|number| format!("c{number}")).collect();
+    for name in &names {
+        let account = connection(name, "openai", name, None);
+        fixture.store.connections().insert(&account).await.unwrap();
+    }
+    let start = NOW - NOW.rem_euclid(DAY);
+    let writers = [writer(&fixture.store, SLOW), writer(&other, SLOW)];
+    for round in 0..ROUNDS {
+        for (side, (recorder, _)) in writers.iter().enumerate() {
+            for step in 0..KEYS {
+                let key = if side == 0 { step } else { KEYS - 1 - step };
+                let mut row = request(&format!("{side}{key}"), start + round * HOUR + step * 60_000);
+                row.model = format!("m{key}").into();
+                row.connection = Some(names[usize::try_from(key).unwrap()].as_str().into());
+                row.request_type = ["chat", "embedding", "image"][usize::try_from(key % 3).unwrap()];
+                recorder.record(row);
+                if key % 2 == i64::try_from(side).unwrap() {
+                    let status = ConnectionStatus { last_tested: Some(NOW), ..ConnectionStatus::default() };
+                    recorder.connection_status(&names[usize::try_from(key).unwrap()].as_str().into(), status);
+                }
+            }
+        }
+        tokio::join!(writers[0].1.flush(), writers[1].1.flush());
+    }
+    for (recorder, _) in &writers {
+        assert_eq!(recorder.stats().flush_failures, 0);
+    }
+    let history = fixture.store.usage().history(Period::All, NOW).await.unwrap();
+    assert_eq!(history.total.requests, 2 * KEYS * ROUNDS);
 }
 
 async fn a_request_is_logged_as_it_was(fixture: Fixture) {
