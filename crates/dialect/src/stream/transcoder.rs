@@ -74,12 +74,12 @@ impl Transcoder {
         Ok(())
     }
 
-    /// After a pause: what has to be sent back, or the end where that is not known.
+    /// After a pause: what has to be sent back, or the end where that is nothing or not known.
     fn settle_pause(&mut self, out: &mut BytesMut) -> Result<(), StreamError> {
         if self.paused.is_some() || !self.pauses.as_ref().is_some_and(|pauses| pauses.is_paused()) {
             return Ok(());
         }
-        self.paused = self.decoder.take_paused();
+        self.paused = self.decoder.take_paused().filter(|content| !content.is_empty());
         if self.paused.is_some() {
             return Ok(());
         }

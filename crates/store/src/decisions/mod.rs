@@ -1,0 +1,139 @@
+//! How requests were routed: `routing_decisions`, written with the request log and pruned with it.
+
+mod kept;
+mod names;
+
+use std::collections::BTreeMap;
+
+use omniroute_engine::ports::RowId;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use kept::kept;
+pub(crate) use names::{COLUMNS as NAME_COLUMNS, Names, bind_name};
+
+use crate::error::StoreError;
+use crate::pool::with_read;
+use crate::store::Store;
+
+pub(crate) const COLUMNS: [&str; 14] = [
+    "id",
+    "request_id",
+    "task_type",
+    "combo_id",
+    "provider_selected",
+    "model_selected",
+    "score",
+    "factors_json",
+    "fallbacks_triggered",
+    "success",
+    "latency_ms",
+    "cost_nano",
+    "created_at",
+    "names_page",
+];
+
+/// Access to the decisions.
+#[derive(Debug, Clone, Copy)]
+pub struct RoutingDecisions<'a>(pub(crate) &'a Store);
+
+/// A decision as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoggedDecision<C = LoggedCandidate> {
+    /// How the model was found.
+    pub via: String,
+    /// The combo's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub combo: Option<String>,
+    /// What ordered the targets, or the accounts.
+    pub strategy: String,
+    /// The random bits of the decision.
+    pub seed: u64,
+    /// The turn that the combo took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<u64>,
+    /// What the request was about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The names of the policies that applied, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// What the request became because a budget had no room for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<String>,
+    /// The account whose conversation was taken over with a summary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handoff_from: Option<String>,
+    /// Those that were to be asked, in order; then those that were not.
+    pub candidates: Vec<C>,
+    /// When it was decided.
+    pub decided_at: i64,
+}
+
+/// An account for a target, a target whose turn never came, or an entry that leads to none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoggedCandidate {
+    /// Provider id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The model as the provider knows it, or what the entry says.
+    pub model: String,
+    /// The account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_id: Option<String>,
+    /// Its name at the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_name: Option<String>,
+    /// Dialect in which it would be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<String>,
+    /// Why it was not to be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// In words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+    /// What the request would cost there, in billionths of a US dollar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_nano: Option<i64>,
+    /// When it was to be asked, counted from 1: candidates with the same number start together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<usize>,
+    /// What speaks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// What that is made of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub factors: BTreeMap<String, f64>,
+}
+
+impl RoutingDecisions<'_> {
+    /// The decision of a logged request, by the request's row id.
+    pub async fn get(&self, id: &str) -> Result<Option<LoggedDecision>, StoreError> {
+        let Some(id) = RowId::parse(id) else { return Ok(None) };
+        let row: Option<(String, Option<String>)> = with_read!(self.0.pool(), |db| {
+            sqlx::query_as(
+                "SELECT factors_json, names_page FROM routing_decisions WHERE created_at = $1 AND id = $2",
+            )
+            .bind(id.timestamp_ms())
+            .bind(id.to_string())
+            .fetch_optional(&mut *db)
+            .await?
+        });
+        let damaged =
+            |error| StoreError::Damaged(format!("routing_decisions.factors_json: {error}"));
+        match row {
+            None => Ok(None),
+            Some((text, None)) => serde_json::from_str(&text).map(Some).map_err(damaged),
+            Some((text, Some(page))) => {
+                let kept = serde_json::from_str(&text).map_err(damaged)?;
+                kept::told(kept, &names::of_page(self.0, &page).await?).map(Some)
+            }
+        }
+    }
+}
+
