@@ -162,7 +162,7 @@ fn ordered(
         .map(|account| {
             let mut candidate = Candidate { weight: account.weight, ..Candidate::default() };
             let health = &account.health;
-            if wants.stats {
+            if wants.uses {
                 candidate.uses = health.stats.uses(now_ms) + u64::from(health.in_flight());
             }
             if wants.health {

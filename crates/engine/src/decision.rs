@@ -132,8 +132,8 @@ impl Decision {
         let (mut tried, mut skipped) = (Vec::new(), Vec::new());
         let mut tell = |weighed: &Weighed, planned: Option<&Planned>, tried: &mut Vec<_>| {
             let told = |connection: &Arc<ConnectionState>, skip: Option<Skip>| PreviewedCandidate {
-                provider: Some(weighed.target.provider.id.to_string()),
-                model: weighed.target.model.to_string(),
+                provider: Some(weighed.target.provider.id.clone()),
+                model: weighed.target.model.clone(),
                 connection: Some((connection.id.clone(), connection.name.clone())),
                 dialect: preview::dialect(&weighed.target, connection, client, weighed.at),
                 skip,
@@ -184,8 +184,8 @@ impl Decision {
 
 fn without_account(planned: &Planned, skip: Option<Skip>) -> PreviewedCandidate {
     PreviewedCandidate {
-        provider: Some(planned.target.provider.id.to_string()),
-        model: planned.target.model.to_string(),
+        provider: Some(planned.target.provider.id.clone()),
+        model: planned.target.model.clone(),
         connection: None,
         dialect: None,
         skip,

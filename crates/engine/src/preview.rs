@@ -12,6 +12,7 @@ use omniroute_domain::limiter::{Ask, Held};
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::{Manner, Score, auto};
 use omniroute_domain::snapshot::ConnectionState;
+use omniroute_provider::ProviderId;
 
 use crate::admit;
 use crate::attempt::{self, Layout, Trying};
@@ -61,9 +62,9 @@ pub struct Preview {
 #[derive(Debug)]
 pub struct PreviewedCandidate {
     /// Provider id; `None` where the step leads to none.
-    pub provider: Option<String>,
+    pub provider: Option<ProviderId>,
     /// The model as the provider knows it, or what the step says.
-    pub model: String,
+    pub model: Arc<str>,
     /// The account.
     pub connection: Option<(ConnectionId, Arc<str>)>,
     /// Dialect in which it would be asked.
@@ -79,7 +80,7 @@ pub struct PreviewedCandidate {
 }
 
 /// Why a candidate would not be asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skip {
     /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `policy`, `width`, `excluded`,
     /// `condition`, `capability`, `nesting`, `budget`.
@@ -325,8 +326,8 @@ fn candidate(
     cost_nano: Option<i64>,
 ) -> PreviewedCandidate {
     PreviewedCandidate {
-        provider: Some(target.provider.id.to_string()),
-        model: target.model.to_string(),
+        provider: Some(target.provider.id.clone()),
+        model: target.model.clone(),
         connection: Some((connection.id.clone(), connection.name.clone())),
         dialect: dialect(target, connection, ctx.dialect().id(), ctx.started_ms),
         skip: None,
@@ -370,7 +371,7 @@ pub(crate) fn told(obstacle: &Obstacle) -> Skip {
 pub(crate) fn step(left: LeftOut) -> PreviewedCandidate {
     PreviewedCandidate {
         provider: None,
-        model: left.goal,
+        model: left.goal.into(),
         connection: None,
         dialect: None,
         skip: Some(Skip { rule: left.rule.as_str(), reason: left.reason, until: None }),

@@ -45,6 +45,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(18, "0018_budget_ways_out"),
     migration!(19, "0019_quota_snapshots"),
     migration!(20, "0020_context_handoffs"),
+    migration!(24, "0024_routing_names"),
 ];
 
 /// Applies what is missing.

@@ -7,8 +7,9 @@ use omniroute_domain::entity::RuntimeSettings;
 use omniroute_engine::{Live, ports::Clock};
 use tokio_util::sync::CancellationToken;
 
+use crate::decisions;
 use crate::error::StoreError;
-use crate::pool::with_write;
+use crate::pool::{with_read, with_write};
 use crate::reasoning_memory::MAX_BYTES;
 use crate::similar_questions::MAX_BYTES as QUESTION_BYTES;
 use crate::store::Store;
@@ -129,6 +130,15 @@ impl Store {
             "DELETE FROM routing_decisions WHERE seq IN
              (SELECT seq FROM routing_decisions ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $1)",
             i64::from(settings.call_log_max_entries)
+        );
+        let oldest: Option<i64> = with_read!(self.pool(), |db| {
+            sqlx::query_scalar("SELECT MIN(created_at) FROM routing_decisions").fetch_one(&mut *db).await?
+        });
+        pruned.other += delete_steps!(
+            self,
+            "DELETE FROM routing_names WHERE (page, place) IN
+             (SELECT page, place FROM routing_names WHERE created_at < $1 LIMIT $2)",
+            oldest.unwrap_or(now_ms).saturating_sub(decisions::NEEDED_MS)
         );
         pruned.audit_events += delete_steps!(
             self,

@@ -149,8 +149,8 @@ fn candidate_view(order: usize, candidate: PreviewedCandidate) -> CandidateView 
     CandidateView {
         order,
         wave: candidate.wave,
-        provider: candidate.provider,
-        model: candidate.model,
+        provider: candidate.provider.map(|id| id.to_string()),
+        model: candidate.model.to_string(),
         connection_id,
         connection_name,
         dialect: candidate.dialect.map(str::to_owned),

@@ -315,8 +315,10 @@ impl Planner<'_> {
 
     fn candidate(&self, step: &StepState, wants: Wants) -> Candidate {
         let mut candidate = Candidate { weight: step.weight, success_rate: 0.5, ..Candidate::default() };
-        if wants.stats {
+        if wants.uses {
             candidate.uses = step.stats.uses(self.now_ms);
+        }
+        if wants.stats {
             candidate.success_rate = step.stats.success_rate(self.now_ms);
             candidate.latency_ms = step.stats.latency_ms();
         }

@@ -15,7 +15,7 @@ impl Strategy for LeastUsed {
     }
 
     fn wants(&self) -> Wants {
-        Wants { stats: true, ..Wants::default() }
+        Wants { uses: true, ..Wants::default() }
     }
 
     fn order(&self, choice: &Choice<'_>) -> Order {

@@ -100,7 +100,9 @@ pub struct Quota {
 /// What a strategy looks at beyond weights; callers need not find out more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Wants {
-    /// Counts, rates, latencies, load.
+    /// How often it was asked of late.
+    pub uses: bool,
+    /// Rates, latencies, load.
     pub stats: bool,
     /// Whether something is in the way.
     pub health: bool,

@@ -58,7 +58,7 @@ async fn auto_chooses_among_the_models_of_all_accounts() {
         (Some("auto"), Some("auto"), Some("auto"))
     );
     assert_eq!(shown.task, Some("simple"));
-    let mut models: Vec<_> = shown.candidates.iter().map(|candidate| candidate.model.clone()).collect();
+    let mut models: Vec<_> = shown.candidates.iter().map(|candidate| &*candidate.model).collect();
     models.sort();
     models.dedup();
     assert_eq!(models, ["m-c1", "m-c2", "m-c3", "m-c4"]);
@@ -95,7 +95,7 @@ async fn the_last_that_answered_leads() {
         let mut leads = 0;
         for _ in 0..100 {
             leads += usize::from(
-                world.preview(ASK).await.candidates[0].model == step.id.split('/').nth(1).unwrap(),
+                *world.preview(ASK).await.candidates[0].model == *step.id.split('/').nth(1).unwrap(),
             );
         }
         assert!((85..100).contains(&leads), "all but one in twenty, which explore: {leads}");
@@ -112,7 +112,7 @@ async fn a_request_may_cost_only_so_much() {
     let ask = r#"{"model":"picky","messages":[{"role":"user","content":"hi"}]}"#;
     let shown = picky(ComboConfig::default()).preview(ask).await;
     let cost = |model: &str| {
-        let candidate = shown.candidates.iter().find(|candidate| candidate.model == model).unwrap();
+        let candidate = shown.candidates.iter().find(|candidate| *candidate.model == *model).unwrap();
         candidate.cost_nano.unwrap() as f64 / 1e9
     };
     let (large, small) = (cost("gpt-5.6"), cost("gpt-5.4-mini"));
@@ -120,7 +120,7 @@ async fn a_request_may_cost_only_so_much() {
 
     let between = picky(cap((small + large) / 2.0, true)).preview(ask).await;
     let tried: Vec<_> =
-        between.candidates.iter().filter(|it| it.skip.is_none()).map(|it| &it.model).collect();
+        between.candidates.iter().filter(|it| it.skip.is_none()).map(|it| &*it.model).collect();
     assert_eq!(tried, ["gpt-5.4-mini"]);
     let skip = between.candidates.iter().find_map(|it| it.skip.as_ref()).unwrap();
     assert_eq!(skip.rule, "budget");
@@ -147,7 +147,7 @@ async fn who_fails_three_times_in_a_row_is_left_alone_for_five_minutes() {
         steps[0].stats.note(None, now);
     }
     let shown = world.preview(ask).await;
-    let left = shown.candidates.iter().find(|it| it.model == "openai/gpt-5.6").unwrap();
+    let left = shown.candidates.iter().find(|it| &*it.model == "openai/gpt-5.6").unwrap();
     assert_eq!(left.skip.as_ref().unwrap().rule, "excluded");
     tokio::time::advance(std::time::Duration::from_secs(301)).await;
     let shown = world.preview(ask).await;

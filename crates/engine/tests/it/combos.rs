@@ -314,7 +314,7 @@ async fn a_preview_says_who_would_be_asked_and_who_not_and_changes_nothing() {
     let told = |preview: omniroute_engine::preview::Preview| {
         let candidates = preview.candidates.into_iter();
         candidates
-            .map(|it| (it.provider.unwrap_or_default().replace("openai-compatible-chat-", ""), it.skip))
+            .map(|it| (it.provider.unwrap().as_str().replace("openai-compatible-chat-", ""), it.skip))
             .map(|(name, skip)| (name, skip.map(|skip| (skip.rule, skip.until.map(|until| until - NOW_MS)))))
             .collect::<Vec<_>>()
     };

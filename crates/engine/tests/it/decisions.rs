@@ -75,7 +75,8 @@ async fn every_decision_can_be_made_again_from_its_record() {
             let plan = combo::plan(&live, state, &facts, decision.decided_at, decision.seed, true);
             let planned: Vec<_> = plan.targets.iter().map(|it| it.target.provider.id.to_string()).collect();
             let candidates = decision.candidates(OpenAi.id());
-            let recorded: Vec<_> = candidates.iter().filter_map(|it| it.provider.clone()).collect();
+            let recorded: Vec<_> =
+                candidates.iter().filter_map(|it| it.provider.as_ref().map(ToString::to_string)).collect();
             assert_eq!(recorded, planned, "{}", strategy.name());
             let scores = |score: Option<omniroute_domain::routing::Score>| score.map(|score| score.total);
             for (one, other) in candidates.iter().zip(&plan.targets) {
@@ -152,7 +153,7 @@ async fn the_record_of_a_fusion_has_its_targets_and_its_judge() {
         let candidates = world.row().decision.unwrap().candidates(OpenAi.id());
         let told: Vec<_> = candidates
             .iter()
-            .map(|it| (it.model.as_str(), it.connection.is_some(), it.wave))
+            .map(|it| (&*it.model, it.connection.is_some(), it.wave))
             .filter(|(_, has_account, _)| *has_account)
             .collect();
         let mut expected = vec![("m", true, Some(1)); 3];

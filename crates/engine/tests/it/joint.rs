@@ -290,7 +290,7 @@ async fn a_preview_tells_who_starts_together() {
     let waves_of = |candidates: Vec<PreviewedCandidate>| {
         candidates
             .into_iter()
-            .map(|it| (it.provider.unwrap_or_default().replace("openai-compatible-chat-", ""), it.wave))
+            .map(|it| (it.provider.unwrap().as_str().replace("openai-compatible-chat-", ""), it.wave))
             .collect::<Vec<_>>()
     };
     let waves = |preview: Preview| waves_of(preview.candidates);

@@ -120,7 +120,9 @@ async fn an_explanation_and_auto_know_where_the_conversation_was() {
     let affinity: Vec<_> = preview
         .candidates
         .iter()
-        .map(|it| (it.provider.clone().unwrap() == served, it.score.unwrap().of(Factor::ContextAffinity)))
+        .map(|it| {
+            (it.provider.as_ref().unwrap().as_str() == served, it.score.unwrap().of(Factor::ContextAffinity))
+        })
         .collect();
     assert_eq!(affinity.len(), 3);
     assert!(

@@ -166,7 +166,7 @@ async fn explained(world: &World, model: &str) -> (Option<String>, Option<String
     let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]}}"#);
     let preview = world.engine.preview(ctx, body.into()).await.unwrap();
     let tried = preview.candidates.iter().filter(|candidate| candidate.skip.is_none());
-    let tried = tried.map(|it| format!("{}/{}", it.provider.as_deref().unwrap(), it.model)).collect();
+    let tried = tried.map(|it| format!("{}/{}", it.provider.as_ref().unwrap(), it.model)).collect();
     let code = preview.error.and_then(|error| error.code).map(|code| code.into_owned());
     (code, preview.budget, tried)
 }
@@ -207,7 +207,7 @@ async fn an_explanation_foresees_what_becomes_of_a_request_and_changes_nothing()
                 let mut planned: Vec<_> = candidates
                     .iter()
                     .filter(|candidate| candidate.skip.is_none())
-                    .map(|it| format!("{}/{}", it.provider.as_deref().unwrap(), it.model))
+                    .map(|it| format!("{}/{}", it.provider.as_ref().unwrap(), it.model))
                     .collect();
                 planned.dedup();
                 let mut foreseen = tried.clone();

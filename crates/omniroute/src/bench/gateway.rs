@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) enum Size {
     /// One account and one key.
     Single,
+    /// What [`installation`] describes, without combos and budgets.
+    Accounts,
     /// What [`installation`] describes.
     Installation,
 }
@@ -55,6 +57,7 @@ impl Gateway {
         let address = SocketAddr::from(([127, 0, 0, 1], process::free_port()?));
         let (data, log) = match size {
             Size::Single => (workspace.file("data"), workspace.file("gateway.log")),
+            Size::Accounts => (workspace.file("accounts-data"), workspace.file("accounts.log")),
             Size::Installation => (workspace.file("many-data"), workspace.file("many.log")),
         };
         let mut child = spawn(pins, program, address, &data, &log)?;
@@ -64,7 +67,8 @@ impl Gateway {
         let mut gateway = Self { child, address, data, log, key: String::new(), size };
         let configured = match size {
             Size::Single => gateway.configure(simulator).await,
-            Size::Installation => installation::set_up(&gateway, simulator).await,
+            Size::Accounts => installation::set_up(&gateway, simulator, false).await,
+            Size::Installation => installation::set_up(&gateway, simulator, true).await,
         };
         gateway.key = configured.with_context(|| {
             format!("cannot configure the gateway; it said: {}", gateway.child.last_words())
@@ -107,6 +111,7 @@ impl Gateway {
     pub(super) fn setting(&self) -> Setting {
         let prefix = match self.size {
             Size::Single => format!("{PREFIX}/"),
+            Size::Accounts => format!("{}/", installation::endpoint()),
             // Combos have the names of the simulator's models.
             Size::Installation => String::new(),
         };

@@ -1,5 +1,6 @@
-//! A gateway of many: two hundred accounts, fifty combos, a thousand keys, prices and budgets. The simulator answers
-//! under every name, so that the same requests can be compared with those through a gateway of one account.
+//! A gateway of many: two hundred accounts, a thousand keys and prices; with fifty combos and budgets, or without either.
+//! The simulator answers under every name, so that the same requests can be compared with those through a gateway of one
+//! account, and what combos and budgets cost with a gateway that differs in nothing else.
 
 use std::net::SocketAddr;
 
@@ -17,8 +18,13 @@ const KEYS: usize = 1_000;
 const ASKED: [&str; 2] = ["bench-size-1k", "bench-chunks-100"];
 const STRATEGIES: [&str; 5] = ["priority", "weighted", "round-robin", "p2c", "random"];
 
-/// Fills an empty gateway over its management API; the key to ask with.
-pub(super) async fn set_up(gateway: &Gateway, simulator: SocketAddr) -> Result<String> {
+/// Where requests go that ask for no combo: the first endpoint.
+pub(super) fn endpoint() -> String {
+    prefix(0)
+}
+
+/// Fills an empty gateway over its management API, with combos and budgets where it is `steered`; the key to ask with.
+pub(super) async fn set_up(gateway: &Gateway, simulator: SocketAddr, steered: bool) -> Result<String> {
     let mut prices = Map::new();
     for endpoint in 0..ENDPOINTS {
         let prefix = prefix(endpoint);
@@ -29,7 +35,7 @@ pub(super) async fn set_up(gateway: &Gateway, simulator: SocketAddr) -> Result<S
         prices.insert(prefix, json!({"*": {"input": 0.5, "output": 1.5}}));
     }
     gateway.manage("PATCH", "/api/pricing", &Value::Object(prices)).await?;
-    for place in 0..COMBOS {
+    for place in 0..if steered { COMBOS } else { 0 } {
         gateway.manage("POST", "/api/combos", &combo(place)).await?;
     }
     let mut last = None;
@@ -37,7 +43,7 @@ pub(super) async fn set_up(gateway: &Gateway, simulator: SocketAddr) -> Result<S
         last = Some(gateway.add_key(&format!("bench-{place}")).await?);
     }
     let (id, key) = last.context("a gateway of many has keys")?;
-    for whose in [&*id, "*"] {
+    for whose in [&*id, "*"].into_iter().filter(|_| steered) {
         let budget = json!({"apiKeyId": whose, "dailyLimitUsd": PLENTY, "monthlyLimitUsd": PLENTY});
         gateway.manage("POST", "/api/usage/budget", &budget).await?;
     }

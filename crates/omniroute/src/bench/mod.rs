@@ -45,7 +45,7 @@ pub(crate) struct BenchOptions {
     /// Only these scenarios (names as in the report)
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) scenarios: Vec<String>,
-    /// Only these: direct, nginx, gateway, many
+    /// Only these: direct, nginx, gateway, accounts, many
     #[arg(long, value_name = "TARGET", value_delimiter = ',')]
     pub(crate) targets: Vec<String>,
     /// The gateway's program, if not this one
@@ -60,18 +60,21 @@ enum Target {
     Direct,
     Nginx,
     Gateway,
-    /// The gateway with many accounts, combos and keys, and with budgets.
+    /// The gateway with many accounts and keys, and with prices.
+    Accounts,
+    /// The same with combos and budgets.
     Many,
 }
 
 impl Target {
-    const ALL: [Target; 4] = [Target::Direct, Target::Nginx, Target::Gateway, Target::Many];
+    const ALL: [Target; 5] = [Target::Direct, Target::Nginx, Target::Gateway, Target::Accounts, Target::Many];
 
     fn name(self) -> &'static str {
         match self {
             Target::Direct => "direct",
             Target::Nginx => "nginx",
             Target::Gateway => "gateway",
+            Target::Accounts => "accounts",
             Target::Many => "many",
         }
     }
@@ -82,6 +85,7 @@ struct Stage {
     simulator: SocketAddr,
     nginx: Option<Nginx>,
     gateway: Option<Gateway>,
+    accounts: Option<Gateway>,
     many: Option<Gateway>,
     round: Duration,
     rounds: u64,
@@ -95,7 +99,7 @@ pub(crate) async fn run(options: BenchOptions) -> Result<()> {
     if let Some(unknown) =
         options.targets.iter().find(|name| !Target::ALL.iter().any(|target| target.name() == *name))
     {
-        bail!("unknown target `{unknown}`, there are direct, nginx, gateway and many");
+        bail!("unknown target `{unknown}`, there are direct, nginx, gateway, accounts and many");
     }
     let scenarios = scenario::chosen(&options.scenarios)?;
     let own = std::env::current_exe().context("cannot find this program's own file")?;
@@ -141,17 +145,22 @@ pub(crate) async fn run(options: BenchOptions) -> Result<()> {
     } else {
         None
     };
-    let many = if wanted(Target::Many) && scenarios.iter().any(|scenario| scenario.compares_many) {
-        Some(Gateway::start(&pins, &workspace, &program, simulator, Size::Installation).await?)
-    } else {
-        None
-    };
+    let compares_many = scenarios.iter().any(|scenario| scenario.compares_many);
+    let (mut accounts, mut many) = (None, None);
+    for (target, size, gateway) in
+        [(Target::Accounts, Size::Accounts, &mut accounts), (Target::Many, Size::Installation, &mut many)]
+    {
+        if wanted(target) && compares_many {
+            *gateway = Some(Gateway::start(&pins, &workspace, &program, simulator, size).await?);
+        }
+    }
     let idle_mb = gateway.as_ref().map(|gateway| gateway.resident_mb()).transpose()?;
 
     let stage = Stage {
         simulator,
         nginx,
         gateway,
+        accounts,
         many,
         round: Duration::from_secs(options.seconds.unwrap_or(if options.quick { 1 } else { 2 })),
         rounds: options.rounds.unwrap_or(if options.quick { 3 } else { 5 }),
@@ -174,7 +183,7 @@ pub(crate) async fn run(options: BenchOptions) -> Result<()> {
     if let Some(file) = &options.json {
         report.write(file)?;
     }
-    for gateway in [stage.gateway, stage.many].into_iter().flatten() {
+    for gateway in [stage.gateway, stage.accounts, stage.many].into_iter().flatten() {
         gateway.stop().await?;
     }
     if let Some(nginx) = stage.nginx {
@@ -209,12 +218,16 @@ impl Stage {
                         Some(gateway) => gateway.setting(),
                         None => continue,
                     },
+                    Target::Accounts => match &self.accounts {
+                        Some(accounts) if scenario.compares_many => accounts.setting(),
+                        _ => continue,
+                    },
                     Target::Many => match &self.many {
                         Some(many) if scenario.compares_many => many.setting(),
                         _ => continue,
                     },
                 };
-                if scenario.gateway_only && !matches!(target, Target::Gateway | Target::Many) {
+                if scenario.gateway_only && matches!(target, Target::Direct | Target::Nginx) {
                     continue;
                 }
                 let load = scenario.load(&setting, self.round);
@@ -253,6 +266,7 @@ impl Stage {
             Target::Direct => None,
             Target::Nginx => return self.nginx.as_ref().map_or(Ok(0.0), Nginx::cpu_seconds),
             Target::Gateway => self.gateway.as_ref(),
+            Target::Accounts => self.accounts.as_ref(),
             Target::Many => self.many.as_ref(),
         };
         gateway.map_or(Ok(0.0), Gateway::cpu_seconds)

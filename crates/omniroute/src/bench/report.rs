@@ -214,9 +214,9 @@ impl Report {
                     / self.line(plain, Target::Gateway)?.per_second,
             )
         };
-        let among_many = |scenario| {
+        let steered = |scenario, than| {
             let rate = |target| self.line(scenario, target).map(|line| line.per_second);
-            Some(rate(Target::Many)? / rate(Target::Gateway)?)
+            Some(rate(Target::Many)? / rate(than)?)
         };
         let verdict = |what, found: Option<f64>, bound| {
             let found = found.filter(|found| found.is_finite());
@@ -256,13 +256,23 @@ impl Report {
                 AtLeast(0.8),
             ),
             verdict(
+                "combos and budgets ÷ the same without them, 1 KB answers",
+                steered("small-32", Target::Accounts),
+                AtLeast(0.95),
+            ),
+            verdict(
+                "combos and budgets ÷ the same without them, streams",
+                steered("stream-32", Target::Accounts),
+                AtLeast(0.95),
+            ),
+            verdict(
                 "combo of many accounts, with budgets ÷ one account, 1 KB answers",
-                among_many("small-32"),
+                steered("small-32", Target::Gateway),
                 AtLeast(0.95),
             ),
             verdict(
                 "combo of many accounts, with budgets ÷ one account, streams",
-                among_many("stream-32"),
+                steered("stream-32", Target::Gateway),
                 AtLeast(0.95),
             ),
             verdict("memory when idle, MB", self.memory.map(|memory| memory.idle_mb), AtMost(25.0)),

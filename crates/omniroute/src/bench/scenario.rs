@@ -36,7 +36,7 @@ pub(super) struct Scenario {
     prompt: usize,
     /// The simulator does not speak the client's dialect here, so that only the gateway can be asked.
     pub(super) gateway_only: bool,
-    /// Asked through the gateway of many accounts, combos and keys too.
+    /// Asked through the gateways of many accounts and keys too.
     pub(super) compares_many: bool,
     /// What a good answer contains, and how often.
     marks: &'static [(&'static str, usize)],

@@ -9,7 +9,7 @@ use omniroute_engine::ports::RowId;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use kept::kept;
-pub(crate) use names::{COLUMNS as NAME_COLUMNS, Names, bind_name};
+pub(crate) use names::{INSERT as INSERT_NAME, NEEDED_MS, Names, write_names};
 
 use crate::error::StoreError;
 use crate::pool::with_read;
@@ -124,8 +124,7 @@ impl RoutingDecisions<'_> {
             .fetch_optional(&mut *db)
             .await?
         });
-        let damaged =
-            |error| StoreError::Damaged(format!("routing_decisions.factors_json: {error}"));
+        let damaged = |error| StoreError::Damaged(format!("routing_decisions.factors_json: {error}"));
         match row {
             None => Ok(None),
             Some((text, None)) => serde_json::from_str(&text).map(Some).map_err(damaged),
@@ -136,4 +135,3 @@ impl RoutingDecisions<'_> {
         }
     }
 }
-

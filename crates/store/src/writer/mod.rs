@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::decisions::Names;
 use crate::reasoning_memory::MAX_BYTES;
 use crate::similar_questions::MAX_BYTES as QUESTION_BYTES;
 use crate::store::Store;
@@ -139,6 +140,7 @@ impl Writer {
             batch: Batch::default(),
             waiting: Vec::new(),
             denials: Denials::default(),
+            names: Names::default(),
             untrimmed: 0,
         };
         let finished = done.clone().drop_guard();
@@ -278,6 +280,8 @@ struct Task {
     batch: Batch,
     waiting: Vec<oneshot::Sender<()>>,
     denials: Denials,
+    /// Those in decisions.
+    names: Names,
     /// Bytes of memories that were written since their table was trimmed.
     untrimmed: u64,
 }
@@ -366,22 +370,23 @@ impl Task {
         if self.batch.is_empty() {
             return true;
         }
-        let error = match Box::pin(sql::write(&self.store, &self.statements, &self.batch)).await {
-            Ok(()) => {
-                self.shared.written_rows.fetch_add(self.batch.rows.len() as u64, Ordering::Relaxed);
-                self.batch.rows.clear();
-                self.batch.rows.shrink_to(256);
-                self.batch.totals.clear();
-                self.batch.unlisted.clear();
-                self.batch.events.clear();
-                self.batch.audited.clear();
-                self.batch.statuses.clear();
-                self.untrimmed += self.shared.memories.written(&mut self.batch.memories);
-                self.trim().await;
-                return true;
-            }
-            Err(error) => error,
-        };
+        let error =
+            match Box::pin(sql::write(&self.store, &self.statements, &mut self.names, &self.batch)).await {
+                Ok(()) => {
+                    self.shared.written_rows.fetch_add(self.batch.rows.len() as u64, Ordering::Relaxed);
+                    self.batch.rows.clear();
+                    self.batch.rows.shrink_to(256);
+                    self.batch.totals.clear();
+                    self.batch.unlisted.clear();
+                    self.batch.events.clear();
+                    self.batch.audited.clear();
+                    self.batch.statuses.clear();
+                    self.untrimmed += self.shared.memories.written(&mut self.batch.memories);
+                    self.trim().await;
+                    return true;
+                }
+                Err(error) => error,
+            };
         let failures = self.shared.flush_failures.fetch_add(1, Ordering::Relaxed);
         if failures.is_power_of_two() || failures == 0 {
             tracing::error!(%error, rows = self.batch.rows.len(), "usage cannot be written; it is kept and tried again");
@@ -413,7 +418,7 @@ impl Task {
         let mut rows = mem::take(&mut self.batch.rows).into_iter();
         while let Some(row) = rows.next() {
             let single = Batch { rows: vec![row], ..Batch::default() };
-            match Box::pin(sql::write(&self.store, &self.statements, &single)).await {
+            match Box::pin(sql::write(&self.store, &self.statements, &mut self.names, &single)).await {
                 Ok(()) => {
                     self.shared.written_rows.fetch_add(1, Ordering::Relaxed);
                 }
@@ -430,7 +435,7 @@ impl Task {
             }
         }
         let mut rest = mem::take(&mut self.batch);
-        match Box::pin(sql::write(&self.store, &self.statements, &rest)).await {
+        match Box::pin(sql::write(&self.store, &self.statements, &mut self.names, &rest)).await {
             Ok(()) => {
                 self.untrimmed += self.shared.memories.written(&mut rest.memories);
                 true

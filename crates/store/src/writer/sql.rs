@@ -21,7 +21,7 @@ use crate::audit::{self, AuditEvent};
 use crate::call_logs::{LoggedLoss, StoredAttempt, UPSTREAM};
 use crate::connections::write_status;
 use crate::context_handoffs;
-use crate::decisions;
+use crate::decisions::{self, Names};
 use crate::error::StoreError;
 use crate::learned_limits;
 use crate::pool::with_write;
@@ -32,7 +32,7 @@ use crate::response_owners;
 use crate::session_affinity;
 use crate::similar_questions;
 use crate::store::Store;
-use crate::text::{clip, clip_shared, signed, to_hex};
+use crate::text::{clip, clip_shared, signed, to_hex, to_json};
 
 const MAX_NAME: usize = 256;
 const MAX_PATH: usize = 512;
@@ -123,7 +123,7 @@ macro_rules! bind_call_log {
 
 /// Binds the columns of a decision.
 macro_rules! bind_decision {
-    ($query:expr, $row:expr, $decision:expr) => {{
+    ($query:expr, $row:expr, $decision:expr, $kept:expr, $page:expr) => {{
         let (row, decision): (&RequestRow, &Decision) = ($row, $decision);
         let answered = row.attempts.last().is_some_and(|last| last.failure.is_none());
         let provider = row.provider.as_ref().map_or("", |id| id.as_str());
@@ -135,22 +135,28 @@ macro_rules! bind_decision {
             .bind(row.provider.as_ref().map(Arc::<str>::from))
             .bind((!row.model.is_empty()).then(|| clip_shared(&row.model, MAX_NAME)))
             .bind(decision.score_of(provider, &row.model))
-            .bind(serde_json::to_string(&decisions::logged(row, decision)).unwrap_or_default())
+            .bind(Arc::clone($kept))
             .bind(i64::try_from(row.attempts.len().saturating_sub(1)).unwrap_or(i64::MAX))
             .bind(answered)
             .bind(row.duration_ms)
             .bind(row.cost_nano)
             .bind(row.id.timestamp_ms())
+            .bind(Arc::clone($page))
     }};
 }
 
 /// Writes a batch in one transaction.
-pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch) -> Result<(), StoreError> {
+pub(crate) async fn write(
+    store: &Store,
+    statements: &Statements,
+    names: &mut Names,
+    batch: &Batch,
+) -> Result<(), StoreError> {
     let last_uses = LastUses::of(batch);
     let entries = ledger::entries(batch);
     let mut words = Words::default();
-    let decided: Vec<(&RequestRow, &Decision)> =
-        batch.rows.iter().filter_map(|row| Some((row, row.decision.as_deref()?))).collect();
+    let decided = decided(batch, names)?;
+    let page = names.page();
     with_write!(store.pool(), |db| {
         for (chunk, sql) in chunks(&batch.rows, &statements.call_logs) {
             let mut query = sqlx::query(AssertSqlSafe(sql));
@@ -172,10 +178,11 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
         for event in &batch.audited {
             audit::append!(db, event);
         }
+        decisions::write_names!(db, &*names);
         for (chunk, sql) in chunks(&decided, &statements.decisions) {
             let mut query = sqlx::query(AssertSqlSafe(sql));
-            for (row, decision) in chunk {
-                query = bind_decision!(query, row, decision);
+            for Decided { row, decision, kept } in chunk {
+                query = bind_decision!(query, row, decision, kept, &page);
             }
             query.execute(&mut *db).await?;
         }
@@ -342,7 +349,29 @@ pub(crate) async fn write(store: &Store, statements: &Statements, batch: &Batch)
             query.execute(&mut *db).await?;
         }
     });
+    names.written();
     Ok(())
+}
+
+/// A row with what is kept of its decision.
+struct Decided<'a> {
+    row: &'a RequestRow,
+    decision: &'a Decision,
+    /// As JSON.
+    kept: Arc<str>,
+}
+
+fn decided<'a>(batch: &'a Batch, names: &mut Names) -> Result<Vec<Decided<'a>>, StoreError> {
+    let with_decision = || batch.rows.iter().filter_map(|row| Some((row, row.decision.as_deref()?)));
+    if let Some((row, _)) = with_decision().next() {
+        names.turn(row.id.timestamp_ms());
+    }
+    with_decision()
+        .map(|(row, decision)| {
+            let kept = to_json(&decisions::kept(row, decision, names))?.into();
+            Ok(Decided { row, decision, kept })
+        })
+        .collect()
 }
 
 const USED_KEY: &str = "UPDATE api_keys SET last_used_at = $2

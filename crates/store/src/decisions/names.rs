@@ -1,0 +1,211 @@
+//! Names of candidates, each once: `routing_names`. A thousand decisions name the same few accounts, and a place in a list is
+//! shorter than four ids.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use omniroute_domain::entity::ConnectionId;
+use omniroute_engine::preview::PreviewedCandidate;
+use omniroute_provider::ProviderId;
+
+use crate::error::StoreError;
+use crate::pool::with_read;
+use crate::store::Store;
+use crate::text::{random, to_hex};
+use crate::usage::DAY_MS;
+
+/// Most names of a page.
+const MAX_NAMES: usize = 4_096;
+/// For how long a page is added to.
+const PAGE_MS: i64 = DAY_MS;
+/// Names are needed by no decision that is younger than they are by so much: a page's time, and as much again because requests
+/// are written in another order than they began.
+pub(crate) const NEEDED_MS: i64 = 2 * PAGE_MS;
+
+pub(crate) const INSERT: &str = "INSERT INTO routing_names
+     (page, place, provider, model, connection_id, connection_name, dialect, created_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (page, place) DO NOTHING";
+
+/// The page that is being filled.
+#[derive(Debug)]
+pub(crate) struct Names {
+    page: Arc<str>,
+    created_at: i64,
+    places: HashMap<Name, usize, RandomState>,
+    /// In order of their places: those that no transaction has written yet.
+    new: Vec<Name>,
+}
+
+/// What a candidate is called.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Name {
+    pub(crate) provider: Option<ProviderId>,
+    pub(crate) model: Arc<str>,
+    pub(crate) connection: Option<(ConnectionId, Arc<str>)>,
+    pub(crate) dialect: Option<&'static str>,
+}
+
+/// A name as it was written.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(super) struct Written {
+    pub(super) place: i64,
+    pub(super) provider: Option<String>,
+    pub(super) model: String,
+    pub(super) connection_id: Option<String>,
+    pub(super) connection_name: Option<String>,
+    pub(super) dialect: Option<String>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            page: to_hex(&random::<8>()).into(),
+            created_at: 0,
+            places: HashMap::default(),
+            new: Vec::new(),
+        }
+    }
+}
+
+impl Names {
+    /// Begins another page where this one is full or old. Meant to be called before a batch.
+    pub(crate) fn turn(&mut self, now_ms: i64) {
+        let is_old = now_ms.saturating_sub(self.created_at) >= PAGE_MS;
+        if self.places.len() >= MAX_NAMES || is_old {
+            *self = Self { created_at: now_ms, ..Self::default() };
+        }
+    }
+
+    /// The page's id.
+    pub(crate) fn page(&self) -> Arc<str> {
+        self.page.clone()
+    }
+
+    /// The place of a candidate's name.
+    pub(super) fn place(&mut self, candidate: &PreviewedCandidate) -> usize {
+        let name = Name {
+            provider: candidate.provider.clone(),
+            model: candidate.model.clone(),
+            connection: candidate.connection.clone(),
+            dialect: candidate.dialect,
+        };
+        if let Some(place) = self.places.get(&name) {
+            return *place;
+        }
+        let place = self.places.len();
+        self.new.push(name.clone());
+        self.places.insert(name, place);
+        place
+    }
+
+    /// Those that are not written yet, with their places.
+    pub(crate) fn unwritten(&self) -> impl Iterator<Item = (i64, &Name)> {
+        let first = self.places.len() - self.new.len();
+        let place = move |number: usize| i64::try_from(first + number).unwrap_or(i64::MAX);
+        self.new.iter().enumerate().map(move |(number, name)| (place(number), name))
+    }
+
+    /// The transaction that wrote them is over.
+    pub(crate) fn written(&mut self) {
+        self.new.clear();
+    }
+
+    pub(crate) fn created_at(&self) -> i64 {
+        self.created_at
+    }
+}
+
+/// Writes down the names that are not written yet.
+macro_rules! write_names {
+    ($db:ident, $names:expr) => {{
+        let names: &$crate::decisions::Names = $names;
+        for (place, name) in names.unwritten() {
+            let connection = name.connection.as_ref();
+            sqlx::query($crate::decisions::INSERT_NAME)
+                .bind(names.page())
+                .bind(place)
+                .bind(name.provider.as_ref().map(|id| id.as_str()))
+                .bind(&*name.model)
+                .bind(connection.map(|(id, _)| id.as_str()))
+                .bind(connection.map(|(_, name)| &**name))
+                .bind(name.dialect)
+                .bind(names.created_at())
+                .execute(&mut *$db)
+                .await?;
+        }
+    }};
+}
+pub(crate) use write_names;
+
+/// Every name of a page, by its place.
+pub(super) async fn of_page(store: &Store, page: &str) -> Result<HashMap<i64, Written>, StoreError> {
+    let rows: Vec<Written> = with_read!(store.pool(), |db| {
+        sqlx::query_as(
+            "SELECT place, provider, model, connection_id, connection_name, dialect FROM routing_names WHERE page = $1",
+        )
+        .bind(page)
+        .fetch_all(&mut *db)
+        .await?
+    });
+    Ok(rows.into_iter().map(|row| (row.place, row)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_767_323_045_678;
+
+    fn candidate(model: &str) -> PreviewedCandidate {
+        PreviewedCandidate {
+            provider: Some("openai".into()),
+            model: model.into(),
+            connection: Some(("c1".into(), "work".into())),
+            dialect: Some("openai"),
+            skip: None,
+            cost_nano: None,
+            score: None,
+            wave: None,
+        }
+    }
+
+    #[test]
+    fn a_name_has_one_place_and_is_written_once() {
+        let mut names = Names::default();
+        names.turn(NOW);
+        assert_eq!(["a", "b", "a"].map(|model| names.place(&candidate(model))), [0, 1, 0]);
+        let unwritten = |names: &Names| -> Vec<(i64, String)> {
+            names.unwritten().map(|(place, name)| (place, name.model.to_string())).collect()
+        };
+        assert_eq!(unwritten(&names), [(0, "a".to_owned()), (1, "b".to_owned())]);
+        // Until a transaction wrote them, the next one has to.
+        names.place(&candidate("c"));
+        assert_eq!(unwritten(&names).len(), 3);
+        names.written();
+        assert_eq!(names.place(&candidate("b")), 1);
+        names.place(&candidate("d"));
+        assert_eq!(unwritten(&names), [(3, "d".to_owned())]);
+        let elsewhere = PreviewedCandidate { connection: None, ..candidate("a") };
+        assert_eq!(names.place(&elsewhere), 4, "another account is another name");
+    }
+
+    #[test]
+    fn a_page_ends_when_it_is_full_or_a_day_old() {
+        let mut names = Names::default();
+        names.turn(NOW);
+        let first = names.page();
+        names.place(&candidate("a"));
+        names.turn(NOW + PAGE_MS - 1);
+        assert_eq!(names.page(), first);
+        names.turn(NOW + PAGE_MS);
+        let second = names.page();
+        assert_ne!(second, first);
+        assert_eq!(names.unwritten().count(), 0);
+        for number in 0..MAX_NAMES {
+            names.place(&candidate(&number.to_string()));
+        }
+        names.turn(NOW + PAGE_MS);
+        assert_ne!(names.page(), second);
+    }
+}
