@@ -159,7 +159,7 @@ async fn translated(
     let (client, leave_out) = (ctx.dialect(), ctx.without_reasoning);
     let engine = ctx.engine.clone();
     let request = ctx.canonical().await?;
-    media::inline(&engine, request, dialect).await?;
+    media::inline(&engine, request, dialect, caps).await?;
     if leave_out {
         forget_reasoning(request, dialect.id() == client.id());
     }

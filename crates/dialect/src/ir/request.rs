@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::{Block, BlockKind, Loss, LossAction, Signature, Tool, ToolChoice, ToolKind, loss, quiet};
+use super::{Block, BlockKind, Loss, LossAction, Signature, Tool, ToolChoice, loss, quiet};
 use crate::{DialectId, EncodeError};
 
 /// A request in canonical form.
@@ -122,9 +122,26 @@ impl Extras {
             }
             _ => false,
         };
+        let only_text = matches!(name, "modalities" | "generationConfig.responseModalities")
+            && raw.get().to_ascii_lowercase().replace([' ', '\n', '\r', '\t'], "") == "[\"text\"]";
         if more_than_text {
             let message = "the target answers with text alone; ask for text, or use a model that makes more";
             return refused("unsupported_content", message.to_owned());
+        }
+        if name == "mcp_servers" && raw.get().contains('{') {
+            let message =
+                "the target has no servers of tools; leave them out, or use a provider that has them";
+            return refused("unsupported_tool", message.to_owned());
+        }
+        // What is left of it is not to think, which the target is told in its own word.
+        if name == "thinking" && has("\"between_tools\"") {
+            return Ok(quiet(name.to_owned(), LossAction::Mapped));
+        }
+        // Each picture has it.
+        if name == "generationConfig.mediaResolution"
+            && (has("_LOW\"") || has("_HIGH\"") || has("UNSPECIFIED"))
+        {
+            return Ok(quiet(name.to_owned(), LossAction::Mapped));
         }
         if name == "tool_choice" {
             let message = "the target has no such tool; choose another, or use a provider that has it";
@@ -145,7 +162,7 @@ impl Extras {
         }
         // A mark for the whole prompt is as good as any other.
         let is_mark = name == "cache_control" && !has("\"1h\"");
-        let silent = Self::is_harmless(name) || is_mark || raw.get() == "null";
+        let silent = Self::is_harmless(name) || is_mark || only_text || raw.get() == "null";
         Ok(Loss { path: name.to_owned().into(), action: LossAction::Dropped, silent })
     }
 
@@ -296,12 +313,5 @@ impl ChatRequest {
             add(&turn.blocks, &turn.path, &mut losses);
         }
         losses
-    }
-
-    /// Whether the tool of this name takes free text.
-    pub fn is_custom_tool(&self, name: &str) -> bool {
-        self.tools
-            .iter()
-            .any(|tool| matches!(&tool.kind, ToolKind::Custom { name: known, .. } if known == name))
     }
 }

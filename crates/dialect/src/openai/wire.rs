@@ -352,6 +352,11 @@ impl<'a> Function<'a> {
     }
 }
 
+/// The texts of `reasoning_details` in a row.
+pub(super) fn detail_texts(details: &RawValue) -> Option<String> {
+    if details.get().starts_with('[') { parts_text(details, "") } else { None }
+}
+
 /// A raw value that is a string.
 pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     as_str(raw.get())

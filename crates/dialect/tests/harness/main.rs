@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cache_marks;
+mod carried;
 mod citations;
 mod custom_tools;
 mod faults;

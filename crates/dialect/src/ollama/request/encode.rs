@@ -216,8 +216,10 @@ impl Writer<'_> {
     /// Who asks, and on what terms: the model's own machine does not care.
     fn identity(&mut self) {
         let request = self.request;
+        if request.user.is_some() {
+            self.lose(request.word(Word::User), LossAction::Dropped, false);
+        }
         for (given, path) in [
-            (request.user.is_some(), "user"),
             (request.prompt_cache_key.is_some(), "prompt_cache_key"),
             (request.metadata.is_some(), "metadata"),
             (request.store.is_some(), "store"),

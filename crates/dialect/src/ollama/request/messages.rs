@@ -5,9 +5,7 @@ use std::borrow::Cow;
 use super::super::{ID, wire};
 use crate::{
     DecodeError, ids,
-    ir::{
-        self, Block, BlockKind, ChatRequest, Image, LossAction, MediaSource, Role, ToolCall, ToolResult, Turn,
-    },
+    ir::{Block, BlockKind, ChatRequest, Image, MediaSource, Role, ToolCall, ToolResult, Turn},
     json_in::{Fields, missing, str_of, wrong_type, wrong_value},
     media,
     open_calls::OpenCalls,
@@ -74,8 +72,9 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
     Ok(())
 }
 
+/// Whether a turn of the user holds results, which no other turn holds here.
 fn is_results(turn: &Turn) -> bool {
-    turn.blocks.iter().all(|block| matches!(block.kind, BlockKind::ToolResult(_)))
+    turn.blocks.last().is_some_and(|block| matches!(block.kind, BlockKind::ToolResult(_)))
 }
 
 /// The call that a result belongs to: the one it names, else the oldest open one of the tool it names, else the oldest.
@@ -112,10 +111,6 @@ fn assistant(message: &Fields<'_>, turn: &str, request: &mut ChatRequest) -> Res
         let Some(function) = call.object("function")? else { return Err(call.missing("function")) };
         function.note_unlisted(&["index", "name", "arguments"], &mut request.losses);
         let name = function.need_str("name")?.into_owned();
-        if name.trim().is_empty() {
-            request.losses.push(ir::loss(function.path_of("name"), LossAction::Dropped));
-            continue;
-        }
         let arguments = wire::call_arguments(&function);
         let id = match call.str("id")?.filter(|id| !id.is_empty()) {
             Some(id) => id.into_owned(),
