@@ -5,7 +5,9 @@
 
 mod cache_marks;
 mod citations;
+mod completions;
 mod custom_tools;
+mod endings;
 mod faults;
 mod fidelity;
 mod laws;
