@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri};
+use omniroute_dialect::embeddings::Form;
 
 use crate::capability::Capability;
 use crate::dialects::{GEMINI, OLLAMA, OPENAI_CHAT, OPENAI_RESPONSES};
@@ -25,6 +26,15 @@ pub enum ServiceDialect {
 }
 
 impl ServiceDialect {
+    /// In which form it is asked for vectors by a client that asked in this one.
+    pub fn embeddings(self, asked: Form) -> Form {
+        asked.upstream(match self {
+            Self::Gemini => Form::GeminiBatch,
+            Self::Ollama => Form::Ollama,
+            Self::OpenAi | Self::Deepgram | Self::AssemblyAi => Form::OpenAi,
+        })
+    }
+
     /// The id of the dialect for conversations that it belongs to, for logs; `None` where there is none.
     pub fn chat_dialect(self) -> Option<omniroute_dialect::DialectId> {
         let name = match self {

@@ -140,6 +140,15 @@ pub struct EmbedAnswer {
 }
 
 impl Form {
+    /// Where the path ends otherwise than that of its vendor's usual form, and how that ends.
+    pub fn path_ending(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::GeminiOne => Some((":batchEmbedContents", ":embedContent")),
+            Self::OllamaOne => Some(("/api/embed", "/api/embeddings")),
+            Self::OpenAi | Self::GeminiBatch | Self::Ollama => None,
+        }
+    }
+
     /// The form in which an upstream of `dialect` is asked, by the form of the client: its own where it can be.
     pub const fn upstream(self, dialect: Self) -> Self {
         match (self, dialect) {

@@ -156,13 +156,29 @@ impl Extras {
             let message = format!("`{name}` belongs to another provider; leave it out or use that provider");
             return refused("unsupported_parameter", message);
         }
+        // Of completions: what surrounds the text, text that is to reach the model as it is, and what was said before in
+        // the numbers of one model.
+        let is_said = match name {
+            "suffix" => raw.get() != "\"\"",
+            "raw" => raw.get() == "true",
+            "context" => !raw.get()[1..].trim_start().starts_with(']'),
+            _ => false,
+        };
+        if is_said && raw.get() != "null" {
+            let message =
+                format!("only an upstream that completes texts knows `{name}`; leave it out or use one");
+            return refused("unsupported_parameter", message);
+        }
         if name == "background" && raw.get() == "true" {
             let message = "the target does not answer in the background; leave `background` out";
             return refused("unsupported_parameter", message.to_owned());
         }
         // A mark for the whole prompt is as good as any other.
         let is_mark = name == "cache_control" && !has("\"1h\"");
-        let silent = Self::is_harmless(name) || is_mark || only_text || raw.get() == "null";
+        let says_nothing = raw.get() == "null"
+            || matches!(name, "raw" | "suffix" | "context")
+            || (name == "template" && raw.get() == "\"\"");
+        let silent = Self::is_harmless(name) || is_mark || only_text || says_nothing;
         Ok(Loss { path: name.to_owned().into(), action: LossAction::Dropped, silent })
     }
 

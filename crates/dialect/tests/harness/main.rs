@@ -6,7 +6,9 @@
 mod cache_marks;
 mod carried;
 mod citations;
+mod completions;
 mod custom_tools;
+mod endings;
 mod faults;
 mod fidelity;
 mod laws;

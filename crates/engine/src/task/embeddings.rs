@@ -13,7 +13,7 @@ use omniroute_dialect::{DecodeError, registry};
 use omniroute_domain::price::Units;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::Caller;
-use omniroute_provider::{Capability, Failure, Service, ServiceDialect, embed_caps};
+use omniroute_provider::{Capability, Failure, Service, embed_caps};
 use omniroute_wire::splice::Pieces;
 
 use super::{Call, Done, Performed, Task, serve};
@@ -183,11 +183,7 @@ impl Embeddings {
 
     /// How the service is asked.
     fn upstream_form(&self, service: &Service) -> Form {
-        self.request.form.upstream(match service.dialect {
-            ServiceDialect::Gemini => Form::GeminiBatch,
-            ServiceDialect::Ollama => Form::Ollama,
-            ServiceDialect::OpenAi | ServiceDialect::Deepgram | ServiceDialect::AssemblyAi => Form::OpenAi,
-        })
+        service.dialect.embeddings(self.request.form)
     }
 }
 
@@ -197,10 +193,9 @@ fn caps(ctx: &RequestCtx, target: &Target) -> EmbedCaps {
 }
 
 fn uri(call: &Call<'_>, form: Form) -> Result<Uri, GatewayError> {
-    match form {
-        Form::GeminiOne => call.uri_ending(":batchEmbedContents", ":embedContent"),
-        Form::OllamaOne => call.uri_ending("/api/embed", "/api/embeddings"),
-        Form::OpenAi | Form::GeminiBatch | Form::Ollama => call.uri(),
+    match form.path_ending() {
+        Some((usual, own)) => call.uri_ending(usual, own),
+        None => call.uri(),
     }
 }
 

@@ -171,19 +171,27 @@ impl World {
         body: &str,
         headers: &[(&str, &str)],
     ) -> Got {
-        let response = self.respond(dialect, body, headers).await;
-        let (head, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        Got {
-            status: head.status.as_u16(),
-            headers: head.headers,
-            body: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        got(self.respond(dialect, body, headers).await).await
+    }
+
+    /// The same at a path that means something to the dialect.
+    pub(crate) async fn send_to(&self, dialect: &'static dyn Dialect, path: &str, body: &str) -> Got {
+        got(self.respond_at(dialect, path, body, &[]).await).await
     }
 
     pub(crate) async fn respond(
         &self,
         dialect: &'static dyn Dialect,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Response<Answer> {
+        self.respond_at(dialect, "/v1/test", body, headers).await
+    }
+
+    async fn respond_at(
+        &self,
+        dialect: &'static dyn Dialect,
+        path: &str,
         body: &str,
         headers: &[(&str, &str)],
     ) -> Response<Answer> {
@@ -194,7 +202,7 @@ impl World {
         let arrival = Arrival {
             peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
             method: Method::POST,
-            path: "/v1/test".into(),
+            path: path.into(),
             query: None,
             headers: map,
             dialect,
@@ -233,6 +241,16 @@ impl World {
     /// Seconds since the test began.
     pub(crate) fn elapsed(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.engine.clock.now_ms() - NOW_MS).unwrap())
+    }
+}
+
+async fn got(response: Response<Answer>) -> Got {
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Got {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: String::from_utf8(bytes.to_vec()).unwrap(),
     }
 }
 

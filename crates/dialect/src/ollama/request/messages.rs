@@ -72,6 +72,19 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
     Ok(())
 }
 
+/// Reads `system`, `prompt` and `images` of a completion.
+pub(super) fn decode_completion(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
+    if let Some(text) = fields.str("system")?.filter(|text| !text.is_empty()) {
+        request.system.push(BlockKind::Text(text.into_owned()).into());
+    }
+    let mut blocks = images(fields)?;
+    if let Some(text) = fields.str("prompt")?.filter(|text| !text.is_empty()) {
+        blocks.push(BlockKind::Text(text.into_owned()).into());
+    }
+    request.turns.push(Turn { role: Role::User, blocks, name: None, path: "prompt".to_owned() });
+    Ok(())
+}
+
 /// Whether a turn of the user holds results, which no other turn holds here.
 fn is_results(turn: &Turn) -> bool {
     turn.blocks.last().is_some_and(|block| matches!(block.kind, BlockKind::ToolResult(_)))
@@ -124,6 +137,14 @@ fn assistant(message: &Fields<'_>, turn: &str, request: &mut ChatRequest) -> Res
 
 /// Pictures, which the models' templates put before the text, and the text.
 fn content(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
+    let mut blocks = images(message)?;
+    if let Some(text) = message.str("content")?.filter(|text| !text.is_empty()) {
+        blocks.push(BlockKind::Text(text.into_owned()).into());
+    }
+    Ok(blocks)
+}
+
+fn images(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
     let mut blocks = Vec::new();
     for (at, raw) in message.list("images")?.unwrap_or_default().into_iter().enumerate() {
         let path = message.path_of(&format!("images[{at}]"));
@@ -133,9 +154,6 @@ fn content(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
         let media_type = media::sniffed(&data).unwrap_or(USUAL_PICTURE).to_owned();
         let source = MediaSource::Base64 { media_type, data: data.into_owned() };
         blocks.push(BlockKind::Image(Image { source, detail: None }).into());
-    }
-    if let Some(text) = message.str("content")?.filter(|text| !text.is_empty()) {
-        blocks.push(BlockKind::Text(text.into_owned()).into());
     }
     Ok(blocks)
 }
