@@ -24,6 +24,7 @@ mod live_pictures;
 mod media;
 mod money;
 mod outages;
+mod painters;
 mod pauses;
 mod phases;
 mod policies;
