@@ -504,6 +504,8 @@ impl http_body::Body for UpstreamBody {
 pub trait Counters: Send + Sync {
     /// Takes all charges or none.
     fn reserve(&self, charges: &[Charge], now_ms: i64) -> Reserving<'_>;
+    /// What would become of a reservation; nothing is taken.
+    fn foresee(&self, charges: &[Charge], now_ms: i64) -> Reserving<'_>;
     /// Corrects a charge once the actual amount is known, and gives back what was held only while running.
     fn settle(&self, charges: &[Charge], now_ms: i64);
 }
