@@ -150,7 +150,9 @@ impl Form {
         match self {
             Self::GeminiOne => Some((":batchEmbedContents", ":embedContent")),
             Self::OllamaOne => Some(("/api/embed", "/api/embeddings")),
-            Self::OpenAi | Self::GeminiBatch | Self::Ollama | Self::BedrockTitan | Self::BedrockCohere => None,
+            Self::OpenAi | Self::GeminiBatch | Self::Ollama | Self::BedrockTitan | Self::BedrockCohere => {
+                None
+            }
         }
     }
 
