@@ -31,6 +31,11 @@ pub enum ServiceDialect {
 }
 
 impl ServiceDialect {
+    /// Whether it is known how a model is asked for vectors.
+    pub fn embeds_with(self, model: &str) -> bool {
+        self != Self::Bedrock || Form::at_bedrock(model).is_some()
+    }
+
     /// In which form it is asked for a model's vectors by a client that asked in this one.
     pub fn embeddings(self, asked: Form, model: &str) -> Form {
         asked.upstream(match self {

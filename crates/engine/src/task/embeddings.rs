@@ -127,7 +127,7 @@ impl Task for Embeddings {
     }
 
     fn fits(&self, ctx: &RequestCtx, target: &Target, service: &Service) -> Result<(), GatewayError> {
-        if service.dialect == ServiceDialect::Bedrock && Form::at_bedrock(&target.model).is_none() {
+        if !service.dialect.embeds_with(&target.model) {
             let message = format!(
                 "`{}` is asked in a form that the gateway does not know; use a model of Amazon (`amazon.titan-embed-text-…`) \
                  or Cohere (`cohere.embed-…`)",
