@@ -23,6 +23,7 @@ use crate::policy;
 use crate::resolve::{self, Obstacle};
 use crate::serve::Engine;
 use crate::session;
+use crate::task::{self, Asked};
 use crate::time::millis;
 
 /// Said of a target that the key does not lead to.
@@ -96,9 +97,25 @@ impl Engine {
     /// the preview.
     pub async fn preview(&self, mut ctx: Box<RequestCtx>, body: Bytes) -> Result<Preview, GatewayError> {
         ctx.body = body;
-        let envelope = ctx.dialect().envelope(ctx.head(), &ctx.body)?;
+        ctx.envelope = Some(ctx.dialect().envelope(ctx.head(), &ctx.body)?);
+        ctx.session = session::peek(&ctx);
+        self.foresee(&mut ctx).await
+    }
+
+    /// The same of a request that is not for chat.
+    pub async fn preview_task(
+        &self,
+        mut ctx: Box<RequestCtx>,
+        body: Bytes,
+        asked: Asked,
+    ) -> Result<Preview, GatewayError> {
+        task::look_at(&mut ctx, body, asked)?;
+        self.foresee(&mut ctx).await
+    }
+
+    async fn foresee(&self, ctx: &mut RequestCtx) -> Result<Preview, GatewayError> {
         let mut preview = Preview {
-            requested_model: envelope.model.to_string(),
+            requested_model: ctx.envelope()?.model.to_string(),
             via: None,
             combo: None,
             strategy: None,
@@ -110,20 +127,18 @@ impl Engine {
             error: None,
             decided_at: ctx.started_ms,
         };
-        ctx.envelope = Some(envelope);
-        ctx.session = session::peek(&ctx);
-        let identified = admit::would_identify(&ctx);
-        let route = resolve::route(&mut ctx);
+        let identified = admit::would_identify(ctx);
+        let route = if ctx.task.is_some() { task::route(ctx) } else { resolve::route(ctx) };
         preview.policies.extend(ctx.steering.iter().flat_map(|steering| steering.applied.iter().cloned()));
         ctx.try_out_money();
         let entered = match &route {
             Err(_) => Ok(()),
-            Ok(route) => enter(&mut ctx, route).await,
+            Ok(route) => enter(ctx, route).await,
         };
         match route {
             Err(error) => preview.error = Some(error),
-            Ok(Route::Target(target)) => preview.direct(&mut ctx, target).await?,
-            Ok(Route::Combo(combo)) => preview.of_combo(&mut ctx, &combo).await?,
+            Ok(Route::Target(target)) => preview.direct(ctx, target).await?,
+            Ok(Route::Combo(combo)) => preview.of_combo(ctx, &combo).await?,
         }
         if let Err(error) = identified.and(entered) {
             preview.refuse(error);
@@ -135,9 +150,12 @@ impl Engine {
 
 /// What a request has to pass between its route and its first target; the account that it is bound to is found on the way.
 async fn enter(ctx: &mut RequestCtx, route: &Route) -> Result<(), GatewayError> {
-    let conversation = session::would_enter(ctx);
-    let bound = kept::pin(ctx, route).await;
-    conversation.and(bound)?;
+    // Only a conversation is one, or goes on from an answer that is kept.
+    if ctx.task.is_none() {
+        let conversation = session::would_enter(ctx);
+        let bound = kept::pin(ctx, route).await;
+        conversation.and(bound)?;
+    }
     admit::would_reserve(ctx).await
 }
 
@@ -195,7 +213,15 @@ impl Preview {
     /// A request that leads to a combo, or to another one where a budget has no room for it.
     async fn of_combo(&mut self, ctx: &mut RequestCtx, combo: &Arc<ComboState>) -> Result<(), GatewayError> {
         let mut combo = combo.clone();
-        let mut layout = attempt::lay_out(ctx, &combo, false).await?;
+        let mut layout = match attempt::lay_out(ctx, &combo, false).await {
+            Ok(layout) => layout,
+            // None of the targets can do what is asked.
+            Err(error) if ctx.task.is_some() => {
+                self.error = Some(error);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         if layout.refusal.is_some()
             && let Some(cheaper) = ctx.downgrade()
         {
@@ -368,7 +394,12 @@ fn candidate(
         provider: Some(target.provider.id.clone()),
         model: target.model.clone(),
         connection: Some((connection.id.clone(), connection.name.clone())),
-        dialect: dialect(target, connection, ctx.dialect().id(), ctx.started_ms),
+        dialect: match ctx.ability() {
+            None => dialect(target, connection, ctx.dialect().id(), ctx.started_ms),
+            Some(ability) => {
+                connection.service(ability).and_then(|service| Some(service.dialect.chat_dialect()?.as_str()))
+            }
+        },
         skip: None,
         cost_nano,
         score: None,

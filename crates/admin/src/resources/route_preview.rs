@@ -18,7 +18,7 @@ use crate::text::{iso, usd};
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RouteQuestion {
-    /// The path that the client would call, with its query: `/v1/chat/completions`.
+    /// The path that the client would call, with its query: `/v1/chat/completions`, `/v1/embeddings`, …
     path: String,
     /// The body that it would send.
     #[schema(value_type = Object)]
@@ -26,7 +26,7 @@ pub(crate) struct RouteQuestion {
     /// Headers that it would send.
     #[serde(default)]
     headers: BTreeMap<String, String>,
-    /// The key that it would use, by its id; absent = none.
+    /// The key that it would use, by its id; absent = one without restrictions and limits.
     api_key_id: Option<String>,
 }
 

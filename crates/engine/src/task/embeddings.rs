@@ -112,6 +112,12 @@ async fn embedded(
     vectors.collect()
 }
 
+/// The model that a body names, and what it asks for.
+pub(super) fn read(form: Form, body: &Bytes) -> Result<(String, Box<dyn Task>), GatewayError> {
+    let request = EmbedRequest::read(form, body)?;
+    Ok((request.model.clone(), Box::new(Embeddings { request })))
+}
+
 impl Task for Embeddings {
     fn capability(&self) -> Capability {
         Capability::Embeddings

@@ -8,6 +8,7 @@ mod call;
 mod check;
 mod embeddings;
 mod images;
+mod looked_at;
 mod serve;
 mod speech;
 mod transcription;
@@ -25,6 +26,9 @@ use omniroute_wire::splice::Pieces;
 pub(crate) use call::{Call, Payload, once, own_failure};
 pub(crate) use check::{keep_able, keep_able_others};
 pub use images::{EditForm, Upload};
+pub use looked_at::Asked;
+pub(crate) use looked_at::look_at;
+pub(crate) use serve::route;
 pub use transcription::Recording;
 
 use crate::attempt::Fault;

@@ -79,13 +79,23 @@ pub(super) fn open(
     model: String,
     task: Box<dyn Task>,
 ) -> Result<Route, GatewayError> {
+    take_up(ctx, body, model, task);
+    let telemetry = &ctx.engine.telemetry;
+    let model = ctx.envelope.as_ref().map_or("", |envelope| &envelope.model);
+    ctx.running = Some(telemetry.begin(&ctx.request_id, model, false, ctx.started_ms));
+    route(ctx)
+}
+
+/// The request is for this task.
+pub(super) fn take_up(ctx: &mut RequestCtx, body: Bytes, model: String, task: Box<dyn Task>) {
     ctx.body = body;
     ctx.task = Some(Job::new(task));
     let framing = ctx.dialect().framing();
-    let envelope = ctx.envelope.insert(Envelope::of_model(model, framing));
-    clip(&mut envelope.model);
-    let telemetry = &ctx.engine.telemetry;
-    ctx.running = Some(telemetry.begin(&ctx.request_id, &envelope.model, false, ctx.started_ms));
+    clip(&mut ctx.envelope.insert(Envelope::of_model(model, framing)).model);
+}
+
+/// Where a task leads; checked against the key, and against what a direct target can do.
+pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     let route = resolve::route(ctx).map_err(as_refusal)?;
     check::check(ctx, &route)?;
     Ok(route)

@@ -17,6 +17,7 @@ use super::{Call, Done, Payload, Performed, Task};
 use crate::answer::Answer;
 use crate::attempt::Fault;
 use crate::ctx::RequestCtx;
+use crate::error::GatewayError;
 use crate::serve::Engine;
 
 /// A client's request.
@@ -34,6 +35,12 @@ impl Engine {
         let model = request.model.clone();
         Box::pin(self.perform(ctx, body, model, Box::new(Speech { request }))).await
     }
+}
+
+/// The model that a body names, and what it asks for.
+pub(super) fn read(body: &Bytes) -> Result<(String, Box<dyn Task>), GatewayError> {
+    let request = SpeechRequest::read(body)?;
+    Ok((request.model.clone(), Box::new(Speech { request })))
 }
 
 impl Task for Speech {

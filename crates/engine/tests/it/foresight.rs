@@ -1,15 +1,21 @@
 //! An explanation says what a real request then gets: the same error, word for word, or none.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use omniroute_dialect::embeddings::Form;
 use omniroute_dialect::openai::OpenAi;
 use omniroute_domain::entity::{
     ApiKey, Combo, Entities, Policy, PolicyActions, PolicyConditions, PolicyKind, TestStatus, When,
 };
-use omniroute_engine::EngineOptions;
+use omniroute_engine::preview::Preview;
+use omniroute_engine::task::Asked;
+use omniroute_engine::{Arrival, EngineOptions};
 use serde_json::Value;
 
-use crate::world::{ASK, KEY, World, answer, combo, refusal};
+use crate::world::{ASK, Got, KEY, World, answer, combo, refusal};
 
 type Change = fn(&mut Entities);
 
@@ -37,6 +43,10 @@ async fn alike(world: &World, body: &str, headers: &[(&str, &str)]) -> (u16, Str
     all.extend(headers);
     let before = world.transport.sent().len();
     let got = world.send(&OpenAi, body, &all).await;
+    compared(world, foreseen, &got, before)
+}
+
+fn compared(world: &World, foreseen: Preview, got: &Got, before: usize) -> (u16, String) {
     let said: Value = serde_json::from_str(&got.body).unwrap();
     let Some(error) = foreseen.error else {
         assert_eq!(got.status, 200, "nothing was foreseen: {}", got.body);
@@ -313,4 +323,51 @@ async fn accounts_that_are_full_or_held_are_foreseen() {
     let running = world.chat(ASK);
     let (running, refused) = tokio::join!(running, meanwhile);
     assert_eq!((running.status, refused), (200, (429, "rate_limit_exceeded".to_owned())));
+}
+
+/// The same of a request for vectors.
+async fn alike_for_vectors(world: &World, model: &str) -> (u16, String) {
+    let body = format!(r#"{{"model":"{model}","input":["a","b"]}}"#);
+    let ctx = world.engine.begin(Arrival {
+        peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+        method: Method::POST,
+        path: "/v1/embeddings".into(),
+        query: None,
+        headers: HeaderMap::new(),
+        dialect: &OpenAi,
+        endpoint: "embeddings",
+        provider: None,
+        is_logged: false,
+    });
+    let asked = Asked::Embeddings { form: Form::OpenAi, model: None };
+    let foreseen = world.engine.preview_task(ctx, Bytes::from(body.clone()), asked).await.unwrap();
+    let before = world.transport.sent().len();
+    let got = crate::embeddings::ask(world, &body, &[]).await;
+    compared(world, foreseen, &got, before)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_chat_is_foreseen_too() {
+    let world = world(|entities| {
+        entities.combos.push(best(&["anth/m", "anth/n"], |_| {}));
+        entities.combos.push(Combo {
+            id: "2".into(),
+            name: "mixed".into(),
+            ..best(&["up/m", "up/n"], |_| {})
+        });
+    });
+    let refused = |status, code: &str| (status, code.to_owned());
+    assert_eq!(alike_for_vectors(&world, "anth/m").await, refused(400, "unsupported_operation"));
+    assert_eq!(alike_for_vectors(&world, "best").await, refused(400, "unsupported_operation"));
+    assert_eq!(alike_for_vectors(&world, "mixed").await, refused(400, "invalid_model"));
+    for _ in 0..2 {
+        world.transport.answer(refusal(429, "rate_limit_error", "slow down").header("retry-after", "120"));
+    }
+    assert_eq!(crate::embeddings::ask(&world, r#"{"model":"up/m","input":"a"}"#, &[]).await.status, 429);
+    assert_eq!(alike_for_vectors(&world, "up/m").await, refused(429, "rate_limit_exceeded"));
+    world.transport.answer(omniroute_testkit::Answer::json(
+        200,
+        r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[1.0]},{"object":"embedding","index":1,"embedding":[2.0]}],"model":"n","usage":{"prompt_tokens":4,"total_tokens":4}}"#.to_owned(),
+    ));
+    assert_eq!(alike_for_vectors(&world, "up/n").await.0, 200);
 }

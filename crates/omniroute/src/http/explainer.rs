@@ -9,6 +9,7 @@ use http::Method;
 use http_body_util::BodyExt as _;
 use omniroute_admin::{PreviewAnswer, PreviewAsk, Previews, WrongAsk};
 use omniroute_engine::preview::Preview;
+use omniroute_engine::task::Asked;
 use omniroute_engine::{Arrival, Engine, RequestCtx};
 
 use super::routes::{self, Found, Operation};
@@ -29,14 +30,22 @@ impl Previews for Explainer {
 impl Explainer {
     async fn explain(&self, ask: PreviewAsk) -> Result<Preview, WrongAsk> {
         let body = ask.body.clone();
-        let ctx = self.begin(ask, false)?;
+        let (ctx, asked) = self.begin(ask, false)?;
         let wrong = |message: String| WrongAsk { field: "body", message };
-        self.0.preview(ctx, body).await.map_err(|error| wrong(error.message))
+        let preview = match asked {
+            None => self.0.preview(ctx, body).await,
+            Some(asked) => self.0.preview_task(ctx, body, asked).await,
+        };
+        preview.map_err(|error| wrong(error.message))
     }
 
     async fn serve(&self, ask: PreviewAsk) -> Result<PreviewAnswer, WrongAsk> {
         let body = ask.body.clone();
-        let (head, answer) = self.0.serve(self.begin(ask, true)?, body).await.into_parts();
+        let (ctx, asked) = self.begin(ask, true)?;
+        if asked.is_some() {
+            return Err(WrongAsk { field: "path", message: "is no path of a conversation".to_owned() });
+        }
+        let (head, answer) = self.0.serve(ctx, body).await.into_parts();
         let body = match answer.collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => return Err(WrongAsk { field: "body", message: error.to_string() }),
@@ -44,14 +53,20 @@ impl Explainer {
         Ok(PreviewAnswer { status: head.status.as_u16(), body })
     }
 
-    fn begin(&self, ask: PreviewAsk, is_logged: bool) -> Result<Box<RequestCtx>, WrongAsk> {
+    /// The request, and what it asks for where that is not chat.
+    fn begin(&self, ask: PreviewAsk, is_logged: bool) -> Result<(Box<RequestCtx>, Option<Asked>), WrongAsk> {
         let wrong = |field, message: String| WrongAsk { field, message };
         let (path, query) =
             ask.path.split_once('?').map_or((ask.path.as_str(), None), |(path, query)| (path, Some(query)));
         let path = routes::normal_form(path).into_owned();
-        let route = match routes::find(&path, &Method::POST) {
-            Found::Route(route) if route.operation == Operation::Chat => route,
-            _ => return Err(wrong("path", "is no path at which clients ask for answers".to_owned())),
+        let elsewhere = || wrong("path", "is no path at which clients ask for answers as JSON".to_owned());
+        let Found::Route(route) = routes::find(&path, &Method::POST) else { return Err(elsewhere()) };
+        let asked = match route.operation {
+            Operation::Chat => None,
+            Operation::Embed { form, model } => Some(Asked::Embeddings { form, model }),
+            Operation::Images { edits: false } => Some(Asked::Images),
+            Operation::Speech => Some(Asked::Speech),
+            _ => return Err(elsewhere()),
         };
         let mut ctx = self.0.begin(Arrival {
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -68,6 +83,6 @@ impl Explainer {
             let caller = ctx.snapshot.caller_by_id(id).cloned();
             ctx.caller = Some(caller.ok_or_else(|| wrong("apiKeyId", "is no key's id".to_owned()))?);
         }
-        Ok(ctx)
+        Ok((ctx, asked))
     }
 }

@@ -88,6 +88,12 @@ impl Engine {
     }
 }
 
+/// The model that a body names, and what it asks for.
+pub(super) fn read(body: &Bytes) -> Result<(String, Box<dyn Task>), GatewayError> {
+    let request = ImageRequest::read(body)?;
+    Ok((request.model.clone(), Box::new(Images { request, given: None })))
+}
+
 impl Task for Images {
     fn capability(&self) -> Capability {
         Capability::Images
