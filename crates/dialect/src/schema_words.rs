@@ -42,7 +42,7 @@ impl Walk<'_> {
             self.key(key, std::mem::take(&mut first));
             match &**key {
                 "properties" | "$defs" | "definitions" | "patternProperties" => {
-                    self.map(raw.get(), depth - 1)
+                    self.map(raw.get(), depth - 1);
                 }
                 "items" | "prefixItems" | "anyOf" | "oneOf" | "allOf" | "not" | "additionalProperties" => {
                     self.any(raw, depth - 1);

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::{
     DecodeError, EncodeError,
     ir::{ChatRequest, LossAction, Tool, ToolChoice, ToolKind, loss},
-    json_in::wrong_value,
+    json_in::{Fields, str_of, wrong_value},
 };
 
 /// The names so far, each with the text of its entry.
@@ -43,12 +43,17 @@ impl<'a> ToolList<'a> {
     }
 }
 
-/// Whether a tool that another vendor runs may be left out as long as there are others. Agents list a search of the web
-/// whether they need it or not, and tools that a search among tools would have found are offered without it.
+/// Whether a tool that another vendor runs may be left out as long as there are others. Agents list a search of the web and
+/// the making of pictures whether they need them or not (Codex does so in every request), and tools that a search among
+/// tools would have found are offered without it.
 pub(crate) fn is_spare(tool: &Tool) -> bool {
     match &tool.kind {
         ToolKind::WebSearch(_) => true,
-        ToolKind::Opaque { raw, .. } => raw.get().contains("\"tool_search_tool_"),
+        ToolKind::Opaque { raw, .. } => {
+            let kind = Fields::lenient(raw.get(), "").ok();
+            let kind = kind.as_ref().and_then(|tool| tool.raw("type")).and_then(str_of).unwrap_or_default();
+            kind == "image_generation" || kind.starts_with("tool_search_tool_")
+        }
         ToolKind::Function { .. } | ToolKind::Custom { .. } => false,
     }
 }

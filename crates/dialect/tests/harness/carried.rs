@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{full_caps, told, translate};
 
 /// A request of a dialect that says nothing but "a", with these members besides.
-fn asking(dialect: &str, more: Value) -> Value {
+fn asking(dialect: &str, more: &Value) -> Value {
     let mut body = match dialect {
         "openai" => json!({"model": "m", "messages": [{"role": "user", "content": "a"}]}),
         "responses" => json!({"model": "m", "input": "a"}),
@@ -29,7 +29,7 @@ type Row = (&'static str, Value, &'static str, &'static str, Value, &'static [&'
 #[track_caller]
 fn check(rows: &[Row], caps: &Caps) {
     for (from, asked, to, place, expected, named) in rows {
-        let (sent, losses) = translate(from, to, &asking(from, asked.clone()), caps).unwrap();
+        let (sent, losses) = translate(from, to, &asking(from, asked), caps).unwrap();
         let found = sent.pointer(place).unwrap_or(&Value::Null);
         assert_eq!(
             (found, told(&losses)),
@@ -260,7 +260,7 @@ fn numbers_stay_where_they_are_taken() {
     let rests = json!({"temperature": 0.5, "reasoning_effort": "none"});
     check(
         &[
-            ("openai", rests.clone(), "responses", "/temperature", json!(0.5), &[]),
+            ("openai", rests, "responses", "/temperature", json!(0.5), &[]),
             (
                 "anthropic",
                 json!({"temperature": 0.5, "thinking": {"type": "disabled"}}),
@@ -421,8 +421,7 @@ fn a_call_without_a_name_goes_with_its_result() {
         {"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c", "content": "lost"}, {"role": "user", "content": "c"}]});
     for to in ["responses", "anthropic", "gemini", "ollama"] {
-        let (sent, losses) =
-            translate("openai", to, &asking("openai", messages.clone()), &full_caps()).unwrap();
+        let (sent, losses) = translate("openai", to, &asking("openai", &messages), &full_caps()).unwrap();
         assert!(!sent.to_string().contains("lost") && told(&losses).len() == 1, "{to}: {sent} {losses:?}");
     }
 }
@@ -505,7 +504,7 @@ fn reasoning_that_a_vendor_wrote_in_details_is_read() {
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": null, "reasoning_details": details, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c", "content": "r"}]});
-    let (same, losses) = translate("openai", "openai", &asking("openai", messages), &full_caps()).unwrap();
+    let (same, losses) = translate("openai", "openai", &asking("openai", &messages), &full_caps()).unwrap();
     assert_eq!(same["messages"][1]["reasoning_content"], "because", "{same}");
     assert!(
         losses.iter().any(|loss| loss.path == "messages[1].reasoning_details" && loss.silent),

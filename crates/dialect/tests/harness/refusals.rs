@@ -3,7 +3,7 @@
 use omniroute_dialect::Caps;
 use serde_json::{Value, json};
 
-use crate::support::{decode, dialect, translate};
+use crate::support::{decode, dialect, told, translate};
 
 /// A request of Chat Completions, with these members besides.
 fn chat(more: Value) -> Value {
@@ -205,7 +205,7 @@ fn tools_of_a_vendor_that_nobody_else_has() {
     let both = messages(json!({"tools": [function, computer]}));
     refused("anthropic", &["openai", "responses", "gemini", "ollama"], &both, code, "tools[1]");
     let own = json!({"type": "function", "name": "f", "parameters": {"type": "object"}});
-    for kind in ["mcp", "file_search", "code_interpreter", "image_generation", "tool_search", "local_shell"] {
+    for kind in ["mcp", "file_search", "code_interpreter", "tool_search", "local_shell"] {
         let body = responses(json!({"tools": [own, {"type": kind}]}));
         refused("responses", &["openai", "anthropic", "gemini", "ollama"], &body, code, "tools[1]");
     }
@@ -214,6 +214,15 @@ fn tools_of_a_vendor_that_nobody_else_has() {
     let servers =
         messages(json!({"mcp_servers": [{"type": "url", "url": "https://a.example", "name": "s"}]}));
     refused("anthropic", &["openai", "responses", "gemini", "ollama"], &servers, code, "mcp_servers");
+    // Codex lists this one unasked.
+    let pictures = json!({"type": "image_generation", "output_format": "png"});
+    for target in ["openai", "anthropic", "gemini", "ollama"] {
+        let body = responses(json!({"tools": [own, pictures]}));
+        let (_, losses) = translate("responses", target, &body, &Caps::permissive()).unwrap();
+        assert_eq!(told(&losses), ["tools[1]"], "{target}");
+    }
+    let alone = responses(json!({"tools": [pictures]}));
+    refused("responses", &["openai", "anthropic", "gemini", "ollama"], &alone, code, "tools[0]");
     // A search among tools is not missed where all of them are there, nor one of the web that agents always list.
     for spare in [
         json!({"type": "tool_search_tool_bm25_20251119", "name": "tool_search_tool_bm25"}),

@@ -75,8 +75,11 @@ impl<'a> Claude<'a> {
         } else {
             ReasoningOff::Word
         };
-        caps.forced_calls =
-            !(is_of(&["fable", "mythos"]) && since((5, 1))) && !(is_of(&["opus", "sonnet"]) && since((5, 5)));
+        caps.forced_calls = match self.family {
+            "fable" | "mythos" => !since((5, 1)),
+            "opus" | "sonnet" => !since((5, 5)),
+            _ => true,
+        };
     }
 }
 

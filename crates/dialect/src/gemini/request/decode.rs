@@ -254,7 +254,7 @@ fn tool_choice(
         let mode = calling.str("mode")?.unwrap_or_default().to_ascii_uppercase();
         if !names.is_empty() && !matches!(mode.as_str(), "ANY" | "VALIDATED") {
             // The vendor takes names with these modes alone.
-            losses.push(loss(path.clone(), LossAction::Dropped));
+            losses.push(loss(path, LossAction::Dropped));
         }
         request.tool_choice = match mode.as_str() {
             "" | "MODE_UNSPECIFIED" => None,

@@ -1,12 +1,15 @@
 //! JSON Schema as far as the vendor heeds it.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet, hash_map::Entry},
+};
 
 use serde_json::value::RawValue;
 
 use super::{
     Change, MAX_DEPTH, Written,
-    node::resolve,
+    references::References,
     text::{Object, quoted},
 };
 use crate::json_in::{Members, list_of};
@@ -28,10 +31,13 @@ const HEEDED: &[&str] = &[
 ];
 /// Most schemas that are written; so many come of no honest request.
 const MAX_SCHEMAS: usize = 20_000;
+/// Most lists of parts of one schema that are looked into.
+const MAX_LISTS: usize = 1_000;
 
 /// Keeps what is heeded, and says in heeded words what can be said in them.
 pub(super) fn filter(raw: &RawValue) -> Written<'_> {
-    let mut filter = Filter { root: raw.get(), change: Change::None, left: MAX_SCHEMAS };
+    let mut filter =
+        Filter { references: References::of(raw.get()), change: Change::None, left: MAX_SCHEMAS };
     let mut out = String::with_capacity(raw.get().len());
     filter.write(raw.get(), MAX_DEPTH, &mut out);
     let text = if filter.change == Change::None { Cow::Borrowed(raw.get()) } else { Cow::Owned(out) };
@@ -39,7 +45,7 @@ pub(super) fn filter(raw: &RawValue) -> Written<'_> {
 }
 
 struct Filter<'a> {
-    root: &'a str,
+    references: References<'a>,
     change: Change,
     /// How many more schemas are written.
     left: usize,
@@ -57,7 +63,11 @@ impl Filter<'_> {
         let members = if depth > 0 && self.left > 0 { serde_json::from_str(text).ok() } else { None };
         let Some(Members(members)) = members else {
             // `true` allows anything, and so does a schema that says nothing.
-            self.changed(if text == "true" { Change::Form } else { Change::Meaning });
+            match text {
+                "{}" => {}
+                "true" => self.changed(Change::Form),
+                _ => self.changed(Change::Meaning),
+            }
             out.push_str("{}");
             return;
         };
@@ -70,7 +80,9 @@ impl Filter<'_> {
 
     fn write_members(&mut self, found: &Found<'_>, depth: usize, out: &mut String) {
         let get = |name: &str| found.iter().find(|(key, _)| key == name).map(|(_, text)| &**text);
-        let has = |name: &str| get(name).is_some();
+        // A schema may have any number of members, one of them any number of times.
+        let [has_defs, has_enum, has_minimum, has_maximum] =
+            ["$defs", "enum", "minimum", "maximum"].map(|name| get(name).is_some());
         let nullable = get("nullable") == Some("true");
         let whole = get("type").is_some_and(|kind| kind.contains("\"integer\""));
         let mut object = Object::begin(out);
@@ -81,7 +93,7 @@ impl Filter<'_> {
                 }
                 "type" => object.raw("type", text),
                 "$ref" => object.raw("$ref", &self.reference(text)),
-                "definitions" if !has("$defs") => {
+                "definitions" if !has_defs => {
                     self.changed(Change::Form);
                     self.write_map(text, depth, object.key("$defs"));
                 }
@@ -93,16 +105,18 @@ impl Filter<'_> {
                 "additionalProperties" if matches!(&**text, "true" | "false") => object.raw(key, text),
                 "items" | "additionalProperties" => self.write(text, depth, object.key(key)),
                 "anyOf" | "oneOf" | "prefixItems" => self.write_list(text, depth, object.key(key)),
-                "const" if !has("enum") => {
+                "const" if !has_enum => {
                     self.changed(Change::Form);
                     object.raw("enum", &format!("[{text}]"));
                 }
                 "exclusiveMinimum" | "exclusiveMaximum" if whole => {
                     self.changed(Change::Form);
-                    let (name, step) =
-                        if key == "exclusiveMinimum" { ("minimum", 1) } else { ("maximum", -1) };
+                    let (name, step, has) = match &**key {
+                        "exclusiveMinimum" => ("minimum", 1, has_minimum),
+                        _ => ("maximum", -1, has_maximum),
+                    };
                     if let Some(bound) = text.parse::<i64>().ok().and_then(|bound| bound.checked_add(step))
-                        && !has(name)
+                        && !has
                     {
                         object.raw(name, &bound.to_string());
                     }
@@ -157,7 +171,12 @@ impl Filter<'_> {
 
     /// Takes the parts of `allOf` into the schema itself.
     fn flatten(&mut self, found: &mut Found<'_>, mut rounds: usize) {
-        while let Some(at) = found.iter().position(|(key, _)| key == "allOf") {
+        for list in 0.. {
+            let Some(at) = found.iter().position(|(key, _)| key == "allOf") else { return };
+            if list == MAX_LISTS {
+                self.changed(Change::Meaning);
+                return;
+            }
             self.changed(Change::Form);
             let (_, parts) = found.remove(at);
             let parts: Vec<&RawValue> = serde_json::from_str(&parts).unwrap_or_default();
@@ -176,13 +195,26 @@ impl Filter<'_> {
 
     fn take_in(&mut self, part: &str, alone: bool, found: &mut Found<'_>) {
         let Ok(Members(members)) = serde_json::from_str::<Members<'_>>(part) else { return };
+        let mut places: HashMap<String, usize> = HashMap::with_capacity(found.len());
+        for (at, (key, _)) in found.iter().enumerate() {
+            places.entry(key.to_string()).or_insert(at);
+        }
         for (key, raw) in &members {
-            let slot = found.iter_mut().find(|(other, _)| other == key).map(|(_, text)| text);
+            let next = found.len();
+            let place = match places.entry(key.to_string()) {
+                Entry::Occupied(place) => Some(*place.get()),
+                Entry::Vacant(_) if key == "$ref" && !alone => None,
+                Entry::Vacant(place) => {
+                    place.insert(next);
+                    None
+                }
+            };
+            let slot = place.and_then(|at| found.get_mut(at)).map(|(_, text)| text);
             match (&**key, slot) {
                 ("$ref", None) if alone => found.push((key.to_string().into(), raw.get().to_owned().into())),
                 ("$ref", _) => {
                     let target = serde_json::from_str::<Cow<'_, str>>(raw.get()).unwrap_or_default();
-                    match resolve(self.root, &target) {
+                    match self.references.resolve(&target) {
                         // One that refers to itself goes on in the next round, until there are no more.
                         Some(target) => {
                             found.push(("allOf".into(), format!("[{target}]").into()));
@@ -207,8 +239,9 @@ fn joined(one: &str, other: &str) -> String {
     };
     let mut out = String::with_capacity(one.len() + other.len());
     let mut object = Object::begin(&mut out);
+    let known: HashSet<&str> = first.iter().map(|(key, _)| &**key).collect();
     for (at, (key, raw)) in first.iter().chain(&second).enumerate() {
-        if at < first.len() || !first.iter().any(|(other, _)| other == key) {
+        if at < first.len() || !known.contains(&**key) {
             object.raw(key, raw.get());
         }
     }
@@ -219,9 +252,10 @@ fn joined(one: &str, other: &str) -> String {
 /// Two lists as one, without what is in both.
 fn united(one: &str, other: &RawValue) -> String {
     let mut items: Vec<&str> = Vec::new();
+    let mut known: HashSet<&str> = HashSet::new();
     let first: Vec<&RawValue> = serde_json::from_str(one).unwrap_or_default();
     for item in first.into_iter().chain(list_of(other).unwrap_or_default()) {
-        if !items.contains(&item.get()) {
+        if known.insert(item.get()) {
             items.push(item.get());
         }
     }

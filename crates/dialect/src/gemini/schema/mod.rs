@@ -6,6 +6,7 @@ mod filter;
 mod from_own;
 mod node;
 mod reduce;
+mod references;
 mod text;
 
 use std::borrow::Cow;

@@ -1,14 +1,11 @@
 //! A schema of the vendor's own kind.
 
-use std::borrow::Cow;
-
-use serde_json::value::RawValue;
+use std::collections::HashSet;
 
 use super::{
     Change,
     text::{Object, quoted},
 };
-use crate::json_in::Members;
 
 /// What a value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,11 +101,8 @@ impl Node {
                 None => self.properties.push((name, schema)),
             }
         }
-        for name in other.required {
-            if !self.required.contains(&name) {
-                self.required.push(name);
-            }
-        }
+        // What is named twice is written once.
+        self.required.extend(other.required);
         if self.ordering.is_empty() {
             self.ordering = other.ordering;
         }
@@ -130,15 +124,14 @@ impl Node {
             let required = std::mem::take(&mut branch.required);
             common = Some(match common {
                 None => required,
-                Some(before) => before.into_iter().filter(|name| required.contains(name)).collect(),
+                Some(before) => {
+                    let required: HashSet<String> = required.into_iter().collect();
+                    before.into_iter().filter(|name| required.contains(name)).collect()
+                }
             });
             self.merge(branch);
         }
-        for name in common.unwrap_or_default() {
-            if !self.required.contains(&name) {
-                self.required.push(name);
-            }
-        }
+        self.required.extend(common.unwrap_or_default());
     }
 
     /// Makes it the schema of a function's arguments; false when it does not describe an object.
@@ -197,10 +190,8 @@ impl Node {
             }
             properties.end();
             for (name, names) in [("required", &self.required), ("propertyOrdering", &self.ordering)] {
-                let known: Vec<&String> = names
-                    .iter()
-                    .filter(|name| self.properties.iter().any(|(known, _)| known == *name))
-                    .collect();
+                let mut left: HashSet<&str> = self.properties.iter().map(|(name, _)| name.as_str()).collect();
+                let known: Vec<&String> = names.iter().filter(|name| left.remove(name.as_str())).collect();
                 if !known.is_empty() {
                     write_list(object.key(name), known.into_iter(), |out, name| out.push_str(&quoted(name)));
                 }
@@ -247,21 +238,4 @@ fn write_list<T>(out: &mut String, items: impl Iterator<Item = T>, mut write: im
         write(out, item);
     }
     out.push(']');
-}
-
-/// What a reference within the same document points to.
-pub(super) fn resolve<'a>(root: &'a str, reference: &str) -> Option<&'a str> {
-    let mut found = root;
-    for step in reference.strip_prefix('#')?.split('/').skip(1) {
-        let step = step.replace("~1", "/").replace("~0", "~").replace("%24", "$");
-        if found.starts_with('[') {
-            let items: Vec<&RawValue> = serde_json::from_str(found).ok()?;
-            found = items.get(step.parse::<usize>().ok()?)?.get();
-        } else {
-            let Members(members) = serde_json::from_str::<Members<'a>>(found).ok()?;
-            let (_, raw): &(Cow<'a, str>, &'a RawValue) = members.iter().find(|(key, _)| *key == step)?;
-            found = raw.get();
-        }
-    }
-    Some(found)
 }

@@ -1,13 +1,14 @@
 //! JSON Schema as a schema of the vendor's own kind: references are followed, what has other words is said in them,
 //! what has none is left out or told in the description.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::value::RawValue;
 
 use super::{
     Change, MAX_DEPTH,
-    node::{Kind, Node, resolve},
+    node::{Kind, Node},
+    references::References,
 };
 use crate::json_in::{Members, count_of, list_of, str_of};
 
@@ -18,15 +19,19 @@ const MAX_SCHEMAS: usize = 5_000;
 
 /// Reads a schema.
 pub(super) fn reduce(raw: &RawValue) -> (Node, Change) {
-    let mut reducer =
-        Reducer { root: raw.get(), change: Change::None, left: MAX_SCHEMAS, following: Vec::new() };
+    let mut reducer = Reducer {
+        references: References::of(raw.get()),
+        change: Change::None,
+        left: MAX_SCHEMAS,
+        following: Vec::new(),
+    };
     let node = reducer.node(raw.get(), MAX_DEPTH);
     // It is always said in other words.
     (node, reducer.change.max(Change::Form))
 }
 
 struct Reducer<'a> {
-    root: &'a str,
+    references: References<'a>,
     change: Change,
     /// How many more schemas are read.
     left: usize,
@@ -90,7 +95,7 @@ impl<'a> Reducer<'a> {
 
     fn follow(&mut self, reference: String, depth: usize) -> Node {
         let depth_here = self.following.iter().filter(|known| **known == reference).count();
-        let target = resolve(self.root, &reference).filter(|_| depth_here < MAX_RECURSION);
+        let target = if depth_here < MAX_RECURSION { self.references.resolve(&reference) } else { None };
         let Some(target) = target else {
             self.lossy();
             return Node::of(Kind::Object);
@@ -196,9 +201,10 @@ impl<'a> Reducer<'a> {
             return Some(self.node(items.get(), depth));
         };
         let mut nodes: Vec<Node> = Vec::new();
+        let mut known = HashSet::new();
         for item in tuple {
             let node = self.node(item.get(), depth);
-            if !nodes.iter().any(|known| known.to_text() == node.to_text()) {
+            if known.insert(node.to_text()) {
                 nodes.push(node);
             }
         }

@@ -215,6 +215,38 @@ fn any_schema() -> impl proptest::strategy::Strategy<Value = String> {
     })
 }
 
+#[test]
+fn what_was_cut_is_not_cut_again() {
+    let endless = r##"{"type":"object","properties":{"items":{"allOf":[{"type":"string","pattern":"x"},{"$ref":"#"}],"title":"t"}},"required":["items","x"]}"##;
+    let given = raw(endless);
+    let once = as_json_schema(&given);
+    assert_eq!(once.change, Change::Meaning);
+    let given = raw(&once.text);
+    let again = as_json_schema(&given);
+    assert_eq!((again.change, &*again.text), (Change::None, &*once.text));
+}
+
+#[test]
+fn schemas_of_very_many_members_and_parts_are_written_in_one_pass() {
+    let many = |from: usize| {
+        let members: Vec<String> = (from..from + 20_000).map(|n| format!("\"p{n}\":{{}}")).collect();
+        members.join(",")
+    };
+    let odd: Vec<String> = (0..20_000).map(|n| format!("\"x{n}\":1")).collect();
+    let names: Vec<String> = (0..20_000).map(|n| format!("\"p{n}\"")).collect();
+    let given = format!(
+        r#"{{"type":"object","properties":{{{}}},"required":[{names}],{odd},"allOf":[{{"properties":{{{}}},"required":[{names}],{odd}}}]}}"#,
+        many(0),
+        many(10_000),
+        names = names.join(","),
+        odd = odd.join(","),
+    );
+    let given = raw(&given);
+    let written = as_json_schema(&given);
+    assert!(written.text.contains("\"p29999\"") && !written.text.contains("\"x1\""));
+    assert_eq!(written.text.matches("\"p15000\":").count(), 1);
+}
+
 proptest::proptest! {
     #[test]
     fn any_schema_can_be_written(given in any_schema()) {

@@ -212,7 +212,7 @@ mod tests {
         use Effort::{High, Low, Max, Medium, Minimal, XHigh};
         let known = Caps { max_completion_tokens: true, ..Caps::permissive() };
         let newest = Caps { efforts: &[Low, Medium, High, XHigh, Max], ..known.clone() };
-        let first = Caps { reasoning_off: ReasoningOff::Least, ..known.clone() };
+        let first = Caps { reasoning_off: ReasoningOff::Least, ..known };
         let oldest = Caps { efforts: &[Low, Medium, High], ..first.clone() };
         for (caps, amount, word, told) in [
             (&newest, ReasoningAmount::Off, "none", false),
