@@ -24,10 +24,9 @@ def test_without_stream_the_dialects_default_holds(plain, dialect, upstream):
     assert said(dialect, answer) == QUESTION
 
 
-# What the upstream says, and what a client gets: refusals of the gateway's own credentials are none of the client's, and
-# too large a request is told as too long a prompt, which agents know how to mend.
+# What the upstream says, and what a client gets: refusals of the gateway's own credentials are none of the client's.
 STATUSES = {
-    400: 400, 401: 502, 402: 402, 403: 502, 404: 404, 408: 408, 409: 409, 413: 400, 422: 422,
+    400: 400, 401: 502, 402: 402, 403: 502, 404: 404, 408: 408, 409: 409, 413: 413, 422: 422,
     429: 429, 500: 500, 502: 502, 503: 503, 504: 504, 529: 503,
 }  # fmt: skip
 

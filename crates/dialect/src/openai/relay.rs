@@ -15,7 +15,7 @@ use super::{
 use crate::{
     DecodeError, Echo, Relayed, error_text,
     ir::{FinishReason, PublicError},
-    json_in::last_wins,
+    json_in::{compact, last_wins},
     stream::{self, LastChunk, StreamEncoder, StreamWatch, truncated},
 };
 
@@ -102,6 +102,7 @@ pub(super) struct Tap {
     /// Whether the client got the chunk with the usage, and whether the chunk at hand has some that does not belong there.
     told_usage: bool,
     strips_usage: bool,
+    usage_text: Option<String>,
     /// Whether the client wants usage with every chunk; nobody looks for that before there is some.
     wants_all_usage: Option<bool>,
 }
@@ -121,6 +122,7 @@ impl Tap {
             called: false,
             told_usage: false,
             strips_usage: false,
+            usage_text: None,
             wants_all_usage: None,
         }
     }
@@ -227,6 +229,9 @@ impl Tap {
         let reported = chunk.usage.map(wire::usage).filter(crate::ir::Usage::is_known);
         if let Some(usage) = reported.filter(|usage| wire::total(usage) >= wire::total(&self.watch.usage)) {
             self.watch.usage = usage;
+            // It is told once, and in the upstream's words.
+            let told = chunk.usage.filter(|_| self.echo.include_usage);
+            self.usage_text = told.map(|raw| compact(raw.get()));
         }
         let Some(choices) = &chunk.choices else { return true };
         if choices.count == 0 {
@@ -347,7 +352,10 @@ impl Tap {
             let usage = wire::known_or_estimated(self.watch.usage, &self.echo, self.watch.output_bytes);
             self.write_own(out, |object| {
                 object.raw("choices", "[]");
-                wire::write_usage(object.key("usage"), &usage);
+                match &self.usage_text {
+                    Some(text) => _ = object.raw("usage", text),
+                    None => wire::write_usage(object.key("usage"), &usage),
+                }
             });
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
@@ -432,7 +440,7 @@ mod tests {
 
     #[test]
     fn usage_is_told_once_and_only_to_those_who_asked() {
-        let told = r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}"#;
+        let told = r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"prompt_cache_hit_tokens":1}"#;
         let with = |chunk: &str| format!("data: {},{told}}}\n\n", chunk.strip_suffix('}').unwrap());
         let plain = |chunk: &str| format!("data: {}\n\n", chunk.replace("\"up\"", "\"asked\""));
         let asked = Echo { include_usage: true, ..echo() };

@@ -150,7 +150,7 @@ pub(crate) fn read(incoming: &Incoming<'_>) -> Result<Ask, Refusal> {
 
 /// What happens to a model of which nothing is asked.
 fn loads(root: &At<'_>) -> &'static str {
-    let stays = root.get("keep_alive").is_none_or(|time| *time.value != json!(0));
+    let stays = root.get("keep_alive").is_none_or(|time| time.value.as_f64() != Some(0.0));
     if stays { "load" } else { "unload" }
 }
 

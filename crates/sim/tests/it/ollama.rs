@@ -184,7 +184,7 @@ async fn texts_are_completed() {
     let lines = generate("echo", json!({"prompt": "one two", "stream": true})).await.events();
     let text: String = lines.iter().map(|line| line["response"].as_str().unwrap()).collect();
     assert_eq!((text.as_str(), &lines.last().unwrap()["done_reason"]), ("one two", &json!("stop")));
-    for (asked, reason) in [(json!({}), "load"), (json!({"prompt": "", "keep_alive": 0}), "unload")] {
+    for (asked, reason) in [(json!({}), "load"), (json!({"prompt": "", "keep_alive": 0.0}), "unload")] {
         let answer = generate("echo", asked).await.json();
         assert_eq!((&answer["done_reason"], &answer["response"]), (&json!(reason), &json!("")));
     }

@@ -62,7 +62,7 @@ fn a_stream_becomes_events() {
             "0 stop",
             "1 call t1 f",
             "1 stop",
-            "usage None Some(3)",
+            "usage Some(90) Some(3)",
             "finish ToolUse None",
         ]
     );
