@@ -108,7 +108,7 @@ def test_a_restart_keeps_it_until_it_is_deleted(own_gateway, simulator):
     # It is off.
     assert cache["semanticCache"].pop("similarity")["lookups"] == 0
     assert cache["semanticCache"] | {"tokensSaved": 0, "costSaved": 0} == {
-        "memorySize": 1, "memoryMaxSize": 500, "dbSize": 1, "hitRate": 1.0, "hits": 1, "misses": 0,
+        "memorySize": 1, "memoryMaxSize": 500, "dbSize": 1, "dbFailures": 0, "dbLate": 0, "hitRate": 1.0, "hits": 1, "misses": 0,
         "tokensSaved": 0, "costSaved": 0,
     }
     rows = until(lambda: len(found := gateway.call_logs()) == 2 and found, "both requests are logged")

@@ -33,7 +33,8 @@ def commands(page: str) -> list[tuple[str, list[str]]]:
 
 
 def shown(text: str) -> str:
-    return VARIES.sub(r"\1#", text.strip())
+    # Versions of jq write whole numbers differently.
+    return re.sub(r"(\d)\.0\b", r"\1", VARIES.sub(r"\1#", text.strip()))
 
 
 @pytest.mark.parametrize("page", PAGES)

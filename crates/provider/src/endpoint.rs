@@ -370,6 +370,12 @@ fn set(headers: &mut HeaderMap, name: &str, value: &str, sensitive: bool) -> Res
 }
 
 fn not_spoken(spec: &ProviderSpec, unspoken: &[&str]) -> EndpointError {
+    if spec.capabilities.is_empty() {
+        return EndpointError::Unsupported(format!(
+            "`{}` speaks `{}`, which the gateway does not speak yet",
+            spec.id, spec.dialect
+        ));
+    }
     if unspoken.is_empty() {
         return EndpointError::Unsupported(format!("`{}` has no chat operation", spec.id));
     }

@@ -151,7 +151,7 @@ fn here(data: Cow<'_, str>) -> Source {
 
 fn done(pictures: impl Iterator<Item = Source>) -> Progress {
     let pictures = pictures.map(|source| Picture { source, revised_prompt: None }).collect();
-    Progress::Done(ImageAnswer { pictures, ..ImageAnswer::default() })
+    Progress::Done(Box::new(ImageAnswer { pictures, ..ImageAnswer::default() }))
 }
 
 #[cfg(test)]

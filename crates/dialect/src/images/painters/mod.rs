@@ -41,7 +41,7 @@ pub struct Asked {
 #[derive(Debug)]
 pub enum Progress {
     /// The pictures are there.
-    Done(ImageAnswer),
+    Done(Box<ImageAnswer>),
     /// They will be there later: at this address, or where it was asked.
     Later(Option<String>),
     /// There will be none, for this reason.

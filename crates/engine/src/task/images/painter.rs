@@ -65,7 +65,7 @@ pub(super) async fn painted(
             Progress::Done(answer) if answer.pictures.is_empty() => {
                 return Err(Failure::protocol("there is no picture in its answer").into());
             }
-            Progress::Done(answer) => return Ok(answer),
+            Progress::Done(answer) => return Ok(*answer),
             Progress::Refused(reason) => {
                 return Err(own_failure(Failure::protocol(&format!("it made no picture: {reason}"))));
             }
