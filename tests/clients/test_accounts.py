@@ -34,6 +34,37 @@ def test_the_second_account_answers_when_the_first_cannot(gateway, simulator, ki
         assert [chunk for chunk in raw.parse()]
 
 
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_first_is_limited_the_second_cut_before_it_said_anything_the_third_answers(
+    gateway, simulator, kind, streamed
+):
+    prefix = gateway.node(kind, f"{simulator.url}/v1", keys=["sk-limited-4", "sk-cut-1", "sk-good"])
+    if streamed:
+        with anthropic_client(gateway).messages.stream(
+            model=f"{prefix}/echo-chunks-3", messages=user("a b c"), max_tokens=50
+        ) as stream:
+            assert stream.response.headers["x-omniroute-attempts"] == "3"
+            assert "".join(stream.text_stream) == "a b c"
+    # Each model is locked for itself, so all three are asked again.
+    model = f"{prefix}/echo-chunks-4"
+    raw = ask(openai_client(gateway), model, "a b c d", stream=streamed)
+    assert raw.headers["x-omniroute-attempts"] == "3"
+    answer = raw.parse()
+    if streamed:
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in answer if chunk.choices)
+    else:
+        text = answer.choices[0].message.content
+    assert text == "a b c d"
+
+    def logged():
+        rows = gateway.call("GET", "/usage/call-logs", params={"limit": 50})
+        return next((row for row in rows if row["requestedModel"] == model), None)
+
+    row = until(logged, "the request is in the log")
+    assert (row["attempts"], row["account"], row["status"]) == (3, "account 3", 200)
+
+
 def test_a_stream_through_two_accounts_of_which_the_first_is_cooling_down(gateway, simulator):
     prefix = gateway.node("openai", f"{simulator.url}/v1", keys=["sk-limited-2", "sk-good"])
     client = openai_client(gateway)

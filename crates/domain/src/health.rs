@@ -13,6 +13,7 @@ use crate::breaker::{Breaker, BreakerRecord};
 use crate::combo::ComboMemory;
 use crate::entity::{ComboId, ConnectionId, ConnectionStatus, TestStatus};
 use crate::limiter::Gate;
+use crate::plan::PlanUse;
 use crate::rotation::Rotation;
 use crate::routing::Stats;
 use crate::timeline::Timeline;
@@ -112,6 +113,8 @@ pub struct ConnectionHealth {
     pub stats: Stats,
     /// Holds requests back before the upstream has to.
     pub gate: Gate,
+    /// What was used of its plan.
+    pub plan: PlanUse,
     has_locks: AtomicBool,
     has_missing_dialects: AtomicBool,
     detail: Mutex<Detail>,
@@ -235,6 +238,7 @@ impl ConnectionHealth {
             key_turn: AtomicU64::new(0),
             stats: Stats::default(),
             gate: Gate::default(),
+            plan: PlanUse::default(),
             has_locks: AtomicBool::new(false),
             has_missing_dialects: AtomicBool::new(false),
             detail: Mutex::new(Detail {

@@ -45,6 +45,30 @@ impl Hours {
     }
 }
 
+/// A part of the day somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalHours {
+    hours: Hours,
+    /// `None` = UTC, which needs no calendar.
+    zone: Option<TimeZone>,
+}
+
+impl LocalHours {
+    /// Of the days of a time zone; `None` if there is no such zone.
+    pub fn new(hours: Hours, zone: &str) -> Option<Self> {
+        let zone = if zone == "UTC" { None } else { Some(TimeZone::get(zone).ok()?) };
+        Some(Self { hours, zone })
+    }
+
+    /// Whether a moment is part of it.
+    pub fn covers(&self, now_ms: i64) -> bool {
+        let Some(zone) = &self.zone else { return self.hours.covers_utc(now_ms) };
+        let Ok(now) = Timestamp::from_millisecond(now_ms) else { return false };
+        let now = now.to_zoned(zone.clone());
+        self.hours.covers(u16::from(now.hour().unsigned_abs()) * 60 + u16::from(now.minute().unsigned_abs()))
+    }
+}
+
 fn minute(text: &str) -> Option<u16> {
     let (hours, minutes) = text.trim().split_once(':')?;
     let is_plain = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());

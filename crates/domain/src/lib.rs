@@ -41,6 +41,7 @@ pub mod limit;
 pub mod limiter;
 pub mod mapping;
 pub mod pattern;
+pub mod plan;
 pub mod policy;
 pub mod price;
 pub mod profile;

@@ -152,6 +152,12 @@ pub enum ResolveError {
         /// Names that are not ambiguous.
         forms: Vec<String>,
     },
+    /// The operator keeps the model from being chosen.
+    #[error("`{model}` is hidden; show it under /api/provider-models")]
+    Hidden {
+        /// The name.
+        model: String,
+    },
     /// No provider has the model.
     #[error("{}", not_found(model, near, inactive))]
     NotFound {
@@ -174,7 +180,7 @@ impl ResolveError {
             Self::Mismatch { .. } => "provider_mismatch",
             Self::AliasChain { .. } => "invalid_model",
             Self::Ambiguous { .. } => "ambiguous_model",
-            Self::NotFound { .. } => "model_not_found",
+            Self::Hidden { .. } | Self::NotFound { .. } => "model_not_found",
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::entity::ConnectionId;
-use crate::routing::{Candidate, Choice, Order, Quota, Strategy, rendezvous};
+use crate::routing::{Candidate, Choice, Order, Strategy, rendezvous};
 use crate::snapshot::ConnectionState;
 
 /// How the accounts of a provider are ordered.
@@ -175,8 +175,7 @@ fn ordered(
                 candidate.last_turn = health.last_led();
             }
             if wants.quota {
-                let left = health.gate.headroom(account.limits.as_ref(), model, now_ms);
-                candidate.quota = left.map(|(left, until)| Quota { left, reset_ms: until - now_ms });
+                candidate.quota = account.quota(model, now_ms);
             }
             if wants.affinity && prefix != 0 {
                 candidate.affinity = rendezvous(prefix, account.id.as_str());
@@ -190,9 +189,8 @@ fn ordered(
     });
     let choice = Choice { candidates: &candidates, turn: state.turn, sticky, random, seed: 0, leader };
     let mut order = strategy.order(&choice);
-    let is_low = |place: &u16| {
-        accounts.get(usize::from(*place)).is_some_and(|account| account.health.gate.is_low(model, now_ms))
-    };
+    let is_low =
+        |place: &u16| accounts.get(usize::from(*place)).is_some_and(|account| account.is_low(model, now_ms));
     if order.iter().any(is_low) {
         // What has little left is saved while others have more.
         order.sort_by_key(is_low);

@@ -121,20 +121,19 @@ impl Sessions {
             }
             known.remove(key);
         }
-        if most > 0 {
-            let own = known.iter().filter(|(other, session)| {
-                other.tenant() == key.tenant() && !session.is_silent(ttl_ms, now_ms)
-            });
-            let (count, oldest) = own.fold((0_u32, i64::MAX), |(count, oldest), (_, session)| {
-                (count.saturating_add(1), oldest.min(session.last_active))
-            });
-            if count >= most {
-                return Err(TooMany { until: oldest.saturating_add(ttl_ms) });
-            }
-        }
+        check_count(&known, key, most, ttl_ms, now_ms)?;
         make_room(&mut known, ttl_ms, now_ms);
         known.insert(key.clone(), Session::begun(now_ms, 1));
         Ok(())
+    }
+
+    /// Whether a request of the conversation would be let in; nothing is noted.
+    pub fn would_enter(&self, key: &SessionKey, most: u32, ttl_ms: i64, now_ms: i64) -> Result<(), TooMany> {
+        let known = self.known();
+        match known.get(key) {
+            Some(session) if !session.is_silent(ttl_ms, now_ms) => Ok(()),
+            _ => check_count(&known, key, most, ttl_ms, now_ms),
+        }
     }
 
     /// The account that a conversation stays with.
@@ -263,6 +262,26 @@ impl Session {
     const fn is_silent(&self, ttl_ms: i64, now_ms: i64) -> bool {
         self.last_active.saturating_add(ttl_ms) <= now_ms
     }
+}
+
+/// Whether a key may have one conversation more than those that spoke within the time. 0 = as many as it likes.
+fn check_count(
+    known: &HashMap<SessionKey, Session, RandomState>,
+    key: &SessionKey,
+    most: u32,
+    ttl_ms: i64,
+    now_ms: i64,
+) -> Result<(), TooMany> {
+    if most == 0 {
+        return Ok(());
+    }
+    let own = known
+        .iter()
+        .filter(|(other, session)| other.tenant() == key.tenant() && !session.is_silent(ttl_ms, now_ms));
+    let (count, oldest) = own.fold((0_u32, i64::MAX), |(count, oldest), (_, session)| {
+        (count.saturating_add(1), oldest.min(session.last_active))
+    });
+    if count >= most { Err(TooMany { until: oldest.saturating_add(ttl_ms) }) } else { Ok(()) }
 }
 
 /// Makes room for one more: first those that are over go, then the hundredth part that was silent for longest.

@@ -25,6 +25,7 @@ use crate::health::{Blocked, ConnectionHealth, HealthMap, Hold, Profile};
 use crate::limiter;
 use crate::mapping::Mappings;
 use crate::pattern::Pattern;
+use crate::plan::PlanWindow;
 use crate::policy::Policies;
 use crate::price::{PriceBook, Quote};
 use crate::rotation::{Rotation, Rule};
@@ -35,6 +36,7 @@ mod build;
 mod caller;
 mod pool;
 mod profile;
+mod quota;
 mod rules;
 
 use build::Builder;
@@ -68,6 +70,8 @@ pub struct Snapshot {
     /// `auto` and its variants, which there are without rows.
     auto: Map<Arc<str>, Arc<ComboState>>,
     connections: Map<ConnectionId, Arc<ConnectionState>>,
+    /// Whether any account has a plan that is counted here.
+    pub has_plans: bool,
     /// What keys, or everybody together, may spend.
     pub budgets: Budgets,
     /// Prices that are not of the catalogue.
@@ -113,6 +117,11 @@ pub struct ProviderState {
 }
 
 impl ProviderState {
+    /// Whether the operator hides a model: it is in no list and no combo, but can be asked for.
+    pub fn hides(&self, model: &str) -> bool {
+        self.own_models.iter().any(|own| own.is_hidden && own.id == model)
+    }
+
     /// Whether any of its accounts can be asked for what is not chat.
     pub fn offers(&self, capability: Capability) -> bool {
         self.connections.iter().any(|connection| connection.service(capability).is_some())
@@ -161,6 +170,8 @@ pub struct ConnectionState {
     pub max_concurrent: Option<u32>,
     /// What requests are held to; `None` = they are not held back.
     pub limits: Option<limiter::Rules>,
+    /// What its plan allows, where the operator says so.
+    pub plan: Arc<[PlanWindow]>,
     /// Its share where accounts are chosen by weight.
     pub weight: u32,
     /// What it pays less than the list price.
@@ -439,7 +450,7 @@ impl ConnectionState {
     /// Whether the account may serve the model now: no cooldown, no lock, and the provider is asked. Of several things that
     /// are in the way the one that ends last is told.
     pub fn check(&self, model: &str, now_ms: i64) -> Result<(), Blocked> {
-        let account = self.check_keys(model, now_ms);
+        let account = self.check_plan(self.check_keys(model, now_ms), now_ms);
         let Some(Err(Shut { until, cause })) = self.breaker_policy.map(|_| self.breaker.check(now_ms)) else {
             return account;
         };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use fixture::{combo, model, snapshot};
 use omniroute_domain::combo::{ComboState, Plan, RequestFacts, Rule, needs_content, plan};
 use omniroute_domain::entity::{ComboConfig, CustomModel, Goal, When};
+use omniroute_domain::price::PriceRow;
 use omniroute_domain::snapshot::Snapshot;
 use omniroute_provider::{Failure, FailureKind};
 
@@ -180,6 +181,32 @@ fn the_cheapest_is_the_cheapest_for_this_request() {
 }
 
 #[test]
+fn what_answers_usually_have_counts_for_their_cost() {
+    let snapshot = snapshot(|entities| {
+        let mut price = |model: &str, input: f64, output: f64| {
+            let row = PriceRow { input: Some(input), output: Some(output), ..PriceRow::default() };
+            entities.prices.user.entry("openai".into()).or_default().insert(model.into(), row);
+        };
+        // For a short prompt the first costs less as long as its answers are short.
+        price("gpt-5.6", 1.0, 100.0);
+        price("gpt-5.4-mini", 20.0, 50.0);
+        entities.combos = vec![combo("c", "cost-optimized", &["openai/gpt-5.6", "openai/gpt-5.4-mini"])];
+    });
+    let facts = RequestFacts { input_tokens: 1_000, ..RequestFacts::default() };
+    let leads = |facts: &RequestFacts| models(&planned(&snapshot, "c", facts))[0].clone();
+    assert_eq!(leads(&facts), "openai/gpt-5.4-mini");
+    assert_eq!(leads(&RequestFacts { max_output: Some(10), ..facts }), "openai/gpt-5.6");
+    let steps = &state(&snapshot, "c").steps;
+    steps[0].stats.note_output(50);
+    steps[1].stats.note_output(600);
+    assert_eq!(leads(&facts), "openai/gpt-5.6");
+    // What the client allows at most counts where it is less.
+    steps[0].stats.note_output(5_000);
+    assert_eq!(leads(&facts), "openai/gpt-5.4-mini");
+    assert_eq!(leads(&RequestFacts { max_output: Some(10), ..facts }), "openai/gpt-5.6");
+}
+
+#[test]
 fn what_is_in_the_way_counts_for_the_power_of_two() {
     let snapshot = snapshot(|entities| entities.combos = vec![combo("c", "p2c", &["one/a", "two/b"])]);
     let connection = &snapshot.provider(&"n1".into()).unwrap().connections[0];
@@ -223,4 +250,20 @@ fn what_vendors_say_is_left_counts_for_auto() {
     assert!((quota("one/a") - 0.2).abs() < 1e-6, "{}", quota("one/a"));
     assert!((quota("two/b") - 1.0).abs() < 1e-6, "nothing was said, and nothing runs");
     assert_eq!(models(&plan)[0], "two/b");
+}
+
+#[test]
+fn a_hidden_model_is_chosen_by_no_combo_but_can_be_asked_for() {
+    let snapshot = snapshot(|entities| {
+        let hidden = CustomModel { is_hidden: true, ..model("n1", "secret", "chat-completions") };
+        entities.custom_models.push(hidden);
+        entities.combos = vec![combo("c", "priority", &["one/secret", "two/shared"])];
+    });
+    let plan = planned(&snapshot, "c", &RequestFacts::default());
+    assert_eq!(
+        (models(&plan), left_out(&plan)),
+        (vec!["two/shared".to_owned()], vec![("one/secret", Rule::Inactive)])
+    );
+    assert!(plan.left_out[0].reason.contains("hidden"), "{}", plan.left_out[0].reason);
+    assert!(omniroute_domain::resolve::resolve(&snapshot, "one/secret").is_ok());
 }

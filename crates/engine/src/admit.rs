@@ -43,15 +43,31 @@ pub(crate) fn identify(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
 
 /// Whether a known key may be used now, from here, for this.
 fn check_key(caller: &Caller, ctx: &RequestCtx) -> Result<(), GatewayError> {
+    check_term(caller, ctx)?;
+    if !caller.allows_address(ctx.arrival.peer.ip()) {
+        return Err(forbidden("forbidden", "This API key may not be used from this address"));
+    }
+    check_use(caller, ctx)
+}
+
+/// Whether the key of a request that is only looked at may be used for it. Where from nobody knows.
+pub(crate) fn would_identify(ctx: &RequestCtx) -> Result<(), GatewayError> {
+    let Some(caller) = &ctx.caller else { return Ok(()) };
+    check_term(caller, ctx)?;
+    check_use(caller, ctx)
+}
+
+fn check_term(caller: &Caller, ctx: &RequestCtx) -> Result<(), GatewayError> {
     if !caller.is_active {
         return Err(unauthenticated("This API key is switched off"));
     }
     if caller.expires_at.is_some_and(|end| end <= ctx.started_ms) {
         return Err(unauthenticated("This API key has expired"));
     }
-    if !caller.allows_address(ctx.arrival.peer.ip()) {
-        return Err(forbidden("forbidden", "This API key may not be used from this address"));
-    }
+    Ok(())
+}
+
+fn check_use(caller: &Caller, ctx: &RequestCtx) -> Result<(), GatewayError> {
     if !caller.allows_time(ctx.started_ms) {
         return Err(forbidden(
             "forbidden",
@@ -108,17 +124,7 @@ pub(crate) async fn reserve(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
     if caller.limits.is_empty() || !ctx.charges.is_empty() {
         return Ok(());
     }
-    let tokens = i64::try_from(ctx.estimated_input_tokens()).unwrap_or(i64::MAX);
-    let charges: smallvec::SmallVec<[Charge; 4]> = caller
-        .limits
-        .iter()
-        .map(|&(meter, limit)| Charge {
-            key: caller.id.clone(),
-            meter,
-            limit,
-            amount: if meter == Meter::TokensPerMinute { tokens } else { 1 },
-        })
-        .collect();
+    let charges = charges(ctx, &caller);
     let counters = ctx.engine.counters.clone();
     let verdict = match counters.reserve(&charges, ctx.started_ms) {
         Reserving::Ready(verdict) => verdict,
@@ -132,6 +138,27 @@ pub(crate) async fn reserve(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
         }
         Some(exceeded) => Err(limit_exceeded(exceeded)),
     }
+}
+
+/// Whether the key's limits have room for a request that is only looked at.
+pub(crate) async fn would_reserve(ctx: &RequestCtx) -> Result<(), GatewayError> {
+    let Some(caller) = ctx.caller.as_ref().filter(|caller| !caller.limits.is_empty()) else { return Ok(()) };
+    let verdict = match ctx.engine.counters.foresee(&charges(ctx, caller), ctx.started_ms) {
+        Reserving::Ready(verdict) => verdict,
+        Reserving::Waiting(pending) => pending.await,
+    };
+    verdict.exceeded.map_or(Ok(()), |exceeded| Err(limit_exceeded(exceeded)))
+}
+
+fn charges(ctx: &RequestCtx, caller: &Caller) -> smallvec::SmallVec<[Charge; 4]> {
+    let tokens = i64::try_from(ctx.estimated_input_tokens()).unwrap_or(i64::MAX);
+    let charge = |&(meter, limit): &(Meter, u64)| Charge {
+        key: caller.id.clone(),
+        meter,
+        limit,
+        amount: if meter == Meter::TokensPerMinute { tokens } else { 1 },
+    };
+    caller.limits.iter().map(charge).collect()
 }
 
 fn limit_exceeded(exceeded: Exceeded) -> GatewayError {

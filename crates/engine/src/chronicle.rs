@@ -5,6 +5,7 @@ use omniroute_domain::breaker::{Breaker, BreakerState, Transition};
 use omniroute_domain::entity::ConnectionStatus;
 use omniroute_domain::health::{Damage, ModelLock, Recovery};
 use omniroute_domain::limiter::LearnedLimits;
+use omniroute_domain::plan::PlanTurn;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_domain::timeline::{EventKind, HealthEvent};
 use omniroute_provider::{Failure, FailureKind};
@@ -120,6 +121,7 @@ pub(crate) fn failed(
             connection: connection.id.clone(),
             model: None,
             limits: None,
+            plan: None,
             until: cooldown,
             at: now_ms,
         }));
@@ -138,6 +140,25 @@ pub(crate) fn quota_is_low(
     let to = if left <= 0.0 { "exhausted" } else { "low" };
     let event = event(connection, EventKind::Quota, (FREE, to), "headers", now_ms);
     add(&engine.live, HealthEvent { model: Some(model.to_owned()), until: Some(until), ..event });
+}
+
+/// A window of an account's plan is nearly used up, or wholly; or it is time to write down what is left of it.
+pub(crate) fn plan_turned(engine: &Engine, connection: &ConnectionState, turn: PlanTurn, now_ms: i64) {
+    let PlanTurn { name, share, until, is_told } = turn;
+    if is_told {
+        let to = if share <= 0.0 { "exhausted" } else { "low" };
+        let event = event(connection, EventKind::Quota, (FREE, to), "plan", now_ms);
+        add(&engine.live, HealthEvent { until: Some(until), ..event });
+    }
+    engine.recorder.remember(Memory::Quota(QuotaRow {
+        provider: connection.provider.clone(),
+        connection: connection.id.clone(),
+        model: None,
+        limits: None,
+        plan: Some((name, share)),
+        until: Some(until),
+        at: now_ms,
+    }));
 }
 
 /// A call went well.

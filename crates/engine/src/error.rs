@@ -87,7 +87,7 @@ impl From<EncodeError> for GatewayError {
 impl From<ResolveError> for GatewayError {
     fn from(error: ResolveError) -> Self {
         let kind = match error {
-            ResolveError::NotFound { .. } => ErrorKind::NotFound,
+            ResolveError::Hidden { .. } | ResolveError::NotFound { .. } => ErrorKind::NotFound,
             ResolveError::Invalid(_)
             | ResolveError::UnknownProvider { .. }
             | ResolveError::NoCredentials { .. }

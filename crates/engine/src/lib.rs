@@ -35,6 +35,7 @@ mod kept;
 mod limits;
 mod media;
 mod money;
+mod plan;
 mod policy;
 mod prefix;
 mod prepare;

@@ -27,6 +27,7 @@ pub(crate) fn learn(ctx: &RequestCtx, target: &Target, connection: &ConnectionSt
                 connection: connection.id.clone(),
                 model: Some(target.model.to_string()),
                 limits: Some(limits.clone()),
+                plan: None,
                 until: limits.left(now_ms).map(|(_, until)| until),
                 at: now_ms,
             }));

@@ -43,6 +43,24 @@ fn window(windows: &mut Vec<(Meter, Window)>, meter: Meter) -> &mut Window {
     &mut windows[place].1
 }
 
+/// Takes all charges or none.
+fn take(windows: &mut Vec<(Meter, Window)>, charges: &[Charge], now_ms: i64) -> Verdict {
+    let mut exceeded = None;
+    for (index, charge) in charges.iter().enumerate() {
+        let taken = window(windows, charge.meter).reserve(charge.meter, charge.limit, charge.amount, now_ms);
+        if let Err(retry_after) = taken {
+            for earlier in &charges[..index] {
+                window(windows, earlier.meter).settle(earlier.meter, -earlier.amount, now_ms);
+            }
+            exceeded = Some(Exceeded { meter: charge.meter, limit: charge.limit, retry_after });
+            break;
+        }
+    }
+    let standing =
+        |charge: &Charge| window(windows, charge.meter).standing(charge.meter, charge.limit, now_ms);
+    Verdict { exceeded, standings: charges.iter().map(standing).collect() }
+}
+
 impl Counters for MemoryCounters {
     fn reserve(&self, charges: &[Charge], now_ms: i64) -> Reserving<'_> {
         let Some(first) = charges.first() else { return Reserving::Ready(Verdict::default()) };
@@ -56,21 +74,13 @@ impl Counters for MemoryCounters {
             Some(windows) => windows,
             None => shard.entry(first.key.clone()).or_default(),
         };
-        let mut exceeded = None;
-        for (index, charge) in charges.iter().enumerate() {
-            let taken =
-                window(windows, charge.meter).reserve(charge.meter, charge.limit, charge.amount, now_ms);
-            if let Err(retry_after) = taken {
-                for earlier in &charges[..index] {
-                    window(windows, earlier.meter).settle(earlier.meter, -earlier.amount, now_ms);
-                }
-                exceeded = Some(Exceeded { meter: charge.meter, limit: charge.limit, retry_after });
-                break;
-            }
-        }
-        let standing =
-            |charge: &Charge| window(windows, charge.meter).standing(charge.meter, charge.limit, now_ms);
-        Reserving::Ready(Verdict { exceeded, standings: charges.iter().map(standing).collect() })
+        Reserving::Ready(take(windows, charges, now_ms))
+    }
+
+    fn foresee(&self, charges: &[Charge], now_ms: i64) -> Reserving<'_> {
+        let Some(first) = charges.first() else { return Reserving::Ready(Verdict::default()) };
+        let mut windows = self.shard(&first.key).get(&first.key).cloned().unwrap_or_default();
+        Reserving::Ready(take(&mut windows, charges, now_ms))
     }
 
     fn settle(&self, charges: &[Charge], now_ms: i64) {
@@ -156,6 +166,17 @@ mod tests {
             assert!(taken(&counters.reserve(&both[..1], 0)), "the refused request must not have counted");
         }
         assert!(!taken(&counters.reserve(&both[..1], 0)));
+    }
+
+    #[test]
+    fn what_is_only_foreseen_is_not_taken() {
+        let counters = MemoryCounters::default();
+        let one = [charge(Meter::RequestsPerDay, 1)];
+        for _ in 0..3 {
+            assert!(taken(&counters.foresee(&one, 0)));
+        }
+        assert!(taken(&counters.reserve(&one, 0)));
+        assert!(!taken(&counters.foresee(&one, 0)) && !taken(&counters.reserve(&one, 0)));
     }
 
     #[test]

@@ -12,8 +12,9 @@ use http::{HeaderMap, HeaderValue};
 use omniroute_dialect::estimate;
 use omniroute_dialect::ir::{ErrorKind, Usage};
 use omniroute_domain::budget::spending::Events;
-use omniroute_domain::budget::{Decimal, Exceeded, Hold, Window, dollars};
+use omniroute_domain::budget::{Decimal, Event, EventKind, Exceeded, Hold, Window, dollars};
 use omniroute_domain::combo::Planned;
+use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::price::{self, PriceSource, Units};
 use omniroute_domain::resolve::Target;
 use omniroute_provider::ProviderId;
@@ -22,6 +23,7 @@ use smallvec::SmallVec;
 use crate::branch::CANCELLED;
 use crate::ctx::{AnswerSource, RequestCtx};
 use crate::error::{GatewayError, rfc3339};
+use crate::plan;
 use crate::ports::BillRow;
 use crate::texts::Texts;
 use crate::thrift::Thrift;
@@ -240,6 +242,13 @@ impl RequestCtx {
             let Priced { amount_nano, source, version } =
                 self.priced(&attempt.provider, &attempt.model, (&usage, units.as_deref()));
             attempt.cost_nano = amount_nano;
+            plan::count(self, &attempt.connection, &usage, settled_ms);
+            if let (Some(tokens), Some(place)) = (usage.output_total, attempt.path.last())
+                && place.combo.policy.tracks_metrics
+                && attempt.failure.is_none()
+            {
+                place.step().stats.note_output(tokens);
+            }
             self.money.bills.push(BillRow {
                 attempt: u32::try_from(at + 1).unwrap_or(u32::MAX),
                 provider: attempt.provider.clone(),
@@ -375,6 +384,7 @@ impl RequestCtx {
 
     fn tell(&self, events: Events) {
         for event in events {
+            log(&event);
             self.engine.recorder.budget(event);
         }
     }
@@ -402,6 +412,24 @@ impl RequestCtx {
         error.is_final = exceeded.window == Window::Total;
         self.money.exceeded = Some(Box::new(exceeded));
         error
+    }
+}
+
+/// A line of the process log: a budget says each of these once in a window.
+fn log(event: &Event) {
+    let (key, window) = (event.key.as_ref().map_or("*", ApiKeyId::as_str), event.window.as_str());
+    match &event.kind {
+        EventKind::Warning { spent_nano, limit_nano } => {
+            let (spent, limit) = (dollars(*spent_nano), dollars(*limit_nano));
+            tracing::warn!(key, window, spent, limit, "a budget is nearly used up");
+        }
+        EventKind::Exceeded { spent_nano, limit_nano } => {
+            let (spent, limit) = (dollars(*spent_nano), dollars(*limit_nano));
+            tracing::warn!(key, window, spent, limit, "a budget has no room for a request");
+        }
+        EventKind::Reset { spent_nano, .. } => {
+            tracing::info!(key, window, spent = dollars(*spent_nano), "a budget begins anew");
+        }
     }
 }
 

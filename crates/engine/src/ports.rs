@@ -48,7 +48,7 @@ pub trait Recorder: Send + Sync {
 }
 
 /// What is known beyond one request, and should outlive the process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Memory {
     /// Reasoning of an answer.
     Reasoning(ReasoningRow),
@@ -183,7 +183,7 @@ pub struct LimitsRow {
 }
 
 /// What was left of a quota at a time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct QuotaRow {
     /// The provider.
     pub provider: ProviderId,
@@ -191,8 +191,10 @@ pub struct QuotaRow {
     pub connection: ConnectionId,
     /// Of which model; `None` = of the whole account.
     pub model: Option<String>,
-    /// What the vendor said; `None` where it refused a request because nothing is left.
+    /// What the vendor said; `None` where it refused a request because nothing is left, and for a plan.
     pub limits: Option<LearnedLimits>,
+    /// A window of the account's plan, and the share that is left of it by our own count.
+    pub plan: Option<(Arc<str>, f64)>,
     /// When there is more again, in epoch milliseconds.
     pub until: Option<i64>,
     /// When that was.
@@ -504,6 +506,8 @@ impl http_body::Body for UpstreamBody {
 pub trait Counters: Send + Sync {
     /// Takes all charges or none.
     fn reserve(&self, charges: &[Charge], now_ms: i64) -> Reserving<'_>;
+    /// What would become of a reservation; nothing is taken.
+    fn foresee(&self, charges: &[Charge], now_ms: i64) -> Reserving<'_>;
     /// Corrects a charge once the actual amount is known, and gives back what was held only while running.
     fn settle(&self, charges: &[Charge], now_ms: i64);
 }

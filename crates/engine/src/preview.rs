@@ -8,22 +8,22 @@ use omniroute_dialect::DialectId;
 use omniroute_domain::combo::{self, ComboState, LeftOut, Planned};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::health::{Blocked, Hold};
-use omniroute_domain::limiter::{Ask, Held};
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::{Manner, Score, auto};
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::ProviderId;
 
 use crate::admit;
-use crate::attempt::{self, Layout, Trying};
+use crate::attempt::{self, Layout, NoPlace, Trying};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
-use crate::explain;
 use crate::fallback;
+use crate::kept;
 use crate::policy;
 use crate::resolve::{self, Obstacle};
 use crate::serve::Engine;
 use crate::session;
+use crate::time::millis;
 
 /// Said of a target that the key does not lead to.
 const NOT_THEIRS: &str = "the key may not use this model";
@@ -112,20 +112,46 @@ impl Engine {
         };
         ctx.envelope = Some(envelope);
         ctx.session = session::peek(&ctx);
+        let identified = admit::would_identify(&ctx);
         let route = resolve::route(&mut ctx);
         preview.policies.extend(ctx.steering.iter().flat_map(|steering| steering.applied.iter().cloned()));
         ctx.try_out_money();
+        let entered = match &route {
+            Err(_) => Ok(()),
+            Ok(route) => enter(&mut ctx, route).await,
+        };
         match route {
             Err(error) => preview.error = Some(error),
             Ok(Route::Target(target)) => preview.direct(&mut ctx, target).await?,
             Ok(Route::Combo(combo)) => preview.of_combo(&mut ctx, &combo).await?,
+        }
+        if let Err(error) = identified.and(entered) {
+            preview.refuse(error);
         }
         preview.budget = ctx.money.thrift.as_ref().map(ToString::to_string);
         Ok(preview)
     }
 }
 
+/// What a request has to pass between its route and its first target; the account that it is bound to is found on the way.
+async fn enter(ctx: &mut RequestCtx, route: &Route) -> Result<(), GatewayError> {
+    let conversation = session::would_enter(ctx);
+    let bound = kept::pin(ctx, route).await;
+    conversation.and(bound)?;
+    admit::would_reserve(ctx).await
+}
+
 impl Preview {
+    /// Nobody is asked, and this is what the client gets.
+    fn refuse(&mut self, error: GatewayError) {
+        let until = error.retry_after.map(|wait| self.decided_at.saturating_add(millis(wait)));
+        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.skip.is_none()) {
+            candidate.skip = Some(Skip { rule: "key", reason: error.message.clone(), until });
+            candidate.wave = None;
+        }
+        self.error = Some(error);
+    }
+
     /// A request that leads to one target, and to those that stand in for it.
     async fn direct(&mut self, ctx: &mut RequestCtx, target: Arc<Target>) -> Result<(), GatewayError> {
         self.via = Some(target.via.as_str());
@@ -160,6 +186,9 @@ impl Preview {
             later.append(&mut skipped);
         }
         self.candidates.append(&mut later);
+        if self.error.is_none() {
+            self.error = attempt::of_chain(ctx, &targets);
+        }
         Ok(())
     }
 
@@ -177,19 +206,30 @@ impl Preview {
         self.combo = Some(combo.name.clone());
         self.strategy = Some(combo.strategy.name());
         self.task = layout.plan.task.map(auto::Task::as_str);
-        self.list(ctx, &combo, layout);
-        Ok(())
+        self.list(ctx, &combo, layout).await
     }
 
     /// The accounts of a combo's targets: those that would be asked, in order, and the others.
-    fn list(&mut self, ctx: &mut RequestCtx, combo: &Arc<ComboState>, layout: Layout) {
+    async fn list(
+        &mut self,
+        ctx: &mut RequestCtx,
+        combo: &Arc<ComboState>,
+        layout: Layout,
+    ) -> Result<(), GatewayError> {
         let Layout { plan, targets, denied, unpaid, manner, refusal, .. } = layout;
         let is_refused = refusal.is_some();
-        let too_dear = || {
-            let cap = plan.over_cap.filter(|_| targets.is_empty());
-            cap.map(|cap| explain::too_dear(&combo.name, cap))
+        let mut reached = usize::MAX;
+        self.error = match refusal {
+            Some(error) => Some(error),
+            None => {
+                let without = (plan.over_cap, &*plan.left_out);
+                let vain = attempt::of_plan(ctx, combo, &targets, manner, without).await?;
+                vain.map(|vain| {
+                    reached = vain.reached;
+                    vain.error
+                })
+            }
         };
-        self.error = refusal.or_else(too_dear);
         let mut later = Vec::new();
         for (place, planned) in targets.iter().enumerate() {
             let (mut tried, mut skipped) = self.planned(ctx, planned);
@@ -197,6 +237,8 @@ impl Preview {
             tried.iter_mut().for_each(|candidate| candidate.wave = wave);
             if is_refused {
                 keep_back(&mut tried, &mut skipped, "budget", UNPAID);
+            } else if place >= reached {
+                keep_back(&mut tried, &mut skipped, "inactive", "the pipeline does not get that far");
             } else if wave.is_none() {
                 keep_back(&mut tried, &mut skipped, "width", "a fusion asks the first fusionWidth targets");
             }
@@ -227,6 +269,7 @@ impl Preview {
         }
         self.candidates.append(&mut later);
         self.candidates.extend(plan.left_out.into_iter().map(step));
+        Ok(())
     }
 
     fn planned(
@@ -289,20 +332,22 @@ fn accounts(
     let now_ms = ctx.started_ms;
     let (mut tried, mut skipped) = (Vec::new(), Vec::new());
     for connection in attempt::foreseen(ctx, target, now_ms) {
-        let is_full = connection.max_concurrent.is_some_and(|most| connection.health.in_flight() >= most);
         let mut candidate = candidate(ctx, target, &connection, cost_nano);
-        if is_full {
-            let reason = "as many requests are running as the account may have at once".to_owned();
-            candidate.skip = Some(Skip { rule: "concurrency", reason, until: None });
-            skipped.push(candidate);
-        } else if let Some(held) = held(ctx, target, &connection, now_ms) {
-            let reason =
-                "it is held to its rate limit; asked when no other account can go at once".to_owned();
-            candidate.skip = Some(Skip { rule: "rate_limit", reason, until: held.until });
-            skipped.push(candidate);
-        } else {
-            tried.push(candidate);
-        }
+        let skip = attempt::no_place(ctx, target, &connection, now_ms).map(|why| match why {
+            NoPlace::Busy => Skip {
+                rule: "concurrency",
+                reason: "as many requests are running as the account may have at once".to_owned(),
+                until: None,
+            },
+            NoPlace::Held(until) => Skip {
+                rule: "rate_limit",
+                reason: "it is held to its rate limit; asked when no other account can go at once".to_owned(),
+                until,
+            },
+        });
+        let is_tried = skip.is_none();
+        candidate.skip = skip;
+        if is_tried { &mut tried } else { &mut skipped }.push(candidate);
     }
     for connection in &target.provider.connections {
         if let Some(obstacle) = resolve::obstacle(ctx, target, connection, now_ms) {
@@ -311,12 +356,6 @@ fn accounts(
         }
     }
     (tried, skipped)
-}
-
-/// What the account's limits hold the request back for.
-fn held(ctx: &RequestCtx, target: &Target, connection: &ConnectionState, now_ms: i64) -> Option<Held> {
-    let ask = Ask { model: &target.model, tokens: ctx.estimated_input_tokens() };
-    connection.health.gate.held(connection.limits.as_ref()?, ask, now_ms)
 }
 
 fn candidate(

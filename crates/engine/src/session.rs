@@ -65,11 +65,26 @@ pub(crate) fn peek(ctx: &RequestCtx) -> Option<SessionKey> {
     if ttl_ms(ctx) == 0 {
         return None;
     }
+    looked_at(ctx).ok()
+}
+
+/// Whether the conversation of a request that is only looked at would be let in, as [`enter`] would.
+pub(crate) fn would_enter(ctx: &RequestCtx) -> Result<(), GatewayError> {
+    let most = most(ctx);
+    if most == 0 {
+        return Ok(());
+    }
+    let (key, ttl, now_ms) = (looked_at(ctx)?, counted_ttl_ms(ctx), ctx.engine.clock.now_ms());
+    let entered = ctx.engine.live.sessions.would_enter(&key, most, ttl, now_ms);
+    entered.map_err(|why| too_many(why, most, ttl, now_ms))
+}
+
+fn looked_at(ctx: &RequestCtx) -> Result<SessionKey, GatewayError> {
     let id = match named(ctx) {
         Some(id) => id,
-        None => str::from_utf8(&fingerprint(ctx).ok()?).unwrap_or_default().to_owned(),
+        None => str::from_utf8(&fingerprint(ctx)?).unwrap_or_default().to_owned(),
     };
-    Some(SessionKey::new(ctx.tenant(), &id))
+    Ok(SessionKey::new(ctx.tenant(), &id))
 }
 
 /// The conversation of a request whose header names it, and after how long a silence it is over. Only such a name means one
@@ -118,13 +133,11 @@ pub(crate) fn restore(engine: &Engine, row: Affinity) {
 }
 
 fn note(ctx: &mut RequestCtx, id: &str) -> Result<(), GatewayError> {
-    let most = ctx.caller.as_ref().map_or(0, |caller| caller.max_sessions);
-    let ttl = match (ttl_ms(ctx), most) {
-        (0, 0) => return Ok(()),
-        // A limit of conversations holds also where they do not stay with an account.
-        (0, _) => USUAL_TTL_MS,
-        (ttl, _) => ttl,
-    };
+    let most = most(ctx);
+    if most == 0 && ttl_ms(ctx) == 0 {
+        return Ok(());
+    }
+    let ttl = counted_ttl_ms(ctx);
     let key = SessionKey::new(ctx.tenant(), id);
     let now_ms = ctx.engine.clock.now_ms();
     match ctx.engine.live.sessions.enter(&key, most, ttl, now_ms) {
@@ -132,16 +145,32 @@ fn note(ctx: &mut RequestCtx, id: &str) -> Result<(), GatewayError> {
             ctx.session = Some(key);
             Ok(())
         }
-        Err(TooMany { until }) => {
-            let wait = u64::try_from(until.saturating_sub(now_ms)).unwrap_or(0).max(1);
-            let message = format!(
-                "This API key is limited to {most} conversations at once (maxSessions), and as many are open; go on with one \
-                 of them, or come back when one has been silent for {} minutes",
-                ttl / 60_000
-            );
-            Err(GatewayError::new(ErrorKind::RateLimited, "rate_limit_exceeded", message)
-                .retry_after(Some(std::time::Duration::from_millis(wait))))
-        }
+        Err(why) => Err(too_many(why, most, ttl, now_ms)),
+    }
+}
+
+fn too_many(TooMany { until }: TooMany, most: u32, ttl: i64, now_ms: i64) -> GatewayError {
+    let wait = u64::try_from(until.saturating_sub(now_ms)).unwrap_or(0).max(1);
+    let message = format!(
+        "This API key is limited to {most} conversations at once (maxSessions), and as many are open; go on with one of \
+         them, or come back when one has been silent for {} minutes",
+        ttl / 60_000
+    );
+    GatewayError::new(ErrorKind::RateLimited, "rate_limit_exceeded", message)
+        .retry_after(Some(std::time::Duration::from_millis(wait)))
+}
+
+/// Most conversations of the key at once; 0 = as many as it likes.
+fn most(ctx: &RequestCtx) -> u32 {
+    ctx.caller.as_ref().map_or(0, |caller| caller.max_sessions)
+}
+
+/// After how long a silence a conversation is not counted any more. A limit of them holds also where they do not stay with an
+/// account.
+fn counted_ttl_ms(ctx: &RequestCtx) -> i64 {
+    match ttl_ms(ctx) {
+        0 => USUAL_TTL_MS,
+        ttl => ttl,
     }
 }
 

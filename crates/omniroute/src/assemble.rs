@@ -258,6 +258,9 @@ async fn recall(store: &Store, engine: &Engine) {
     if let Err(error) = store.rotation_memories().recall(&snapshot).await {
         tracing::warn!(%error, "whose turn it is among accounts cannot be read; they begin anew");
     }
+    if let Err(error) = store.plan_uses().recall(&snapshot, now_ms).await {
+        tracing::warn!(%error, "what was used of accounts' plans cannot be read; it is counted from nothing");
+    }
     let restore = |record| engine.restore(Memory::Breaker(record));
     if let Err(error) = store.resilience().breakers(restore).await {
         tracing::warn!(%error, "breakers of providers cannot be read; all of them start closed");

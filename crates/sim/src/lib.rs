@@ -147,7 +147,10 @@ impl Simulator {
     ) -> Result<Response<SimBody>, Refusal> {
         let wire = route.dialect.wire();
         let body = json(wire, headers, body)?;
-        let (model, script) = model(route, &body)?;
+        let (model, mut script) = model(route, &body)?;
+        if key.starts_with("sk-cut") {
+            script.fault.get_or_insert(Fault::Cut(0));
+        }
         let incoming =
             Incoming { headers, body: &body, model: &model, script: &script, stream: route.stream };
         let mut ask = wire.read(&incoming)?;

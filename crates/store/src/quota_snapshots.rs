@@ -57,6 +57,17 @@ impl Stored {
             let shares = limits.windows(row.at).filter_map(|(name, window)| Some((name, window.share()?)));
             shares.min_by(|a, b| a.1.total_cmp(&b.1))
         });
+        if let Some((window, share)) = &row.plan {
+            return Ok(Self {
+                provider: row.provider.to_string(),
+                connection: row.connection.to_string(),
+                key: clip(&format!("plan:{window}"), MAX_KEY),
+                percent: share * 100.0,
+                until: row.until,
+                raw: None,
+                at: row.at,
+            });
+        }
         let key = match (&row.model, scarcest) {
             (Some(model), Some((name, _))) => format!("{model}:{name}"),
             (Some(model), None) => model.clone(),

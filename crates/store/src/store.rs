@@ -29,6 +29,7 @@ use crate::meta::{self, Meta};
 use crate::migrate;
 use crate::nodes::{self, Nodes};
 use crate::options::{Location, StoreOptions};
+use crate::plan_use::PlanUses;
 use crate::policies::{self, Policies};
 use crate::pool::{Pool, with_read, with_snapshot, with_write};
 use crate::prices::{self, Prices};
@@ -390,6 +391,11 @@ impl Store {
     /// What vendors said of their limits.
     pub fn learned_limits(&self) -> LearnedLimitRows<'_> {
         LearnedLimitRows(self)
+    }
+
+    /// What was used of accounts' plans.
+    pub fn plan_uses(&self) -> PlanUses<'_> {
+        PlanUses(self)
     }
 
     /// Whose turn it is among the accounts of providers.

@@ -290,6 +290,26 @@ impl Usage<'_> {
         Ok(buckets)
     }
 
+    /// What one account used since a time.
+    pub async fn of_connection_since(
+        &self,
+        id: &ConnectionId,
+        since_ms: i64,
+    ) -> Result<UsageCounters, StoreError> {
+        let edges = Edges::of(Some(since_ms));
+        let sums: Sums = with_read!(self.0.pool(), |db| {
+            sqlx::query_as(OF_CONNECTION)
+                .bind(edges.begin)
+                .bind(edges.first_minute)
+                .bind(edges.first_hour)
+                .bind(edges.first_day)
+                .bind(id.as_str())
+                .fetch_one(&mut *db)
+                .await?
+        });
+        Ok(sums.into())
+    }
+
     /// What one account used lately.
     pub async fn by_connection(&self, id: &ConnectionId, now_ms: i64) -> Result<ConnectionUsage, StoreError> {
         let (day, month): (Sums, Sums) = with_snapshot!(self.0.pool(), |db| {

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::connections::{all, check_urls, find, merge_options};
+use super::connection_options::merge_options;
+use super::connections::{all, check_urls, find};
 use crate::auth::{Caller, Management};
 use crate::endpoint::{Body, Filter, Id, Ignored, Json, OptionalBody};
 use crate::error::{AdminResult, bad_request, invalid_field};

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_domain::entity::{
-    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, Discount, KeyPool,
-};
+use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus};
 use omniroute_engine::chronicle;
 use omniroute_provider::spec::Category;
 use omniroute_provider::{ProviderSpec, registry};
@@ -15,6 +13,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::connection_options::{check_key, merge_options};
 use super::{Message, present};
 use crate::address::check_url;
 use crate::auth::Management;
@@ -22,11 +21,8 @@ use crate::endpoint::{Body, Created, Filter, Id, Ignored, Json};
 use crate::error::{AdminResult, conflict, invalid_field, not_found};
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
-use crate::text::{iso, mask, parse_iso, unmasked};
+use crate::text::{iso, mask, parse_iso};
 use crate::validation::Problems;
-
-/// Most further keys of a connection.
-const MAX_POOL: usize = 100;
 
 /// A connection as it is shown; credentials never are.
 #[derive(Serialize, ToSchema)]
@@ -128,7 +124,7 @@ pub(crate) struct ConnectionPatch {
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     expires_at: Option<Option<String>>,
-    /// `baseUrl`, `allowPrivate`, `dialect`, `extraHeaders`, `excludedModels`, `weight`, `discount`, `limiter`, `apiKeys`, and values of the
+    /// `baseUrl`, `allowPrivate`, `dialect`, `extraHeaders`, `excludedModels`, `weight`, `discount`, `limiter`, `quotaWindows`, `apiKeys`, and values of the
     /// provider's URL variables. Merged; null removes a member.
     #[schema(value_type = Option<Object>)]
     provider_specific_data: Option<BTreeMap<String, Value>>,
@@ -236,6 +232,9 @@ pub(crate) async fn create(
     let stored =
         if is_new { connections.insert(&connection).await? } else { connections.update(&connection).await? };
     access.reload().await?;
+    if !stored.options.quota_windows.is_empty() {
+        recall_plan(&access, &stored).await?;
+    }
     access
         .audit(
             "provider.connection.create",
@@ -266,8 +265,10 @@ pub(crate) async fn update(
     }
     let has_new_key = patch.api_key.is_some();
     let clears = patch.clear_error || has_new_key;
+    let plan = connection.options.quota_windows.clone();
     apply(admin, &vendor, &mut connection, patch, &ignored).await?;
     vendor.endpoints(&connection)?;
+    let plan_changed = connection.options.quota_windows != plan;
     connection.updated_at = access.now_ms;
     let mut stored = admin.store.connections().update(&connection).await?;
     if clears {
@@ -285,9 +286,21 @@ pub(crate) async fn update(
         state.health.clear(stored.status.clone());
         state.pool.iter().for_each(|key| key.health.clear(ConnectionStatus::default()));
     }
+    if plan_changed {
+        recall_plan(&access, &stored).await?;
+    }
     admin.forget_models(&stored.id);
     access.audit("provider.connection.update", "provider_connection", &id, stored.provider.as_str()).await;
     Ok(Json(ConnectionAnswer { connection: view(admin, &stored) }))
+}
+
+/// A window that is new to an account counts what was used of it before too.
+async fn recall_plan(access: &Management, row: &Connection) -> AdminResult<()> {
+    let snapshot = access.admin.live.load().clone();
+    if let Some(state) = snapshot.connection(&row.id) {
+        access.admin.store.plan_uses().recall_account(state, access.now_ms).await?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn delete(access: Management, Id(id): Id) -> AdminResult<Json<Message>> {
@@ -444,96 +457,6 @@ pub(super) async fn check_urls(admin: &Admin, vendor: &Vendor, connection: &Conn
     match url {
         Some(url) => check_url("providerSpecificData", &url.to_string(), allow_private).await,
         None => Ok(()),
-    }
-}
-
-/// Merges `providerSpecificData`. What the provider has no use for is ignored, and said so.
-pub(super) fn merge_options(
-    options: &mut ConnectionOptions,
-    members: BTreeMap<String, Value>,
-    vendor: &Vendor,
-    ignored: &Ignored,
-    problems: &mut Problems,
-) {
-    for (name, value) in members {
-        let field = format!("providerSpecificData.{name}");
-        match name.as_str() {
-            "baseUrl" => take(&mut options.base_url, &field, value, "must be a text", problems),
-            "dialect" => take(&mut options.dialect, &field, value, "must be a text", problems),
-            "allowPrivate" => {
-                take(&mut options.allow_private, &field, value, "must be true or false", problems);
-            }
-            "extraHeaders" => {
-                let stored = options.extra_headers.clone();
-                take(&mut options.extra_headers, &field, value, "must map names to texts", problems);
-                options.extra_headers = unmasked(std::mem::take(&mut options.extra_headers), &stored);
-            }
-            "apiKeys" => {
-                let mut keys: Vec<String> = Vec::new();
-                take(&mut keys, &field, value, "must be a list of keys", problems);
-                if keys.len() > MAX_POOL {
-                    problems.add(&field, format!("must have at most {MAX_POOL} keys"));
-                }
-                for (at, key) in keys.iter().enumerate().take(MAX_POOL) {
-                    check_key(&format!("{field}[{at}]"), key, problems);
-                }
-                options.api_keys = KeyPool(keys.into_iter().map(Into::into).collect());
-            }
-            "limiter" => {
-                let mut chosen = Some(false);
-                take(&mut chosen, &field, value, "must be true, false or null", problems);
-                options.limiter = chosen;
-            }
-            "weight" => match value {
-                Value::Null => options.weight = None,
-                _ => match value.as_u64().and_then(|weight| u32::try_from(weight).ok()) {
-                    Some(weight @ 0..=1_000_000) => options.weight = Some(weight),
-                    _ => problems.add(&field, "must be a whole number from 0 to 1000000"),
-                },
-            },
-            "discount" => match value {
-                Value::Null => options.discount = None,
-                _ => match value.as_f64().map(Discount::try_from) {
-                    Some(Ok(discount)) => options.discount = Some(discount),
-                    _ => problems.add(&field, "must be a share between 0 and 1, such as 0.2"),
-                },
-            },
-            "excludedModels" => {
-                take(&mut options.excluded_models, &field, value, "must be a list of texts", problems);
-            }
-            _ if !vendor.provider.spec().vars.contains_key(&name) => ignored.add(field),
-            _ => match value {
-                Value::Null => {
-                    options.vars.remove(&name);
-                }
-                Value::String(text) if text.len() <= 2_048 => {
-                    options.vars.insert(name, text);
-                }
-                _ => problems.add(&field, "must be a text of at most 2048 bytes"),
-            },
-        }
-    }
-}
-
-/// Whether a text can be a key: without spaces, unless it is an object that a vendor hands out as a file.
-fn check_key(field: &str, key: &str, problems: &mut Problems) {
-    problems.length(field, key, 1..=16_384);
-    if key.chars().any(|c| c.is_control() || c.is_whitespace()) && !key.starts_with('{') {
-        problems.add(field, "must not contain spaces or line breaks");
-    }
-}
-
-fn take<T>(target: &mut T, field: &str, value: Value, expected: &str, problems: &mut Problems)
-where
-    T: serde::de::DeserializeOwned + Default,
-{
-    if value.is_null() {
-        *target = T::default();
-        return;
-    }
-    match serde_json::from_value(value) {
-        Ok(value) => *target = value,
-        Err(_) => problems.add(field, expected),
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod cache_similarity;
 pub(crate) mod call_logs;
 pub(crate) mod combo_mappings;
 pub(crate) mod combos;
+mod connection_options;
 pub(crate) mod connection_probes;
 pub(crate) mod connections;
 pub(crate) mod custom_models;

@@ -1,7 +1,8 @@
 //! What vendors leave of their quotas: `/api/usage/quota`.
 
 use omniroute_domain::entity::{Connection, TestStatus};
-use omniroute_domain::limiter::{GateView, LearnedWindow};
+use omniroute_domain::limiter::GateView;
+use omniroute_domain::plan::PlanStanding;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_store::{ConnectionFilter, QuotaSnapshot};
 use serde::{Deserialize, Serialize};
@@ -75,20 +76,27 @@ pub(crate) struct AccountQuota {
     is_exhausted: bool,
     /// Whether it is asked after others for having little left.
     is_low: bool,
-    /// Every limit that the vendor told and that counts, by model.
+    /// Every limit that counts: those that the vendor told, by model, and those of the account's plan.
     windows: Vec<WindowView>,
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WindowView {
-    model: String,
-    /// `requests`, `tokens` (of prompts) or `output`.
+    /// `headers` of the vendor's answers, or `plan`: what the operator set, counted here.
+    source: &'static str,
+    /// Null for what holds for all models of the account.
+    model: Option<String>,
+    /// Of a plan: `5h`, `daily`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<String>,
+    /// `requests`, `tokens` (of prompts; of a plan all of them) or `output`.
     limit: &'static str,
     total: Option<u64>,
     remaining: u64,
     percent_remaining: Option<f64>,
-    reset_at: String,
+    /// Null where it begins with the next request.
+    reset_at: Option<String>,
 }
 
 /// What was left at a time.
@@ -97,7 +105,7 @@ pub(crate) struct WindowView {
 pub(crate) struct SnapshotView {
     provider: String,
     connection_id: String,
-    /// A model and one of its limits, or `account`.
+    /// A model and one of its limits, `plan:` and the name of a window, or `account`.
     window: String,
     percent_remaining: f64,
     is_exhausted: bool,
@@ -139,20 +147,62 @@ pub(crate) async fn list(access: Management, Filter(query): Filter<QuotaQuery>) 
     Ok(Json(Quotas { providers: accounts, history, meta }))
 }
 
-fn account(row: &Connection, state: Option<&ConnectionState>, now_ms: i64) -> AccountQuota {
-    let view = state.map_or_else(GateView::default, |state| state.health.gate.view(now_ms));
-    let windows: Vec<(&str, &str, LearnedWindow)> = view
-        .learned
-        .iter()
-        .flat_map(|(model, learned)| {
-            learned.windows(now_ms).map(move |(limit, window)| (model.as_str(), limit, window))
+/// A limit of an account, as `/api/usage/{id}` shows it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Quota {
+    /// The model and the limit, or the window of the plan and the limit.
+    name: String,
+    used: Option<u64>,
+    total: Option<u64>,
+    remaining: u64,
+    remaining_pct: Option<f64>,
+    /// `requests` or `tokens`.
+    unit: &'static str,
+    reset_at: Option<String>,
+    /// `headers` or `local`.
+    source: &'static str,
+}
+
+/// Every limit of an account that counts.
+pub(super) fn of_account(state: &ConnectionState, now_ms: i64) -> Vec<Quota> {
+    let quota = |window: Window| Quota {
+        name: format!("{}:{}", window.model.or(window.name).unwrap_or_default(), window.limit),
+        used: window.total.map(|total| total.saturating_sub(window.remaining)),
+        total: window.total,
+        remaining: window.remaining,
+        remaining_pct: window.share.map(percent),
+        unit: if window.limit == "requests" { "requests" } else { "tokens" },
+        reset_at: window.until.map(iso),
+        source: if window.source == "plan" { "local" } else { window.source },
+    };
+    windows(state, now_ms).into_iter().map(quota).collect()
+}
+
+/// The limits of an account that count: those that the vendor told, then those of its plan.
+fn windows(state: &ConnectionState, now_ms: i64) -> Vec<Window> {
+    let GateView { learned, .. } = state.health.gate.view(now_ms);
+    let told = learned.iter().flat_map(|(model, learned)| {
+        learned.windows(now_ms).map(move |(limit, window)| Window {
+            source: "headers",
+            model: Some(model.clone()),
+            name: None,
+            limit,
+            total: window.limit,
+            remaining: window.remaining,
+            share: window.share(),
+            until: Some(window.until),
         })
-        .collect();
-    let scarcest = windows
-        .iter()
-        .filter_map(|(.., window)| Some((window, window.share()?)))
-        .min_by(|a, b| a.1.total_cmp(&b.1));
-    let total = scarcest.and_then(|(window, _)| window.limit);
+    });
+    let own = state.health.plan.standings(&state.plan, now_ms);
+    told.chain(own.into_iter().map(Window::of_plan)).collect()
+}
+
+fn account(row: &Connection, state: Option<&ConnectionState>, now_ms: i64) -> AccountQuota {
+    let windows = state.map(|state| windows(state, now_ms)).unwrap_or_default();
+    let scarcest =
+        windows.iter().filter_map(|window| Some((window, window.share?))).min_by(|a, b| a.1.total_cmp(&b.1));
+    let total = scarcest.and_then(|(window, _)| window.total);
     AccountQuota {
         name: row.name.clone(),
         provider: row.provider.to_string(),
@@ -160,7 +210,7 @@ fn account(row: &Connection, state: Option<&ConnectionState>, now_ms: i64) -> Ac
         quota_used: scarcest.zip(total).map(|((window, _), total)| total.saturating_sub(window.remaining)),
         quota_total: total,
         percent_remaining: scarcest.map(|(_, share)| percent(share)),
-        reset_at: scarcest.map(|(window, _)| iso(window.until)),
+        reset_at: scarcest.and_then(|(window, _)| window.until).map(iso),
         token_status: row.status.test_status.as_str(),
         is_exhausted: scarcest.is_some_and(|(_, share)| share <= 0.0)
             || row.status.test_status == TestStatus::CreditsExhausted,
@@ -169,15 +219,33 @@ fn account(row: &Connection, state: Option<&ConnectionState>, now_ms: i64) -> Ac
     }
 }
 
-fn window_view((model, limit, window): (&str, &'static str, LearnedWindow)) -> WindowView {
-    WindowView {
-        model: model.to_owned(),
-        limit,
-        total: window.limit,
-        remaining: window.remaining,
-        percent_remaining: window.share().map(percent),
-        reset_at: iso(window.until),
+/// A limit, whoever knows of it.
+struct Window {
+    source: &'static str,
+    model: Option<String>,
+    name: Option<String>,
+    limit: &'static str,
+    total: Option<u64>,
+    remaining: u64,
+    share: Option<f64>,
+    until: Option<i64>,
+}
+
+impl Window {
+    fn of_plan(standing: PlanStanding) -> Self {
+        let PlanStanding { name, limit, total, used, until } = standing;
+        let remaining = total.saturating_sub(used);
+        #[allow(clippy::cast_precision_loss, reason = "a share")]
+        let share = Some(remaining as f64 / total.max(1) as f64);
+        let (source, name, total) = ("plan", Some(name.to_string()), Some(total));
+        Self { source, model: None, name, limit, total, remaining, share, until }
     }
+}
+
+fn window_view(window: Window) -> WindowView {
+    let Window { source, model, name, limit, total, remaining, share, until } = window;
+    let (percent_remaining, reset_at) = (share.map(percent), until.map(iso));
+    WindowView { source, model, window: name, limit, total, remaining, percent_remaining, reset_at }
 }
 
 fn snapshot_view(row: QuotaSnapshot) -> SnapshotView {

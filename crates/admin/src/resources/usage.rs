@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::connections::find;
+use super::quota::{self, Quota};
 use crate::auth::Management;
 use crate::endpoint::{Filter, Id, Json};
 use crate::error::{AdminResult, invalid_field};
@@ -142,15 +143,11 @@ pub(crate) struct ConnectionUsageView {
     connection_id: String,
     provider: String,
     plan: Option<String>,
-    /// What the provider says is left; no provider is asked yet.
+    /// What is left by the headers of the provider's answers (`headers`), and by our own count of its plan (`local`); no
+    /// provider is asked yet.
     quotas: Vec<Quota>,
     local: LocalUsage,
     fetched_at: String,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Quota {
-    name: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -194,7 +191,13 @@ pub(crate) async fn by_connection(access: Management, Id(id): Id) -> AdminResult
         connection_id: id,
         provider: connection.provider.to_string(),
         plan: None,
-        quotas: Vec::new(),
+        quotas: access
+            .admin
+            .live
+            .load()
+            .connection(&connection.id)
+            .map(|state| quota::of_account(state, access.now_ms))
+            .unwrap_or_default(),
         local: LocalUsage {
             requests24h: day.requests,
             tokens24h: day.prompt_tokens + day.completion_tokens,

@@ -421,3 +421,40 @@ async fn auto_is_tuned_and_needs_no_entries() {
     let wrong = json!({"name":"y","strategy":"auto","models":[],"config":{"modePack":"best"}});
     app.post("/api/combos", wrong).await.expect(400);
 }
+
+#[tokio::test]
+async fn models_that_sum_up_or_judge_must_be_somebodys() {
+    let app = TestApp::new().await;
+    let draft = |config: Value| json!({"name": "c", "models": ["sim/echo"], "config": config});
+    for (member, name) in [
+        ("handoffModel", "nobody/x"),
+        ("handoffModel", "no-such-model-anywhere"),
+        ("judgeModel", "nobody/x"),
+        ("judgeModel", "auto"),
+    ] {
+        let mut config = json!({});
+        config[member] = json!(name);
+        let refused = app.post("/api/combos", draft(config.clone())).await.expect(400);
+        assert_eq!(refused.fields(), [format!("config.{member}")], "{name}");
+        assert!(refused.body.contains(name), "{}", refused.body);
+        let defaults = app.patch("/api/settings/combo-defaults", json!({"comboDefaults": config})).await;
+        assert_eq!(defaults.expect(400).fields(), [format!("comboDefaults.{member}")], "{name}");
+    }
+    // An account for it may come later; an empty text is none.
+    let config = json!({"handoffModel": "openai/gpt-5.4-mini", "judgeModel": "sim/lorem"});
+    app.post("/api/combos", draft(config)).await.expect(201);
+    let config = json!({"name": "d", "models": ["sim/echo"], "config": {"handoffModel": ""}});
+    app.post("/api/combos", config).await.expect(201);
+}
+
+#[tokio::test]
+async fn hours_of_an_entry_may_have_a_time_zone() {
+    let app = TestApp::new().await;
+    let draft = |when: Value| json!({"name": "c", "models": [{"model": "sim/echo", "when": when}]});
+    for when in [json!({"hours": "08:00-18:00", "tz": "Mars/Base"}), json!({"tz": "Europe/Berlin"})] {
+        assert_eq!(app.post("/api/combos", draft(when)).await.expect(400).fields(), ["models[0].when"]);
+    }
+    let when = json!({"hours": "08:00-18:00", "tz": "Europe/Berlin"});
+    let made = app.post("/api/combos", draft(when.clone())).await.expect(201).json();
+    assert_eq!(made["models"][0]["when"], when);
+}

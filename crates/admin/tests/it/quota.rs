@@ -87,3 +87,61 @@ async fn models_that_no_money_is_left_for_are_over_budget() {
     let listed = app.get("/api/models/availability?status=over_budget").await.expect(200).json();
     assert!(listed["models"].as_array().is_some_and(|models| !models.is_empty()));
 }
+
+#[tokio::test]
+async fn a_plan_is_set_checked_and_shown() {
+    let app = TestApp::new().await;
+    let id = account(&app, "openai", "work").await;
+    let path = format!("/api/providers/{id}");
+    let with = |windows: Value| json!({"providerSpecificData": {"quotaWindows": windows}});
+    let plan = json!([{"window": "5h", "requests": 10}, {"window": "weekly", "tokens": 1000, "resetsAt": "2026-01-01T08:00:00Z"}]);
+    app.patch(&path, with(plan.clone())).await.expect(200);
+    let shown = app.get(&path).await.expect(200).json();
+    assert_eq!(shown["connection"]["providerSpecificData"]["quotaWindows"], plan);
+    let snapshot = app.live.load().clone();
+    let state = snapshot.connection(&id.as_str().into()).expect("active");
+    state.health.plan.add(&state.plan, 900, START);
+    let one = app.get(&format!("/api/usage/quota?connectionId={id}")).await.expect(200).json();
+    let shown = &one["providers"][0];
+    assert_eq!(
+        (&shown["quotaUsed"], &shown["quotaTotal"], &shown["percentRemaining"], &shown["isLow"]),
+        (&json!(900), &json!(1000), &json!(10.0), &json!(true)),
+    );
+    let windows = shown["windows"].as_array().expect("list");
+    let told: Vec<_> = windows
+        .iter()
+        .map(|it| {
+            (it["source"].as_str(), it["window"].as_str(), it["limit"].as_str(), it["remaining"].as_u64())
+        })
+        .collect();
+    let row = |window, limit, left| (Some("plan"), Some(window), Some(limit), Some(left));
+    assert_eq!(told, [row("5h", "requests", 9), row("weekly", "tokens", 100)]);
+    assert!(windows.iter().all(|it| it["model"].is_null() && it["resetAt"].is_string()));
+
+    let usage = app.get(&format!("/api/usage/{id}")).await.expect(200).json();
+    assert_eq!(
+        usage["quotas"][1],
+        json!({"name": "weekly:tokens", "used": 900, "total": 1000, "remaining": 100, "remainingPct": 10.0,
+            "unit": "tokens", "resetAt": windows[1]["resetAt"], "source": "local"})
+    );
+
+    let field = "providerSpecificData.quotaWindows";
+    for (windows, at) in [
+        (json!("5h"), ""),
+        (json!([{"window": "hourly", "requests": 1}]), "[0]"),
+        (json!([{"window": "5h"}]), "[0]"),
+        (json!([{"window": "5h", "requests": 0}]), "[0]"),
+        (json!([{"window": "5h", "requests": -1}]), "[0]"),
+        (json!([{"window": "5h", "requests": 1, "dollars": 1}]), "[0]"),
+        (json!([{"window": "5h", "requests": 1}, {"window": "5h", "tokens": 1}]), "[1]"),
+        (json!([{"window": "weekly", "requests": 1, "resetsAt": "Monday"}]), "[0]"),
+    ] {
+        let refused = app.patch(&path, with(windows.clone())).await.expect(400);
+        assert_eq!(refused.fields(), [format!("{field}{at}")], "{windows}");
+    }
+    let many: Vec<_> = (1..=9).map(|hours| json!({"window": format!("{hours}h"), "requests": 1})).collect();
+    assert_eq!(app.patch(&path, with(json!(many))).await.expect(400).fields(), [field]);
+    app.patch(&path, with(Value::Null)).await.expect(200);
+    let shown = app.get(&path).await.expect(200).json();
+    assert!(shown["connection"]["providerSpecificData"].get("quotaWindows").is_none(), "{shown}");
+}

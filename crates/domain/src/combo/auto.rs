@@ -80,10 +80,14 @@ pub(super) fn quota(target: &Target, now_ms: i64) -> Option<Quota> {
     let able = target.provider.connections.iter();
     let mut able = able.filter(|connection| connection.check(&target.model, now_ms).is_ok()).peekable();
     able.peek()?;
-    able.try_fold(Quota { left: 0.0, reset_ms: i64::MAX }, |best, connection| {
-        let gate = &connection.health.gate;
-        let (left, until) = gate.headroom(connection.limits.as_ref(), &target.model, now_ms)?;
-        Some(Quota { left: best.left.max(left), reset_ms: best.reset_ms.min(until - now_ms) })
+    let none = Quota { left: 0.0, reset_ms: i64::MAX, loss_per_ms: 0.0 };
+    able.try_fold(none, |best, connection| {
+        let own = connection.quota(&target.model, now_ms)?;
+        Some(Quota {
+            left: best.left.max(own.left),
+            reset_ms: best.reset_ms.min(own.reset_ms),
+            loss_per_ms: best.loss_per_ms.max(own.loss_per_ms),
+        })
     })
 }
 

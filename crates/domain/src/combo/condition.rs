@@ -2,7 +2,7 @@
 
 use super::RequestFacts;
 use crate::entity::When;
-use crate::hours::Hours;
+use crate::hours::{Hours, LocalHours};
 
 /// A condition, checked and compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +12,7 @@ pub struct Condition {
     has_tools: Option<bool>,
     has_images: Option<bool>,
     stream: Option<bool>,
-    /// Of the UTC day.
-    hours: Option<Hours>,
+    hours: Option<LocalHours>,
 }
 
 /// Why a condition makes no sense.
@@ -22,6 +21,12 @@ pub enum ConditionError {
     /// Not two times of a day.
     #[error("`{0}` is not a time of day such as `08:00-18:00`")]
     Hours(String),
+    /// Not a time zone.
+    #[error("`{0}` is not a time zone such as `Europe/Berlin`")]
+    Zone(String),
+    /// A time zone of nothing.
+    #[error("tz is the time zone of hours, and there are none")]
+    ZoneAlone,
     /// No number lies between.
     #[error("minTokens is larger than maxTokens, so the step would never be tried")]
     Empty,
@@ -34,17 +39,23 @@ impl Condition {
         if min_tokens > max_tokens {
             return Err(ConditionError::Empty);
         }
-        let hours = when
-            .hours
-            .as_deref()
-            .map(|text| Hours::parse(text).ok_or_else(|| ConditionError::Hours(text.to_owned())));
+        let hours = match (&when.hours, &when.tz) {
+            (None, None) => None,
+            (None, Some(_)) => return Err(ConditionError::ZoneAlone),
+            (Some(text), zone) => {
+                let hours = Hours::parse(text).ok_or_else(|| ConditionError::Hours(text.clone()))?;
+                let zone = zone.as_deref().unwrap_or("UTC");
+                let local = LocalHours::new(hours, zone);
+                Some(local.ok_or_else(|| ConditionError::Zone(zone.to_owned()))?)
+            }
+        };
         Ok(Self {
             min_tokens,
             max_tokens,
             has_tools: when.has_tools,
             has_images: when.has_images,
             stream: when.stream,
-            hours: hours.transpose()?,
+            hours,
         })
     }
 
@@ -66,7 +77,7 @@ impl Condition {
             Some("`hasTools` is not as wanted")
         } else if is_other(self.has_images, facts.has_images) {
             Some("`hasImages` is not as wanted")
-        } else if self.hours.is_some_and(|hours| !hours.covers_utc(now_ms)) {
+        } else if self.hours.as_ref().is_some_and(|hours| !hours.covers(now_ms)) {
             Some("it is not its time of day")
         } else {
             None
@@ -98,6 +109,16 @@ mod tests {
     }
 
     #[test]
+    fn hours_are_those_of_a_time_zone() {
+        let when =
+            When { hours: Some("08:00-18:00".into()), tz: Some("Asia/Kolkata".into()), ..When::default() };
+        let condition = Condition::new(&when).unwrap();
+        let is_on = |now| condition.refuses(&RequestFacts::default(), now).is_none();
+        // Five and a half hours ahead.
+        assert!(!is_on(at(2, 29)) && is_on(at(2, 30)) && is_on(at(12, 29)) && !is_on(at(12, 30)));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_said() {
         for text in
             ["", "8-18", "08:00", "08:00-25:00", "08:60-09:00", "08:00-08:00", "ab:cd-ef:gh", "+8:00-09:00"]
@@ -105,6 +126,12 @@ mod tests {
             let when = When { hours: Some(text.into()), ..When::default() };
             assert_eq!(Condition::new(&when), Err(ConditionError::Hours(text.into())), "{text}");
         }
+        let zone = |hours: Option<&str>, tz: &str| {
+            let when = When { hours: hours.map(str::to_owned), tz: Some(tz.into()), ..When::default() };
+            Condition::new(&when)
+        };
+        assert_eq!(zone(Some("08:00-18:00"), "Mars/Base"), Err(ConditionError::Zone("Mars/Base".into())));
+        assert_eq!(zone(None, "Europe/Berlin"), Err(ConditionError::ZoneAlone));
         let when = When { min_tokens: Some(5), max_tokens: Some(4), ..When::default() };
         assert_eq!(Condition::new(&when), Err(ConditionError::Empty));
     }
@@ -118,6 +145,7 @@ mod tests {
             has_images: Some(false),
             stream: Some(true),
             hours: None,
+            tz: None,
         };
         let condition = Condition::new(&when).unwrap();
         let good =

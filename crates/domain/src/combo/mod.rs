@@ -186,6 +186,9 @@ impl StepState {
         let Goal::Model { model, connection_id } = &self.goal else { return None };
         Some(self.target.get_or_init(|| {
             let mut target = resolve::model(snapshot, model)?;
+            if target.provider.hides(&target.model) {
+                return Err(ResolveError::Hidden { model: target.full_name() });
+            }
             if let Some(id) = connection_id {
                 let own = target.provider.connections.iter().find(|own| own.id.as_str() == id);
                 // Another provider's account, or one that is gone: nobody else may stand in for it.

@@ -39,7 +39,7 @@ pub struct RequestFacts {
     pub served_by: u64,
 }
 
-/// Tokens of answer that a price is estimated for when the client sets no limit.
+/// Tokens of answer that a price is estimated for while none is known.
 const USUAL_OUTPUT: u64 = 1_024;
 
 /// The targets of a request, in order.
@@ -334,7 +334,7 @@ impl Planner<'_> {
                 .all(|connection| connection.check(&target.model, self.now_ms).is_err());
         }
         if wants.cost {
-            candidate.cost_nano = self.cost(target);
+            candidate.cost_nano = self.cost(step, target);
         }
         if wants.quota {
             candidate.quota = auto::quota(target, self.now_ms);
@@ -380,7 +380,7 @@ impl Planner<'_> {
                     let planned = Planned {
                         path: self.above.clone(),
                         target: target.clone(),
-                        cost_nano: self.cost(target),
+                        cost_nano: self.cost(step, target),
                         score,
                     };
                     // A pipeline needs each of its steps; what a model can do is not known for certain.
@@ -428,9 +428,11 @@ impl Planner<'_> {
         }
     }
 
-    fn cost(&self, target: &Target) -> Option<i64> {
+    /// With as much answer as the step's usually have, if the client lets it.
+    fn cost(&self, step: &StepState, target: &Target) -> Option<i64> {
         let quote = target.quote(self.snapshot)?;
-        let output = self.facts.max_output.unwrap_or(USUAL_OUTPUT).min(USUAL_OUTPUT);
+        let usual = step.stats.output_tokens().unwrap_or(USUAL_OUTPUT);
+        let output = self.facts.max_output.unwrap_or(usual).min(usual);
         price::cost_nano(
             &quote.price,
             &omniroute_dialect::ir::Usage {

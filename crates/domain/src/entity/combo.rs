@@ -95,9 +95,12 @@ pub struct When {
     /// Whether it asks for a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// Time of day, UTC, `08:00-18:00`; over midnight too.
+    /// Time of day, `08:00-18:00`; over midnight too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hours: Option<String>,
+    /// The time zone of `hours`; UTC where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tz: Option<String>,
 }
 
 /// How a combo is carried out. Absent members are those of the defaults.

@@ -6,7 +6,7 @@ use omniroute_provider::ProviderId;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionId, Discount, KeyPool};
+use super::{ConnectionId, Discount, KeyPool, QuotaWindow};
 
 /// One account or key at one provider.
 #[derive(Debug, Clone)]
@@ -178,6 +178,9 @@ pub struct ConnectionOptions {
     /// What it pays less than the list price, where the cheapest account is chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discount: Option<Discount>,
+    /// What its plan allows, where the vendor does not say so itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quota_windows: Vec<QuotaWindow>,
     /// Everything else: values of the provider's URL and header variables (`region`, `resource`, …).
     #[serde(flatten)]
     pub vars: BTreeMap<String, String>,

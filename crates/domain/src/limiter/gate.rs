@@ -71,6 +71,11 @@ impl Gate {
         self.limiter().check(rules, ask, None, now_ms).err()
     }
 
+    /// Whether one more request may wait.
+    pub fn has_room(&self, rules: &Rules) -> bool {
+        self.limiter().queue.len() < rules.max_depth as usize
+    }
+
     /// Queues a request up; `None` when as many wait already as may.
     pub fn join(&self, rules: &Rules, ask: Ask<'_>) -> Option<Ticket> {
         let mut limiter = self.limiter();

@@ -95,6 +95,20 @@ pub struct Quota {
     pub left: f64,
     /// Until the vendor counts anew, in milliseconds.
     pub reset_ms: i64,
+    /// How much of it is lost with each millisecond in which nothing is asked, as a share.
+    pub loss_per_ms: f64,
+}
+
+impl Quota {
+    /// Sooner than this is at once.
+    const AT_ONCE_MS: i64 = 1_000;
+
+    /// Of a limit of which no more is known than what is left, and when it is counted anew.
+    pub fn told(left: f64, reset_ms: i64) -> Self {
+        #[allow(clippy::cast_precision_loss, reason = "at most a day")]
+        let loss_per_ms = left / reset_ms.max(Self::AT_ONCE_MS) as f64;
+        Self { left, reset_ms, loss_per_ms }
+    }
 }
 
 /// What a strategy looks at beyond weights; callers need not find out more.

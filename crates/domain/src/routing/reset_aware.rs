@@ -6,8 +6,6 @@ use super::{Candidate, Choice, Order, Strategy, Wants, as_they_stand};
 const GUARD: f64 = 0.10;
 /// Those within so much of the best are as good as it.
 const BAND: f64 = 0.05;
-/// Sooner than this is at once.
-const AT_ONCE_MS: i64 = 1_000;
 
 /// The strategy.
 pub(super) struct ResetAware;
@@ -49,7 +47,6 @@ fn worth(candidate: &Candidate) -> f64 {
     match candidate.quota {
         None => -1.0,
         Some(quota) if quota.left < GUARD => -2.0 - (GUARD - quota.left.max(0.0)) / GUARD,
-        #[allow(clippy::cast_precision_loss, reason = "at most a day")]
-        Some(quota) => quota.left / quota.reset_ms.max(AT_ONCE_MS) as f64,
+        Some(quota) => quota.loss_per_ms,
     }
 }

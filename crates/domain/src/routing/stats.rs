@@ -11,8 +11,8 @@ const SLICE_MS: i64 = 5 * 60 * 1_000;
 const TOO_MANY_FAILURES: u32 = 3;
 /// For how long.
 const EXCLUDED_MS: i64 = 5 * 60 * 1_000;
-/// How much a new latency moves the average.
-const LATENCY_SHARE: f64 = 0.2;
+/// How much a new value moves an average.
+const NEW_SHARE: f64 = 0.2;
 
 /// Counts of one candidate.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub struct Stats {
     in_flight: AtomicU32,
     /// Bits of an `f64`; 0 before the first answer.
     latency: AtomicU64,
+    /// The same of the tokens of answers.
+    output: AtomicU64,
     total_requests: AtomicU64,
     total_successes: AtomicU64,
     total_latency_ms: AtomicU64,
@@ -72,6 +74,18 @@ impl Slice {
     }
 }
 
+/// Moves an average, kept as the bits of an `f64`, towards a new value.
+fn move_average(average: &AtomicU64, value: u64) {
+    #[allow(clippy::cast_precision_loss, reason = "an average")]
+    let new = (value as f64).max(f64::MIN_POSITIVE);
+    let moved = |bits: u64| {
+        let before = f64::from_bits(bits);
+        let moved = if bits == 0 { new } else { (new - before).mul_add(NEW_SHARE, before) };
+        Some(moved.to_bits())
+    };
+    let _ = average.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
+}
+
 fn number(now_ms: i64) -> u32 {
     u32::try_from(now_ms.div_euclid(SLICE_MS).rem_euclid(1 << 32)).unwrap_or(0)
 }
@@ -103,14 +117,12 @@ impl Stats {
         self.successes[number as usize % SLICES].add(number);
         self.total_successes.fetch_add(1, Ordering::Relaxed);
         self.total_latency_ms.fetch_add(latency_ms, Ordering::Relaxed);
-        #[allow(clippy::cast_precision_loss, reason = "an average of milliseconds")]
-        let new = (latency_ms as f64).max(f64::MIN_POSITIVE);
-        let moved = |bits: u64| {
-            let before = f64::from_bits(bits);
-            let moved = if bits == 0 { new } else { (new - before).mul_add(LATENCY_SHARE, before) };
-            Some(moved.to_bits())
-        };
-        let _ = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
+        move_average(&self.latency, latency_ms);
+    }
+
+    /// An answer had so many tokens.
+    pub fn note_output(&self, tokens: u64) {
+        move_average(&self.output, tokens);
     }
 
     /// A request that was not counted while it ran is over.
@@ -130,7 +142,9 @@ impl Stats {
         for slice in self.requests.iter().chain(&self.successes) {
             slice.0.store(0, Ordering::Relaxed);
         }
-        for total in [&self.latency, &self.total_requests, &self.total_successes, &self.total_latency_ms] {
+        for total in
+            [&self.latency, &self.output, &self.total_requests, &self.total_successes, &self.total_latency_ms]
+        {
             total.store(0, Ordering::Relaxed);
         }
         self.last_used_at.store(0, Ordering::Relaxed);
@@ -189,6 +203,14 @@ impl Stats {
     pub fn latency_ms(&self) -> Option<f64> {
         let bits = self.latency.load(Ordering::Relaxed);
         (bits != 0).then(|| f64::from_bits(bits))
+    }
+
+    /// How many tokens answers had of late.
+    pub fn output_tokens(&self) -> Option<u64> {
+        let bits = self.output.load(Ordering::Relaxed);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an average of counts")]
+        let tokens = f64::from_bits(bits).round() as u64;
+        (bits != 0).then_some(tokens)
     }
 
     /// How the latest latencies are spread.
@@ -267,6 +289,18 @@ mod tests {
         assert_eq!(stats.excluded_until(400_000), Some(700_000), "the next failure excludes again at once");
         stats.note(Some(5), 400_001);
         assert_eq!(stats.excluded_until(400_002), None);
+    }
+
+    #[test]
+    fn the_length_of_answers_is_known_from_the_first_on() {
+        let stats = Stats::default();
+        assert_eq!(stats.output_tokens(), None);
+        for (tokens, average) in [(100, 100), (200, 120), (0, 96)] {
+            stats.note_output(tokens);
+            assert_eq!(stats.output_tokens(), Some(average));
+        }
+        stats.clear();
+        assert_eq!(stats.output_tokens(), None);
     }
 
     #[test]

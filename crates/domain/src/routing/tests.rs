@@ -35,7 +35,7 @@ fn candidate() -> impl proptest::strategy::Strategy<Value = Candidate> {
                     cost_nano,
                     context_window,
                     is_last_good,
-                    quota: latency_ms.map(|latency| Quota { left: success_rate, reset_ms: latency as i64 }),
+                    quota: latency_ms.map(|latency| Quota::told(success_rate, latency as i64)),
                     affinity: success_rate,
                     signals: Signals {
                         p95_ms: latency_ms.map(|latency| latency * 2.0),
@@ -260,7 +260,7 @@ fn no_strategy_starves_anybody_it_promises_a_turn() {
 }
 
 fn quota(left: f64, reset_ms: i64) -> Candidate {
-    Candidate { quota: Some(Quota { left, reset_ms }), ..Candidate::default() }
+    Candidate { quota: Some(Quota::told(left, reset_ms)), ..Candidate::default() }
 }
 
 #[test]

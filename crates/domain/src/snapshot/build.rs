@@ -16,11 +16,14 @@ use super::{
 use crate::alias::Aliases;
 use crate::budget::{Budgets, Calendar};
 use crate::combo::{ComboState, Condition, Policy, Pool, StepState};
-use crate::entity::{Combo, ComboConfig, Connection, ConnectionId, CustomModel, Discount, Entities, Node};
+use crate::entity::{
+    Combo, ComboConfig, Connection, ConnectionId, CustomModel, Discount, Entities, MAX_QUOTA_WINDOWS, Node,
+};
 use crate::fallback::Chains;
 use crate::health::HealthMap;
 use crate::mapping::Mappings;
 use crate::pattern::Pattern;
+use crate::plan::PlanWindow;
 use crate::policy::Policies;
 use crate::routing::{self, Tuning, auto::AccountTier};
 use crate::transform::{ComboRules, SystemText};
@@ -144,6 +147,7 @@ impl<'a> Builder<'a> {
             prefixes,
             keys,
             models,
+            has_plans: connections.values().any(|connection| !connection.plan.is_empty()),
             connections,
             budgets: Budgets::new(&self.entities.budgets, calendar),
             prices: self.entities.prices.clone(),
@@ -324,6 +328,7 @@ impl<'a> Builder<'a> {
                 || node.is_some_and(|node| node.allow_private),
             max_concurrent: row.max_concurrent,
             limits: limits_of(row, &self.entities.settings),
+            plan: self.plan(row),
             weight: row.options.weight.unwrap_or(1),
             discount: row.options.discount.unwrap_or_default(),
             tags: row.tags.clone(),
@@ -339,6 +344,24 @@ impl<'a> Builder<'a> {
             excluded_models: row.options.excluded_models.iter().map(|text| Pattern::new(text)).collect(),
         };
         Some(Arc::new(self.pooled(provider, row, state)))
+    }
+
+    /// What the account's plan allows, by the calendar of the budgets. A window that makes no sense is told and left out.
+    fn plan(&mut self, row: &Connection) -> Arc<[PlanWindow]> {
+        if row.options.quota_windows.is_empty() {
+            return Arc::default();
+        }
+        let calendar = Calendar::in_zone(&self.entities.settings.budgets.tz).unwrap_or_default();
+        let mut windows = Vec::with_capacity(row.options.quota_windows.len());
+        for window in row.options.quota_windows.iter().take(MAX_QUOTA_WINDOWS) {
+            match PlanWindow::new(window, &calendar) {
+                Ok(window) => windows.push(window),
+                Err(error) => {
+                    self.problem("connection", row.id.as_str(), format!("a quota window is off: {error}"));
+                }
+            }
+        }
+        windows.into()
     }
 
     fn models(&self, id: &ProviderId, listed: &[String]) -> Vec<ListedModel> {
@@ -405,6 +428,7 @@ impl<'a> Builder<'a> {
             allow_private: false,
             max_concurrent: None,
             limits: None,
+            plan: Arc::default(),
             weight: 1,
             discount: Discount::default(),
             default_model: spec.models.first().cloned(),

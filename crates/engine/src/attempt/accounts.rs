@@ -50,9 +50,14 @@ impl Patience {
         Self { waits: 0, time: Duration::ZERO, queues: is_last }
     }
 
+    /// Whether so long a pause is short enough.
+    pub(super) fn allows(&self, pause: Duration) -> bool {
+        self.waits > 0 && pause <= self.time
+    }
+
     /// Sleeps until something may be tried again, if that is soon enough.
     pub(super) async fn sit_out(&mut self, ctx: &RequestCtx, pause: Option<Duration>) -> bool {
-        let Some(pause) = pause.filter(|pause| self.waits > 0 && *pause <= self.time) else { return false };
+        let Some(pause) = pause.filter(|pause| self.allows(*pause)) else { return false };
         self.waits -= 1;
         self.time -= pause;
         tokio::time::sleep(pause + Duration::from_millis(ctx.engine.random() % 50)).await;
@@ -152,22 +157,47 @@ pub(super) async fn run(
                 }
             }
         }
-        if last.is_none() && round.is_held() {
-            let wait = round.hold(ctx);
-            let error = explain::held(target, wait);
-            return Err(Failed { error, last, wait: Some(wait), is_request: false, is_open: false });
-        }
-        let wait = explain::earliest(ctx, target);
-        // An open breaker is not waited for: it is there so that nobody waits for a provider that is out of order.
-        let is_open = circuit::is_open(ctx, target);
-        let may_go_on = ctx.attempts.len() < most && !ctx.is_late() && !is_open && may_wait(last.as_deref());
-        if !may_go_on || !patience.sit_out(ctx, wait).await {
-            let error = explain::exhausted(ctx, target, last.as_deref(), wait, round.is_busy);
-            let is_open = is_open && last.is_none();
-            return Err(Failed { error, last, wait, is_request: false, is_open });
-        }
+        let may_call = ctx.attempts.len() < most && !ctx.is_late();
+        let wait = nobody_left(ctx, target, &mut last, round.stuck(ctx), &patience, may_call)?;
+        patience.sit_out(ctx, Some(wait)).await;
         tried.clear();
     }
+}
+
+/// Why the accounts that are left cannot be called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stuck {
+    /// Some are held to their limits, the first of them for so long.
+    pub(super) held: Option<Duration>,
+    /// Some have as many requests as they may have at once.
+    pub(super) is_busy: bool,
+}
+
+/// What follows when no account of a target can be called any more: how long to wait for one, or why it came to nothing.
+pub(super) fn nobody_left(
+    ctx: &RequestCtx,
+    target: &Target,
+    last: &mut Option<Box<Failure>>,
+    stuck: Stuck,
+    patience: &Patience,
+    may_call: bool,
+) -> Result<Duration, Failed> {
+    if last.is_none()
+        && let Some(wait) = stuck.held
+    {
+        let error = explain::held(target, wait);
+        return Err(Failed { error, last: None, wait: Some(wait), is_request: false, is_open: false });
+    }
+    let wait = explain::earliest(ctx, target);
+    // An open breaker is not waited for: it is there so that nobody waits for a provider that is out of order.
+    let is_open = circuit::is_open(ctx, target);
+    let may_go_on = may_call && !is_open && may_wait(last.as_deref());
+    if let Some(wait) = wait.filter(|wait| may_go_on && patience.allows(*wait)) {
+        return Ok(wait);
+    }
+    let error = explain::exhausted(ctx, target, last.as_deref(), wait, stuck.is_busy);
+    let is_open = is_open && last.is_none();
+    Err(Failed { error, last: last.take(), wait, is_request: false, is_open })
 }
 
 /// Whether a cooldown of this cause is worth waiting for.

@@ -136,7 +136,9 @@ pub(super) async fn sit_out(ctx: &RequestCtx, failed: &Failed, delay: Duration, 
                 | FailureKind::Unknown
         )
     });
-    let pause = failed.wait.map_or(delay, |wait| wait.max(delay));
+    // What the upstream asked for counts, shorter or longer than our own delay.
+    let asked = failed.last.as_deref().and_then(|failure| failure.retry_after).unwrap_or(delay);
+    let pause = failed.wait.map_or(asked, |wait| wait.max(asked));
     let left = deadline.saturating_duration_since(ctx.engine.clock.instant());
     if !is_passing || pause > LONGEST_PAUSE || pause >= left {
         return false;

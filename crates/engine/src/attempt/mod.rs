@@ -8,7 +8,9 @@ mod accounts;
 mod aside;
 mod ask;
 mod facts;
+mod foresight;
 mod fusion;
+mod in_vain;
 mod inner;
 mod pause;
 mod pipeline;
@@ -88,9 +90,10 @@ pub(crate) struct StreamStart {
 
 pub(crate) use accounts::Failed;
 pub(crate) use aside::aside;
+pub(crate) use foresight::{of_chain, of_plan};
 pub(crate) use inner::{Rewrite, text_of};
 pub(crate) use pause::go_on;
-pub(crate) use round::foreseen;
+pub(crate) use round::{NoPlace, foreseen, no_place};
 pub(crate) use rows::open_row;
 use rows::push_row;
 pub(crate) use rows::{note_abort, note_failure, note_success, notes};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use omniroute_dialect::ir::{ChatRequest, ErrorKind};
-use omniroute_domain::combo::{Rule, render};
+use omniroute_domain::combo::{ComboState, LeftOut, Planned, Rule, render};
 
 use super::ask::ask;
 use super::targets::Course;
@@ -12,15 +12,52 @@ use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 
 /// A step, and the targets that can do it: one, or those of the combo that it names.
-struct Stage {
+pub(super) struct Stage {
     step: usize,
-    targets: Range<usize>,
+    pub(super) targets: Range<usize>,
+}
+
+impl Stage {
+    /// In errors.
+    pub(super) fn name(&self, combo: &ComboState) -> String {
+        format!("step `{}` of pipeline `{}`", combo.steps[self.step].id, combo.name)
+    }
+}
+
+/// The steps with their targets, in order. One that has none fails the request, unless it is not for such requests.
+pub(super) fn stages(
+    combo: &ComboState,
+    targets: &[Planned],
+    left_out: &[LeftOut],
+) -> Result<Vec<Stage>, GatewayError> {
+    let mut stages: Vec<Stage> = Vec::new();
+    for (place, planned) in targets.iter().enumerate() {
+        let step = planned.path.first().map_or(0, |outermost| outermost.step);
+        match stages.last_mut().filter(|stage| stage.step == step) {
+            Some(stage) => stage.targets.end = place + 1,
+            None => stages.push(Stage { step, targets: place..place + 1 }),
+        }
+    }
+    for (at, step) in combo.steps.iter().enumerate() {
+        let is_there = stages.iter().any(|stage| stage.step == at);
+        let is_for_others = left_out.iter().any(|left| left.step == step.id && left.rule == Rule::Condition);
+        if !is_there && !is_for_others {
+            let reason = left_out.iter().find(|left| left.step == step.id);
+            let reason = reason.map_or("the key may not use it", |left| left.reason.as_str());
+            let message = format!(
+                "step `{}` of pipeline `{}` has no target ({reason}); see /api/combos",
+                step.id, combo.name
+            );
+            return Err(GatewayError::new(ErrorKind::Unavailable, "no_targets", message));
+        }
+    }
+    Ok(stages)
 }
 
 impl Course {
     /// Goes through the steps. A request that answers a tool call belongs to the last one alone.
     pub(super) async fn pipe(&mut self, ctx: &mut RequestCtx) -> Result<Attempted, GatewayError> {
-        let stages = self.stages()?;
+        let stages = stages(&self.combo, &self.targets, &self.left_out)?;
         let Some((last, before)) = stages.split_last() else { return Err(self.nobody()) };
         let request = Box::new(ctx.canonical().await?.clone());
         let Some(input) = inner::last_words(&request).filter(|_| !before.is_empty()) else {
@@ -33,33 +70,6 @@ impl Course {
         }
         let (asked, added) = self.asked(last, request, &input, output.as_deref());
         self.stage(ctx, last, Some((asked, added))).await
-    }
-
-    /// The steps with their targets, in order. One that has none fails the request, unless it is not for such requests.
-    fn stages(&self) -> Result<Vec<Stage>, GatewayError> {
-        let mut stages: Vec<Stage> = Vec::new();
-        for (place, planned) in self.targets.iter().enumerate() {
-            let step = planned.path.first().map_or(0, |outermost| outermost.step);
-            match stages.last_mut().filter(|stage| stage.step == step) {
-                Some(stage) => stage.targets.end = place + 1,
-                None => stages.push(Stage { step, targets: place..place + 1 }),
-            }
-        }
-        for (at, step) in self.combo.steps.iter().enumerate() {
-            let is_there = stages.iter().any(|stage| stage.step == at);
-            let is_for_others =
-                self.left_out.iter().any(|left| left.step == step.id && left.rule == Rule::Condition);
-            if !is_there && !is_for_others {
-                let reason = self.left_out.iter().find(|left| left.step == step.id);
-                let reason = reason.map_or("the key may not use it", |left| left.reason.as_str());
-                let message = format!(
-                    "step `{}` of pipeline `{}` has no target ({reason}); see /api/combos",
-                    step.id, self.combo.name
-                );
-                return Err(GatewayError::new(ErrorKind::Unavailable, "no_targets", message));
-            }
-        }
-        Ok(stages)
     }
 
     /// What a step is asked, and by how much it is longer than what the client sent.
@@ -98,7 +108,7 @@ impl Course {
                     if text.is_empty() {
                         let message = format!(
                             "{} answered without any text, so there is nothing to go on with",
-                            self.name(stage)
+                            stage.name(&self.combo)
                         );
                         return Err(GatewayError::new(ErrorKind::BadGateway, "empty_response", message));
                     }
@@ -146,11 +156,7 @@ impl Course {
     }
 
     fn broken(&mut self, ctx: &RequestCtx, stage: &Stage) -> GatewayError {
-        let name = self.name(stage);
+        let name = stage.name(&self.combo);
         self.failed_as(ctx, |error| format!("{name} failed: {error}"))
-    }
-
-    fn name(&self, stage: &Stage) -> String {
-        format!("step `{}` of pipeline `{}`", self.combo.steps[stage.step].id, self.combo.name)
     }
 }

@@ -10,6 +10,7 @@ use omniroute_domain::rotation::Occasion;
 use omniroute_domain::snapshot::ConnectionState;
 use smallvec::SmallVec;
 
+use super::accounts::Stuck;
 use super::queue;
 use crate::ctx::RequestCtx;
 use crate::prefix;
@@ -30,15 +31,18 @@ pub(super) struct Round {
     /// A place at the account that had its chance last, until it is handed out.
     place: Option<(Arc<ConnectionState>, InFlight)>,
     /// Whether an account had no place.
-    pub(super) is_busy: bool,
+    is_busy: bool,
     /// Whether the account that is held is worth a short wait before others are asked.
     is_patient: bool,
     /// Those that are held to their limits, and until when if that is known.
-    held: SmallVec<[(Arc<ConnectionState>, Option<i64>); 2]>,
+    held: Held,
 }
 
+/// Accounts that are held to their limits, and until when if that is known.
+pub(super) type Held = SmallVec<[(Arc<ConnectionState>, Option<i64>); 2]>;
+
 /// Why an account gives no place.
-enum NoPlace {
+pub(crate) enum NoPlace {
     /// As many requests run as may.
     Busy,
     /// It is held to its limits.
@@ -172,16 +176,9 @@ impl Round {
         std::mem::take(&mut self.is_patient)
     }
 
-    /// Whether an account is held to its limits.
-    pub(super) fn is_held(&self) -> bool {
-        !self.held.is_empty()
-    }
-
-    /// How long the first of those is held.
-    pub(super) fn hold(&self, ctx: &RequestCtx) -> Duration {
-        let now_ms = ctx.engine.clock.now_ms();
-        let waits = self.held.iter().filter_map(|(_, until)| *until).map(|until| time_to(until, now_ms));
-        waits.min().unwrap_or(SHORTLY).max(Duration::from_millis(1))
+    /// Why none of those that are left can be called.
+    pub(super) fn stuck(&self, ctx: &RequestCtx) -> Stuck {
+        Stuck { held: first_free(&self.held, ctx.engine.clock.now_ms()), is_busy: self.is_busy }
     }
 
     /// A place at the account: with its key, or with the one of several whose turn it is.
@@ -264,6 +261,48 @@ fn enter(connection: &Arc<ConnectionState>, ask: Ask<'_>, now_ms: i64) -> Result
         Ok(false) => Ok(place),
         Err(held) => Err(NoPlace::Held(held.until)),
     }
+}
+
+/// Whether an account has no place for a request that is only looked at: with none of its keys.
+pub(crate) fn no_place(
+    ctx: &RequestCtx,
+    target: &Target,
+    connection: &ConnectionState,
+    now_ms: i64,
+) -> Option<NoPlace> {
+    if connection.max_concurrent.is_some_and(|most| connection.account().in_flight() >= most) {
+        return Some(NoPlace::Busy);
+    }
+    let held = |one: &ConnectionState| one.health.gate.held(one.limits.as_ref()?, ask(ctx, target), now_ms);
+    if connection.pool.is_empty() {
+        return held(connection).map(|held| NoPlace::Held(held.until));
+    }
+    let usable = connection.pool.iter().filter(|key| key.health.check(&target.model, now_ms).is_ok());
+    let mut until = None;
+    for key in usable {
+        match held(key) {
+            None => return None,
+            Some(held) => until = [until, held.until].into_iter().flatten().min(),
+        }
+    }
+    Some(NoPlace::Held(until))
+}
+
+/// Whether a request that is only looked at would wait for an account that is held to its limits.
+pub(super) fn would_queue((connection, until): &(Arc<ConnectionState>, Option<i64>), now_ms: i64) -> bool {
+    let Some(rules) = connection.limits else { return false };
+    let most = Duration::from_millis(u64::from(rules.max_wait_ms));
+    let soonest = until.map_or(Duration::ZERO, |until| time_to(until, now_ms));
+    !most.is_zero() && soonest <= most && connection.health.gate.has_room(&rules)
+}
+
+/// How long the first of those that are held is held.
+pub(super) fn first_free(held: &Held, now_ms: i64) -> Option<Duration> {
+    if held.is_empty() {
+        return None;
+    }
+    let waits = held.iter().filter_map(|(_, until)| *until).map(|until| time_to(until, now_ms));
+    Some(waits.min().unwrap_or(SHORTLY).max(Duration::from_millis(1)))
 }
 
 fn arranged(accounts: &[Arc<ConnectionState>], order: &[u16]) -> Candidates {

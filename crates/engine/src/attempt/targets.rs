@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use omniroute_dialect::ir::ErrorKind;
 use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned, Policy};
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::Manner;
@@ -14,13 +13,12 @@ use omniroute_provider::{FailureKind, Retry};
 use super::accounts::{self, Failed, Patience};
 use super::ask::{Bounds, ask, sit_out};
 use super::facts::facts;
+use super::in_vain;
 use super::together::{Heat, MOST_HEDGED};
 use super::{Attempted, rows};
 use crate::admit;
-use crate::circuit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
-use crate::explain;
 use crate::fallback;
 use crate::policy;
 use crate::session;
@@ -385,60 +383,23 @@ impl Course {
         self.left(ctx).is_zero() || ctx.attempts.len() >= self.calls_before + MAX_CALLS || ctx.is_spent()
     }
 
-    /// How long until the first of the targets may be tried again.
-    fn earliest(&self) -> Option<Duration> {
-        self.failures.iter().flatten().filter_map(|failed| failed.wait).min()
-    }
-
     /// The error when all targets failed: the one that says most, with every attempt.
     pub(super) fn failed(&mut self, ctx: &RequestCtx) -> GatewayError {
         let (count, name) = (self.targets.len(), self.combo.name.clone());
-        self.failed_as(ctx, |error| format!("all {count} targets of combo `{name}` failed: {error}"))
+        self.failed_as(ctx, |error| in_vain::told_of_all(count, &name, error))
     }
 
     /// The same, told in other words.
     pub(super) fn failed_as(&mut self, ctx: &RequestCtx, told: impl FnOnce(&str) -> String) -> GatewayError {
-        let earliest = self.earliest();
         let failures: Vec<Failed> = self.failures.iter_mut().filter_map(Option::take).collect();
-        if !failures.is_empty() && failures.iter().all(|failed| failed.is_open) {
-            return circuit::all_open(&self.combo.name, earliest);
-        }
-        let rank = |failed: &Failed| match failed.error.kind.status() {
-            429 => 4,
-            503 => 3,
-            500.. => 2,
-            _ => 1,
-        };
-        let highest = failures.iter().map(rank).max().unwrap_or(0);
-        let mut alike = failures.into_iter().filter(|failed| rank(failed) == highest);
-        // What the request is to blame for is told of the first, what passes of the last.
-        let chosen = if highest == 1 { alike.next() } else { alike.next_back() };
-        let Some(Failed { mut error, .. }) = chosen else { return self.nobody() };
-        error.message = told(&error.message);
-        if highest > 1 {
-            error.retry_after = earliest.or(error.retry_after);
-        }
+        let Some(mut error) = in_vain::all_failed(&self.combo, failures, told) else { return self.nobody() };
         error.attempts = rows::notes(ctx);
         error
     }
 
     /// The error when there is no target to ask.
     pub(super) fn nobody(&self) -> GatewayError {
-        let name = &self.combo.name;
-        if let Some(cap) = self.over_cap {
-            return explain::too_dear(name, cap);
-        }
-        if self.combo.steps.is_empty() {
-            let message =
-                format!("`{name}` has no model to choose from; add a connection under /api/providers");
-            return GatewayError::new(ErrorKind::Unavailable, "no_targets", message);
-        }
-        let reasons: Vec<_> =
-            self.left_out.iter().take(5).map(|left| format!("`{}`: {}", left.goal, left.reason)).collect();
-        let why =
-            if reasons.is_empty() { "this key may use none of them".to_owned() } else { reasons.join("; ") };
-        let message = format!("combo `{name}` has no target for this request ({why}); see /api/combos");
-        GatewayError::new(ErrorKind::Unavailable, "no_targets", message)
+        in_vain::no_targets(&self.combo, self.over_cap, &self.left_out)
     }
 }
 

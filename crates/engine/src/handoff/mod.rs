@@ -104,8 +104,8 @@ pub(crate) fn answered(ctx: &RequestCtx, target: &Arc<Target>, connection: &Conn
     }
     let (Some(combo), Some((session, ttl_ms))) = (relaying(ctx), session::in_header(ctx)) else { return };
     let (rules, now_ms) = (&combo.policy.handoff, ctx.engine.clock.now_ms());
-    let left = connection.health.gate.left(&target.model, now_ms);
-    let is_due = left.is_some_and(|(left, _)| handoff::is_due(left, rules.threshold.get()));
+    let left = connection.rest(&target.model, now_ms);
+    let is_due = left.is_some_and(|left| handoff::is_due(left, rules.threshold.get()));
     if !is_due || !concerns(ctx, rules, target) {
         return;
     }

@@ -231,6 +231,25 @@ async fn fill_first_stays_loyal_in_a_passing_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn between_tries_the_upstreams_own_pause_counts_shorter_or_longer() {
+    for (asked, seconds) in [(Some("1"), 1..2), (Some("6"), 6..7), (None, 4..5)] {
+        let world = world(|best| {
+            best.strategy = "fill-first".into();
+            best.config =
+                ComboConfig { max_retries: Some(1), retry_delay_ms: Some(4_000), ..ComboConfig::default() };
+            best.steps.truncate(1);
+        });
+        let mut refused = refusal(503, "server_error", "busy");
+        if let Some(asked) = asked {
+            refused = refused.header("retry-after", asked);
+        }
+        world.transport.answer(refused).answer(answer("again"));
+        assert_eq!(world.chat(ASK).await.status, 200);
+        assert!(seconds.contains(&world.elapsed().as_secs()), "{asked:?}: {:?}", world.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn round_robin_goes_round_and_the_last_good_one_sticks() {
     let world = world(|best| best.strategy = "round-robin".into());
     for _ in 0..4 {

@@ -14,6 +14,7 @@ mod defects;
 mod edits;
 mod embeddings;
 mod fallback;
+mod foresight;
 mod handoffs;
 mod idempotency;
 mod images;

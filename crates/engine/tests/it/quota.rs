@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use omniroute_domain::entity::{ComboConfig, Number};
+use omniroute_domain::entity::{ComboConfig, Number, QuotaWindow};
 use omniroute_domain::routing::auto::Factor;
 use omniroute_domain::timeline::EventKind;
 use omniroute_engine::ports::{Memory, QuotaRow};
@@ -178,4 +178,107 @@ async fn a_refusal_for_want_of_quota_is_noted_for_the_account() {
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert_eq!((rows[0].connection.as_str(), &rows[0].model, &rows[0].limits), ("c1", &None, &None));
     assert!(rows[0].until.is_some());
+}
+
+/// A window of a plan; how much of it is used, and by whom.
+fn plan(world: &World, id: &str) -> Vec<(String, &'static str, u64)> {
+    let live = world.engine.live.load();
+    let account = live.connection(&id.into()).unwrap();
+    let standings = account.health.plan.standings(&account.plan, world.engine.clock.now_ms());
+    standings.into_iter().map(|it| (it.name.to_string(), it.limit, it.used)).collect()
+}
+
+fn with_plan(strategy: &'static str, windows: &'static [(&'static str, u64)]) -> World {
+    World::with(
+        |entities| {
+            entities.settings.fallback_strategy = strategy.into();
+            for row in entities.connections.iter_mut().filter(|row| row.id.as_str() == "c1") {
+                let window = |&(window, requests): &(&str, u64)| QuotaWindow {
+                    window: window.into(),
+                    requests: Some(requests),
+                    tokens: Some(1_000),
+                    resets_at: None,
+                };
+                row.options.quota_windows = windows.iter().map(window).collect();
+            }
+        },
+        |_| {},
+    )
+}
+
+async fn plainly_asked(world: &World) -> String {
+    world.transport.answer(answer("ok"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+    world.row().connection_name.unwrap().to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_is_counted_by_what_was_answered_and_ends_when_it_is_used_up() {
+    let world = with_plan("fill-first", &[("5h", 10), ("weekly", 40)]);
+    for number in 1..=9 {
+        assert_eq!(plainly_asked(&world).await, "first", "request {number}");
+    }
+    let used =
+        [("5h", "requests", 9), ("5h", "tokens", 45), ("weekly", "requests", 9), ("weekly", "tokens", 45)];
+    assert_eq!(plan(&world, "c1"), used.map(|(name, limit, used)| (name.to_owned(), limit, used)));
+    assert_eq!(plainly_asked(&world).await, "second", "a tenth is left, and others have more");
+    // What fails uses nothing.
+    let live = world.engine.live.load().clone();
+    let second = live.connection(&"c2".into()).unwrap();
+    world.transport.answer(refusal(429, "rate_limit_error", "slow down").header("retry-after", "60"));
+    world.transport.answer(answer("by the first"));
+    world.chat(ASK).await;
+    assert_eq!(world.row().connection_name.as_deref(), Some("first"));
+    assert_eq!(plan(&world, "c1")[0].2, 10);
+    // Now nothing is left, and the other one rests.
+    assert!(second.check("m", world.engine.clock.now_ms()).is_err());
+    let preview = world.preview(ASK).await;
+    let rules: Vec<_> =
+        preview.candidates.iter().filter_map(|it| it.skip.as_ref()).map(|skip| skip.rule).collect();
+    assert_eq!(rules, ["cooldown", "model_lock"]);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(plainly_asked(&world).await, "second");
+    tokio::time::advance(Duration::from_secs(5 * 3_600)).await;
+    assert_eq!(plainly_asked(&world).await, "first", "a new window");
+    assert_eq!(plan(&world, "c1")[0].2, 1);
+    assert_eq!(plan(&world, "c1")[2].2, 11);
+
+    let timeline = &world.engine.live.health.timeline;
+    let told = timeline.latest(99, |event| event.kind == EventKind::Quota);
+    let told: Vec<_> = told.iter().map(|event| (event.to, event.cause)).collect();
+    assert_eq!(told, [("low", "plan"), ("exhausted", "plan")], "once each");
+    let rows: Vec<_> = noted(&world).into_iter().filter_map(|row| row.plan).collect();
+    assert!(rows.contains(&("5h".into(), 0.0)), "{rows:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_every_plan_is_used_up_the_client_is_told_when_to_come_back() {
+    let world = World::with(
+        |entities| {
+            for row in &mut entities.connections {
+                let window = QuotaWindow { window: "1h".into(), requests: Some(1), ..QuotaWindow::default() };
+                row.options.quota_windows = vec![window];
+            }
+        },
+        |_| {},
+    );
+    assert_eq!(plainly_asked(&world).await, "first");
+    assert_eq!(plainly_asked(&world).await, "second");
+    let got = world.chat(ASK).await;
+    assert_eq!((got.status, got.header("retry-after")), (429, "3600"), "{}", got.body);
+    assert!(got.body.contains("quota_exhausted"), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn headroom_and_reset_aware_go_by_plans() {
+    let world = with_plan("headroom", &[("5h", 4)]);
+    // The second says nothing and may have all; the first one has a share.
+    assert_eq!(plainly_asked(&world).await, "first", "nothing is used of either");
+    assert_eq!(plainly_asked(&world).await, "second");
+    let world = with_plan("reset-aware", &[("5h", 100)]);
+    assert_eq!(plainly_asked(&world).await, "first", "who may lose something comes before who says nothing");
+    for _ in 0..89 {
+        assert_eq!(plainly_asked(&world).await, "first");
+    }
+    assert_eq!(plainly_asked(&world).await, "second", "less than a tenth is saved");
 }

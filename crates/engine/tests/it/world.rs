@@ -211,18 +211,30 @@ impl World {
 
     /// What would become of a request.
     pub(crate) async fn preview(&self, body: &str) -> Preview {
+        self.foresee(body, &[], false).await
+    }
+
+    /// The same with headers, and with [`KEY`] or without one.
+    pub(crate) async fn foresee(&self, body: &str, headers: &[(&str, &str)], with_key: bool) -> Preview {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
         let arrival = Arrival {
             peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
             method: Method::POST,
             path: "/v1/test".into(),
             query: None,
-            headers: HeaderMap::new(),
+            headers: map,
             dialect: &OpenAi,
             endpoint: "chat",
             provider: None,
             is_logged: false,
         };
-        let ctx = self.engine.begin(arrival);
+        let mut ctx = self.engine.begin(arrival);
+        if with_key {
+            ctx.caller = ctx.snapshot.caller_by_id(&ApiKeyId::from("k1")).cloned();
+        }
         self.engine.preview(ctx, Bytes::copy_from_slice(body.as_bytes())).await.unwrap()
     }
 

@@ -234,6 +234,11 @@ async fn keys_decide_too() {
             }
         }
         assert_eq!(call.send(&Simulator::new(Access::Open), "").await.status, 200);
+        for stream in [false, true] {
+            let cut = self::call(dialect, "echo", stream).send(&simulator(), "sk-cut-1").await;
+            assert!(cut.broken, "{dialect:?} {stream}");
+            assert!(!stream || cut.streamed().text.is_empty(), "{dialect:?}");
+        }
     }
     let broke = call(Chat, "echo", false).send(&simulator(), "sk-broke").await.json();
     assert_eq!(

@@ -1,13 +1,16 @@
 //! What vendors left of their quotas, from time to time.
 
-use omniroute_domain::entity::RuntimeSettings;
+use omniroute_domain::entity::{QuotaWindow, RuntimeSettings};
+use omniroute_domain::health::HealthMap;
 use omniroute_domain::limiter::{LearnedLimits, LearnedWindow};
-use omniroute_engine::ports::{Memory, QuotaRow, Recorder as _};
+use omniroute_domain::snapshot::{BuildOptions, Snapshot};
+use omniroute_engine::ports::{Memory, QuotaRow, Recorder as _, RequestRow};
+use omniroute_provider::catalog::catalog;
 use omniroute_store::WriterOptions;
 
-use crate::fixture::{DAY, Fixture, NOW, connection, stories, writer};
+use crate::fixture::{DAY, Fixture, HOUR, NOW, connection, request, stories, writer};
 
-stories!(snapshots_come_back_newest_first_and_go_in_time);
+stories!(snapshots_come_back_newest_first_and_go_in_time, what_was_used_of_a_plan_is_known_after_a_restart,);
 
 fn row(account: &str, remaining: u64, at: i64) -> QuotaRow {
     let window = LearnedWindow { limit: Some(200), remaining, until: at + 60_000, spacing_ms: 0 };
@@ -21,9 +24,79 @@ fn row(account: &str, remaining: u64, at: i64) -> QuotaRow {
             tokens: Some(window),
             ..LearnedLimits::default()
         }),
+        plan: None,
         until: Some(at + 60_000),
         at,
     }
+}
+
+/// Two hours ago a window of five was opened, while one of the day before is over.
+async fn what_was_used_of_a_plan_is_known_after_a_restart(fixture: Fixture) {
+    let window = |window: &str, resets_at: Option<&str>| QuotaWindow {
+        window: window.into(),
+        requests: Some(100),
+        tokens: Some(1_000),
+        resets_at: resets_at.map(str::to_owned),
+    };
+    let store = &fixture.store;
+    let mut account = connection("c1", "openai", "first", Some("sk"));
+    account.options.quota_windows = vec![
+        window("5h", None),
+        window("daily", None),
+        window("weekly", None),
+        window("monthly", Some("2025-06-01T20:00:30Z")),
+    ];
+    store.connections().insert(&account).await.unwrap();
+    let (recorder, handle) = writer(store, WriterOptions::default());
+    recorder.record(request("a", NOW - 10 * HOUR));
+    for name in ["b", "c", "d"] {
+        recorder.record(request(name, NOW - 2 * HOUR));
+    }
+    // Not of the account, and one that failed.
+    recorder.record(RequestRow { connection: Some("c2".into()), ..request("e", NOW - HOUR) });
+    recorder.record(RequestRow {
+        status: 502,
+        error: Some("no".into()),
+        usage: Default::default(),
+        ..request("f", NOW - HOUR)
+    });
+    handle.flush().await;
+
+    let loaded = store.load().await.unwrap();
+    assert_eq!(loaded.entities.connections[0].options.quota_windows, account.options.quota_windows);
+    let health = HealthMap::default();
+    let snapshot = Snapshot::build(&loaded.entities, catalog(), &health, &BuildOptions::default());
+    assert!(snapshot.has_plans && snapshot.problems.is_empty(), "{:?}", snapshot.problems);
+    store.plan_uses().recall(&snapshot, NOW).await.unwrap();
+    let state = snapshot.connection(&"c1".into()).unwrap();
+    let standings = state.health.plan.standings(&state.plan, NOW);
+    let told: Vec<_> = standings.iter().map(|it| (&*it.name, it.limit, it.used)).collect();
+    let expected = [
+        ("5h", "requests", 3),
+        ("5h", "tokens", 66),
+        ("daily", "requests", 3),
+        ("daily", "tokens", 66),
+        ("weekly", "requests", 4),
+        ("weekly", "tokens", 88),
+        // It began within a minute of the evening before.
+        ("monthly", "requests", 3),
+        ("monthly", "tokens", 66),
+    ];
+    assert_eq!(told, expected);
+    let opened = NOW - 2 * HOUR;
+    assert_eq!(standings[0].until, Some(opened - opened.rem_euclid(60_000) + 5 * HOUR));
+
+    // What is left of one is kept for the history.
+    recorder.remember(Memory::Quota(QuotaRow {
+        model: None,
+        limits: None,
+        plan: Some(("5h".into(), 0.97)),
+        ..row("c1", 0, NOW)
+    }));
+    handle.flush().await;
+    let rows = store.quota_snapshots().list(Some("c1"), 1).await.unwrap();
+    assert_eq!((rows[0].window_key.as_str(), rows[0].is_exhausted), ("plan:5h", false));
+    assert!((rows[0].remaining_percentage - 97.0).abs() < 1e-9);
 }
 
 async fn snapshots_come_back_newest_first_and_go_in_time(fixture: Fixture) {

@@ -77,7 +77,7 @@ pub(crate) async fn update(
             settings.combo_strategy = known.map(str::to_owned);
         }
         config.check("comboDefaults", &mut problems);
-        config.check_providers("comboDefaults", &access.admin, &mut problems);
+        config.check_names("comboDefaults", &access.admin, &mut problems);
         settings.combo_defaults = config.over(std::mem::take(&mut settings.combo_defaults));
     }
     let snapshot = access.admin.live.load().clone();

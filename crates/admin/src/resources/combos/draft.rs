@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use omniroute_domain::combo::{Condition, MAX_DEPTH, USUAL_DEPTH, Validation, check_template};
 use omniroute_domain::entity::{Combo, ComboConfig, Goal, MAX_STEPS, ResponseValidation, Step, When};
-use omniroute_domain::resolve::MAX_MODEL_LENGTH;
+use omniroute_domain::resolve::{self, MAX_MODEL_LENGTH, ResolveError};
 use omniroute_domain::routing;
+use omniroute_domain::snapshot::Snapshot;
 use omniroute_domain::transform::{self, MAX_SYSTEM_CHARS, MAX_TAGS};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -100,9 +101,12 @@ pub(super) struct WhenView {
     has_images: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<bool>,
-    /// Time of day, UTC: `08:00-18:00`.
+    /// Time of day: `08:00-18:00`.
     #[serde(skip_serializing_if = "Option::is_none")]
     hours: Option<String>,
+    /// Its time zone; UTC where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tz: Option<String>,
 }
 
 macro_rules! config {
@@ -286,9 +290,16 @@ impl ConfigView {
         problems.range(&format!("{field}.maxMessagesForSummary"), self.max_messages_for_summary, &(1..=200));
     }
 
-    /// Notes names among those whose conversations are handed over that nobody bears.
-    pub(super) fn check_providers(&self, field: &str, admin: &Admin, problems: &mut Problems) {
+    /// Notes names of models and providers that nobody bears.
+    pub(super) fn check_names(&self, field: &str, admin: &Admin, problems: &mut Problems) {
         let snapshot = admin.live.load();
+        // An empty text is as good as none.
+        let handoff = self.handoff_model.as_ref().filter(|name| !name.is_empty());
+        for (member, name) in [("judgeModel", self.judge_model.as_ref()), ("handoffModel", handoff)] {
+            if let Some(why) = name.and_then(|name| no_model(&snapshot, name)) {
+                problems.add(&format!("{field}.{member}"), why);
+            }
+        }
         for (at, name) in self.handoff_providers.iter().flatten().enumerate() {
             if snapshot.by_prefix(name).is_none() && admin.catalog.provider(name).is_none() {
                 let message = format!("`{name}` is neither a provider nor a node");
@@ -335,6 +346,18 @@ impl ConfigView {
     /// What is given here, else what `base` says.
     pub(crate) fn over(self, base: ComboConfig) -> ComboConfig {
         ComboConfig::from(self).over(base)
+    }
+}
+
+/// Why a name can be no model's. One whose provider has no account yet may become one.
+fn no_model(snapshot: &Snapshot, name: &str) -> Option<String> {
+    if snapshot.combo(name).is_some() || name.starts_with("combo/") {
+        return Some(format!("`{name}` is a combo; it must be a model"));
+    }
+    match resolve::model(snapshot, name) {
+        Ok(_) | Err(ResolveError::NoCredentials { .. }) => None,
+        Err(ResolveError::NotFound { inactive, .. }) if !inactive.is_empty() => None,
+        Err(error) => Some(format!("`{name}` is nobody's model: {error}")),
     }
 }
 
@@ -386,7 +409,7 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
     }
     if let Some(config) = patch.config {
         config.check("config", &mut problems);
-        config.check_providers("config", admin, &mut problems);
+        config.check_names("config", admin, &mut problems);
         combo.config = config.into();
     }
     if let Some(text) = patch.system_message {
@@ -576,14 +599,14 @@ fn descend<'a>(
 
 impl From<WhenView> for When {
     fn from(when: WhenView) -> Self {
-        let WhenView { min_tokens, max_tokens, has_tools, has_images, stream, hours } = when;
-        Self { min_tokens, max_tokens, has_tools, has_images, stream, hours }
+        let WhenView { min_tokens, max_tokens, has_tools, has_images, stream, hours, tz } = when;
+        Self { min_tokens, max_tokens, has_tools, has_images, stream, hours, tz }
     }
 }
 
 impl From<When> for WhenView {
     fn from(when: When) -> Self {
-        let When { min_tokens, max_tokens, has_tools, has_images, stream, hours } = when;
-        Self { min_tokens, max_tokens, has_tools, has_images, stream, hours }
+        let When { min_tokens, max_tokens, has_tools, has_images, stream, hours, tz } = when;
+        Self { min_tokens, max_tokens, has_tools, has_images, stream, hours, tz }
     }
 }

@@ -1,0 +1,49 @@
+//! What is left of an account: by the vendor's word, by the operator's requests per minute, and by its plan.
+
+use super::ConnectionState;
+use crate::health::{Blocked, Hold};
+use crate::plan::{LOW, PlanLeft};
+use crate::routing::Quota;
+use omniroute_provider::FailureKind;
+
+impl ConnectionState {
+    /// What is left for a model, of whatever is scarcest; `None` where nobody says anything.
+    pub fn quota(&self, model: &str, now_ms: i64) -> Option<Quota> {
+        let told = self.health.gate.headroom(self.limits.as_ref(), model, now_ms);
+        let told = told.map(|(left, until)| Quota::told(left, until - now_ms));
+        let Some(PlanLeft { share, until, loss_per_ms }) = self.plan_left(now_ms) else { return told };
+        let own = Quota { left: share, reset_ms: until - now_ms, loss_per_ms };
+        match told.filter(|told| told.left < share) {
+            // A plan says more of what is lost than a minute's limit does.
+            Some(told) => Some(Quota { loss_per_ms, ..told }),
+            None => Some(own),
+        }
+    }
+
+    /// The share that is left for a model by the vendor's word or by the plan; requests per minute do not count.
+    pub fn rest(&self, model: &str, now_ms: i64) -> Option<f64> {
+        let told = self.health.gate.left(model, now_ms).map(|(left, _)| left);
+        let own = self.plan_left(now_ms).map(|left| left.share);
+        [told, own].into_iter().flatten().min_by(f64::total_cmp)
+    }
+
+    /// Whether so little is left that others that have more come first.
+    pub fn is_low(&self, model: &str, now_ms: i64) -> bool {
+        self.health.gate.is_low(model, now_ms) || self.plan_left(now_ms).is_some_and(|left| left.share <= LOW)
+    }
+
+    fn plan_left(&self, now_ms: i64) -> Option<PlanLeft> {
+        self.account().plan.left(&self.plan, now_ms)
+    }
+
+    /// What keeps the account from serving, its plan too; of two things the one that ends last.
+    pub(super) fn check_plan(&self, other: Result<(), Blocked>, now_ms: i64) -> Result<(), Blocked> {
+        let Some(until) = self.account().plan.spent_until(&self.plan, now_ms) else { return other };
+        match other {
+            Err(blocked) if blocked.until.is_none_or(|end| end > until) => Err(blocked),
+            Ok(()) | Err(_) => {
+                Err(Blocked { reason: FailureKind::QuotaSpent, until: Some(until), hold: Hold::Connection })
+            }
+        }
+    }
+}

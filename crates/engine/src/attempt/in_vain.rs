@@ -1,0 +1,62 @@
+//! What a client is told when a combo came to nothing.
+
+use std::time::Duration;
+
+use omniroute_dialect::ir::ErrorKind;
+use omniroute_domain::combo::{ComboState, LeftOut};
+
+use super::accounts::Failed;
+use crate::circuit;
+use crate::error::GatewayError;
+use crate::explain;
+
+/// The error when all targets failed: the one that says most. `None` where none of them was asked.
+pub(super) fn all_failed(
+    combo: &ComboState,
+    failures: Vec<Failed>,
+    told: impl FnOnce(&str) -> String,
+) -> Option<GatewayError> {
+    let earliest: Option<Duration> = failures.iter().filter_map(|failed| failed.wait).min();
+    if !failures.is_empty() && failures.iter().all(|failed| failed.is_open) {
+        return Some(circuit::all_open(&combo.name, earliest));
+    }
+    let rank = |failed: &Failed| match failed.error.kind.status() {
+        429 => 4,
+        503 => 3,
+        500.. => 2,
+        _ => 1,
+    };
+    let highest = failures.iter().map(rank).max().unwrap_or(0);
+    let mut alike = failures.into_iter().filter(|failed| rank(failed) == highest);
+    // What the request is to blame for is told of the first, what passes of the last.
+    let chosen = if highest == 1 { alike.next() } else { alike.next_back() };
+    let Failed { mut error, .. } = chosen?;
+    error.message = told(&error.message);
+    if highest > 1 {
+        error.retry_after = earliest.or(error.retry_after);
+    }
+    Some(error)
+}
+
+/// What is told of the failure that says most.
+pub(super) fn told_of_all(count: usize, combo: &str, error: &str) -> String {
+    format!("all {count} targets of combo `{combo}` failed: {error}")
+}
+
+/// The error when there is no target to ask.
+pub(super) fn no_targets(combo: &ComboState, over_cap: Option<i64>, left_out: &[LeftOut]) -> GatewayError {
+    let name = &combo.name;
+    if let Some(cap) = over_cap {
+        return explain::too_dear(name, cap);
+    }
+    if combo.steps.is_empty() {
+        let message = format!("`{name}` has no model to choose from; add a connection under /api/providers");
+        return GatewayError::new(ErrorKind::Unavailable, "no_targets", message);
+    }
+    let reasons: Vec<_> =
+        left_out.iter().take(5).map(|left| format!("`{}`: {}", left.goal, left.reason)).collect();
+    let why =
+        if reasons.is_empty() { "this key may use none of them".to_owned() } else { reasons.join("; ") };
+    let message = format!("combo `{name}` has no target for this request ({why}); see /api/combos");
+    GatewayError::new(ErrorKind::Unavailable, "no_targets", message)
+}
