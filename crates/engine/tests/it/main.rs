@@ -29,6 +29,7 @@ mod pauses;
 mod policies;
 mod pools;
 mod quota;
+mod quota_look;
 mod race;
 mod repairs;
 mod sessions;
