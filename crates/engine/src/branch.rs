@@ -110,6 +110,7 @@ impl RequestCtx {
             upstream_dialect: None,
             losses: self.losses.clone(),
             outcome: Outcome::default(),
+            phases: self.phases,
             source: AnswerSource::Upstream,
             reuse: None,
             similarity: None,
@@ -156,6 +157,7 @@ impl RequestCtx {
         mine.usage = theirs.usage;
         mine.usage_estimated |= theirs.usage_estimated;
         mine.first_event = theirs.first_event;
+        mine.head = theirs.head;
         mine.calling = theirs.calling;
         mine.sent = earlier(mine.sent, theirs.sent);
         if let (Some(running), Some(last)) = (&self.running, self.attempts.last()) {

@@ -29,7 +29,7 @@ use crate::reasoning;
 use crate::reuse::Reuse;
 use crate::serve::Engine;
 use crate::task::Job;
-use crate::telemetry::Running;
+use crate::telemetry::{Phase, Phases, Running};
 
 /// Most losses kept for the log.
 pub(crate) const MAX_LOSSES: usize = 50;
@@ -97,6 +97,8 @@ pub struct RequestCtx {
     pub(crate) upstream_dialect: Option<DialectId>,
     pub(crate) losses: Vec<Loss>,
     pub(crate) outcome: Outcome,
+    /// When the phases before the first call were over.
+    pub(crate) phases: Phases,
     /// Who answered.
     pub(crate) source: AnswerSource,
     /// What the cache of answers has to do with it; mostly nothing.
@@ -173,6 +175,8 @@ pub(crate) struct Outcome {
     pub(crate) units: Option<Box<Units>>,
     pub(crate) first_event: Option<Instant>,
     pub(crate) sent: Option<Instant>,
+    /// When the head of a good answer came.
+    pub(crate) head: Option<Instant>,
     /// When the call was sent that is still under way; it is the last of the attempts.
     pub(crate) calling: Option<Instant>,
 }
@@ -208,6 +212,7 @@ impl RequestCtx {
             upstream_dialect: None,
             losses: Vec::new(),
             outcome: Outcome::default(),
+            phases: Phases::default(),
             source: AnswerSource::Upstream,
             reuse: None,
             similarity: None,
@@ -308,6 +313,11 @@ impl RequestCtx {
     /// How long ago the request arrived.
     pub(crate) fn since_arrival(&self) -> Duration {
         self.engine.clock.instant().saturating_duration_since(self.started)
+    }
+
+    /// A phase is over.
+    pub(crate) fn reached(&mut self, phase: Phase) {
+        self.phases.end(phase, self.since_arrival());
     }
 
     /// The answer, where the client's dialect has one without an upstream.

@@ -8,13 +8,14 @@ use omniroute_domain::limit::Meter;
 use omniroute_domain::price::Units;
 use omniroute_provider::Capability;
 
-use crate::ctx::{AnswerSource, RequestCtx};
+use crate::ctx::{AnswerSource, Outcome, RequestCtx};
 use crate::decision::Decision;
 use crate::ports::{CHAT, Charge, HANDOFF, RequestRow, SIMILAR};
+use crate::telemetry::{Phase, Phases};
 use crate::time::millis;
 
 /// Logged for a client that went away before its answer was complete (nginx's convention).
-const CLIENT_CLOSED_REQUEST: u16 = 499;
+pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 impl Drop for RequestCtx {
     fn drop(&mut self) {
@@ -22,14 +23,18 @@ impl Drop for RequestCtx {
             return;
         }
         self.gather();
+        if self.outcome.first_event.is_some() {
+            self.reached(Phase::Stream);
+        }
         let now_ms = self.engine.clock.now_ms();
         self.settle(now_ms);
         self.settle_money();
         if !self.arrival.is_logged {
             return;
         }
+        let phases = self.all_phases();
         let row = self.row();
-        self.engine.telemetry.observe(&row, now_ms);
+        self.engine.telemetry.observe(&row, &phases, now_ms);
         tracing::info!(
             request_id = %row.request_id,
             status = row.status,
@@ -67,6 +72,17 @@ impl RequestCtx {
         if !corrections.is_empty() {
             self.engine.counters.settle(&corrections, now_ms);
         }
+    }
+
+    /// When the phases were over, with those that the outcome tells of.
+    fn all_phases(&mut self) -> Phases {
+        let Outcome { sent, head, first_event, .. } = &self.outcome;
+        let mut phases = self.phases;
+        for (phase, at) in [(Phase::Queue, sent), (Phase::Connect, head), (Phase::FirstByte, first_event)] {
+            phases.end_at(phase, *at, self.started);
+        }
+        phases.end(Phase::Finalize, self.since_arrival());
+        phases
     }
 
     /// What all attempts used together.

@@ -44,7 +44,7 @@ use crate::relay::Relay;
 use crate::resolve;
 use crate::reuse::{self, AnswerCache, CacheCounts, Found, Idempotency, Joined, SimilarityReport};
 use crate::session;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Phase, Telemetry};
 
 /// Everything a request needs. Built once, shared by all.
 pub struct Engine {
@@ -237,7 +237,9 @@ impl Engine {
 
     /// Finds out who is asking and whether they may. Call it before the body is read.
     pub fn identify(&self, ctx: &mut RequestCtx) -> Result<(), GatewayError> {
-        admit::identify(ctx)
+        let identified = admit::identify(ctx);
+        ctx.reached(Phase::Validate);
+        identified
     }
 
     /// Serves a chat request whose caller is known.
@@ -254,6 +256,7 @@ impl Engine {
                 Found::Answered(response) => return response,
                 Found::Ask(asking) => ctx = asking,
             }
+            ctx.reached(Phase::Cache);
         }
         match reuse::join(self, ctx).await {
             Joined::Answered(response) => response,
@@ -268,6 +271,7 @@ impl Engine {
         if let Err(error) = admit::reserve(&mut ctx).await {
             return self.refuse(ctx, &error);
         }
+        ctx.reached(Phase::Policy);
         if ctx.envelope.as_ref().is_some_and(|envelope| envelope.stream) {
             return self.serve_stream(ctx, route).await;
         }
@@ -441,6 +445,7 @@ fn streaming(head: HeaderMap, relay: Relay, content_type: &'static str) -> Respo
 async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Route, GatewayError> {
     ctx.body = body;
     let envelope = ctx.dialect().envelope(ctx.head(), &ctx.body)?;
+    ctx.reached(Phase::Parse);
     let stream = envelope.stream;
     let envelope = ctx.envelope.insert(envelope);
     clip(&mut envelope.model);
@@ -449,6 +454,7 @@ async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Route, GatewayError> 
     let route = resolve::route(ctx)?;
     session::enter(ctx)?;
     kept::pin(ctx, &route).await?;
+    ctx.reached(Phase::Resolve);
     Ok(route)
 }
 

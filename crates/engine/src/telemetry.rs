@@ -7,6 +7,7 @@
 mod active;
 mod exposition;
 mod histogram;
+mod phases;
 mod window;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,13 +16,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use foldhash::fast::RandomState;
 
 use crate::ports::RequestRow;
+use crate::record::CLIENT_CLOSED_REQUEST;
 
 pub use active::{ActiveRequest, Running};
 pub use exposition::{Extra, ExtraKind};
 pub use histogram::Quantiles;
+pub use phases::{Phase, Phases};
 pub use window::{SeriesSummary, Window};
 
 use exposition::{Exposition, ProviderCounters};
+use phases::PHASES;
 use window::{Sample, Series};
 
 /// Most providers with a series of their own.
@@ -49,6 +53,8 @@ pub struct Summary {
     pub total: SeriesSummary,
     /// What the gateway itself took before the first upstream call, in microseconds.
     pub overhead_us: Quantiles,
+    /// How long each phase took, in microseconds, of those that requests went through.
+    pub phases_us: Vec<(Phase, Quantiles)>,
     /// By provider id.
     pub providers: BTreeMap<String, SeriesSummary>,
     /// By `provider/model`.
@@ -63,6 +69,7 @@ pub struct Summary {
 struct Measured {
     requests: u64,
     total: Series,
+    phases: Series<PHASES>,
     providers: HashMap<String, ProviderSeries, RandomState>,
     model_count: usize,
 }
@@ -82,12 +89,16 @@ impl Telemetry {
 
     /// Counts a finished request. Takes one short lock and, for a model seen before, allocates nothing but a bucket
     /// now and then.
-    pub fn observe(&self, row: &RequestRow, now_ms: i64) {
+    pub fn observe(&self, row: &RequestRow, phases: &Phases, now_ms: i64) {
         let sample = Sample::of(row);
         let mut measured = self.measured();
-        let Measured { requests, total, providers, model_count } = &mut *measured;
+        let Measured { requests, total, phases: by_phase, providers, model_count } = &mut *measured;
         *requests += 1;
         total.record(now_ms, &sample);
+        // How far a client that went away had the patience to wait says nothing of the gateway.
+        if row.status != CLIENT_CLOSED_REQUEST {
+            by_phase.record(now_ms, &phases.sample());
+        }
         let provider = row.provider.as_ref().map_or("none", |id| id.as_str());
         let provider = if providers.contains_key(provider) || providers.len() < MAX_PROVIDERS {
             provider
@@ -172,6 +183,11 @@ impl Telemetry {
             window,
             total: measured.total.summary(window, now_ms),
             overhead_us: measured.total.overhead(window, now_ms),
+            phases_us: Phase::ALL
+                .map(|phase| (phase, measured.phases.quantiles(phase as usize, window, now_ms)))
+                .into_iter()
+                .filter(|(_, quantiles)| quantiles.count > 0)
+                .collect(),
             providers,
             models,
             requests_since_start: measured.requests,

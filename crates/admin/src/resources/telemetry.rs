@@ -26,7 +26,7 @@ pub(crate) struct TelemetrySummary {
     p50: u64,
     p95: u64,
     p99: u64,
-    /// Parts of the time that are measured, in milliseconds.
+    /// Parts of the time, in milliseconds, of those that requests went through; `gateway` is everything before the first call.
     phase_breakdown: BTreeMap<String, Phase>,
     gateway_overhead_ms: OverheadQuantiles,
     /// Since the start.
@@ -47,6 +47,12 @@ pub(crate) struct Phase {
     avg: f64,
     p50: f64,
     p95: f64,
+}
+
+impl Phase {
+    fn of(took: &Quantiles) -> Self {
+        Self { count: took.count, avg: took.avg / 1e3, p50: ms(took.p50), p95: ms(took.p95) }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -98,12 +104,9 @@ pub(crate) async fn summary(
     let summary = telemetry.summary(window, access.now_ms);
     let Quantiles { count, avg, p50, p95, p99 } = summary.total.duration_ms;
     let overhead = summary.overhead_us;
-    let gateway = Phase {
-        count: overhead.count,
-        avg: overhead.avg / 1e3,
-        p50: ms(overhead.p50),
-        p95: ms(overhead.p95),
-    };
+    let mut phases: BTreeMap<String, Phase> =
+        summary.phases_us.iter().map(|(phase, took)| (phase.as_str().to_owned(), Phase::of(took))).collect();
+    phases.insert("gateway".to_owned(), Phase::of(&overhead));
     Ok(Json(TelemetrySummary {
         window: window.as_str(),
         count,
@@ -111,7 +114,7 @@ pub(crate) async fn summary(
         p50,
         p95,
         p99,
-        phase_breakdown: BTreeMap::from([("gateway".to_owned(), gateway)]),
+        phase_breakdown: phases,
         gateway_overhead_ms: OverheadQuantiles {
             p50: ms(overhead.p50),
             p95: ms(overhead.p95),

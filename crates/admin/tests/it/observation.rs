@@ -1,11 +1,13 @@
 //! Health, telemetry, metrics, usage, logs, prices, and ending the process.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::Method;
 use omniroute_dialect::{ir::Usage, registry::DIALECTS};
 use omniroute_domain::learned::Fact;
 use omniroute_engine::ports::{RequestRow, RowId};
+use omniroute_engine::telemetry::{Phase, Phases};
 use omniroute_provider::ProviderId;
 use serde_json::{Value, json};
 
@@ -82,11 +84,18 @@ async fn without_a_database_it_is_unhealthy_but_answers() {
 #[tokio::test]
 async fn telemetry_and_metrics() {
     let app = TestApp::new().await;
-    app.telemetry.observe(&row(), START);
+    let mut phases = Phases::default();
+    phases.end(Phase::Parse, Duration::from_micros(250));
+    phases.end(Phase::Connect, Duration::from_micros(40_250));
+    app.telemetry.observe(&row(), &phases, START);
     let summary = app.get("/api/telemetry/summary?window=5m").await.expect(200).json();
     assert_eq!((&summary["count"], &summary["totalRequests"]), (&json!(1), &json!(1)));
     assert_eq!(summary["providers"]["openai"]["tokensPerSecond"]["p50"], 101);
     assert_eq!(summary["models"]["openai/gpt-4o"]["count"], 1);
+    let parts = summary["phaseBreakdown"].as_object().expect("an object");
+    assert_eq!(parts.keys().collect::<Vec<_>>(), ["connect", "gateway", "parse"]);
+    assert_eq!((&parts["parse"]["count"], &parts["parse"]["avg"]), (&json!(1), &json!(0.25)));
+    assert_eq!(parts["connect"]["avg"], json!(40.0));
     assert_eq!(app.get("/api/telemetry/summary?window=1y").await.expect(400).fields(), ["window"]);
 
     let metrics = app.request(Method::GET, "/metrics").send().await.expect(200);

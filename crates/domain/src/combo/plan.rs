@@ -260,6 +260,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn expand(&mut self, combo: &Arc<ComboState>) {
         let Ordered { order, scores, too_dear } = self.order(combo);
+        self.plan.targets.reserve(order.len());
         for place in order {
             let place = usize::from(place);
             if too_dear.contains(&place) {

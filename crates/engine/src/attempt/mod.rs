@@ -155,6 +155,7 @@ async fn once(
         let (head, body) = response.into_parts();
         limits::learn(ctx, target, connection, &head.headers);
         if head.status.is_success() {
+            ctx.outcome.head = Some(engine.clock.instant());
             break (dialect, echo, shape, head, body);
         }
         let bytes = read_error(&engine.options.stream_idle_timeout, body).await;

@@ -163,6 +163,7 @@ async fn ask(
         Ok(Ok(response)) => response,
     };
     let (head, body) = response.into_parts();
+    ctx.outcome.head = Some(engine.clock.instant());
     if !head.status.is_success() {
         let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
         let error = dialect.decode_error(head.status, &bytes);

@@ -149,8 +149,9 @@ pub(crate) async fn lay_out(
     let facts = facts(ctx, combo).await?;
     let decided_at = ctx.engine.clock.now_ms();
     let mut plan = combo::plan(&ctx.snapshot, combo, &facts, decided_at, ctx.seed, takes_turn);
-    let may_use = |planned: &Planned| admit::may_use_in(ctx, combo, &planned.target);
-    let (mut targets, denied): (Vec<_>, Vec<_>) = mem::take(&mut plan.targets).into_iter().partition(may_use);
+    let mut targets = mem::take(&mut plan.targets);
+    let is_denied = |planned: &mut Planned| !admit::may_use_in(ctx, combo, &planned.target);
+    let denied: Vec<_> = targets.extract_if(.., is_denied).collect();
     task::keep_able(ctx, combo, &mut targets)?;
     policy::prefer(ctx, &mut targets, |planned| &planned.target);
     // What is asked of several at once is a conversation.

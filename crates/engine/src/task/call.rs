@@ -191,8 +191,10 @@ impl Call<'_> {
             Ok(Ok(response)) => response,
         };
         limits::learn(self.ctx, self.target, self.connection, response.headers());
-        self.ctx.outcome.first_event.get_or_insert_with(|| engine.clock.instant());
+        let now = engine.clock.instant();
+        self.ctx.outcome.first_event.get_or_insert(now);
         if response.status().is_success() {
+            self.ctx.outcome.head.get_or_insert(now);
             return Ok(response);
         }
         let (head, body) = response.into_parts();

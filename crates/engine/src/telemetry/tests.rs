@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use omniroute_dialect::{ir::Usage, registry::DIALECTS};
 use omniroute_provider::ProviderId;
 
@@ -66,7 +68,7 @@ fn attempt(failure: Option<&'static str>) -> AttemptRow {
 #[test]
 fn windows_forget_at_their_own_pace() {
     let telemetry = Telemetry::new(NOW);
-    telemetry.observe(&row("a", "m", 200, 1_000), NOW);
+    telemetry.observe(&row("a", "m", 200, 1_000), &Phases::default(), NOW);
     let minute = 60_000;
     for (later, five, hour, day) in [
         (0, 1, 1, 1),
@@ -88,7 +90,7 @@ fn windows_forget_at_their_own_pace() {
 fn slots_are_used_again() {
     let telemetry = Telemetry::new(NOW);
     for minute in 0..100 {
-        telemetry.observe(&row("a", "m", 200, 1_000), NOW + minute * 60_000);
+        telemetry.observe(&row("a", "m", 200, 1_000), &Phases::default(), NOW + minute * 60_000);
     }
     let summary = telemetry.summary(Window::FiveMinutes, NOW + 99 * 60_000);
     assert_eq!(summary.total.count, 5);
@@ -99,10 +101,10 @@ fn slots_are_used_again() {
 fn a_summary_tells_providers_models_errors_and_speed_apart() {
     let telemetry = Telemetry::new(NOW);
     for _ in 0..3 {
-        telemetry.observe(&row("a", "m", 200, 1_000), NOW);
+        telemetry.observe(&row("a", "m", 200, 1_000), &Phases::default(), NOW);
     }
-    telemetry.observe(&row("a", "n", 500, 1_000), NOW);
-    telemetry.observe(&row("b", "m", 499, 10), NOW);
+    telemetry.observe(&row("a", "n", 500, 1_000), &Phases::default(), NOW);
+    telemetry.observe(&row("b", "m", 499, 10), &Phases::default(), NOW);
     let summary = telemetry.summary(Window::Hour, NOW);
     assert_eq!(summary.total.count, 5);
     assert_eq!(summary.total.errors, 1, "a client that went away is no error");
@@ -116,10 +118,10 @@ fn a_summary_tells_providers_models_errors_and_speed_apart() {
 fn many_models_and_providers_end_in_one_bucket() {
     let telemetry = Telemetry::new(NOW);
     for number in 0..MAX_MODELS + 50 {
-        telemetry.observe(&row("a", &format!("m{number}"), 200, 10), NOW);
+        telemetry.observe(&row("a", &format!("m{number}"), 200, 10), &Phases::default(), NOW);
     }
     for number in 0..MAX_PROVIDERS + 50 {
-        telemetry.observe(&row(&format!("p{number}"), "m", 200, 10), NOW);
+        telemetry.observe(&row(&format!("p{number}"), "m", 200, 10), &Phases::default(), NOW);
     }
     let summary = telemetry.summary(Window::Day, NOW);
     assert_eq!(summary.models["a/other"].count, 50);
@@ -149,7 +151,7 @@ fn the_exposition_is_openmetrics_text() {
     let telemetry = Telemetry::new(NOW);
     let mut with_fallback = row("a", "m", 200, 1_000);
     with_fallback.attempts = vec![attempt(Some("rate_limit")), attempt(None)];
-    telemetry.observe(&with_fallback, NOW);
+    telemetry.observe(&with_fallback, &Phases::default(), NOW);
     let _running = telemetry.begin("req_2", "n", false, NOW);
     let shed = Extra { name: "log_rows_shed", help: "Log rows dropped", kind: ExtraKind::Counter, value: 7 };
     let text = telemetry.metrics(&[shed]);
@@ -166,4 +168,41 @@ fn the_exposition_is_openmetrics_text() {
         assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
     }
     assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn every_phase_is_measured_by_itself() {
+    let telemetry = Telemetry::new(NOW);
+    for millis in [10, 20, 30] {
+        let mut phases = Phases::default();
+        phases.end(Phase::Parse, Duration::from_millis(1));
+        phases.end(Phase::Connect, Duration::from_millis(1 + millis));
+        telemetry.observe(&row("a", "m", 200, 1_000), &phases, NOW);
+    }
+    let told = telemetry.summary(Window::FiveMinutes, NOW + 1).phases_us;
+    assert_eq!(told.iter().map(|(phase, _)| phase.as_str()).collect::<Vec<_>>(), ["parse", "connect"]);
+    let connect = told[1].1;
+    assert_eq!(connect.count, 3);
+    assert!((19_400..=20_600).contains(&connect.p50), "{connect:?}");
+    assert!(telemetry.summary(Window::FiveMinutes, NOW + 6 * 60_000).phases_us.is_empty());
+}
+
+#[test]
+fn a_minute_counts_once_in_every_window_while_it_runs_and_after() {
+    let telemetry = Telemetry::new(NOW);
+    let counts = |now: i64| {
+        [Window::FiveMinutes, Window::Hour, Window::Day]
+            .map(|window| telemetry.summary(window, now).total.count)
+    };
+    for minute in 0..3 {
+        let now = NOW + minute * 60_000;
+        telemetry.observe(&row("a", "m", 200, 1_000), &Phases::default(), now);
+        telemetry.observe(&row("a", "m", 200, 1_000), &Phases::default(), now);
+        assert_eq!(counts(now), [2 * (u64::try_from(minute).unwrap() + 1); 3]);
+    }
+    // Nobody asks any more.
+    assert_eq!(counts(NOW + 4 * 60_000), [6; 3]);
+    assert_eq!(counts(NOW + 5 * 60_000)[0], 4);
+    assert_eq!(counts(NOW + 7 * 60_000), [0, 6, 6]);
+    assert_eq!(counts(NOW + 3 * 3_600_000), [0, 0, 6]);
 }

@@ -1,7 +1,11 @@
-//! Rings of slots: three resolutions, so that five minutes are exact to the minute and a day to the hour.
+//! Rings of slots: three resolutions, so that five minutes are exact to the minute and a day to the hour. What comes is
+//! counted in the running minute alone, and goes from there into the rings when the minute is over.
 
 use super::histogram::{Histogram, Quantiles};
 use crate::ports::RequestRow;
+use crate::record::CLIENT_CLOSED_REQUEST;
+
+const MINUTE_MS: i64 = 60_000;
 
 /// A span of time that ends now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,11 @@ impl Window {
         }
     }
 
+    /// The slot that a minute belongs to.
+    const fn slot_of(self, minute: i64) -> i64 {
+        minute.div_euclid(self.slot_ms() / MINUTE_MS)
+    }
+
     /// How many slots it has, the running one included.
     const fn slots(self) -> i64 {
         match self {
@@ -76,14 +85,19 @@ impl SeriesSummary {
     }
 }
 
+/// The measures of a series: what its slots have a histogram of.
+const MEASURES: usize = 4;
+const DURATION: usize = 0;
+const TTFT: usize = 1;
+const SPEED: usize = 2;
+const OVERHEAD: usize = 3;
+
 /// What one request adds to a series.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sample {
-    is_error: bool,
-    duration_ms: u64,
-    ttft_ms: Option<u64>,
-    tokens_per_second: Option<u64>,
-    overhead_us: u64,
+pub(super) struct Sample<const N: usize = MEASURES> {
+    pub(super) is_error: bool,
+    /// By measure; `None` where there is nothing to measure.
+    pub(super) values: [Option<u64>; N],
 }
 
 impl Sample {
@@ -97,127 +111,155 @@ impl Sample {
             .output_total
             .filter(|tokens| *tokens > 0 && streaming_ms > 0 && row.status < 400)
             .map(|tokens| tokens.saturating_mul(1_000) / streaming_ms);
-        Self {
-            is_error: row.status >= 400 && row.status != 499,
-            duration_ms,
-            ttft_ms,
-            tokens_per_second,
-            overhead_us: positive(row.overhead_us),
-        }
+        let mut values = [None; MEASURES];
+        values[DURATION] = Some(duration_ms);
+        values[TTFT] = ttft_ms;
+        values[SPEED] = tokens_per_second;
+        values[OVERHEAD] = Some(positive(row.overhead_us));
+        Self { is_error: row.status >= 400 && row.status != CLIENT_CLOSED_REQUEST, values }
     }
 }
 
 /// One series over all windows.
 #[derive(Debug)]
-pub(super) struct Series {
-    rings: [Ring; 3],
+pub(super) struct Series<const N: usize = MEASURES> {
+    /// The running minute, which is in none of the rings yet.
+    minute: Slot<N>,
+    rings: [Ring<N>; 3],
 }
 
-impl Default for Series {
+impl<const N: usize> Default for Series<N> {
     fn default() -> Self {
-        Self { rings: [Window::FiveMinutes, Window::Hour, Window::Day].map(Ring::new) }
+        let rings = [Window::FiveMinutes, Window::Hour, Window::Day].map(Ring::new);
+        Self { minute: Slot::new(i64::MIN), rings }
+    }
+}
+
+impl<const N: usize> Series<N> {
+    pub(super) fn record(&mut self, now_ms: i64, sample: &Sample<N>) {
+        let number = now_ms.div_euclid(MINUTE_MS);
+        if self.minute.number != number {
+            self.close();
+            self.minute.number = number;
+        }
+        self.minute.record(sample);
+    }
+
+    /// The running minute is over.
+    fn close(&mut self) {
+        if self.minute.count == 0 {
+            return;
+        }
+        for ring in &mut self.rings {
+            ring.slot(ring.window.slot_of(self.minute.number)).merge(&self.minute);
+        }
+        self.minute.clear();
+    }
+
+    /// How the values of a measure are distributed.
+    pub(super) fn quantiles(&self, measure: usize, window: Window, now_ms: i64) -> Quantiles {
+        let mut all = Histogram::default();
+        for slot in self.slots(window, now_ms) {
+            all.merge(&slot.measures[measure]);
+        }
+        all.quantiles()
+    }
+
+    fn slots(&self, window: Window, now_ms: i64) -> impl Iterator<Item = &Slot<N>> {
+        let now = now_ms.div_euclid(window.slot_ms());
+        let is_current = move |number: i64| number > now - window.slots() && number <= now;
+        let minute = (self.minute.count > 0).then_some(&self.minute);
+        let minute = minute.filter(|minute| is_current(window.slot_of(minute.number)));
+        let ring = self.rings.iter().filter(move |ring| ring.window == window);
+        ring.flat_map(|ring| &ring.slots).filter(move |slot| is_current(slot.number)).chain(minute)
     }
 }
 
 impl Series {
-    pub(super) fn record(&mut self, now_ms: i64, sample: &Sample) {
-        for ring in &mut self.rings {
-            ring.record(now_ms, sample);
-        }
-    }
-
     pub(super) fn summary(&self, window: Window, now_ms: i64) -> SeriesSummary {
-        let mut summary = SeriesSummary::default();
-        let (mut duration, mut ttft, mut speed) =
-            (Histogram::default(), Histogram::default(), Histogram::default());
-        for slot in self.slots(window, now_ms) {
-            summary.count += slot.count;
-            summary.errors += slot.errors;
-            duration.merge(&slot.duration);
-            ttft.merge(&slot.ttft);
-            speed.merge(&slot.speed);
+        let counts = self
+            .slots(window, now_ms)
+            .fold((0, 0), |(count, errors), slot| (count + slot.count, errors + slot.errors));
+        SeriesSummary {
+            count: counts.0,
+            errors: counts.1,
+            duration_ms: self.quantiles(DURATION, window, now_ms),
+            ttft_ms: self.quantiles(TTFT, window, now_ms),
+            tokens_per_second: self.quantiles(SPEED, window, now_ms),
         }
-        summary.duration_ms = duration.quantiles();
-        summary.ttft_ms = ttft.quantiles();
-        summary.tokens_per_second = speed.quantiles();
-        summary
     }
 
     pub(super) fn overhead(&self, window: Window, now_ms: i64) -> Quantiles {
-        let mut overhead = Histogram::default();
-        for slot in self.slots(window, now_ms) {
-            overhead.merge(&slot.overhead);
-        }
-        overhead.quantiles()
-    }
-
-    fn slots(&self, window: Window, now_ms: i64) -> impl Iterator<Item = &Slot> {
-        self.rings.iter().filter(move |ring| ring.window == window).flat_map(move |ring| ring.current(now_ms))
+        self.quantiles(OVERHEAD, window, now_ms)
     }
 }
 
 #[derive(Debug)]
-struct Ring {
+struct Ring<const N: usize> {
     window: Window,
     /// Grows to the window's number of slots as time goes by.
-    slots: Vec<Slot>,
+    slots: Vec<Slot<N>>,
 }
 
-#[derive(Debug, Default)]
-struct Slot {
+#[derive(Debug)]
+struct Slot<const N: usize> {
     /// Which slot since the epoch this is.
     number: i64,
     count: u64,
     errors: u64,
-    duration: Histogram,
-    ttft: Histogram,
-    speed: Histogram,
-    overhead: Histogram,
+    measures: [Histogram; N],
 }
 
-impl Ring {
+impl<const N: usize> Slot<N> {
+    fn new(number: i64) -> Self {
+        Self { number, count: 0, errors: 0, measures: std::array::from_fn(|_| Histogram::default()) }
+    }
+
+    fn record(&mut self, sample: &Sample<N>) {
+        self.count += 1;
+        self.errors += u64::from(sample.is_error);
+        for (measure, value) in self.measures.iter_mut().zip(sample.values) {
+            if let Some(value) = value {
+                measure.record(value);
+            }
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.errors += other.errors;
+        for (measure, theirs) in self.measures.iter_mut().zip(&other.measures) {
+            measure.merge(theirs);
+        }
+    }
+
+    /// Forgets the values and keeps the memory.
+    fn clear(&mut self) {
+        (self.count, self.errors) = (0, 0);
+        self.measures.iter_mut().for_each(Histogram::clear);
+    }
+}
+
+impl<const N: usize> Ring<N> {
     const fn new(window: Window) -> Self {
         Self { window, slots: Vec::new() }
     }
 
-    fn record(&mut self, now_ms: i64, sample: &Sample) {
-        let slot = self.slot(now_ms.div_euclid(self.window.slot_ms()));
-        slot.count += 1;
-        slot.errors += u64::from(sample.is_error);
-        slot.duration.record(sample.duration_ms);
-        slot.overhead.record(sample.overhead_us);
-        if let Some(ttft) = sample.ttft_ms {
-            slot.ttft.record(ttft);
-        }
-        if let Some(speed) = sample.tokens_per_second {
-            slot.speed.record(speed);
-        }
-    }
-
     /// The slot of this number; the oldest one is used again when the ring is full.
-    fn slot(&mut self, number: i64) -> &mut Slot {
+    fn slot(&mut self, number: i64) -> &mut Slot<N> {
         let known = self.slots.iter().position(|slot| slot.number == number);
         let at = known.unwrap_or_else(|| {
             let limit = usize::try_from(self.window.slots()).unwrap_or(1);
             if self.slots.len() < limit {
-                self.slots.push(Slot { number, ..Slot::default() });
+                self.slots.push(Slot::new(number));
                 return self.slots.len() - 1;
             }
             let oldest =
                 self.slots.iter().enumerate().min_by_key(|(_, slot)| slot.number).map_or(0, |(at, _)| at);
-            let slot = &mut self.slots[oldest];
-            (slot.number, slot.count, slot.errors) = (number, 0, 0);
-            for histogram in [&mut slot.duration, &mut slot.ttft, &mut slot.speed, &mut slot.overhead] {
-                histogram.clear();
-            }
+            self.slots[oldest].clear();
+            self.slots[oldest].number = number;
             oldest
         });
         &mut self.slots[at]
-    }
-
-    fn current(&self, now_ms: i64) -> impl Iterator<Item = &Slot> {
-        let now = now_ms.div_euclid(self.window.slot_ms());
-        let oldest = now - self.window.slots();
-        self.slots.iter().filter(move |slot| slot.number > oldest && slot.number <= now)
     }
 }

@@ -26,6 +26,7 @@ mod media;
 mod money;
 mod outages;
 mod pauses;
+mod phases;
 mod policies;
 mod pools;
 mod quota;
