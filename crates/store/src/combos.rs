@@ -1,10 +1,11 @@
 //! Combos: one name for several targets.
 
-use omniroute_domain::entity::{Combo, ComboConfig, ComboId, ComboTransforms, Goal, Step};
+use omniroute_domain::entity::{Combo, ComboConfig, ComboId, ComboTransforms, Goal, OnExceeded, Step};
 use serde::{Deserialize, Serialize};
 
 use crate::api_keys;
 use crate::error::StoreError;
+use crate::policies;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::store::{RowProblem, Store};
 use crate::text::{from_json, to_json};
@@ -94,8 +95,8 @@ impl Combos<'_> {
         Ok(())
     }
 
-    /// Replaces one. When it has a new name, so do the steps of other combos, the aliases that lead to it, and the keys
-    /// that may use it.
+    /// Replaces one. When it has a new name, so do the steps of other combos, the aliases that lead to it, the keys that may
+    /// use it, the budgets that send requests to it, and the policies that do.
     pub async fn update(&self, combo: &Combo) -> Result<(), StoreError> {
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
@@ -123,14 +124,39 @@ impl Combos<'_> {
                     .bind(to_json(&from)?)
                     .execute(&mut *db)
                     .await?;
+                    sqlx::query("UPDATE domain_budgets SET on_exceeded = $1 WHERE on_exceeded = $2")
+                        .bind(OnExceeded::Downgrade(to).to_string())
+                        .bind(OnExceeded::Downgrade(from).to_string())
+                        .execute(&mut *db)
+                        .await?;
                 }
-                let keys: Vec<(String, String)> =
-                    sqlx::query_as("SELECT id, rights FROM api_keys").fetch_all(&mut *db).await?;
-                for (id, rights) in keys {
-                    if let Some(rights) = api_keys::rename_combo(&rights, &before, &combo.name)? {
-                        sqlx::query("UPDATE api_keys SET rights = $2 WHERE id = $1")
+                let keys: Vec<(String, String, String, String)> =
+                    sqlx::query_as("SELECT id, rights, allowed_models, denied_models FROM api_keys")
+                        .fetch_all(&mut *db)
+                        .await?;
+                for (id, rights, allowed, denied) in keys {
+                    let new_rights = api_keys::rename_combo(&rights, &before, &combo.name)?;
+                    let new_allowed = rename_in_list(&allowed, &before, &combo.name)?;
+                    let new_denied = rename_in_list(&denied, &before, &combo.name)?;
+                    if new_rights.is_some() || new_allowed.is_some() || new_denied.is_some() {
+                        sqlx::query(
+                            "UPDATE api_keys SET rights = $2, allowed_models = $3, denied_models = $4 WHERE id = $1",
+                        )
+                        .bind(&id)
+                        .bind(new_rights.unwrap_or(rights))
+                        .bind(new_allowed.unwrap_or(allowed))
+                        .bind(new_denied.unwrap_or(denied))
+                        .execute(&mut *db)
+                        .await?;
+                    }
+                }
+                let policies: Vec<(String, String)> =
+                    sqlx::query_as("SELECT id, actions FROM policies").fetch_all(&mut *db).await?;
+                for (id, actions) in policies {
+                    if let Some(actions) = policies::rename_combo(&actions, &before, &combo.name)? {
+                        sqlx::query("UPDATE policies SET actions = $2 WHERE id = $1")
                             .bind(&id)
-                            .bind(&rights)
+                            .bind(&actions)
                             .execute(&mut *db)
                             .await?;
                     }
@@ -189,6 +215,26 @@ fn rename_references(combo: &mut Combo, before: &str, after: &str) -> bool {
         }
     }
     is_changed
+}
+
+/// A list of names after a combo got another one; `None` when it does not name it, or cannot be read.
+fn rename_in_list(list: &str, before: &str, after: &str) -> Result<Option<String>, StoreError> {
+    let Ok(mut names) = from_json::<Vec<String>>("list", list) else { return Ok(None) };
+    let mut is_changed = false;
+    for name in &mut names {
+        if let Some(new) = renamed(name, before, after) {
+            (*name, is_changed) = (new, true);
+        }
+    }
+    is_changed.then(|| to_json(&names)).transpose()
+}
+
+/// What a name that meant a combo is now: the combo's, alone or behind `combo/`.
+pub(crate) fn renamed(name: &str, before: &str, after: &str) -> Option<String> {
+    match name.strip_prefix("combo/") {
+        Some(rest) => (rest == before).then(|| format!("combo/{after}")),
+        None => (name == before).then(|| after.to_owned()),
+    }
 }
 
 fn data_of(combo: &Combo) -> Result<String, StoreError> {

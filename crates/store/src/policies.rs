@@ -1,7 +1,8 @@
 //! What the operator forbids, limits or prefers.
 
-use omniroute_domain::entity::{Policy, PolicyKind};
+use omniroute_domain::entity::{Policy, PolicyActions, PolicyKind};
 
+use crate::combos::renamed;
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::store::{RowProblem, Store};
@@ -67,6 +68,16 @@ impl Policies<'_> {
         });
         Ok(changed > 0)
     }
+}
+
+/// The actions of a policy after a combo got another name; `None` when they do not name it, or cannot be read.
+pub(crate) fn rename_combo(actions: &str, before: &str, after: &str) -> Result<Option<String>, StoreError> {
+    let Ok(mut actions) = from_json::<PolicyActions>("actions", actions) else { return Ok(None) };
+    let Some(new) = actions.rewrite_model.as_deref().and_then(|name| renamed(name, before, after)) else {
+        return Ok(None);
+    };
+    actions.rewrite_model = Some(new);
+    to_json(&actions).map(Some)
 }
 
 /// The policy of a row.

@@ -158,8 +158,10 @@ pub(super) async fn run(
             }
         }
         let may_call = ctx.attempts.len() < most && !ctx.is_late();
-        let wait = nobody_left(ctx, target, &mut last, round.stuck(ctx), &patience, may_call)?;
-        patience.sit_out(ctx, Some(wait)).await;
+        match nobody_left(ctx, target, &mut last, round.stuck(ctx), &patience, may_call) {
+            Left::Wait(pause) => patience.sit_out(ctx, Some(pause)).await,
+            Left::Nothing(failed) => return Err(failed),
+        };
         tried.clear();
     }
 }
@@ -173,7 +175,15 @@ pub(super) struct Stuck {
     pub(super) is_busy: bool,
 }
 
-/// What follows when no account of a target can be called any more: how long to wait for one, or why it came to nothing.
+/// What is left of a target none of whose accounts can be called now.
+pub(super) enum Left {
+    /// One is worth so long a wait.
+    Wait(Duration),
+    /// It came to nothing, for this reason.
+    Nothing(Failed),
+}
+
+/// What follows when no account of a target can be called any more.
 pub(super) fn nobody_left(
     ctx: &RequestCtx,
     target: &Target,
@@ -181,23 +191,29 @@ pub(super) fn nobody_left(
     stuck: Stuck,
     patience: &Patience,
     may_call: bool,
-) -> Result<Duration, Failed> {
+) -> Left {
     if last.is_none()
         && let Some(wait) = stuck.held
     {
         let error = explain::held(target, wait);
-        return Err(Failed { error, last: None, wait: Some(wait), is_request: false, is_open: false });
+        return Left::Nothing(Failed {
+            error,
+            last: None,
+            wait: Some(wait),
+            is_request: false,
+            is_open: false,
+        });
     }
     let wait = explain::earliest(ctx, target);
     // An open breaker is not waited for: it is there so that nobody waits for a provider that is out of order.
     let is_open = circuit::is_open(ctx, target);
     let may_go_on = may_call && !is_open && may_wait(last.as_deref());
     if let Some(wait) = wait.filter(|wait| may_go_on && patience.allows(*wait)) {
-        return Ok(wait);
+        return Left::Wait(wait);
     }
     let error = explain::exhausted(ctx, target, last.as_deref(), wait, stuck.is_busy);
     let is_open = is_open && last.is_none();
-    Err(Failed { error, last: last.take(), wait, is_request: false, is_open })
+    Left::Nothing(Failed { error, last: last.take(), wait, is_request: false, is_open })
 }
 
 /// Whether a cooldown of this cause is worth waiting for.

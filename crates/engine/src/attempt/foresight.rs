@@ -7,7 +7,7 @@ use omniroute_domain::combo::{ComboState, LeftOut, Planned};
 use omniroute_domain::resolve::Target;
 use omniroute_domain::routing::Manner;
 
-use super::accounts::{Failed, Patience, Stuck, nobody_left};
+use super::accounts::{Failed, Left, Patience, Stuck, nobody_left};
 use super::pipeline::stages;
 use super::round::{self, Held, NoPlace, foreseen, no_place};
 use super::{Trying, in_vain, inner};
@@ -130,5 +130,8 @@ fn of_target(ctx: &mut RequestCtx, target: &Target, patience: Patience) -> Optio
         return None;
     }
     let stuck = Stuck { held: round::first_free(&held, now_ms), is_busy };
-    nobody_left(ctx, target, &mut None, stuck, &patience, true).err()
+    match nobody_left(ctx, target, &mut None, stuck, &patience, true) {
+        Left::Wait(_) => None,
+        Left::Nothing(failed) => Some(failed),
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use omniroute_domain::entity::{
-    Combo, ComboConfig, ConnectionStatus, Goal, KeyHash, RuntimeSettings, SseKeepalive, Step, TestStatus,
-    When,
+    Budget, Combo, ComboConfig, ConnectionStatus, Goal, KeyHash, OnExceeded, Policy, PolicyActions,
+    PolicyConditions, PolicyKind, RuntimeSettings, SseKeepalive, Step, TestStatus, When,
 };
 use omniroute_store::{AuditEvent, AuditQuery, ConnectionFilter, Lockout, StoreError};
 use secrecy::ExposeSecret as _;
@@ -119,6 +119,28 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
     let taken = combos.insert(&mut combo("3", "INNER", &["x/y"])).await;
     assert!(matches!(taken, Err(StoreError::Conflict { field: "name", .. })));
     fixture.store.aliases().put("i", "Inner").await.unwrap();
+    let mut key = api_key("k1", "sk-k1");
+    key.allowed_models = vec!["Inner".into(), "combo/Inner".into(), "Inner*".into()];
+    key.rights.allowed_combos = vec!["outer".into(), "Inner".into()];
+    fixture.store.api_keys().insert(&key).await.unwrap();
+    let budget = Budget {
+        daily_nano: Some(1),
+        on_exceeded: OnExceeded::Downgrade("Inner".into()),
+        ..Budget::unlimited(None)
+    };
+    fixture.store.budgets().put(&[budget]).await.unwrap();
+    let policy = Policy {
+        id: "p1".into(),
+        name: "all to one".into(),
+        kind: PolicyKind::Routing,
+        enabled: true,
+        priority: 1,
+        conditions: PolicyConditions::default(),
+        actions: PolicyActions { rewrite_model: Some("combo/Inner".into()), ..PolicyActions::default() },
+        created_at: NOW,
+        updated_at: NOW,
+    };
+    fixture.store.policies().put(&policy).await.unwrap();
 
     inner.name = "core".into();
     combos.update(&inner).await.unwrap();
@@ -136,6 +158,11 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
     assert_eq!(first.steps[0].goal, Goal::ComboRef { combo_name: "core".into() });
     assert_eq!(first.steps[1], outer.steps[1]);
     assert_eq!(entities.aliases, [("i".to_owned(), "core".to_owned())]);
+    let key = &entities.api_keys[0];
+    assert_eq!(key.allowed_models, ["core", "combo/core", "Inner*"], "a pattern stays");
+    assert_eq!(key.rights.allowed_combos, ["outer", "core"]);
+    assert_eq!(entities.budgets[0].on_exceeded, OnExceeded::Downgrade("core".into()));
+    assert_eq!(entities.policies[0].actions.rewrite_model.as_deref(), Some("combo/core"));
 
     let combos = again.combos();
     assert!(combos.delete(&"1".into()).await.unwrap());
