@@ -87,6 +87,7 @@ ROUTES = [
     ("POST", "/v1beta/models/sim/echo:countTokens", "gemini"),
     ("POST", "/v1/api/chat", "ollama"),
     ("POST", "/api/chat", "ollama"),
+    ("POST", "/api/generate", "ollama"),
     ("GET", "/api/tags", "ollama"),
     ("POST", "/v1/embeddings", "openai"),
     ("GET", "/v1/embeddings", "openai"),

@@ -1,16 +1,24 @@
-//! What an upstream says in its usage that it billed: `cost`, as OpenRouter has it in every dialect that it speaks.
-//! <https://openrouter.ai/docs/use-cases/usage-accounting>
+//! What an upstream says in its usage that it billed: `cost`, as OpenRouter has it in every dialect that it speaks
+//! (<https://openrouter.ai/docs/use-cases/usage-accounting>), or `cost_in_usd_ticks`, as xAI has it
+//! (<https://docs.x.ai/docs/api-reference>).
 
 use serde_json::value::RawValue;
 
-use crate::json_in::Fields;
+use crate::json_in::{Fields, count_of};
 
 /// More than this is no bill of one answer.
 const MOST: f64 = 1_000_000.0;
+const MOST_NANO: u64 = 1_000_000_000_000_000;
+
+/// Ten billion of xAI's ticks are a dollar.
+const TICKS_PER_NANO: u64 = 10;
 
 /// The cost that a usage object names, in billionths. Where the caller's own key was used at a vendor behind the upstream,
 /// what that vendor takes comes on top of the upstream's fee.
 pub(crate) fn billed_nano(usage: &Fields<'_>) -> Option<u64> {
+    if let Some(ticks) = usage.raw("cost_in_usd_ticks").and_then(count_of) {
+        return Some(ticks.div_ceil(TICKS_PER_NANO)).filter(|nano| *nano <= MOST_NANO);
+    }
     let fee = nano(usage.raw("cost")?)?;
     let is_own_key = usage.raw("is_byok").is_some_and(|raw| raw.get() == "true");
     let details = usage.object_or_none("cost_details").filter(|_| is_own_key);
@@ -40,6 +48,9 @@ mod tests {
             (r#"{"cost":{"total_cost":0.006}}"#, None),
             (r#"{"cost":1e300}"#, None),
             (r#"{"prompt_tokens":3}"#, None),
+            (r#"{"cost_in_usd_ticks":318319000}"#, Some(31_831_900)),
+            (r#"{"cost_in_usd_ticks":null}"#, None),
+            (r#"{"cost_in_usd_ticks":99999999999999999}"#, None),
             // Without a key of the caller's own, the details say what the cost is made of.
             (r#"{"cost":0.5,"cost_details":{"upstream_inference_cost":0.4}}"#, Some(500_000_000)),
             (

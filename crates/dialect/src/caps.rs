@@ -1,6 +1,8 @@
 //! What a target can do. Data, from the provider's and the model's entries; checked while encoding.
 
-use crate::ir::Effort;
+use serde_json::value::RawValue;
+
+use crate::ir::{ChatRequest, Effort, ReasoningAmount};
 
 /// Capabilities of a (provider, model). Unknown models get [`Caps::permissive`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +23,31 @@ pub struct Caps {
     pub sampling: bool,
     /// Takes a JSON schema for its output.
     pub json_schema: bool,
+    /// Takes `temperature` and `top_p` while it does not reason, where it takes none of them else.
+    pub sampling_at_rest: bool,
+    /// Takes `temperature` or `top_p`, and not both.
+    pub one_sampler: bool,
     /// Can reason, and takes the knobs for it.
     pub reasoning: bool,
     /// Thinks adaptively: takes an effort instead of a token budget.
     pub adaptive_thinking: bool,
+    /// The levels of effort that it has words for, the lowest first, where it takes words and the Gemini dialect is not
+    /// its own.
+    pub efforts: &'static [Effort],
+    /// How it is told not to reason.
+    pub reasoning_off: ReasoningOff,
+    /// Keywords that it refuses in schemas.
+    pub schema_without: &'static [&'static str],
+    /// Keywords that it refuses in schemas of its answer, these among them.
+    pub answer_schema_without: &'static [&'static str],
+    /// Can be made to call a tool.
+    pub forced_calls: bool,
+    /// Fetches images and documents itself, where its dialect has a place for their addresses.
+    pub media_urls: bool,
     /// Takes a trailing assistant turn to continue.
     pub prefill: bool,
+    /// Wants the mark `prefix` at such a turn, where it speaks OpenAI's dialect.
+    pub prefix_mark: bool,
     /// Takes `developer` and several system messages (the vendor's own OpenAI-dialect endpoint).
     pub developer_role: bool,
     /// Wants `max_completion_tokens` instead of `max_tokens`.
@@ -97,6 +118,17 @@ impl GeminiCaps {
     }
 }
 
+/// How a model is told not to reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReasoningOff {
+    /// With the dialect's own word for it (`none`, `disabled`).
+    Word,
+    /// With a word for thinking between calls of tools alone (Anthropic's `between_tools`).
+    BetweenTools,
+    /// Not at all: the least that it can is the nearest.
+    Least,
+}
+
 /// How a target that speaks OpenAI's dialect is told how much to reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReasoningKnob {
@@ -123,7 +155,19 @@ pub enum CacheMarks {
     Control,
 }
 
+/// Whether a temperature is one that OpenAI's dialects do not have.
+pub(crate) fn is_above_two(temperature: &RawValue) -> bool {
+    temperature.get().parse::<f64>().is_ok_and(|value| value > 2.0)
+}
+
 impl Caps {
+    /// Whether a model that speaks one of OpenAI's dialects takes sampling parameters with this request.
+    pub(crate) fn takes_sampling(&self, request: &ChatRequest) -> bool {
+        let rests = matches!(request.reasoning.amount, ReasoningAmount::Off | ReasoningAmount::Budget(0));
+        // Only where the word is known it is told to rest.
+        self.sampling || (self.sampling_at_rest && self.max_completion_tokens && rests)
+    }
+
     /// Everything is believed to work until the upstream says otherwise.
     pub const fn permissive() -> Self {
         Self {
@@ -134,10 +178,19 @@ impl Caps {
             audio_input: true,
             tools: true,
             sampling: true,
+            sampling_at_rest: false,
+            one_sampler: false,
             json_schema: true,
             reasoning: true,
             adaptive_thinking: false,
+            efforts: &[Effort::Minimal, Effort::Low, Effort::Medium, Effort::High],
+            reasoning_off: ReasoningOff::Word,
+            schema_without: &[],
+            answer_schema_without: &[],
+            forced_calls: true,
+            media_urls: true,
             prefill: false,
+            prefix_mark: false,
             developer_role: false,
             max_completion_tokens: false,
             top_k: false,

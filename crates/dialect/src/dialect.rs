@@ -90,7 +90,7 @@ pub struct Envelope {
     /// The output limit the client set, in tokens.
     pub max_output_tokens: Option<u64>,
     /// Whether the client used a form of the dialect that is superseded and wants its answer in it
-    /// (`functions` of OpenAI). False for dialects without such a form.
+    /// (`functions` of OpenAI, completions of Ollama). False for dialects without such a form.
     pub legacy: bool,
     /// How the client wants a stream framed.
     pub framing: Framing,
@@ -209,6 +209,8 @@ pub struct Echo {
     pub created_millis: u16,
     /// How long after the request's arrival the upstream was asked, for dialects whose answers tell times.
     pub asked_after: Option<Duration>,
+    /// How long after the request's arrival the upstream began to answer, for the same.
+    pub begun_after: Option<Duration>,
     /// How long after the request's arrival a whole answer was there, for the same. A stream's writer is told the
     /// time as it passes, see [`StreamEncoder::time_passed`].
     pub answered_after: Option<Duration>,
@@ -348,6 +350,13 @@ pub trait Dialect: Sync + 'static {
     /// The edits that turn a client's request into one for an upstream of the same dialect.
     fn edit_request(&self, body: &Bytes, envelope: &Envelope, upstream_model: &str) -> Splice;
 
+    /// Where upstreams of this dialect take a request that stays as it is, by the path at which they chat; `None` for
+    /// there.
+    fn path_as_asked(&self, chat_path: &str, envelope: &Envelope) -> Option<String> {
+        let _ = (chat_path, envelope);
+        None
+    }
+
     /// Makes an operator's changes in a client's request. Everything else keeps its bytes.
     fn rewrite(&self, body: &Bytes, rewrite: &Rewrite, caps: &Caps) -> Bytes;
 
@@ -397,6 +406,9 @@ pub trait Dialect: Sync + 'static {
     /// Prepares a whole upstream answer of this dialect for a client of this dialect.
     fn relay_response(&self, body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError>;
 
+    /// Tells in a whole answer of this dialect what was used, where its upstream does not: estimated by the caller.
+    fn supply_usage(&self, body: &Bytes, usage: &Usage) -> Splice;
+
     /// The blocks of a whole answer that its upstream paused, as they came: it goes on when they are sent back. `None`
     /// where it did not end so.
     fn paused_content(&self, body: &Bytes) -> Option<Vec<Block>> {
@@ -432,8 +444,15 @@ pub trait Dialect: Sync + 'static {
     /// A pipe between an upstream and a client that both speak this dialect.
     fn stream_relay(&self, echo: Echo) -> Box<dyn StreamPipe>;
     /// What is sent to a streaming client while nothing else is; empty for nothing. `model` is the asked name,
-    /// `arrived_ms` when the request arrived, in milliseconds since the epoch.
-    fn keep_alive(&self, style: KeepAlive, framing: Framing, model: &str, arrived_ms: i64) -> Bytes;
+    /// `arrived_ms` when the request arrived, in milliseconds since the epoch; `legacy` is [`Envelope::legacy`].
+    fn keep_alive(
+        &self,
+        style: KeepAlive,
+        framing: Framing,
+        model: &str,
+        arrived_ms: i64,
+        legacy: bool,
+    ) -> Bytes;
     /// An event that tells a streaming client how far its answer has come, to be sent between two others. `None` where
     /// clients would not survive it.
     fn progress(&self, progress: &Progress) -> Option<String> {
@@ -529,6 +548,34 @@ pub trait Dialect: Sync + 'static {
     fn takes_image_urls(&self) -> bool {
         true
     }
+}
+
+/// Puts a member into an answer that lacks it, or has nothing there.
+pub(crate) fn supply_member(body: &Bytes, name: &str, write: impl FnOnce(&mut bytes::BytesMut)) -> Splice {
+    let mut splice = Splice::new(body.clone());
+    let mut place = None;
+    let scanned = envelope::scan(body, &mut |member| {
+        if member.key == name {
+            place = Some((member.span, matches!(member.raw, "null" | "{}")));
+        }
+    });
+    let Ok(extent) = scanned else { return splice };
+    let mut value = bytes::BytesMut::new();
+    match place {
+        Some((_, false)) => {}
+        Some((span, true)) => {
+            write(&mut value);
+            splice.replace(span, value.freeze());
+        }
+        None => {
+            value.extend_from_slice(if extent.has_members { b",\"" } else { b"\"" });
+            value.extend_from_slice(name.as_bytes());
+            value.extend_from_slice(b"\":");
+            write(&mut value);
+            splice.replace(extent.end..extent.end, value.freeze());
+        }
+    }
+    splice
 }
 
 /// A body with another model.

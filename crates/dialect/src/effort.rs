@@ -29,6 +29,12 @@ pub(crate) fn budget(effort: Effort) -> Option<u64> {
     }
 }
 
+/// The one of a model's levels that comes nearest: the one that was asked for, else the highest below it, else the lowest.
+pub(crate) fn nearest(wanted: Effort, levels: &[Effort]) -> Effort {
+    let below = levels.iter().rev().find(|level| **level <= wanted);
+    below.or_else(|| levels.first()).copied().unwrap_or(wanted)
+}
+
 /// The level with this name.
 pub(crate) fn of_word(word: &str) -> Option<Effort> {
     Some(match word {
@@ -43,6 +49,18 @@ pub(crate) fn of_word(word: &str) -> Option<Effort> {
 }
 
 impl Effort {
+    /// The level in the words of OpenAI's and Anthropic's dialects.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::XHigh => "xhigh",
+            Self::Max => "max",
+        }
+    }
+
     /// The number of tokens that the level amounts to; `None` for as many as there are.
     pub fn budget(self) -> Option<u64> {
         budget(self)
@@ -70,6 +88,22 @@ impl ReasoningAmount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_that_a_model_lacks_have_a_nearest() {
+        use Effort::{High, Low, Max, Medium, Minimal, XHigh};
+        for (levels, expected) in [
+            (&[Minimal, Low, Medium, High][..], [Minimal, Low, Medium, High, High, High]),
+            (&[Low, Medium, High], [Low, Low, Medium, High, High, High]),
+            (&[Low, Medium, High, Max], [Low, Low, Medium, High, High, Max]),
+            (&[Low, Medium, High, XHigh], [Low, Low, Medium, High, XHigh, XHigh]),
+            (&[High], [High; 6]),
+            (&[], [Minimal, Low, Medium, High, XHigh, Max]),
+        ] {
+            let found = [Minimal, Low, Medium, High, XHigh, Max].map(|wanted| nearest(wanted, levels));
+            assert_eq!(found, expected, "{levels:?}");
+        }
+    }
 
     #[test]
     fn words_for_amounts() {

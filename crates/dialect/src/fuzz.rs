@@ -11,7 +11,7 @@ use omniroute_wire::splice::Splice;
 
 use crate::{
     Caps, Dialect, Echo, GeminiCaps, Head,
-    ir::{BlockKind, ChatRequest, Native, Tool, ToolKind, WebSearchTool},
+    ir::{BlockKind, ChatRequest, Native, Tool, ToolKind, Usage, WebSearchTool},
     registry::DIALECTS,
     shape::Shape,
     stream::{
@@ -29,6 +29,13 @@ pub fn request(dialect: &'static dyn Dialect, data: &[u8]) {
     let head = Head { headers: &headers, path: "/v1beta/models/m:generateContent", query: None };
     relayed_request(dialect, head, &body);
     let _ = dialect.decode_count(head, &body);
+    // Ollama has an older form, at a path of its own.
+    let older = dialect.decode_request(Head { path: "/api/generate", ..head }, &body);
+    if let Ok(older) = older {
+        for target in DIALECTS {
+            let _ = target.encode_request(&older, &Caps::permissive());
+        }
+    }
     let Ok(mut request) = dialect.decode_request(head, &body) else { return };
     let read = |body| dialect.decode_request(head, body).expect("what was written can be read");
     if let Some(first) = written(dialect, &request) {
@@ -48,8 +55,11 @@ pub fn request(dialect: &'static dyn Dialect, data: &[u8]) {
 /// An upstream's whole answer: what can be read can be written for every client, and read there.
 pub fn answer(dialect: &'static dyn Dialect, data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
-    if let Ok(relayed) = dialect.relay_response(&body, &echo()) {
-        whole(&relayed.body);
+    for legacy in [false, true] {
+        if let Ok(relayed) = dialect.relay_response(&body, &Echo { legacy, ..echo() }) {
+            whole(&relayed.body);
+            whole(&dialect.supply_usage(&relayed.body.to_bytes(), &Usage::default()));
+        }
     }
     for status in [StatusCode::BAD_REQUEST, StatusCode::TOO_MANY_REQUESTS, StatusCode::BAD_GATEWAY] {
         let error = dialect.decode_error(status, data);
@@ -74,6 +84,7 @@ pub fn stream(dialect: &'static dyn Dialect, data: &[u8]) {
         let cut = through(dialect.stream_relay(echo()), &mut data.chunks(size));
         assert_eq!(cut, piped, "relayed in pieces of {size}");
     }
+    let _ = through(dialect.stream_relay(Echo { legacy: true, ..echo() }), &mut once(data));
     for client in DIALECTS.iter().copied().filter(|client| client.id() != dialect.id()) {
         let transcoder = Transcoder::new(dialect, client, echo(), Shape::none(dialect));
         let (result, out, complete, _) = through(Box::new(transcoder), &mut once(data));

@@ -1,7 +1,10 @@
 //! Reading JSON objects member by member, so that an error can name the member it is about and so that values
 //! nobody computes with stay the text they were.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -14,6 +17,9 @@ use crate::{
     DecodeError,
     ir::{self, Loss, LossAction},
 };
+
+/// So many members are compared with each other rather than put into a table.
+const FEW: usize = 32;
 
 /// How deep [`last_wins`] looks; deeper values are kept as they are.
 const REPAIR_DEPTH: usize = 32;
@@ -76,18 +82,25 @@ impl<'a> Fields<'a> {
     }
 
     fn without_repeats(self) -> Result<Self, DecodeError> {
-        let fields = self;
-        for (at, (key, _)) in fields.members.0.iter().enumerate() {
-            if fields.members.0[..at].iter().any(|(other, _)| other == key) {
-                let param = fields.path_of(key);
-                return Err(DecodeError {
+        let members = &self.members.0;
+        let repeated = if members.len() <= FEW {
+            let mut all = members.iter().enumerate();
+            all.find(|(at, (key, _))| members[..*at].iter().any(|(other, _)| other == key)).map(|(at, _)| at)
+        } else {
+            let mut seen = HashSet::with_capacity(members.len());
+            members.iter().position(|(key, _)| !seen.insert(&**key))
+        };
+        match repeated.and_then(|at| members.get(at)) {
+            None => Ok(self),
+            Some((key, _)) => {
+                let param = self.path_of(key);
+                Err(DecodeError {
                     code: "invalid_json",
                     message: format!("`{param}` is given more than once"),
                     param: Some(param),
-                });
+                })
             }
         }
-        Ok(fields)
     }
 
     /// Reads an object; where a member repeats, the last one counts.
@@ -369,8 +382,10 @@ fn write_last_wins(text: &str, depth: usize, out: &mut String) {
     {
         out.push('{');
         let mut first = true;
+        let last: HashMap<&str, usize> =
+            members.iter().enumerate().map(|(at, (key, _))| (&**key, at)).collect();
         for (at, (key, raw)) in members.iter().enumerate() {
-            if members[at + 1..].iter().any(|(later, _)| later == key) {
+            if last.get(&**key) != Some(&at) {
                 continue;
             }
             if !std::mem::take(&mut first) {
@@ -472,6 +487,19 @@ mod tests {
             (Some(1), "inThisWay.aB".into())
         );
         assert!(Fields::strict_camel(r#"{"a_b":1,"aB":2}"#, "").is_err());
+    }
+
+    #[test]
+    fn objects_of_very_many_members_are_read_in_one_pass() {
+        let many: Vec<String> = (0..200_000).map(|n| format!("\"m{n}\":{n}")).collect();
+        let text = format!("{{{}}}", many.join(","));
+        let fields = Fields::strict(&text, "").expect("an object");
+        assert_eq!(fields.count("m199999").expect("a number"), Some(199_999));
+        assert_eq!(last_wins(&text), text);
+        let repeated = format!("{{{},\"m7\":1}}", many.join(","));
+        let error = Fields::strict(&repeated, "").expect_err("repeated");
+        assert_eq!(error.param.as_deref(), Some("m7"));
+        assert!(last_wins(&repeated).ends_with(",\"m7\":1}"));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod arguments;
 mod billed;
 mod caps;
 mod client_body;
+mod custom_format;
 mod dialect;
 mod effort;
 mod error_text;
@@ -39,12 +40,13 @@ mod mend;
 mod open_calls;
 mod pairing;
 mod progress;
+mod schema_words;
 mod service_tier;
 mod strict_schema;
 mod tool_list;
 mod web_search;
 
-pub use caps::{CacheMarks, Caps, GeminiCaps, ReasoningKnob};
+pub use caps::{CacheMarks, Caps, GeminiCaps, ReasoningKnob, ReasoningOff};
 pub use dialect::{
     DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
     KeepAlive, Kept, KeptCall, KeptName, NameRule, Relayed,

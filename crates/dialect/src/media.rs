@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
-use crate::{EncodeError, ir::MediaSource};
+use crate::{
+    EncodeError,
+    ir::{Image, MediaSource},
+};
 
 /// Media type and base64 data of a data URL.
 pub(crate) fn data_url(url: &str) -> Option<(&str, &str)> {
@@ -73,6 +76,14 @@ pub(crate) fn text(data: &str, path: &str) -> Result<String, EncodeError> {
 pub(crate) fn sniffed(data: &str) -> Option<&'static str> {
     let head = data.get(..data.len().min(24))?;
     kind_of_picture(&BASE64_STANDARD.decode(&head[..head.len() / 4 * 4]).ok()?)
+}
+
+/// The type of a picture that most models cannot read, if it is one: by its first bytes, else by its label.
+pub(crate) fn unread_picture(image: &Image) -> Option<&str> {
+    let MediaSource::Base64 { media_type, data } = &image.source else { return None };
+    let kind = sniffed(data).unwrap_or(media_type);
+    let is_read = matches!(kind, "image/jpeg" | "image/jpg" | "image/png" | "image/gif" | "image/webp");
+    (kind.starts_with("image/") && !is_read).then_some(kind)
 }
 
 /// The type of a picture by its first bytes, also of kinds that are not accepted.

@@ -29,6 +29,8 @@ impl Places {
     pub(crate) fn note(&mut self, member: &Member<'_>) {
         let place = match &*member.key {
             "messages" | "input" | "contents" => &mut self.turns,
+            // A prompt that is kept at the vendor is named by an object.
+            "prompt" if member.raw.starts_with('"') => &mut self.turns,
             "system" | "instructions" | "systemInstruction" | "system_instruction" => &mut self.system,
             "tools" => &mut self.tools,
             "metadata" => &mut self.metadata,

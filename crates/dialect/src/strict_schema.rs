@@ -3,6 +3,8 @@
 //! The rules are the vendor's who has the word `strict`: <https://platform.openai.com/docs/guides/structured-outputs>.
 //! The walk goes by the place of a schema, not by names: a property may be called `properties`.
 
+use std::collections::HashSet;
+
 use serde_json::value::RawValue;
 
 use crate::json_in::{self, Members};
@@ -48,14 +50,14 @@ fn is_closed(text: &str, depth: usize) -> bool {
         if find("additionalProperties").is_none_or(|raw| raw.get() != "false") {
             return false;
         }
-        let required: Vec<String> =
+        let required: HashSet<String> =
             find("required").and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
         let Ok(Members(properties)) = serde_json::from_str::<Members<'_>>(properties.unwrap_or("{}")) else {
             return false;
         };
         let are_closed = properties
             .iter()
-            .all(|(name, raw)| required.iter().any(|one| one == name) && is_closed(raw.get(), depth - 1));
+            .all(|(name, raw)| required.contains(&**name) && is_closed(raw.get(), depth - 1));
         if !are_closed {
             return false;
         }

@@ -1,10 +1,10 @@
 //! The tools of a request as they are read: no name twice, and none chosen that is not there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     DecodeError, EncodeError,
-    ir::{ChatRequest, LossAction, Tool, ToolChoice, loss},
+    ir::{ChatRequest, LossAction, Tool, ToolChoice, ToolKind, loss},
     json_in::wrong_value,
 };
 
@@ -43,7 +43,26 @@ impl<'a> ToolList<'a> {
     }
 }
 
-/// The same of a request that is to be written for another dialect.
+/// Whether a tool that another vendor runs may be left out as long as there are others. Agents list a search of the web
+/// whether they need it or not, and tools that a search among tools would have found are offered without it.
+pub(crate) fn is_spare(tool: &Tool) -> bool {
+    match &tool.kind {
+        ToolKind::WebSearch(_) => true,
+        ToolKind::Opaque { raw, .. } => raw.get().contains("\"tool_search_tool_"),
+        ToolKind::Function { .. } | ToolKind::Custom { .. } => false,
+    }
+}
+
+/// The names of the tools that take free text.
+pub(crate) fn custom_names(request: &ChatRequest) -> HashSet<&str> {
+    let names = request.tools.iter().filter_map(|tool| match &tool.kind {
+        ToolKind::Custom { name, .. } => Some(name.as_str()),
+        ToolKind::Function { .. } | ToolKind::WebSearch(_) | ToolKind::Opaque { .. } => None,
+    });
+    names.collect()
+}
+
+/// That a choice names tools that are there, in a request that is to be written for another dialect.
 pub(crate) fn check_chosen(request: &ChatRequest) -> Result<(), EncodeError> {
     check_choice(request).map_err(|DecodeError { code, param, message }| EncodeError { code, param, message })
 }
@@ -55,8 +74,8 @@ pub(crate) fn check_choice(request: &ChatRequest) -> Result<(), DecodeError> {
         Some(ToolChoice::Allowed { names, .. }) => names,
         _ => return Ok(()),
     };
-    let is_defined = |wanted: &String| request.tools.iter().any(|tool| tool.name() == Some(wanted));
-    match names.iter().find(|name| !is_defined(name)) {
+    let defined: HashSet<&str> = request.tools.iter().filter_map(Tool::name).collect();
+    match names.iter().find(|name| !defined.contains(name.as_str())) {
         Some(name) => {
             let message = format!("`tool_choice` names a tool that is not among `tools`: {name}");
             Err(DecodeError { message, ..wrong_value("tool_choice", "") })

@@ -286,6 +286,7 @@ impl RequestCtx {
             model: envelope.map(|envelope| envelope.model.clone()).unwrap_or_default(),
             request_id: self.request_id.clone(),
             asked_after: Some(self.since_arrival()),
+            begun_after: None,
             answered_after: None,
             include_usage: envelope.is_some_and(|envelope| envelope.include_usage),
             estimated_input_tokens: self.estimated_input_tokens(),

@@ -140,6 +140,13 @@ fn public_kind(failure: &Failure) -> (ErrorKind, Option<Cow<'static, str>>) {
             (if status == Some(402) { ErrorKind::Billing } else { ErrorKind::RateLimited }, upstream_code())
         }
         FailureKind::ModelMissing => own(ErrorKind::NotFound, "model_not_found"),
+        // Not the model's limit, but that of a body in bytes.
+        FailureKind::ContextTooLong
+            if matches!(status, Some(413 | 414))
+                && failure.upstream.code.as_deref() != Some("context_length_exceeded") =>
+        {
+            own(ErrorKind::TooLarge, "request_too_large")
+        }
         FailureKind::ContextTooLong => own(ErrorKind::InvalidRequest, "context_length_exceeded"),
         FailureKind::Refused => {
             (ErrorKind::InvalidRequest, upstream_code().or(Some(Cow::Borrowed("content_filter"))))

@@ -12,8 +12,8 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION, USER_AGENT};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt as _, Limited};
-use omniroute_dialect::Dialect;
 use omniroute_dialect::ir::{Block, BlockKind, ChatRequest, ErrorKind, MediaSource};
+use omniroute_dialect::{Caps, Dialect};
 use tokio::time::timeout;
 
 use crate::error::GatewayError;
@@ -38,19 +38,18 @@ struct Fetched {
     data: String,
 }
 
-/// Puts what stands at the addresses in a request into it, as far as the upstream's dialect wants that.
+/// Puts what stands at the addresses in a request into it, as far as the upstream does not fetch it itself.
 pub(crate) async fn inline(
     engine: &Engine,
     request: &mut ChatRequest,
     upstream: &dyn Dialect,
+    caps: &Caps,
 ) -> Result<(), GatewayError> {
+    let images = !(caps.media_urls && upstream.takes_image_urls());
+    let documents = !(caps.media_urls && upstream.takes_document_urls());
     let wanted = |block: &Block| match &block.kind {
-        BlockKind::Image(image) => {
-            !upstream.takes_image_urls() && matches!(image.source, MediaSource::Url(_))
-        }
-        BlockKind::File(file) => {
-            !upstream.takes_document_urls() && matches!(file.source, MediaSource::Url(_))
-        }
+        BlockKind::Image(image) => images && matches!(image.source, MediaSource::Url(_)),
+        BlockKind::File(file) => documents && matches!(file.source, MediaSource::Url(_)),
         _ => false,
     };
     let mut fetched = 0;

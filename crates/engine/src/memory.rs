@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::limit::{Meter, Window};
 
-use crate::ports::{AnswerRow, Cache, Charge, Counters, Exceeded, Reserving, Shelf, Verdict};
+use crate::ports::{AnswerRow, Cache, Charge, Counters, Exceeded, Reserving, Shelf, Unreadable, Verdict};
 
 const SHARDS: usize = 16;
 /// Keys per shard after which idle entries are forgotten.
@@ -138,8 +138,8 @@ impl Cache for MemoryCache {
 pub struct NoShelf;
 
 impl Shelf for NoShelf {
-    fn find<'a>(&'a self, _: &'a str, _: i64) -> BoxFuture<'a, Option<AnswerRow>> {
-        std::future::ready(None).boxed()
+    fn find<'a>(&'a self, _: &'a str, _: i64) -> BoxFuture<'a, Result<Option<AnswerRow>, Unreadable>> {
+        std::future::ready(Ok(None)).boxed()
     }
 }
 

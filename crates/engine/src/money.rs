@@ -183,6 +183,25 @@ impl RequestCtx {
             || quote().is_some_and(|quote| price::cost_nano_with(&quote.price, &usage, &units).is_some())
     }
 
+    /// Whether the budgets would let in a request of its own for so much of a target. Nothing is held or told.
+    pub(crate) fn could_pay(&self, target: &Target, usage: &Usage) -> bool {
+        let key = self.caller.as_ref().map(|caller| &caller.id);
+        let budgets = &self.snapshot.budgets;
+        if budgets.of(key).is_none() && budgets.of(None).is_none() {
+            return true;
+        }
+        let quote = target.quote(&self.snapshot);
+        if quote.as_ref().is_some_and(|quote| quote.price.is_free()) {
+            return true;
+        }
+        let cost = quote.and_then(|quote| price::cost_nano_with(&quote.price, usage, &Units::REQUEST));
+        if cost.is_none() && self.refuses_unpriced() {
+            return false;
+        }
+        let mut trial = self.engine.live.spending.trial(budgets, key);
+        trial.raise(cost.unwrap_or(0), self.engine.clock.now_ms(), &mut Events::new()).is_ok()
+    }
+
     /// Whether the model is known to cost nothing.
     pub(crate) fn is_free(&self, target: &Target) -> bool {
         let quote = target.quote(&self.snapshot);

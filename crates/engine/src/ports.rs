@@ -166,9 +166,18 @@ pub struct KeptAnswer {
 
 /// Answers that outlive the process.
 pub trait Shelf: Send + Sync {
-    /// The answer under this signature, unless it has expired. Failures are nothing to a request: `None`.
-    fn find<'a>(&'a self, signature: &'a str, now_ms: i64) -> BoxFuture<'a, Option<AnswerRow>>;
+    /// The answer under this signature, unless it has expired. A failure is nothing to a request, but is counted and told.
+    fn find<'a>(
+        &'a self,
+        signature: &'a str,
+        now_ms: i64,
+    ) -> BoxFuture<'a, Result<Option<AnswerRow>, Unreadable>>;
 }
+
+/// The shelf cannot say what it has, for this reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub String);
 
 /// What a vendor said of its limits for one model on one account.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -81,9 +81,13 @@ pub(crate) async fn call(
         (body, Some(shape))
     };
     ctx.upstream_dialect = Some(endpoint.dialect);
+    let mut uri = uri(endpoint, &target.model, stream)?;
+    if stays && let Some(path) = client.path_as_asked(uri.path(), ctx.envelope()?) {
+        uri = at_path(uri, &path, target)?;
+    }
     let call = OutboundCall {
         method: Method::POST,
-        uri: uri(endpoint, &target.model, stream)?,
+        uri,
         headers,
         body,
         attachment: None,
@@ -159,7 +163,7 @@ async fn translated(
     let (client, leave_out) = (ctx.dialect(), ctx.without_reasoning);
     let engine = ctx.engine.clone();
     let request = ctx.canonical().await?;
-    media::inline(&engine, request, dialect).await?;
+    media::inline(&engine, request, dialect, caps).await?;
     if leave_out {
         forget_reasoning(request, dialect.id() == client.id());
     }
@@ -285,6 +289,16 @@ fn not_spoken(target: &Target, dialect: &str) -> GatewayError {
         target.full_name()
     );
     GatewayError::new(ErrorKind::InvalidRequest, "invalid_model", message).param("model")
+}
+
+/// The same server at another path.
+fn at_path(uri: Uri, path: &str, target: &Target) -> Result<Uri, GatewayError> {
+    let mut parts = uri.into_parts();
+    parts.path_and_query = path.parse().ok();
+    Uri::from_parts(parts).map_err(|error| {
+        let message = format!("`{path}` does not fit the URL of `{}`: {error}", target.full_name());
+        GatewayError::new(ErrorKind::InvalidRequest, "invalid_model", message)
+    })
 }
 
 fn uri(endpoint: &Endpoint, model: &str, stream: bool) -> Result<Uri, GatewayError> {

@@ -481,8 +481,9 @@ impl RequestCtx {
             SseKeepalive::Chunk => KeepAlive::Chunk,
             SseKeepalive::Off => KeepAlive::Off,
         };
-        let model = self.envelope.as_ref().map_or("", |envelope| &envelope.model);
-        self.dialect().keep_alive(style, self.framing(), model, self.started_ms)
+        let (model, legacy) =
+            self.envelope.as_ref().map_or(("", false), |envelope| (&*envelope.model, envelope.legacy));
+        self.dialect().keep_alive(style, self.framing(), model, self.started_ms, legacy)
     }
 }
 

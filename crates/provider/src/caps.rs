@@ -1,7 +1,10 @@
 //! What a model can do, for the encoders of dialects: from its row, its provider, and its name where rows do not say.
 
+mod claude;
 mod gemini;
+mod openai;
 
+use claude::Claude;
 use omniroute_dialect::{CacheMarks, Caps, ReasoningKnob};
 
 use crate::{
@@ -107,8 +110,19 @@ static PROVIDER_RULES: &[ProviderRule] = &[
         ids: &["sglang", "vllm"],
         apply: |caps| caps.reasoning_knob = ReasoningKnob::TemplateSwitch,
     },
-    // They refuse members they do not know, and report usage unasked.
-    ProviderRule { ids: &["codestral", "mistral"], apply: |caps| caps.stream_options = false },
+    // The vendors of its models fetch addresses at their own endpoints alone.
+    ProviderRule { ids: &["vertex"], apply: |caps| caps.media_urls = false },
+    // They refuse members they do not know, and report usage unasked. They go on from an answer that has begun.
+    ProviderRule {
+        ids: &["codestral", "mistral"],
+        apply: |caps| {
+            caps.stream_options = false;
+            caps.prefill = true;
+            caps.prefix_mark = true;
+            caps.schema_without = &["$id", "$schema"];
+            caps.answer_schema_without = &["$id", "$schema", "format", "maxLength", "minLength", "pattern"];
+        },
+    },
 ];
 
 /// Capabilities of a model. `row` is what the catalogue (or the operator) knows of it, if anything.
@@ -121,21 +135,19 @@ pub fn caps_of(spec: &ProviderSpec, model: &str, row: Option<&ModelSpec>) -> Cap
         (rule.apply)(&mut caps);
     }
     if let Some(claude) = Claude::parse(model) {
-        apply_claude(&mut caps, &claude);
+        claude.apply(&mut caps);
     } else if spec.dialect == ANTHROPIC {
         // An unknown model behind an Anthropic endpoint of somebody else: the plain old dialect.
         caps.prefill = true;
     }
     gemini::apply(&mut caps, spec, model);
-    if is_openai_reasoning(model) {
-        caps.sampling = false;
-        caps.reasoning = true;
-    }
+    openai::apply(&mut caps, model);
     if model.contains("-search") && spec.dialect == OPENAI_CHAT {
         caps.web_search = true;
     }
     // Models before GPT-5.6 refuse the member: <https://developers.openai.com/api/docs/guides/prompt-caching>.
-    if caps.cache_marks == CacheMarks::Breakpoint && gpt_version(model).is_none_or(|version| version < (5, 6))
+    if caps.cache_marks == CacheMarks::Breakpoint
+        && openai::gpt_version(model).is_none_or(|version| version < (5, 6))
     {
         caps.cache_marks = CacheMarks::None;
     }
@@ -162,75 +174,6 @@ fn apply_row(caps: &mut Caps, row: &ModelSpec) {
     }
 }
 
-/// Family and version in the name of a Claude model, in the spellings of all who sell it.
-#[derive(Debug, PartialEq, Eq)]
-struct Claude<'a> {
-    family: &'a str,
-    version: (u32, u32),
-}
-
-impl<'a> Claude<'a> {
-    /// `claude-opus-4-5-20251101`, `anthropic/claude-opus-4.5`, `claude-3-5-sonnet@20241022`, `…claude-opus-5-v1:0`.
-    fn parse(model: &'a str) -> Option<Self> {
-        let name = &model[model.find("claude-")? + "claude-".len()..];
-        let mut family = "";
-        let mut numbers = Vec::new();
-        let mut adjacent = false;
-        for part in name.split(['-', '.', '@', ':', '/', '_']) {
-            match part.parse::<u32>() {
-                Ok(number) if part.len() <= 2 && (numbers.is_empty() || (adjacent && numbers.len() < 2)) => {
-                    numbers.push(number);
-                    adjacent = true;
-                }
-                Ok(_) => adjacent = false,
-                Err(_) => {
-                    adjacent = false;
-                    if family.is_empty() {
-                        family = part;
-                    }
-                }
-            }
-        }
-        let major = *numbers.first()?;
-        Some(Self { family, version: (major, numbers.get(1).copied().unwrap_or(0)) })
-    }
-}
-
-/// Anthropic changed what its models take with their versions, not with the API's.
-fn apply_claude(caps: &mut Caps, claude: &Claude<'_>) {
-    let since = |version| claude.version >= version;
-    caps.adaptive_thinking = since((4, 6));
-    caps.prefill = !since((4, 6));
-    caps.sampling = !since((4, 7));
-    caps.mid_conversation_system = claude.family == "opus" && since((4, 8));
-    caps.reasoning = since((3, 7));
-}
-
-/// The version in the name of a GPT model: `gpt-5.6-terra`, `openai/gpt-5`, `gpt-4o`.
-fn gpt_version(model: &str) -> Option<(u32, u32)> {
-    fn number(text: &str) -> Option<(u32, &str)> {
-        let (digits, rest) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
-        Some((digits.parse().ok()?, rest))
-    }
-    let rest = model.rsplit('/').next()?.strip_prefix("gpt-")?;
-    let (major, rest) = number(rest)?;
-    let minor = rest.strip_prefix('.').and_then(number).map_or(0, |(minor, _)| minor);
-    Some((major, minor))
-}
-
-/// OpenAI's models that reason take no sampling parameters, whoever sells them.
-fn is_openai_reasoning(model: &str) -> bool {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    if name.starts_with("gpt-") {
-        let chats = name.contains("-chat") || name.contains("-search");
-        return gpt_version(name).is_some_and(|version| version >= (5, 0)) && !chats;
-    }
-    let mut bytes = name.bytes();
-    bytes.next() == Some(b'o')
-        && bytes.next().is_some_and(|byte| byte.is_ascii_digit())
-        && bytes.next().is_none_or(|byte| byte == b'-')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,43 +182,6 @@ mod tests {
     fn caps(provider: &str, model: &str) -> Caps {
         let spec = catalog().provider(provider).unwrap();
         caps_of(spec, model, catalog().model(&spec.id, model))
-    }
-
-    #[test]
-    fn names_of_claude_models() {
-        let cases = [
-            ("claude-opus-4-5-20251101", Some(("opus", (4, 5)))),
-            ("claude-sonnet-4-20250514", Some(("sonnet", (4, 0)))),
-            ("anthropic/claude-opus-4.6", Some(("opus", (4, 6)))),
-            ("claude-3-5-sonnet@20241022", Some(("sonnet", (3, 5)))),
-            ("us.anthropic.claude-opus-5-v1:0", Some(("opus", (5, 0)))),
-            ("claude-fable-5-1", Some(("fable", (5, 1)))),
-            ("claude-latest", None),
-            ("gpt-5", None),
-        ];
-        for (model, want) in cases {
-            let found = Claude::parse(model).map(|claude| (claude.family, claude.version));
-            assert_eq!(found, want, "{model}");
-        }
-    }
-
-    #[test]
-    fn claude_models_differ_by_version() {
-        // adaptive, prefill, sampling, system in the middle
-        let cases = [
-            ("claude-3-5-haiku-20241022", [false, true, true, false]),
-            ("claude-haiku-4-5", [false, true, true, false]),
-            ("claude-opus-4-6", [true, false, true, false]),
-            ("claude-opus-4-7", [true, false, false, false]),
-            ("claude-opus-4-8", [true, false, false, true]),
-            ("claude-sonnet-5-5", [true, false, false, false]),
-            ("claude-opus-5", [true, false, false, true]),
-        ];
-        for (model, want) in cases {
-            let caps = caps("anthropic", model);
-            let found = [caps.adaptive_thinking, caps.prefill, caps.sampling, caps.mid_conversation_system];
-            assert_eq!(found, want, "{model}");
-        }
     }
 
     #[test]
@@ -299,7 +205,12 @@ mod tests {
         }
         assert_eq!(caps("openai", "gpt-4o").max_output_tokens, Some(16_384));
         assert!(caps("anthropic", "claude-opus-5").fast && !caps("anthropic", "claude-sonnet-5-5").fast);
-        assert!(caps("together", "x").top_k && !caps("mistral", "mistral-large-latest").stream_options);
+        assert!(caps("together", "x").top_k);
+        let mistral = caps("mistral", "mistral-large-latest");
+        assert!(!mistral.stream_options && mistral.prefill && mistral.prefix_mark);
+        assert!(mistral.schema_without.iter().all(|word| mistral.answer_schema_without.contains(word)));
+        let claude = |provider| caps(provider, "claude-opus-5-5").media_urls;
+        assert!(claude("anthropic") && !claude("vertex"));
     }
 
     #[test]

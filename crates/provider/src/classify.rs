@@ -53,7 +53,8 @@ pub fn classify(
     // Who says when to come back speaks of a quota, whatever the words.
     let is_out_of_credit =
         kind == FailureKind::QuotaSpent && retry_after.is_none() && table::is_credit(asked.names, &message);
-    if kind == FailureKind::ContextTooLong && by_text {
+    let is_of_bytes = [error.code.as_deref(), error.kind.as_deref()].contains(&Some("request_too_large"));
+    if kind == FailureKind::ContextTooLong && by_text && !is_of_bytes {
         // Clients compact their history on this code and on no other.
         error.code = Some("context_length_exceeded".to_owned());
     }

@@ -1,12 +1,15 @@
 //! What a provider and its model make of a request for embeddings. What is not known to be otherwise is as at OpenAI.
 
-use omniroute_dialect::embeddings::{EmbedCaps, MAX_ITEMS};
+use omniroute_dialect::embeddings::{EmbedCaps, Form, MAX_ITEMS};
 
 use crate::{
     ProviderSpec,
     dialects::{GEMINI, OLLAMA},
     spec::Category,
 };
+
+/// Whose models take as many texts as their makers say.
+const BEDROCK: &str = "bedrock";
 
 /// Where less than OpenAI's number of texts fits into one call, as the vendors' references have it.
 const MAX_ITEMS_OF: [(&str, usize); 13] = [
@@ -64,7 +67,7 @@ const INPUT_TYPES: [(&str, [&str; 2], bool); 3] = [
 const DIMENSIONS: [(&str, &str); 2] = [("mistral", "output_dimension"), ("voyage", "output_dimension")];
 
 /// Names of models, or parts of them, whose vectors have one length only.
-const FIXED: [&str; 8] = [
+const FIXED: [&str; 10] = [
     "text-embedding-ada-002",
     "mistral-embed",
     "nv-embedqa-e5",
@@ -73,16 +76,25 @@ const FIXED: [&str; 8] = [
     "all-minilm",
     "embed-english-",
     "embed-multilingual-",
+    "titan-embed-text-v1",
+    "titan-embed-g1",
 ];
 
 /// What a provider makes of a request for `model`, whose vectors are known to have `dimensions` at most.
 pub fn embed_caps(spec: &ProviderSpec, model: &str, dimensions: Option<u64>) -> EmbedCaps {
     let id = spec.id.as_str();
     let is_own = spec.category == Category::Custom || spec.category == Category::Local;
-    let usual = if spec.dialect == GEMINI { 100 } else { MAX_ITEMS };
+    let usual = match Form::at_bedrock(model) {
+        _ if spec.dialect == GEMINI => 100,
+        // https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed.html
+        Some(Form::BedrockCohere) if id == BEDROCK => 96,
+        // https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-text.html
+        _ if id == BEDROCK => 1,
+        _ => MAX_ITEMS,
+    };
     let of = |table: &[(&str, usize)]| table.iter().find(|(name, _)| *name == id).map(|(_, most)| *most);
     let types = INPUT_TYPES.iter().find(|(name, ..)| *name == id);
-    let speaks_openai = spec.dialect != GEMINI && spec.dialect != OLLAMA;
+    let speaks_openai = spec.dialect != GEMINI && spec.dialect != OLLAMA && id != BEDROCK;
     let name = model.to_ascii_lowercase();
     EmbedCaps {
         max_items: of(&MAX_ITEMS_OF).unwrap_or(usual),
@@ -137,5 +149,13 @@ mod tests {
         );
         assert!(!caps("qianfan", "embedding-v1").base64);
         assert!(!caps("voyage", "voyage-4").float_word);
+        assert_eq!(
+            (
+                caps("bedrock", "amazon.titan-embed-text-v2:0").max_items,
+                caps("bedrock", "us.cohere.embed-v4:0").max_items
+            ),
+            (1, 96)
+        );
+        assert!(!caps("bedrock", "cohere.embed-v4:0").base64);
     }
 }

@@ -161,8 +161,14 @@ pub(crate) fn services(
     };
     let headers = Arc::new(headers(spec, &candidate, key, &vars)?);
     let service = |(capability, dialect, path): (Capability, ServiceDialect, &str)| {
-        let url = vars.fill(&join(spec, &base_url, &base_url, path)?)?;
-        let address = if url.contains("{model}") {
+        // A vendor's other host cannot follow a base URL that was replaced: there all of it is below that.
+        let is_elsewhere = path.starts_with("http") && moved(spec, &base_url, path).is_none();
+        let path = if is_elsewhere { capability.openai_path() } else { path };
+        let mut url = vars.fill(&join(spec, &base_url, &base_url, path)?)?;
+        if SLASHES_IN_MODEL.contains(&spec.dialect.as_str()) {
+            url = url.replace("{model}", "{+model}");
+        }
+        let address = if url.contains("{model}") || url.contains("{+model}") {
             uri(&expand(&url, "m"))?;
             Address::Template(url)
         } else {

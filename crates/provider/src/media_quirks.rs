@@ -19,10 +19,32 @@ const IMAGE_MODELS: [(&str, Quirks); 3] = [
 const GPT_IMAGE: Quirks = Quirks { refused: &["response_format", "style"], streams: true, ..NONE };
 
 /// Providers whose form differs, whatever the model.
-const IMAGE_PROVIDERS: [(&str, Quirks); 2] = [
+const IMAGE_PROVIDERS: [(&str, Quirks); 9] = [
+    // https://docs.byteplus.com/en/docs/ModelArk/1541523
+    ("byteplus", ONE),
+    // https://openrouter.ai/docs/guides/overview/multimodal/image-generation: what a model does not know is refused there
+    ("openrouter", Quirks { refused: &["response_format", "style", "moderation", "user"], ..NONE }),
+    // https://docs.siliconflow.cn/api-reference/images/images-generations
+    ("siliconflow", SILICONFLOW),
+    ("siliconflow-cn", SILICONFLOW),
     ("together", Quirks { refused: &["quality", "style"], sides: true, base64_word: Some("base64"), ..NONE }),
+    // https://www.volcengine.com/docs/82379/1541523
+    ("volcengine", ONE),
     ("xai", Quirks { refused: &["size", "quality", "style"], ..NONE }),
+    // https://docs.z.ai/api-reference/image/generate-image
+    ("zai", ONE),
+    // https://docs.bigmodel.cn/api-reference
+    ("zhipu", ONE),
 ];
+
+/// Without `n`.
+const ONE: Quirks = Quirks { one_at_a_time: true, ..NONE };
+
+const SILICONFLOW: Quirks = Quirks {
+    refused: &["response_format", "quality", "style"],
+    names: &[("size", "image_size"), ("n", "batch_size")],
+    ..NONE
+};
 
 /// Providers of the catalogue that change pictures at `/images/edits`, and how they take them. Others take them, if at
 /// all, as members of their own beside the prompt. Servers of one's own may have it.
@@ -44,6 +66,7 @@ const NONE: Quirks = Quirks {
     sides: false,
     one_at_a_time: false,
     base64_word: None,
+    names: &[],
     streams: false,
     edits: Edits::None,
 };
@@ -93,6 +116,18 @@ pub fn second_image_uri(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
+/// Where a model that writes down what is said is to be had, if not where its provider has the others
+/// (<https://docs.fireworks.ai/guides/querying-asr-models>).
+pub fn transcription_uri(uri: Uri, model: &str) -> Uri {
+    const HOSTS: [(&str, &str, &str); 1] =
+        [("audio-prod.api.fireworks.ai", "turbo", "audio-turbo.api.fireworks.ai")];
+    let found = HOSTS.iter().find(|(host, part, _)| uri.host() == Some(host) && model.contains(part));
+    let Some((.., other)) = found else { return uri };
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(Authority::from_static(other));
+    Uri::from_parts(parts).unwrap_or(uri)
+}
+
 /// The model to ask for when one does not exist any more.
 pub fn successor(spec: &ProviderSpec, model: &str) -> Option<&'static str> {
     let mut known = SUCCESSORS.iter();
@@ -136,6 +171,10 @@ mod tests {
             Some("base64")
         );
         assert_eq!(image_quirks(spec("fireworks"), "flux"), Quirks::default());
+        assert!(
+            image_quirks(spec("siliconflow-cn"), "Kolors/Kolors").names.contains(&("size", "image_size"))
+        );
+        assert!(image_quirks(spec("zhipu"), "cogview-4").one_at_a_time);
         assert!(image_quirks(spec("azure"), "gpt-image-1").streams);
         for (provider, edits) in [
             ("openai", Edits::OpenAi),
@@ -157,5 +196,15 @@ mod tests {
         let moved = second_image_uri(&uri("https://api.tokenfactory.nebius.com/v1/images/generations"));
         assert_eq!(moved, Some(uri("https://api.studio.nebius.com/v1/images/generations")));
         assert_eq!(second_image_uri(&uri("http://127.0.0.1:1/v1/images/generations")), None);
+    }
+
+    #[test]
+    fn models_with_a_host_of_their_own() {
+        let prod = Uri::from_static("https://audio-prod.api.fireworks.ai/v1/audio/transcriptions");
+        let turbo = Uri::from_static("https://audio-turbo.api.fireworks.ai/v1/audio/transcriptions");
+        assert_eq!(transcription_uri(prod.clone(), "whisper-v3-turbo"), turbo);
+        assert_eq!(transcription_uri(prod.clone(), "whisper-v3"), prod);
+        let own = Uri::from_static("http://127.0.0.1:1/v1/audio/transcriptions");
+        assert_eq!(transcription_uri(own.clone(), "whisper-v3-turbo"), own);
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri};
+use omniroute_dialect::embeddings::Form;
+use omniroute_dialect::images::Painter;
 
 use crate::capability::Capability;
 use crate::dialects::{GEMINI, OLLAMA, OPENAI_CHAT, OPENAI_RESPONSES};
@@ -22,16 +24,35 @@ pub enum ServiceDialect {
     Deepgram,
     /// AssemblyAI's.
     AssemblyAi,
+    /// Those of the makers of models at Bedrock.
+    Bedrock,
+    /// That of a vendor of pictures.
+    Painter(Painter),
 }
 
 impl ServiceDialect {
+    /// Whether it is known how a model is asked for vectors.
+    pub fn embeds_with(self, model: &str) -> bool {
+        self != Self::Bedrock || Form::at_bedrock(model).is_some()
+    }
+
+    /// In which form it is asked for a model's vectors by a client that asked in this one.
+    pub fn embeddings(self, asked: Form, model: &str) -> Form {
+        asked.upstream(match self {
+            Self::Gemini => Form::GeminiBatch,
+            Self::Ollama => Form::Ollama,
+            Self::Bedrock => Form::at_bedrock(model).unwrap_or(Form::BedrockTitan),
+            Self::OpenAi | Self::Deepgram | Self::AssemblyAi | Self::Painter(_) => Form::OpenAi,
+        })
+    }
+
     /// The id of the dialect for conversations that it belongs to, for logs; `None` where there is none.
     pub fn chat_dialect(self) -> Option<omniroute_dialect::DialectId> {
         let name = match self {
             Self::OpenAi => OPENAI_CHAT,
             Self::Gemini => GEMINI,
             Self::Ollama => OLLAMA,
-            Self::Deepgram | Self::AssemblyAi => return None,
+            Self::Deepgram | Self::AssemblyAi | Self::Bedrock | Self::Painter(_) => return None,
         };
         omniroute_dialect::registry::by_name(name).map(|dialect| dialect.id())
     }
@@ -71,7 +92,15 @@ impl Service {
     pub fn uri(&self, model: &str) -> Result<Uri, EndpointError> {
         match &self.address {
             Address::Whole(uri) => Ok(uri.clone()),
-            Address::Template(template) => endpoint::uri(&endpoint::expand(template, model)),
+            Address::Template(template) => {
+                // Slashes that stay must not lead out of the path.
+                let leads_out = |part: &str| matches!(part, "" | "." | "..");
+                if template.contains("{+model}") && model.split('/').any(leads_out) {
+                    let reason = "the model's name is no path".to_owned();
+                    return Err(EndpointError::BadUrl { url: template.clone(), reason });
+                }
+                endpoint::uri(&endpoint::expand(template, model))
+            }
         }
     }
 
@@ -97,6 +126,7 @@ pub(crate) fn place<'a>(
     named: Option<&'a str>,
 ) -> Option<(&'a str, ServiceDialect)> {
     let usual = capability.openai_path();
+    let ends_with = |path: &str, end: &str| path.split('?').next().is_some_and(|path| path.ends_with(end));
     match (dialect, capability) {
         (GEMINI, Capability::Embeddings) => {
             Some((named.unwrap_or("/models/{model}:batchEmbedContents"), ServiceDialect::Gemini))
@@ -105,7 +135,7 @@ pub(crate) fn place<'a>(
             Some((named.unwrap_or("/models/{model}:generateContent"), ServiceDialect::Gemini))
         }
         (OLLAMA, Capability::Embeddings) => match named {
-            Some(path) if path.ends_with(usual) => Some((path, ServiceDialect::OpenAi)),
+            Some(path) if ends_with(path, usual) => Some((path, ServiceDialect::OpenAi)),
             _ => Some((named.unwrap_or("/api/embed"), ServiceDialect::Ollama)),
         },
         ("deepgram", Capability::Transcriptions) => {
@@ -114,9 +144,33 @@ pub(crate) fn place<'a>(
         ("assemblyai", Capability::Transcriptions) => {
             Some((named.unwrap_or("/transcript"), ServiceDialect::AssemblyAi))
         }
+        ("bedrock-converse", Capability::Embeddings) => {
+            Some((named.unwrap_or("/model/{model}/invoke"), ServiceDialect::Bedrock))
+        }
+        ("bfl", Capability::Images) => {
+            Some((named.unwrap_or("/{model}"), ServiceDialect::Painter(Painter::BlackForest)))
+        }
+        ("fal", Capability::Images) => {
+            Some((named.unwrap_or("/{model}"), ServiceDialect::Painter(Painter::Fal)))
+        }
+        ("replicate", Capability::Images) => Some((
+            named.unwrap_or("/models/{model}/predictions"),
+            ServiceDialect::Painter(Painter::Replicate),
+        )),
+        ("stability", Capability::Images) => Some((
+            named.unwrap_or("/stable-image/generate/{model}"),
+            ServiceDialect::Painter(Painter::Stability),
+        )),
         (OPENAI_CHAT | OPENAI_RESPONSES | "openai-embeddings" | "openai-images", _) => match named {
             // Another path is another format.
-            Some(path) => path.ends_with(usual).then_some((path, ServiceDialect::OpenAi)),
+            Some(path) if ends_with(path, usual) => Some((path, ServiceDialect::OpenAi)),
+            Some(path) if capability == Capability::Images && ends_with(path, "/images") => {
+                Some((path, ServiceDialect::OpenAi))
+            }
+            Some(path) if capability == Capability::Images && ends_with(path, "/image/generation") => {
+                Some((path, ServiceDialect::Painter(Painter::Hyperbolic)))
+            }
+            Some(_) => None,
             None => Some((usual, ServiceDialect::OpenAi)),
         },
         _ => None,
@@ -181,12 +235,90 @@ mod tests {
     }
 
     #[test]
+    fn vendors_with_formats_of_their_own_have_addresses_of_their_own() {
+        use Capability::{Embeddings, Images, Transcriptions};
+        for (provider, base_url, capability, model, uri) in [
+            (
+                "bedrock",
+                None,
+                Embeddings,
+                "amazon.titan-embed-text-v2:0",
+                "https://bedrock-runtime.us-east-1.amazonaws.com/model/amazon.titan-embed-text-v2:0/invoke",
+            ),
+            ("fal", None, Images, "fal-ai/flux/schnell", "https://fal.run/fal-ai/flux/schnell"),
+            ("black-forest-labs", None, Images, "flux-pro-1.1", "https://api.bfl.ai/v1/flux-pro-1.1"),
+            (
+                "replicate",
+                None,
+                Images,
+                "black-forest-labs/flux-1.1-pro",
+                "https://api.replicate.com/v1/models/black-forest-labs/flux-1.1-pro/predictions",
+            ),
+            ("stability", None, Images, "core", "https://api.stability.ai/v2beta/stable-image/generate/core"),
+            ("hyperbolic", None, Images, "m", "https://api.hyperbolic.xyz/v1/image/generation"),
+            ("openrouter", None, Images, "m", "https://openrouter.ai/api/v1/images"),
+            (
+                "azure-ai",
+                Some("https://r.services.ai.azure.com/models"),
+                Embeddings,
+                "m",
+                "https://r.services.ai.azure.com/models/embeddings?api-version=2024-05-01-preview",
+            ),
+            (
+                "fireworks",
+                None,
+                Transcriptions,
+                "whisper-v3",
+                "https://audio-prod.api.fireworks.ai/v1/audio/transcriptions",
+            ),
+            // Whoever puts something between has all of it there.
+            (
+                "fireworks",
+                Some("http://h:1/v1"),
+                Transcriptions,
+                "whisper-v3",
+                "http://h:1/v1/audio/transcriptions",
+            ),
+        ] {
+            let service = service(provider, base_url, capability).expect(provider);
+            assert_eq!(service.uri(model).unwrap().to_string(), uri);
+        }
+        let fal = service("fal", None, Images).unwrap();
+        for model in ["../x", "a//b", "a/./b", "a/.."] {
+            assert!(fal.uri(model).is_err(), "{model}");
+        }
+    }
+
+    #[test]
+    fn what_the_catalogue_declares_is_served() {
+        for spec in catalog().providers() {
+            let usable = !matches!(
+                spec.auth.kind,
+                crate::spec::AuthKind::Gcp
+                    | crate::spec::AuthKind::IbmIam
+                    | crate::spec::AuthKind::ClientCredentials
+            );
+            for capability in Capability::ALL {
+                let name = capability.as_str();
+                if !spec.capabilities.iter().any(|offered| offered == name) {
+                    continue;
+                }
+                let place = place(capability, &spec.dialect, spec.paths.get(name).map(String::as_str));
+                assert!(usable && place.is_some(), "{} declares {name}, which nothing here serves", spec.id);
+            }
+        }
+    }
+
+    #[test]
     fn credentials_are_sent_as_the_provider_wants_them() {
         for (provider, capability, header, value) in [
             ("openai", Capability::Embeddings, "authorization", "Bearer k"),
             ("gemini", Capability::Embeddings, "x-goog-api-key", "k"),
             ("deepgram", Capability::Transcriptions, "authorization", "Token k"),
             ("assemblyai", Capability::Transcriptions, "authorization", "k"),
+            ("bedrock", Capability::Embeddings, "authorization", "Bearer k"),
+            ("fal", Capability::Images, "authorization", "Key k"),
+            ("black-forest-labs", Capability::Images, "x-key", "k"),
         ] {
             let service = service(provider, None, capability).unwrap();
             let sent = service.headers.get(header).unwrap();

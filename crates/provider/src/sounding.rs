@@ -10,14 +10,23 @@ use crate::service::{Service, ServiceDialect};
 use crate::spec::ProviderSpec;
 
 /// What vendors have beside what they sell, and what it takes the place of in the address.
-const ASIDE: [(&str, &str, &str); 3] = [
+const ASIDE: [(&str, &str, &str); 6] = [
     // https://www.assemblyai.com/docs/api-reference/transcripts/list
     ("assemblyai", "/transcript", "/transcript?limit=1"),
+    // https://docs.bfl.ai/api-reference/utility/get-the-users-credits
+    ("black-forest-labs", "/m", "/credits"),
     // https://developers.deepgram.com/reference/manage/projects/list
     ("deepgram", "/listen", "/projects"),
     // https://www.recraft.ai/docs/api-reference/endpoints
     ("recraft", "/images/generations", "/users/me"),
+    // https://replicate.com/docs/reference/http#account.get
+    ("replicate", "/models/m/predictions", "/account"),
+    // https://platform.stability.ai/docs/api-reference#tag/User
+    ("stability", "/v2beta/stable-image/generate/m", "/v1/user/balance"),
 ];
+
+/// What stands for a model in addresses that have one.
+const ANY_MODEL: &str = "m";
 
 /// A call that shows whether a key works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +68,7 @@ pub fn sounding<'a>(
     let Some((service, from, to)) = found else {
         return Err("the provider has nothing that shows whether a key works and costs nothing".to_owned());
     };
-    let uri = service.uri_ending("", from, to).map_err(told)?;
+    let uri = service.uri_ending(ANY_MODEL, from, to).map_err(told)?;
     Ok((service, Sounding { method: Method::GET, uri, body: String::new() }))
 }
 
@@ -77,6 +86,10 @@ mod tests {
             ("deepgram", Some("http://h:1/v1"), None, Ok("GET http://h:1/v1/projects ")),
             ("assemblyai", None, None, Ok("GET https://api.assemblyai.com/v2/transcript?limit=1 ")),
             ("recraft", None, None, Ok("GET https://external.api.recraft.ai/v1/users/me ")),
+            ("replicate", None, None, Ok("GET https://api.replicate.com/v1/account ")),
+            ("stability", None, None, Ok("GET https://api.stability.ai/v1/user/balance ")),
+            ("black-forest-labs", None, None, Ok("GET https://api.bfl.ai/v1/credits ")),
+            ("fal", None, None, Err("nothing that shows whether a key works")),
             (
                 "voyage",
                 None,
@@ -115,7 +128,9 @@ mod tests {
             let input = ConnectionInput { api_key: Some("k"), ..ConnectionInput::default() };
             let provider = provider_for(spec.clone());
             let Ok(services) = provider.services(&input) else { continue };
-            if spec.capabilities.iter().any(|it| it == "chat") || services.is_empty() {
+            // fal.ai has nothing of the kind where its models are.
+            let is_exempt = spec.id.as_str() == "fal";
+            if spec.capabilities.iter().any(|it| it == "chat") || services.is_empty() || is_exempt {
                 continue;
             }
             assert!(sounding(spec, &services, None).is_ok(), "{}", spec.id);

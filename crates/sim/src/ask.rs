@@ -33,6 +33,8 @@ pub(crate) struct Ask {
     pub(crate) wish: Wish,
     /// Ollama only: nothing is asked but to have the model ready, or not any more.
     pub(crate) loads: Option<&'static str>,
+    /// Ollama only: a text is to be completed.
+    pub(crate) completes: bool,
     /// Messages only: at the higher speed that the vendor sells.
     pub(crate) fast: bool,
     /// Responses only: thoughts come with what the vendor reads them from.

@@ -56,6 +56,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) script: &'a Script,
     /// What the path says about streaming.
     pub(crate) stream: Option<Streaming>,
+    /// Whether the path is the one for completions.
+    pub(crate) completes: bool,
 }
 
 /// What is to be said.

@@ -118,6 +118,7 @@ impl Simulator {
             return response;
         }
         if route.operation == Operation::Answer
+            && !route.completes
             && let Some(response) = self.shelf.answer(&route, &body)
         {
             return response;
@@ -151,8 +152,14 @@ impl Simulator {
         if key.starts_with("sk-cut") {
             script.fault.get_or_insert(Fault::Cut(0));
         }
-        let incoming =
-            Incoming { headers, body: &body, model: &model, script: &script, stream: route.stream };
+        let incoming = Incoming {
+            headers,
+            body: &body,
+            model: &model,
+            script: &script,
+            stream: route.stream,
+            completes: route.completes,
+        };
         let mut ask = wire.read(&incoming)?;
         pause(&script).await;
         if let Some(limit) = script.window
@@ -190,7 +197,8 @@ impl Simulator {
         let wire = route.dialect.wire();
         let body = json(wire, headers, body)?;
         let (model, script) = model(route, &body)?;
-        let incoming = Incoming { headers, body: &body, model: &model, script: &script, stream: None };
+        let incoming =
+            Incoming { headers, body: &body, model: &model, script: &script, stream: None, completes: false };
         let wish = form.read(&incoming)?;
         pause(&script).await;
         if let Some(limit) = script.window
@@ -292,7 +300,8 @@ fn count(route: &Route, headers: &HeaderMap, body: &[u8], ids: Ids) -> Result<Re
     let wire = route.dialect.wire();
     let body = json(wire, headers, body)?;
     let (model, script) = model(route, &body)?;
-    let incoming = Incoming { headers, body: &body, model: &model, script: &script, stream: None };
+    let incoming =
+        Incoming { headers, body: &body, model: &model, script: &script, stream: None, completes: false };
     Ok(stage::document(wire.count(&incoming)?, wire, ids))
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct Route {
     pub(crate) model: Option<String>,
     /// Whether and how to stream, where the path decides.
     pub(crate) stream: Option<Streaming>,
+    /// Whether a text is to be completed, where there is a path of its own for that.
+    pub(crate) completes: bool,
 }
 
 /// What is done.
@@ -65,7 +67,7 @@ impl Route {
     }
 
     fn new(dialect: Dialect, operation: Operation) -> Self {
-        Self { dialect, operation, model: None, stream: None }
+        Self { dialect, operation, model: None, stream: None, completes: false }
     }
 }
 
@@ -139,12 +141,12 @@ fn gemini(tail: &str, parts: &Parts) -> Option<Route> {
         "batchEmbedContents" => (Operation::Embed(Form::Gemini { several: true }), None),
         _ => return None,
     };
-    Some(Route { dialect: Dialect::Gemini, operation, model: Some(model.to_owned()), stream })
+    Some(Route { model: Some(model.to_owned()), stream, ..Route::new(Dialect::Gemini, operation) })
 }
 
 fn ollama(tail: &str) -> Option<Route> {
     let operation = match tail {
-        "chat" => Operation::Answer,
+        "chat" | "generate" => Operation::Answer,
         "tags" => Operation::Models,
         "show" => Operation::Model,
         "version" => Operation::Version,
@@ -152,7 +154,7 @@ fn ollama(tail: &str) -> Option<Route> {
         "embeddings" => Operation::Embed(Form::Ollama { old: true }),
         _ => return None,
     };
-    Some(Route::new(Dialect::Ollama, operation))
+    Some(Route { completes: tail == "generate", ..Route::new(Dialect::Ollama, operation) })
 }
 
 /// Percent-encoded text as it was.

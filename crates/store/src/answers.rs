@@ -7,11 +7,12 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use omniroute_dialect::registry;
-use omniroute_engine::ports::{AnswerRow, KeptAnswer, Shelf};
+use omniroute_engine::ports::{AnswerRow, KeptAnswer, Shelf, Unreadable};
 use omniroute_provider::ProviderId;
 use secrecy::ExposeSecret as _;
 
 use crate::error::StoreError;
+use crate::kept_for_a_time;
 use crate::pool::{with_read, with_write};
 use crate::store::Store;
 use crate::text::signed;
@@ -31,10 +32,8 @@ pub(crate) const UPSERT: &str =
      tokens_saved = excluded.tokens_saved, cost_saved_nano = excluded.cost_saved_nano, hit_count = 0,
      created_at = excluded.created_at, expires_at = excluded.expires_at";
 pub(crate) const USED: &str = "UPDATE semantic_cache SET hit_count = hit_count + $2 WHERE signature = $1";
-/// `$1` and `$2` are the model and the signature, or null for any.
-pub(crate) const CLEAR: &str = "DELETE FROM semantic_cache WHERE (CAST($1 AS TEXT) IS NULL OR model = $1)
-     AND (CAST($2 AS TEXT) IS NULL OR signature = $2) AND created_at <= $3";
-pub(crate) const FORGET_TENANT: &str = "DELETE FROM semantic_cache WHERE api_key_scope = $1";
+pub(crate) const CLEAR: &str = kept_for_a_time::clear_sql!("semantic_cache");
+pub(crate) const FORGET_TENANT: &str = kept_for_a_time::forget_tenant_sql!("semantic_cache");
 
 /// Access to the kept answers.
 #[derive(Debug, Clone, Copy)]
@@ -54,13 +53,7 @@ impl Answers<'_> {
 
     /// How many there are that can still be given.
     pub async fn count(&self, now_ms: i64) -> Result<u64, StoreError> {
-        let count: i64 = with_read!(self.0.pool(), |db| {
-            sqlx::query_scalar("SELECT COUNT(*) FROM semantic_cache WHERE expires_at > $1")
-                .bind(now_ms)
-                .fetch_one(&mut *db)
-                .await?
-        });
-        Ok(count.unsigned_abs())
+        kept_for_a_time::count(self.0, kept_for_a_time::count_sql!("semantic_cache"), now_ms).await
     }
 
     /// Deletes those of a model (as it was asked for), under a signature, or all, that were made until then; how many
@@ -71,15 +64,7 @@ impl Answers<'_> {
         signature: Option<&str>,
         until: i64,
     ) -> Result<u64, StoreError> {
-        Ok(with_write!(self.0.pool(), |db| {
-            sqlx::query(CLEAR)
-                .bind(model)
-                .bind(signature)
-                .bind(until)
-                .execute(&mut *db)
-                .await?
-                .rows_affected()
-        }))
+        kept_for_a_time::clear(self.0, CLEAR, (model, signature, until)).await
     }
 
     /// Deletes those that end first while there are too many bytes.
@@ -101,16 +86,14 @@ impl Answers<'_> {
 }
 
 impl Shelf for Store {
-    fn find<'a>(&'a self, signature: &'a str, now_ms: i64) -> BoxFuture<'a, Option<AnswerRow>> {
+    fn find<'a>(
+        &'a self,
+        signature: &'a str,
+        now_ms: i64,
+    ) -> BoxFuture<'a, Result<Option<AnswerRow>, Unreadable>> {
         async move {
-            self.answers()
-                .find(signature, now_ms)
-                .await
-                .inspect_err(
-                    |error| tracing::warn!(%error, "kept answers cannot be read; upstreams are asked"),
-                )
-                .ok()
-                .flatten()
+            let found = self.answers().find(signature, now_ms).await;
+            found.map_err(|error| Unreadable(error.to_string()))
         }
         .boxed()
     }

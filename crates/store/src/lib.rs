@@ -19,6 +19,7 @@ mod custom_models;
 mod decisions;
 mod error;
 mod fallback_chains;
+mod kept_for_a_time;
 mod learned_limits;
 mod ledger;
 mod lockouts;

@@ -17,6 +17,7 @@ use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::StoreError;
+use crate::kept_for_a_time;
 use crate::pool::{with_read, with_write};
 use crate::store::Store;
 use crate::text::{from_hex, signed};
@@ -36,10 +37,8 @@ pub(crate) const UPSERT: &str =
      VALUES ($1, $2, $3, $4, $5, $6, $7)
      ON CONFLICT (signature) DO UPDATE SET bucket = excluded.bucket, model = excluded.model, content = excluded.content,
      created_at = excluded.created_at, expires_at = excluded.expires_at";
-/// `$1` and `$2` are the model and the signature, or null for any.
-pub(crate) const CLEAR: &str = "DELETE FROM similar_questions WHERE (CAST($1 AS TEXT) IS NULL OR model = $1)
-     AND (CAST($2 AS TEXT) IS NULL OR signature = $2) AND created_at <= $3";
-pub(crate) const FORGET_TENANT: &str = "DELETE FROM similar_questions WHERE api_key_scope = $1";
+pub(crate) const CLEAR: &str = kept_for_a_time::clear_sql!("similar_questions");
+pub(crate) const FORGET_TENANT: &str = kept_for_a_time::forget_tenant_sql!("similar_questions");
 
 /// Access to the questions.
 #[derive(Debug, Clone, Copy)]
@@ -88,13 +87,7 @@ impl SimilarQuestions<'_> {
 
     /// How many there are that can still be of use.
     pub async fn count(&self, now_ms: i64) -> Result<u64, StoreError> {
-        let count: i64 = with_read!(self.0.pool(), |db| {
-            sqlx::query_scalar("SELECT COUNT(*) FROM similar_questions WHERE expires_at > $1")
-                .bind(now_ms)
-                .fetch_one(&mut *db)
-                .await?
-        });
-        Ok(count.unsigned_abs())
+        kept_for_a_time::count(self.0, kept_for_a_time::count_sql!("similar_questions"), now_ms).await
     }
 
     /// Deletes those of a model (as it was asked for), under a signature, or all, that were made until then.
@@ -104,15 +97,7 @@ impl SimilarQuestions<'_> {
         signature: Option<&str>,
         until: i64,
     ) -> Result<u64, StoreError> {
-        Ok(with_write!(self.0.pool(), |db| {
-            sqlx::query(CLEAR)
-                .bind(model)
-                .bind(signature)
-                .bind(until)
-                .execute(&mut *db)
-                .await?
-                .rows_affected()
-        }))
+        kept_for_a_time::clear(self.0, CLEAR, (model, signature, until)).await
     }
 
     /// Deletes the oldest of each key beyond so many, and of all while there are too many bytes.

@@ -36,6 +36,10 @@ pub(crate) struct SemanticCacheView {
     memory_max_size: u32,
     /// In the database, those that have not expired.
     db_size: u64,
+    /// Times that the database could not be read for a request, since the process started or the cache was cleared.
+    db_failures: u64,
+    /// Times that it took too long, and an upstream was asked.
+    db_late: u64,
     /// 0 to 1; of the requests that could have been answered.
     hit_rate: f64,
     /// Since the process started, or the cache was cleared.
@@ -125,6 +129,8 @@ pub(crate) async fn show(access: Management) -> AdminResult<Json<CacheView>> {
             memory_size: counts.in_memory,
             memory_max_size: settings.semantic_cache_max_size,
             db_size,
+            db_failures: counts.shelf_failures,
+            db_late: counts.shelf_late,
             hit_rate,
             hits: counts.hits,
             misses: counts.misses,

@@ -33,6 +33,12 @@ pub(crate) async fn show(access: MetricsReader) -> AdminResult<Text> {
         gauge("cache_answers", "Answers in memory that are given again", cache.in_memory),
         count("cache_hits", "Requests that were answered from the cache of answers", cache.hits),
         count("cache_misses", "Requests that could have been answered from it", cache.misses),
+        count(
+            "cache_db_failures",
+            "Times that the database could not say what it has of the cache",
+            cache.shelf_failures,
+        ),
+        count("cache_db_late", "Times that it did not say so in time", cache.shelf_late),
         count("cache_tokens_saved", "Tokens that did not have to be read or made", cache.tokens_saved),
         count(
             "cache_nano_usd_saved",

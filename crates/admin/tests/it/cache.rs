@@ -16,14 +16,22 @@ async fn the_cache_is_shown_and_cleared() {
     semantic.as_object_mut().unwrap().remove("similarity");
     assert_eq!(
         semantic,
-        json!({"memorySize": 0, "memoryMaxSize": 500, "dbSize": 0, "hitRate": 0.0, "hits": 0, "misses": 0,
+        json!({"memorySize": 0, "memoryMaxSize": 500, "dbSize": 0, "dbFailures": 0, "dbLate": 0, "hitRate": 0.0, "hits": 0, "misses": 0,
                "tokensSaved": 0, "costSaved": 0.0})
     );
     assert_eq!(view["idempotency"], json!({"activeKeys": 3, "windowMs": 5_000}));
     assert_eq!(view["config"]["semanticCacheEnabled"], true);
     assert_eq!(view["promptCache"]["totalRequests"], 0);
 
-    let counts = CacheCounts { in_memory: 2, hits: 3, misses: 1, tokens_saved: 50, nano_saved: 7_000_000 };
+    let counts = CacheCounts {
+        in_memory: 2,
+        hits: 3,
+        misses: 1,
+        tokens_saved: 50,
+        nano_saved: 7_000_000,
+        shelf_failures: 4,
+        shelf_late: 5,
+    };
     *app.answers.counts.lock().unwrap() = counts;
     let view = app.get("/api/cache/stats").await.expect(200).json();
     let semantic = &view["semanticCache"];
@@ -45,6 +53,7 @@ async fn the_cache_is_shown_and_cleared() {
     );
     let metrics = app.get("/metrics").await.expect(200).body;
     assert!(metrics.contains("omniroute_cache_hits_total 3\n"), "{metrics}");
+    assert!(metrics.contains("omniroute_cache_db_failures_total 4\n"), "{metrics}");
 
     app.request(Method::DELETE, "/api/cache").from(remote()).send().await.expect(401);
 }

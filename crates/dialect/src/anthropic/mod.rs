@@ -27,9 +27,9 @@ use serde_json::value::RawValue;
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
     KeepAlive, Progress, Relayed, Rewrite,
-    dialect::{EnvelopeSpans, replace_model},
+    dialect::{EnvelopeSpans, replace_model, supply_member},
     fingerprint::is_zero,
-    ir::{Block, ChatRequest, ChatResponse, PublicError, UpstreamError},
+    ir::{Block, ChatRequest, ChatResponse, PublicError, UpstreamError, Usage},
     json_in,
     opening::Places,
     shape,
@@ -134,6 +134,10 @@ impl Dialect for Anthropic {
         relay::response(body, echo)
     }
 
+    fn supply_usage(&self, body: &Bytes, usage: &Usage) -> Splice {
+        supply_member(body, "usage", |out| wire::write_whole_usage(out, usage))
+    }
+
     fn paused_content(&self, body: &Bytes) -> Option<Vec<Block>> {
         response::paused_content(body)
     }
@@ -162,7 +166,14 @@ impl Dialect for Anthropic {
         Box::new(Relay::new(&Anthropic, relay::Tap::new(echo)))
     }
 
-    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str, _arrived_ms: i64) -> Bytes {
+    fn keep_alive(
+        &self,
+        style: KeepAlive,
+        _framing: Framing,
+        _model: &str,
+        _arrived_ms: i64,
+        _legacy: bool,
+    ) -> Bytes {
         match style {
             KeepAlive::Comment | KeepAlive::Chunk => Bytes::from_static(wire::PING),
             KeepAlive::Off => Bytes::new(),
@@ -175,6 +186,12 @@ impl Dialect for Anthropic {
 
     fn opaque_as_text(&self, raw: &RawValue) -> Option<String> {
         request::opaque_as_text(raw)
+    }
+
+    /// Whoever only counts need not say for which model.
+    fn decode_count(&self, _head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
+        let body = &supply_member(body, "model", |out| out.extend_from_slice(b"\"\"")).to_bytes();
+        request::decode(body)
     }
 
     fn count_path(&self, chat_path: &str) -> Option<String> {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     DecodeError, Echo, Relayed, error_text,
-    ir::{FinishReason, PublicError, Usage},
+    ir::{FinishReason, PublicError},
     json_in::{Fields, str_of},
     stream::{self, StreamEncoder, StreamWatch, truncated},
 };
@@ -190,7 +190,7 @@ impl Tap {
             self.malformed();
             return;
         };
-        self.usage(message.object_or_none("usage").as_ref().map(wire::usage));
+        self.usage(message.object_or_none("usage").as_ref());
         match message.raw("model") {
             Some(raw) if str_of(raw).is_some_and(|model| *model == *self.echo.model) => {
                 pass_on("message_start", found, out);
@@ -210,16 +210,16 @@ impl Tap {
     fn message_delta(&mut self, data: &[u8]) {
         let fields = std::str::from_utf8(data).ok().and_then(|text| Fields::lenient(text, "").ok());
         let Some(fields) = fields else { return };
-        self.usage(fields.object_or_none("usage").as_ref().map(wire::usage));
+        self.usage(fields.object_or_none("usage").as_ref());
         let delta = fields.object_or_none("delta");
         if let Some(reason) = delta.and_then(|delta| response::lenient_str(&delta, "stop_reason")) {
             self.finish = Some(finish_reason(&reason));
         }
     }
 
-    fn usage(&mut self, usage: Option<Usage>) {
-        if let Some(usage) = usage {
-            self.watch.usage.update(&usage);
+    fn usage(&mut self, fields: Option<&Fields<'_>>) {
+        if let Some(fields) = fields {
+            wire::update(&mut self.watch.usage, fields);
         }
     }
 
@@ -294,6 +294,17 @@ mod tests {
         assert_eq!((watch.usage.input_uncached, watch.usage.output_total), (Some(30), Some(5)));
         assert_eq!(watch.output_bytes, 6);
         assert_eq!(relayed(STREAM, "claude-x").0, STREAM);
+    }
+
+    #[test]
+    fn what_was_written_for_an_hour_counts_once() {
+        let first = r#""usage":{"input_tokens":30,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":9},"output_tokens":1}"#;
+        let last = r#""usage":{"cache_creation_input_tokens":9,"output_tokens":5}"#;
+        let stream = STREAM
+            .replace(r#""usage":{"input_tokens":30,"output_tokens":1}"#, first)
+            .replace(r#""usage":{"output_tokens":5}"#, last);
+        let (out, watch) = relayed(&stream, "claude-x");
+        assert_eq!((out, watch.usage.input_total()), (stream, Some(39)));
     }
 
     #[test]

@@ -80,6 +80,11 @@ pub(super) fn paused_content(body: &Bytes) -> Option<Vec<Block>> {
     Some(content.into_iter().map(opaque).collect())
 }
 
+/// Whether the model was asked and wrote nothing: then a refusal is the vendor's word, and no part of the answer.
+pub(super) fn says_nothing(usage: &Usage) -> bool {
+    usage.input_total().is_some_and(|tokens| tokens > 0) && usage.output_total.unwrap_or(0) == 0
+}
+
 /// Writes an answer.
 pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     let mut losses = Vec::new();
@@ -88,6 +93,9 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     for (at, block) in response.blocks.iter().enumerate() {
         if let BlockKind::Refusal(text) = &block.kind {
             refusal = Some(text.as_str());
+            if says_nothing(&response.usage) {
+                continue;
+            }
         }
         content.extend(block_out(block, at, response, echo, &mut losses));
     }
@@ -108,7 +116,7 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     object.str("stop_reason", stop_reason(finish));
     object.str_or_null("stop_sequence", response.stop_sequence.as_deref());
     if finish == FinishReason::ContentFilter {
-        write_stop_details(&mut object, refusal);
+        write_stop_details(&mut object, refusal.filter(|text| !text.is_empty()));
     }
     write_usage(object.object("usage"), response, echo);
     object.end();
@@ -272,21 +280,14 @@ fn block_out<'a>(
 
 fn write_usage(mut object: Object<'_>, response: &ChatResponse, echo: &Echo) {
     let Usage { input_uncached, output_total, .. } = response.usage;
+    let estimate =
+        || if says_nothing(&response.usage) { 0 } else { estimated_tokens(response.output_bytes()) };
     object.u64("input_tokens", input_uncached.unwrap_or(echo.estimated_input_tokens));
     write_input_usage(&mut object, &response.usage);
-    object.u64("output_tokens", output_total.unwrap_or_else(|| estimated_tokens(output_bytes(response))));
+    object.u64("output_tokens", output_total.unwrap_or_else(estimate));
     write_output_details(&mut object, &response.usage);
     wire::write_tier(&mut object, response.service_tier.as_deref());
     object.end();
-}
-
-fn output_bytes(response: &ChatResponse) -> u64 {
-    let length = |block: &Block| match &block.kind {
-        BlockKind::Text(text) | BlockKind::Refusal(text) | BlockKind::Thinking { text, .. } => text.len(),
-        BlockKind::ToolCall(call) => call.name.len() + call.arguments.len(),
-        _ => 0,
-    };
-    response.blocks.iter().map(length).sum::<usize>() as u64
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use omniroute_wire::json_out::Object;
 
-use super::request::{adaptive_word, budget_within, wanted_budget};
+use super::request::{Thinking, adaptive_word, budget_within, off, wanted_budget};
 use crate::{
     Caps,
     ir::ReasoningAmount,
@@ -54,33 +54,42 @@ fn strip(body: &Bytes) -> Bytes {
 /// Asks for an amount of thinking, as far as the model and the rest of the request allow.
 fn think(body: &Bytes, amount: &ReasoningAmount, caps: &Caps) -> Bytes {
     let stripped = strip(body);
+    let without = || match off(caps) {
+        (Thinking::BetweenTools, effort) => ("between_tools", None, effort),
+        // It thinks whatever it is told; only how much can be said.
+        (Thinking::Unsaid | Thinking::Adaptive | Thinking::Enabled { .. }, effort) => {
+            ("adaptive", None, effort)
+        }
+        (Thinking::Disabled, effort) => ("disabled", None, effort),
+    };
     let (kind, budget, effort) = match amount {
         ReasoningAmount::Default => return stripped,
-        ReasoningAmount::Off | ReasoningAmount::Budget(0) => ("disabled", None, None),
+        ReasoningAmount::Off | ReasoningAmount::Budget(0) => without(),
         // A forced call, or an answer that has begun, and thinking exclude each other.
-        _ if is_forced(body) || is_prefilled(body) => ("disabled", None, None),
-        _ if caps.adaptive_thinking => ("adaptive", None, adaptive_word(amount).0),
+        _ if is_forced(body) || is_prefilled(body) => without(),
+        _ if caps.adaptive_thinking => ("adaptive", None, adaptive_word(amount, caps).0),
         _ => {
             let most = number(body, "max_tokens").unwrap_or(0);
             let budget = budget_within(wanted_budget(amount, caps), most);
             match budget.filter(|_| !continues_unsigned(body)) {
                 Some(budget) => ("enabled", Some(budget), None),
-                None => ("disabled", None, None),
+                None => without(),
             }
         }
     };
+    let thinks = matches!(kind, "adaptive" | "enabled");
     let display = value(body, "thinking").and_then(|own| text(own.as_bytes(), "display"));
     let mut out = BytesMut::new();
     let mut thinking = Object::begin(&mut out);
     thinking.str("type", kind).opt_u64("budget_tokens", budget);
-    thinking.opt_str("display", display.as_deref().filter(|_| kind != "disabled"));
+    thinking.opt_str("display", display.as_deref().filter(|_| thinks));
     thinking.end();
     let mut edited = put(&stripped, "thinking", &out);
     if let Some(effort) = effort {
         edited =
             within_object(&edited, "output_config", |config| put(config, "effort", &body::quoted(effort)));
     }
-    if kind == "disabled" { edited } else { without_sampling(&edited) }
+    if thinks { without_sampling(&edited) } else { edited }
 }
 
 /// Takes out how tokens are picked, as far as a model that thinks refuses to be told.
@@ -138,7 +147,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{ir::Effort, rewrite::SystemEdit};
+    use crate::{ReasoningOff, ir::Effort, rewrite::SystemEdit};
 
     #[test]
     fn thinking_follows_the_rules_of_the_model() {
@@ -146,6 +155,8 @@ mod tests {
         let strip = || Rewrite { reasoning: Some(ReasoningEdit::Strip), ..Rewrite::default() };
         let old = Caps::permissive();
         let new = Caps { adaptive_thinking: true, ..Caps::permissive() };
+        let between = Caps { reasoning_off: ReasoningOff::BetweenTools, ..new.clone() };
+        let always = Caps { reasoning_off: ReasoningOff::Least, ..new.clone() };
         let medium = || ReasoningAmount::Effort(Effort::Medium);
         for (change, caps, given, expected) in [
             (
@@ -178,6 +189,18 @@ mod tests {
                 &old,
                 r#"{"max_tokens":9,"temperature":0.5}"#,
                 r#"{"max_tokens":9,"temperature":0.5,"thinking":{"type":"disabled"}}"#,
+            ),
+            (
+                set(ReasoningAmount::Off),
+                &between,
+                r#"{"max_tokens":9}"#,
+                r#"{"max_tokens":9,"thinking":{"type":"between_tools"}}"#,
+            ),
+            (
+                set(ReasoningAmount::Off),
+                &always,
+                r#"{"max_tokens":9}"#,
+                r#"{"max_tokens":9,"thinking":{"type":"adaptive"},"output_config":{"effort":"low"}}"#,
             ),
             (
                 set(medium()),

@@ -248,6 +248,17 @@ pub(super) const FLEX: &str = "flex";
 /// A tier that the format calls a speed.
 pub(super) const FAST: &str = "fast";
 
+/// Takes a later report of the same answer over. The vendor tells only in the first how long what was written to caches
+/// stays there, and in the last how much it was in all: what stays for an hour counts once.
+pub(super) fn update(known: &mut Usage, later: &Fields<'_>) {
+    let mut later = usage(later);
+    if later.cache_write_1h.is_none() {
+        later.cache_write =
+            later.cache_write.map(|all| all.saturating_sub(known.cache_write_1h.unwrap_or(0)));
+    }
+    known.update(&later);
+}
+
 /// Reads a usage object; members that are absent, `null` or no numbers stay unknown.
 pub(super) fn usage(fields: &Fields<'_>) -> Usage {
     let count = |fields: &Fields<'_>, name: &str| fields.raw(name).and_then(json_in::count_of);
@@ -268,6 +279,16 @@ pub(super) fn usage(fields: &Fields<'_>) -> Usage {
         fast: is_fast(fields),
         ..Usage::default()
     }
+}
+
+/// Appends a whole usage object.
+pub(super) fn write_whole_usage(out: &mut BytesMut, usage: &Usage) {
+    let mut object = Object::begin(out);
+    object.u64("input_tokens", usage.input_uncached.unwrap_or(0));
+    write_input_usage(&mut object, usage);
+    object.u64("output_tokens", usage.output_total.unwrap_or(0));
+    write_output_details(&mut object, usage);
+    object.end();
 }
 
 /// The prompt's share of a usage object.
@@ -335,5 +356,21 @@ mod tests {
         );
         assert_eq!((found.cache_write, found.cache_write_1h, found.output_total), (Some(4), Some(6), None));
         assert!(!found.fast && read(r#"{"output_tokens":1,"speed":"fast"}"#).fast);
+    }
+
+    #[test]
+    fn what_was_written_for_an_hour_counts_once() {
+        let told = |reports: &[&str]| {
+            let mut known = Usage::default();
+            for report in reports {
+                update(&mut known, &Fields::lenient(report, "").expect("an object"));
+            }
+            (known.cache_write, known.cache_write_1h, known.input_total(), known.output_total)
+        };
+        let first = r#"{"input_tokens":3,"cache_creation_input_tokens":100,"cache_creation":{"ephemeral_5m_input_tokens":40,"ephemeral_1h_input_tokens":60},"output_tokens":1}"#;
+        let last = r#"{"input_tokens":3,"cache_creation_input_tokens":100,"output_tokens":7}"#;
+        assert_eq!(told(&[first, last]), (Some(40), Some(60), Some(103), Some(7)));
+        assert_eq!(told(&[first, r#"{"output_tokens":7}"#]), (Some(40), Some(60), Some(103), Some(7)));
+        assert_eq!(told(&[last, last]), (Some(100), None, Some(103), Some(7)));
     }
 }

@@ -4,6 +4,7 @@
 //! The canonical form is small: a list of [items](EmbedRequest) as spans of the client's body, and what is wanted of
 //! their vectors. Vectors stay the text they came in unless the client wants another [`Encoding`].
 
+mod bedrock;
 mod gemini;
 mod ollama;
 mod openai;
@@ -38,6 +39,10 @@ pub enum Form {
     Ollama,
     /// Ollama's `/api/embeddings`, for one text.
     OllamaOne,
+    /// What Amazon's models take at Bedrock, one text at a time.
+    BedrockTitan,
+    /// What Cohere's models take at Bedrock.
+    BedrockCohere,
 }
 
 /// What an upstream and its model make of a request. Chosen by provider and model data.
@@ -140,6 +145,17 @@ pub struct EmbedAnswer {
 }
 
 impl Form {
+    /// Where the path ends otherwise than that of its vendor's usual form, and how that ends.
+    pub fn path_ending(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::GeminiOne => Some((":batchEmbedContents", ":embedContent")),
+            Self::OllamaOne => Some(("/api/embed", "/api/embeddings")),
+            Self::OpenAi | Self::GeminiBatch | Self::Ollama | Self::BedrockTitan | Self::BedrockCohere => {
+                None
+            }
+        }
+    }
+
     /// The form in which an upstream of `dialect` is asked, by the form of the client: its own where it can be.
     pub const fn upstream(self, dialect: Self) -> Self {
         match (self, dialect) {
@@ -149,6 +165,11 @@ impl Form {
             (_, Self::OllamaOne) => Self::Ollama,
             (_, other) => other,
         }
+    }
+
+    /// The form in which a model is asked at Bedrock; `None` for those whose form is not known.
+    pub fn at_bedrock(model: &str) -> Option<Self> {
+        bedrock::form_of(model)
     }
 }
 
@@ -163,6 +184,9 @@ impl EmbedRequest {
             Form::OpenAi => openai::read(&body),
             Form::GeminiOne | Form::GeminiBatch => gemini::read(form, &body),
             Form::Ollama | Form::OllamaOne => ollama::read(form, &body),
+            Form::BedrockTitan | Form::BedrockCohere => {
+                Err(broken("Bedrock's forms are those of upstreams; no client speaks them".to_owned()))
+            }
         }?;
         if request.items.len() > MAX_ITEMS {
             let path = request.input_name();
@@ -254,6 +278,8 @@ impl EmbedRequest {
                 Form::OpenAi => openai::edit(self, items, model, caps),
                 Form::GeminiOne | Form::GeminiBatch => gemini::edit(self, items, model),
                 Form::Ollama | Form::OllamaOne => ollama::edit(self, items, model),
+                // No client has them, so nothing is there to be edited.
+                Form::BedrockTitan | Form::BedrockCohere => self.body.clone(),
             };
             return Encoded { body, losses: Vec::new() };
         }
@@ -261,6 +287,8 @@ impl EmbedRequest {
             Form::OpenAi => openai::write(self, items, model, caps),
             Form::GeminiOne | Form::GeminiBatch => gemini::write(self, items, model),
             Form::Ollama | Form::OllamaOne => ollama::write(self, items, model),
+            Form::BedrockTitan => bedrock::write_titan(self, items),
+            Form::BedrockCohere => bedrock::write_cohere(self, items),
         };
         losses.extend(self.others.iter().cloned());
         Encoded { body, losses }
@@ -287,6 +315,9 @@ impl EmbedRequest {
             Form::GeminiBatch => gemini::answer(&vectors),
             Form::Ollama => ollama::answer(&vectors, tokens, model),
             Form::OllamaOne => ollama::answer_one(&vectors),
+            Form::BedrockTitan | Form::BedrockCohere => {
+                Err(broken("Bedrock's forms are those of upstreams; no client reads them".to_owned()))
+            }
         }
     }
 
@@ -300,6 +331,7 @@ impl EmbedRequest {
             }
             Form::GeminiOne | Form::GeminiBatch => Some(Splice::new(answer.body.clone())),
             Form::Ollama | Form::OllamaOne => Some(crate::dialect::replace_model(&answer.body, model)),
+            Form::BedrockTitan | Form::BedrockCohere => None,
         }
     }
 
@@ -314,7 +346,7 @@ impl EmbedRequest {
 
     fn text(&self, item: &Item) -> Cow<'_, str> {
         match self.form {
-            Form::OpenAi | Form::Ollama | Form::OllamaOne => {
+            Form::OpenAi | Form::Ollama | Form::OllamaOne | Form::BedrockTitan | Form::BedrockCohere => {
                 omniroute_wire::envelope::as_str(self.raw(item)).unwrap_or_default()
             }
             Form::GeminiOne | Form::GeminiBatch => Cow::Owned(gemini::text(self.raw(item))),
@@ -327,12 +359,26 @@ impl EmbedRequest {
             Form::OllamaOne => "prompt",
             Form::GeminiOne => "content",
             Form::GeminiBatch => "requests",
+            Form::BedrockTitan => "inputText",
+            Form::BedrockCohere => "texts",
+        }
+    }
+
+    /// The member that says what the vectors are for.
+    const fn purpose_name(&self) -> &'static str {
+        match self.form {
+            Form::GeminiOne | Form::GeminiBatch => "taskType",
+            Form::OpenAi | Form::Ollama | Form::OllamaOne | Form::BedrockTitan | Form::BedrockCohere => {
+                "input_type"
+            }
         }
     }
 
     const fn dimensions_name(&self) -> &'static str {
         match self.form {
-            Form::OpenAi | Form::Ollama | Form::OllamaOne => "dimensions",
+            Form::OpenAi | Form::Ollama | Form::OllamaOne | Form::BedrockTitan | Form::BedrockCohere => {
+                "dimensions"
+            }
             Form::GeminiOne => "outputDimensionality",
             Form::GeminiBatch => "requests[0].outputDimensionality",
         }
@@ -345,6 +391,8 @@ pub fn read_answer(form: Form, body: &Bytes, count: usize) -> Result<EmbedAnswer
         Form::OpenAi => openai::read_answer(body),
         Form::GeminiOne | Form::GeminiBatch => gemini::read_answer(body),
         Form::Ollama | Form::OllamaOne => ollama::read_answer(body),
+        Form::BedrockTitan => bedrock::read_titan(body),
+        Form::BedrockCohere => bedrock::read_cohere(body),
     }?;
     let found = answer.vectors.len();
     if found != count {
@@ -378,7 +426,15 @@ fn span_in(whole: &str, piece: &str) -> Range<usize> {
 #[doc(hidden)]
 pub fn fuzz_embeddings(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
-    let forms = [Form::OpenAi, Form::GeminiOne, Form::GeminiBatch, Form::Ollama, Form::OllamaOne];
+    let forms = [
+        Form::OpenAi,
+        Form::GeminiOne,
+        Form::GeminiBatch,
+        Form::Ollama,
+        Form::OllamaOne,
+        Form::BedrockTitan,
+        Form::BedrockCohere,
+    ];
     for form in forms {
         if let Ok(answer) = read_answer(form, &body, 1) {
             for vector in &answer.vectors {
@@ -398,6 +454,15 @@ pub fn fuzz_embeddings(data: &[u8]) {
                 );
                 let again = EmbedRequest::read(to, &written.body).expect("what was written can be read");
                 assert_eq!(again.len(), request.len());
+            }
+        }
+        for to in [Form::BedrockTitan, Form::BedrockCohere] {
+            if !request.is_empty() && request.check(to, &caps).is_ok() {
+                let written = request.write(to, 0..1, "m", &caps);
+                assert!(
+                    serde_json::from_slice::<serde::de::IgnoredAny>(&written.body).is_ok(),
+                    "{form:?} {to:?}"
+                );
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Ollama's form: `/api/embed`, and `/api/embeddings` for one text, which older clients use.
 
-use std::{borrow::Cow, ops::Range};
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use omniroute_wire::{
@@ -72,7 +72,9 @@ pub(super) fn of_nothing(request: &EmbedRequest, asked: &str) -> Option<Bytes> {
     match request.form {
         Form::Ollama => object.str("model", asked).raw("embeddings", "[]"),
         Form::OllamaOne => object.raw("embedding", "[]"),
-        Form::OpenAi | Form::GeminiOne | Form::GeminiBatch => return None,
+        Form::OpenAi | Form::GeminiOne | Form::GeminiBatch | Form::BedrockTitan | Form::BedrockCohere => {
+            return None;
+        }
     };
     object.end();
     Some(out.freeze())
@@ -114,11 +116,8 @@ pub(super) fn write(request: &EmbedRequest, items: Range<usize>, model: &str) ->
         object.bool("truncate", truncate);
     }
     object.end();
-    let purpose = request.purpose.as_ref().map(|_| match request.form {
-        Form::OpenAi => Cow::Borrowed("input_type"),
-        _ => Cow::Borrowed("taskType"),
-    });
-    (out.freeze(), purpose.into_iter().map(|path| dropped(path, false)).collect())
+    let purpose = request.purpose.as_ref().map(|_| dropped(request.purpose_name(), false));
+    (out.freeze(), purpose.into_iter().collect())
 }
 
 #[derive(Deserialize)]

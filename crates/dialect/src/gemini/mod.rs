@@ -32,9 +32,9 @@ use serde_json::value::RawValue;
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
     NameRule, Relayed, Rewrite,
-    dialect::EnvelopeSpans,
+    dialect::{EnvelopeSpans, supply_member},
     fingerprint::has_zero_temperature,
-    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
+    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError, Usage},
     json_in,
     opening::Places,
     shape,
@@ -117,6 +117,10 @@ impl Dialect for Gemini {
         relay::response(body, echo)
     }
 
+    fn supply_usage(&self, body: &Bytes, usage: &Usage) -> Splice {
+        supply_member(body, "usageMetadata", |out| wire::write_usage(out, usage, 0, 0))
+    }
+
     fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError {
         error::decode(status, body)
     }
@@ -144,7 +148,14 @@ impl Dialect for Gemini {
     }
 
     /// Clients read every line as data, so there is nothing less than a chunk; in a list there is white space.
-    fn keep_alive(&self, style: KeepAlive, framing: Framing, model: &str, _arrived_ms: i64) -> Bytes {
+    fn keep_alive(
+        &self,
+        style: KeepAlive,
+        framing: Framing,
+        model: &str,
+        _arrived_ms: i64,
+        _legacy: bool,
+    ) -> Bytes {
         match (style, framing) {
             (KeepAlive::Off, _) => Bytes::new(),
             (KeepAlive::Comment | KeepAlive::Chunk, Framing::JsonList) => Bytes::from_static(b"\n"),
@@ -386,7 +397,7 @@ mod tests {
 
     #[test]
     fn silence_is_kept_alive_in_the_only_ways_that_clients_take() {
-        let sent = |style, framing| Gemini.keep_alive(style, framing, "gc/\"x\"", 0);
+        let sent = |style, framing| Gemini.keep_alive(style, framing, "gc/\"x\"", 0, false);
         for style in [KeepAlive::Comment, KeepAlive::Chunk] {
             let expected = "data: {\"responseId\":\"\",\"modelVersion\":\"gc/\\\"x\\\"\"}\n\n";
             assert_eq!(sent(style, Framing::Sse), expected);

@@ -77,6 +77,8 @@ pub struct Given {
     pub pictures: Vec<Reference>,
     /// What shows where.
     pub mask: Option<Reference>,
+    /// Whether they are named as OpenAI names them.
+    pub is_plain: bool,
 }
 
 /// Where a picture is that a JSON document names.
@@ -105,12 +107,13 @@ enum Address {
 impl Given {
     /// The pictures that a request names.
     pub fn of(request: &ImageRequest) -> Result<Self, DecodeError> {
-        let mut given = Self::default();
+        let mut given = Self { is_plain: request.member("image").is_none(), ..Self::default() };
         for name in ["images", "image"] {
             let Some(raw) = request.member(name) else { continue };
             let items = if raw.get().starts_with('[') { list_of(raw) } else { Some(vec![raw]) };
             let items = items.ok_or_else(|| wrong_type(name, "a list"))?;
             for (at, item) in items.into_iter().enumerate() {
+                given.is_plain &= is_plain(item);
                 given.pictures.push(reference(item, &format!("{name}[{at}]"))?);
             }
         }
@@ -120,9 +123,17 @@ impl Given {
         if given.pictures.len() > MAX_GIVEN {
             return Err(wrong_value("images", &format!("a list of at most {MAX_GIVEN} pictures")));
         }
-        given.mask = request.member("mask").map(|raw| reference(raw, "mask")).transpose()?;
+        let mask = request.member("mask");
+        given.is_plain &= mask.is_none_or(is_plain);
+        given.mask = mask.map(|raw| reference(raw, "mask")).transpose()?;
         Ok(given)
     }
+}
+
+/// Whether a picture is named in OpenAI's words: an address that is a text, or an id.
+fn is_plain(raw: &RawValue) -> bool {
+    serde_json::from_str::<Named>(raw.get())
+        .is_ok_and(|named| named.url.is_none() && !matches!(named.image_url, Some(Address::Object { .. })))
 }
 
 fn reference(raw: &RawValue, path: &str) -> Result<Reference, DecodeError> {
@@ -202,6 +213,27 @@ pub fn json(
     };
     let mask = mask.map(one);
     let mut more = vec![(name, value.as_str())];
+    more.extend(mask.as_deref().map(|mask| ("mask", mask)));
+    request.write_with(model, quirks, &["image", "images", "mask"], &more)
+}
+
+/// The JSON document of one call, in OpenAI's words. What is in them already goes on as it came.
+pub fn document(
+    request: &ImageRequest,
+    model: &str,
+    quirks: &Quirks,
+    given: &Given,
+) -> Result<(Bytes, Vec<Loss>), DecodeError> {
+    if given.is_plain {
+        return request.write(model, quirks);
+    }
+    let one = |picture: &Reference| match picture {
+        Reference::Url(url) => format!("{{\"image_url\":{}}}", quoted(url)),
+        Reference::FileId(id) => format!("{{\"file_id\":{}}}", quoted(id)),
+    };
+    let pictures = given.pictures.iter().map(one).collect::<Vec<_>>().join(",");
+    let (pictures, mask) = (format!("[{pictures}]"), given.mask.as_ref().map(one));
+    let mut more = vec![("images", pictures.as_str())];
     more.extend(mask.as_deref().map(|mask| ("mask", mask)));
     request.write_with(model, quirks, &["image", "images", "mask"], &more)
 }
@@ -326,6 +358,30 @@ mod tests {
         ] {
             let error = Given::of(&read(more)).unwrap_err();
             assert_eq!((error.code, error.param.as_deref()), (code, Some(param)), "{more}");
+        }
+    }
+
+    #[test]
+    fn pictures_are_named_as_openai_names_them() {
+        let quirks = Quirks { edits: Edits::OpenAi, ..Quirks::default() };
+        for (more, expected) in [
+            // Its own words stay as they are, spaces and all.
+            (r#","images":[ {"image_url":"u"},{"file_id":"f"}],"mask":{"file_id":"g"}"#, None),
+            (r#","image":{"url":"u","type":"image_url"}"#, Some(r#","images":[{"image_url":"u"}]"#)),
+            (r#","image":"u","n":2"#, Some(r#","n":2,"images":[{"image_url":"u"}]"#)),
+            (
+                r#","images":[{"url":"u"},{"url":"v"}],"mask":{"url":"w"}"#,
+                Some(r#","images":[{"image_url":"u"},{"image_url":"v"}],"mask":{"image_url":"w"}"#),
+            ),
+            (
+                r#","images":[{"image_url":{"url":"u"}}],"mask":{"file_id":"f"}"#,
+                Some(r#","images":[{"image_url":"u"}],"mask":{"file_id":"f"}"#),
+            ),
+        ] {
+            let request = read(more);
+            let (body, _) = document(&request, "m", &quirks, &Given::of(&request).unwrap()).unwrap();
+            let expected = format!(r#"{{"model":"m","prompt":"a"{}}}"#, expected.unwrap_or(more));
+            assert_eq!(std::str::from_utf8(&body).unwrap(), expected);
         }
     }
 

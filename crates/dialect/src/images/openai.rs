@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 
 use super::answer::{ImageAnswer, Picture, Source};
 use crate::DecodeError;
+use crate::billed::billed_nano;
 use crate::ir::Usage;
-use crate::json_in::{Members, compact, count_of, list_of};
+use crate::json_in::{Fields, Members, compact, count_of, list_of};
 
 #[derive(Deserialize)]
 struct Entry<'a> {
@@ -18,6 +19,8 @@ struct Entry<'a> {
     url: Option<Cow<'a, str>>,
     #[serde(borrow)]
     revised_prompt: Option<Cow<'a, str>>,
+    #[serde(borrow, alias = "mime_type")]
+    media_type: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -41,10 +44,13 @@ pub fn read(body: &[u8]) -> Result<ImageAnswer, DecodeError> {
     let members: Members<'_> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
     let mut answer = ImageAnswer::default();
     let mut media_type = None;
+    // Some say the same twice, under the name that they had first.
+    let has_data = members.0.iter().any(|(name, raw)| name == "data" && raw.get().starts_with('['));
     for (name, raw) in &members.0 {
         match &**name {
             "created" => answer.created = count_of(raw),
-            "data" => {
+            "images" if has_data => {}
+            "data" | "images" => {
                 for entry in list_of(raw).unwrap_or_default() {
                     answer.pictures.extend(picture(entry.get())?);
                 }
@@ -78,7 +84,7 @@ fn picture(entry: &str) -> Result<Option<Picture>, DecodeError> {
     let entry: Entry<'_> = serde_json::from_str(entry).map_err(|error| unreadable(&error))?;
     let there = |text: Option<Cow<'_, str>>| text.filter(|text| !text.is_empty()).map(Cow::into_owned);
     let source = match (there(entry.b64_json), there(entry.url)) {
-        (Some(data), _) => Source::Base64 { media_type: None, data },
+        (Some(data), _) => Source::Base64 { media_type: there(entry.media_type), data },
         (None, Some(url)) => Source::Url(url),
         (None, None) => return Ok(None),
     };
@@ -92,6 +98,7 @@ pub(super) fn usage(json: &str) -> (Usage, Option<u64>) {
     let tokens = Usage {
         input_uncached: count(found.input_tokens),
         output_total: count(found.output_tokens),
+        billed_nano: Fields::lenient(json, "").ok().and_then(|usage| billed_nano(&usage)),
         ..Usage::default()
     };
     (tokens, found.input_tokens_details.and_then(|details| count(details.image_tokens)))
@@ -129,6 +136,18 @@ mod tests {
             r#"{"created":1700000000,"background":"opaque","output_format":"webp","data":[{"b64_json":"UklGRg=="},{"url":"https://a.example/b"}],"usage":{"total_tokens":30,"input_tokens":10,"output_tokens":20,"input_tokens_details":{"text_tokens":8,"image_tokens":2}}}"#
         );
         assert!(read(b"{\"data\":null}").unwrap().pictures.is_empty());
+        // SiliconFlow's list, once; and what xAI bills for pictures that are given and made.
+        let twice =
+            br#"{"images":[{"url":"https://a/1"}],"data":[{"url":"https://a/1"}],"timings":{"inference":1}}"#;
+        assert_eq!(read(twice).unwrap().pictures.len(), 1);
+        let answer = read(
+            br#"{"images":[{"url":"https://a/1"}],"data":null,"usage":{"cost_in_usd_ticks":220000000}}"#,
+        )
+        .unwrap();
+        assert_eq!((answer.pictures.len(), answer.tokens.billed_nano), (1, Some(22_000_000)));
+        let answer = read(br#"{"data":[{"b64_json":"QQ==","media_type":"image/webp"}]}"#).unwrap();
+        let Source::Base64 { media_type, .. } = &answer.pictures[0].source else { panic!("it is here") };
+        assert_eq!(media_type.as_deref(), Some("image/webp"));
         assert!(read(b"[]").is_err() && read(b"{\"data\":[1]}").is_err());
     }
 }

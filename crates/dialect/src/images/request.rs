@@ -57,6 +57,8 @@ pub struct Quirks {
     pub one_at_a_time: bool,
     /// Its word for pictures in base64, where it is another one.
     pub base64_word: Option<&'static str>,
+    /// Its names for members that it calls otherwise.
+    pub names: &'static [(&'static str, &'static str)],
     /// Whether pictures can be watched while they are painted.
     pub streams: bool,
     /// How it takes pictures that are to be changed.
@@ -127,7 +129,7 @@ impl ImageRequest {
         without: &[&str],
         more: &[(&str, &str)],
     ) -> Result<(Bytes, Vec<Loss>), DecodeError> {
-        let sides = self.sides(quirks)?;
+        let sides = self.said_otherwise(quirks)?;
         let mut added: Vec<(&str, &str)> =
             sides.iter().map(|(name, value)| (*name, value.as_str())).collect();
         added.extend(more);
@@ -144,8 +146,9 @@ impl ImageRequest {
         model: &str,
         quirks: &Quirks,
     ) -> Result<(FormFields, Vec<Loss>), DecodeError> {
-        let sides = self.sides(quirks)?;
-        let added: Vec<(&str, &str)> = sides.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let sides = self.said_otherwise(quirks)?;
+        let added: Vec<(&str, &str)> =
+            sides.iter().map(|(name, value)| (*name, value.trim_matches('"'))).collect();
         let fields = self.body.fields(|name, raw| self.change(name, raw, model, quirks), &added);
         Ok((fields, self.losses(quirks)))
     }
@@ -164,6 +167,28 @@ impl ImageRequest {
             .collect()
     }
 
+    /// The members that are the upstream's own, with others that say the rest; `is_left` tells which are left out.
+    pub(super) fn own_document(&self, is_left: impl Fn(&str) -> bool, said: &[(&str, &str)]) -> Bytes {
+        self.body.write(|name, _| if is_left(name) { Change::Leave } else { Change::Keep }, said)
+    }
+
+    /// The members that are the upstream's own, as fields of a form.
+    pub(super) fn own_fields(&self, is_left: impl Fn(&str) -> bool) -> FormFields {
+        self.body.fields(|name, _| if is_left(name) { Change::Leave } else { Change::Keep }, &[])
+    }
+
+    /// Names and JSON of what this upstream has other members for.
+    fn said_otherwise(&self, quirks: &Quirks) -> Result<Vec<(&'static str, String)>, DecodeError> {
+        let mut said = self.sides(quirks)?;
+        for (usual, own) in quirks.names {
+            let raw = self.body.get(usual).map(RawValue::get);
+            if let Some(raw) = raw.filter(|raw| !matches!(*raw, "null" | "\"auto\"")) {
+                said.push((*own, raw.to_owned()));
+            }
+        }
+        Ok(said)
+    }
+
     fn sides(&self, quirks: &Quirks) -> Result<Vec<(&'static str, String)>, DecodeError> {
         let size = self.size.as_deref().filter(|size| quirks.sides && *size != "auto");
         let Some(size) = size else { return Ok(Vec::new()) };
@@ -178,6 +203,7 @@ impl ImageRequest {
             "model" => Change::Str(model.to_owned()),
             "n" if count != self.count => Change::Raw(count.to_string()),
             "size" if quirks.sides => Change::Leave,
+            name if quirks.names.iter().any(|(usual, _)| *usual == name) => Change::Leave,
             // What is taken whole is made into a stream here where one was asked for.
             "stream" | "partial_images" if !self.is_live(quirks) => Change::Leave,
             name if quirks.refused.contains(&name) => Change::Leave,
@@ -313,6 +339,13 @@ mod tests {
                 ["size dropped", "quality dropped", "style dropped"].map(str::to_owned).to_vec()
             )
         );
+        let named = Quirks { names: &[("size", "image_size"), ("n", "batch_size")], ..Quirks::default() };
+        let (body, losses) = written(WHOLE, &named);
+        assert!(
+            body.ends_with(r#""image_size":"1024x768","batch_size":2}"#) && !body.contains(r#""n":"#),
+            "{body}"
+        );
+        assert!(losses.is_empty(), "{losses:?}");
         let single = Quirks { one_at_a_time: true, refused: &["response_format"], ..Quirks::default() };
         let (body, losses) = written(WHOLE, &single);
         assert!(

@@ -76,9 +76,10 @@ impl ErrorKind {
             422 => Self::Unprocessable,
             429 => Self::RateLimited,
             400..=499 => Self::InvalidRequest,
-            502 => Self::BadGateway,
+            // Beyond 519 there are words of networks in front of upstreams.
+            502 | 520..=523 | 525..=527 | 530 => Self::BadGateway,
             503 => Self::Unavailable,
-            504 => Self::GatewayTimeout,
+            504 | 524 => Self::GatewayTimeout,
             529 => Self::Overloaded,
             _ => Self::Internal,
         }

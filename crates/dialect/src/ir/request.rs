@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::{Block, BlockKind, Loss, LossAction, Signature, Tool, ToolChoice, ToolKind, loss, quiet};
+use super::{Block, BlockKind, Loss, LossAction, Signature, Tool, ToolChoice, loss, quiet};
 use crate::{DialectId, EncodeError};
 
 /// A request in canonical form.
@@ -122,9 +122,26 @@ impl Extras {
             }
             _ => false,
         };
+        let only_text = matches!(name, "modalities" | "generationConfig.responseModalities")
+            && raw.get().to_ascii_lowercase().replace([' ', '\n', '\r', '\t'], "") == "[\"text\"]";
         if more_than_text {
             let message = "the target answers with text alone; ask for text, or use a model that makes more";
             return refused("unsupported_content", message.to_owned());
+        }
+        if name == "mcp_servers" && raw.get().contains('{') {
+            let message =
+                "the target has no servers of tools; leave them out, or use a provider that has them";
+            return refused("unsupported_tool", message.to_owned());
+        }
+        // What is left of it is not to think, which the target is told in its own word.
+        if name == "thinking" && has("\"between_tools\"") {
+            return Ok(quiet(name.to_owned(), LossAction::Mapped));
+        }
+        // Each picture has it.
+        if name == "generationConfig.mediaResolution"
+            && (has("_LOW\"") || has("_HIGH\"") || has("UNSPECIFIED"))
+        {
+            return Ok(quiet(name.to_owned(), LossAction::Mapped));
         }
         if name == "tool_choice" {
             let message = "the target has no such tool; choose another, or use a provider that has it";
@@ -139,13 +156,29 @@ impl Extras {
             let message = format!("`{name}` belongs to another provider; leave it out or use that provider");
             return refused("unsupported_parameter", message);
         }
+        // Of completions: what surrounds the text, text that is to reach the model as it is, and what was said before in
+        // the numbers of one model.
+        let is_said = match name {
+            "suffix" => raw.get() != "\"\"",
+            "raw" => raw.get() == "true",
+            "context" => !raw.get()[1..].trim_start().starts_with(']'),
+            _ => false,
+        };
+        if is_said && raw.get() != "null" {
+            let message =
+                format!("only an upstream that completes texts knows `{name}`; leave it out or use one");
+            return refused("unsupported_parameter", message);
+        }
         if name == "background" && raw.get() == "true" {
             let message = "the target does not answer in the background; leave `background` out";
             return refused("unsupported_parameter", message.to_owned());
         }
         // A mark for the whole prompt is as good as any other.
         let is_mark = name == "cache_control" && !has("\"1h\"");
-        let silent = Self::is_harmless(name) || is_mark || raw.get() == "null";
+        let says_nothing = raw.get() == "null"
+            || matches!(name, "raw" | "suffix" | "context")
+            || (name == "template" && raw.get() == "\"\"");
+        let silent = Self::is_harmless(name) || is_mark || only_text || says_nothing;
         Ok(Loss { path: name.to_owned().into(), action: LossAction::Dropped, silent })
     }
 
@@ -296,12 +329,5 @@ impl ChatRequest {
             add(&turn.blocks, &turn.path, &mut losses);
         }
         losses
-    }
-
-    /// Whether the tool of this name takes free text.
-    pub fn is_custom_tool(&self, name: &str) -> bool {
-        self.tools
-            .iter()
-            .any(|tool| matches!(&tool.kind, ToolKind::Custom { name: known, .. } if known == name))
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{Block, Usage};
+use super::{Block, BlockKind, Usage};
 
 /// An answer in canonical form. Alternatives beyond the first (`n` > 1) exist only in same-dialect traffic.
 #[derive(Debug, Clone, Default)]
@@ -24,9 +24,22 @@ pub struct ChatResponse {
 }
 
 impl ChatResponse {
-    /// Whether there is anything in it; an answer without content is a failure of the upstream.
+    /// Whether there is anything in it; an answer without content is a failure of the upstream, unless the content was
+    /// withheld.
     pub fn is_meaningful(&self) -> bool {
-        !self.blocks.is_empty() || self.usage.output_total.is_some_and(|tokens| tokens > 0)
+        !self.blocks.is_empty()
+            || self.usage.output_total.is_some_and(|tokens| tokens > 0)
+            || self.finish == Some(FinishReason::ContentFilter)
+    }
+
+    /// Bytes of what the model wrote, for estimates.
+    pub fn output_bytes(&self) -> u64 {
+        let length = |block: &Block| match &block.kind {
+            BlockKind::Text(text) | BlockKind::Refusal(text) | BlockKind::Thinking { text, .. } => text.len(),
+            BlockKind::ToolCall(call) => call.name.len() + call.arguments.len(),
+            _ => 0,
+        };
+        self.blocks.iter().map(length).sum::<usize>() as u64
     }
 }
 

@@ -99,15 +99,29 @@ impl ChatRequest {
             return own_name(self.origin(), path).map(Cow::Borrowed).or_else(|| self.own_place(path));
         };
         let tool = self.tools.get(at.parse::<usize>().ok()?)?;
+        let rest = match (rest, self.origin()) {
+            (".function.parameters", "anthropic") => ".input_schema",
+            (".function.parameters", "responses" | "gemini") => ".parameters",
+            (".function.parameters", _) if tool.path.starts_with("functions[") => ".parameters",
+            (".strict", "openai") => ".function.strict",
+            _ => rest,
+        };
         (!tool.path.is_empty()).then(|| format!("{}{rest}", tool.path).into())
     }
 
     /// A place in the conversation where the client's dialect has another word for content, or none for its parts.
     fn own_place(&self, path: &str) -> Option<Cow<'static, str>> {
-        let (turn, part) = path.split_once(".content[")?;
-        match self.origin() {
-            "gemini" => Some(format!("{turn}.parts[{part}").into()),
-            "ollama" => Some(turn.to_owned().into()),
+        const DETAIL: &str = ".image_url.detail";
+        let origin = self.origin();
+        let (place, detail) = match (path.strip_suffix(DETAIL), origin) {
+            (Some(place), "responses") => (place, ".detail"),
+            (Some(place), "gemini") => (place, ".mediaResolution"),
+            (place, _) => (place.unwrap_or(path), if place.is_some() { DETAIL } else { "" }),
+        };
+        match (place.split_once(".content["), origin) {
+            (Some((turn, part)), "gemini") => Some(format!("{turn}.parts[{part}{detail}").into()),
+            (Some((turn, _)), "ollama") => Some(turn.to_owned().into()),
+            _ if place.len() < path.len() && detail != DETAIL => Some(format!("{place}{detail}").into()),
             _ => None,
         }
     }
@@ -139,6 +153,7 @@ fn own_name(origin: &str, name: &str) -> Option<&'static str> {
         ("gemini", "tool_choice") => "toolConfig.functionCallingConfig",
         ("gemini", "service_tier") => "serviceTier",
         ("gemini", "messages") => "contents",
+        ("gemini", "metadata") => "labels",
         ("ollama", "temperature") => "options.temperature",
         ("ollama", "top_p") => "options.top_p",
         ("ollama", "top_k") => "options.top_k",

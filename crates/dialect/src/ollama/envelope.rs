@@ -18,9 +18,16 @@ use crate::{
     shape,
 };
 
+/// Whether completions are asked for at a path: the older form, a text instead of messages.
+pub(super) fn is_of_completions(path: &str) -> bool {
+    path.ends_with("/api/generate")
+}
+
 /// Reads the envelope and makes the checks that need no decoding.
-pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
-    let (mut model, mut stream, mut messages, mut options) = (None, None, None, None);
+pub(super) fn read(path: &str, body: &Bytes) -> Result<Envelope, DecodeError> {
+    let legacy = is_of_completions(path);
+    let (asked, kind) = if legacy { ("prompt", "a string") } else { ("messages", "a list of messages") };
+    let (mut model, mut stream, mut said, mut options) = (None, None, None, None);
     let mut repeated = None;
     let mut places = Places::default();
     let mut asks_to_reason = false;
@@ -29,7 +36,7 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
         let slot = match &*member.key {
             "model" => &mut model,
             "stream" => &mut stream,
-            "messages" => &mut messages,
+            name if name == asked => &mut said,
             "options" => &mut options,
             "think" => {
                 asks_to_reason = true;
@@ -57,11 +64,11 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
         None | Some(("null", _)) => true,
         Some((raw, _)) => as_bool(raw).ok_or_else(|| wrong_type("stream", "a boolean"))?,
     };
-    if let Some((raw, _)) = &messages
+    if let Some((raw, _)) = &said
         && *raw != "null"
-        && !raw.starts_with('[')
+        && !raw.starts_with(if legacy { '"' } else { '[' })
     {
-        return Err(wrong_type("messages", "a list of messages"));
+        return Err(wrong_type(asked, kind));
     }
     Ok(Envelope {
         model: (&*model).into(),
@@ -69,7 +76,7 @@ pub(super) fn read(body: &Bytes) -> Result<Envelope, DecodeError> {
         include_usage: true,
         session_key: None,
         max_output_tokens: options.as_ref().and_then(|(raw, _)| output_limit(raw)),
-        legacy: false,
+        legacy,
         framing: Framing::Ndjson,
         kept: None,
         spans: EnvelopeSpans {
@@ -103,18 +110,19 @@ pub(super) fn edit(body: &Bytes, envelope: &Envelope, upstream_model: &str) -> S
     splice
 }
 
-/// The answer to a request without messages, which is about the model being in memory. There is none here.
+/// The answer to a request that says nothing, which is about the model being in memory. There is none here.
 pub(super) fn loading(envelope: &Envelope, body: &Bytes, echo: &dyn Fn() -> Echo) -> Option<Bytes> {
-    let (mut has_messages, mut unloads) = (false, false);
+    let (mut says_something, mut unloads) = (false, false);
     envelope::scan(body, &mut |member| match &*member.key {
-        "messages" => {
-            has_messages = member.raw != "null" && !member.raw[1..].trim_start().starts_with(']');
+        "messages" if !envelope.legacy => {
+            says_something = member.raw != "null" && !member.raw[1..].trim_start().starts_with(']');
         }
+        "prompt" if envelope.legacy => says_something = !matches!(member.raw, "null" | "\"\""),
         "keep_alive" => unloads = is_zero(member.raw),
         _ => {}
     })
     .ok()?;
-    if has_messages {
+    if says_something {
         return None;
     }
     let echo = &echo();
@@ -125,13 +133,21 @@ pub(super) fn loading(envelope: &Envelope, body: &Bytes, echo: &dyn Fn() -> Echo
     stamp.extend_from_slice(b"\"");
     write_stamp(stamp, echo, echo.answered_after.unwrap_or_default());
     stamp.extend_from_slice(b"\"");
-    object.raw("message", r#"{"role":"assistant","content":""}"#).bool("done", true);
-    object.str("done_reason", if unloads { "unload" } else { "load" });
+    write_nothing(&mut object, envelope.legacy);
+    object.bool("done", true).str("done_reason", if unloads { "unload" } else { "load" });
     object.end();
     if envelope.stream {
         out.extend_from_slice(b"\n");
     }
     Some(out.freeze())
+}
+
+/// Writes that nothing is said.
+pub(super) fn write_nothing(line: &mut Object<'_>, legacy: bool) {
+    match legacy {
+        true => line.str("response", ""),
+        false => line.raw("message", r#"{"role":"assistant","content":""}"#),
+    };
 }
 
 /// How much may be produced; negative numbers mean without end.
@@ -158,7 +174,7 @@ mod tests {
     use super::*;
 
     fn envelope_of(body: &str) -> Result<Envelope, DecodeError> {
-        read(&Bytes::copy_from_slice(body.as_bytes()))
+        read("/api/chat", &Bytes::copy_from_slice(body.as_bytes()))
     }
 
     #[test]
@@ -200,10 +216,10 @@ mod tests {
     #[test]
     fn only_the_model_is_edited() {
         let body = Bytes::from_static(br#"{"model": "a","x":1.0,"messages":["\ud83d"]}"#);
-        let envelope = read(&body).unwrap();
+        let envelope = read("/api/chat", &body).unwrap();
         assert_eq!(edit(&body, &envelope, "b").to_bytes(), r#"{"model": "b","x":1.0,"messages":["\ufffd"]}"#);
         let body = Bytes::from_static(br#"{"model":"a","messages":[{}]}"#);
-        assert!(edit(&body, &read(&body).unwrap(), "a").is_untouched());
+        assert!(edit(&body, &read("/api/chat", &body).unwrap(), "a").is_untouched());
     }
 
     #[test]
@@ -211,7 +227,7 @@ mod tests {
         let echo = Echo { model: "a".into(), created: 1, created_millis: 5, ..Echo::default() };
         let answer = |body: &str| {
             let body = Bytes::copy_from_slice(body.as_bytes());
-            let answer = loading(&read(&body).unwrap(), &body, &|| echo.clone())?;
+            let answer = loading(&read("/api/chat", &body).unwrap(), &body, &|| echo.clone())?;
             Some(String::from_utf8(answer.to_vec()).unwrap())
         };
         let expected = |reason: &str, end: &str| {
@@ -228,5 +244,27 @@ mod tests {
         }
         assert_eq!(answer(r#"{"model":"a","messages":[],"keep_alive":"5m"}"#), expected("load", "\n"));
         assert_eq!(answer(r#"{"model":"a","messages":[{"role":"user"}]}"#), None);
+    }
+
+    #[test]
+    fn completions_have_a_text_instead_of_messages() {
+        let read = |body: &str| read("/api/generate", &Bytes::copy_from_slice(body.as_bytes()));
+        let envelope = read(r#"{"model":"a","prompt":"x","stream":false,"messages":7}"#).unwrap();
+        assert!(envelope.legacy && !envelope.stream);
+        let error = read(r#"{"model":"a","prompt":["x"]}"#).unwrap_err();
+        assert_eq!((error.code, error.param.as_deref()), ("invalid_type", Some("prompt")));
+        let echo = Echo { model: "a".into(), ..Echo::default() };
+        let answer = |body: &str| {
+            let answer =
+                loading(&read(body).unwrap(), &Bytes::copy_from_slice(body.as_bytes()), &|| echo.clone())?;
+            Some(String::from_utf8(answer.to_vec()).unwrap())
+        };
+        let head = r#"{"model":"a","created_at":"1970-01-01T00:00:00.000Z","response":"","done":true,"done_reason":"#;
+        assert_eq!(answer(r#"{"model":"a","stream":false}"#), Some(format!("{head}\"load\"}}")));
+        assert_eq!(
+            answer(r#"{"model":"a","prompt":"","keep_alive":0}"#),
+            Some(format!("{head}\"unload\"}}\n"))
+        );
+        assert_eq!(answer(r#"{"model":"a","prompt":"x"}"#), None);
     }
 }

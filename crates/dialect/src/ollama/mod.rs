@@ -2,7 +2,8 @@
 //!
 //! `wire` holds the words of the format; `request`, `response`, `stream` and `error` go between them and the canonical
 //! form; `envelope` and `relay` pass on what stays in the dialect. Streams are lines of JSON, and one is asked for by
-//! saying nothing.
+//! saying nothing. Completions (`/api/generate`) are the dialect's older form: one text is asked, and lines have the text
+//! where those of a chat have a message.
 
 mod envelope;
 mod error;
@@ -17,12 +18,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use omniroute_wire::{json_out::Object, splice::Splice};
+use omniroute_wire::{
+    json_out::{self, Object},
+    splice::Splice,
+};
 
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, KeepAlive,
     NameRule, Relayed, Rewrite,
-    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
+    dialect::supply_member,
+    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError, Usage},
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
 
@@ -46,8 +51,8 @@ impl Dialect for Ollama {
         Framing::Ndjson
     }
 
-    fn envelope(&self, _head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> {
-        envelope::read(body)
+    fn envelope(&self, head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> {
+        envelope::read(head.path, body)
     }
 
     fn immediate_answer(&self, envelope: &Envelope, body: &Bytes, echo: &dyn Fn() -> Echo) -> Option<Bytes> {
@@ -62,12 +67,20 @@ impl Dialect for Ollama {
         envelope::edit(body, envelope, upstream_model)
     }
 
+    fn path_as_asked(&self, chat_path: &str, envelope: &Envelope) -> Option<String> {
+        let base = chat_path.strip_suffix("/chat").filter(|_| envelope.legacy)?;
+        Some(format!("{base}/generate"))
+    }
+
     fn rewrite(&self, body: &Bytes, rewrite: &Rewrite, caps: &Caps) -> Bytes {
         rewrite::rewrite(body, rewrite, caps)
     }
 
-    fn decode_request(&self, _head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
-        request::decode(body)
+    fn decode_request(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
+        match envelope::is_of_completions(head.path) {
+            true => request::decode_completion(body),
+            false => request::decode(body),
+        }
     }
 
     fn encode_request(&self, request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
@@ -84,6 +97,14 @@ impl Dialect for Ollama {
 
     fn relay_response(&self, body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
         relay::whole(body, echo)
+    }
+
+    fn supply_usage(&self, body: &Bytes, usage: &Usage) -> Splice {
+        let prompt = usage.input_total().unwrap_or(0);
+        let with_prompt =
+            supply_member(body, "prompt_eval_count", |out| json_out::u64(out, prompt)).to_bytes();
+        let output = usage.output_total.unwrap_or(0);
+        supply_member(&with_prompt, "eval_count", |out| json_out::u64(out, output))
     }
 
     fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError {
@@ -112,7 +133,14 @@ impl Dialect for Ollama {
 
     /// Clients read every line as data, so there is nothing less than a line that says nothing. Its time is that of
     /// the request's arrival: no other is known here, and there are clients that take no line without one.
-    fn keep_alive(&self, style: KeepAlive, _framing: Framing, model: &str, arrived_ms: i64) -> Bytes {
+    fn keep_alive(
+        &self,
+        style: KeepAlive,
+        _framing: Framing,
+        model: &str,
+        arrived_ms: i64,
+        legacy: bool,
+    ) -> Bytes {
         if style == KeepAlive::Off {
             return Bytes::new();
         }
@@ -123,7 +151,8 @@ impl Dialect for Ollama {
         stamp.extend_from_slice(b"\"");
         wire::write_stamp(stamp, &Echo::arrived_at(arrived_ms), Duration::ZERO);
         stamp.extend_from_slice(b"\"");
-        object.raw("message", r#"{"role":"assistant","content":""}"#).bool("done", false);
+        envelope::write_nothing(&mut object, legacy);
+        object.bool("done", false);
         object.end();
         out.extend_from_slice(b"\n");
         out.freeze()
@@ -150,12 +179,15 @@ mod tests {
 
     #[test]
     fn what_keeps_a_stream_alive_is_a_line_with_all_that_lines_must_have() {
-        let sent = |style| Ollama.keep_alive(style, Framing::Ndjson, "a\"b", 1_005);
+        let sent = |style| Ollama.keep_alive(style, Framing::Ndjson, "a\"b", 1_005, false);
         let line = "{\"model\":\"a\\\"b\",\"created_at\":\"1970-01-01T00:00:01.005Z\",\
                     \"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":false}\n";
         for style in [KeepAlive::Comment, KeepAlive::Chunk] {
             assert_eq!(sent(style), line);
         }
         assert!(sent(KeepAlive::Off).is_empty());
+        let completion = Ollama.keep_alive(KeepAlive::Comment, Framing::Ndjson, "m", 0, true);
+        let line = "{\"model\":\"m\",\"created_at\":\"1970-01-01T00:00:00.000Z\",\"response\":\"\",\"done\":false}\n";
+        assert_eq!(completion, line);
     }
 }

@@ -1,5 +1,7 @@
 //! Passing on what stays in the dialect: exact bytes, with the asked model's name in place.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use omniroute_wire::{envelope, json_out, ndjson::escape_line_ends, splice::Splice, sse::RawFrame};
 
@@ -37,6 +39,10 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
         response::decode(body)?;
         return Err(unreadable("it is not a JSON object"));
     }
+    if let Some(span) = seen.message_at.clone().filter(|_| echo.legacy) {
+        splice.replace(span, as_completion(seen.message_raw));
+    }
+    seen.settle();
     let line = seen.line();
     let usage = line.usage();
     let called = seen.message.as_ref().is_some_and(|message| message.calls);
@@ -107,7 +113,7 @@ impl stream::Tap for Tap {
             return;
         }
         let mut seen = Seen::default();
-        let mut model = None;
+        let mut model: Option<Range<usize>> = None;
         let scanned = std::str::from_utf8(data).ok().filter(|text| {
             let scanned = envelope::scan_str(text, &mut |member| {
                 seen.take(&member);
@@ -121,17 +127,25 @@ impl stream::Tap for Tap {
             self.watch.error = Some(error_text::malformed("a line of the stream is not valid JSON"));
             return;
         };
+        seen.settle();
         if !self.take_note(&seen, text) {
             return;
         }
         let start = out.len();
-        match model {
-            Some(span) => {
-                out.extend_from_slice(&data[..span.start]);
-                out.extend_from_slice(&self.asked);
-                out.extend_from_slice(&data[span.end..]);
+        if let Some(span) = seen.message_at.clone().filter(|_| self.echo.legacy) {
+            // A chat was made of the completion.
+            let mut line = Splice::new(Bytes::copy_from_slice(data));
+            line.replace(span, as_completion(seen.message_raw));
+            if let Some(span) = model {
+                line.replace(span, self.asked.clone());
             }
-            None => out.extend_from_slice(data),
+            out.extend_from_slice(&line.to_bytes());
+        } else if let Some(span) = model {
+            out.extend_from_slice(&data[..span.start]);
+            out.extend_from_slice(&self.asked);
+            out.extend_from_slice(&data[span.end..]);
+        } else {
+            out.extend_from_slice(data);
         }
         escape_line_ends(out, start);
         out.extend_from_slice(b"\n");
@@ -162,6 +176,11 @@ impl stream::Tap for Tap {
 #[derive(Default)]
 struct Seen<'a> {
     message: Option<Said>,
+    /// Where the message stands, its name included, and the message.
+    message_at: Option<Range<usize>>,
+    message_raw: &'a str,
+    response: Option<&'a str>,
+    thinking: Option<&'a str>,
     done: Option<&'a str>,
     done_reason: Option<&'a str>,
     prompt_eval_count: Option<&'a str>,
@@ -181,8 +200,12 @@ impl<'a> Seen<'a> {
         let slot = match &*member.key {
             "message" => {
                 self.message = Said::of(member.raw);
+                self.message_at = Some(member.start..member.span.end);
+                self.message_raw = member.raw;
                 return;
             }
+            "response" => &mut self.response,
+            "thinking" => &mut self.thinking,
             "done" => &mut self.done,
             "done_reason" => &mut self.done_reason,
             "prompt_eval_count" => &mut self.prompt_eval_count,
@@ -191,6 +214,18 @@ impl<'a> Seen<'a> {
             _ => return,
         };
         *slot = Some(member.raw);
+    }
+
+    /// All members were seen: a completion says what a message would.
+    fn settle(&mut self) {
+        let (response, thinking) = (self.response, self.thinking);
+        if self.message.is_some() || (response.is_none() && thinking.is_none()) {
+            return;
+        }
+        let length = |raw: Option<&str>| raw.map_or(0, |raw| raw.len().saturating_sub(2) as u64);
+        let bytes = length(response) + length(thinking);
+        let says = |raw: Option<&str>| raw.is_some_and(|raw| raw.starts_with('"') && raw != "\"\"");
+        self.message = Some(Said { meaningful: says(response) || says(thinking), calls: false, bytes });
     }
 
     fn line(&self) -> Line<'a> {
@@ -227,6 +262,21 @@ impl Said {
             bytes: length(message.content) + length(message.thinking) + length(message.tool_calls),
         })
     }
+}
+
+/// The members of a completion that stand for a message.
+fn as_completion(message: &str) -> Bytes {
+    let message: Message<'_> = serde_json::from_str(message).unwrap_or_default();
+    let mut out = BytesMut::new();
+    out.extend_from_slice(b"\"response\":");
+    out.extend_from_slice(
+        message.content.filter(|raw| raw.get() != "null").map_or("\"\"", |raw| raw.get()).as_bytes(),
+    );
+    if let Some(thinking) = message.thinking.filter(|raw| raw.get() != "null") {
+        out.extend_from_slice(b",\"thinking\":");
+        out.extend_from_slice(thinking.get().as_bytes());
+    }
+    out.freeze()
 }
 
 fn quoted(text: &str) -> Bytes {
@@ -268,6 +318,39 @@ mod tests {
         assert!(watch.complete && watch.meaningful);
         assert_eq!((watch.finish, watch.usage.output_total), (Some(FinishReason::Stop), Some(2)));
         assert_eq!(watch.output_bytes, 4);
+    }
+
+    #[test]
+    fn completions_pass_as_they_are_and_chats_become_completions() {
+        let completion = |line: &str| {
+            line.replace(r#""message":{"role":"assistant","content":"a\"b"}"#, r#""response":"a\"b""#)
+                .replace(r#""message":{"role":"assistant","content":""}"#, r#""response":"""#)
+        };
+        let expected = format!("{}\n{}\n", completion(TEXT), completion(END)).replace("\"up\"", "\"asked\"");
+        for input in [format!("{TEXT}\n{END}\n"), format!("{}\n{}\n", completion(TEXT), completion(END))] {
+            let mut relay = Relay::new(&Ollama, Tap::new(Echo { legacy: true, ..echo() }));
+            let mut out = BytesMut::new();
+            relay.push(input.as_bytes(), &mut out).unwrap();
+            relay.finish(&mut out).unwrap();
+            assert_eq!(out, expected);
+            let watch = relay.watch();
+            assert!(watch.complete && watch.meaningful);
+            assert_eq!((watch.output_bytes, watch.usage.output_total), (4, Some(2)));
+            for line in input.lines() {
+                let body = Bytes::copy_from_slice(line.as_bytes());
+                let relayed = whole(&body, &Echo { legacy: true, ..echo() }).unwrap();
+                assert!(expected.contains(std::str::from_utf8(&relayed.body.to_bytes()).unwrap()));
+                assert!(relayed.meaningful);
+            }
+        }
+        let thoughtful = Bytes::from_static(
+            br#"{"model":"asked","message":{"role":"assistant","thinking":"hm","content":"x"},"done":true}"#,
+        );
+        let relayed = whole(&thoughtful, &Echo { legacy: true, ..echo() }).unwrap();
+        assert_eq!(
+            relayed.body.to_bytes(),
+            r#"{"model":"asked","response":"x","thinking":"hm","done":true}"#
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
             serde_json::from_str(&repaired).map_err(|error| unreadable(&error.to_string()))?
         }
     };
-    let Some(message) = &line.message else {
+    let Some(message) = line.said() else {
         let error = line.is_error().then(|| error_text::read_value(text).message);
         return Err(unreadable(error.as_deref().unwrap_or("it has no message")));
     };
@@ -70,20 +70,26 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     stamp.extend_from_slice(b"\"");
 
     let said = Said::of(response, &mut losses);
-    let mut message = whole.object("message");
-    message.str("role", "assistant").str("content", &said.text);
-    if !said.thinking.is_empty() {
-        message.str("thinking", &said.thinking);
+    let thinking = Some(said.thinking.as_str()).filter(|text| !text.is_empty());
+    if echo.legacy {
+        whole.str("response", &said.text).opt_str("thinking", thinking);
+        if !said.calls.is_empty() {
+            losses.push(ir::loss("tool_calls", LossAction::Dropped));
+        }
+    } else {
+        let mut message = whole.object("message");
+        message.str("role", "assistant").str("content", &said.text).opt_str("thinking", thinking);
+        if !said.calls.is_empty() {
+            wire::write_calls(message.key("tool_calls"), 0, said.calls.iter().copied());
+        }
+        message.end();
     }
-    if !said.calls.is_empty() {
-        wire::write_calls(message.key("tool_calls"), 0, said.calls.iter().copied());
-    }
-    message.end();
     if !said.tokens.is_empty() {
         logprobs::write_list(whole.key("logprobs"), &said.tokens);
     }
     let finish = response.finish.unwrap_or(FinishReason::Stop);
-    let times = Times { asked: echo.asked_after, first: None, end: echo.answered_after };
+    let times =
+        Times { asked: echo.asked_after, first: echo.begun_after, end: echo.answered_after, whole: true };
     let (prompt, output) = counts(&response.usage, echo, said.bytes());
     write_end(&mut whole, finish, &times, prompt, output);
     whole.end();
@@ -289,6 +295,7 @@ mod tests {
         );
         let measured = Echo {
             asked_after: Some(Duration::from_millis(20)),
+            begun_after: Some(Duration::from_millis(1400)),
             answered_after: Some(Duration::from_millis(1500)),
             ..echo
         };
@@ -296,7 +303,8 @@ mod tests {
             written(&response, &measured),
             format!(
                 "{head}1.750Z\",{message}\"total_duration\":1500000000,\"load_duration\":20000000,\
-                 \"prompt_eval_count\":7,\"eval_count\":2,\"eval_duration\":1480000000}}"
+                 \"prompt_eval_count\":7,\"prompt_eval_duration\":1380000000,\"eval_count\":2,\
+                 \"eval_duration\":1480000000}}"
             )
         );
     }

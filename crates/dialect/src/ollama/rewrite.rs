@@ -23,8 +23,15 @@ pub(super) fn rewrite(body: &Bytes, rewrite: &Rewrite, _caps: &Caps) -> Bytes {
             body = take(&body, &["tools"]);
         }
     }
-    if !rewrite.system.is_empty() {
-        body = within(&body, "messages", |list| body::system_message(list, &rewrite.system));
+    let edit = &rewrite.system;
+    if !edit.is_empty() && value(&body, "messages").is_some() {
+        body = within(&body, "messages", |list| body::system_message(list, edit));
+    } else if !edit.is_empty() {
+        // A completion has its own member for it.
+        body = match value(&body, "system").filter(|_| edit.replace.is_none()) {
+            Some(_) => within(&body, "system", |own| body::around(own, edit, None)),
+            None => put(&body, "system", &body::quoted(&edit.alone())),
+        };
     }
     if let Some(most) = rewrite.max_output_tokens {
         body = within_object(&body, "options", |options| {
@@ -90,6 +97,22 @@ mod tests {
                 },
                 r#"{"messages":[{"role":"system","content":"own"}, {"role":"user","content":"x"}]}"#,
                 r#"{"messages":[{"role":"system","content":"own\n\nA"}, {"role":"user","content":"x"}]}"#,
+            ),
+            (
+                Rewrite {
+                    system: SystemEdit { after: Some("A".into()), ..SystemEdit::default() },
+                    ..Rewrite::default()
+                },
+                r#"{"prompt":"x","system":"own"}"#,
+                r#"{"prompt":"x","system":"own\n\nA"}"#,
+            ),
+            (
+                Rewrite {
+                    system: SystemEdit { after: Some("A".into()), ..SystemEdit::default() },
+                    ..Rewrite::default()
+                },
+                r#"{"prompt":"x"}"#,
+                r#"{"prompt":"x","system":"A"}"#,
             ),
             (
                 Rewrite { keeps_tool: Some(Arc::new(|name| name == "g")), ..Rewrite::default() },

@@ -27,6 +27,11 @@ pub(super) struct Line<'a> {
     pub(super) created_at: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) message: Option<Message<'a>>,
+    /// The text of a completion, which has no message around it, and its reasoning.
+    #[serde(borrow)]
+    pub(super) response: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) thinking: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) done: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -42,7 +47,7 @@ pub(super) struct Line<'a> {
 }
 
 /// A message, or a piece of one.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Message<'a> {
     #[serde(borrow)]
@@ -59,6 +64,13 @@ impl<'a> Line<'a> {
     /// Whether it is the last.
     pub(super) fn is_done(&self) -> bool {
         self.done.is_some_and(|done| done.get() == "true")
+    }
+
+    /// What is said, in either form.
+    pub(super) fn said(&self) -> Option<Message<'a>> {
+        let is_completion = self.response.is_some() || self.thinking.is_some();
+        let completion = Message { content: self.response, thinking: self.thinking, ..Message::default() };
+        self.message.or_else(|| is_completion.then_some(completion))
     }
 
     /// Whether it tells of a failure.
@@ -197,10 +209,12 @@ pub(super) fn write_calls<'c>(out: &mut BytesMut, first: u64, calls: impl Iterat
 pub(super) struct Times {
     /// From the arrival of the request to the upstream's call.
     pub(super) asked: Option<Duration>,
-    /// From there to the first piece of the answer; `None` when the answer came whole.
+    /// From the arrival of the request to the first piece of the answer, or the head of one that came whole.
     pub(super) first: Option<Duration>,
     /// From the arrival of the request to the end.
     pub(super) end: Option<Duration>,
+    /// Whether the answer came whole: then nobody knows when it was begun, and both times are all that it took.
+    pub(super) whole: bool,
 }
 
 /// Writes the members that close an answer. What was not measured is left out.
@@ -218,7 +232,8 @@ pub(super) fn write_end(
     object.u64("prompt_eval_count", prompt_tokens);
     object.opt_u64("prompt_eval_duration", since(times.first, times.asked).map(nanos));
     object.u64("eval_count", output_tokens);
-    object.opt_u64("eval_duration", since(times.end, times.first.or(times.asked)).map(nanos));
+    let begun = times.first.filter(|_| !times.whole).or(times.asked);
+    object.opt_u64("eval_duration", since(times.end, begun).map(nanos));
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -23,7 +23,8 @@ use omniroute_wire::splice::Splice;
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
     KeepAlive, Mend, Progress, Relayed, Rewrite,
-    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
+    dialect::supply_member,
+    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError, Usage},
     mend,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -102,6 +103,10 @@ impl Dialect for OpenAi {
         relay::whole(body, echo)
     }
 
+    fn supply_usage(&self, body: &Bytes, usage: &Usage) -> Splice {
+        supply_member(body, "usage", |out| wire::write_usage(out, usage))
+    }
+
     fn decode_error(&self, status: StatusCode, body: &[u8]) -> UpstreamError {
         error::decode(status, body)
     }
@@ -126,7 +131,14 @@ impl Dialect for OpenAi {
         Box::new(Relay::new(&OpenAi, relay::Tap::new(echo)))
     }
 
-    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str, _arrived_ms: i64) -> Bytes {
+    fn keep_alive(
+        &self,
+        style: KeepAlive,
+        _framing: Framing,
+        _model: &str,
+        _arrived_ms: i64,
+        _legacy: bool,
+    ) -> Bytes {
         Bytes::from_static(match style {
             KeepAlive::Comment => b": keep-alive\n\n",
             KeepAlive::Chunk => KEEP_ALIVE_CHUNK,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use omniroute_wire::{envelope, json_out, splice::Splice, sse::RawFrame};
+use omniroute_wire::{envelope, json_out, members, splice::Splice, sse::RawFrame};
 
 use super::{
     error,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     DecodeError, Echo, Relayed, error_text,
-    ir::{PublicError, UpstreamError},
+    ir::{FinishReason, PublicError},
     json_in::last_wins,
     stream::{self, LastChunk, StreamEncoder, StreamWatch, truncated},
 };
@@ -52,6 +52,7 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
         return Err(response::unreadable("it is not a JSON object"));
     }
     let usage = usage.and_then(|raw| serde_json::from_str(raw).ok()).map(wire::usage).unwrap_or_default();
+    let mut failure = None;
     let mut relayed = Relayed {
         body: splice,
         usage,
@@ -73,8 +74,12 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
         let called =
             message.tool_calls.is_some_and(|calls| !calls.0.is_empty()) || message.function_call.is_some();
         let word = choice.finish_reason.and_then(text_of);
+        failure = word.as_deref().and_then(wire::failed_end);
         relayed.finish = word.map(|word| wire::finish_reason(&word, called));
+        // Withheld is not nothing.
+        relayed.meaningful |= relayed.finish == Some(FinishReason::ContentFilter);
     }
+    relayed.error = relayed.error.or(failure);
     Ok(relayed)
 }
 
@@ -94,6 +99,11 @@ pub(super) struct Tap {
     created: String,
     chunks: bool,
     called: bool,
+    /// Whether the client got the chunk with the usage, and whether the chunk at hand has some that does not belong there.
+    told_usage: bool,
+    strips_usage: bool,
+    /// Whether the client wants usage with every chunk; nobody looks for that before there is some.
+    wants_all_usage: Option<bool>,
 }
 
 impl Tap {
@@ -109,6 +119,9 @@ impl Tap {
             created: String::new(),
             chunks: false,
             called: false,
+            told_usage: false,
+            strips_usage: false,
+            wants_all_usage: None,
         }
     }
 }
@@ -206,6 +219,7 @@ impl Tap {
     }
 
     fn chunk(&mut self, chunk: &Answer<'_>, text: &str) -> bool {
+        self.strips_usage = false;
         if chunk.error.is_some_and(|error| !matches!(error.get(), "{}" | "\"\"" | "false")) {
             self.watch.error = Some(error_text::read_value(text));
             return false;
@@ -216,8 +230,12 @@ impl Tap {
         }
         let Some(choices) = &chunk.choices else { return true };
         if choices.count == 0 {
+            self.told_usage |= reported.is_some();
             return reported.is_none() || self.echo.include_usage;
         }
+        // Clients add up what they are told, and some upstreams tell it again and again.
+        self.strips_usage = reported.is_some() && !self.wants_all_usage();
+        self.told_usage |= reported.is_some() && !self.strips_usage;
         self.chunks = true;
         if self.id.is_empty() {
             self.id = chunk.id.and_then(text_of).unwrap_or_default().into_owned();
@@ -244,12 +262,12 @@ impl Tap {
         let Some(word) = choice.finish_reason.and_then(text_of).filter(|word| !word.is_empty()) else {
             return true;
         };
-        if word == "error" {
-            let message = "the upstream ended the answer with finish_reason `error`".to_owned();
-            self.watch.error = Some(UpstreamError { status: Some(502), message, ..UpstreamError::default() });
+        if let Some(error) = wire::failed_end(&word) {
+            self.watch.error = Some(error);
             return false;
         }
-        if self.watch.finish.is_some() && choices.count == 1 && !meaningful && reported.is_none() {
+        let says_more = meaningful || (reported.is_some() && !self.strips_usage);
+        if self.watch.finish.is_some() && choices.count == 1 && !says_more {
             return false;
         }
         let reason = wire::finish_reason(&word, self.called);
@@ -257,22 +275,33 @@ impl Tap {
         true
     }
 
-    fn write(&self, found: &RawFrame<'_>, data: &[u8], out: &mut BytesMut) {
+    fn wants_all_usage(&mut self) -> bool {
+        let request = &self.echo.request;
+        *self
+            .wants_all_usage
+            .get_or_insert_with(|| memchr::memmem::find(request, b"\"continuous_usage_stats\"").is_some())
+    }
+
+    fn write(&mut self, found: &RawFrame<'_>, data: &[u8], out: &mut BytesMut) {
         let span = self.name_to_replace(data);
+        if std::mem::take(&mut self.strips_usage) {
+            let mut stripped = Splice::new(Bytes::copy_from_slice(data));
+            for cut in members::removal(data, "usage") {
+                stripped.replace(cut, Bytes::new());
+            }
+            if let Some(span) = span {
+                stripped.replace(span, self.asked.clone());
+            }
+            write_data(&stripped.to_bytes(), out);
+            return;
+        }
         if let Some(offset) = verbatim(found, data) {
             self.splice(found.raw, span.map(|span| span.start + offset..span.end + offset), out);
             return;
         }
-        out.extend_from_slice(b"data: ");
-        let start = out.len();
-        self.splice(data, span, out);
-        // Line ends within the data are white space of its JSON.
-        for byte in &mut out[start..] {
-            if *byte == b'\n' {
-                *byte = b' ';
-            }
-        }
-        out.extend_from_slice(b"\n\n");
+        let mut edited = BytesMut::with_capacity(data.len() + self.asked.len());
+        self.splice(data, span, &mut edited);
+        write_data(&edited, out);
     }
 
     fn splice(&self, bytes: &[u8], span: Option<Range<usize>>, out: &mut BytesMut) {
@@ -287,33 +316,58 @@ impl Tap {
         }
     }
 
-    /// The proper end; a finish reason that the upstream left out is supplied.
+    /// Writes a chunk that the upstream left out.
+    fn write_own(&self, out: &mut BytesMut, members: impl FnOnce(&mut json_out::Object<'_>)) {
+        out.extend_from_slice(b"data: ");
+        let mut object = json_out::Object::begin(out);
+        object.str("id", &self.id).str("object", "chat.completion.chunk");
+        object.raw("created", &self.created).str("model", &self.echo.model);
+        members(&mut object);
+        object.end();
+        out.extend_from_slice(b"\n\n");
+    }
+
+    /// The proper end; a finish reason that the upstream left out is supplied, and usage that was asked for.
     fn done(&mut self, out: &mut BytesMut) {
         if self.watch.finish.is_none() {
             let reason = wire::finish_reason("", self.called);
             self.watch.finish = Some(reason);
             if self.chunks {
-                let mut object = json_out::Object::begin({
-                    out.extend_from_slice(b"data: ");
-                    out
+                self.write_own(out, |object| {
+                    let mut choices = object.array("choices");
+                    let mut choice = choices.object();
+                    choice.u64("index", 0).raw("delta", "{}");
+                    choice.str("finish_reason", wire::finish_word(reason, self.echo.legacy));
+                    choice.end();
+                    choices.end();
                 });
-                object.str("id", &self.id).str("object", "chat.completion.chunk");
-                object.raw("created", &self.created).str("model", &self.echo.model);
-                let mut choices = object.array("choices");
-                let mut choice = choices.object();
-                choice.u64("index", 0).raw("delta", "{}");
-                choice.str("finish_reason", wire::finish_word(reason, self.echo.legacy));
-                choice.end();
-                choices.end();
-                object.end();
-                out.extend_from_slice(b"\n\n");
             }
+        }
+        if self.chunks && self.echo.include_usage && !self.told_usage {
+            let usage = wire::known_or_estimated(self.watch.usage, &self.echo, self.watch.output_bytes);
+            self.write_own(out, |object| {
+                object.raw("choices", "[]");
+                wire::write_usage(object.key("usage"), &usage);
+            });
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
         // An end of nothing is no answer.
         self.watch.meaningful |= self.chunks;
         self.watch.complete = true;
     }
+}
+
+/// Writes an event. Line ends within the data are white space of its JSON.
+fn write_data(data: &[u8], out: &mut BytesMut) {
+    out.extend_from_slice(b"data: ");
+    let start = out.len();
+    out.extend_from_slice(data);
+    for byte in &mut out[start..] {
+        if *byte == b'\n' {
+            *byte = b' ';
+        }
+    }
+    out.extend_from_slice(b"\n\n");
 }
 
 /// Where the data stands in the frame's bytes, if those can be sent on as they are.
@@ -336,7 +390,6 @@ fn quoted(text: &str) -> Bytes {
 mod tests {
     use super::*;
     use crate::{
-        ir::FinishReason,
         openai::OpenAi,
         stream::{Relay, StreamPipe as _},
     };
@@ -375,6 +428,34 @@ mod tests {
         assert!(run(with_usage, &input).0.contains("prompt_tokens"));
         let same = Echo { model: "up".into(), include_usage: true, ..echo() };
         assert_eq!(run(same, &input).0, input[..input.len() - 1]);
+    }
+
+    #[test]
+    fn usage_is_told_once_and_only_to_those_who_asked() {
+        let told = r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}"#;
+        let with = |chunk: &str| format!("data: {},{told}}}\n\n", chunk.strip_suffix('}').unwrap());
+        let plain = |chunk: &str| format!("data: {}\n\n", chunk.replace("\"up\"", "\"asked\""));
+        let asked = Echo { include_usage: true, ..echo() };
+        let last = |text: &str| format!(r#""model":"asked","choices":[],{text}}}"#);
+        // With every piece, with the last, and nowhere.
+        for input in [with(CHUNK) + &with(FINISH), format!("data: {CHUNK}\n\n") + &with(FINISH)] {
+            let input = input + "data: [DONE]\n\n";
+            let (out, watch) = run(echo(), &input);
+            assert_eq!(out, plain(CHUNK) + &plain(FINISH) + "data: [DONE]\n\n");
+            assert_eq!(watch.usage.output_total, Some(2));
+            let (out, _) = run(asked.clone(), &input);
+            assert!(out.starts_with(&(plain(CHUNK) + &plain(FINISH))), "{out}");
+            assert!(out.contains(&last(told)) && out.matches("prompt_tokens").count() == 1, "{out}");
+        }
+        let silent = format!("data: {CHUNK}\n\ndata: {FINISH}\n\ndata: [DONE]\n\n");
+        let estimated = Echo { estimated_input_tokens: 7, ..asked.clone() };
+        let (out, watch) = run(estimated, &silent);
+        let told = r#""usage":{"prompt_tokens":7,"completion_tokens":1,"total_tokens":8}"#;
+        assert!(out.contains(&last(told)) && !watch.usage.is_known(), "{out}");
+        // Who wants to be told again and again is.
+        let request = Bytes::from_static(br#"{"stream_options":{"continuous_usage_stats":true}}"#);
+        let (out, _) = run(Echo { request, ..asked }, &(with(CHUNK) + &with(FINISH) + "data: [DONE]\n\n"));
+        assert_eq!(out.matches("prompt_tokens").count(), 2);
     }
 
     #[test]

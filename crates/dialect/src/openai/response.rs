@@ -41,6 +41,9 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
         return Err(unreadable(error.as_ref().map_or("it has no choices", |error| &error.message)));
     };
     let word = choice.finish_reason.and_then(text_of).unwrap_or_default();
+    if let Some(error) = wire::failed_end(&word) {
+        return Err(failed(error));
+    }
     let mut response = ChatResponse {
         id: answer.id.and_then(text_of).unwrap_or_default().into_owned(),
         model: answer.model.and_then(text_of).unwrap_or_default().into_owned(),
@@ -97,9 +100,8 @@ pub(super) fn encode(response: &ChatResponse, echo: &Echo) -> Encoded {
     }
     choice.end();
     choices.end();
-    if response.usage.is_known() {
-        wire::write_usage(whole.key("usage"), &response.usage);
-    }
+    let usage = wire::known_or_estimated(response.usage, echo, response.output_bytes());
+    wire::write_usage(whole.key("usage"), &usage);
     whole.opt_str("service_tier", response.service_tier.as_deref());
     whole.end();
     Encoded { body: out.freeze(), losses }
@@ -116,6 +118,15 @@ pub(super) fn collect(body: &[u8]) -> Result<ChatResponse, DecodeError> {
     let mut collector = StreamCollector::new(&OpenAi);
     collector.push(body).map_err(|error| unreadable(&error.to_string()))?;
     collector.finish().map_err(|error| unreadable(&error.message))
+}
+
+/// That an answer is none.
+fn failed(error: ir::UpstreamError) -> DecodeError {
+    let code = match error.code.as_deref() {
+        Some("malformed_tool_call") => "malformed_tool_call",
+        _ => "bad_gateway",
+    };
+    DecodeError { code, param: None, message: error.message }
 }
 
 /// That an answer cannot be read, and why.
@@ -160,7 +171,8 @@ fn blocks(message: &Message<'_>, answer_id: &str, cut_off: bool) -> Result<Vec<B
             }
             None => function.map(wire::Function::arguments).unwrap_or_default(),
         };
-        if cut_off && !arguments::is_complete(&text) {
+        // One without any arguments has got none so far: whole ones have an empty object.
+        if cut_off && (text.trim().is_empty() || !arguments::is_complete(&text)) {
             continue;
         }
         let arguments = if text.trim().is_empty() { "{}".to_owned() } else { text.into_owned() };
@@ -337,13 +349,38 @@ mod tests {
 
     #[test]
     fn a_call_that_was_cut_off_is_left_out() {
-        let response = read(
-            r#"{"choices":[{"message":{"content":"x","tool_calls":[
-                {"id":"a","function":{"name":"f","arguments":"{\"x\":"}}]},"finish_reason":"length"}]}"#,
-        )
-        .unwrap();
-        assert_eq!(response.finish, Some(FinishReason::Length));
-        assert_eq!(response.blocks.len(), 1);
+        for arguments in [r#"{\"x\":"#, ""] {
+            let response = read(&format!(
+                r#"{{"choices":[{{"message":{{"content":"x","tool_calls":[
+                {{"id":"a","function":{{"name":"f","arguments":"{arguments}"}}}}]}},"finish_reason":"length"}}]}}"#,
+            ))
+            .unwrap();
+            assert_eq!(response.finish, Some(FinishReason::Length));
+            assert_eq!(response.blocks.len(), 1, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_a_failure_is_told_as_one() {
+        for (word, code) in [
+            ("error", "bad_gateway"),
+            ("malformed_function_call", "malformed_tool_call"),
+            ("function_call_filter: MALFORMED_FUNCTION_CALL", "malformed_tool_call"),
+        ] {
+            let body = format!(r#"{{"choices":[{{"message":{{"content":"x"}},"finish_reason":"{word}"}}]}}"#);
+            let error = read(&body).unwrap_err();
+            assert_eq!(error.code, code, "{word}");
+            assert!(error.message.contains(word), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn what_nobody_counted_is_estimated() {
+        let response =
+            read(r#"{"choices":[{"message":{"content":"12345"},"finish_reason":"stop"}]}"#).unwrap();
+        let body = encode(&response, &Echo { estimated_input_tokens: 7, ..Echo::default() }).body;
+        let usage = r#""usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}"#;
+        assert!(std::str::from_utf8(&body).unwrap().contains(usage), "{body:?}");
     }
 
     #[test]

@@ -16,10 +16,11 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::{
-    arguments,
+    Echo, arguments,
     billed::billed_nano,
+    error_text::shorten,
     ids,
-    ir::{FinishReason, Logprob, Loss, ToolCall, Usage},
+    ir::{FinishReason, Logprob, Loss, ToolCall, UpstreamError, Usage},
     json_in::{Fields, count_of, list_of},
     logprobs,
 };
@@ -352,6 +353,11 @@ impl<'a> Function<'a> {
     }
 }
 
+/// The texts of `reasoning_details` in a row.
+pub(super) fn detail_texts(details: &RawValue) -> Option<String> {
+    if details.get().starts_with('[') { parts_text(details, "") } else { None }
+}
+
 /// A raw value that is a string.
 pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     as_str(raw.get())
@@ -392,6 +398,20 @@ pub(super) fn finish_reason(word: &str, called: bool) -> FinishReason {
         _ if called => FinishReason::ToolUse,
         _ => FinishReason::Stop,
     }
+}
+
+/// The failure that an answer ended with: some upstreams have no other place for one.
+pub(super) fn failed_end(word: &str) -> Option<UpstreamError> {
+    let is_malformed = word.to_ascii_lowercase().contains("malformed_function_call");
+    if word != "error" && !is_malformed {
+        return None;
+    }
+    Some(UpstreamError {
+        status: Some(502),
+        code: is_malformed.then(|| "malformed_tool_call".to_owned()),
+        message: format!("the upstream ended the answer with finish_reason `{}`", shorten(word)),
+        ..UpstreamError::default()
+    })
 }
 
 /// The word for why an answer ended.
@@ -448,6 +468,18 @@ pub(super) fn usage(raw: &RawValue) -> Usage {
 /// All tokens of a usage, to find the most complete of several reports.
 pub(super) fn total(usage: &Usage) -> u64 {
     usage.input_total().unwrap_or(0).saturating_add(usage.output_total.unwrap_or(0))
+}
+
+/// What was used; where the upstream does not tell, an estimate from so many bytes of output.
+pub(super) fn known_or_estimated(usage: Usage, echo: &Echo, output_bytes: u64) -> Usage {
+    if usage.is_known() {
+        return usage;
+    }
+    Usage {
+        input_uncached: Some(echo.estimated_input_tokens),
+        output_total: Some(output_bytes.div_ceil(4)),
+        ..usage
+    }
 }
 
 /// Appends usage as a value.

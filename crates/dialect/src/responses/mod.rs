@@ -22,7 +22,8 @@ use serde_json::value::RawValue;
 use crate::{
     Caps, DecodeError, Dialect, DialectId, Echo, EncodeError, Encoded, Envelope, Framing, Head, JsonAnswer,
     KeepAlive, KeptCall, Mend, Progress, Relayed, Rewrite,
-    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError},
+    dialect::supply_member,
+    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError, Usage},
     mend,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -91,6 +92,14 @@ impl Dialect for Responses {
         relay::whole(body, echo)
     }
 
+    fn supply_usage(&self, body: &Bytes, usage: &Usage) -> Splice {
+        // One that is made in the background has used nothing that could be told yet.
+        if relay::is_pending(body) {
+            return Splice::new(body.clone());
+        }
+        supply_member(body, "usage", |out| wire::write_usage(out, usage))
+    }
+
     fn kept_ids(&self, body: &Bytes) -> Vec<String> {
         relay::kept_ids(body)
     }
@@ -130,7 +139,14 @@ impl Dialect for Responses {
     }
 
     /// Clients of the dialect take no event that they do not know, so there is none that says nothing.
-    fn keep_alive(&self, style: KeepAlive, _framing: Framing, _model: &str, _arrived_ms: i64) -> Bytes {
+    fn keep_alive(
+        &self,
+        style: KeepAlive,
+        _framing: Framing,
+        _model: &str,
+        _arrived_ms: i64,
+        _legacy: bool,
+    ) -> Bytes {
         Bytes::from_static(match style {
             KeepAlive::Comment | KeepAlive::Chunk => b": keep-alive\n\n",
             KeepAlive::Off => b"",
@@ -144,6 +160,12 @@ impl Dialect for Responses {
 
     fn encode_count(&self, tokens: u64) -> Bytes {
         Bytes::from(format!("{{\"object\":\"response.input_tokens\",\"input_tokens\":{tokens}}}"))
+    }
+
+    /// Whoever only counts need not say for which model.
+    fn decode_count(&self, head: Head<'_>, body: &Bytes) -> Result<ChatRequest, DecodeError> {
+        let body = &supply_member(body, "model", |out| out.extend_from_slice(b"\"\"")).to_bytes();
+        request::decode(head, body)
     }
 
     fn count_path(&self, chat_path: &str) -> Option<String> {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     DecodeError, Echo, Relayed, error_text,
-    ir::PublicError,
+    ir::{FinishReason, PublicError},
     json_in::{Fields, list_of},
     stream::{self, StreamEncoder, StreamWatch, truncated},
 };
@@ -62,14 +62,20 @@ pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
         usage: judged.usage,
         finish: judged.finish,
         meaningful: has_output
-            || is_pending(&fields)
+            || has_just_begun(&fields)
+            || judged.finish == Some(FinishReason::ContentFilter)
             || judged.usage.output_total.is_some_and(|tokens| tokens > 0),
         error: failure.map(wire::error),
     })
 }
 
-/// Whether the answer is being made in the background and has nothing to say yet.
-fn is_pending(response: &Fields<'_>) -> bool {
+/// Whether a whole answer is being made in the background and has nothing to say yet.
+pub(super) fn is_pending(body: &Bytes) -> bool {
+    let text = String::from_utf8_lossy(body);
+    Fields::lenient(text.trim_start_matches('\u{feff}'), "").is_ok_and(|fields| has_just_begun(&fields))
+}
+
+fn has_just_begun(response: &Fields<'_>) -> bool {
     matches!(wire::text(response, "status").as_deref(), Some("queued" | "in_progress"))
 }
 
@@ -297,7 +303,7 @@ fn quoted(text: &str) -> Bytes {
 mod tests {
     use super::*;
     use crate::{
-        ir::{ErrorKind, FinishReason},
+        ir::ErrorKind,
         responses::Responses,
         stream::{Relay, StreamPipe as _},
     };

@@ -83,7 +83,7 @@ fn losses(response: &ChatResponse, echo: &Echo) -> Vec<Loss> {
             BlockKind::ToolCall(call)
                 if cut_off
                     && !echo.custom_tools.contains(&call.name)
-                    && !arguments::is_complete(&call.arguments) =>
+                    && (call.arguments.trim().is_empty() || !arguments::is_complete(&call.arguments)) =>
             {
                 losses.push(loss(path(), LossAction::Dropped));
             }

@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 
-use super::request::effort_word;
 use crate::{
-    Caps, effort,
+    Caps, ReasoningOff, effort,
     ir::ReasoningAmount,
     rewrite::{
         ReasoningEdit, Rewrite, SystemEdit,
@@ -43,12 +42,16 @@ fn word(amount: &ReasoningAmount, caps: &Caps) -> Option<&'static str> {
     Some(match amount {
         ReasoningAmount::Default | ReasoningAmount::Adaptive(None) => return None,
         // Only models that are known to reason are known to take the word.
-        ReasoningAmount::Off | ReasoningAmount::Budget(0) if caps.max_completion_tokens => "none",
-        ReasoningAmount::Off | ReasoningAmount::Budget(0) => return None,
-        ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => {
-            effort_word(*effort, true)
+        ReasoningAmount::Off | ReasoningAmount::Budget(0) if caps.max_completion_tokens => {
+            match caps.reasoning_off {
+                // Not reasoning is what the model cannot do.
+                ReasoningOff::Least => caps.efforts.first()?.word(),
+                ReasoningOff::Word | ReasoningOff::BetweenTools => "none",
+            }
         }
-        ReasoningAmount::Budget(tokens) => effort_word(effort::of_budget(*tokens), false),
+        ReasoningAmount::Off | ReasoningAmount::Budget(0) => return None,
+        ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => effort.word(),
+        ReasoningAmount::Budget(tokens) => effort::nearest(effort::of_budget(*tokens), caps.efforts).word(),
     })
 }
 

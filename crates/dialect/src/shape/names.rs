@@ -1,5 +1,7 @@
 //! Names of tools as the target accepts them, and back.
 
+use std::collections::HashMap;
+
 use crate::{
     NameRule,
     ids::hash_hex,
@@ -9,9 +11,14 @@ use crate::{
 /// Digits of the hash that keeps shortened names apart.
 const HASH_DIGITS: usize = 8;
 
-/// Names that had to be changed: as the client wrote them, and as the upstream gets them.
+/// Names that had to be changed: as the client wrote them, and as the upstream gets them. A request may have thousands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct NameMap(Vec<(String, String)>);
+pub(crate) struct NameMap {
+    /// By the client's.
+    forth: HashMap<String, String>,
+    /// By the upstream's.
+    back: HashMap<String, String>,
+}
 
 impl NameMap {
     /// The names of a request that a target with this rule would refuse.
@@ -25,16 +32,20 @@ impl NameMap {
             if let BlockKind::ToolCall(call) = &block.kind { Some(&call.name) } else { None }
         });
         for name in defined.chain(called) {
-            if !rule.accepts(name) && !name.trim().is_empty() && !map.0.iter().any(|(known, _)| known == name)
-            {
-                map.0.push((name.clone(), rule.fit(name)));
+            if !rule.accepts(name) && !name.trim().is_empty() && !map.forth.contains_key(name.as_str()) {
+                map.put(name, rule.fit(name));
             }
         }
         map
     }
 
+    fn put(&mut self, client: &str, upstream: String) {
+        self.back.insert(upstream.clone(), client.to_owned());
+        self.forth.insert(client.to_owned(), upstream);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.forth.is_empty()
     }
 
     /// Puts the target's names into a request.
@@ -59,11 +70,11 @@ impl NameMap {
 
     /// The client's name for one of an answer.
     pub(crate) fn back<'a>(&'a self, name: &'a str) -> &'a str {
-        self.0.iter().find(|(_, upstream)| upstream == name).map_or(name, |(client, _)| client)
+        self.back.get(name).map_or(name, String::as_str)
     }
 
     fn forth(&self, name: &mut String) {
-        if let Some((_, upstream)) = self.0.iter().find(|(client, _)| client == name) {
+        if let Some(upstream) = self.forth.get(name.as_str()) {
             name.clone_from(upstream);
         }
     }
@@ -112,7 +123,9 @@ mod tests {
                 }
                 let fitted = rule.fit(name);
                 assert!(rule.accepts(&fitted), "{name} became {fitted}");
-                assert_eq!(NameMap(vec![(name.to_owned(), fitted.clone())]).back(&fitted), name);
+                let mut map = NameMap::default();
+                map.put(name, fitted.clone());
+                assert_eq!(map.back(&fitted), name);
             }
         }
         assert_ne!(PLAIN.fit("a b"), PLAIN.fit("a/b"));

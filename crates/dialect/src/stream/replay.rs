@@ -44,7 +44,12 @@ pub fn replay(response: &ChatResponse, sink: &mut dyn EventSink) -> Result<(), S
                 called = true;
                 let head =
                     BlockHead::ToolCall { id: Cow::Borrowed(&call.id), name: Cow::Borrowed(&call.name) };
-                let empty = matches!(call.arguments.trim(), "" | "{}");
+                // Of an answer that was cut off, a call that has said nothing so far is none.
+                let empty = match call.arguments.trim() {
+                    "" => true,
+                    "{}" => response.finish != Some(FinishReason::Length),
+                    _ => false,
+                };
                 let deltas = if empty {
                     Vec::new()
                 } else {

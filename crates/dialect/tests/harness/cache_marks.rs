@@ -64,6 +64,7 @@ const TEXT: &str = "/messages/0/content/0";
 const IMAGE: &str = "/messages/0/content/1";
 const SAID: &str = "/messages/1/content/0";
 const RESULT: &str = "/messages/2/content/0";
+const CALL: &str = "/messages/1/content/1";
 const IN_RESULT: &str = "/messages/2/content/0/content/0";
 const LATE_SYSTEM: &str = "/messages/3/content/0";
 
@@ -76,6 +77,8 @@ fn marks_are_carried_to_where_the_target_has_a_place() {
         (IMAGE, Some("/messages/1/content/1"), Some("/input/0/content/1")),
         // Responses has none in what the model said.
         (SAID, Some("/messages/2/content/0"), None),
+        // Nobody else has one at a call.
+        (CALL, None, None),
         (RESULT, Some("/messages/3/content/0"), Some("/input/3/output/0")),
         (IN_RESULT, Some("/messages/3/content/0"), Some("/input/3/output/0")),
         (LATE_SYSTEM, Some("/messages/4/content/0"), Some("/input/4/content/0")),
@@ -100,7 +103,7 @@ fn marks_are_carried_to_where_the_target_has_a_place() {
 
 #[test]
 fn that_an_hour_is_not_to_be_had_is_told() {
-    for place in [SYSTEM, TOOL, TEXT, IMAGE, SAID, RESULT, IN_RESULT, LATE_SYSTEM] {
+    for place in [SYSTEM, TOOL, TEXT, IMAGE, SAID, CALL, RESULT, IN_RESULT, LATE_SYSTEM] {
         for (to, marks) in [
             ("openai", CacheMarks::Breakpoint),
             ("openai", CacheMarks::None),
@@ -252,5 +255,73 @@ fn marks_of_openais_dialects_come_to_messages_at_every_place() {
         found.sort();
         assert_eq!(found, expected, "{from}: {sent}");
         assert!(!losses.iter().any(|loss| loss.path.contains("cache")), "{losses:?}");
+    }
+}
+
+#[test]
+fn a_mark_at_an_image_in_a_result_that_nobody_called_for_goes_with_the_image() {
+    let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
+        "cache_control": {"type": "ephemeral", "ttl": "1h"}});
+    let mut body = marked(TEXT, false);
+    body["messages"][0]["content"][0] = json!({"type": "text", "text": "a"});
+    body["messages"].as_array_mut().unwrap().remove(1);
+    body["messages"][1]["content"][0]["content"] = json!([{"type": "text", "text": "r"}, image]);
+    for (to, marks, place, told_of) in [
+        ("openai", CacheMarks::Control, Some("/messages/1/content/3"), 0),
+        ("openai", CacheMarks::Breakpoint, Some("/messages/1/content/3"), 1),
+        ("openai", CacheMarks::None, None, 1),
+        ("responses", CacheMarks::Breakpoint, Some("/input/1/content/1"), 1),
+        ("responses", CacheMarks::None, None, 1),
+        ("gemini", CacheMarks::None, None, 1),
+        ("ollama", CacheMarks::None, None, 1),
+    ] {
+        let caps = Caps { cache_marks: marks, ..full_caps() };
+        let (sent, losses) = translate("anthropic", to, &body, &caps).unwrap();
+        let mut found = Vec::new();
+        places(&sent, "", &mut found);
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        if let Some(place) = place {
+            let part = sent.pointer(found.first().unwrap_or(&"")).unwrap_or(&sent);
+            assert!(
+                found.len() == 1 && part.to_string().contains("base64,iVBOR"),
+                "{to} {marks:?} {place}: {sent}"
+            );
+        } else {
+            assert!(found.is_empty(), "{to} {marks:?}: {sent}");
+        }
+        assert!(sent.to_string().contains("iVBORw0KGgo="), "the image is there: {sent}");
+        let lost = told(&losses).into_iter().filter(|path| path.contains("cache_control")).count();
+        assert_eq!(lost, told_of, "{to} {marks:?}: {losses:?}");
+    }
+}
+
+#[test]
+fn marks_at_what_only_messages_has_are_not_lost_in_silence() {
+    let mark = json!({"type": "ephemeral", "ttl": "1h"});
+    let found = json!({"type": "search_result", "source": "https://a.example", "title": "t",
+        "content": [{"type": "text", "text": "d"}], "cache_control": mark});
+    let asked = json!({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}});
+    let searched =
+        json!({"type": "web_search_tool_result", "tool_use_id": "s", "content": [], "cache_control": mark});
+    let ran = json!({"type": "server_tool_use", "id": "x", "name": "code_execution", "input": {}, "cache_control": mark});
+    for said in [json!([found]), json!([asked, searched]), json!([ran])] {
+        let role = if said[0]["type"] == "search_result" { "user" } else { "assistant" };
+        let body = json!({"model": "m", "max_tokens": 9, "messages": [
+            {"role": "user", "content": "a"}, {"role": role, "content": said}, {"role": "user", "content": "b"}]});
+        for (to, marks) in [
+            ("openai", CacheMarks::Breakpoint),
+            ("openai", CacheMarks::None),
+            ("responses", CacheMarks::Breakpoint),
+            ("responses", CacheMarks::None),
+            ("gemini", CacheMarks::None),
+            ("ollama", CacheMarks::None),
+        ] {
+            let caps = Caps { cache_marks: marks, ..full_caps() };
+            let (sent, losses) = translate("anthropic", to, &body, &caps).unwrap();
+            let lost = told(&losses).into_iter().filter(|path| path.contains("cache_control")).count();
+            assert_eq!(lost, 1, "{to} {marks:?}: {losses:?} {sent}");
+        }
+        let (same, losses) = translate("anthropic", "anthropic", &body, &full_caps()).unwrap();
+        assert!(losses.is_empty() && same.to_string().matches("\"1h\"").count() == 1, "{same} {losses:?}");
     }
 }

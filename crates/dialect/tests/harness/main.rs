@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod cache_marks;
+mod carried;
 mod citations;
+mod completions;
 mod custom_tools;
+mod endings;
 mod faults;
 mod fidelity;
 mod laws;

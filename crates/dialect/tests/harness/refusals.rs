@@ -94,6 +94,11 @@ fn sound_and_film_where_they_are_not_taken() {
     refused("openai", &["responses", "anthropic", "ollama"], &sound, code, "messages[0].content[0]");
     let deaf = Caps { audio_input: false, ..Caps::permissive() };
     refused_by("openai", &["gemini"], &sound, &deaf, code, "messages[0].content[0]");
+    let sung = gemini(
+        json!({"contents": [{"role": "user", "parts": [{"inlineData": {"mimeType": "audio/ogg", "data": "AA=="}}]}]}),
+    );
+    let first_hand = Caps { developer_role: true, ..Caps::permissive() };
+    refused_by("gemini", &["openai"], &sung, &first_hand, code, "contents[0].parts[0]");
     let film = gemini(
         json!({"contents": [{"role": "user", "parts": [{"text": "a"}, {"inlineData": {"mimeType": "video/mp4", "data": "AA=="}}]}]}),
     );
@@ -113,6 +118,27 @@ fn pictures_and_documents_for_a_model_without_eyes() {
         let targets = &["responses", "anthropic", "gemini", "ollama"];
         refused_by("openai", targets, body, &blind, "unsupported_content", "messages[0].content[0]");
     }
+    // Kinds that they cannot look at, whatever their label says.
+    let tiff = "data:image/png;base64,SUkqAAgAAAA=";
+    let picture = chat(part(json!({"type": "image_url", "image_url": {"url": tiff}})));
+    let place = "messages[0].content[0]";
+    refused(
+        "openai",
+        &["responses", "anthropic", "gemini", "ollama"],
+        &picture,
+        "unsupported_content",
+        place,
+    );
+    let drawn = responses(json!({"input": [{"role": "user", "content": [
+        {"type": "input_image", "image_url": "data:image/svg+xml;base64,AAAA"}
+    ]}]}));
+    refused(
+        "responses",
+        &["openai", "anthropic", "gemini"],
+        &drawn,
+        "unsupported_content",
+        "input[0].content[0]",
+    );
     let picture =
         messages(part(json!({"type": "image", "source": {"type": "url", "url": "https://a.example/a.png"}})));
     refused_by("anthropic", &["openai"], &picture, &blind, "unsupported_content", "messages[0].content[0]");
@@ -175,6 +201,27 @@ fn tools_of_a_vendor_that_nobody_else_has() {
     let forced =
         messages(json!({"tools": [function, computer], "tool_choice": {"type": "tool", "name": "computer"}}));
     refused("anthropic", &["openai", "responses", "gemini", "ollama"], &forced, code, "tools[1]");
+    // Beside others, too: without it the answer would be another one.
+    let both = messages(json!({"tools": [function, computer]}));
+    refused("anthropic", &["openai", "responses", "gemini", "ollama"], &both, code, "tools[1]");
+    let own = json!({"type": "function", "name": "f", "parameters": {"type": "object"}});
+    for kind in ["mcp", "file_search", "code_interpreter", "image_generation", "tool_search", "local_shell"] {
+        let body = responses(json!({"tools": [own, {"type": kind}]}));
+        refused("responses", &["openai", "anthropic", "gemini", "ollama"], &body, code, "tools[1]");
+    }
+    let body = gemini(json!({"tools": [{"functionDeclarations": [{"name": "f"}]}, {"codeExecution": {}}]}));
+    refused("gemini", &["openai", "responses", "anthropic", "ollama"], &body, code, "tools[1].codeExecution");
+    let servers =
+        messages(json!({"mcp_servers": [{"type": "url", "url": "https://a.example", "name": "s"}]}));
+    refused("anthropic", &["openai", "responses", "gemini", "ollama"], &servers, code, "mcp_servers");
+    // A search among tools is not missed where all of them are there, nor one of the web that agents always list.
+    for spare in [
+        json!({"type": "tool_search_tool_bm25_20251119", "name": "tool_search_tool_bm25"}),
+        json!({"type": "web_search_20250305", "name": "web_search"}),
+    ] {
+        let body = messages(json!({"tools": [function, spare]}));
+        assert!(translate("anthropic", "ollama", &body, &Caps::permissive()).is_ok(), "{spare}");
+    }
     let search = json!({"type": "web_search_20250305", "name": "web_search"});
     refused("anthropic", &["ollama"], &messages(json!({"tools": [search]})), code, "tools[0]");
 }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use omniroute_dialect::{
     Caps, DecodeError, Dialect, Echo, EncodeError, Head,
-    ir::{ChatRequest, Loss},
+    ir::{ChatRequest, Effort, Loss},
     registry::DIALECTS,
     shape::Shape,
     stream::{StreamPipe, StreamWatch, Transcoder},
@@ -93,6 +93,7 @@ pub(crate) fn dialect(id: &str) -> &'static dyn Dialect {
 
 /// A model that can do all that its dialect can say.
 pub(crate) fn full_caps() -> Caps {
+    use Effort::{High, Low, Max, Medium, Minimal, XHigh};
     Caps {
         prefill: true,
         web_search: true,
@@ -101,6 +102,7 @@ pub(crate) fn full_caps() -> Caps {
         developer_role: true,
         mid_conversation_system: true,
         max_completion_tokens: true,
+        efforts: &[Minimal, Low, Medium, High, XHigh, Max],
         ..Caps::permissive()
     }
 }

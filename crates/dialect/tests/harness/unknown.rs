@@ -9,7 +9,7 @@ use omniroute_dialect::{Dialect, EncodeError, Head, ir::Loss, registry::DIALECTS
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{full_caps, snapshot, translate};
+use crate::support::{decode, full_caps, snapshot, translate};
 
 /// What nobody calls anything.
 const ODD: &str = "xOdd";
@@ -99,8 +99,67 @@ fn is_of_turn(place: &str, path: &str) -> bool {
     turn > 1 && turn < item && (rest.is_empty() || rest.ends_with(']'))
 }
 
-/// What became of the odd member at a place; `None` if nobody says anything.
-fn verdict(place: &str, before: &[Loss], after: &Result<(Value, Vec<Loss>), EncodeError>) -> Option<String> {
+/// The elements of lists that a place stands in, the innermost first.
+fn hosts(place: &str) -> impl Iterator<Item = &str> {
+    let ends = place.char_indices().rev().filter(|(_, c)| *c == ']');
+    ends.map(|(end, _)| &place[..=end])
+}
+
+/// The request without the element of a list that stands there.
+fn without(request: &Value, host: &str) -> Value {
+    let mut request = request.clone();
+    let (list, at) = host.rsplit_once('[').unwrap();
+    let at = at.trim_end_matches(']').parse().unwrap();
+    let pointer = format!("/{}", list.replace('[', "/").replace(']', "").replace('.', "/"));
+    request.pointer_mut(&pointer).unwrap().as_array_mut().unwrap().remove(at);
+    request
+}
+
+/// The request with nothing in the element that stands at `host` but what leads to `place`, and where that is then.
+fn alone(request: &Value, host: &str, place: &str) -> Value {
+    let steps = |path: &str| -> Vec<String> {
+        path.replace('[', ".").replace(']', "").split('.').map(Into::into).collect()
+    };
+    let mut request = request.clone();
+    let (host, place) = (steps(host), steps(place));
+    let mut value = &mut request;
+    for (at, step) in place.iter().enumerate() {
+        let within = at >= host.len();
+        value = match value {
+            Value::Array(elements) => {
+                let mut at = step.parse::<usize>().unwrap();
+                if within {
+                    elements.swap(0, at);
+                    elements.truncate(1);
+                    at = 0;
+                }
+                &mut elements[at]
+            }
+            value => {
+                if within && let Value::Object(members) = value {
+                    members.retain(|name, member| name == step || !member.is_array());
+                }
+                &mut value[step.as_str()]
+            }
+        };
+    }
+    request
+}
+
+/// How many losses are of the kind of this one.
+fn alike(losses: &[Loss], loss: &Loss) -> usize {
+    losses.iter().filter(|other| (other.action, other.silent) == (loss.action, loss.silent)).count()
+}
+
+/// What became of the odd member at a place; `None` if nobody says anything. What is told of a whole turn or block tells of
+/// the member only if it is about what the member stands in: if there is less to tell without that.
+fn verdict(
+    place: &str,
+    before: &[Loss],
+    after: &Result<(Value, Vec<Loss>), EncodeError>,
+    fewer: &dyn Fn() -> Option<Vec<Loss>>,
+    element: &dyn Fn() -> Option<Loss>,
+) -> Option<String> {
     let (_, losses) = match after {
         Ok(sent) => sent,
         Err(error) => return Some(format!("refused: {}", error.param.as_deref().unwrap_or_default())),
@@ -112,11 +171,23 @@ fn verdict(place: &str, before: &[Loss], after: &Result<(Value, Vec<Loss>), Enco
             .find(|loss| !before.contains(loss) && !loss.path.is_empty() && is_within(place, &loss.path))
     };
     let whole = || {
+        let fewer = fewer()?;
         let around =
             before.iter().filter(|loss| is_within(place, &loss.path) || is_of_turn(place, &loss.path));
-        around.max_by_key(|loss| loss.path.len())
+        let own = around.filter(|loss| alike(before, loss) > alike(&fewer, loss));
+        own.max_by_key(|loss| loss.path.len())
     };
-    let found = named.or_else(fresh).or_else(whole)?;
+    // A member that is left out as a whole, whatever is in it.
+    let member = || before.iter().find(|loss| !loss.path.ends_with(']') && is_within(place, &loss.path));
+    let member = || member().filter(|loss| !loss.path.is_empty());
+    let apart;
+    let found = match named.or_else(fresh).or_else(whole).or_else(member) {
+        Some(found) => found,
+        None => {
+            apart = element()?;
+            &apart
+        }
+    };
     let how = if found.silent { "recorded" } else { "told" };
     let what = if named.is_some() { String::new() } else { format!(", with {}", found.path) };
     Some(format!("{how}{what}"))
@@ -145,7 +216,31 @@ fn members_that_nobody_knows_are_recorded_wherever_they_stand() {
                     {
                         faults.push(format!("{}: {place} goes to {}: {body}", from.id(), to.id()));
                     }
-                    match verdict(place, &before, &after) {
+                    let fewer = || {
+                        hosts(place).find_map(|host| {
+                            let smaller = without(request, host);
+                            let read = decode(from, &smaller.to_string()).ok()?;
+                            let sent = to.encode_request(&read, &full_caps()).ok()?;
+                            Some(sent.losses)
+                        })
+                    };
+                    // What is told of an element as a whole still is when there is nothing else in it, and not without it.
+                    let element = || {
+                        let losses = |request: &Value| {
+                            let read = decode(from, &request.to_string()).ok()?;
+                            Some(to.encode_request(&read, &full_caps()).ok()?.losses)
+                        };
+                        hosts(place).find_map(|host| {
+                            let apart = losses(&alone(request, host, place))?;
+                            let gone = losses(&without(request, host))?;
+                            let about = |loss: &&Loss| {
+                                (loss.path == host || is_of_turn(host, &loss.path))
+                                    && alike(&apart, loss) > alike(&gone, loss)
+                            };
+                            apart.iter().find(about).cloned()
+                        })
+                    };
+                    match verdict(place, &before, &after, &fewer, &element) {
                         Some(how) => said.push(how),
                         None => {
                             faults.push(format!("{}: {place} is lost on the way to {}", from.id(), to.id()));

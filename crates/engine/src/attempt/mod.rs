@@ -138,7 +138,7 @@ async fn once(
     }
     let engine = ctx.engine.clone();
     let (dialect, mut echo, shape, head, body) = loop {
-        let Prepared { call, dialect, echo, shape } = prepare::call(ctx, target, connection).await?;
+        let Prepared { call, dialect, mut echo, shape } = prepare::call(ctx, target, connection).await?;
         if let Some(running) = &ctx.running {
             running.routed(target.provider.id.as_str(), connection.id.as_str());
         }
@@ -154,6 +154,7 @@ async fn once(
         };
         let (head, body) = response.into_parts();
         limits::learn(ctx, target, connection, &head.headers);
+        echo.begun_after = Some(ctx.since_arrival());
         if head.status.is_success() {
             ctx.outcome.head = Some(engine.clock.instant());
             break (dialect, echo, shape, head, body);
@@ -313,7 +314,7 @@ async fn whole(
     ctx.outcome.first_event = Some(ctx.engine.clock.instant());
     let is_material = ctx.rewrite.is_some_and(Rewrite::is_material);
     if client.id() == upstream.id() && !is_stream && !is_material {
-        let relayed =
+        let mut relayed =
             client.relay_response(bytes, echo).map_err(|error| Failure::protocol(&error.message))?;
         if let Some(error) = relayed.error {
             let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
@@ -325,7 +326,9 @@ async fn whole(
         }
         ctx.outcome.usage = relayed.usage;
         if !relayed.usage.is_known() {
-            estimate_usage(ctx, bytes.len() as u64);
+            let answer = upstream.decode_response(bytes);
+            estimate_usage(ctx, answer.map_or(bytes.len() as u64, |answer| answer.output_bytes()));
+            relayed.body = client.supply_usage(&relayed.body.to_bytes(), &ctx.outcome.usage);
         }
         if ctx.validation.is_some() {
             let answer =
@@ -367,7 +370,7 @@ async fn whole(
     }
     ctx.outcome.usage = answer.usage;
     if !answer.usage.is_known() {
-        estimate_usage(ctx, bytes.len() as u64);
+        estimate_usage(ctx, answer.output_bytes());
     }
     if let Some(mut shape) = shape.filter(|_| is_material || client.id() != upstream.id()) {
         shape.response(&mut answer);

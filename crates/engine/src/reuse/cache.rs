@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::admit;
 use crate::answer::Answer;
 use crate::ctx::RequestCtx;
 use crate::policy;
-use crate::ports::{AnswerRow, BillRow, KeptAnswer, Memory, Recorder};
+use crate::ports::{AnswerRow, BillRow, KeptAnswer, Memory, Recorder, Unreadable};
 use crate::serve::Engine;
 use crate::time::millis;
 use crate::transform;
@@ -36,6 +36,8 @@ use crate::transform;
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-omniroute-cache");
 /// How long the shelf may take to say what it has.
 pub(super) const SHELF_PATIENCE: Duration = Duration::from_millis(250);
+/// A shelf that cannot be read is told of no more often: it may be so with every request.
+const WARN_MS: i64 = 60_000;
 /// How long a request waits for others that bring what it asks for.
 const FLIGHT_PATIENCE: Duration = Duration::from_secs(60);
 /// The same for streams, whose clients hear nothing meanwhile.
@@ -55,6 +57,9 @@ pub(crate) struct AnswerCache {
     misses: AtomicU64,
     tokens_saved: AtomicU64,
     nano_saved: AtomicU64,
+    shelf_failures: AtomicU64,
+    shelf_late: AtomicU64,
+    warned: AtomicI64,
 }
 
 /// What the cache did since the process started, or since it was cleared.
@@ -70,6 +75,10 @@ pub struct CacheCounts {
     pub tokens_saved: u64,
     /// What they would have cost, in billionths of a US dollar, where that is known.
     pub nano_saved: u64,
+    /// Times that the shelf (the database) could not say what it has.
+    pub shelf_failures: u64,
+    /// Times that it did not say so in time.
+    pub shelf_late: u64,
 }
 
 impl AnswerCache {
@@ -81,6 +90,8 @@ impl AnswerCache {
             misses: self.misses.load(Ordering::Relaxed),
             tokens_saved: self.tokens_saved.load(Ordering::Relaxed),
             nano_saved: self.nano_saved.load(Ordering::Relaxed),
+            shelf_failures: self.shelf_failures.load(Ordering::Relaxed),
+            shelf_late: self.shelf_late.load(Ordering::Relaxed),
         }
     }
 
@@ -92,7 +103,15 @@ impl AnswerCache {
         });
         self.similar.clear(model, signature);
         if model.is_none() && signature.is_none() {
-            for counter in [&self.hits, &self.misses, &self.tokens_saved, &self.nano_saved] {
+            let counters = [
+                &self.hits,
+                &self.misses,
+                &self.tokens_saved,
+                &self.nano_saved,
+                &self.shelf_failures,
+                &self.shelf_late,
+            ];
+            for counter in counters {
                 counter.store(0, Ordering::Relaxed);
             }
         }
@@ -117,6 +136,17 @@ impl AnswerCache {
         self.tokens_saved.fetch_add(answer.tokens, Ordering::Relaxed);
         let saved = answer.cost_nano.and_then(|nano| u64::try_from(nano).ok()).unwrap_or(0);
         self.nano_saved.fetch_add(saved, Ordering::Relaxed);
+    }
+
+    /// The shelf has failed: it is counted, and told now and then.
+    fn note_unreadable(&self, error: &Unreadable, now_ms: i64) {
+        let count = self.shelf_failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let last = self.warned.load(Ordering::Relaxed);
+        let is_due = now_ms.saturating_sub(last) >= WARN_MS;
+        if is_due && self.warned.compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            tracing::warn!(%error, count, "kept answers cannot be read; upstreams are asked");
+        }
     }
 
     fn flights(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Landing>>> {
@@ -307,8 +337,8 @@ fn claim(engine: &Arc<Engine>, signature: &str) -> Claim {
     }
 }
 
-/// The shelf did not say in time what it has.
-pub(super) struct Late;
+/// The shelf did not say what it has: it was too slow, or failed.
+pub(super) struct Unknown;
 
 /// The answer under a signature, if there is one; the shelf may take until `end` to say so.
 pub(super) async fn held(
@@ -316,15 +346,25 @@ pub(super) async fn held(
     signature: &str,
     most: u32,
     end: Instant,
-) -> Result<Option<Arc<KeptAnswer>>, Late> {
+) -> Result<Option<Arc<KeptAnswer>>, Unknown> {
     let now_ms = engine.clock.now_ms();
     if let Some(answer) = engine.answers.memory.find(signature, now_ms) {
         return Ok(Some(answer));
     }
     if Instant::now() >= end {
-        return Err(Late);
+        return Err(Unknown);
     }
-    let found = timeout_at(end, engine.shelf.find(signature, now_ms)).await.map_err(|_| Late)?;
+    let found = match timeout_at(end, engine.shelf.find(signature, now_ms)).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            engine.answers.note_unreadable(&error, now_ms);
+            return Err(Unknown);
+        }
+        Err(_) => {
+            engine.answers.shelf_late.fetch_add(1, Ordering::Relaxed);
+            return Err(Unknown);
+        }
+    };
     let Some(row) = found.filter(|row| row.expires_at > engine.clock.now_ms()) else { return Ok(None) };
     engine.answers.memory.hold(signature, row.answer.clone(), row.expires_at, most);
     Ok(Some(row.answer))

@@ -126,6 +126,11 @@ impl Call<'_> {
         self.service.uri(&self.target.model).map_err(|error| self.bad_uri(&error.to_string()))
     }
 
+    /// The service's address for what stands there for a model.
+    pub(crate) fn uri_for(&self, place: &str) -> Result<Uri, GatewayError> {
+        self.service.uri(place).map_err(|error| self.bad_uri(&error.to_string()))
+    }
+
     /// The address of what the vendor has beside it.
     pub(crate) fn uri_ending(&self, from: &str, to: &str) -> Result<Uri, GatewayError> {
         let uri = self.service.uri_ending(&self.target.model, from, to);

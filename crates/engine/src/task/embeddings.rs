@@ -8,12 +8,12 @@ use futures_util::TryFutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Method, Response, Uri};
 use omniroute_dialect::embeddings::{EmbedAnswer, EmbedCaps, EmbedRequest, Form, read_answer};
-use omniroute_dialect::ir::Usage;
+use omniroute_dialect::ir::{ErrorKind, Usage};
 use omniroute_dialect::{DecodeError, registry};
 use omniroute_domain::price::Units;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::Caller;
-use omniroute_provider::{Capability, Failure, Service, ServiceDialect, embed_caps};
+use omniroute_provider::{Capability, Failure, Service, embed_caps};
 use omniroute_wire::splice::Pieces;
 
 use super::{Call, Done, Performed, Task, serve};
@@ -127,7 +127,15 @@ impl Task for Embeddings {
     }
 
     fn fits(&self, ctx: &RequestCtx, target: &Target, service: &Service) -> Result<(), GatewayError> {
-        Ok(self.request.check(self.upstream_form(service), &caps(ctx, target))?)
+        if !service.dialect.embeds_with(&target.model) {
+            let message = format!(
+                "`{}` is asked in a form that the gateway does not know; use a model of Amazon (`amazon.titan-embed-text-…`) \
+                 or Cohere (`cohere.embed-…`)",
+                target.full_name()
+            );
+            return Err(GatewayError::new(ErrorKind::InvalidRequest, "invalid_model", message).param("model"));
+        }
+        Ok(self.request.check(self.upstream_form(service, &target.model), &caps(ctx, target))?)
     }
 
     fn may_mix_models(&self) -> bool {
@@ -141,7 +149,7 @@ impl Task for Embeddings {
 
 impl Embeddings {
     async fn embed(&self, mut call: Call<'_>) -> Result<Done, Fault> {
-        let (request, form) = (&self.request, self.upstream_form(call.service));
+        let (request, form) = (&self.request, self.upstream_form(call.service, &call.target.model));
         let caps = caps(call.ctx(), call.target);
         request.check(form, &caps).map_err(GatewayError::from)?;
         let uri = uri(&call, form)?;
@@ -182,12 +190,8 @@ impl Embeddings {
     }
 
     /// How the service is asked.
-    fn upstream_form(&self, service: &Service) -> Form {
-        self.request.form.upstream(match service.dialect {
-            ServiceDialect::Gemini => Form::GeminiBatch,
-            ServiceDialect::Ollama => Form::Ollama,
-            ServiceDialect::OpenAi | ServiceDialect::Deepgram | ServiceDialect::AssemblyAi => Form::OpenAi,
-        })
+    fn upstream_form(&self, service: &Service, model: &str) -> Form {
+        service.dialect.embeddings(self.request.form, model)
     }
 }
 
@@ -197,10 +201,9 @@ fn caps(ctx: &RequestCtx, target: &Target) -> EmbedCaps {
 }
 
 fn uri(call: &Call<'_>, form: Form) -> Result<Uri, GatewayError> {
-    match form {
-        Form::GeminiOne => call.uri_ending(":batchEmbedContents", ":embedContent"),
-        Form::OllamaOne => call.uri_ending("/api/embed", "/api/embeddings"),
-        Form::OpenAi | Form::GeminiBatch | Form::Ollama => call.uri(),
+    match form.path_ending() {
+        Some((usual, own)) => call.uri_ending(usual, own),
+        None => call.uri(),
     }
 }
 

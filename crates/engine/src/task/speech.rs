@@ -45,6 +45,10 @@ impl Task for Speech {
         (Usage::default(), self.units())
     }
 
+    fn repeats_by_request_id(&self) -> bool {
+        false
+    }
+
     fn perform<'a>(&'a mut self, call: Call<'a>) -> BoxFuture<'a, Result<Performed, Fault>> {
         Box::pin(self.speak(call).map_ok(Performed::from))
     }

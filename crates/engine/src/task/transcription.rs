@@ -15,7 +15,7 @@ use omniroute_dialect::ir::{ErrorKind, Usage};
 use omniroute_dialect::{DecodeError, error_in_success};
 use omniroute_domain::price::Units;
 use omniroute_domain::resolve::Target;
-use omniroute_provider::media_quirks::transcript_formats;
+use omniroute_provider::media_quirks::{transcript_formats, transcription_uri};
 use omniroute_provider::{Capability, Failure, Service, ServiceDialect};
 use sha2::{Digest as _, Sha256};
 
@@ -121,9 +121,11 @@ impl Transcription {
         match call.service.dialect {
             ServiceDialect::Deepgram => self.by_deepgram(call).await,
             ServiceDialect::AssemblyAi => assemblyai::listen(self, call).await,
-            ServiceDialect::OpenAi | ServiceDialect::Gemini | ServiceDialect::Ollama => {
-                self.by_openai(call).await
-            }
+            ServiceDialect::OpenAi
+            | ServiceDialect::Gemini
+            | ServiceDialect::Ollama
+            | ServiceDialect::Bedrock
+            | ServiceDialect::Painter(_) => self.by_openai(call).await,
         }
     }
 
@@ -135,6 +137,7 @@ impl Transcription {
         } else {
             call.uri()?
         };
+        let uri = transcription_uri(uri, &call.target.model);
         let formats = transcript_formats(call.target.provider.provider.spec());
         let format = openai::format_to_ask(request.format, formats);
         let engine = call.ctx().engine.clone();

@@ -371,6 +371,15 @@ async fn a_slow_shelf_holds_nobody_up() {
     let before = next.elapsed();
     assert_eq!(cache(&next.chat(COLD).await), "MISS");
     assert_eq!(next.elapsed() - before, Duration::from_millis(250));
+    assert_eq!((next.engine.cache_counts().shelf_late, next.engine.cache_counts().shelf_failures), (1, 0));
+    // One that fails is a miss too, and is counted apart.
+    let next = world.restarted(|_| {});
+    *next.recorded.shelf_delay.lock().unwrap() = Duration::ZERO;
+    *next.recorded.shelf_fails.lock().unwrap() = true;
+    next.transport.answer(answer("new"));
+    assert_eq!(cache(&next.chat(COLD).await), "MISS");
+    assert_eq!((next.engine.cache_counts().shelf_late, next.engine.cache_counts().shelf_failures), (0, 1));
+    assert_eq!(cache(&next.chat(COLD).await), "HIT", "from memory");
     // Whoever does not want the same every time does not ask it at all.
     next.transport.answer(answer("warm"));
     let before = next.elapsed();

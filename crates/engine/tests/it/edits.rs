@@ -136,13 +136,40 @@ async fn documents_that_name_pictures() {
         r#"{"model":"grok","prompt":"a hat","image":{"url":"https://a.example/b.png"}}"#
     );
 
+    // xAI's words become OpenAI's, so that the one can stand in for the other.
+    let world = World::with(
+        |entities| {
+            with_vendors(entities);
+            entities.combos.push(combo("edit", &["xai/grok", "openai/gpt-image-1.5"]));
+        },
+        |_| {},
+    );
+    world.transport.answer(refusal(500, "server_error", "no")).answer(here());
+    let body =
+        r#"{"model":"edit","prompt":"a hat","image":{"url":"https://a.example/b.png","type":"image_url"}}"#;
+    let got = edit_named(&world, body).await;
+    assert_eq!((got.status, got.header("x-omniroute-attempts")), (200, "2"), "{}", got.body);
+    assert_eq!(
+        sent(&world, 1),
+        r#"{"model":"gpt-image-1.5","prompt":"a hat","images":[{"image_url":"https://a.example/b.png"}]}"#
+    );
+    // xAI bills the pictures that are given too, and says what it billed.
+    let world = World::with(with_vendors, |_| {});
+    world.transport.answer(Answer::json(
+        200,
+        r#"{"data":[{"url":"https://imgen.x.ai/1.jpg"}],"usage":{"cost_in_usd_ticks":220000000}}"#,
+    ));
+    let got = edit_named(&world, &named("xai/grok", "")).await;
+    assert_eq!((got.status, got.header("x-omniroute-response-cost")), (200, "0.022"), "{}", got.body);
+
     // Who takes no addresses gets what is there.
+    let world = World::with(with_vendors, |_| {});
     let file = Answer::new(200, "image/png").send(PNG);
     let answer =
         r#"{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"QQ=="}}]}}]}"#;
     world.transport.answer(file).answer(Answer::json(200, answer));
     assert_eq!(edit_named(&world, &named("gem/g", "")).await.status, 200);
-    assert!(sent(&world, 3).contains("iVBORw0KGgo="));
+    assert!(sent(&world, 1).contains("iVBORw0KGgo="));
     world.transport.answer(Answer::new(404, "text/plain").send("no"));
     let got = edit_named(&world, &named("gem/g", "").replace("b.png", "gone.png")).await;
     assert!(got.status == 400 && got.body.contains("images[0]"), "{}", got.body);

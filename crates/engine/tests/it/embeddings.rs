@@ -274,6 +274,41 @@ async fn every_client_reaches_every_upstream() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bedrocks_models_are_asked_in_the_form_of_their_maker() {
+    let add = |entities: &mut Entities| {
+        entities.connections.push(connection("b1", &ProviderId::from("bedrock"), "aws", 1));
+    };
+    let world = World::with(add, |_| {});
+    for (value, tokens) in [("1.5", 3), ("2.5", 4)] {
+        let body = format!(r#"{{"embedding":[{value}],"inputTextTokenCount":{tokens}}}"#);
+        world.transport.answer(Answer::json(200, body));
+    }
+    let body = r#"{"model":"bedrock/amazon.titan-embed-text-v2:0","input":["a","b"],"dimensions":256}"#;
+    let got = ask(&world, body, &[]).await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    for part in [r#""index":0,"embedding":[1.5]"#, r#""index":1,"embedding":[2.5]"#, r#""prompt_tokens":7"#] {
+        assert!(got.body.contains(part), "{part}: {}", got.body);
+    }
+    let call = &world.transport.sent()[1];
+    assert_eq!(
+        call.uri.to_string(),
+        "https://bedrock-runtime.us-east-1.amazonaws.com/model/amazon.titan-embed-text-v2:0/invoke"
+    );
+    assert_eq!(call.headers["authorization"], "Bearer upstream-key-of-aws");
+    assert_eq!(&call.body[..], br#"{"inputText":"b","dimensions":256}"#);
+
+    world.transport.answer(Answer::json(200, r#"{"id":"x","embeddings":[[1],[2]],"texts":["a","b"]}"#));
+    let body = r#"{"model":"bedrock/cohere.embed-v4:0","input":["a","b"],"input_type":"query"}"#;
+    let got = ask(&world, body, &[]).await;
+    assert_eq!((got.status, got.header("x-omniroute-usage")), (200, "estimated"), "{}", got.body);
+    assert_eq!(&world.transport.sent()[2].body[..], br#"{"texts":["a","b"],"input_type":"search_query"}"#);
+
+    let got = ask(&world, r#"{"model":"bedrock/amazon.nova-embed","input":"a"}"#, &[]).await;
+    assert!(got.status == 400 && got.body.contains("amazon.titan-embed-text"), "{}", got.body);
+    assert_eq!(world.transport.sent().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_are_told_in_the_clients_words() {
     let one = r#"{"content":{"parts":[{"text":"a"}]}}"#;
     for (client, model, body, expected) in [

@@ -25,6 +25,7 @@ mod live_pictures;
 mod media;
 mod money;
 mod outages;
+mod painters;
 mod pauses;
 mod phases;
 mod policies;

@@ -176,18 +176,21 @@ async fn only_requests_that_are_the_same_otherwise_are_compared() {
     world.transport.answer(at(0.0)).answer(answer("mine"));
     world.send(&OpenAi, &ask(KIND), &[BEARER]).await;
     let close = ask(CLOSE);
-    for (body, headers) in [
-        (close.clone(), vec![OTHER]),
-        (close.clone(), vec![]),
-        (close.replace("up/m", "up/n"), vec![BEARER]),
-        (close.replace(r#""temperature":0"#, r#""temperature":0,"max_tokens":9"#), vec![BEARER]),
-        (close.replace("[{", r#"[{"role":"system","content":"be brief"},{"#), vec![BEARER]),
+    // The vector of a text is there after the first time, for the same key.
+    for (body, headers, is_first) in [
+        (close.clone(), vec![OTHER], true),
+        (close.clone(), vec![], true),
+        (close.replace("up/m", "up/n"), vec![BEARER], true),
+        (close.replace(r#""temperature":0"#, r#""temperature":0,"max_tokens":9"#), vec![BEARER], false),
+        (close.replace("[{", r#"[{"role":"system","content":"be brief"},{"#), vec![BEARER], false),
     ] {
-        world.transport.answer(at(5.0)).answer(answer("another"));
+        if is_first {
+            world.transport.answer(at(5.0));
+        }
+        world.transport.answer(answer("another"));
         let got = world.send(&OpenAi, &body, &headers).await;
         assert_eq!(said(&got), MISS, "{body} {headers:?}");
     }
-    world.transport.answer(at(5.0));
     let got = world.send(&OpenAi, &close, &[BEARER]).await;
     assert!(said(&got).0 == "HIT" && got.body.contains("mine"), "{}", got.body);
 }
@@ -290,7 +293,20 @@ async fn whatever_goes_wrong_is_a_miss() {
     });
     world.transport.answer(answer("whole"));
     let got = world.send(&OpenAi, &ask(KIND), &[BEARER]).await;
-    assert_eq!((got.status, said(&got), world.engine.similarity().failures), (200, MISS, 1), "{}", got.body);
+    assert_eq!((got.status, said(&got), world.engine.similarity().lookups), (200, MISS, 0), "{}", got.body);
+    assert_eq!(world.recorded.rows.lock().unwrap().len(), 1, "nothing is asked for that would be refused");
+    // The same where a budget is nearly used up: the answer fits, a vector does not.
+    let world = world_with(SimilarityMode::Enabled, |entities| {
+        let prices = entities.prices.user.get_mut("openai-compatible-chat-1").unwrap();
+        prices.insert("m".into(), PriceRow { input: Some(0.0), output: Some(0.0), ..PriceRow::default() });
+        prices.insert("e".into(), PriceRow { input: Some(1_000_000.0), ..PriceRow::default() });
+        let budget = Budget { daily_nano: Some(1_000), ..Budget::unlimited(Some(ApiKeyId::from("k1"))) };
+        entities.budgets.push(budget);
+    });
+    world.transport.answer(answer("whole"));
+    let got = world.send(&OpenAi, &ask(KIND), &[BEARER]).await;
+    assert_eq!((got.status, said(&got), world.engine.similarity().lookups), (200, MISS, 0), "{}", got.body);
+    assert_eq!((world.row().request_type, world.recorded.rows.lock().unwrap().len()), ("chat", 1));
     // A key that may not use the model, or has nothing left, is not asked for.
     let world = world_with(SimilarityMode::Enabled, |entities| {
         entities.api_keys[0].allowed_models = vec!["up/m".to_owned()];
@@ -305,6 +321,48 @@ async fn whatever_goes_wrong_is_a_miss() {
     });
     let got = world.send(&OpenAi, &ask(KIND), &[BEARER]).await;
     assert_eq!((got.status, world.recorded.rows.lock().unwrap().len()), (429, 1), "{}", got.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paraphrase_that_is_repeated_is_turned_into_a_vector_once() {
+    let world = world(SimilarityMode::Enabled);
+    first(&world, "click here").await;
+    world.transport.answer(at(10.0));
+    for _ in 0..3 {
+        assert_eq!(said(&world.chat(&ask(CLOSE)).await), ("HIT", "0.984", ""));
+    }
+    let vectors = |world: &World| {
+        let rows = world.recorded.rows.lock().unwrap();
+        rows.iter().filter(|row| row.request_type == "embedding").count()
+    };
+    assert_eq!((vectors(&world), world.transport.sent().len()), (2, 3));
+    assert_eq!((world.engine.similarity().lookups, world.engine.similarity().hits), (4, 3));
+    // Of another key, and after a while, it is made anew.
+    world.transport.answer(at(10.0)).answer(answer("other"));
+    assert_eq!(said(&world.send(&OpenAi, &ask(CLOSE), &[BEARER]).await), MISS);
+    assert_eq!(vectors(&world), 3);
+    tokio::time::advance(Duration::from_secs(1_800)).await;
+    world.transport.answer(at(10.0)).answer(answer("later"));
+    assert_eq!(said(&world.chat(&ask(CLOSE)).await), MISS);
+    assert_eq!(vectors(&world), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shelf_that_fails_has_forgotten_nothing() {
+    let world = world(SimilarityMode::Enabled);
+    first(&world, "click here").await;
+    let again = world.restarted(|entities| set(entities, SimilarityMode::Enabled));
+    for memory in world.recorded.memories.lock().unwrap().clone() {
+        again.engine.restore(memory);
+    }
+    *again.recorded.shelf_fails.lock().unwrap() = true;
+    again.transport.answer(at(5.0)).answer(answer("fresh"));
+    assert_eq!(said(&again.send(&OpenAi, &ask(CLOSE), &[("cache-control", "no-store")]).await), MISS);
+    assert_eq!(again.engine.similarity().entries, 1, "what cannot be read may be there");
+    assert_eq!(again.engine.cache_counts().shelf_failures, 2, "for the request, and for the question");
+    *again.recorded.shelf_fails.lock().unwrap() = false;
+    let got = again.chat(&ask(CLOSE)).await;
+    assert!(said(&got).0 == "HIT" && got.body.contains("click here"), "{}", got.body);
 }
 
 #[tokio::test(start_paused = true)]
@@ -409,7 +467,7 @@ async fn questions_end_with_their_answers_and_are_deleted_with_them() {
     world.transport.answer(at(0.0));
     assert_eq!(said(&world.chat(&ask(CLOSE)).await).0, "HIT");
     tokio::time::advance(Duration::from_secs(1)).await;
-    world.transport.answer(at(0.0)).answer(answer("two"));
+    world.transport.answer(answer("two"));
     assert_eq!(said(&world.chat(&ask(CLOSE)).await), MISS);
     world.engine.sweep();
     assert_eq!(world.engine.similarity().entries, 1, "the new one is left");

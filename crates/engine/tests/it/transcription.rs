@@ -296,4 +296,13 @@ async fn speech_is_passed_on_and_billed_by_the_character() {
     assert_eq!(&sent.body[..], br#"{"model":"m","input":"Hello","voice":"alloy"}"#);
     let row = world.row();
     assert_eq!((row.request_type, row.cost_nano), ("audio-tts", Some(75_000)));
+    // Sound is long: it is repeated for those alone who say that they may ask twice.
+    for (header, calls) in [(("x-request-id", "r-1"), 3), (("idempotency-key", "k-1"), 4)] {
+        for _ in 0..2 {
+            world.transport.answer(Answer::new(200, "audio/mpeg").send(&b"\xff\xfb"[..]));
+            let response = world.engine.speech(begin(&world, &[header]), body.into()).await;
+            response.into_body().collect().await.unwrap();
+        }
+        assert_eq!(world.transport.sent().len(), calls, "{header:?}");
+    }
 }

@@ -1,10 +1,11 @@
 //! Clients and upstreams of different dialects.
 
-use omniroute_dialect::{anthropic::Anthropic, ir::LossAction, openai::OpenAi};
+use omniroute_dialect::{anthropic::Anthropic, ir::LossAction, ollama::Ollama, openai::OpenAi};
+use omniroute_domain::entity::NodeType;
 use omniroute_provider::ProviderId;
 use omniroute_testkit::{Answer, sse};
 
-use crate::world::{END, World, answer, chunk, connection, stream};
+use crate::world::{END, World, answer, chunk, connection, node, stream};
 
 const MESSAGES: &str =
     r#"{"model":"up/m","max_tokens":64,"messages":[{"role":"user","content":"hi"}],"top_k":5}"#;
@@ -174,6 +175,32 @@ async fn errors_come_in_the_clients_dialect() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn statuses_of_upstreams_are_kept_or_said_in_the_next_word() {
+    let too_large = r#"{"error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}"#;
+    let too_long = r#"{"error":{"type":"tokens","code":"rate_limit_exceeded","message":"Request too large for model m"}}"#;
+    let plain = "<html><body>no</body></html>";
+    for (status, body, to_openai, to_anthropic, code) in [
+        (413, too_large, 413, 413, "request_too_large"),
+        (413, plain, 413, 413, "request_too_large"),
+        (413, too_long, 400, 400, "context_length_exceeded"),
+        (422, plain, 422, 422, "bad_request"),
+        (500, plain, 500, 500, "internal_server_error"),
+        (521, plain, 502, 502, "bad_gateway"),
+        (524, plain, 504, 504, "gateway_timeout"),
+        (529, plain, 503, 529, "service_unavailable"),
+    ] {
+        let world = World::new();
+        (0..6).for_each(|_| _ = world.transport.answer(Answer::json(status, body)));
+        let got = world.chat(r#"{"model":"up/m","messages":[{"role":"user","content":"hi"}]}"#).await;
+        assert_eq!(got.status, to_openai, "{status} {body}: {}", got.body);
+        assert!(got.body.contains(code), "{status} {body}: {}", got.body);
+        let world = World::new();
+        (0..6).for_each(|_| _ = world.transport.answer(Answer::json(status, body)));
+        assert_eq!(world.messages(MESSAGES).await.status, to_anthropic, "{status} {body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_within_a_success_keeps_its_status() {
     let world = World::new();
     world.transport.answer(Answer::json(
@@ -297,10 +324,59 @@ async fn a_tag_that_ollamas_clients_add_is_no_part_of_a_name() {
         world.transport.answer(answer("Hello"));
         let body =
             format!(r#"{{"model":"{model}","stream":false,"messages":[{{"role":"user","content":"hi"}}]}}"#);
-        let got = world.send(&omniroute_dialect::ollama::Ollama, &body, &[]).await;
+        let got = world.send(&Ollama, &body, &[]).await;
         assert!(got.status == 200 && got.body.contains(&format!(r#""model":"{model}""#)), "{}", got.body);
         let sent: serde_json::Value =
             serde_json::from_slice(&world.transport.sent().pop().unwrap().body).unwrap();
         assert_eq!(sent["model"], upstream);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn completions_of_ollama_meet_its_own_servers_and_others() {
+    let world = World::with(
+        |entities| {
+            let own = node("ollama-compatible-1", NodeType::OllamaCompatible, "own");
+            entities.connections.push(connection("c5", &own.id, "llama", 1));
+            entities.nodes.push(own);
+        },
+        |_| {},
+    );
+    // What only completions have goes with them, to the path where they are taken.
+    let body = r#"{"model":"own/m", "prompt":"fn a() {","suffix":"}","raw":true,"stream":false}"#;
+    world.transport.answer(Answer::json(200, r#"{"model":"m","response":" 1 ","done":true,"eval_count":2}"#));
+    let got = world.send_to(&Ollama, "/api/generate", body).await;
+    assert_eq!(got.body, r#"{"model":"own/m","response":" 1 ","done":true,"eval_count":2}"#);
+    let sent = world.transport.sent().pop().unwrap();
+    assert!(sent.uri.path().ends_with("/api/generate"), "{}", sent.uri);
+    assert_eq!(sent.body, body.replace("own/m", "m"));
+    assert_eq!(world.row().usage.output_total, Some(2));
+    // Chats stay where they were.
+    let chat = r#"{"model":"own/m","messages":[{"role":"user","content":"a"}],"stream":false}"#;
+    world.transport.answer(Answer::json(
+        200,
+        r#"{"model":"m","message":{"role":"assistant","content":"b"},"done":true}"#,
+    ));
+    assert_eq!(world.send_to(&Ollama, "/api/chat", chat).await.status, 200);
+    assert!(world.transport.sent()[1].uri.path().ends_with("/api/chat"));
+    // Others are asked to chat.
+    world.transport.answer(answer("Hello"));
+    let body = r#"{"model":"up/m","prompt":"hi","system":"Be brief.","stream":false}"#;
+    let got = world.send_to(&Ollama, "/api/generate", body).await;
+    assert!(got.body.contains(r#""response":"Hello","done":true"#), "{}", got.body);
+    let sent: serde_json::Value = serde_json::from_slice(&world.transport.sent()[2].body).unwrap();
+    assert_eq!(sent["messages"][0]["content"], "Be brief.");
+    assert_eq!(sent["messages"][1]["content"], "hi");
+    world.transport.answer(stream().send(chunk("Hel")).send(chunk("lo")).send(END));
+    let got = world.send_to(&Ollama, "/api/generate", r#"{"model":"up/m","prompt":"hi"}"#).await;
+    assert!(
+        got.body.contains(r#""response":"Hel","done":false"#) && !got.body.contains("message"),
+        "{}",
+        got.body
+    );
+    // What they have no place for is not left out in silence.
+    let body = r#"{"model":"up/m","prompt":"fn a() {","suffix":"}","stream":false}"#;
+    let got = world.send_to(&Ollama, "/api/generate", body).await;
+    assert!(got.status == 400 && got.body.contains("suffix"), "{}", got.body);
+    assert_eq!(world.transport.sent().len(), 4);
 }

@@ -17,7 +17,7 @@ use omniroute_domain::entity::{
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::memory::{MemoryCache, MemoryCounters};
-use omniroute_engine::ports::{AnswerRow, Clock, Memory, Recorder, RequestRow, Shelf};
+use omniroute_engine::ports::{AnswerRow, Clock, Memory, Recorder, RequestRow, Shelf, Unreadable};
 use omniroute_engine::preview::Preview;
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
@@ -47,6 +47,8 @@ impl Clock for PausedClock {
 pub(crate) struct Recorded {
     /// How long the shelf takes.
     pub(crate) shelf_delay: Mutex<Duration>,
+    /// Whether the shelf cannot be read.
+    pub(crate) shelf_fails: Mutex<bool>,
     pub(crate) rows: Mutex<Vec<RequestRow>>,
     pub(crate) statuses: Mutex<Vec<(ConnectionId, ConnectionStatus)>>,
     pub(crate) memories: Mutex<Vec<Memory>>,
@@ -73,17 +75,24 @@ impl Recorder for Recorded {
 
 /// What was handed over is found again, as in a database.
 impl Shelf for Recorded {
-    fn find<'a>(&'a self, signature: &'a str, now_ms: i64) -> BoxFuture<'a, Option<AnswerRow>> {
+    fn find<'a>(
+        &'a self,
+        signature: &'a str,
+        now_ms: i64,
+    ) -> BoxFuture<'a, Result<Option<AnswerRow>, Unreadable>> {
         let delay = *self.shelf_delay.lock().unwrap();
         Box::pin(async move {
             tokio::time::sleep(delay).await;
+            if *self.shelf_fails.lock().unwrap() {
+                return Err(Unreadable("the disk is full".to_owned()));
+            }
             let memories = self.memories.lock().unwrap();
-            memories.iter().rev().find_map(|memory| match memory {
+            Ok(memories.iter().rev().find_map(|memory| match memory {
                 Memory::Answer(row) if row.signature == signature && row.expires_at > now_ms => {
                     Some(row.clone())
                 }
                 _ => None,
-            })
+            }))
         })
     }
 }
@@ -171,19 +180,27 @@ impl World {
         body: &str,
         headers: &[(&str, &str)],
     ) -> Got {
-        let response = self.respond(dialect, body, headers).await;
-        let (head, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        Got {
-            status: head.status.as_u16(),
-            headers: head.headers,
-            body: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        got(self.respond(dialect, body, headers).await).await
+    }
+
+    /// The same at a path that means something to the dialect.
+    pub(crate) async fn send_to(&self, dialect: &'static dyn Dialect, path: &str, body: &str) -> Got {
+        got(self.respond_at(dialect, path, body, &[]).await).await
     }
 
     pub(crate) async fn respond(
         &self,
         dialect: &'static dyn Dialect,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Response<Answer> {
+        self.respond_at(dialect, "/v1/test", body, headers).await
+    }
+
+    async fn respond_at(
+        &self,
+        dialect: &'static dyn Dialect,
+        path: &str,
         body: &str,
         headers: &[(&str, &str)],
     ) -> Response<Answer> {
@@ -194,7 +211,7 @@ impl World {
         let arrival = Arrival {
             peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
             method: Method::POST,
-            path: "/v1/test".into(),
+            path: path.into(),
             query: None,
             headers: map,
             dialect,
@@ -245,6 +262,16 @@ impl World {
     /// Seconds since the test began.
     pub(crate) fn elapsed(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.engine.clock.now_ms() - NOW_MS).unwrap())
+    }
+}
+
+async fn got(response: Response<Answer>) -> Got {
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Got {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: String::from_utf8(bytes.to_vec()).unwrap(),
     }
 }
 

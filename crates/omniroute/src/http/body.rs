@@ -17,6 +17,9 @@ use tokio::time::timeout;
 /// Read and thrown away of a request that is too large, so that the client gets to see the answer.
 pub(super) const MAX_DISCARDED: usize = 1024 * 1024;
 
+/// The byte-order mark in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// How long a client may pause within its body.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long the rest of such a request is read.
@@ -35,7 +38,8 @@ pub(super) async fn read(headers: &HeaderMap, body: Incoming, limit: usize) -> R
     for encoding in encodings.into_iter().rev() {
         decoded = decode(encoding, &decoded, limit).await?;
     }
-    Ok(decoded)
+    // Some programs begin their texts so; no upstream takes it.
+    Ok(if decoded.starts_with(BYTE_ORDER_MARK) { decoded.slice(BYTE_ORDER_MARK.len()..) } else { decoded })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

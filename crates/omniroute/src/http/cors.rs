@@ -12,8 +12,11 @@ const ALLOWED_HEADERS: &str = "*, Authorization, Content-Type, X-Api-Key, X-Goog
      Anthropic-Beta, Idempotency-Key, X-Request-Id, X-OmniRoute-No-Cache, X-OmniRoute-Progress, X-OmniRoute-Strict, \
      X-OmniRoute-Cache-TTL";
 const EXPOSED_HEADERS: &str = "X-Request-Id, Retry-After, retry-after-ms, request-id, X-OmniRoute-Attempts, \
-     X-OmniRoute-Provider, X-OmniRoute-Model, X-OmniRoute-Usage, X-OmniRoute-Fidelity, X-OmniRoute-Dropped, \
-     X-OmniRoute-Cache";
+     X-OmniRoute-Provider, X-OmniRoute-Model, X-OmniRoute-Combo, X-OmniRoute-Session-Id, X-OmniRoute-Usage, \
+     X-OmniRoute-Fidelity, X-OmniRoute-Dropped, X-OmniRoute-Cache, X-OmniRoute-Cache-Similarity, \
+     X-OmniRoute-Cache-Shadow, X-OmniRoute-Idempotent, X-OmniRoute-Progress, X-OmniRoute-Response-Cost, \
+     X-OmniRoute-Provider-Breaker, X-OmniRoute-Budget-Limit, X-OmniRoute-Budget-Used, X-OmniRoute-Budget-Reset, \
+     X-OmniRoute-Budget-Warning, X-OmniRoute-Budget-Action";
 
 /// Origins that may read answers.
 pub(super) struct Cors {
@@ -48,5 +51,41 @@ impl Cors {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Headers of requests.
+    const ASKED: [&str; 3] = ["x-omniroute-no-cache", "x-omniroute-cache-ttl", "x-omniroute-thinking"];
+
+    fn named_in(folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                named_in(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let names = text.split("from_static(\"").skip(1).filter_map(|rest| rest.split('"').next());
+                found.extend(names.filter(|name| name.starts_with("x-omniroute-")).map(str::to_owned));
+            }
+        }
+    }
+
+    #[test]
+    fn pages_may_read_every_header_of_ours() {
+        let mut names = Vec::new();
+        named_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/src"), &mut names);
+        names.retain(|name| !ASKED.contains(&name.as_str()));
+        assert!(names.len() > 15, "{names:?}");
+        let exposed = EXPOSED_HEADERS.to_ascii_lowercase();
+        for name in names {
+            assert!(exposed.split(", ").any(|known| known == name), "{name}");
+        }
     }
 }

@@ -270,6 +270,7 @@ static ROWS: &[Row] = &[
     // The AI SDK of Vercel leaves `models/` out where the name has a slash.
     post("/v1beta/", GEMINI, "gemini", Kind::BareAction),
     post("/api/chat", OLLAMA, "ollama", Kind::Exact(Simple::Chat)),
+    post("/api/generate", OLLAMA, "ollama", Kind::Exact(Simple::Chat)),
     post("/api/embed", OLLAMA, EMBEDDINGS, Kind::Exact(Simple::Embed(Form::Ollama))),
     post("/api/embeddings", OLLAMA, EMBEDDINGS, Kind::Exact(Simple::Embed(Form::OllamaOne))),
     get("/api/tags", OLLAMA, "models", Kind::Exact(Simple::Models)),
@@ -500,6 +501,9 @@ mod tests {
             ),
             ("POST", "/api/chat", "ollama Chat"),
             ("POST", "/v1/api/chat", "ollama Chat"),
+            ("POST", "/api/generate", "ollama Chat"),
+            ("POST", "/v1/api/generate/", "ollama Chat"),
+            ("GET", "/api/generate", "ollama MethodNotAllowed { methods: \"POST, OPTIONS\" }"),
             ("POST", "/v1/embeddings", "openai Embed { form: OpenAi, model: None }"),
             ("GET", "/v1/embeddings", "openai ModelsFor(Embeddings)"),
             ("HEAD", "/v1/images/generations", "openai ModelsFor(Images)"),

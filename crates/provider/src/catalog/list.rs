@@ -162,6 +162,7 @@ pub(super) static MODELS: &[(&str, &str)] = &[
     ("moonshot", include_str!("../../catalog/models/moonshot.json")),
     ("nebius", include_str!("../../catalog/models/nebius.json")),
     ("novita", include_str!("../../catalog/models/novita.json")),
+    ("nvidia", include_str!("../../catalog/models/nvidia.json")),
     ("openai", include_str!("../../catalog/models/openai.json")),
     ("ovhcloud", include_str!("../../catalog/models/ovhcloud.json")),
     ("perplexity", include_str!("../../catalog/models/perplexity.json")),

@@ -1,4 +1,4 @@
-//! Answers of Ollama's chat.
+//! Answers of Ollama's chat, and of its completions.
 
 use bytes::{Bytes, BytesMut};
 use omniroute_wire::json_out::Object;
@@ -22,7 +22,7 @@ pub(crate) fn whole(answer: &Answer<'_>) -> Bytes {
         return loaded(answer, reason);
     }
     line(answer, |line| {
-        message(line, &reply.text, reply.shown().unwrap_or_default(), &reply.calls);
+        said(line, answer, &reply.text, reply.shown().unwrap_or_default(), &reply.calls);
         done(line, answer, answer.script.usage != UsageScript::Never);
     })
 }
@@ -38,7 +38,7 @@ pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
     let mut piece = |text: &str, thoughts: &str, calls: &[Call]| {
         written += text.len() + thoughts.len() + calls.iter().map(|call| call.arguments.len()).sum::<usize>();
         let data = line(answer, |line| {
-            message(line, text, thoughts, calls);
+            said(line, answer, text, thoughts, calls);
             line.bool("done", false);
             if script.usage == UsageScript::Every {
                 let output = (written.div_ceil(4) as u64).min(reply.usage.output);
@@ -59,14 +59,14 @@ pub(crate) fn events(answer: &Answer<'_>) -> Vec<Event> {
     }
     if script.usage == UsageScript::Early {
         let data = line(answer, |line| {
-            message(line, "", "", &[]);
+            said(line, answer, "", "", &[]);
             line.bool("done", false);
             counters(line, answer);
         });
         events.push(Event { name: None, data, content: false });
     }
     let data = line(answer, |line| {
-        message(line, "", "", &[]);
+        said(line, answer, "", "", &[]);
         done(line, answer, !matches!(script.usage, UsageScript::Never | UsageScript::Early));
     });
     events.push(Event { name: None, data, content: false });
@@ -82,7 +82,12 @@ fn line(answer: &Answer<'_>, fill: impl FnOnce(&mut Object<'_>)) -> Bytes {
     out.freeze()
 }
 
-fn message(line: &mut Object<'_>, text: &str, thoughts: &str, calls: &[Call]) {
+fn said(line: &mut Object<'_>, answer: &Answer<'_>, text: &str, thoughts: &str, calls: &[Call]) {
+    if answer.ask.completes {
+        line.str("response", text);
+        line.opt_str("thinking", Some(thoughts).filter(|thoughts| !thoughts.is_empty()));
+        return;
+    }
     let mut message = line.object("message");
     message.str("role", "assistant").str("content", text);
     message.opt_str("thinking", Some(thoughts).filter(|thoughts| !thoughts.is_empty()));
@@ -132,7 +137,7 @@ fn counters(line: &mut Object<'_>, answer: &Answer<'_>) {
 
 fn loaded(answer: &Answer<'_>, reason: &str) -> Bytes {
     line(answer, |line| {
-        message(line, "", "", &[]);
+        said(line, answer, "", "", &[]);
         line.bool("done", true).str("done_reason", reason);
     })
 }

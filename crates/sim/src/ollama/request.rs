@@ -9,6 +9,7 @@ use crate::{
     frame::Frames,
     ollama::{Ollama, turns},
     refusal::Refusal,
+    signature,
 };
 
 const FIELDS: &[&str] = &[
@@ -18,6 +19,26 @@ const FIELDS: &[&str] = &[
     "format",
     "keep_alive",
     "tools",
+    "options",
+    "think",
+    "truncate",
+    "shift",
+    "logprobs",
+    "top_logprobs",
+];
+/// Those of a completion.
+const COMPLETION_FIELDS: &[&str] = &[
+    "model",
+    "prompt",
+    "suffix",
+    "system",
+    "template",
+    "context",
+    "raw",
+    "images",
+    "stream",
+    "format",
+    "keep_alive",
     "options",
     "think",
     "truncate",
@@ -76,7 +97,7 @@ pub(crate) fn model_name(body: &Value) -> Result<String, Refusal> {
 pub(crate) fn read(incoming: &Incoming<'_>) -> Result<Ask, Refusal> {
     let root = At::root(incoming.body, &Ollama);
     let strict = incoming.script.strict;
-    known(&root, strict, &[FIELDS])?;
+    known(&root, strict, &[if incoming.completes { COMPLETION_FIELDS } else { FIELDS }])?;
     // The answer names the model as the request does.
     let model = root.need("model")?.text()?.to_owned();
     let mut ask = Ask { model, answers: 1, stream: true, frames: Frames::Lines, ..Ask::default() };
@@ -114,15 +135,49 @@ pub(crate) fn read(incoming: &Incoming<'_>) -> Result<Ask, Refusal> {
     if let Some(options) = root.get("options") {
         self::options(&options, strict, &mut ask)?;
     }
+    if incoming.completes {
+        ask.completes = true;
+        return completion(&root, ask);
+    }
     tools(&root, strict, &mut ask)?;
     match root.get("messages") {
         Some(messages) if !messages.array()?.is_empty() => turns::read(&messages, strict, &mut ask)?,
         // Without messages the model is only loaded, or thrown out if it is not to stay.
-        Some(_) | None => {
-            let stays = root.get("keep_alive").is_none_or(|time| *time.value != json!(0));
-            ask.loads = Some(if stays { "load" } else { "unload" });
-        }
+        Some(_) | None => ask.loads = Some(loads(&root)),
     }
+    Ok(ask)
+}
+
+/// What happens to a model of which nothing is asked.
+fn loads(root: &At<'_>) -> &'static str {
+    let stays = root.get("keep_alive").is_none_or(|time| *time.value != json!(0));
+    if stays { "load" } else { "unload" }
+}
+
+/// Judges what a completion has instead of messages.
+fn completion(root: &At<'_>, mut ask: Ask) -> Result<Ask, Refusal> {
+    let text = |name| root.get(name).map(|at| at.str().map(str::to_owned)).transpose();
+    let (prompt, suffix) = (text("prompt")?.unwrap_or_default(), text("suffix")?.unwrap_or_default());
+    let (system, template) = (text("system")?.unwrap_or_default(), text("template")?.unwrap_or_default());
+    let context = root.get("context").map(|at| at.array()).transpose()?.unwrap_or_default();
+    let is_raw = root.get("raw").map(|at| at.bool()).transpose()?.unwrap_or_default();
+    if is_raw && !(system.is_empty() && template.is_empty() && context.is_empty()) {
+        return Err(Refusal::request("raw mode does not support template, system, or context".to_owned()));
+    }
+    for image in root.get("images").map(|images| images.array()).transpose()?.unwrap_or_default() {
+        if signature::decode(image.str()?).is_none_or(|bytes| bytes.is_empty()) {
+            return Err(image.wrong("illegal base64 data at input byte 0"));
+        }
+        ask.images += 1;
+    }
+    if prompt.is_empty() {
+        ask.loads = Some(loads(root));
+    }
+    ask.messages = 1;
+    ask.characters = [&prompt, &suffix, &system, &template].iter().map(|text| text.chars().count()).sum();
+    ask.characters += 4 * context.len();
+    // What is filled in between two texts shows that both arrived.
+    ask.last_text = if suffix.is_empty() { prompt } else { format!("{prompt}<FILL>{suffix}") };
     Ok(ask)
 }
 

@@ -167,3 +167,36 @@ async fn what_is_not_known_is_read_over_unless_the_model_is_strict() {
     let untyped = Request::post(&request.path).body(Bytes::from(request.body.to_string())).unwrap();
     assert_eq!(send(&simulator(), Dialect::Ollama, untyped).await.status, 200);
 }
+
+async fn generate(model: &str, more: Value) -> Answer {
+    let mut asked = call(Dialect::Ollama, model, false);
+    asked.path = asked.path.replace("/api/chat", "/api/generate");
+    asked.body.as_object_mut().unwrap().remove("messages");
+    ask(asked.with(more)).await
+}
+
+#[tokio::test]
+async fn texts_are_completed() {
+    let answer =
+        generate("reasoning", json!({"prompt": "once", "suffix": "end", "think": true})).await.json();
+    assert_eq!((&answer["response"], &answer["done"]), (&json!("once<FILL>end"), &json!(true)));
+    assert!(answer["thinking"].is_string() && answer.get("message").is_none(), "{answer}");
+    let lines = generate("echo", json!({"prompt": "one two", "stream": true})).await.events();
+    let text: String = lines.iter().map(|line| line["response"].as_str().unwrap()).collect();
+    assert_eq!((text.as_str(), &lines.last().unwrap()["done_reason"]), ("one two", &json!("stop")));
+    for (asked, reason) in [(json!({}), "load"), (json!({"prompt": "", "keep_alive": 0}), "unload")] {
+        let answer = generate("echo", asked).await.json();
+        assert_eq!((&answer["done_reason"], &answer["response"]), (&json!(reason), &json!("")));
+    }
+    for (asked, part) in [
+        (json!({"prompt": ["x"]}), "prompt"),
+        (json!({"prompt": "x", "raw": true, "system": "s"}), "raw mode does not support"),
+        (json!({"prompt": "x", "images": ["?"]}), "illegal base64"),
+    ] {
+        let answer = generate("echo", asked.clone()).await;
+        assert_eq!(answer.status, 400, "{asked}: {}", answer.raw());
+        assert!(answer.message().contains(part), "{asked}: {}", answer.message());
+    }
+    let refused = generate("echo-strict", json!({"prompt": "x", "messages": []})).await;
+    assert_eq!(refused.message(), "json: unknown field \"messages\"");
+}

@@ -55,25 +55,26 @@ async fn an_answer_is_found_after_a_restart(fixture: Fixture) {
     remember(&fixture.store, vec![Memory::Answer(first.clone()), Memory::Answer(row("k1.aa", "{}")), used])
         .await;
     fixture.store.close().await;
+    assert!(fixture.store.find("_.aa", NOW).await.is_err(), "a database that is gone does not say: nothing");
     let again = fixture.again().await;
-    assert_eq!(again.find("_.aa", NOW).await, Some(first));
-    assert_eq!(again.find("_.bb", NOW).await, None);
+    assert_eq!(again.find("_.aa", NOW).await.unwrap(), Some(first));
+    assert_eq!(again.find("_.bb", NOW).await.unwrap(), None);
     assert_eq!(again.answers().count(NOW).await.unwrap(), 2);
     // The newest answer is the answer.
     let other = AnswerRow { created_at: NOW + 1, ..row("_.aa", "{}") };
     remember(&again, vec![Memory::Answer(other.clone())]).await;
-    assert_eq!(again.find("_.aa", NOW).await, Some(other));
+    assert_eq!(again.find("_.aa", NOW).await.unwrap(), Some(other));
 }
 
 async fn it_ends_to_the_millisecond_and_is_swept(fixture: Fixture) {
     let store = &fixture.store;
     remember(store, vec![Memory::Answer(row("_.aa", "{}"))]).await;
-    assert!(store.find("_.aa", NOW + 999).await.is_some());
-    assert!(store.find("_.aa", NOW + 1_000).await.is_none());
+    assert!(store.find("_.aa", NOW + 999).await.unwrap().is_some());
+    assert!(store.find("_.aa", NOW + 1_000).await.unwrap().is_none());
     assert_eq!(store.answers().count(NOW + 1_000).await.unwrap(), 0);
     assert_eq!(store.prune_answers(NOW + 999).await.unwrap(), 0);
     assert_eq!(store.prune_answers(NOW + 1_000).await.unwrap(), 1);
-    assert!(store.find("_.aa", NOW).await.is_none());
+    assert!(store.find("_.aa", NOW).await.unwrap().is_none());
     store.prune(NOW, &RuntimeSettings::default()).await.unwrap();
 }
 
@@ -82,7 +83,9 @@ async fn it_goes_with_its_key(fixture: Fixture) {
     store.api_keys().insert(&api_key("k1", "sk-1")).await.unwrap();
     remember(store, ["_.aa", "k1.aa"].map(|one| Memory::Answer(row(one, "{}"))).into()).await;
     store.api_keys().revoke(&"k1".into(), NOW).await.unwrap();
-    assert!(store.find("_.aa", NOW).await.is_some() && store.find("k1.aa", NOW).await.is_none());
+    assert!(
+        store.find("_.aa", NOW).await.unwrap().is_some() && store.find("k1.aa", NOW).await.unwrap().is_none()
+    );
 }
 
 async fn it_is_deleted_by_model_by_signature_or_all(fixture: Fixture) {
@@ -104,7 +107,9 @@ async fn what_waits_to_be_written_is_deleted_too(fixture: Fixture) {
     let later = AnswerRow { created_at: NOW + 1, ..row("_.bb", "{}") };
     let cleared = Memory::AnswersCleared { model: None, signature: None, until: NOW };
     remember(store, vec![Memory::Answer(row("_.aa", "{}")), cleared, Memory::Answer(later)]).await;
-    assert!(store.find("_.aa", NOW).await.is_none() && store.find("_.bb", NOW).await.is_some());
+    assert!(
+        store.find("_.aa", NOW).await.unwrap().is_none() && store.find("_.bb", NOW).await.unwrap().is_some()
+    );
 }
 
 async fn a_new_encryption_key_forgets_it(fixture: Fixture) {

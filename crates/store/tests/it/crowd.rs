@@ -25,7 +25,7 @@ use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::memory::{MemoryCache, MemoryCounters};
 use omniroute_engine::ports::{
     AnswerRow, Charge, Clock, Counters as _, OutboundCall, Reserving, Shelf, Transport, TransportError,
-    UpstreamBody, Verdict,
+    Unreadable, UpstreamBody, Verdict,
 };
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
@@ -65,8 +65,8 @@ impl Clock for WallClock {
 struct NoShelf;
 
 impl Shelf for NoShelf {
-    fn find<'a>(&'a self, _: &'a str, _: i64) -> BoxFuture<'a, Option<AnswerRow>> {
-        Box::pin(async { None })
+    fn find<'a>(&'a self, _: &'a str, _: i64) -> BoxFuture<'a, Result<Option<AnswerRow>, Unreadable>> {
+        Box::pin(async { Ok(None) })
     }
 }
 

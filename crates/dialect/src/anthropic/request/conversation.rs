@@ -79,6 +79,8 @@ struct Builder<'a, 'm> {
     reminders: Vec<BlockOut<'a>>,
     several_names: bool,
     resumes: bool,
+    /// Where the instructions in a row end that the last one belongs to.
+    instructed_until: usize,
 }
 
 impl<'a, 'm> Builder<'a, 'm> {
@@ -99,6 +101,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             reminders: Vec::new(),
             several_names: names.len() > 1,
             resumes: request.resumes,
+            instructed_until: 0,
         }
     }
 
@@ -109,6 +112,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             self.system_block(block, || format!("system[{place}]"))?;
         }
         for turn in leading {
+            self.unnamed(turn);
             for (place, block) in turn.blocks.iter().enumerate() {
                 self.system_block(block, || block_path(turn, place))?;
             }
@@ -118,7 +122,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             match turn.role {
                 Role::User => self.user(index, turn, &turns[at + 1..])?,
                 Role::Assistant => self.assistant(index, turn, at + 1 == turns.len())?,
-                Role::System => self.instruction(turn, &turns[at + 1..])?,
+                Role::System => self.instruction(index, turn, &turns[at + 1..])?,
             }
         }
         self.finish(turns)
@@ -127,7 +131,7 @@ impl<'a, 'm> Builder<'a, 'm> {
     fn system_block(&mut self, block: &'a Block, path: impl Fn() -> String) -> Result<(), EncodeError> {
         let cache = block.cache_mark;
         match &block.kind {
-            BlockKind::Text(text) if is_blank(text) => self.blank(text, path),
+            BlockKind::Text(text) if is_blank(text) => self.blank(text, cache, path),
             BlockKind::Text(text) => {
                 self.out.system.push(BlockOut::Text { text: Cow::Borrowed(text), cache });
             }
@@ -138,12 +142,15 @@ impl<'a, 'm> Builder<'a, 'm> {
 
     /// An instruction within the conversation: a message of its own where the model and the place allow it,
     /// else a note in the next user message.
-    fn instruction(&mut self, turn: &'a Turn, rest: &'a [Turn]) -> Result<(), EncodeError> {
+    fn instruction(&mut self, index: usize, turn: &'a Turn, rest: &'a [Turn]) -> Result<(), EncodeError> {
+        self.unnamed(turn);
         let mut texts = Vec::new();
         for (place, block) in turn.blocks.iter().enumerate() {
             let cache = block.cache_mark;
             match &block.kind {
-                BlockKind::Text(text) if is_blank(text) => self.blank(text, || block_path(turn, place)),
+                BlockKind::Text(text) if is_blank(text) => {
+                    self.blank(text, cache, || block_path(turn, place));
+                }
                 BlockKind::Text(text) => texts.push((text.as_str(), cache)),
                 _ => {
                     let path = block_path(turn, place);
@@ -154,7 +161,12 @@ impl<'a, 'm> Builder<'a, 'm> {
         if texts.is_empty() {
             return Ok(());
         }
-        let next = rest.iter().find(|turn| turn.role != Role::System);
+        if self.instructed_until <= index {
+            // Once for all that stand in a row.
+            let more = rest.iter().take_while(|turn| turn.role == Role::System).count();
+            self.instructed_until = index + 1 + more;
+        }
+        let next = rest.get(self.instructed_until - index - 1);
         let follows_well = match self.out.messages.last() {
             Some(last) => last.role != "assistant" || matches!(last.content.last(), Some(BlockOut::Raw(_))),
             None => false,
@@ -167,7 +179,11 @@ impl<'a, 'm> Builder<'a, 'm> {
         } else {
             self.losses.push(loss(format!("{}.role", turn.path), LossAction::Mapped));
             // A mark stands at the end of a block: that of the last text is at the end of them all.
-            let cache = texts.iter().rev().find_map(|(_, cache)| *cache);
+            let marked = texts.iter().rposition(|(_, cache)| cache.is_some());
+            let cache = marked.and_then(|last| texts[last].1);
+            for (_, other) in texts.iter().take(marked.unwrap_or_default()) {
+                self.unmark(*other, || turn.path.clone());
+            }
             let texts: Vec<_> = texts.into_iter().map(|(text, _)| text).collect();
             let reminder = format!("<system-reminder>{}</system-reminder>", texts.join("\n\n"));
             self.reminders.push(BlockOut::Text { text: Cow::Owned(reminder), cache });
@@ -176,6 +192,7 @@ impl<'a, 'm> Builder<'a, 'm> {
     }
 
     fn assistant(&mut self, index: usize, turn: &'a Turn, is_last: bool) -> Result<(), EncodeError> {
+        self.unnamed(turn);
         let mut content = Vec::new();
         for (place, block) in turn.blocks.iter().enumerate() {
             let path = || block_path(turn, place);
@@ -186,7 +203,7 @@ impl<'a, 'm> Builder<'a, 'm> {
                         self.losses.push(quiet(format!("{}.citations", path()), LossAction::Dropped));
                     }
                     if is_blank(text) {
-                        self.blank(text, path);
+                        self.blank(text, cache, path);
                     } else {
                         content.push(BlockOut::Text { text: Cow::Borrowed(text), cache });
                     }
@@ -260,8 +277,10 @@ impl<'a, 'm> Builder<'a, 'm> {
     }
 
     fn user(&mut self, index: usize, turn: &'a Turn, rest: &'a [Turn]) -> Result<(), EncodeError> {
-        let until = rest.iter().position(|turn| turn.role == Role::Assistant).unwrap_or(rest.len());
-        self.answer_calls(index + until)?;
+        if !self.open_calls.is_empty() {
+            let until = rest.iter().position(|turn| turn.role == Role::Assistant).unwrap_or(rest.len());
+            self.answer_calls(index + until)?;
+        }
 
         let mut content = std::mem::take(&mut self.reminders);
         let mut speaker = turn.name.as_deref();
@@ -279,7 +298,7 @@ impl<'a, 'm> Builder<'a, 'm> {
                 BlockKind::Text(text) => {
                     let cache = block.cache_mark;
                     if is_blank(text) {
-                        self.blank(text, path);
+                        self.blank(text, cache, path);
                         continue;
                     }
                     let text = match speaker.take().filter(|_| self.several_names) {
@@ -310,9 +329,6 @@ impl<'a, 'm> Builder<'a, 'm> {
     /// without a result as long as they stand before the next assistant turn, which is `until`.
     fn answer_calls(&mut self, until: usize) -> Result<(), EncodeError> {
         let calls = std::mem::take(&mut self.open_calls);
-        if calls.is_empty() {
-            return Ok(());
-        }
         let asked: Vec<_> = calls.iter().map(|call| (call.id, call.turn)).collect();
         let found = self.answers.claim_all(&asked, until);
         let mut content = Vec::with_capacity(calls.len());
@@ -357,7 +373,11 @@ impl<'a, 'm> Builder<'a, 'm> {
         for (place, block) in result.blocks.iter().enumerate() {
             match &block.kind {
                 BlockKind::Text(text) => {
-                    cache = block.cache_mark.or(cache);
+                    if block.cache_mark.is_some() {
+                        // It is one text here, with one mark at its end.
+                        self.unmark(cache, || path.to_owned());
+                        cache = block.cache_mark;
+                    }
                     if !is_blank(text) {
                         label.push(' ');
                         label.push_str(text);
@@ -381,7 +401,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             let path = format!("{path}.content[{place}]");
             match &block.kind {
                 BlockKind::Text(text) if is_blank(text) => {
-                    self.blank(text, || path);
+                    self.blank(text, block.cache_mark, || path.clone());
                 }
                 _ => content.push(self.part(block, &path)?),
             }
@@ -429,9 +449,25 @@ impl<'a, 'm> Builder<'a, 'm> {
     }
 
     /// Leaves a blank text out, which is refused here.
-    fn blank(&mut self, text: &str, path: impl FnOnce() -> String) {
+    fn blank(&mut self, text: &str, cache: Option<CacheMark>, path: impl Fn() -> String) {
         if !text.is_empty() {
             self.losses.push(quiet(path(), LossAction::Dropped));
+        }
+        self.unmark(cache, path);
+    }
+
+    /// Records a mark for which there is no place any more.
+    fn unmark(&mut self, cache: Option<CacheMark>, path: impl FnOnce() -> String) {
+        if let Some(mark) = cache {
+            let path = format!("{}.cache_control", path()).into();
+            self.losses.push(Loss { path, action: LossAction::Dropped, silent: !mark.one_hour });
+        }
+    }
+
+    /// Tells of the name of a speaker other than the user.
+    fn unnamed(&mut self, turn: &Turn) {
+        if turn.name.is_some() {
+            self.losses.push(loss(format!("{}.name", turn.path), LossAction::Dropped));
         }
     }
 

@@ -177,7 +177,11 @@ fn content_blocks(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<
     let mut read = Vec::with_capacity(blocks.len());
     for (at, raw) in blocks.into_iter().enumerate() {
         match searches.at(at) {
-            Some(search) => read.extend(search.map(|search| BlockKind::WebSearch(search).into())),
+            Some(search) => {
+                let fields = Fields::lenient(raw.get(), format!("{path}[{at}]"))?;
+                let mark = cache_mark(&fields, losses)?;
+                read.extend(search.map(|search| Block::marked(BlockKind::WebSearch(search), mark)));
+            }
             None => read.push(block(raw, &format!("{path}[{at}]"), losses)?),
         }
     }
@@ -211,7 +215,7 @@ fn block(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Block, De
                 let extras = own.collect();
                 (BlockKind::File(File { source, name, extras }), &["source", "title", "context", "citations"])
             }
-            None => return Ok(opaque().into()),
+            None => return Ok(Block::marked(opaque(), cache_mark(&fields, losses)?)),
         },
         "thinking" => {
             let thinking = BlockKind::Thinking {
@@ -250,7 +254,8 @@ fn block(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Block, De
             };
             (BlockKind::ToolResult(result), &["tool_use_id", "content", "is_error"])
         }
-        _ => return Ok(opaque().into()),
+        // What it is made of stays within, its mark and all; other dialects may have a place for that.
+        _ => return Ok(Block::marked(opaque(), cache_mark(&fields, losses)?)),
     };
     let cache_mark = cache_mark(&fields, losses)?;
     let of_answer = matches!(

@@ -47,10 +47,12 @@ pub(in crate::anthropic) fn encode(request: &ChatRequest, caps: &Caps) -> Result
 
 /// How the model shall think.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Thinking {
+pub(in crate::anthropic) enum Thinking {
     /// Nothing is said.
     Unsaid,
     Disabled,
+    /// Only between calls of tools.
+    BetweenTools,
     Enabled {
         budget: u64,
     },
@@ -186,7 +188,7 @@ fn translated(request: &ChatRequest, caps: &Caps, losses: &mut Vec<Loss>) -> Res
         fast: false,
         tools,
     };
-    tool_choice(request, &mut knobs, losses)?;
+    tool_choice(request, caps, &mut knobs, losses)?;
     thinking(request, caps, &conversation, &mut knobs, losses);
     sampling(request, caps, &mut knobs, losses)?;
     output_format(request, caps, &mut conversation, &mut knobs, losses);
@@ -239,7 +241,7 @@ fn sampling<'a>(
     }
     if let Some(value) = number(&sampling.top_p) {
         let refused = !caps.sampling || (thinks && value < 0.95);
-        if refused || knobs.temperature.is_some() {
+        if refused || (caps.one_sampler && knobs.temperature.is_some()) {
             let path = "top_p";
             losses.push(Loss { silent: value == 1.0, ..loss(path, LossAction::Dropped) });
         } else {
@@ -304,6 +306,7 @@ pub(in crate::anthropic) fn json_answer(request: &ChatRequest, caps: &Caps) -> J
         OutputFormat::JsonSchema { .. } if caps.json_schema => JsonAnswer::AsIs,
         OutputFormat::JsonSchema { schema, .. }
             if caps.tools
+                && caps.forced_calls
                 && request.tools.is_empty()
                 && !thinks(request, caps)
                 && schema::arguments(schema).is_some_and(|(_, changed)| !changed) =>

@@ -12,8 +12,8 @@ mod tools;
 mod write;
 
 pub(super) use decode::{decode, opaque_as_text};
-pub(super) use encode::{encode, json_answer};
-pub(super) use reasoning::{adaptive_word, budget_within, wanted_budget};
+pub(super) use encode::{Thinking, encode, json_answer};
+pub(super) use reasoning::{adaptive_word, budget_within, off, wanted_budget};
 
 #[cfg(test)]
 mod tests;

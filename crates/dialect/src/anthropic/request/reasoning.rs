@@ -5,7 +5,7 @@ use super::{
     encode::{Choice, DEFAULT_MAX_TOKENS, Knobs, Thinking},
 };
 use crate::{
-    Caps,
+    Caps, ReasoningOff,
     anthropic::wire::BlockOut,
     effort,
     ir::{ChatRequest, Effort, Loss, LossAction, ReasoningAmount, Word, loss, quiet},
@@ -40,7 +40,7 @@ pub(super) fn thinking(
             give_up(losses);
         }
         if caps.adaptive_thinking || asked {
-            knobs.thinking = Thinking::Disabled;
+            (knobs.thinking, knobs.effort) = off(caps);
         }
         return;
     }
@@ -52,12 +52,22 @@ pub(super) fn thinking(
                 losses.push(quiet(request.word(Word::Show), LossAction::Dropped));
             }
         }
-        ReasoningAmount::Off | ReasoningAmount::Budget(0) => knobs.thinking = Thinking::Disabled,
+        ReasoningAmount::Off | ReasoningAmount::Budget(0) => {
+            (knobs.thinking, knobs.effort) = off(caps);
+            match caps.reasoning_off {
+                ReasoningOff::Word => {}
+                ReasoningOff::BetweenTools => losses.push(quiet(path, LossAction::Mapped)),
+                // Not thinking is what the model cannot do.
+                ReasoningOff::Least => losses.push(loss(path, LossAction::Clamped)),
+            }
+        }
         _ if caps.adaptive_thinking => {
             knobs.thinking = Thinking::Adaptive;
-            let (word, exact) = adaptive_word(amount);
+            let (word, exact) = adaptive_word(amount, caps);
             if !exact {
                 losses.push(quiet(path, LossAction::Clamped));
+            } else if matches!(amount, ReasoningAmount::Budget(_)) {
+                losses.push(quiet(path, LossAction::Mapped));
             }
             knobs.effort = word;
             if knobs.show.is_none() && word.is_some() {
@@ -71,7 +81,7 @@ pub(super) fn thinking(
             let wanted = wanted_budget(amount, caps);
             let budget = budget_within(wanted, max_tokens);
             let Some(budget) = budget.filter(|_| !continues_unsigned(conversation)) else {
-                knobs.thinking = Thinking::Disabled;
+                (knobs.thinking, knobs.effort) = off(caps);
                 give_up(losses);
                 return;
             };
@@ -85,20 +95,29 @@ pub(super) fn thinking(
     }
 }
 
+/// How a model is told not to think, and with which effort where it cannot help it.
+pub(in crate::anthropic) fn off(caps: &Caps) -> (Thinking, Option<&'static str>) {
+    match caps.reasoning_off {
+        ReasoningOff::Word => (Thinking::Disabled, None),
+        ReasoningOff::BetweenTools => (Thinking::BetweenTools, None),
+        ReasoningOff::Least => {
+            (Thinking::Unsaid, Some(effort_word(effort::nearest(Effort::Minimal, caps.efforts))))
+        }
+    }
+}
+
 /// The word for an amount at a model that thinks adaptively, and whether it says just that.
-pub(in crate::anthropic) fn adaptive_word(amount: &ReasoningAmount) -> (Option<&'static str>, bool) {
-    let effort = match amount {
+pub(in crate::anthropic) fn adaptive_word(
+    amount: &ReasoningAmount,
+    caps: &Caps,
+) -> (Option<&'static str>, bool) {
+    let wanted = match amount {
         ReasoningAmount::Effort(effort) | ReasoningAmount::Adaptive(Some(effort)) => Some(*effort),
         ReasoningAmount::Budget(budget) => Some(effort::of_budget(*budget)),
         ReasoningAmount::Default | ReasoningAmount::Off | ReasoningAmount::Adaptive(None) => None,
     };
-    match effort {
-        None => (None, true),
-        Some(Effort::Minimal) => (Some("low"), false),
-        // Only some models know a step between high and the highest.
-        Some(Effort::XHigh) => (Some("high"), false),
-        Some(effort) => (Some(effort_word(effort)), true),
-    }
+    let word = wanted.map(|wanted| effort_word(effort::nearest(wanted, caps.efforts)));
+    (word, wanted.map(Effort::word) == word)
 }
 
 /// The budget that an amount comes to at a model that takes one.
@@ -127,13 +146,10 @@ fn continues_unsigned(conversation: &Conversation<'_>) -> bool {
 }
 
 /// A level in the format's word.
-pub(super) fn effort_word(effort: Effort) -> &'static str {
+pub(super) const fn effort_word(effort: Effort) -> &'static str {
     match effort {
-        Effort::Minimal | Effort::Low => "low",
-        Effort::Medium => "medium",
-        Effort::High => "high",
-        Effort::XHigh => "xhigh",
-        Effort::Max => "max",
+        Effort::Minimal => Effort::Low.word(),
+        other => other.word(),
     }
 }
 

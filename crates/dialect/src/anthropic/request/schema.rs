@@ -1,7 +1,7 @@
 //! JSON schemas as this dialect takes them. The walk goes by the place of a schema, not by names: a property
 //! may be called `properties`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::value::RawValue;
 
@@ -79,13 +79,16 @@ fn merged(members: &[(Cow<'_, str>, &RawValue)]) -> String {
                     before.extend(needed);
                     before
                 }
-                Some(before) => before.into_iter().filter(|name| needed.contains(name)).collect(),
+                Some(before) => {
+                    let needed: HashSet<String> = needed.into_iter().collect();
+                    before.into_iter().filter(|name| needed.contains(name)).collect()
+                }
             });
         }
         required.extend(common.unwrap_or_default());
     }
-    let mut seen = std::collections::BTreeSet::new();
-    required.retain(|name| seen.insert(name.clone()) && properties.iter().any(|(key, _)| key == name));
+    let mut left: HashSet<&str> = properties.iter().map(|(key, _)| &**key).collect();
+    required.retain(|name| left.remove(name.as_str()));
 
     let mut out = String::from(r#"{"type":"object","properties":{"#);
     for (at, (key, raw)) in properties.iter().enumerate() {
@@ -122,11 +125,8 @@ fn collect_properties<'a>(
     else {
         return;
     };
-    for (key, raw) in found {
-        if !properties.iter().any(|(other, _)| *other == key) {
-            properties.push((key, raw));
-        }
-    }
+    let mut known: HashSet<Cow<'_, str>> = properties.iter().map(|(key, _)| key.clone()).collect();
+    properties.extend(found.into_iter().filter(|(key, _)| known.insert(key.clone())));
 }
 
 fn write_closed(text: &str, depth: usize, out: &mut String) -> bool {

@@ -1,6 +1,9 @@
 //! Tools and the choice among them.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use serde_json::value::RawValue;
 
@@ -13,6 +16,7 @@ use crate::{
     Caps, EncodeError,
     anthropic::{ID, search},
     ir::{ChatRequest, Function, Loss, LossAction, Tool, ToolChoice, ToolKind, loss, quiet},
+    tool_list,
 };
 
 /// The tools as they are written.
@@ -76,7 +80,7 @@ pub(super) fn tools<'a>(
                     (Some(ToolChoice::WebSearch), None) => true,
                     _ => false,
                 };
-                if request.tools.len() == 1 || forced {
+                if request.tools.len() == 1 || forced || !tool_list::is_spare(tool) {
                     let message = format!("this tool exists only in the `{origin}` dialect");
                     return Err(refused("unsupported_tool", path(), message));
                 }
@@ -102,6 +106,7 @@ fn same_tool(one: &Tool, other: &Tool) -> bool {
 /// Which tool the model shall call.
 pub(super) fn tool_choice<'a>(
     request: &'a ChatRequest,
+    caps: &Caps,
     knobs: &mut Knobs<'a>,
     losses: &mut Vec<Loss>,
 ) -> Result<(), EncodeError> {
@@ -136,23 +141,49 @@ pub(super) fn tool_choice<'a>(
             Some(Choice::Tool(name))
         }
         Some(ToolChoice::Allowed { required, names }) => {
-            for name in names {
-                defined(&knobs.tools, name)?;
+            let known: HashSet<&str> = knobs.tools.iter().filter_map(|tool| tool.tool.name()).collect();
+            if let Some(name) = names.iter().find(|name| !known.contains(name.as_str())) {
+                defined(&[], name)?;
             }
             losses.push(quiet("tool_choice", LossAction::Mapped));
             if let ([name], true) = (names.as_slice(), required) {
                 Some(Choice::Tool(name))
             } else {
-                knobs.tools.retain(|tool| {
-                    tool.tool.name().is_some_and(|name| names.iter().any(|known| known == name))
-                });
+                let allowed: HashSet<&str> = names.iter().map(String::as_str).collect();
+                knobs.tools.retain(|tool| tool.tool.name().is_some_and(|name| allowed.contains(name)));
                 Some(if *required { Choice::Any } else { Choice::Auto })
             }
         }
     };
+    if let Some(choice) = knobs.tool_choice.filter(|choice| choice.is_forced() && !caps.forced_calls) {
+        unforced(choice, knobs, losses)?;
+    }
     if request.parallel_tool_calls == Some(false) && knobs.tool_choice != Some(Choice::None) {
         knobs.one_call = true;
         knobs.tool_choice.get_or_insert(Choice::Auto);
     }
+    Ok(())
+}
+
+/// The choice for a model that cannot be made to call a tool: it sees no other than the one that it should call, and may
+/// still answer without. Of several none is more wanted than the others.
+fn unforced(choice: Choice<'_>, knobs: &mut Knobs<'_>, losses: &mut Vec<Loss>) -> Result<(), EncodeError> {
+    match choice {
+        Choice::Tool(wanted) => {
+            let is_it = |tool: &Tool| match &tool.kind {
+                ToolKind::WebSearch(_) => wanted == search::NAME,
+                _ => tool.name() == Some(wanted),
+            };
+            knobs.tools.retain(|out| is_it(out.tool));
+        }
+        _ if knobs.tools.len() == 1 => {}
+        _ => {
+            let message =
+                "this model cannot be made to call a tool; leave the choice to it, or name one tool";
+            return Err(refused("unsupported_tool_choice", "tool_choice", message));
+        }
+    }
+    knobs.tool_choice = Some(Choice::Auto);
+    losses.push(loss("tool_choice", LossAction::Mapped));
     Ok(())
 }

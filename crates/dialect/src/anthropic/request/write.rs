@@ -157,6 +157,9 @@ fn write_thinking(object: &mut Object<'_>, knobs: &Knobs<'_>) {
         Thinking::Disabled => {
             thinking.str("type", "disabled");
         }
+        Thinking::BetweenTools => {
+            thinking.str("type", "between_tools");
+        }
         Thinking::Enabled { budget } => {
             thinking.str("type", "enabled").u64("budget_tokens", budget);
         }
@@ -164,7 +167,7 @@ fn write_thinking(object: &mut Object<'_>, knobs: &Knobs<'_>) {
             thinking.str("type", "adaptive");
         }
     }
-    if knobs.thinking != Thinking::Disabled {
+    if !matches!(knobs.thinking, Thinking::Disabled | Thinking::BetweenTools) {
         thinking.opt_str("display", knobs.show.map(|show| if show { "summarized" } else { "omitted" }));
     }
     thinking.end();

@@ -16,7 +16,7 @@ use crate::{
     },
     error_text,
     ids::invented_call_id,
-    ir::{Block, FinishReason, Loss, LossAction, UpstreamError, WebSearch},
+    ir::{Block, FinishReason, Loss, LossAction, UpstreamError, Usage, WebSearch},
     json_in::{self, Fields},
     service_tier::Told,
     stream::{
@@ -87,6 +87,7 @@ pub(in crate::anthropic) struct Decoder {
     searches: Vec<Question>,
     search_bytes: usize,
     tier: Told,
+    usage: Usage,
     finish: Option<FinishReason>,
     stop_sequence: Option<String>,
     explanation: Option<String>,
@@ -256,8 +257,8 @@ impl Decoder {
         if let Some(tier) = wire::service_tier(fields) {
             self.tier.tell(&tier, sink)?;
         }
-        let usage = wire::usage(fields);
-        if usage.is_known() { sink.event(StreamEvent::Usage(usage)) } else { Ok(()) }
+        wire::update(&mut self.usage, fields);
+        if self.usage.is_known() { sink.event(StreamEvent::Usage(self.usage)) } else { Ok(()) }
     }
 
     fn block_start(

@@ -8,7 +8,7 @@ use crate::{
     Echo,
     anthropic::{
         error,
-        response::{estimated_tokens, write_stop_details},
+        response::{estimated_tokens, says_nothing, write_stop_details},
         search,
         wire::{self, stop_reason, write_input_usage, write_output_details},
     },
@@ -30,15 +30,23 @@ pub(in crate::anthropic) struct Encoder {
     usage: Usage,
     /// The tier, until it is told.
     tier: Option<String>,
+    /// What the model, or the vendor, said instead of an answer, as far as it is an explanation.
+    refusal: Option<String>,
+    in_refusal: bool,
     output_bytes: u64,
     losses: StreamLosses,
 }
+
+/// The longest explanation of a refusal that is told beside its text, in bytes.
+const LONGEST_EXPLANATION: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OpenOut {
     /// A block whose start is written with its first piece, so that there are no empty ones.
     TextToCome,
     ThinkingToCome,
+    /// Why there is no answer, which is said in its place at the end.
+    Withheld,
     Text,
     Thinking {
         signed: bool,
@@ -57,6 +65,8 @@ impl Encoder {
             pinged: false,
             usage: Usage::default(),
             tier: None,
+            refusal: None,
+            in_refusal: false,
             output_bytes: 0,
             losses: StreamLosses::default(),
         }
@@ -128,7 +138,12 @@ impl Encoder {
 
     fn block_start(&mut self, index: u32, block: &BlockHead<'_>, out: &mut BytesMut) {
         self.open = Some(match block {
-            BlockHead::Text | BlockHead::Refusal => OpenOut::TextToCome,
+            BlockHead::Text => OpenOut::TextToCome,
+            BlockHead::Refusal => {
+                self.refusal.get_or_insert_default();
+                self.in_refusal = true;
+                if says_nothing(&self.usage) { OpenOut::Withheld } else { OpenOut::TextToCome }
+            }
             BlockHead::Thinking { .. } => OpenOut::ThinkingToCome,
             BlockHead::WebSearch(search) => {
                 self.search(search, out);
@@ -196,7 +211,14 @@ impl Encoder {
             return;
         }
         let is_signature = matches!(delta, Delta::Signature(_));
+        if self.in_refusal
+            && let Some(refusal) = &mut self.refusal
+            && refusal.len() + text.len() <= LONGEST_EXPLANATION
+        {
+            refusal.push_str(text);
+        }
         match self.open {
+            Some(OpenOut::Withheld) => return,
             Some(OpenOut::TextToCome) => {
                 self.write_block_start(out, |object| {
                     object.str("type", "text").str("text", "");
@@ -268,8 +290,9 @@ impl Encoder {
     }
 
     fn block_stop(&mut self, out: &mut BytesMut) {
+        self.in_refusal = false;
         match self.open.take() {
-            None | Some(OpenOut::TextToCome | OpenOut::ThinkingToCome) => return,
+            None | Some(OpenOut::TextToCome | OpenOut::ThinkingToCome | OpenOut::Withheld) => return,
             // Clients of the dialect fail on a thinking block without a signature, so there is always one.
             Some(OpenOut::Thinking { signed: false }) => {
                 self.write_delta("signature_delta", "signature", "", out);
@@ -295,7 +318,7 @@ impl Encoder {
         let mut delta = object.object("delta");
         delta.str("stop_reason", stop_reason(reason)).str_or_null("stop_sequence", stop_sequence);
         if reason == FinishReason::ContentFilter {
-            write_stop_details(&mut delta, None);
+            write_stop_details(&mut delta, self.refusal.as_deref().filter(|text| !text.is_empty()));
         }
         delta.end();
         let mut usage = object.object("usage");

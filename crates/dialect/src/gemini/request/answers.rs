@@ -17,9 +17,6 @@ impl<'a> Builder<'a, '_> {
     pub(super) fn answer_calls(&mut self, until: usize) -> Result<Vec<PartOut<'a>>, EncodeError> {
         let calls = std::mem::take(&mut self.open_calls);
         let mut behind = Vec::new();
-        if calls.is_empty() {
-            return Ok(behind);
-        }
         let asked: Vec<_> = calls.iter().map(|open| (open.call.id.as_str(), open.turn)).collect();
         let found = self.answers.claim_all(&asked, until);
         let mut parts = Vec::with_capacity(calls.len());

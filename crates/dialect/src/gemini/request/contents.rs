@@ -229,21 +229,26 @@ impl Reader<'_> {
     fn detail(&mut self, part: &Fields<'_>) -> Result<Option<String>, DecodeError> {
         let Some(resolution) = part.object("mediaResolution")? else { return Ok(None) };
         self.note_unknown(&resolution, &["level"]);
-        let level = resolution.str("level")?.unwrap_or_default().to_ascii_uppercase();
-        Ok(match level.trim_start_matches("MEDIA_RESOLUTION_") {
-            "LOW" => Some("low".to_owned()),
-            "HIGH" => Some("high".to_owned()),
-            "" | "UNSPECIFIED" => None,
-            _ => {
-                self.losses.push(loss(resolution.path_of("level"), LossAction::Dropped));
-                None
-            }
-        })
+        let level = resolution.str("level")?.unwrap_or_default();
+        let detail = detail_of(&level);
+        if detail.is_none() && !level.is_empty() && !level.to_ascii_uppercase().ends_with("UNSPECIFIED") {
+            self.losses.push(loss(resolution.path_of("level"), LossAction::Dropped));
+        }
+        Ok(detail.map(str::to_owned))
     }
 
     /// Records members that the canonical form has no place for.
     fn note_unknown(&mut self, fields: &Fields<'_>, known: &[&str]) {
         fields.unlisted_as(known, self.of_answer, self.losses);
+    }
+}
+
+/// What other dialects call a resolution of media. They know two.
+pub(super) fn detail_of(level: &str) -> Option<&'static str> {
+    match level.to_ascii_uppercase().trim_start_matches("MEDIA_RESOLUTION_") {
+        "LOW" => Some("low"),
+        "HIGH" => Some("high"),
+        _ => None,
     }
 }
 

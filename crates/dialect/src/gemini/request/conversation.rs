@@ -114,6 +114,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             self.system_block(block, place == 0, || format!("system[{place}]"))?;
         }
         for turn in leading {
+            self.unnamed(turn);
             for (place, block) in turn.blocks.iter().enumerate() {
                 self.system_block(block, false, || block_path(turn, place))?;
             }
@@ -138,10 +139,12 @@ impl<'a, 'm> Builder<'a, 'm> {
         let BlockKind::Text(text) = &block.kind else {
             return Err(media::refused(&path(), "system messages may only hold text"));
         };
+        self.mark(block.cache_mark, &path);
         if first && anthropic::is_billing_line(text) {
             self.losses.push(quiet(path(), LossAction::Dropped));
-        } else if !is_blank(text) {
-            self.mark(block.cache_mark, path);
+        } else if is_blank(text) {
+            self.blank(text, path);
+        } else {
             self.out.system.push(Cow::Borrowed(text));
         }
         Ok(())
@@ -149,14 +152,14 @@ impl<'a, 'm> Builder<'a, 'm> {
 
     /// An instruction within the conversation: a note in the next content of a user.
     fn instruction(&mut self, turn: &'a Turn) -> Result<(), EncodeError> {
+        self.unnamed(turn);
         let mut texts = Vec::new();
         for (place, block) in turn.blocks.iter().enumerate() {
+            let path = || block_path(turn, place);
+            self.mark(block.cache_mark, path);
             match &block.kind {
-                BlockKind::Text(text) if is_blank(text) => {}
-                BlockKind::Text(text) => {
-                    self.mark(block.cache_mark, || block_path(turn, place));
-                    texts.push(text.as_str());
-                }
+                BlockKind::Text(text) if is_blank(text) => self.blank(text, path),
+                BlockKind::Text(text) => texts.push(text.as_str()),
                 _ => {
                     let path = block_path(turn, place);
                     return Err(media::refused(&path, "system messages may only hold text"));
@@ -172,16 +175,19 @@ impl<'a, 'm> Builder<'a, 'm> {
     }
 
     fn assistant(&mut self, index: usize, turn: &'a Turn, is_last: bool) -> Result<(), EncodeError> {
+        self.unnamed(turn);
         let mut parts = Vec::new();
         let mut signed = Signed::default();
         let mut ours = false;
         let first_call = self.open_calls.len();
         for (place, block) in turn.blocks.iter().enumerate() {
             let path = || block_path(turn, place);
+            self.mark(block.cache_mark, path);
             match &block.kind {
                 BlockKind::Text(text) | BlockKind::Refusal(text) => {
-                    if !is_blank(text) {
-                        self.mark(block.cache_mark, path);
+                    if is_blank(text) {
+                        self.blank(text, path);
+                    } else {
                         parts.push(PartOut::Text { text: Cow::Borrowed(text), signature: signed.take() });
                     }
                     if !block.citations.is_empty() {
@@ -291,8 +297,11 @@ impl<'a, 'm> Builder<'a, 'm> {
     }
 
     fn user(&mut self, index: usize, turn: &'a Turn, rest: &'a [Turn]) -> Result<(), EncodeError> {
-        let until = rest.iter().position(|turn| turn.role == Role::Assistant).unwrap_or(rest.len());
-        let mut parts = self.answer_calls(index + until)?;
+        let mut parts = Vec::new();
+        if !self.open_calls.is_empty() {
+            let until = rest.iter().position(|turn| turn.role == Role::Assistant).unwrap_or(rest.len());
+            parts = self.answer_calls(index + until)?;
+        }
         parts.append(&mut self.reminders);
         let mut speaker = turn.name.as_deref();
         let mut has_results = false;
@@ -306,7 +315,10 @@ impl<'a, 'm> Builder<'a, 'm> {
                         self.orphan(result, &path(), &mut parts)?;
                     }
                 }
-                BlockKind::Text(text) if is_blank(text) => {}
+                BlockKind::Text(text) if is_blank(text) => {
+                    self.mark(block.cache_mark, path);
+                    self.blank(text, path);
+                }
                 BlockKind::Text(text) => {
                     self.mark(block.cache_mark, path);
                     parts.push(match speaker.take().filter(|_| self.several_names) {
@@ -341,11 +353,17 @@ impl<'a, 'm> Builder<'a, 'm> {
                 let part = media::image(image, self.caps, path)?;
                 let asked = image.detail.as_deref().is_some_and(|detail| detail != "auto");
                 if asked && !matches!(part, PartOut::Blob { resolution: Some(_), .. }) {
-                    self.losses.push(loss(format!("{path}.detail"), LossAction::Dropped));
+                    self.losses.push(loss(format!("{path}.image_url.detail"), LossAction::Dropped));
                 }
                 part
             }
-            BlockKind::File(file) => media::document(file, self.caps, path)?,
+            BlockKind::File(file) => {
+                let part = media::document(file, self.caps, path)?;
+                if matches!(part, PartOut::Text { .. }) {
+                    self.losses.push(quiet(path.to_owned(), LossAction::Mapped));
+                }
+                part
+            }
             BlockKind::Audio { data, format } => media::audio(data, format, self.caps, path)?,
             BlockKind::Opaque { origin, raw } if *origin == ID => PartOut::Raw(raw),
             BlockKind::Opaque { origin, raw } => {
@@ -370,6 +388,20 @@ impl<'a, 'm> Builder<'a, 'm> {
                 return Err(refused("invalid_value", path, "this block cannot stand in a user turn"));
             }
         }])
+    }
+
+    /// Leaves out a text that says nothing.
+    fn blank(&mut self, text: &str, path: impl Fn() -> String) {
+        if !text.is_empty() {
+            self.losses.push(quiet(path(), LossAction::Dropped));
+        }
+    }
+
+    /// Tells of the name of a speaker other than the user.
+    fn unnamed(&mut self, turn: &Turn) {
+        if turn.name.is_some() {
+            self.losses.push(loss(format!("{}.name", turn.path), LossAction::Dropped));
+        }
     }
 
     /// The vendor caches by itself and has no marks.

@@ -15,7 +15,7 @@ use crate::{
     },
     ir::{
         Block, BlockKind, ChatRequest, Effort, Extras, Loss, LossAction, Native, OutputFormat, Reasoning,
-        ReasoningAmount, Tool, ToolChoice, ToolKind, WebSearchTool, loss, quiet,
+        ReasoningAmount, Tool, ToolChoice, ToolKind, Turn, WebSearchTool, loss, quiet,
     },
     json_in::{self, Fields, is_object, list_of, str_of, wrong_type, wrong_value},
     tool_list::ToolList,
@@ -53,6 +53,9 @@ const KNOWN_CONFIG: &[&str] = &[
     "_responseJsonSchema",
     "thinkingConfig",
 ];
+
+/// How closely to look at all pictures.
+pub(super) const RESOLUTION: &str = "mediaResolution";
 
 /// How members of `generationConfig` are named among the extras.
 pub(super) const CONFIG: &str = "generationConfig.";
@@ -249,6 +252,10 @@ fn tool_choice(
             names.push(str_of(raw).ok_or_else(|| wrong_type(&*path, "a list of strings"))?.into_owned());
         }
         let mode = calling.str("mode")?.unwrap_or_default().to_ascii_uppercase();
+        if !names.is_empty() && !matches!(mode.as_str(), "ANY" | "VALIDATED") {
+            // The vendor takes names with these modes alone.
+            losses.push(loss(path.clone(), LossAction::Dropped));
+        }
         request.tool_choice = match mode.as_str() {
             "" | "MODE_UNSPECIFIED" => None,
             "AUTO" => Some(ToolChoice::Auto),
@@ -300,10 +307,30 @@ fn generation(
             losses.push(loss(thinking.path_of(name), LossAction::Dropped));
         }
     }
+    if let Some(level) = config.str(RESOLUTION)? {
+        // What holds for all pictures is said of each elsewhere.
+        if let Some(detail) = contents::detail_of(&level) {
+            looked_at(&mut request.turns, detail);
+        }
+    }
     for (name, raw) in config.unlisted(KNOWN_CONFIG) {
         request.extras.members.push((format!("{CONFIG}{name}"), raw.to_owned()));
     }
     Ok(())
+}
+
+/// Says how closely to look at each picture of which nothing is said.
+fn looked_at(turns: &mut [Turn], detail: &str) {
+    fn all(blocks: &mut [Block], wanted: &str) {
+        for block in blocks {
+            match &mut block.kind {
+                BlockKind::Image(image) if image.detail.is_none() => image.detail = Some(wanted.to_owned()),
+                BlockKind::ToolResult(result) => all(&mut result.blocks, wanted),
+                _ => {}
+            }
+        }
+    }
+    turns.iter_mut().for_each(|turn| all(&mut turn.blocks, detail));
 }
 
 fn format(config: &Fields<'_>) -> Result<OutputFormat, DecodeError> {

@@ -71,6 +71,8 @@ enum FormatOut<'a> {
 struct Config<'a> {
     /// Members that are numbers, as they came.
     numbers: Vec<(&'static str, &'a str)>,
+    /// Another number than came.
+    seed: Option<i64>,
     max_output_tokens: Option<u64>,
     n: Option<u64>,
     stop: Vec<&'a str>,
@@ -87,6 +89,7 @@ struct Config<'a> {
 fn native(request: &ChatRequest, caps: &Caps) -> BytesMut {
     let config = Config {
         numbers: numbers(request),
+        seed: None,
         max_output_tokens: request.max_output_tokens,
         n: request.sampling.n,
         stop: request.stop.iter().map(String::as_str).collect(),
@@ -182,6 +185,12 @@ fn sampling<'a>(
                 losses.push(loss(path, LossAction::Clamped));
                 config.numbers.push((name, "2"));
             }
+            // A number for nothing but to be the same again. The upstream takes no larger ones.
+            "seed" if value.parse::<i64>().is_ok_and(|seed| i32::try_from(seed).is_err()) => {
+                let seed = value.parse::<i64>().unwrap_or_default() & i64::from(i32::MAX);
+                losses.push(quiet(path, LossAction::Mapped));
+                config.seed = Some(seed);
+            }
             // None at all is meant by zero, which the upstream does not take.
             "topK" if number < 1.0 => losses.push(quiet(path, LossAction::Dropped)),
             "presencePenalty" | "frequencyPenalty" if number == 0.0 => {
@@ -267,8 +276,10 @@ fn format<'a>(
 }
 
 fn identity<'a>(request: &'a ChatRequest, config: &mut Config<'a>, losses: &mut Vec<Loss>) {
+    if request.user.is_some() {
+        losses.push(loss(request.word(Word::User), LossAction::Dropped));
+    }
     for (given, path) in [
-        (request.user.is_some(), "user"),
         (request.prompt_cache_key.is_some(), "prompt_cache_key"),
         (request.metadata.is_some(), "metadata"),
         (request.store.is_some(), "store"),
@@ -410,6 +421,9 @@ fn write_config(body: &mut Object<'_>, config: &Config<'_>, members: &[(String, 
     let mut object = Object::begin(&mut out);
     for (name, number) in &config.numbers {
         object.raw(name, number);
+    }
+    if let Some(seed) = config.seed {
+        object.i64("seed", seed);
     }
     object.opt_u64("candidateCount", config.n).opt_u64("maxOutputTokens", config.max_output_tokens);
     if !config.stop.is_empty() {

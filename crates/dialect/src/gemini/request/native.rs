@@ -3,7 +3,9 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use super::{
+    contents::detail_of,
     conversation::{Content, Conversation, MODEL, Signed, USER, id_out, value_of},
+    decode::{CONFIG, RESOLUTION},
     media,
 };
 use crate::{
@@ -12,7 +14,8 @@ use crate::{
         ID,
         wire::{CallOut, PartOut, ResultOut},
     },
-    ir::{Block, BlockKind, ChatRequest, Role, ToolResult},
+    ir::{Block, BlockKind, ChatRequest, Image, Role, ToolResult},
+    json_in::str_of,
 };
 
 /// Writes it as it came.
@@ -30,11 +33,18 @@ pub(super) fn conversation(request: &ChatRequest) -> Conversation<'_> {
             _ => None,
         })
         .collect();
+    // What holds for all pictures is said once, as it was.
+    let whole = request
+        .extras
+        .members
+        .iter()
+        .find_map(|(name, raw)| (name.strip_prefix(CONFIG)? == RESOLUTION).then(|| str_of(raw))?);
+    let whole = whole.as_deref().and_then(detail_of);
     let contents = request.turns.iter().map(|turn| {
         let mut signed = Signed::default();
         let mut parts = Vec::new();
         for block in &turn.blocks {
-            native_part(block, &names, &mut signed, &mut parts);
+            native_part(block, &names, whole, &mut signed, &mut parts);
         }
         signed.flush(&mut parts);
         let role = if turn.role == Role::Assistant { MODEL } else { USER };
@@ -46,6 +56,7 @@ pub(super) fn conversation(request: &ChatRequest) -> Conversation<'_> {
 fn native_part<'a>(
     block: &'a Block,
     names: &HashMap<&str, &'a str>,
+    whole: Option<&str>,
     signed: &mut Signed<'a>,
     parts: &mut Vec<PartOut<'a>>,
 ) {
@@ -69,7 +80,7 @@ fn native_part<'a>(
         })),
         BlockKind::ToolResult(result) => {
             let media = result.blocks.iter().filter_map(|block| match &block.kind {
-                BlockKind::Image(image) => Some(media::native(&image.source, image.detail.as_deref())),
+                BlockKind::Image(image) => Some(media::native(&image.source, detail_beside(image, whole))),
                 BlockKind::File(file) => Some(media::native(&file.source, None)),
                 BlockKind::Opaque { origin, raw } if *origin == ID => Some(PartOut::Raw(raw)),
                 _ => None,
@@ -84,7 +95,7 @@ fn native_part<'a>(
         }
         BlockKind::Image(image) => {
             signed.flush(parts);
-            parts.push(media::native(&image.source, image.detail.as_deref()));
+            parts.push(media::native(&image.source, detail_beside(image, whole)));
         }
         BlockKind::File(file) => {
             signed.flush(parts);
@@ -104,6 +115,11 @@ fn native_part<'a>(
         | BlockKind::RedactedThinking { .. }
         | BlockKind::Opaque { .. } => {}
     }
+}
+
+/// How closely to look at a picture, where it is not said of all.
+fn detail_beside<'a>(image: &'a Image, whole: Option<&str>) -> Option<&'a str> {
+    image.detail.as_deref().filter(|detail| Some(*detail) != whole)
 }
 
 fn texts(result: &ToolResult) -> String {

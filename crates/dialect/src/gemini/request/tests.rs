@@ -400,7 +400,7 @@ fn numbers_and_limits_are_fitted() {
             "stopSequences": ["1", "2", "3", "4", "5"]})
     );
     assert_eq!(out["serviceTier"], "priority");
-    assert_eq!(told, ["stop", "verbosity"]);
+    assert_eq!(told, ["stop", "user", "verbosity"]);
     let newest = caps(GeminiCaps { penalties: false, ..GeminiCaps::permissive() });
     assert!(from_chat(&body, &newest).expect("written").1.contains(&"presence_penalty".to_owned()));
     for (member, value, code) in [

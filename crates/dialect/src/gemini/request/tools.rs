@@ -1,6 +1,9 @@
 //! Tools and the choice among them.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use serde_json::value::RawValue;
 
@@ -15,7 +18,7 @@ use crate::{
         schema::{self, Change, Written},
     },
     ir::{ChatRequest, Function, Loss, LossAction, Tool, ToolChoice, ToolKind, WebSearchTool, loss, quiet},
-    json_in,
+    json_in, tool_list,
 };
 
 /// A function as it is written.
@@ -87,12 +90,12 @@ pub(super) fn translated<'a>(
     if !caps.tools && !request.tools.is_empty() {
         return Err(refused("unsupported_tool", "tools", "this model takes no tools"));
     }
-    let mut kept: Vec<&Tool> = Vec::new();
+    let mut kept: HashMap<&str, &Tool> = HashMap::new();
     let mut strict = Vec::new();
     for (at, tool) in request.tools.iter().enumerate() {
         let Some(function) = tool.as_function() else { continue };
         let path = format!("tools[{at}]");
-        if let Some(earlier) = kept.iter().find(|earlier| earlier.name() == Some(function.name)) {
+        if let Some(earlier) = kept.get(function.name) {
             if same_tool(earlier, tool) {
                 losses.push(quiet(path, LossAction::Dropped));
                 continue;
@@ -100,7 +103,7 @@ pub(super) fn translated<'a>(
             let message = format!("tool `{}` is defined twice in different ways", function.name);
             return Err(refused("invalid_value", &path, message));
         }
-        kept.push(tool);
+        kept.insert(function.name, tool);
         if function.strict == Some(true) {
             strict.push(path.clone());
         }
@@ -139,7 +142,7 @@ fn written<'a>(
             let text = description.get_or_insert_default().to_mut();
             text.push_str("\n\nExamples of arguments: ");
             text.push_str(raw.get());
-            losses.push(loss(path, LossAction::Mapped));
+            losses.push(quiet(path, LossAction::Mapped));
         } else {
             losses.push(loss(path, LossAction::Dropped));
         }
@@ -172,7 +175,7 @@ fn written<'a>(
 
 /// The text of a schema, what became of it recorded.
 fn noted<'a>(written: Written<'a>, path: &str, losses: &mut Vec<Loss>) -> Cow<'a, str> {
-    let path = format!("{path}.parameters");
+    let path = format!("{path}.function.parameters");
     match written.change {
         Change::None => {}
         Change::Form => losses.push(quiet(path, LossAction::Mapped)),
@@ -216,7 +219,7 @@ fn foreign<'a>(
             (Some(ToolChoice::Named(wanted)), Some(name)) => wanted == name,
             _ => false,
         };
-        if forced || !others {
+        if forced || !others || !tool_list::is_spare(tool) {
             let message = format!("this tool exists only in the `{origin}` dialect");
             return Err(refused("unsupported_tool", &path, message));
         }
@@ -231,7 +234,6 @@ fn search_entry<'a>(search: &'a WebSearchTool, path: &str, losses: &mut Vec<Loss
     }
     for (given, name) in [
         (!search.allowed_domains.is_empty(), "allowed_domains"),
-        (!search.blocked_domains.is_empty(), "blocked_domains"),
         (search.max_uses.is_some(), "max_uses"),
         (search.place.is_some(), "user_location"),
     ] {
@@ -243,7 +245,11 @@ fn search_entry<'a>(search: &'a WebSearchTool, path: &str, losses: &mut Vec<Loss
         losses.push(quiet(format!("{path}.search_context_size"), LossAction::Dropped));
     }
     losses.push(quiet(path.to_owned(), LossAction::Mapped));
-    Cow::Borrowed(r#"{"googleSearch":{}}"#)
+    if search.blocked_domains.is_empty() {
+        return Cow::Borrowed(r#"{"googleSearch":{}}"#);
+    }
+    let domains = serde_json::to_string(&search.blocked_domains).expect("strings are always written");
+    Cow::Owned(format!(r#"{{"googleSearch":{{"excludeDomains":{domains}}}}}"#))
 }
 
 fn choose<'a>(
@@ -252,8 +258,9 @@ fn choose<'a>(
     losses: &mut Vec<Loss>,
 ) -> Result<(), EncodeError> {
     let Some(choice) = &request.tool_choice else { return Ok(()) };
+    let known: HashSet<&str> = out.functions.iter().map(|function| function.name).collect();
     let defined = |name: &'a str| {
-        if out.functions.iter().any(|function| function.name == name) {
+        if known.contains(name) {
             return Ok(name);
         }
         let message = format!("`tool_choice` names the tool `{name}`, which is not defined");

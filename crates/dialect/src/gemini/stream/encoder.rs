@@ -63,6 +63,12 @@ struct Call {
     arguments: String,
 }
 
+impl Call {
+    fn is_whole(&self) -> bool {
+        !self.arguments.trim().is_empty() && arguments::is_complete(&self.arguments)
+    }
+}
+
 impl Encoder {
     /// For an answer to this request.
     pub(in crate::gemini) fn new(echo: Echo) -> Self {
@@ -223,10 +229,9 @@ impl Encoder {
                 self.said += self.text.len();
                 self.text.clear();
             }
-            // One that broke off is only written if the answer goes on: it may have met the output limit.
-            Block::Call if self.call.as_ref().is_some_and(|call| arguments::is_complete(&call.arguments)) => {
-                self.write_call(out);
-            }
+            // One that broke off, or has no arguments yet, is only written if the answer goes on: it may have met the
+            // output limit.
+            Block::Call if self.call.as_ref().is_some_and(Call::is_whole) => self.write_call(out),
             Block::Call | Block::Thinking | Block::Nothing => {}
         }
     }

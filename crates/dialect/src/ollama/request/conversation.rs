@@ -1,6 +1,6 @@
 //! Writing a conversation as messages.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
@@ -34,7 +34,13 @@ pub(super) fn write(
         caps,
         native,
         pairing: if native { Pairing::default() } else { Pairing::of(&request.turns)? },
-        names: request.turns.iter().flat_map(|turn| &turn.blocks).filter_map(call_of).collect(),
+        names: request
+            .turns
+            .iter()
+            .rev()
+            .flat_map(|turn| turn.blocks.iter().rev())
+            .filter_map(call_of)
+            .collect(),
         several_names: has_several_names(&request.turns),
         losses,
     };
@@ -59,8 +65,8 @@ struct Writer<'a, 'l> {
     native: bool,
     /// Empty for a request of this dialect: its results stay where they are.
     pairing: Pairing,
-    /// Every call as (id, name): results are told by the tool's name.
-    names: Vec<(&'a str, &'a str)>,
+    /// The tools of calls by their ids: results are told by the tool's name. One id twice means the first.
+    names: HashMap<&'a str, &'a str>,
     /// Whether users have to be told apart.
     several_names: bool,
     losses: &'l mut Vec<Loss>,
@@ -220,7 +226,7 @@ impl<'a> Writer<'a, '_> {
         said: &mut Said<'a>,
     ) -> Result<(), EncodeError> {
         match &block.kind {
-            BlockKind::ToolCall(call) if call.name.trim().is_empty() => {
+            BlockKind::ToolCall(call) if call.name.trim().is_empty() && !self.native => {
                 self.losses.push(ir::loss(turn.path.clone(), LossAction::Dropped));
             }
             BlockKind::ToolCall(call) => {
@@ -236,16 +242,19 @@ impl<'a> Writer<'a, '_> {
             }
             BlockKind::WebSearch(search) => {
                 self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
+                self.mark(block, || turn.path.clone());
                 said.texts.push(Cow::Owned(search.as_text()));
             }
             BlockKind::Opaque { origin, raw } => {
                 let text = registry::opaque_as_text(*origin, raw);
                 let action = if text.is_some() { LossAction::Mapped } else { LossAction::Dropped };
                 self.losses.push(ir::loss(turn.path.clone(), action));
+                self.mark(block, || turn.path.clone());
                 said.texts.extend(text.map(Cow::Owned));
             }
             BlockKind::Image(_) | BlockKind::File(_) | BlockKind::Audio { .. } if !self.native => {
                 self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
+                self.mark(block, || turn.path.clone());
                 said.texts.push(Cow::Borrowed("[media omitted]"));
             }
             _ => {
@@ -277,7 +286,7 @@ impl<'a> Writer<'a, '_> {
             .str("role", "tool")
             .str("content", if text.is_empty() && !self.native { "(no output)" } else { &text });
         write_images(&said.images, &mut message);
-        let name = self.names.iter().find(|(id, _)| *id == result.call_id).map(|(_, name)| *name);
+        let name = self.names.get(result.call_id.as_str()).copied();
         message.opt_str("tool_name", name);
         if self.native && !ids::is_invented(&result.call_id) {
             message.str("tool_call_id", &result.call_id);

@@ -26,27 +26,61 @@ const KNOWN_OPTIONS: &[&str] = &[
     "frequency_penalty",
 ];
 
+/// The same of a request for a completion.
+const KNOWN_OF_COMPLETIONS: &[&str] = &[
+    "model",
+    "prompt",
+    "images",
+    "system",
+    "stream",
+    "format",
+    "options",
+    "think",
+    "logprobs",
+    "top_logprobs",
+];
+
 /// Reads a request into the canonical form.
 pub(in crate::ollama) fn decode(body: &Bytes) -> Result<ChatRequest, DecodeError> {
     let text = text(body)?;
     let fields = Fields::strict(&text, "")?;
+    let mut request = start(&fields)?;
+    tools(&fields, &mut request)?;
+    messages::decode(&fields, &mut request)?;
+    keep_others(&fields, KNOWN, &mut request);
+    Ok(request)
+}
+
+/// Reads a request for a completion: what is to be completed is all that the user says.
+pub(in crate::ollama) fn decode_completion(body: &Bytes) -> Result<ChatRequest, DecodeError> {
+    let text = text(body)?;
+    let fields = Fields::strict(&text, "")?;
+    let mut request = start(&fields)?;
+    messages::decode_completion(&fields, &mut request)?;
+    keep_others(&fields, KNOWN_OF_COMPLETIONS, &mut request);
+    Ok(request)
+}
+
+fn keep_others(fields: &Fields<'_>, known: &[&str], request: &mut ChatRequest) {
+    for (name, raw) in fields.unlisted(known) {
+        request.extras.members.push((name.to_owned(), raw.to_owned()));
+    }
+}
+
+/// What stands around the conversation.
+fn start(fields: &Fields<'_>) -> Result<ChatRequest, DecodeError> {
     let mut request = ChatRequest {
         model: fields.need_str("model")?.into_owned(),
         stream: fields.bool("stream")?.unwrap_or(true),
         include_usage: true,
-        output_format: output_format(&fields)?,
-        reasoning: reasoning(&fields)?,
+        output_format: output_format(fields)?,
+        reasoning: reasoning(fields)?,
         ..ChatRequest::default()
     };
     request.extras.origin = Some(ID);
     request.sampling.logprobs = fields.bool("logprobs")?.unwrap_or(false);
     request.sampling.top_logprobs = fields.count("top_logprobs")?;
-    options(&fields, &mut request)?;
-    tools(&fields, &mut request)?;
-    messages::decode(&fields, &mut request)?;
-    for (name, raw) in fields.unlisted(KNOWN) {
-        request.extras.members.push((name.to_owned(), raw.to_owned()));
-    }
+    options(fields, &mut request)?;
     Ok(request)
 }
 

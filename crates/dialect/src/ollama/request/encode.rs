@@ -18,6 +18,9 @@ const USUAL_OUTPUT: u64 = 4096;
 /// Context windows are asked for in steps: each other size makes the server load the model anew.
 const WINDOW_STEP: u64 = 4096;
 
+/// What chats do not know of completions. Those that stay what they are do not come here.
+const ONLY_OF_COMPLETIONS: &[&str] = &["suffix", "raw", "context", "template"];
+
 /// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
 pub(in crate::ollama) fn encode(request: &ChatRequest, caps: &Caps) -> Result<Encoded, EncodeError> {
     let mut losses = request.losses_elsewhere();
@@ -216,8 +219,10 @@ impl Writer<'_> {
     /// Who asks, and on what terms: the model's own machine does not care.
     fn identity(&mut self) {
         let request = self.request;
+        if request.user.is_some() {
+            self.lose(request.word(Word::User), LossAction::Dropped, false);
+        }
         for (given, path) in [
-            (request.user.is_some(), "user"),
             (request.prompt_cache_key.is_some(), "prompt_cache_key"),
             (request.metadata.is_some(), "metadata"),
             (request.store.is_some(), "store"),
@@ -236,7 +241,7 @@ impl Writer<'_> {
 
     fn extras(&mut self, body: &mut Object<'_>) -> Result<(), EncodeError> {
         for (name, raw) in &self.request.extras.members {
-            if self.native {
+            if self.native && !ONLY_OF_COMPLETIONS.contains(&name.as_str()) {
                 if !name.starts_with(Extras::RUNNER) {
                     body.raw(name, raw.get());
                 }

@@ -5,9 +5,7 @@ use std::borrow::Cow;
 use super::super::{ID, wire};
 use crate::{
     DecodeError, ids,
-    ir::{
-        self, Block, BlockKind, ChatRequest, Image, LossAction, MediaSource, Role, ToolCall, ToolResult, Turn,
-    },
+    ir::{Block, BlockKind, ChatRequest, Image, MediaSource, Role, ToolCall, ToolResult, Turn},
     json_in::{Fields, missing, str_of, wrong_type, wrong_value},
     media,
     open_calls::OpenCalls,
@@ -74,8 +72,22 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
     Ok(())
 }
 
+/// Reads `system`, `prompt` and `images` of a completion.
+pub(super) fn decode_completion(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
+    if let Some(text) = fields.str("system")?.filter(|text| !text.is_empty()) {
+        request.system.push(BlockKind::Text(text.into_owned()).into());
+    }
+    let mut blocks = images(fields)?;
+    if let Some(text) = fields.str("prompt")?.filter(|text| !text.is_empty()) {
+        blocks.push(BlockKind::Text(text.into_owned()).into());
+    }
+    request.turns.push(Turn { role: Role::User, blocks, name: None, path: "prompt".to_owned() });
+    Ok(())
+}
+
+/// Whether a turn of the user holds results, which no other turn holds here.
 fn is_results(turn: &Turn) -> bool {
-    turn.blocks.iter().all(|block| matches!(block.kind, BlockKind::ToolResult(_)))
+    turn.blocks.last().is_some_and(|block| matches!(block.kind, BlockKind::ToolResult(_)))
 }
 
 /// The call that a result belongs to: the one it names, else the oldest open one of the tool it names, else the oldest.
@@ -112,10 +124,6 @@ fn assistant(message: &Fields<'_>, turn: &str, request: &mut ChatRequest) -> Res
         let Some(function) = call.object("function")? else { return Err(call.missing("function")) };
         function.note_unlisted(&["index", "name", "arguments"], &mut request.losses);
         let name = function.need_str("name")?.into_owned();
-        if name.trim().is_empty() {
-            request.losses.push(ir::loss(function.path_of("name"), LossAction::Dropped));
-            continue;
-        }
         let arguments = wire::call_arguments(&function);
         let id = match call.str("id")?.filter(|id| !id.is_empty()) {
             Some(id) => id.into_owned(),
@@ -129,6 +137,14 @@ fn assistant(message: &Fields<'_>, turn: &str, request: &mut ChatRequest) -> Res
 
 /// Pictures, which the models' templates put before the text, and the text.
 fn content(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
+    let mut blocks = images(message)?;
+    if let Some(text) = message.str("content")?.filter(|text| !text.is_empty()) {
+        blocks.push(BlockKind::Text(text.into_owned()).into());
+    }
+    Ok(blocks)
+}
+
+fn images(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
     let mut blocks = Vec::new();
     for (at, raw) in message.list("images")?.unwrap_or_default().into_iter().enumerate() {
         let path = message.path_of(&format!("images[{at}]"));
@@ -138,9 +154,6 @@ fn content(message: &Fields<'_>) -> Result<Vec<Block>, DecodeError> {
         let media_type = media::sniffed(&data).unwrap_or(USUAL_PICTURE).to_owned();
         let source = MediaSource::Base64 { media_type, data: data.into_owned() };
         blocks.push(BlockKind::Image(Image { source, detail: None }).into());
-    }
-    if let Some(text) = message.str("content")?.filter(|text| !text.is_empty()) {
-        blocks.push(BlockKind::Text(text.into_owned()).into());
     }
     Ok(blocks)
 }

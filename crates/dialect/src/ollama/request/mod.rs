@@ -9,7 +9,7 @@ mod encode;
 mod messages;
 mod tools;
 
-pub(super) use decode::decode;
+pub(super) use decode::{decode, decode_completion};
 pub(super) use encode::{encode, think_word};
 
 #[cfg(test)]

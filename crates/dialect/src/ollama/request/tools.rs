@@ -1,5 +1,7 @@
 //! Writing tools, and the choice among them: the dialect has none, so it is made by what is offered.
 
+use std::collections::HashSet;
+
 use bytes::BytesMut;
 use omniroute_wire::json_out::Array;
 use serde_json::value::RawValue;
@@ -9,6 +11,7 @@ use crate::{
     Caps, EncodeError,
     ir::{self, ChatRequest, Function, Loss, LossAction, Tool, ToolChoice, ToolKind},
     json_in::is_object,
+    tool_list,
 };
 
 const EMPTY_SCHEMA: &str = r#"{"type":"object","properties":{}}"#;
@@ -55,7 +58,7 @@ pub(super) fn write(
 enum Offered<'a> {
     All,
     None,
-    These(Vec<&'a str>),
+    These(HashSet<&'a str>),
 }
 
 impl Offered<'_> {
@@ -63,7 +66,7 @@ impl Offered<'_> {
         match self {
             Self::All => true,
             Self::None => false,
-            Self::These(names) => names.contains(&name),
+            Self::These(names) => names.contains(name),
         }
     }
 }
@@ -98,15 +101,15 @@ fn choice<'a>(request: &'a ChatRequest, losses: &mut Vec<Loss>) -> Result<Offere
             names.iter().map(String::as_str).collect()
         }
     };
-    if let Some(name) = names.iter().find(|name| !request.tools.iter().any(|tool| tool.name() == Some(*name)))
-    {
+    let defined: HashSet<&str> = request.tools.iter().filter_map(Tool::name).collect();
+    if let Some(name) = names.iter().find(|name| !defined.contains(*name)) {
         let message = format!("`tool_choice` names the tool `{name}`, which is not defined");
         return Err(refused("invalid_value", "tool_choice", &message));
     }
     // The model may still answer without a call, so where one was demanded the client is told.
     let silent = matches!(choice, ToolChoice::Allowed { required: false, .. });
     losses.push(Loss { silent, ..ir::loss("tool_choice", LossAction::Mapped) });
-    Ok(Offered::These(names))
+    Ok(Offered::These(names.into_iter().collect()))
 }
 
 fn cannot_force() -> EncodeError {
@@ -132,7 +135,7 @@ fn write_tool(
             let text = description.get_or_insert_default();
             text.push_str("\n\nExamples of arguments: ");
             text.push_str(raw.get());
-            losses.push(ir::loss(path(key), LossAction::Mapped));
+            losses.push(ir::quiet(path(key), LossAction::Mapped));
         } else {
             losses.push(ir::loss(path(key), LossAction::Dropped));
         }
@@ -170,7 +173,8 @@ fn foreign_tool(
         (Some(ToolChoice::WebSearch), None) => true,
         _ => false,
     };
-    if forced || !request.tools.iter().any(|tool| tool.as_function().is_some()) {
+    let any = request.tools.iter().any(|tool| tool.as_function().is_some());
+    if forced || !any || !tool_list::is_spare(tool) {
         let message = "the target has no tool of this kind; use a provider that has, or leave it out";
         return Err(refused("unsupported_tool", &format!("tools[{at}]"), message));
     }

@@ -10,7 +10,7 @@ use super::super::{
 };
 use crate::{
     error_text,
-    ir::UpstreamError,
+    ir::{UpstreamError, Usage},
     json_in::last_wins,
     media,
     stream::{BlockHead, Delta, EventSink, StreamDecoder, StreamError, StreamEvent, truncated},
@@ -27,6 +27,7 @@ pub(in crate::ollama) struct Decoder {
     blocks: u32,
     calls: usize,
     open: Open,
+    usage: Usage,
 }
 
 /// The open block.
@@ -67,16 +68,18 @@ impl Decoder {
         if line.is_error() {
             return self.fail(error_text::read_value(text), sink);
         }
-        if line.message.is_none() && !line.is_done() {
+        let said = line.said();
+        if said.is_none() && !line.is_done() {
             return Ok(());
         }
         if !std::mem::replace(&mut self.started, true) {
             // The format has no id of an answer.
             sink.event(StreamEvent::Start { id: Cow::Borrowed(""), model: line.model() })?;
         }
-        if let Some(message) = &line.message {
+        if let Some(message) = &said {
             self.message(message, line, sink)?;
         }
+        self.usage.update(&line.usage());
         if line.is_done() && !self.over {
             self.end(line, sink)?;
         }
@@ -165,9 +168,8 @@ impl Decoder {
 
     fn end(&mut self, line: &Line<'_>, sink: &mut dyn EventSink) -> Result<(), StreamError> {
         self.close(sink)?;
-        let usage = line.usage();
-        if usage.is_known() {
-            sink.event(StreamEvent::Usage(usage))?;
+        if self.usage.is_known() {
+            sink.event(StreamEvent::Usage(self.usage))?;
         }
         self.over = true;
         let reason = wire::finish_reason(&line.reason(), self.calls > 0);
@@ -253,6 +255,14 @@ mod tests {
         let calls: Vec<_> = events.iter().filter(|event| event.contains(" call ")).collect();
         assert_eq!(calls.len(), 2);
         assert_ne!(calls[0], calls[1], "ids differ");
+    }
+
+    #[test]
+    fn counts_count_wherever_they_are_told() {
+        let early = r#"{"message":{"content":"a"},"done":false,"prompt_eval_count":3,"eval_count":1}"#;
+        let end = r#"{"message":{"content":""},"done":true,"done_reason":"stop"}"#;
+        assert!(decode(&[early, end]).contains(&"usage Some(3) Some(1)".to_owned()));
+        assert!(decode(&[early, END]).contains(&"usage Some(3) Some(2)".to_owned()));
     }
 
     #[test]

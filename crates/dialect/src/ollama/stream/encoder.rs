@@ -28,9 +28,9 @@ pub(in crate::ollama) struct Encoder {
     /// Everything before the time stamp of a line.
     head: Vec<u8>,
     block: Block,
-    /// The open call, and calls whose arguments are incomplete: what becomes of those the end decides.
+    /// The open call, and one that ended without whole arguments: what becomes of it is decided by what follows.
     call: Option<(u32, ToolCall)>,
-    unfinished: Vec<(u32, ToolCall)>,
+    unfinished: Option<(u32, ToolCall)>,
     calls: u64,
     held_bytes: usize,
     written_bytes: u64,
@@ -62,7 +62,7 @@ impl Encoder {
             head: head.to_vec(),
             block: Block::Nothing,
             call: None,
-            unfinished: Vec::new(),
+            unfinished: None,
             calls: 0,
             held_bytes: 0,
             written_bytes: 0,
@@ -77,7 +77,15 @@ impl Encoder {
     fn begin(&self, out: &mut BytesMut) {
         out.extend_from_slice(&self.head);
         write_stamp(out, &self.echo, self.now.unwrap_or_default());
-        out.extend_from_slice(b"\",\"message\":{\"role\":\"assistant\",\"content\":");
+        out.extend_from_slice(match self.echo.legacy {
+            true => b"\",\"response\":",
+            false => b"\",\"message\":{\"role\":\"assistant\",\"content\":",
+        });
+    }
+
+    /// Ends what [`Self::begin`] began.
+    fn close(&self, out: &mut BytesMut) {
+        out.extend_from_slice(if self.echo.legacy { b"," } else { b"}," });
     }
 
     fn text(&mut self, kind: Block, text: &str, out: &mut BytesMut) {
@@ -91,7 +99,7 @@ impl Encoder {
             out.extend_from_slice(b"\"\",\"thinking\":");
         }
         json_out::string(out, text);
-        out.extend_from_slice(b"},");
+        self.close(out);
         self.write_tokens(out);
         out.extend_from_slice(b"\"done\":false}\n");
     }
@@ -113,6 +121,10 @@ impl Encoder {
     }
 
     fn write_call(&mut self, index: u32, call: &ToolCall, out: &mut BytesMut) {
+        if self.echo.legacy {
+            self.losses.answer("tool_calls", LossAction::Dropped);
+            return;
+        }
         if arguments::object(&call.arguments).changed {
             self.losses.quiet_block(index, "", LossAction::Mapped);
         }
@@ -137,29 +149,34 @@ impl Encoder {
     fn block_stop(&mut self, out: &mut BytesMut) {
         self.block = Block::Nothing;
         let Some((index, call)) = self.call.take() else { return };
-        if arguments::is_complete(&call.arguments) {
-            self.held_bytes = self.held_bytes.saturating_sub(call.arguments.len());
+        self.held_bytes = self.held_bytes.saturating_sub(call.arguments.len());
+        if !call.arguments.trim().is_empty() && arguments::is_complete(&call.arguments) {
             self.write_call(index, &call, out);
         } else {
-            self.unfinished.push((index, call));
+            self.unfinished = Some((index, call));
+        }
+    }
+
+    /// The answer goes on, so the last call was not cut off.
+    fn settle_call(&mut self, out: &mut BytesMut) {
+        if let Some((index, call)) = self.unfinished.take() {
+            self.write_call(index, &call, out);
         }
     }
 
     fn finish(&mut self, reason: FinishReason, out: &mut BytesMut) {
         // A call that the output limit cut off would be run with half of its arguments.
-        for (index, call) in std::mem::take(&mut self.unfinished) {
-            if reason == FinishReason::Length {
-                self.losses.block(index, "", LossAction::Dropped);
-            } else {
-                self.write_call(index, &call, out);
-            }
+        if let Some((index, _)) = self.unfinished.take_if(|_| reason == FinishReason::Length) {
+            self.losses.block(index, "", LossAction::Dropped);
         }
+        self.settle_call(out);
         self.begin(out);
-        out.extend_from_slice(b"\"\"},");
+        out.extend_from_slice(b"\"\"");
+        self.close(out);
         self.write_tokens(out);
         let mut end = BytesMut::with_capacity(192);
         let mut object = Object::begin(&mut end);
-        let times = Times { asked: self.echo.asked_after, first: self.first, end: self.now };
+        let times = Times { asked: self.echo.asked_after, first: self.first, end: self.now, whole: false };
         let (prompt, output) = counts(&self.usage, &self.echo, self.written_bytes);
         write_end(&mut object, reason, &times, prompt, output);
         object.end();
@@ -171,6 +188,9 @@ impl Encoder {
 impl StreamEncoder for Encoder {
     fn event(&mut self, event: StreamEvent<'_>, out: &mut BytesMut) -> Result<(), StreamError> {
         let start = out.len();
+        if matches!(event, StreamEvent::BlockStart { .. }) {
+            self.settle_call(out);
+        }
         match event {
             StreamEvent::BlockStart { index, block } => match block {
                 BlockHead::Text | BlockHead::Refusal => {

@@ -1,6 +1,6 @@
 //! Writing a conversation as messages.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
@@ -17,7 +17,7 @@ use crate::{
     },
     media,
     pairing::Pairing,
-    registry,
+    registry, tool_list,
 };
 
 /// Writes `messages`.
@@ -34,6 +34,7 @@ pub(super) fn write(
         turns: &request.turns,
         caps,
         native,
+        custom: if native || caps.custom_tools { tool_list::custom_names(request) } else { HashSet::new() },
         pairing: if native { Pairing::default() } else { Pairing::of(&request.turns)? },
         carried: Vec::new(),
         losses,
@@ -61,6 +62,8 @@ struct Writer<'a, 'l> {
     caps: &'a Caps,
     /// Whether the request came in this dialect.
     native: bool,
+    /// The tools that take free text and are offered as such.
+    custom: HashSet<&'a str>,
     /// Empty for a request of this dialect: its results stay where they are.
     pairing: Pairing,
     /// Images of tool results, which stand in the user message that follows.
@@ -159,9 +162,13 @@ impl<'a> Writer<'a, '_> {
                 continue;
             }
             self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
-            let text = format!("[tool result {}] {}", result.call_id, result_text(result, None).0);
-            let mark = self.mark(marked(block, result), || turn.path.clone());
-            parts.push(Part::text(text, mark));
+            self.opaque_in(result, &turn.path)?;
+            let (text, shown) = result_text(result, None);
+            let mark = self.result_mark(block, result, &turn.path);
+            parts.push(Part::text(format!("[tool result {}] {text}", result.call_id), mark));
+            for (_, block) in shown {
+                parts.extend(self.part(block, &turn.path)?);
+            }
         }
         if parts.is_empty() {
             return Ok(());
@@ -204,6 +211,7 @@ impl<'a> Writer<'a, '_> {
                 self.losses.push(ir::quiet(turn.path.clone(), LossAction::Dropped));
             }
         }
+        said.prefix = is_last && !self.native && self.caps.prefix_mark;
         said.write(turn, messages);
         for (place, CallOut { call, .. }) in said.calls {
             match self.pairing.answer(place) {
@@ -253,20 +261,22 @@ impl<'a> Writer<'a, '_> {
                 let end = whole.len();
                 if end > said.marks.last().map_or(0, |(end, _)| *end) {
                     said.marks.extend(self.mark(block, || turn.path.clone()).map(|mark| (end, mark)));
-                } else if let Some(mark) = block.cache_mark {
+                } else {
                     // There is no text that could have it.
-                    let path = format!("{}.cache_control", turn.path);
-                    let silent = !mark.one_hour;
-                    self.losses.push(Loss { silent, ..ir::loss(path, LossAction::Dropped) });
+                    self.unmark(block, &turn.path);
                 }
             }
-            BlockKind::Refusal(text) => said.refusal.get_or_insert_default().push_str(text),
-            BlockKind::ToolCall(call) if call.name.trim().is_empty() => {
+            BlockKind::Refusal(text) => {
+                self.unmark(block, &turn.path);
+                said.refusal.get_or_insert_default().push_str(text);
+            }
+            BlockKind::ToolCall(call) if call.name.trim().is_empty() && !self.native => {
                 self.losses.push(ir::loss(turn.path.clone(), LossAction::Dropped));
             }
             BlockKind::ToolCall(call) => {
-                let custom =
-                    (self.native || self.caps.custom_tools) && self.request.is_custom_tool(&call.name);
+                // What the model called has no place for a mark.
+                self.unmark(block, &turn.path);
+                let custom = self.custom.contains(call.name.as_str());
                 let signature = said.call_signature.take();
                 said.calls.push((place, CallOut { call, custom, signature }));
             }
@@ -309,12 +319,14 @@ impl<'a> Writer<'a, '_> {
                 let text = registry::opaque_as_text(*origin, raw);
                 let action = if text.is_some() { LossAction::Mapped } else { LossAction::Dropped };
                 self.losses.push(ir::loss(turn.path.clone(), action));
+                self.unmark(block, &turn.path);
                 if let Some(text) = text {
                     said.text.get_or_insert_default().push_str(&text);
                 }
             }
             BlockKind::WebSearch(search) => {
                 self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
+                self.unmark(block, &turn.path);
                 let text = said.text.get_or_insert_default();
                 text.push_str(&search.as_text());
                 text.push_str("\n\n");
@@ -341,8 +353,9 @@ impl<'a> Writer<'a, '_> {
         messages: &mut Array<'_>,
     ) -> Result<Vec<Part<'a>>, EncodeError> {
         let id = ids::tool_call_id(call_id);
+        self.opaque_in(result, path)?;
         let (text, shown) = result_text(result, Some(&id));
-        let mark = self.mark(marked(block, result), || path.to_owned());
+        let mark = self.result_mark(block, result, path);
         write_result(call_id, &text, mark, messages);
         let mut parts = Vec::new();
         for (label, block) in shown {
@@ -350,12 +363,19 @@ impl<'a> Writer<'a, '_> {
             parts.push(Part::text(format!("{label}:"), None));
             parts.extend(self.part(block, path)?);
         }
-        for block in &result.blocks {
-            if let BlockKind::Opaque { .. } | BlockKind::Audio { .. } = block.kind {
-                self.losses.push(ir::loss(path.to_owned(), LossAction::Mapped));
-            }
-        }
         Ok(parts)
+    }
+
+    /// Records what only another dialect has and becomes text here; what has no words is refused.
+    fn opaque_in(&mut self, result: &ToolResult, path: &str) -> Result<(), EncodeError> {
+        for block in &result.blocks {
+            let BlockKind::Opaque { origin, raw } = &block.kind else { continue };
+            if registry::opaque_as_text(*origin, raw).is_none() {
+                return Err(unsupported(path, &format!("content that only the `{origin}` dialect has")));
+            }
+            self.losses.push(ir::loss(path.to_owned(), LossAction::Mapped));
+        }
+        Ok(())
     }
 
     /// A block of a user turn.
@@ -370,12 +390,21 @@ impl<'a> Writer<'a, '_> {
             BlockKind::Text(text) | BlockKind::Refusal(text) => Ok(Some(PartKind::Text(Cow::Borrowed(text)))),
             BlockKind::Image(_) if !self.caps.vision => Err(unsupported(path, "images")),
             BlockKind::Image(image) => match &image.source {
+                MediaSource::Base64 { .. } if !self.native && media::unread_picture(image).is_some() => {
+                    let kind = media::unread_picture(image).unwrap_or_default();
+                    Err(unsupported(path, &format!("images of type `{kind}`")))
+                }
                 MediaSource::Base64 { .. } | MediaSource::Url(_) => Ok(Some(PartKind::Image(image))),
                 MediaSource::FileId { .. } | MediaSource::Text(_) => {
                     Err(unsupported(path, "images by file id"))
                 }
             },
             BlockKind::Audio { .. } if !self.caps.audio_input => Err(unsupported(path, "audio")),
+            BlockKind::Audio { format, .. }
+                if !self.native && self.caps.developer_role && !matches!(&**format, "wav" | "mp3") =>
+            {
+                Err(unsupported(path, &format!("audio of type `{format}`")))
+            }
             BlockKind::Audio { data, format } => Ok(Some(PartKind::Audio { data, format })),
             BlockKind::File(file) => self.file(file, path).map(Some),
             BlockKind::Opaque { origin, raw } => {
@@ -438,6 +467,29 @@ impl<'a> Writer<'a, '_> {
         }
     }
 
+    /// The mark of a result, which is one text here with its mark at the end. Marks before that one are recorded; those of
+    /// pictures and documents go with these.
+    fn result_mark(&mut self, block: &Block, result: &ToolResult, path: &str) -> Option<Mark> {
+        let texts = result.blocks.iter().filter(|inner| {
+            let is_shown =
+                matches!(inner.kind, BlockKind::Image(_) | BlockKind::File(_) | BlockKind::Audio { .. });
+            !is_shown && inner.cache_mark.is_some()
+        });
+        let mut marked: Vec<&Block> =
+            texts.chain(Some(block).filter(|block| block.cache_mark.is_some())).collect();
+        let last = marked.pop();
+        marked.into_iter().for_each(|other| self.unmark(other, path));
+        last.and_then(|block| self.mark(block, || path.to_owned()))
+    }
+
+    /// Records a mark for which there is no place.
+    fn unmark(&mut self, block: &Block, path: &str) {
+        if let Some(mark) = block.cache_mark {
+            let path = format!("{path}.cache_control").into();
+            self.losses.push(Loss { path, action: LossAction::Dropped, silent: !mark.one_hour });
+        }
+    }
+
     /// Writes images of results that no user turn follows.
     fn flush(&mut self, messages: &mut Array<'_>) {
         if self.carried.is_empty() {
@@ -448,15 +500,6 @@ impl<'a> Writer<'a, '_> {
         write_content(&std::mem::take(&mut self.carried), &mut message);
         message.end();
     }
-}
-
-/// Whose mark a result has: it is one text here, with its mark at the end.
-fn marked<'b>(block: &'b Block, result: &'b ToolResult) -> &'b Block {
-    if block.cache_mark.is_some() {
-        return block;
-    }
-    let mut texts = result.blocks.iter().filter(|inner| matches!(inner.kind, BlockKind::Text(_)));
-    texts.rfind(|inner| inner.cache_mark.is_some()).unwrap_or(block)
 }
 
 fn unsupported(path: &str, what: &str) -> EncodeError {

@@ -8,7 +8,7 @@ use super::{
     messages,
 };
 use crate::{
-    DecodeError, Dialect as _, Head, client_body, effort, ids,
+    DecodeError, Dialect as _, Head, client_body, custom_format, effort, ids,
     ir::{
         self, ChatRequest, Loss, LossAction, Native, OutputFormat, Reasoning, ReasoningAmount, Sampling,
         Tool, ToolChoice, ToolKind, WebSearchTool,
@@ -248,7 +248,7 @@ fn tool(raw: &RawValue, path: &str, losses: &mut Vec<Loss>) -> Result<Tool, Deco
             let kind = ToolKind::Custom {
                 name: name.into_owned(),
                 description: inner.str("description")?.map(Into::into),
-                format: inner.raw("format").map(ToOwned::to_owned),
+                format: inner.raw("format").map(|raw| custom_format::flat(raw).into_owned()),
             };
             Ok(Tool::at(path, kind))
         }

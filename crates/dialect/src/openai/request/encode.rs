@@ -1,18 +1,20 @@
 //! Writing a request for an upstream.
 
+use std::{borrow::Cow, collections::HashSet};
+
 use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
 use serde_json::value::RawValue;
 
 use super::{super::ID, conversation, reasoning};
 use crate::{
-    Caps, EncodeError, Encoded, JsonAnswer, ids,
+    Caps, EncodeError, Encoded, JsonAnswer, caps, custom_format, ids,
     ir::{
         self, ChatRequest, Extras, Function, Loss, LossAction, OutputFormat, Tool, ToolChoice, ToolKind,
         WebSearchTool, Word,
     },
     json_in::is_object,
-    responses, tool_list,
+    responses, schema_words, strict_schema, tool_list,
     web_search::write_place,
 };
 
@@ -125,7 +127,7 @@ impl Writer<'_> {
                 let mut custom = entry.object("custom");
                 custom.str("name", name).opt_str("description", description.as_deref());
                 if let Some(format) = format {
-                    custom.raw("format", format.get());
+                    custom.raw("format", custom_format::nested(format).get());
                 }
                 custom.end();
                 entry.end();
@@ -155,7 +157,7 @@ impl Writer<'_> {
                 message: format!("the schema of tool `{name}` must be an object"),
             });
         }
-        let mut description = description.map(std::borrow::Cow::into_owned);
+        let mut description = description.map(Cow::into_owned);
         let mut extras = Vec::new();
         for (key, raw) in &tool.extras {
             if self.native {
@@ -164,7 +166,7 @@ impl Writer<'_> {
                 let text = description.get_or_insert_default();
                 text.push_str("\n\nExamples of arguments: ");
                 text.push_str(raw.get());
-                self.lose(format!("tools[{at}].{key}"), LossAction::Mapped);
+                self.losses.push(ir::quiet(format!("tools[{at}].{key}"), LossAction::Mapped));
             } else {
                 self.lose(format!("tools[{at}].{key}"), LossAction::Dropped);
             }
@@ -173,13 +175,22 @@ impl Writer<'_> {
             let path = format!("tools[{at}].cache_control").into();
             self.losses.push(Loss { path, action: LossAction::Dropped, silent: !mark.one_hour });
         }
+        let parameters = schema.map(|schema| {
+            let path = || format!("tools[{at}].function.parameters");
+            self.schema(schema, self.caps.schema_without, path)
+        });
         let mut entry = list.object();
         entry.str("type", "function");
         let mut function = entry.object("function");
         function.str("name", name).opt_str("description", description.as_deref());
-        function.raw("parameters", schema.map_or(EMPTY_SCHEMA, RawValue::get));
+        function.raw("parameters", parameters.as_deref().unwrap_or(EMPTY_SCHEMA));
         if let Some(strict) = strict {
-            function.bool("strict", strict);
+            // A schema that models cannot be held to in full would be refused.
+            let kept = strict && (self.native || schema.is_some_and(strict_schema::is_legal));
+            if kept != strict {
+                self.losses.push(ir::loss(format!("tools[{at}].strict"), LossAction::Mapped));
+            }
+            function.bool("strict", kept);
         }
         function.end();
         for (key, raw) in extras {
@@ -187,6 +198,22 @@ impl Writer<'_> {
         }
         entry.end();
         Ok(())
+    }
+
+    /// A schema without the words that the target refuses in it.
+    fn schema<'s>(
+        &mut self,
+        schema: &'s RawValue,
+        refused: &[&str],
+        path: impl Fn() -> String,
+    ) -> Cow<'s, str> {
+        match schema_words::without(schema, refused).filter(|_| !self.native) {
+            None => Cow::Borrowed(schema.get()),
+            Some((text, less)) => {
+                self.losses.push(Loss { silent: !less, ..ir::loss(path(), LossAction::Mapped) });
+                Cow::Owned(text)
+            }
+        }
     }
 
     /// A tool that the other dialect's vendor runs: left out when there are others, refused when it is wanted.
@@ -201,7 +228,7 @@ impl Writer<'_> {
             (Some(ToolChoice::WebSearch), None) => true,
             _ => false,
         };
-        if forced || !functions {
+        if forced || !functions || !tool_list::is_spare(tool) {
             return Err(EncodeError {
                 code: "unsupported_tool",
                 param: Some(format!("tools[{at}]")),
@@ -253,6 +280,7 @@ impl Writer<'_> {
     }
 
     fn tool_choice(&mut self, body: &mut Object<'_>) {
+        let custom = if self.takes_custom() { tool_list::custom_names(self.request) } else { HashSet::new() };
         match &self.request.tool_choice {
             None => {}
             Some(ToolChoice::Auto) => {
@@ -268,7 +296,7 @@ impl Writer<'_> {
             Some(ToolChoice::WebSearch) => self.losses.push(ir::quiet("tool_choice", LossAction::Mapped)),
             Some(ToolChoice::Named(name)) => {
                 let mut choice = body.object("tool_choice");
-                self.named(name, &mut choice);
+                write_named(name, &custom, &mut choice);
                 choice.end();
             }
             Some(ToolChoice::Allowed { required, names }) => {
@@ -279,7 +307,7 @@ impl Writer<'_> {
                 let mut list = allowed.array("tools");
                 for name in names {
                     let mut entry = list.object();
-                    self.named(name, &mut entry);
+                    write_named(name, &custom, &mut entry);
                     entry.end();
                 }
                 list.end();
@@ -287,15 +315,6 @@ impl Writer<'_> {
                 choice.end();
             }
         }
-    }
-
-    fn named(&self, wanted: &str, entry: &mut Object<'_>) {
-        let is_custom = self.takes_custom() && self.request.is_custom_tool(wanted);
-        let kind = if is_custom { "custom" } else { "function" };
-        entry.str("type", kind);
-        let mut inner = entry.object(kind);
-        inner.str("name", wanted);
-        inner.end();
     }
 
     fn limits(&mut self, body: &mut Object<'_>) {
@@ -329,9 +348,14 @@ impl Writer<'_> {
 
     fn sampling(&mut self, body: &mut Object<'_>) {
         let sampling = &self.request.sampling;
+        let samples = self.caps.takes_sampling(self.request);
         for (name, value) in [("temperature", &sampling.temperature), ("top_p", &sampling.top_p)] {
             match value {
-                Some(_) if !self.caps.sampling => self.lose(name, LossAction::Dropped),
+                Some(_) if !samples => self.lose(name, LossAction::Dropped),
+                Some(raw) if !self.kin && name == "temperature" && caps::is_above_two(raw) => {
+                    body.raw(name, "2");
+                    self.lose(name, LossAction::Clamped);
+                }
                 Some(raw) => {
                     body.raw(name, raw.get());
                 }
@@ -384,16 +408,19 @@ impl Writer<'_> {
     }
 
     fn format(&mut self, body: &mut Object<'_>) {
-        match &self.request.output_format {
+        let request = self.request;
+        match &request.output_format {
             OutputFormat::Text => {}
             OutputFormat::JsonSchema { name, description, schema, strict } if self.caps.json_schema => {
+                let path = || request.word(Word::Schema).to_owned();
+                let taken = self.schema(schema, self.caps.answer_schema_without, path);
                 let mut format = body.object("response_format");
                 format.str("type", "json_schema");
                 let mut inner = format.object("json_schema");
                 inner.str("name", name.as_deref().unwrap_or("response"));
-                inner.opt_str("description", description.as_deref()).raw("schema", schema.get());
-                if let Some(strict) = strict {
-                    inner.bool("strict", *strict);
+                inner.opt_str("description", description.as_deref()).raw("schema", &taken);
+                if let Some(strict) = self.strict_format(schema, *strict) {
+                    inner.bool("strict", strict);
                 }
                 inner.end();
                 format.end();
@@ -402,6 +429,26 @@ impl Writer<'_> {
                 body.raw("response_format", r#"{"type":"json_object"}"#);
             }
         }
+    }
+
+    /// Whether the answer has to obey its schema. The dialects of others have no word for it since they hold every answer
+    /// to its schema; here it has to be said, and only some schemas can be obeyed in full.
+    fn strict_format(&mut self, schema: &RawValue, strict: Option<bool>) -> Option<bool> {
+        if self.native {
+            return strict;
+        }
+        let wanted = match strict {
+            Some(strict) => strict,
+            None if self.kin || !self.caps.developer_role => return None,
+            None => true,
+        };
+        let kept = wanted && strict_schema::is_legal(schema);
+        if kept != wanted {
+            let path = format!("{}.strict", self.request.word(Word::Format));
+            let silent = strict.is_none();
+            self.losses.push(Loss { silent, ..ir::loss(path, LossAction::Mapped) });
+        }
+        Some(kept)
     }
 
     /// Who asks, and on what terms.
@@ -414,7 +461,7 @@ impl Writer<'_> {
                 body.str("safety_identifier", &ids::sha256_hex(user));
                 self.losses.push(ir::quiet(request.word(Word::User), LossAction::Mapped));
             } else {
-                self.losses.push(ir::quiet(request.word(Word::User), LossAction::Dropped));
+                self.lose(request.word(Word::User), LossAction::Dropped);
             }
         }
         body.opt_str("prompt_cache_key", request.prompt_cache_key.as_deref());
@@ -461,4 +508,13 @@ impl Writer<'_> {
         }
         Ok(())
     }
+}
+
+/// Names a tool; `custom` are those that take free text.
+fn write_named(wanted: &str, custom: &HashSet<&str>, entry: &mut Object<'_>) {
+    let kind = if custom.contains(wanted) { "custom" } else { "function" };
+    entry.str("type", kind);
+    let mut inner = entry.object(kind);
+    inner.str("name", wanted);
+    inner.end();
 }

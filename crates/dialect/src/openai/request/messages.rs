@@ -1,6 +1,6 @@
 //! Reading the conversation of a request.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::value::RawValue;
 
@@ -76,7 +76,8 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
         match &*role {
             "system" | "developer" => {
                 let blocks = content(&message, &mut request.losses)?;
-                if request.turns.is_empty() {
+                // One with a name is a turn of its own, which has a place for it.
+                if request.turns.is_empty() && name.is_none() {
                     request.system.extend(blocks);
                 } else {
                     request.turns.push(Turn { role: Role::System, blocks, name, path });
@@ -128,8 +129,9 @@ pub(super) fn cache_mark(fields: &Fields<'_>, losses: &mut Vec<Loss>) -> Option<
     Some(CacheMark { one_hour: false })
 }
 
+/// Whether a turn of the user holds results, which no other turn holds here.
 fn is_results(turn: &Turn) -> bool {
-    turn.blocks.iter().all(|block| matches!(block.kind, BlockKind::ToolResult(_)))
+    turn.blocks.last().is_some_and(|block| matches!(block.kind, BlockKind::ToolResult(_)))
 }
 
 /// The call that a result belongs to; without an id, the oldest that is unanswered.
@@ -155,6 +157,7 @@ fn answered_call(
 
 fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Result<Vec<Block>, DecodeError> {
     let mut blocks = thinking(message, &mut request.losses)?;
+    let mut signed: HashSet<String> = blocks.iter().filter_map(signature_of).collect();
     blocks.extend(content(message, &mut request.losses)?);
     if let Some(refusal) = message.str("refusal")?.filter(|refusal| !refusal.is_empty()) {
         blocks.push(BlockKind::Refusal(refusal.into_owned()).into());
@@ -171,10 +174,6 @@ fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Resu
         let Some(function) = call.object(group)? else { return Err(call.missing(group)) };
         function.note_unlisted(&["name", text], &mut request.losses);
         let name = function.need_str("name")?;
-        if name.trim().is_empty() {
-            request.losses.push(ir::loss(function.path_of("name"), LossAction::Dropped));
-            continue;
-        }
         let text = match function.raw(text) {
             // Some clients send the object itself.
             Some(raw) => str_of(raw).unwrap_or(Cow::Borrowed(raw.get())).into_owned(),
@@ -190,7 +189,7 @@ fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Resu
             wire::note_unknown_extra(extra, &mut request.losses);
         }
         if let Some(data) =
-            extra.as_ref().and_then(wire::call_signature).filter(|data| !is_signed(&blocks, data))
+            extra.as_ref().and_then(wire::call_signature).filter(|data| signed.insert(data.clone()))
         {
             let text = String::new();
             let kind = BlockKind::Thinking { text, signature: Some(data.into()), origin: CALL_SIGNER };
@@ -209,12 +208,12 @@ fn assistant(message: &Fields<'_>, at: usize, request: &mut ChatRequest) -> Resu
     Ok(blocks)
 }
 
-/// Whether the signature came already, with its thinking.
-fn is_signed(blocks: &[Block], data: &str) -> bool {
-    blocks.iter().any(|block| match &block.kind {
-        BlockKind::Thinking { signature: Some(signature), .. } => signature.data == data,
-        _ => false,
-    })
+/// The signature that came with its thinking, and so not with the call it belongs to.
+fn signature_of(block: &Block) -> Option<String> {
+    match &block.kind {
+        BlockKind::Thinking { signature: Some(signature), .. } => Some(signature.data.clone()),
+        _ => None,
+    }
 }
 
 /// Reasoning of an earlier answer: blocks with their signatures, or plain text.
@@ -239,16 +238,25 @@ fn thinking(message: &Fields<'_>, losses: &mut Vec<Loss>) -> Result<Vec<Block>, 
         };
         blocks.push(Block::from(kind));
     }
-    if !blocks.is_empty() {
-        return Ok(blocks);
-    }
     for name in ["reasoning_content", "reasoning"] {
+        if !blocks.is_empty() {
+            break;
+        }
         let text = message.raw(name).and_then(str_of).filter(|text| !text.is_empty());
         if let Some(text) = text {
             let kind = BlockKind::Thinking { text: text.into_owned(), signature: None, origin: ID };
             blocks.push(Block::from(kind));
-            break;
         }
+    }
+    if let Some(details) = message.raw("reasoning_details") {
+        if blocks.is_empty() {
+            let text = wire::detail_texts(details);
+            blocks.extend(
+                text.map(|text| Block::from(BlockKind::Thinking { text, signature: None, origin: ID })),
+            );
+        }
+        // Who wrote them, and proofs of it, have no place.
+        losses.push(ir::quiet(message.path_of("reasoning_details"), LossAction::Dropped));
     }
     Ok(blocks)
 }

@@ -47,6 +47,8 @@ pub(super) struct Said<'a> {
     pub(super) marks: Vec<(usize, Mark)>,
     pub(super) refusal: Option<String>,
     pub(super) thinking: String,
+    /// Whether the target is told that its answer begins so.
+    pub(super) prefix: bool,
     /// Whether the target refuses the message without its thinking; what is not known any more is empty then.
     pub(super) must_think: bool,
     pub(super) signed: Vec<String>,
@@ -81,6 +83,9 @@ impl Said<'_> {
         if !self.calls.is_empty() {
             wire::write_calls(message.key("tool_calls"), self.calls.iter().map(|(_, call)| call));
         }
+        if self.prefix {
+            message.bool("prefix", true);
+        }
         message.end();
     }
 
@@ -101,7 +106,7 @@ impl Said<'_> {
     }
 }
 
-/// A result as text, and the images and documents in it with their labels. Without an id those are only counted.
+/// A result as text, and the images, documents and sounds in it with their labels. Without an id they are only named.
 pub(super) fn result_text<'a>(
     result: &'a ToolResult,
     id: Option<&str>,
@@ -111,17 +116,19 @@ pub(super) fn result_text<'a>(
     for block in &result.blocks {
         let piece: Cow<'_, str> = match &block.kind {
             BlockKind::Text(text) => Cow::Borrowed(text),
-            BlockKind::Image(_) | BlockKind::File(_) => {
-                let what = if matches!(block.kind, BlockKind::Image(_)) { "image" } else { "document" };
-                match id {
-                    Some(id) => {
-                        let label = format!("{id}#{}", shown.len() + 1);
-                        let piece = format!("[{what} attached below: {label}]");
-                        shown.push((label, block));
-                        Cow::Owned(piece)
-                    }
-                    None => Cow::Owned(format!("[{what}]")),
-                }
+            BlockKind::Image(_) | BlockKind::File(_) | BlockKind::Audio { .. } => {
+                let what = match &block.kind {
+                    BlockKind::Image(_) => "image",
+                    BlockKind::Audio { .. } => "audio",
+                    _ => "document",
+                };
+                let label = id.map(|id| format!("{id}#{}", shown.len() + 1)).unwrap_or_default();
+                let piece = match id {
+                    Some(_) => format!("[{what} attached below: {label}]"),
+                    None => format!("[{what}]"),
+                };
+                shown.push((label, block));
+                Cow::Owned(piece)
             }
             BlockKind::Opaque { origin, raw } => {
                 Cow::Owned(registry::opaque_as_text(*origin, raw).unwrap_or_default())

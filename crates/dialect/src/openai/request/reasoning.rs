@@ -3,7 +3,7 @@
 use omniroute_wire::json_out::Object;
 
 use crate::{
-    Caps, ReasoningKnob, effort,
+    Caps, ReasoningKnob, ReasoningOff, effort,
     ir::{self, ChatRequest, Effort, Loss, LossAction, ReasoningAmount, ToolChoice, Word},
 };
 
@@ -55,13 +55,10 @@ pub(in crate::openai) fn write(
     };
     match knob {
         ReasoningKnob::Effort => {
-            write_effort(level, native, caps, body);
-            if level == Some(None) {
-                if !native {
-                    losses.push(ir::quiet(path, LossAction::Dropped));
-                }
-                return;
-            }
+            let (word, loss) = effort_out(level, native, caps, path);
+            body.opt_str("reasoning_effort", word);
+            losses.extend(loss);
+            return;
         }
         ReasoningKnob::ThinkingType => {
             let mut thinking = body.object("thinking");
@@ -78,7 +75,9 @@ pub(in crate::openai) fn write(
                 (None, _) => reasoning.str("effort", "none"),
                 (Some(_), Some(tokens)) => reasoning.u64("max_tokens", tokens),
                 (Some(None), None) => reasoning.bool("enabled", true),
-                (Some(Some(level)), None) => reasoning.str("effort", word(level, false)),
+                (Some(Some(level)), None) => {
+                    reasoning.str("effort", effort::nearest(level, caps.efforts).word())
+                }
             };
             if request.reasoning.show == Some(false) && level.is_some() {
                 reasoning.bool("exclude", true);
@@ -104,30 +103,35 @@ fn is_forced(request: &ChatRequest) -> bool {
     forces && !request.tools.is_empty()
 }
 
-fn write_effort(level: Option<Option<Effort>>, native: bool, caps: &Caps, body: &mut Object<'_>) {
+/// The word for an amount, and what it is other than what was asked for.
+fn effort_out(
+    level: Option<Option<Effort>>,
+    native: bool,
+    caps: &Caps,
+    path: &'static str,
+) -> (Option<&'static str>, Option<Loss>) {
     match level {
+        Some(Some(level)) if native => (Some(level.word()), None),
         Some(Some(level)) => {
-            body.str("reasoning_effort", word(level, native));
+            let nearest = effort::nearest(level, caps.efforts);
+            let action = if nearest == level { LossAction::Mapped } else { LossAction::Clamped };
+            (Some(nearest.word()), Some(ir::quiet(path, action)))
         }
         // As the model does by itself.
-        Some(None) => {}
+        Some(None) => (None, (!native).then(|| ir::quiet(path, LossAction::Dropped))),
+        None if native => (Some("none"), None),
         // Only models that are known to reason are known to take the word.
-        None if native || caps.max_completion_tokens => {
-            body.str("reasoning_effort", "none");
-        }
-        None => {}
-    }
-}
-
-/// The word for a level. Only some models know the highest ones.
-fn word(level: Effort, native: bool) -> &'static str {
-    match level {
-        Effort::Minimal => "minimal",
-        Effort::Low => "low",
-        Effort::Medium => "medium",
-        Effort::XHigh if native => "xhigh",
-        Effort::Max if native => "max",
-        Effort::High | Effort::XHigh | Effort::Max => "high",
+        None if !caps.max_completion_tokens => (None, Some(ir::quiet(path, LossAction::Dropped))),
+        None => match caps.reasoning_off {
+            ReasoningOff::Word | ReasoningOff::BetweenTools => {
+                (Some("none"), Some(ir::quiet(path, LossAction::Mapped)))
+            }
+            // Not reasoning is what the model cannot do.
+            ReasoningOff::Least => {
+                let least = caps.efforts.first().map(|level| level.word());
+                (least, Some(ir::loss(path, LossAction::Clamped)))
+            }
+        },
     }
 }
 
@@ -160,6 +164,11 @@ mod tests {
         for (knob, amount, expected) in [
             (ReasoningKnob::Effort, high(), r#"{"reasoning_effort":"high"}"#),
             (ReasoningKnob::Effort, ReasoningAmount::Effort(Effort::Max), r#"{"reasoning_effort":"high"}"#),
+            (
+                ReasoningKnob::Effort,
+                ReasoningAmount::Effort(Effort::Minimal),
+                r#"{"reasoning_effort":"minimal"}"#,
+            ),
             (ReasoningKnob::Effort, ReasoningAmount::Adaptive(None), "{}"),
             (ReasoningKnob::Effort, ReasoningAmount::Off, "{}"),
             (ReasoningKnob::ThinkingType, high(), r#"{"thinking":{"type":"enabled"}}"#),
@@ -196,6 +205,32 @@ mod tests {
         let caps = Caps { reasoning_knob: ReasoningKnob::ThinkingType, ..Caps::permissive() };
         let own = said(&asking(ReasoningAmount::Effort(Effort::XHigh)), &caps, true);
         assert_eq!(own.0, r#"{"reasoning_effort":"xhigh"}"#, "a client of the dialect keeps its word");
+    }
+
+    #[test]
+    fn models_are_asked_in_the_words_that_they_have() {
+        use Effort::{High, Low, Max, Medium, Minimal, XHigh};
+        let known = Caps { max_completion_tokens: true, ..Caps::permissive() };
+        let newest = Caps { efforts: &[Low, Medium, High, XHigh, Max], ..known.clone() };
+        let first = Caps { reasoning_off: ReasoningOff::Least, ..known.clone() };
+        let oldest = Caps { efforts: &[Low, Medium, High], ..first.clone() };
+        for (caps, amount, word, told) in [
+            (&newest, ReasoningAmount::Off, "none", false),
+            (&newest, ReasoningAmount::Effort(Minimal), "low", false),
+            (&newest, ReasoningAmount::Effort(XHigh), "xhigh", false),
+            (&newest, ReasoningAmount::Effort(Max), "max", false),
+            (&newest, ReasoningAmount::Budget(40_000), "xhigh", false),
+            (&first, ReasoningAmount::Off, "minimal", true),
+            (&first, ReasoningAmount::Budget(0), "minimal", true),
+            (&first, ReasoningAmount::Effort(Minimal), "minimal", false),
+            (&first, ReasoningAmount::Effort(Max), "high", false),
+            (&oldest, ReasoningAmount::Off, "low", true),
+            (&oldest, ReasoningAmount::Effort(Minimal), "low", false),
+        ] {
+            let (body, losses) = said(&asking(amount.clone()), caps, false);
+            assert_eq!(body, format!(r#"{{"reasoning_effort":"{word}"}}"#), "{amount:?}");
+            assert_eq!(!losses.is_empty(), told, "{amount:?}");
+        }
     }
 
     #[test]

@@ -175,9 +175,7 @@ impl Decoder {
             self.delta(message, sink)?;
         }
         if let Some(reason) = choice.finish_reason.and_then(text_of).filter(|reason| !reason.is_empty()) {
-            if reason == "error" {
-                let message = "the upstream ended the answer with finish_reason `error`".to_owned();
-                let error = UpstreamError { status: Some(502), message, ..UpstreamError::default() };
+            if let Some(error) = wire::failed_end(&reason) {
                 return self.fail(error, sink);
             }
             if self.finish.is_none() {
@@ -387,9 +385,7 @@ impl Decoder {
         self.close(sink)?;
         for at in 0..self.calls.len() {
             let call = &self.calls[at];
-            let cut_off = wire::finish_reason(&word, true) == FinishReason::Length
-                && call.begun
-                && !call.shape.is_closed();
+            let cut_off = wire::finish_reason(&word, true) == FinishReason::Length && !call.shape.is_closed();
             if call.done || cut_off {
                 continue;
             }

@@ -25,6 +25,8 @@ pub(in crate::openai) struct Encoder {
     calls: u64,
     block: Block,
     arguments_seen: bool,
+    /// Whether the last call ended without arguments: they are an empty object, unless the answer was cut off there.
+    owes_arguments: bool,
     /// Thinking blocks with a signature, as the elements of a JSON list.
     signed: Vec<String>,
     thinking: String,
@@ -64,6 +66,7 @@ impl Encoder {
             calls: 0,
             block: Block::Nothing,
             arguments_seen: false,
+            owes_arguments: false,
             signed: Vec::new(),
             thinking: String::new(),
             signature: None,
@@ -248,7 +251,7 @@ impl Encoder {
 
     fn block_stop(&mut self, out: &mut BytesMut) {
         match std::mem::replace(&mut self.block, Block::Nothing) {
-            Block::Call if !self.arguments_seen => self.arguments("{}", out),
+            Block::Call => self.owes_arguments = !self.arguments_seen,
             Block::Custom => self.custom_input(out),
             Block::Text => {
                 self.flush_tokens(out);
@@ -262,7 +265,17 @@ impl Encoder {
         }
     }
 
+    /// Gives a call without arguments its empty object.
+    fn settle_arguments(&mut self, out: &mut BytesMut) {
+        if std::mem::take(&mut self.owes_arguments) {
+            self.arguments("{}", out);
+        }
+    }
+
     fn finish(&mut self, reason: FinishReason, out: &mut BytesMut) {
+        if reason != FinishReason::Length {
+            self.settle_arguments(out);
+        }
         self.settle_thinking();
         if !self.signed.is_empty() {
             let signed = std::mem::take(&mut self.signed);
@@ -288,13 +301,10 @@ impl Encoder {
         out.extend_from_slice(b"}]");
         self.close(out);
         if self.echo.include_usage {
-            if !self.usage.is_known() {
-                self.usage.input_uncached = Some(self.echo.estimated_input_tokens);
-                self.usage.output_total = Some(self.written_bytes.div_ceil(4));
-            }
             out.extend_from_slice(&self.head);
             out.extend_from_slice(b"[],\"usage\":");
-            wire::write_usage(out, &self.usage);
+            let usage = wire::known_or_estimated(self.usage, &self.echo, self.written_bytes);
+            wire::write_usage(out, &usage);
             out.extend_from_slice(b"}\n\n");
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
@@ -306,6 +316,7 @@ impl StreamEncoder for Encoder {
         match event {
             StreamEvent::Start { id, .. } => self.start(&id, out),
             StreamEvent::BlockStart { index, block } => {
+                self.settle_arguments(out);
                 self.arguments_seen = false;
                 if !matches!(block, BlockHead::ToolCall { .. }) {
                     self.settle_thinking();

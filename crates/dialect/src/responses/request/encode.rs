@@ -13,7 +13,7 @@ use super::{
     input, write_tools,
 };
 use crate::{
-    Caps, EncodeError, Encoded, JsonAnswer, effort, ids,
+    Caps, EncodeError, Encoded, JsonAnswer, ReasoningOff, caps, effort, ids,
     ir::{
         self, BlockKind, ChatRequest, Effort, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Word,
     },
@@ -97,9 +97,14 @@ impl Writer<'_> {
 
     fn sampling(&mut self, body: &mut Object<'_>) -> Result<(), EncodeError> {
         let sampling = &self.request.sampling;
+        let samples = self.caps.takes_sampling(self.request);
         for (name, value) in [("temperature", &sampling.temperature), ("top_p", &sampling.top_p)] {
             match value {
-                Some(_) if !self.caps.sampling => self.lose(name, LossAction::Dropped),
+                Some(_) if !samples => self.lose(name, LossAction::Dropped),
+                Some(raw) if !self.kin && name == "temperature" && caps::is_above_two(raw) => {
+                    body.raw(name, "2");
+                    self.lose(name, LossAction::Clamped);
+                }
                 Some(raw) => {
                     body.raw(name, raw.get());
                 }
@@ -120,10 +125,15 @@ impl Writer<'_> {
                 self.losses.push(Loss { silent, ..ir::loss(name, LossAction::Dropped) });
             }
         }
-        for (name, given) in [("top_k", sampling.top_k.is_some()), ("seed", sampling.seed.is_some())] {
-            if given {
-                self.lose(name, LossAction::Dropped);
+        match &sampling.top_k {
+            Some(raw) if self.caps.top_k && self.caps.sampling => {
+                body.raw("top_k", raw.get());
             }
+            Some(_) => self.lose("top_k", LossAction::Dropped),
+            None => {}
+        }
+        if sampling.seed.is_some() {
+            self.lose("seed", LossAction::Dropped);
         }
         if let Some(bias) = &sampling.logit_bias {
             if bias.get().bytes().any(|byte| !matches!(byte, b'{' | b'}' | b' ' | b'\n' | b'\r' | b'\t')) {
@@ -168,12 +178,14 @@ impl Writer<'_> {
                 let mut format = text.object("format");
                 format.str("type", "json_schema").str("name", name.as_deref().unwrap_or("response"));
                 format.opt_str("description", description.as_deref()).raw("schema", schema.get());
-                if let Some(strict) = *strict {
+                // The dialects of others have no word for it since they hold every answer to its schema.
+                if let Some(wanted) = strict.or((!self.kin).then_some(true)) {
                     // A schema that cannot be obeyed in full would be refused.
-                    let kept = strict && (self.native || strict_schema::is_legal(schema));
-                    if kept != strict {
+                    let kept = wanted && (self.native || strict_schema::is_legal(schema));
+                    if kept != wanted {
                         let path = format!("{}.strict", request.word(Word::Format));
-                        self.losses.push(ir::loss(path, LossAction::Mapped));
+                        let silent = strict.is_none();
+                        self.losses.push(Loss { silent, ..ir::loss(path, LossAction::Mapped) });
                     }
                     format.bool("strict", kept);
                 }
@@ -200,8 +212,20 @@ impl Writer<'_> {
                 self.quiet(path, LossAction::Dropped);
                 (None, false)
             }
-            ReasoningAmount::Off | ReasoningAmount::Budget(0) if self.native || is_known => {
-                (Some("none"), false)
+            ReasoningAmount::Off | ReasoningAmount::Budget(0)
+                if self.kin || (is_known && self.caps.reasoning_off != ReasoningOff::Least) =>
+            {
+                if self.native || is_known {
+                    (Some("none"), false)
+                } else {
+                    self.quiet(path, LossAction::Dropped);
+                    (None, false)
+                }
+            }
+            // Not reasoning is what the model cannot do.
+            ReasoningAmount::Off | ReasoningAmount::Budget(0) if is_known => {
+                self.lose(path, LossAction::Clamped);
+                (self.caps.efforts.first().map(|least| least.word()), true)
             }
             ReasoningAmount::Off | ReasoningAmount::Budget(0) => {
                 self.quiet(path, LossAction::Dropped);
@@ -230,11 +254,15 @@ impl Writer<'_> {
             self.lose(path, LossAction::Dropped);
             return None;
         }
-        let word = effort_word(effort, self.kin);
-        if !self.native {
-            self.quiet(path, LossAction::Mapped);
+        if self.kin {
+            if !self.native {
+                self.quiet(path, LossAction::Mapped);
+            }
+            return Some(effort.word());
         }
-        Some(word)
+        let nearest = effort::nearest(effort, self.caps.efforts);
+        self.quiet(path, if nearest == effort { LossAction::Mapped } else { LossAction::Clamped });
+        Some(nearest.word())
     }
 
     /// Who asks, and on what terms.
@@ -253,7 +281,7 @@ impl Writer<'_> {
             let word = match tier.to_ascii_lowercase().as_str() {
                 _ if self.kin => Some(tier),
                 "auto" => Some("auto"),
-                "standard_only" | "standard" => Some("default"),
+                "default" | "standard_only" | "standard" => Some("default"),
                 "flex" => Some("flex"),
                 "priority" => Some("priority"),
                 _ => None,
@@ -324,16 +352,4 @@ impl Writer<'_> {
 
 pub(super) fn unsupported(param: &str, message: &str) -> EncodeError {
     EncodeError { code: "unsupported_parameter", param: Some(param.to_owned()), message: message.to_owned() }
-}
-
-/// A level in the format's word. Only some models know the highest ones.
-pub(in crate::responses) fn effort_word(effort: Effort, knows_highest: bool) -> &'static str {
-    match effort {
-        Effort::Minimal => "minimal",
-        Effort::Low => "low",
-        Effort::Medium => "medium",
-        Effort::XHigh if knows_highest => "xhigh",
-        Effort::Max if knows_highest => "max",
-        Effort::High | Effort::XHigh | Effort::Max => "high",
-    }
 }

@@ -1,20 +1,17 @@
 //! Writing a conversation as items.
 
-use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
 
-use super::{super::ID, super::wire, write_tools::takes_custom};
+use super::{super::ID, message::Message, write_tools::takes_custom};
 use crate::{
     CacheMarks, Caps, EncodeError, anthropic, arguments, ids,
-    ir::{
-        self, Block, BlockKind, ChatRequest, File, Image, Loss, LossAction, MediaSource, Role, ToolCall,
-        ToolResult, Turn,
-    },
+    ir::{self, Block, BlockKind, ChatRequest, File, Image, Loss, LossAction, MediaSource, Role, ToolCall},
     media,
     pairing::Pairing,
-    registry,
+    registry, tool_list,
 };
 
 /// Writes `instructions` and `input`.
@@ -26,11 +23,14 @@ pub(super) fn write(
     losses: &mut Vec<Loss>,
 ) -> Result<(), EncodeError> {
     let native = request.extras.origin == Some(ID);
+    let custom = if takes_custom(request, caps) { tool_list::custom_names(request) } else { HashSet::new() };
+    let custom_calls = if native && !custom.is_empty() { calls_of(&custom, request) } else { HashSet::new() };
     let mut writer = Writer {
         request,
         caps,
         native,
-        custom: takes_custom(request, caps),
+        custom,
+        custom_calls,
         pairing: if native { Pairing::default() } else { Pairing::of(&request.turns)? },
         losses,
     };
@@ -57,20 +57,32 @@ pub(super) fn write(
     Ok(())
 }
 
+/// The ids of the calls of these tools.
+fn calls_of<'a>(tools: &HashSet<&str>, request: &'a ChatRequest) -> HashSet<&'a str> {
+    let blocks = request.turns.iter().flat_map(|turn| &turn.blocks);
+    let calls = blocks.filter_map(|block| match &block.kind {
+        BlockKind::ToolCall(call) if tools.contains(call.name.as_str()) => Some(call.id.as_str()),
+        _ => None,
+    });
+    calls.collect()
+}
+
 /// What is asked where nothing is left of a conversation.
 const CONTINUE: &[u8] =
     br#"[{"type":"message","role":"user","content":[{"type":"input_text","text":"Continue."}]}]"#;
 
-struct Writer<'a, 'l> {
-    request: &'a ChatRequest,
+pub(super) struct Writer<'a, 'l> {
+    pub(super) request: &'a ChatRequest,
     caps: &'a Caps,
     /// Whether the request came in this dialect.
-    native: bool,
-    /// Whether tools that take free text are offered as such.
-    custom: bool,
+    pub(super) native: bool,
+    /// The tools that take free text and are offered as such.
+    pub(super) custom: HashSet<&'a str>,
+    /// The calls of such tools, where their results do not stand with them.
+    custom_calls: HashSet<&'a str>,
     /// Empty for a request of this dialect: its results stay where they are.
-    pairing: Pairing,
-    losses: &'l mut Vec<Loss>,
+    pub(super) pairing: Pairing,
+    pub(super) losses: &'l mut Vec<Loss>,
 }
 
 impl<'a> Writer<'a, '_> {
@@ -124,17 +136,10 @@ impl<'a> Writer<'a, '_> {
                 BlockKind::ToolResult(result) if self.native => {
                     // As it came: the upstream judges.
                     message.write(items);
-                    let custom = self.answers_custom(result);
+                    let custom = self.custom_calls.contains(result.call_id.as_str());
                     self.result(result, block, &result.call_id, custom, &turn.path, items)?;
                 }
-                BlockKind::ToolResult(result) => {
-                    self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
-                    message.text(&format!("[tool result {}] {}", result.call_id, plain(result)), block);
-                    // It is one text here, with its mark at the end.
-                    let mut inner = result.blocks.iter().filter(|_| block.cache_mark.is_none());
-                    let marked = inner.rfind(|inner| inner.cache_mark.is_some()).unwrap_or(block);
-                    self.end_mark(marked, &turn.path, true, &mut message);
-                }
+                BlockKind::ToolResult(result) => self.orphan(result, block, &turn.path, &mut message)?,
                 BlockKind::Opaque { origin, raw } if *origin == ID => {
                     message.write(items);
                     items.raw(raw.get());
@@ -157,19 +162,26 @@ impl<'a> Writer<'a, '_> {
                     said |= !text.trim().is_empty();
                     message.enter(block.phase.as_deref(), items);
                     message.text(text, block);
+                    if !block.citations.is_empty() && !self.native {
+                        // Only what both dialects know of a source goes over.
+                        let path = format!("{}.content[{n}].citations", turn.path);
+                        self.losses.push(ir::quiet(path, LossAction::Mapped));
+                    }
                     // What the model said has no place for a mark.
                     self.mark(block, || turn.path.clone());
                 }
                 BlockKind::Refusal(text) => {
                     said = true;
                     message.refusal(text);
+                    self.mark(block, || turn.path.clone());
                 }
-                BlockKind::ToolCall(call) if call.name.trim().is_empty() => {
+                BlockKind::ToolCall(call) if call.name.trim().is_empty() && !self.native => {
                     self.losses.push(ir::loss(turn.path.clone(), LossAction::Dropped));
                 }
                 BlockKind::ToolCall(call) => {
                     message.write(items);
                     self.call(call, items);
+                    self.mark(block, || turn.path.clone());
                     calls.push(((at, n), call));
                 }
                 BlockKind::Thinking { text, signature: Some(signature), origin }
@@ -202,6 +214,7 @@ impl<'a> Writer<'a, '_> {
                         said = true;
                         self.losses.push(ir::loss(turn.path.clone(), LossAction::Mapped));
                         message.text(&search.as_text(), block);
+                        self.mark(block, || turn.path.clone());
                     }
                 },
                 BlockKind::Opaque { origin, raw } if *origin == ID => {
@@ -210,6 +223,7 @@ impl<'a> Writer<'a, '_> {
                 }
                 BlockKind::Opaque { .. } => {
                     said |= self.opaque(block, &turn.path, &mut message);
+                    self.mark(block, || turn.path.clone());
                 }
                 BlockKind::Image(_)
                 | BlockKind::File(_)
@@ -241,7 +255,7 @@ impl<'a> Writer<'a, '_> {
 
     fn call(&self, call: &ToolCall, items: &mut Array<'_>) {
         let mut item = items.object();
-        let custom = self.custom && self.request.is_custom_tool(&call.name);
+        let custom = self.custom.contains(call.name.as_str());
         item.str("type", if custom { "custom_tool_call" } else { "function_call" });
         item.str("call_id", &ids::tool_call_id(&call.id)).str("name", &call.name);
         if custom {
@@ -253,87 +267,13 @@ impl<'a> Writer<'a, '_> {
         item.end();
     }
 
-    /// Writes the results of calls behind them, in their order.
-    fn results(
-        &mut self,
-        calls: &[((usize, usize), &'a ToolCall)],
-        turn: &Turn,
-        is_last: bool,
-        items: &mut Array<'_>,
-    ) -> Result<(), EncodeError> {
-        for (place, call) in calls {
-            let custom = self.custom && self.request.is_custom_tool(&call.name);
-            match self.pairing.answer(*place) {
-                Some((answer, n)) => {
-                    let from = &self.request.turns[answer];
-                    let block = &from.blocks[n];
-                    if let BlockKind::ToolResult(result) = &block.kind {
-                        self.result(result, block, &call.id, custom, &from.path, items)?;
-                    }
-                }
-                None if is_last => {
-                    return Err(EncodeError {
-                        code: "unpaired_tool_call",
-                        param: Some(turn.path.clone()),
-                        message: format!("`{}` ends with a tool call that has no result", turn.path),
-                    });
-                }
-                None => {
-                    self.losses.push(ir::loss(turn.path.clone(), LossAction::Invented));
-                    let mut item = begin_result(&call.id, custom, items);
-                    item.str("output", "Error: tool call was not executed");
-                    item.end();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes a result: as a text, or as parts where there is more in it.
-    fn result(
-        &mut self,
-        result: &'a ToolResult,
-        block: &Block,
-        call_id: &str,
-        custom: bool,
-        path: &str,
-        items: &mut Array<'_>,
-    ) -> Result<(), EncodeError> {
-        let mut message = Message::new("", "input_text");
-        for block in &result.blocks {
-            self.part(block, path, &mut message)?;
-        }
-        self.end_mark(block, path, !message.parts.is_empty(), &mut message);
-        let mut item = begin_result(call_id, custom, items);
-        if message.is_text {
-            let mut text = plain(result);
-            if text.is_empty() && !self.native {
-                "(no output)".clone_into(&mut text);
-            }
-            item.str("output", &text);
-        } else {
-            if result.is_error {
-                message.prepend("Error:");
-            }
-            let list = item.key("output");
-            list.extend_from_slice(b"[");
-            list.extend_from_slice(&message.parts);
-            list.extend_from_slice(b"]");
-        }
-        item.end();
-        Ok(())
-    }
-
-    /// Whether a result answers the call of a tool that takes free text.
-    fn answers_custom(&self, result: &ToolResult) -> bool {
-        self.request.turns.iter().flat_map(|turn| &turn.blocks).any(|block| {
-            matches!(&block.kind, BlockKind::ToolCall(call)
-                if call.id == result.call_id && self.request.is_custom_tool(&call.name))
-        })
-    }
-
     /// Writes a block of a user's turn or of a result as a part.
-    fn part(&mut self, block: &Block, path: &str, message: &mut Message) -> Result<(), EncodeError> {
+    pub(super) fn part(
+        &mut self,
+        block: &Block,
+        path: &str,
+        message: &mut Message,
+    ) -> Result<(), EncodeError> {
         let before = message.parts.len();
         self.unmarked_part(block, path, message)?;
         self.end_mark(block, path, message.parts.len() > before, message);
@@ -341,7 +281,7 @@ impl<'a> Writer<'a, '_> {
     }
 
     /// Puts a block's mark at the last part, which is its own if it has `any`.
-    fn end_mark(&mut self, block: &Block, path: &str, any: bool, message: &mut Message) {
+    pub(super) fn end_mark(&mut self, block: &Block, path: &str, any: bool, message: &mut Message) {
         match block.cache_mark {
             Some(mark) if any && (self.native || self.caps.cache_marks == CacheMarks::Breakpoint) => {
                 message.mark();
@@ -360,6 +300,9 @@ impl<'a> Writer<'a, '_> {
             BlockKind::Image(image) => {
                 if !self.caps.vision {
                     return Err(unsupported(path, "images"));
+                }
+                if let Some(kind) = media::unread_picture(image).filter(|_| !self.native) {
+                    return Err(unsupported(path, &format!("images of type `{kind}`")));
                 }
                 write_image(image, path, message)?;
             }
@@ -437,144 +380,12 @@ impl<'a> Writer<'a, '_> {
     }
 
     /// Notes a cache mark, which upstreams that cache by themselves do not need.
-    fn mark(&mut self, block: &Block, path: impl FnOnce() -> String) {
+    pub(super) fn mark(&mut self, block: &Block, path: impl FnOnce() -> String) {
         if let Some(mark) = block.cache_mark {
             let path = format!("{}.cache_control", path()).into();
             self.losses.push(Loss { path, action: LossAction::Dropped, silent: !mark.one_hour });
         }
     }
-}
-
-/// The parts of a message.
-struct Message {
-    role: &'static str,
-    /// The type of its texts.
-    text: &'static str,
-    parts: BytesMut,
-    /// Whether there is nothing but text in it.
-    is_text: bool,
-    phase: Option<Box<str>>,
-}
-
-impl Message {
-    fn new(role: &'static str, text: &'static str) -> Self {
-        Self { role, text, parts: BytesMut::new(), is_text: true, phase: None }
-    }
-
-    /// What follows is of this phase, which a message has as a whole.
-    fn enter(&mut self, phase: Option<&str>, items: &mut Array<'_>) {
-        if self.phase.as_deref() != phase {
-            self.write(items);
-            self.phase = phase.map(Into::into);
-        }
-    }
-
-    /// Adds a text; an empty one says nothing and is refused at some places.
-    fn text(&mut self, text: &str, block: &Block) {
-        if text.is_empty() {
-            return;
-        }
-        let kind = self.text;
-        let (is_text, is_said) = (self.is_text, kind == "output_text");
-        let mut part = self.begin();
-        part.str("type", kind).str("text", text);
-        if is_said && !block.citations.is_empty() {
-            let mut list = part.array("annotations");
-            for citation in &block.citations {
-                let mut written = BytesMut::new();
-                if wire::write_citation(&mut written, citation, text.chars().count()) {
-                    list.element().extend_from_slice(&written);
-                }
-            }
-            list.end();
-        }
-        part.end();
-        self.is_text = is_text;
-    }
-
-    fn refusal(&mut self, text: &str) {
-        let mut part = self.begin();
-        part.str("type", "refusal").str("refusal", text);
-        part.end();
-    }
-
-    /// Begins a part that is no text.
-    fn begin(&mut self) -> Object<'_> {
-        self.is_text = false;
-        if !self.parts.is_empty() {
-            self.parts.extend_from_slice(b",");
-        }
-        Object::begin(&mut self.parts)
-    }
-
-    /// Marks the last part, once: the prompt may be cached up to there.
-    fn mark(&mut self) {
-        const MARK: &[u8] = br#","prompt_cache_breakpoint":{"mode":"explicit"}}"#;
-        if self.parts.ends_with(MARK) {
-            return;
-        }
-        self.parts.truncate(self.parts.len().saturating_sub(1));
-        self.parts.extend_from_slice(MARK);
-        self.is_text = false;
-    }
-
-    /// Puts a text before the parts.
-    fn prepend(&mut self, text: &str) {
-        let mut first = BytesMut::new();
-        let mut part = Object::begin(&mut first);
-        part.str("type", self.text).str("text", text);
-        part.end();
-        first.extend_from_slice(b",");
-        first.extend_from_slice(&self.parts);
-        self.parts = first;
-    }
-
-    /// Writes the message and begins another, unless there is nothing in it.
-    fn write(&mut self, items: &mut Array<'_>) {
-        if self.parts.is_empty() {
-            return;
-        }
-        let parts = std::mem::take(&mut self.parts);
-        let mut item = items.object();
-        item.str("type", "message").str("role", self.role).opt_str("phase", self.phase.as_deref());
-        let list = item.key("content");
-        list.extend_from_slice(b"[");
-        list.extend_from_slice(&parts);
-        list.extend_from_slice(b"]");
-        item.end();
-        self.is_text = true;
-    }
-}
-
-fn begin_result<'o>(call_id: &str, custom: bool, items: &'o mut Array<'_>) -> Object<'o> {
-    let mut item = items.object();
-    item.str("type", if custom { "custom_tool_call_output" } else { "function_call_output" });
-    item.str("call_id", &ids::tool_call_id(call_id));
-    item
-}
-
-/// The texts of a result in a row.
-fn plain(result: &ToolResult) -> String {
-    let mut text = String::new();
-    for block in &result.blocks {
-        let piece = match &block.kind {
-            BlockKind::Text(text) => Cow::Borrowed(text.as_str()),
-            BlockKind::Image(_) => Cow::Borrowed("[image]"),
-            BlockKind::File(_) => Cow::Borrowed("[document]"),
-            BlockKind::Opaque { origin, raw } => {
-                Cow::Owned(registry::opaque_as_text(*origin, raw).unwrap_or_default())
-            }
-            _ => continue,
-        };
-        if !text.is_empty() && !piece.is_empty() {
-            text.push('\n');
-        }
-        text.push_str(&piece);
-    }
-    if result.is_error && !text.starts_with("Error: ") {
-        text.insert_str(0, "Error: ");
-    }
-    text
 }
 
 fn write_image(image: &Image, path: &str, message: &mut Message) -> Result<(), EncodeError> {
@@ -607,7 +418,7 @@ fn write_summary(text: &str, item: &mut Object<'_>) {
     summary.end();
 }
 
-fn unsupported(path: &str, what: &str) -> EncodeError {
+pub(super) fn unsupported(path: &str, what: &str) -> EncodeError {
     EncodeError {
         code: "unsupported_content",
         param: Some(path.to_owned()),

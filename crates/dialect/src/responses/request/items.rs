@@ -19,6 +19,7 @@ use crate::{
     },
     json_in::{self, Fields, list_of, missing, str_of, wrong_type, wrong_value},
     media,
+    open_calls::OpenCalls,
 };
 
 /// Members of a part that are read, or that mean nothing to whoever gets the history.
@@ -69,7 +70,7 @@ pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(
     if list.is_empty() && !stored.iter().any(|name| fields.raw(name).is_some()) {
         return Err(wrong_value("input", "a list with at least one item"));
     }
-    let mut reader = Reader { request, open: Vec::new() };
+    let mut reader = Reader { request, open: OpenCalls::default() };
     for (at, raw) in list.into_iter().enumerate() {
         let item = Fields::strict(raw.get(), format!("input[{at}]"))?;
         reader.item(raw, &item, format!("input[{at}]"))?;
@@ -107,7 +108,7 @@ pub(in crate::responses) fn opaque_as_text(raw: &RawValue) -> Option<String> {
 struct Reader<'r> {
     request: &'r mut ChatRequest,
     /// Calls without a result so far, for results that do not say whose they are.
-    open: Vec<String>,
+    open: OpenCalls,
 }
 
 impl Reader<'_> {
@@ -141,13 +142,13 @@ impl Reader<'_> {
                         arguments::of_free_text(&item.str("input")?.unwrap_or_default())
                     },
                 };
-                self.open.push(call.id.clone());
+                self.open.push(&call.id, &call.name);
                 self.said(BlockKind::ToolCall(call).into(), path);
                 Ok(())
             }
             "function_call_output" | "custom_tool_call_output" => {
                 let call_id = self.answered(item)?;
-                self.open.retain(|open| *open != call_id);
+                self.open.close(&call_id);
                 let blocks = content(item, "output", &mut self.request.losses)?;
                 self.answer(ToolResult { call_id, blocks, is_error: false }, path);
                 Ok(())
@@ -242,7 +243,7 @@ impl Reader<'_> {
         let block = Block::from(BlockKind::ToolResult(result));
         let is_results = |turn: &Turn| {
             turn.role == Role::User
-                && turn.blocks.iter().all(|block| matches!(block.kind, BlockKind::ToolResult(_)))
+                && turn.blocks.last().is_some_and(|block| matches!(block.kind, BlockKind::ToolResult(_)))
         };
         match self.request.turns.last_mut() {
             Some(last) if is_results(last) => last.blocks.push(block),
@@ -251,11 +252,12 @@ impl Reader<'_> {
     }
 
     /// The call that a result belongs to; without an id, the oldest that is unanswered.
-    fn answered(&self, item: &Fields<'_>) -> Result<String, DecodeError> {
+    fn answered(&mut self, item: &Fields<'_>) -> Result<String, DecodeError> {
         if let Some(id) = item.str("call_id")?.filter(|id| !id.is_empty()) {
             return Ok(id.into_owned());
         }
-        self.open.first().cloned().ok_or_else(|| {
+        let oldest = self.open.oldest().and_then(|at| self.open.id(at)).map(str::to_owned);
+        oldest.ok_or_else(|| {
             let param = item.path_of("call_id");
             let message = format!("`{param}` is required: no tool call is waiting for a result");
             DecodeError { code: "unpaired_tool_call", param: Some(param), message }

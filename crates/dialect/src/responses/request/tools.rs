@@ -23,6 +23,10 @@ use crate::{
 /// Members of a function's or a custom tool's entry that have a place in the canonical form.
 const KNOWN: &[&str] = &["type", "name", "description", "parameters", "strict", "format"];
 
+/// The tool by which Codex changes files, and how the description says that its input is free text.
+const PATCH: &str = "apply_patch";
+const FREEFORM: &str = "FREEFORM";
+
 /// Reads `tools`, the tools within the conversation, and `tool_choice`.
 pub(super) fn decode(fields: &Fields<'_>, request: &mut ChatRequest) -> Result<(), DecodeError> {
     let mut list = ToolList::default();
@@ -131,13 +135,16 @@ fn tool(
             }
             // Left out it means true here, and where it cannot be, false.
             let strict = fields.bool("strict")?.or(Some(schema.is_some_and(strict_schema::is_legal)));
-            let kind = ToolKind::Function {
-                name: name("a function's name, not an empty string")?,
-                description: fields.str("description")?.map(Into::into),
-                schema: schema.map(ToOwned::to_owned),
-                strict,
-            };
-            (kind, extras(KNOWN))
+            let name = name("a function's name, not an empty string")?;
+            let description: Option<String> = fields.str("description")?.map(Into::into);
+            if name == PATCH && description.as_deref().is_some_and(|text| text.contains(FREEFORM)) {
+                // Codex has it as a function where its model knows no others, and means one that takes free text.
+                request.losses.push(quiet(fields.path().to_owned(), LossAction::Mapped));
+                (ToolKind::Custom { name, description, format: None }, extras(KNOWN))
+            } else {
+                let schema = schema.map(ToOwned::to_owned);
+                (ToolKind::Function { name, description, schema, strict }, extras(KNOWN))
+            }
         }
         "custom" => {
             let kind = ToolKind::Custom {

@@ -1,5 +1,7 @@
 //! Writing the tools of a request, and the choice among them.
 
+use std::collections::HashSet;
+
 use bytes::BytesMut;
 use omniroute_wire::json_out::{Array, Object};
 use serde_json::value::RawValue;
@@ -9,7 +11,7 @@ use crate::{
     Caps, EncodeError,
     ir::{self, ChatRequest, Function, Loss, LossAction, Tool, ToolChoice, ToolKind, WebSearchTool},
     json_in::is_object,
-    strict_schema,
+    strict_schema, tool_list,
     web_search::write_place,
 };
 
@@ -144,7 +146,7 @@ impl Writer<'_> {
             if self.native {
                 entry.raw(key, raw.get());
             } else if key == "input_examples" {
-                self.losses.push(ir::loss(path, LossAction::Mapped));
+                self.losses.push(ir::quiet(path, LossAction::Mapped));
             } else {
                 self.losses.push(ir::loss(path, LossAction::Dropped));
             }
@@ -201,7 +203,7 @@ impl Writer<'_> {
             (Some(ToolChoice::Named(wanted)), Some(name)) => wanted == name,
             _ => false,
         };
-        if forced || !others {
+        if forced || !others || !tool_list::is_spare(tool) {
             return Err(EncodeError {
                 code: "unsupported_tool",
                 param: Some(format!("tools[{at}]")),
@@ -214,6 +216,7 @@ impl Writer<'_> {
     }
 
     fn choice(&mut self, body: &mut Object<'_>) {
+        let custom = if self.custom { tool_list::custom_names(self.request) } else { HashSet::new() };
         let word = match &self.request.tool_choice {
             None => return,
             Some(ToolChoice::Auto) => "auto",
@@ -225,7 +228,7 @@ impl Writer<'_> {
             }
             Some(ToolChoice::Named(name)) => {
                 let mut choice = body.object("tool_choice");
-                self.named(name, &mut choice);
+                write_named(name, &custom, &mut choice);
                 choice.end();
                 return;
             }
@@ -235,7 +238,7 @@ impl Writer<'_> {
                 let mut list = choice.array("tools");
                 for name in names {
                     let mut entry = list.object();
-                    self.named(name, &mut entry);
+                    write_named(name, &custom, &mut entry);
                     entry.end();
                 }
                 list.end();
@@ -257,9 +260,9 @@ impl Writer<'_> {
         });
         if is_preview { "web_search_preview" } else { "web_search" }
     }
+}
 
-    fn named(&self, wanted: &str, entry: &mut Object<'_>) {
-        let is_custom = self.custom && self.request.is_custom_tool(wanted);
-        entry.str("type", if is_custom { "custom" } else { "function" }).str("name", wanted);
-    }
+/// Names a tool; `custom` are those that take free text.
+fn write_named(wanted: &str, custom: &HashSet<&str>, entry: &mut Object<'_>) {
+    entry.str("type", if custom.contains(wanted) { "custom" } else { "function" }).str("name", wanted);
 }

@@ -20,7 +20,7 @@ use super::{
     item::{Call, Message, Reasoning},
 };
 use crate::{
-    Echo, arguments, ids,
+    Echo, ids,
     ir::{Citation, FinishReason, Loss, LossAction, PublicError, Usage, WebSearch},
     stream::{BlockHead, Delta, StreamEncoder, StreamError, StreamEvent, StreamLosses},
 };
@@ -52,7 +52,7 @@ enum Open {
     Message(Message),
     Reasoning(Reasoning),
     Call(Call),
-    /// A call that ended and is not JSON: if the answer was cut off there it is none.
+    /// A call that ended without whole arguments: if the answer was cut off there it is none.
     Broken(Call),
 }
 
@@ -322,7 +322,7 @@ impl Encoder {
                 message.end_part(self, out);
                 Open::Message(message)
             }
-            Open::Call(call) if call.custom || arguments::is_complete(&call.arguments) => {
+            Open::Call(call) if call.custom || call.is_whole() => {
                 call.finish(self, out)?;
                 Open::Nothing
             }

@@ -284,6 +284,11 @@ impl Call {
         item.str(if self.custom { "input" } else { "arguments" }, said).str("status", status);
     }
 
+    /// Whether its arguments are JSON. None at all may be what is left of some.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.arguments.trim().is_empty() && arguments::is_complete(&self.arguments)
+    }
+
     pub(super) fn piece(
         &mut self,
         text: &str,

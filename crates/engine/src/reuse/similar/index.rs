@@ -94,9 +94,9 @@ impl Index {
             return;
         }
         inner.remove(&row.signature);
-        inner.insert(row, &vector);
+        let tenant = inner.insert(row, &vector);
         while inner.bytes > MAX_BYTES && inner.forget_oldest_of_largest() {}
-        inner.keep_newest(most);
+        inner.keep_newest(&tenant, most);
     }
 
     /// The questions of a group that are at least so close, the closest first.
@@ -169,7 +169,8 @@ impl Index {
 }
 
 impl Inner {
-    fn insert(&mut self, row: QuestionRow, vector: &[f32]) {
+    /// Takes a question; gives whose it is.
+    fn insert(&mut self, row: QuestionRow, vector: &[f32]) -> Arc<str> {
         let bytes = size_of_val(vector) + row.text.len() + 2 * row.signature.len() + OVERHEAD;
         let (signature, number): (Arc<str>, u64) = (row.signature.into(), self.next);
         self.next += 1;
@@ -195,8 +196,10 @@ impl Inner {
         }
         self.tenants.entry(tenant.clone()).or_default().insert(number, signature.clone());
         let (bucket, created_at, expires_at) = (row.bucket, row.created_at, row.expires_at);
-        self.places.insert(signature, Place { bucket, tenant, number, bytes, created_at, expires_at });
+        let place = Place { bucket, tenant: tenant.clone(), number, bytes, created_at, expires_at };
+        self.places.insert(signature, place);
         self.bytes += bytes;
+        tenant
     }
 
     fn remove(&mut self, signature: &str) {
@@ -241,15 +244,11 @@ impl Inner {
         oldest.as_deref().map(|signature| self.remove(signature)).is_some()
     }
 
-    /// Leaves a tenant so many of its questions; those of whoever came last are looked at.
-    fn keep_newest(&mut self, most: u32) {
-        let Some(tenant) =
-            self.tenants.iter().find(|(_, questions)| questions.contains_key(&(self.next - 1)))
-        else {
-            return;
-        };
-        let too_many = tenant.1.len().saturating_sub(most as usize);
-        let oldest: Vec<_> = tenant.1.values().take(too_many).cloned().collect();
+    /// Leaves a tenant so many of its questions.
+    fn keep_newest(&mut self, tenant: &str, most: u32) {
+        let Some(questions) = self.tenants.get(tenant) else { return };
+        let too_many = questions.len().saturating_sub(most as usize);
+        let oldest: Vec<_> = questions.values().take(too_many).cloned().collect();
         for signature in oldest {
             self.remove(&signature);
         }

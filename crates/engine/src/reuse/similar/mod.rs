@@ -8,6 +8,7 @@
 mod index;
 mod report;
 mod samples;
+mod vectors;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,16 +16,15 @@ use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
-use omniroute_dialect::Question;
-use omniroute_dialect::ir::ChatResponse;
-use omniroute_domain::budget::Window;
-use omniroute_domain::entity::{OnExceeded, SimilarityMode};
+use omniroute_dialect::ir::{ChatResponse, Usage};
+use omniroute_dialect::{Question, estimate};
+use omniroute_domain::entity::SimilarityMode;
 use omniroute_domain::likeness;
-use omniroute_domain::resolve::{self, Route, Target};
+use omniroute_domain::resolve::{self, Route};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout};
 
-use super::cache::{Late, SHELF_PATIENCE, held, is_allowed, route_text, tenant};
+use super::cache::{SHELF_PATIENCE, held, is_allowed, route_text, tenant};
 use super::replay;
 use crate::admit;
 use crate::ctx::{AnswerSource, RequestCtx};
@@ -36,6 +36,7 @@ use index::{Bucket, Entry, Index, normalised, to_bytes};
 use report::{Counts, add};
 pub use report::{Pair, PairOutcome, SimilarityReport};
 use samples::{Sample, Samples};
+use vectors::Vectors;
 
 /// How close the question is that an answer was made for.
 const SIMILARITY: HeaderName = HeaderName::from_static("x-omniroute-cache-similarity");
@@ -52,6 +53,7 @@ pub(crate) struct SimilarTier {
     index: Index,
     counts: Counts,
     samples: Samples,
+    vectors: Vectors,
     swept: AtomicI64,
     warned: AtomicI64,
 }
@@ -65,7 +67,7 @@ struct Terms {
 /// A question that nobody has answered for its likeness.
 pub(super) struct Asked {
     bucket: Bucket,
-    vector: Vec<f32>,
+    vector: Arc<[f32]>,
     text: String,
     /// The answer that it would have got.
     would: Option<Would>,
@@ -90,35 +92,25 @@ pub(super) fn is_on(ctx: &RequestCtx) -> bool {
     terms(ctx).is_some()
 }
 
-/// Whether the key may use the model of the vectors, and has anything left for it.
-fn may_use(ctx: &RequestCtx, model: &str) -> bool {
-    let is_spent = is_spent(ctx);
-    let is_too_dear =
-        |target: &Target| is_spent && target.quote(&ctx.snapshot).is_some_and(|quote| !quote.price.is_free());
+/// Whether the key may use the model of the vectors, and its budgets have room for a vector of this text. Asking for what is
+/// refused would be a row in the log each time.
+fn may_use(ctx: &RequestCtx, model: &str, text: &str) -> bool {
+    let usage = Usage {
+        input_uncached: Some(estimate::text(text).max(1)),
+        output_total: Some(0),
+        ..Usage::default()
+    };
     match resolve::resolve(&ctx.snapshot, model) {
-        Ok(Route::Target(target)) => admit::may_use(ctx, model, &target) && !is_too_dear(&target),
+        Ok(Route::Target(target)) => admit::may_use(ctx, model, &target) && ctx.could_pay(&target, &usage),
         Ok(Route::Combo(combo)) => {
             let mut targets = combo.targets(&ctx.snapshot).into_iter();
             admit::check_combo(ctx, &combo).is_ok()
-                && targets.any(|target| admit::may_use_in(ctx, &combo, &target) && !is_too_dear(&target))
+                && targets
+                    .any(|target| admit::may_use_in(ctx, &combo, &target) && ctx.could_pay(&target, &usage))
         }
         // Somebody may stand in for it.
         Err(_) => true,
     }
-}
-
-/// Whether a budget that lets nothing through any more is used up.
-fn is_spent(ctx: &RequestCtx) -> bool {
-    let (budgets, spending) = (&ctx.snapshot.budgets, &ctx.engine.live.spending);
-    [ctx.caller.as_ref().map(|caller| &caller.id), None].into_iter().any(|key| {
-        let state = budgets.of(key).filter(|state| state.budget.on_exceeded == OnExceeded::Block);
-        state.is_some_and(|state| {
-            let standing = spending.standing(budgets, key, ctx.engine.clock.now_ms());
-            let is_used_up =
-                |window: Window| state.limit(window).is_some_and(|most| standing.spent(window) >= most);
-            Window::ALL.into_iter().any(is_used_up)
-        })
-    })
 }
 
 fn terms(ctx: &RequestCtx) -> Option<Terms> {
@@ -142,10 +134,14 @@ pub(super) async fn look_up(
     let (Some(Terms { mode, threshold }), Some(model)) = (terms(ctx), &settings.model) else {
         return Likeness::Ask(None);
     };
-    if !may_use(ctx, model) {
+    let tier = &engine.answers.similar;
+    let made_by = made_by(ctx, model);
+    let key = vectors::key(tenant(ctx), &made_by, &question.text);
+    // What is there costs nothing more.
+    let at_hand = tier.vectors.find(&key, engine.clock.now_ms());
+    if at_hand.is_none() && !may_use(ctx, model, &question.text) {
         return Likeness::Ask(None);
     }
-    let tier = &engine.answers.similar;
     add(&tier.counts.lookups);
     if question.text.chars().count() > settings.max_chars as usize {
         add(&tier.counts.too_long);
@@ -160,11 +156,19 @@ pub(super) async fn look_up(
             return Likeness::Given(close, answer, response);
         }
     }
-    let Some(vector) = vector(engine, ctx, model, &question.text).await else {
-        add(&tier.counts.failures);
-        return Likeness::Ask(None);
+    let vector: Arc<[f32]> = match at_hand {
+        Some(vector) => vector,
+        None => {
+            let Some(vector) = vector(engine, ctx, model, &question.text).await else {
+                add(&tier.counts.failures);
+                return Likeness::Ask(None);
+            };
+            let vector = Arc::from(vector);
+            tier.vectors.hold(key, Arc::clone(&vector), engine.clock.now_ms());
+            vector
+        }
     };
-    let bucket = bucket(ctx, model, &question, vector.len());
+    let bucket = bucket(ctx, &made_by, &question, vector.len());
     let now_ms = engine.clock.now_ms();
     let mut apart = None;
     let found = tier.index.search(&bucket, &vector, threshold, now_ms).await;
@@ -210,7 +214,8 @@ async fn answer_to(
         Ok(Some(answer)) if is_allowed(ctx, route, &answer) => {
             replay::read(&answer).map(|response| (answer, response))
         }
-        Ok(Some(_)) | Err(Late) => None,
+        // What cannot be read now may be there nevertheless.
+        Ok(Some(_)) | Err(_) => None,
         Ok(None) => {
             engine.answers.similar.index.forget(&entry.signature);
             None
@@ -253,10 +258,14 @@ async fn vector(engine: &Arc<Engine>, ctx: &RequestCtx, model: &str, text: &str)
     }
 }
 
+/// Who makes the vectors.
+fn made_by(ctx: &RequestCtx, model: &str) -> String {
+    let route = resolve::resolve(&ctx.snapshot, model);
+    route.map_or_else(|_| model.to_owned(), |route| route_text(ctx, &route))
+}
+
 /// By what questions are grouped that may be compared.
 fn bucket(ctx: &RequestCtx, model: &str, question: &Question, dimensions: usize) -> Bucket {
-    let route = resolve::resolve(&ctx.snapshot, model);
-    let model = route.map_or_else(|_| model.to_owned(), |route| route_text(ctx, &route));
     let mut digest = Sha256::new();
     for part in [tenant(ctx).as_bytes(), model.as_bytes(), &question.rest, &dimensions.to_le_bytes()] {
         digest.update((part.len() as u64).to_le_bytes());
@@ -319,6 +328,7 @@ impl SimilarTier {
         self.index.clear(model, signature);
         if model.is_none() && signature.is_none() {
             self.counts.clear();
+            self.vectors.clear();
         }
     }
 

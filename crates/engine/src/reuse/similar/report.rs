@@ -26,7 +26,7 @@ pub struct SimilarityReport {
     pub would_have_served: u64,
     /// Those of them that were samples of the mode `enabled`.
     pub sampled: u64,
-    /// Questions whose vector was not to be had: the model failed, took too long, or a budget had no room for it.
+    /// Questions whose vector was not to be had: the model failed or took too long.
     pub failures: u64,
     /// Questions that are too long.
     pub too_long: u64,

@@ -219,8 +219,9 @@ impl Pictures {
                 let attachment = Some(Box::new(Attachment { files: files.zip(form.behind).collect() }));
                 (Payload { attachment, ..form.head.into() }, losses)
             }
-            (Self::Named(_), Edits::OpenAi) => {
-                let (body, losses) = request.write(model, quirks).map_err(GatewayError::from)?;
+            (Self::Named(given), Edits::OpenAi) => {
+                let (body, losses) =
+                    edit::document(request, model, quirks, given).map_err(GatewayError::from)?;
                 (body.into(), losses)
             }
             (_, Edits::Json | Edits::None) => {

@@ -2,6 +2,7 @@
 //! as they are wanted.
 
 mod given;
+mod painter;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,8 +110,10 @@ impl Task for Images {
         if let Some(given) = &self.given {
             given.fit(ctx, target, service)?;
         }
-        if service.dialect == ServiceDialect::OpenAi {
-            self.request.write(&target.model, &quirks(target))?;
+        match service.dialect {
+            ServiceDialect::OpenAi => drop(self.request.write(&target.model, &quirks(target))?),
+            ServiceDialect::Painter(painter) => drop(painter.write(&self.request, &target.model, "-")?),
+            _ => {}
         }
         Ok(())
     }
@@ -138,9 +141,10 @@ struct Message {
 
 impl Images {
     async fn paint(&self, mut call: Call<'_>) -> Result<Performed, Fault> {
-        let uri = match &self.given {
-            Some(_) => call.uri_ending(MADE, CHANGED)?,
-            None => call.uri()?,
+        let uri = match (&self.given, call.service.dialect) {
+            (Some(_), _) => call.uri_ending(MADE, CHANGED)?,
+            (None, ServiceDialect::Painter(painter)) => painter::uri(&call, painter)?,
+            (None, _) => call.uri()?,
         };
         let model = call.target.model.clone();
         let painted = match self.painted(&mut call, &uri, &self.request, &model, Vec::new()).await {
@@ -212,10 +216,10 @@ impl Images {
         mut losses: Vec<Loss>,
     ) -> Result<Painted, Fault> {
         let is_gemini = call.service.dialect == ServiceDialect::Gemini;
-        let quirks = if is_gemini {
-            Quirks { one_at_a_time: true, ..Quirks::default() }
-        } else {
-            image_quirks(call.target.provider.provider.spec(), model)
+        let quirks = match call.service.dialect {
+            ServiceDialect::Gemini => Quirks { one_at_a_time: true, ..Quirks::default() },
+            ServiceDialect::Painter(painter) => painter.quirks(),
+            _ => image_quirks(call.target.provider.provider.spec(), model),
         };
         let (message, more) = self.message(call, request, model, &quirks).await?;
         losses.extend(more);
@@ -223,6 +227,11 @@ impl Images {
         let mut whole = ImageAnswer::default();
         let (calls, _) = request.calls(&quirks);
         for _ in 0..calls {
+            if let ServiceDialect::Painter(painter) = call.service.dialect {
+                whole.add(painter::painted(call, painter, uri, &message).await?);
+                call.note_used(whole.tokens, units(&whole));
+                continue;
+            }
             let response = one(call, uri, &message).await?;
             if request.is_live(&quirks) && is_stream(response.headers()) {
                 let (head, body) = response.into_parts();
@@ -260,6 +269,7 @@ impl Images {
         }
         let (body, losses) = match call.service.dialect {
             ServiceDialect::Gemini => gemini::write(request, &[], false),
+            ServiceDialect::Painter(painter) => return painter::message(call, painter, request, model),
             _ => request.write(model, quirks).map_err(GatewayError::from)?,
         };
         Ok((Message { headers: call.headers(), payload: body.into() }, losses))

@@ -11,11 +11,11 @@ use omniroute_domain::routing::auto::is_virtual;
 use omniroute_domain::snapshot::{ListedModel, ProviderState, Snapshot};
 use omniroute_engine::error::rfc3339;
 use omniroute_engine::{GatewayError, RequestCtx};
-use omniroute_provider::Capability;
 use omniroute_provider::capability::mode_by_name;
 use omniroute_provider::catalog::Catalog;
 use omniroute_provider::model::{ModelSpec, RESPONSES};
 use omniroute_provider::registry::SIM;
+use omniroute_provider::{Capability, ProviderSpec};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -214,11 +214,15 @@ fn entries(ctx: &RequestCtx) -> Vec<Entry> {
         for spec in snapshot.catalog().providers().iter().filter(|spec| spec.id.as_str() != SIM) {
             for model in &spec.models {
                 let row = snapshot.catalog().model(&spec.id, model);
+                let mode = row.map_or_else(|| mode_by_name(model), |row| &row.mode);
+                if !is_offered(spec, mode) {
+                    continue;
+                }
                 let listed = ListedModel {
                     id: model.clone(),
                     name: None,
                     custom: false,
-                    mode: row.map_or_else(|| mode_by_name(model), |row| &row.mode).to_owned(),
+                    mode: mode.to_owned(),
                     context_window: row.and_then(|row| row.context_window),
                     max_output: row.and_then(|row| row.max_output),
                 };
@@ -278,9 +282,19 @@ fn combos(snapshot: &Snapshot) -> Vec<Entry> {
         .collect()
 }
 
+/// Whether the gateway can ask a provider of the catalogue for models of this kind.
+fn is_offered(spec: &ProviderSpec, mode: &str) -> bool {
+    let of_this_kind = Capability::ALL.into_iter().find(|capability| capability.mode() == mode);
+    of_this_kind.is_none_or(|capability| spec.capabilities.iter().any(|name| name == capability.as_str()))
+}
+
 fn of_provider(catalog: &Catalog, provider: &ProviderState, entries: &mut Vec<Entry>) {
     let second = if provider.is_node { &provider.alias } else { provider.id.as_str() };
     for model in &provider.models {
+        let kind = Capability::ALL.into_iter().find(|capability| capability.mode() == model.mode);
+        if !model.custom && kind.is_some_and(|capability| !provider.offers(capability)) {
+            continue;
+        }
         let row = catalog.model(&provider.id, &model.id);
         push(entries, (&provider.alias, second), model, row);
     }

@@ -246,3 +246,49 @@ fn long_prompts_without_marks_are_marked_where_the_setting_says_so() {
     asked.system[0].cache_mark = Some(CacheMark { one_hour: false });
     assert_eq!(written(&asked, &caps).0.get("cache_control"), None, "the client marks itself");
 }
+
+#[test]
+fn names_of_others_than_users_and_marks_without_a_place_are_told() {
+    let mut asked = request(vec![
+        turn(Role::System, vec![text("S")]),
+        turn(Role::User, vec![text("a")]),
+        turn(Role::Assistant, vec![text("b")]),
+        turn(Role::System, vec![text("T")]),
+        turn(
+            Role::User,
+            vec![Block { cache_mark: Some(CacheMark { one_hour: true }), ..text("") }, text("c")],
+        ),
+    ]);
+    asked.turns.iter_mut().for_each(|turn| turn.name = Some("n".into()));
+    let (_, losses) = written(&asked, &Caps::permissive());
+    assert_eq!(
+        losses,
+        [
+            "dropped messages[0].name",
+            "dropped messages[1].name",
+            "dropped messages[2].name",
+            "dropped messages[3].name",
+            "mapped messages[3].role",
+            "dropped messages[4].content[0].cache_control",
+            "dropped messages[4].name",
+        ]
+    );
+}
+
+#[test]
+fn a_hundred_thousand_turns_of_one_role_are_read_in_one_pass() {
+    let many = |role| (0..100_000).map(move |_| turn(role, vec![text("x")]));
+    let mut users = vec![turn(Role::User, vec![text("a")]), turn(Role::Assistant, vec![call("c")])];
+    users.extend(many(Role::User));
+    let mut systems = vec![turn(Role::User, vec![text("a")])];
+    systems.extend(many(Role::System));
+    systems.push(turn(Role::User, vec![text("b")]));
+    for (turns, message, parts) in [(users, 2, 100_001), (systems, 0, 100_002)] {
+        let asked = request(turns);
+        for mid_conversation_system in [false, true] {
+            let caps = Caps { mid_conversation_system, ..Caps::permissive() };
+            let content = &written(&asked, &caps).0["messages"][message]["content"];
+            assert_eq!(content.as_array().map(Vec::len), Some(parts));
+        }
+    }
+}

@@ -7,7 +7,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::{decode, encode};
 use crate::{
-    Caps, DialectId,
+    Caps, DialectId, ReasoningOff,
     ir::{
         Block, BlockKind, CacheMark, ChatRequest, Effort, File, Image, Loss, MediaSource, OutputFormat,
         Reasoning, ReasoningAmount, Role, Tool, ToolCall, ToolChoice, ToolKind, ToolResult, Turn,

@@ -45,9 +45,7 @@ fn tools_and_choices() {
     assert_eq!(refusal(&asked, &Caps::permissive()), ("invalid_tool_schema", "tools[1]".to_owned()));
     let foreign = ToolKind::Opaque { origin: OTHER, name: Some("b".into()), raw: raw("{}") };
     asked.tools[1] = Tool::at("", foreign);
-    assert_eq!(written(&asked, &Caps::permissive()).1, ["dropped tools[1]"]);
-    asked.tools.remove(0);
-    assert_eq!(refusal(&asked, &Caps::permissive()), ("unsupported_tool", "tools[0]".to_owned()));
+    assert_eq!(refusal(&asked, &Caps::permissive()), ("unsupported_tool", "tools[1]".to_owned()));
 }
 
 #[test]
@@ -55,6 +53,10 @@ fn thinking_by_what_the_model_can() {
     let manual = Caps::permissive();
     let adaptive = Caps { adaptive_thinking: true, ..Caps::permissive() };
     let none = Caps { reasoning: false, ..Caps::permissive() };
+    use Effort::{High, Low, Max, Medium, XHigh};
+    let newest = Caps { efforts: &[Low, Medium, High, XHigh, Max], ..adaptive.clone() };
+    let between = Caps { reasoning_off: ReasoningOff::BetweenTools, ..newest.clone() };
+    let always = Caps { reasoning_off: ReasoningOff::Least, ..newest.clone() };
     let effort = ReasoningAmount::Effort;
     let summarized = r#"{"display":"summarized","type":"adaptive"}"#;
     for (amount, caps, thinking, config, losses) in [
@@ -68,7 +70,30 @@ fn thinking_by_what_the_model_can() {
             r#"{"effort":"low"}"#,
             &["(clamped reasoning_effort)"],
         ),
-        (ReasoningAmount::Budget(10_000), &adaptive, summarized, r#"{"effort":"medium"}"#, &[]),
+        (
+            ReasoningAmount::Budget(10_000),
+            &adaptive,
+            summarized,
+            r#"{"effort":"medium"}"#,
+            &["(mapped reasoning_effort)"],
+        ),
+        (effort(Effort::XHigh), &newest, summarized, r#"{"effort":"xhigh"}"#, &[]),
+        (effort(Effort::Max), &newest, summarized, r#"{"effort":"max"}"#, &[]),
+        (
+            effort(Effort::XHigh),
+            &adaptive,
+            summarized,
+            r#"{"effort":"high"}"#,
+            &["(clamped reasoning_effort)"],
+        ),
+        (
+            ReasoningAmount::Off,
+            &between,
+            r#"{"type":"between_tools"}"#,
+            "null",
+            &["(mapped reasoning_effort)"],
+        ),
+        (ReasoningAmount::Off, &always, "null", r#"{"effort":"low"}"#, &["clamped reasoning_effort"]),
         (ReasoningAmount::Adaptive(None), &adaptive, r#"{"type":"adaptive"}"#, "null", &[]),
         (effort(Effort::Low), &manual, r#"{"budget_tokens":4096,"type":"enabled"}"#, "null", &[]),
         (
@@ -113,6 +138,9 @@ fn thinking_by_what_the_model_can() {
     let (body, losses) = written(&forced, &adaptive);
     assert_eq!((body["thinking"]["type"].as_str(), losses), (Some("disabled"), vec![]));
     assert!(written(&forced, &manual).0.get("thinking").is_none());
+    let (body, losses) = written(&forced, &always);
+    assert_eq!((body.get("thinking"), losses), (None, vec![]));
+    assert_eq!(body["output_config"]["effort"], "low", "as little as it can");
 
     let mut open = request(vec![
         turn(Role::User, vec![text("q")]),
@@ -143,7 +171,10 @@ fn numbers_and_switches() {
     asked.prompt_cache_key = Some("k".into());
     asked.extras.members = vec![("verbosity".into(), raw("\"low\"")), ("metadata".into(), raw("{}"))];
     asked.stream = true;
-    let (body, losses) = written(&asked, &Caps::permissive());
+    let one = Caps { one_sampler: true, ..Caps::permissive() };
+    let both = written(&asked, &Caps::permissive()).0;
+    assert_eq!((&both["temperature"], &both["top_p"]), (&Value::from(1), &Value::from(0.9)));
+    let (body, losses) = written(&asked, &one);
     assert_eq!(body["max_tokens"], 8192);
     assert_eq!((&body["temperature"], &body["top_k"]), (&Value::from(1), &Value::from(5)));
     assert_eq!(body["stop_sequences"].to_string(), r#"["END"]"#);
@@ -220,6 +251,36 @@ fn forms_of_answers() {
     said(&asked);
     asked.output_format = OutputFormat::JsonObject;
     assert!(written(&asked, &Caps::permissive()).0["system"].is_string());
+}
+
+#[test]
+fn a_model_that_cannot_be_made_to_call_sees_the_one_tool_or_the_choice_is_refused() {
+    let free = Caps { forced_calls: false, adaptive_thinking: true, ..Caps::permissive() };
+    for (tools, choice, expected) in [
+        (&["a", "b"][..], ToolChoice::Named("b".into()), Some("b")),
+        (&["a"], ToolChoice::Required, Some("a")),
+        (&["a", "b"], ToolChoice::Required, None),
+        (&["a", "b"], ToolChoice::Allowed { required: true, names: vec!["b".into()] }, Some("b")),
+    ] {
+        let mut asked = asking();
+        asked.tools = tools.iter().map(|name| function(name, None)).collect();
+        asked.tool_choice = Some(choice.clone());
+        let Some(name) = expected else {
+            assert_eq!(refusal(&asked, &free), ("unsupported_tool_choice", "tool_choice".to_owned()));
+            continue;
+        };
+        let (body, losses) = written(&asked, &free);
+        assert_eq!(body["tools"].as_array().map(Vec::len), Some(1), "{choice:?}");
+        assert_eq!((&body["tools"][0]["name"], &body["tool_choice"]["type"]), (&name.into(), &"auto".into()));
+        assert!(losses.contains(&"mapped tool_choice".to_owned()), "{choice:?}: {losses:?}");
+        assert!(body.get("thinking").is_none(), "nothing stands against thinking: {body}");
+    }
+    // Structured answers are not made by a call there.
+    let mut asked = asking();
+    let schema = raw(r#"{"type":"object","properties":{}}"#);
+    asked.output_format = OutputFormat::JsonSchema { name: None, description: None, schema, strict: None };
+    let old = Caps { json_schema: false, ..free };
+    assert!(written(&asked, &old).0.get("tools").is_none());
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn what_is_stored_at_the_vendor_is_refused_elsewhere() {
                 body
             },
             "unsupported_tool",
-            "tool_choice",
+            "tool",
         ),
     ] {
         let request = read(&body).unwrap();
