@@ -17,6 +17,7 @@ use crate::plan::PlanUse;
 use crate::rotation::Rotation;
 use crate::routing::Stats;
 use crate::timeline::Timeline;
+use crate::vendor_quota::VendorQuota;
 
 pub use crate::profile::Profile;
 
@@ -115,6 +116,8 @@ pub struct ConnectionHealth {
     pub gate: Gate,
     /// What was used of its plan.
     pub plan: PlanUse,
+    /// What its vendor says is left, when it is asked.
+    pub vendor: VendorQuota,
     has_locks: AtomicBool,
     has_missing_dialects: AtomicBool,
     detail: Mutex<Detail>,
@@ -239,6 +242,7 @@ impl ConnectionHealth {
             stats: Stats::default(),
             gate: Gate::default(),
             plan: PlanUse::default(),
+            vendor: VendorQuota::default(),
             has_locks: AtomicBool::new(false),
             has_missing_dialects: AtomicBool::new(false),
             detail: Mutex::new(Detail {
@@ -510,6 +514,7 @@ impl ConnectionHealth {
         self.cooldown_level.store(0, Ordering::Release);
         self.auth_failures.store(0, Ordering::Release);
         self.terminal.store(status.test_status.is_terminal(), Ordering::Release);
+        self.vendor.forget();
         let mut detail = self.detail();
         detail.locks.clear();
         detail.missing_dialects.clear();

@@ -23,6 +23,7 @@
 //! - [`likeness`]: whether two questions that sound alike may have the same answer.
 //! - [`limit`]: windows of a key's limits, arithmetic only.
 //! - [`limiter`]: requests held back before the upstream has to refuse them.
+//! - [`vendor_quota`]: what vendors say is left when they are asked, and what follows.
 //! - [`session`]: conversations and the accounts they stay with.
 //! - [`price`]: what a model costs, and what an answer did.
 
@@ -53,3 +54,4 @@ pub mod snapshot;
 pub mod thinking;
 pub mod timeline;
 pub mod transform;
+pub mod vendor_quota;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use omniroute_dialect::{DialectId, ir::UpstreamError, registry as dialects};
 use omniroute_provider::{
-    Capability, Endpoint, EndpointError, Provider, ProviderId, ProviderSpec, Service, caps, catalog::Catalog,
-    choose, provider::ConnectionInput, registry, scrub::without_credentials,
+    Capability, Endpoint, EndpointError, Provider, ProviderId, ProviderSpec, QuotaApi, Service, caps,
+    catalog::Catalog, choose, provider::ConnectionInput, registry, scrub::without_credentials,
 };
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, UnitWeighter};
@@ -172,6 +172,8 @@ pub struct ConnectionState {
     pub limits: Option<limiter::Rules>,
     /// What its plan allows, where the operator says so.
     pub plan: Arc<[PlanWindow]>,
+    /// How its vendor is asked what is left of it, where it can be.
+    pub quota_api: Option<Arc<QuotaApi>>,
     /// Its share where accounts are chosen by weight.
     pub weight: u32,
     /// What it pays less than the list price.
@@ -507,18 +509,30 @@ pub fn reach_of(
     provider: &dyn Provider,
     connection: &Connection,
 ) -> Result<(Vec<Endpoint>, Vec<Service>), EndpointError> {
-    let input = ConnectionInput {
-        api_key: connection.api_key.as_ref().map(|key| key.expose_secret()),
-        base_url: connection.options.base_url.as_deref(),
-        vars: connection.options.vars.clone(),
-        extra_headers: connection.options.extra_headers.clone(),
-        dialect: connection.options.dialect.as_deref(),
-    };
+    let input = input_of(connection);
     let services = provider.services(&input);
     match (provider.endpoints(&input), services) {
         (Err(EndpointError::Unsupported(_)), Ok(services)) if !services.is_empty() => {
             Ok((Vec::new(), services))
         }
         (endpoints, services) => Ok((endpoints?, services?)),
+    }
+}
+
+/// How its vendor would be asked what is left of a connection.
+fn quota_api_of(
+    provider: &dyn Provider,
+    connection: &Connection,
+) -> Result<Option<Arc<QuotaApi>>, EndpointError> {
+    provider.quota_api(&input_of(connection))
+}
+
+fn input_of(connection: &Connection) -> ConnectionInput<'_> {
+    ConnectionInput {
+        api_key: connection.api_key.as_ref().map(|key| key.expose_secret()),
+        base_url: connection.options.base_url.as_deref(),
+        vars: connection.options.vars.clone(),
+        extra_headers: connection.options.extra_headers.clone(),
+        dialect: connection.options.dialect.as_deref(),
     }
 }

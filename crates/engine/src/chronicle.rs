@@ -8,10 +8,13 @@ use omniroute_domain::limiter::LearnedLimits;
 use omniroute_domain::plan::PlanTurn;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_domain::timeline::{EventKind, HealthEvent};
+use omniroute_domain::vendor_quota::{Standing, Turn};
+use omniroute_provider::quota_api::Reading;
 use omniroute_provider::{Failure, FailureKind};
 
 use crate::live::Live;
 use crate::ports::{LockRow, Memory, QuotaRow, Recorder};
+use crate::quota_look::Looker;
 use crate::serve::Engine;
 
 const FREE: &str = "available";
@@ -122,9 +125,13 @@ pub(crate) fn failed(
             model: None,
             limits: None,
             plan: None,
+            told: None,
             until: cooldown,
             at: now_ms,
         }));
+    }
+    if failure.kind == FailureKind::QuotaSpent {
+        connection.account().vendor.ask_soon(now_ms);
     }
 }
 
@@ -156,9 +163,51 @@ pub(crate) fn plan_turned(engine: &Engine, connection: &ConnectionState, turn: P
         model: None,
         limits: None,
         plan: Some((name, share)),
+        told: None,
         until: Some(until),
         at: now_ms,
     }));
+}
+
+/// The vendor said, when it was asked, what is left.
+pub(crate) fn vendor_told(
+    looker: &Looker<'_>,
+    connection: &ConnectionState,
+    reading: &Reading,
+    turn: &Turn,
+    now_ms: i64,
+) {
+    let word = |standing: Standing| match standing {
+        Standing::Fine => FREE,
+        Standing::Low => "low",
+        Standing::Spent => "exhausted",
+    };
+    if turn.from != turn.to {
+        let event = event(connection, EventKind::Quota, (word(turn.from), word(turn.to)), "provider", now_ms);
+        add(looker.live, HealthEvent { until: turn.until, ..event });
+    }
+    if turn.to > turn.from {
+        tracing::warn!(
+            provider = %connection.provider,
+            connection = %connection.id,
+            left = turn.share.map(|share| format!("{:.1} %", share * 100.0)),
+            until = turn.until.map(crate::error::rfc3339),
+            "{}",
+            if turn.to == Standing::Spent { "nothing is left at the provider" } else { "little is left at the provider" }
+        );
+    }
+    for quota in reading.quotas.iter().filter(|_| turn.is_noted) {
+        looker.recorder.remember(Memory::Quota(QuotaRow {
+            provider: connection.provider.clone(),
+            connection: connection.id.clone(),
+            model: None,
+            limits: None,
+            plan: None,
+            told: Some(Box::new(quota.clone())),
+            until: quota.reset_at,
+            at: now_ms,
+        }));
+    }
 }
 
 /// A call went well.

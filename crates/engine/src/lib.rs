@@ -14,6 +14,7 @@ pub mod live;
 pub mod memory;
 pub mod ports;
 pub mod preview;
+pub mod quota_look;
 pub mod serve;
 pub mod spool;
 pub mod task;

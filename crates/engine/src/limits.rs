@@ -28,6 +28,7 @@ pub(crate) fn learn(ctx: &RequestCtx, target: &Target, connection: &ConnectionSt
                 model: Some(target.model.to_string()),
                 limits: Some(limits.clone()),
                 plan: None,
+                told: None,
                 until: limits.left(now_ms).map(|(_, until)| until),
                 at: now_ms,
             }));

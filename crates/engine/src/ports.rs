@@ -20,6 +20,7 @@ use omniroute_domain::limiter::LearnedLimits;
 use omniroute_domain::price::Units;
 use omniroute_domain::session::{Affinity, SessionKey};
 use omniroute_provider::ProviderId;
+use omniroute_provider::quota_api::ToldQuota;
 use smallvec::SmallVec;
 
 use crate::decision::Decision;
@@ -200,10 +201,13 @@ pub struct QuotaRow {
     pub connection: ConnectionId,
     /// Of which model; `None` = of the whole account.
     pub model: Option<String>,
-    /// What the vendor said; `None` where it refused a request because nothing is left, and for a plan.
+    /// What the vendor said; `None` where it refused a request because nothing is left, for a plan, and where
+    /// it was asked.
     pub limits: Option<LearnedLimits>,
     /// A window of the account's plan, and the share that is left of it by our own count.
     pub plan: Option<(Arc<str>, f64)>,
+    /// What the vendor said of a limit or a purse when it was asked.
+    pub told: Option<Box<ToldQuota>>,
     /// When there is more again, in epoch milliseconds.
     pub until: Option<i64>,
     /// When that was.

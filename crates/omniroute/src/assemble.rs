@@ -196,6 +196,13 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
             () = compare => {}
         }
     });
+    let (watching, stopped) = (engine.clone(), stopper.stop.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = watching.watch_quotas() => {}
+        }
+    });
     tasks.spawn(memory::give_back(stopper.stop.clone()));
     // The first encrypted call should not have to read the system's certificates.
     let warm = transport.clone();

@@ -17,6 +17,8 @@ use crate::{
     spec::{Auth, AuthKind},
 };
 
+pub(crate) mod quota;
+
 /// What is sent where the spec does not name a version.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// Headers that belong to the connection's framing, not to the operator.

@@ -231,6 +231,25 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
     Some(era * 146_097 + day_of_era - 719_468)
 }
 
+/// When a limit that is counted anew `daily`, `weekly` (on Mondays) or `monthly`, at midnight in UTC, is so next, in epoch
+/// milliseconds; `None` for other words.
+pub(crate) fn next_reset(word: &str, now_ms: i64) -> Option<i64> {
+    const DAY_MS: i64 = 86_400_000;
+    let today = now_ms.div_euclid(DAY_MS);
+    let day = match word {
+        "daily" => today + 1,
+        // 1970-01-01 was a Thursday.
+        "weekly" => today + 7 - (today + 3).rem_euclid(7),
+        "monthly" => {
+            let year = year_of(today);
+            let firsts = (2..=12).map(|month| (year, month)).chain([(year + 1, 1)]);
+            firsts.filter_map(|(year, month)| days_from_civil(year, month, 1)).find(|first| *first > today)?
+        }
+        _ => return None,
+    };
+    Some(day * DAY_MS)
+}
+
 /// Year and days since 1970-01-01 of its beginning, for the day with this number.
 fn year_of(days: i64) -> i64 {
     let mut year = 1970 + days.div_euclid(366);
@@ -400,5 +419,24 @@ mod tests {
         }
         assert_eq!(iso_time("2026-11-23T10:00:00Z"), Some(NOW));
         assert_eq!(http_date("Mon, 23 Nov 2026 10:00:00 GMT"), Some(NOW));
+    }
+
+    #[test]
+    fn limits_are_counted_anew_at_midnight() {
+        const DAY: i64 = 86_400_000;
+        // A Monday; then the last evening of a year, a Thursday; then the end of February in a leap year, a Tuesday.
+        let (new_year, leap) = (1_798_750_800_000, 1_835_395_200_000);
+        for (word, now, expected) in [
+            ("daily", NOW, Some(NOW - 10 * 3_600_000 + DAY)),
+            ("weekly", NOW, Some(NOW - 10 * 3_600_000 + 7 * DAY)),
+            ("monthly", NOW, Some(NOW - 10 * 3_600_000 + 8 * DAY)),
+            ("monthly", new_year, Some(new_year + DAY / 8)),
+            ("weekly", new_year, Some(new_year + DAY / 8 + 3 * DAY)),
+            ("monthly", leap, Some(leap + DAY)),
+            ("yearly", NOW, None),
+            ("", NOW, None),
+        ] {
+            assert_eq!(next_reset(word, now), expected, "{word} {now}");
+        }
     }
 }

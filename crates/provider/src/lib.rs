@@ -8,6 +8,7 @@
 //! - [`media_quirks`]: in what they differ from OpenAI where pictures and sound are concerned.
 //! - [`caps`]: what a model can do, for the encoders of dialects.
 //! - [`allowance`]: what upstreams say is left of an account's limits.
+//! - [`quota_api`]: what vendors tell of money and quotas when they are asked.
 //! - [`vendor`]: whose a model is by its name alone.
 //! - [`address`]: which network addresses may be called. [`scrub`]: what upstream texts must not tell clients.
 
@@ -25,6 +26,7 @@ pub mod hints;
 pub mod media_quirks;
 pub mod model;
 pub mod provider;
+pub mod quota_api;
 pub mod registry;
 pub mod scrub;
 pub mod service;
@@ -41,5 +43,6 @@ pub use endpoint::{choose, trim_base_url};
 pub use failure::{Failure, FailureKind, Retry, Scope};
 pub use family::model_family;
 pub use provider::{Endpoint, EndpointError, Provider};
+pub use quota_api::QuotaApi;
 pub use service::{Service, ServiceDialect};
 pub use spec::{ProviderId, ProviderSpec};

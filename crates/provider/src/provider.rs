@@ -1,11 +1,12 @@
 //! The behaviour of a provider: defaults over its [`ProviderSpec`], so that most providers are only data.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode, Uri};
 use omniroute_dialect::{DialectId, ir::UpstreamError};
 
-use crate::{Failure, ProviderSpec, endpoint, service::Service, spec::ResilienceProfile};
+use crate::{Failure, ProviderSpec, QuotaApi, endpoint, service::Service, spec::ResilienceProfile};
 
 /// What a connection gives its provider to build an endpoint from.
 #[derive(Clone, Default)]
@@ -84,6 +85,11 @@ pub trait Provider: Send + Sync {
     /// What a connection can be asked for beside chat; empty where that is nothing.
     fn services(&self, input: &ConnectionInput<'_>) -> Result<Vec<Service>, EndpointError> {
         endpoint::services(self.spec(), input)
+    }
+
+    /// How the vendor is asked what is left; `None` where it cannot be.
+    fn quota_api(&self, input: &ConnectionInput<'_>) -> Result<Option<Arc<QuotaApi>>, EndpointError> {
+        endpoint::quota::build(self.spec(), input)
     }
 
     /// Judges an upstream's error. `now_ms` is UTC, for upstreams that name a time instead of a duration.

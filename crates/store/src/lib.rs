@@ -75,7 +75,7 @@ pub use plan_use::PlanUses;
 pub use policies::Policies;
 pub use prices::Prices;
 pub use prune::{Pruned, keep_house};
-pub use quota_snapshots::{QuotaSnapshot, QuotaSnapshots};
+pub use quota_snapshots::{QuotaSnapshot, QuotaSnapshots, ToldFigures};
 pub use reasoning_memory::{ReasoningMemory, Recalled};
 pub use reload::reload;
 pub use resilience::Resilience;

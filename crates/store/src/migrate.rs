@@ -46,6 +46,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(19, "0019_quota_snapshots"),
     migration!(20, "0020_context_handoffs"),
     migration!(24, "0024_routing_names"),
+    migration!(25, "0025_quotas_without_total"),
 ];
 
 /// Applies what is missing.

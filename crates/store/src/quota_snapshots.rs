@@ -1,6 +1,8 @@
 //! What vendors left of their quotas, from time to time. Written behind the requests' backs, for people to look at.
 
 use omniroute_engine::ports::QuotaRow;
+use omniroute_provider::quota_api::Amount;
+use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::pool::{with_read, with_write};
@@ -10,6 +12,8 @@ use crate::text::{clip, to_json};
 /// Most rows that are kept; the oldest go first.
 const MAX_ROWS: i64 = 100_000;
 const MAX_KEY: usize = 256;
+/// What the keys of what vendors told begin with.
+const TOLD: &str = "provider:";
 
 pub(crate) const INSERT: &str =
     "INSERT INTO quota_snapshots (provider, connection_id, window_key, remaining_percentage,
@@ -27,16 +31,41 @@ pub struct QuotaSnapshot {
     pub provider: String,
     /// The account.
     pub connection_id: String,
-    /// Of what: a model and one of its limits (`gpt-4o:requests`), or `account`.
+    /// Of what: a model and one of its limits (`gpt-4o:requests`), `plan:` and a window, `provider:` and what its vendor calls
+    /// it, or `account`.
     pub window_key: String,
-    /// In hundredths.
-    pub remaining_percentage: f64,
+    /// In hundredths; `None` where nobody knows how much there is in all.
+    pub remaining_percentage: Option<f64>,
     /// Whether nothing was left.
     pub is_exhausted: bool,
     /// When there is more again.
     pub next_reset_at: Option<i64>,
+    /// What was said of it, JSON.
+    pub raw_data: Option<String>,
     /// When that was.
     pub created_at: i64,
+}
+
+/// What a vendor said of a limit or a purse, as it is kept in [`QuotaSnapshot::raw_data`]: amounts as texts, with all their digits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ToldFigures {
+    /// What was used.
+    pub used: Option<String>,
+    /// How much there is in all.
+    pub total: Option<String>,
+    /// What is left.
+    pub remaining: Option<String>,
+    /// In what it is counted.
+    pub unit: String,
+}
+
+impl QuotaSnapshot {
+    /// What the vendor said, where it was asked.
+    pub fn told(&self) -> Option<ToldFigures> {
+        let raw = self.raw_data.as_deref().filter(|_| self.window_key.starts_with(TOLD))?;
+        serde_json::from_str(raw).ok()
+    }
 }
 
 /// A snapshot as it is stored.
@@ -45,7 +74,8 @@ pub(crate) struct Stored {
     pub(crate) provider: String,
     pub(crate) connection: String,
     pub(crate) key: String,
-    pub(crate) percent: f64,
+    pub(crate) percent: Option<f64>,
+    pub(crate) is_spent: bool,
     pub(crate) until: Option<i64>,
     pub(crate) raw: Option<String>,
     pub(crate) at: i64,
@@ -57,31 +87,42 @@ impl Stored {
             let shares = limits.windows(row.at).filter_map(|(name, window)| Some((name, window.share()?)));
             shares.min_by(|a, b| a.1.total_cmp(&b.1))
         });
+        let stored = |key: &str, share: Option<f64>, is_spent: bool, raw: Option<String>| Self {
+            provider: row.provider.to_string(),
+            connection: row.connection.to_string(),
+            key: clip(key, MAX_KEY),
+            percent: share.map(|share| share * 100.0),
+            is_spent,
+            until: row.until,
+            raw,
+            at: row.at,
+        };
         if let Some((window, share)) = &row.plan {
-            return Ok(Self {
-                provider: row.provider.to_string(),
-                connection: row.connection.to_string(),
-                key: clip(&format!("plan:{window}"), MAX_KEY),
-                percent: share * 100.0,
-                until: row.until,
-                raw: None,
-                at: row.at,
-            });
+            return Ok(stored(&format!("plan:{window}"), Some(*share), *share <= 0.0, None));
+        }
+        if let Some(told) = &row.told {
+            let text = |amount: Option<Amount>| amount.map(|amount| amount.to_string());
+            let figures = ToldFigures {
+                used: text(told.used),
+                total: text(told.total),
+                remaining: text(told.remaining),
+                unit: told.unit.to_string(),
+            };
+            let share = told.share().or_else(|| told.is_spent().then_some(0.0));
+            return Ok(stored(
+                &format!("{TOLD}{}", told.name),
+                share,
+                told.is_spent(),
+                Some(to_json(&figures)?),
+            ));
         }
         let key = match (&row.model, scarcest) {
             (Some(model), Some((name, _))) => format!("{model}:{name}"),
             (Some(model), None) => model.clone(),
             (None, _) => "account".to_owned(),
         };
-        Ok(Self {
-            provider: row.provider.to_string(),
-            connection: row.connection.to_string(),
-            key: clip(&key, MAX_KEY),
-            percent: scarcest.map_or(0.0, |(_, share)| share * 100.0),
-            until: row.until,
-            raw: row.limits.as_ref().map(to_json).transpose()?,
-            at: row.at,
-        })
+        let share = scarcest.map_or(0.0, |(_, share)| share);
+        Ok(stored(&key, Some(share), share <= 0.0, row.limits.as_ref().map(to_json).transpose()?))
     }
 }
 
@@ -90,8 +131,8 @@ impl QuotaSnapshots<'_> {
     pub async fn list(&self, connection: Option<&str>, limit: u32) -> Result<Vec<QuotaSnapshot>, StoreError> {
         Ok(with_read!(self.0.pool(), |db| {
             sqlx::query_as(
-                "SELECT provider, connection_id, window_key, remaining_percentage, is_exhausted, next_reset_at, created_at
-                 FROM quota_snapshots WHERE $1 IS NULL OR connection_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2",
+                "SELECT provider, connection_id, window_key, remaining_percentage, is_exhausted, next_reset_at, raw_data,
+                 created_at FROM quota_snapshots WHERE $1 IS NULL OR connection_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2",
             )
             .bind(connection)
             .bind(i64::from(limit))

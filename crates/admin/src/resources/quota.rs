@@ -1,9 +1,12 @@
 //! What vendors leave of their quotas: `/api/usage/quota`.
 
+use std::borrow::Cow;
+
 use omniroute_domain::entity::{Connection, TestStatus};
 use omniroute_domain::limiter::GateView;
 use omniroute_domain::plan::PlanStanding;
 use omniroute_domain::snapshot::ConnectionState;
+use omniroute_provider::quota_api::{Amount, ToldQuota};
 use omniroute_store::{ConnectionFilter, QuotaSnapshot};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -64,11 +67,13 @@ pub(crate) struct AccountQuota {
     name: String,
     provider: String,
     connection_id: String,
-    /// Of the scarcest limit.
-    quota_used: Option<u64>,
-    quota_total: Option<u64>,
+    /// Of the scarcest limit of which the total is known.
+    #[schema(value_type = Option<f64>)]
+    quota_used: Option<Figure>,
+    #[schema(value_type = Option<f64>)]
+    quota_total: Option<Figure>,
     percent_remaining: Option<f64>,
-    /// When there is more.
+    /// When there is more; where the provider says that nothing is left and not until when, when it is asked again at the latest.
     reset_at: Option<String>,
     /// The state of its credential: `unknown` (not tried), `active`, `error`, `unavailable`, `expired`, `banned`, `credits_exhausted`.
     token_status: &'static str,
@@ -76,26 +81,31 @@ pub(crate) struct AccountQuota {
     is_exhausted: bool,
     /// Whether it is asked after others for having little left.
     is_low: bool,
-    /// Every limit that counts: those that the vendor told, by model, and those of the account's plan.
+    /// Every limit that counts: those that the vendor told, by model, those of the account's plan, and what the vendor said
+    /// when it was asked.
     windows: Vec<WindowView>,
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WindowView {
-    /// `headers` of the vendor's answers, or `plan`: what the operator set, counted here.
+    /// `headers` of the vendor's answers, `plan`: what the operator set, counted here, or `provider`: what it said when it was
+    /// asked.
     source: &'static str,
     /// Null for what holds for all models of the account.
     model: Option<String>,
-    /// Of a plan: `5h`, `daily`, …
+    /// Of a plan: `5h`, `daily`, …; of the provider: `balance`, `credits`, `key`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<String>,
-    /// `requests`, `tokens` (of prompts; of a plan all of them) or `output`.
-    limit: &'static str,
-    total: Option<u64>,
-    remaining: u64,
+    /// `requests`, `tokens` (of prompts; of a plan all of them) or `output`; of the provider also `usd`, `cny`, `credits`, `points`.
+    limit: Cow<'static, str>,
+    #[schema(value_type = Option<f64>)]
+    total: Option<Figure>,
+    /// Null where nothing limits it.
+    #[schema(value_type = Option<f64>)]
+    remaining: Option<Figure>,
     percent_remaining: Option<f64>,
-    /// Null where it begins with the next request.
+    /// Null where it begins with the next request, and where nobody knows.
     reset_at: Option<String>,
 }
 
@@ -105,9 +115,17 @@ pub(crate) struct WindowView {
 pub(crate) struct SnapshotView {
     provider: String,
     connection_id: String,
-    /// A model and one of its limits, `plan:` and the name of a window, or `account`.
+    /// A model and one of its limits, `plan:` and the name of a window, `provider:` and what the provider calls it, or `account`.
     window: String,
-    percent_remaining: f64,
+    /// Null where nobody knows how much there is in all.
+    percent_remaining: Option<f64>,
+    /// What is left, where the provider was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    remaining: Option<Figure>,
+    /// In what that is counted: `usd`, `cny`, `credits`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<String>,
     is_exhausted: bool,
     reset_at: Option<String>,
     at: String,
@@ -151,35 +169,43 @@ pub(crate) async fn list(access: Management, Filter(query): Filter<QuotaQuery>) 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Quota {
-    /// The model and the limit, or the window of the plan and the limit.
+    /// The model and the limit, the window of the plan and the limit, or what the provider calls it.
     name: String,
-    used: Option<u64>,
-    total: Option<u64>,
-    remaining: u64,
+    #[schema(value_type = Option<f64>)]
+    used: Option<Figure>,
+    #[schema(value_type = Option<f64>)]
+    total: Option<Figure>,
+    #[schema(value_type = Option<f64>)]
+    remaining: Option<Figure>,
     remaining_pct: Option<f64>,
-    /// `requests` or `tokens`.
-    unit: &'static str,
+    /// `requests`, `tokens`, `usd`, `cny`, `credits` or `points`.
+    unit: Cow<'static, str>,
     reset_at: Option<String>,
-    /// `headers` or `local`.
+    /// `provider`, `headers` or `local`.
     source: &'static str,
 }
 
-/// Every limit of an account that counts.
+/// Every limit of an account that counts, first those that the vendor names when it is asked.
 pub(super) fn of_account(state: &ConnectionState, now_ms: i64) -> Vec<Quota> {
     let quota = |window: Window| Quota {
-        name: format!("{}:{}", window.model.or(window.name).unwrap_or_default(), window.limit),
-        used: window.total.map(|total| total.saturating_sub(window.remaining)),
+        used: window.used(),
+        unit: if window.limit == "output" { "tokens".into() } else { window.limit.clone() },
+        source: if window.source == "plan" { "local" } else { window.source },
+        name: match (window.source, window.model.or(window.name).unwrap_or_default()) {
+            (ASKED, name) => name,
+            (_, name) => format!("{name}:{}", window.limit),
+        },
         total: window.total,
         remaining: window.remaining,
         remaining_pct: window.share.map(percent),
-        unit: if window.limit == "requests" { "requests" } else { "tokens" },
         reset_at: window.until.map(iso),
-        source: if window.source == "plan" { "local" } else { window.source },
     };
-    windows(state, now_ms).into_iter().map(quota).collect()
+    let (asked, others): (Vec<_>, Vec<_>) =
+        windows(state, now_ms).into_iter().partition(|window| window.source == ASKED);
+    asked.into_iter().chain(others).map(quota).collect()
 }
 
-/// The limits of an account that count: those that the vendor told, then those of its plan.
+/// The limits of an account that count: those that the vendor told, those of its plan, and what the vendor said when asked.
 fn windows(state: &ConnectionState, now_ms: i64) -> Vec<Window> {
     let GateView { learned, .. } = state.health.gate.view(now_ms);
     let told = learned.iter().flat_map(|(model, learned)| {
@@ -187,46 +213,71 @@ fn windows(state: &ConnectionState, now_ms: i64) -> Vec<Window> {
             source: "headers",
             model: Some(model.clone()),
             name: None,
-            limit,
-            total: window.limit,
-            remaining: window.remaining,
+            limit: limit.into(),
+            used: None,
+            total: window.limit.map(Figure::Whole),
+            remaining: Some(Figure::Whole(window.remaining)),
             share: window.share(),
             until: Some(window.until),
         })
     });
     let own = state.health.plan.standings(&state.plan, now_ms);
-    told.chain(own.into_iter().map(Window::of_plan)).collect()
+    let asked = state.health.vendor.view().reading;
+    let asked = asked.iter().flat_map(|reading| &reading.quotas).map(Window::of_vendor);
+    told.chain(own.into_iter().map(Window::of_plan)).chain(asked).collect()
 }
 
 fn account(row: &Connection, state: Option<&ConnectionState>, now_ms: i64) -> AccountQuota {
     let windows = state.map(|state| windows(state, now_ms)).unwrap_or_default();
     let scarcest =
         windows.iter().filter_map(|window| Some((window, window.share?))).min_by(|a, b| a.1.total_cmp(&b.1));
-    let total = scarcest.and_then(|(window, _)| window.total);
+    let held_until = state.and_then(|state| state.health.vendor.spent_until(now_ms));
     AccountQuota {
         name: row.name.clone(),
         provider: row.provider.to_string(),
         connection_id: row.id.to_string(),
-        quota_used: scarcest.zip(total).map(|((window, _), total)| total.saturating_sub(window.remaining)),
-        quota_total: total,
+        quota_used: scarcest
+            .filter(|(window, _)| window.total.is_some())
+            .and_then(|(window, _)| window.used()),
+        quota_total: scarcest.and_then(|(window, _)| window.total),
         percent_remaining: scarcest.map(|(_, share)| percent(share)),
-        reset_at: scarcest.and_then(|(window, _)| window.until).map(iso),
+        reset_at: held_until.or(scarcest.and_then(|(window, _)| window.until)).map(iso),
         token_status: row.status.test_status.as_str(),
         is_exhausted: scarcest.is_some_and(|(_, share)| share <= 0.0)
+            || held_until.is_some()
             || row.status.test_status == TestStatus::CreditsExhausted,
-        is_low: scarcest.is_some_and(|(_, share)| share <= LOW),
+        is_low: scarcest.is_some_and(|(_, share)| share <= LOW) || held_until.is_some(),
         windows: windows.into_iter().map(window_view).collect(),
     }
 }
+
+/// A count, or an amount of money.
+#[derive(Serialize, Clone, Copy, Debug, PartialEq)]
+#[serde(untagged)]
+pub(crate) enum Figure {
+    Whole(u64),
+    Decimal(f64),
+}
+
+impl Figure {
+    fn of(amount: Amount) -> Self {
+        amount.to_whole().map_or_else(|| Self::Decimal(amount.to_f64()), Self::Whole)
+    }
+}
+
+/// Where a window comes from a vendor that was asked.
+const ASKED: &str = "provider";
 
 /// A limit, whoever knows of it.
 struct Window {
     source: &'static str,
     model: Option<String>,
     name: Option<String>,
-    limit: &'static str,
-    total: Option<u64>,
-    remaining: u64,
+    limit: Cow<'static, str>,
+    /// Where the vendor says so; else what is missing of the total.
+    used: Option<Figure>,
+    total: Option<Figure>,
+    remaining: Option<Figure>,
     share: Option<f64>,
     until: Option<i64>,
 }
@@ -237,23 +288,59 @@ impl Window {
         let remaining = total.saturating_sub(used);
         #[allow(clippy::cast_precision_loss, reason = "a share")]
         let share = Some(remaining as f64 / total.max(1) as f64);
-        let (source, name, total) = ("plan", Some(name.to_string()), Some(total));
-        Self { source, model: None, name, limit, total, remaining, share, until }
+        Self {
+            source: "plan",
+            model: None,
+            name: Some(name.to_string()),
+            limit: limit.into(),
+            used: None,
+            total: Some(Figure::Whole(total)),
+            remaining: Some(Figure::Whole(remaining)),
+            share,
+            until,
+        }
+    }
+
+    fn of_vendor(told: &ToldQuota) -> Self {
+        Self {
+            source: ASKED,
+            model: None,
+            name: Some(told.name.to_string()),
+            limit: told.unit.clone(),
+            used: told.used.map(Figure::of),
+            total: told.total.map(Figure::of),
+            remaining: told.remaining.map(Figure::of),
+            share: told.share(),
+            until: told.reset_at,
+        }
+    }
+
+    fn used(&self) -> Option<Figure> {
+        match (self.used, self.total, self.remaining) {
+            (None, Some(Figure::Whole(total)), Some(Figure::Whole(remaining))) => {
+                Some(Figure::Whole(total.saturating_sub(remaining)))
+            }
+            (used, ..) => used,
+        }
     }
 }
 
 fn window_view(window: Window) -> WindowView {
-    let Window { source, model, name, limit, total, remaining, share, until } = window;
+    let Window { source, model, name, limit, used: _, total, remaining, share, until } = window;
     let (percent_remaining, reset_at) = (share.map(percent), until.map(iso));
     WindowView { source, model, window: name, limit, total, remaining, percent_remaining, reset_at }
 }
 
 fn snapshot_view(row: QuotaSnapshot) -> SnapshotView {
+    let told = row.told();
+    let remaining = told.as_ref().and_then(|told| Amount::parse(told.remaining.as_deref()?));
     SnapshotView {
         provider: row.provider,
         connection_id: row.connection_id,
         window: row.window_key,
-        percent_remaining: (row.remaining_percentage * 10.0).round() / 10.0,
+        percent_remaining: row.remaining_percentage.map(|percent| (percent * 10.0).round() / 10.0),
+        remaining: remaining.map(Figure::of),
+        unit: told.map(|told| told.unit),
         is_exhausted: row.is_exhausted,
         reset_at: row.next_reset_at.map(iso),
         at: iso(row.created_at),

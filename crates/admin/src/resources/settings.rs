@@ -65,6 +65,7 @@ pub(crate) struct SettingsValues {
     routing_decision_sample_rate: f64,
     instance_name: Option<String>,
     budgets: BudgetsView,
+    quota_checks: QuotaChecksView,
 }
 
 /// How budgets count.
@@ -78,6 +79,25 @@ pub(crate) struct BudgetsView {
 pub(crate) struct BudgetsPatch {
     /// The time zone in which days, weeks and months begin: `UTC`, `Europe/Berlin`, …
     tz: Option<String>,
+}
+
+/// How often providers that have an API for it are asked what is left of an account.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct QuotaChecksView {
+    /// Whether they are asked unless a person wants to know.
+    enabled: bool,
+    /// Minutes from one time to the next.
+    interval_min: u32,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct QuotaChecksPatch {
+    /// Whether they are asked unless a person wants to know.
+    enabled: Option<bool>,
+    /// Minutes from one time to the next, 5 to 1440.
+    interval_min: Option<u32>,
 }
 
 /// What keeps silent streams alive.
@@ -161,6 +181,8 @@ pub(crate) struct SettingsPatch {
     instance_name: Option<Option<String>>,
     /// How budgets count.
     budgets: Option<BudgetsPatch>,
+    /// How often providers are asked what is left.
+    quota_checks: Option<QuotaChecksPatch>,
     /// The password that is in force, to change it.
     current_password: Option<String>,
     /// The new one, 8 to 128 characters.
@@ -255,6 +277,11 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
             problems.add("budgets.tz", "must be a time zone like UTC or Europe/Berlin");
         }
         settings.budgets.tz.clone_from(tz);
+    }
+    if let Some(QuotaChecksPatch { enabled, interval_min }) = &patch.quota_checks {
+        problems.range("quotaChecks.intervalMin", *interval_min, &(5..=1_440));
+        put(&mut settings.quota_checks.enabled, enabled.as_ref());
+        put(&mut settings.quota_checks.interval_min, interval_min.as_ref());
     }
     if let Some(Some(url)) = &patch.public_url
         && !is_public_url(url)
@@ -374,6 +401,10 @@ async fn view(admin: &Admin, settings: RuntimeSettings) -> AdminResult<SettingsV
             routing_decision_sample_rate: settings.routing_decision_sample_rate.get(),
             instance_name: settings.instance_name,
             budgets: BudgetsView { tz: settings.budgets.tz },
+            quota_checks: QuotaChecksView {
+                enabled: settings.quota_checks.enabled,
+                interval_min: settings.quota_checks.interval_min,
+            },
         },
         has_password: has_password(admin).await? != HasPassword::No,
         cloud_configured: false,

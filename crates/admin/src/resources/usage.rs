@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use omniroute_domain::entity::ConnectionId;
+use omniroute_domain::vendor_quota::Known;
+use omniroute_engine::quota_look::Looker;
 use omniroute_engine::telemetry::ActiveRequest;
 use omniroute_store::{KindUsage, Period, UsageCounters, UsageHistory};
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,7 @@ use super::quota::{self, Quota};
 use crate::auth::Management;
 use crate::endpoint::{Filter, Id, Json};
 use crate::error::{AdminResult, invalid_field};
+use crate::state::Admin;
 use crate::text::{iso, usd};
 
 #[derive(Deserialize, IntoParams)]
@@ -143,10 +146,13 @@ pub(crate) struct ConnectionUsageView {
     connection_id: String,
     provider: String,
     plan: Option<String>,
-    /// What is left by the headers of the provider's answers (`headers`), and by our own count of its plan (`local`); no
-    /// provider is asked yet.
+    /// What is left: by the provider's word where it has an API for it (`provider`), by the headers of its answers (`headers`),
+    /// and by our own count of its plan (`local`).
     quotas: Vec<Quota>,
+    /// Why the provider, which has such an API, did not say all of it; what it said before is shown.
+    error: Option<String>,
     local: LocalUsage,
+    /// When the provider said so; now, where it is not asked.
     fetched_at: String,
 }
 
@@ -187,17 +193,29 @@ pub(crate) async fn by_connection(access: Management, Id(id): Id) -> AdminResult
     let usage =
         access.admin.store.usage().by_connection(&ConnectionId::from(id.as_str()), access.now_ms).await?;
     let (day, month) = (usage.last_day, usage.last_month);
+    let admin = &access.admin;
+    let state = admin.live.load().connection(&connection.id).cloned();
+    let asked = match &state {
+        Some(state) => looker(admin).look(state, rand::random_range(-1.0..=1.0)).await,
+        None => None,
+    };
+    let now_ms = admin.now_ms();
+    let (plan, error, read_at) = match asked {
+        Some(Known { reading, read_at, error, asked_at, .. }) => {
+            // Another one asks for the first time, and has no answer yet.
+            let waiting =
+                (asked_at == 0).then(|| "the provider is being asked; look again in some seconds".to_owned());
+            let plan = reading.as_ref().and_then(|reading| reading.plan);
+            (plan, error.map(|error| error.to_string()).or(waiting), reading.map(|_| read_at))
+        }
+        None => (None, None, None),
+    };
     Ok(Json(ConnectionUsageView {
         connection_id: id,
         provider: connection.provider.to_string(),
-        plan: None,
-        quotas: access
-            .admin
-            .live
-            .load()
-            .connection(&connection.id)
-            .map(|state| quota::of_account(state, access.now_ms))
-            .unwrap_or_default(),
+        plan: plan.map(str::to_owned),
+        quotas: state.map(|state| quota::of_account(&state, now_ms)).unwrap_or_default(),
+        error,
         local: LocalUsage {
             requests24h: day.requests,
             tokens24h: day.prompt_tokens + day.completion_tokens,
@@ -206,8 +224,17 @@ pub(crate) async fn by_connection(access: Management, Id(id): Id) -> AdminResult
             unpriced24h: day.unpriced,
             unpriced30d: month.unpriced,
         },
-        fetched_at: iso(access.now_ms),
+        fetched_at: iso(read_at.unwrap_or(now_ms)),
     }))
+}
+
+fn looker(admin: &Admin) -> Looker<'_> {
+    Looker {
+        live: &admin.live,
+        transport: &*admin.transport,
+        recorder: &*admin.recorder,
+        clock: &*admin.clock,
+    }
 }
 
 fn view(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use omniroute_engine::ports::Memory;
 use omniroute_provider::allowance::{Allowance, Allowances};
 use serde_json::{Value, json};
 
@@ -144,4 +145,108 @@ async fn a_plan_is_set_checked_and_shown() {
     app.patch(&path, with(Value::Null)).await.expect(200);
     let shown = app.get(&path).await.expect(200).json();
     assert!(shown["connection"]["providerSpecificData"].get("quotaWindows").is_none(), "{shown}");
+}
+
+const KEY: &str = r#"{"data":{"label":"k","limit":20,"limit_remaining":1.5,"limit_reset":"daily","usage":40.25,"is_free_tier":true}}"#;
+const NO_RIGHT: &str =
+    r#"{"error":{"code":403,"message":"Only management keys can perform this operation"}}"#;
+
+#[tokio::test]
+async fn the_provider_is_asked_what_is_left_and_not_again_within_a_minute() {
+    let app = TestApp::new().await;
+    let id = account(&app, "openrouter", "work").await;
+    app.upstream.answer(200, KEY);
+    app.upstream.answer(403, NO_RIGHT);
+    let path = format!("/api/usage/{id}");
+    let usage = app.get(&path).await.expect(200).json();
+    assert_eq!(
+        app.upstream.urls(),
+        ["GET https://openrouter.ai/api/v1/key", "GET https://openrouter.ai/api/v1/credits"]
+    );
+    // START is 08:00 on a Friday.
+    let quotas = json!([{"name": "key", "used": 18.5, "total": 20, "remaining": 1.5, "remainingPct": 7.5, "unit": "usd",
+        "resetAt": "2027-01-16T00:00:00.000Z", "source": "provider"}]);
+    assert_eq!((&usage["quotas"], &usage["error"], &usage["plan"]), (&quotas, &Value::Null, &json!("free")));
+    assert!(usage["local"]["requests24h"].is_number());
+    app.get(&path).await.expect(200);
+    assert_eq!(app.upstream.urls().len(), 2, "what was said a moment ago is still true");
+
+    let one = app.get(&format!("/api/usage/quota?connectionId={id}")).await.expect(200).json();
+    let shown = &one["providers"][0];
+    assert_eq!(
+        (&shown["quotaUsed"], &shown["quotaTotal"], &shown["percentRemaining"], &shown["isLow"]),
+        (&json!(18.5), &json!(20), &json!(7.5), &json!(true))
+    );
+    assert_eq!(
+        shown["windows"][0],
+        json!({"source": "provider", "model": null, "window": "key", "limit": "usd", "total": 20, "remaining": 1.5,
+            "percentRemaining": 7.5, "resetAt": "2027-01-16T00:00:00.000Z"})
+    );
+    let noted =
+        app.rows.memories().into_iter().filter(|it| matches!(it, Memory::Quota(row) if row.told.is_some()));
+    assert_eq!(noted.count(), 1);
+
+    // A minute later the provider is down: the rest is told all the same.
+    app.pass(Duration::from_secs(60));
+    app.upstream.answer(502, r#"{"error":{"message":"bad gateway for sk-work"}}"#);
+    let usage = app.get(&path).await.expect(200).json();
+    let error = usage["error"].as_str().expect("a reason");
+    assert!(error.starts_with("status 502: bad gateway") && !error.contains("sk-work"), "{error}");
+    assert_eq!(usage["quotas"], quotas);
+    assert_eq!(usage["fetchedAt"], "2027-01-15T08:00:00.000Z", "that is when it was said");
+}
+
+#[tokio::test]
+async fn money_has_all_its_digits_and_none_of_it_ends_the_account() {
+    let app = TestApp::new().await;
+    let id = account(&app, "deepseek", "work").await;
+    let purse = |available: bool, cny: &str, usd: &str| {
+        format!(
+            r#"{{"is_available":{available},"balance_infos":[{{"currency":"CNY","total_balance":"{cny}"}},{{"currency":"USD","total_balance":"{usd}"}}]}}"#
+        )
+    };
+    app.upstream.answer(200, &purse(true, "0.00", "110.07"));
+    let usage = app.get(&format!("/api/usage/{id}")).await.expect(200).json();
+    let told: Vec<_> =
+        usage["quotas"].as_array().expect("list").iter().map(|it| (&it["name"], &it["remaining"])).collect();
+    assert_eq!(told, [(&json!("balance:cny"), &json!(0)), (&json!("balance:usd"), &json!(110.07))]);
+    let quota = &usage["quotas"][1];
+    assert!(
+        ["used", "total", "remainingPct", "resetAt"].iter().all(|name| quota[*name].is_null()),
+        "{quota}"
+    );
+    let left = async || {
+        let one = app.get(&format!("/api/usage/quota?connectionId={id}")).await.expect(200).json();
+        let shown = &one["providers"][0];
+        (shown["isExhausted"].clone(), shown["resetAt"].is_string(), shown["percentRemaining"].clone())
+    };
+    assert_eq!(left().await, (json!(false), false, Value::Null));
+    app.pass(Duration::from_secs(60));
+    app.upstream.answer(200, &purse(false, "0.00", "0.00"));
+    app.get(&format!("/api/usage/{id}")).await.expect(200);
+    assert_eq!(left().await, (json!(true), true, Value::Null));
+    // A test that goes well says otherwise.
+    app.upstream.answer(200, r#"{"data":[{"id":"m"}]}"#);
+    app.post(&format!("/api/providers/{id}/test"), json!({})).await.expect(200);
+    assert_eq!(left().await, (json!(false), false, Value::Null));
+}
+
+#[tokio::test]
+async fn who_has_no_such_api_is_not_asked_and_how_often_is_a_setting() {
+    let app = TestApp::new().await;
+    let id = account(&app, "openai", "work").await;
+    let usage = app.get(&format!("/api/usage/{id}")).await.expect(200).json();
+    assert_eq!((&usage["quotas"], &usage["error"]), (&json!([]), &Value::Null));
+    assert!(app.upstream.urls().is_empty());
+    let settings = app.get("/api/settings").await.expect(200).json();
+    assert_eq!(settings["quotaChecks"], json!({"enabled": true, "intervalMin": 70}));
+    let changed =
+        app.patch("/api/settings", json!({"quotaChecks": {"enabled": false}})).await.expect(200).json();
+    assert_eq!(changed["quotaChecks"], json!({"enabled": false, "intervalMin": 70}));
+    for minutes in [4, 1441] {
+        let refused =
+            app.patch("/api/settings", json!({"quotaChecks": {"intervalMin": minutes}})).await.expect(400);
+        assert_eq!(refused.fields(), ["quotaChecks.intervalMin"]);
+    }
+    assert!(!app.live.load().settings.quota_checks.enabled);
 }

@@ -12,6 +12,7 @@ mod id;
 mod key_rights;
 mod node;
 mod policy;
+mod quota_checks;
 mod quota_window;
 mod resilience;
 mod settings;
@@ -30,6 +31,7 @@ pub use id::{ApiKeyId, ComboId, ConnectionId};
 pub use key_rights::{AccessSchedule, KeyRights};
 pub use node::{Node, NodeType};
 pub use policy::{MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKind};
+pub use quota_checks::QuotaCheckSettings;
 pub use quota_window::{MAX_QUOTA_WINDOWS, QuotaWindow};
 pub use resilience::{
     ModelLockoutSettings, ProfileChoice, ProfileChoices, ProfileValues, RequestQueueSettings,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BudgetSettings, ComboConfig, Number, ProviderStrategies, ResilienceSettings, SimilaritySettings,
-    SystemPromptSettings, ThinkingSettings,
+    BudgetSettings, ComboConfig, Number, ProviderStrategies, QuotaCheckSettings, ResilienceSettings,
+    SimilaritySettings, SystemPromptSettings, ThinkingSettings,
 };
 
 /// `/api/settings`. Absent members have their defaults; the stored form is this struct as JSON.
@@ -73,6 +73,8 @@ pub struct RuntimeSettings {
     pub instance_name: Option<String>,
     /// How budgets count.
     pub budgets: BudgetSettings,
+    /// How often vendors are asked what is left.
+    pub quota_checks: QuotaCheckSettings,
 }
 
 impl Default for RuntimeSettings {
@@ -108,6 +110,7 @@ impl Default for RuntimeSettings {
             routing_decision_sample_rate: Number::from(1.0),
             instance_name: None,
             budgets: BudgetSettings::default(),
+            quota_checks: QuotaCheckSettings::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::profile::{self, Profiles};
 use super::rules::{Rules, limits_of};
 use super::{
     BuildOptions, Caller, ConnectionState, ListedModel, Map, ProviderState, Snapshot, SnapshotProblem,
-    no_quotes, reach_of,
+    no_quotes, quota_api_of, reach_of,
 };
 use crate::alias::Aliases;
 use crate::budget::{Budgets, Calendar};
@@ -308,6 +308,12 @@ impl<'a> Builder<'a> {
                 return None;
             }
         };
+        // Where it can be used it is used, whether or not its vendor can be asked.
+        let quota_api = quota_api_of(provider, row).unwrap_or_else(|error| {
+            let message = format!("its provider cannot be asked what is left: {error}");
+            self.problem("connection", row.id.as_str(), message);
+            None
+        });
         let ships_private = provider.resilience_profile() == ResilienceProfile::Local
             && node.is_none()
             && row.options.base_url.is_none();
@@ -329,6 +335,7 @@ impl<'a> Builder<'a> {
             max_concurrent: row.max_concurrent,
             limits: limits_of(row, &self.entities.settings),
             plan: self.plan(row),
+            quota_api,
             weight: row.options.weight.unwrap_or(1),
             discount: row.options.discount.unwrap_or_default(),
             tags: row.tags.clone(),
@@ -429,6 +436,7 @@ impl<'a> Builder<'a> {
             max_concurrent: None,
             limits: None,
             plan: Arc::default(),
+            quota_api: None,
             weight: 1,
             discount: Discount::default(),
             default_model: spec.models.first().cloned(),

@@ -1,4 +1,5 @@
-//! What is left of an account: by the vendor's word, by the operator's requests per minute, and by its plan.
+//! What is left of an account: by the vendor's word (in headers, or when it is asked), by the operator's requests per minute,
+//! and by its plan.
 
 use super::ConnectionState;
 use crate::health::{Blocked, Hold};
@@ -11,6 +12,7 @@ impl ConnectionState {
     pub fn quota(&self, model: &str, now_ms: i64) -> Option<Quota> {
         let told = self.health.gate.headroom(self.limits.as_ref(), model, now_ms);
         let told = told.map(|(left, until)| Quota::told(left, until - now_ms));
+        let told = scarcer(told, self.vendor_left(now_ms));
         let Some(PlanLeft { share, until, loss_per_ms }) = self.plan_left(now_ms) else { return told };
         let own = Quota { left: share, reset_ms: until - now_ms, loss_per_ms };
         match told.filter(|told| told.left < share) {
@@ -24,21 +26,35 @@ impl ConnectionState {
     pub fn rest(&self, model: &str, now_ms: i64) -> Option<f64> {
         let told = self.health.gate.left(model, now_ms).map(|(left, _)| left);
         let own = self.plan_left(now_ms).map(|left| left.share);
-        [told, own].into_iter().flatten().min_by(f64::total_cmp)
+        let asked = self.vendor_left(now_ms).map(|quota| quota.left);
+        [told, own, asked].into_iter().flatten().min_by(f64::total_cmp)
     }
 
     /// Whether so little is left that others that have more come first.
     pub fn is_low(&self, model: &str, now_ms: i64) -> bool {
-        self.health.gate.is_low(model, now_ms) || self.plan_left(now_ms).is_some_and(|left| left.share <= LOW)
+        self.health.gate.is_low(model, now_ms)
+            || self.account().vendor.is_low(now_ms)
+            || self.plan_left(now_ms).is_some_and(|left| left.share <= LOW)
     }
 
     fn plan_left(&self, now_ms: i64) -> Option<PlanLeft> {
         self.account().plan.left(&self.plan, now_ms)
     }
 
-    /// What keeps the account from serving, its plan too; of two things the one that ends last.
+    fn vendor_left(&self, now_ms: i64) -> Option<Quota> {
+        let (left, reset_at) = self.account().vendor.left(now_ms)?;
+        Some(match reset_at {
+            Some(at) => Quota::told(left, at - now_ms),
+            // Money is not lost by waiting.
+            None => Quota { left, reset_ms: i64::MAX, loss_per_ms: 0.0 },
+        })
+    }
+
+    /// What keeps the account from serving, its plan and its vendor's word too; of several things the one that ends last.
     pub(super) fn check_plan(&self, other: Result<(), Blocked>, now_ms: i64) -> Result<(), Blocked> {
-        let Some(until) = self.account().plan.spent_until(&self.plan, now_ms) else { return other };
+        let account = self.account();
+        let own = account.plan.spent_until(&self.plan, now_ms);
+        let Some(until) = own.max(account.vendor.spent_until(now_ms)) else { return other };
         match other {
             Err(blocked) if blocked.until.is_none_or(|end| end > until) => Err(blocked),
             Ok(()) | Err(_) => {
@@ -46,4 +62,9 @@ impl ConnectionState {
             }
         }
     }
+}
+
+/// Of two quotas the one of which less is left.
+fn scarcer(one: Option<Quota>, other: Option<Quota>) -> Option<Quota> {
+    [one, other].into_iter().flatten().min_by(|one, other| one.left.total_cmp(&other.left))
 }

@@ -31,6 +31,7 @@ mod phases;
 mod policies;
 mod pools;
 mod quota;
+mod quota_look;
 mod race;
 mod repairs;
 mod sessions;

@@ -275,7 +275,7 @@ pub(crate) async fn write(
                     .bind(&*row.connection)
                     .bind(&*row.key)
                     .bind(row.percent)
-                    .bind(row.percent <= 0.0)
+                    .bind(row.is_spent)
                     .bind(row.until)
                     .bind(row.raw.as_deref())
                     .bind(row.at),

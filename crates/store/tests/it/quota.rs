@@ -6,11 +6,16 @@ use omniroute_domain::limiter::{LearnedLimits, LearnedWindow};
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::ports::{Memory, QuotaRow, Recorder as _, RequestRow};
 use omniroute_provider::catalog::catalog;
+use omniroute_provider::quota_api::{Amount, ToldQuota};
 use omniroute_store::WriterOptions;
 
 use crate::fixture::{DAY, Fixture, HOUR, NOW, connection, request, stories, writer};
 
-stories!(snapshots_come_back_newest_first_and_go_in_time, what_was_used_of_a_plan_is_known_after_a_restart,);
+stories!(
+    snapshots_come_back_newest_first_and_go_in_time,
+    what_was_used_of_a_plan_is_known_after_a_restart,
+    what_vendors_say_when_they_are_asked_is_kept_with_all_its_digits,
+);
 
 fn row(account: &str, remaining: u64, at: i64) -> QuotaRow {
     let window = LearnedWindow { limit: Some(200), remaining, until: at + 60_000, spacing_ms: 0 };
@@ -25,9 +30,57 @@ fn row(account: &str, remaining: u64, at: i64) -> QuotaRow {
             ..LearnedLimits::default()
         }),
         plan: None,
+        told: None,
         until: Some(at + 60_000),
         at,
     }
+}
+
+async fn what_vendors_say_when_they_are_asked_is_kept_with_all_its_digits(fixture: Fixture) {
+    let amount = Amount::parse;
+    let purse = ToldQuota {
+        name: "balance".into(),
+        used: None,
+        total: None,
+        remaining: amount("49.588940000000000001"),
+        unit: "usd".into(),
+        reset_at: None,
+    };
+    let key = ToldQuota {
+        name: "key".into(),
+        used: amount("60.5"),
+        total: amount("100"),
+        remaining: amount("39.5"),
+        ..purse.clone()
+    };
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    let cases = [
+        (purse.clone(), None, false),
+        (key, Some(39.5), false),
+        (ToldQuota { remaining: amount("0"), ..purse.clone() }, Some(0.0), true),
+        // A key without a limit.
+        (ToldQuota { remaining: None, ..purse.clone() }, None, false),
+    ];
+    for (at, (told, ..)) in cases.iter().enumerate() {
+        recorder.remember(Memory::Quota(QuotaRow {
+            model: None,
+            limits: None,
+            told: Some(Box::new(told.clone())),
+            until: told.reset_at,
+            ..row("c1", 0, NOW + i64::try_from(at).unwrap())
+        }));
+    }
+    handle.flush().await;
+    let rows = fixture.store.quota_snapshots().list(Some("c1"), 10).await.unwrap();
+    assert_eq!(rows.len(), cases.len());
+    for ((told, percent, is_spent), row) in cases.iter().zip(rows.iter().rev()) {
+        assert_eq!(row.window_key, format!("provider:{}", told.name));
+        assert_eq!((row.remaining_percentage, row.is_exhausted), (*percent, *is_spent), "{told:?}");
+        let figures = row.told().unwrap();
+        assert_eq!(figures.remaining.as_deref().and_then(Amount::parse), told.remaining);
+        assert_eq!(figures.unit, "usd");
+    }
+    assert_eq!(rows[3].told().unwrap().remaining.as_deref(), Some("49.588940000000000001"));
 }
 
 /// Two hours ago a window of five was opened, while one of the day before is over.
@@ -96,7 +149,7 @@ async fn what_was_used_of_a_plan_is_known_after_a_restart(fixture: Fixture) {
     handle.flush().await;
     let rows = store.quota_snapshots().list(Some("c1"), 1).await.unwrap();
     assert_eq!((rows[0].window_key.as_str(), rows[0].is_exhausted), ("plan:5h", false));
-    assert!((rows[0].remaining_percentage - 97.0).abs() < 1e-9);
+    assert!((rows[0].remaining_percentage.unwrap() - 97.0).abs() < 1e-9);
 }
 
 async fn snapshots_come_back_newest_first_and_go_in_time(fixture: Fixture) {
@@ -116,7 +169,9 @@ async fn snapshots_come_back_newest_first_and_go_in_time(fixture: Fixture) {
     let listed = |account: Option<&'static str>| async move {
         let rows = store.quota_snapshots().list(account, 10).await.unwrap();
         rows.into_iter()
-            .map(|row| (row.window_key, row.remaining_percentage, row.is_exhausted, row.next_reset_at))
+            .map(|row| {
+                (row.window_key, row.remaining_percentage.unwrap(), row.is_exhausted, row.next_reset_at)
+            })
             .collect::<Vec<_>>()
     };
     let key = |name: &str| format!("m\u{fffd}:{name}");
