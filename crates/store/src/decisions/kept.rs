@@ -9,7 +9,7 @@ use omniroute_engine::ports::RequestRow;
 use omniroute_engine::preview::{PreviewedCandidate, Skip};
 use serde::{Deserialize, Serialize};
 
-use super::names::{Names, Written};
+use super::names::{Name, Names};
 use super::{LoggedCandidate, LoggedDecision};
 use crate::error::StoreError;
 
@@ -23,6 +23,9 @@ const MAX_SCORED: usize = 24;
 pub(crate) struct Alike {
     /// The places of their names.
     names: Vec<i64>,
+    /// The name of the only one, where the page had no room for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<Box<Own>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rule: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,6 +40,18 @@ pub(crate) struct Alike {
     score: Option<f64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     factors: BTreeMap<String, f64>,
+}
+
+/// A name that stands on no page.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Own {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) provider: Option<String>,
+    pub(super) model: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) connection: Option<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) dialect: Option<String>,
 }
 
 /// What is kept of the decision of a row.
@@ -60,11 +75,12 @@ fn together(candidates: &[PreviewedCandidate], names: &mut Names) -> Vec<Alike> 
     let mut groups: Vec<Alike> = Vec::new();
     let mut before: Option<&PreviewedCandidate> = None;
     for (number, candidate) in candidates.iter().take(MAX_CANDIDATES).enumerate() {
-        let place = i64::try_from(names.place(candidate)).unwrap_or(i64::MAX);
+        let place = names.place(candidate);
         let is_alike = number != MAX_SCORED && before.is_some_and(|before| alike(before, candidate));
-        match groups.last_mut().filter(|_| is_alike) {
-            Some(group) => group.names.push(place),
-            None => groups.push(Alike::of(candidate, place, number < MAX_SCORED)),
+        let group = groups.last_mut().filter(|group| is_alike && group.name.is_none());
+        match (group, place) {
+            (Some(group), Ok(place)) => group.names.push(place),
+            (_, place) => groups.push(Alike::of(candidate, place, number < MAX_SCORED)),
         }
         before = Some(candidate);
     }
@@ -79,13 +95,18 @@ fn alike(one: &PreviewedCandidate, other: &PreviewedCandidate) -> bool {
 }
 
 impl Alike {
-    fn of(candidate: &PreviewedCandidate, place: i64, with_factors: bool) -> Self {
+    fn of(candidate: &PreviewedCandidate, place: Result<i64, Name>, with_factors: bool) -> Self {
         let factors = |score: Score| {
             score.factors().map(|(factor, value)| (factor.name().to_owned(), rounded(value))).collect()
         };
         let skip = candidate.skip.as_ref();
+        let (names, name) = match place {
+            Ok(place) => (vec![place], None),
+            Err(name) => (Vec::new(), Some(Box::new(Own::of(&name)))),
+        };
         Self {
-            names: vec![place],
+            names,
+            name,
             rule: skip.map(|skip| skip.rule.to_owned()),
             reason: skip.map(|skip| skip.reason.clone()),
             until: skip.and_then(|Skip { until, .. }| *until),
@@ -97,24 +118,38 @@ impl Alike {
     }
 }
 
+impl Own {
+    fn of(name: &Name) -> Self {
+        Self {
+            provider: name.provider.as_ref().map(ToString::to_string),
+            model: name.model.to_string(),
+            connection: name.connection.as_ref().map(|(id, name)| (id.to_string(), name.to_string())),
+            dialect: name.dialect.map(str::to_owned),
+        }
+    }
+}
+
 /// The decision with its names.
 pub(super) fn told(
     kept: LoggedDecision<Alike>,
-    names: &HashMap<i64, Written>,
+    names: &HashMap<i64, Own>,
 ) -> Result<LoggedDecision, StoreError> {
     let mut candidates = Vec::new();
     for group in kept.candidates {
-        for place in &group.names {
-            let name = names
-                .get(place)
-                .ok_or_else(|| StoreError::Damaged(format!("routing_names: place {place} is missing")))?
-                .clone();
+        let own = group.name.iter().map(|own| Ok((**own).clone()));
+        let on_page = group.names.iter().map(|place| {
+            let found = names.get(place).cloned();
+            found.ok_or_else(|| StoreError::Damaged(format!("routing_names: place {place} is missing")))
+        });
+        for name in own.chain(on_page) {
+            let Own { provider, model, connection, dialect } = name?;
+            let (connection_id, connection_name) = connection.unzip();
             candidates.push(LoggedCandidate {
-                provider: name.provider,
-                model: name.model,
-                connection_id: name.connection_id,
-                connection_name: name.connection_name,
-                dialect: name.dialect,
+                provider,
+                model,
+                connection_id,
+                connection_name,
+                dialect,
                 rule: group.rule.clone(),
                 reason: group.reason.clone(),
                 until: group.until,
@@ -193,19 +228,8 @@ mod tests {
         let places: Vec<&[i64]> = groups.iter().map(|group| &*group.names).collect();
         assert_eq!(places, [&[0, 1][..], &[2], &[3], &[0]]);
 
-        let written = names.unwritten().map(|(place, name)| {
-            let connection = name.connection.as_ref();
-            let written = Written {
-                place,
-                provider: name.provider.as_ref().map(ToString::to_string),
-                model: name.model.to_string(),
-                connection_id: connection.map(|(id, _)| id.to_string()),
-                connection_name: connection.map(|(_, name)| name.to_string()),
-                dialect: name.dialect.map(str::to_owned),
-            };
-            (place, written)
-        });
-        let written: HashMap<i64, Written> = written.collect();
+        let written: HashMap<i64, Own> =
+            names.unwritten().iter().map(|(place, name)| (*place, Own::of(name))).collect();
         let text = serde_json::to_string(&decision(groups)).unwrap();
         let read = told(serde_json::from_str(&text).unwrap(), &written).unwrap();
         let back = read
@@ -236,5 +260,22 @@ mod tests {
         let candidates: Vec<_> = (0..500).map(|number| candidate(&number.to_string(), 1, None)).collect();
         let groups = together(&candidates, &mut Names::default());
         assert_eq!(groups.iter().map(|group| group.names.len()).sum::<usize>(), MAX_CANDIDATES);
+    }
+
+    #[test]
+    fn names_without_room_on_the_page_stand_in_the_decision() {
+        let mut names = Names::default();
+        for number in 0..10_000 {
+            let _ = names.place(&candidate(&number.to_string(), 1, None));
+        }
+        let candidates = [candidate("5", 1, None), candidate("new", 1, None), candidate("6", 1, None)];
+        let text = serde_json::to_string(&decision(together(&candidates, &mut names))).unwrap();
+        let written: HashMap<i64, Own> =
+            names.unwritten().iter().map(|(place, name)| (*place, Own::of(name))).collect();
+        let read = told(serde_json::from_str(&text).unwrap(), &written).unwrap();
+        let models: Vec<&str> = read.candidates.iter().map(|it| &*it.model).collect();
+        assert_eq!(models, ["5", "new", "6"]);
+        assert_eq!(read.candidates[1].connection_id.as_deref(), Some("id-new"));
+        assert_eq!(read.candidates[1].cost_nano, Some(1));
     }
 }

@@ -9,7 +9,7 @@ use omniroute_engine::ports::RowId;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use kept::kept;
-pub(crate) use names::{INSERT as INSERT_NAME, NEEDED_MS, Names, write_names};
+pub(crate) use names::{COLUMNS as NAME_COLUMNS, MAX_NAME, NEEDED_MS, Name, Names, bind_name};
 
 use crate::error::StoreError;
 use crate::pool::with_read;

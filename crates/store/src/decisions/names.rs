@@ -9,6 +9,7 @@ use omniroute_domain::entity::ConnectionId;
 use omniroute_engine::preview::PreviewedCandidate;
 use omniroute_provider::ProviderId;
 
+use super::kept::Own;
 use crate::error::StoreError;
 use crate::pool::with_read;
 use crate::store::Store;
@@ -17,15 +18,16 @@ use crate::usage::DAY_MS;
 
 /// Most names of a page.
 const MAX_NAMES: usize = 4_096;
+/// Longest name that is kept whole.
+pub(crate) const MAX_NAME: usize = 256;
 /// For how long a page is added to.
 const PAGE_MS: i64 = DAY_MS;
 /// Names are needed by no decision that is younger than they are by so much: a page's time, and as much again because requests
 /// are written in another order than they began.
 pub(crate) const NEEDED_MS: i64 = 2 * PAGE_MS;
 
-pub(crate) const INSERT: &str = "INSERT INTO routing_names
-     (page, place, provider, model, connection_id, connection_name, dialect, created_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (page, place) DO NOTHING";
+pub(crate) const COLUMNS: [&str; 8] =
+    ["page", "place", "provider", "model", "connection_id", "connection_name", "dialect", "created_at"];
 
 /// The page that is being filled.
 #[derive(Debug)]
@@ -47,14 +49,14 @@ pub(crate) struct Name {
 }
 
 /// A name as it was written.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub(super) struct Written {
-    pub(super) place: i64,
-    pub(super) provider: Option<String>,
-    pub(super) model: String,
-    pub(super) connection_id: Option<String>,
-    pub(super) connection_name: Option<String>,
-    pub(super) dialect: Option<String>,
+#[derive(sqlx::FromRow)]
+struct Written {
+    place: i64,
+    provider: Option<String>,
+    model: String,
+    connection_id: Option<String>,
+    connection_name: Option<String>,
+    dialect: Option<String>,
 }
 
 impl Default for Names {
@@ -82,28 +84,32 @@ impl Names {
         self.page.clone()
     }
 
-    /// The place of a candidate's name.
-    pub(super) fn place(&mut self, candidate: &PreviewedCandidate) -> usize {
+    /// The place of a candidate's name; the name itself where the page has no room for it.
+    pub(super) fn place(&mut self, candidate: &PreviewedCandidate) -> Result<i64, Name> {
         let name = Name {
             provider: candidate.provider.clone(),
             model: candidate.model.clone(),
             connection: candidate.connection.clone(),
             dialect: candidate.dialect,
         };
-        if let Some(place) = self.places.get(&name) {
-            return *place;
-        }
-        let place = self.places.len();
-        self.new.push(name.clone());
-        self.places.insert(name, place);
-        place
+        let place = match self.places.get(&name) {
+            Some(place) => *place,
+            None if self.places.len() >= MAX_NAMES => return Err(name),
+            None => {
+                let place = self.places.len();
+                self.new.push(name.clone());
+                self.places.insert(name, place);
+                place
+            }
+        };
+        Ok(i64::try_from(place).unwrap_or(i64::MAX))
     }
 
     /// Those that are not written yet, with their places.
-    pub(crate) fn unwritten(&self) -> impl Iterator<Item = (i64, &Name)> {
+    pub(crate) fn unwritten(&self) -> Vec<(i64, Name)> {
         let first = self.places.len() - self.new.len();
-        let place = move |number: usize| i64::try_from(first + number).unwrap_or(i64::MAX);
-        self.new.iter().enumerate().map(move |(number, name)| (place(number), name))
+        let place = |number: usize| i64::try_from(first + number).unwrap_or(i64::MAX);
+        self.new.iter().enumerate().map(|(number, name)| (place(number), name.clone())).collect()
     }
 
     /// The transaction that wrote them is over.
@@ -116,30 +122,27 @@ impl Names {
     }
 }
 
-/// Writes down the names that are not written yet.
-macro_rules! write_names {
-    ($db:ident, $names:expr) => {{
-        let names: &$crate::decisions::Names = $names;
-        for (place, name) in names.unwritten() {
-            let connection = name.connection.as_ref();
-            sqlx::query($crate::decisions::INSERT_NAME)
-                .bind(names.page())
-                .bind(place)
-                .bind(name.provider.as_ref().map(|id| id.as_str()))
-                .bind(&*name.model)
-                .bind(connection.map(|(id, _)| id.as_str()))
-                .bind(connection.map(|(_, name)| &**name))
-                .bind(name.dialect)
-                .bind(names.created_at())
-                .execute(&mut *$db)
-                .await?;
-        }
+/// Binds the columns of a name.
+macro_rules! bind_name {
+    ($query:expr, $names:expr, $place:expr, $name:expr) => {{
+        let (names, name): (&$crate::decisions::Names, &$crate::decisions::Name) = ($names, $name);
+        let kept = |text: &str| $crate::text::clip(text, $crate::decisions::MAX_NAME);
+        let connection = name.connection.as_ref();
+        $query
+            .bind(names.page())
+            .bind(*$place)
+            .bind(name.provider.as_ref().map(|id| kept(id.as_str())))
+            .bind(kept(&name.model))
+            .bind(connection.map(|(id, _)| kept(id.as_str())))
+            .bind(connection.map(|(_, name)| kept(name)))
+            .bind(name.dialect)
+            .bind(names.created_at())
     }};
 }
-pub(crate) use write_names;
+pub(crate) use bind_name;
 
 /// Every name of a page, by its place.
-pub(super) async fn of_page(store: &Store, page: &str) -> Result<HashMap<i64, Written>, StoreError> {
+pub(super) async fn of_page(store: &Store, page: &str) -> Result<HashMap<i64, Own>, StoreError> {
     let rows: Vec<Written> = with_read!(store.pool(), |db| {
         sqlx::query_as(
             "SELECT place, provider, model, connection_id, connection_name, dialect FROM routing_names WHERE page = $1",
@@ -148,7 +151,13 @@ pub(super) async fn of_page(store: &Store, page: &str) -> Result<HashMap<i64, Wr
         .fetch_all(&mut *db)
         .await?
     });
-    Ok(rows.into_iter().map(|row| (row.place, row)).collect())
+    let own = |row: Written| Own {
+        provider: row.provider,
+        model: row.model,
+        connection: row.connection_id.zip(row.connection_name),
+        dialect: row.dialect,
+    };
+    Ok(rows.into_iter().map(|row| (row.place, own(row))).collect())
 }
 
 #[cfg(test)]
@@ -174,20 +183,21 @@ mod tests {
     fn a_name_has_one_place_and_is_written_once() {
         let mut names = Names::default();
         names.turn(NOW);
-        assert_eq!(["a", "b", "a"].map(|model| names.place(&candidate(model))), [0, 1, 0]);
+        let place = |names: &mut Names, model: &str| names.place(&candidate(model)).unwrap();
+        assert_eq!(["a", "b", "a"].map(|model| place(&mut names, model)), [0, 1, 0]);
         let unwritten = |names: &Names| -> Vec<(i64, String)> {
-            names.unwritten().map(|(place, name)| (place, name.model.to_string())).collect()
+            names.unwritten().into_iter().map(|(place, name)| (place, name.model.to_string())).collect()
         };
         assert_eq!(unwritten(&names), [(0, "a".to_owned()), (1, "b".to_owned())]);
         // Until a transaction wrote them, the next one has to.
-        names.place(&candidate("c"));
+        place(&mut names, "c");
         assert_eq!(unwritten(&names).len(), 3);
         names.written();
-        assert_eq!(names.place(&candidate("b")), 1);
-        names.place(&candidate("d"));
+        assert_eq!(place(&mut names, "b"), 1);
+        place(&mut names, "d");
         assert_eq!(unwritten(&names), [(3, "d".to_owned())]);
         let elsewhere = PreviewedCandidate { connection: None, ..candidate("a") };
-        assert_eq!(names.place(&elsewhere), 4, "another account is another name");
+        assert_eq!(names.place(&elsewhere).unwrap(), 4, "another account is another name");
     }
 
     #[test]
@@ -195,16 +205,19 @@ mod tests {
         let mut names = Names::default();
         names.turn(NOW);
         let first = names.page();
-        names.place(&candidate("a"));
+        names.place(&candidate("a")).unwrap();
         names.turn(NOW + PAGE_MS - 1);
         assert_eq!(names.page(), first);
         names.turn(NOW + PAGE_MS);
         let second = names.page();
         assert_ne!(second, first);
-        assert_eq!(names.unwritten().count(), 0);
+        assert!(names.unwritten().is_empty());
         for number in 0..MAX_NAMES {
-            names.place(&candidate(&number.to_string()));
+            names.place(&candidate(&number.to_string())).unwrap();
         }
+        assert_eq!(names.place(&candidate("7")).unwrap(), 7);
+        let left = names.place(&candidate("one too many")).unwrap_err();
+        assert_eq!(&*left.model, "one too many");
         names.turn(NOW + PAGE_MS);
         assert_ne!(names.page(), second);
     }

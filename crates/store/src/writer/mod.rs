@@ -429,6 +429,8 @@ impl Task {
                 }
                 Err(error) => {
                     tracing::error!(%error, "a log row was refused");
+                    // It may have been a name of its decision, which the next row would try to write again.
+                    self.names = Names::default();
                     single.rows.iter().for_each(|row| self.batch.unlisted.add(row));
                     self.shared.shed_rows.fetch_add(1, Ordering::Relaxed);
                 }

@@ -156,7 +156,7 @@ pub(crate) async fn write(
     let entries = ledger::entries(batch);
     let mut words = Words::default();
     let decided = decided(batch, names)?;
-    let page = names.page();
+    let (page, new_names) = (names.page(), names.unwritten());
     with_write!(store.pool(), |db| {
         for (chunk, sql) in chunks(&batch.rows, &statements.call_logs) {
             let mut query = sqlx::query(AssertSqlSafe(sql));
@@ -178,7 +178,13 @@ pub(crate) async fn write(
         for event in &batch.audited {
             audit::append!(db, event);
         }
-        decisions::write_names!(db, &*names);
+        for (chunk, sql) in chunks(&new_names, &statements.names) {
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for (place, name) in chunk {
+                query = decisions::bind_name!(query, &*names, place, name);
+            }
+            query.execute(&mut *db).await?;
+        }
         for (chunk, sql) in chunks(&decided, &statements.decisions) {
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for Decided { row, decision, kept } in chunk {

@@ -111,6 +111,7 @@ pub(crate) struct Statements {
     pub(super) call_logs: [Arc<str>; SIZES.len()],
     pub(super) ledger: [Arc<str>; SIZES.len()],
     pub(super) decisions: [Arc<str>; SIZES.len()],
+    pub(super) names: [Arc<str>; SIZES.len()],
 }
 
 impl Statements {
@@ -125,6 +126,11 @@ impl Statements {
             call_logs: SIZES.map(|rows| insert("call_logs", &CALL_LOG_COLUMNS, rows, numbered)),
             ledger: SIZES.map(|rows| insert("cost_ledger", &ledger::COLUMNS, rows, numbered)),
             decisions: SIZES.map(|rows| insert("routing_decisions", &decisions::COLUMNS, rows, numbered)),
+            names: SIZES.map(|rows| {
+                let sql = insert("routing_names", &decisions::NAME_COLUMNS, rows, numbered);
+                // A transaction may be tried again that went through after all.
+                format!("{sql} ON CONFLICT (page, place) DO NOTHING").into()
+            }),
         }
     }
 }

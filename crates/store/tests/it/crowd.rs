@@ -169,7 +169,7 @@ fn combo(name: &str, strategy: &str) -> Combo {
 }
 
 /// Three nodes with two accounts each, the keys `k0` to `k3`, five combos.
-fn entities() -> Entities {
+pub(crate) fn entities() -> Entities {
     let mut entities = Entities {
         settings: RuntimeSettings {
             session_affinity_ttl_ms: 0,
@@ -219,18 +219,18 @@ fn entities() -> Entities {
     entities
 }
 
-struct Crowd {
-    engine: Arc<Engine>,
+pub(crate) struct Crowd {
+    pub(crate) engine: Arc<Engine>,
     upstream: Arc<Upstream>,
     counters: Arc<MemoryCounters>,
-    recorder: Arc<omniroute_store::StoreRecorder>,
-    handle: omniroute_store::WriterHandle,
+    pub(crate) recorder: Arc<omniroute_store::StoreRecorder>,
+    pub(crate) handle: omniroute_store::WriterHandle,
 }
 
 /// What a client got.
-struct Got {
+pub(crate) struct Got {
     key: usize,
-    status: u16,
+    pub(crate) status: u16,
     code: Option<String>,
     /// Tokens of the answer.
     output: Option<i64>,
@@ -239,7 +239,7 @@ struct Got {
 }
 
 impl Crowd {
-    fn new(fixture: &Fixture, entities: &Entities, refuses: bool) -> Self {
+    pub(crate) fn new(fixture: &Fixture, entities: &Entities, refuses: bool) -> Self {
         let health = HealthMap::default();
         let snapshot = Snapshot::build(entities, catalog(), &health, &BuildOptions::default());
         assert_eq!(snapshot.problems, []);
@@ -322,7 +322,7 @@ impl Crowd {
     }
 }
 
-async fn one(engine: &Arc<Engine>, key: usize, body: String) -> Got {
+pub(crate) async fn one(engine: &Arc<Engine>, key: usize, body: String) -> Got {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer sk-{key}").parse().unwrap());
     let mut ctx = engine.begin(Arrival {
@@ -358,7 +358,7 @@ async fn one(engine: &Arc<Engine>, key: usize, body: String) -> Got {
     }
 }
 
-fn ask(model: &str, is_stream: bool) -> String {
+pub(crate) fn ask(model: &str, is_stream: bool) -> String {
     let usage = if is_stream { r#","stream_options":{"include_usage":true}"# } else { "" };
     format!(
         r#"{{"model":"{model}","max_tokens":5,"stream":{is_stream}{usage},"messages":[{{"role":"user","content":"hello there"}}]}}"#

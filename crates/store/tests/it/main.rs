@@ -6,6 +6,7 @@ mod accounts;
 mod answers;
 mod configuration;
 mod crowd;
+mod decisions;
 mod fixture;
 mod ledger;
 mod looking;

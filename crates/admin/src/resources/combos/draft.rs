@@ -486,6 +486,8 @@ fn steps(
             (Some(model), None) => {
                 if model.trim().is_empty() || model.len() > MAX_MODEL_LENGTH {
                     problems.add(&format!("{field}.model"), "must have 1 to 256 bytes");
+                } else if model.contains(char::is_control) {
+                    problems.add(&format!("{field}.model"), "must not contain control characters");
                 }
                 Goal::Model { model, connection_id }
             }
