@@ -51,6 +51,13 @@ async fn look(world: &World, id: &str) -> Known {
     looker.look(&account(world, id), 0.0).await.expect("can be asked")
 }
 
+/// Vendors are asked in the background.
+#[allow(clippy::disallowed_methods, reason = "it goes on beside the test, which ends it")]
+fn watch(world: &World) -> tokio::task::JoinHandle<()> {
+    let engine = world.engine.clone();
+    tokio::spawn(async move { engine.watch_quotas().await })
+}
+
 /// The vendor says that so much of a hundred dollars a day is left, and that ordinary keys may not see the purse.
 fn leaves(world: &World, left: &str) {
     let body = format!(
@@ -176,8 +183,7 @@ async fn a_vendor_that_does_not_answer_well_changes_nothing_and_is_told() {
 #[tokio::test(start_paused = true)]
 async fn vendors_are_asked_now_and_then_and_after_a_refusal_for_want_of_quota() {
     let world = world(&[("a", "first")], QuotaCheckSettings::default());
-    let engine = world.engine.clone();
-    let watching = tokio::spawn(async move { engine.watch_quotas().await });
+    let watching = watch(&world);
     let minutes = async |minutes: u64| tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
     let sent = || world.transport.sent().len();
     leaves(&world, "90");
@@ -208,8 +214,7 @@ async fn vendors_are_asked_now_and_then_and_after_a_refusal_for_want_of_quota() 
 async fn nobody_is_asked_in_the_background_where_the_operator_does_not_want_that() {
     let off = QuotaCheckSettings { enabled: false, ..QuotaCheckSettings::default() };
     let world = world(&[("a", "first")], off);
-    let engine = world.engine.clone();
-    let watching = tokio::spawn(async move { engine.watch_quotas().await });
+    let watching = watch(&world);
     tokio::time::sleep(Duration::from_secs(DAY_SECS)).await;
     assert!(world.transport.sent().is_empty());
     watching.abort();
