@@ -288,9 +288,12 @@ pub(crate) fn missing(path: impl Into<String>) -> DecodeError {
     }
 }
 
-/// The text of a body: UTF-8, without a byte-order mark, lone surrogates replaced by U+FFFD.
-pub(crate) fn text(body: &[u8]) -> Result<Cow<'_, str>, DecodeError> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+/// The text of a body: UTF-8, without byte-order marks, lone surrogates replaced by U+FFFD.
+pub(crate) fn text(mut body: &[u8]) -> Result<Cow<'_, str>, DecodeError> {
+    // All of them: who reads this text may look for one again.
+    while let Some(rest) = body.strip_prefix(b"\xef\xbb\xbf") {
+        body = rest;
+    }
     match std::str::from_utf8(body) {
         Ok(text) => Ok(without_lone_surrogates(text)),
         Err(error) => Err(DecodeError {

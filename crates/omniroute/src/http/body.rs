@@ -39,7 +39,10 @@ pub(super) async fn read(headers: &HeaderMap, body: Incoming, limit: usize) -> R
         decoded = decode(encoding, &decoded, limit).await?;
     }
     // Some programs begin their texts so; no upstream takes it.
-    Ok(if decoded.starts_with(BYTE_ORDER_MARK) { decoded.slice(BYTE_ORDER_MARK.len()..) } else { decoded })
+    while decoded.starts_with(BYTE_ORDER_MARK) {
+        decoded = decoded.slice(BYTE_ORDER_MARK.len()..);
+    }
+    Ok(decoded)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
