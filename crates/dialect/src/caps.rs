@@ -25,6 +25,8 @@ pub struct Caps {
     pub json_schema: bool,
     /// Takes `temperature` and `top_p` while it does not reason, where it takes none of them else.
     pub sampling_at_rest: bool,
+    /// Does not reason unless it is asked to.
+    pub rests_by_default: bool,
     /// Takes `temperature` or `top_p`, and not both.
     pub one_sampler: bool,
     /// Can reason, and takes the knobs for it.
@@ -99,6 +101,8 @@ pub struct GeminiCaps {
     pub schema_with_tools: bool,
     /// Takes penalties.
     pub penalties: bool,
+    /// Takes the domains that a search leaves out. Only Vertex knows the word; the vendor's other endpoint refuses it.
+    pub excluded_domains: bool,
 }
 
 impl GeminiCaps {
@@ -114,6 +118,7 @@ impl GeminiCaps {
             system: true,
             schema_with_tools: true,
             penalties: true,
+            excluded_domains: false,
         }
     }
 }
@@ -163,7 +168,11 @@ pub(crate) fn is_above_two(temperature: &RawValue) -> bool {
 impl Caps {
     /// Whether a model that speaks one of OpenAI's dialects takes sampling parameters with this request.
     pub(crate) fn takes_sampling(&self, request: &ChatRequest) -> bool {
-        let rests = matches!(request.reasoning.amount, ReasoningAmount::Off | ReasoningAmount::Budget(0));
+        let rests = match request.reasoning.amount {
+            ReasoningAmount::Off | ReasoningAmount::Budget(0) => true,
+            ReasoningAmount::Default => self.rests_by_default,
+            _ => false,
+        };
         // Only where the word is known it is told to rest.
         self.sampling || (self.sampling_at_rest && self.max_completion_tokens && rests)
     }
@@ -179,6 +188,7 @@ impl Caps {
             tools: true,
             sampling: true,
             sampling_at_rest: false,
+            rests_by_default: false,
             one_sampler: false,
             json_schema: true,
             reasoning: true,

@@ -111,7 +111,13 @@ static PROVIDER_RULES: &[ProviderRule] = &[
         apply: |caps| caps.reasoning_knob = ReasoningKnob::TemplateSwitch,
     },
     // The vendors of its models fetch addresses at their own endpoints alone.
-    ProviderRule { ids: &["vertex"], apply: |caps| caps.media_urls = false },
+    ProviderRule {
+        ids: &["vertex"],
+        apply: |caps| {
+            caps.media_urls = false;
+            caps.gemini.excluded_domains = true;
+        },
+    },
     // They refuse members they do not know, and report usage unasked. They go on from an answer that has begun.
     ProviderRule {
         ids: &["codestral", "mistral"],
@@ -211,6 +217,8 @@ mod tests {
         assert!(mistral.schema_without.iter().all(|word| mistral.answer_schema_without.contains(word)));
         let claude = |provider| caps(provider, "claude-opus-5-5").media_urls;
         assert!(claude("anthropic") && !claude("vertex"));
+        let excludes = |provider| caps(provider, "gemini-3.8-flash").gemini.excluded_domains;
+        assert!(excludes("vertex") && !excludes("gemini"));
     }
 
     #[test]

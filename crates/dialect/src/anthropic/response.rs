@@ -237,7 +237,7 @@ fn block_out<'a>(
         }
         BlockKind::RedactedThinking { data, .. } => BlockOut::RedactedThinking { data },
         BlockKind::ToolCall(call) => {
-            let cut_off = response.finish == Some(FinishReason::Length);
+            let cut_off = response.finish.is_some_and(FinishReason::is_cut_off);
             if cut_off && !arguments::is_complete(&call.arguments) {
                 losses.push(loss(path(), LossAction::Dropped));
                 return None;

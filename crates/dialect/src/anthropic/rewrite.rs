@@ -5,7 +5,7 @@ use omniroute_wire::json_out::Object;
 
 use super::request::{Thinking, adaptive_word, budget_within, off, wanted_budget};
 use crate::{
-    Caps,
+    Caps, ReasoningOff,
     ir::ReasoningAmount,
     rewrite::{
         ReasoningEdit, Rewrite,
@@ -65,6 +65,12 @@ fn think(body: &Bytes, amount: &ReasoningAmount, caps: &Caps) -> Bytes {
     let (kind, budget, effort) = match amount {
         ReasoningAmount::Default => return stripped,
         ReasoningAmount::Off | ReasoningAmount::Budget(0) => without(),
+        // A model that always thinks does so beside a forced call as well. How much is all that is said then.
+        _ if caps.reasoning_off == ReasoningOff::Least && is_forced(body) => {
+            let own = value(body, "thinking").and_then(|own| text(own.as_bytes(), "type"));
+            let kept = if own.as_deref() == Some("adaptive") { body } else { &stripped };
+            return with_effort(kept, adaptive_word(amount, caps).0);
+        }
         // A forced call, or an answer that has begun, and thinking exclude each other.
         _ if is_forced(body) || is_prefilled(body) => without(),
         _ if caps.adaptive_thinking => ("adaptive", None, adaptive_word(amount, caps).0),
@@ -84,12 +90,17 @@ fn think(body: &Bytes, amount: &ReasoningAmount, caps: &Caps) -> Bytes {
     thinking.str("type", kind).opt_u64("budget_tokens", budget);
     thinking.opt_str("display", display.as_deref().filter(|_| thinks));
     thinking.end();
-    let mut edited = put(&stripped, "thinking", &out);
-    if let Some(effort) = effort {
-        edited =
-            within_object(&edited, "output_config", |config| put(config, "effort", &body::quoted(effort)));
-    }
+    let edited = with_effort(&put(&stripped, "thinking", &out), effort);
     if thinks { without_sampling(&edited) } else { edited }
+}
+
+fn with_effort(body: &Bytes, effort: Option<&str>) -> Bytes {
+    match effort {
+        Some(effort) => {
+            within_object(body, "output_config", |config| put(config, "effort", &body::quoted(effort)))
+        }
+        None => body.clone(),
+    }
 }
 
 /// Takes out how tokens are picked, as far as a model that thinks refuses to be told.
@@ -147,7 +158,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{ReasoningOff, ir::Effort, rewrite::SystemEdit};
+    use crate::{ir::Effort, rewrite::SystemEdit};
 
     #[test]
     fn thinking_follows_the_rules_of_the_model() {
@@ -207,6 +218,18 @@ mod tests {
                 &new,
                 r#"{"max_tokens":9,"tool_choice":{"type":"any"}}"#,
                 r#"{"max_tokens":9,"tool_choice":{"type":"any"},"thinking":{"type":"disabled"}}"#,
+            ),
+            (
+                set(medium()),
+                &always,
+                r#"{"max_tokens":9,"tool_choice":{"type":"any"}}"#,
+                r#"{"max_tokens":9,"tool_choice":{"type":"any"},"output_config":{"effort":"medium"}}"#,
+            ),
+            (
+                set(medium()),
+                &always,
+                r#"{"max_tokens":9,"tool_choice":{"type":"any"},"thinking":{"type":"adaptive","display":"summarized"},"output_config":{"effort":"low"}}"#,
+                r#"{"max_tokens":9,"tool_choice":{"type":"any"},"thinking":{"type":"adaptive","display":"summarized"},"output_config":{"effort":"medium"}}"#,
             ),
             (
                 set(medium()),

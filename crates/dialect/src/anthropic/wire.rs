@@ -251,8 +251,9 @@ pub(super) const FAST: &str = "fast";
 /// Takes a later report of the same answer over. The vendor tells only in the first how long what was written to caches
 /// stays there, and in the last how much it was in all: what stays for an hour counts once.
 pub(super) fn update(known: &mut Usage, later: &Fields<'_>) {
+    let tells_total = later.raw("cache_creation_input_tokens").and_then(json_in::count_of).is_some();
     let mut later = usage(later);
-    if later.cache_write_1h.is_none() {
+    if tells_total && later.cache_write_1h.is_none() {
         later.cache_write =
             later.cache_write.map(|all| all.saturating_sub(known.cache_write_1h.unwrap_or(0)));
     }
@@ -371,6 +372,9 @@ mod tests {
         let last = r#"{"input_tokens":3,"cache_creation_input_tokens":100,"output_tokens":7}"#;
         assert_eq!(told(&[first, last]), (Some(40), Some(60), Some(103), Some(7)));
         assert_eq!(told(&[first, r#"{"output_tokens":7}"#]), (Some(40), Some(60), Some(103), Some(7)));
+        // Only what stays for five minutes, which is no total.
+        let split = r#"{"cache_creation":{"ephemeral_5m_input_tokens":40},"output_tokens":7}"#;
+        assert_eq!(told(&[first, split]), (Some(40), Some(60), Some(103), Some(7)));
         assert_eq!(told(&[last, last]), (Some(100), None, Some(103), Some(7)));
     }
 }

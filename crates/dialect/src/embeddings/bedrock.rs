@@ -1,6 +1,7 @@
 //! Bedrock's own forms: what the models of Amazon and of Cohere take at `/model/{model}/invoke`
 //! (<https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-text.html>,
-//! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed.html>). No client speaks them.
+//! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed.html>, and with `-v4` at its end). No
+//! client speaks them.
 
 use std::ops::Range;
 
@@ -46,8 +47,9 @@ pub(super) fn write_titan(request: &EmbedRequest, items: Range<usize>) -> (Bytes
 }
 
 /// A request for some texts. What they are for has to be said here; where nobody said, they are what is searched.
-pub(super) fn write_cohere(request: &EmbedRequest, items: Range<usize>) -> (Bytes, Vec<Loss>) {
+pub(super) fn write_cohere(request: &EmbedRequest, items: Range<usize>, model: &str) -> (Bytes, Vec<Loss>) {
     let mut losses = Vec::new();
+    let is_third = model.contains("-v3");
     let purpose = match &request.purpose {
         None | Some(Purpose::Document) => "search_document",
         Some(Purpose::Query) => "search_query",
@@ -66,11 +68,15 @@ pub(super) fn write_cohere(request: &EmbedRequest, items: Range<usize>) -> (Byte
     }
     list.end();
     object.str("input_type", purpose);
-    if let Some(dimensions) = request.dimensions {
-        object.u64("output_dimension", dimensions);
+    match request.dimensions {
+        Some(_) if is_third => losses.push(dropped(request.dimensions_name(), false)),
+        Some(dimensions) => _ = object.u64("output_dimension", dimensions),
+        None => {}
     }
     if let Some(truncate) = request.truncate {
-        object.str("truncate", if truncate { "END" } else { "NONE" });
+        // The end of a text was called so in the third generation; the next has sides.
+        let end = if is_third { "END" } else { "RIGHT" };
+        object.str("truncate", if truncate { end } else { "NONE" });
     }
     object.end();
     (out.freeze(), losses)
@@ -132,9 +138,9 @@ mod tests {
     use super::*;
     use crate::embeddings::{EmbedCaps, Encoding, read_answer};
 
-    fn written(to: Form, body: &'static str) -> (String, Vec<String>) {
-        let request = EmbedRequest::read(Form::OpenAi, &Bytes::from_static(body.as_bytes())).unwrap();
-        let written = request.write(to, 0..request.len(), "up", &EmbedCaps::default());
+    fn written(from: Form, to: Form, model: &str, body: &'static str) -> (String, Vec<String>) {
+        let request = EmbedRequest::read(from, &Bytes::from_static(body.as_bytes())).unwrap();
+        let written = request.write(to, 0..request.len(), model, &EmbedCaps::default());
         let losses = written.losses.iter().filter(|loss| !loss.silent);
         (
             String::from_utf8(written.body.to_vec()).unwrap(),
@@ -182,11 +188,27 @@ mod tests {
                 &[],
             ),
         ] {
-            let (body, lost) = written(to, body);
+            let (body, lost) = written(Form::OpenAi, to, "cohere.embed-v4:0", body);
             assert_eq!(
                 (body.as_str(), lost.as_slice()),
                 (expected, &losses.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
             );
+        }
+    }
+
+    #[test]
+    fn generations_have_words_of_their_own() {
+        let cut = r#"{"model":"m","input":"a","truncate":true,"dimensions":256}"#;
+        let whole = r#"{"model":"m","input":"a","truncate":false}"#;
+        for (model, body, rest, lost) in [
+            ("us.cohere.embed-v4:0", cut, r#""output_dimension":256,"truncate":"RIGHT"}"#, &[][..]),
+            ("us.cohere.embed-v4:0", whole, r#""truncate":"NONE"}"#, &[]),
+            ("cohere.embed-english-v3", cut, r#""truncate":"END"}"#, &["dimensions"]),
+            ("cohere.embed-multilingual-v3", whole, r#""truncate":"NONE"}"#, &[]),
+        ] {
+            let (body, losses) = written(Form::Ollama, Form::BedrockCohere, model, body);
+            assert_eq!(body, format!(r#"{{"texts":["a"],"input_type":"search_document",{rest}"#), "{model}");
+            assert_eq!(losses, lost, "{model}");
         }
     }
 

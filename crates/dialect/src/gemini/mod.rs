@@ -17,7 +17,7 @@ mod schema;
 mod stream;
 mod wire;
 
-pub(crate) use self::wire::usage;
+pub(crate) use self::{request::is_told_of_each, wire::usage};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;

@@ -150,7 +150,7 @@ impl<'a> Parts<'a> {
             }
             BlockKind::RedactedThinking { data, .. } => self.sign(data),
             BlockKind::ToolCall(call) => {
-                let cut_off = response.finish == Some(FinishReason::Length);
+                let cut_off = response.finish.is_some_and(FinishReason::is_cut_off);
                 if cut_off && !arguments::is_complete(&call.arguments) {
                     losses.push(loss(path(), LossAction::Dropped));
                     return;

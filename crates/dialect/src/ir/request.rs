@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::{Block, BlockKind, Loss, LossAction, Signature, Tool, ToolChoice, loss, quiet};
-use crate::{DialectId, EncodeError};
+use crate::{DialectId, EncodeError, gemini, ollama};
 
 /// A request in canonical form.
 #[derive(Debug, Clone, Default)]
@@ -110,7 +110,7 @@ impl Extras {
 
     /// What becomes of a member that a target of another dialect does not get: it is left out, or refused where the
     /// answer would be another one without it.
-    pub(crate) fn leave_out(name: &str, raw: &RawValue) -> Result<Loss, EncodeError> {
+    pub(crate) fn leave_out(&self, name: &str, raw: &RawValue) -> Result<Loss, EncodeError> {
         const BOUND: &[&str] =
             &["container", "previous_response_id", "conversation", "prompt", "cachedContent"];
         let refused = |code, message| Err(EncodeError { code, param: Some(name.to_owned()), message });
@@ -138,9 +138,7 @@ impl Extras {
             return Ok(quiet(name.to_owned(), LossAction::Mapped));
         }
         // Each picture has it.
-        if name == "generationConfig.mediaResolution"
-            && (has("_LOW\"") || has("_HIGH\"") || has("UNSPECIFIED"))
-        {
+        if name == "generationConfig.mediaResolution" && gemini::is_told_of_each(raw) {
             return Ok(quiet(name.to_owned(), LossAction::Mapped));
         }
         if name == "tool_choice" {
@@ -158,7 +156,9 @@ impl Extras {
         }
         // Of completions: what surrounds the text, text that is to reach the model as it is, and what was said before in
         // the numbers of one model.
+        let is_ollama = self.origin == Some(ollama::ID);
         let is_said = match name {
+            _ if !is_ollama => false,
             "suffix" => raw.get() != "\"\"",
             "raw" => raw.get() == "true",
             "context" => !raw.get()[1..].trim_start().starts_with(']'),
@@ -176,8 +176,8 @@ impl Extras {
         // A mark for the whole prompt is as good as any other.
         let is_mark = name == "cache_control" && !has("\"1h\"");
         let says_nothing = raw.get() == "null"
-            || matches!(name, "raw" | "suffix" | "context")
-            || (name == "template" && raw.get() == "\"\"");
+            || (is_ollama && matches!(name, "raw" | "suffix" | "context"))
+            || (is_ollama && name == "template" && raw.get() == "\"\"");
         let silent = Self::is_harmless(name) || is_mark || only_text || says_nothing;
         Ok(Loss { path: name.to_owned().into(), action: LossAction::Dropped, silent })
     }

@@ -74,3 +74,10 @@ pub enum FinishReason {
     /// The upstream paused a long turn; it wants to be called again.
     Pause,
 }
+
+impl FinishReason {
+    /// Whether the model had no room to go on: a call that was not whole then never will be.
+    pub(crate) const fn is_cut_off(self) -> bool {
+        matches!(self, Self::Length | Self::ContextWindow)
+    }
+}

@@ -266,7 +266,14 @@ impl Said {
 
 /// The members of a completion that stand for a message.
 fn as_completion(message: &str) -> Bytes {
-    let message: Message<'_> = serde_json::from_str(message).unwrap_or_default();
+    let repaired;
+    let message: Message<'_> = match serde_json::from_str(message) {
+        Ok(message) => message,
+        Err(_) => {
+            repaired = last_wins(message);
+            serde_json::from_str(&repaired).unwrap_or_default()
+        }
+    };
     let mut out = BytesMut::new();
     out.extend_from_slice(b"\"response\":");
     out.extend_from_slice(
@@ -351,6 +358,11 @@ mod tests {
             relayed.body.to_bytes(),
             r#"{"model":"asked","response":"x","thinking":"hm","done":true}"#
         );
+        let twice = Bytes::from_static(
+            br#"{"model":"asked","message":{"role":"assistant","content":"a","content":"b"},"done":true}"#,
+        );
+        let relayed = whole(&twice, &Echo { legacy: true, ..echo() }).unwrap();
+        assert_eq!(relayed.body.to_bytes(), r#"{"model":"asked","response":"b","done":true}"#);
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl<'a> Said<'a> {
     fn of(response: &'a ChatResponse, losses: &mut Vec<ir::Loss>) -> Self {
         let mut said =
             Self { text: String::new(), thinking: String::new(), calls: Vec::new(), tokens: Vec::new() };
-        let cut_off = response.finish == Some(FinishReason::Length);
+        let cut_off = response.finish.is_some_and(FinishReason::is_cut_off);
         for (at, block) in response.blocks.iter().enumerate() {
             said.take(block, at, cut_off, losses);
         }

@@ -24,10 +24,13 @@ pub(super) fn rewrite(body: &Bytes, rewrite: &Rewrite, _caps: &Caps) -> Bytes {
         }
     }
     let edit = &rewrite.system;
-    if !edit.is_empty() && value(&body, "messages").is_some() {
+    let is_chat = value(&body, "messages").is_some_and(|list| list.starts_with('['));
+    if !edit.is_empty() && is_chat {
         body = within(&body, "messages", |list| body::system_message(list, edit));
-    } else if !edit.is_empty() {
-        // A completion has its own member for it.
+    }
+    if !edit.is_empty() && (!is_chat || value(&body, "prompt").is_some()) {
+        // A completion has its own member for it. Which of the two is asked for, the path tells: what the other one reads
+        // is ignored there, and so a body that could be both is edited in both places.
         body = match value(&body, "system").filter(|_| edit.replace.is_none()) {
             Some(_) => within(&body, "system", |own| body::around(own, edit, None)),
             None => put(&body, "system", &body::quoted(&edit.alone())),
@@ -113,6 +116,22 @@ mod tests {
                 },
                 r#"{"prompt":"x"}"#,
                 r#"{"prompt":"x","system":"A"}"#,
+            ),
+            (
+                Rewrite {
+                    system: SystemEdit { after: Some("A".into()), ..SystemEdit::default() },
+                    ..Rewrite::default()
+                },
+                r#"{"prompt":"x","messages":[]}"#,
+                r#"{"prompt":"x","messages":[{"role":"system","content":"A"}],"system":"A"}"#,
+            ),
+            (
+                Rewrite {
+                    system: SystemEdit { after: Some("A".into()), ..SystemEdit::default() },
+                    ..Rewrite::default()
+                },
+                r#"{"prompt":"x","messages":7,"system":"own"}"#,
+                r#"{"prompt":"x","messages":7,"system":"own\n\nA"}"#,
             ),
             (
                 Rewrite { keeps_tool: Some(Arc::new(|name| name == "g")), ..Rewrite::default() },

@@ -76,7 +76,7 @@ fn text(body: &[u8]) -> Result<std::borrow::Cow<'_, str>, DecodeError> {
 /// What the dialect has no place for.
 fn losses(response: &ChatResponse, echo: &Echo) -> Vec<Loss> {
     let mut losses = Vec::new();
-    let cut_off = response.finish == Some(FinishReason::Length);
+    let cut_off = response.finish.is_some_and(FinishReason::is_cut_off);
     for (at, block) in response.blocks.iter().enumerate() {
         let path = || format!("content[{at}]");
         match &block.kind {

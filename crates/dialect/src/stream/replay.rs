@@ -47,7 +47,7 @@ pub fn replay(response: &ChatResponse, sink: &mut dyn EventSink) -> Result<(), S
                 // Of an answer that was cut off, a call that has said nothing so far is none.
                 let empty = match call.arguments.trim() {
                     "" => true,
-                    "{}" => response.finish != Some(FinishReason::Length),
+                    "{}" => !response.finish.is_some_and(FinishReason::is_cut_off),
                     _ => false,
                 };
                 let deltas = if empty {

@@ -108,6 +108,8 @@ fn what_must_be_obeyed_is_said_where_it_can_be() {
     let closed = json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": false});
     let open =
         json!({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": false});
+    let mut odd = closed.clone();
+    odd["properties"]["a"] = json!({"type": "array", "items": {"type": "string"}, "uniqueItems": true});
     let tool = |schema: &Value| json!({"tools": [{"name": "f", "input_schema": schema, "strict": true}]});
     let format =
         |schema: &Value| json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}});
@@ -145,6 +147,9 @@ fn what_must_be_obeyed_is_said_where_it_can_be() {
             ("anthropic", format(&closed), "responses", "/text/format/strict", json!(true), &[]),
             ("anthropic", format(&open), "openai", strict, json!(false), &[]),
             ("anthropic", format(&open), "responses", "/text/format/strict", json!(false), &[]),
+            // The vendor refuses some words where an answer must obey, which nobody has asked for here.
+            ("anthropic", format(&odd), "openai", strict, json!(false), &[]),
+            ("anthropic", format(&odd), "responses", "/text/format/strict", json!(false), &[]),
         ],
         &full_caps(),
     );
@@ -241,6 +246,14 @@ fn numbers_stay_where_they_are_taken() {
                 json!(705_032_704),
                 &[],
             ),
+            (
+                "openai",
+                json!({"seed": 18_000_000_000_000_000_007_u64}),
+                "gemini",
+                "/generationConfig/seed",
+                json!(18_000_000_000_000_000_007_u64 & 0x7fff_ffff),
+                &[],
+            ),
             ("openai", json!({"seed": -7}), "gemini", "/generationConfig/seed", json!(-7), &[]),
             ("anthropic", json!({"top_k": 5}), "responses", "/top_k", Value::Null, &["top_k"]),
             ("openai", json!({"temperature": 0.5, "top_p": 0.5}), "anthropic", "/top_p", json!(0.5), &[]),
@@ -280,6 +293,17 @@ fn numbers_stay_where_they_are_taken() {
         ],
         &reasons,
     );
+    let rests = Caps { rests_by_default: true, ..reasons };
+    let warm = json!({"temperature": 0.5});
+    let thinks = json!({"temperature": 0.5, "reasoning_effort": "low"});
+    check(
+        &[
+            ("anthropic", warm.clone(), "openai", "/temperature", json!(0.5), &[]),
+            ("openai", warm, "responses", "/temperature", json!(0.5), &[]),
+            ("openai", thinks, "responses", "/temperature", Value::Null, &["temperature"]),
+        ],
+        &rests,
+    );
 }
 
 #[test]
@@ -315,6 +339,22 @@ fn pictures_are_looked_at_as_closely_as_all_of_them_are() {
                 "/messages/0/content/0/image_url/detail",
                 Value::Null,
                 &["generationConfig.mediaResolution"],
+            ),
+            (
+                "gemini",
+                seen("MEDIA_RESOLUTION_ULTRA_HIGH"),
+                "openai",
+                "/messages/0/content/0/image_url/detail",
+                Value::Null,
+                &["generationConfig.mediaResolution"],
+            ),
+            (
+                "gemini",
+                seen("media_resolution_high"),
+                "openai",
+                "/messages/0/content/0/image_url/detail",
+                json!("high"),
+                &[],
             ),
         ],
         &full_caps(),
@@ -469,14 +509,14 @@ fn searches_leave_out_what_they_were_told_to() {
                 "anthropic",
                 search.clone(),
                 "gemini",
-                "/tools/0/googleSearch/excludeDomains/0",
-                json!("a.example"),
-                &[],
+                "/tools/0/googleSearch",
+                json!({}),
+                &["tools[0].blocked_domains"],
             ),
             ("gemini", google, "anthropic", "/tools/0/blocked_domains/0", json!("a.example"), &[]),
             (
                 "anthropic",
-                search,
+                search.clone(),
                 "responses",
                 "/tools/0/filters",
                 Value::Null,
@@ -485,6 +525,10 @@ fn searches_leave_out_what_they_were_told_to() {
         ],
         &full_caps(),
     );
+    let mut knows_the_word = full_caps();
+    knows_the_word.gemini.excluded_domains = true;
+    let place = "/tools/0/googleSearch/excludeDomains/0";
+    check(&[("anthropic", search, "gemini", place, json!("a.example"), &[])], &knows_the_word);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use omniroute_dialect::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{dialect, echo, fixtures, pipe, recorded, run, told};
+use crate::support::{dialect, echo, fixtures, pipe, recorded, run, told, translate};
 
 const PATH: &str = "/api/generate";
 
@@ -65,6 +65,30 @@ fn what_only_completions_have_is_refused_where_it_matters_and_else_told() {
         let body = json!({"model": "m", "prompt": "x", "template": "{{ .Prompt }}"});
         assert_eq!(told(&asked_of(*upstream, &body).unwrap().1), ["template"], "{}", upstream.id());
     }
+}
+
+#[test]
+fn words_of_completions_mean_nothing_to_clients_of_other_dialects() {
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "a"}],
+        "context": {"user": "x"}, "raw": true, "suffix": ""});
+    let (_, losses) = translate("openai", "anthropic", &body, &Caps::permissive()).unwrap();
+    assert_eq!(told(&losses), ["context", "raw", "suffix"]);
+}
+
+#[test]
+fn what_only_chats_have_does_not_take_the_place_of_what_is_asked() {
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}});
+    let body = json!({"model": "m", "prompt": "x", "tools": [tool],
+        "messages": [{"role": "user", "content": "other"}]});
+    for upstream in DIALECTS {
+        let (sent, losses) = asked_of(*upstream, &body).unwrap();
+        assert!(!sent.to_string().contains("other") && sent.get("tools").is_none(), "{sent}");
+        assert_eq!(told(&losses), ["messages", "tools"], "{}", upstream.id());
+    }
+    let body = json!({"model": "m", "prompt": "x", "messages": []});
+    let encoded = asked_of(dialect("ollama"), &body).unwrap();
+    assert_eq!(encoded.0["messages"][0]["content"], "x");
+    assert!(told(&encoded.1).is_empty());
 }
 
 #[test]

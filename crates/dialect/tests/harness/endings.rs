@@ -164,9 +164,12 @@ fn a_call_without_arguments_is_none_where_the_limit_cut_the_answer_off() {
     let block = |block: Value| json!({"type": "content_block_start", "index": 1, "content_block": block});
     let text =
         [block(json!({"type": "text", "text": "x"})), json!({"type": "content_block_stop", "index": 1})];
-    for (reason, more, is_call) in
-        [("max_tokens", &[][..], false), ("tool_use", &[][..], true), ("max_tokens", &text[..], true)]
-    {
+    for (reason, more, is_call) in [
+        ("max_tokens", &[][..], false),
+        ("model_context_window_exceeded", &[][..], false),
+        ("tool_use", &[][..], true),
+        ("max_tokens", &text[..], true),
+    ] {
         let input = cut_off_call(reason, more);
         for (client, whole_call) in [
             ("openai", r#""function":{"arguments":"{}"}"#),

@@ -41,6 +41,7 @@ pub(super) fn apply(caps: &mut Caps, model: &str) {
         };
         // While it does not reason it takes what older models took.
         caps.sampling_at_rest = true;
+        caps.rests_by_default = matches!(version, (5, 1 | 2));
     } else {
         caps.efforts = FROM_MINIMAL;
         caps.reasoning_off = ReasoningOff::Least;
@@ -103,6 +104,8 @@ mod tests {
             apply(&mut caps, model);
             let found = (caps.efforts, caps.reasoning_off, caps.sampling_at_rest);
             assert_eq!(found, (efforts, off, at_rest), "{model}");
+            let rests = matches!(model, "openai/gpt-5.1" | "gpt-5.2");
+            assert_eq!(caps.rests_by_default, rests, "{model}");
         }
     }
 }

@@ -22,8 +22,8 @@ use crate::{
     dialect::ANSWER_TOOL,
     estimate,
     ir::{
-        CacheMark, ChatRequest, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice,
-        Word, loss, quiet,
+        CacheMark, ChatRequest, Loss, LossAction, OutputFormat, ReasoningAmount, Tool, ToolChoice, Word,
+        loss, quiet,
     },
 };
 
@@ -406,7 +406,7 @@ fn identity<'a>(request: &'a ChatRequest, caps: &Caps, knobs: &mut Knobs<'a>, lo
 
 fn other_members(request: &ChatRequest, losses: &mut Vec<Loss>) -> Result<(), EncodeError> {
     for (name, raw) in &request.extras.members {
-        losses.push(Extras::leave_out(name, raw)?);
+        losses.push(request.extras.leave_out(name, raw)?);
     }
     Ok(())
 }

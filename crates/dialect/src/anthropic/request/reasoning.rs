@@ -35,7 +35,8 @@ pub(super) fn thinking(
     }
     // A forced call and thinking exclude each other; models that think by themselves must be told not to.
     let forced = knobs.tool_choice.is_some_and(Choice::is_forced);
-    if forced || conversation.prefilled {
+    let always_thinks = caps.reasoning_off == ReasoningOff::Least;
+    if (forced || conversation.prefilled) && !always_thinks {
         if asked {
             give_up(losses);
         }
@@ -62,7 +63,8 @@ pub(super) fn thinking(
             }
         }
         _ if caps.adaptive_thinking => {
-            knobs.thinking = Thinking::Adaptive;
+            // Beside a forced call it is better not to speak of thinking at all; how much is asked for is another word.
+            knobs.thinking = if forced { Thinking::Unsaid } else { Thinking::Adaptive };
             let (word, exact) = adaptive_word(amount, caps);
             if !exact {
                 losses.push(quiet(path, LossAction::Clamped));

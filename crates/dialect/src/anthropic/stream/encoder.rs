@@ -33,6 +33,8 @@ pub(in crate::anthropic) struct Encoder {
     /// What the model, or the vendor, said instead of an answer, as far as it is an explanation.
     refusal: Option<String>,
     in_refusal: bool,
+    /// Whether a piece of the explanation did not fit: what follows it is left out too, so that there is no hole.
+    explained: bool,
     output_bytes: u64,
     losses: StreamLosses,
 }
@@ -67,6 +69,7 @@ impl Encoder {
             tier: None,
             refusal: None,
             in_refusal: false,
+            explained: false,
             output_bytes: 0,
             losses: StreamLosses::default(),
         }
@@ -212,10 +215,13 @@ impl Encoder {
         }
         let is_signature = matches!(delta, Delta::Signature(_));
         if self.in_refusal
+            && !self.explained
             && let Some(refusal) = &mut self.refusal
-            && refusal.len() + text.len() <= LONGEST_EXPLANATION
         {
-            refusal.push_str(text);
+            self.explained = refusal.len() + text.len() > LONGEST_EXPLANATION;
+            if !self.explained {
+                refusal.push_str(text);
+            }
         }
         match self.open {
             Some(OpenOut::Withheld) => return,

@@ -292,6 +292,22 @@ fn unknown_usage_is_estimated() {
 }
 
 #[test]
+fn a_long_explanation_has_an_end_and_no_hole() {
+    let text = |text: String| StreamEvent::Delta { index: 0, delta: Delta::Text(text.into()) };
+    let told = written(&[
+        start(),
+        StreamEvent::BlockStart { index: 0, block: BlockHead::Refusal },
+        text("n".repeat(4090)),
+        text("cannot help with".to_owned()),
+        text("you".to_owned()),
+        StreamEvent::BlockStop { index: 0 },
+        StreamEvent::Finish { reason: FinishReason::ContentFilter, stop_sequence: None },
+    ]);
+    let (_, explanation) = told.rsplit_once(r#""explanation":""#).expect("told");
+    assert!(explanation.starts_with(&format!("{}\"", "n".repeat(4090))), "{explanation}");
+}
+
+#[test]
 fn a_stream_translated_into_its_own_dialect_says_the_same() {
     let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":1}}}"#;
     let frames = [start, TEXT_0, DELTA_0, STOP_0, CALL_1, ARGS_1, STOP_1, FINISH, END];

@@ -243,6 +243,13 @@ impl Reader<'_> {
     }
 }
 
+/// Whether a resolution of all media is told elsewhere: with each picture, or by saying nothing.
+pub(crate) fn is_told_of_each(resolution: &RawValue) -> bool {
+    str_of(resolution).is_some_and(|level| {
+        detail_of(&level).is_some() || level.to_ascii_uppercase().ends_with("UNSPECIFIED")
+    })
+}
+
 /// What other dialects call a resolution of media. They know two.
 pub(super) fn detail_of(level: &str) -> Option<&'static str> {
     match level.to_ascii_uppercase().trim_start_matches("MEDIA_RESOLUTION_") {

@@ -20,7 +20,7 @@ use crate::{
         schema::{self, Change},
         wire::write_parts,
     },
-    ir::{ChatRequest, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Word, loss, quiet},
+    ir::{ChatRequest, Loss, LossAction, OutputFormat, ReasoningAmount, Word, loss, quiet},
 };
 
 /// Writes a request. Members come in a fixed order, so that equal requests are equal bytes.
@@ -186,8 +186,11 @@ fn sampling<'a>(
                 config.numbers.push((name, "2"));
             }
             // A number for nothing but to be the same again. The upstream takes no larger ones.
-            "seed" if value.parse::<i64>().is_ok_and(|seed| i32::try_from(seed).is_err()) => {
-                let seed = value.parse::<i64>().unwrap_or_default() & i64::from(i32::MAX);
+            "seed" if value.parse::<i32>().is_err() && number.is_finite() && number.fract() == 0.0 => {
+                // Beyond all integers its nearest is as good.
+                #[expect(clippy::cast_possible_truncation, reason = "it is held to the largest")]
+                let seed = value.parse().unwrap_or(number as i128) & i128::from(i32::MAX);
+                let seed = i64::try_from(seed).unwrap_or_default();
                 losses.push(quiet(path, LossAction::Mapped));
                 config.seed = Some(seed);
             }
@@ -319,7 +322,7 @@ fn tier_out(tier: &str) -> &str {
 
 fn other_members(request: &ChatRequest, losses: &mut Vec<Loss>) -> Result<(), EncodeError> {
     for (name, raw) in &request.extras.members {
-        losses.push(Extras::leave_out(name, raw)?);
+        losses.push(request.extras.leave_out(name, raw)?);
     }
     Ok(())
 }

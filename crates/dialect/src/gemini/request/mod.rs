@@ -10,6 +10,7 @@ mod native;
 mod reasoning;
 mod tools;
 
+pub(crate) use contents::is_told_of_each;
 pub(super) use decode::{decode, decode_count};
 pub(super) use encode::{encode, thinking_config};
 

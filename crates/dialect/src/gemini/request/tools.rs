@@ -109,7 +109,7 @@ pub(super) fn translated<'a>(
         }
         out.functions.push(written(function, tool, &path, caps, losses)?);
     }
-    foreign(request, &mut out, losses)?;
+    foreign(request, caps, &mut out, losses)?;
     choose(request, &mut out, losses)?;
     if out.functions.is_empty() {
         return Ok(out);
@@ -195,6 +195,7 @@ fn same_tool(one: &Tool, other: &Tool) -> bool {
 /// those that take both want parts back that clients of other dialects do not keep.
 fn foreign<'a>(
     request: &'a ChatRequest,
+    caps: &Caps,
     out: &mut ToolsOut<'a>,
     losses: &mut Vec<Loss>,
 ) -> Result<(), EncodeError> {
@@ -205,7 +206,7 @@ fn foreign<'a>(
         let origin = match &tool.kind {
             ToolKind::WebSearch(search) if out.functions.is_empty() => {
                 if out.entries.is_empty() {
-                    out.entries.push(search_entry(search, &path, losses));
+                    out.entries.push(search_entry(search, caps, &path, losses));
                 } else {
                     losses.push(quiet(path, LossAction::Dropped));
                 }
@@ -228,11 +229,18 @@ fn foreign<'a>(
     Ok(())
 }
 
-fn search_entry<'a>(search: &'a WebSearchTool, path: &str, losses: &mut Vec<Loss>) -> Cow<'a, str> {
+fn search_entry<'a>(
+    search: &'a WebSearchTool,
+    caps: &Caps,
+    path: &str,
+    losses: &mut Vec<Loss>,
+) -> Cow<'a, str> {
     if let (true, Some(raw)) = (search.native.origin == ID, search.native.raw.first()) {
         return Cow::Borrowed(raw.get());
     }
+    let excludes = !search.blocked_domains.is_empty();
     for (given, name) in [
+        (excludes && !caps.gemini.excluded_domains, "blocked_domains"),
         (!search.allowed_domains.is_empty(), "allowed_domains"),
         (search.max_uses.is_some(), "max_uses"),
         (search.place.is_some(), "user_location"),
@@ -245,7 +253,7 @@ fn search_entry<'a>(search: &'a WebSearchTool, path: &str, losses: &mut Vec<Loss
         losses.push(quiet(format!("{path}.search_context_size"), LossAction::Dropped));
     }
     losses.push(quiet(path.to_owned(), LossAction::Mapped));
-    if search.blocked_domains.is_empty() {
+    if !excludes || !caps.gemini.excluded_domains {
         return Cow::Borrowed(r#"{"googleSearch":{}}"#);
     }
     let domains = serde_json::to_string(&search.blocked_domains).expect("strings are always written");

@@ -268,7 +268,7 @@ impl Encoder {
     }
 
     fn finish(&mut self, reason: FinishReason, out: &mut BytesMut) {
-        if reason == FinishReason::Length
+        if reason.is_cut_off()
             && let Some(call) = self.call.take()
         {
             self.losses.block(call.index, "", LossAction::Dropped);

@@ -6,7 +6,9 @@ use serde_json::value::RawValue;
 use super::{super::ID, messages};
 use crate::{
     DecodeError, effort,
-    ir::{ChatRequest, Extras, Loss, OutputFormat, Reasoning, ReasoningAmount, Tool, ToolKind},
+    ir::{
+        ChatRequest, Extras, Loss, LossAction, OutputFormat, Reasoning, ReasoningAmount, Tool, ToolKind, loss,
+    },
     json_in::{Fields, is_object, str_of, text, wrong_type, wrong_value},
     tool_list::ToolList,
 };
@@ -39,6 +41,8 @@ const KNOWN_OF_COMPLETIONS: &[&str] = &[
     "logprobs",
     "top_logprobs",
 ];
+/// Members of chats that completions ignore.
+const ONLY_OF_CHATS: &[&str] = &["messages", "tools"];
 
 /// Reads a request into the canonical form.
 pub(in crate::ollama) fn decode(body: &Bytes) -> Result<ChatRequest, DecodeError> {
@@ -58,6 +62,16 @@ pub(in crate::ollama) fn decode_completion(body: &Bytes) -> Result<ChatRequest, 
     let mut request = start(&fields)?;
     messages::decode_completion(&fields, &mut request)?;
     keep_others(&fields, KNOWN_OF_COMPLETIONS, &mut request);
+    // They would become active in the chat that is made of it, and take the place of what was written for it.
+    let ChatRequest { extras, losses, .. } = &mut request;
+    extras.members.retain(|(name, raw)| {
+        let is_kept = !ONLY_OF_CHATS.contains(&name.as_str());
+        if !is_kept {
+            let silent = matches!(raw.get(), "null" | "[]");
+            losses.push(Loss { silent, ..loss(name.clone(), LossAction::Dropped) });
+        }
+        is_kept
+    });
     Ok(request)
 }
 

@@ -247,7 +247,7 @@ impl Writer<'_> {
                 }
                 continue;
             }
-            self.losses.push(Extras::leave_out(name, raw)?);
+            self.losses.push(self.request.extras.leave_out(name, raw)?);
         }
         Ok(())
     }

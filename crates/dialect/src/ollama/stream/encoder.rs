@@ -166,7 +166,7 @@ impl Encoder {
 
     fn finish(&mut self, reason: FinishReason, out: &mut BytesMut) {
         // A call that the output limit cut off would be run with half of its arguments.
-        if let Some((index, _)) = self.unfinished.take_if(|_| reason == FinishReason::Length) {
+        if let Some((index, _)) = self.unfinished.take_if(|_| reason.is_cut_off()) {
             self.losses.block(index, "", LossAction::Dropped);
         }
         self.settle_call(out);

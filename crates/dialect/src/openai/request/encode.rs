@@ -10,7 +10,7 @@ use super::{super::ID, conversation, reasoning};
 use crate::{
     Caps, EncodeError, Encoded, JsonAnswer, caps, custom_format, ids,
     ir::{
-        self, ChatRequest, Extras, Function, Loss, LossAction, OutputFormat, Tool, ToolChoice, ToolKind,
+        self, ChatRequest, Function, Loss, LossAction, OutputFormat, Tool, ToolChoice, ToolKind,
         WebSearchTool, Word,
     },
     json_in::is_object,
@@ -442,7 +442,9 @@ impl Writer<'_> {
             None if self.kin || !self.caps.developer_role => return None,
             None => true,
         };
-        let kept = wanted && strict_schema::is_legal(schema);
+        let is_legal =
+            if strict.is_some() { strict_schema::is_legal } else { strict_schema::is_surely_legal };
+        let kept = wanted && is_legal(schema);
         if kept != wanted {
             let path = format!("{}.strict", self.request.word(Word::Format));
             let silent = strict.is_none();
@@ -503,7 +505,7 @@ impl Writer<'_> {
             if self.native {
                 body.raw(name, raw.get());
             } else {
-                self.losses.push(Extras::leave_out(name, raw)?);
+                self.losses.push(self.request.extras.leave_out(name, raw)?);
             }
         }
         Ok(())

@@ -273,7 +273,7 @@ impl Encoder {
     }
 
     fn finish(&mut self, reason: FinishReason, out: &mut BytesMut) {
-        if reason != FinishReason::Length {
+        if !reason.is_cut_off() {
             self.settle_arguments(out);
         }
         self.settle_thinking();

@@ -14,9 +14,7 @@ use super::{
 };
 use crate::{
     Caps, EncodeError, Encoded, JsonAnswer, ReasoningOff, caps, effort, ids,
-    ir::{
-        self, BlockKind, ChatRequest, Effort, Extras, Loss, LossAction, OutputFormat, ReasoningAmount, Word,
-    },
+    ir::{self, BlockKind, ChatRequest, Effort, Loss, LossAction, OutputFormat, ReasoningAmount, Word},
     json_in::{list_of, str_of},
     openai, strict_schema, tool_list,
 };
@@ -181,7 +179,12 @@ impl Writer<'_> {
                 // The dialects of others have no word for it since they hold every answer to its schema.
                 if let Some(wanted) = strict.or((!self.kin).then_some(true)) {
                     // A schema that cannot be obeyed in full would be refused.
-                    let kept = wanted && (self.native || strict_schema::is_legal(schema));
+                    let is_legal = if strict.is_some() {
+                        strict_schema::is_legal
+                    } else {
+                        strict_schema::is_surely_legal
+                    };
+                    let kept = wanted && (self.native || is_legal(schema));
                     if kept != wanted {
                         let path = format!("{}.strict", request.word(Word::Format));
                         let silent = strict.is_none();
@@ -315,7 +318,7 @@ impl Writer<'_> {
             if self.native || (self.kin && SHARED.contains(&name.as_str())) {
                 body.raw(name, raw.get());
             } else {
-                self.losses.push(Extras::leave_out(name, raw)?);
+                self.losses.push(self.request.extras.leave_out(name, raw)?);
             }
         }
         Ok(())

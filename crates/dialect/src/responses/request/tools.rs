@@ -134,7 +134,7 @@ fn tool(
                 return Err(DecodeError { code: "invalid_tool_schema", ..wrong });
             }
             // Left out it means true here, and where it cannot be, false.
-            let strict = fields.bool("strict")?.or(Some(schema.is_some_and(strict_schema::is_legal)));
+            let strict = fields.bool("strict")?.or(Some(schema.is_some_and(strict_schema::is_surely_legal)));
             let name = name("a function's name, not an empty string")?;
             let description: Option<String> = fields.str("description")?.map(Into::into);
             if name == PATCH && description.as_deref().is_some_and(|text| text.contains(FREEFORM)) {

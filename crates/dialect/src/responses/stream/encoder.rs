@@ -343,7 +343,7 @@ impl Encoder {
                 reasoning.finish(encrypted, self, out)
             }
             // A client would run what is left of it.
-            Open::Call(call) | Open::Broken(call) if matches!(finish, Some(FinishReason::Length)) => {
+            Open::Call(call) | Open::Broken(call) if finish.is_some_and(FinishReason::is_cut_off) => {
                 self.losses.block(call.index, "", LossAction::Dropped);
                 Ok(())
             }

@@ -138,9 +138,17 @@ fn thinking_by_what_the_model_can() {
     let (body, losses) = written(&forced, &adaptive);
     assert_eq!((body["thinking"]["type"].as_str(), losses), (Some("disabled"), vec![]));
     assert!(written(&forced, &manual).0.get("thinking").is_none());
-    let (body, losses) = written(&forced, &always);
-    assert_eq!((body.get("thinking"), losses), (None, vec![]));
-    assert_eq!(body["output_config"]["effort"], "low", "as little as it can");
+    // A model that thinks whatever is asked thinks as much as is asked.
+    for (amount, config, lost) in [
+        (ReasoningAmount::Default, "null", &[][..]),
+        (effort(High), r#"{"effort":"high"}"#, &[]),
+        (ReasoningAmount::Off, r#"{"effort":"low"}"#, &["clamped reasoning_effort"]),
+    ] {
+        forced.reasoning.amount = amount;
+        let (body, losses) = written(&forced, &always);
+        assert_eq!((body.get("thinking"), body["output_config"].to_string()), (None, config.to_owned()));
+        assert_eq!(losses, lost);
+    }
 
     let mut open = request(vec![
         turn(Role::User, vec![text("q")]),

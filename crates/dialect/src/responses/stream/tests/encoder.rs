@@ -195,6 +195,7 @@ fn a_tool_of_a_namespace_is_named_as_the_client_knows_it() {
 fn a_call_that_was_cut_off_is_not_given_to_be_run() {
     for (arguments, reason, kept) in [
         ("{\"x\":", FinishReason::Length, false),
+        ("{\"x\":", FinishReason::ContextWindow, false),
         ("{\"x\":", FinishReason::ToolUse, true),
         ("{\"x\":1}", FinishReason::Length, true),
     ] {

@@ -1,87 +1,26 @@
 //! Passing on what stays in the dialect: exact bytes, with the asked model's name in place.
 
+mod whole;
+
+pub(in crate::openai) use whole::whole;
+
 use std::ops::Range;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use omniroute_wire::{envelope, json_out, members, splice::Splice, sse::RawFrame};
+use omniroute_wire::{json_out, members, splice::Splice, sse::RawFrame};
 
 use super::{
     error,
     finders::Finders,
-    response,
     stream::Encoder,
-    wire::{self, Answer, Choices, text_of},
+    wire::{self, Answer, text_of},
 };
 use crate::{
-    DecodeError, Echo, Relayed, error_text,
-    ir::{FinishReason, PublicError},
+    Echo, error_text,
+    ir::PublicError,
     json_in::{compact, last_wins},
     stream::{self, LastChunk, StreamEncoder, StreamWatch, truncated},
 };
-
-/// Prepares a whole answer.
-pub(super) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
-    if response::is_stream(body) {
-        let answer = response::collect(body)?;
-        let meaningful = answer.is_meaningful();
-        let encoded = response::encode(&answer, echo).body;
-        return Ok(Relayed {
-            body: Splice::new(encoded),
-            usage: answer.usage,
-            finish: answer.finish,
-            meaningful,
-            error: None,
-        });
-    }
-    let asked = quoted(&echo.model);
-    let mut splice = Splice::new(body.clone());
-    let (mut usage, mut choices) = (None, None);
-    let mut disguise = error_text::Disguise::default();
-    let scanned = envelope::scan(body, &mut |member| {
-        disguise.note(&member);
-        match &*member.key {
-            "model" if member.raw.as_bytes() != asked => splice.replace(member.span, asked.clone()),
-            "usage" => usage = Some(member.raw),
-            "choices" => choices = Some(member.raw),
-            _ => {}
-        }
-    });
-    if scanned.is_err() {
-        // Says in words what it is.
-        response::decode(body)?;
-        return Err(response::unreadable("it is not a JSON object"));
-    }
-    let usage = usage.and_then(|raw| serde_json::from_str(raw).ok()).map(wire::usage).unwrap_or_default();
-    let mut failure = None;
-    let mut relayed = Relayed {
-        body: splice,
-        usage,
-        finish: None,
-        meaningful: usage.output_total.is_some_and(|tokens| tokens > 0),
-        error: disguise.error(body),
-    };
-    let repaired;
-    let choices = match choices.map(serde_json::from_str::<Choices<'_>>) {
-        Some(Err(_)) => {
-            repaired = choices.map(last_wins).unwrap_or_default();
-            serde_json::from_str(&repaired).ok()
-        }
-        other => other.and_then(Result::ok),
-    };
-    if let Some(choice) = choices.and_then(|choices| choices.first) {
-        let message = choice.message.or(choice.delta).unwrap_or_default();
-        relayed.meaningful |= message.is_meaningful();
-        let called =
-            message.tool_calls.is_some_and(|calls| !calls.0.is_empty()) || message.function_call.is_some();
-        let word = choice.finish_reason.and_then(text_of);
-        failure = word.as_deref().and_then(wire::failed_end);
-        relayed.finish = word.map(|word| wire::finish_reason(&word, called));
-        // Withheld is not nothing.
-        relayed.meaningful |= relayed.finish == Some(FinishReason::ContentFilter);
-    }
-    relayed.error = relayed.error.or(failure);
-    Ok(relayed)
-}
 
 /// Looks on while the frames of a stream are passed on.
 #[derive(Debug)]
@@ -233,11 +172,11 @@ impl Tap {
             let told = chunk.usage.filter(|_| self.echo.include_usage);
             self.usage_text = told.map(|raw| compact(raw.get()));
         }
-        let Some(choices) = &chunk.choices else { return true };
-        if choices.count == 0 {
+        // Some leave the list out where it would be empty.
+        let Some(choices) = chunk.choices.as_ref().filter(|choices| choices.count > 0) else {
             self.told_usage |= reported.is_some();
             return reported.is_none() || self.echo.include_usage;
-        }
+        };
         // Clients add up what they are told, and some upstreams tell it again and again.
         self.strips_usage = reported.is_some() && !self.wants_all_usage();
         self.told_usage |= reported.is_some() && !self.strips_usage;
@@ -398,6 +337,7 @@ fn quoted(text: &str) -> Bytes {
 mod tests {
     use super::*;
     use crate::{
+        ir::FinishReason,
         openai::OpenAi,
         stream::{Relay, StreamPipe as _},
     };
@@ -433,7 +373,11 @@ mod tests {
         assert_eq!(watch.output_bytes, 3 + 4);
 
         let with_usage = Echo { include_usage: true, ..echo() };
-        assert!(run(with_usage, &input).0.contains("prompt_tokens"));
+        assert!(run(with_usage.clone(), &input).0.contains("prompt_tokens"));
+        // The same without a list that would be empty.
+        let short = input.replace(r#""choices":[],"#, "");
+        assert_eq!(run(echo(), &short).0, expected.replace("\"up\"", "\"asked\""));
+        assert_eq!(run(with_usage, &short).0.matches("prompt_tokens").count(), 1);
         let same = Echo { model: "up".into(), include_usage: true, ..echo() };
         assert_eq!(run(same, &input).0, input[..input.len() - 1]);
     }
@@ -575,25 +519,5 @@ mod tests {
         let body = r#"{"id":"chatcmpl-x","choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
         let (out, watch) = run(echo(), body);
         assert!(watch.complete && out.contains("\"content\":\"hi\"") && out.ends_with("data: [DONE]\n\n"));
-    }
-
-    #[test]
-    fn whole_answers_are_edited_and_judged() {
-        let body = Bytes::from_static(
-            br#"{"id":"c","model":"up","choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#,
-        );
-        let relayed = whole(&body, &echo()).unwrap();
-        assert!(relayed.body.to_bytes().starts_with(br#"{"id":"c","model":"asked","choices""#));
-        assert!(relayed.meaningful && relayed.error.is_none());
-        assert_eq!((relayed.finish, relayed.usage.input_uncached), (Some(FinishReason::Stop), Some(3)));
-
-        let same = Echo { model: "up".into(), ..echo() };
-        assert!(whole(&body, &same).unwrap().body.is_untouched());
-        let empty = Bytes::from_static(br#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#);
-        assert!(!whole(&empty, &echo()).unwrap().meaningful);
-        let error = Bytes::from_static(br#"{"error":{"message":"no","code":"x"}}"#);
-        assert_eq!(whole(&error, &echo()).unwrap().error.unwrap().code.as_deref(), Some("x"));
-        assert!(whole(&Bytes::from_static(b"<html></html>"), &echo()).is_err());
-        assert!(whole(&Bytes::from_static(b""), &echo()).is_err());
     }
 }
