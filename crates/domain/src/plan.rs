@@ -145,7 +145,8 @@ fn months(anchor_ms: i64, now_ms: i64) -> Option<Span> {
     Some(Span { start_ms: at(count)?, end_ms: at(count + 1)? })
 }
 
-/// What was used of an account's windows. Survives configuration changes.
+/// What was used of an account's windows. Survives configuration changes, as it does what is left out of the plan for a while;
+/// there are no more windows than names of them.
 #[derive(Debug, Default)]
 pub struct PlanUse(Mutex<Vec<Count>>);
 
@@ -200,21 +201,21 @@ pub struct PlanTurn {
 }
 
 impl PlanUse {
-    /// A request was answered. Gives the windows of which something is to be told or written down.
-    pub fn add(&self, windows: &[PlanWindow], tokens: u64, now_ms: i64) -> SmallVec<[PlanTurn; 1]> {
+    /// A request that came at that time was answered. Gives the windows of which something is to be told or written down, among
+    /// them those that begin with it. Other windows stay: a request that began before a change knows the plan of then.
+    pub fn add(&self, windows: &[PlanWindow], tokens: u64, came_ms: i64) -> SmallVec<[PlanTurn; 1]> {
         let mut turns = SmallVec::new();
         let mut counts = self.counts();
-        counts.retain(|count| windows.iter().any(|window| window.name == count.name));
         for window in windows {
-            let count = Count::running(&mut counts, window, now_ms);
+            let count = Count::running(&mut counts, window, came_ms);
             count.requests = count.requests.saturating_add(1);
             count.tokens = count.tokens.saturating_add(tokens);
             let share = window.share(count.requests, count.tokens);
             let is_low = share <= ALERT && !std::mem::replace(&mut count.is_low, share <= ALERT);
             let is_out = share <= 0.0 && !std::mem::replace(&mut count.is_out, share <= 0.0);
             let is_told = is_low || is_out;
-            if is_told || now_ms.saturating_sub(count.noted_at) >= NOTE_EVERY_MS {
-                count.noted_at = now_ms;
+            if is_told || came_ms.saturating_sub(count.noted_at) >= NOTE_EVERY_MS {
+                count.noted_at = came_ms;
                 turns.push(PlanTurn { name: window.name.clone(), share, until: count.span.end_ms, is_told });
             }
         }
@@ -319,12 +320,12 @@ impl Count {
         });
         let count = &mut counts[at];
         if now_ms >= count.span.end_ms {
-            let (name, noted_at) = (count.name.clone(), count.noted_at);
-            let span = window.span(now_ms);
-            *count = Self { name, span, requests: 0, tokens: 0, is_low: false, is_out: false, noted_at };
+            let (name, span) = (count.name.clone(), window.span(now_ms));
+            *count = Self { name, span, requests: 0, tokens: 0, is_low: false, is_out: false, noted_at: 0 };
         } else if window.opens_for_ms().is_none() {
-            // The operator may have moved it; what was used stays used.
-            count.span = window.span(now_ms);
+            // The operator may have moved it; what was used stays used. A request that came before it does not bring back the
+            // one before.
+            count.span = window.span(now_ms.max(count.span.start_ms));
         }
         count
     }

@@ -274,7 +274,7 @@ impl Row {
 /// The rights of a key after a combo got another name; `None` when they do not name it, or cannot be read.
 pub(crate) fn rename_combo(rights: &str, before: &str, after: &str) -> Result<Option<String>, StoreError> {
     let Ok(mut rights) = from_json::<KeyRights>("rights", rights) else { return Ok(None) };
-    let named = rights.allowed_combos.iter_mut().filter(|name| name.as_str() == before);
+    let named = rights.allowed_combos.iter_mut().filter(|name| name.eq_ignore_ascii_case(before));
     let mut is_changed = false;
     for name in named {
         after.clone_into(name);

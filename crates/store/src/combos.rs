@@ -7,6 +7,7 @@ use crate::api_keys;
 use crate::error::StoreError;
 use crate::policies;
 use crate::pool::{bump_revision, with_read, with_write};
+use crate::settings;
 use crate::store::{RowProblem, Store};
 use crate::text::{from_json, to_json};
 
@@ -17,6 +18,9 @@ pub struct Combos<'a>(pub(crate) &'a Store);
 /// Every row, in the operator's order.
 pub(crate) const SELECT_ALL: &str =
     "SELECT id, name, data, sort_order, created_at, updated_at FROM combos ORDER BY sort_order, name_key";
+
+/// What a combo may be called by besides its name.
+const COMBO: &str = "combo/";
 
 /// A row of the table.
 pub(crate) type Row = (String, String, String, i64, i64, i64);
@@ -96,7 +100,8 @@ impl Combos<'_> {
     }
 
     /// Replaces one. When it has a new name, so do the steps of other combos, the aliases that lead to it, the keys that may
-    /// use it, the budgets that send requests to it, and the policies that do.
+    /// use it, the budgets and policies that send requests to it, the conditions of policies that name it, and the settings.
+    /// Lists of models, which may mean models of the old name too, get the new one besides.
     pub async fn update(&self, combo: &Combo) -> Result<(), StoreError> {
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
@@ -136,8 +141,8 @@ impl Combos<'_> {
                         .await?;
                 for (id, rights, allowed, denied) in keys {
                     let new_rights = api_keys::rename_combo(&rights, &before, &combo.name)?;
-                    let new_allowed = rename_in_list(&allowed, &before, &combo.name)?;
-                    let new_denied = rename_in_list(&denied, &before, &combo.name)?;
+                    let new_allowed = add_to_list(&allowed, &before, &combo.name)?;
+                    let new_denied = add_to_list(&denied, &before, &combo.name)?;
                     if new_rights.is_some() || new_allowed.is_some() || new_denied.is_some() {
                         sqlx::query(
                             "UPDATE api_keys SET rights = $2, allowed_models = $3, denied_models = $4 WHERE id = $1",
@@ -150,16 +155,28 @@ impl Combos<'_> {
                         .await?;
                     }
                 }
-                let policies: Vec<(String, String)> =
-                    sqlx::query_as("SELECT id, actions FROM policies").fetch_all(&mut *db).await?;
-                for (id, actions) in policies {
-                    if let Some(actions) = policies::rename_combo(&actions, &before, &combo.name)? {
-                        sqlx::query("UPDATE policies SET actions = $2 WHERE id = $1")
+                let policies: Vec<(String, String, String)> =
+                    sqlx::query_as("SELECT id, conditions, actions FROM policies")
+                        .fetch_all(&mut *db)
+                        .await?;
+                for (id, conditions, actions) in policies {
+                    let new_conditions = policies::rename_asked(&conditions, &before, &combo.name)?;
+                    let new_actions = policies::rename_combo(&actions, &before, &combo.name)?;
+                    if new_conditions.is_some() || new_actions.is_some() {
+                        sqlx::query("UPDATE policies SET conditions = $2, actions = $3 WHERE id = $1")
                             .bind(&id)
-                            .bind(&actions)
+                            .bind(new_conditions.unwrap_or(conditions))
+                            .bind(new_actions.unwrap_or(actions))
                             .execute(&mut *db)
                             .await?;
                     }
+                }
+                let settings: Option<String> =
+                    sqlx::query_scalar(settings::SELECT_RUNTIME).fetch_optional(&mut *db).await?;
+                if let Some(text) = settings
+                    && let Some(text) = settings::rename_combo(&text, &before, &combo.name)?
+                {
+                    sqlx::query(settings::UPSERT).bind("runtime").bind(&text).execute(&mut *db).await?;
                 }
             }
         });
@@ -217,23 +234,41 @@ fn rename_references(combo: &mut Combo, before: &str, after: &str) -> bool {
     is_changed
 }
 
-/// A list of names after a combo got another one; `None` when it does not name it, or cannot be read.
-fn rename_in_list(list: &str, before: &str, after: &str) -> Result<Option<String>, StoreError> {
-    let Ok(mut names) = from_json::<Vec<String>>("list", list) else { return Ok(None) };
-    let mut is_changed = false;
-    for name in &mut names {
-        if let Some(new) = renamed(name, before, after) {
-            (*name, is_changed) = (new, true);
+/// A list of patterns after a combo got another name; `None` when nothing is to be changed, or it cannot be read.
+fn add_to_list(list: &str, before: &str, after: &str) -> Result<Option<String>, StoreError> {
+    let Ok(mut patterns) = from_json::<Vec<String>>("list", list) else { return Ok(None) };
+    add_renamed(&mut patterns, before, after).then(|| to_json(&patterns)).transpose()
+}
+
+/// Adds the new name of a combo to patterns of models that have the old one, which may mean a model too. Whether it was missing.
+pub(crate) fn add_renamed(patterns: &mut Vec<String>, before: &str, after: &str) -> bool {
+    let found: Vec<String> =
+        patterns.iter().filter_map(|pattern| renamed_pattern(pattern, before, after)).collect();
+    let count = patterns.len();
+    for name in found {
+        if !patterns.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
+            patterns.push(name);
         }
     }
-    is_changed.then(|| to_json(&names)).transpose()
+    patterns.len() > count
 }
 
 /// What a name that meant a combo is now: the combo's, alone or behind `combo/`.
 pub(crate) fn renamed(name: &str, before: &str, after: &str) -> Option<String> {
-    match name.strip_prefix("combo/") {
-        Some(rest) => (rest == before).then(|| format!("combo/{after}")),
-        None => (name == before).then(|| after.to_owned()),
+    renamed_if(name, after, |name| name == before)
+}
+
+/// The same of a pattern, which goes by no case.
+pub(crate) fn renamed_pattern(pattern: &str, before: &str, after: &str) -> Option<String> {
+    renamed_if(pattern, after, |name| name.eq_ignore_ascii_case(before))
+}
+
+fn renamed_if(name: &str, after: &str, is_it: impl Fn(&str) -> bool) -> Option<String> {
+    match name.split_at_checked(COMBO.len()) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case(COMBO) => {
+            is_it(rest).then(|| format!("{COMBO}{after}"))
+        }
+        _ => is_it(name).then(|| after.to_owned()),
     }
 }
 

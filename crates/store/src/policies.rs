@@ -1,8 +1,8 @@
 //! What the operator forbids, limits or prefers.
 
-use omniroute_domain::entity::{Policy, PolicyActions, PolicyKind};
+use omniroute_domain::entity::{Policy, PolicyActions, PolicyConditions, PolicyKind};
 
-use crate::combos::renamed;
+use crate::combos::{add_renamed, renamed, renamed_pattern};
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::store::{RowProblem, Store};
@@ -73,11 +73,27 @@ impl Policies<'_> {
 /// The actions of a policy after a combo got another name; `None` when they do not name it, or cannot be read.
 pub(crate) fn rename_combo(actions: &str, before: &str, after: &str) -> Result<Option<String>, StoreError> {
     let Ok(mut actions) = from_json::<PolicyActions>("actions", actions) else { return Ok(None) };
-    let Some(new) = actions.rewrite_model.as_deref().and_then(|name| renamed(name, before, after)) else {
+    let mut is_changed = add_renamed(&mut actions.block_model, before, after);
+    if let Some(new) = actions.rewrite_model.as_deref().and_then(|name| renamed(name, before, after)) {
+        actions.rewrite_model = Some(new);
+        is_changed = true;
+    }
+    is_changed.then(|| to_json(&actions)).transpose()
+}
+
+/// The conditions of a policy after that; there is room for one name only.
+pub(crate) fn rename_asked(
+    conditions: &str,
+    before: &str,
+    after: &str,
+) -> Result<Option<String>, StoreError> {
+    let Ok(mut conditions) = from_json::<PolicyConditions>("conditions", conditions) else { return Ok(None) };
+    let pattern = conditions.model_pattern.as_deref();
+    let Some(new) = pattern.and_then(|pattern| renamed_pattern(pattern, before, after)) else {
         return Ok(None);
     };
-    actions.rewrite_model = Some(new);
-    to_json(&actions).map(Some)
+    conditions.model_pattern = Some(new);
+    to_json(&conditions).map(Some)
 }
 
 /// The policy of a row.

@@ -15,6 +15,11 @@ const MAX_KEY: usize = 256;
 /// What the keys of what vendors told begin with.
 const TOLD: &str = "provider:";
 
+/// The key of what is left of a window of a plan.
+pub(crate) fn plan_key(window: &str) -> String {
+    format!("plan:{window}")
+}
+
 pub(crate) const INSERT: &str =
     "INSERT INTO quota_snapshots (provider, connection_id, window_key, remaining_percentage,
      is_exhausted, next_reset_at, raw_data, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -98,7 +103,7 @@ impl Stored {
             at: row.at,
         };
         if let Some((window, share)) = &row.plan {
-            return Ok(stored(&format!("plan:{window}"), Some(*share), *share <= 0.0, None));
+            return Ok(stored(&plan_key(window), Some(*share), *share <= 0.0, None));
         }
         if let Some(told) = &row.told {
             let text = |amount: Option<Amount>| amount.map(|amount| amount.to_string());

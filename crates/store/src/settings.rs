@@ -3,6 +3,7 @@
 use omniroute_domain::entity::RuntimeSettings;
 use serde::{Deserialize, Serialize};
 
+use crate::combos::renamed;
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::store::{RowProblem, Store};
@@ -25,7 +26,7 @@ pub struct PasswordHash {
 pub(crate) const SELECT_RUNTIME: &str =
     "SELECT value FROM key_value WHERE namespace = 'settings' AND key = 'runtime'";
 const SELECT_PASSWORD: &str = "SELECT value FROM key_value WHERE namespace = 'settings' AND key = 'password'";
-const UPSERT: &str = "INSERT INTO key_value (namespace, key, value) VALUES ('settings', $1, $2)
+pub(crate) const UPSERT: &str = "INSERT INTO key_value (namespace, key, value) VALUES ('settings', $1, $2)
      ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value";
 
 impl Settings<'_> {
@@ -93,6 +94,15 @@ impl Settings<'_> {
         });
         Ok(true)
     }
+}
+
+/// The settings after a combo got another name; `None` when they do not name it, or cannot be read.
+pub(crate) fn rename_combo(text: &str, before: &str, after: &str) -> Result<Option<String>, StoreError> {
+    let Ok(mut settings) = from_json::<RuntimeSettings>("settings.runtime", text) else { return Ok(None) };
+    let model = settings.semantic_cache_similarity.model.as_deref();
+    let Some(new) = model.and_then(|name| renamed(name, before, after)) else { return Ok(None) };
+    settings.semantic_cache_similarity.model = Some(new);
+    to_json(&settings).map(Some)
 }
 
 /// The settings of a stored text; the defaults when it cannot be read.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus};
+use omniroute_domain::entity::{
+    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, QuotaWindow,
+};
+use omniroute_domain::plan::PlanWindow;
 use omniroute_engine::chronicle;
 use omniroute_provider::spec::Category;
 use omniroute_provider::{ProviderSpec, registry};
@@ -196,6 +199,7 @@ pub(crate) async fn create(
     let siblings = if query.upsert { admin.store.connections().list(&filter).await? } else { Vec::new() };
     let existing = siblings.into_iter().find(|row| row.name == name);
     let is_new = existing.is_none();
+    let plan = existing.as_ref().map(|row| row.options.quota_windows.clone()).unwrap_or_default();
     let mut connection = existing.unwrap_or_else(|| Connection {
         id: ConnectionId::from(Uuid::now_v7().to_string()),
         provider: vendor.id.clone(),
@@ -232,9 +236,7 @@ pub(crate) async fn create(
     let stored =
         if is_new { connections.insert(&connection).await? } else { connections.update(&connection).await? };
     access.reload().await?;
-    if !stored.options.quota_windows.is_empty() {
-        recall_plan(&access, &stored).await?;
-    }
+    recall_plan(&access, &stored, &plan).await?;
     access
         .audit(
             "provider.connection.create",
@@ -268,7 +270,6 @@ pub(crate) async fn update(
     let plan = connection.options.quota_windows.clone();
     apply(admin, &vendor, &mut connection, patch, &ignored).await?;
     vendor.endpoints(&connection)?;
-    let plan_changed = connection.options.quota_windows != plan;
     connection.updated_at = access.now_ms;
     let mut stored = admin.store.connections().update(&connection).await?;
     if clears {
@@ -286,19 +287,24 @@ pub(crate) async fn update(
         state.health.clear(stored.status.clone());
         state.pool.iter().for_each(|key| key.health.clear(ConnectionStatus::default()));
     }
-    if plan_changed {
-        recall_plan(&access, &stored).await?;
-    }
+    recall_plan(&access, &stored, &plan).await?;
     admin.forget_models(&stored.id);
     access.audit("provider.connection.update", "provider_connection", &id, stored.provider.as_str()).await;
     Ok(Json(ConnectionAnswer { connection: view(admin, &stored) }))
 }
 
-/// A window that is new to an account counts what was used of it before too.
-async fn recall_plan(access: &Management, row: &Connection) -> AdminResult<()> {
+/// A window that is new to an account counts what was used of it before too. What begins with a request is better known here
+/// than to the log; what goes by the clock may have been moved.
+async fn recall_plan(access: &Management, row: &Connection, before: &[QuotaWindow]) -> AdminResult<()> {
+    if row.options.quota_windows == before {
+        return Ok(());
+    }
     let snapshot = access.admin.live.load().clone();
     if let Some(state) = snapshot.connection(&row.id) {
-        access.admin.store.plan_uses().recall_account(state, access.now_ms).await?;
+        let is_wanted = |window: &PlanWindow| {
+            window.opens_for_ms().is_none() || before.iter().all(|known| known.window != window.name())
+        };
+        access.admin.store.plan_uses().recall_account(state, is_wanted, access.now_ms).await?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::app::{START, TestApp, remote};
 
-fn row() -> RequestRow {
+pub(crate) fn row() -> RequestRow {
     RequestRow {
         id: RowId::new(START, [1; 10]),
         request_id: "req_1".into(),

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use omniroute_engine::ports::Memory;
+use omniroute_engine::ports::{Memory, Recorder as _, RowId};
 use omniroute_provider::allowance::{Allowance, Allowances};
+use omniroute_store::{Writer, WriterOptions};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::app::{START, TestApp};
+use crate::observation::row;
 
 async fn account(app: &TestApp, provider: &str, name: &str) -> String {
     let body = json!({"provider": provider, "name": name, "apiKey": format!("sk-{name}")});
@@ -145,6 +149,39 @@ async fn a_plan_is_set_checked_and_shown() {
     app.patch(&path, with(Value::Null)).await.expect(200);
     let shown = app.get(&path).await.expect(200).json();
     assert!(shown["connection"]["providerSpecificData"].get("quotaWindows").is_none(), "{shown}");
+}
+
+#[tokio::test]
+async fn a_window_that_is_new_counts_what_was_used_before_and_others_stay() {
+    const HOUR: i64 = 3_600_000;
+    let app = TestApp::new().await;
+    let id = account(&app, "openai", "work").await;
+    let path = format!("/api/providers/{id}");
+    let plan = async |windows: &[&str]| {
+        let windows: Vec<_> =
+            windows.iter().map(|window| json!({"window": window, "requests": 100})).collect();
+        let body = json!({"providerSpecificData": {"quotaWindows": windows}});
+        app.patch(&path, body).await.expect(200);
+        let snapshot = app.live.load().clone();
+        snapshot.connection(&id.as_str().into()).expect("active").clone()
+    };
+    let state = plan(&["5h"]).await;
+    state.health.plan.add(&state.plan, 0, START - HOUR);
+    // The log has more, of a window that began before.
+    let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
+    let (recorder, handle) = Writer::start(app.store.clone(), WriterOptions::default(), &tracker, cancel);
+    for number in 1..=3 {
+        let mut row = row();
+        row.id = RowId::new(START - 2 * HOUR, [number; 10]);
+        row.connection = Some(id.as_str().into());
+        recorder.record(row);
+    }
+    handle.close().await;
+    let state = plan(&["12h", "5h", "weekly"]).await;
+    let standings = state.health.plan.standings(&state.plan, START);
+    let told: Vec<_> = standings.iter().map(|it| (&*it.name, it.used)).collect();
+    assert_eq!(told, [("12h", 3), ("5h", 1), ("weekly", 3)]);
+    assert_eq!(standings[1].until, Some(START + 4 * HOUR));
 }
 
 const KEY: &str = r#"{"data":{"label":"k","limit":20,"limit_remaining":1.5,"limit_reset":"daily","usage":40.25,"is_free_tier":true}}"#;

@@ -116,6 +116,28 @@ fn little_and_nothing_are_told_once_in_a_window() {
     let told: Vec<_> = (1..12).flat_map(|minute| add(start + minute * 60_000)).collect();
     assert_eq!(told, [(true, 0.2), (true, 0.0)]);
     assert_eq!(add(start + 2 * HOUR_MS), [(false, 0.9)], "a new window");
+    assert_eq!(add(start + 3 * HOUR_MS), [(false, 0.9)], "so that after a restart it is known when it began");
+    assert!(add(start + 3 * HOUR_MS + 1).is_empty());
+}
+
+#[test]
+fn requests_count_when_they_came_and_by_the_plan_of_then() {
+    let (session, day, week) = (
+        window("5h", Some(10), None, None),
+        window("daily", Some(10), None, None),
+        window("weekly", Some(10), None, None),
+    );
+    let all = [session.clone(), day, week];
+    let used = PlanUse::default();
+    let midnight = ms("2026-11-26T00:00:00Z");
+    used.add(&all, 0, midnight + 1);
+    // One that came before midnight does not bring the day back, and one that knows less of the plan takes nothing out of it.
+    used.add(&all, 0, midnight - 1);
+    used.add(&[session], 0, midnight + 2);
+    used.add(&all, 0, midnight + 3);
+    let told: Vec<_> = used.standings(&all, midnight + 4).iter().map(|it| (it.used, it.until)).collect();
+    let ends = [midnight + 1 + 5 * HOUR_MS, midnight + DAY_MS, ms("2026-11-30T00:00:00Z")];
+    assert_eq!(told, [(4, Some(ends[0])), (3, Some(ends[1])), (3, Some(ends[2]))]);
 }
 
 #[test]

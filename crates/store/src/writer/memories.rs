@@ -91,32 +91,32 @@ pub(crate) enum Row {
 }
 
 impl Sealed {
-    /// Table and key. Rows are written in this order by all writers, so that they cannot lock each other out.
-    pub(super) fn place(&self) -> (u8, &str, &str) {
+    /// Table and key, whose last part is empty where two say it all. Rows are written in this order by all writers, so that they cannot lock each other out.
+    pub(super) fn place(&self) -> (u8, &str, &str, &str) {
         match &self.row {
-            Row::Reasoning { tenant, key, .. } => (0, tenant, key),
-            Row::Owner(OwnerRow { tenant, response_id, .. }) => (1, tenant, response_id),
-            Row::Limits { connection, model, .. } => (2, connection, model),
-            Row::Quota(row) => (6, &row.connection, &row.key),
+            Row::Reasoning { tenant, key, .. } => (0, tenant, key, ""),
+            Row::Owner(OwnerRow { tenant, response_id, .. }) => (1, tenant, response_id, ""),
+            Row::Limits { connection, model, .. } => (2, connection, model, ""),
+            Row::Quota(row) => (6, &row.connection, &row.key, ""),
             // The end of a conversation stays behind what was written of it before.
             Row::Pinned(Affinity { tenant, session, .. }) | Row::Unpinned { tenant, session } => {
-                (3, tenant, session)
+                (3, tenant, session, "")
             }
             // Its end stays behind it.
             Row::Handoff(context_handoffs::Sealed { row, .. }) => {
-                (8, row.key.session.tenant(), row.key.session.id())
+                (8, row.key.session.tenant(), row.key.session.id(), &row.key.combo)
             }
-            Row::HandoffGone(key) => (8, key.session.tenant(), key.session.id()),
-            Row::Breaker { record, .. } => (4, &record.name, ""),
+            Row::HandoffGone(key) => (8, key.session.tenant(), key.session.id(), &key.combo),
+            Row::Breaker { record, .. } => (4, &record.name, "", ""),
             // One table, so that a lock and its end stay in the order in which they happened.
-            Row::Lock(LockRow { connection, lock, .. }) => (5, connection.as_str(), &lock.model),
-            Row::Unlock { connection, model } => (5, connection, model),
+            Row::Lock(LockRow { connection, lock, .. }) => (5, connection.as_str(), &lock.model, ""),
+            Row::Unlock { connection, model } => (5, connection, model, ""),
             Row::Answer(AnswerRow { signature, .. }, _) | Row::AnswerUsed { signature, .. } => {
-                (6, signature, "")
+                (6, signature, "", "")
             }
             // Behind the answers that were made before.
-            Row::Question(QuestionRow { signature, .. }, _) => (7, signature, ""),
-            Row::AnswersCleared { .. } => (8, "", ""),
+            Row::Question(QuestionRow { signature, .. }, _) => (7, signature, "", ""),
+            Row::AnswersCleared { .. } => (8, "", "", ""),
         }
     }
 }
@@ -273,4 +273,22 @@ fn seal(memory: Memory, vault: &Vault) -> Result<Row, StoreError> {
             until,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use omniroute_domain::session::SessionKey;
+
+    use super::*;
+
+    /// Two writers that take the rows of one conversation in different orders can lock each other out.
+    #[test]
+    fn rows_of_one_conversation_have_an_order() {
+        let gone = |combo: &str| {
+            let key = HandoffKey { session: SessionKey::new("k1", "s1"), combo: combo.into() };
+            Sealed { row: Row::HandoffGone(key), weight: 0 }
+        };
+        assert!(gone("a").place() < gone("b").place());
+        assert_eq!(gone("a").place(), gone("a").place());
+    }
 }

@@ -121,7 +121,8 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
     fixture.store.aliases().put("i", "Inner").await.unwrap();
     let mut key = api_key("k1", "sk-k1");
     key.allowed_models = vec!["Inner".into(), "combo/Inner".into(), "Inner*".into()];
-    key.rights.allowed_combos = vec!["outer".into(), "Inner".into()];
+    key.denied_models = vec!["inner".into(), "combo/INNER".into(), "d".into()];
+    key.rights.allowed_combos = vec!["outer".into(), "inner".into()];
     fixture.store.api_keys().insert(&key).await.unwrap();
     let budget = Budget {
         daily_nano: Some(1),
@@ -135,12 +136,19 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
         kind: PolicyKind::Routing,
         enabled: true,
         priority: 1,
-        conditions: PolicyConditions::default(),
-        actions: PolicyActions { rewrite_model: Some("combo/Inner".into()), ..PolicyActions::default() },
+        conditions: PolicyConditions { model_pattern: Some("inner".into()), ..PolicyConditions::default() },
+        actions: PolicyActions {
+            rewrite_model: Some("combo/Inner".into()),
+            block_model: vec!["inner".into(), "Core".into(), "combo/inner".into()],
+            ..PolicyActions::default()
+        },
         created_at: NOW,
         updated_at: NOW,
     };
     fixture.store.policies().put(&policy).await.unwrap();
+    let mut settings = RuntimeSettings::default();
+    settings.semantic_cache_similarity.model = Some("Inner".into());
+    fixture.store.settings().put(&settings).await.unwrap();
 
     inner.name = "core".into();
     combos.update(&inner).await.unwrap();
@@ -159,10 +167,16 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
     assert_eq!(first.steps[1], outer.steps[1]);
     assert_eq!(entities.aliases, [("i".to_owned(), "core".to_owned())]);
     let key = &entities.api_keys[0];
-    assert_eq!(key.allowed_models, ["core", "combo/core", "Inner*"], "a pattern stays");
+    // The old name may be a model's as well.
+    assert_eq!(key.allowed_models, ["Inner", "combo/Inner", "Inner*", "core", "combo/core"]);
+    assert_eq!(key.denied_models, ["inner", "combo/INNER", "d", "core", "combo/core"]);
     assert_eq!(key.rights.allowed_combos, ["outer", "core"]);
     assert_eq!(entities.budgets[0].on_exceeded, OnExceeded::Downgrade("core".into()));
-    assert_eq!(entities.policies[0].actions.rewrite_model.as_deref(), Some("combo/core"));
+    let Policy { conditions, actions, .. } = &entities.policies[0];
+    assert_eq!(conditions.model_pattern.as_deref(), Some("core"));
+    assert_eq!(actions.rewrite_model.as_deref(), Some("combo/core"));
+    assert_eq!(actions.block_model, ["inner", "Core", "combo/inner", "combo/core"], "each once");
+    assert_eq!(entities.settings.semantic_cache_similarity.model.as_deref(), Some("core"));
 
     let combos = again.combos();
     assert!(combos.delete(&"1".into()).await.unwrap());

@@ -14,6 +14,7 @@ use crate::fixture::{DAY, Fixture, HOUR, NOW, connection, request, stories, writ
 stories!(
     snapshots_come_back_newest_first_and_go_in_time,
     what_was_used_of_a_plan_is_known_after_a_restart,
+    a_window_that_was_written_down_goes_on_where_it_began,
     what_vendors_say_when_they_are_asked_is_kept_with_all_its_digits,
 );
 
@@ -150,6 +151,52 @@ async fn what_was_used_of_a_plan_is_known_after_a_restart(fixture: Fixture) {
     let rows = store.quota_snapshots().list(Some("c1"), 1).await.unwrap();
     assert_eq!((rows[0].window_key.as_str(), rows[0].is_exhausted), ("plan:5h", false));
     assert!((rows[0].remaining_percentage.unwrap() - 97.0).abs() < 1e-9);
+}
+
+/// Somebody is asked twice an hour for days, so no silence tells when a window began.
+async fn a_window_that_was_written_down_goes_on_where_it_began(fixture: Fixture) {
+    const STEP: i64 = HOUR / 2;
+    let store = &fixture.store;
+    let mut account = connection("c1", "openai", "first", Some("sk"));
+    let window = |hours: i64| QuotaWindow {
+        window: format!("{hours}h"),
+        requests: Some(1_000),
+        ..QuotaWindow::default()
+    };
+    account.options.quota_windows = [1, 2, 5, 12, 24].map(window).to_vec();
+    store.connections().insert(&account).await.unwrap();
+    let (recorder, handle) = writer(store, WriterOptions::default());
+    for number in 0..160 {
+        recorder.record(request(&format!("{number}"), NOW - number * STEP));
+    }
+    let note = |window: &'static str, at: i64, until: i64| {
+        recorder.remember(Memory::Quota(QuotaRow {
+            model: None,
+            limits: None,
+            plan: Some((window.into(), 0.5)),
+            until: Some(until),
+            ..row("c1", 0, at)
+        }));
+    };
+    // The one of five hours began 4 h ago, 8 requests and one; the one before it is over, and others are not it.
+    note("5h", NOW - 9 * HOUR, NOW - 4 * HOUR);
+    note("5h", NOW - 4 * HOUR, NOW + HOUR);
+    note("12h", NOW - 2 * HOUR, NOW + 7 * HOUR);
+    note("24h", NOW - 3 * HOUR, NOW - 1);
+    // It was of a day once, and cannot end so late.
+    note("2h", NOW - HOUR, NOW + 20 * HOUR);
+    handle.flush().await;
+
+    let loaded = store.load().await.unwrap();
+    let health = HealthMap::default();
+    let snapshot = Snapshot::build(&loaded.entities, catalog(), &health, &BuildOptions::default());
+    store.plan_uses().recall(&snapshot, NOW).await.unwrap();
+    let state = snapshot.connection(&"c1".into()).unwrap();
+    let standings = state.health.plan.standings(&state.plan, NOW);
+    let told: Vec<_> = standings.iter().map(|it| (&*it.name, it.used)).collect();
+    // Of those that nobody knows about half is over.
+    assert_eq!(told, [("1h", 2), ("2h", 3), ("5h", 9), ("12h", 11), ("24h", 25)]);
+    assert_eq!((standings[2].until, standings[3].until), (Some(NOW + HOUR), Some(NOW + 7 * HOUR)));
 }
 
 async fn snapshots_come_back_newest_first_and_go_in_time(fixture: Fixture) {
