@@ -1,6 +1,7 @@
 //! Bedrock's own forms: what the models of Amazon and of Cohere take at `/model/{model}/invoke`
 //! (<https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-text.html>,
-//! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed.html>). No client speaks them.
+//! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed-v3.html>,
+//! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed-v4.html>). No client speaks them.
 
 use std::ops::Range;
 
@@ -11,6 +12,9 @@ use serde_json::value::RawValue;
 
 use super::{EmbedAnswer, EmbedRequest, Form, Purpose, Vector, broken, dropped};
 use crate::{DecodeError, ir::Loss, json_in::list_of};
+
+/// Parts of the names of Cohere's third generation, which has other words than those after it.
+const THIRD_OF_COHERE: [&str; 2] = ["embed-english-v3", "embed-multilingual-v3"];
 
 /// The form in which a model is asked; `None` for models whose form is not known here.
 pub(super) fn form_of(model: &str) -> Option<Form> {
@@ -46,7 +50,8 @@ pub(super) fn write_titan(request: &EmbedRequest, items: Range<usize>) -> (Bytes
 }
 
 /// A request for some texts. What they are for has to be said here; where nobody said, they are what is searched.
-pub(super) fn write_cohere(request: &EmbedRequest, items: Range<usize>) -> (Bytes, Vec<Loss>) {
+pub(super) fn write_cohere(request: &EmbedRequest, items: Range<usize>, model: &str) -> (Bytes, Vec<Loss>) {
+    let is_third = THIRD_OF_COHERE.iter().any(|name| model.contains(name));
     let mut losses = Vec::new();
     let purpose = match &request.purpose {
         None | Some(Purpose::Document) => "search_document",
@@ -66,11 +71,17 @@ pub(super) fn write_cohere(request: &EmbedRequest, items: Range<usize>) -> (Byte
     }
     list.end();
     object.str("input_type", purpose);
-    if let Some(dimensions) = request.dimensions {
+    // Vectors of the older models have one length, and who names that asks for nothing.
+    if let Some(dimensions) = request.dimensions.filter(|_| !is_third) {
         object.u64("output_dimension", dimensions);
     }
     if let Some(truncate) = request.truncate {
-        object.str("truncate", if truncate { "END" } else { "NONE" });
+        let word = match truncate {
+            false => "NONE",
+            true if is_third => "END",
+            true => "RIGHT",
+        };
+        object.str("truncate", word);
     }
     object.end();
     (out.freeze(), losses)
@@ -132,9 +143,9 @@ mod tests {
     use super::*;
     use crate::embeddings::{EmbedCaps, Encoding, read_answer};
 
-    fn written(to: Form, body: &'static str) -> (String, Vec<String>) {
-        let request = EmbedRequest::read(Form::OpenAi, &Bytes::from_static(body.as_bytes())).unwrap();
-        let written = request.write(to, 0..request.len(), "up", &EmbedCaps::default());
+    fn written(from: Form, to: Form, model: &str, body: &'static str) -> (String, Vec<String>) {
+        let request = EmbedRequest::read(from, &Bytes::from_static(body.as_bytes())).unwrap();
+        let written = request.write(to, 0..request.len(), model, &EmbedCaps::default());
         let losses = written.losses.iter().filter(|loss| !loss.silent);
         (
             String::from_utf8(written.body.to_vec()).unwrap(),
@@ -182,11 +193,41 @@ mod tests {
                 &[],
             ),
         ] {
-            let (body, lost) = written(to, body);
+            let (body, lost) = written(Form::OpenAi, to, "cohere.embed-v4:0", body);
             assert_eq!(
                 (body.as_str(), lost.as_slice()),
                 (expected, &losses.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
             );
+        }
+    }
+
+    #[test]
+    fn generations_of_cohere_have_words_of_their_own() {
+        for (model, body, expected) in [
+            ("cohere.embed-v4:0", r#"{"model":"m","input":"a","truncate":true}"#, r#","truncate":"RIGHT"}"#),
+            (
+                "us.cohere.embed-v4:0",
+                r#"{"model":"m","input":"a","truncate":false}"#,
+                r#","truncate":"NONE"}"#,
+            ),
+            (
+                "cohere.embed-english-v3",
+                r#"{"model":"m","input":"a","truncate":true,"dimensions":1024}"#,
+                r#","truncate":"END"}"#,
+            ),
+            (
+                "cohere.embed-multilingual-v3",
+                r#"{"model":"m","input":"a","truncate":false}"#,
+                r#","truncate":"NONE"}"#,
+            ),
+        ] {
+            let (written, lost) = written(Form::Ollama, Form::BedrockCohere, model, body);
+            assert_eq!(
+                written,
+                format!(r#"{{"texts":["a"],"input_type":"search_document"{expected}"#),
+                "{model}"
+            );
+            assert!(lost.is_empty(), "{model}: {lost:?}");
         }
     }
 

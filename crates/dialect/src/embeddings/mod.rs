@@ -288,7 +288,7 @@ impl EmbedRequest {
             Form::GeminiOne | Form::GeminiBatch => gemini::write(self, items, model),
             Form::Ollama | Form::OllamaOne => ollama::write(self, items, model),
             Form::BedrockTitan => bedrock::write_titan(self, items),
-            Form::BedrockCohere => bedrock::write_cohere(self, items),
+            Form::BedrockCohere => bedrock::write_cohere(self, items, model),
         };
         losses.extend(self.others.iter().cloned());
         Encoded { body, losses }
