@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use omniroute_provider::quota_api::Reading;
+use omniroute_provider::quota_api::{QuotaApi, Reading};
 
 use crate::plan::LOW;
 
@@ -49,6 +49,10 @@ pub struct Known {
     pub error: Option<Arc<str>>,
     standing: Standing,
     noted_at: i64,
+    /// How the account that this is known of is asked.
+    api: Option<Arc<QuotaApi>>,
+    /// How often everything was forgotten.
+    generation: u64,
 }
 
 /// How an account stands by its vendor's word.
@@ -80,11 +84,14 @@ pub struct Turn {
 
 /// Who asks the vendor; nobody else does so until this is dropped.
 #[derive(Debug)]
-pub struct Asking<'a>(&'a VendorQuota);
+pub struct Asking<'a> {
+    place: &'a VendorQuota,
+    generation: u64,
+}
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.0.is_asked.store(false, Ordering::Release);
+        self.place.is_asked.store(false, Ordering::Release);
     }
 }
 
@@ -111,25 +118,47 @@ impl VendorQuota {
         self.due_at.fetch_min(earliest, Ordering::AcqRel);
     }
 
-    /// Begins to ask; `None` where somebody does, or did a moment ago.
-    pub fn begin(&self, now_ms: i64) -> Option<Asking<'_>> {
+    /// This is how the account is asked from now on. Where it is not how it was, it is another account, and what was known of
+    /// the one before it is forgotten.
+    pub fn belongs_to(&self, api: Option<&Arc<QuotaApi>>) {
+        let mut known = self.known();
+        let is_same = match (&known.api, api) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one.is_same(other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !is_same {
+            known.api = api.cloned();
+            self.forget_all(&mut known);
+        }
+    }
+
+    /// Begins to ask; `None` where somebody does, or did a moment ago, and where this is not how the account is asked any more.
+    pub fn begin(&self, now_ms: i64, api: &Arc<QuotaApi>) -> Option<Asking<'_>> {
         let known = self.known();
+        if !known.api.as_ref().is_some_and(|own| Arc::ptr_eq(own, api) || own.is_same(api)) {
+            return None;
+        }
         if known.asked_at > 0 && now_ms.saturating_sub(known.asked_at) < FRESH_MS {
             return None;
         }
         let is_free =
             self.is_asked.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        is_free.then(|| Asking(self))
+        is_free.then(|| Asking { place: self, generation: known.generation })
     }
 
-    /// The vendor told something, if perhaps not all.
+    /// The vendor told something, if perhaps not all. `None` where that was of an account that was forgotten meanwhile.
     pub fn told(
         &self,
         asking: Asking<'_>,
         reading: Reading,
         error: Option<Arc<str>>,
         taking: Taking,
-    ) -> Turn {
+    ) -> Option<Turn> {
+        let mut known = self.known();
+        if known.generation != asking.generation {
+            return None;
+        }
         let Taking { now_ms, next_ms, is_binding } = taking;
         let counts_until = next_ms.saturating_add(GRACE_MS);
         let ahead = |at: &i64| *at > now_ms;
@@ -155,7 +184,6 @@ impl VendorQuota {
         put(&self.share_until, share.is_some(), until.min(counts_until));
         self.due_at.store(next_ms, Ordering::Release);
 
-        let mut known = self.known();
         let from = std::mem::replace(&mut known.standing, standing);
         let is_noted = from != standing || now_ms.saturating_sub(known.noted_at) >= NOTE_EVERY_MS;
         if is_noted {
@@ -167,13 +195,16 @@ impl VendorQuota {
         drop(known);
         drop(asking);
         let until = if standing == Standing::Spent { Some(until) } else { reset_at };
-        Turn { from, to: standing, share, until, is_noted }
+        Some(Turn { from, to: standing, share, until, is_noted })
     }
 
     /// The vendor told nothing. What it told before counts as long as it would have.
     pub fn failed(&self, asking: Asking<'_>, error: Arc<str>, Taking { now_ms, next_ms, .. }: Taking) {
-        self.due_at.store(next_ms, Ordering::Release);
         let mut known = self.known();
+        if known.generation != asking.generation {
+            return;
+        }
+        self.due_at.store(next_ms, Ordering::Release);
         known.error = Some(error);
         known.asked_at = now_ms;
         drop(known);
@@ -206,10 +237,15 @@ impl VendorQuota {
 
     /// Nothing is known any more, and the vendor is asked soon: it may be another account now.
     pub fn forget(&self) {
+        self.forget_all(&mut self.known());
+    }
+
+    fn forget_all(&self, known: &mut Known) {
         for place in [&self.spent_until, &self.low_until, &self.share_until, &self.due_at] {
             place.store(0, Ordering::Release);
         }
-        *self.known() = Known::default();
+        let (api, generation) = (known.api.take(), known.generation.wrapping_add(1));
+        *known = Known { api, generation, ..Known::default() };
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -219,7 +255,9 @@ impl VendorQuota {
 
 #[cfg(test)]
 mod tests {
+    use omniroute_provider::provider::ConnectionInput;
     use omniroute_provider::quota_api::{Amount, ToldQuota};
+    use omniroute_provider::{catalog, registry};
 
     use super::*;
 
@@ -239,12 +277,29 @@ mod tests {
 
     fn reading(remaining: &str, total: Option<&str>, reset_at: Option<i64>) -> Reading {
         let quota = quota(remaining, total, reset_at);
-        Reading { plan: None, is_spent: quota.is_spent(), quotas: vec![quota] }
+        Reading { is_spent: quota.is_spent(), quotas: vec![quota], ..Reading::default() }
+    }
+
+    fn api(key: &str) -> Arc<QuotaApi> {
+        let spec = catalog::catalog().provider("openrouter").unwrap().clone();
+        let input = ConnectionInput { api_key: Some(key), ..ConnectionInput::default() };
+        registry::provider_for(spec).quota_api(&input).unwrap().unwrap()
+    }
+
+    fn place() -> VendorQuota {
+        let place = VendorQuota::default();
+        place.belongs_to(Some(&api("sk-1")));
+        place
+    }
+
+    fn begin(place: &VendorQuota, now_ms: i64) -> Option<Asking<'_>> {
+        place.begin(now_ms, &api("sk-1"))
     }
 
     fn take(place: &VendorQuota, reading: Reading, now_ms: i64) -> Turn {
-        let asking = place.begin(now_ms).expect("nobody asks");
-        place.told(asking, reading, None, Taking { now_ms, next_ms: now_ms + HOUR, is_binding: true })
+        let asking = begin(place, now_ms).expect("nobody asks");
+        let taking = Taking { now_ms, next_ms: now_ms + HOUR, is_binding: true };
+        place.told(asking, reading, None, taking).expect("it is the same account")
     }
 
     #[test]
@@ -263,7 +318,7 @@ mod tests {
             ("0.01", None, None, Standing::Fine, false, None),
             ("0", Some("0"), None, Standing::Fine, false, None),
         ] {
-            let place = VendorQuota::default();
+            let place = place();
             let turn = take(&place, reading(remaining, total, reset_at), NOW);
             let case = (remaining, total);
             assert_eq!((turn.from, turn.to, turn.is_noted), (Standing::Fine, standing, true), "{case:?}");
@@ -278,7 +333,7 @@ mod tests {
 
     #[test]
     fn another_look_says_otherwise_and_each_change_is_told_once() {
-        let place = VendorQuota::default();
+        let place = place();
         let turns: Vec<_> = [("15", 0), ("14", 1), ("0", 2), ("0", 3), ("80", 4)]
             .map(|(left, hour)| {
                 let turn = take(&place, reading(left, Some("100"), None), NOW + hour * HOUR / 2);
@@ -302,14 +357,14 @@ mod tests {
 
     #[test]
     fn one_asks_at_a_time_and_not_again_at_once() {
-        let place = VendorQuota::default();
+        let place = place();
         assert!(place.is_due(NOW));
-        let asking = place.begin(NOW).expect("nobody asks");
-        assert!(place.begin(NOW).is_none() && !place.is_due(NOW));
+        let asking = begin(&place, NOW).expect("nobody asks");
+        assert!(begin(&place, NOW).is_none() && !place.is_due(NOW));
         drop(asking);
-        let asking = place.begin(NOW).expect("who asked went away");
+        let asking = begin(&place, NOW).expect("who asked went away");
         place.failed(asking, "down".into(), Taking { now_ms: NOW, next_ms: NOW + HOUR, is_binding: true });
-        assert!(place.begin(NOW + FRESH_MS - 1).is_none());
+        assert!(begin(&place, NOW + FRESH_MS - 1).is_none());
         assert_eq!(place.view().error.as_deref(), Some("down"));
         place.ask_soon(NOW + 1);
         assert!(!place.is_due(NOW + FRESH_MS - 1) && place.is_due(NOW + FRESH_MS));
@@ -318,11 +373,50 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_of_another_account_counts_for_nothing() {
+        let taking = Taking { now_ms: NOW, next_ms: NOW + HOUR, is_binding: true };
+        let spent = || reading("0", Some("100"), Some(NOW + 99 * HOUR));
+        let place = place();
+        take(&place, spent(), NOW);
+        place.belongs_to(Some(&api("sk-1")));
+        assert!(place.spent_until(NOW).is_some(), "it is the same account");
+        place.belongs_to(Some(&api("sk-2")));
+        assert!(place.spent_until(NOW).is_none() && place.view().reading.is_none() && place.is_due(NOW));
+        assert!(begin(&place, NOW).is_none(), "the key of before is not asked");
+
+        // A look that began before.
+        let asking = place.begin(NOW, &api("sk-2")).expect("nobody asks");
+        place.belongs_to(Some(&api("sk-1")));
+        assert_eq!(place.told(asking, spent(), None, taking), None);
+        let asking = begin(&place, NOW).expect("nobody asks");
+        place.forget();
+        place.failed(asking, "refused".into(), taking);
+        let known = place.view();
+        assert!(place.spent_until(NOW).is_none() && place.is_due(NOW));
+        assert!(known.reading.is_none() && known.error.is_none());
+        assert!(begin(&place, NOW).is_some(), "the account is asked at once");
+
+        take(&place, spent(), NOW);
+        place.belongs_to(None);
+        assert!(place.spent_until(NOW).is_none(), "it cannot be asked any more");
+    }
+
+    #[test]
+    fn an_empty_purse_leaves_what_is_free() {
+        let place = place();
+        let empty = Reading { is_spent: false, is_dry: true, ..reading("0", None, None) };
+        let turn = take(&place, empty, NOW);
+        assert_eq!((turn.to, turn.share), (Standing::Low, Some(0.0)));
+        assert_eq!((place.spent_until(NOW), place.is_low(NOW)), (None, true), "others come first");
+        assert_eq!(place.left(NOW), Some((0.0, None)));
+    }
+
+    #[test]
     fn what_is_said_of_one_of_several_keys_decides_nothing() {
-        let place = VendorQuota::default();
-        let asking = place.begin(NOW).expect("nobody asks");
+        let place = place();
+        let asking = begin(&place, NOW).expect("nobody asks");
         let taking = Taking { now_ms: NOW, next_ms: NOW + HOUR, is_binding: false };
-        place.told(asking, reading("0", Some("5"), None), None, taking);
+        assert!(place.told(asking, reading("0", Some("5"), None), None, taking).is_some());
         assert_eq!((place.spent_until(NOW), place.is_low(NOW), place.left(NOW)), (None, false, None));
         assert!(place.view().reading.is_some());
     }

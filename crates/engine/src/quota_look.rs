@@ -47,7 +47,7 @@ impl Looker<'_> {
     pub async fn look(&self, connection: &ConnectionState, jitter: f64) -> Option<Known> {
         let api = connection.quota_api.as_ref()?;
         let place = &connection.health.vendor;
-        let Some(asking) = place.begin(self.clock.now_ms()) else { return Some(place.view()) };
+        let Some(asking) = place.begin(self.clock.now_ms(), api) else { return Some(place.view()) };
         let mut told: Option<Reading> = None;
         let mut error: Option<Arc<str>> = None;
         for call in &api.calls {
@@ -68,8 +68,9 @@ impl Looker<'_> {
         let taking = Taking { now_ms, next_ms, is_binding: connection.pool.is_empty() };
         match (told, error) {
             (Some(reading), error) => {
-                let turn = place.told(asking, reading.clone(), error, taking);
-                chronicle::vendor_told(self, connection, &reading, &turn, now_ms);
+                if let Some(turn) = place.told(asking, reading.clone(), error, taking) {
+                    chronicle::vendor_told(self, connection, &reading, &turn, now_ms);
+                }
             }
             (None, error) => {
                 let error = error.unwrap_or_else(|| "the vendor was not asked anything".into());

@@ -109,6 +109,14 @@ pub struct QuotaApi {
     pub headers: HeaderMap,
 }
 
+impl QuotaApi {
+    /// Whether it is asked for the same account: at the same places, with the same credential.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let uris = |api: &Self| api.calls.iter().map(|call| call.uri.clone()).collect::<Vec<_>>();
+        self.headers == other.headers && uris(self) == uris(other)
+    }
+}
+
 /// One call.
 #[derive(Clone)]
 pub struct QuotaCall {
@@ -152,6 +160,8 @@ pub struct Reading {
     pub quotas: Vec<ToldQuota>,
     /// Whether the account cannot be used for want of them.
     pub is_spent: bool,
+    /// Whether nothing is left to pay with, at a vendor that serves what is free all the same.
+    pub is_dry: bool,
 }
 
 /// One limit or purse. What the vendor does not say is `None`, and never 0.
@@ -174,7 +184,13 @@ pub struct ToldQuota {
 impl Reading {
     /// Of a single quota, which ends the account when it is used up.
     fn of(quota: ToldQuota) -> Self {
-        Self { plan: None, is_spent: quota.is_spent(), quotas: vec![quota] }
+        Self { plan: None, is_spent: quota.is_spent(), is_dry: false, quotas: vec![quota] }
+    }
+
+    /// Of a purse at a vendor that has free models too, or models that are paid for elsewhere: those are served when it is
+    /// empty.
+    fn beside_free(quota: ToldQuota) -> Self {
+        Self { plan: None, is_spent: false, is_dry: quota.is_spent(), quotas: vec![quota] }
     }
 
     /// Takes over what another call told: each of them can end the account.
@@ -182,10 +198,14 @@ impl Reading {
         self.plan = self.plan.or(other.plan);
         self.quotas.extend(other.quotas);
         self.is_spent |= other.is_spent;
+        self.is_dry |= other.is_dry;
     }
 
-    /// The share of the scarcest quota and when that is counted anew; `None` where no total is known.
+    /// The share of the scarcest quota and when that is counted anew; `None` where no total is known, unless nothing is left.
     pub fn scarcest(&self) -> Option<(f64, Option<i64>)> {
+        if self.is_dry {
+            return Some((0.0, None));
+        }
         let shares = self.quotas.iter().filter_map(|quota| Some((quota.share()?, quota.reset_at)));
         shares.min_by(|one, other| one.0.total_cmp(&other.0))
     }
@@ -211,6 +231,21 @@ impl ToldQuota {
         let (remaining, total) = (self.remaining?, self.total.filter(|total| !total.is_nothing())?);
         Some((remaining.to_f64() / total.to_f64()).clamp(0.0, 1.0))
     }
+}
+
+/// Whether a base URL is the vendor's own. A relay in its place answers for the vendor's models, and not for its accounts.
+pub(crate) fn is_home(own: &str, base_url: &str) -> bool {
+    if own == base_url {
+        return true;
+    }
+    let (Ok(own), Ok(asked)) = (own.parse::<Uri>(), base_url.parse::<Uri>()) else { return false };
+    let (Some(own), Some(asked), Some("https")) = (own.host(), asked.host(), asked.scheme_str()) else {
+        return false;
+    };
+    let mut dots = own.rmatch_indices('.').map(|(at, _)| at);
+    let site = dots.nth(1).map_or(own, |at| &own[at + 1..]);
+    let asked = asked.to_ascii_lowercase();
+    asked.strip_suffix(site).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// Where a provider is asked below a base URL, and how; empty for those that cannot be.

@@ -246,7 +246,9 @@ fn account(row: &Connection, state: Option<&ConnectionState>, now_ms: i64) -> Ac
         is_exhausted: scarcest.is_some_and(|(_, share)| share <= 0.0)
             || held_until.is_some()
             || row.status.test_status == TestStatus::CreditsExhausted,
-        is_low: scarcest.is_some_and(|(_, share)| share <= LOW) || held_until.is_some(),
+        is_low: scarcest.is_some_and(|(_, share)| share <= LOW)
+            || held_until.is_some()
+            || state.is_some_and(|state| state.health.vendor.is_low(now_ms)),
         windows: windows.into_iter().map(window_view).collect(),
     }
 }

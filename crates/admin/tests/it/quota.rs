@@ -269,6 +269,49 @@ async fn money_has_all_its_digits_and_none_of_it_ends_the_account() {
 }
 
 #[tokio::test]
+async fn what_was_said_is_forgotten_with_the_account_that_it_was_said_of() {
+    let app = TestApp::new().await;
+    let id = account(&app, "openrouter", "work").await;
+    let monthly = r#"{"data":{"limit":20,"limit_remaining":0,"limit_reset":"monthly","usage":40.25}}"#;
+    app.upstream.answer(200, monthly);
+    app.upstream.answer(403, NO_RIGHT);
+    app.get(&format!("/api/usage/{id}")).await.expect(200);
+    let path = format!("/api/providers/{id}");
+    let exhausted = async || {
+        let one = app.get(&format!("/api/usage/quota?connectionId={id}")).await.expect(200).json();
+        one["providers"][0]["isExhausted"].clone()
+    };
+    app.patch(&path, json!({"name": "other"})).await.expect(200);
+    assert_eq!(exhausted().await, json!(true), "a name is no account");
+    let elsewhere = json!({"providerSpecificData": {"baseUrl": "https://eu.openrouter.ai/api/v1"}});
+    app.patch(&path, elsewhere).await.expect(200);
+    assert_eq!(exhausted().await, json!(false));
+    app.upstream.answer(200, KEY);
+    app.upstream.answer(403, NO_RIGHT);
+    app.get(&format!("/api/usage/{id}")).await.expect(200);
+    assert_eq!(app.upstream.urls()[2], "GET https://eu.openrouter.ai/api/v1/key", "it is asked at once");
+    // A relay is not asked.
+    let relay = json!({"providerSpecificData": {"baseUrl": "https://relay.example/api/v1"}});
+    app.patch(&path, relay).await.expect(200);
+    let usage = app.get(&format!("/api/usage/{id}")).await.expect(200).json();
+    assert_eq!((app.upstream.urls().len(), &usage["quotas"]), (4, &json!([])));
+}
+
+#[tokio::test]
+async fn an_empty_purse_leaves_the_models_that_are_free() {
+    let app = TestApp::new().await;
+    let id = account(&app, "siliconflow", "work").await;
+    app.upstream.answer(200, r#"{"code":20000,"data":{"totalBalance":"0.00"}}"#);
+    app.get(&format!("/api/usage/{id}")).await.expect(200);
+    let one = app.get(&format!("/api/usage/quota?connectionId={id}")).await.expect(200).json();
+    let shown = &one["providers"][0];
+    assert_eq!((&shown["isExhausted"], &shown["isLow"]), (&json!(false), &json!(true)), "{shown}");
+    let snapshot = app.live.load().clone();
+    let state = snapshot.connection(&id.as_str().into()).expect("active");
+    assert!(state.check("Qwen/Qwen3-8B", START).is_ok());
+}
+
+#[tokio::test]
 async fn who_has_no_such_api_is_not_asked_and_how_often_is_a_setting() {
     let app = TestApp::new().await;
     let id = account(&app, "openai", "work").await;

@@ -318,6 +318,7 @@ impl<'a> Builder<'a> {
             && node.is_none()
             && row.options.base_url.is_none();
         let health = self.health.of(&row.id, &row.status);
+        health.vendor.belongs_to(quota_api.as_ref());
         let base_url = row.options.base_url.as_deref();
         let kind = profile::kind(provider.resilience_profile(), row.auth_type, &endpoints);
         let profile = self.profiles.of(kind);

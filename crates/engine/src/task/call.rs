@@ -153,13 +153,15 @@ impl Call<'_> {
     pub(crate) async fn read_json(&mut self, response: Response<UpstreamBody>) -> Result<Bytes, Fault> {
         let (head, body) = response.into_parts();
         let bytes = self.read(body).await?;
-        match error_in_success(&bytes) {
-            None => Ok(bytes),
-            Some(error) => {
-                let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
-                Err(self.judge(error, status.unwrap_or(StatusCode::BAD_GATEWAY), &head.headers))
-            }
-        }
+        self.check_json(&bytes, &head.headers)?;
+        Ok(bytes)
+    }
+
+    /// Whether the document of a good answer is none but an error.
+    pub(crate) fn check_json(&self, body: &[u8], headers: &HeaderMap) -> Result<(), Fault> {
+        let Some(error) = error_in_success(body) else { return Ok(()) };
+        let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
+        Err(self.judge(error, status.unwrap_or(StatusCode::BAD_GATEWAY), headers))
     }
 
     /// Sends a request and waits for the head of a good answer; everything else is a failure. An attempt may send several.

@@ -129,6 +129,31 @@ async fn what_comes_to_nothing_says_why() {
     world.transport.answer(order()).answer(json(r#"{"id":"x","status":"Content Moderated"}"#));
     let got = ask(&world, r#"{"model":"bfl/flux-2-pro","prompt":"p"}"#, &[]).await;
     assert!(got.status == 502 && got.body.contains("Content Moderated"), "{} {}", got.status, got.body);
+    // So is an order that failed: nobody else is asked for it, and the account stays as well as it was.
+    let world = World::with(
+        |entities| {
+            for (at, id) in ["r0", "r1"].into_iter().enumerate() {
+                let at = i64::try_from(at).unwrap();
+                entities.connections.push(connection(id, &"replicate".into(), id, at));
+            }
+        },
+        |_| {},
+    );
+    world
+        .transport
+        .answer(json(r#"{"id":"x","status":"failed","output":null,"error":"NSFW content detected"}"#));
+    let got = ask(&world, r#"{"model":"replicate/black-forest-labs/flux-1.1-pro","prompt":"p"}"#, &[]).await;
+    assert!(got.status == 502 && got.body.contains("NSFW content detected"), "{} {}", got.status, got.body);
+    assert_eq!(world.transport.sent().len(), 1, "another account would fail as well");
+    let state = world.engine.live.load().connection(&"r0".into()).unwrap().clone();
+    assert!(state.check("black-forest-labs/flux-1.1-pro", world.engine.clock.now_ms()).is_ok());
+    // What says nothing of an order is the vendor's own failure, and another account is asked.
+    world
+        .transport
+        .answer(json(r#"{"error":{"message":"overloaded"}}"#))
+        .answer(json(r#"{"id":"x","status":"succeeded","output":"https://replicate.delivery/1.png"}"#));
+    let got = ask(&world, r#"{"model":"replicate/black-forest-labs/flux-1.1-pro","prompt":"p"}"#, &[]).await;
+    assert_eq!((got.status, world.transport.sent().len()), (200, 3), "{}", got.body);
     // Its key is sent to no stranger.
     let world = self::world();
     world.transport.answer(json(r#"{"id":"x","polling_url":"https://elsewhere.example/x"}"#));
@@ -140,6 +165,12 @@ async fn what_comes_to_nothing_says_why() {
     for _ in 0..180 {
         world.transport.answer(json(r#"{"id":"x","status":"Pending"}"#));
     }
+    let got = ask(&world, r#"{"model":"bfl/flux-2-pro","prompt":"p"}"#, &[]).await;
+    assert_eq!((got.status, world.elapsed()), (504, Duration::from_secs(180)), "{}", got.body);
+    // Its answers take too long.
+    let world = self::world();
+    world.transport.answer(order().after(Duration::from_secs(100)));
+    world.transport.answer(json(r#"{"id":"x","status":"Pending"}"#).pause(Duration::from_secs(100)));
     let got = ask(&world, r#"{"model":"bfl/flux-2-pro","prompt":"p"}"#, &[]).await;
     assert_eq!((got.status, world.elapsed()), (504, Duration::from_secs(180)), "{}", got.body);
     // What it does not take is refused before it is asked.

@@ -15,7 +15,7 @@ pub(crate) fn build(
 ) -> Result<Option<Arc<QuotaApi>>, EndpointError> {
     let base = base_url(spec, input.base_url)?;
     let mut planned = quota_api::calls_of(spec.id.as_str(), &base).peekable();
-    if planned.peek().is_none() {
+    if planned.peek().is_none() || !quota_api::is_home(&spec.base_url, &base) {
         return Ok(None);
     }
     let (key, vars) = (credential(spec, input)?, Vars { spec, input });

@@ -55,6 +55,11 @@ impl Amount {
         self.0 <= 0
     }
 
+    /// Whether it is less than zero.
+    pub const fn is_debt(self) -> bool {
+        self.0 < 0
+    }
+
     /// What is left when another is taken away.
     pub const fn less(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))

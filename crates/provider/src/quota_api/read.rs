@@ -76,14 +76,17 @@ pub(super) fn openrouter_credits(body: &[u8]) -> Result<Reading, Unread> {
         total_usage: Amount,
     }
     let Enveloped { data: Credits { total_credits, total_usage } } = parse(body)?;
-    Ok(Reading::of(ToldQuota {
+    let remaining = total_credits.less(total_usage);
+    let quota = ToldQuota {
         name: "credits".into(),
         used: Some(total_usage),
         total: Some(total_credits),
-        remaining: Some(total_credits.less(total_usage)),
+        remaining: Some(remaining),
         unit: "usd".into(),
         reset_at: None,
-    }))
+    };
+    // What is free is served until there are debts (https://openrouter.ai/docs/api/reference/limits).
+    Ok(Reading { is_spent: quota.is_spent() && remaining.is_debt(), ..Reading::beside_free(quota) })
 }
 
 /// One purse for each currency; the vendor says whether any of them is enough.
@@ -107,7 +110,7 @@ pub(super) fn deepseek(body: &[u8]) -> Result<Reading, Unread> {
         let name = if is_one { "balance".to_owned() } else { format!("balance:{unit}") };
         purse(name, *total_balance, unit)
     });
-    Ok(Reading { plan: None, quotas: quotas.collect(), is_spent: !is_available })
+    Ok(Reading { quotas: quotas.collect(), is_spent: !is_available, ..Reading::default() })
 }
 
 pub(super) fn moonshot(body: &[u8], unit: &'static str) -> Result<Reading, Unread> {
@@ -142,7 +145,7 @@ pub(super) fn siliconflow(body: &[u8], unit: &'static str) -> Result<Reading, Un
     }
     match parse(body)? {
         Answer { code: 20_000, data: Some(data) } => {
-            Ok(Reading::of(purse("balance", data.total_balance, unit)))
+            Ok(Reading::beside_free(purse("balance", data.total_balance, unit)))
         }
         Answer { code: 20_000, data: None } => Err(Unread::Shape("`data` is missing".to_owned())),
         Answer { code, .. } => Err(Unread::Refused(format!("code {code}"))),
@@ -157,7 +160,7 @@ pub(super) fn novita(body: &[u8]) -> Result<Reading, Unread> {
         available_balance: Amount,
     }
     let Balance { available_balance } = parse(body)?;
-    Ok(Reading::of(purse("balance", available_balance.divided_by(10_000), "usd")))
+    Ok(Reading::beside_free(purse("balance", available_balance.divided_by(10_000), "usd")))
 }
 
 /// What was used is that of all times, and says nothing of how much there was.
@@ -168,7 +171,7 @@ pub(super) fn vercel(body: &[u8]) -> Result<Reading, Unread> {
         total_used: Amount,
     }
     let Credits { balance, total_used } = parse(body)?;
-    Ok(Reading::of(ToldQuota { used: Some(total_used), ..purse("credits", balance, "usd") }))
+    Ok(Reading::beside_free(ToldQuota { used: Some(total_used), ..purse("credits", balance, "usd") }))
 }
 
 pub(super) fn poe(body: &[u8]) -> Result<Reading, Unread> {

@@ -22,7 +22,11 @@ fn told(reading: &Reading) -> String {
         let (used, total, left) = (amount(it.used), amount(it.total), amount(it.remaining));
         format!("{} {used}/{total} {left} {}{reset}", it.name, it.unit)
     });
-    let end = if reading.is_spent { "; spent" } else { "" };
+    let end = match (reading.is_spent, reading.is_dry) {
+        (true, _) => "; spent",
+        (false, true) => "; only what is free",
+        (false, false) => "",
+    };
     format!("{}{end}", quotas.collect::<Vec<_>>().join(", "))
 }
 
@@ -30,7 +34,18 @@ fn told(reading: &Reading) -> String {
 fn where_vendors_are_asked() {
     for (provider, base_url, expected) in [
         ("openrouter", None, "https://openrouter.ai/api/v1/key https://openrouter.ai/api/v1/credits"),
-        ("openrouter", Some("http://h:1/api/v1/"), "http://h:1/api/v1/key http://h:1/api/v1/credits"),
+        (
+            "openrouter",
+            Some("https://eu.openrouter.ai/api/v1/"),
+            "https://eu.openrouter.ai/api/v1/key https://eu.openrouter.ai/api/v1/credits",
+        ),
+        // Whoever stands in for a vendor knows nothing of its accounts.
+        ("openrouter", Some("http://openrouter.ai/api/v1"), ""),
+        ("openrouter", Some("https://relay.example/api/v1"), ""),
+        ("openrouter", Some("https://notopenrouter.ai/api/v1"), ""),
+        ("openrouter", Some("https://openrouter.ai.example/api/v1"), ""),
+        ("deepseek", Some("http://127.0.0.1:8080/v1"), ""),
+        ("moonshot", Some("https://api.moonshot.cn/v1"), ""),
         ("deepseek", None, "https://api.deepseek.com/user/balance"),
         ("deepseek", Some("https://api.deepseek.com"), "https://api.deepseek.com/user/balance"),
         ("moonshot", None, "https://api.moonshot.ai/v1/users/me/balance"),
@@ -118,6 +133,13 @@ fn what_vendors_answer() {
             r#"{"data":{"total_credits":5,"total_usage":5.01}}"#,
             "credits 5.01/5 -0.01 usd; spent",
         ),
+        // Without debts, what is free is served.
+        (
+            "openrouter",
+            1,
+            r#"{"data":{"total_credits":5,"total_usage":5}}"#,
+            "credits 5/5 0 usd; only what is free",
+        ),
         // Who never paid uses what is free.
         ("openrouter", 1, r#"{"data":{"total_credits":0,"total_usage":0}}"#, "credits 0/0 0 usd"),
         (
@@ -160,7 +182,12 @@ fn what_vendors_answer() {
                 "status":"normal","chargeBalance":"88.00","totalBalance":"88.88"}}"#,
             "balance -/- 88.88 usd",
         ),
-        ("siliconflow-cn", 0, r#"{"code":20000,"data":{"totalBalance":"0"}}"#, "balance -/- 0 cny; spent"),
+        (
+            "siliconflow-cn",
+            0,
+            r#"{"code":20000,"data":{"totalBalance":"0"}}"#,
+            "balance -/- 0 cny; only what is free",
+        ),
         (
             "novita",
             0,
@@ -169,6 +196,14 @@ fn what_vendors_answer() {
             "balance -/- 100 usd",
         ),
         ("novita", 0, r#"{"availableBalance":"1"}"#, "balance -/- 0.0001 usd"),
+        ("novita", 0, r#"{"availableBalance":"0"}"#, "balance -/- 0 usd; only what is free"),
+        (
+            "vercel-ai-gateway",
+            0,
+            r#"{"balance":"0","total_used":"5"}"#,
+            "credits 5/- 0 usd; only what is free",
+        ),
+        ("poe", 0, r#"{"current_point_balance":0}"#, "points -/- 0 points; spent"),
         ("vercel-ai-gateway", 0, r#"{"balance":"95.50","total_used":"4.50"}"#, "credits 4.5/- 95.5 usd"),
         ("poe", 0, r#"{"current_point_balance":1500000}"#, "points -/- 1500000 points"),
         ("stability", 0, r#"{"credits":0.6336833840314097}"#, "credits -/- 0.6336833840314097 credits"),
@@ -221,7 +256,7 @@ fn several_calls_are_one_reading() {
     assert_eq!((reading.quotas.len(), reading.is_spent, reading.plan), (2, true, Some("free")));
     assert_eq!(reading.scarcest(), Some((0.0, Some(NOW_MS + DAY_MS / 2))));
     assert_eq!(reading.back_at(), Some(NOW_MS + DAY_MS / 2), "there is money");
-    reading.add(read(1, r#"{"data":{"total_credits":4,"total_usage":4}}"#));
+    reading.add(read(1, r#"{"data":{"total_credits":4,"total_usage":5}}"#));
     assert_eq!(reading.back_at(), None, "nobody knows when there will be money again");
     assert!(!api.calls[0].is_for_some && api.calls[1].is_for_some);
 }

@@ -8,6 +8,7 @@ use super::super::answer::{ImageAnswer, Picture, Source};
 use super::super::openai::unreadable;
 use super::Progress;
 use crate::DecodeError;
+use crate::error_text::shorten;
 
 #[derive(Deserialize)]
 struct Fal<'a> {
@@ -60,7 +61,7 @@ pub(super) fn stability(body: &[u8]) -> Result<Progress, DecodeError> {
     // A filtered answer has a picture too: a blurred one.
     let reason = answer.finish_reason.filter(|reason| *reason != "SUCCESS");
     Ok(match reason {
-        Some(reason) => Progress::Refused(reason.into_owned()),
+        Some(reason) => refused(&reason),
         None => done(answer.image.into_iter().map(here)),
     })
 }
@@ -93,7 +94,7 @@ pub(super) fn black_forest(body: &[u8]) -> Result<Progress, DecodeError> {
         // The answer to the order says no more than where to ask.
         None if place.is_some() => Progress::Later(place),
         None => done(std::iter::empty()),
-        Some(other) => Progress::Refused(other.to_owned()),
+        Some(other) => refused(other),
     })
 }
 
@@ -137,12 +138,17 @@ pub(super) fn replicate(body: &[u8]) -> Result<Progress, DecodeError> {
         "starting" | "processing" => {
             Progress::Later(answer.urls.and_then(|urls| urls.get).map(Cow::into_owned))
         }
-        other => Progress::Refused(answer.error.map_or_else(|| other.to_owned(), Cow::into_owned)),
+        other => refused(answer.error.as_deref().unwrap_or(other)),
     })
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
     serde_json::from_slice(body).map_err(|error| unreadable(&error))
+}
+
+/// Reasons may be whole traces of a program.
+fn refused(reason: &str) -> Progress {
+    Progress::Refused(shorten(reason).to_owned())
 }
 
 fn here(data: Cow<'_, str>) -> Source {
@@ -225,6 +231,8 @@ mod tests {
         ] {
             assert_eq!(said(painter, body), expected, "{body}");
         }
+        let trace = format!(r#"{{"status":"failed","error":"{}"}}"#, "x".repeat(9_000));
+        assert!(said(Replicate, &trace).len() < 600, "a reason is no whole trace");
         for painter in [Fal, Hyperbolic, Stability, BlackForest, Replicate] {
             assert!(painter.read(b"7").is_err() && painter.read(b"{").is_err(), "{painter:?}");
         }

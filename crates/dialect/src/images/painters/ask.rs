@@ -1,5 +1,7 @@
 //! What each vendor is asked.
 
+use bytes::Bytes;
+
 use super::super::request::ImageRequest;
 use super::super::size;
 use super::Asked;
@@ -13,8 +15,10 @@ const SAID: [&str; 8] =
     ["model", "prompt", "n", "size", "response_format", "stream", "partial_images", "user"];
 /// Members for which none of them has words.
 const UNSAID: [&str; 5] = ["quality", "style", "background", "output_compression", "moderation"];
-/// Proportions that Stability knows.
-const PROPORTIONS: &[&str] = &["1:1", "2:3", "3:2", "4:5", "5:4", "9:16", "16:9", "9:21", "21:9"];
+/// Proportions that Stability knows, and its models at Replicate from the third on.
+const OF_STABILITY: &[&str] = &["1:1", "2:3", "3:2", "4:5", "5:4", "9:16", "16:9", "9:21", "21:9"];
+/// Those that the others at Replicate have in common.
+const OF_REPLICATE: &[&str] = &["1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9"];
 /// What Hyperbolic, which wants to be told, is told where the client says nothing.
 const USUAL: (u32, u32) = (1024, 1024);
 
@@ -50,15 +54,24 @@ pub(super) fn black_forest(request: &ImageRequest) -> Result<Asked, DecodeError>
 pub(super) fn replicate(request: &ImageRequest, model: &str) -> Result<Asked, DecodeError> {
     let mut said = vec![("prompt", quoted(&request.prompt))];
     let mut losses = Vec::new();
-    let has_sides = ["sdxl", "stable-diffusion"].iter().any(|part| model.contains(part));
+    let is_newer = model.contains("stable-diffusion-3");
+    let has_sides = !is_newer && ["sdxl", "stable-diffusion"].iter().any(|part| model.contains(part));
     match sides(request)? {
         Some((width, height)) if has_sides => {
             said.extend([("width", width.to_string()), ("height", height.to_string())]);
         }
-        Some(sides) => losses.extend(proportion(sides, &mut said)),
+        Some(sides) => {
+            let known = if is_newer { OF_STABILITY } else { OF_REPLICATE };
+            losses.extend(proportion(sides, known, &mut said));
+        }
         None => {}
     }
-    let Asked { body, losses: more, .. } = document(request, &said, &[]);
+    let is_jpeg = request.member("output_format").is_some_and(|raw| raw.get() == "\"jpeg\"");
+    if is_jpeg {
+        said.push(("output_format", quoted("jpg")));
+    }
+    let is_said = |name: &str| is_jpeg && name == "output_format";
+    let (body, more) = (own(request, &said, is_said), unsaid(request, &[]));
     losses.extend(more);
     let mut whole = Vec::with_capacity(body.len() + 128);
     whole.extend_from_slice(b"{");
@@ -75,7 +88,7 @@ pub(super) fn stability(request: &ImageRequest, model: &str, boundary: &str) -> 
     let mut losses = unsaid(request, &[]);
     let mut said = Vec::new();
     if let Some(sides) = sides(request)? {
-        losses.extend(proportion(sides, &mut said));
+        losses.extend(proportion(sides, OF_STABILITY, &mut said));
     }
     let mut writer = FormWriter::new(boundary);
     writer.field("prompt", &request.prompt);
@@ -95,9 +108,15 @@ pub(super) fn stability(request: &ImageRequest, model: &str, boundary: &str) -> 
 /// A document of what is said and of the members that are the vendor's own; `without` are some that this one has no word
 /// for.
 fn document(request: &ImageRequest, said: &[(&str, String)], without: &[&str]) -> Asked {
-    let is_left = |name: &str| SAID.contains(&name) || UNSAID.contains(&name) || without.contains(&name);
+    let body = own(request, said, |name| without.contains(&name));
+    Asked { body, content_type: None, losses: unsaid(request, without) }
+}
+
+/// What is said, and the members that are the vendor's own, but for those that are `left` out.
+fn own(request: &ImageRequest, said: &[(&str, String)], left: impl Fn(&str) -> bool) -> Bytes {
+    let is_left = |name: &str| SAID.contains(&name) || UNSAID.contains(&name) || left(name);
     let said: Vec<_> = said.iter().map(|(name, json)| (*name, json.as_str())).collect();
-    Asked { body: request.own_document(is_left, &said), content_type: None, losses: unsaid(request, without) }
+    request.own_document(is_left, &said)
 }
 
 fn unsaid(request: &ImageRequest, without: &[&str]) -> Vec<Loss> {
@@ -114,9 +133,13 @@ fn sides(request: &ImageRequest) -> Result<Option<(u32, u32)>, DecodeError> {
     size::sides(size).map(Some).ok_or_else(wrong)
 }
 
-/// Says a size as the proportion that comes nearest.
-fn proportion(sides: (u32, u32), said: &mut Vec<(&'static str, String)>) -> Option<Loss> {
-    let nearest = size::nearest(sides, PROPORTIONS)?;
+/// Says a size as the one of the known proportions that comes nearest.
+fn proportion(
+    sides: (u32, u32),
+    known: &[&'static str],
+    said: &mut Vec<(&'static str, String)>,
+) -> Option<Loss> {
+    let nearest = size::nearest(sides, known)?;
     said.push(("aspect_ratio", quoted(nearest)));
     Some(loss("size", LossAction::Mapped))
 }
@@ -163,7 +186,7 @@ mod tests {
             (
                 Painter::Replicate,
                 "black-forest-labs/flux-1.1-pro",
-                r#"{"input":{"seed":7,"output_format":"png","prompt":"a \"cat\"","aspect_ratio":"5:4"}}"#,
+                r#"{"input":{"seed":7,"output_format":"png","prompt":"a \"cat\"","aspect_ratio":"4:3"}}"#,
                 &["size mapped", "quality dropped"],
             ),
             (
@@ -176,6 +199,25 @@ mod tests {
             let (body, lost) = asked(painter, model, WISH);
             assert_eq!(body, expected);
             assert_eq!(lost, losses, "{body}");
+        }
+    }
+
+    #[test]
+    fn models_at_replicate_have_proportions_and_words_of_their_own() {
+        const FLUX: &str = "black-forest-labs/flux-1.1-pro";
+        const NEWER: &str = "stability-ai/stable-diffusion-3.5-large";
+        for (model, size, format, expected) in [
+            (FLUX, "2560x1080", "jpeg", r#""aspect_ratio":"16:9","output_format":"jpg""#),
+            (FLUX, "1080x2560", "webp", r#""aspect_ratio":"9:16""#),
+            (NEWER, "2560x1080", "png", r#""aspect_ratio":"21:9""#),
+            (NEWER, "1024x768", "jpeg", r#""aspect_ratio":"5:4","output_format":"jpg""#),
+            ("stability-ai/stable-diffusion:a", "512x768", "png", r#""width":512,"height":768"#),
+        ] {
+            let more = format!(r#","size":"{size}","output_format":"{format}""#);
+            let (body, _) = asked(Painter::Replicate, model, &more);
+            assert!(body.ends_with(&format!("{expected}}}}}")), "{model} {size}: {body}");
+            let own = format!(r#""output_format":"{format}""#);
+            assert_eq!(body.contains(&own), format != "jpeg", "{body}");
         }
     }
 

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use omniroute_dialect::images::painters::Progress;
 use omniroute_dialect::images::{ImageAnswer, ImageRequest, Painter};
 use omniroute_dialect::ir::Loss;
 use omniroute_provider::Failure;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{Call, Fault, Message, PATIENCE, broken, in_time, sent};
+use super::{Call, Fault, Message, PATIENCE, broken, sent};
 use crate::error::GatewayError;
+use crate::ports::UpstreamBody;
 use crate::task::{Payload, own_failure};
 
 /// How often an order is asked for.
@@ -57,11 +58,15 @@ pub(super) async fn painted(
 ) -> Result<ImageAnswer, Fault> {
     let limit = call.ctx().within(PATIENCE);
     let end = Instant::now() + limit;
+    let left = || end.saturating_duration_since(Instant::now());
+    let late = || Failure::timeout(&format!("no pictures within {} s", limit.as_secs_f32()));
     let response = sent(call, uri.clone(), message).await?;
-    let mut bytes = in_time(limit, call.read_json(response)).await?;
+    let mut progress = timeout(left(), progress(call, painter, response))
+        .await
+        .map_err(|_| Fault::Upstream(Box::new(late()), Some(StatusCode::GATEWAY_TIMEOUT)))??;
     let mut place = None;
     loop {
-        match painter.read(&bytes).map_err(|error| broken(&error))? {
+        match progress {
             Progress::Done(answer) if answer.pictures.is_empty() => {
                 return Err(Failure::protocol("there is no picture in its answer").into());
             }
@@ -78,15 +83,36 @@ pub(super) async fn painted(
         let Some(place) = &place else {
             return Err(Failure::protocol("it does not tell where its picture will be").into());
         };
-        if Instant::now() + PAUSE > end {
-            let said = format!("no pictures within {} s", limit.as_secs_f32());
-            return Err(own_failure(Failure::timeout(&said)));
+        let step = async {
+            sleep(PAUSE).await;
+            let mut headers = call.headers();
+            headers.remove(CONTENT_TYPE);
+            let response = call.send(Method::GET, place.clone(), headers, Payload::default()).await?;
+            self::progress(call, painter, response).await
+        };
+        progress = timeout(left(), step).await.map_err(|_| own_failure(late()))??;
+    }
+}
+
+/// How far an answer says the work is. An order that failed has an error in a good answer, and is the request's own: only an
+/// answer that says nothing of the work is the vendor's failure.
+async fn progress(
+    call: &mut Call<'_>,
+    painter: Painter,
+    response: Response<UpstreamBody>,
+) -> Result<Progress, Fault> {
+    let (head, body) = response.into_parts();
+    let bytes = call.read(body).await?;
+    match painter.read(&bytes) {
+        Ok(Progress::Done(answer)) if answer.pictures.is_empty() => {
+            call.check_json(&bytes, &head.headers)?;
+            Ok(Progress::Done(answer))
         }
-        sleep(PAUSE).await;
-        let mut headers = call.headers();
-        headers.remove(CONTENT_TYPE);
-        let response = call.send(Method::GET, place.clone(), headers, Payload::default()).await?;
-        bytes = in_time(limit, call.read_json(response)).await?;
+        Ok(progress) => Ok(progress),
+        Err(error) => {
+            call.check_json(&bytes, &head.headers)?;
+            Err(broken(&error))
+        }
     }
 }
 
