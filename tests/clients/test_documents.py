@@ -128,6 +128,8 @@ def documented(tmp_path_factory):
         r'("comboId":\s*)"…"': rf'\1"{combo}"',
         r"/api/keys/\$ID": f"/api/keys/{key}",
         r"/api/providers/\$ID": f"/api/providers/{accounts['groq']['id']}",
+        r"/api/usage/\$ID": f"/api/usage/{accounts['groq']['id']}",
+        r"connectionId=\$ID": f"connectionId={accounts['groq']['id']}",
         r'("(?:connection)":\s*)"work"': rf'\1"{accounts["openai"]["id"]}"',
         r'"gsk_…", "gsk_…"': '"gsk_second_1234567890", "gsk_third_1234567890"',
         r"gsk_…": "gsk_first_1234567890",
