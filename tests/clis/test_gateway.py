@@ -24,7 +24,7 @@ def test_tool_round_trip(pair, place, upstream, gateway):
 @pytest.mark.parametrize("pair", SAMPLE)
 def test_the_upstreams_words_of_refusal_are_shown(pair, place, upstream, gateway):
     word = new_word()
-    answer = pair.client.ask(place, gateway.url, pair.model, f"Answer with the error {word}.")
+    answer = pair.client.ask_in_vain(place, gateway.url, pair.model, f"Answer with the error {word}.")
     assert word in answer.transcript.replace("\n", ""), answer.transcript
 
 
