@@ -6,13 +6,13 @@ use std::sync::Arc;
 use omniroute_dialect::DialectId;
 use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned};
 use omniroute_domain::resolve::Target;
-use omniroute_domain::routing::Manner;
 use omniroute_domain::routing::auto::{Task, is_virtual};
+use omniroute_domain::routing::{Manner, Score};
 use omniroute_domain::snapshot::ConnectionState;
 use smallvec::SmallVec;
 
 use crate::ctx::RequestCtx;
-use crate::preview::{self, PreviewedCandidate, Skip};
+use crate::preview::{self, Skip};
 use crate::resolve;
 
 /// Most targets whose accounts are remembered.
@@ -126,72 +126,111 @@ impl Decision {
         planned.score.map(|score| score.total)
     }
 
-    /// In words: those that were to be asked in order, then those that were not. A target whose turn never came stands
-    /// there without an account.
-    pub fn candidates(&self, client: DialectId) -> Vec<PreviewedCandidate> {
-        let (mut tried, mut skipped) = (Vec::new(), Vec::new());
-        let mut tell = |weighed: &Weighed, planned: Option<&Planned>, tried: &mut Vec<_>| {
-            let told = |connection: &Arc<ConnectionState>, skip: Option<Skip>| PreviewedCandidate {
-                provider: Some(weighed.target.provider.id.clone()),
-                model: weighed.target.model.clone(),
-                connection: Some((connection.id.clone(), connection.name.clone())),
-                dialect: preview::dialect(&weighed.target, connection, client, weighed.at),
-                skip,
-                cost_nano: planned.and_then(|planned| planned.cost_nano),
-                score: planned.and_then(|planned| planned.score),
-                wave: None,
-            };
-            tried.extend(weighed.able.iter().map(|connection| told(connection, None)));
-            skipped
-                .extend(weighed.unable.iter().map(|(connection, skip)| told(connection, Some(skip.clone()))));
-        };
+    /// Those that were to be asked in order, then those that were not. A target whose turn never came stands there without an
+    /// account.
+    pub fn candidates(&self, client: DialectId) -> Vec<RecordedCandidate<'_>> {
+        let mut tried = Vec::with_capacity(self.planned.len() + self.accounts());
+        let mut skipped = Vec::new();
         if self.combo.is_none() {
-            self.weighed.iter().for_each(|weighed| tell(weighed, None, &mut tried));
+            for weighed in &self.weighed {
+                weighed.tell(client, None, None, &mut tried, &mut skipped);
+            }
         }
         for (place, planned) in self.planned.iter().enumerate() {
-            let before = tried.len();
-            match self.weighed.iter().find(|weighed| Arc::ptr_eq(&weighed.target, &planned.target)) {
-                Some(weighed) => tell(weighed, Some(planned), &mut tried),
-                None => tried.push(without_account(planned, None)),
-            }
             let wave = self.combo.as_ref().and_then(|combo| combo::wave(combo, self.manner, place));
-            tried[before..].iter_mut().for_each(|candidate| candidate.wave = wave);
+            match self.weighed.iter().find(|weighed| Arc::ptr_eq(&weighed.target, &planned.target)) {
+                Some(weighed) => weighed.tell(client, Some(planned), wave, &mut tried, &mut skipped),
+                None => tried.push(RecordedCandidate { wave, ..RecordedCandidate::of(planned, None) }),
+            }
         }
         // Who was asked and is none of the combo's: the judge of a fusion, once the others had answered.
         let is_planned =
             |weighed: &&Weighed| self.planned.iter().any(|it| Arc::ptr_eq(&it.target, &weighed.target));
         for judge in self.weighed.iter().filter(|it| self.combo.is_some() && !is_planned(it)) {
-            let before = tried.len();
-            tell(judge, None, &mut tried);
             let wave = (self.manner == Manner::Fusion).then_some(2);
-            tried[before..].iter_mut().for_each(|candidate| candidate.wave = wave);
+            judge.tell(client, None, wave, &mut tried, &mut skipped);
         }
-        let denied = |planned| {
-            let reason = "the key may not use this model".to_owned();
-            without_account(planned, Some(Skip { rule: "key", reason, until: None }))
-        };
-        let unpaid = |planned| {
-            let skip = Skip { rule: "budget", reason: preview::UNPAID.to_owned(), until: None };
-            without_account(planned, Some(skip))
-        };
-        skipped.extend(self.denied.iter().map(denied));
-        skipped.extend(self.unpaid.iter().map(unpaid));
-        skipped.extend(self.left_out.iter().cloned().map(preview::step));
+        let skip = |rule, reason| Some(Skip { rule, reason, until: None });
+        let denied = skip("key", preview::NOT_THEIRS);
+        skipped.extend(self.denied.iter().map(|planned| RecordedCandidate::of(planned, denied)));
+        let unpaid = skip("budget", preview::UNPAID);
+        skipped.extend(self.unpaid.iter().map(|planned| RecordedCandidate::of(planned, unpaid)));
+        skipped.extend(self.left_out.iter().map(|left| RecordedCandidate {
+            model: &left.goal,
+            skip: skip(left.rule.as_str(), &left.reason),
+            ..RecordedCandidate::default()
+        }));
         tried.append(&mut skipped);
         tried
     }
+
+    /// How many accounts came into question.
+    fn accounts(&self) -> usize {
+        self.weighed.iter().map(|weighed| weighed.able.len()).sum()
+    }
 }
 
-fn without_account(planned: &Planned, skip: Option<Skip>) -> PreviewedCandidate {
-    PreviewedCandidate {
-        provider: Some(planned.target.provider.id.clone()),
-        model: planned.target.model.clone(),
-        connection: None,
-        dialect: None,
-        skip,
-        cost_nano: planned.cost_nano,
-        score: planned.score,
-        wave: None,
+/// An account for a target, or a target whose turn never came, or a step that led to none; as a [`Decision`] has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct RecordedCandidate<'a> {
+    /// Provider id; `None` where the step led to none.
+    pub provider: Option<&'a str>,
+    /// The model as the provider knows it, or what the step says.
+    pub model: &'a str,
+    /// The account's id and its name.
+    pub connection: Option<(&'a str, &'a str)>,
+    /// Dialect in which it was to be asked.
+    pub dialect: Option<&'static str>,
+    /// Why it was not to be asked.
+    pub skip: Option<Skip<&'a str>>,
+    /// What the request was to cost there, in billionths of a US dollar; `None` = unknown.
+    pub cost_nano: Option<i64>,
+    /// What spoke for it, where `auto` chose.
+    pub score: Option<&'a Score>,
+    /// When its target was to be asked, counted from 1: targets with the same number start together.
+    pub wave: Option<usize>,
+}
+
+impl<'a> RecordedCandidate<'a> {
+    /// Without an account.
+    fn of(planned: &'a Planned, skip: Option<Skip<&'a str>>) -> Self {
+        Self {
+            provider: Some(planned.target.provider.id.as_str()),
+            model: &planned.target.model,
+            skip,
+            cost_nano: planned.cost_nano,
+            score: planned.score.as_ref(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Weighed {
+    /// The accounts as candidates: those that were to be asked, and those that were not, who have no wave.
+    fn tell<'a>(
+        &'a self,
+        client: DialectId,
+        planned: Option<&'a Planned>,
+        wave: Option<usize>,
+        tried: &mut Vec<RecordedCandidate<'a>>,
+        skipped: &mut Vec<RecordedCandidate<'a>>,
+    ) {
+        let told = |connection: &'a ConnectionState| RecordedCandidate {
+            provider: Some(self.target.provider.id.as_str()),
+            model: &self.target.model,
+            connection: Some((connection.id.as_str(), &connection.name)),
+            dialect: preview::dialect(&self.target, connection, client, self.at),
+            cost_nano: planned.and_then(|planned| planned.cost_nano),
+            score: planned.and_then(|planned| planned.score.as_ref()),
+            ..RecordedCandidate::default()
+        };
+        tried.extend(self.able.iter().map(|connection| RecordedCandidate { wave, ..told(connection) }));
+        skipped.extend(
+            self.unable.iter().map(|(connection, skip)| RecordedCandidate {
+                skip: Some(skip.as_ref()),
+                ..told(connection)
+            }),
+        );
     }
 }
 

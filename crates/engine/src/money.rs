@@ -375,19 +375,22 @@ impl RequestCtx {
             }
         };
         let refuses = self.refuses_unpriced();
-        let mut costs = SmallVec::<[i64; 8]>::new();
-        for target in targets {
+        let cost_of = |target: &Target| {
             let quote = target.quote(&self.snapshot);
-            let cost = quote.and_then(|quote| price::cost_nano_with(&quote.price, &usage, &units));
-            costs.push(match cost {
-                Some(cost) => cost,
-                None if refuses => return Err(unpriced(&target.full_name())),
+            match quote.and_then(|quote| price::cost_nano_with(&quote.price, &usage, &units)) {
+                Some(cost) => Ok(cost),
+                None if refuses => Err(unpriced(&target.full_name())),
                 // What has no price counts nothing, before the answer as after it.
-                None => 0,
-            });
+                None => Ok(0),
+            }
+        };
+        let mut targets = targets.map(cost_of);
+        if at_once <= 1 {
+            return targets.try_fold(0, |most: i64, cost| Ok(most.max(cost?)));
         }
+        let mut costs = targets.collect::<Result<SmallVec<[i64; 8]>, _>>()?;
         costs.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(costs.into_iter().take(at_once.max(1)).fold(0, i64::saturating_add))
+        Ok(costs.into_iter().take(at_once).fold(0, i64::saturating_add))
     }
 
     /// Tokens of the prompt, from its bytes: a request that stays in its dialect is not decoded for the sake of an estimate.

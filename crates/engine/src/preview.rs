@@ -27,7 +27,7 @@ use crate::task::{self, Asked};
 use crate::time::millis;
 
 /// Said of a target that the key does not lead to.
-const NOT_THEIRS: &str = "the key may not use this model";
+pub(crate) const NOT_THEIRS: &str = "the key may not use this model";
 
 /// Said of a target that a budget has no room for.
 pub(crate) const UNPAID: &str = "the budget has no room for it";
@@ -80,16 +80,23 @@ pub struct PreviewedCandidate {
     pub wave: Option<usize>,
 }
 
-/// Why a candidate would not be asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skip {
+/// Why a candidate would not be asked, with the reason as text or as a look at one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skip<T = String> {
     /// `cooldown`, `model_lock`, `breaker`, `inactive`, `concurrency`, `rate_limit`, `key`, `policy`, `width`, `excluded`,
     /// `condition`, `capability`, `nesting`, `budget`.
     pub rule: &'static str,
     /// In words.
-    pub reason: String,
+    pub reason: T,
     /// When it ends, in epoch milliseconds; `None` = nobody knows.
     pub until: Option<i64>,
+}
+
+impl Skip {
+    /// Without a copy.
+    pub(crate) fn as_ref(&self) -> Skip<&str> {
+        Skip { rule: self.rule, reason: &self.reason, until: self.until }
+    }
 }
 
 impl Engine {
@@ -438,7 +445,7 @@ pub(crate) fn told(obstacle: &Obstacle) -> Skip {
 }
 
 /// A step that leads to no target for this request.
-pub(crate) fn step(left: LeftOut) -> PreviewedCandidate {
+fn step(left: LeftOut) -> PreviewedCandidate {
     PreviewedCandidate {
         provider: None,
         model: left.goal.into(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rand::Rng as _;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Serialize, Serializer, de::DeserializeOwned};
 
 use crate::error::StoreError;
 
@@ -37,6 +37,18 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
 /// A value as JSON text.
 pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Damaged(format!("value is not JSON: {error}")))
+}
+
+/// Counts by their names as a JSON object; `None` where there are none.
+pub(crate) fn named<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Option<String> {
+    struct Named<'a>(Vec<(&'a str, i64)>);
+    impl Serialize for Named<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.iter().copied())
+        }
+    }
+    let named = Named(counts.map(|(name, count)| (name, signed(count))).collect());
+    serde_json::to_string(&named).ok().filter(|_| !named.0.is_empty())
 }
 
 /// A value from JSON text; the message names the column.

@@ -429,16 +429,18 @@ pub(super) fn finish_word(reason: FinishReason, legacy: bool) -> &'static str {
 pub(super) fn usage(raw: &RawValue) -> Usage {
     let Ok(fields) = Fields::lenient(raw.get(), "") else { return Usage::default() };
     let count = |fields: &Fields<'_>, name| fields.raw(name).and_then(count_of);
-    let inner = |group, name| fields.object_or_none(group).and_then(|group| count(&group, name));
+    let [prompts, completions] =
+        ["prompt_tokens_details", "completion_tokens_details"].map(|name| fields.object_or_none(name));
+    let inner = |group: &Option<Fields<'_>>, name| group.as_ref().and_then(|group| count(group, name));
     let prompt = count(&fields, "prompt_tokens");
     let completion = count(&fields, "completion_tokens");
-    let cache_read = inner("prompt_tokens_details", "cached_tokens")
+    let cache_read = inner(&prompts, "cached_tokens")
         .or_else(|| count(&fields, "prompt_cache_hit_tokens"))
         .or_else(|| count(&fields, "cache_read_input_tokens"));
-    let cache_write = inner("prompt_tokens_details", "cache_write_tokens")
-        .or_else(|| inner("prompt_tokens_details", "cache_creation_tokens"))
+    let cache_write = inner(&prompts, "cache_write_tokens")
+        .or_else(|| inner(&prompts, "cache_creation_tokens"))
         .or_else(|| count(&fields, "cache_creation_input_tokens"));
-    let reasoning = inner("completion_tokens_details", "reasoning_tokens");
+    let reasoning = inner(&completions, "reasoning_tokens");
     let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
     // Some upstreams count reasoning beside the completion; their total tells.
     let beside = match (prompt, completion, reasoning, count(&fields, "total_tokens")) {
@@ -452,14 +454,14 @@ pub(super) fn usage(raw: &RawValue) -> Usage {
         cache_read,
         cache_write,
         cache_write_1h: None,
-        audio_input: inner("prompt_tokens_details", "audio_tokens"),
+        audio_input: inner(&prompts, "audio_tokens"),
         output_total: if beside {
             completion.map(|completion| completion.saturating_add(reasoning.unwrap_or(0)))
         } else {
             completion
         },
         reasoning,
-        audio_output: inner("completion_tokens_details", "audio_tokens"),
+        audio_output: inner(&completions, "audio_tokens"),
         billed_nano: billed_nano(&fields),
         fast: false,
     }

@@ -103,9 +103,10 @@ pub(super) fn web_search(raw: &RawValue, fields: &Fields<'_>) -> WebSearch {
 pub(super) fn usage(raw: &str) -> Usage {
     let Ok(fields) = Fields::lenient(raw, "") else { return Usage::default() };
     let count = |name| fields.raw(name).and_then(count_of);
-    let inner = |group: &str, name: &str| fields.object_or_none(group)?.raw(name).and_then(count_of);
-    let cache_read = inner("input_tokens_details", "cached_tokens");
-    let cache_write = inner("input_tokens_details", "cache_write_tokens");
+    let inputs = fields.object_or_none("input_tokens_details");
+    let inner = |group: &Option<Fields<'_>>, name| group.as_ref()?.raw(name).and_then(count_of);
+    let cache_read = inner(&inputs, "cached_tokens");
+    let cache_write = inner(&inputs, "cache_write_tokens");
     let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
     Usage {
         input_uncached: count("input_tokens").map(|input| input.saturating_sub(cached)),
@@ -114,7 +115,7 @@ pub(super) fn usage(raw: &str) -> Usage {
         cache_write_1h: None,
         audio_input: None,
         output_total: count("output_tokens"),
-        reasoning: inner("output_tokens_details", "reasoning_tokens"),
+        reasoning: inner(&fields.object_or_none("output_tokens_details"), "reasoning_tokens"),
         audio_output: None,
         billed_nano: billed_nano(&fields),
         fast: false,

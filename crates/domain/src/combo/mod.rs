@@ -76,6 +76,12 @@ impl ComboState {
         own.map_or(&self.policy, |(_, policy)| policy)
     }
 
+    /// How these targets are asked, each way at least once.
+    pub fn policies<'a>(&'a self, targets: &'a [Planned]) -> impl Iterator<Item = &'a Policy> {
+        let differing = if self.overrides.is_empty() { targets.len().min(1) } else { targets.len() };
+        targets[..differing].iter().map(|planned| self.policy_of(&planned.target))
+    }
+
     /// Every model that it may lead to, whatever the request.
     pub fn targets(&self, snapshot: &Snapshot) -> Vec<Arc<Target>> {
         let mut targets = Vec::new();

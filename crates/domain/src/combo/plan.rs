@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{ComboState, Policy, StepState, auto};
 use crate::entity::Goal;
@@ -261,16 +261,19 @@ impl Planner<'_> {
     fn expand(&mut self, combo: &Arc<ComboState>) {
         let Ordered { order, scores, too_dear } = self.order(combo);
         self.plan.targets.reserve(order.len());
+        // One way into the combo, on which only the step changes: a combo is counted as seldom as it can be.
+        let depth = self.above.len();
+        self.above.push(Place { combo: combo.clone(), step: 0 });
         for place in order {
             let place = usize::from(place);
             if too_dear.contains(&place) {
                 self.leave_out(&combo.steps[place], Rule::Budget, auto::TOO_DEAR.to_owned());
                 continue;
             }
-            self.above.push(Place { combo: combo.clone(), step: place });
+            self.above[depth].step = place;
             self.step(combo, place, scores.get(place).copied());
-            self.above.pop();
         }
+        self.above.pop();
     }
 
     fn order(&mut self, combo: &ComboState) -> Ordered {
@@ -379,7 +382,7 @@ impl Planner<'_> {
             Goal::Model { .. } => match step.target(self.snapshot) {
                 Some(Ok(target)) => {
                     let planned = Planned {
-                        path: self.above.clone(),
+                        path: self.path(),
                         target: target.clone(),
                         cost_nano: self.cost(step, target),
                         score,
@@ -404,6 +407,15 @@ impl Planner<'_> {
                 Some(Err(error)) => self.leave_out(step, Rule::Inactive, error.to_string()),
                 None => {}
             },
+        }
+    }
+
+    /// The way to the step that is being looked at.
+    fn path(&self) -> SmallVec<[Place; 1]> {
+        match &*self.above {
+            // As nearly always; a slice is copied by a loop.
+            [only] => smallvec![only.clone()],
+            all => all.into(),
         }
     }
 

@@ -36,8 +36,8 @@ pub fn cost_nano_with(price: &Price, usage: &Usage, units: &Units) -> Option<i64
     if !is_counted(usage, units) {
         return None;
     }
-    if let Some(millionths) = text_only(price, usage, units) {
-        return millionths.and_then(rounded);
+    if let Some(nano) = text_only(price, usage, units) {
+        return nano;
     }
     let positions = positions(price, usage, units);
     total_nano(&positions, paid(&positions))
@@ -45,7 +45,7 @@ pub fn cost_nano_with(price: &Price, usage: &Usage, units: &Units) -> Option<i64
 
 /// What the commonest usage costs, which is that of every estimate: plain prompt, plain answer, one request. `None` = it is
 /// another one.
-fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i128>> {
+fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i64>> {
     let Usage {
         input_uncached: Some(input),
         output_total: Some(output),
@@ -61,14 +61,22 @@ fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i128>
     else {
         return None;
     };
+    if *units != Units::REQUEST {
+        return None;
+    }
     let rates = price.rates(input);
-    let of = |amount: u64, rate: Option<i64>| match amount {
-        0 => Some(0),
-        amount => Some(i128::from(amount) * i128::from(rate?)),
+    let request = price.units.request.unwrap_or(0);
+    let [Some(input_rate), Some(output_rate)] = [(input, rates.input), (output, rates.output)]
+        .map(|(amount, rate)| if amount == 0 { Some(0) } else { rate })
+    else {
+        return Some(None);
     };
-    let request = i128::from(price.units.request.unwrap_or(0));
-    let sum = || Some(of(input, rates.input)? + of(output, rates.output)? + request);
-    (*units == Units::REQUEST).then(sum)
+    // Numbers of twice the size are for what nobody asks.
+    let of = |amount: u64, rate: i64| i64::try_from(amount).ok()?.checked_mul(rate);
+    let small = || of(input, input_rate)?.checked_add(of(output, output_rate)?)?.checked_add(request);
+    let of = |amount: u64, rate: i64| i128::from(amount) * i128::from(rate);
+    let large = || of(input, input_rate) + of(output, output_rate) + i128::from(request);
+    Some(rounded(small().map_or_else(large, i128::from)))
 }
 
 /// The bill of an answer. Lines that nothing is counted of are left out. What can be paid by tokens or by the piece is paid

@@ -42,7 +42,6 @@ impl Course {
         let policy = self.combo.policy.clone();
         let width = policy.fusion_width.min(self.targets.len());
         self.targets = self.targets.iter().take(width).cloned().collect();
-        self.failures.truncate(width);
         let request = Box::new(ctx.canonical().await?.clone());
         let rounds = if policy.failover_before_retry { 1 + policy.max_retries } else { 1 };
         for round in 0..rounds {
@@ -68,7 +67,7 @@ impl Course {
     ) -> Vec<Material> {
         let mut legs: FuturesUnordered<Leg> = FuturesUnordered::new();
         for (place, planned) in self.targets.iter().enumerate() {
-            let before = self.failures[place].take();
+            let before = self.failures.take(place);
             let (combo, planned) = (self.combo.clone(), planned.clone());
             let mut bounds = self.bounds(ctx, place);
             bounds.timeout = Some(self.policy(place).target_timeout);
@@ -93,7 +92,7 @@ impl Course {
             drop(branch);
             ctx.gather();
             match (result, answer, target) {
-                (Err(failed), _, _) => self.failures[place] = Some(failed),
+                (Err(failed), _, _) => self.failures.note(place, failed),
                 (Ok(_), Some(answer), Some(target)) => {
                     let row = ctx.attempts.len().saturating_sub(1);
                     answers.push(Material { place, target, step, upstream_dialect, answer, row });

@@ -8,6 +8,7 @@ mod accounts;
 mod aside;
 mod ask;
 mod facts;
+mod failures;
 mod foresight;
 mod fusion;
 mod in_vain;

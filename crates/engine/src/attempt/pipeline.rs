@@ -114,7 +114,7 @@ impl Course {
                     }
                     return Ok(text);
                 }
-                (Err(failed), _) => self.failures[place] = Some(failed),
+                (Err(failed), _) => self.failures.note(place, failed),
             }
             if self.is_over(ctx) {
                 break;
@@ -137,7 +137,7 @@ impl Course {
             let bounds = self.stage_bounds(ctx, stage, place);
             match ask(ctx, &self.combo, &self.targets[place], bounds).await {
                 Ok(answer) => return Ok(answer),
-                Err(failed) => self.failures[place] = Some(failed),
+                Err(failed) => self.failures.note(place, failed),
             }
             if self.is_over(ctx) {
                 break;

@@ -13,6 +13,7 @@ use omniroute_provider::{FailureKind, Retry};
 use super::accounts::{self, Failed, Patience};
 use super::ask::{Bounds, ask, sit_out};
 use super::facts::facts;
+use super::failures::Failures;
 use super::in_vain;
 use super::together::{Heat, MOST_HEDGED};
 use super::{Attempted, rows};
@@ -111,8 +112,8 @@ async fn chain(
 /// How many targets of a combo may be paid for, at once or one after the other. The judge of a fusion is one more.
 fn paid(combo: &ComboState, manner: Manner, targets: &[Planned]) -> usize {
     let policy = &combo.policy;
-    let mut policies = targets.iter().map(|planned| combo.policy_of(&planned.target));
-    let beside = if policies.any(|policy| policy.hedge_delay.is_some()) { MOST_HEDGED } else { 1 };
+    let beside =
+        if combo.policies(targets).any(|policy| policy.hedge_delay.is_some()) { MOST_HEDGED } else { 1 };
     match manner {
         Manner::OneByOne => beside,
         // Those behind the first ones of a race are hedged like any others.
@@ -194,8 +195,7 @@ pub(super) struct Course {
     /// What the request may cost at most, where that left nobody.
     over_cap: Option<i64>,
     pub(super) deadline: Instant,
-    /// The failures so far, by target; the last one of each.
-    pub(super) failures: Vec<Option<Failed>>,
+    pub(super) failures: Failures,
     calls_before: usize,
 }
 
@@ -213,7 +213,7 @@ impl Course {
         let (targets, left_out) = (Arc::from(targets), Arc::from(mem::take(&mut plan.left_out)));
         ctx.planned(combo, &plan, &targets, &left_out, (denied, unpaid), decided_at);
         Ok(Self {
-            failures: targets.iter().map(|_| None).collect(),
+            failures: Failures::default(),
             combo: combo.clone(),
             manner,
             is_alone,
@@ -234,8 +234,9 @@ impl Course {
             Manner::Pipeline => return Box::pin(self.pipe(ctx)).await,
             Manner::OneByOne | Manner::Race => {}
         }
-        let policy = self.combo.policy.clone();
-        let retries = self.targets.iter().map(|planned| self.combo.policy_of(&planned.target).max_retries);
+        let (combo, targets) = (self.combo.clone(), self.targets.clone());
+        let policy = &combo.policy;
+        let retries = combo.policies(&targets).map(|policy| policy.max_retries);
         let passes = if self.is_deep() { 1 } else { 1 + retries.max().unwrap_or(0) };
         let mut patience = Patience::of(ctx);
         let mut sets_left = policy.max_set_retries;
@@ -273,9 +274,8 @@ impl Course {
                 continue;
             }
             // Nothing was wrong but that all were cooling down: the one that is free first is waited for.
-            let may_wait =
-                self.failures.iter().flatten().all(|failed| accounts::may_wait(failed.last.as_deref()));
-            let coming = self.failures.iter().flatten().filter(|failed| !failed.is_open);
+            let may_wait = self.failures.iter().all(|failed| accounts::may_wait(failed.last.as_deref()));
+            let coming = self.failures.iter().filter(|failed| !failed.is_open);
             let pause = coming
                 .filter_map(|failed| failed.wait)
                 .min()
@@ -296,7 +296,8 @@ impl Course {
         if self.manner == Manner::Race && place == 0 && width > 1 {
             return Some(Heat { together: width, end: count.min(width), hedges: false });
         }
-        let hedges = (place..count).any(|place| self.policy(place).hedge_delay.is_some());
+        let mut policies = self.combo.policies(&self.targets[place..]);
+        let hedges = policies.any(|policy| policy.hedge_delay.is_some());
         hedges.then_some(Heat { together: 1, end: count, hedges })
     }
 
@@ -317,7 +318,7 @@ impl Course {
         if ctx.is_spent() || self.is_shared(ctx, place, &failed) {
             return Err(failed.error);
         }
-        self.failures[place] = Some(failed);
+        self.failures.note(place, failed);
         Ok(None)
     }
 
@@ -370,7 +371,7 @@ impl Course {
 
     /// Waits before a target that failed in passing is tried again.
     async fn sit_out(&self, ctx: &RequestCtx, place: usize) -> bool {
-        match &self.failures[place] {
+        match self.failures.of(place) {
             Some(failed) => sit_out(ctx, failed, self.policy(place).retry_delay, self.deadline).await,
             None => false,
         }
@@ -392,8 +393,9 @@ impl Course {
 
     /// The same, told in other words.
     pub(super) fn failed_as(&mut self, ctx: &RequestCtx, told: impl FnOnce(&str) -> String) -> GatewayError {
-        let failures: Vec<Failed> = self.failures.iter_mut().filter_map(Option::take).collect();
-        let Some(mut error) = in_vain::all_failed(&self.combo, failures, told) else { return self.nobody() };
+        let Some(mut error) = in_vain::all_failed(&self.combo, self.failures.take_all(), told) else {
+            return self.nobody();
+        };
         error.attempts = rows::notes(ctx);
         error
     }

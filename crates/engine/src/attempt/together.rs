@@ -70,7 +70,7 @@ impl Course {
                             failed.error.attempts = rows::notes(ctx);
                             return Err(failed.error);
                         }
-                        self.failures[place] = Some(failed);
+                        self.failures.note(place, failed);
                         heard.retain(|(other, _)| *other != place);
                         if heat.hedges && legs.is_empty() && may_start {
                             let pause = self.policy(next).fallback_delay.min(self.left(ctx));

@@ -64,6 +64,17 @@ pub(super) async fn run(
             Ok(response) => return Ok(response),
         }
     }
+    // Boxed so that requests over kept connections do not carry the room that opening one needs.
+    Box::pin(over_another(connector, pool, origin, outbound)).await
+}
+
+/// Opens a connection, and sends the request over it.
+async fn over_another(
+    connector: &Connector,
+    pool: &Arc<Pool>,
+    origin: Origin,
+    outbound: Outbound,
+) -> Result<Response<UpstreamBody>, TransportError> {
     let opened = connector.open(&origin).await?;
     let broken = |error: &hyper::Error| broken(&origin, error);
     if opened.is_http2 {

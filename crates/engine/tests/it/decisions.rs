@@ -6,6 +6,7 @@ use omniroute_domain::entity::{
     Combo, ComboConfig, ComboId, ComboTransforms, Entities, Goal, NodeType, Number, Step,
 };
 use omniroute_engine::EngineOptions;
+use omniroute_engine::decision::{Decision, RecordedCandidate};
 
 use crate::world::{ASK, World, answer, connection, node, refusal};
 
@@ -73,14 +74,12 @@ async fn every_decision_can_be_made_again_from_its_record() {
             }
             let facts = RequestFacts { input_tokens: ask.len() as u64 / 4, ..RequestFacts::default() };
             let plan = combo::plan(&live, state, &facts, decision.decided_at, decision.seed, true);
-            let planned: Vec<_> = plan.targets.iter().map(|it| it.target.provider.id.to_string()).collect();
+            let planned: Vec<_> = plan.targets.iter().map(|it| it.target.provider.id.as_str()).collect();
             let candidates = decision.candidates(OpenAi.id());
-            let recorded: Vec<_> =
-                candidates.iter().filter_map(|it| it.provider.as_ref().map(ToString::to_string)).collect();
+            let recorded: Vec<_> = candidates.iter().filter_map(|it| it.provider).collect();
             assert_eq!(recorded, planned, "{}", strategy.name());
-            let scores = |score: Option<omniroute_domain::routing::Score>| score.map(|score| score.total);
             for (one, other) in candidates.iter().zip(&plan.targets) {
-                assert_eq!(scores(one.score), scores(other.score), "{}", strategy.name());
+                assert_eq!(one.score, other.score.as_ref(), "{}", strategy.name());
             }
         }
     }
@@ -94,22 +93,26 @@ async fn the_record_names_accounts_in_order_and_what_kept_the_others_back() {
     assert_eq!(world.chat(ASK).await.status, 200);
     let first = world.row().decision.unwrap();
     assert_eq!((first.via, first.strategy), ("direct", "fill-first"));
-    let names = |candidates: Vec<omniroute_engine::preview::PreviewedCandidate>| -> Vec<_> {
-        let told = |it: omniroute_engine::preview::PreviewedCandidate| {
-            (it.connection.unwrap().1.to_string(), it.skip.map(|skip| (skip.rule, skip.until)))
+    let names = |decision: &Decision| -> Vec<_> {
+        let told = |it: RecordedCandidate<'_>| {
+            (it.connection.unwrap().1.to_owned(), it.skip.map(|skip| (skip.rule, skip.until)))
         };
-        candidates.into_iter().map(told).collect()
+        decision.candidates(OpenAi.id()).into_iter().map(told).collect()
     };
-    assert_eq!(names(first.candidates(OpenAi.id())), [("first".into(), None), ("second".into(), None)]);
+    assert_eq!(names(&first), [("first".into(), None), ("second".into(), None)]);
 
     // The limited account is held back now, as the explanation says too.
     let told = world.preview(ASK).await;
     world.transport.answer(answer("from the second"));
     assert_eq!(world.chat(ASK).await.status, 200);
-    let second = names(world.row().decision.unwrap().candidates(OpenAi.id()));
+    let second = names(&world.row().decision.unwrap());
     assert_eq!(second[0], ("second".into(), None));
     assert!(matches!(second[1], (ref name, Some(("model_lock", Some(_)))) if name == "first"), "{second:?}");
-    assert_eq!(second, names(told.candidates));
+    let told = told
+        .candidates
+        .into_iter()
+        .map(|it| (it.connection.unwrap().1.to_string(), it.skip.map(|skip| (skip.rule, skip.until))));
+    assert_eq!(second, told.collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,7 +153,8 @@ async fn the_record_of_a_fusion_has_its_targets_and_its_judge() {
             world.transport.answer(answer(text));
         }
         assert_eq!(world.chat(ask).await.status, 200);
-        let candidates = world.row().decision.unwrap().candidates(OpenAi.id());
+        let decision = world.row().decision.unwrap();
+        let candidates = decision.candidates(OpenAi.id());
         let told: Vec<_> = candidates
             .iter()
             .map(|it| (&*it.model, it.connection.is_some(), it.wave))
@@ -172,7 +176,8 @@ async fn the_record_of_a_race_has_the_accounts_of_all_that_ran() {
     world.transport.answer(answer("slow").after(std::time::Duration::from_secs(1))).answer(answer("quick"));
     let ask = r#"{"model":"c","messages":[{"role":"user","content":"hi"}]}"#;
     assert_eq!(world.chat(ask).await.status, 200);
-    let candidates = world.row().decision.unwrap().candidates(OpenAi.id());
+    let decision = world.row().decision.unwrap();
+    let candidates = decision.candidates(OpenAi.id());
     let with_account = candidates.iter().filter(|it| it.connection.is_some()).count();
     assert_eq!((candidates.len(), with_account), (5, 2));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use omniroute_dialect::{Dialect as _, openai::OpenAi};
 use omniroute_domain::entity::{Combo, Goal};
-use omniroute_engine::preview::{Preview, PreviewedCandidate};
+use omniroute_engine::preview::Preview;
 use omniroute_testkit::Answer;
 
 use crate::combos::{ASK, ASK_STREAM, totals, tried, world};
@@ -287,13 +287,11 @@ async fn answers_to_tool_calls_belong_to_the_last_step() {
 
 #[tokio::test(start_paused = true)]
 async fn a_preview_tells_who_starts_together() {
-    let waves_of = |candidates: Vec<PreviewedCandidate>| {
-        candidates
-            .into_iter()
-            .map(|it| (it.provider.unwrap().as_str().replace("openai-compatible-chat-", ""), it.wave))
-            .collect::<Vec<_>>()
+    let name = |provider: &str| provider.replace("openai-compatible-chat-", "");
+    let waves = |preview: Preview| {
+        let candidates = preview.candidates.into_iter();
+        candidates.map(|it| (name(it.provider.unwrap().as_str()), it.wave)).collect::<Vec<_>>()
     };
-    let waves = |preview: Preview| waves_of(preview.candidates);
     let told = |name: &str, wave| (name.to_owned(), wave);
     let race = world(|best| best.strategy = "race".into());
     let expected = [told("a", Some(1)), told("b", Some(1)), told("c", Some(2))];
@@ -301,7 +299,8 @@ async fn a_preview_tells_who_starts_together() {
     race.transport.answer(answer("from a")).answer(answer("from b"));
     assert_eq!(race.chat(ASK).await.status, 200);
     let record = race.row().decision.expect("it is written down");
-    assert_eq!(waves_of(record.candidates(OpenAi.id())), expected, "and so does the record");
+    let recorded = record.candidates(OpenAi.id()).into_iter().map(|it| (name(it.provider.unwrap()), it.wave));
+    assert_eq!(recorded.collect::<Vec<_>>(), expected, "and so does the record");
     let fusion = fusion(|best| best.config.fusion_width = Some(2));
     let preview = fusion.preview(ASK).await;
     assert_eq!(preview.candidates[3].skip.as_ref().map(|skip| skip.rule), Some("width"));

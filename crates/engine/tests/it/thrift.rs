@@ -207,7 +207,7 @@ async fn an_explanation_foresees_what_becomes_of_a_request_and_changes_nothing()
                 let mut planned: Vec<_> = candidates
                     .iter()
                     .filter(|candidate| candidate.skip.is_none())
-                    .map(|it| format!("{}/{}", it.provider.as_ref().unwrap(), it.model))
+                    .map(|it| format!("{}/{}", it.provider.unwrap(), it.model))
                     .collect();
                 planned.dedup();
                 let mut foreseen = tried.clone();

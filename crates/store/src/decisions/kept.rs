@@ -3,14 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use omniroute_domain::routing::Score;
-use omniroute_engine::decision::Decision;
+use omniroute_engine::decision::{Decision, RecordedCandidate};
 use omniroute_engine::ports::RequestRow;
-use omniroute_engine::preview::{PreviewedCandidate, Skip};
 use serde::{Deserialize, Serialize};
 
-use super::names::{Name, Names};
-use super::{LoggedCandidate, LoggedDecision};
+use super::names::Names;
+use super::{LoggedCandidate, LoggedDecision, nothing};
 use crate::error::StoreError;
 
 /// Most candidates of one decision that are kept.
@@ -20,22 +18,25 @@ const MAX_SCORED: usize = 24;
 
 /// Candidates in a row of whom the same is to be said.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Alike {
+pub(crate) struct Alike<S = String> {
     /// The places of their names.
     names: Vec<i64>,
     /// The name of the only one, where the page had no room for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    name: Option<Box<Own>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rule: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
+    name: Option<Own<S>>,
+    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
+    rule: Option<S>,
+    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
+    reason: Option<S>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<i64>,
     #[serde(default, rename = "cost", skip_serializing_if = "Option::is_none")]
     cost_nano: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wave: Option<usize>,
+    /// Whether each after the first is asked a wave later than the one before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    rising: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     score: Option<f64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -44,87 +45,105 @@ pub(crate) struct Alike {
 
 /// A name that stands on no page.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Own {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) provider: Option<String>,
-    pub(super) model: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) connection: Option<(String, String)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) dialect: Option<String>,
+pub(super) struct Own<S = String> {
+    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
+    pub(super) provider: Option<S>,
+    pub(super) model: S,
+    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
+    pub(super) connection: Option<(S, S)>,
+    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
+    pub(super) dialect: Option<S>,
 }
 
 /// What is kept of the decision of a row.
-pub(crate) fn kept(row: &RequestRow, decision: &Decision, names: &mut Names) -> LoggedDecision<Alike> {
+pub(crate) fn kept<'a>(
+    row: &'a RequestRow,
+    decision: &'a Decision,
+    names: &mut Names,
+) -> LoggedDecision<Alike<&'a str>, &'a str> {
     LoggedDecision {
-        via: decision.via.to_owned(),
-        combo: row.combo.as_deref().map(str::to_owned),
-        strategy: decision.strategy.to_owned(),
+        via: decision.via,
+        combo: row.combo.as_deref(),
+        strategy: decision.strategy,
         seed: decision.seed,
         turn: decision.combo.as_ref().map(|_| decision.turn),
-        task: decision.task.map(|task| task.as_str().to_owned()),
-        policies: decision.policies.iter().map(ToString::to_string).collect(),
-        budget: decision.budget.clone(),
-        handoff_from: decision.handoff.clone(),
+        task: decision.task.map(|task| task.as_str()),
+        policies: decision.policies.iter().map(|name| &**name).collect(),
+        budget: decision.budget.as_deref(),
+        handoff_from: decision.handoff.as_deref(),
         candidates: together(&decision.candidates(row.client_dialect), names),
         decided_at: decision.decided_at,
     }
 }
 
-fn together(candidates: &[PreviewedCandidate], names: &mut Names) -> Vec<Alike> {
-    let mut groups: Vec<Alike> = Vec::new();
-    let mut before: Option<&PreviewedCandidate> = None;
+fn together<'a>(candidates: &[RecordedCandidate<'a>], names: &mut Names) -> Vec<Alike<&'a str>> {
+    let mut groups: Vec<Alike<&str>> = Vec::new();
+    let mut before: Option<&RecordedCandidate<'_>> = None;
     for (number, candidate) in candidates.iter().take(MAX_CANDIDATES).enumerate() {
         let place = names.place(candidate);
         let is_alike = number != MAX_SCORED && before.is_some_and(|before| alike(before, candidate));
         let group = groups.last_mut().filter(|group| is_alike && group.name.is_none());
-        match (group, place) {
-            (Some(group), Ok(place)) => group.names.push(place),
-            (_, place) => groups.push(Alike::of(candidate, place, number < MAX_SCORED)),
+        let joined = place
+            .zip(group)
+            .and_then(|(place, group)| group.goes_on_with(candidate.wave).then(|| group.names.push(place)));
+        if joined.is_none() {
+            groups.push(Alike::of(candidate, place, number < MAX_SCORED));
         }
         before = Some(candidate);
     }
     groups
 }
 
-/// Whether the same is to be said of both.
-fn alike(one: &PreviewedCandidate, other: &PreviewedCandidate) -> bool {
-    let PreviewedCandidate { provider: _, model: _, connection: _, dialect: _, skip, cost_nano, score, wave } =
-        one;
-    *skip == other.skip && *cost_nano == other.cost_nano && *score == other.score && *wave == other.wave
+/// Whether the same is to be said of both, but for when they are asked.
+fn alike(one: &RecordedCandidate<'_>, other: &RecordedCandidate<'_>) -> bool {
+    let RecordedCandidate {
+        provider: _,
+        model: _,
+        connection: _,
+        dialect: _,
+        wave: _,
+        skip,
+        cost_nano,
+        score,
+    } = one;
+    *skip == other.skip && *cost_nano == other.cost_nano && *score == other.score
 }
 
-impl Alike {
-    fn of(candidate: &PreviewedCandidate, place: Result<i64, Name>, with_factors: bool) -> Self {
-        let factors = |score: Score| {
-            score.factors().map(|(factor, value)| (factor.name().to_owned(), rounded(value))).collect()
-        };
-        let skip = candidate.skip.as_ref();
-        let (names, name) = match place {
-            Ok(place) => (vec![place], None),
-            Err(name) => (Vec::new(), Some(Box::new(Own::of(&name)))),
-        };
-        Self {
-            names,
-            name,
-            rule: skip.map(|skip| skip.rule.to_owned()),
-            reason: skip.map(|skip| skip.reason.clone()),
-            until: skip.and_then(|Skip { until, .. }| *until),
-            cost_nano: candidate.cost_nano,
-            wave: candidate.wave,
-            score: candidate.score.map(|score| rounded(score.total)),
-            factors: candidate.score.filter(|_| with_factors).map(factors).unwrap_or_default(),
+impl<S> Alike<S> {
+    /// Whether the next candidate is asked when one of this group would be: all at once, or each a wave later. The second
+    /// decides which.
+    fn goes_on_with(&mut self, wave: Option<usize>) -> bool {
+        let Some((first, wave)) = self.wave.zip(wave) else { return self.wave == wave };
+        if self.names.len() == 1 {
+            self.rising = wave.checked_sub(first) == Some(1);
         }
+        wave == self.wave_of(self.names.len(), first)
+    }
+
+    /// The wave of one of the group.
+    fn wave_of(&self, number: usize, first: usize) -> usize {
+        if self.rising { first.saturating_add(number) } else { first }
     }
 }
 
-impl Own {
-    fn of(name: &Name) -> Self {
+impl<'a> Alike<&'a str> {
+    fn of(candidate: &RecordedCandidate<'a>, place: Option<i64>, with_factors: bool) -> Self {
+        let RecordedCandidate { provider, model, connection, dialect, skip, cost_nano, score, wave } =
+            *candidate;
+        let own = || Own { provider, model, connection, dialect };
+        let scored = score.filter(|_| with_factors);
+        let factors = scored.into_iter().flat_map(|score| score.factors());
         Self {
-            provider: name.provider.as_ref().map(ToString::to_string),
-            model: name.model.to_string(),
-            connection: name.connection.as_ref().map(|(id, name)| (id.to_string(), name.to_string())),
-            dialect: name.dialect.map(str::to_owned),
+            names: place.into_iter().collect(),
+            name: place.is_none().then(own),
+            rule: skip.map(|skip| skip.rule),
+            reason: skip.map(|skip| skip.reason),
+            until: skip.and_then(|skip| skip.until),
+            cost_nano,
+            wave,
+            rising: false,
+            score: score.map(|score| rounded(score.total)),
+            factors: factors.map(|(factor, value)| (factor.name().to_owned(), rounded(value))).collect(),
         }
     }
 }
@@ -136,12 +155,12 @@ pub(super) fn told(
 ) -> Result<LoggedDecision, StoreError> {
     let mut candidates = Vec::new();
     for group in kept.candidates {
-        let own = group.name.iter().map(|own| Ok((**own).clone()));
+        let own = group.name.iter().map(|own| Ok(own.clone()));
         let on_page = group.names.iter().map(|place| {
             let found = names.get(place).cloned();
             found.ok_or_else(|| StoreError::Damaged(format!("routing_names: place {place} is missing")))
         });
-        for name in own.chain(on_page) {
+        for (number, name) in own.chain(on_page).enumerate() {
             let Own { provider, model, connection, dialect } = name?;
             let (connection_id, connection_name) = connection.unzip();
             candidates.push(LoggedCandidate {
@@ -154,7 +173,7 @@ pub(super) fn told(
                 reason: group.reason.clone(),
                 until: group.until,
                 cost_nano: group.cost_nano,
-                wave: group.wave,
+                wave: group.wave.map(|first| group.wave_of(number, first)),
                 score: group.score,
                 factors: group.factors.clone(),
             });
@@ -182,27 +201,32 @@ fn rounded(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use omniroute_engine::preview::Skip;
+
     use super::*;
 
-    fn candidate(model: &str, cost_nano: i64, rule: Option<&'static str>) -> PreviewedCandidate {
-        let skip = rule.map(|rule| Skip { rule, reason: "because".to_owned(), until: Some(7) });
-        PreviewedCandidate {
-            provider: Some("openai".into()),
-            model: model.into(),
-            connection: Some((format!("id-{model}").as_str().into(), "work".into())),
+    fn candidate(
+        model: &'static str,
+        cost_nano: i64,
+        rule: Option<&'static str>,
+    ) -> RecordedCandidate<'static> {
+        RecordedCandidate {
+            provider: Some("openai"),
+            model,
+            connection: Some(("c1", "work")),
             dialect: Some("openai"),
-            skip,
+            skip: rule.map(|rule| Skip { rule, reason: "because", until: Some(7) }),
             cost_nano: Some(cost_nano),
             score: None,
             wave: Some(1),
         }
     }
 
-    fn decision(candidates: Vec<Alike>) -> LoggedDecision<Alike> {
+    fn decision<'a>(candidates: Vec<Alike<&'a str>>) -> LoggedDecision<Alike<&'a str>, &'a str> {
         LoggedDecision {
-            via: "combo".to_owned(),
+            via: "combo",
             combo: None,
-            strategy: "priority".to_owned(),
+            strategy: "priority",
             seed: 1,
             turn: None,
             task: None,
@@ -212,6 +236,19 @@ mod tests {
             candidates,
             decided_at: 5,
         }
+    }
+
+    /// Written, and read again.
+    fn again(groups: Vec<Alike<&str>>, names: &Names) -> LoggedDecision {
+        let own = |name: &super::super::Name| Own {
+            provider: name.provider.as_deref().map(str::to_owned),
+            model: name.model.to_string(),
+            connection: name.connection.as_ref().map(|(id, name)| (id.to_string(), name.to_string())),
+            dialect: name.dialect.map(str::to_owned),
+        };
+        let written = names.unwritten().iter().map(|(place, name)| (*place, own(name))).collect();
+        let text = serde_json::to_string(&decision(groups)).unwrap();
+        told(serde_json::from_str(&text).unwrap(), &written).unwrap()
     }
 
     #[test]
@@ -228,36 +265,73 @@ mod tests {
         let places: Vec<&[i64]> = groups.iter().map(|group| &*group.names).collect();
         assert_eq!(places, [&[0, 1][..], &[2], &[3], &[0]]);
 
-        let written: HashMap<i64, Own> =
-            names.unwritten().iter().map(|(place, name)| (*place, Own::of(name))).collect();
-        let text = serde_json::to_string(&decision(groups)).unwrap();
-        let read = told(serde_json::from_str(&text).unwrap(), &written).unwrap();
-        let back = read
-            .candidates
-            .iter()
-            .map(|it| (&*it.model, it.connection_id.as_deref(), it.cost_nano, it.rule.as_deref()));
+        let text = serde_json::to_string(&decision(together(&candidates, &mut names))).unwrap();
+        let lost = told(serde_json::from_str(&text).unwrap(), &HashMap::new());
+        assert!(lost.unwrap_err().to_string().contains("place 0 is missing"));
+
+        let read = again(groups, &names);
+        let back = read.candidates.iter().map(|it| {
+            (
+                &*it.model,
+                it.connection_id.as_deref(),
+                it.connection_name.as_deref(),
+                it.cost_nano,
+                it.rule.as_deref(),
+            )
+        });
+        let told = |model, cost, rule| (model, Some("c1"), Some("work"), Some(cost), rule);
         assert_eq!(
             back.collect::<Vec<_>>(),
             [
-                ("a", Some("id-a"), Some(1), None),
-                ("b", Some("id-b"), Some(1), None),
-                ("c", Some("id-c"), Some(2), None),
-                ("d", Some("id-d"), Some(2), Some("cooldown")),
-                ("a", Some("id-a"), Some(1), None),
+                told("a", 1, None),
+                told("b", 1, None),
+                told("c", 2, None),
+                told("d", 2, Some("cooldown")),
+                told("a", 1, None),
             ]
         );
         assert_eq!(
             (read.candidates[3].reason.as_deref(), read.candidates[3].until),
             (Some("because"), Some(7))
         );
+    }
 
-        let lost = told(serde_json::from_str(&text).unwrap(), &HashMap::new());
-        assert!(lost.unwrap_err().to_string().contains("place 0 is missing"));
+    #[test]
+    fn waves_that_rise_one_by_one_make_one_group() {
+        let with = |waves: &[Option<usize>]| -> (Vec<usize>, Vec<Option<usize>>) {
+            let candidates: Vec<_> = waves
+                .iter()
+                .map(|wave| RecordedCandidate { wave: *wave, ..candidate("a", 1, None) })
+                .collect();
+            let mut names = Names::default();
+            let groups = together(&candidates, &mut names);
+            let sizes = groups.iter().map(|group| group.names.len()).collect();
+            (sizes, again(groups, &names).candidates.iter().map(|it| it.wave).collect())
+        };
+        let (none, waves) = (None, |waves: &[usize]| waves.iter().copied().map(Some).collect::<Vec<_>>());
+        for (asked, sizes) in [
+            (waves(&[1, 2, 3, 4]), &[4][..]),
+            (waves(&[1, 1, 1, 2, 3, 4]), &[3, 3]),
+            (waves(&[1, 2, 2, 2]), &[2, 2]),
+            (waves(&[1, 3, 4, 4]), &[1, 2, 1]),
+            (waves(&[3, 2, 1]), &[1, 1, 1]),
+            (vec![none, none, Some(1), none], &[2, 1, 1]),
+            (vec![Some(usize::MAX), Some(usize::MAX)], &[2]),
+        ] {
+            assert_eq!(with(&asked), (sizes.to_vec(), asked.clone()));
+        }
+    }
+
+    #[test]
+    fn what_was_written_without_groups_that_rise_is_read() {
+        let text = r#"{"via":"combo","strategy":"priority","seed":1,"candidates":[{"names":[],"name":{"model":"a"},"wave":2}],"decidedAt":5}"#;
+        let read = told(serde_json::from_str(text).unwrap(), &HashMap::new()).unwrap();
+        assert_eq!((&*read.candidates[0].model, read.candidates[0].wave), ("a", Some(2)));
     }
 
     #[test]
     fn no_more_candidates_are_kept_than_there_is_room_for() {
-        let candidates: Vec<_> = (0..500).map(|number| candidate(&number.to_string(), 1, None)).collect();
+        let candidates = [candidate("a", 1, None); 500];
         let groups = together(&candidates, &mut Names::default());
         assert_eq!(groups.iter().map(|group| group.names.len()).sum::<usize>(), MAX_CANDIDATES);
     }
@@ -266,16 +340,14 @@ mod tests {
     fn names_without_room_on_the_page_stand_in_the_decision() {
         let mut names = Names::default();
         for number in 0..10_000 {
-            let _ = names.place(&candidate(&number.to_string(), 1, None));
+            let model = number.to_string();
+            let _ = names.place(&RecordedCandidate { model: &model, ..candidate("", 1, None) });
         }
         let candidates = [candidate("5", 1, None), candidate("new", 1, None), candidate("6", 1, None)];
-        let text = serde_json::to_string(&decision(together(&candidates, &mut names))).unwrap();
-        let written: HashMap<i64, Own> =
-            names.unwritten().iter().map(|(place, name)| (*place, Own::of(name))).collect();
-        let read = told(serde_json::from_str(&text).unwrap(), &written).unwrap();
+        let read = again(together(&candidates, &mut names), &names);
         let models: Vec<&str> = read.candidates.iter().map(|it| &*it.model).collect();
         assert_eq!(models, ["5", "new", "6"]);
-        assert_eq!(read.candidates[1].connection_id.as_deref(), Some("id-new"));
+        assert_eq!(read.candidates[1].connection_id.as_deref(), Some("c1"));
         assert_eq!(read.candidates[1].cost_nano, Some(1));
     }
 }

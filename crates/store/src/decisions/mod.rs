@@ -9,7 +9,7 @@ use omniroute_engine::ports::RowId;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use kept::kept;
-pub(crate) use names::{COLUMNS as NAME_COLUMNS, MAX_NAME, NEEDED_MS, Name, Names, bind_name};
+pub(crate) use names::{COLUMNS as NAME_COLUMNS, NEEDED_MS, Name, Names, bind_name};
 
 use crate::error::StoreError;
 use crate::pool::with_read;
@@ -36,38 +36,42 @@ pub(crate) const COLUMNS: [&str; 14] = [
 #[derive(Debug, Clone, Copy)]
 pub struct RoutingDecisions<'a>(pub(crate) &'a Store);
 
-/// A decision as it is kept.
+/// A decision as it is kept, with its texts or with looks at them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LoggedDecision<C = LoggedCandidate> {
+pub struct LoggedDecision<C = LoggedCandidate, S = String> {
     /// How the model was found.
-    pub via: String,
+    pub via: S,
     /// The combo's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub combo: Option<String>,
+    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
+    pub combo: Option<S>,
     /// What ordered the targets, or the accounts.
-    pub strategy: String,
+    pub strategy: S,
     /// The random bits of the decision.
     pub seed: u64,
     /// The turn that the combo took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<u64>,
     /// What the request was about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<String>,
+    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
+    pub task: Option<S>,
     /// The names of the policies that applied, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub policies: Vec<String>,
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<S>,
     /// What the request became because a budget had no room for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget: Option<String>,
+    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
+    pub budget: Option<S>,
     /// The account whose conversation was taken over with a summary.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub handoff_from: Option<String>,
+    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
+    pub handoff_from: Option<S>,
     /// Those that were to be asked, in order; then those that were not.
     pub candidates: Vec<C>,
     /// When it was decided.
     pub decided_at: i64,
+}
+
+const fn nothing<S>() -> Option<S> {
+    None
 }
 
 /// An account for a target, a target whose turn never came, or an entry that leads to none.

@@ -2,24 +2,23 @@
 //! shorter than four ids.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use omniroute_domain::entity::ConnectionId;
-use omniroute_engine::preview::PreviewedCandidate;
-use omniroute_provider::ProviderId;
+use omniroute_engine::decision::RecordedCandidate;
 
 use super::kept::Own;
 use crate::error::StoreError;
 use crate::pool::with_read;
 use crate::store::Store;
-use crate::text::{random, to_hex};
+use crate::text::{clip, random, to_hex};
 use crate::usage::DAY_MS;
 
 /// Most names of a page.
 const MAX_NAMES: usize = 4_096;
 /// Longest name that is kept whole.
-pub(crate) const MAX_NAME: usize = 256;
+const MAX_NAME: usize = 256;
 /// For how long a page is added to.
 const PAGE_MS: i64 = DAY_MS;
 /// Names are needed by no decision that is younger than they are by so much: a page's time, and as much again because requests
@@ -34,18 +33,44 @@ pub(crate) const COLUMNS: [&str; 8] =
 pub(crate) struct Names {
     page: Arc<str>,
     created_at: i64,
-    places: HashMap<Name, usize, RandomState>,
-    /// In order of their places: those that no transaction has written yet.
-    new: Vec<Name>,
+    /// In order of their places.
+    names: Vec<Name>,
+    /// How many of them a transaction wrote.
+    written: usize,
+    /// Their places by a hash of them.
+    places: HashMap<u64, usize, RandomState>,
+    hasher: RandomState,
 }
 
 /// What a candidate is called.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Name {
-    pub(crate) provider: Option<ProviderId>,
+    pub(crate) provider: Option<Arc<str>>,
     pub(crate) model: Arc<str>,
-    pub(crate) connection: Option<(ConnectionId, Arc<str>)>,
+    /// The account's id and its name.
+    pub(crate) connection: Option<(Arc<str>, Arc<str>)>,
     pub(crate) dialect: Option<&'static str>,
+}
+
+impl Name {
+    /// As it is kept.
+    fn of(candidate: &RecordedCandidate<'_>) -> Self {
+        let kept = |text: &str| Arc::<str>::from(clip(text, MAX_NAME));
+        Self {
+            provider: candidate.provider.map(kept),
+            model: kept(candidate.model),
+            connection: candidate.connection.map(|(id, name)| (kept(id), kept(name))),
+            dialect: candidate.dialect,
+        }
+    }
+
+    fn is_of(&self, candidate: &RecordedCandidate<'_>) -> bool {
+        let connection = self.connection.as_ref().map(|(id, name)| (&**id, &**name));
+        let is_alike = (&*self.model, self.provider.as_deref(), connection, self.dialect)
+            == (candidate.model, candidate.provider, candidate.connection, candidate.dialect);
+        // Too long, or with what databases do not take.
+        is_alike || *self == Self::of(candidate)
+    }
 }
 
 /// A name as it was written.
@@ -64,8 +89,10 @@ impl Default for Names {
         Self {
             page: to_hex(&random::<8>()).into(),
             created_at: 0,
+            names: Vec::new(),
+            written: 0,
             places: HashMap::default(),
-            new: Vec::new(),
+            hasher: RandomState::default(),
         }
     }
 }
@@ -74,7 +101,7 @@ impl Names {
     /// Begins another page where this one is full or old. Meant to be called before a batch.
     pub(crate) fn turn(&mut self, now_ms: i64) {
         let is_old = now_ms.saturating_sub(self.created_at) >= PAGE_MS;
-        if self.places.len() >= MAX_NAMES || is_old {
+        if self.names.len() >= MAX_NAMES || is_old {
             *self = Self { created_at: now_ms, ..Self::default() };
         }
     }
@@ -84,37 +111,34 @@ impl Names {
         self.page.clone()
     }
 
-    /// The place of a candidate's name; the name itself where the page has no room for it.
-    pub(super) fn place(&mut self, candidate: &PreviewedCandidate) -> Result<i64, Name> {
-        let name = Name {
-            provider: candidate.provider.clone(),
-            model: candidate.model.clone(),
-            connection: candidate.connection.clone(),
-            dialect: candidate.dialect,
-        };
-        let place = match self.places.get(&name) {
-            Some(place) => *place,
-            None if self.places.len() >= MAX_NAMES => return Err(name),
+    /// The place of a candidate's name; `None` where the page has no room for it.
+    pub(super) fn place(&mut self, candidate: &RecordedCandidate<'_>) -> Option<i64> {
+        let RecordedCandidate { provider, model, connection, dialect, .. } = *candidate;
+        let hash = self.hasher.hash_one((provider, model, connection, dialect));
+        let place = match self.places.get(&hash) {
+            // Another name of the same hash stands in the decision itself.
+            Some(place) => self.names.get(*place).filter(|name| name.is_of(candidate)).map(|_| *place)?,
+            None if self.names.len() >= MAX_NAMES => return None,
             None => {
-                let place = self.places.len();
-                self.new.push(name.clone());
-                self.places.insert(name, place);
+                let place = self.names.len();
+                self.names.push(Name::of(candidate));
+                self.places.insert(hash, place);
                 place
             }
         };
-        Ok(i64::try_from(place).unwrap_or(i64::MAX))
+        i64::try_from(place).ok()
     }
 
     /// Those that are not written yet, with their places.
     pub(crate) fn unwritten(&self) -> Vec<(i64, Name)> {
-        let first = self.places.len() - self.new.len();
-        let place = |number: usize| i64::try_from(first + number).unwrap_or(i64::MAX);
-        self.new.iter().enumerate().map(|(number, name)| (place(number), name.clone())).collect()
+        let place = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let new = self.names.iter().enumerate().skip(self.written);
+        new.map(|(number, name)| (place(number), name.clone())).collect()
     }
 
     /// The transaction that wrote them is over.
     pub(crate) fn written(&mut self) {
-        self.new.clear();
+        self.written = self.names.len();
     }
 
     pub(crate) fn created_at(&self) -> i64 {
@@ -126,15 +150,14 @@ impl Names {
 macro_rules! bind_name {
     ($query:expr, $names:expr, $place:expr, $name:expr) => {{
         let (names, name): (&$crate::decisions::Names, &$crate::decisions::Name) = ($names, $name);
-        let kept = |text: &str| $crate::text::clip(text, $crate::decisions::MAX_NAME);
         let connection = name.connection.as_ref();
         $query
             .bind(names.page())
             .bind(*$place)
-            .bind(name.provider.as_ref().map(|id| kept(id.as_str())))
-            .bind(kept(&name.model))
-            .bind(connection.map(|(id, _)| kept(id.as_str())))
-            .bind(connection.map(|(_, name)| kept(name)))
+            .bind(name.provider.clone())
+            .bind(name.model.clone())
+            .bind(connection.map(|(id, _)| id.clone()))
+            .bind(connection.map(|(_, name)| name.clone()))
             .bind(name.dialect)
             .bind(names.created_at())
     }};
@@ -166,16 +189,13 @@ mod tests {
 
     const NOW: i64 = 1_767_323_045_678;
 
-    fn candidate(model: &str) -> PreviewedCandidate {
-        PreviewedCandidate {
-            provider: Some("openai".into()),
-            model: model.into(),
-            connection: Some(("c1".into(), "work".into())),
+    fn candidate(model: &str) -> RecordedCandidate<'_> {
+        RecordedCandidate {
+            provider: Some("openai"),
+            model,
+            connection: Some(("c1", "work")),
             dialect: Some("openai"),
-            skip: None,
-            cost_nano: None,
-            score: None,
-            wave: None,
+            ..RecordedCandidate::default()
         }
     }
 
@@ -196,8 +216,22 @@ mod tests {
         assert_eq!(place(&mut names, "b"), 1);
         place(&mut names, "d");
         assert_eq!(unwritten(&names), [(3, "d".to_owned())]);
-        let elsewhere = PreviewedCandidate { connection: None, ..candidate("a") };
-        assert_eq!(names.place(&elsewhere).unwrap(), 4, "another account is another name");
+        let others = [
+            RecordedCandidate { connection: None, ..candidate("a") },
+            RecordedCandidate { connection: Some(("c1", "play")), ..candidate("a") },
+            RecordedCandidate { provider: None, ..candidate("a") },
+            RecordedCandidate { dialect: None, ..candidate("a") },
+        ];
+        assert_eq!(others.map(|other| names.place(&other)), [4, 5, 6, 7].map(Some), "these are other names");
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_kept_in_part() {
+        let long = "m".repeat(300);
+        let mut names = Names::default();
+        assert_eq!([(); 2].map(|()| names.place(&candidate(&long))), [Some(0); 2]);
+        assert_eq!(names.place(&candidate(&long[1..])), Some(1), "what is left out counts too");
+        assert_eq!(names.unwritten()[0].1.model.len(), MAX_NAME);
     }
 
     #[test]
@@ -216,8 +250,7 @@ mod tests {
             names.place(&candidate(&number.to_string())).unwrap();
         }
         assert_eq!(names.place(&candidate("7")).unwrap(), 7);
-        let left = names.place(&candidate("one too many")).unwrap_err();
-        assert_eq!(&*left.model, "one too many");
+        assert_eq!(names.place(&candidate("one too many")), None);
         names.turn(NOW + PAGE_MS);
         assert_ne!(names.page(), second);
     }

@@ -8,7 +8,7 @@ use omniroute_domain::entity::ApiKeyId;
 use omniroute_engine::ports::{BillRow, RequestRow};
 
 use super::sql::Batch;
-use crate::text::{clip_shared, signed};
+use crate::text::{clip_shared, named};
 
 pub(crate) const COLUMNS: [&str; 12] = [
     "request_id",
@@ -142,9 +142,7 @@ impl Entry {
 
 /// Tokens by their names in the API, those that were told; and what was used beside them.
 fn tokens(bill: &BillRow) -> Option<String> {
-    use std::fmt::Write as _;
     let usage = &bill.usage;
-    let mut text = String::new();
     let tokens = [
         ("input", usage.input_total()),
         ("cacheRead", usage.cache_read),
@@ -155,15 +153,8 @@ fn tokens(bill: &BillRow) -> Option<String> {
         ("reasoning", usage.reasoning),
         ("audioOut", usage.audio_output),
     ];
-    let units = bill.units.as_deref().into_iter().flat_map(|units| units.named());
-    let units = units.map(|(name, count)| (name, Some(count)));
-    for (name, count) in tokens.into_iter().chain(units) {
-        if let Some(count) = count {
-            let comma = if text.is_empty() { "{" } else { "," };
-            let _ = write!(text, "{comma}\"{name}\":{}", signed(count));
-        }
-    }
-    (!text.is_empty()).then(|| text + "}")
+    let told = tokens.into_iter().filter_map(|(name, count)| Some((name, count?)));
+    named(told.chain(bill.units.as_deref().into_iter().flat_map(|units| units.named())))
 }
 
 /// Bills of requests that are not listed one by one: the queue was full, or the database refused the row. Money is not

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
-use omniroute_domain::price::Units;
 use omniroute_engine::decision::Decision;
 use omniroute_engine::ports::{AttemptRow, CHAT, LockRow, RequestRow};
 use sqlx::AssertSqlSafe;
@@ -32,7 +31,7 @@ use crate::response_owners;
 use crate::session_affinity;
 use crate::similar_questions;
 use crate::store::Store;
-use crate::text::{clip, clip_shared, signed, to_hex, to_json};
+use crate::text::{clip, clip_shared, named, signed, to_hex, to_json};
 
 const MAX_NAME: usize = 256;
 const MAX_PATH: usize = 512;
@@ -115,7 +114,7 @@ macro_rules! bind_call_log {
             .bind(row.combo.as_ref().map(|name| clip_shared(name, MAX_NAME)))
             .bind(row.combo_step.as_ref().map(|id| clip_shared(id, MAX_NAME)))
             .bind((row.request_type != CHAT).then(|| words.shared(row.request_type)))
-            .bind(row.units.as_deref().and_then(units_json))
+            .bind(row.units.as_deref().and_then(|units| named(units.named())))
             .bind(row.saved_nano())
             .bind(row.similarity)
     }};
@@ -475,12 +474,6 @@ fn stored_attempt<'a>(row: &RequestRow, attempt: &'a AttemptRow) -> StoredAttemp
             .collect(),
         duration_ms: attempt.duration_ms,
     }
-}
-
-/// Amounts by their names in the API.
-fn units_json(units: &Units) -> Option<String> {
-    let named: BTreeMap<&str, i64> = units.named().map(|(name, amount)| (name, signed(amount))).collect();
-    serde_json::to_string(&named).ok().filter(|_| !named.is_empty())
 }
 
 fn losses_json(row: &RequestRow) -> Option<String> {
