@@ -25,6 +25,7 @@ pub mod transport;
 mod answer_head;
 mod attempt;
 mod branch;
+mod cancel;
 mod circuit;
 mod count;
 mod explain;

@@ -29,6 +29,7 @@ pub(crate) mod quota;
 pub(crate) mod rate_limits;
 pub(crate) mod resilience;
 pub(crate) mod route_preview;
+pub(crate) mod running;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod system;

@@ -6,6 +6,7 @@ mod admission;
 mod auto;
 mod breaker;
 mod cache;
+mod cancelled;
 mod combo_limits;
 mod combos;
 mod crowd;

@@ -9,6 +9,7 @@
 mod accounts;
 mod bodies;
 mod budgets;
+mod cancelling;
 mod chaos;
 mod client;
 mod departures;
