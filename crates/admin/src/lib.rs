@@ -8,6 +8,7 @@
 
 mod address;
 mod auth;
+mod console;
 mod endpoint;
 mod error;
 mod probe;
@@ -19,6 +20,7 @@ mod text;
 mod validation;
 
 pub use auth::Client;
+pub use console::{Console, LogLevel, LogLine};
 pub use error::refuse_head;
 pub use router::{openapi, openapi_json, router};
 pub use state::{

@@ -17,9 +17,9 @@ use crate::endpoint::{Describe, Documentation, Handle, Ignored, Incoming};
 use crate::error::{no_route, wrong_method};
 use crate::resources::{
     aliases, api_keys, auth, availability, budgets, cache, call_logs, combo_mappings, combos,
-    connection_probes, connections, custom_models, fallback_chains, health, learned, lifecycle, metrics,
-    model_catalog, models, nodes, policies, pricing, quota, rate_limits, resilience, route_preview, running,
-    sessions, settings, system, telemetry, transforms, usage,
+    connection_probes, connections, console, custom_models, fallback_chains, health, learned, lifecycle,
+    metrics, model_catalog, models, nodes, policies, pricing, quota, rate_limits, resilience, route_preview,
+    running, sessions, settings, system, telemetry, transforms, usage,
 };
 use crate::state::{Admin, AdminState, Peer};
 use crate::text;
@@ -190,6 +190,8 @@ fn routes() -> Routes {
         .get("/api/usage/quota", "What vendors leave of their quotas", quota::list)
         .get("/api/usage/{id}", "What a connection used", usage::by_connection)
         .get("/api/logs/active", "Requests that are running", usage::active)
+        .get("/api/logs/console", "The latest lines of the log", console::tail)
+        .get("/api/logs/stream", "Lines of the log as they come", console::follow)
         .delete("/api/logs/active/{id}", "Cancel a running request", running::cancel)
         // Accounts
         .get("/api/rate-limits", "What requests are held to, by account", rate_limits::list)

@@ -13,6 +13,7 @@ pub(crate) mod combos;
 mod connection_options;
 pub(crate) mod connection_probes;
 pub(crate) mod connections;
+pub(crate) mod console;
 pub(crate) mod custom_models;
 pub(crate) mod fallback_chains;
 pub(crate) mod health;

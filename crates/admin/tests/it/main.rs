@@ -7,6 +7,7 @@ mod budgets;
 mod cache;
 mod combos;
 mod configuration;
+mod console;
 mod contract;
 mod observation;
 mod policies;

@@ -12,6 +12,7 @@ mod budgets;
 mod cancelling;
 mod chaos;
 mod client;
+mod console;
 mod departures;
 mod egress;
 mod gateway;
