@@ -18,6 +18,7 @@ mod router;
 mod state;
 mod text;
 mod validation;
+mod webhooks;
 
 pub use auth::Client;
 pub use console::{Console, LogLevel, LogLine};
@@ -27,3 +28,4 @@ pub use state::{
     AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk, Previews, Reload, Reuse,
     WrongAsk,
 };
+pub use webhooks::Courier;

@@ -12,6 +12,7 @@ pub mod decision;
 pub mod error;
 pub mod live;
 pub mod memory;
+pub mod notices;
 pub mod ports;
 pub mod preview;
 pub mod quota_look;

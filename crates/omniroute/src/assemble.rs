@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::FutureExt as _;
-use omniroute_admin::{AdminSettings, AdminState, Console, Ports as AdminPorts};
+use omniroute_admin::{AdminSettings, AdminState, Console, Courier, Ports as AdminPorts};
 use omniroute_dialect::shape::Seal;
 use omniroute_domain::entity::Connection;
 use omniroute_domain::health::HealthMap;
@@ -159,6 +159,17 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
         settings: admin_settings(&settings, address.port(), first_run_token.clone(), environment),
         lifecycle: stopper.clone(),
         reload: reload.clone(),
+    });
+
+    // Whoever is to be told of what happens.
+    let courier =
+        Courier::new(store.clone(), live.clone(), transport.clone(), clock.clone(), settings.allow_private);
+    let stopped = stopper.stop.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = courier.run() => {}
+        }
     });
 
     // Changes that other processes make to the same database.

@@ -37,6 +37,7 @@ pub(crate) mod system;
 pub(crate) mod telemetry;
 pub(crate) mod transforms;
 pub(crate) mod usage;
+pub(crate) mod webhooks;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;

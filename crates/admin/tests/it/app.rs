@@ -355,7 +355,7 @@ impl Answer {
     }
 }
 
-pub(crate) struct TestClock(AtomicI64);
+pub(crate) struct TestClock(pub(crate) AtomicI64);
 
 impl Clock for TestClock {
     fn now_ms(&self) -> i64 {
@@ -373,6 +373,8 @@ impl Clock for TestClock {
 pub(crate) struct Upstream {
     answers: Mutex<VecDeque<(u16, Bytes)>>,
     pub(crate) asked: Mutex<Vec<(String, HeaderMap)>>,
+    /// What was sent with each.
+    pub(crate) bodies: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Upstream {
@@ -389,6 +391,7 @@ impl Transport for Upstream {
     fn send(&self, call: OutboundCall) -> BoxFuture<'_, Result<Response<UpstreamBody>, TransportError>> {
         let url = format!("{} {}", call.method, call.uri);
         self.asked.lock().expect("lock").push((url, call.headers));
+        self.bodies.lock().expect("lock").push(call.body.concat());
         let answer = self.answers.lock().expect("lock").pop_front();
         Box::pin(async move {
             let broken =

@@ -15,3 +15,4 @@ mod pricing;
 mod probes;
 mod quota;
 mod resilience;
+mod webhooks;

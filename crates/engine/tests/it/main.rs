@@ -25,6 +25,7 @@ mod limits;
 mod live_pictures;
 mod media;
 mod money;
+mod notices;
 mod outages;
 mod painters;
 mod pauses;
