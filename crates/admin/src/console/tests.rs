@@ -81,18 +81,18 @@ async fn a_reader_gets_new_lines_keep_alives_and_an_end() {
     assert_eq!(got.matches("data:").count(), 1);
     // Lines that are not for it keep nobody from hearing that the stream is there.
     let began = Instant::now();
-    let chatter = {
-        let console = console.clone();
-        tokio::spawn(async move {
-            for _ in 0..40 {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                console.push(line(LogLevel::Trace, "chatter"));
-            }
-        })
+    let chatter = async {
+        for _ in 0..40 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            console.push(line(LogLevel::Trace, "chatter"));
+        }
     };
-    assert_eq!(text(&mut reader).await, ": keep-alive\n\n");
-    assert_eq!(began.elapsed(), KEEP_ALIVE);
-    chatter.await.expect("ends");
+    let reads = async {
+        let alive = text(&mut reader).await;
+        (alive, began.elapsed())
+    };
+    let ((alive, after), ()) = tokio::join!(reads, chatter);
+    assert_eq!((alive.as_str(), after), (": keep-alive\n\n", KEEP_ALIVE));
     // What was said last is read before the end.
     console.push(line(LogLevel::Info, "stopped"));
     console.close();
