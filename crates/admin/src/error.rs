@@ -117,6 +117,18 @@ pub(crate) fn not_found(what: &str) -> AdminError {
     AdminError::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("{what} not found"))
 }
 
+/// No request of this process that is still running has this id.
+pub(crate) fn not_running(id: &str) -> AdminError {
+    AdminError::new(
+        StatusCode::NOT_FOUND,
+        "NOT_FOUND",
+        format!(
+            "no request `{id}` is running in this process; where several serve one database, each lists (GET \
+             /api/logs/active) and cancels its own"
+        ),
+    )
+}
+
 /// There is no such route.
 pub(crate) fn no_route(path: &str) -> AdminError {
     AdminError::new(

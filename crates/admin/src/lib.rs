@@ -8,6 +8,7 @@
 
 mod address;
 mod auth;
+mod console;
 mod endpoint;
 mod error;
 mod probe;
@@ -17,11 +18,14 @@ mod router;
 mod state;
 mod text;
 mod validation;
+mod webhooks;
 
 pub use auth::Client;
+pub use console::{Console, LogLevel, LogLine};
 pub use error::refuse_head;
 pub use router::{openapi, openapi_json, router};
 pub use state::{
     AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk, Previews, Reload, Reuse,
     WrongAsk,
 };
+pub use webhooks::Courier;

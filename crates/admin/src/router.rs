@@ -17,9 +17,9 @@ use crate::endpoint::{Describe, Documentation, Handle, Ignored, Incoming};
 use crate::error::{no_route, wrong_method};
 use crate::resources::{
     aliases, api_keys, auth, availability, budgets, cache, call_logs, combo_mappings, combos,
-    connection_probes, connections, custom_models, fallback_chains, health, learned, lifecycle, metrics,
-    model_catalog, models, nodes, policies, pricing, quota, rate_limits, resilience, route_preview, sessions,
-    settings, system, telemetry, transforms, usage,
+    connection_probes, connections, console, custom_models, fallback_chains, health, learned, lifecycle,
+    metrics, model_catalog, models, nodes, policies, pricing, quota, rate_limits, resilience, route_preview,
+    running, sessions, settings, system, telemetry, transforms, usage, webhooks,
 };
 use crate::state::{Admin, AdminState, Peer};
 use crate::text;
@@ -190,6 +190,9 @@ fn routes() -> Routes {
         .get("/api/usage/quota", "What vendors leave of their quotas", quota::list)
         .get("/api/usage/{id}", "What a connection used", usage::by_connection)
         .get("/api/logs/active", "Requests that are running", usage::active)
+        .get("/api/logs/console", "The latest lines of the log", console::tail)
+        .get("/api/logs/stream", "Lines of the log as they come", console::follow)
+        .delete("/api/logs/active/{id}", "Cancel a running request", running::cancel)
         // Accounts
         .get("/api/rate-limits", "What requests are held to, by account", rate_limits::list)
         .get("/api/rate-limit", "What requests are held to, and what holds for all", rate_limits::show)
@@ -201,6 +204,15 @@ fn routes() -> Routes {
         .delete("/api/cache/stats", "Forget them", cache::clear)
         .get("/api/sessions", "Conversations and the accounts they stay with", sessions::list)
         .delete("/api/sessions", "End a conversation", sessions::unpin)
+        // Telling others
+        .get("/api/webhooks", "Addresses that are told of what happens", webhooks::list)
+        .post("/api/webhooks", "Tell another address of what happens", webhooks::create)
+        .get("/api/webhooks/{id}", "A webhook", webhooks::show)
+        .put("/api/webhooks/{id}", "Change a webhook", webhooks::update)
+        .patch("/api/webhooks/{id}", "Change a webhook", webhooks::update)
+        .delete("/api/webhooks/{id}", "Delete a webhook", webhooks::delete)
+        .post("/api/webhooks/{id}/test", "Send it a message now", webhooks::test)
+        .post("/api/webhooks/{id}/rotate", "Give it another secret", webhooks::rotate)
         // Watching
         .get("/api/monitoring/health", "How the gateway is", health::show)
         .delete("/api/monitoring/health", "Close every breaker", health::reset_breakers)

@@ -22,6 +22,7 @@ use secrecy::SecretString;
 use tokio::sync::{Mutex, OnceCell, Semaphore};
 
 use crate::auth::Lockouts;
+use crate::console::Console;
 
 /// How long a list of models from an upstream is kept.
 const MODELS_TTL: Duration = Duration::from_secs(600);
@@ -46,6 +47,8 @@ pub struct AdminState {
     pub cache: Arc<dyn Cache>,
     /// Measurements.
     pub telemetry: Arc<Telemetry>,
+    /// The latest lines of the log.
+    pub console: Arc<Console>,
     /// Says what would become of client requests.
     pub previews: Arc<dyn Previews>,
     /// Answers that are given again.

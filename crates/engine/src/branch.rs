@@ -131,6 +131,7 @@ impl RequestCtx {
             taken: None,
             // Tasks make one call at a time.
             task: None,
+            performing: None,
             kinship: Kinship::Branch(Branch { estate, heard: Heard::default() }),
         })
     }

@@ -73,7 +73,7 @@ fn note(live: &Live, recorder: &dyn Recorder, breaker: &Breaker, transition: Opt
             tracing::info!(breaker = name, from = from.as_str(), to = to.as_str(), cause, "breaker changed");
         }
     }
-    live.health.timeline.add(HealthEvent {
+    let event = HealthEvent {
         at,
         kind: EventKind::Breaker,
         provider: breaker.provider.clone(),
@@ -84,7 +84,9 @@ fn note(live: &Live, recorder: &dyn Recorder, breaker: &Breaker, transition: Opt
         to: to.as_str(),
         cause,
         until,
-    });
+    };
+    live.notices.health(&event);
+    live.health.timeline.add(event);
     recorder.remember(Memory::Breaker(breaker.record(at)));
 }
 
@@ -294,5 +296,6 @@ fn add(live: &Live, event: HealthEvent) {
         until = event.until.map(crate::error::rfc3339),
         "standing changed"
     );
+    live.notices.health(&event);
     live.health.timeline.add(event);
 }

@@ -15,6 +15,7 @@ use omniroute_domain::price::Units;
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::session::SessionKey;
 use omniroute_domain::snapshot::{Caller, ConnectionState, Snapshot};
+use omniroute_provider::Capability;
 use smallvec::SmallVec;
 
 use crate::attempt::{Rewrite, Trying};
@@ -137,6 +138,8 @@ pub struct RequestCtx {
     pub(crate) taken: Option<Box<Taken>>,
     /// What is asked for, where that is not chat.
     pub(crate) task: Option<Box<Job>>,
+    /// What it is while a call has the task.
+    pub(crate) performing: Option<Capability>,
 }
 
 /// Who answers a request.
@@ -232,6 +235,7 @@ impl RequestCtx {
             material: None,
             taken: None,
             task: None,
+            performing: None,
         })
     }
 

@@ -8,6 +8,8 @@ use omniroute_domain::{
     snapshot::Snapshot,
 };
 
+use crate::notices::Notices;
+
 /// What a running gateway believes. A request loads the snapshot once and keeps it to its end.
 #[derive(Debug)]
 pub struct Live {
@@ -22,6 +24,8 @@ pub struct Live {
     pub handoffs: Handoffs,
     /// What was spent, and what running requests hold.
     pub spending: Spending,
+    /// What operators are to be told of elsewhere.
+    pub notices: Notices,
 }
 
 impl Live {
@@ -34,6 +38,7 @@ impl Live {
             sessions: Sessions::default(),
             handoffs: Handoffs::default(),
             spending: Spending::default(),
+            notices: Notices::default(),
         }
     }
 

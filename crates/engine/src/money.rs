@@ -407,6 +407,7 @@ impl RequestCtx {
     fn tell(&self, events: Events) {
         for event in events {
             log(&event);
+            self.engine.live.notices.budget(&event);
             self.engine.recorder.budget(event);
         }
     }

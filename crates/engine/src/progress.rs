@@ -15,6 +15,11 @@ pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-omniroute-progr
 /// Between two reports.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(2);
 
+/// How many tokens of an answer have come: what the upstream says, or what its length lets one guess if that is more.
+pub(crate) fn tokens(watch: &StreamWatch) -> u64 {
+    watch.usage.output_total.unwrap_or(0).max(watch.output_bytes.div_ceil(4))
+}
+
 /// Reports of one stream.
 pub(crate) struct Reports {
     dialect: &'static dyn Dialect,
@@ -79,8 +84,7 @@ impl Reports {
 
     fn event(&mut self, watch: &StreamWatch, now: Instant, done: bool) -> String {
         // A count of the upstream may be lower than what was estimated before it came; progress does not go back.
-        let tokens = watch.usage.output_total.unwrap_or(0).max(watch.output_bytes.div_ceil(4));
-        self.tokens = self.tokens.max(tokens);
+        self.tokens = self.tokens.max(tokens(watch));
         let elapsed = now.saturating_duration_since(self.arrived);
         let progress = Progress { tokens: self.tokens, elapsed, done, forced: self.forced };
         self.dialect.progress(&progress).unwrap_or_default()

@@ -185,7 +185,7 @@ impl RequestCtx {
             combo_step: self.step.take(),
             bills,
             attempts,
-            error: if status == CLIENT_CLOSED_REQUEST && outcome.error.is_none() {
+            error: if outcome.status.is_none() && outcome.error.is_none() {
                 Some("the client closed the connection".to_owned())
             } else {
                 outcome.error

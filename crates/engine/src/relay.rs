@@ -2,7 +2,7 @@
 //! this is dropped, and with it the upstream call.
 
 use std::future::Future as _;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use omniroute_provider::Failure;
 use tokio::time::Sleep;
 
 use crate::attempt::{self, Attempted, Fault, StreamStart};
+use crate::cancel::{self, Unless};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::progress::{self, Reports};
@@ -198,6 +199,11 @@ impl Relay {
                         return Poll::Ready(Some(last_words));
                     }
                 },
+                State::Running(running) if !running.is_complete && running.ctx.is_cancelled() => {
+                    let last_words = running.cancel();
+                    self.state = State::Done;
+                    return Poll::Ready(Some(last_words));
+                }
                 State::Running(running) if running.start.out.is_empty() && running.start.paused.is_some() => {
                     if let State::Running(running) = std::mem::replace(&mut self.state, State::Done) {
                         self.state = State::Resuming(Box::pin(running.go_on()));
@@ -240,6 +246,9 @@ impl Relay {
                         return Poll::Ready((!bytes.is_empty()).then_some(bytes));
                     }
                     Poll::Pending => {
+                        if !running.is_complete && running.ctx.is_cancelled_or_wake(cx) {
+                            continue;
+                        }
                         if running.start.pipe.is_ending() && !std::mem::replace(&mut self.is_ending, true) {
                             let soon = END_LIMIT.min(self.keep_alive_after).min(self.idle_limit);
                             self.timer.as_mut().reset(tokio::time::Instant::now() + soon);
@@ -383,6 +392,9 @@ impl Running {
         if let Some(error) = self.start.pipe.watch().error.clone() {
             return Poll::Ready(Step::Last(self.fail_upstream(error)));
         }
+        if let Some(pulse) = self.ctx.pulse() {
+            pulse.note_tokens(progress::tokens(self.start.pipe.watch()));
+        }
         let bytes = self.start.out.split().freeze();
         self.keeping = self.keeping.take().and_then(|keeping| keeping.push(&bytes));
         if self.start.is_ended {
@@ -401,7 +413,13 @@ impl Running {
         let content = self.start.paused.take().unwrap_or_default();
         let StreamStart { target, connection, sent, .. } = &self.start;
         let (target, connection, sent) = (target.clone(), connection.clone(), *sent);
-        match attempt::go_on(&mut self.ctx, &target, &connection, content, sent).await {
+        let pulse = self.ctx.pulse().cloned();
+        let resumed = {
+            let call = pin!(attempt::go_on(&mut self.ctx, &target, &connection, content, sent));
+            Unless { pulse: pulse.as_deref(), future: call }.await
+        };
+        let Some(resumed) = resumed else { return Err(self.cancel()) };
+        match resumed {
             Ok(resumed) => {
                 (self.start.body, self.start.sent) = (resumed.body, resumed.sent);
                 self.start.pipe.resume();
@@ -492,6 +510,17 @@ impl Running {
         self.fail(&attempt::silent(limit))
     }
 
+    /// An operator ends it. What was used is told as of a client that hangs up.
+    fn cancel(&mut self) -> Bytes {
+        self.take_results();
+        let StreamStart { connection, target, sent, .. } = &self.start;
+        attempt::note_abort(&mut self.ctx, target, connection, *sent);
+        let error = cancel::end(&mut self.ctx);
+        let public = note(&mut self.ctx, &error);
+        self.start.pipe.fail(&public, &mut self.start.out);
+        self.start.out.split().freeze()
+    }
+
     /// What the client has got so far stays; then the dialect's error, and no fabricated end.
     fn fail(&mut self, failure: &Failure) -> Bytes {
         self.take_results();
@@ -511,7 +540,7 @@ impl Running {
 }
 
 /// Writes the failure down and renders it for a client whose stream has begun, but for keep-alives with nothing.
-fn fail(ctx: &mut RequestCtx, error: &GatewayError) -> Bytes {
+pub(crate) fn fail(ctx: &mut RequestCtx, error: &GatewayError) -> Bytes {
     let public = note(ctx, error);
     ctx.dialect().encode_stream_error(&public, ctx.framing())
 }

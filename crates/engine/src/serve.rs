@@ -28,6 +28,7 @@ use crate::admit;
 use crate::answer::Answer;
 use crate::answer_head::{RETRY_AFTER_MS, SHOULD_RETRY, StreamHead, USAGE, diagnostics, stream_headers};
 use crate::attempt::{self, Attempted, Stored};
+use crate::cancel;
 use crate::chronicle;
 use crate::circuit;
 use crate::ctx::{Arrival, RequestCtx};
@@ -275,7 +276,7 @@ impl Engine {
         if ctx.envelope.as_ref().is_some_and(|envelope| envelope.stream) {
             return self.serve_stream(ctx, route).await;
         }
-        match attempt::run(&mut ctx, &route).await {
+        match cancel::attempts(&mut ctx, &route).await {
             Ok(Attempted::Whole(pieces)) => {
                 ctx.outcome.status = Some(200);
                 ctx.settle_money();
@@ -309,7 +310,7 @@ impl Engine {
         let content_type = ctx.dialect().stream_content_type(ctx.framing());
         let patience = self.options.keep_alive_interval;
         let mut pending = Box::pin(async move {
-            let attempted = attempt::run(&mut ctx, &route).await;
+            let attempted = cancel::attempts(&mut ctx, &route).await;
             (ctx, attempted)
         });
         let (head, relay) = match timeout(patience, &mut pending).await {

@@ -8,6 +8,7 @@ mod active;
 mod exposition;
 mod histogram;
 mod phases;
+mod pulse;
 mod window;
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +23,7 @@ pub use active::{ActiveRequest, Running};
 pub use exposition::{Extra, ExtraKind};
 pub use histogram::Quantiles;
 pub use phases::{Phase, Phases};
+pub(crate) use pulse::Pulse;
 pub use window::{SeriesSummary, Window};
 
 use exposition::{Exposition, ProviderCounters};
@@ -150,6 +152,11 @@ impl Telemetry {
     /// Requests that are running, oldest first.
     pub fn active(&self) -> Vec<ActiveRequest> {
         self.active.list()
+    }
+
+    /// Ends the running requests with this id, with an error for their clients; how many there are.
+    pub fn cancel(&self, request_id: &str) -> usize {
+        self.active.cancel(request_id)
     }
 
     /// When the process started, in milliseconds since the epoch.

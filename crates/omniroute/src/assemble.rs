@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::FutureExt as _;
-use omniroute_admin::{AdminSettings, AdminState, Ports as AdminPorts};
+use omniroute_admin::{AdminSettings, AdminState, Console, Courier, Ports as AdminPorts};
 use omniroute_dialect::shape::Seal;
 use omniroute_domain::entity::Connection;
 use omniroute_domain::health::HealthMap;
@@ -48,7 +48,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const WEAK_PASSWORDS: [&str; 3] = ["CHANGEME", "123456", "password"];
 
 /// Runs the gateway until it is told to stop.
-pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
+pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow::Result<Ending> {
     let listener = listen(settings.listen).await?;
     let address = listener.local_addr()?;
     let mut listeners = vec![(listener, Side::Both)];
@@ -151,6 +151,7 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         clock: clock.clone(),
         cache: Arc::new(MemoryCache::new(CACHE_BYTES)),
         telemetry,
+        console: console.clone(),
         previews: Arc::new(http::Explainer(engine.clone())),
         reuse: engine.clone(),
         recorder: recorder.clone(),
@@ -158,6 +159,17 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         settings: admin_settings(&settings, address.port(), first_run_token.clone(), environment),
         lifecycle: stopper.clone(),
         reload: reload.clone(),
+    });
+
+    // Whoever is to be told of what happens.
+    let courier =
+        Courier::new(store.clone(), live.clone(), transport.clone(), clock.clone(), settings.allow_private);
+    let stopped = stopper.stop.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = courier.run() => {}
+        }
     });
 
     // Changes that other processes make to the same database.
@@ -204,6 +216,12 @@ pub(crate) async fn run(settings: BootSettings) -> anyhow::Result<Ending> {
         }
     });
     tasks.spawn(memory::give_back(stopper.stop.clone()));
+    // Who reads the log along would keep the process from its end.
+    let stopped = stopper.stop.clone();
+    tasks.spawn(async move {
+        stopped.cancelled().await;
+        console.close();
+    });
     // The first encrypted call should not have to read the system's certificates.
     let warm = transport.clone();
     tasks.spawn_blocking(move || warm.network.warm_up());

@@ -8,6 +8,7 @@ mod bench;
 mod cli;
 mod http;
 mod lifecycle;
+mod logging;
 mod memory;
 mod outbound;
 mod settings;

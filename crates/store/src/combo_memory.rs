@@ -23,8 +23,9 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Most logged requests from which counts are made again.
 const MAX_RECOUNTED: i64 = 20_000;
 
-/// Failures that say nothing about a target: the client went away, or another target was quicker.
-const SAYS_NOTHING: [&str; 2] = ["client_abort", "cancelled"];
+/// Failures that say nothing about a target: the client went away, an operator ended the request, or another target was
+/// quicker.
+const SAYS_NOTHING: [&str; 3] = ["client_abort", "operator_abort", "cancelled"];
 
 const SELECT: &str = "SELECT namespace, key, value FROM key_value WHERE namespace IN ('rrCounters', 'lkgp')";
 const UPSERT: &str = "INSERT INTO key_value (namespace, key, value) VALUES ($1, $2, $3)

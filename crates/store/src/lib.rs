@@ -50,6 +50,7 @@ mod usage;
 mod usage_kinds;
 mod vault;
 mod watch;
+mod webhooks;
 mod writer;
 
 pub use answers::Answers;
@@ -93,4 +94,5 @@ pub use usage::{
 pub use usage_kinds::KindUsage;
 pub use vault::Cryptography;
 pub use watch::watch;
+pub use webhooks::{Webhook, Webhooks};
 pub use writer::{RecorderStats, StoreRecorder, Writer, WriterHandle, WriterOptions};

@@ -46,6 +46,7 @@ use crate::similar_questions::SimilarQuestions;
 use crate::text::{from_hex, random};
 use crate::usage::Usage;
 use crate::vault::{Cryptography, MasterKey, Vault};
+use crate::webhooks::{self, Webhooks};
 
 /// The embedded database, within the data directory.
 pub(crate) const FILE: &str = "storage.sqlite";
@@ -438,6 +439,11 @@ impl Store {
         ComboMemories(self)
     }
 
+    /// Addresses that are told of what happens.
+    pub fn webhooks(&self) -> Webhooks<'_> {
+        Webhooks(self)
+    }
+
     /// The request log.
     pub fn call_logs(&self) -> CallLogs<'_> {
         CallLogs(self)
@@ -453,6 +459,7 @@ impl Store {
         let changed = connections::reseal(self, &vault).await?
             + reasoning_memory::reseal(self, &vault).await?
             + context_handoffs::reseal(self, &vault).await?
+            + webhooks::reseal(self, &vault).await?
             + meta::reseal(self, &vault).await?;
         *self.inner.vault.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Arc::new(Vault::rotated(&vault));

@@ -2,6 +2,8 @@
 
 use axum::body::Body as HttpBody;
 use axum::response::Response;
+use bytes::Bytes;
+use futures_util::Stream;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -39,6 +41,32 @@ pub(crate) struct WithCookie<T>(pub(crate) Option<HeaderValue>, pub(crate) T);
 pub(crate) struct Text {
     pub(crate) content_type: &'static str,
     pub(crate) text: String,
+}
+
+/// 200 with server-sent events as they come.
+pub(crate) struct Events(HttpBody);
+
+impl Events {
+    pub(crate) fn new<S, E>(events: S) -> Self
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+        E: Into<axum::BoxError>,
+    {
+        Self(HttpBody::from_stream(events))
+    }
+}
+
+impl Answer for Events {
+    fn describe(route: &mut Describe) {
+        route.answers_events();
+    }
+
+    fn respond(self) -> AdminResult<Response> {
+        let mut response = build(StatusCode::OK, "text/event-stream; charset=utf-8", self.0)?;
+        // nginx holds a stream back otherwise.
+        response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+        Ok(response)
+    }
 }
 
 impl<T: Serialize + ToSchema + Send> Answer for Json<T> {

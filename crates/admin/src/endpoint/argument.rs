@@ -29,6 +29,9 @@ pub(crate) struct Filter<T>(pub(crate) T);
 /// The `{id}` of the path.
 pub(crate) struct Id(pub(crate) String);
 
+/// The id of the last event that a reader of a stream got, where it comes again.
+pub(crate) struct LastEventId(pub(crate) Option<String>);
+
 /// Paths of members that nothing is done with. A handler takes it to add some of its own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ignored(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
@@ -112,6 +115,17 @@ impl Argument for Id {
             Ok(Path(id)) if id.len() <= 256 => Ok(Self(id)),
             _ => Err(not_found("Path")),
         }
+    }
+}
+
+impl Argument for LastEventId {
+    fn describe(route: &mut Describe) {
+        route.resumes();
+    }
+
+    async fn take(incoming: &mut Incoming) -> AdminResult<Self> {
+        let id = incoming.parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        Ok(Self(id.filter(|id| !id.is_empty()).map(str::to_owned)))
     }
 }
 

@@ -70,6 +70,17 @@ impl Describe {
         self.answer = Some((status, "application/json", self.schema_of::<T>()));
     }
 
+    pub(crate) fn resumes(&mut self) {
+        let text = ObjectBuilder::new().schema_type(Type::String).build();
+        let id = ParameterBuilder::new().name("Last-Event-ID").parameter_in(ParameterIn::Header);
+        self.parameters.push(id.required(Required::False).schema(Some(text)).build());
+    }
+
+    pub(crate) fn answers_events(&mut self) {
+        let text = ObjectBuilder::new().schema_type(Type::String).build();
+        self.answer = Some((StatusCode::OK, "text/event-stream", text.into()));
+    }
+
     pub(crate) fn answers_text(&mut self) {
         let text = ObjectBuilder::new().schema_type(Type::String).build();
         self.answer = Some((StatusCode::OK, "text/plain", text.into()));

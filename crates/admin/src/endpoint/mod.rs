@@ -21,8 +21,8 @@ use http::{HeaderName, HeaderValue, header};
 use crate::error::{AdminError, AdminResult, internal};
 use crate::state::{Admin, Peer};
 
-pub(crate) use answer::{Accepted, Answer, Created, Json, Text, WithCookie, WithStatus, WithTotal};
-pub(crate) use argument::{Body, Filter, Id, Ignored, OptionalBody};
+pub(crate) use answer::{Accepted, Answer, Created, Events, Json, Text, WithCookie, WithStatus, WithTotal};
+pub(crate) use argument::{Body, Filter, Id, Ignored, LastEventId, OptionalBody};
 pub(crate) use document::{Access, Describe, Documentation};
 
 /// Header that names the members of a request that nothing was done with.

@@ -131,6 +131,8 @@ pub(crate) struct ActiveRequestView {
     started_at: String,
     elapsed_ms: i64,
     stream: bool,
+    /// How much of the answer has come; null where it does not come bit by bit.
+    tokens_so_far: Option<u64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -324,6 +326,7 @@ fn active_view(request: &ActiveRequest, now_ms: i64) -> ActiveRequestView {
         started_at: iso(request.started_ms),
         elapsed_ms: (now_ms - request.started_ms).max(0),
         stream: request.stream,
+        tokens_so_far: request.stream.then_some(request.tokens),
     }
 }
 

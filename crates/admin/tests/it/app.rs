@@ -12,7 +12,8 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use omniroute_admin::{
-    AdminSettings, AdminState, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk, Previews, Reuse, WrongAsk,
+    AdminSettings, AdminState, Console, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk, Previews, Reuse,
+    WrongAsk,
 };
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::entity::ConnectionStatus;
@@ -42,6 +43,7 @@ pub(crate) struct TestApp {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) rows: Arc<Rows>,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) console: Arc<Console>,
     pub(crate) lifecycle: Arc<Ends>,
     pub(crate) answers: Arc<Answers>,
     _dir: tempfile::TempDir,
@@ -124,6 +126,7 @@ impl TestApp {
         let (upstream, rows, lifecycle) =
             (Arc::<Upstream>::default(), Arc::<Rows>::default(), Arc::<Ends>::default());
         let telemetry = Arc::new(Telemetry::new(START));
+        let console = Arc::new(Console::new(START));
         let answers = Arc::<Answers>::default();
         let reload = {
             let (store, live, options) = (store.clone(), live.clone(), options.clone());
@@ -143,6 +146,7 @@ impl TestApp {
             clock: clock.clone(),
             cache: Arc::new(omniroute_engine::memory::MemoryCache::new(1 << 20)),
             telemetry: telemetry.clone(),
+            console: console.clone(),
             previews: Arc::new(Foretold),
             reuse: answers.clone(),
             recorder: rows.clone(),
@@ -151,7 +155,7 @@ impl TestApp {
             lifecycle: lifecycle.clone(),
             reload: Arc::new(reload),
         });
-        Self { router, store, live, clock, upstream, rows, telemetry, lifecycle, answers, _dir: dir }
+        Self { router, store, live, clock, upstream, rows, telemetry, console, lifecycle, answers, _dir: dir }
     }
 
     /// A request from this machine, without a credential.
@@ -351,7 +355,7 @@ impl Answer {
     }
 }
 
-pub(crate) struct TestClock(AtomicI64);
+pub(crate) struct TestClock(pub(crate) AtomicI64);
 
 impl Clock for TestClock {
     fn now_ms(&self) -> i64 {
@@ -369,6 +373,8 @@ impl Clock for TestClock {
 pub(crate) struct Upstream {
     answers: Mutex<VecDeque<(u16, Bytes)>>,
     pub(crate) asked: Mutex<Vec<(String, HeaderMap)>>,
+    /// What was sent with each.
+    pub(crate) bodies: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Upstream {
@@ -385,6 +391,7 @@ impl Transport for Upstream {
     fn send(&self, call: OutboundCall) -> BoxFuture<'_, Result<Response<UpstreamBody>, TransportError>> {
         let url = format!("{} {}", call.method, call.uri);
         self.asked.lock().expect("lock").push((url, call.headers));
+        self.bodies.lock().expect("lock").push(call.body.concat());
         let answer = self.answers.lock().expect("lock").pop_front();
         Box::pin(async move {
             let broken =

@@ -9,6 +9,7 @@ use omniroute_domain::learned::Fact;
 use omniroute_engine::ports::{RequestRow, RowId};
 use omniroute_engine::telemetry::{Phase, Phases};
 use omniroute_provider::ProviderId;
+use omniroute_store::AuditQuery;
 use serde_json::{Value, json};
 
 use crate::app::{START, TestApp, remote};
@@ -139,10 +140,32 @@ async fn running_requests_are_shown() {
     let running = app.telemetry.begin("req_9", "gpt-4o", true, START - 500);
     running.routed("openai", "conn");
     let active = app.get("/api/logs/active").await.expect(200).json();
-    assert_eq!((&active["count"], &active["activeRequests"][0]["elapsedMs"]), (&json!(1), &json!(500)));
+    let request = &active["activeRequests"][0];
+    assert_eq!((&active["count"], &request["elapsedMs"]), (&json!(1), &json!(500)));
+    assert_eq!((&request["stream"], &request["tokensSoFar"]), (&json!(true), &json!(0)));
     let history = app.get("/api/usage/history").await.expect(200).json();
     assert_eq!(history["pending"]["byModel"]["gpt-4o (openai)"], 1);
     assert_eq!(history["pending"]["byAccount"]["conn"], 1);
+}
+
+#[tokio::test]
+async fn running_requests_are_cancelled_by_their_id() {
+    let app = TestApp::new().await;
+    let path = "/api/logs/active/req_9";
+    app.request(Method::DELETE, path).from(remote()).send().await.expect(401);
+    let answer = app.delete(path).await.expect(404).json();
+    assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("`req_9`")), "{answer}");
+    // A client's own id, twice.
+    let running = [(); 2].map(|()| app.telemetry.begin("req_9", "gpt-4o", true, START));
+    let other = app.telemetry.begin("req_8", "gpt-4o", true, START);
+    let answer = app.delete(path).await.expect(200).json();
+    assert_eq!(answer, json!({"success": true, "id": "req_9", "cancelled": 2}));
+    drop(running);
+    app.delete(path).await.expect(404);
+    let query = AuditQuery { action: Some("request.cancel".into()), limit: 10, ..AuditQuery::default() };
+    let (events, _) = app.store.audit().list(&query).await.expect("lists");
+    assert_eq!(events.iter().map(|it| it.event.target.as_deref()).collect::<Vec<_>>(), [Some("req_9")]);
+    drop(other);
 }
 
 #[tokio::test]

@@ -76,7 +76,8 @@ fn type_of(kind: ErrorKind) -> &'static str {
         | ErrorKind::MethodNotAllowed
         | ErrorKind::Unprocessable
         | ErrorKind::UriTooLong
-        | ErrorKind::HeadTooLarge => "invalid_request_error",
+        | ErrorKind::HeadTooLarge
+        | ErrorKind::Cancelled => "invalid_request_error",
         ErrorKind::Authentication => "authentication_error",
         ErrorKind::Billing => "billing_error",
         ErrorKind::Permission => "permission_error",

@@ -118,6 +118,7 @@ fn status_word(kind: ErrorKind) -> &'static str {
         ErrorKind::MethodNotAllowed => "UNIMPLEMENTED",
         ErrorKind::RequestTimeout | ErrorKind::GatewayTimeout => "DEADLINE_EXCEEDED",
         ErrorKind::Conflict => "ABORTED",
+        ErrorKind::Cancelled => "CANCELLED",
         ErrorKind::RateLimited => "RESOURCE_EXHAUSTED",
         ErrorKind::Internal => "INTERNAL",
         ErrorKind::BadGateway | ErrorKind::Unavailable | ErrorKind::Overloaded => "UNAVAILABLE",

@@ -49,6 +49,8 @@ pub enum ErrorKind {
     RateLimited,
     /// 431.
     HeadTooLarge,
+    /// 499: somebody ended the request. SDKs do not repeat it.
+    Cancelled,
     /// 500.
     Internal,
     /// 502.
@@ -101,6 +103,7 @@ impl ErrorKind {
             Self::Unprocessable => 422,
             Self::RateLimited => 429,
             Self::HeadTooLarge => 431,
+            Self::Cancelled => 499,
             Self::Internal => 500,
             Self::BadGateway => 502,
             Self::Unavailable | Self::Overloaded => 503,

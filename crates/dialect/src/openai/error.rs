@@ -76,6 +76,7 @@ pub(crate) fn words(kind: ErrorKind) -> (&'static str, &'static str) {
         ErrorKind::Unprocessable => ("invalid_request_error", "unprocessable"),
         ErrorKind::RateLimited => ("rate_limit_error", "rate_limit_exceeded"),
         ErrorKind::HeadTooLarge => ("invalid_request_error", "headers_too_large"),
+        ErrorKind::Cancelled => ("invalid_request_error", "request_cancelled"),
         ErrorKind::Internal => ("server_error", "internal_server_error"),
         ErrorKind::BadGateway => ("server_error", "bad_gateway"),
         ErrorKind::Unavailable | ErrorKind::Overloaded => ("server_error", "service_unavailable"),

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::pin::pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use super::tier::MemoryTier;
 use super::wish::{Wish, wish};
 use crate::admit;
 use crate::answer::Answer;
+use crate::cancel::Unless;
 use crate::ctx::RequestCtx;
 use crate::policy;
 use crate::ports::{AnswerRow, BillRow, KeptAnswer, Memory, Recorder, Unreadable};
@@ -303,7 +305,12 @@ async fn find(
             }
             Claim::Theirs(mut landing) => {
                 let has_landed = |it: &Landing| !matches!(it, Landing::Awaited);
-                let landed = timeout_at(end, landing.wait_for(has_landed)).await;
+                let landed = {
+                    let landed = pin!(timeout_at(end, landing.wait_for(has_landed)));
+                    Unless { pulse: ctx.pulse().map(|pulse| &**pulse), future: landed }.await
+                };
+                // Who is cancelled goes on, and is told so before it asks anybody.
+                let Some(landed) = landed else { return Err(Ticket::new(ctx, wish, signature)) };
                 let close = match landed.as_ref().map(|landing| landing.as_deref()) {
                     // It takes too long, or is for nobody else.
                     Err(_) | Ok(Ok(Landing::Unfit)) => None,

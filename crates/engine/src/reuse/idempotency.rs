@@ -1,6 +1,7 @@
 //! A request that is sent again: whoever repeats a key with the same body gets the answer of the first one.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::recording::{Head, Recording, Shared};
 use crate::answer::Answer;
 use crate::answer_head::REQUEST_ID;
+use crate::cancel::{self, Unless};
 use crate::ctx::{AnswerSource, RequestCtx, is_request_id};
 use crate::error::GatewayError;
 use crate::serve::Engine;
@@ -91,7 +93,7 @@ pub(crate) enum Joined {
 }
 
 /// Looks for the answer to the same request; waits for it while it is on its way.
-pub(crate) async fn join(engine: &Arc<Engine>, ctx: Box<RequestCtx>) -> Joined {
+pub(crate) async fn join(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>) -> Joined {
     let digest = match digest(&ctx) {
         Ok(Some(digest)) => digest,
         Ok(None) => return Joined::Alone(ctx),
@@ -107,8 +109,19 @@ pub(crate) async fn join(engine: &Arc<Engine>, ctx: Box<RequestCtx>) -> Joined {
             }
             Claim::Theirs(recording) => {
                 // Where the first one came to nothing, one of those who waited for it is the first now.
-                if let Some((head, reader)) = recording.read().await {
-                    return Joined::Answered(repeat(engine, ctx, head, reader));
+                let read = {
+                    let read = pin!(recording.read());
+                    Unless { pulse: ctx.pulse().map(|pulse| &**pulse), future: read }.await
+                };
+                match read {
+                    Some(Some((head, reader))) => {
+                        return Joined::Answered(repeat(engine, ctx, head, reader));
+                    }
+                    Some(None) => {}
+                    None => {
+                        let error = cancel::end(&mut ctx);
+                        return Joined::Answered(engine.refuse(ctx, &error));
+                    }
                 }
             }
         }

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use smallvec::SmallVec;
 
+use crate::cancel;
 use crate::ctx::RequestCtx;
-use crate::relay::Relay;
+use crate::relay::{self, Relay};
 
 /// Most bytes of an answer that are kept for others. A longer one is read by those who are there, and by nobody later.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -284,6 +285,8 @@ pub struct Shared {
     reader: Reader,
     /// The request of a client that got somebody else's answer; whoever began it is written down with the answer itself.
     ctx: Option<Box<RequestCtx>>,
+    /// An operator ended this client's part in it.
+    is_cancelled: bool,
     engine: Arc<crate::Engine>,
 }
 
@@ -295,11 +298,23 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     pub(crate) fn new(engine: Arc<crate::Engine>, reader: Reader, ctx: Option<Box<RequestCtx>>) -> Self {
-        Self { reader, ctx, engine }
+        Self { reader, ctx, is_cancelled: false, engine }
     }
 
     pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.is_cancelled {
+            return Poll::Ready(None);
+        }
         let polled = self.reader.poll_bytes(|| self.engine.clock.now_ms(), cx);
+        // The answer itself goes on: it is somebody else's.
+        if let Some(ctx) = &mut self.ctx
+            && polled.is_pending()
+            && ctx.is_cancelled_or_wake(cx)
+        {
+            self.is_cancelled = true;
+            let error = cancel::end(ctx);
+            return Poll::Ready(Some(Ok(relay::fail(ctx, &error))));
+        }
         if let Some(ctx) = &mut self.ctx
             && matches!(polled, Poll::Ready(None))
         {
@@ -309,6 +324,6 @@ impl Shared {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.reader.is_done()
+        self.is_cancelled || self.reader.is_done()
     }
 }

@@ -79,6 +79,7 @@ pub(crate) async fn once(
         return Err(GatewayError::new(ErrorKind::Internal, "internal_server_error", message).into());
     };
     let capability = job.task.capability();
+    ctx.performing = Some(capability);
     let result = match connection.service(capability) {
         None => Err(check::not_able(ctx, target, capability).into()),
         Some(service) => {
@@ -106,7 +107,7 @@ pub(crate) async fn once(
         }
         Err(fault) => Err(fault),
     };
-    ctx.task = Some(job);
+    (ctx.task, ctx.performing) = (Some(job), None);
     result
 }
 

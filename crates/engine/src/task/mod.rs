@@ -138,7 +138,7 @@ impl Job {
 impl RequestCtx {
     /// What is asked for, where that is not chat.
     pub(crate) fn ability(&self) -> Option<Capability> {
-        self.task.as_ref().map(|job| job.task.capability())
+        self.task.as_ref().map(|job| job.task.capability()).or(self.performing)
     }
 
     /// What it will be billed, where that is not chat.

@@ -14,7 +14,8 @@ use super::{Job, Task, check};
 use crate::admit;
 use crate::answer::Answer;
 use crate::answer_head::{USAGE, diagnostics};
-use crate::attempt::{self, Attempted};
+use crate::attempt::Attempted;
+use crate::cancel;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::resolve;
@@ -109,7 +110,7 @@ pub(super) async fn carry_out(ctx: &mut RequestCtx, route: &Route) -> Result<Pie
 
 /// The attempts alone.
 pub(super) async fn attempts(ctx: &mut RequestCtx, route: &Route) -> Result<Pieces, GatewayError> {
-    match attempt::run(ctx, route).await? {
+    match cancel::attempts(ctx, route).await? {
         Attempted::Whole(pieces) => Ok(pieces),
         Attempted::Stream(_) => unreachable!("a stream is only begun for a client that asked for one"),
     }

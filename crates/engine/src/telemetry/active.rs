@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::pulse::Pulse;
+
 /// A running request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ActiveRequest {
@@ -20,6 +22,8 @@ pub struct ActiveRequest {
     pub started_ms: i64,
     /// Whether the client asked for a stream.
     pub stream: bool,
+    /// How many tokens of it have come; counted by its length before the upstream tells.
+    pub tokens: u64,
 }
 
 #[derive(Debug, Default)]
@@ -29,8 +33,15 @@ pub(super) struct Active {
 
 #[derive(Debug, Default)]
 struct Slots {
-    requests: Vec<(bool, ActiveRequest)>,
+    requests: Vec<Slot>,
     free: Vec<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    is_running: bool,
+    request: ActiveRequest,
+    pulse: Arc<Pulse>,
 }
 
 /// A request is running until this is dropped.
@@ -39,25 +50,32 @@ pub struct Running {
     active: Arc<Active>,
     slot: usize,
     in_flight: Gauge,
+    pulse: Arc<Pulse>,
 }
 
 impl Running {
     /// Where the request goes now.
     pub fn routed(&self, provider: &str, connection: &str) {
         let mut slots = self.active.slots();
-        if let Some((_, request)) = slots.requests.get_mut(self.slot) {
+        if let Some(Slot { request, .. }) = slots.requests.get_mut(self.slot) {
             write_over(&mut request.provider, provider);
             write_over(&mut request.connection, connection);
         }
+    }
+
+    /// What is told of it while it runs.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.in_flight.dec();
+        self.pulse.rest();
         let mut slots = self.active.slots();
-        if let Some((is_running, _)) = slots.requests.get_mut(self.slot) {
-            *is_running = false;
+        if let Some(slot) = slots.requests.get_mut(self.slot) {
+            slot.is_running = false;
         }
         slots.free.push(self.slot);
     }
@@ -74,10 +92,10 @@ impl Active {
     ) -> Running {
         let mut slots = this.slots();
         let slot = slots.free.pop().unwrap_or_else(|| {
-            slots.requests.push((false, ActiveRequest::default()));
+            slots.requests.push(Slot::default());
             slots.requests.len() - 1
         });
-        let (is_running, request) = &mut slots.requests[slot];
+        let Slot { is_running, request, pulse } = &mut slots.requests[slot];
         *is_running = true;
         write_over(&mut request.id, id);
         write_over(&mut request.model, model);
@@ -85,16 +103,27 @@ impl Active {
         request.connection.clear();
         request.started_ms = started_ms;
         request.stream = stream;
+        pulse.reset();
+        let pulse = pulse.clone();
         drop(slots);
-        Running { active: this.clone(), slot, in_flight }
+        Running { active: this.clone(), slot, in_flight, pulse }
     }
 
     pub(super) fn list(&self) -> Vec<ActiveRequest> {
         let slots = self.slots();
-        let running = slots.requests.iter().filter(|(is_running, _)| *is_running);
-        let mut requests: Vec<_> = running.map(|(_, request)| request.clone()).collect();
+        let running = slots.requests.iter().filter(|slot| slot.is_running);
+        let mut requests: Vec<_> = running
+            .map(|slot| ActiveRequest { tokens: slot.pulse.tokens(), ..slot.request.clone() })
+            .collect();
         requests.sort_by_key(|request| request.started_ms);
         requests
+    }
+
+    /// Tells those with this id, which clients may choose and use twice, to end. How many they are.
+    pub(super) fn cancel(&self, id: &str) -> usize {
+        let slots = self.slots();
+        let meant = slots.requests.iter().filter(|slot| slot.is_running && slot.request.id == id);
+        meant.map(|slot| slot.pulse.cancel()).count()
     }
 
     pub(super) fn count(&self) -> usize {

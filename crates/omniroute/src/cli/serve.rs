@@ -1,16 +1,14 @@
 //! `omniroute serve`: the gateway.
 
-use std::io::{BufWriter, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
 
 use anyhow::Context as _;
 use clap::Args;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 
 use crate::assemble;
 use crate::lifecycle::Ending;
-use crate::settings::{BootArgs, BootSettings, LogFormat, process_env};
+use crate::logging;
+use crate::settings::{BootArgs, BootSettings, process_env};
 
 /// Options of the command.
 #[derive(Debug, Args)]
@@ -19,19 +17,16 @@ pub(crate) struct Serve {
     boot: BootArgs,
 }
 
-/// Bytes and lines of the log that wait to be written.
-const LOG_BUFFER: usize = 64 * 1024;
-const LOG_LINES: usize = 8 * 1024;
 /// What a supervisor understands as "start me again" (EX_TEMPFAIL of sysexits.h).
 const EXIT_RESTART: i32 = 75;
 
 impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let settings = BootSettings::resolve(self.boot, &process_env)?;
-        let log = start_log(&settings)?;
+        let (log, console) = logging::start(&settings)?;
         let supervised = settings.supervised;
         let runtime = runtime()?;
-        let ending = runtime.block_on(assemble::run(settings))?;
+        let ending = runtime.block_on(assemble::run(settings, console))?;
         drop(runtime);
         drop(log);
         match ending {
@@ -59,25 +54,6 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         tokio::runtime::Builder::new_multi_thread()
     };
     builder.enable_all().build().context("cannot start the runtime")
-}
-
-/// Lines are written by a thread of their own, as many at once as there are; when it cannot keep up, lines are lost
-/// rather than requests held up.
-fn start_log(settings: &BootSettings) -> anyhow::Result<WorkerGuard> {
-    let filter = EnvFilter::try_new(&settings.log_level)
-        .with_context(|| format!("LOG_LEVEL `{}` is not a filter", settings.log_level))?;
-    let stderr = BufWriter::with_capacity(LOG_BUFFER, std::io::stderr());
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).finish(stderr);
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
-    match settings.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(guard)
 }
 
 /// Ends when somebody asks the process to: Ctrl-C, or a supervisor's SIGTERM.

@@ -9,8 +9,10 @@
 mod accounts;
 mod bodies;
 mod budgets;
+mod cancelling;
 mod chaos;
 mod client;
+mod console;
 mod departures;
 mod egress;
 mod gateway;

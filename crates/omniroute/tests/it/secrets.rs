@@ -7,6 +7,10 @@ use crate::gateway::{Gateway, MANAGEMENT_TOKEN, Start};
 use crate::world::{UPSTREAM_KEY, World, add_key, chat, stream};
 
 const PASSWORD: &str = "correct horse battery staple";
+/// What nobody reads but who is asked, and who asked.
+const PROMPT: &str = "a-prompt-that-is-nobodys-business";
+/// What the scripted upstream answers.
+const ANSWER: &str = "\"hello\"";
 
 async fn login(gateway: &Gateway, body: Value) -> crate::client::Response {
     gateway.call(&Call::post("/api/auth/login", body.to_string())).await
@@ -131,6 +135,7 @@ async fn secrets_stay_out_of_answers_logs_and_files() {
         "/api/monitoring/health",
         "/api/telemetry/summary",
         "/metrics",
+        "/api/logs/console?limit=2000",
         "/api/models/catalog",
         "/api/openapi.json",
     ] {
@@ -140,6 +145,11 @@ async fn secrets_stay_out_of_answers_logs_and_files() {
         let path = format!("/api/usage/call-logs/{}", row["id"].as_str().unwrap());
         answers.push(world.gateway.manage("GET", &path, &Value::Null).await.text());
     }
+    let ask = format!(r#"{{"model":"up/m","messages":[{{"role":"user","content":"{PROMPT}"}}]}}"#);
+    let said = world.gateway.call(&Call::post("/v1/chat/completions", ask).bearer(&key)).await;
+    assert!(said.text().contains(ANSWER), "{}", said.text());
+    let console = world.gateway.manage("GET", "/api/logs/console?limit=2000", &Value::Null).await.text();
+    answers.push(console.clone());
     let mut gateway = world.gateway;
     gateway.signal("TERM");
     gateway.ended().await;
@@ -147,6 +157,12 @@ async fn secrets_stay_out_of_answers_logs_and_files() {
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         files.push_str(&String::from_utf8_lossy(&std::fs::read(entry.unwrap().path()).unwrap_or_default()));
     }
+    for said in [PROMPT, ANSWER] {
+        assert!(!gateway.log().contains(said), "the log tells what was said");
+    }
+    assert!(
+        console.contains("\"message\":\"request\"") && !console.contains(PROMPT) && !console.contains(ANSWER)
+    );
     for secret in [UPSTREAM_KEY, &key, MANAGEMENT_TOKEN, PASSWORD] {
         for (place, text) in [
             ("answers", answers.concat()),

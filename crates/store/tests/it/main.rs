@@ -20,3 +20,4 @@ mod secrets;
 mod similar_questions;
 mod turns;
 mod usage;
+mod webhooks;
