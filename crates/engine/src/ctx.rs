@@ -18,6 +18,7 @@ use omniroute_domain::snapshot::{Caller, ConnectionState, Snapshot};
 use smallvec::SmallVec;
 
 use crate::attempt::{Rewrite, Trying};
+use crate::bodies::Copies;
 use crate::branch::Kinship;
 use crate::decision::Decision;
 use crate::error::GatewayError;
@@ -137,6 +138,8 @@ pub struct RequestCtx {
     pub(crate) taken: Option<Box<Taken>>,
     /// What is asked for, where that is not chat.
     pub(crate) task: Option<Box<Job>>,
+    /// Copies of what is said, for the log; `None` where it keeps none.
+    pub(crate) copies: Option<Box<Copies>>,
 }
 
 /// Who answers a request.
@@ -232,6 +235,7 @@ impl RequestCtx {
             material: None,
             taken: None,
             task: None,
+            copies: None,
         })
     }
 

@@ -300,10 +300,12 @@ impl Shared {
 
     pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let polled = self.reader.poll_bytes(|| self.engine.clock.now_ms(), cx);
-        if let Some(ctx) = &mut self.ctx
-            && matches!(polled, Poll::Ready(None))
-        {
-            ctx.outcome.status = Some(StatusCode::OK.as_u16());
+        if let Some(ctx) = &mut self.ctx {
+            match &polled {
+                Poll::Ready(None) => ctx.outcome.status = Some(StatusCode::OK.as_u16()),
+                Poll::Ready(Some(Ok(bytes))) => ctx.copy_part(bytes),
+                Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            }
         }
         polled
     }
