@@ -184,6 +184,11 @@ fn routes() -> Routes {
         .delete("/api/usage/budget", "Take a budget away", budgets::delete)
         .get("/api/usage/history", "What was used, added up", usage::history)
         .get("/api/usage/logs", "Requests as lines of text", call_logs::lines)
+        .delete(
+            "/api/usage/logs",
+            "Delete requests before a time, and what was said in them",
+            call_logs::delete,
+        )
         .get("/api/usage/request-logs", "Requests as lines of text or as rows", call_logs::request_logs)
         .get("/api/usage/call-logs", "Requests", call_logs::list)
         .get("/api/usage/call-logs/{id}", "A request and its attempts", call_logs::show)

@@ -7,7 +7,11 @@ use foldhash::fast::RandomState;
 use omniroute_dialect::{DialectId, ir::UpstreamError, registry as dialects};
 use omniroute_provider::{
     Capability, Endpoint, EndpointError, Provider, ProviderId, ProviderSpec, QuotaApi, Service, caps,
-    catalog::Catalog, choose, provider::ConnectionInput, registry, scrub::without_credentials,
+    catalog::Catalog,
+    choose,
+    provider::ConnectionInput,
+    registry,
+    scrub::{credentials, without_credentials},
 };
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, UnitWeighter};
@@ -375,6 +379,17 @@ impl Snapshot {
         self.connections.values()
     }
 
+    /// Every text that is sent as a credential of some account, each once.
+    pub fn credentials(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for connection in self.connections.values() {
+            connection.add_credentials(&mut all);
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// The breakers that are asked, by name.
     pub fn breakers(&self) -> Vec<&Arc<Breaker>> {
         let asked = self.connections.values().filter(|connection| connection.breaker_policy.is_some());
@@ -428,6 +443,17 @@ impl ConnectionState {
             error.message = without_credentials(std::mem::take(&mut error.message), headers);
             error.code = error.code.take().map(|code| without_credentials(code, headers));
             error.param = error.param.take().map(|param| without_credentials(param, headers));
+        }
+    }
+
+    /// Adds the texts that are sent as its credentials.
+    fn add_credentials(&self, all: &mut Vec<String>) {
+        let of_services = self.services.first().map(|service| &*service.headers);
+        for headers in self.endpoints.iter().map(|endpoint| &endpoint.headers).chain(of_services) {
+            all.extend(credentials(headers).map(str::to_owned));
+        }
+        for key in &self.pool {
+            key.add_credentials(all);
         }
     }
 
@@ -489,6 +515,8 @@ pub struct BuildOptions {
     pub log_retention_days: Option<u32>,
     /// Comes before the setting `callLogMaxEntries`.
     pub call_log_max_entries: Option<u32>,
+    /// Client keys of which no bodies are kept whatever their rows say, by id.
+    pub no_log_keys: Vec<String>,
     /// Comes before the setting `semanticCacheTtlMs`.
     pub semantic_cache_ttl_ms: Option<u32>,
     /// Comes before the setting `semanticCacheMaxSize`.

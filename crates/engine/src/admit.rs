@@ -22,11 +22,7 @@ const KEY_HEADERS: [HeaderName; 2] =
 
 /// Finds out who is asking and whether they may call this endpoint at all.
 pub(crate) fn identify(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
-    let (known, is_anonymous) = {
-        let sent = sent_keys(ctx);
-        (sent.iter().find_map(|key| ctx.snapshot.caller(KeyHash::of(key))).cloned(), sent.is_empty())
-    };
-    if let Some(caller) = known {
+    if let Some(caller) = known_caller(ctx) {
         check_key(&caller, ctx)?;
         ctx.caller = Some(caller);
         return Ok(());
@@ -34,11 +30,16 @@ pub(crate) fn identify(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
     if !is_key_required(ctx) {
         return check_origin(ctx);
     }
-    Err(unauthenticated(if is_anonymous {
+    Err(unauthenticated(if sent_keys(ctx).is_empty() {
         "Missing API key; send one of this gateway's keys as `Authorization: Bearer` or `x-api-key`"
     } else {
         "Invalid API key; it is not one of this gateway's keys"
     }))
+}
+
+/// Whose key was sent, whether or not it may be used.
+pub(crate) fn known_caller(ctx: &RequestCtx) -> Option<Arc<Caller>> {
+    sent_keys(ctx).iter().find_map(|key| ctx.snapshot.caller(KeyHash::of(key))).cloned()
 }
 
 /// Whether a known key may be used now, from here, for this.

@@ -13,6 +13,7 @@ use omniroute_dialect::ir::Loss;
 use smallvec::SmallVec;
 
 use crate::attempt::Rewrite;
+use crate::bodies::LeftCall;
 use crate::ctx::{AnswerSource, Outcome, RequestCtx};
 use crate::decision::Decision;
 use crate::money::Money;
@@ -70,6 +71,8 @@ struct Left {
     money: Money,
     /// The accounts of the targets that they asked.
     decision: Option<Box<Decision>>,
+    /// What the one that ended last said to an upstream, and heard.
+    call: LeftCall,
 }
 
 impl RequestCtx {
@@ -132,6 +135,7 @@ impl RequestCtx {
             // Tasks make one call at a time.
             task: None,
             performing: None,
+            copies: self.branch_copies(),
             kinship: Kinship::Branch(Branch { estate, heard: Heard::default() }),
         })
     }
@@ -142,6 +146,7 @@ impl RequestCtx {
         self.gather();
         self.money.inherit(std::mem::take(&mut branch.money));
         self.absorb(branch.decision.take());
+        self.inherit_call(branch.copies.take());
         self.attempts.append(&mut branch.attempts);
         self.canonical = branch.canonical.take();
         self.without_reasoning = branch.without_reasoning;
@@ -188,6 +193,9 @@ impl RequestCtx {
         self.outcome.sent = earlier(self.outcome.sent, left.sent);
         self.money.inherit(left.money);
         self.absorb(left.decision);
+        if !self.has_copied_call() {
+            self.inherit_call(left.call);
+        }
         let new: Vec<Loss> = left.losses.into_iter().filter(|loss| !self.losses.contains(loss)).collect();
         self.note_losses(new);
     }
@@ -208,6 +216,9 @@ impl RequestCtx {
         left.is_estimated |= outcome.usage_estimated;
         left.sent = earlier(left.sent, outcome.sent);
         left.money.inherit(std::mem::take(&mut self.money));
+        if self.has_copied_call() {
+            left.call = self.copies.take();
+        }
         if let Some(mut mine) = self.decision.take() {
             match &mut left.decision {
                 Some(others) => others.absorb(&mut mine),

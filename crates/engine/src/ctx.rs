@@ -19,6 +19,7 @@ use omniroute_provider::Capability;
 use smallvec::SmallVec;
 
 use crate::attempt::{Rewrite, Trying};
+use crate::bodies::Copies;
 use crate::branch::Kinship;
 use crate::decision::Decision;
 use crate::error::GatewayError;
@@ -140,6 +141,8 @@ pub struct RequestCtx {
     pub(crate) task: Option<Box<Job>>,
     /// What it is while a call has the task.
     pub(crate) performing: Option<Capability>,
+    /// Copies of what is said, for the log; `None` where it keeps none.
+    pub(crate) copies: Option<Box<Copies>>,
 }
 
 /// Who answers a request.
@@ -236,6 +239,7 @@ impl RequestCtx {
             taken: None,
             task: None,
             performing: None,
+            copies: None,
         })
     }
 

@@ -23,6 +23,7 @@ use omniroute_provider::ProviderId;
 use omniroute_provider::quota_api::ToldQuota;
 use smallvec::SmallVec;
 
+use crate::bodies::{BodyNote, CopiedBody, RequestBodies};
 use crate::decision::Decision;
 use crate::spool::Spooled;
 
@@ -46,6 +47,12 @@ pub trait Recorder: Send + Sync {
     fn remember(&self, memory: Memory);
     /// Something happened to a budget.
     fn budget(&self, event: Event);
+    /// Takes what was said in a request whose row comes next, and says which process will keep it. `None` where it is not
+    /// kept after all: there is no room, or nobody who would.
+    fn keep_bodies(&self, bodies: Box<RequestBodies>) -> Option<Arc<str>> {
+        let _ = bodies;
+        None
+    }
 }
 
 /// What is known beyond one request, and should outlive the process.
@@ -348,6 +355,8 @@ pub struct RequestRow {
     pub losses: Vec<Loss>,
     /// How it was routed, where that is to be written down.
     pub decision: Option<Box<Decision>>,
+    /// What became of what was said in it.
+    pub bodies: BodyNote,
 }
 
 impl RequestRow {
@@ -482,6 +491,8 @@ pub enum UpstreamBody {
     Network(crate::transport::NetworkBody),
     /// Made in this process (simulator, tests).
     Local(http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>),
+    /// Either, copied for the log while it is read.
+    Copied(Box<CopiedBody>),
 }
 
 impl std::fmt::Debug for UpstreamBody {
@@ -489,6 +500,7 @@ impl std::fmt::Debug for UpstreamBody {
         f.write_str(match self {
             Self::Network(_) => "Network",
             Self::Local(_) => "Local",
+            Self::Copied(_) => "Copied",
         })
     }
 }
@@ -504,6 +516,7 @@ impl http_body::Body for UpstreamBody {
         match &mut *self {
             Self::Network(body) => std::pin::Pin::new(body).poll_frame(cx),
             Self::Local(body) => std::pin::Pin::new(body).poll_frame(cx),
+            Self::Copied(body) => std::pin::Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -511,6 +524,7 @@ impl http_body::Body for UpstreamBody {
         match self {
             Self::Network(body) => body.is_end_stream(),
             Self::Local(body) => body.is_end_stream(),
+            Self::Copied(body) => body.is_end_stream(),
         }
     }
 }

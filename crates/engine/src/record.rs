@@ -8,6 +8,7 @@ use omniroute_domain::limit::Meter;
 use omniroute_domain::price::Units;
 use omniroute_provider::Capability;
 
+use crate::bodies::BodyNote;
 use crate::ctx::{AnswerSource, Outcome, RequestCtx};
 use crate::decision::Decision;
 use crate::ports::{CHAT, Charge, HANDOFF, RequestRow, SIMILAR};
@@ -33,7 +34,8 @@ impl Drop for RequestCtx {
             return;
         }
         let phases = self.all_phases();
-        let row = self.row();
+        let mut row = self.row();
+        row.bodies = self.leave_bodies(&row);
         self.engine.telemetry.observe(&row, &phases, now_ms);
         tracing::info!(
             request_id = %row.request_id,
@@ -193,6 +195,7 @@ impl RequestCtx {
             error_code: outcome.error_code,
             losses: std::mem::take(&mut self.losses),
             decision: self.decided_under_policies(),
+            bodies: BodyNote::Off,
         }
     }
 }

@@ -329,6 +329,7 @@ impl State {
             Attempted::Stream(start) => Self::Running(Box::new(Running::new(ctx, *start))),
             Attempted::Whole(pieces) => {
                 let mut ctx = ctx;
+                ctx.copy_whole(&pieces);
                 reuse::keep_told(&mut ctx, &pieces);
                 Self::Told(Box::new(Told { ctx, pieces: pieces.into_iter() }))
             }
@@ -396,6 +397,7 @@ impl Running {
             pulse.note_tokens(progress::tokens(self.start.pipe.watch()));
         }
         let bytes = self.start.out.split().freeze();
+        self.ctx.copy_part(&bytes);
         self.keeping = self.keeping.take().and_then(|keeping| keeping.push(&bytes));
         if self.start.is_ended {
             self.complete();
@@ -433,7 +435,7 @@ impl Running {
                 self.take_results();
                 let public = note(&mut self.ctx, &error);
                 self.start.pipe.fail(&public, &mut self.start.out);
-                Err(self.start.out.split().freeze())
+                Err(self.last_words())
             }
         }
     }
@@ -535,14 +537,22 @@ impl Running {
         }
         let public = note(&mut self.ctx, &error);
         self.start.pipe.fail(&public, &mut self.start.out);
-        self.start.out.split().freeze()
+        self.last_words()
+    }
+
+    fn last_words(&mut self) -> Bytes {
+        let bytes = self.start.out.split().freeze();
+        self.ctx.copy_part(&bytes);
+        bytes
     }
 }
 
 /// Writes the failure down and renders it for a client whose stream has begun, but for keep-alives with nothing.
 pub(crate) fn fail(ctx: &mut RequestCtx, error: &GatewayError) -> Bytes {
     let public = note(ctx, error);
-    ctx.dialect().encode_stream_error(&public, ctx.framing())
+    let bytes = ctx.dialect().encode_stream_error(&public, ctx.framing());
+    ctx.copy_part(&bytes);
+    bytes
 }
 
 /// Writes the failure down; gives it in the words for the client.

@@ -28,6 +28,7 @@ use crate::admit;
 use crate::answer::Answer;
 use crate::answer_head::{RETRY_AFTER_MS, SHOULD_RETRY, StreamHead, USAGE, diagnostics, stream_headers};
 use crate::attempt::{self, Attempted, Stored};
+use crate::bodies::Room;
 use crate::cancel;
 use crate::chronicle;
 use crate::circuit;
@@ -79,6 +80,8 @@ pub struct Engine {
     /// Places of the steps of combos that go round.
     pub(crate) gates: Arc<Gates>,
     pub(crate) asides: Asides,
+    /// For copies of streams.
+    pub(crate) copy_room: Room,
 }
 
 /// What the process start decided about serving.
@@ -176,6 +179,7 @@ impl Engine {
             chance,
             gates: Arc::default(),
             asides: Asides::default(),
+            copy_room: Room::default(),
         }
     }
 
@@ -239,6 +243,7 @@ impl Engine {
     /// Finds out who is asking and whether they may. Call it before the body is read.
     pub fn identify(&self, ctx: &mut RequestCtx) -> Result<(), GatewayError> {
         let identified = admit::identify(ctx);
+        ctx.begin_copies(identified.is_ok());
         ctx.reached(Phase::Validate);
         identified
     }
@@ -280,6 +285,7 @@ impl Engine {
             Ok(Attempted::Whole(pieces)) => {
                 ctx.outcome.status = Some(200);
                 ctx.settle_money();
+                ctx.copy_whole(&pieces);
                 reuse::keep_whole(&mut ctx, &pieces);
                 let mut response = Response::new(Answer::whole(pieces));
                 let headers = response.headers_mut();
@@ -354,6 +360,7 @@ impl Engine {
         let public = error.public(&ctx.request_id, self.clock.now_ms());
         let (status, body) = ctx.dialect().encode_error(&public);
         ctx.outcome.status = Some(status.as_u16());
+        ctx.copy_whole(std::slice::from_ref(&body));
         let mut response = Response::new(Answer::full(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -395,6 +402,7 @@ impl Engine {
     /// Answers with a body of our own making (lists of models).
     pub fn reply(&self, mut ctx: Box<RequestCtx>, status: StatusCode, body: Bytes) -> Response<Answer> {
         ctx.outcome.status = Some(status.as_u16());
+        ctx.copy_whole(std::slice::from_ref(&body));
         let mut response = Response::new(Answer::full(body));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

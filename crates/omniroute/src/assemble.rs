@@ -63,12 +63,14 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
 
     // What is stored, and what follows from it.
     let store = Store::open(store_options(&settings)).await.context("cannot open the database")?;
+    store.keep_bodies_in(&settings.data_dir);
     let loaded = store.load().await.context("cannot read the configuration")?;
     let options = BuildOptions {
         allow_private: settings.allow_private,
         connections: environment.clone(),
         log_retention_days: settings.log_retention_days,
         call_log_max_entries: settings.call_log_max_entries,
+        no_log_keys: settings.no_log_keys.clone(),
         semantic_cache_ttl_ms: settings.semantic_cache_ttl_ms,
         semantic_cache_max_size: settings.semantic_cache_max_size,
     };

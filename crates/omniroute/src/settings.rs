@@ -93,6 +93,9 @@ pub(crate) struct BootArgs {
     /// Most rows in the request log; comes before the setting callLogMaxEntries.
     #[arg(long, env = "CALL_LOG_MAX_ENTRIES", value_parser = clap::value_parser!(u32).range(..=10_000_000))]
     call_log_max_entries: Option<u32>,
+    /// Ids of client keys of which no bodies are kept, separated by commas; the same as noLog of each.
+    #[arg(long, env = "NO_LOG_API_KEY_IDS")]
+    no_log_api_key_ids: Option<String>,
     /// How long an answer is kept for who asks for the same, in milliseconds; comes before the setting semanticCacheTtlMs.
     #[arg(long, env = "SEMANTIC_CACHE_TTL_MS", value_parser = clap::value_parser!(u32).range(1_000..=2_592_000_000))]
     semantic_cache_ttl_ms: Option<u32>,
@@ -131,6 +134,7 @@ struct FileSettings {
     stream_idle_timeout_ms: Option<u64>,
     fetch_media: Option<bool>,
     shutdown_timeout_ms: Option<u64>,
+    no_log_api_key_ids: Option<String>,
     log_level: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -173,6 +177,7 @@ pub(crate) struct BootSettings {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log_retention_days: Option<u32>,
     pub(crate) call_log_max_entries: Option<u32>,
+    pub(crate) no_log_keys: Vec<String>,
     pub(crate) semantic_cache_ttl_ms: Option<u32>,
     pub(crate) semantic_cache_max_size: Option<u32>,
     pub(crate) log_level: String,
@@ -237,6 +242,7 @@ impl BootSettings {
             shutdown_timeout: millis(args.shutdown_timeout_ms.or(file.shutdown_timeout_ms), 30_000),
             log_retention_days: args.log_retention_days,
             call_log_max_entries: args.call_log_max_entries,
+            no_log_keys: list(args.no_log_api_key_ids.or(file.no_log_api_key_ids)),
             semantic_cache_ttl_ms: args.semantic_cache_ttl_ms,
             semantic_cache_max_size: args.semantic_cache_max_size,
             log_level: args.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
@@ -302,6 +308,7 @@ impl BootSettings {
             ("SHUTDOWN_TIMEOUT_MS", self.shutdown_timeout.as_millis().to_string()),
             ("LOG_RETENTION_DAYS", number(self.log_retention_days)),
             ("CALL_LOG_MAX_ENTRIES", number(self.call_log_max_entries)),
+            ("NO_LOG_API_KEY_IDS", self.no_log_keys.join(",")),
             ("SEMANTIC_CACHE_TTL_MS", number(self.semantic_cache_ttl_ms)),
             ("SEMANTIC_CACHE_MAX_SIZE", number(self.semantic_cache_max_size)),
             ("LOG_LEVEL", self.log_level.clone()),

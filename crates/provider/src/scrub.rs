@@ -48,6 +48,8 @@ const KEY_PREFIXES: &[&str] = &[
 ];
 /// A key of a known kind is at least this long; what is shorter is a word.
 const SHORTEST_KEY: usize = 10;
+/// The same where nothing else says that it is one.
+const SHORTEST_WELL_KNOWN: usize = 20;
 /// Letters and digits without a break: longer ones are no names but secrets or hashes.
 const LONGEST_NAME: usize = 31;
 /// What stands before a secret.
@@ -135,6 +137,24 @@ pub fn without_credentials(mut text: String, headers: &HeaderMap) -> String {
         }
     }
     text
+}
+
+/// What is sent in `headers` as credentials: as it is, and without the word before it (`Bearer`).
+pub fn credentials(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let sensitive = headers.values().filter(|value| value.is_sensitive());
+    let texts = sensitive.filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| [Some(text.trim()), text.trim().rsplit_once(' ').map(|(_, last)| last)])
+        .flatten()
+        .filter(|text| text.len() >= SHORTEST_CREDENTIAL)
+}
+
+/// Whether a word is a key of a known kind, and nothing else that looks like one.
+pub fn is_well_known_key(word: &str) -> bool {
+    word.len() >= SHORTEST_WELL_KNOWN
+        && KEY_PREFIXES.iter().any(|prefix| word.starts_with(prefix))
+        && word.bytes().all(is_key_byte)
+        && word.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 fn is_delimiter(c: char) -> bool {
@@ -288,6 +308,35 @@ mod tests {
         let text = "correct-horse of battery-staple may not send application/json".to_owned();
         let want = "[key] of [key] may not send application/json";
         assert_eq!(without_credentials(text, &headers), want);
+    }
+
+    #[test]
+    fn credentials_are_the_headers_that_are_marked() {
+        let mut headers = HeaderMap::new();
+        for (name, value, is_secret) in [
+            ("authorization", "Bearer correct-horse", true),
+            ("x-api-key", "battery-staple", true),
+            ("x-short", "abc", true),
+            ("x-title", "OmniRoute", false),
+        ] {
+            let mut value: http::HeaderValue = value.parse().unwrap();
+            value.set_sensitive(is_secret);
+            headers.insert(name, value);
+        }
+        assert_eq!(
+            credentials(&headers).collect::<Vec<_>>(),
+            ["Bearer correct-horse", "correct-horse", "battery-staple"]
+        );
+    }
+
+    #[test]
+    fn words_are_not_taken_for_keys() {
+        for word in ["sk-learn-models-of-all-kinds", "sk-1234", "or-else", "req_011CSHoEeqs5C35K2UUvgJ7Z"] {
+            assert!(!is_well_known_key(word), "{word}");
+        }
+        for word in ["sk-proj-0123456789abcdefghij", "AIzaSyA0123456789abcdefg", "gsk_0123456789abcdefghij"] {
+            assert!(is_well_known_key(word), "{word}");
+        }
     }
 
     #[test]

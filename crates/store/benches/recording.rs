@@ -143,5 +143,6 @@ fn row(number: i64) -> RequestRow {
         error_code: None,
         losses: Vec::new(),
         decision: None,
+        bodies: omniroute_engine::bodies::BodyNote::Off,
     }
 }

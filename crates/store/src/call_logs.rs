@@ -7,6 +7,7 @@ use omniroute_engine::ports::{CHAT, RowId};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::like;
+use crate::bodies::BodyState;
 use crate::error::StoreError;
 use crate::pool::{with_read, with_snapshot};
 use crate::store::Store;
@@ -128,6 +129,10 @@ pub struct CallLog {
     pub saved_nano: Option<i64>,
     /// How close its question is to the one whose answer it got; where somebody was asked, would have got.
     pub similarity: Option<f64>,
+    /// What became of its bodies.
+    pub bodies: BodyState,
+    /// Which process has them.
+    pub bodies_at: Option<String>,
 }
 
 /// One upstream attempt as logged.
@@ -210,7 +215,7 @@ macro_rules! columns {
          api_key_id, api_key_name, source_format, target_format, stream, duration, ttft, overhead_us, tokens_in, \
          tokens_out, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, cost_nano, price_source, \
          attempts, attempt_details, error_summary, error_code, losses, cache_source, \
-         combo_name, combo_step_id, request_type, units, saved_nano, cache_similarity"
+         combo_name, combo_step_id, request_type, units, saved_nano, cache_similarity, bodies, bodies_at"
     };
 }
 
@@ -345,6 +350,8 @@ struct Row {
     units: Option<String>,
     saved_nano: Option<i64>,
     cache_similarity: Option<f64>,
+    bodies: Option<String>,
+    bodies_at: Option<String>,
 }
 
 impl Row {
@@ -390,6 +397,8 @@ impl Row {
             units: self.units.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             saved_nano: self.saved_nano,
             similarity: self.cache_similarity,
+            bodies: BodyState::of_word(self.bodies.as_deref()),
+            bodies_at: self.bodies_at,
         }
     }
 

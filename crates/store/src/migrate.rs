@@ -47,6 +47,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(20, "0020_context_handoffs"),
     migration!(24, "0024_routing_names"),
     migration!(25, "0025_quotas_without_total"),
+    migration!(26, "0026_call_bodies"),
     migration!(27, "0027_webhooks"),
 ];
 

@@ -39,6 +39,8 @@ pub struct Pruned {
     pub usage_sums: u64,
     /// Audit events.
     pub audit_events: u64,
+    /// Files of what was said in requests.
+    pub bodies: u64,
     /// Everything else.
     pub other: u64,
 }
@@ -61,8 +63,8 @@ pub async fn keep_house(store: Store, live: Arc<Live>, clock: Arc<dyn Clock>, ca
         }
         let settings = live.load().settings.clone();
         match store.prune(clock.now_ms(), &settings).await {
-            Ok(Pruned { call_logs, usage_sums, audit_events, other }) => {
-                tracing::debug!(call_logs, usage_sums, audit_events, other, "old rows deleted");
+            Ok(Pruned { call_logs, usage_sums, audit_events, bodies, other }) => {
+                tracing::debug!(call_logs, usage_sums, audit_events, bodies, other, "old rows deleted");
             }
             Err(error) => tracing::warn!(%error, "old rows cannot be deleted now"),
         }
@@ -108,11 +110,7 @@ impl Store {
         let days = |count: i64| now_ms.saturating_sub(count.saturating_mul(DAY_MS));
         let retention = i64::from(settings.log_retention_days);
         let mut pruned = Pruned::default();
-        pruned.call_logs += delete_steps!(
-            self,
-            "DELETE FROM call_logs WHERE seq IN (SELECT seq FROM call_logs WHERE timestamp < $1 LIMIT $2)",
-            days(retention)
-        );
+        pruned.call_logs += delete_logs_before(self, days(retention)).await?;
         pruned.call_logs += delete_steps!(
             self,
             "DELETE FROM call_logs WHERE seq IN
@@ -199,6 +197,16 @@ impl Store {
             days(retention.max(LEDGER_DAYS))
         );
         pruned.other += self.revoked_tokens().purge(now_ms).await?;
+        pruned.bodies = self.prune_bodies(now_ms, settings).await?;
         Ok(pruned)
     }
+}
+
+/// Deletes rows of the request log, counting.
+pub(crate) async fn delete_logs_before(store: &Store, before_ms: i64) -> Result<u64, StoreError> {
+    Ok(delete_steps!(
+        store,
+        "DELETE FROM call_logs WHERE seq IN (SELECT seq FROM call_logs WHERE timestamp < $1 LIMIT $2)",
+        before_ms
+    ))
 }

@@ -11,6 +11,7 @@ use crate::aliases::{self, Aliases};
 use crate::answers::Answers;
 use crate::api_keys::{self, ApiKeys};
 use crate::audit::Audit;
+use crate::bodies::BodyFiles;
 use crate::budgets::{self, Budgets};
 use crate::call_logs::CallLogs;
 use crate::combo_mappings::{self, ComboMappings};
@@ -65,6 +66,8 @@ struct Inner {
     vault: std::sync::RwLock<Arc<Vault>>,
     reloading: Mutex<()>,
     in_force: AtomicU64,
+    /// Where bodies of requests are kept, if they are.
+    bodies: std::sync::OnceLock<Arc<BodyFiles>>,
 }
 
 /// A row that cannot be used as it is stored.
@@ -153,7 +156,8 @@ impl Store {
     pub(crate) fn over(pool: Pool, vault: Vault, file: Option<PathBuf>) -> Self {
         let vault = std::sync::RwLock::new(Arc::new(vault));
         let (reloading, in_force) = (Mutex::new(()), AtomicU64::new(0));
-        Self { inner: Arc::new(Inner { pool, file, vault, reloading, in_force }) }
+        let bodies = std::sync::OnceLock::new();
+        Self { inner: Arc::new(Inner { pool, file, vault, reloading, in_force, bodies }) }
     }
 
     /// Closes every connection, after the last statement.
@@ -464,6 +468,10 @@ impl Store {
         *self.inner.vault.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Arc::new(Vault::rotated(&vault));
         Ok(changed)
+    }
+
+    pub(crate) fn body_files_cell(&self) -> &std::sync::OnceLock<Arc<BodyFiles>> {
+        &self.inner.bodies
     }
 
     pub(crate) fn pool(&self) -> &Pool {

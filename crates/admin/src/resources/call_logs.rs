@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_store::{AttemptDetail, CallLog, CallLogLine, CallLogQuery};
+use omniroute_store::{AttemptDetail, BodyState, CallLog, CallLogLine, CallLogQuery};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::call_log_bodies::{self, BodiesView};
 use super::page;
 use super::route_preview::{RouteAnswer, logged};
 use crate::auth::Management;
@@ -125,13 +126,16 @@ pub(crate) struct LossView {
     class: String,
 }
 
-/// A logged request with its attempts. Bodies are not kept.
+/// A logged request with its attempts, and what was said in it where that is kept.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CallLogDetail {
     #[serde(flatten)]
     #[schema(inline)]
     row: CallLogView,
+    #[serde(flatten)]
+    #[schema(inline)]
+    bodies: BodiesView,
     route: Route,
 }
 
@@ -247,7 +251,32 @@ pub(crate) async fn show(access: Management, Id(id): Id) -> AdminResult<Json<Cal
     let attempts = row.attempt_details.iter().cloned().map(AttemptView::from).collect();
     let decision = access.admin.store.routing_decisions().get(&id).await?;
     let decision = decision.map(|decision| logged(decision, &row));
-    Ok(Json(CallLogDetail { row: row.into(), route: Route { decision, attempts } }))
+    let found = access.admin.store.bodies_of(&row, access.now_ms).await;
+    let bodies = call_log_bodies::view(found, row.bodies_at.clone());
+    Ok(Json(CallLogDetail { row: row.into(), bodies, route: Route { decision, attempts } }))
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct DeleteLogs {
+    /// Requests that arrived before this time go. RFC 3339.
+    before: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DeletedLogs {
+    deleted: u64,
+}
+
+pub(crate) async fn delete(
+    access: Management,
+    Filter(query): Filter<DeleteLogs>,
+) -> AdminResult<Json<DeletedLogs>> {
+    let Some(before) = parse_iso(&query.before) else {
+        return Err(invalid_field("before", "must be a time like 2030-01-31T00:00:00Z"));
+    };
+    let deleted = access.admin.store.call_logs().delete_before(before).await?;
+    access.audit("compliance.cleanup", "call_logs", &query.before, &format!("{deleted} deleted")).await;
+    Ok(Json(DeletedLogs { deleted }))
 }
 
 async fn plain(access: &Management, limit: Option<u32>) -> AdminResult<Vec<String>> {
@@ -320,8 +349,8 @@ impl From<CallLog> for CallLogView {
                 .into_iter()
                 .map(|loss| LossView { path: loss.path, class: loss.class })
                 .collect(),
-            has_request_body: false,
-            has_response_body: false,
+            has_request_body: matches!(row.bodies, BodyState::Kept { request: true, .. }),
+            has_response_body: matches!(row.bodies, BodyState::Kept { response: true, .. }),
             request_id: row.request_id,
         }
     }

@@ -458,6 +458,7 @@ async fn write_down(
         error_code: failure.map(|failure| failure.kind.as_str().to_owned()),
         losses: Vec::new(),
         decision: None,
+        bodies: omniroute_engine::bodies::BodyNote::Off,
     });
     Ok(())
 }

@@ -194,6 +194,14 @@ pub(crate) struct LogHealth {
     shed_rows: u64,
     written_rows: u64,
     flush_failures: u64,
+    /// Requests of which what was said waits to be written.
+    queued_bodies: u64,
+    written_bodies: u64,
+    /// Let go, since too many waited.
+    shed_bodies: u64,
+    failed_bodies: u64,
+    /// On disk.
+    body_bytes: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -329,6 +337,11 @@ async fn details(
             shed_rows: log.shed_rows,
             written_rows: log.written_rows,
             flush_failures: log.flush_failures,
+            queued_bodies: log.queued_bodies,
+            written_bodies: log.written_bodies,
+            shed_bodies: log.shed_bodies,
+            failed_bodies: log.failed_bodies,
+            body_bytes: log.body_bytes,
         },
         setup_complete,
         warnings,

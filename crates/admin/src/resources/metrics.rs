@@ -20,6 +20,15 @@ pub(crate) async fn show(access: MetricsReader) -> AdminResult<Text> {
         count("log_rows_written", "Log rows written", recorder.written_rows),
         count("log_rows_shed", "Log rows dropped because the database was too slow", recorder.shed_rows),
         count("log_flush_failures", "Transactions of the log that failed", recorder.flush_failures),
+        gauge("log_bodies_queued", "Requests whose bodies wait to be written", recorder.queued_bodies),
+        count("log_bodies_written", "Requests whose bodies were written", recorder.written_bodies),
+        count(
+            "log_bodies_shed",
+            "Requests whose bodies were dropped because too many waited",
+            recorder.shed_bodies,
+        ),
+        count("log_bodies_failed", "Requests whose bodies could not be written", recorder.failed_bodies),
+        gauge("log_body_bytes", "Bytes that bodies of requests take on disk", recorder.body_bytes),
         count(
             "memories_written",
             "Memories of conversations that a restart keeps",

@@ -7,6 +7,7 @@ pub(crate) mod availability;
 pub(crate) mod budgets;
 pub(crate) mod cache;
 pub(crate) mod cache_similarity;
+pub(crate) mod call_log_bodies;
 pub(crate) mod call_logs;
 pub(crate) mod combo_mappings;
 pub(crate) mod combos;

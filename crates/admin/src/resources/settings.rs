@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::auth::{Secret, attempt};
 use super::budgets::recount;
 use super::cache_similarity::{SimilarityPatch, SimilaritySettingsView};
+use super::call_log_bodies::{CallLogBodiesPatch, CallLogBodiesView};
 use super::present;
 use crate::auth::{
     Actor, HasPassword, Management, change_password, has_password, judge_password, new_session,
@@ -62,6 +63,8 @@ pub(crate) struct SettingsValues {
     public_url: Option<String>,
     log_retention_days: u32,
     call_log_max_entries: u32,
+    call_log_bodies: CallLogBodiesView,
+    call_log_pipeline_enabled: bool,
     routing_decision_sample_rate: f64,
     instance_name: Option<String>,
     budgets: BudgetsView,
@@ -174,6 +177,10 @@ pub(crate) struct SettingsPatch {
     log_retention_days: Option<u32>,
     /// Most rows in the request log, 0 to 10 million.
     call_log_max_entries: Option<u32>,
+    /// Of which requests is kept what was said in them, and how much of it.
+    call_log_bodies: Option<CallLogBodiesPatch>,
+    /// Whether what the last upstream was sent and answered is kept beside what the client sent and got.
+    call_log_pipeline_enabled: Option<bool>,
     /// Share of the requests whose routing is written down, 0 to 1.
     routing_decision_sample_rate: Option<f64>,
     #[serde(default, deserialize_with = "present")]
@@ -283,6 +290,10 @@ fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, p
         put(&mut settings.quota_checks.enabled, enabled.as_ref());
         put(&mut settings.quota_checks.interval_min, interval_min.as_ref());
     }
+    if let Some(bodies) = &patch.call_log_bodies {
+        bodies.merge(&mut settings.call_log_bodies, problems);
+    }
+    put(&mut settings.call_log_bodies.pipeline, patch.call_log_pipeline_enabled.as_ref());
     if let Some(Some(url)) = &patch.public_url
         && !is_public_url(url)
     {
@@ -398,6 +409,8 @@ async fn view(admin: &Admin, settings: RuntimeSettings) -> AdminResult<SettingsV
             public_url: settings.public_url,
             log_retention_days: settings.log_retention_days,
             call_log_max_entries: settings.call_log_max_entries,
+            call_log_bodies: settings.call_log_bodies.into(),
+            call_log_pipeline_enabled: settings.call_log_bodies.pipeline,
             routing_decision_sample_rate: settings.routing_decision_sample_rate.get(),
             instance_name: settings.instance_name,
             budgets: BudgetsView { tz: settings.budgets.tz },

@@ -51,6 +51,7 @@ pub(crate) fn row() -> RequestRow {
         error_code: None,
         losses: Vec::new(),
         decision: None,
+        bodies: omniroute_engine::bodies::BodyNote::Off,
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BudgetSettings, ComboConfig, Number, ProviderStrategies, QuotaCheckSettings, ResilienceSettings,
-    SimilaritySettings, SystemPromptSettings, ThinkingSettings,
+    BudgetSettings, CallBodySettings, ComboConfig, Number, ProviderStrategies, QuotaCheckSettings,
+    ResilienceSettings, SimilaritySettings, SystemPromptSettings, ThinkingSettings,
 };
 
 /// `/api/settings`. Absent members have their defaults; the stored form is this struct as JSON.
@@ -67,6 +67,8 @@ pub struct RuntimeSettings {
     pub log_retention_days: u32,
     /// Most rows in the request log.
     pub call_log_max_entries: u32,
+    /// Bodies in the request log.
+    pub call_log_bodies: CallBodySettings,
     /// Share of the requests whose routing is written down, between 0 and 1.
     pub routing_decision_sample_rate: Number,
     /// Name of this instance, for people.
@@ -107,6 +109,7 @@ impl Default for RuntimeSettings {
             public_url: None,
             log_retention_days: 90,
             call_log_max_entries: 100_000,
+            call_log_bodies: CallBodySettings::default(),
             routing_decision_sample_rate: Number::from(1.0),
             instance_name: None,
             budgets: BudgetSettings::default(),

@@ -101,7 +101,11 @@ impl<'a> Builder<'a> {
             .entities
             .api_keys
             .iter()
-            .map(|key| (key.hash.0, Arc::new(Caller::new(key, &mut self.problems))))
+            .map(|key| {
+                let mut caller = Caller::new(key, &mut self.problems);
+                caller.no_log |= self.options.no_log_keys.iter().any(|id| id == caller.id.as_str());
+                (key.hash.0, Arc::new(caller))
+            })
             .collect();
         let mut settings = self.entities.settings.clone();
         settings.log_retention_days = self.options.log_retention_days.unwrap_or(settings.log_retention_days);

@@ -146,12 +146,13 @@ async fn once(
         open_row(ctx, target, connection, sent);
         ctx.outcome.sent.get_or_insert(sent);
         let limit = ctx.within(engine.options.first_byte_timeout);
+        ctx.copy_call(&call);
         let response = match timeout(limit, engine.transport.send(call)).await {
             Err(_) => {
                 return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into());
             }
             Ok(Err(error)) => return Err(transport_failure(&error).into()),
-            Ok(Ok(response)) => response,
+            Ok(Ok(response)) => ctx.copy_answer(response),
         };
         let (head, body) = response.into_parts();
         limits::learn(ctx, target, connection, &head.headers);

@@ -157,10 +157,11 @@ async fn ask(
     open_row(ctx, target, connection, sent);
     ctx.outcome.sent.get_or_insert(sent);
     let limit = engine.options.first_byte_timeout;
+    ctx.copy_call(&outbound);
     let response = match timeout(limit, engine.transport.send(outbound)).await {
         Err(_) => return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into()),
         Ok(Err(error)) => return Err(transport_failure(&error).into()),
-        Ok(Ok(response)) => response,
+        Ok(Ok(response)) => ctx.copy_answer(response),
     };
     let (head, body) = response.into_parts();
     ctx.outcome.head = Some(engine.clock.instant());

@@ -315,10 +315,12 @@ impl Shared {
             let error = cancel::end(ctx);
             return Poll::Ready(Some(Ok(relay::fail(ctx, &error))));
         }
-        if let Some(ctx) = &mut self.ctx
-            && matches!(polled, Poll::Ready(None))
-        {
-            ctx.outcome.status = Some(StatusCode::OK.as_u16());
+        if let Some(ctx) = &mut self.ctx {
+            match &polled {
+                Poll::Ready(None) => ctx.outcome.status = Some(StatusCode::OK.as_u16()),
+                Poll::Ready(Some(Ok(bytes))) => ctx.copy_part(bytes),
+                Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            }
         }
         polled
     }

@@ -191,12 +191,13 @@ impl Call<'_> {
         };
         let engine = self.ctx.engine.clone();
         let limit = self.ctx.within(engine.options.first_byte_timeout);
+        self.ctx.copy_call(&call);
         let response = match timeout(limit, engine.transport.send(call)).await {
             Err(_) => {
                 return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into());
             }
             Ok(Err(error)) => return Err(transport_failure(&error).into()),
-            Ok(Ok(response)) => response,
+            Ok(Ok(response)) => self.ctx.copy_answer(response),
         };
         limits::learn(self.ctx, self.target, self.connection, response.headers());
         let now = engine.clock.instant();

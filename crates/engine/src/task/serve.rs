@@ -59,6 +59,7 @@ impl Engine {
         };
         ctx.outcome.status = Some(200);
         ctx.settle_money();
+        ctx.copy_whole(&pieces);
         let mut response = Response::new(Answer::whole(pieces));
         let headers = response.headers_mut();
         *headers = HeaderMap::with_capacity(16);

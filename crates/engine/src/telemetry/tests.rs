@@ -45,6 +45,7 @@ fn row(provider: &str, model: &str, status: u16, duration_ms: i64) -> RequestRow
         error_code: None,
         losses: Vec::new(),
         decision: None,
+        bodies: crate::bodies::BodyNote::Off,
     }
 }
 

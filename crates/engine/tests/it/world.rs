@@ -16,6 +16,7 @@ use omniroute_domain::entity::{
 };
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
+use omniroute_engine::bodies::RequestBodies;
 use omniroute_engine::memory::{MemoryCache, MemoryCounters};
 use omniroute_engine::ports::{AnswerRow, Clock, Memory, Recorder, RequestRow, Shelf, Unreadable};
 use omniroute_engine::preview::Preview;
@@ -53,6 +54,9 @@ pub(crate) struct Recorded {
     pub(crate) statuses: Mutex<Vec<(ConnectionId, ConnectionStatus)>>,
     pub(crate) memories: Mutex<Vec<Memory>>,
     pub(crate) events: Mutex<Vec<omniroute_domain::budget::Event>>,
+    pub(crate) bodies: Mutex<Vec<RequestBodies>>,
+    /// Whether there is no room for bodies.
+    pub(crate) has_no_room: Mutex<bool>,
 }
 
 impl Recorder for Recorded {
@@ -62,6 +66,14 @@ impl Recorder for Recorded {
 
     fn connection_status(&self, connection: &ConnectionId, status: ConnectionStatus) {
         self.statuses.lock().unwrap().push((connection.clone(), status));
+    }
+
+    fn keep_bodies(&self, bodies: Box<RequestBodies>) -> Option<Arc<str>> {
+        if *self.has_no_room.lock().unwrap() {
+            return None;
+        }
+        self.bodies.lock().unwrap().push(*bodies);
+        Some("here".into())
     }
 
     fn remember(&self, memory: Memory) {

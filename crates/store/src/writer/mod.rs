@@ -22,12 +22,14 @@ use std::time::Duration;
 
 use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
+use omniroute_engine::bodies::RequestBodies;
 use omniroute_engine::ports::{Memory, Recorder, RequestRow};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bodies::{BodyCounts, BodyQueue};
 use crate::decisions::Names;
 use crate::reasoning_memory::MAX_BYTES;
 use crate::similar_questions::MAX_BYTES as QUESTION_BYTES;
@@ -48,6 +50,8 @@ const LAST_BACKOFF: Duration = Duration::from_secs(30);
 const MAX_EVENTS: usize = 4_096;
 /// How often a failing database is tried again when the process wants to end.
 const CLOSING_TRIES: u32 = 4;
+/// How long bodies that wait may still be written then.
+const CLOSING_BODIES: Duration = Duration::from_secs(10);
 
 /// How much is queued and how often it is written.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +98,16 @@ pub struct RecorderStats {
     pub written_memories: u64,
     /// Those that are not: too many waited, or there is no key to encrypt them with.
     pub shed_memories: u64,
+    /// Requests whose bodies wait to be written.
+    pub queued_bodies: u64,
+    /// Requests whose bodies were written.
+    pub written_bodies: u64,
+    /// Requests whose bodies were let go: too many waited.
+    pub shed_bodies: u64,
+    /// Requests whose bodies could not be written.
+    pub failed_bodies: u64,
+    /// Bytes that bodies take on disk.
+    pub body_bytes: u64,
 }
 
 /// The requests' side: takes what happened, never waits.
@@ -102,6 +116,7 @@ pub struct StoreRecorder {
     rows: mpsc::Sender<RequestRow>,
     shared: Arc<Shared>,
     flush_rows: usize,
+    bodies: Option<BodyQueue>,
 }
 
 /// Starts the writing task.
@@ -114,6 +129,7 @@ pub struct WriterHandle {
     flushes: mpsc::Sender<oneshot::Sender<()>>,
     cancel: CancellationToken,
     done: CancellationToken,
+    bodies: Option<BodyQueue>,
 }
 
 impl Writer {
@@ -129,6 +145,7 @@ impl Writer {
         let (flushes, flush_requests) = mpsc::channel(16);
         let shared = Arc::new(Shared::default());
         let done = CancellationToken::new();
+        let bodies = store.body_files().map(|files| BodyQueue::start(store.clone(), files.clone()));
         let task = Task {
             statements: Statements::new(store.pool()),
             store,
@@ -148,8 +165,9 @@ impl Writer {
             task.run().await;
             drop(finished);
         });
-        let recorder = StoreRecorder { rows, shared, flush_rows: options.flush_rows.max(1) };
-        (Arc::new(recorder), WriterHandle { flushes, cancel, done })
+        let recorder =
+            StoreRecorder { rows, shared, flush_rows: options.flush_rows.max(1), bodies: bodies.clone() };
+        (Arc::new(recorder), WriterHandle { flushes, cancel, done, bodies })
     }
 }
 
@@ -159,6 +177,9 @@ impl WriterHandle {
         let (written, waiting) = oneshot::channel();
         if self.flushes.send(written).await.is_ok() {
             let _ = waiting.await;
+        }
+        if let Some(bodies) = &self.bodies {
+            bodies.flush().await;
         }
     }
 
@@ -171,13 +192,23 @@ impl WriterHandle {
     /// Waits until the task has ended.
     pub async fn join(&self) {
         self.done.cancelled().await;
+        if let Some(bodies) = &self.bodies {
+            bodies.finish(CLOSING_BODIES).await;
+        }
     }
 }
 
 impl StoreRecorder {
     /// What became of the rows so far.
     pub fn stats(&self) -> RecorderStats {
+        let BodyCounts { queued, written, shed, failed, on_disk } =
+            self.bodies.as_ref().map(BodyQueue::counts).unwrap_or_default();
         RecorderStats {
+            queued_bodies: queued,
+            written_bodies: written,
+            shed_bodies: shed,
+            failed_bodies: failed,
+            body_bytes: on_disk,
             queued: (self.rows.max_capacity() - self.rows.capacity()) as u64,
             shed_rows: self.shared.shed_rows.load(Ordering::Relaxed),
             written_rows: self.shared.written_rows.load(Ordering::Relaxed),
@@ -227,6 +258,10 @@ impl Recorder for StoreRecorder {
         } else {
             tracing::warn!(?event, "the database is behind; what happened to a budget is not written down");
         }
+    }
+
+    fn keep_bodies(&self, bodies: Box<RequestBodies>) -> Option<Arc<str>> {
+        self.bodies.as_ref()?.offer(bodies)
     }
 
     fn remember(&self, memory: Memory) {
@@ -550,6 +585,7 @@ mod tests {
             error_code: None,
             losses: vec![],
             decision: None,
+            bodies: omniroute_engine::bodies::BodyNote::Off,
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
+use omniroute_engine::bodies::BodyNote;
 use omniroute_engine::decision::Decision;
 use omniroute_engine::ports::{AttemptRow, CHAT, LockRow, RequestRow};
 use sqlx::AssertSqlSafe;
@@ -17,6 +18,7 @@ use super::statements::{KIND_UPSERT, Statements, UPSERTS, chunks};
 use super::totals::{Total, TotalKey, Totals, cache_creation};
 use crate::answers;
 use crate::audit::{self, AuditEvent};
+use crate::bodies::BodyState;
 use crate::call_logs::{LoggedLoss, StoredAttempt, UPSTREAM};
 use crate::connections::write_status;
 use crate::context_handoffs;
@@ -117,6 +119,11 @@ macro_rules! bind_call_log {
             .bind(row.units.as_deref().and_then(|units| named(units.named())))
             .bind(row.saved_nano())
             .bind(row.similarity)
+            .bind(BodyState::of(&row.bodies).word().map(|word| words.shared(&word)))
+            .bind(match &row.bodies {
+                BodyNote::Kept { at, .. } => Some(at.clone()),
+                _ => None,
+            })
     }};
 }
 

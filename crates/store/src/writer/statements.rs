@@ -11,7 +11,7 @@ use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
 /// Rows per insert: each size is prepared once, and a batch is cut into the fewest of them.
 const SIZES: [usize; 3] = [32, 8, 1];
 
-const CALL_LOG_COLUMNS: [&str; 40] = [
+const CALL_LOG_COLUMNS: [&str; 42] = [
     "id",
     "timestamp",
     "request_id",
@@ -52,6 +52,8 @@ const CALL_LOG_COLUMNS: [&str; 40] = [
     "units",
     "saved_nano",
     "cache_similarity",
+    "bodies",
+    "bodies_at",
 ];
 
 macro_rules! upsert {

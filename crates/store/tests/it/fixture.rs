@@ -225,6 +225,7 @@ pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
         error_code: None,
         losses: vec![],
         decision: None,
+        bodies: omniroute_engine::bodies::BodyNote::Off,
     }
 }
 

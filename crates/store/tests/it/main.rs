@@ -4,6 +4,7 @@
 
 mod accounts;
 mod answers;
+mod bodies;
 mod configuration;
 mod crowd;
 mod decisions;
