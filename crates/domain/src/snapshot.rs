@@ -478,7 +478,7 @@ impl ConnectionState {
     /// Whether the account may serve the model now: no cooldown, no lock, and the provider is asked. Of several things that
     /// are in the way the one that ends last is told.
     pub fn check(&self, model: &str, now_ms: i64) -> Result<(), Blocked> {
-        let account = self.check_plan(self.check_keys(model, now_ms), now_ms);
+        let account = self.check_account(model, now_ms);
         let Some(Err(Shut { until, cause })) = self.breaker_policy.map(|_| self.breaker.check(now_ms)) else {
             return account;
         };
@@ -486,6 +486,11 @@ impl ConnectionState {
             Err(blocked) if blocked.until.is_none_or(|end| end > until) => Err(blocked),
             Ok(()) | Err(_) => Err(Blocked { reason: cause, until: Some(until), hold: Hold::Provider }),
         }
+    }
+
+    /// The same of the account alone, whatever its provider is like.
+    pub fn check_account(&self, model: &str, now_ms: i64) -> Result<(), Blocked> {
+        self.check_plan(self.check_keys(model, now_ms), now_ms)
     }
 
     /// Whether the operator keeps this model off this account.

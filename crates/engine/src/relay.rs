@@ -520,7 +520,7 @@ impl Running {
         let error = cancel::end(&mut self.ctx);
         let public = note(&mut self.ctx, &error);
         self.start.pipe.fail(&public, &mut self.start.out);
-        self.start.out.split().freeze()
+        self.last_words()
     }
 
     /// What the client has got so far stays; then the dialect's error, and no fabricated end.

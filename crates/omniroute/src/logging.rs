@@ -25,6 +25,8 @@ const LOG_LINES: usize = 8 * 1024;
 const MAX_MESSAGE: usize = 4 * 1024;
 const MAX_VALUE: usize = 1024;
 const MAX_FIELDS: usize = 32;
+/// Libraries whose lines about what they send are for standard error alone.
+const FRAMES: [&str; 2] = ["h2", "hyper"];
 
 /// Starts the log. Lines are written by a thread of their own, as many at once as there are; when it cannot keep up, lines are
 /// lost rather than requests held up. What the filter keeps out costs nothing in either place: it stands before both.
@@ -52,6 +54,10 @@ struct ToConsole(Arc<Console>);
 impl<S: Subscriber> Layer<S> for ToConsole {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
+        // They tell of each frame, those of who reads the console among them: its reading would never end.
+        if FRAMES.iter().any(|library| metadata.target().starts_with(library)) {
+            return;
+        }
         let mut values = Values::default();
         event.record(&mut values);
         let Values { message, fields, is_cut } = values;

@@ -56,6 +56,14 @@ impl std::fmt::Debug for Courier {
     }
 }
 
+/// What the courier waits for.
+enum Step {
+    /// Who wants to know of something.
+    Wanted(Occurrence, Result<Vec<String>, StoreError>),
+    /// The last try of a message is over.
+    Ended { is_delivered: bool },
+}
+
 /// What came of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
@@ -87,48 +95,51 @@ impl Courier {
         let Some(mut notices) = self.live.notices.take() else { return };
         let mut accounts = Accounts::at_start(&self.live, self.clock.now_ms());
         let places = Semaphore::new(MOST_AT_ONCE);
-        let mut on_the_way: FuturesUnordered<BoxFuture<'_, bool>> = FuturesUnordered::new();
+        // All that waits for something is among these: one that is not polled may hold what another waits for.
+        let mut at_work: FuturesUnordered<BoxFuture<'_, Step>> = FuturesUnordered::new();
         let mut look = tokio::time::interval(self.look_every);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let counts = &self.live.notices;
         loop {
-            let told = tokio::select! {
-                Some(is_delivered) = on_the_way.next() => {
-                    let counter = if is_delivered { &counts.delivered } else { &counts.failed };
-                    counter.fetch_add(1, Ordering::Relaxed);
-                    counts.waiting.store(on_the_way.len() as u64, Ordering::Relaxed);
-                    continue;
-                }
-                notice = notices.recv() => {
-                    let Some(notice) = notice else { return };
-                    accounts.read(&self.live, notice, self.clock.now_ms()).into_iter().collect()
-                }
-                _ = look.tick() => accounts.back(&self.live, self.clock.now_ms()),
-            };
-            for occurrence in told {
-                let wanted = match self.who_wants(occurrence.kind).await {
-                    Ok(wanted) => wanted,
-                    Err(error) => {
+            let mut told: Vec<Occurrence> = Vec::new();
+            tokio::select! {
+                Some(step) = at_work.next() => match step {
+                    Step::Wanted(occurrence, Ok(wanted)) => {
+                        let body = occurrence.body();
+                        for webhook in wanted {
+                            if at_work.len() >= MOST_WAITING {
+                                counts.dropped.fetch_add(1, Ordering::Relaxed);
+                                continue;
+                            }
+                            at_work.push(Box::pin(self.deliver(webhook, occurrence.clone(), body.clone(), &places)));
+                        }
+                    }
+                    Step::Wanted(occurrence, Err(error)) => {
                         tracing::warn!(%error, event = occurrence.kind, "who is to be told cannot be read; nobody is");
                         counts.dropped.fetch_add(1, Ordering::Relaxed);
-                        continue;
                     }
-                };
-                let body = occurrence.body();
-                for webhook in wanted {
-                    if on_the_way.len() >= MOST_WAITING {
-                        counts.dropped.fetch_add(1, Ordering::Relaxed);
-                        continue;
+                    Step::Ended { is_delivered } => {
+                        let counter = if is_delivered { &counts.delivered } else { &counts.failed };
+                        counter.fetch_add(1, Ordering::Relaxed);
                     }
-                    on_the_way.push(Box::pin(self.deliver(
-                        webhook,
-                        occurrence.clone(),
-                        body.clone(),
-                        &places,
-                    )));
+                },
+                notice = notices.recv() => {
+                    let Some(notice) = notice else { return };
+                    told.extend(accounts.read(&self.live, notice, self.clock.now_ms()));
                 }
+                _ = look.tick() => told = accounts.back(&self.live, self.clock.now_ms()),
             }
-            counts.waiting.store(on_the_way.len() as u64, Ordering::Relaxed);
+            for occurrence in told {
+                if at_work.len() >= MOST_WAITING {
+                    counts.dropped.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                at_work.push(Box::pin(async {
+                    let wanted = self.who_wants(occurrence.kind).await;
+                    Step::Wanted(occurrence, wanted)
+                }));
+            }
+            counts.waiting.store(at_work.len() as u64, Ordering::Relaxed);
         }
     }
 
@@ -142,13 +153,17 @@ impl Courier {
 
     /// All tries of one message; whether one of them went well. The row is read anew each time: what the operator changed
     /// meanwhile counts.
-    async fn deliver(&self, id: String, occurrence: Occurrence, body: Bytes, places: &Semaphore) -> bool {
+    async fn deliver(&self, id: String, occurrence: Occurrence, body: Bytes, places: &Semaphore) -> Step {
+        Step::Ended { is_delivered: self.tell(&id, &occurrence, body, places).await }
+    }
+
+    async fn tell(&self, id: &str, occurrence: &Occurrence, body: Bytes, places: &Semaphore) -> bool {
         let mut pauses = self.pauses.iter();
         loop {
             let outcome = {
                 // Never closed.
                 let _place = places.acquire().await;
-                let webhook = match self.store.webhooks().get(&id).await {
+                let webhook = match self.store.webhooks().get(id).await {
                     Ok(Some(webhook)) if webhook.enabled => Ok(webhook),
                     // It is gone, or wants no more.
                     Ok(_) => return false,
@@ -162,7 +177,7 @@ impl Courier {
             let Some(error) = outcome.error else { return true };
             if outcome.status == Some(StatusCode::GONE.as_u16()) {
                 tracing::warn!(webhook = id, "a webhook answered 410: it is switched off");
-                if let Err(error) = self.store.webhooks().switch_off(&id, self.clock.now_ms()).await {
+                if let Err(error) = self.store.webhooks().switch_off(id, self.clock.now_ms()).await {
                     tracing::warn!(webhook = id, %error, "it cannot be switched off");
                 }
                 return false;

@@ -121,7 +121,7 @@ fn is_unproven(live: &Live, id: &ConnectionId, now_ms: i64) -> bool {
 fn is_out(live: &Live, id: &ConnectionId, now_ms: i64) -> bool {
     let snapshot = live.load();
     let Some(connection) = snapshot.connection(id) else { return false };
-    let Err(blocked) = connection.check("", now_ms) else { return false };
+    let Err(blocked) = connection.check_account("", now_ms) else { return false };
     blocked.hold == Hold::Connection && LASTING.contains(&blocked.reason)
 }
 

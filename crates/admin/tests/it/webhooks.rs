@@ -216,6 +216,25 @@ async fn who_wants_to_know_is_told_and_tried_again() {
     assert_eq!(sent(&app).len(), 8);
 }
 
+#[tokio::test]
+async fn many_who_want_to_know_of_much_are_all_told() {
+    // More at once than the database has readers.
+    let (who, what) = (4, 4);
+    let app = TestApp::new().await;
+    for _ in 0..who {
+        add(&app, json!(["*"])).await;
+    }
+    for _ in 0..who * what {
+        app.upstream.answer(200, "");
+    }
+    start(&app).await;
+    for _ in 0..what {
+        app.live.notices.budget(&warning());
+    }
+    until("all arrive", async || app.live.notices.delivered.load(Ordering::Relaxed) == who * what).await;
+    assert_eq!(app.live.notices.dropped.load(Ordering::Relaxed), 0);
+}
+
 fn breaker(from: &'static str, to: &'static str) -> HealthEvent {
     HealthEvent {
         at: START,

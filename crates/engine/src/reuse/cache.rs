@@ -253,7 +253,8 @@ pub(crate) async fn look_up(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>, rout
         }
         Err(ticket) => ticket,
     };
-    if let Some(question) = question {
+    // Nothing is bought for who is about to be told that it is over.
+    if let Some(question) = question.filter(|_| !ctx.is_cancelled()) {
         // A vector is paid for: none is made for who may not ask now.
         if let Err(error) = admit::reserve(&mut ctx).await {
             return Found::Answered(engine.refuse(ctx, &error));

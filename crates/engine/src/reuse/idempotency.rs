@@ -16,6 +16,7 @@ use crate::answer_head::REQUEST_ID;
 use crate::cancel::{self, Unless};
 use crate::ctx::{AnswerSource, RequestCtx, is_request_id};
 use crate::error::GatewayError;
+use crate::record::CLIENT_CLOSED_REQUEST;
 use crate::serve::Engine;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -197,9 +198,10 @@ impl Drop for Lead {
     }
 }
 
-/// Whether the same request may go better the next time; then everybody tries for themselves.
+/// Whether the same request may go better the next time; then everybody tries for themselves. An operator cancelled one of them,
+/// and none of the others.
 fn may_be_tried_again(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429)
+    status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429 | CLIENT_CLOSED_REQUEST)
 }
 
 /// What makes two requests the same: who asks, where, under which key, and every byte of the body. The same key with

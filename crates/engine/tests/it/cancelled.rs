@@ -242,6 +242,22 @@ async fn who_shares_an_answer_is_ended_alone_and_the_answer_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_of_those_who_share_an_answer_is_ended_alone_too() {
+    let world = Arc::new(World::new());
+    world.transport.answer(answer("for the first").after(secs(9))).answer(answer("for the second"));
+    let (one, two) = ([ONCE[0], ("x-request-id", "first")], [ONCE[0], ("x-request-id", "second")]);
+    let ends = async {
+        tokio::time::sleep(secs(2)).await;
+        assert_eq!(world.engine.telemetry.cancel("first"), 1);
+    };
+    let (first, second, ()) =
+        tokio::join!(world.send(&OpenAi, ASK, &one), world.send(&OpenAi, ASK, &two), ends);
+    assert_eq!((first.status, second.status), (499, 200), "{}", second.body);
+    assert!(second.body.contains("for the second"), "{}", second.body);
+    assert_eq!(world.transport.sent().len(), 2, "nobody else was cancelled: another asks");
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_requests_with_an_id_are_meant_and_no_other() {
     let world = World::new();
     assert_eq!(world.engine.telemetry.cancel("nobody"), 0);
