@@ -78,7 +78,8 @@ pub(crate) async fn take_over(
     connection: &ConnectionState,
     caps: &Caps,
 ) -> Result<(), GatewayError> {
-    let (Some(combo), Some((session, _))) = (relaying(ctx), session::in_header(ctx)) else { return Ok(()) };
+    let Some(combo) = relaying(ctx) else { return Ok(()) };
+    let Some((session, _)) = session::in_header(ctx) else { return Ok(()) };
     let is_always = combo.policy.handoff.is_always;
     let key = HandoffKey { session: session.clone(), combo: combo.name.clone() };
     let found = ctx.engine.live.handoffs.find(&key, ctx.engine.clock.now_ms());
@@ -102,7 +103,8 @@ pub(crate) fn answered(ctx: &RequestCtx, target: &Arc<Target>, connection: &Conn
             ctx.engine.recorder.remember(Memory::HandoffGone(key.clone()));
         }
     }
-    let (Some(combo), Some((session, ttl_ms))) = (relaying(ctx), session::in_header(ctx)) else { return };
+    let Some(combo) = relaying(ctx) else { return };
+    let Some((session, ttl_ms)) = session::in_header(ctx) else { return };
     let (rules, now_ms) = (&combo.policy.handoff, ctx.engine.clock.now_ms());
     let left = connection.rest(&target.model, now_ms);
     let is_due = left.is_some_and(|left| handoff::is_due(left, rules.threshold.get()));
