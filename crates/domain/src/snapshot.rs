@@ -7,15 +7,11 @@ use foldhash::fast::RandomState;
 use omniroute_dialect::{DialectId, ir::UpstreamError, registry as dialects};
 use omniroute_provider::{
     Capability, Endpoint, EndpointError, Provider, ProviderId, ProviderSpec, QuotaApi, Service, caps,
-    catalog::Catalog,
-    choose,
-    provider::ConnectionInput,
-    registry,
-    scrub::{credentials, without_credentials},
+    catalog::Catalog, choose, provider::ConnectionInput, registry, scrub::without_credentials,
 };
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, UnitWeighter};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::alias::Aliases;
 use crate::breaker::{Breaker, BreakerPolicy, Pass, Shut, Transition};
@@ -38,6 +34,7 @@ use crate::transform::SystemText;
 
 mod build;
 mod caller;
+mod credentials;
 mod pool;
 mod profile;
 mod quota;
@@ -74,6 +71,8 @@ pub struct Snapshot {
     /// `auto` and its variants, which there are without rows.
     auto: Map<Arc<str>, Arc<ComboState>>,
     connections: Map<ConnectionId, Arc<ConnectionState>>,
+    /// What accounts hold that are not among them.
+    idle_credentials: Vec<SecretString>,
     /// Whether any account has a plan that is counted here.
     pub has_plans: bool,
     /// What keys, or everybody together, may spend.
@@ -379,17 +378,6 @@ impl Snapshot {
         self.connections.values()
     }
 
-    /// Every text that is sent as a credential of some account, each once.
-    pub fn credentials(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        for connection in self.connections.values() {
-            connection.add_credentials(&mut all);
-        }
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
     /// The breakers that are asked, by name.
     pub fn breakers(&self) -> Vec<&Arc<Breaker>> {
         let asked = self.connections.values().filter(|connection| connection.breaker_policy.is_some());
@@ -443,17 +431,6 @@ impl ConnectionState {
             error.message = without_credentials(std::mem::take(&mut error.message), headers);
             error.code = error.code.take().map(|code| without_credentials(code, headers));
             error.param = error.param.take().map(|param| without_credentials(param, headers));
-        }
-    }
-
-    /// Adds the texts that are sent as its credentials.
-    fn add_credentials(&self, all: &mut Vec<String>) {
-        let of_services = self.services.first().map(|service| &*service.headers);
-        for headers in self.endpoints.iter().map(|endpoint| &endpoint.headers).chain(of_services) {
-            all.extend(credentials(headers).map(str::to_owned));
-        }
-        for key in &self.pool {
-            key.add_credentials(all);
         }
     }
 

@@ -193,9 +193,8 @@ impl RequestCtx {
         self.outcome.sent = earlier(self.outcome.sent, left.sent);
         self.money.inherit(left.money);
         self.absorb(left.decision);
-        if !self.has_copied_call() {
-            self.inherit_call(left.call);
-        }
+        // Branches are gathered before the request's own next call, so theirs is the later one.
+        self.inherit_call(left.call);
         let new: Vec<Loss> = left.losses.into_iter().filter(|loss| !self.losses.contains(loss)).collect();
         self.note_losses(new);
     }

@@ -145,7 +145,10 @@ pub(crate) fn view(found: FoundBodies, at: Option<String>) -> BodiesView {
             let (word, message) = why(*state);
             (word, message.to_owned())
         }
-        FoundBodies::Awaited => ("awaited", "they are about to be written; ask again in a moment".to_owned()),
+        FoundBodies::Awaited => (
+            "awaited",
+            "they are about to be written, unless somebody deleted them; ask again in a moment".to_owned(),
+        ),
         FoundBodies::Elsewhere(process) => {
             ("elsewhere", format!("they are at another process, `{process}`; ask that one"))
         }

@@ -7,6 +7,7 @@ use omniroute_provider::{
     provider::ConnectionInput, registry, spec::ResilienceProfile,
 };
 
+use super::credentials;
 use super::profile::{self, Profiles};
 use super::rules::{Rules, limits_of};
 use super::{
@@ -135,7 +136,10 @@ impl<'a> Builder<'a> {
             self.problem("setting", "systemPrompt", format!("is off: {error}"));
             None
         });
+        let rows = self.entities.connections.iter().chain(&self.options.connections);
+        let idle = rows.filter(|row| !connections.contains_key(&row.id));
         Snapshot {
+            idle_credentials: idle.flat_map(credentials::held).collect(),
             revision: self.entities.revision,
             aliases,
             combos,

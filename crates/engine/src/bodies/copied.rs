@@ -100,8 +100,11 @@ impl Copied {
     /// More of a body that comes in pieces.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.length += bytes.len() as u64;
+        if self.is_broken {
+            return;
+        }
         let wanted = bytes.len().min(STREAM_LIMIT.saturating_sub(self.copied.len()));
-        self.is_broken |= self.share.as_mut().is_some_and(|share| !share.take(wanted));
+        self.is_broken = self.share.as_mut().is_some_and(|share| !share.take(wanted));
         if !self.is_broken {
             self.copied.extend_from_slice(&bytes[..wanted]);
         }
@@ -219,6 +222,7 @@ mod tests {
         // What would follow a gap is left out, however short.
         body.push(b"d");
         assert_eq!((body.length(), body.held()), (2_001, 1_000));
+        assert_eq!(room.0.load(Ordering::Relaxed), ROOM - 500, "only what is kept takes room");
         drop(body);
         assert_eq!(room.0.load(Ordering::Relaxed), ROOM - 1_500);
     }

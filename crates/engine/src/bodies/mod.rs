@@ -244,7 +244,7 @@ impl RequestCtx {
         Some(Box::new(Copies { only_failures, with_calls, response: Copied::default(), call: None }))
     }
 
-    /// Whether there is a call of its own, or one that it took over.
+    /// Whether there is a call of its own.
     pub(crate) fn has_copied_call(&self) -> bool {
         self.copies.as_ref().is_some_and(|copies| copies.call.is_some())
     }
@@ -291,7 +291,10 @@ impl RequestCtx {
         let headers = &self.arrival.headers;
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         // Of a form with files only a digest is here, and the files may be on disk.
-        if text(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("multipart/")) {
+        let is_form = |kind: &str| {
+            kind.trim_start().get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/"))
+        };
+        if text(CONTENT_TYPE).is_some_and(is_form) {
             return Copied::omitted(text(CONTENT_LENGTH).and_then(|length| length.parse().ok()).unwrap_or(0));
         }
         Copied::whole(std::slice::from_ref(&self.body))
@@ -301,7 +304,9 @@ impl RequestCtx {
         if self.snapshot.settings.call_log_bodies.keep == KeepBodies::Off {
             return BodyNote::Off;
         }
-        match &self.caller {
+        // One that was refused is no caller, but may have said who it is.
+        let refused = if self.caller.is_none() { admit::known_caller(self) } else { None };
+        match self.caller.as_ref().or(refused.as_ref()) {
             Some(caller) if caller.no_log => BodyNote::NoLog,
             _ => BodyNote::Unknown,
         }

@@ -37,11 +37,12 @@ impl Engine {
     /// Serves a request for embeddings whose caller is known.
     pub async fn embeddings(
         self: &Arc<Self>,
-        ctx: Box<RequestCtx>,
+        mut ctx: Box<RequestCtx>,
         body: Bytes,
         form: Form,
         model: Option<String>,
     ) -> Response<Answer> {
+        ctx.body = body.clone();
         let request = match EmbedRequest::read(form, &body) {
             Ok(request) => request,
             Err(error) => return self.refuse(ctx, &error.into()),

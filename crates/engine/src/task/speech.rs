@@ -27,7 +27,8 @@ struct Speech {
 
 impl Engine {
     /// Serves a request for speech whose caller is known.
-    pub async fn speech(self: &Arc<Self>, ctx: Box<RequestCtx>, body: Bytes) -> Response<Answer> {
+    pub async fn speech(self: &Arc<Self>, mut ctx: Box<RequestCtx>, body: Bytes) -> Response<Answer> {
+        ctx.body = body.clone();
         let request = match SpeechRequest::read(&body) {
             Ok(request) => request,
             Err(error) => return self.refuse(ctx, &error.into()),

@@ -7,8 +7,8 @@ use omniroute_engine::EngineOptions;
 use omniroute_engine::bodies::{BodyNote, Copied, RequestBodies};
 use omniroute_engine::serve::KeyPolicy;
 
-use crate::combos;
 use crate::world::{ASK, ASK_STREAM, END, KEY, World, answer, chunk, refusal, stream};
+use crate::{combos, embeddings, images};
 
 const MINE: &[(&str, &str)] = &[("authorization", "Bearer sk-omni-test")];
 
@@ -168,6 +168,61 @@ async fn of_a_race_the_winners_call_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_race_that_nobody_wins_the_last_call_is_kept() {
+    let world = World::with(
+        |entities| {
+            entities.settings.call_log_bodies.keep = KeepBodies::Failures;
+            entities.settings.call_log_bodies.pipeline = true;
+            entities.settings.request_retry = 0;
+            combos::add_best(entities, |best| {
+                best.strategy = "race".into();
+                best.config.race_width = Some(3);
+            });
+        },
+        |_| {},
+    );
+    for (who, ms) in [("a", 300), ("b", 100), ("c", 200)] {
+        let refused = refusal(500, "server_error", &format!("{who} is broken"));
+        world.transport.answer(refused.after(std::time::Duration::from_millis(ms)));
+    }
+    assert!(world.chat(combos::ASK).await.status >= 500);
+    let bodies = last(&world);
+    let account = bodies.summary.connection.as_ref().map(|id| id.as_str());
+    assert_eq!((account, bodies.summary.attempts), (Some("of-a"), 3));
+    let heard = text(&bodies.call.unwrap().response);
+    assert!(heard.contains("a is broken"), "{heard}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_kept_whatever_was_asked_for() {
+    let world = keeping(KeepBodies::Failures, false);
+    let wrong = r#"{"model":"up/m","input":5,"prompt":5}"#;
+    let begin =
+        || images::begin(&world, "/v1/images/generations", MINE).unwrap_or_else(|_| panic!("it is known"));
+    assert_eq!(embeddings::ask(&world, wrong, MINE).await.status, 400);
+    assert_eq!(text(&last(&world).request), wrong);
+    assert_eq!(images::ask(&world, wrong, MINE).await.status, 400);
+    assert_eq!(text(&last(&world).request), wrong);
+    assert_eq!(images::read(world.engine.edit_named(begin(), wrong.into()).await).await.status, 400);
+    assert_eq!(text(&last(&world).request), wrong);
+    assert_eq!(images::read(world.engine.speech(begin(), wrong.into()).await).await.status, 400);
+    assert_eq!(text(&last(&world).request), wrong);
+    assert_eq!(world.row().bodies, note(true, true, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_form_no_mark_is_kept_however_its_type_is_written() {
+    let world = keeping(KeepBodies::All, false);
+    for kind in ["multipart/form-data; boundary=x", " Multipart/Form-Data; boundary=x"] {
+        let headers = [MINE[0], ("content-type", kind), ("content-length", "1234")];
+        world.transport.answer(answer("hello"));
+        world.send(&OpenAi, ASK, &headers).await;
+        let request = last(&world).request;
+        assert_eq!((request.length(), request.held()), (1_234, 0), "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_keeps_nothing_keeps_nothing() {
     let world = keeping_with(KeepBodies::All, true, true, |_| {});
     world.transport.answer(answer("hello"));
@@ -187,7 +242,7 @@ async fn who_did_not_say_who_it_is_leaves_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_off_is_known_all_the_same() {
-    for (no_log, expected) in [(false, note(false, true, false)), (true, BodyNote::Unknown)] {
+    for (no_log, expected) in [(false, note(false, true, false)), (true, BodyNote::NoLog)] {
         let world = World::with(
             |entities| {
                 entities.settings.call_log_bodies.keep = KeepBodies::Failures;

@@ -1,7 +1,6 @@
 //! What a file of bodies holds: JSON of at most [`MAX_BYTES`]. Bodies that are JSON are members of it as they are; others,
 //! and those that had to be cut, are strings.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -154,7 +153,7 @@ fn summary(bodies: &RequestBodies, redaction: &Redaction<'_>) -> Value {
         "status": status,
         "stream": stream,
         "requestedModel": redaction.text(&row.requested_model),
-        "model": row.model,
+        "model": redaction.text(&row.model),
         "provider": row.provider.as_ref().map(|id| id.as_str()),
         "connectionId": row.connection.as_ref().map(|id| id.as_str()),
         "apiKeyId": row.api_key.as_ref().map(|id| id.as_str()),
@@ -168,14 +167,15 @@ fn summary(bodies: &RequestBodies, redaction: &Redaction<'_>) -> Value {
 fn error(summary: &BodySummary, redaction: &Redaction<'_>) -> serde_json::Result<Option<Box<RawValue>>> {
     let Some(message) = &summary.error else { return Ok(None) };
     let message = &message[..message.floor_char_boundary(2_000)];
-    to_raw_value(&json!({"message": redaction.text(message), "code": summary.error_code})).map(Some)
+    let code = summary.error_code.as_deref().map(|code| redaction.text(code));
+    to_raw_value(&json!({"message": redaction.text(message), "code": code})).map(Some)
 }
 
 /// A body as it will be written, unless it is too long.
 enum Written {
-    /// A JSON document.
-    Json(Box<RawValue>),
-    /// A text; `whole` are the bytes of the body of which it is a part, if it is one.
+    /// A JSON document; `whole` are the bytes of the body as it came.
+    Json { json: Box<RawValue>, whole: u64 },
+    /// A text, the whole or a part.
     Text { text: String, whole: u64, is_part: bool },
     /// What is said instead of bytes that are no text.
     Note(Box<RawValue>),
@@ -203,7 +203,7 @@ impl Written {
         };
         let text = redaction.text(text);
         if !is_part && let Ok(json) = serde_json::from_str::<Box<RawValue>>(&text) {
-            return Some(Self::Json(json));
+            return Some(Self::Json { json, whole });
         }
         Some(Self::Text { text: text.into_owned(), whole, is_part })
     }
@@ -211,7 +211,7 @@ impl Written {
     /// Bytes that it takes in the file.
     fn length(&self) -> usize {
         match self {
-            Self::Json(json) | Self::Note(json) => json.get().len(),
+            Self::Json { json, .. } | Self::Note(json) => json.get().len(),
             Self::Text { text, is_part, .. } => quoted_length(text) + if *is_part { CUT_NOTE } else { 0 },
         }
     }
@@ -221,13 +221,10 @@ impl Written {
         let fits = self.length() <= room;
         let (text, whole) = match self {
             Self::Note(json) => return Ok(json),
-            Self::Json(json) if fits => return Ok(json),
+            Self::Json { json, .. } if fits => return Ok(json),
             Self::Text { text, is_part: false, .. } if fits => return to_raw_value(&text),
-            Self::Json(json) => {
-                let whole = json.get().len() as u64;
-                (Cow::Owned(json.get().to_owned()), whole)
-            }
-            Self::Text { text, whole, .. } => (Cow::<str>::Owned(text), whole),
+            Self::Json { json, whole } => (json.get().to_owned(), whole),
+            Self::Text { text, whole, .. } => (text, whole),
         };
         let kept = prefix(&text, room.saturating_sub(CUT_NOTE));
         to_raw_value(&json!({"truncated": true, "bytes": whole, "text": kept}))
@@ -347,7 +344,7 @@ pub(super) mod tests {
 
     fn written(bodies: &RequestBodies) -> Value {
         let mut redactor = Redactor::default();
-        let bytes = write(bodies, &redactor.of(bodies)).unwrap();
+        let bytes = write(bodies, &redactor.of(bodies).unwrap()).unwrap();
         assert!(bytes.len() <= MAX_BYTES, "{}", bytes.len());
         serde_json::from_slice(&bytes).unwrap()
     }
@@ -395,6 +392,10 @@ pub(super) mod tests {
         let file = written(&bodies(id(), &long, ""));
         assert!(file["requestBody"]["text"].as_str().unwrap().len() > 450_000);
         assert_eq!(file["responseBody"], Value::Null);
+        // Its length is that of what came, not of what was left of it.
+        let key = format!("{{\"api_key\":\"{}\",{}", "k".repeat(1_000), &long[1..]);
+        let file = written(&bodies(id(), &key, ""));
+        assert_eq!(file["requestBody"]["bytes"], key.len());
         // However much has to be escaped.
         let file = written(&bodies(id(), &"\u{1}é".repeat(200_000), &"\\".repeat(600_000)));
         assert_eq!(file["responseBody"]["bytes"], 600_000);

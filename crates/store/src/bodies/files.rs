@@ -21,6 +21,8 @@ const UNFINISHED: &str = ".part";
 const LEVEL: i32 = 3;
 /// Most bytes of a file as it was before it was compressed, and then some.
 const MOST: usize = 2 * document::MAX_BYTES;
+/// Files of one folder that cannot be deleted, beyond which the next folder is tried.
+const MOST_STUCK: u32 = 3;
 /// Most bytes of a compressed file.
 const MOST_ON_DISK: u64 = 2 * document::MAX_BYTES as u64;
 
@@ -32,6 +34,8 @@ pub(crate) struct BodyFiles {
     name: Arc<str>,
     /// On disk, of all files.
     bytes: AtomicU64,
+    /// How often a folder or a file could not be looked at or deleted.
+    stuck: AtomicU64,
 }
 
 impl BodyFiles {
@@ -47,6 +51,7 @@ impl BodyFiles {
             root: data_dir.join(FOLDER),
             name: format!("{host}:{}", folder.display()).into(),
             bytes: AtomicU64::new(0),
+            stuck: AtomicU64::new(0),
         }
     }
 
@@ -102,7 +107,7 @@ impl BodyFiles {
     pub(super) fn count(&self) -> io::Result<()> {
         let mut total = 0;
         for (_, folder) in self.days()? {
-            for entry in fs::read_dir(&folder)?.flatten() {
+            for entry in self.entries(&folder) {
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
                 if name.ends_with(UNFINISHED) {
@@ -131,24 +136,37 @@ impl BodyFiles {
         self.remove(most, |_| self.bytes() > target)
     }
 
+    /// What cannot be deleted stays, and those after it go; others may be deleting at the same time.
     fn remove(&self, most: usize, goes: impl Fn(RowId) -> bool) -> io::Result<Vec<RowId>> {
         let mut removed = Vec::new();
         for (_, folder) in self.days()? {
-            let mut files: Vec<(String, RowId)> = fs::read_dir(&folder)?
-                .flatten()
+            let mut files: Vec<(String, RowId)> = self
+                .entries(&folder)
                 .filter_map(|entry| {
                     let name = entry.file_name().into_string().ok()?;
                     id_of(&name).map(|id| (name, id))
                 })
                 .collect();
             files.sort_unstable();
+            let mut stuck = 0;
             for (name, id) in files {
                 if removed.len() >= most || !goes(id) {
                     return Ok(removed);
                 }
                 let path = folder.join(name);
                 let length = fs::metadata(&path).map_or(0, |found| found.len());
-                fs::remove_file(&path)?;
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => {
+                        self.tell_stuck(&path, &error);
+                        stuck += 1;
+                        if stuck > MOST_STUCK {
+                            break;
+                        }
+                        continue;
+                    }
+                    Ok(()) => {}
+                }
                 let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |all| {
                     Some(all.saturating_sub(length))
                 });
@@ -158,6 +176,29 @@ impl BodyFiles {
             let _ = fs::remove_dir(&folder);
         }
         Ok(removed)
+    }
+
+    /// What is in a folder; nothing where that cannot be found out.
+    fn entries(&self, folder: &Path) -> impl Iterator<Item = fs::DirEntry> {
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => Some(entries),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    self.tell_stuck(folder, &error);
+                }
+                None
+            }
+        };
+        entries.into_iter().flatten().flatten()
+    }
+
+    /// Tells what is in the way; ever more seldom, as it is met again with every pass.
+    fn tell_stuck(&self, path: &Path, error: &io::Error) {
+        let times = self.stuck.fetch_add(1, Ordering::Relaxed) + 1;
+        if times.is_power_of_two() {
+            let path = path.display();
+            tracing::warn!(%error, %path, times, "bodies of old requests cannot be deleted; see who owns this path");
+        }
     }
 
     /// The folders of days, the oldest first.
@@ -262,6 +303,21 @@ mod tests {
         assert_eq!(files.remove_before(NOON + 2 * DAY + 2, 100).unwrap(), [id(NOON + 2 * DAY + 1, 1)]);
         assert_eq!(files.remove_before(NOON + 2 * DAY + 2, 100).unwrap(), []);
         assert_eq!(files.bytes(), 2 * one);
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_keeps_nothing_else() {
+        let (folder, files) = filled(2);
+        let root = folder.path().join("call_logs");
+        fs::write(root.join("2000-01-01"), b"a file in the place of a folder").unwrap();
+        // A folder in the place of a file, before all others of its day.
+        let odd = root.join(format!("2026-01-02/1_{}.json.zst", id(1, 1)));
+        fs::create_dir(&odd).unwrap();
+        let again = BodyFiles::in_dir(folder.path());
+        again.count().unwrap();
+        assert!(again.bytes() >= files.bytes());
+        assert_eq!(again.trim(0, 100).unwrap().len(), 8);
+        assert!(odd.exists() && root.join("2000-01-01").exists() && !root.join("2026-01-03").exists());
     }
 
     #[test]

@@ -70,7 +70,13 @@ impl Run {
         (start, end) = longest(bytes, start, end);
         // An escape before it, or the beginning of one behind it, belongs to the text around.
         while bytes[start..end].starts_with(b"\\") {
-            start = (start + 2).min(end);
+            start = (start + escape_length(bytes, start)).min(end);
+        }
+        if start > 0 && bytes[start - 1] == b'\\' {
+            // Of an escape in a document within a string the first half is gone already.
+            let rest = escape_length(bytes, start - 1) - 1;
+            let is_one = matches!(bytes.get(start), Some(b'n' | b'r' | b't' | b'b' | b'f' | b'u'));
+            start = (start + if is_one { rest } else { 0 }).min(end);
         }
         while bytes[start..end].last().is_some_and(|last| matches!(last, b'\\' | b'\n' | b'\r')) {
             end -= 1;
@@ -117,6 +123,13 @@ impl Run {
     }
 }
 
+/// Bytes of the escape that begins here.
+fn escape_length(bytes: &[u8], at: usize) -> usize {
+    let is_code =
+        |rest: &[u8]| rest.len() >= 5 && rest[0] == b'u' && rest[1..5].iter().all(u8::is_ascii_hexdigit);
+    if bytes.get(at + 1..).is_some_and(is_code) { 6 } else { 2 }
+}
+
 /// The longest part without a backslash that base64 cannot have.
 fn longest(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
     let (mut best, mut from, mut at) = ((start, start), start, start);
@@ -126,7 +139,7 @@ fn longest(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
             if at - from > best.1 - best.0 {
                 best = (from, at);
             }
-            from = (at + 2).min(end);
+            from = (at + escape_length(bytes, at)).min(end);
         }
         at += if bytes[at] == b'\\' { 2 } else { 1 };
     }
@@ -271,6 +284,10 @@ mod tests {
             (format!("ü {}", lines.join("\n")), "ü [image/png: 3004 bytes", "]"),
             (format!("\"{}\"", lines.join("\\r\\n")), "\"[image/png: 3004 bytes", "]\""),
             (format!("{run} and {run}"), "[image/png: ", "]"),
+            // Escapes of other characters are no part of it, nor are those of a document within a string.
+            (format!("\"caf\\u00e9{run}\""), "\"caf\\u00e9[image/png: 3004 bytes", "]\""),
+            (format!("\"\\\\u00e9{run}\""), "\"\\\\u00e9[image/png: 3004 bytes", "]\""),
+            (format!("\"\\\\n{run}\""), "\"\\\\n[image/png: 3004 bytes", "]\""),
         ] {
             let out = without_media(&text);
             assert!(out.starts_with(before) && out.ends_with(behind), "{out}");

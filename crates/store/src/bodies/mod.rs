@@ -1,12 +1,13 @@
 //! Bodies of requests: what was said, in files beside the database. Rows of the log say whether there is such a file, and
 //! at which process; the files themselves say how old they are.
 //!
-//! `queue.rs` takes them from requests, `document.rs` puts a file together, `redact.rs` and `media.rs` say what is left out,
-//! `files.rs` is the folder.
+//! `queue.rs` takes them from requests, `document.rs` puts a file together, `redact.rs`, `media.rs` and `plain.rs` say what is left
+//! out, `files.rs` is the folder.
 
 mod document;
 mod files;
 mod media;
+mod plain;
 mod queue;
 mod redact;
 

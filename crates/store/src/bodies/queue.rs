@@ -70,15 +70,8 @@ struct State {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl BodyQueue {
-    /// Starts the thread. It ends with [`finish`](Self::finish).
-    pub(crate) fn start(store: Store, files: Arc<BodyFiles>) -> Self {
-        let shared = Arc::new(Shared {
+    fn of(files: Arc<BodyFiles>) -> Self {
+        Self {
             state: Mutex::default(),
             wake: Condvar::new(),
             idle: Condvar::new(),
@@ -87,7 +80,18 @@ impl BodyQueue {
             shed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             has_ended: AtomicBool::new(false),
-        });
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BodyQueue {
+    /// Starts the thread. It ends with [`finish`](Self::finish).
+    pub(crate) fn start(store: Store, files: Arc<BodyFiles>) -> Self {
+        let shared = Arc::new(Shared::of(files));
         let (theirs, runtime) = (shared.clone(), Handle::current());
         let run = move || {
             Thread {
@@ -183,7 +187,8 @@ enum Next {
     Write(Box<RequestBodies>),
     /// Nothing waits: there is time to tell rows what became of their bodies.
     Tell,
-    End,
+    /// No more is written; these were not.
+    End(Vec<RowId>),
 }
 
 struct Thread {
@@ -205,7 +210,10 @@ impl Thread {
             match self.next() {
                 Next::Write(bodies) => self.write(&bodies),
                 Next::Tell => {}
-                Next::End => break,
+                Next::End(left) => {
+                    self.note_gone(left, BodyState::Shed);
+                    break;
+                }
             }
             if told.elapsed() >= TELL_EVERY {
                 self.tell();
@@ -222,12 +230,13 @@ impl Thread {
             if let Some(end) = state.closing
                 && (state.waiting.is_empty() || Instant::now() >= end)
             {
-                let left = mem::take(&mut state.waiting).len();
-                if left > 0 {
-                    self.shared.shed.fetch_add(left as u64, Ordering::Relaxed);
+                let left: Vec<_> = mem::take(&mut state.waiting).iter().map(|bodies| bodies.id).collect();
+                if !left.is_empty() {
+                    self.shared.shed.fetch_add(left.len() as u64, Ordering::Relaxed);
+                    let left = left.len();
                     tracing::warn!(left, "bodies of requests were not written before the gateway had to end");
                 }
-                return Next::End;
+                return Next::End(left);
             }
             if let Some(bodies) = state.waiting.pop_front() {
                 state.bytes = state.bytes.saturating_sub(bodies.held() + OVERHEAD);
@@ -251,13 +260,14 @@ impl Thread {
     fn write(&mut self, bodies: &RequestBodies) {
         // What clients sent must not end the thread, whatever it is.
         let redactor = &mut self.redactor;
-        let document = catch_unwind(AssertUnwindSafe(|| document::write(bodies, &redactor.of(bodies))));
-        let document = match document {
-            Ok(document) => document.map_err(std::io::Error::other),
-            Err(_) => {
-                Err(std::io::Error::other("it could not be put together; this is a bug of the gateway"))
-            }
-        };
+        let document = catch_unwind(AssertUnwindSafe(|| {
+            // Who cannot look for secrets writes nothing.
+            let redaction = redactor.of(bodies).map_err(std::io::Error::other)?;
+            document::write(bodies, &redaction).map_err(std::io::Error::other)
+        }));
+        let document = document.unwrap_or_else(|_| {
+            Err(std::io::Error::other("it could not be put together; this is a bug of the gateway"))
+        });
         match document.and_then(|document| self.shared.files.write(bodies.id, &document)) {
             Ok(()) => {
                 self.shared.written.fetch_add(1, Ordering::Relaxed);
@@ -290,5 +300,32 @@ impl Thread {
         if let Err(error) = self.runtime.block_on(self.store.call_logs().tell_bodies(&gone)) {
             tracing::warn!(%error, rows = gone.len(), "rows of the log do not know that their bodies are gone");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::tests::bodies;
+    use super::*;
+    use crate::{Location, StoreOptions};
+
+    #[tokio::test]
+    async fn what_is_left_when_the_time_is_over_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite { data_dir: dir.path().to_owned() };
+        let options = StoreOptions { location, encryption_key: None, previous_key: None };
+        let shared = Arc::new(Shared::of(Arc::new(BodyFiles::in_dir(dir.path()))));
+        let thread = Thread {
+            shared: shared.clone(),
+            store: Store::open(options).await.unwrap(),
+            runtime: Handle::current(),
+            redactor: Redactor::default(),
+            gone: Vec::new(),
+        };
+        let ids = [1, 2].map(|number| RowId::new(1_767_323_045_678, [number; 10]));
+        shared.state().waiting.extend(ids.map(|id| Box::new(bodies(id, "{}", "{}"))));
+        shared.state().closing = Some(Instant::now());
+        let Next::End(left) = thread.next() else { panic!("there is no time left") };
+        assert_eq!((left, shared.shed.load(Ordering::Relaxed)), (ids.to_vec(), 2));
     }
 }

@@ -5,13 +5,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 use http::{HeaderMap, Uri};
 use omniroute_domain::snapshot::Snapshot;
 use omniroute_engine::bodies::RequestBodies;
 use omniroute_provider::scrub;
+use percent_encoding::percent_decode_str;
 
 use super::media::without_media;
+use super::plain::unescaped;
 
 /// What stands for a secret.
 const KEY: &str = "[key]";
@@ -54,32 +56,46 @@ const SECRET_MEMBERS: [&str; 24] = [
     "xgoogapikey",
 ];
 /// Parts of the names of headers that hold one.
-const SECRET_HEADERS: [&str; 8] =
-    ["auth", "key", "token", "secret", "cookie", "password", "credential", "signature"];
+const SECRET_HEADERS: [&str; 9] = [
+    "auth",
+    "key",
+    "token",
+    "secret",
+    "cookie",
+    "password",
+    "credential",
+    "signature",
+    "sec-websocket-protocol",
+];
+/// Members of a query that hold one, beside those with such a part.
+const SECRET_QUERY: [&str; 3] = ["sig", "code", "pass"];
 /// Headers that have such a part and hold none.
 const HARMLESS_HEADERS: [&str; 4] =
-    ["idempotency-key", "x-ratelimit-", "anthropic-ratelimit-", "sec-websocket-"];
+    ["idempotency-key", "x-ratelimit-", "anthropic-ratelimit-", "sec-websocket-key"];
+/// What browsers put before a key in `sec-websocket-protocol`.
+const KEY_PROTOCOL: &str = "api-key.";
 
 /// Knows the secrets of the accounts of one snapshot, for one request after the other.
 #[derive(Default)]
 pub(super) struct Redactor {
     of: Weak<Snapshot>,
-    known: Option<AhoCorasick>,
+    known: Finder,
 }
 
 impl Redactor {
     /// What is to be taken out of this request.
-    pub(super) fn of(&mut self, bodies: &RequestBodies) -> Redaction<'_> {
+    pub(super) fn of(&mut self, bodies: &RequestBodies) -> Result<Redaction<'_>, BuildError> {
         if !std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(&bodies.snapshot)) {
+            self.known = Finder::of(bodies.snapshot.credentials())?;
+            // Only now, so that without a finder nothing is written down.
             self.of = Arc::downgrade(&bodies.snapshot);
-            self.known = finder(bodies.snapshot.credentials());
         }
         let mut own: Vec<String> = Vec::new();
         for (name, value) in &bodies.headers {
             if is_secret_header(name.as_str())
                 && let Ok(text) = value.to_str()
             {
-                own.push(text.trim().rsplit(' ').next().unwrap_or(text).to_owned());
+                own.extend(secrets_of_header(name.as_str(), text).into_iter().map(str::to_owned));
             }
         }
         if let Some(call) = &bodies.call {
@@ -87,44 +103,96 @@ impl Redactor {
             own.extend(secrets_of_query(call.uri.query()));
         }
         own.extend(secrets_of_query(bodies.query.as_deref()));
-        Redaction { known: self.known.as_ref(), own: finder(own) }
+        Ok(Redaction { known: &self.known, own: Finder::of(own)? })
     }
 }
 
+/// What is secret in a header that holds a credential.
+fn secrets_of_header<'a>(name: &str, text: &'a str) -> Vec<&'a str> {
+    match name {
+        // Short ones are words of a page, such as its language.
+        "cookie" => {
+            let values = text.split(';').filter_map(|pair| pair.split_once('='));
+            values
+                .map(|(_, value)| value.trim().trim_matches('"'))
+                .filter(|value| value.len() >= SHORT)
+                .collect()
+        }
+        "sec-websocket-protocol" => {
+            let keys = text.split(',').filter_map(|word| word.split_once(KEY_PROTOCOL));
+            keys.map(|(_, key)| key.trim()).collect()
+        }
+        _ => text.trim().rsplit(' ').next().into_iter().collect(),
+    }
+}
+
+/// What is secret in a query, as it is sent and as it is meant. Values of other names are words of anybody's text.
 fn secrets_of_query(query: Option<&str>) -> impl Iterator<Item = String> {
     let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(name, _)| !HARMLESS_QUERY.contains(name)).map(|(_, value)| value.to_owned())
+    let secrets = pairs.filter(|(name, _)| {
+        let name = name.to_ascii_lowercase();
+        SECRET_QUERY.contains(&&*name) || is_secret_header(&name)
+    });
+    secrets
+        .flat_map(|(_, value)| [value.to_owned(), percent_decode_str(value).decode_utf8_lossy().into_owned()])
 }
 
-/// Finds these texts, also as JSON writes them.
-fn finder(secrets: Vec<String>) -> Option<AhoCorasick> {
-    let mut all = Vec::with_capacity(secrets.len());
-    for secret in secrets.into_iter().filter(|secret| secret.len() >= SHORTEST) {
-        let quoted = serde_json::to_string(&secret).unwrap_or_default();
-        let quoted = quoted.trim_matches('"').to_owned();
-        let slashed = quoted.replace('/', "\\/");
-        all.extend([secret, quoted, slashed]);
+/// Finds secrets.
+#[derive(Debug, Default)]
+struct Finder {
+    long: Option<AhoCorasick>,
+    /// Those that are only taken for secrets where they stand alone.
+    short: Option<AhoCorasick>,
+}
+
+impl Finder {
+    /// Finds these texts, also as JSON writes them.
+    fn of(secrets: Vec<String>) -> Result<Self, BuildError> {
+        let (mut long, mut short) = (Vec::with_capacity(secrets.len()), Vec::new());
+        for secret in secrets.into_iter().filter(|secret| secret.len() >= SHORTEST) {
+            let quoted = serde_json::to_string(&secret).unwrap_or_default();
+            let quoted = quoted.trim_matches('"').to_owned();
+            let slashed = quoted.replace('/', "\\/");
+            let all = if secret.len() < SHORT { &mut short } else { &mut long };
+            all.extend([secret, quoted, slashed]);
+        }
+        Ok(Self { long: automaton(long)?, short: automaton(short)? })
     }
-    all.sort_unstable();
-    all.dedup();
-    if all.is_empty() {
-        return None;
+}
+
+fn automaton(mut texts: Vec<String>) -> Result<Option<AhoCorasick>, BuildError> {
+    texts.sort_unstable();
+    texts.dedup();
+    if texts.is_empty() {
+        return Ok(None);
     }
-    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&all).ok()
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts).map(Some)
 }
 
 /// What is to be taken out of one request.
 pub(super) struct Redaction<'a> {
-    known: Option<&'a AhoCorasick>,
-    own: Option<AhoCorasick>,
+    known: &'a Finder,
+    own: Finder,
 }
 
 impl Redaction<'_> {
     /// The text without secrets, and without bytes that are written as base64. A JSON document stays one.
     pub(super) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let text = without_media(text);
-        let text = then(text, |text| replaced(self.known?, text));
-        let text = then(text, |text| replaced(self.own.as_ref()?, text));
+        let text = unescaped(text).map_or(Cow::Borrowed(text), Cow::Owned);
+        let text = then(text, |text| match without_media(text) {
+            Cow::Owned(changed) => Some(changed),
+            Cow::Borrowed(_) => None,
+        });
+        // The long ones first: what is left of one of which a short one was taken out would not be found.
+        let finders = [
+            (&self.known.long, true),
+            (&self.own.long, true),
+            (&self.known.short, false),
+            (&self.own.short, false),
+        ];
+        let text = finders.into_iter().fold(text, |text, (finder, is_long)| {
+            then(text, |text| replaced(finder.as_ref()?, is_long, text))
+        });
         let text = then(text, without_secret_members);
         then(text, without_well_known_keys)
     }
@@ -179,7 +247,7 @@ fn then<'t>(text: Cow<'t, str>, step: impl FnOnce(&str) -> Option<String>) -> Co
 }
 
 /// `None` where there is none of them.
-fn replaced(finder: &AhoCorasick, text: &str) -> Option<String> {
+fn replaced(finder: &AhoCorasick, is_long: bool, text: &str) -> Option<String> {
     let mut out: Option<String> = None;
     let mut done = 0;
     for found in finder.find_iter(text) {
@@ -190,7 +258,7 @@ fn replaced(finder: &AhoCorasick, text: &str) -> Option<String> {
             let is_joined = is_letter(before) && escape_before(bytes, found.start()).is_none();
             !is_joined && !is_letter(bytes.get(found.end()))
         };
-        if found.len() < SHORT && !stands_alone() {
+        if !is_long && !stands_alone() {
             continue;
         }
         let out = out.get_or_insert_default();
@@ -334,7 +402,15 @@ fn is_secret_header(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const NONE: Redaction<'_> = Redaction { known: None, own: None };
+    static NOTHING: Finder = Finder { long: None, short: None };
+
+    fn none() -> Redaction<'static> {
+        Redaction { known: &NOTHING, own: Finder::default() }
+    }
+
+    fn finder<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Finder {
+        Finder::of(secrets.into_iter().map(str::to_owned).collect()).unwrap()
+    }
 
     #[test]
     fn members_that_hold_credentials_are_emptied_wherever_they_stand() {
@@ -361,7 +437,7 @@ mod tests {
             ("data: {\"apiKey\":\"x\"}\n\n", "data: {\"apiKey\":\"[key]\"}\n\n"),
             ("", ""),
         ] {
-            assert_eq!(NONE.text(text), want);
+            assert_eq!(none().text(text), want);
         }
     }
 
@@ -375,12 +451,17 @@ mod tests {
 
     #[test]
     fn known_secrets_go_in_every_way_of_writing() {
-        let known = finder(vec!["s3cret/with\"quote".into(), "ollama".into(), "abc".into()]);
-        let redaction = Redaction { known: known.as_ref(), own: finder(vec!["the-caller's-own".into()]) };
+        let known = finder(["s3cret/with\"quote+plus", "ollama", "abc", "x-short", "short-but-longer"]);
+        let redaction = Redaction { known: &known, own: finder(["the-caller's-own"]) };
         for (text, want) in [
-            ("a s3cret/with\"quote b", "a [key] b"),
-            (r#"{"a":"s3cret/with\"quote"}"#, r#"{"a":"[key]"}"#),
-            (r#"{"a":"s3cret\/with\"quote"}"#, r#"{"a":"[key]"}"#),
+            ("a s3cret/with\"quote+plus b", "a [key] b"),
+            (r#"{"a":"s3cret/with\"quote+plus"}"#, r#"{"a":"[key]"}"#),
+            (r#"{"a":"s3cret\/with\"quote+plus"}"#, r#"{"a":"[key]"}"#),
+            (r#"{"a":"s3cret/with\u0022quote\u002Bplus"}"#, r#"{"a":"[key]"}"#),
+            (r#"{"a":"s3cret\u002fwith\"quote\u002bplus"}"#, r#"{"a":"[key]"}"#),
+            (r#"{"a":"{\u0022password\u0022:\u0022x\u0022}"}"#, r#"{"a":"{\"password\":\"[key]\"}"}"#),
+            // A short one that does not stand alone hides no longer one that begins within it.
+            ("ax-short-but-longer", "ax-[key]"),
             ("ollama is a key, ollamas are none", "[key] is a key, ollamas are none"),
             ("abc is too short", "abc is too short"),
             ("says the-caller's-own key", "says [key] key"),
@@ -393,7 +474,7 @@ mod tests {
 
     #[test]
     fn addresses_show_no_keys() {
-        let redaction = Redaction { known: None, own: finder(vec!["part-of-a-path".into()]) };
+        let redaction = Redaction { known: &NOTHING, own: finder(["part-of-a-path"]) };
         for (uri, want) in [
             (
                 "https://x.example/v1beta/m:g?key=AIzaSy123&alt=sse",
@@ -417,19 +498,53 @@ mod tests {
             ("user-agent", "curl/8"),
             ("x-ratelimit-remaining-tokens", "12"),
             ("idempotency-key", "k1"),
+            ("sec-websocket-protocol", "realtime, openai-insecure-api-key.abc"),
+            ("sec-websocket-key", "nonce"),
         ] {
             headers.insert(name, value.parse().unwrap());
         }
         let mut own = http::HeaderValue::from_static("abc");
         own.set_sensitive(true);
         headers.insert("x-tenant", own);
-        let shown = NONE.headers(&headers);
+        let shown = none().headers(&headers);
         let text = |name: &str| shown[name].as_str();
-        for name in ["authorization", "x-goog-api-key", "cookie", "x-amz-security-token", "x-tenant"] {
+        for name in [
+            "authorization",
+            "x-goog-api-key",
+            "cookie",
+            "x-amz-security-token",
+            "x-tenant",
+            "sec-websocket-protocol",
+        ] {
             assert_eq!(text(name), "[key]", "{name}");
         }
+        assert_eq!(text("sec-websocket-key"), "nonce");
         assert_eq!(text("user-agent"), "curl/8");
         assert_eq!((text("x-ratelimit-remaining-tokens"), text("idempotency-key")), ("12", "k1"));
+    }
+
+    #[test]
+    fn of_what_a_client_sends_only_secrets_are_looked_for() {
+        for (name, value, secrets) in [
+            ("authorization", "Bearer abc", &["abc"][..]),
+            ("x-api-key", " abc ", &["abc"]),
+            (
+                "cookie",
+                "session=a-long-session-1; lang=en; t=\"a-long-session-2\"",
+                &["a-long-session-1", "a-long-session-2"],
+            ),
+            (
+                "sec-websocket-protocol",
+                "realtime, openai-insecure-api-key.abc, openai-beta.realtime-v1",
+                &["abc"],
+            ),
+        ] {
+            assert_eq!(secrets_of_header(name, value), secrets, "{name}");
+        }
+        let of = |query| secrets_of_query(Some(query)).collect::<Vec<_>>();
+        assert_eq!(of("user=assistant&tag=content&alt=sse&limit=5"), Vec::<String>::new());
+        assert_eq!(of("Key=a%2Fb&sig=c"), ["a%2Fb", "a/b", "c", "c"]);
+        assert_eq!(of("x-goog-api-key=d&access_token=e"), ["d", "d", "e", "e"]);
     }
 
     proptest::proptest! {
@@ -439,14 +554,14 @@ mod tests {
             parts in proptest::collection::vec(
                 proptest::sample::select(vec![
                     "\"", "\\", "\\\"", "api_key", "password", ":", " ", "[", "]", ",", "é", "data:image/png;base64,", "{", "}",
-                    " sk-proj-0123456789abcdefghij ", "=", "/", "\n", "known-secret",
+                    " sk-proj-0123456789abcdefghij ", "=", "/", "\n", "known-secret", "u002B", "u0022", "u005C", "u00e9",
                 ]),
                 0..40,
             ),
             run in 0..1_500_usize,
         ) {
-            let known = finder(vec!["known-secret".into()]);
-            let redaction = Redaction { known: known.as_ref(), own: None };
+            let known = finder(["known-secret"]);
+            let redaction = Redaction { known: &known, own: Finder::default() };
             let base64: String = "aB3/".chars().cycle().take(run).collect();
             let text = format!("{}{base64}{}", parts.concat(), parts.concat());
             let clean = redaction.text(&text).into_owned();

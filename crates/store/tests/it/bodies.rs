@@ -36,6 +36,9 @@ const OPTIONS: WriterOptions = WriterOptions {
 };
 const SECRET: &str = "correct horse/battery\"staple";
 const POOLED: &str = "another-key-of-the-same-account";
+/// Of an account that is switched off, and of one whose provider is blocked.
+const IDLE: [&str; 3] =
+    ["a-key-of-one-that-is-off", "a-header-of-one-that-is-off", "a-key-of-one-that-is-blocked"];
 
 fn snapshot(settings: CallBodySettings) -> Arc<Snapshot> {
     let node = Node {
@@ -49,7 +52,14 @@ fn snapshot(settings: CallBodySettings) -> Arc<Snapshot> {
     let mut account = connection("c9", node.id.as_str(), "work", Some("an-upstream-key-0123"));
     account.options.extra_headers.insert("x-tenant".into(), SECRET.into());
     account.options.api_keys = KeyPool(vec![POOLED.into()]);
-    let mut entities = Entities { connections: vec![account], nodes: vec![node], ..Entities::default() };
+    let mut off = connection("c8", node.id.as_str(), "off", Some(IDLE[0]));
+    off.is_active = false;
+    off.options.extra_headers.insert("x-tenant".into(), format!("Token {}", IDLE[1]));
+    let mut blocked = connection("c7", "deepseek", "blocked", Some(IDLE[2]));
+    blocked.is_active = true;
+    let mut entities =
+        Entities { connections: vec![account, off, blocked], nodes: vec![node], ..Entities::default() };
+    entities.settings.blocked_providers = vec!["deepseek".into()];
     entities.settings.call_log_bodies = settings;
     let snapshot = Snapshot::build(&entities, catalog(), &HealthMap::default(), &BuildOptions::default());
     assert_eq!(snapshot.problems, []);
@@ -175,9 +185,13 @@ async fn no_secret_reaches_the_disk(fixture: Fixture) {
         "the-callers-own-key",
         "a-key-in-a-query",
         "fresh-token-77",
+        IDLE[0],
+        IDLE[1],
+        IDLE[2],
     ];
+    let idle = IDLE.join(" ");
     let said = format!(
-        r#"{{"text":"an-upstream-key-0123 {POOLED} the-callers-own-key a-key-in-a-query","more":[{quoted},"fresh-token-77"]}}"#
+        r#"{{"text":"an-upstream-key-0123 {POOLED} the-callers-own-key a-key-in-a-query","more":[{quoted},"fresh-token-77"],"idle":"{idle}"}}"#
     );
     let mut all = bodies(&row, &said, &format!("data: {said}\n\n"), &snapshot);
     all.query = Some("key=a-key-in-a-query&alt=sse".into());
@@ -211,7 +225,7 @@ async fn no_secret_reaches_the_disk(fixture: Fixture) {
     assert_eq!(sent.url.as_deref(), Some("https://up.example/v1beta/[key]:generate?key=[key]"));
     assert_eq!(sent.headers.as_ref().unwrap()["x-plain"], "says [key]");
     assert_eq!(sent.attached_bytes, Some(7));
-    let clean = r#"{"text":"[key] [key] [key] [key]","more":["[key]","[key]"]}"#;
+    let clean = r#"{"text":"[key] [key] [key] [key]","more":["[key]","[key]"],"idle":"[key] [key] [key]"}"#;
     assert_eq!((found.request_body.unwrap().get(), sent.body.unwrap().get()), (clean, clean));
     assert_eq!(found.pipeline.client_request.query.as_deref(), Some("key=[key]&alt=sse"));
 }

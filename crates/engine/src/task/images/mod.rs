@@ -75,10 +75,11 @@ impl Engine {
 
     async fn paint(
         self: &Arc<Self>,
-        ctx: Box<RequestCtx>,
+        mut ctx: Box<RequestCtx>,
         images: Result<Images, DecodeError>,
         body: Bytes,
     ) -> Response<Answer> {
+        ctx.body = body.clone();
         let images = match images {
             Ok(images) => images,
             Err(error) => return self.refuse(ctx, &error.into()),
