@@ -157,7 +157,7 @@ async fn the_record_of_a_fusion_has_its_targets_and_its_judge() {
         let candidates = decision.candidates(OpenAi.id());
         let told: Vec<_> = candidates
             .iter()
-            .map(|it| (&*it.model, it.connection.is_some(), it.wave))
+            .map(|it| (it.model, it.connection.is_some(), it.wave))
             .filter(|(_, has_account, _)| *has_account)
             .collect();
         let mut expected = vec![("m", true, Some(1)); 3];

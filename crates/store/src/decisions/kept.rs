@@ -222,7 +222,7 @@ mod tests {
         }
     }
 
-    fn decision<'a>(candidates: Vec<Alike<&'a str>>) -> LoggedDecision<Alike<&'a str>, &'a str> {
+    fn decision(candidates: Vec<Alike<&str>>) -> LoggedDecision<Alike<&str>, &str> {
         LoggedDecision {
             via: "combo",
             combo: None,
