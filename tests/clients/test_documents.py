@@ -27,7 +27,7 @@ curl() {
   local into=(-o "$LOG.body")
   for argument in "$@"; do case $argument in -o) into=(); echo '(in a file)' > "$LOG.body";; esac; done
   command curl -sS --max-time 20 "${into[@]}" -D "$LOG.head" -w '%{http_code}' "$@" > "$LOG.status" 2>> "$LOG"
-  printf '%s ' "$(cat "$LOG.status")" >> "$LOG"; head -c 4000 "$LOG.body" >> "$LOG"
+  printf '%s ' "$(cat "$LOG.status")" >> "$LOG"; head -c 65536 "$LOG.body" >> "$LOG"
   for argument in "$@"; do case $argument in -i|-si|-sSi) cat "$LOG.head";; esac; done
   cat "$LOG.body"
 }
