@@ -148,30 +148,24 @@ impl BodyQueue {
 
     /// Waits until what was taken before is written.
     pub(crate) async fn flush(&self) {
-        let shared = self.0.clone();
-        let wait = move || {
-            let mut state = shared.state();
-            while (state.is_busy || !state.waiting.is_empty()) && !shared.has_ended.load(Ordering::Acquire) {
-                let (next, _) = shared
-                    .idle
-                    .wait_timeout(state, Duration::from_millis(100))
-                    .unwrap_or_else(PoisonError::into_inner);
-                state = next;
-            }
-        };
-        let _ = tokio::task::spawn_blocking(wait).await;
+        self.wait_while(|state| state.is_busy || !state.waiting.is_empty()).await;
     }
 
     /// Writes what waits, for so long at most, and ends the thread. What is left then is let go.
     pub(crate) async fn finish(&self, limit: Duration) {
         self.0.state().closing.get_or_insert_with(|| Instant::now() + limit);
         self.0.wake.notify_all();
+        // One file may be under way when the time is over.
+        let end = Instant::now() + limit + Duration::from_secs(1);
+        self.wait_while(move |_| Instant::now() < end).await;
+    }
+
+    /// Waits while something is so, and the thread has not ended.
+    async fn wait_while(&self, is_so: impl Fn(&State) -> bool + Send + 'static) {
         let shared = self.0.clone();
         let wait = move || {
-            // One file may be under way when the time is over.
-            let end = Instant::now() + limit + Duration::from_secs(1);
             let mut state = shared.state();
-            while !shared.has_ended.load(Ordering::Acquire) && Instant::now() < end {
+            while is_so(&state) && !shared.has_ended.load(Ordering::Acquire) {
                 let (next, _) = shared
                     .idle
                     .wait_timeout(state, Duration::from_millis(100))
