@@ -8,7 +8,7 @@ use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned};
 use omniroute_domain::resolve::Target;
 use omniroute_domain::routing::auto::{Task, is_virtual};
 use omniroute_domain::routing::{Manner, Score};
-use omniroute_domain::snapshot::ConnectionState;
+use omniroute_domain::snapshot::{ConnectionState, ProviderState};
 use smallvec::SmallVec;
 
 use crate::ctx::RequestCtx;
@@ -129,50 +129,70 @@ impl Decision {
     /// Those that were to be asked in order, then those that were not. A target whose turn never came stands there without an
     /// account.
     pub fn candidates(&self, client: DialectId) -> Vec<RecordedCandidate<'_>> {
-        let mut tried = Vec::with_capacity(self.planned.len() + self.accounts());
-        let mut skipped = Vec::new();
-        if self.combo.is_none() {
-            for weighed in &self.weighed {
-                weighed.tell(client, None, None, &mut tried, &mut skipped);
-            }
+        let mut all = Vec::new();
+        self.visit(client, |candidate| all.push(candidate));
+        all
+    }
+
+    /// The same one by one.
+    pub fn visit<'a>(&'a self, client: DialectId, mut see: impl FnMut(RecordedCandidate<'a>)) {
+        self.visit_part(client, Part::Tried, &mut see);
+        if self.weighed.iter().any(|weighed| !weighed.unable.is_empty()) {
+            self.visit_part(client, Part::Skipped, &mut see);
         }
+        let skip = |rule, reason| Some(Skip { rule, reason, until: None });
+        let denied = skip("key", preview::NOT_THEIRS);
+        let unpaid = skip("budget", preview::UNPAID);
+        self.denied.iter().for_each(|planned| see(RecordedCandidate::of(planned, denied)));
+        self.unpaid.iter().for_each(|planned| see(RecordedCandidate::of(planned, unpaid)));
+        for left in self.left_out.iter() {
+            see(RecordedCandidate {
+                model: &left.goal,
+                skip: skip(left.rule.as_str(), &left.reason),
+                ..RecordedCandidate::default()
+            });
+        }
+    }
+
+    /// Accounts that were to be asked, and targets whose turn never came; or accounts that were not.
+    fn visit_part<'a>(&'a self, client: DialectId, part: Part, see: &mut impl FnMut(RecordedCandidate<'a>)) {
+        let Some(combo) = &self.combo else {
+            return self.weighed.iter().for_each(|weighed| weighed.tell(client, None, None, part, see));
+        };
         for (place, planned) in self.planned.iter().enumerate() {
-            let wave = self.combo.as_ref().and_then(|combo| combo::wave(combo, self.manner, place));
+            let wave = combo::wave(combo, self.manner, place);
             match self.weighed.iter().find(|weighed| Arc::ptr_eq(&weighed.target, &planned.target)) {
-                Some(weighed) => weighed.tell(client, Some(planned), wave, &mut tried, &mut skipped),
-                None => tried.push(RecordedCandidate { wave, ..RecordedCandidate::of(planned, None) }),
+                Some(weighed) => weighed.tell(client, Some(planned), wave, part, see),
+                None if part == Part::Tried => {
+                    see(RecordedCandidate { wave, ..RecordedCandidate::of(planned, None) });
+                }
+                None => {}
             }
         }
         // Who was asked and is none of the combo's: the judge of a fusion, once the others had answered.
         let is_planned =
             |weighed: &&Weighed| self.planned.iter().any(|it| Arc::ptr_eq(&it.target, &weighed.target));
-        for judge in self.weighed.iter().filter(|it| self.combo.is_some() && !is_planned(it)) {
+        for judge in self.weighed.iter().filter(|it| !is_planned(it)) {
             let wave = (self.manner == Manner::Fusion).then_some(2);
-            judge.tell(client, None, wave, &mut tried, &mut skipped);
+            judge.tell(client, None, wave, part, see);
         }
-        let skip = |rule, reason| Some(Skip { rule, reason, until: None });
-        let denied = skip("key", preview::NOT_THEIRS);
-        skipped.extend(self.denied.iter().map(|planned| RecordedCandidate::of(planned, denied)));
-        let unpaid = skip("budget", preview::UNPAID);
-        skipped.extend(self.unpaid.iter().map(|planned| RecordedCandidate::of(planned, unpaid)));
-        skipped.extend(self.left_out.iter().map(|left| RecordedCandidate {
-            model: &left.goal,
-            skip: skip(left.rule.as_str(), &left.reason),
-            ..RecordedCandidate::default()
-        }));
-        tried.append(&mut skipped);
-        tried
     }
+}
 
-    /// How many accounts came into question.
-    fn accounts(&self) -> usize {
-        self.weighed.iter().map(|weighed| weighed.able.len()).sum()
-    }
+/// Which of the candidates.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Those that were to be asked.
+    Tried,
+    /// Accounts that were not.
+    Skipped,
 }
 
 /// An account for a target, or a target whose turn never came, or a step that led to none; as a [`Decision`] has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct RecordedCandidate<'a> {
+    /// Whose names it has; `None` where the step led to none.
+    pub whose: Option<Whose<'a>>,
     /// Provider id; `None` where the step led to none.
     pub provider: Option<&'a str>,
     /// The model as the provider knows it, or what the step says.
@@ -191,10 +211,46 @@ pub struct RecordedCandidate<'a> {
     pub wave: Option<usize>,
 }
 
+/// The account of a candidate, or its provider where there is none. As long as one is kept, what is found at the same place is
+/// the same.
+#[derive(Clone, Copy)]
+pub enum Whose<'a> {
+    /// An account.
+    Account(&'a Arc<ConnectionState>),
+    /// A provider.
+    Provider(&'a Arc<ProviderState>),
+}
+
+impl Whose<'_> {
+    /// Where it is kept.
+    pub fn place(&self) -> usize {
+        match self {
+            Self::Account(account) => Arc::as_ptr(account).addr(),
+            Self::Provider(provider) => Arc::as_ptr(provider).addr(),
+        }
+    }
+}
+
+impl PartialEq for Whose<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl std::fmt::Debug for Whose<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Account(account) => f.debug_tuple("Account").field(&account.id).finish(),
+            Self::Provider(provider) => f.debug_tuple("Provider").field(&provider.id).finish(),
+        }
+    }
+}
+
 impl<'a> RecordedCandidate<'a> {
     /// Without an account.
     fn of(planned: &'a Planned, skip: Option<Skip<&'a str>>) -> Self {
         Self {
+            whose: Some(Whose::Provider(&planned.target.provider)),
             provider: Some(planned.target.provider.id.as_str()),
             model: &planned.target.model,
             skip,
@@ -206,31 +262,36 @@ impl<'a> RecordedCandidate<'a> {
 }
 
 impl Weighed {
-    /// The accounts as candidates: those that were to be asked, and those that were not, who have no wave.
+    /// The accounts as candidates: those that were to be asked, or those that were not, who have no wave.
     fn tell<'a>(
         &'a self,
         client: DialectId,
         planned: Option<&'a Planned>,
         wave: Option<usize>,
-        tried: &mut Vec<RecordedCandidate<'a>>,
-        skipped: &mut Vec<RecordedCandidate<'a>>,
+        part: Part,
+        see: &mut impl FnMut(RecordedCandidate<'a>),
     ) {
-        let told = |connection: &'a ConnectionState| RecordedCandidate {
+        let only = self.target.provider.only_dialect(&self.target.model);
+        let told = |account: &'a Arc<ConnectionState>| RecordedCandidate {
+            whose: Some(Whose::Account(account)),
             provider: Some(self.target.provider.id.as_str()),
             model: &self.target.model,
-            connection: Some((connection.id.as_str(), &connection.name)),
-            dialect: preview::dialect(&self.target, connection, client, self.at),
+            connection: Some((account.id.as_str(), &account.name)),
+            dialect: account.endpoint_for(client, only, self.at).map(|endpoint| endpoint.dialect.as_str()),
             cost_nano: planned.and_then(|planned| planned.cost_nano),
             score: planned.and_then(|planned| planned.score.as_ref()),
             ..RecordedCandidate::default()
         };
-        tried.extend(self.able.iter().map(|connection| RecordedCandidate { wave, ..told(connection) }));
-        skipped.extend(
-            self.unable.iter().map(|(connection, skip)| RecordedCandidate {
-                skip: Some(skip.as_ref()),
-                ..told(connection)
-            }),
-        );
+        match part {
+            Part::Tried => {
+                self.able.iter().for_each(|account| see(RecordedCandidate { wave, ..told(account) }));
+            }
+            Part::Skipped => {
+                for (account, skip) in &self.unable {
+                    see(RecordedCandidate { skip: Some(skip.as_ref()), ..told(account) });
+                }
+            }
+        }
     }
 }
 

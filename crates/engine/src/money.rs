@@ -15,7 +15,7 @@ use omniroute_domain::budget::spending::Events;
 use omniroute_domain::budget::{Decimal, Event, EventKind, Exceeded, Hold, Window, dollars};
 use omniroute_domain::combo::Planned;
 use omniroute_domain::entity::ApiKeyId;
-use omniroute_domain::price::{self, PriceSource, Units};
+use omniroute_domain::price::{self, Price, PriceSource, Units};
 use omniroute_domain::resolve::Target;
 use omniroute_provider::ProviderId;
 use smallvec::SmallVec;
@@ -94,21 +94,21 @@ impl RequestCtx {
         targets: impl Iterator<Item = &'a Target>,
         at_once: usize,
     ) -> Result<(), GatewayError> {
-        let snapshot = self.snapshot.clone();
-        let (budgets, now_ms) = (&snapshot.budgets, self.engine.clock.now_ms());
-        let caller = self.caller.clone();
-        let key = caller.as_ref().map(|caller| &caller.id);
-        let is_limited = budgets.of(key).is_some() || budgets.of(None).is_some();
-        let estimate = if is_limited { self.estimated_cost(targets, at_once)? } else { 0 };
-        let mut events = Events::new();
-        let held = match &mut self.money.hold {
-            Some(hold) => hold.raise(estimate, now_ms, &mut events),
-            None => {
-                let held = self.engine.live.spending.hold(budgets, key, estimate, now_ms, &mut events);
-                held.map(|hold| self.money.hold = Some(hold))
-            }
-        };
+        let (now_ms, mut events) = (self.engine.clock.now_ms(), Events::new());
+        let known = self.money.hold.take();
+        let is_known = known.is_some();
+        let mut hold = known.unwrap_or_else(|| {
+            let key = self.caller.as_ref().map(|caller| &caller.id);
+            self.engine.live.spending.open(&self.snapshot.budgets, key)
+        });
+        let estimate = if hold.is_limited() { self.estimated_cost(targets, at_once) } else { Ok(0) };
+        let held = estimate.map(|estimate| (estimate, hold.raise(estimate, now_ms, &mut events)));
+        // Whoever was let in nowhere holds nothing.
+        if is_known || matches!(held, Ok((_, Ok(())))) {
+            self.money.hold = Some(hold);
+        }
         self.tell(events);
+        let (estimate, held) = held?;
         held.map_err(|exceeded| self.too_dear(exceeded, estimate, now_ms))
     }
 
@@ -362,24 +362,23 @@ impl RequestCtx {
         targets: impl Iterator<Item = &'a Target>,
         at_once: usize,
     ) -> Result<i64, GatewayError> {
-        let (usage, units) = match self.task_estimate() {
-            Some(estimate) => estimate,
+        let task = self.task_estimate();
+        let (input, output) = match task {
+            Some(_) => (0, 0),
             None => {
                 let output = self.envelope()?.max_output_tokens.unwrap_or(HELD_OUTPUT).min(HELD_OUTPUT);
-                let usage = Usage {
-                    input_uncached: Some(self.counted_input_tokens()),
-                    output_total: Some(output),
-                    ..Usage::default()
-                };
-                (usage, Units::REQUEST)
+                (self.counted_input_tokens(), output)
             }
         };
-        let refuses = self.refuses_unpriced();
+        let priced = |price: &Price| match &task {
+            Some((usage, units)) => price::cost_nano_with(price, usage, units),
+            None => price::text_nano(price, input, output),
+        };
         let cost_of = |target: &Target| {
             let quote = target.quote(&self.snapshot);
-            match quote.and_then(|quote| price::cost_nano_with(&quote.price, &usage, &units)) {
+            match quote.and_then(|quote| priced(&quote.price)) {
                 Some(cost) => Ok(cost),
-                None if refuses => Err(unpriced(&target.full_name())),
+                None if self.refuses_unpriced() => Err(unpriced(&target.full_name())),
                 // What has no price counts nothing, before the answer as after it.
                 None => Ok(0),
             }
@@ -400,8 +399,7 @@ impl RequestCtx {
 
     fn refuses_unpriced(&self) -> bool {
         let budgets = &self.snapshot.budgets;
-        let own = self.caller.as_ref().and_then(|caller| budgets.of(Some(&caller.id)));
-        own.into_iter().chain(budgets.of(None)).any(|state| state.budget.block_unpriced)
+        budgets.refuse_unpriced(self.caller.as_ref().map(|caller| &caller.id))
     }
 
     fn tell(&self, events: Events) {

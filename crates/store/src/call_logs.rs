@@ -158,25 +158,18 @@ pub struct AttemptDetail {
 
 /// One upstream attempt as it is stored: what the row itself says is left out, and an ordinary request has one attempt
 /// that says the same as its row.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StoredAttempt<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) provider: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) connection_id: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) connection_name: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) message: Option<Cow<'a, str>>,
     /// The combos and their steps that led to it, the outermost first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", borrow)]
+    #[serde(default, borrow)]
     pub(crate) steps: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     pub(crate) duration_ms: i64,
 }

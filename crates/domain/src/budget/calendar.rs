@@ -33,6 +33,7 @@ impl Window {
         }
     }
 
+    /// Its place among [all](Self::ALL).
     pub(super) const fn place(self) -> usize {
         match self {
             Self::Daily => 0,
@@ -75,7 +76,9 @@ impl Default for Calendar {
 
 impl PartialEq for Calendar {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.reset_minute == other.reset_minute
+        // The name is shared by all that were made of one setting.
+        let is_same_zone = Arc::ptr_eq(&self.name, &other.name) || self.name == other.name;
+        is_same_zone && self.reset_minute == other.reset_minute
     }
 }
 

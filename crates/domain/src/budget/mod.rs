@@ -21,9 +21,19 @@ pub struct BudgetState {
     pub budget: Budget,
     /// When its windows begin.
     pub calendar: Calendar,
+    /// What has to be spent for a warning, by the place of the window.
+    warns_at: [Option<i64>; 4],
 }
 
 impl BudgetState {
+    fn new(budget: &Budget, calendar: Calendar) -> Self {
+        let mut state = Self { budget: budget.clone(), calendar, warns_at: [None; 4] };
+        let share = |limit: i64| i128::from(limit) * i128::from(budget.warning_permille) / 1_000;
+        let warns_at = |limit| i64::try_from(share(limit)).unwrap_or(limit);
+        state.warns_at = Window::ALL.map(|window| state.limit(window).map(warns_at));
+        state
+    }
+
     /// Most that may be spent in a window.
     pub fn limit(&self, window: Window) -> Option<i64> {
         match window {
@@ -32,6 +42,11 @@ impl BudgetState {
             Window::Monthly => self.budget.monthly_nano,
             Window::Total => self.budget.total_nano,
         }
+    }
+
+    /// What has to be spent in a window for a warning.
+    pub fn warns_at(&self, window: Window) -> Option<i64> {
+        self.warns_at[window.place()]
     }
 }
 
@@ -42,6 +57,8 @@ pub struct Budgets {
     pub calendar: Calendar,
     all: Option<Arc<BudgetState>>,
     by_key: HashMap<ApiKeyId, Arc<BudgetState>, RandomState>,
+    /// Whether any of them refuses models without a price.
+    any_refuses_unpriced: bool,
 }
 
 impl Budgets {
@@ -50,7 +67,8 @@ impl Budgets {
         let mut budgets = Self { calendar, ..Self::default() };
         for row in rows {
             let calendar = budgets.calendar.at_minute(row.reset_minute);
-            let state = Arc::new(BudgetState { budget: row.clone(), calendar });
+            budgets.any_refuses_unpriced |= row.block_unpriced;
+            let state = Arc::new(BudgetState::new(row, calendar));
             match &row.key {
                 Some(key) => drop(budgets.by_key.insert(key.clone(), state)),
                 None => budgets.all = Some(state),
@@ -65,6 +83,12 @@ impl Budgets {
             Some(key) => self.by_key.get(key),
             None => self.all.as_ref(),
         }
+    }
+
+    /// Whether a budget that holds for a key refuses models without a price.
+    pub fn refuse_unpriced(&self, key: Option<&ApiKeyId>) -> bool {
+        let own = || key.and_then(|key| self.by_key.get(key));
+        self.any_refuses_unpriced && self.all.iter().chain(own()).any(|state| state.budget.block_unpriced)
     }
 
     /// When the windows of a key begin.

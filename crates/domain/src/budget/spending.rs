@@ -171,8 +171,15 @@ pub struct Notice {
 struct Party {
     key: Option<ApiKeyId>,
     purse: Arc<Purse>,
-    budget: Option<Arc<BudgetState>>,
-    calendar: Calendar,
+    terms: Terms,
+}
+
+/// What holds for a purse.
+#[derive(Debug, Clone)]
+enum Terms {
+    Budget(Arc<BudgetState>),
+    /// No limit: when its windows begin.
+    Free(Calendar),
 }
 
 /// Money that a running request holds. Give it back with [`Hold::settle`]; dropped, it gives back what it held and
@@ -186,6 +193,11 @@ pub struct Hold {
 }
 
 impl Spending {
+    /// A hold of a request of `key` that holds nothing yet.
+    pub fn open(&self, budgets: &Budgets, key: Option<&ApiKeyId>) -> Hold {
+        Hold { parties: self.parties(budgets, key), held_nano: 0, is_trial: false }
+    }
+
     /// Holds `estimate_nano` for a request of `key`, where no limit is exceeded by it. Exactly at a limit is not over it.
     /// What happened to budgets meanwhile is told in `events`.
     pub fn hold(
@@ -196,7 +208,7 @@ impl Spending {
         now_ms: i64,
         events: &mut Events,
     ) -> Result<Hold, Exceeded> {
-        let mut hold = Hold { parties: self.parties(budgets, key), held_nano: 0, is_trial: false };
+        let mut hold = self.open(budgets, key);
         hold.raise(estimate_nano, now_ms, events)?;
         Ok(hold)
     }
@@ -209,14 +221,16 @@ impl Spending {
         now_ms: i64,
         events: &mut Events,
     ) -> Result<Hold, Exceeded> {
-        let mut hold = Hold { parties: self.parties(budgets, key), held_nano: 0, is_trial: false };
+        let mut hold = self.open(budgets, key);
         hold.raise_for(0, true, now_ms, events)?;
         Ok(hold)
     }
 
     /// A hold that finds out what would be refused to a request of `key`, and leaves everything as it is.
     pub fn trial(&self, budgets: &Budgets, key: Option<&ApiKeyId>) -> Hold {
-        Hold { parties: self.parties(budgets, key), held_nano: 0, is_trial: true }
+        let mut hold = self.open(budgets, key);
+        hold.is_trial = true;
+        hold
     }
 
     /// What was spent of the purse of a key, or of everybody's.
@@ -224,7 +238,7 @@ impl Spending {
         let party = self.party(budgets, key);
         // Of a copy: what is only looked at is not told, and a reset is told with the first request after it.
         let mut contents = party.purse.lock().clone();
-        contents.look(&party.calendar, now_ms);
+        contents.look(party.calendar(), now_ms);
         Standing {
             entries: contents.entries,
             total_nano: contents.total_nano,
@@ -241,14 +255,13 @@ impl Spending {
         let behind = (contents.total_nano - sums.total_nano).max(0);
         contents.total_nano = contents.total_nano.max(sums.total_nano);
         contents.entries = contents.entries.max(sums.entries);
-        contents.calendar = party.calendar.clone();
+        contents.calendar = party.calendar().clone();
         for (window, spent) in Window::ALL.into_iter().zip(sums.windows_nano) {
-            contents.windows[window.place()] = (party.calendar.span(window, now_ms), spent + behind);
+            contents.windows[window.place()] = (party.calendar().span(window, now_ms), spent + behind);
         }
         // There was a warning when that was spent.
         for window in Window::ALL {
-            let reached =
-                party.limit(window).is_some_and(|limit| contents.spent(window) >= party.warns_at(limit));
+            let reached = party.warns_at(window).is_some_and(|warns_at| contents.spent(window) >= warns_at);
             contents.warned[window.place()] = reached;
             contents.shown[window.place()] = reached;
         }
@@ -267,12 +280,11 @@ impl Spending {
     }
 
     fn party(&self, budgets: &Budgets, key: Option<&ApiKeyId>) -> Party {
-        Party {
-            purse: self.purse(key),
-            budget: budgets.of(key).cloned(),
-            calendar: budgets.calendar_of(key).clone(),
-            key: key.cloned(),
-        }
+        let terms = match budgets.of(key) {
+            Some(budget) => Terms::Budget(budget.clone()),
+            None => Terms::Free(budgets.calendar.clone()),
+        };
+        Party { purse: self.purse(key), terms, key: key.cloned() }
     }
 
     fn purse(&self, key: Option<&ApiKeyId>) -> Arc<Purse> {
@@ -297,12 +309,12 @@ impl Hold {
 
     /// Whether any budget looks at this request.
     pub fn is_limited(&self) -> bool {
-        self.parties.iter().any(|party| party.budget.is_some())
+        self.parties.iter().any(|party| party.budget().is_some())
     }
 
     /// Whether so much of a budget was spent that its owner was warned.
     pub fn is_warned(&self) -> bool {
-        let parties = self.parties.iter().filter(|party| party.budget.is_some());
+        let parties = self.parties.iter().filter(|party| party.budget().is_some());
         parties.into_iter().any(|party| {
             let contents = party.purse.lock();
             Window::ALL
@@ -379,7 +391,7 @@ impl Hold {
         let held_nano = self.held_nano.saturating_add(by_nano);
         for party in &self.parties {
             let mut contents = party.purse.lock().clone();
-            contents.look(&party.calendar, now_ms);
+            contents.look(party.calendar(), now_ms);
             if let Some(exceeded) = contents.exceeds(party, held_nano).filter(|_| party.refuses(is_free)) {
                 return Err(exceeded);
             }
@@ -414,7 +426,7 @@ impl Hold {
     /// Warnings that the client of the key has not seen; each is given once in a window.
     pub fn notices(&self) -> SmallVec<[Notice; 1]> {
         let mut notices = SmallVec::new();
-        for party in self.parties.iter().filter(|party| party.budget.is_some()) {
+        for party in self.parties.iter().filter(|party| party.budget().is_some()) {
             let mut contents = party.purse.lock();
             for window in Window::ALL {
                 let Some(limit) = party.limit(window) else { continue };
@@ -451,21 +463,35 @@ impl Purse {
 }
 
 impl Party {
+    fn budget(&self) -> Option<&BudgetState> {
+        match &self.terms {
+            Terms::Budget(budget) => Some(budget),
+            Terms::Free(_) => None,
+        }
+    }
+
+    /// When its windows begin.
+    fn calendar(&self) -> &Calendar {
+        match &self.terms {
+            Terms::Budget(budget) => &budget.calendar,
+            Terms::Free(calendar) => calendar,
+        }
+    }
+
     fn limit(&self, window: Window) -> Option<i64> {
-        self.budget.as_ref()?.limit(window)
+        self.budget()?.limit(window)
     }
 
     /// Whether its budget refuses what does not fit.
     fn refuses(&self, is_free: bool) -> bool {
-        self.budget.as_ref().is_some_and(|state| {
+        self.budget().is_some_and(|state| {
             state.budget.hard_stop && !(is_free && state.budget.on_exceeded != OnExceeded::Block)
         })
     }
 
     /// What has to be spent for a warning.
-    fn warns_at(&self, limit: i64) -> i64 {
-        let permille = self.budget.as_ref().map_or(1_000, |state| state.budget.warning_permille);
-        i64::try_from(i128::from(limit) * i128::from(permille) / 1_000).unwrap_or(limit)
+    fn warns_at(&self, window: Window) -> Option<i64> {
+        self.budget()?.warns_at(window)
     }
 
     fn event(&self, window: Window, kind: EventKind, at_ms: i64) -> Event {
@@ -480,7 +506,7 @@ impl Contents {
 
     /// Begins the windows that are due.
     fn roll(&mut self, party: &Party, now_ms: i64, events: &mut Events) {
-        for (window, old, spent_nano, new) in self.look(&party.calendar, now_ms) {
+        for (window, old, spent_nano, new) in self.look(party.calendar(), now_ms) {
             if party.limit(window).is_some() && old != Span::NEVER {
                 events.push(party.event(window, EventKind::Reset { spent_nano, old, new }, now_ms));
             }
@@ -512,13 +538,13 @@ impl Contents {
 
     /// Tells what is new about warnings.
     fn warn(&mut self, party: &Party, now_ms: i64, events: &mut Events) {
-        if party.budget.is_none() {
-            return;
-        }
+        let Some(budget) = party.budget() else { return };
         for window in Window::ALL {
-            let Some(limit_nano) = party.limit(window) else { continue };
+            let Some((limit_nano, warns_at)) = budget.limit(window).zip(budget.warns_at(window)) else {
+                continue;
+            };
             let (place, spent_nano) = (window.place(), self.spent(window));
-            if spent_nano >= party.warns_at(limit_nano) && !std::mem::replace(&mut self.warned[place], true) {
+            if spent_nano >= warns_at && !std::mem::replace(&mut self.warned[place], true) {
                 events.push(party.event(window, EventKind::Warning { spent_nano, limit_nano }, now_ms));
             }
         }

@@ -446,14 +446,7 @@ impl Planner<'_> {
         let quote = target.quote(self.snapshot)?;
         let usual = step.stats.output_tokens().unwrap_or(USUAL_OUTPUT);
         let output = self.facts.max_output.unwrap_or(usual).min(usual);
-        price::cost_nano(
-            &quote.price,
-            &omniroute_dialect::ir::Usage {
-                input_uncached: Some(self.facts.input_tokens),
-                output_total: Some(output),
-                ..omniroute_dialect::ir::Usage::default()
-            },
-        )
+        price::text_nano(&quote.price, self.facts.input_tokens, output)
     }
 }
 

@@ -43,8 +43,22 @@ pub fn cost_nano_with(price: &Price, usage: &Usage, units: &Units) -> Option<i64
     total_nano(&positions, paid(&positions))
 }
 
-/// What the commonest usage costs, which is that of every estimate: plain prompt, plain answer, one request. `None` = it is
-/// another one.
+/// What a plain prompt and a plain answer of so many tokens cost in one request, in nano-USD; `None` if a price that it needs is
+/// not known.
+pub fn text_nano(price: &Price, input: u64, output: u64) -> Option<i64> {
+    let rates = price.rates(input);
+    let request = price.units.request.unwrap_or(0);
+    let rate_of = |amount: u64, rate: Option<i64>| if amount == 0 { Some(0) } else { rate };
+    let (input_rate, output_rate) = (rate_of(input, rates.input)?, rate_of(output, rates.output)?);
+    // Numbers of twice the size are for what nobody asks.
+    let of = |amount: u64, rate: i64| i64::try_from(amount).ok()?.checked_mul(rate);
+    let small = || of(input, input_rate)?.checked_add(of(output, output_rate)?)?.checked_add(request);
+    let of = |amount: u64, rate: i64| i128::from(amount) * i128::from(rate);
+    let large = || of(input, input_rate) + of(output, output_rate) + i128::from(request);
+    rounded(small().map_or_else(large, i128::from))
+}
+
+/// What the commonest usage costs: plain prompt, plain answer, one request. `None` = it is another one.
 fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i64>> {
     let Usage {
         input_uncached: Some(input),
@@ -61,22 +75,7 @@ fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i64>>
     else {
         return None;
     };
-    if *units != Units::REQUEST {
-        return None;
-    }
-    let rates = price.rates(input);
-    let request = price.units.request.unwrap_or(0);
-    let [Some(input_rate), Some(output_rate)] = [(input, rates.input), (output, rates.output)]
-        .map(|(amount, rate)| if amount == 0 { Some(0) } else { rate })
-    else {
-        return Some(None);
-    };
-    // Numbers of twice the size are for what nobody asks.
-    let of = |amount: u64, rate: i64| i64::try_from(amount).ok()?.checked_mul(rate);
-    let small = || of(input, input_rate)?.checked_add(of(output, output_rate)?)?.checked_add(request);
-    let of = |amount: u64, rate: i64| i128::from(amount) * i128::from(rate);
-    let large = || of(input, input_rate) + of(output, output_rate) + i128::from(request);
-    Some(rounded(small().map_or_else(large, i128::from)))
+    (*units == Units::REQUEST).then(|| text_nano(price, input, output))
 }
 
 /// The bill of an answer. Lines that nothing is counted of are left out. What can be paid by tokens or by the piece is paid

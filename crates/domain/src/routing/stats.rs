@@ -209,7 +209,7 @@ impl Stats {
     pub fn output_tokens(&self) -> Option<u64> {
         let bits = self.output.load(Ordering::Relaxed);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an average of counts")]
-        let tokens = f64::from_bits(bits).round() as u64;
+        let tokens = (f64::from_bits(bits) + 0.5) as u64;
         (bits != 0).then_some(tokens)
     }
 

@@ -1,8 +1,8 @@
 //! `omniroute bench`: what the gateway costs, in ratios to what nginx costs on the same machine in the same minute.
 //!
 //! The simulator answers; the load comes from [`client`]; in between stands nothing, nginx, or this very program with
-//! keys, limits and the log on. Rounds of all three take turns, so that whatever else the machine does hits them alike,
-//! and the median round counts. Gateway and nginx get the first CPU for themselves, everything else shares the second.
+//! keys, limits and the log on. Rounds of all three take turns, every other time in the opposite order, so that whatever
+//! else the machine does hits them alike, and the median round counts. Gateway and nginx get the first CPU for themselves, everything else shares the second.
 
 mod client;
 mod gateway;
@@ -241,7 +241,10 @@ impl Stage {
             let warm_up = Load { length: run.load.length, ..warm_up };
             client::run(warm_up).await.context(what)?;
         }
-        for _ in 0..self.rounds {
+        for round in 0..self.rounds {
+            if round > 0 {
+                runs.reverse();
+            }
             for run in &mut runs {
                 let before = self.cpu_seconds(run.target)?;
                 let outcome = client::run(run.load.clone())
@@ -253,6 +256,9 @@ impl Stage {
                     *loaded_mb = loaded_mb.max(gateway.resident_mb()?);
                 }
             }
+        }
+        if self.rounds.is_multiple_of(2) {
+            runs.reverse();
         }
         Ok(runs
             .into_iter()

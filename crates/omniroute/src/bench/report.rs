@@ -34,6 +34,8 @@ pub(super) struct Line {
     target: Target,
     requests: u64,
     per_second: f64,
+    /// The same of each round, in the order in which they were measured.
+    rounds_per_second: Vec<f64>,
     p50_us: f64,
     p99_us: f64,
     /// To the first byte of the body; streams only.
@@ -88,15 +90,16 @@ impl Line {
         };
         let requests: u64 = rounds.iter().map(|round| round.requests).sum();
         let seconds: f64 = rounds.iter().map(|round| round.elapsed.as_secs_f64()).sum();
+        let rates: Vec<f64> =
+            rounds.iter().map(|round| round.requests as f64 / round.elapsed.as_secs_f64()).collect();
         Self {
             scenario: scenario.name,
             what: scenario.what,
             connections: scenario.connections,
             target,
             requests,
-            per_second: median(
-                rounds.iter().map(|round| round.requests as f64 / round.elapsed.as_secs_f64()),
-            ),
+            per_second: median(rates.iter().copied()),
+            rounds_per_second: rates,
             p50_us: us(0.5, false),
             p99_us: us(0.99, false),
             first_p50_us: scenario.stream.then(|| us(0.5, true)),
@@ -214,9 +217,10 @@ impl Report {
                     / self.line(plain, Target::Gateway)?.per_second,
             )
         };
+        // What differs little is compared round by round: the machine is the same for two that follow each other.
         let steered = |scenario, than| {
-            let rate = |target| self.line(scenario, target).map(|line| line.per_second);
-            Some(rate(Target::Many)? / rate(than)?)
+            let rates = |target| self.line(scenario, target).map(|line| line.rounds_per_second.iter());
+            Some(median(rates(Target::Many)?.zip(rates(than)?).map(|(many, other)| many / other)))
         };
         let verdict = |what, found: Option<f64>, bound| {
             let found = found.filter(|found| found.is_finite());
@@ -326,6 +330,7 @@ mod tests {
             target,
             requests: 1,
             per_second,
+            rounds_per_second: vec![per_second],
             p50_us,
             p99_us: 0.0,
             first_p50_us: None,
@@ -365,6 +370,17 @@ mod tests {
         );
         let text = report.text();
         assert!(text.contains("a note") && text.contains("MISSED") && text.contains("not measured"));
+    }
+
+    #[test]
+    fn what_differs_little_is_compared_round_by_round() {
+        let mut report = Report::new("machine".to_owned());
+        for (target, rates) in [(Target::Accounts, [100.0, 50.0, 10.0]), (Target::Many, [98.0, 48.0, 9.9])] {
+            let rounds_per_second = rates.to_vec();
+            report.lines.push(Line { rounds_per_second, ..line("small-32", target, rates[1], 1.0) });
+        }
+        let found: Vec<f64> = report.verdicts().into_iter().filter_map(|verdict| verdict.found).collect();
+        assert_eq!(found, [0.98]);
     }
 
     #[test]

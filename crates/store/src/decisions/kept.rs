@@ -1,14 +1,17 @@
-//! What is kept of a decision: candidates that differ in nothing but their names stand together, and names are places on a
-//! page of names.
+//! What is kept of a decision, as JSON: candidates that differ in nothing but their names stand together, and names are places
+//! on a page of names.
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::BytesMut;
 use omniroute_engine::decision::{Decision, RecordedCandidate};
 use omniroute_engine::ports::RequestRow;
-use serde::{Deserialize, Serialize};
+use omniroute_wire::json_out::{self, Array, Object};
+use serde::Deserialize;
+use smallvec::SmallVec;
 
 use super::names::Names;
-use super::{LoggedCandidate, LoggedDecision, nothing};
+use super::{LoggedCandidate, LoggedDecision};
 use crate::error::StoreError;
 
 /// Most candidates of one decision that are kept.
@@ -16,135 +19,200 @@ const MAX_CANDIDATES: usize = 160;
 /// Most of them that are kept with their factors.
 const MAX_SCORED: usize = 24;
 
-/// Candidates in a row of whom the same is to be said.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Alike<S = String> {
+/// Candidates in a row of whom the same is to be said, as they are read.
+#[derive(Debug, Deserialize)]
+pub(super) struct Alike {
     /// The places of their names.
     names: Vec<i64>,
     /// The name of the only one, where the page had no room for it.
-    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
-    name: Option<Own<S>>,
-    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
-    rule: Option<S>,
-    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
-    reason: Option<S>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<Own>,
+    rule: Option<String>,
+    reason: Option<String>,
     until: Option<i64>,
-    #[serde(default, rename = "cost", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "cost")]
     cost_nano: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     wave: Option<usize>,
     /// Whether each after the first is asked a wave later than the one before it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     rising: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     score: Option<f64>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     factors: BTreeMap<String, f64>,
 }
 
 /// A name that stands on no page.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Own<S = String> {
-    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
-    pub(super) provider: Option<S>,
-    pub(super) model: S,
-    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
-    pub(super) connection: Option<(S, S)>,
-    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
-    pub(super) dialect: Option<S>,
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Own {
+    pub(super) provider: Option<String>,
+    pub(super) model: String,
+    pub(super) connection: Option<(String, String)>,
+    pub(super) dialect: Option<String>,
 }
 
-/// What is kept of the decision of a row.
-pub(crate) fn kept<'a>(
-    row: &'a RequestRow,
-    decision: &'a Decision,
-    names: &mut Names,
-) -> LoggedDecision<Alike<&'a str>, &'a str> {
-    LoggedDecision {
-        via: decision.via,
-        combo: row.combo.as_deref(),
-        strategy: decision.strategy,
-        seed: decision.seed,
-        turn: decision.combo.as_ref().map(|_| decision.turn),
-        task: decision.task.map(|task| task.as_str()),
-        policies: decision.policies.iter().map(|name| &**name).collect(),
-        budget: decision.budget.as_deref(),
-        handoff_from: decision.handoff.as_deref(),
-        candidates: together(&decision.candidates(row.client_dialect), names),
-        decided_at: decision.decided_at,
-    }
-}
-
-fn together<'a>(candidates: &[RecordedCandidate<'a>], names: &mut Names) -> Vec<Alike<&'a str>> {
-    let mut groups: Vec<Alike<&str>> = Vec::new();
-    let mut before: Option<&RecordedCandidate<'_>> = None;
-    for (number, candidate) in candidates.iter().take(MAX_CANDIDATES).enumerate() {
-        let place = names.place(candidate);
-        let is_alike = number != MAX_SCORED && before.is_some_and(|before| alike(before, candidate));
-        let group = groups.last_mut().filter(|group| is_alike && group.name.is_none());
-        let joined = place
-            .zip(group)
-            .and_then(|(place, group)| group.goes_on_with(candidate.wave).then(|| group.names.push(place)));
-        if joined.is_none() {
-            groups.push(Alike::of(candidate, place, number < MAX_SCORED));
+/// Appends what is kept of the decision of a row.
+pub(crate) fn write(row: &RequestRow, decision: &Decision, names: &mut Names, out: &mut BytesMut) {
+    let mut object = Object::begin(out);
+    object.str("via", decision.via).opt_str("combo", row.combo.as_deref()).str("strategy", decision.strategy);
+    object.u64("seed", decision.seed);
+    object.opt_u64("turn", decision.combo.as_ref().map(|_| decision.turn));
+    object.opt_str("task", decision.task.map(|task| task.as_str()));
+    if !decision.policies.is_empty() {
+        let mut policies = object.array("policies");
+        for name in &decision.policies {
+            policies.str(name);
         }
-        before = Some(candidate);
+        policies.end();
     }
-    groups
+    object.opt_str("budget", decision.budget.as_deref());
+    object.opt_str("handoffFrom", decision.handoff.as_deref());
+    let mut groups = Groups::begin(object.array("candidates"), names);
+    decision.visit(row.client_dialect, |candidate| groups.add(candidate));
+    groups.end();
+    object.i64("decidedAt", decision.decided_at);
+    object.end();
 }
 
-/// Whether the same is to be said of both, but for when they are asked.
-fn alike(one: &RecordedCandidate<'_>, other: &RecordedCandidate<'_>) -> bool {
-    let RecordedCandidate {
-        provider: _,
-        model: _,
-        connection: _,
-        dialect: _,
-        wave: _,
-        skip,
-        cost_nano,
-        score,
-    } = one;
-    *skip == other.skip && *cost_nano == other.cost_nano && *score == other.score
+/// Candidates, put together as they come.
+struct Groups<'o, 'n, 'a> {
+    out: Array<'o>,
+    names: &'n mut Names,
+    /// How many came.
+    count: usize,
+    open: Option<Group<'a>>,
 }
 
-impl<S> Alike<S> {
-    /// Whether the next candidate is asked when one of this group would be: all at once, or each a wave later. The second
-    /// decides which.
-    fn goes_on_with(&mut self, wave: Option<usize>) -> bool {
-        let Some((first, wave)) = self.wave.zip(wave) else { return self.wave == wave };
-        if self.names.len() == 1 {
+/// Those of whom the same is to be said.
+struct Group<'a> {
+    first: RecordedCandidate<'a>,
+    /// The places of their names; empty where the page had no room for the only one's.
+    places: SmallVec<[i64; 16]>,
+    rising: bool,
+    with_factors: bool,
+}
+
+impl<'o, 'n, 'a> Groups<'o, 'n, 'a> {
+    fn begin(out: Array<'o>, names: &'n mut Names) -> Self {
+        Self { out, names, count: 0, open: None }
+    }
+
+    fn add(&mut self, candidate: RecordedCandidate<'a>) {
+        let number = self.count;
+        if number >= MAX_CANDIDATES {
+            return;
+        }
+        self.count += 1;
+        let place = self.names.place(&candidate);
+        let with_factors = number < MAX_SCORED;
+        if let (Some(group), Some(place)) = (&mut self.open, place)
+            && group.with_factors == with_factors
+            && group.takes(&candidate)
+        {
+            group.places.push(place);
+            return;
+        }
+        let places = place.into_iter().collect();
+        let group = Group { first: candidate, places, rising: false, with_factors };
+        if let Some(closed) = self.open.replace(group) {
+            closed.write(self.out.object());
+        }
+    }
+
+    fn end(mut self) {
+        if let Some(last) = self.open.take() {
+            last.write(self.out.object());
+        }
+        self.out.end();
+    }
+}
+
+impl Group<'_> {
+    /// Whether the same is to be said of the next candidate, and it is asked when it would be in this group: all at once, or
+    /// each a wave later. The second decides which.
+    fn takes(&mut self, next: &RecordedCandidate<'_>) -> bool {
+        let RecordedCandidate {
+            whose: _,
+            provider: _,
+            model: _,
+            connection: _,
+            dialect: _,
+            wave,
+            skip,
+            cost_nano,
+            score,
+        } = &self.first;
+        let count = self.places.len();
+        let is_alike = *skip == next.skip && *cost_nano == next.cost_nano && *score == next.score;
+        if count == 0 || !is_alike {
+            return false;
+        }
+        let Some((first, wave)) = wave.zip(next.wave) else { return *wave == next.wave };
+        if count == 1 {
             self.rising = wave.checked_sub(first) == Some(1);
         }
-        wave == self.wave_of(self.names.len(), first)
+        wave == wave_of(count, first, self.rising)
     }
 
-    /// The wave of one of the group.
-    fn wave_of(&self, number: usize, first: usize) -> usize {
-        if self.rising { first.saturating_add(number) } else { first }
+    fn write(&self, mut object: Object<'_>) {
+        let RecordedCandidate {
+            whose: _,
+            provider,
+            model,
+            connection,
+            dialect,
+            wave,
+            skip,
+            cost_nano,
+            score,
+        } = self.first;
+        let mut names = object.array("names");
+        self.places.iter().for_each(|place| json_out::i64(names.element(), *place));
+        names.end();
+        if self.places.is_empty() {
+            let mut own = object.object("name");
+            own.opt_str("provider", provider).str("model", model);
+            if let Some((id, name)) = connection {
+                let mut connection = own.array("connection");
+                connection.str(id).str(name);
+                connection.end();
+            }
+            own.opt_str("dialect", dialect);
+            own.end();
+        }
+        if let Some(skip) = skip {
+            object.str("rule", skip.rule).str("reason", skip.reason);
+            if let Some(until) = skip.until {
+                object.i64("until", until);
+            }
+        }
+        if let Some(cost_nano) = cost_nano {
+            object.i64("cost", cost_nano);
+        }
+        object.opt_u64("wave", wave.map(|wave| wave as u64));
+        if self.rising {
+            object.bool("rising", true);
+        }
+        if let Some(score) = score {
+            number(&mut object, "score", score.total);
+            if self.with_factors {
+                let mut factors = object.object("factors");
+                score.factors().for_each(|(factor, value)| number(&mut factors, factor.name(), value));
+                factors.end();
+            }
+        }
+        object.end();
     }
 }
 
-impl<'a> Alike<&'a str> {
-    fn of(candidate: &RecordedCandidate<'a>, place: Option<i64>, with_factors: bool) -> Self {
-        let RecordedCandidate { provider, model, connection, dialect, skip, cost_nano, score, wave } =
-            *candidate;
-        let own = || Own { provider, model, connection, dialect };
-        let scored = score.filter(|_| with_factors);
-        let factors = scored.into_iter().flat_map(|score| score.factors());
-        Self {
-            names: place.into_iter().collect(),
-            name: place.is_none().then(own),
-            rule: skip.map(|skip| skip.rule),
-            reason: skip.map(|skip| skip.reason),
-            until: skip.and_then(|skip| skip.until),
-            cost_nano,
-            wave,
-            rising: false,
-            score: score.map(|score| rounded(score.total)),
-            factors: factors.map(|(factor, value)| (factor.name().to_owned(), rounded(value))).collect(),
-        }
+/// The wave of one of a group.
+fn wave_of(number: usize, first: usize, is_rising: bool) -> usize {
+    if is_rising { first.saturating_add(number) } else { first }
+}
+
+/// A number to six places behind the point: scores that differ by less are equal.
+fn number(object: &mut Object<'_>, name: &str, value: f64) {
+    let rounded = (value * 1e6).round() / 1e6;
+    if rounded.is_finite() {
+        object.raw(name, &rounded.to_string());
     }
 }
 
@@ -173,7 +241,7 @@ pub(super) fn told(
                 reason: group.reason.clone(),
                 until: group.until,
                 cost_nano: group.cost_nano,
-                wave: group.wave.map(|first| group.wave_of(number, first)),
+                wave: group.wave.map(|first| wave_of(number, first, group.rising)),
                 score: group.score,
                 factors: group.factors.clone(),
             });
@@ -192,11 +260,6 @@ pub(super) fn told(
         candidates,
         decided_at: kept.decided_at,
     })
-}
-
-/// To six places behind the point: scores that differ by less are equal.
-fn rounded(value: f64) -> f64 {
-    (value * 1e6).round() / 1e6
 }
 
 #[cfg(test)]
@@ -219,36 +282,38 @@ mod tests {
             cost_nano: Some(cost_nano),
             score: None,
             wave: Some(1),
+            ..RecordedCandidate::default()
         }
     }
 
-    fn decision(candidates: Vec<Alike<&str>>) -> LoggedDecision<Alike<&str>, &str> {
-        LoggedDecision {
-            via: "combo",
-            combo: None,
-            strategy: "priority",
-            seed: 1,
-            turn: None,
-            task: None,
-            policies: Vec::new(),
-            budget: None,
-            handoff_from: None,
-            candidates,
-            decided_at: 5,
-        }
+    /// A decision with these candidates as it is written.
+    fn written(candidates: &[RecordedCandidate<'_>], names: &mut Names) -> String {
+        let mut out = BytesMut::new();
+        let mut object = Object::begin(&mut out);
+        object.str("via", "combo").str("strategy", "priority").u64("seed", 1);
+        let mut groups = Groups::begin(object.array("candidates"), names);
+        candidates.iter().for_each(|candidate| groups.add(*candidate));
+        groups.end();
+        object.i64("decidedAt", 5);
+        object.end();
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    fn read(text: &str) -> LoggedDecision<Alike> {
+        serde_json::from_str(text).unwrap()
     }
 
     /// Written, and read again.
-    fn again(groups: Vec<Alike<&str>>, names: &Names) -> LoggedDecision {
+    fn again(candidates: &[RecordedCandidate<'_>], names: &mut Names) -> LoggedDecision {
+        let text = written(candidates, names);
         let own = |name: &super::super::Name| Own {
             provider: name.provider.as_deref().map(str::to_owned),
             model: name.model.to_string(),
             connection: name.connection.as_ref().map(|(id, name)| (id.to_string(), name.to_string())),
             dialect: name.dialect.map(str::to_owned),
         };
-        let written = names.unwritten().iter().map(|(place, name)| (*place, own(name))).collect();
-        let text = serde_json::to_string(&decision(groups)).unwrap();
-        told(serde_json::from_str(&text).unwrap(), &written).unwrap()
+        let names = names.unwritten().iter().map(|(place, name)| (*place, own(name))).collect();
+        told(read(&text), &names).unwrap()
     }
 
     #[test]
@@ -261,15 +326,15 @@ mod tests {
             candidate("a", 1, None),
         ];
         let mut names = Names::default();
-        let groups = together(&candidates, &mut names);
+        let text = written(&candidates, &mut names);
+        let groups = read(&text).candidates;
         let places: Vec<&[i64]> = groups.iter().map(|group| &*group.names).collect();
         assert_eq!(places, [&[0, 1][..], &[2], &[3], &[0]]);
 
-        let text = serde_json::to_string(&decision(together(&candidates, &mut names))).unwrap();
-        let lost = told(serde_json::from_str(&text).unwrap(), &HashMap::new());
+        let lost = told(read(&text), &HashMap::new());
         assert!(lost.unwrap_err().to_string().contains("place 0 is missing"));
 
-        let read = again(groups, &names);
+        let read = again(&candidates, &mut names);
         let back = read.candidates.iter().map(|it| {
             (
                 &*it.model,
@@ -304,9 +369,9 @@ mod tests {
                 .map(|wave| RecordedCandidate { wave: *wave, ..candidate("a", 1, None) })
                 .collect();
             let mut names = Names::default();
-            let groups = together(&candidates, &mut names);
+            let groups = read(&written(&candidates, &mut names)).candidates;
             let sizes = groups.iter().map(|group| group.names.len()).collect();
-            (sizes, again(groups, &names).candidates.iter().map(|it| it.wave).collect())
+            (sizes, again(&candidates, &mut names).candidates.iter().map(|it| it.wave).collect())
         };
         let (none, waves) = (None, |waves: &[usize]| waves.iter().copied().map(Some).collect::<Vec<_>>());
         for (asked, sizes) in [
@@ -332,7 +397,7 @@ mod tests {
     #[test]
     fn no_more_candidates_are_kept_than_there_is_room_for() {
         let candidates = [candidate("a", 1, None); 500];
-        let groups = together(&candidates, &mut Names::default());
+        let groups = read(&written(&candidates, &mut Names::default())).candidates;
         assert_eq!(groups.iter().map(|group| group.names.len()).sum::<usize>(), MAX_CANDIDATES);
     }
 
@@ -344,7 +409,7 @@ mod tests {
             let _ = names.place(&RecordedCandidate { model: &model, ..candidate("", 1, None) });
         }
         let candidates = [candidate("5", 1, None), candidate("new", 1, None), candidate("6", 1, None)];
-        let read = again(together(&candidates, &mut names), &names);
+        let read = again(&candidates, &mut names);
         let models: Vec<&str> = read.candidates.iter().map(|it| &*it.model).collect();
         assert_eq!(models, ["5", "new", "6"]);
         assert_eq!(read.candidates[1].connection_id.as_deref(), Some("c1"));

@@ -6,9 +6,9 @@ mod names;
 use std::collections::BTreeMap;
 
 use omniroute_engine::ports::RowId;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-pub(crate) use kept::kept;
+pub(crate) use kept::write;
 pub(crate) use names::{COLUMNS as NAME_COLUMNS, NEEDED_MS, Name, Names, bind_name};
 
 use crate::error::StoreError;
@@ -36,82 +36,63 @@ pub(crate) const COLUMNS: [&str; 14] = [
 #[derive(Debug, Clone, Copy)]
 pub struct RoutingDecisions<'a>(pub(crate) &'a Store);
 
-/// A decision as it is kept, with its texts or with looks at them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A decision as it was kept.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LoggedDecision<C = LoggedCandidate, S = String> {
+pub struct LoggedDecision<C = LoggedCandidate> {
     /// How the model was found.
-    pub via: S,
+    pub via: String,
     /// The combo's name.
-    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
-    pub combo: Option<S>,
+    pub combo: Option<String>,
     /// What ordered the targets, or the accounts.
-    pub strategy: S,
+    pub strategy: String,
     /// The random bits of the decision.
     pub seed: u64,
     /// The turn that the combo took.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<u64>,
     /// What the request was about.
-    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
-    pub task: Option<S>,
+    pub task: Option<String>,
     /// The names of the policies that applied, in order.
-    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
-    pub policies: Vec<S>,
+    #[serde(default = "Vec::new")]
+    pub policies: Vec<String>,
     /// What the request became because a budget had no room for it.
-    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
-    pub budget: Option<S>,
+    pub budget: Option<String>,
     /// The account whose conversation was taken over with a summary.
-    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
-    pub handoff_from: Option<S>,
+    pub handoff_from: Option<String>,
     /// Those that were to be asked, in order; then those that were not.
     pub candidates: Vec<C>,
     /// When it was decided.
     pub decided_at: i64,
 }
 
-const fn nothing<S>() -> Option<S> {
-    None
-}
-
 /// An account for a target, a target whose turn never came, or an entry that leads to none.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoggedCandidate {
     /// Provider id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     /// The model as the provider knows it, or what the entry says.
     pub model: String,
     /// The account.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_id: Option<String>,
     /// Its name at the time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_name: Option<String>,
     /// Dialect in which it would be asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialect: Option<String>,
     /// Why it was not to be asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// In words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Until when.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<i64>,
     /// What the request would cost there, in billionths of a US dollar.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_nano: Option<i64>,
     /// When it was to be asked, counted from 1: candidates with the same number start together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wave: Option<usize>,
     /// What speaks for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
     /// What that is made of.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub factors: BTreeMap<String, f64>,
 }
 

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use foldhash::fast::RandomState;
-use omniroute_engine::decision::RecordedCandidate;
+use omniroute_domain::snapshot::{ConnectionState, ProviderState};
+use omniroute_engine::decision::{RecordedCandidate, Whose};
 
 use super::kept::Own;
 use crate::error::StoreError;
@@ -39,7 +40,25 @@ pub(crate) struct Names {
     written: usize,
     /// Their places by a hash of them.
     places: HashMap<u64, usize, RandomState>,
+    /// The same by where the things are kept that have the names, which is quicker to find out.
+    met: HashMap<u64, Met, RandomState>,
     hasher: RandomState,
+}
+
+/// Somebody with a name.
+#[derive(Debug)]
+struct Met {
+    /// Where it is kept.
+    at: usize,
+    /// Nothing else can come to be there.
+    _kept: Kept,
+    place: usize,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Account { _account: Weak<ConnectionState> },
+    Provider { _provider: Weak<ProviderState> },
 }
 
 /// What a candidate is called.
@@ -92,6 +111,7 @@ impl Default for Names {
             names: Vec::new(),
             written: 0,
             places: HashMap::default(),
+            met: HashMap::default(),
             hasher: RandomState::default(),
         }
     }
@@ -113,30 +133,49 @@ impl Names {
 
     /// The place of a candidate's name; `None` where the page has no room for it.
     pub(super) fn place(&mut self, candidate: &RecordedCandidate<'_>) -> Option<i64> {
+        let RecordedCandidate { whose, model, dialect, .. } = *candidate;
+        let Some(whose) = whose else { return self.place_of(candidate).and_then(number) };
+        let at = whose.place();
+        let hash = self.hasher.hash_one((at, model, dialect.map(str::as_ptr)));
+        if let Some(met) = self.met.get(&hash)
+            && met.at == at
+            && let Some(name) = self.names.get(met.place)
+            && *name.model == *model
+            && name.dialect == dialect
+        {
+            return number(met.place);
+        }
+        let place = self.place_of(candidate)?;
+        if self.met.len() < MAX_NAMES {
+            self.met.insert(hash, Met { at, _kept: Kept::of(whose), place });
+        }
+        number(place)
+    }
+
+    /// The same by its texts.
+    fn place_of(&mut self, candidate: &RecordedCandidate<'_>) -> Option<usize> {
         // What tells nearly all apart. Two that it does not, such as an account before and after it got another name, have the
         // hash of the first.
         let RecordedCandidate { provider, model, connection, dialect, .. } = *candidate;
         let whose = connection.map(|(id, _)| id).or(provider);
         let hash = self.hasher.hash_one((whose, model, dialect));
-        let place = match self.places.get(&hash) {
+        match self.places.get(&hash) {
             // Another name of the same hash stands in the decision itself.
-            Some(place) => self.names.get(*place).filter(|name| name.is_of(candidate)).map(|_| *place)?,
-            None if self.names.len() >= MAX_NAMES => return None,
+            Some(place) => self.names.get(*place).filter(|name| name.is_of(candidate)).map(|_| *place),
+            None if self.names.len() >= MAX_NAMES => None,
             None => {
                 let place = self.names.len();
                 self.names.push(Name::of(candidate));
                 self.places.insert(hash, place);
-                place
+                Some(place)
             }
-        };
-        i64::try_from(place).ok()
+        }
     }
 
     /// Those that are not written yet, with their places.
     pub(crate) fn unwritten(&self) -> Vec<(i64, Name)> {
-        let place = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let new = self.names.iter().enumerate().skip(self.written);
-        new.map(|(number, name)| (place(number), name.clone())).collect()
+        new.filter_map(|(place, name)| Some((number(place)?, name.clone()))).collect()
     }
 
     /// The transaction that wrote them is over.
@@ -147,6 +186,19 @@ impl Names {
     pub(crate) fn created_at(&self) -> i64 {
         self.created_at
     }
+}
+
+impl Kept {
+    fn of(whose: Whose<'_>) -> Self {
+        match whose {
+            Whose::Account(account) => Self::Account { _account: Arc::downgrade(account) },
+            Whose::Provider(provider) => Self::Provider { _provider: Arc::downgrade(provider) },
+        }
+    }
+}
+
+fn number(place: usize) -> Option<i64> {
+    i64::try_from(place).ok()
 }
 
 /// Binds the columns of a name.

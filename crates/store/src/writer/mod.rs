@@ -6,6 +6,7 @@
 //! writes both in one transaction per batch, and tries again while the database fails. Statuses of connections are
 //! kept by connection, the latest wins. What conversations leave behind goes the same way, bounded and sheddable.
 
+mod attempts;
 mod denials;
 mod kinds;
 mod ledger;

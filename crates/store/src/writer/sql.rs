@@ -1,16 +1,17 @@
 //! What the writer sends, in one transaction per batch.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
 use omniroute_engine::bodies::BodyNote;
 use omniroute_engine::decision::Decision;
-use omniroute_engine::ports::{AttemptRow, CHAT, LockRow, RequestRow};
+use omniroute_engine::ports::{CHAT, LockRow, RequestRow};
 use sqlx::AssertSqlSafe;
 
+use super::attempts;
 use super::kinds::KindTotal;
 use super::ledger::{self, Unlisted};
 use super::memories::{Row, Sealed};
@@ -19,7 +20,7 @@ use super::totals::{Total, TotalKey, Totals, cache_creation};
 use crate::answers;
 use crate::audit::{self, AuditEvent};
 use crate::bodies::BodyState;
-use crate::call_logs::{LoggedLoss, StoredAttempt, UPSTREAM};
+use crate::call_logs::{LoggedLoss, UPSTREAM};
 use crate::connections::write_status;
 use crate::context_handoffs;
 use crate::decisions::{self, Names};
@@ -33,14 +34,12 @@ use crate::response_owners;
 use crate::session_affinity;
 use crate::similar_questions;
 use crate::store::Store;
-use crate::text::{clip, clip_shared, named, signed, to_hex, to_json};
+use crate::text::{clip, clip_shared, named, signed, to_hex};
 
-const MAX_NAME: usize = 256;
+pub(super) const MAX_NAME: usize = 256;
 const MAX_PATH: usize = 512;
-const MAX_TEXT: usize = 2000;
+pub(super) const MAX_TEXT: usize = 2000;
 const MAX_LOSSES: usize = 50;
-/// More attempts than a request can make.
-const MAX_ATTEMPTS: usize = 50;
 
 /// What one transaction writes.
 #[derive(Debug, Default)]
@@ -108,7 +107,7 @@ macro_rules! bind_call_log {
             .bind(row.price_source.map(|source| words.shared(source)))
             .bind(row.price_version.clone())
             .bind(i64::try_from(row.attempts.len()).unwrap_or(i64::MAX))
-            .bind(attempts_json(row))
+            .bind(attempts::json(row))
             .bind(row.error.as_deref().map(|error| clip(error, MAX_TEXT)))
             .bind(row.error_code.as_deref().map(|code| clip(code, MAX_NAME)))
             .bind(losses_json(row))
@@ -378,9 +377,13 @@ fn decided<'a>(batch: &'a Batch, names: &mut Names) -> Result<Vec<Decided<'a>>, 
     if let Some((row, _)) = with_decision().next() {
         names.turn(row.id.timestamp_ms());
     }
+    let mut out = BytesMut::new();
     with_decision()
         .map(|(row, decision)| {
-            let kept = to_json(&decisions::kept(row, decision, names))?.into();
+            decisions::write(row, decision, names, &mut out);
+            let kept =
+                std::str::from_utf8(&out).map_err(|error| StoreError::Damaged(error.to_string()))?.into();
+            out.clear();
             Ok(Decided { row, decision, kept })
         })
         .collect()
@@ -451,35 +454,6 @@ impl Words {
             self.0.push(Arc::clone(&new));
         }
         new
-    }
-}
-
-fn attempts_json(row: &RequestRow) -> Option<String> {
-    if row.attempts.is_empty() {
-        return None;
-    }
-    let stored: Vec<StoredAttempt<'_>> =
-        row.attempts.iter().take(MAX_ATTEMPTS).map(|attempt| stored_attempt(row, attempt)).collect();
-    serde_json::to_string(&stored).ok()
-}
-
-fn stored_attempt<'a>(row: &RequestRow, attempt: &'a AttemptRow) -> StoredAttempt<'a> {
-    let own =
-        |own: &'a str, of_row: Option<&str>| (Some(own) != of_row).then(|| Cow::Owned(clip(own, MAX_NAME)));
-    StoredAttempt {
-        provider: own(attempt.provider.as_str(), row.provider.as_ref().map(|id| id.as_str())),
-        model: own(&attempt.model, Some(&row.model)),
-        connection_id: own(attempt.connection.as_str(), row.connection.as_ref().map(|id| id.as_str())),
-        connection_name: own(&attempt.connection_name, row.connection_name.as_deref()),
-        status: attempt.status,
-        failure: attempt.failure.map(Cow::Borrowed),
-        message: attempt.message.as_deref().map(|message| Cow::Owned(clip(message, MAX_TEXT))),
-        steps: attempt
-            .path
-            .iter()
-            .map(|place| (Cow::Borrowed(place.combo.id.as_str()), Cow::Borrowed(&*place.step().id)))
-            .collect(),
-        duration_ms: attempt.duration_ms,
     }
 }
 
