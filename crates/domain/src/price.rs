@@ -252,6 +252,9 @@ impl Price {
 
     /// The rates for a prompt of this size.
     fn rates(&self, input_total: u64) -> &Rates {
+        if self.tiers.is_empty() {
+            return &self.base;
+        }
         let tier = self.tiers.iter().rev().find(|(above, _)| input_total > *above);
         tier.map_or(&self.base, |(_, rates)| rates)
     }

@@ -15,8 +15,12 @@ const ESCAPED: [bool; 256] = {
     table
 };
 
+/// How many bytes are looked at at once.
+const WORD: usize = 8;
+
 /// Appends a string with its quotes.
 pub fn string(out: &mut BytesMut, text: &str) {
+    out.reserve(text.len() + 2);
     out.extend_from_slice(b"\"");
     escaped(out, text);
     out.extend_from_slice(b"\"");
@@ -26,52 +30,62 @@ pub fn string(out: &mut BytesMut, text: &str) {
 pub fn escaped(out: &mut BytesMut, text: &str) {
     let bytes = text.as_bytes();
     out.reserve(bytes.len());
-    let mut written = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        if !ESCAPED[usize::from(*byte)] {
+    let (mut written, mut at) = (0, 0);
+    while at < bytes.len() {
+        let next = bytes[at..].first_chunk::<WORD>();
+        if next.is_some_and(|word| is_plain(*word)) {
+            at += WORD;
             continue;
         }
-        out.extend_from_slice(&bytes[written..at]);
-        written = at + 1;
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            control => {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                let digits = [DIGITS[usize::from(control >> 4)], DIGITS[usize::from(control & 15)]];
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&digits);
+        let end = bytes.len().min(at + WORD);
+        for (place, byte) in (at..end).zip(&bytes[at..end]) {
+            if ESCAPED[usize::from(*byte)] {
+                out.extend_from_slice(&bytes[written..place]);
+                written = place + 1;
+                escape(out, *byte);
             }
         }
+        at = end;
     }
     out.extend_from_slice(&bytes[written..]);
 }
 
-/// Appends a number.
-pub fn u64(out: &mut BytesMut, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        // A remainder of ten is a digit.
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
+/// Whether none of these has to be escaped: no quote, no backslash, nothing below a space. A byte is zero, or less than another,
+/// where taking that from it borrows from its upper bit.
+fn is_plain(word: [u8; WORD]) -> bool {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; WORD])
+    }
+    let word = u64::from_ne_bytes(word);
+    let (quotes, backslashes) = (word ^ each(b'"'), word ^ each(b'\\'));
+    let below = |word: u64, byte: u8| word.wrapping_sub(each(byte)) & !word;
+    (below(word, b' ') | below(quotes, 1) | below(backslashes, 1)) & each(0x80) == 0
+}
+
+fn escape(out: &mut BytesMut, byte: u8) {
+    match byte {
+        b'"' => out.extend_from_slice(b"\\\""),
+        b'\\' => out.extend_from_slice(b"\\\\"),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        control => {
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            let digits = [DIGITS[usize::from(control >> 4)], DIGITS[usize::from(control & 15)]];
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&digits);
         }
     }
-    out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends a number.
+pub fn u64(out: &mut BytesMut, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends a number with its sign.
 pub fn i64(out: &mut BytesMut, number: i64) {
-    if number < 0 {
-        out.extend_from_slice(b"-");
-    }
-    u64(out, number.unsigned_abs());
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Writes the members of an object; commas come by themselves. Call [`Object::end`] to close it.
@@ -90,12 +104,10 @@ impl<'a> Object<'a> {
 
     /// Writes a member's name; the caller appends its value.
     pub fn key(&mut self, name: &str) -> &mut BytesMut {
-        if !self.first {
-            self.out.extend_from_slice(b",");
-        }
-        self.first = false;
-        string(self.out, name);
-        self.out.extend_from_slice(b":");
+        let is_first = std::mem::replace(&mut self.first, false);
+        self.out.extend_from_slice(if is_first { b"\"" } else { b",\"" });
+        escaped(self.out, name);
+        self.out.extend_from_slice(b"\":");
         self.out
     }
 
@@ -249,6 +261,18 @@ mod tests {
             let mut out = BytesMut::new();
             string(&mut out, &text);
             proptest::prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+
+        #[test]
+        fn words_are_plain_when_each_byte_is(word: [u8; WORD]) {
+            proptest::prop_assert_eq!(is_plain(word), !word.iter().any(|byte| ESCAPED[usize::from(*byte)]));
+        }
+
+        #[test]
+        fn words_of_nearly_plain_bytes_are(at in 0..WORD, byte: u8, other in 0x1f_u8..0x23) {
+            let mut word = [other; WORD];
+            word[at] = byte;
+            proptest::prop_assert_eq!(is_plain(word), !word.iter().any(|byte| ESCAPED[usize::from(*byte)]));
         }
 
         #[test]

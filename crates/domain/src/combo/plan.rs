@@ -280,18 +280,16 @@ impl Planner<'_> {
         let wants = combo.strategy.wants();
         let last_good = wants.last_good.then(|| combo.memory.last_good(self.now_ms)).flatten();
         let task = combo.auto.as_ref().map(|tuning| tuning.task.unwrap_or(Task::of(self.facts)));
-        let candidates: Vec<Candidate> = combo
-            .steps
-            .iter()
-            .map(|step| {
-                let mut candidate = self.candidate(step, wants);
-                candidate.is_last_good = last_good.as_ref().is_some_and(|last| **last == *step.id);
-                if let Some(task) = task {
-                    candidate.signals = auto::signals(self.snapshot, step, self.facts, task, self.now_ms);
-                }
-                candidate
-            })
-            .collect();
+        // Filled in where they are: they are large, and most of it is not wanted.
+        let nothing = Candidate { success_rate: 0.5, ..Candidate::default() };
+        let mut candidates = vec![nothing; combo.steps.len()];
+        for (candidate, step) in candidates.iter_mut().zip(combo.steps.iter()) {
+            self.look_at(step, wants, candidate);
+            candidate.is_last_good = last_good.as_ref().is_some_and(|last| **last == *step.id);
+            if let Some(task) = task {
+                candidate.signals = auto::signals(self.snapshot, step, self.facts, task, self.now_ms);
+            }
+        }
         let turn = if self.take_turn { combo.memory.take_turn() } else { combo.memory.next_turn() };
         if self.above.is_empty() {
             (self.plan.turn, self.plan.task) = (turn, task);
@@ -317,8 +315,9 @@ impl Planner<'_> {
         ordered
     }
 
-    fn candidate(&self, step: &StepState, wants: Wants) -> Candidate {
-        let mut candidate = Candidate { weight: step.weight, success_rate: 0.5, ..Candidate::default() };
+    /// Finds out what is wanted of a step.
+    fn look_at(&self, step: &StepState, wants: Wants, candidate: &mut Candidate) {
+        candidate.weight = step.weight;
         if wants.uses {
             candidate.uses = step.stats.uses(self.now_ms);
         }
@@ -326,7 +325,7 @@ impl Planner<'_> {
             candidate.success_rate = step.stats.success_rate(self.now_ms);
             candidate.latency_ms = step.stats.latency_ms();
         }
-        let Some(Ok(target)) = step.target(self.snapshot) else { return candidate };
+        let Some(Ok(target)) = step.target(self.snapshot) else { return };
         if wants.stats {
             candidate.load = load(target);
         }
@@ -349,7 +348,6 @@ impl Planner<'_> {
         if wants.context {
             candidate.context_window = step.traits(self.snapshot, target).caps.context_window;
         }
-        candidate
     }
 
     fn step(&mut self, combo: &Arc<ComboState>, place: usize, score: Option<Score>) {

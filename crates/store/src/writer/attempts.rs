@@ -8,19 +8,21 @@ use super::sql::{MAX_NAME, MAX_TEXT};
 
 /// More attempts than a request can make.
 const MAX_ATTEMPTS: usize = 50;
+/// Bytes of the commonest ones.
+const USUAL: usize = 256;
 
 /// `None` where nobody was asked.
 pub(super) fn json(row: &RequestRow) -> Option<String> {
     if row.attempts.is_empty() {
         return None;
     }
-    let mut out = BytesMut::new();
+    let mut out = BytesMut::with_capacity(USUAL);
     let mut attempts = Array::begin(&mut out);
     for attempt in row.attempts.iter().take(MAX_ATTEMPTS) {
         write(row, attempt, attempts.object());
     }
     attempts.end();
-    std::str::from_utf8(&out).ok().map(str::to_owned)
+    String::from_utf8(out.into()).ok()
 }
 
 fn write(row: &RequestRow, attempt: &AttemptRow, mut object: Object<'_>) {
