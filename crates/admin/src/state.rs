@@ -1,5 +1,6 @@
 //! What the management API works on. Assembled by the binary.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -165,10 +166,37 @@ pub struct PreviewAsk {
     pub path: String,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body.
-    pub body: Bytes,
+    /// What it holds.
+    pub content: AskContent,
     /// Whose key it comes with.
     pub api_key: Option<ApiKeyId>,
+}
+
+/// What a request holds.
+#[derive(Debug, Clone)]
+pub enum AskContent {
+    /// A document.
+    Body(Bytes),
+    /// The fields of a form, in order: each with its name.
+    Form(Vec<(String, AskField)>),
+}
+
+/// A field of a form.
+#[derive(Debug, Clone)]
+pub enum AskField {
+    /// A text.
+    Text(String),
+    /// A file, of which only this is known.
+    File {
+        /// Its name.
+        filename: String,
+        /// Its type.
+        content_type: Option<String>,
+        /// Its length.
+        bytes: u64,
+        /// How long it plays, where it would tell.
+        seconds: Option<f64>,
+    },
 }
 
 /// What a client would have got.
@@ -184,7 +212,7 @@ pub struct PreviewAnswer {
 #[derive(Debug, Clone)]
 pub struct WrongAsk {
     /// The member that is to blame.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// In words.
     pub message: String,
 }

@@ -44,6 +44,8 @@ pub struct Spooled {
 enum Kept {
     Memory(Bytes),
     Disk(Arc<Mutex<File>>),
+    /// Only its length is known.
+    Nowhere,
 }
 
 impl Spool {
@@ -134,6 +136,11 @@ impl Default for Spool {
 }
 
 impl Spooled {
+    /// A file that is only spoken of, and cannot be read.
+    pub fn of_length(length: u64) -> Self {
+        Self { kept: Kept::Nowhere, head: Bytes::new(), length, digest: [0; 32] }
+    }
+
     /// Its length.
     pub fn len(&self) -> u64 {
         self.length
@@ -161,6 +168,10 @@ impl Spooled {
             Kept::Memory(bytes) => {
                 let from = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
                 std::future::ready(Ok(bytes.slice(from..))).boxed()
+            }
+            Kept::Nowhere => {
+                let error = io::Error::new(io::ErrorKind::Unsupported, "only the file's length is known");
+                std::future::ready(Err(error)).boxed()
             }
             Kept::Disk(disk) => {
                 let disk = disk.clone();
@@ -244,6 +255,14 @@ mod tests {
             }
             assert!(file.read(size as u64).await.unwrap().is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_only_spoken_of_has_a_length_and_no_bytes() {
+        let file = Arc::new(Spooled::of_length(1_000));
+        assert_eq!((file.len(), file.is_empty(), file.head()), (1_000, false, &b""[..]));
+        assert_eq!(file.read_all().await.unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(file.read(0).await.unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use super::model_catalog::known_models;
 use crate::auth::Management;
 use crate::endpoint::{Body, Json};
 use crate::error::{AdminResult, invalid_field};
-use crate::state::PreviewAsk;
+use crate::state::{AskContent, PreviewAsk};
 
 /// Most tokens of the answer to a test.
 const TEST_TOKENS: u32 = 16;
@@ -114,10 +114,10 @@ pub(crate) async fn test(
     let ask = PreviewAsk {
         path: "/v1/chat/completions".to_owned(),
         headers: HeaderMap::new(),
-        body: body.to_string().into(),
+        content: AskContent::Body(body.to_string().into()),
         api_key: None,
     };
-    let answer = admin.previews.ask(ask).await.map_err(|wrong| invalid_field(wrong.field, wrong.message))?;
+    let answer = admin.previews.ask(ask).await.map_err(|wrong| invalid_field(&wrong.field, wrong.message))?;
     let elapsed = admin.clock.instant().saturating_duration_since(began);
     access.audit("model.tested", "model", &test.model, "").await;
     let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();

@@ -7,27 +7,51 @@ use omniroute_domain::entity::ApiKeyId;
 use omniroute_engine::preview::{Preview, PreviewedCandidate};
 use omniroute_store::{CallLog, LoggedDecision};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::auth::Management;
 use crate::endpoint::{Body, Json};
 use crate::error::{AdminResult, invalid_field};
-use crate::state::PreviewAsk;
+use crate::state::{AskContent, AskField, PreviewAsk};
 use crate::text::{iso, usd};
+
+/// Longest recording that is asked about: a week.
+const MAX_SECONDS: f64 = 604_800.0;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RouteQuestion {
     /// The path that the client would call, with its query: `/v1/chat/completions`, `/v1/embeddings`, …
     path: String,
-    /// The body that it would send.
-    #[schema(value_type = Object)]
-    body: Box<serde_json::value::RawValue>,
+    /// The body that it would send; absent where that is a form.
+    #[schema(value_type = Option<Object>)]
+    body: Option<Box<RawValue>>,
+    /// The fields of the form that it would send, in order, instead of a body.
+    form: Option<Vec<FormField>>,
     /// Headers that it would send.
     #[serde(default)]
     headers: BTreeMap<String, String>,
     /// The key that it would use, by its id; absent = one without restrictions and limits.
     api_key_id: Option<String>,
+}
+
+/// A field of a form: a text has a `value`, a file has its length in `bytes`. What is in the file is not asked for.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct FormField {
+    /// `model`, `file`, …
+    name: String,
+    /// A text.
+    value: Option<String>,
+    /// Length of a file.
+    bytes: Option<u64>,
+    /// Name of a file.
+    filename: Option<String>,
+    /// Type of a file: `audio/mpeg`, `image/png`, …
+    content_type: Option<String>,
+    /// How long a recording plays; absent = as by its length, at 16,000 bytes a second.
+    seconds: Option<f64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -109,12 +133,64 @@ pub(crate) async fn explain(
     let ask = PreviewAsk {
         path: question.path,
         headers,
-        body: question.body.get().to_owned().into(),
+        content: content(question.body, question.form)?,
         api_key: question.api_key_id.map(ApiKeyId::from),
     };
     let preview = access.admin.previews.preview(ask).await;
-    let preview = preview.map_err(|wrong| invalid_field(wrong.field, wrong.message))?;
+    let preview = preview.map_err(|wrong| invalid_field(&wrong.field, wrong.message))?;
     Ok(Json(view(preview)))
+}
+
+/// A body or a form.
+fn content(body: Option<Box<RawValue>>, form: Option<Vec<FormField>>) -> AdminResult<AskContent> {
+    match (body, form) {
+        (Some(body), None) => Ok(AskContent::Body(body.get().to_owned().into())),
+        (None, Some(form)) => {
+            let fields = form.into_iter().enumerate().map(|(at, field)| {
+                let name = field.name.clone();
+                Ok((name, field.asked(&format!("form[{at}]"))?))
+            });
+            Ok(AskContent::Form(fields.collect::<AdminResult<_>>()?))
+        }
+        (None, None) => Err(invalid_field("body", "is required; where clients send a form, `form` is")),
+        (Some(_), Some(_)) => {
+            Err(invalid_field("form", "and `body` exclude each other; send what the client would"))
+        }
+    }
+}
+
+impl FormField {
+    /// `path` is where it stands.
+    fn asked(self, path: &str) -> AdminResult<AskField> {
+        let wrong = |member: &str, message: &str| invalid_field(&format!("{path}.{member}"), message);
+        let Self { name: _, value, bytes, filename, content_type, seconds } = self;
+        match (value, bytes) {
+            (Some(value), None) => {
+                let given = [
+                    ("filename", filename.is_some()),
+                    ("contentType", content_type.is_some()),
+                    ("seconds", seconds.is_some()),
+                ];
+                match given.into_iter().find(|(_, is_given)| *is_given) {
+                    Some((member, _)) => Err(wrong(member, "belongs to a file, and this is a text")),
+                    None => Ok(AskField::Text(value)),
+                }
+            }
+            (None, Some(bytes)) => match seconds {
+                Some(seconds) if !(0.0..=MAX_SECONDS).contains(&seconds) => {
+                    Err(wrong("seconds", &format!("must be from 0 to {MAX_SECONDS}")))
+                }
+                seconds => {
+                    let filename = filename.unwrap_or_default();
+                    Ok(AskField::File { filename, content_type, bytes, seconds })
+                }
+            },
+            (None, None) => Err(wrong("value", "is required of a text, `bytes` of a file")),
+            (Some(_), Some(_)) => {
+                Err(wrong("bytes", "is for files, and `value` for texts; give one of them"))
+            }
+        }
+    }
 }
 
 fn view(preview: Preview) -> RouteAnswer {

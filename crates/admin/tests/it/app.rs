@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use omniroute_admin::{
-    AdminSettings, AdminState, Console, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk, Previews, Reuse,
-    WrongAsk,
+    AdminSettings, AdminState, AskContent, Console, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk,
+    Previews, Reuse, WrongAsk,
 };
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::entity::ConnectionStatus;
@@ -213,6 +213,10 @@ struct Foretold;
 
 impl Previews for Foretold {
     fn preview(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<Preview, WrongAsk>> {
+        let asked = match &ask.content {
+            AskContent::Body(body) => String::from_utf8_lossy(body).into_owned(),
+            AskContent::Form(fields) => format!("{fields:?}"),
+        };
         let skip = Skip { rule: "cooldown", reason: "rate_limit".into(), until: Some(START + 1_000) };
         let candidate = PreviewedCandidate {
             provider: Some("openai".into()),
@@ -225,7 +229,7 @@ impl Previews for Foretold {
             wave: None,
         };
         let preview = Preview {
-            requested_model: String::from_utf8_lossy(&ask.body).into_owned(),
+            requested_model: asked,
             via: Some("direct"),
             budget: None,
             combo: None,
@@ -244,7 +248,8 @@ impl Previews for Foretold {
 
     /// A model that is called `good` answers, all others are not there.
     fn ask(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<PreviewAnswer, WrongAsk>> {
-        let is_good = ask.body.windows(6).any(|part| part == b"\"good\"");
+        let AskContent::Body(body) = &ask.content else { panic!("a conversation is no form") };
+        let is_good = body.windows(6).any(|part| part == b"\"good\"");
         let answer = match is_good {
             true => {
                 PreviewAnswer { status: 200, body: r#"{"choices":[{"message":{"content":"OK"}}]}"#.into() }

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use omniroute_dialect::embeddings::Form;
 
-use super::{embeddings, images, serve, speech};
+use super::{EditForm, Recording, embeddings, images, serve, speech, transcription};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 
 /// What a request asks for that is not chat.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Asked {
     /// Vectors of texts.
     Embeddings {
@@ -19,19 +19,29 @@ pub enum Asked {
     },
     /// Pictures.
     Images,
+    /// Pictures of others that a document names.
+    Edit,
+    /// The same in a form.
+    EditForm(EditForm),
     /// Speech.
     Speech,
+    /// What is said in a recording.
+    Transcript(Recording),
 }
 
 /// Reads the request. An error is for what is none.
 pub(crate) fn look_at(ctx: &mut RequestCtx, body: Bytes, asked: Asked) -> Result<(), GatewayError> {
-    let (model, task) = match asked {
+    let told = |(model, task)| (body.clone(), model, task);
+    let (body, model, task) = match asked {
         Asked::Embeddings { form, model } => {
             let (named, task) = embeddings::read(form, &body)?;
-            (model.unwrap_or(named), task)
+            told((model.unwrap_or(named), task))
         }
-        Asked::Images => images::read(&body)?,
-        Asked::Speech => speech::read(&body)?,
+        Asked::Images => told(images::read(&body)?),
+        Asked::Edit => told(images::read_edit(&body)?),
+        Asked::Speech => told(speech::read(&body)?),
+        Asked::EditForm(form) => images::read_form(form)?,
+        Asked::Transcript(recording) => transcription::read(recording)?,
     };
     serve::take_up(ctx, body, model, task);
     Ok(())

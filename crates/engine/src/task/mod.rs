@@ -12,6 +12,7 @@ mod looked_at;
 mod serve;
 mod speech;
 mod transcription;
+mod upload;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -25,11 +26,12 @@ use omniroute_wire::splice::Pieces;
 
 pub(crate) use call::{Call, Payload, once, own_failure};
 pub(crate) use check::{keep_able, keep_able_others};
-pub use images::{EditForm, Upload};
+pub use images::EditForm;
 pub use looked_at::Asked;
 pub(crate) use looked_at::look_at;
 pub(crate) use serve::route;
 pub use transcription::Recording;
+pub use upload::Upload;
 
 use crate::attempt::Fault;
 use crate::ctx::RequestCtx;

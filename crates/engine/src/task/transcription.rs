@@ -19,7 +19,7 @@ use omniroute_provider::media_quirks::{transcript_formats, transcription_uri};
 use omniroute_provider::{Capability, Failure, Service, ServiceDialect};
 use sha2::{Digest as _, Sha256};
 
-use super::{Call, Done, Payload, Performed, Task};
+use super::{Call, Done, Payload, Performed, Task, Upload};
 use crate::answer::Answer;
 use crate::attempt::Fault;
 use crate::ctx::RequestCtx;
@@ -37,11 +37,7 @@ pub struct Recording {
     /// Everything but the file.
     pub request: TranscriptionRequest,
     /// The file.
-    pub file: Arc<Spooled>,
-    /// Its name, as the client gave it.
-    pub filename: String,
-    /// Its type, as the client gave it.
-    pub content_type: Option<String>,
+    pub upload: Upload,
 }
 
 /// A client's request.
@@ -61,14 +57,18 @@ impl Engine {
         ctx: Box<RequestCtx>,
         recording: Recording,
     ) -> Response<Answer> {
-        let mark = recording.mark();
-        let task = match Transcription::of(recording) {
-            Ok(task) => task,
-            Err(error) => return self.refuse(ctx, &error),
-        };
-        let model = task.request.model.clone();
-        Box::pin(self.perform(ctx, mark, model, Box::new(task))).await
+        match read(recording) {
+            Ok((mark, model, task)) => Box::pin(self.perform(ctx, mark, model, task)).await,
+            Err(error) => self.refuse(ctx, &error),
+        }
     }
+}
+
+/// What tells a recording from others, the model that it names, and what it asks for.
+pub(super) fn read(recording: Recording) -> Result<(Bytes, String, Box<dyn Task>), GatewayError> {
+    let mark = recording.mark();
+    let task = Transcription::of(recording)?;
+    Ok((mark, task.request.model.clone(), Box::new(task)))
 }
 
 impl Recording {
@@ -80,20 +80,21 @@ impl Recording {
             ("model", self.request.model.as_str()),
             ("response_format", self.request.format.as_str()),
             ("translates", if self.request.translates { "1" } else { "0" }),
-            ("filename", &self.filename),
+            ("filename", &self.upload.filename),
         ]);
         for text in fields.flat_map(|(name, value)| [name, value]) {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         }
-        hash.update(self.file.digest());
+        hash.update(self.upload.file.digest());
         Bytes::copy_from_slice(&hash.finalize())
     }
 }
 
 impl Transcription {
     fn of(recording: Recording) -> Result<Self, GatewayError> {
-        let Recording { request, file, filename, content_type } = recording;
+        let Recording { request, upload } = recording;
+        let Upload { file, filename, content_type, seconds } = upload;
         let refused = |code, message: &str| {
             GatewayError::new(ErrorKind::InvalidRequest, code, message.to_owned()).param("file")
         };
@@ -107,7 +108,7 @@ impl Transcription {
                 "`file` is no recording; send mp3, wav, m4a, mp4, flac, ogg, opus, webm or aac",
             ));
         };
-        let seconds = container::duration(file.head(), file.len());
+        let seconds = seconds.or_else(|| container::duration(file.head(), file.len()));
         let filename = container::with_extension(&filename, media_type);
         Ok(Self { request, file, filename, media_type, seconds })
     }

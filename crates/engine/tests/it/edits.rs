@@ -18,7 +18,8 @@ async fn upload(file: &[u8]) -> Upload {
     let mut spool = Spool::new();
     spool.push(file).await.unwrap();
     let file = Arc::new(spool.finish().await.unwrap());
-    Upload { file, filename: "a.png".to_owned(), content_type: Some("application/octet-stream".to_owned()) }
+    let content_type = Some("application/octet-stream".to_owned());
+    Upload { file, filename: "a.png".to_owned(), content_type, seconds: None }
 }
 
 async fn form(fields: &[(&str, &str)], pictures: &[&[u8]], mask: Option<&[u8]>) -> EditForm {

@@ -11,7 +11,7 @@ use omniroute_dialect::openai::OpenAi;
 use omniroute_domain::entity::Entities;
 use omniroute_domain::price::PriceRow;
 use omniroute_engine::spool::Spool;
-use omniroute_engine::task::Recording;
+use omniroute_engine::task::{Recording, Upload};
 use omniroute_engine::{Arrival, RequestCtx};
 use omniroute_provider::ProviderId;
 use omniroute_testkit::Answer;
@@ -39,9 +39,12 @@ async fn recording(fields: &[(&str, &str)], filename: &str, file: &[u8]) -> Reco
     spool.push(file).await.unwrap();
     Recording {
         request: read.finish(true).unwrap(),
-        file: Arc::new(spool.finish().await.unwrap()),
-        filename: filename.to_owned(),
-        content_type: None,
+        upload: Upload {
+            file: Arc::new(spool.finish().await.unwrap()),
+            filename: filename.to_owned(),
+            content_type: None,
+            seconds: None,
+        },
     }
 }
 

@@ -5,6 +5,7 @@
 mod body;
 mod cors;
 mod explainer;
+mod form;
 mod listen;
 mod models;
 mod page;
@@ -33,6 +34,7 @@ pub(crate) use explainer::Explainer;
 pub(crate) use listen::serve;
 
 use self::cors::Cors;
+use self::form::{PicturesForm, RecordingForm};
 use self::routes::{Found, Operation, Route};
 use crate::settings::DEFAULT_MAX_BODY;
 
@@ -172,13 +174,14 @@ impl Gateway {
             return self.engine.refuse(ctx, &error);
         }
         if let Operation::Transcribe { translates } = route.operation {
-            return match upload::recording(&ctx.arrival.headers, incoming, translates).await {
+            let form = RecordingForm::new(translates);
+            return match upload::read(&ctx.arrival.headers, incoming, form).await {
                 Ok(recording) => self.engine.transcribe(ctx, recording).await,
                 Err(error) => self.engine.refuse(ctx, &error),
             };
         }
         if route.operation == (Operation::Images { edits: true }) && upload::is_form(&ctx.arrival.headers) {
-            return match upload::pictures(&ctx.arrival.headers, incoming).await {
+            return match upload::read(&ctx.arrival.headers, incoming, PicturesForm::default()).await {
                 Ok(form) => self.engine.edit_form(ctx, form).await,
                 Err(error) => self.engine.refuse(ctx, &error),
             };

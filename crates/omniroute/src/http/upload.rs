@@ -10,95 +10,37 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyStream;
 use hyper::body::Incoming;
 use multer::{Constraints, Field, Multipart, SizeLimit};
-use omniroute_dialect::audio::Fields;
-use omniroute_dialect::images::EditFields;
-use omniroute_dialect::images::edit::MAX_GIVEN;
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_engine::GatewayError;
 use omniroute_engine::spool::Spool;
-use omniroute_engine::task::{EditForm, Recording, Upload};
+use omniroute_engine::task::Upload;
 use tokio::time::timeout;
 
-/// Most bytes of a form.
-const MAX_BYTES: u64 = 512 * 1024 * 1024;
+use super::form::{Form, MAX_BYTES, file_name, misplaced, shown, too_large, too_long, wrong};
+
 /// How long a client may pause within its form.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Longest name of a file.
-const MAX_NAME: usize = 255;
 
-/// Reads the whole form of a recording. `translates` says what it is for.
-pub(super) async fn recording(
+/// Reads a whole form.
+pub(super) async fn read<F: Form>(
     headers: &HeaderMap,
     body: Incoming,
-    translates: bool,
-) -> Result<Recording, GatewayError> {
-    let mut form = open(headers, body, "the recording its field `file`").await?;
-    let mut fields = Fields::default();
-    let mut file = None;
-    while let Some(field) = patiently(form.next_field()).await? {
+    mut form: F,
+) -> Result<F::Whole, GatewayError> {
+    let mut parts = open(headers, body, F::WANTS).await?;
+    while let Some(field) = patiently(parts.next_field()).await? {
         let name = field.name().unwrap_or_default().to_owned();
-        if name != "file" && field.file_name().is_some() {
-            let message = format!("the field `{}` is a file; send the recording as `file`", shown(&name));
-            return Err(wrong(&message));
-        }
-        if name != "file" {
-            let value = text(field, &name, fields.room()).await?;
-            fields.add(&name, &value)?;
-            continue;
-        }
-        if file.is_some() {
-            return Err(wrong("`file` is given more than once"));
-        }
-        file = Some(uploaded(field, Spool::new()).await?);
-    }
-    let mut request = fields.finish(file.is_some())?;
-    request.translates = translates;
-    let Some(Upload { file, filename, content_type }) = file else { return Err(wrong("`file` is required")) };
-    Ok(Recording { request, file, filename, content_type })
-}
-
-/// Reads the whole form of pictures that are to be changed.
-pub(super) async fn pictures(headers: &HeaderMap, body: Incoming) -> Result<EditForm, GatewayError> {
-    let mut form = open(headers, body, "the picture its field `image`").await?;
-    let mut fields = EditFields::default();
-    let (mut pictures, mut mask) = (Vec::new(), None);
-    let mut taken = 0;
-    while let Some(field) = patiently(form.next_field()).await? {
-        let name = field.name().unwrap_or_default().to_owned();
-        let is_picture = matches!(name.as_str(), "image" | "image[]");
-        if !is_picture && name != "mask" {
-            if field.file_name().is_some() {
-                let message = format!(
-                    "the field `{}` is a file; send pictures as `image` or `image[]`, and a mask as `mask`",
-                    shown(&name)
-                );
-                return Err(wrong(&message));
-            }
-            let value = text(field, &name, fields.room()).await?;
-            fields.add(&name, &value)?;
-            continue;
-        }
-        if is_picture && pictures.len() == MAX_GIVEN {
-            return Err(wrong(&format!("a form has at most {MAX_GIVEN} pictures")));
-        }
-        if !is_picture && mask.is_some() {
-            return Err(wrong("`mask` is given more than once"));
-        }
-        let upload = uploaded(field, Spool::beside(taken)).await?;
-        taken = taken.saturating_add(upload.file.len());
-        if is_picture {
-            pictures.push(upload);
+        if form.is_file(&name)? {
+            let upload = uploaded(field, Spool::beside(form.taken())).await?;
+            form.file(&name, upload);
+        } else if field.file_name().is_some() {
+            return Err(misplaced::<F>(&name));
         } else {
-            mask = Some(upload);
+            let value = text(field, &name, form.room()).await?;
+            form.text(&name, &value)?;
         }
     }
-    let request = fields.finish()?;
-    if pictures.is_empty() {
-        let message = "`image` is required: a file, or several as `image[]`".to_owned();
-        let error = GatewayError::new(ErrorKind::InvalidRequest, "missing_required_parameter", message);
-        return Err(error.param("image"));
-    }
-    Ok(EditForm { request, pictures, mask })
+    form.finish()
 }
 
 /// Whether a body is a form.
@@ -141,7 +83,7 @@ async fn text(mut field: Field<'_>, name: &str, room: usize) -> Result<String, G
     let mut value = Vec::new();
     while let Some(bytes) = patiently(field.chunk()).await? {
         if value.len() + bytes.len() > room {
-            return Err(wrong(&format!("the field `{}` is too long", shown(name))));
+            return Err(too_long(name));
         }
         value.extend_from_slice(&bytes);
     }
@@ -149,14 +91,13 @@ async fn text(mut field: Field<'_>, name: &str, room: usize) -> Result<String, G
 }
 
 async fn uploaded(mut field: Field<'_>, mut spool: Spool) -> Result<Upload, GatewayError> {
-    let filename = field.file_name().unwrap_or_default();
-    let filename: String = filename.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    let filename = file_name(field.file_name().unwrap_or_default());
     let content_type = field.content_type().map(ToString::to_string);
     while let Some(bytes) = patiently(field.chunk()).await? {
         spool.push(&bytes).await.map_err(|error| cannot_keep(&error))?;
     }
     let file = Arc::new(spool.finish().await.map_err(|error| cannot_keep(&error))?);
-    Ok(Upload { file, filename, content_type })
+    Ok(Upload { file, filename, content_type, seconds: None })
 }
 
 /// What comes next of a form, if it comes soon enough.
@@ -182,20 +123,6 @@ fn refused(error: &multer::Error) -> GatewayError {
         multer::Error::StreamReadFailed(_) => wrong("the connection broke before the whole form had come"),
         _ => wrong("the form is not one: its parts and its boundary do not fit together"),
     }
-}
-
-/// A name in a message: no longer than names are.
-fn shown(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(64).collect()
-}
-
-fn wrong(message: &str) -> GatewayError {
-    GatewayError::new(ErrorKind::InvalidRequest, "invalid_multipart", message.to_owned())
-}
-
-fn too_large() -> GatewayError {
-    let message = format!("the form is larger than {} MiB", MAX_BYTES >> 20);
-    GatewayError::new(ErrorKind::TooLarge, "request_too_large", message)
 }
 
 fn cannot_keep(error: &std::io::Error) -> GatewayError {

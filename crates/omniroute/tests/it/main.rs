@@ -15,6 +15,7 @@ mod client;
 mod console;
 mod departures;
 mod egress;
+mod explained;
 mod gateway;
 mod heads;
 mod keys;

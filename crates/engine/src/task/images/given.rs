@@ -23,7 +23,7 @@ use crate::error::GatewayError;
 use crate::media;
 use crate::ports::Attachment;
 use crate::spool::Spooled;
-use crate::task::Payload;
+use crate::task::{Payload, Upload};
 
 /// Most bytes of files that are put into a JSON document.
 const MAX_INLINED: u64 = 20 * 1024 * 1024;
@@ -39,17 +39,6 @@ pub struct EditForm {
     pub pictures: Vec<Upload>,
     /// What shows where.
     pub mask: Option<Upload>,
-}
-
-/// A file of a form.
-#[derive(Debug)]
-pub struct Upload {
-    /// The file.
-    pub file: Arc<Spooled>,
-    /// Its name, as the client gave it.
-    pub filename: String,
-    /// Its type, as the client gave it.
-    pub content_type: Option<String>,
 }
 
 /// What a client gave.
@@ -96,7 +85,7 @@ impl EditForm {
 
 impl File {
     fn of(upload: Upload, field: &str) -> Result<Self, DecodeError> {
-        let Upload { file, filename, content_type } = upload;
+        let Upload { file, filename, content_type, .. } = upload;
         let media_type = edit::media_type(content_type.as_deref(), file.head());
         let Some(media_type) = media_type.filter(|_| !file.is_empty()) else {
             return Err(DecodeError {

@@ -22,8 +22,8 @@ use omniroute_provider::media_quirks::{image_quirks, second_image_uri, successor
 use omniroute_provider::{Capability, Failure, FailureKind, Service, ServiceDialect};
 use tokio::time::timeout;
 
+pub use self::given::EditForm;
 use self::given::Pictures;
-pub use self::given::{EditForm, Upload};
 use super::{Call, Done, Live, Payload, Performed, Task, own_failure};
 use crate::answer::Answer;
 use crate::attempt::Fault;
@@ -53,24 +53,18 @@ struct Images {
 impl Engine {
     /// Serves a request for pictures whose caller is known.
     pub async fn images(self: &Arc<Self>, ctx: Box<RequestCtx>, body: Bytes) -> Response<Answer> {
-        let images = ImageRequest::read(&body).map(|request| Images { request, given: None });
-        self.paint(ctx, images, body).await
+        self.paint(ctx, Images::new(&body), body).await
     }
 
     /// The same for pictures that are to be changed, in a form.
     pub async fn edit_form(self: &Arc<Self>, ctx: Box<RequestCtx>, form: EditForm) -> Response<Answer> {
         let mark = form.mark();
-        let images = form.open().map(|(request, given)| Images { request, given: Some(given) });
-        self.paint(ctx, images, mark).await
+        self.paint(ctx, Images::of_form(form), mark).await
     }
 
     /// The same, in a JSON document.
     pub async fn edit_named(self: &Arc<Self>, ctx: Box<RequestCtx>, body: Bytes) -> Response<Answer> {
-        let images = ImageRequest::read(&body).and_then(|request| {
-            let given = Some(Pictures::named(&request)?);
-            Ok(Images { request, given })
-        });
-        self.paint(ctx, images, body).await
+        self.paint(ctx, Images::naming(&body), body).await
     }
 
     async fn paint(
@@ -91,8 +85,42 @@ impl Engine {
 
 /// The model that a body names, and what it asks for.
 pub(super) fn read(body: &Bytes) -> Result<(String, Box<dyn Task>), GatewayError> {
-    let request = ImageRequest::read(body)?;
-    Ok((request.model.clone(), Box::new(Images { request, given: None })))
+    Ok(Images::new(body)?.named())
+}
+
+/// The same of pictures that are to be changed.
+pub(super) fn read_edit(body: &Bytes) -> Result<(String, Box<dyn Task>), GatewayError> {
+    Ok(Images::naming(body)?.named())
+}
+
+/// The same in a form, with what tells it from others.
+pub(super) fn read_form(form: EditForm) -> Result<(Bytes, String, Box<dyn Task>), GatewayError> {
+    let mark = form.mark();
+    let (model, task) = Images::of_form(form)?.named();
+    Ok((mark, model, task))
+}
+
+impl Images {
+    /// Of words alone.
+    fn new(body: &Bytes) -> Result<Self, DecodeError> {
+        Ok(Self { request: ImageRequest::read(body)?, given: None })
+    }
+
+    /// With pictures that a document names.
+    fn naming(body: &Bytes) -> Result<Self, DecodeError> {
+        let request = ImageRequest::read(body)?;
+        let given = Some(Pictures::named(&request)?);
+        Ok(Self { request, given })
+    }
+
+    fn of_form(form: EditForm) -> Result<Self, DecodeError> {
+        let (request, given) = form.open()?;
+        Ok(Self { request, given: Some(given) })
+    }
+
+    fn named(self) -> (String, Box<dyn Task>) {
+        (self.request.model.clone(), Box::new(self))
+    }
 }
 
 impl Task for Images {

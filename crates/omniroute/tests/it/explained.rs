@@ -1,0 +1,147 @@
+//! What would become of requests that are forms or change pictures, without sending them.
+
+use serde_json::{Value, json};
+
+use crate::gateway::{Gateway, Start};
+
+const TRANSCRIPTS: &str = "/v1/audio/transcriptions";
+const EDITS: &str = "/v1/images/edits";
+
+/// A gateway with accounts whose keys nobody knows: nothing is sent.
+async fn gateway() -> Gateway {
+    let gateway = Start::new().run().await;
+    for provider in ["openai", "deepgram", "anthropic"] {
+        let account = json!({"provider": provider, "name": provider, "apiKey": "sk-nobodys"});
+        gateway.set("POST", "/api/providers", &account).await;
+    }
+    gateway
+}
+
+async fn explain(gateway: &Gateway, question: Value) -> Value {
+    gateway.set("POST", "/api/route/explain", &question).await
+}
+
+/// Which accounts are asked, in order, and what that costs.
+fn tried(told: &Value) -> Vec<(&str, Option<f64>)> {
+    let candidates = told["candidates"].as_array().unwrap().iter().filter(|it| it["action"] == "try");
+    candidates.map(|it| (it["provider"].as_str().unwrap(), it["estimatedCostUsd"].as_f64())).collect()
+}
+
+fn recording(model: &str, file: Value) -> Value {
+    let mut field = json!({"name": "file", "filename": "talk.mp3", "contentType": "audio/mpeg"});
+    field.as_object_mut().unwrap().extend(file.as_object().unwrap().clone());
+    json!({"path": TRANSCRIPTS, "form": [{"name": "model", "value": model}, field]})
+}
+
+#[tokio::test]
+async fn a_recording_that_is_only_spoken_of_is_routed_and_priced() {
+    let gateway = gateway().await;
+    gateway.set("PATCH", "/api/pricing", &json!({"openai": {"whisper-1": {"per_second_in": 0.0001}}})).await;
+    let combo =
+        json!({"name": "scribe", "strategy": "priority", "models": ["openai/whisper-1", "deepgram/nova-3"]});
+    gateway.set("POST", "/api/combos", &combo).await;
+
+    let told =
+        explain(&gateway, recording("openai/whisper-1", json!({"bytes": 320_000, "seconds": 60.0}))).await;
+    assert_eq!(told["requestedModel"], "openai/whisper-1");
+    assert_eq!(tried(&told), [("openai", Some(0.006))], "{told}");
+    // Without it as long as so many bytes usually are.
+    let told = explain(&gateway, recording("openai/whisper-1", json!({"bytes": 320_000}))).await;
+    assert_eq!(tried(&told), [("openai", Some(0.002))], "{told}");
+    let told = explain(&gateway, recording("scribe", json!({"bytes": 320_000, "seconds": 60}))).await;
+    let providers: Vec<&str> = tried(&told).iter().map(|(provider, _)| *provider).collect();
+    assert_eq!((providers, &told["combo"]), (vec!["openai", "deepgram"], &json!("scribe")));
+
+    // Deepgram writes down what is said, and translates nothing.
+    let mut question = recording("scribe", json!({"bytes": 1_000}));
+    question["path"] = json!("/v1/audio/translations");
+    let told = explain(&gateway, question).await;
+    assert_eq!(tried(&told).iter().map(|(provider, _)| *provider).collect::<Vec<_>>(), ["openai"], "{told}");
+    let told = explain(&gateway, recording("anthropic/claude-opus-4-8", json!({"bytes": 9}))).await;
+    assert_eq!((tried(&told), told["error"]["status"].clone()), (vec![], json!(400)), "{told}");
+
+    // A minute costs more than the key has left.
+    let key = gateway.set("POST", "/api/keys", &json!({"name": "poor"})).await["id"].clone();
+    let budget = json!({"apiKeyId": key, "dailyLimitUsd": 0.003});
+    gateway.set("POST", "/api/usage/budget", &budget).await;
+    for (seconds, code) in [(10, Value::Null), (60, json!("budget_exceeded"))] {
+        let mut question = recording("openai/whisper-1", json!({"bytes": 9, "seconds": seconds}));
+        question["apiKeyId"] = key.clone();
+        let told = explain(&gateway, question).await;
+        assert_eq!(told["error"]["code"], code, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn pictures_that_are_to_be_changed_are_explained_in_both_forms() {
+    let gateway = gateway().await;
+    let combo = json!({"name": "brush", "strategy": "priority", "models": ["anthropic/claude-opus-4-8", "openai/gpt-image-1"]});
+    gateway.set("POST", "/api/combos", &combo).await;
+    let picture = json!({"name": "image[]", "filename": "a.png", "contentType": "image/png", "bytes": 1_000});
+    let words =
+        |model: &str| [json!({"name": "model", "value": model}), json!({"name": "prompt", "value": "a hat"})];
+    for model in ["brush", "openai/gpt-image-1"] {
+        let mut form = words(model).to_vec();
+        form.extend([picture.clone(), picture.clone()]);
+        let told = explain(&gateway, json!({"path": EDITS, "form": form})).await;
+        assert_eq!(
+            tried(&told).iter().map(|(provider, _)| *provider).collect::<Vec<_>>(),
+            ["openai"],
+            "{told}"
+        );
+        let body = json!({"model": model, "prompt": "a hat", "images": [{"image_url": "https://example.com/a.png"}]});
+        let told = explain(&gateway, json!({"path": EDITS, "body": body})).await;
+        assert_eq!(
+            tried(&told).iter().map(|(provider, _)| *provider).collect::<Vec<_>>(),
+            ["openai"],
+            "{told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn questions_about_what_is_no_request_say_where() {
+    let gateway = gateway().await;
+    let file = json!({"name": "file", "bytes": 10});
+    let model = json!({"name": "model", "value": "openai/whisper-1"});
+    let picture = json!({"name": "image", "bytes": 10, "contentType": "image/png"});
+    let document = json!({"model": "a/b", "messages": []});
+    let cases = [
+        (json!({"path": TRANSCRIPTS}), "body"),
+        (json!({"path": TRANSCRIPTS, "body": {}, "form": []}), "form"),
+        (json!({"path": TRANSCRIPTS, "body": {}}), "body"),
+        (json!({"path": TRANSCRIPTS, "form": [model]}), "form"),
+        (json!({"path": TRANSCRIPTS, "form": [file]}), "form"),
+        (json!({"path": TRANSCRIPTS, "form": [model, file, file]}), "form[2]"),
+        (json!({"path": TRANSCRIPTS, "form": [model, model, file]}), "form[1]"),
+        (json!({"path": TRANSCRIPTS, "form": [model, picture]}), "form[1]"),
+        (json!({"path": TRANSCRIPTS, "form": [model, {"name": "file", "value": "x"}]}), "form[1]"),
+        (json!({"path": TRANSCRIPTS, "form": [{"name": "model"}]}), "form[0].value"),
+        (
+            json!({"path": TRANSCRIPTS, "form": [{"name": "model", "value": "x", "bytes": 1}]}),
+            "form[0].bytes",
+        ),
+        (
+            json!({"path": TRANSCRIPTS, "form": [{"name": "model", "value": "x", "seconds": 1}]}),
+            "form[0].seconds",
+        ),
+        (
+            json!({"path": TRANSCRIPTS, "form": [{"name": "file", "bytes": 1, "seconds": -1}]}),
+            "form[0].seconds",
+        ),
+        (json!({"path": TRANSCRIPTS, "form": [model, {"name": "file", "bytes": 600_000_000}]}), "form[1]"),
+        (
+            json!({"path": TRANSCRIPTS, "form": [model, {"name": "language", "value": "no language"}, file]}),
+            "form[1]",
+        ),
+        (json!({"path": EDITS, "form": [model, {"name": "prompt", "value": "x"}]}), "form"),
+        (json!({"path": "/v1/chat/completions", "form": [model]}), "form"),
+        (json!({"path": "/v1/models", "body": document}), "path"),
+        (json!({"path": "/v1/messages/count_tokens", "body": document}), "path"),
+    ];
+    for (question, field) in cases {
+        let answer = gateway.manage("POST", "/api/route/explain", &question).await;
+        assert_eq!(answer.status, 400, "{question} {}", answer.text());
+        assert_eq!(answer.json()["error"]["details"][0]["field"], field, "{question} {}", answer.text());
+    }
+}
