@@ -222,7 +222,7 @@ pub struct Quote {
 }
 
 impl Rates {
-    const fn all(&self) -> [Option<i64>; 8] {
+    const fn all(&self) -> [Option<i64>; 9] {
         [
             self.input,
             self.output,
@@ -232,6 +232,7 @@ impl Rates {
             self.reasoning,
             self.audio_input,
             self.audio_output,
+            self.image_output,
         ]
     }
 }
@@ -290,13 +291,25 @@ impl PriceRow {
             per_character_in: self.per_character_in.or(base.per_character_in),
             per_query: self.per_query.or(base.per_query),
             fast: self.fast.or(base.fast),
-            // The catalogue's tiers belong to the catalogue's prices: who sets prices without tiers has none.
-            tiers: if self.input.is_some() || self.tiers.is_some() {
-                self.tiers.clone()
-            } else {
-                base.tiers.clone()
-            },
+            tiers: self.tiers_over(base),
         }
+    }
+
+    /// The tiers of the base belong to its prices: who sets a price for prompts has none of them, who sets another price has
+    /// theirs without it.
+    fn tiers_over(&self, base: &Self) -> Option<Vec<TierRow>> {
+        if self.input.is_some() || self.tiers.is_some() {
+            return self.tiers.clone();
+        }
+        let left = |own: Option<f64>, of_tier: Option<f64>| of_tier.filter(|_| own.is_none());
+        let tiers = base.tiers.iter().flatten().map(|tier| TierRow {
+            above_tokens: tier.above_tokens,
+            input: tier.input,
+            output: left(self.output, tier.output),
+            cached: left(self.cached, tier.cached),
+            cache_creation: left(self.cache_creation, tier.cache_creation),
+        });
+        base.tiers.is_some().then(|| tiers.collect())
     }
 
     /// What is wrong with the row, by member.

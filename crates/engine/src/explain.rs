@@ -125,6 +125,18 @@ pub(crate) fn earliest(ctx: &RequestCtx, target: &Target) -> Option<Duration> {
     Some(Duration::from_millis(u64::try_from(until - now_ms).unwrap_or(0)))
 }
 
+/// The same of those that are worth waiting for: what a spent quota or a refused credential keeps out is not.
+pub(crate) fn coming(ctx: &RequestCtx, target: &Target) -> Option<Duration> {
+    let now_ms = ctx.engine.clock.now_ms();
+    let (eligible, blocked) = resolve::standing(ctx, target, now_ms);
+    if !eligible.is_empty() {
+        return None;
+    }
+    let passing = blocked.iter().filter(|blocked| attempt::passes_by_itself(blocked.reason));
+    let until = passing.filter_map(|blocked| blocked.until).min()?;
+    Some(Duration::from_millis(u64::try_from(until - now_ms).unwrap_or(0)))
+}
+
 /// What the client is told about a class of failure. A refused credential of ours is not the client's fault: a client
 /// that sees 401 logs its user out.
 fn public_kind(failure: &Failure) -> (ErrorKind, Option<Cow<'static, str>>) {

@@ -38,11 +38,16 @@ pub(crate) fn instead(ctx: &RequestCtx, requested: &str, error: &ResolveError) -
     if !is_out || ctx.snapshot.chains.is_empty() {
         return None;
     }
-    let model = requested
-        .split_once('/')
-        .filter(|(prefix, _)| ctx.snapshot.by_prefix(prefix).is_some())
-        .map_or(requested, |(_, model)| model);
-    let others = fallback::targets(&ctx.snapshot, &[requested, model], model, None);
+    // Another name that the operator gave it, and other prefixes of its provider, lead to the same model.
+    let meant = ctx.snapshot.aliases.meaning(requested);
+    let name = meant.as_deref().unwrap_or(requested);
+    let prefixed =
+        name.split_once('/').and_then(|(prefix, model)| Some((ctx.snapshot.by_prefix(prefix)?, model)));
+    let (by_id, model) = match prefixed {
+        Some((id, model)) => (format!("{id}/{model}"), model),
+        None => (name.to_owned(), name),
+    };
+    let others = fallback::targets(&ctx.snapshot, &[requested, name, &by_id, model], model, None);
     let mut others = allowed(ctx, others);
     task::keep_able_others(ctx, &mut others);
     others.into_iter().next()

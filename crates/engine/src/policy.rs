@@ -28,10 +28,19 @@ pub(crate) struct Steering {
 
 /// What the policies say of the name that was asked for, before it is known where it leads.
 pub(crate) fn of_name(ctx: &RequestCtx, requested: &str) -> Verdict {
+    of_names(ctx, &[requested])
+}
+
+/// The same where it leads to a combo, by whatever name that was asked for.
+pub(crate) fn of_combo(ctx: &RequestCtx, requested: &str, combo: &str) -> Verdict {
+    of_names(ctx, &[requested, combo])
+}
+
+fn of_names(ctx: &RequestCtx, names: &[&str]) -> Verdict {
     if ctx.snapshot.policies.is_empty() {
         return Verdict::default();
     }
-    ctx.snapshot.policies.judge(&ctx.about(&[requested], &[], ctx.arrival.endpoint))
+    ctx.snapshot.policies.judge(&ctx.about(names, &[], ctx.arrival.endpoint))
 }
 
 /// What the policies say of a target of the request.
@@ -42,7 +51,8 @@ pub(crate) fn of_target(ctx: &RequestCtx, requested: &str, target: &Target) -> V
     }
     let by_alias = target.full_name();
     let by_id = format!("{}/{}", target.provider.id, target.model);
-    let names = [requested, &by_alias, &by_id, &target.model];
+    let combo = ctx.combo.as_deref().unwrap_or(requested);
+    let names = [requested, combo, &by_alias, &by_id, &target.model];
     let providers = [target.provider.id.as_str(), &target.provider.alias];
     policies.judge(&Asked {
         cost_nano: policies.ask_for_cost().then(|| cost_nano(ctx, target)).flatten(),

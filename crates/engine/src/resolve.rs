@@ -22,21 +22,31 @@ pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     transform::check(ctx)?;
     let requested = ctx.envelope()?.model.clone();
     let suffixes = resolve::suffixes(&requested);
-    let verdict = policy::of_name(ctx, &requested);
+    let mut verdict = policy::of_name(ctx, &requested);
     policy::refuse_if_denied(&verdict)?;
     let mut route = found(ctx, &requested, &verdict.preferred_providers)?;
     let mut rewrite = verdict.rewrite_model.clone();
-    if let Route::Target(target) = &route {
-        let verdict = policy::of_target(ctx, &requested, target);
-        policy::refuse_if_denied(&verdict)?;
-        rewrite = verdict.rewrite_model.or(rewrite);
+    match &route {
+        Route::Target(target) => {
+            let verdict = policy::of_target(ctx, &requested, target);
+            policy::refuse_if_denied(&verdict)?;
+            rewrite = verdict.rewrite_model.or(rewrite);
+        }
+        Route::Combo(combo) if *combo.name != *requested => {
+            verdict = policy::of_combo(ctx, &requested, &combo.name);
+            policy::refuse_if_denied(&verdict)?;
+            rewrite.clone_from(&verdict.rewrite_model);
+        }
+        Route::Combo(_) => {}
     }
     if let Some(model) = &rewrite {
         // Once: what a policy makes of a name is final.
         route = found(ctx, model, &verdict.preferred_providers)?;
-        if let Route::Target(target) = &route {
-            policy::refuse_if_denied(&policy::of_target(ctx, &requested, target))?;
-        }
+        let verdict = match &route {
+            Route::Target(target) => policy::of_target(ctx, &requested, target),
+            Route::Combo(combo) => policy::of_combo(ctx, &requested, &combo.name),
+        };
+        policy::refuse_if_denied(&verdict)?;
     }
     if suffixes != Suffixes::default() || !verdict.applied.is_empty() {
         let applied = verdict.applied.clone();

@@ -281,6 +281,7 @@ pub(crate) async fn rotate(
     if let Some(budget) = stored.get(Some(&old.id)).await? {
         stored.put(&[Budget { key: Some(new.id.clone()), ..budget }]).await?;
     }
+    carry_policies(&access, &old.id, &new.id, rotation.grace_seconds > 0).await?;
     let created = insert(&access, new, secret, "apikey.rotate").await?;
     if rotation.grace_seconds == 0 {
         access.admin.store.api_keys().revoke(&old.id, access.now_ms).await?;
@@ -291,6 +292,29 @@ pub(crate) async fn rotate(
     }
     access.reload().await?;
     Ok(created)
+}
+
+/// What holds for a key by its id holds for the one that takes its place, before that can be used; while both can be, for both.
+async fn carry_policies(
+    access: &Management,
+    old: &ApiKeyId,
+    new: &ApiKeyId,
+    keeps_old: bool,
+) -> AdminResult<()> {
+    let stored = access.admin.store.policies();
+    for mut policy in stored.list().await? {
+        if policy.conditions.api_key_id.as_deref() != Some(old.as_str()) {
+            continue;
+        }
+        if keeps_old {
+            policy.id = Uuid::now_v7().to_string();
+            policy.created_at = access.now_ms;
+        }
+        policy.conditions.api_key_id = Some(new.to_string());
+        policy.updated_at = access.now_ms;
+        stored.put(&policy).await?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn reveal(access: Management, Id(id): Id) -> AdminResult<Json<Message>> {

@@ -242,7 +242,7 @@ impl Previews for Foretold {
             decided_at: START,
         };
         let is_path = ask.path.starts_with("/v1");
-        let wrong = WrongAsk { field: "path", message: "is no path".into() };
+        let wrong = WrongAsk { field: "path".into(), message: "is no path".into() };
         Box::pin(std::future::ready(if is_path { Ok(preview) } else { Err(wrong) }))
     }
 

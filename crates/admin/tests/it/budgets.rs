@@ -106,8 +106,20 @@ async fn everybody_together_has_one_and_several_are_set_at_once() {
     let kept = app.get(&format!("/api/usage/budget?apiKeyId={id}")).await.expect(200).json();
     assert_eq!(kept["budget"]["dailyLimitUsd"], 2.0, "all or none");
 
-    let rotated = app.post(&format!("/api/keys/{id}/rotate"), json!({})).await.expect(201).json();
+    // What holds for the key holds for the one after it, and for both while both may be used.
+    let policy = |name: &str| json!({"name":name,"type":"access","conditions":{"api_key_id":id},"actions":{"block_model":["x"]}});
+    app.post("/api/policies", policy("own")).await.expect(201);
+    let of_key = async |key: &str| {
+        let listed = app.get("/api/policies").await.expect(200).json();
+        let policies = listed["policies"].as_array().expect("list").clone();
+        policies.iter().filter(|policy| policy["conditions"]["api_key_id"] == key).count()
+    };
+    let rotated =
+        app.post(&format!("/api/keys/{id}/rotate"), json!({"graceSeconds":60})).await.expect(201).json();
     let rotated = rotated["id"].as_str().expect("id");
+    assert_eq!((of_key(&id).await, of_key(rotated).await), (1, 1));
+    let last = app.post(&format!("/api/keys/{rotated}/rotate"), json!({})).await.expect(201).json();
+    assert_eq!((of_key(rotated).await, of_key(last["id"].as_str().expect("id")).await), (0, 1));
     assert_eq!(
         app.get(&format!("/api/keys/{rotated}")).await.expect(200).json()["budget"]["dailyLimitUsd"],
         2.0

@@ -104,6 +104,30 @@ fn tiers_of_hour_long_caches_rise_with_the_others() {
 }
 
 #[test]
+fn a_price_of_the_operators_own_holds_above_tiers_too() {
+    let row = |text: &str| serde_json::from_str::<PriceRow>(text).unwrap();
+    let base = row(
+        r#"{"input":1,"output":2,"cached":0.1,"tiers":[{"above_tokens":100,"input":3,"output":6,"cached":0.3}]}"#,
+    );
+    for (own, tiers) in [
+        (r#"{"output":5}"#, Some(r#"{"above_tokens":100,"input":3,"cached":0.3}"#)),
+        (r#"{"cached":0.2}"#, Some(r#"{"above_tokens":100,"input":3,"output":6}"#)),
+        (r#"{"reasoning":9}"#, Some(r#"{"above_tokens":100,"input":3,"output":6,"cached":0.3}"#)),
+        (r#"{"input":2}"#, None),
+    ] {
+        let tiers = tiers.map(|tier| vec![serde_json::from_str::<TierRow>(tier).unwrap()]);
+        assert_eq!(row(own).over(&base).tiers, tiers, "{own}");
+    }
+}
+
+#[test]
+fn what_costs_something_in_pictures_is_not_free() {
+    let free = |text: &str| Price::from(&row(text)).is_free();
+    assert!(free(r#"{"input":0,"output":0,"image_output":0}"#));
+    assert!(!free(r#"{"input":0,"output":0,"image_output":30}"#));
+}
+
+#[test]
 fn answers_at_a_higher_speed_have_their_own_price() {
     let fast = |usage: Usage| Usage { fast: true, ..usage };
     let prices = r#"{"input":5,"output":25,"cached":0.5,"fast":2}"#;

@@ -71,7 +71,9 @@ impl<'a> Builder<'a> {
             prefixes.insert(node.id.to_string(), node.id.clone());
         }
         let rules = self.rules(&self.entities.settings, &prefixes);
-        let providers = self.providers(&rules);
+        let blocked = &self.entities.settings.blocked_providers;
+        let blocked: Vec<_> = blocked.iter().filter_map(|name| prefixes.get(name)).cloned().collect();
+        let providers = self.providers(&rules, &blocked);
         let mut models: Map<String, Vec<ProviderId>> = Map::default();
         let mut connections = Map::default();
         for state in providers.values() {
@@ -238,7 +240,7 @@ impl<'a> Builder<'a> {
         policies
     }
 
-    fn providers(&mut self, rules: &Rules) -> Map<ProviderId, Arc<ProviderState>> {
+    fn providers(&mut self, rules: &Rules, blocked: &[ProviderId]) -> Map<ProviderId, Arc<ProviderState>> {
         let mut by_provider: Map<ProviderId, Vec<&Connection>> = Map::default();
         let connections = self.entities.connections.iter().chain(&self.options.connections);
         for connection in connections.filter(|connection| connection.is_active) {
@@ -246,7 +248,7 @@ impl<'a> Builder<'a> {
         }
         let mut providers = Map::default();
         for (id, mut rows) in by_provider {
-            if self.entities.settings.blocked_providers.iter().any(|blocked| blocked == id.as_str()) {
+            if blocked.contains(&id) {
                 continue;
             }
             let node = self.entities.nodes.iter().find(|node| node.id == id);

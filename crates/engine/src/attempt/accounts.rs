@@ -73,6 +73,8 @@ pub(crate) struct Failed {
     pub(crate) last: Option<Box<Failure>>,
     /// How long until an account may be tried again; `None` when nobody knows.
     pub(crate) wait: Option<Duration>,
+    /// The same where that is worth waiting for.
+    pub(crate) pause: Option<Duration>,
     /// Whether the request itself could not be read or written.
     pub(crate) is_request: bool,
     /// Whether nobody was called because the provider's breaker is open.
@@ -81,7 +83,7 @@ pub(crate) struct Failed {
 
 impl From<GatewayError> for Failed {
     fn from(error: GatewayError) -> Self {
-        Self { error, last: None, wait: None, is_request: true, is_open: false }
+        Self { error, last: None, wait: None, pause: None, is_request: true, is_open: false }
     }
 }
 
@@ -100,7 +102,7 @@ pub(super) async fn run(
     }
     ctx.target = Some(target.clone());
     if let Err(error) = policy::steer(ctx, target) {
-        return Err(Failed { error, last: None, wait: None, is_request: false, is_open: false });
+        return Err(Failed { error, last: None, wait: None, pause: None, is_request: false, is_open: false });
     }
     loop {
         let mut round = Round::begin(ctx, target, &tried);
@@ -139,6 +141,7 @@ pub(super) async fn run(
                             error,
                             last: None,
                             wait: None,
+                            pause: None,
                             is_request: false,
                             is_open: false,
                         });
@@ -149,6 +152,7 @@ pub(super) async fn run(
                             error,
                             last: Some(failure),
                             wait: None,
+                            pause: None,
                             is_request: false,
                             is_open: false,
                         });
@@ -200,33 +204,37 @@ pub(super) fn nobody_left(
             error,
             last: None,
             wait: Some(wait),
+            pause: Some(wait),
             is_request: false,
             is_open: false,
         });
     }
-    let wait = explain::earliest(ctx, target);
+    let (wait, pause) = (explain::earliest(ctx, target), explain::coming(ctx, target));
     // An open breaker is not waited for: it is there so that nobody waits for a provider that is out of order.
     let is_open = circuit::is_open(ctx, target);
     let may_go_on = may_call && !is_open && may_wait(last.as_deref());
-    if let Some(wait) = wait.filter(|wait| may_go_on && patience.allows(*wait)) {
-        return Left::Wait(wait);
+    if let Some(pause) = pause.filter(|pause| may_go_on && patience.allows(*pause)) {
+        return Left::Wait(pause);
     }
     let error = explain::exhausted(ctx, target, last.as_deref(), wait, stuck.is_busy);
     let is_open = is_open && last.is_none();
-    Left::Nothing(Failed { error, last: last.take(), wait, is_request: false, is_open })
+    Left::Nothing(Failed { error, last: last.take(), wait, pause, is_request: false, is_open })
 }
 
 /// Whether a cooldown of this cause is worth waiting for.
 pub(super) fn may_wait(last: Option<&Failure>) -> bool {
-    !last.is_some_and(|failure| {
-        matches!(
-            failure.kind,
-            FailureKind::QuotaSpent
-                | FailureKind::AuthRejected
-                | FailureKind::Forbidden
-                | FailureKind::Banned
-                | FailureKind::ModelMissing
-                | FailureKind::AddressBlocked
-        )
-    })
+    last.is_none_or(|failure| passes_by_itself(failure.kind))
+}
+
+/// Whether what went wrong may be over in a moment without anybody doing something about it.
+pub(crate) const fn passes_by_itself(kind: FailureKind) -> bool {
+    !matches!(
+        kind,
+        FailureKind::QuotaSpent
+            | FailureKind::AuthRejected
+            | FailureKind::Forbidden
+            | FailureKind::Banned
+            | FailureKind::ModelMissing
+            | FailureKind::AddressBlocked
+    )
 }

@@ -14,6 +14,7 @@ const FENCE: &str = "```";
 pub(crate) async fn facts(ctx: &mut RequestCtx, combo: &ComboState) -> Result<RequestFacts, GatewayError> {
     let mut facts = RequestFacts {
         input_tokens: ctx.estimated_input_tokens(),
+        max_output: ctx.envelope()?.max_output_tokens,
         stream: ctx.envelope()?.stream,
         is_bound: ctx.envelope()?.kept.as_ref().is_some_and(|kept| !kept.names.is_empty()),
         ..RequestFacts::default()

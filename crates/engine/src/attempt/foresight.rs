@@ -63,13 +63,13 @@ pub(crate) async fn of_plan(
 fn of_list(ctx: &mut RequestCtx, combo: &ComboState, targets: &[Planned]) -> Option<GatewayError> {
     let failures = of_all(ctx, targets, |place| place + 1 == targets.len())?;
     let policy = &combo.policy;
-    let coming = failures.iter().filter(|failed| !failed.is_open).filter_map(|failed| failed.wait).min();
-    let is_worth_it = coming.is_some_and(|pause| {
-        // One who is free when the list is gone through again, or is waited for.
-        pause <= policy.set_retry_delay * policy.max_set_retries
-            || (pause < policy.timeout && Patience::of(ctx).allows(pause))
-    });
-    if is_worth_it { None } else { told(combo, failures, targets.len()) }
+    let coming = || failures.iter().filter(|failed| !failed.is_open);
+    // One who is free when the list is gone through again, or is waited for.
+    let soon = coming().filter_map(|failed| failed.wait).min();
+    let comes_in_time = soon.is_some_and(|wait| wait <= policy.set_retry_delay * policy.max_set_retries);
+    let pause = coming().filter_map(|failed| failed.pause).min();
+    let is_waited_for = pause.is_some_and(|pause| pause < policy.timeout && Patience::of(ctx).allows(pause));
+    if comes_in_time || is_waited_for { None } else { told(combo, failures, targets.len()) }
 }
 
 async fn of_stages(
@@ -116,7 +116,14 @@ fn of_all(ctx: &mut RequestCtx, targets: &[Planned], queues: impl Fn(usize) -> b
 
 fn of_target(ctx: &mut RequestCtx, target: &Target, patience: Patience) -> Option<Failed> {
     if let Err(error) = policy::steer(ctx, target) {
-        return Some(Failed { error, last: None, wait: None, is_request: false, is_open: false });
+        return Some(Failed {
+            error,
+            last: None,
+            wait: None,
+            pause: None,
+            is_request: false,
+            is_open: false,
+        });
     }
     let now_ms = ctx.engine.clock.now_ms();
     let (mut is_busy, mut held) = (false, Held::new());

@@ -53,10 +53,14 @@ pub(super) fn no_targets(combo: &ComboState, over_cap: Option<i64>, left_out: &[
         let message = format!("`{name}` has no model to choose from; add a connection under /api/providers");
         return GatewayError::new(ErrorKind::Unavailable, "no_targets", message);
     }
+    // No other reason is left.
+    if left_out.is_empty() {
+        let message = format!("This API key may use none of the models of combo `{name}`");
+        return GatewayError::new(ErrorKind::Permission, "model_not_allowed", message).param("model");
+    }
     let reasons: Vec<_> =
         left_out.iter().take(5).map(|left| format!("`{}`: {}", left.goal, left.reason)).collect();
-    let why =
-        if reasons.is_empty() { "this key may use none of them".to_owned() } else { reasons.join("; ") };
+    let why = reasons.join("; ");
     let message = format!("combo `{name}` has no target for this request ({why}); see /api/combos");
     GatewayError::new(ErrorKind::Unavailable, "no_targets", message)
 }

@@ -89,7 +89,7 @@ pub(crate) struct StreamStart {
     pub(crate) sent: Instant,
 }
 
-pub(crate) use accounts::Failed;
+pub(crate) use accounts::{Failed, passes_by_itself};
 pub(crate) use aside::aside;
 pub(crate) use foresight::{of_chain, of_plan};
 pub(crate) use inner::{Rewrite, text_of};

@@ -34,11 +34,11 @@ pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted
         Route::Target(target) => {
             let others = fallback::others(ctx, target);
             let held = ctx.hold_for(std::iter::once(target).chain(&others).map(|target| &**target), 1);
+            ctx.decided(target);
             if let Err(error) = held {
                 // Boxed because it is seldom.
                 return Box::pin(spare(ctx, std::iter::once(target).chain(&others), error)).await;
             }
-            ctx.decided(target);
             if others.is_empty() {
                 let patience = Patience::of(ctx);
                 return accounts::run(ctx, target, patience).await.map_err(|failed| failed.error);
@@ -175,7 +175,12 @@ fn afford(
     let possible = || targets.iter().map(|planned| &*planned.target);
     let mut held = ctx.hold_for(possible(), paid(combo, manner, targets));
     if manner == Manner::Fusion {
-        held = held.and_then(|()| ctx.hold_for(possible(), 1));
+        let first = targets.first().map(|planned| &planned.target);
+        held = held.and_then(|()| match combo::judge(&ctx.snapshot, combo, first) {
+            Some(Ok(judge)) => ctx.hold_for(std::iter::once(&*judge), 1),
+            // Who is not there costs nothing.
+            _ => Ok(()),
+        });
     }
     if let Err(error) = held {
         unpaid.append(&mut ctx.keep_free(targets, error)?);
@@ -207,6 +212,9 @@ impl Course {
         let Layout { mut plan, targets, denied, unpaid, manner, decided_at, refusal } =
             lay_out(ctx, combo, true).await?;
         if let Some(error) = refusal {
+            // Why nobody is asked can be read afterwards.
+            let left_out = Arc::from(mem::take(&mut plan.left_out));
+            ctx.planned(combo, &plan, &Arc::default(), &left_out, (denied, targets), decided_at);
             return Err(error);
         }
         let is_alone = ctx.task.is_some();
@@ -277,7 +285,7 @@ impl Course {
             let may_wait = self.failures.iter().all(|failed| accounts::may_wait(failed.last.as_deref()));
             let coming = self.failures.iter().filter(|failed| !failed.is_open);
             let pause = coming
-                .filter_map(|failed| failed.wait)
+                .filter_map(|failed| failed.pause)
                 .min()
                 .filter(|pause| may_wait && *pause < self.left(ctx));
             if self.is_over(ctx) || !patience.sit_out(ctx, pause).await {

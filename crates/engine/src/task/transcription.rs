@@ -159,8 +159,7 @@ impl Transcription {
         }
         if format != request.format {
             let (transcript, used) = openai::read(&bytes, request).map_err(|error| broken(&error))?;
-            let done = self.written(&transcript)?;
-            return Ok(Done { usage: used.tokens, ..done });
+            return self.written(&transcript, used.tokens);
         }
         let (bytes, used) = openai::relay(&bytes, request, self.seconds).map_err(|error| broken(&error))?;
         Ok(self.done(bytes, used.tokens, used.seconds))
@@ -177,7 +176,7 @@ impl Transcription {
         let response = call.send(Method::POST, uri, headers, payload).await?;
         let bytes = call.read(response.into_body()).await?;
         let transcript = deepgram::read(&bytes, &self.request).map_err(|error| broken(&error))?;
-        self.written(&transcript)
+        self.written(&transcript, Usage::default())
     }
 
     fn payload(&self, head: Bytes, behind: Bytes) -> Payload {
@@ -187,7 +186,7 @@ impl Transcription {
     }
 
     /// A transcript in the client's format.
-    fn written(&self, transcript: &Transcript) -> Result<Done, Fault> {
+    fn written(&self, transcript: &Transcript, usage: Usage) -> Result<Done, Fault> {
         let mut transcript = std::borrow::Cow::Borrowed(transcript);
         if transcript.duration.is_none() && self.seconds.is_some() {
             transcript.to_mut().duration = self.seconds;
@@ -195,13 +194,17 @@ impl Transcription {
         let bytes = write(&transcript, &self.request).map_err(|_| {
             Failure::protocol("it did not tell when what was said, so there can be no subtitles")
         })?;
-        Ok(self.done(bytes, Usage::default(), transcript.duration))
+        Ok(self.done(bytes, usage, transcript.duration))
     }
 
     fn done(&self, bytes: Bytes, usage: Usage, seconds: Option<f64>) -> Done {
-        let units = Units { millis_in: millis(seconds.or(self.seconds)), ..Units::REQUEST };
+        let known = seconds.or(self.seconds);
+        // Who tells neither tokens nor a length is billed by how long so many bytes usually are.
+        let is_estimated = known.is_none() && !usage.is_known();
+        let seconds = if is_estimated { Some(self.rough_seconds()) } else { known };
+        let units = Units { millis_in: millis(seconds), ..Units::REQUEST };
         let content_type = Some(HeaderValue::from_static(self.request.format.media_type()));
-        Done { content_type, units, ..Done::json(bytes, usage) }
+        Done { content_type, units, is_estimated, ..Done::json(bytes, usage) }
     }
 }
 

@@ -295,7 +295,8 @@ async fn a_key_that_may_not_use_a_target_does_not_reach_it_through_a_combo() {
     let got = world
         .send(&omniroute_dialect::openai::OpenAi, ASK, &[("authorization", &format!("Bearer {KEY}"))])
         .await;
-    assert_eq!((got.status, world.transport.sent().len()), (503, 0), "{}", got.body);
+    assert_eq!((got.status, world.transport.sent().len()), (403, 0), "{}", got.body);
+    assert!(got.body.contains("model_not_allowed"), "nobody tries that again: {}", got.body);
 }
 
 #[tokio::test(start_paused = true)]

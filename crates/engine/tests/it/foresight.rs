@@ -188,7 +188,7 @@ const CASES: &[Case] = &[
         },
         before: &[],
         body: BEST,
-        becomes: (503, "no_targets"),
+        becomes: (403, "model_not_allowed"),
     },
     Case {
         name: "a combo whose targets all cool down",

@@ -58,6 +58,23 @@ async fn a_blocked_model_is_refused_in_the_clients_dialect() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_blocked_combo_is_refused_by_whatever_name_it_is_asked_for() {
+    let block = PolicyActions { block_model: vec!["best".into()], ..Default::default() };
+    let world = world(|entities| {
+        entities.policies.push(everywhere("not best", block));
+        entities.combos.push(combo("best", &["up/m"]));
+        entities.aliases.push(("quick".into(), "best".into()));
+    });
+    for name in ["best", "combo/best", " best ", "quick"] {
+        let got = world.chat(&ASK.replace("up/m", name)).await;
+        assert!(got.status == 403 && got.body.contains("policy_denied"), "{name}: {}", got.body);
+    }
+    assert_eq!(world.transport.sent().len(), 0);
+    world.transport.answer(answer("yes"));
+    assert_eq!(world.chat(ASK).await.status, 200, "its model is not blocked");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_combo_passes_over_what_is_blocked() {
     let block = PolicyActions { block_model: vec!["up/*".into()], ..Default::default() };
     let world = world(|entities| {

@@ -61,6 +61,28 @@ async fn with_block_nothing_goes_through_not_even_what_is_free() {
         assert_eq!(got.header(ACTION), "");
     }
     assert_eq!(world.transport.sent().len(), 0);
+    // Why nobody was asked can be read afterwards.
+    let decision = world.row().decision.expect("it is written down");
+    let rules: Vec<_> = decision
+        .candidates(omniroute_dialect::Dialect::id(&OpenAi))
+        .iter()
+        .map(|it| it.skip.map(|skip| skip.rule))
+        .collect();
+    assert_eq!((decision.via, rules), ("combo", vec![Some("budget"); 3]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_judge_of_a_fusion_is_held_money_for() {
+    let dear = |entities: &mut Entities| {
+        entities.budgets[0].daily_nano = Some(10_000_000_000);
+        entities.combos[1].strategy = "fusion".into();
+        entities.combos[1].config.judge_model = Some("up/judge".into());
+        let prices = entities.prices.user.get_mut("openai-compatible-chat-1").unwrap();
+        let dear = PriceRow { input: Some(900_000.0), output: Some(900_000.0), ..PriceRow::default() };
+        prices.insert("judge".into(), dear);
+    };
+    let got = ask(&world("block", dear), "cheap").await;
+    assert!(got.status == 429 && got.body.contains("budget_exceeded"), "{}", got.body);
 }
 
 #[tokio::test(start_paused = true)]

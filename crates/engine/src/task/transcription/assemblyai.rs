@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use omniroute_dialect::audio::assemblyai::{self, Naming, Ordered, State};
+use omniroute_dialect::ir::Usage;
 use omniroute_provider::Failure;
 use omniroute_wire::splice::Pieces;
 use tokio::time::{Instant, sleep, timeout};
@@ -45,7 +46,7 @@ pub(super) async fn listen(task: &Transcription, mut call: Call<'_>) -> Result<D
         match ordered.state {
             State::Done(transcript) => {
                 cleaner.is_needed = false;
-                return task.written(&transcript);
+                return task.written(&transcript, Usage::default());
             }
             State::Failed(reason) => {
                 cleaner.is_needed = false;

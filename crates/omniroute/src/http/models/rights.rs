@@ -2,15 +2,13 @@
 
 use omniroute_domain::combo::ComboState;
 use omniroute_domain::resolve::Target;
+use omniroute_domain::snapshot::ConnectionState;
 use omniroute_engine::RequestCtx;
 
 use super::{AUTO, COMBO, Entry};
 
 /// Leaves the entries that the client may ask for.
 pub(super) fn keep(ctx: &RequestCtx, entries: &mut Vec<Entry>) {
-    if ctx.caller.is_none() && ctx.snapshot.policies.is_empty() {
-        return;
-    }
     entries.retain(|entry| {
         if entry.owned_by == AUTO {
             // Whoever may use some models alone is not told of what chooses among all.
@@ -33,7 +31,16 @@ fn may_use(ctx: &RequestCtx, entry: &Entry) -> bool {
     let alias = id.and_then(|id| snapshot.provider(id)).map_or(prefix, |provider| &provider.alias);
     let by_alias = format!("{alias}/{}", entry.root);
     let names = [entry.id.as_str(), &entry.root, &by_id, &by_alias];
-    ctx.caller.as_ref().is_none_or(|caller| caller.allows_model(&names))
+    // One whose accounts are all kept from it, or from the key, answers nothing.
+    let state = id.and_then(|id| snapshot.provider(id));
+    let has_account = state.is_none_or(|provider| {
+        let may_use = |account: &ConnectionState| {
+            ctx.caller.as_ref().is_none_or(|caller| caller.allows_connection(&account.id))
+        };
+        provider.connections.iter().any(|account| may_use(account) && !account.excludes(&entry.root))
+    });
+    has_account
+        && ctx.caller.as_ref().is_none_or(|caller| caller.allows_model(&names))
         && !ctx.is_blocked(&names, &[id.map_or(prefix, |id| id.as_str()), alias])
 }
 
