@@ -297,3 +297,18 @@ async fn streams_fall_back_until_the_first_meaningful_event() {
         assert!(!got.body.contains("overloaded"));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_pass_by_itself_is_not_waited_for() {
+    let world = World::new();
+    for _ in 0..2 {
+        let spent = refusal(429, "insufficient_quota", "You exceeded your current quota");
+        world.transport.answer(spent.header("retry-after", "20"));
+    }
+    assert_eq!(world.chat(ASK).await.status, 429);
+    let before = tokio::time::Instant::now();
+    let got = world.chat(ASK).await;
+    assert_eq!((got.status, world.transport.sent().len()), (429, 2), "{}", got.body);
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    assert_ne!(got.header("retry-after"), "", "when it comes back is told");
+}
