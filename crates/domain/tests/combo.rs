@@ -267,3 +267,27 @@ fn a_hidden_model_is_chosen_by_no_combo_but_can_be_asked_for() {
     assert!(plan.left_out[0].reason.contains("hidden"), "{}", plan.left_out[0].reason);
     assert!(omniroute_domain::resolve::resolve(&snapshot, "one/secret").is_ok());
 }
+
+#[test]
+fn who_cannot_be_asked_has_no_share_and_no_turn() {
+    let gone = "deepseek/deepseek-chat";
+    let snapshot = snapshot(|entities| {
+        let mut weighted = combo("weighted", "weighted", &[gone, "one/a", "two/b"]);
+        weighted.steps[0].weight = 90;
+        weighted.steps[1].weight = 5;
+        weighted.steps[2].weight = 5;
+        entities.combos = vec![weighted, combo("round", "round-robin", &["one/a", gone, "two/b"])];
+    });
+    let first = |name: &str, random: u64| {
+        let plan = plan(&snapshot, state(&snapshot, name), &RequestFacts::default(), 0, random, true);
+        assert_eq!(left_out(&plan), [(gone, Rule::Inactive)]);
+        models(&plan)[0].clone()
+    };
+    let count = |name: &str| {
+        let draws = (0..1_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17));
+        draws.filter(|random| first(name, *random) == "one/a").count()
+    };
+    // Half of them: four standard deviations are 63.
+    assert!(count("weighted").abs_diff(500) < 63, "{}", count("weighted"));
+    assert_eq!(count("round"), 500);
+}

@@ -116,7 +116,7 @@ impl Engine {
         body: Bytes,
         asked: Asked,
     ) -> Result<Preview, GatewayError> {
-        task::look_at(&mut ctx, body, asked)?;
+        task::look_at(&mut ctx, &body, asked)?;
         self.foresee(&mut ctx).await
     }
 

@@ -9,7 +9,7 @@ use crate::entity::Goal;
 use crate::price;
 use crate::resolve::{self, ResolveError, Target};
 use crate::routing::auto::{Need, Task};
-use crate::routing::{Candidate, Choice, Manner, Order, Score, Wants, rendezvous};
+use crate::routing::{Candidate, Choice, Manner, Order, Score, Wants, rendezvous, to_index};
 use crate::snapshot::Snapshot;
 
 /// What is known of a request before anybody is asked.
@@ -233,7 +233,7 @@ fn needs_prefix_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) ->
     combo.strategy.wants().affinity || combo.steps.iter().any(within)
 }
 
-/// The steps of a combo by their places, in order.
+/// The steps of a combo that can be asked, in order, by their places among those.
 #[derive(Default)]
 pub(super) struct Ordered {
     pub(super) order: Order,
@@ -241,6 +241,14 @@ pub(super) struct Ordered {
     pub(super) scores: Vec<Score>,
     /// Those that cost more than the request may.
     pub(super) too_dear: SmallVec<[usize; 8]>,
+}
+
+/// What keeps a step from being a target.
+enum Hindrance {
+    /// It leads nowhere.
+    Certain(Rule, String),
+    /// What its model is said to lack.
+    Lack(&'static str),
 }
 
 struct Planner<'a> {
@@ -259,31 +267,90 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn expand(&mut self, combo: &Arc<ComboState>) {
-        let Ordered { order, scores, too_dear } = self.order(combo);
+        // Whoever cannot be asked has no share, no turn and no place in a draw. Where that is everybody, what models can do is
+        // not held against them.
+        let hindered: SmallVec<[Option<Hindrance>; 8]> =
+            combo.steps.iter().map(|step| self.hindrance(combo, step)).collect();
+        let is_able = |place: &u16| hindered[usize::from(*place)].is_none();
+        let all = || (0..combo.steps.len()).map(to_index);
+        let mut able: Order = all().filter(is_able).collect();
+        if able.is_empty() {
+            able = all().collect();
+        }
+        let Ordered { order, scores, too_dear } = self.order(combo, &able);
         self.plan.targets.reserve(order.len());
         // One way into the combo, on which only the step changes: a combo is counted as seldom as it can be.
         let depth = self.above.len();
         self.above.push(Place { combo: combo.clone(), step: 0 });
-        for place in order {
-            let place = usize::from(place);
-            if too_dear.contains(&place) {
+        let mut hindered = hindered;
+        for candidate in order.into_iter().map(usize::from) {
+            let place = usize::from(able[candidate]);
+            if too_dear.contains(&candidate) {
                 self.leave_out(&combo.steps[place], Rule::Budget, auto::TOO_DEAR.to_owned());
                 continue;
             }
             self.above[depth].step = place;
-            self.step(combo, place, scores.get(place).copied());
+            self.step(combo, place, scores.get(candidate).copied(), hindered[place].take());
+        }
+        for (place, hindrance) in hindered.into_iter().enumerate() {
+            if hindrance.is_some() {
+                self.above[depth].step = place;
+                self.step(combo, place, None, hindrance);
+            }
         }
         self.above.pop();
     }
 
-    fn order(&mut self, combo: &ComboState) -> Ordered {
+    /// What keeps a step from being a target for this request.
+    fn hindrance(&self, combo: &ComboState, step: &StepState) -> Option<Hindrance> {
+        let refused =
+            step.condition.as_ref().and_then(|condition| condition.refuses(self.facts, self.now_ms));
+        if let Some(reason) = refused {
+            return Some(Hindrance::Certain(Rule::Condition, reason.to_owned()));
+        }
+        match &step.goal {
+            Goal::ComboRef { combo_name } => {
+                let Some(inner) = self.snapshot.combo(combo_name) else {
+                    let reason = format!("there is no combo `{combo_name}`");
+                    return Some(Hindrance::Certain(Rule::Inactive, reason));
+                };
+                let is_around = |outer: &Place| outer.combo.id == inner.id;
+                if self.above.len() + 1 >= self.max_depth
+                    || inner.id == combo.id
+                    || self.above.iter().any(is_around)
+                {
+                    let reason = format!("combos may stand {} deep, and not in a circle", self.max_depth);
+                    return Some(Hindrance::Certain(Rule::Nesting, reason));
+                }
+                inner.strategy.manner().is_joint().then(|| {
+                    let name = inner.strategy.name();
+                    let reason = format!("a {name} answers as one and is no entry of another combo");
+                    Hindrance::Certain(Rule::Nesting, reason)
+                })
+            }
+            Goal::Model { .. } => match step.target(self.snapshot)? {
+                Ok(target) => {
+                    // A pipeline needs each of its steps; what a model can do is not known for certain.
+                    let outermost = self.above.first().map_or(combo, |outermost| &outermost.combo);
+                    let needs_all = outermost.strategy.manner() == Manner::Pipeline;
+                    let needs = combo.auto.as_ref().map_or(&[][..], |tuning| &tuning.needs);
+                    self.lacks(step, target, needs).filter(|_| !needs_all).map(Hindrance::Lack)
+                }
+                Err(error) => Some(Hindrance::Certain(Rule::Inactive, error.to_string())),
+            },
+        }
+    }
+
+    /// The order of those steps that are at these places.
+    fn order(&mut self, combo: &ComboState, able: &[u16]) -> Ordered {
         let wants = combo.strategy.wants();
         let last_good = wants.last_good.then(|| combo.memory.last_good(self.now_ms)).flatten();
         let task = combo.auto.as_ref().map(|tuning| tuning.task.unwrap_or(Task::of(self.facts)));
         // Filled in where they are: they are large, and most of it is not wanted.
         let nothing = Candidate { success_rate: 0.5, ..Candidate::default() };
-        let mut candidates = vec![nothing; combo.steps.len()];
-        for (candidate, step) in candidates.iter_mut().zip(combo.steps.iter()) {
+        let mut candidates = vec![nothing; able.len()];
+        for (candidate, place) in candidates.iter_mut().zip(able) {
+            let step = &combo.steps[usize::from(*place)];
             self.look_at(step, wants, candidate);
             candidate.is_last_good = last_good.as_ref().is_some_and(|last| **last == *step.id);
             if let Some(task) = task {
@@ -350,61 +417,35 @@ impl Planner<'_> {
         }
     }
 
-    fn step(&mut self, combo: &Arc<ComboState>, place: usize, score: Option<Score>) {
+    fn step(&mut self, combo: &ComboState, place: usize, score: Option<Score>, hindrance: Option<Hindrance>) {
         let step = &combo.steps[place];
-        let refused =
-            step.condition.as_ref().and_then(|condition| condition.refuses(self.facts, self.now_ms));
-        if let Some(reason) = refused {
-            return self.leave_out(step, Rule::Condition, reason.to_owned());
-        }
+        let lack = match hindrance {
+            Some(Hindrance::Certain(rule, reason)) => return self.leave_out(step, rule, reason),
+            Some(Hindrance::Lack(reason)) => Some((Rule::Capability, reason)),
+            None => None,
+        };
         match &step.goal {
             Goal::ComboRef { combo_name } => {
-                let Some(inner) = self.snapshot.combo(combo_name).cloned() else {
-                    return self.leave_out(step, Rule::Inactive, format!("there is no combo `{combo_name}`"));
-                };
-                if self.above.len() >= self.max_depth
-                    || self.above.iter().any(|outer| outer.combo.id == inner.id)
-                {
-                    let reason = format!("combos may stand {} deep, and not in a circle", self.max_depth);
-                    return self.leave_out(step, Rule::Nesting, reason);
+                if let Some(inner) = self.snapshot.combo(combo_name).cloned() {
+                    self.expand(&inner);
                 }
-                if inner.strategy.manner().is_joint() {
-                    let reason = format!(
-                        "a {} answers as one and is no entry of another combo",
-                        inner.strategy.name()
-                    );
-                    return self.leave_out(step, Rule::Nesting, reason);
-                }
-                self.expand(&inner);
             }
-            Goal::Model { .. } => match step.target(self.snapshot) {
-                Some(Ok(target)) => {
-                    let planned = Planned {
-                        path: self.path(),
-                        target: target.clone(),
-                        cost_nano: self.cost(step, target),
-                        score,
-                    };
-                    // A pipeline needs each of its steps; what a model can do is not known for certain.
-                    let needs_all = self
-                        .above
-                        .first()
-                        .is_some_and(|outermost| outermost.combo.strategy.manner() == Manner::Pipeline);
-                    let needs = combo.auto.as_ref().map_or(&[][..], |tuning| &tuning.needs);
-                    let lack = self.lacks(step, target, needs).filter(|_| !needs_all);
-                    let lack = lack.map(|reason| (Rule::Capability, reason));
-                    let is_excluded =
-                        combo.auto.is_some() && step.stats.excluded_until(self.now_ms).is_some();
-                    match lack.or_else(|| is_excluded.then_some((Rule::Excluded, auto::EXCLUDED))) {
-                        None => self.plan.targets.push(planned),
-                        Some((rule, reason)) => {
-                            self.incapable.push((planned, left_out(step, rule, reason.to_owned())));
-                        }
+            Goal::Model { .. } => {
+                let Some(Ok(target)) = step.target(self.snapshot) else { return };
+                let planned = Planned {
+                    path: self.path(),
+                    target: target.clone(),
+                    cost_nano: self.cost(step, target),
+                    score,
+                };
+                let is_excluded = combo.auto.is_some() && step.stats.excluded_until(self.now_ms).is_some();
+                match lack.or_else(|| is_excluded.then_some((Rule::Excluded, auto::EXCLUDED))) {
+                    None => self.plan.targets.push(planned),
+                    Some((rule, reason)) => {
+                        self.incapable.push((planned, left_out(step, rule, reason.to_owned())));
                     }
                 }
-                Some(Err(error)) => self.leave_out(step, Rule::Inactive, error.to_string()),
-                None => {}
-            },
+            }
         }
     }
 

@@ -269,7 +269,7 @@ fn sorted_by<K: PartialOrd>(choice: &Choice<'_>, key: impl Fn(&Candidate) -> K) 
     order
 }
 
-fn to_index(place: usize) -> u16 {
+pub(crate) fn to_index(place: usize) -> u16 {
     u16::try_from(place).unwrap_or(u16::MAX)
 }
 

@@ -30,16 +30,16 @@ pub enum Asked {
 }
 
 /// Reads the request. An error is for what is none.
-pub(crate) fn look_at(ctx: &mut RequestCtx, body: Bytes, asked: Asked) -> Result<(), GatewayError> {
+pub(crate) fn look_at(ctx: &mut RequestCtx, body: &Bytes, asked: Asked) -> Result<(), GatewayError> {
     let told = |(model, task)| (body.clone(), model, task);
     let (body, model, task) = match asked {
         Asked::Embeddings { form, model } => {
-            let (named, task) = embeddings::read(form, &body)?;
+            let (named, task) = embeddings::read(form, body)?;
             told((model.unwrap_or(named), task))
         }
-        Asked::Images => told(images::read(&body)?),
-        Asked::Edit => told(images::read_edit(&body)?),
-        Asked::Speech => told(speech::read(&body)?),
+        Asked::Images => told(images::read(body)?),
+        Asked::Edit => told(images::read_edit(body)?),
+        Asked::Speech => told(speech::read(body)?),
         Asked::EditForm(form) => images::read_form(form)?,
         Asked::Transcript(recording) => transcription::read(recording)?,
     };

@@ -27,7 +27,7 @@ fn tried(told: &Value) -> Vec<(&str, Option<f64>)> {
     candidates.map(|it| (it["provider"].as_str().unwrap(), it["estimatedCostUsd"].as_f64())).collect()
 }
 
-fn recording(model: &str, file: Value) -> Value {
+fn recording(model: &str, file: &Value) -> Value {
     let mut field = json!({"name": "file", "filename": "talk.mp3", "contentType": "audio/mpeg"});
     field.as_object_mut().unwrap().extend(file.as_object().unwrap().clone());
     json!({"path": TRANSCRIPTS, "form": [{"name": "model", "value": model}, field]})
@@ -42,22 +42,22 @@ async fn a_recording_that_is_only_spoken_of_is_routed_and_priced() {
     gateway.set("POST", "/api/combos", &combo).await;
 
     let told =
-        explain(&gateway, recording("openai/whisper-1", json!({"bytes": 320_000, "seconds": 60.0}))).await;
+        explain(&gateway, recording("openai/whisper-1", &json!({"bytes": 320_000, "seconds": 60.0}))).await;
     assert_eq!(told["requestedModel"], "openai/whisper-1");
     assert_eq!(tried(&told), [("openai", Some(0.006))], "{told}");
     // Without it as long as so many bytes usually are.
-    let told = explain(&gateway, recording("openai/whisper-1", json!({"bytes": 320_000}))).await;
+    let told = explain(&gateway, recording("openai/whisper-1", &json!({"bytes": 320_000}))).await;
     assert_eq!(tried(&told), [("openai", Some(0.002))], "{told}");
-    let told = explain(&gateway, recording("scribe", json!({"bytes": 320_000, "seconds": 60}))).await;
+    let told = explain(&gateway, recording("scribe", &json!({"bytes": 320_000, "seconds": 60}))).await;
     let providers: Vec<&str> = tried(&told).iter().map(|(provider, _)| *provider).collect();
     assert_eq!((providers, &told["combo"]), (vec!["openai", "deepgram"], &json!("scribe")));
 
     // Deepgram writes down what is said, and translates nothing.
-    let mut question = recording("scribe", json!({"bytes": 1_000}));
+    let mut question = recording("scribe", &json!({"bytes": 1_000}));
     question["path"] = json!("/v1/audio/translations");
     let told = explain(&gateway, question).await;
     assert_eq!(tried(&told).iter().map(|(provider, _)| *provider).collect::<Vec<_>>(), ["openai"], "{told}");
-    let told = explain(&gateway, recording("anthropic/claude-opus-4-8", json!({"bytes": 9}))).await;
+    let told = explain(&gateway, recording("anthropic/claude-opus-4-8", &json!({"bytes": 9}))).await;
     assert_eq!((tried(&told), told["error"]["status"].clone()), (vec![], json!(400)), "{told}");
 
     // A minute costs more than the key has left.
@@ -65,7 +65,7 @@ async fn a_recording_that_is_only_spoken_of_is_routed_and_priced() {
     let budget = json!({"apiKeyId": key, "dailyLimitUsd": 0.003});
     gateway.set("POST", "/api/usage/budget", &budget).await;
     for (seconds, code) in [(10, Value::Null), (60, json!("budget_exceeded"))] {
-        let mut question = recording("openai/whisper-1", json!({"bytes": 9, "seconds": seconds}));
+        let mut question = recording("openai/whisper-1", &json!({"bytes": 9, "seconds": seconds}));
         question["apiKeyId"] = key.clone();
         let told = explain(&gateway, question).await;
         assert_eq!(told["error"]["code"], code, "{told}");
