@@ -146,9 +146,11 @@ impl Names {
             return number(met.place);
         }
         let place = self.place_of(candidate)?;
-        if self.met.len() < MAX_NAMES {
-            self.met.insert(hash, Met { at, _kept: Kept::of(whose), place });
+        // Every change of the configuration brings others.
+        if self.met.len() >= MAX_NAMES {
+            self.met.clear();
         }
+        self.met.insert(hash, Met { at, _kept: Kept::of(whose), place });
         number(place)
     }
 
