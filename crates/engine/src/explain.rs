@@ -116,24 +116,23 @@ fn tells_when(kind: ErrorKind) -> bool {
 
 /// How long until the first account may be tried again; `None` when nobody knows.
 pub(crate) fn earliest(ctx: &RequestCtx, target: &Target) -> Option<Duration> {
-    let now_ms = ctx.engine.clock.now_ms();
-    let (eligible, blocked) = resolve::standing(ctx, target, now_ms);
-    if !eligible.is_empty() {
-        return None;
-    }
-    let until = blocked.iter().filter_map(|blocked| blocked.until).min()?;
-    Some(Duration::from_millis(u64::try_from(until - now_ms).unwrap_or(0)))
+    first_free(ctx, target, |_| true)
 }
 
 /// The same of those that are worth waiting for: what a spent quota or a refused credential keeps out is not.
 pub(crate) fn coming(ctx: &RequestCtx, target: &Target) -> Option<Duration> {
+    first_free(ctx, target, attempt::passes_by_itself)
+}
+
+/// How long until the first of those is free that are kept out for one of these reasons.
+fn first_free(ctx: &RequestCtx, target: &Target, counts: impl Fn(FailureKind) -> bool) -> Option<Duration> {
     let now_ms = ctx.engine.clock.now_ms();
     let (eligible, blocked) = resolve::standing(ctx, target, now_ms);
     if !eligible.is_empty() {
         return None;
     }
-    let passing = blocked.iter().filter(|blocked| attempt::passes_by_itself(blocked.reason));
-    let until = passing.filter_map(|blocked| blocked.until).min()?;
+    let until =
+        blocked.iter().filter(|blocked| counts(blocked.reason)).filter_map(|blocked| blocked.until).min()?;
     Some(Duration::from_millis(u64::try_from(until - now_ms).unwrap_or(0)))
 }
 

@@ -81,9 +81,16 @@ pub(crate) struct Failed {
     pub(crate) is_open: bool,
 }
 
+impl Failed {
+    /// Nobody was called, and nothing is known of when somebody can be.
+    pub(super) const fn uncalled(error: GatewayError) -> Self {
+        Self { error, last: None, wait: None, pause: None, is_request: false, is_open: false }
+    }
+}
+
 impl From<GatewayError> for Failed {
     fn from(error: GatewayError) -> Self {
-        Self { error, last: None, wait: None, pause: None, is_request: true, is_open: false }
+        Self { is_request: true, ..Self::uncalled(error) }
     }
 }
 
@@ -102,7 +109,7 @@ pub(super) async fn run(
     }
     ctx.target = Some(target.clone());
     if let Err(error) = policy::steer(ctx, target) {
-        return Err(Failed { error, last: None, wait: None, pause: None, is_request: false, is_open: false });
+        return Err(Failed::uncalled(error));
     }
     loop {
         let mut round = Round::begin(ctx, target, &tried);
@@ -137,25 +144,11 @@ pub(super) async fn run(
                     tried.push(connection);
                     if let Err(mut error) = ctx.hold_again() {
                         error.attempts = rows::notes(ctx);
-                        return Err(Failed {
-                            error,
-                            last: None,
-                            wait: None,
-                            pause: None,
-                            is_request: false,
-                            is_open: false,
-                        });
+                        return Err(Failed::uncalled(error));
                     }
                     if failure.retry != Retry::Elsewhere {
                         let error = explain::failure(ctx, target, &failure);
-                        return Err(Failed {
-                            error,
-                            last: Some(failure),
-                            wait: None,
-                            pause: None,
-                            is_request: false,
-                            is_open: false,
-                        });
+                        return Err(Failed { last: Some(failure), ..Failed::uncalled(error) });
                     }
                     last = Some(failure);
                 }
@@ -200,14 +193,7 @@ pub(super) fn nobody_left(
         && let Some(wait) = stuck.held
     {
         let error = explain::held(target, wait);
-        return Left::Nothing(Failed {
-            error,
-            last: None,
-            wait: Some(wait),
-            pause: Some(wait),
-            is_request: false,
-            is_open: false,
-        });
+        return Left::Nothing(Failed { wait: Some(wait), pause: Some(wait), ..Failed::uncalled(error) });
     }
     let (wait, pause) = (explain::earliest(ctx, target), explain::coming(ctx, target));
     // An open breaker is not waited for: it is there so that nobody waits for a provider that is out of order.

@@ -117,7 +117,7 @@ fn busy(place: &Place, limits: &QueueLimits, why: Busy) -> Failed {
     );
     let error = GatewayError::new(ErrorKind::RateLimited, "rate_limit_queue_full", message)
         .retry_after(Some(Duration::from_secs(1)));
-    Failed { error, last: None, wait: None, pause: None, is_request: false, is_open: false }
+    Failed::uncalled(error)
 }
 
 /// Waits before a target that failed in passing is asked again; `false` where it should not be.

@@ -116,14 +116,7 @@ fn of_all(ctx: &mut RequestCtx, targets: &[Planned], queues: impl Fn(usize) -> b
 
 fn of_target(ctx: &mut RequestCtx, target: &Target, patience: Patience) -> Option<Failed> {
     if let Err(error) = policy::steer(ctx, target) {
-        return Some(Failed {
-            error,
-            last: None,
-            wait: None,
-            pause: None,
-            is_request: false,
-            is_open: false,
-        });
+        return Some(Failed::uncalled(error));
     }
     let now_ms = ctx.engine.clock.now_ms();
     let (mut is_busy, mut held) = (false, Held::new());
