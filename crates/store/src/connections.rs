@@ -8,6 +8,7 @@ use omniroute_domain::entity::{
 use omniroute_provider::ProviderId;
 use secrecy::ExposeSecret as _;
 
+use crate::connection_headers;
 use crate::error::StoreError;
 use crate::learned_limits;
 use crate::pool::{bump_revision, with_read, with_write};
@@ -21,7 +22,7 @@ use crate::vault::Vault;
 
 /// How the problem begins of a connection without its credential.
 pub(crate) const UNREADABLE: &str = "cannot decrypt the credential";
-const TABLE: &str = "provider_connections";
+pub(crate) const TABLE: &str = "provider_connections";
 /// Longest stored error text.
 const MAX_ERROR: usize = 2000;
 
@@ -159,8 +160,10 @@ impl Connections<'_> {
 
     /// Adds one at the place its priority says; 0 or a place beyond the end mean last. Gives it as stored.
     pub async fn insert(&self, connection: &Connection) -> Result<Connection, StoreError> {
-        let sealed = Sealed::new(&self.0.vault(), connection)?;
-        let (options, tags) = (to_json(&connection.options)?, to_json(&connection.tags)?);
+        let (id, vault) = (connection.id.as_str(), self.0.vault());
+        let sealed = Sealed::new(&vault, connection)?;
+        let options = connection_headers::to_store(&vault, id, &connection.options, None)?;
+        let tags = to_json(&connection.tags)?;
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
             refuse_duplicates!(db, connection, sealed.fingerprint);
@@ -208,17 +211,17 @@ impl Connections<'_> {
     pub async fn update(&self, connection: &Connection) -> Result<Connection, StoreError> {
         let vault = self.0.vault();
         let sealed = Sealed::new(&vault, connection)?;
-        let (options, tags) = (to_json(&connection.options)?, to_json(&connection.tags)?);
-        let id = connection.id.as_str();
+        let (id, tags) = (connection.id.as_str(), to_json(&connection.tags)?);
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
             let stored: Option<StoredKeys> = sqlx::query_as(
-                "SELECT provider, api_key, key_hmac, api_keys FROM provider_connections WHERE id = $1",
+                "SELECT provider, api_key, key_hmac, api_keys, provider_specific_data FROM provider_connections
+                 WHERE id = $1",
             )
             .bind(id)
             .fetch_optional(&mut *db)
             .await?;
-            let Some((provider, stored_key, stored_hmac, stored_pool)) = stored else {
+            let Some((provider, stored_key, stored_hmac, stored_pool, stored_options)) = stored else {
                 return Err(StoreError::NotFound { what: "connection", id: id.to_owned() });
             };
             if provider != connection.provider.as_str() {
@@ -242,6 +245,8 @@ impl Connections<'_> {
             let is_lost =
                 stored_pool.as_deref().is_some_and(|stored| vault.open(&pool_place(id), stored).is_err());
             let pool = sealed.api_keys.clone().or_else(|| stored_pool.filter(|_| is_lost));
+            let options =
+                connection_headers::to_store(&vault, id, &connection.options, Some(&stored_options))?;
             let credential_changed = hmac != stored_hmac;
             sqlx::query(
                 "UPDATE provider_connections SET auth_type = $2, name = $3, display_name = $4, email = $5,
@@ -352,8 +357,8 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The connection; `None` when the row cannot be used at all. A credential that cannot be decrypted is left out
-    /// and shown in the status.
+    /// The connection; `None` when the row cannot be used at all. A credential that cannot be decrypted, also in a header, is
+    /// left out and shown in the status.
     pub(crate) fn into_connection(
         self,
         vault: &Arc<Vault>,
@@ -390,19 +395,21 @@ impl Row {
             rate_limited_until: self.rate_limited_until,
             consecutive_use_count: self.consecutive_use_count,
         };
-        let api_key = match self.api_key.map(|stored| vault.open(&place(&self.id), &stored)) {
-            None => None,
-            Some(Ok(secret)) => Some(secret),
-            Some(Err(error)) => {
-                let message = format!("{UNREADABLE}: {error}");
-                problem(&self.id, message.clone());
-                status.test_status = TestStatus::Error;
-                status.last_error = Some(message);
-                status.last_error_type = Some("credentials".into());
-                status.last_error_source = Some("local".into());
-                None
-            }
+        let (api_key, unreadable) = match self.api_key.map(|stored| vault.open(&place(&self.id), &stored)) {
+            None => (None, None),
+            Some(Ok(secret)) => (Some(secret), None),
+            Some(Err(error)) => (None, Some(format!("{UNREADABLE}: {error}"))),
         };
+        let of_headers = connection_headers::open(vault, &self.id, &mut options.extra_headers);
+        for message in of_headers.iter().chain(&unreadable) {
+            problem(&self.id, message.clone());
+        }
+        if let Some(message) = unreadable.or(of_headers) {
+            status.test_status = TestStatus::Error;
+            status.last_error = Some(message);
+            status.last_error_type = Some("credentials".into());
+            status.last_error_source = Some("local".into());
+        }
         if let Some(stored) = self.api_keys {
             match open_pool(vault, &self.id, &stored) {
                 Ok(keys) => options.api_keys = keys,
@@ -491,8 +498,8 @@ pub(crate) fn clip_error(text: &str) -> String {
     clip(text, MAX_ERROR)
 }
 
-/// The provider of a connection, its key with the fingerprint, and its further keys, as they are stored.
-type StoredKeys = (String, Option<String>, Option<String>, Option<String>);
+/// The provider of a connection, its key with the fingerprint, its further keys and its options, as they are stored.
+type StoredKeys = (String, Option<String>, Option<String>, Option<String>, String);
 
 /// Credentials ready to be stored.
 struct Sealed {

@@ -14,6 +14,7 @@ mod call_logs;
 mod combo_mappings;
 mod combo_memory;
 mod combos;
+mod connection_headers;
 mod connections;
 mod context_handoffs;
 mod custom_models;

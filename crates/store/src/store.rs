@@ -17,6 +17,7 @@ use crate::call_logs::CallLogs;
 use crate::combo_mappings::{self, ComboMappings};
 use crate::combo_memory::ComboMemories;
 use crate::combos::{self, Combos};
+use crate::connection_headers;
 use crate::connections::{self, Connections};
 use crate::context_handoffs::{self, ContextHandoffs};
 use crate::custom_models::{self, CustomModels};
@@ -143,8 +144,11 @@ impl Store {
             Found::Key(current) => unlock(&pool, &current, &options, &meta).await?,
             Found::None(reason) => Vault::closed(reason),
         };
-        if let Cryptography::MissingOrInvalid { reason } = vault.status() {
-            tracing::error!(reason, "stored credentials cannot be used");
+        match vault.status() {
+            Cryptography::MissingOrInvalid { reason } => {
+                tracing::error!(reason, "stored credentials cannot be used");
+            }
+            Cryptography::Ok | Cryptography::RotationPending => seal_older(&pool, &vault).await,
         }
         let file = match options.location {
             Location::Sqlite { data_dir } => Some(data_dir.join(FILE)),
@@ -461,6 +465,7 @@ impl Store {
         self.answers().clear(None, None, i64::MAX).await?;
         self.similar_questions().clear(None, None, i64::MAX).await?;
         let changed = connections::reseal(self, &vault).await?
+            + connection_headers::reseal(self, &vault).await?
             + reasoning_memory::reseal(self, &vault).await?
             + context_handoffs::reseal(self, &vault).await?
             + webhooks::reseal(self, &vault).await?
@@ -509,6 +514,15 @@ fn revision_of(text: &str) -> Result<u64, StoreError> {
 
 fn bytes_of(file: &Path) -> u64 {
     std::fs::metadata(file).map_or(0, |metadata| metadata.len())
+}
+
+/// Encrypts what older versions stored in the clear. What cannot be written now is tried again at the next start.
+async fn seal_older(pool: &Pool, vault: &Vault) {
+    match connection_headers::seal_plain(pool, vault).await {
+        Ok(0) => {}
+        Ok(accounts) => tracing::info!(accounts, "headers that were stored in the clear are encrypted now"),
+        Err(error) => tracing::warn!(%error, "headers of accounts are still stored in the clear"),
+    }
 }
 
 async fn unlock(

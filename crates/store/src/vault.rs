@@ -167,6 +167,11 @@ impl Vault {
         Ok(self.writing()?.fingerprint(text))
     }
 
+    /// Whether a value is encrypted, by whatever key.
+    pub(crate) fn is_sealed(stored: &str) -> bool {
+        stored.starts_with(PREFIX)
+    }
+
     /// Whether the current key encrypted a value.
     pub(crate) fn is_current(&self, stored: &str) -> bool {
         self.current.as_ref().is_some_and(|keys| {

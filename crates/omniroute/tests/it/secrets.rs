@@ -7,6 +7,8 @@ use crate::gateway::{Gateway, MANAGEMENT_TOKEN, Start};
 use crate::world::{UPSTREAM_KEY, World, add_key, chat, stream};
 
 const PASSWORD: &str = "correct horse battery staple";
+/// A header of an account.
+const HEADER: &str = "gate-sentinel-2f7ab1c94e";
 /// What nobody reads but who is asked, and who asked.
 const PROMPT: &str = "a-prompt-that-is-nobodys-business";
 /// What the scripted upstream answers.
@@ -108,6 +110,9 @@ async fn secrets_stay_out_of_answers_logs_and_files() {
         Start::new().data_dir(folder.path()).env("LOG_LEVEL", "trace").env("INITIAL_PASSWORD", PASSWORD);
     let world = World::of(start).await;
     let key = add_key(&world.gateway, json!({})).await;
+    let path = format!("/api/providers/{}", world.connection);
+    let headers = json!({"providerSpecificData": {"extraHeaders": {"x-gate": HEADER}}});
+    world.gateway.set("PATCH", &path, &headers).await;
     login(&world.gateway, json!({"password": PASSWORD})).await;
     // Upstreams that repeat the key in their errors, clients that send it everywhere.
     let telltale = format!(r#"{{"error":{{"message":"Incorrect API key provided: {UPSTREAM_KEY}"}}}}"#);
@@ -150,6 +155,7 @@ async fn secrets_stay_out_of_answers_logs_and_files() {
     assert!(said.text().contains(ANSWER), "{}", said.text());
     let console = world.gateway.manage("GET", "/api/logs/console?limit=2000", &Value::Null).await.text();
     answers.push(console.clone());
+    assert_eq!(world.upstream.requests()[0].header("x-gate"), Some(HEADER));
     let mut gateway = world.gateway;
     gateway.signal("TERM");
     gateway.ended().await;
@@ -163,7 +169,7 @@ async fn secrets_stay_out_of_answers_logs_and_files() {
     assert!(
         console.contains("\"message\":\"request\"") && !console.contains(PROMPT) && !console.contains(ANSWER)
     );
-    for secret in [UPSTREAM_KEY, &key, MANAGEMENT_TOKEN, PASSWORD] {
+    for secret in [UPSTREAM_KEY, HEADER, &key, MANAGEMENT_TOKEN, PASSWORD] {
         for (place, text) in [
             ("answers", answers.concat()),
             ("log", gateway.log()),
