@@ -124,6 +124,8 @@ pub struct Kept {
     pub names: Vec<KeptName>,
     /// Whether the answer to the request will be kept too.
     pub answer: bool,
+    /// Whether it is made in the background: the request ends before the answer is finished.
+    pub background: bool,
 }
 
 /// Something that a request names instead of bringing it.
@@ -414,6 +416,12 @@ pub trait Dialect: Sync + 'static {
     fn paused_content(&self, body: &Bytes) -> Option<Vec<Block>> {
         let _ = body;
         None
+    }
+
+    /// Whether a whole answer of an upstream of this dialect is still being made.
+    fn is_pending(&self, body: &Bytes) -> bool {
+        let _ = body;
+        false
     }
 
     /// The ids by which a later request may name a whole answer of an upstream of this dialect, or parts of it.

@@ -104,7 +104,7 @@ impl RequestCtx {
             without_reasoning: self.without_reasoning,
             returns_reasoning: self.returns_reasoning,
             repairs: self.repairs,
-            is_repeat: self.is_repeat,
+            about: self.about.clone(),
             // The limits of the key are charged and settled once, by the request.
             charges: SmallVec::new(),
             standings: SmallVec::new(),

@@ -42,7 +42,7 @@ pub(crate) fn failed(ctx: &RequestCtx, connection: &ConnectionState, pass: Pass,
 
 /// A stream broke off after the client had got the first of it.
 pub(crate) fn broke_off(ctx: &RequestCtx, connection: &ConnectionState, failure: &Failure) {
-    let Some(policy) = connection.breaker_policy.as_ref().filter(|_| !ctx.is_repeat) else { return };
+    let Some(policy) = connection.breaker_policy.as_ref().filter(|_| ctx.about.is_none()) else { return };
     let now_ms = ctx.engine.clock.now_ms();
     let transition = connection.breaker.broke_off(failure, &connection.id, policy, now_ms);
     chronicle::turned(&ctx.engine, &connection.breaker, transition);

@@ -24,6 +24,7 @@ use crate::branch::Kinship;
 use crate::decision::Decision;
 use crate::error::GatewayError;
 use crate::handoff::Taken;
+use crate::kept::Known;
 use crate::money::Money;
 use crate::policy::Steering;
 use crate::ports::{AttemptRow, Charge};
@@ -59,6 +60,9 @@ pub struct Arrival {
     pub is_logged: bool,
 }
 
+/// The tenant of those without a key.
+pub(crate) const NOBODY: &str = "-";
+
 /// One request. Made in a box, since it is handed from stage to stage.
 pub struct RequestCtx {
     pub(crate) engine: Arc<Engine>,
@@ -88,8 +92,9 @@ pub struct RequestCtx {
     pub(crate) returns_reasoning: bool,
     /// Refusals that led to another try at the same account.
     pub(crate) repairs: u8,
-    /// The answer was made for an earlier request: it costs nothing, and says nothing about the account as it is now.
-    pub(crate) is_repeat: bool,
+    /// The answer to an earlier request that this one is about: it says nothing about the account as it is now, and was paid
+    /// for, but for what nobody could know yet.
+    pub(crate) about: Option<Arc<Known>>,
     pub(crate) charges: SmallVec<[Charge; 4]>,
     /// What is left of the key's limits.
     pub(crate) standings: SmallVec<[Standing; 4]>,
@@ -210,7 +215,7 @@ impl RequestCtx {
             without_reasoning: false,
             returns_reasoning: false,
             repairs: 0,
-            is_repeat: false,
+            about: None,
             charges: SmallVec::new(),
             standings: SmallVec::new(),
             money: Money::default(),
@@ -245,8 +250,6 @@ impl RequestCtx {
 
     /// Whose conversations these are, for what is remembered of them.
     pub(crate) fn tenant(&self) -> &str {
-        /// Those without a key.
-        const NOBODY: &str = "-";
         self.caller.as_ref().map_or(NOBODY, |caller| caller.id.as_str())
     }
 

@@ -2,18 +2,23 @@
 //! made one can go on with it, and only who asked for it may name it.
 //!
 //! As with reasoning, memory alone is asked; what is handed to the recorder fills it when the process starts.
+//!
+//! An answer that is made in the background is billed twice: what is known when its request ends, and the rest when it is
+//! first seen to be finished ([`finished`]): see [`awaited`].
+
+pub(crate) mod awaited;
 
 use std::time::Duration;
 
 use omniroute_dialect::KeptName;
-use omniroute_dialect::ir::ErrorKind;
+use omniroute_dialect::ir::{ErrorKind, Usage};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::snapshot::ConnectionState;
 
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
-use crate::ports::{Memory, OwnerRow};
+use crate::ports::{Memory, OwnerRow, Unfinished};
 use crate::serve::Engine;
 use crate::time::millis;
 
@@ -69,22 +74,33 @@ pub(crate) async fn pin(ctx: &mut RequestCtx, route: &Route) -> Result<(), Gatew
 }
 
 /// Remembers which account made an answer that will be kept.
-pub(crate) fn remember(ctx: &RequestCtx, connection: &ConnectionId, ids: &[String]) {
-    if !ctx.envelope.as_ref().and_then(|envelope| envelope.kept.as_ref()).is_some_and(|kept| kept.answer) {
-        return;
-    }
+pub(crate) fn remember(ctx: &mut RequestCtx, connection: &ConnectionId, ids: &[String]) {
+    let Some(envelope) = &ctx.envelope else { return };
+    let Some(kept) = envelope.kept.as_ref().filter(|kept| kept.answer) else { return };
     let (engine, now_ms) = (&ctx.engine, ctx.engine.clock.now_ms());
+    let usage = &ctx.outcome.usage;
+    let is_unfinished = kept.background && (ctx.outcome.usage_estimated || !usage.is_known());
+    let later = ids.first().filter(|id| is_unfinished && id.len() <= MAX_ID);
+    let mut unfinished = later.map(|_| Unfinished {
+        input: usage.input_total().unwrap_or(0),
+        output: usage.output_total.unwrap_or(0),
+    });
     for id in ids.iter().filter(|id| id.len() <= MAX_ID) {
         let row = OwnerRow {
             response_id: id.clone(),
             tenant: ctx.tenant().to_owned(),
             connection: connection.clone(),
-            asked: ctx.envelope.as_ref().map(|envelope| envelope.model.to_string()).unwrap_or_default(),
+            asked: envelope.model.to_string(),
             model: ctx.target.as_ref().map(|target| target.model.to_string()).unwrap_or_default(),
+            // The first id is the answer's own.
+            unfinished: unfinished.take(),
             expires_at: now_ms.saturating_add(millis(KNOWN_FOR)),
         };
         restore(engine, &row);
         engine.recorder.remember(Memory::Owner(row));
+    }
+    if let Some(id) = later {
+        ctx.bill_rest_later(id);
     }
 }
 
@@ -95,11 +111,43 @@ pub(crate) fn restore(engine: &Engine, row: &OwnerRow) {
         let value = [row.connection.as_str(), &row.asked, &row.model].join("\n");
         let left = Duration::from_millis(left).min(KNOWN_FOR);
         engine.owners.put(&place(&row.tenant, &row.response_id), value.into(), now_ms, left);
+        if let Some(Unfinished { input, output }) = row.unfinished {
+            let value = format!("{input} {output} {}", row.expires_at);
+            engine.owners.put(&mark(&row.tenant, &row.response_id), value.into(), now_ms, left);
+            engine.awaited.expect(&row.tenant, &row.response_id, now_ms);
+        }
+    }
+}
+
+/// An answer was read that is finished, and used so much: bills what of it was not billed, once. Of one that tells nothing
+/// it stays with what was billed.
+pub(crate) fn finished(ctx: &mut RequestCtx, usage: &Usage) {
+    let Some(known) = ctx.about.as_deref() else { return };
+    let (engine, tenant) = (&ctx.engine, ctx.tenant().to_owned());
+    let Some(value) = engine.owners.take(&mark(&tenant, &known.id), engine.clock.now_ms()) else { return };
+    let mut numbers = str::from_utf8(&value).unwrap_or_default().split(' ');
+    let mut next = || numbers.next()?.parse::<i64>().ok();
+    let (Some(input), Some(output), Some(expires_at)) = (next(), next(), next()) else { return };
+    engine.recorder.remember(Memory::Owner(OwnerRow {
+        response_id: known.id.clone(),
+        tenant,
+        connection: ConnectionId::from(known.connection.as_str()),
+        asked: known.asked.clone(),
+        model: known.model.clone(),
+        unfinished: None,
+        expires_at,
+    }));
+    engine.awaited.end(ctx.tenant(), &known.id);
+    if usage.is_known() {
+        ctx.outcome.usage = usage.less(input.unsigned_abs(), output.unsigned_abs());
+        ctx.bill_late();
     }
 }
 
 /// What is known of an answer that a vendor keeps.
 pub(crate) struct Known {
+    /// The vendor's id of it.
+    pub(crate) id: String,
     /// The account that made it.
     pub(crate) connection: String,
     /// The model that was asked for, and the account's name of it; empty where that was not noted.
@@ -115,16 +163,30 @@ pub(crate) async fn known(ctx: &RequestCtx, id: &str) -> Option<Known> {
     // Names of models have no line ends; ids of connections are our own.
     let mut parts = text.splitn(3, '\n').map(str::to_owned);
     let mut next = || parts.next().unwrap_or_default();
-    Some(Known { connection: next(), asked: next(), model: next() })
+    Some(Known { id: id.to_owned(), connection: next(), asked: next(), model: next() })
+}
+
+/// Whether an answer was not finished when it was last heard of.
+pub(crate) async fn is_unfinished(ctx: &RequestCtx, id: &str) -> bool {
+    ctx.engine.owners.get(&mark(ctx.tenant(), id), ctx.engine.clock.now_ms()).await.is_some()
 }
 
 /// The vendor does not keep it any more.
 pub(crate) fn forget(ctx: &RequestCtx, id: &str) {
-    ctx.engine.owners.forget(&place(ctx.tenant(), id));
+    let now_ms = ctx.engine.clock.now_ms();
+    for key in [place(ctx.tenant(), id), mark(ctx.tenant(), id)] {
+        ctx.engine.owners.take(&key, now_ms);
+    }
+    ctx.engine.awaited.end(ctx.tenant(), id);
 }
 
 fn place(tenant: &str, id: &str) -> String {
     format!("kept:{tenant}:{id}")
+}
+
+/// Where it is noted that an answer was not finished.
+fn mark(tenant: &str, id: &str) -> String {
+    format!("unfinished:{tenant}:{id}")
 }
 
 /// Whether an account speaks the client's dialect for this model, and is one that the request may use.

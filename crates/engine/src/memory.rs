@@ -128,8 +128,9 @@ impl Cache for MemoryCache {
         self.values.insert(key.to_owned(), (until, value));
     }
 
-    fn forget(&self, key: &str) {
-        self.values.remove(key);
+    fn take(&self, key: &str, now_ms: i64) -> Option<Bytes> {
+        let (_, (until, value)) = self.values.remove(key)?;
+        (until > now_ms).then_some(value)
     }
 }
 
@@ -187,8 +188,9 @@ mod tests {
         assert_eq!(value("a", 9).as_deref(), Some(b"1".as_slice()));
         assert_eq!(value("a", 10), None);
         cache.put("b", Bytes::from_static(b"2"), 0, Duration::from_secs(1));
-        cache.forget("b");
-        assert_eq!(value("b", 0), None);
+        assert_eq!(cache.take("b", 0).as_deref(), Some(b"2".as_slice()));
+        assert_eq!((cache.take("b", 0), value("b", 0)), (None, None));
+        assert_eq!(cache.take("a", 10), None, "it has expired");
         for index in 0..100 {
             cache.put(&format!("k{index}"), vec![0; 1_000].into(), 0, Duration::from_secs(1));
         }

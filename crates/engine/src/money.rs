@@ -44,6 +44,10 @@ pub(crate) struct Money {
     hold: Option<Hold>,
     bills: Vec<BillRow>,
     is_settled: bool,
+    /// Whether the bill is for an answer that an earlier request ordered.
+    is_late: bool,
+    /// The vendor's id of an answer that is billed further when it is finished.
+    later: Option<Box<str>>,
     /// Why the request was refused.
     exceeded: Option<Box<Exceeded>>,
     /// What the request became, where there was no room for what was asked.
@@ -65,6 +69,9 @@ impl Money {
         }
         if self.exceeded.is_none() {
             self.exceeded = branch.exceeded;
+        }
+        if self.later.is_none() {
+            self.later = branch.later;
         }
     }
 
@@ -143,6 +150,24 @@ impl RequestCtx {
         };
         self.tell(events);
         held.map_err(|exceeded| self.too_dear(exceeded, 0, now_ms))
+    }
+
+    /// Has what this request only reads billed to it. No budget refuses that: it is spent.
+    pub(crate) fn bill_late(&mut self) {
+        let key = self.caller.as_ref().map(|caller| &caller.id);
+        let open = || self.engine.live.spending.open(&self.snapshot.budgets, key);
+        self.money.hold.get_or_insert_with(open);
+        self.money.is_late = true;
+    }
+
+    /// Whether there was something to bill of what this request only reads.
+    pub(crate) fn is_billed_late(&self) -> bool {
+        self.money.is_late
+    }
+
+    /// What is held beyond the bill stays held, for the rest of an answer that is not finished.
+    pub(crate) fn bill_rest_later(&mut self, id: &str) {
+        self.money.later = Some(id.into());
     }
 
     /// Whether a budget has no room for another call of this request.
@@ -230,7 +255,15 @@ impl RequestCtx {
             self.money.bills.last().map_or_else(|| self.engine.clock.now_ms(), |bill| bill.settled_ms);
         let mut events = Events::new();
         if let Some(hold) = &mut self.money.hold {
+            let held = hold.held_nano();
             hold.settle(amount, entries, now_ms, &mut events);
+            if let Some(id) = self.money.later.take() {
+                let mut rest = hold.part();
+                // Where another request was quicker, nothing is held for the rest.
+                if rest.raise(held.saturating_sub(amount), now_ms, &mut events).is_ok() {
+                    self.engine.awaited.hold(self.tenant(), &id, rest);
+                }
+            }
         }
         self.tell(events);
     }
@@ -239,7 +272,8 @@ impl RequestCtx {
     /// upstream works may be billed too; nobody says how much.
     fn book(&mut self) {
         // What is read again was paid for before.
-        if self.is_repeat || matches!(self.source, AnswerSource::Repeated | AnswerSource::Cache) {
+        let is_paid = self.about.is_some() && !self.money.is_late;
+        if is_paid || matches!(self.source, AnswerSource::Repeated | AnswerSource::Cache) {
             return;
         }
         let (count, is_calling) = (self.attempts.len(), self.outcome.calling.is_some());
@@ -311,7 +345,7 @@ impl RequestCtx {
         if matches!(self.source, AnswerSource::Cache) {
             return Some(0);
         }
-        if bills.is_empty() && (self.attempts.is_empty() || self.is_repeat) {
+        if bills.is_empty() && (self.attempts.is_empty() || self.about.is_some()) {
             return None;
         }
         bills.iter().try_fold(0_i64, |sum, bill| Some(sum.saturating_add(bill.amount_nano?)))

@@ -245,8 +245,19 @@ pub struct OwnerRow {
     pub asked: String,
     /// The account's name of the model.
     pub model: String,
+    /// What was billed of it, where it was not finished when its request ended: the rest is billed when it is seen to be.
+    pub unfinished: Option<Unfinished>,
     /// Until when it may be named, in epoch milliseconds.
     pub expires_at: i64,
+}
+
+/// Tokens that were billed of an answer before it was finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Of its prompt, by estimate.
+    pub input: u64,
+    /// Of what was heard of it.
+    pub output: u64,
 }
 
 /// Reasoning of one answer, for the turn that a client makes of it.
@@ -270,8 +281,8 @@ pub trait Cache: Send + Sync {
     fn get<'a>(&'a self, key: &'a str, now_ms: i64) -> BoxFuture<'a, Option<Bytes>>;
     /// Keeps a value for a while.
     fn put(&self, key: &str, value: Bytes, now_ms: i64, ttl: Duration);
-    /// Drops a value that is no longer true.
-    fn forget(&self, key: &str);
+    /// Drops a value that is no longer true. Gives it to one caller, however many ask at once, unless it has expired.
+    fn take(&self, key: &str, now_ms: i64) -> Option<Bytes>;
 }
 
 /// [`RequestRow::request_type`] of conversations, and of what belongs to them.

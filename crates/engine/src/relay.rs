@@ -481,7 +481,11 @@ impl Running {
         self.ctx.note_losses(losses);
         let watch = self.start.pipe.watch();
         let output_bytes = watch.output_bytes;
-        if self.ctx.is_repeat {
+        if self.ctx.about.is_some() {
+            let usage = watch.usage;
+            if usage.is_known() {
+                crate::kept::finished(&mut self.ctx, &usage);
+            }
             return;
         }
         self.ctx.outcome.usage = watch.usage;
@@ -491,7 +495,7 @@ impl Running {
             attempt::estimate_usage(&mut self.ctx, output_bytes);
         }
         let ids = self.start.pipe.kept_ids();
-        crate::kept::remember(&self.ctx, &self.start.connection.id, ids);
+        crate::kept::remember(&mut self.ctx, &self.start.connection.id, ids);
     }
 
     fn fail_upstream(&mut self, error: UpstreamError) -> Bytes {

@@ -36,7 +36,7 @@ use crate::ctx::{Arrival, RequestCtx};
 use crate::error::GatewayError;
 use crate::gate::Gates;
 use crate::handoff::{self, Asides};
-use crate::kept;
+use crate::kept::{self, awaited::Awaited};
 use crate::limits;
 use crate::live::Live;
 use crate::ports::{Cache, Clock, Counters, Memory, Recorder, RowId, Shelf, Transport};
@@ -80,6 +80,7 @@ pub struct Engine {
     /// Places of the steps of combos that go round.
     pub(crate) gates: Arc<Gates>,
     pub(crate) asides: Asides,
+    pub(crate) awaited: Awaited,
     /// For copies of streams.
     pub(crate) copy_room: Room,
 }
@@ -179,6 +180,7 @@ impl Engine {
             chance,
             gates: Arc::default(),
             asides: Asides::default(),
+            awaited: Awaited::default(),
             copy_room: Room::default(),
         }
     }

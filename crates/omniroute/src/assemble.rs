@@ -217,6 +217,13 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
             () = watching.watch_quotas() => {}
         }
     });
+    let (looking, stopped) = (engine.clone(), stopper.stop.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = looking.watch_awaited() => {}
+        }
+    });
     tasks.spawn(memory::give_back(stopper.stop.clone()));
     // Who reads the log along would keep the process from its end.
     let stopped = stopper.stop.clone();

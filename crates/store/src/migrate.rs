@@ -49,6 +49,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(25, "0025_quotas_without_total"),
     migration!(26, "0026_call_bodies"),
     migration!(27, "0027_webhooks"),
+    migration!(28, "0028_unfinished_answers"),
 ];
 
 /// Applies what is missing.

@@ -1,7 +1,7 @@
 //! Which account made what vendors keep, for the time after a restart. Only ever read when a process starts.
 
 use futures_util::TryStreamExt as _;
-use omniroute_engine::ports::OwnerRow;
+use omniroute_engine::ports::{OwnerRow, Unfinished};
 
 use crate::error::StoreError;
 use crate::pool::{with_read, with_write};
@@ -11,12 +11,17 @@ use crate::store::Store;
 const MAX_ROWS: i64 = 100_000;
 
 pub(crate) const UPSERT: &str =
-    "INSERT INTO response_owners (response_id, api_key_id, connection_id, asked_model, model, expires_at)
-     VALUES ($1, $2, $3, $4, $5, $6)
+    "INSERT INTO response_owners (response_id, api_key_id, connection_id, asked_model, model, expires_at,
+         billed_input, billed_output)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
      ON CONFLICT (api_key_id, response_id) DO UPDATE SET connection_id = excluded.connection_id,
-     asked_model = excluded.asked_model, model = excluded.model, expires_at = excluded.expires_at";
+     asked_model = excluded.asked_model, model = excluded.model, expires_at = excluded.expires_at,
+     billed_input = excluded.billed_input, billed_output = excluded.billed_output";
 pub(crate) const FORGET_TENANT: &str = "DELETE FROM response_owners WHERE api_key_id = $1";
 pub(crate) const FORGET_CONNECTION: &str = "DELETE FROM response_owners WHERE connection_id = $1";
+
+/// In the order of the columns that are read.
+type Row = (String, String, String, String, String, i64, Option<i64>, Option<i64>);
 
 /// Access to the owners of answers.
 #[derive(Debug, Clone, Copy)]
@@ -26,20 +31,21 @@ impl ResponseOwners<'_> {
     /// Hands over what is still of use; how many that were.
     pub async fn recall(&self, now_ms: i64, mut take: impl FnMut(OwnerRow)) -> Result<u64, StoreError> {
         const SELECT: &str =
-            "SELECT response_id, api_key_id, connection_id, asked_model, model, expires_at FROM response_owners
-             WHERE expires_at > $1 ORDER BY expires_at DESC LIMIT $2";
+            "SELECT response_id, api_key_id, connection_id, asked_model, model, expires_at, billed_input, billed_output
+             FROM response_owners WHERE expires_at > $1 ORDER BY expires_at DESC LIMIT $2";
         let mut recalled = 0;
         with_read!(self.0.pool(), |db| {
-            let mut rows = sqlx::query_as::<_, (String, String, String, String, String, i64)>(SELECT)
-                .bind(now_ms)
-                .bind(MAX_ROWS)
-                .fetch(&mut *db);
-            while let Some((response_id, tenant, connection, asked, model, expires_at)) =
+            let mut rows = sqlx::query_as::<_, Row>(SELECT).bind(now_ms).bind(MAX_ROWS).fetch(&mut *db);
+            while let Some((response_id, tenant, connection, asked, model, expires_at, input, output)) =
                 rows.try_next().await?
             {
                 recalled += 1;
                 let connection = connection.into();
-                take(OwnerRow { response_id, tenant, connection, asked, model, expires_at });
+                let unfinished = input.zip(output).map(|(input, output)| Unfinished {
+                    input: input.unsigned_abs(),
+                    output: output.unsigned_abs(),
+                });
+                take(OwnerRow { response_id, tenant, connection, asked, model, unfinished, expires_at });
             }
         });
         Ok(recalled)

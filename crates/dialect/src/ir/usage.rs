@@ -56,6 +56,32 @@ impl Usage {
         self.fast |= other.fast;
     }
 
+    /// What is left of it when so many tokens of prompt and answer are taken off: of the prompt first those that were not
+    /// cached. What an upstream billed of its own is not of parts.
+    pub fn less(&self, mut input: u64, mut output: u64) -> Self {
+        fn off(mine: &mut Option<u64>, tokens: &mut u64) {
+            if let Some(mine) = mine {
+                let taken = (*mine).min(*tokens);
+                *mine -= taken;
+                *tokens -= taken;
+            }
+        }
+        let mut rest = *self;
+        for part in
+            [&mut rest.input_uncached, &mut rest.cache_read, &mut rest.cache_write, &mut rest.cache_write_1h]
+        {
+            off(part, &mut input);
+        }
+        off(&mut rest.output_total, &mut output);
+        let most = |part: &mut Option<u64>, whole: Option<u64>| {
+            *part = part.map(|tokens| tokens.min(whole.unwrap_or(tokens)));
+        };
+        most(&mut rest.audio_input, rest.input_uncached);
+        most(&mut rest.reasoning, rest.output_total);
+        most(&mut rest.audio_output, rest.output_total);
+        rest
+    }
+
     /// Takes over the members that `later` has.
     pub fn update(&mut self, later: &Self) {
         fn take(mine: &mut Option<u64>, theirs: Option<u64>) {

@@ -120,6 +120,8 @@ struct Seen<'a> {
     named: Vec<(&'static str, &'a str)>,
     /// Whether the client asked for an answer that is kept.
     keeps: bool,
+    /// Whether it asked for one that is made in the background, which is kept too.
+    background: bool,
     cache_key: Option<&'a str>,
     max_output_tokens: Option<&'a str>,
 }
@@ -135,7 +137,7 @@ impl<'a> Seen<'a> {
             "previous_response_id" => self.name("previous_response_id", member.raw),
             "conversation" => self.name("conversation", member.raw),
             "prompt" => self.name("prompt", member.raw),
-            "background" => self.keeps |= member.raw == "true",
+            "background" => self.background = member.raw == "true",
             "prompt_cache_key" => self.cache_key = Some(member.raw),
             "max_output_tokens" => self.max_output_tokens = Some(member.raw),
             "reasoning" => spans.asks_to_reason = member.raw != "null",
@@ -178,7 +180,8 @@ impl<'a> Seen<'a> {
             let id = item.raw("id").and_then(str_of).filter(|_| is_reference)?;
             Some(KeptName { path: format!("input[{at}].id"), id: id.into_owned(), by_answer: true })
         }));
-        (self.keeps || !names.is_empty()).then(|| Box::new(Kept { names, answer: self.keeps }))
+        let (answer, background) = (self.keeps || self.background, self.background);
+        (answer || !names.is_empty()).then(|| Box::new(Kept { names, answer, background }))
     }
 
     fn check_input(&self) -> Result<(), DecodeError> {
@@ -265,12 +268,14 @@ mod tests {
     #[test]
     fn what_the_vendor_keeps_is_named() {
         let name = |path: &str, id: &str, by_answer| KeptName { path: path.into(), id: id.into(), by_answer };
-        let kept = |names: Vec<KeptName>, answer| Some(Box::new(Kept { names, answer }));
+        let kept = |names: Vec<KeptName>, answer| Some(Box::new(Kept { names, answer, background: false }));
+        let background = Kept { names: vec![], answer: true, background: true };
         for (members, expected) in [
             (r#""input":"x","store":false,"previous_response_id":null"#, None),
             (r#""input":"about \"item_reference\" and \"id\"""#, None),
             (r#""input":"x","store":true"#, kept(vec![], true)),
-            (r#""input":"x","background":true"#, kept(vec![], true)),
+            (r#""input":"x","background":true,"store":false"#, Some(Box::new(background))),
+            (r#""input":"x","background":false"#, None),
             (
                 r#""previous_response_id":"resp_\u0031""#,
                 kept(vec![name("previous_response_id", "resp_1", true)], false),

@@ -100,6 +100,10 @@ impl Dialect for Responses {
         supply_member(body, "usage", |out| wire::write_usage(out, usage))
     }
 
+    fn is_pending(&self, body: &Bytes) -> bool {
+        relay::is_pending(body)
+    }
+
     fn kept_ids(&self, body: &Bytes) -> Vec<String> {
         relay::kept_ids(body)
     }

@@ -25,7 +25,7 @@ pub(crate) fn note_success(
     status: Option<StatusCode>,
     sent: Instant,
 ) {
-    if ctx.is_repeat {
+    if ctx.about.is_some() {
         return push_row(ctx, target, connection, status, None, sent);
     }
     let now_ms = ctx.engine.clock.now_ms();
@@ -50,7 +50,7 @@ pub(crate) fn note_failure(
     status: Option<StatusCode>,
     sent: Instant,
 ) {
-    if ctx.is_repeat {
+    if ctx.about.is_some() {
         return push_row(ctx, target, connection, status, Some(failure), sent);
     }
     let now_ms = ctx.engine.clock.now_ms();

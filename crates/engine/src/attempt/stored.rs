@@ -2,7 +2,6 @@
 //! account that made it, for whoever asked for it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
@@ -38,17 +37,21 @@ pub(crate) async fn call_about(
     id: &str,
     call: KeptCall,
 ) -> Result<Stored, GatewayError> {
-    ctx.is_repeat = true;
-    let known = kept::known(ctx, id).await.ok_or_else(|| unknown(id))?;
+    let known = Arc::new(kept::known(ctx, id).await.ok_or_else(|| unknown(id))?);
+    ctx.about = Some(known.clone());
     let (target, connection) = owner(ctx, &known, id)?;
     if !known.asked.is_empty() {
         admit::check_model(ctx, &known.asked, &target)?;
     }
     admit::reserve(ctx).await?;
-    let outbound = outbound(ctx, &connection, id, call).ok_or_else(|| unknown(id))?;
     ctx.target = Some(target.clone());
+    if call == KeptCall::Delete && kept::is_unfinished(ctx, id).await {
+        // Afterwards nobody can say what it came to.
+        drop(ask(ctx, (&target, &connection), &known, (KeptCall::Read, None)).await);
+    }
     let sent = ctx.engine.clock.instant();
-    match ask(ctx, (&target, &connection), outbound, known.asked, (call, sent)).await {
+    let query = ctx.arrival.query.clone();
+    match ask(ctx, (&target, &connection), &known, (call, query.as_deref())).await {
         Ok(answer) => {
             if call == KeptCall::Delete {
                 kept::forget(ctx, id);
@@ -64,8 +67,51 @@ pub(crate) async fn call_about(
     }
 }
 
+/// What a look at an answer showed that nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It is finished, and there was something to bill.
+    Finished,
+    /// There will be another.
+    Again,
+    /// There is nothing to look for.
+    InVain,
+}
+
+/// Reads an answer to bill what it came to. Asks for no rights and counts against no limit: it was ordered.
+pub(crate) async fn look_again(ctx: &mut RequestCtx, id: &str) -> Look {
+    if !kept::is_unfinished(ctx, id).await {
+        return Look::InVain;
+    }
+    let Some(known) = kept::known(ctx, id).await.map(Arc::new) else { return Look::InVain };
+    ctx.about = Some(known.clone());
+    let Ok((target, connection)) = maker(ctx, &known, id) else { return Look::InVain };
+    ctx.target = Some(target.clone());
+    match ask(ctx, (&target, &connection), &known, (KeptCall::Read, None)).await {
+        Ok(_) if ctx.is_billed_late() => Look::Finished,
+        Ok(_) if kept::is_unfinished(ctx, id).await => Look::Again,
+        Ok(_) => Look::InVain,
+        Err(Fault::Upstream(failure, _)) if failure.upstream.status == Some(404) => Look::InVain,
+        Err(_) => Look::Again,
+    }
+}
+
 /// The account that made the answer, if the caller may use it.
 fn owner(
+    ctx: &RequestCtx,
+    known: &Known,
+    id: &str,
+) -> Result<(Arc<Target>, Arc<ConnectionState>), GatewayError> {
+    let (target, connection) = maker(ctx, known, id)?;
+    if ctx.caller.as_ref().is_some_and(|caller| !caller.allows_connection(&connection.id)) {
+        let message = format!("This API key may not use the account that made `{id}`");
+        return Err(GatewayError::new(ErrorKind::Permission, "forbidden", message));
+    }
+    Ok((target, connection))
+}
+
+/// The account that made the answer.
+fn maker(
     ctx: &RequestCtx,
     known: &Known,
     id: &str,
@@ -76,10 +122,6 @@ fn owner(
         let message = format!("the account that made `{id}` is not active any more; see /api/providers");
         return Err(GatewayError::new(ErrorKind::NotFound, "not_found", message));
     };
-    if ctx.caller.as_ref().is_some_and(|caller| !caller.allows_connection(&connection.id)) {
-        let message = format!("This API key may not use the account that made `{id}`");
-        return Err(GatewayError::new(ErrorKind::Permission, "forbidden", message));
-    }
     let target = Target {
         provider: provider.clone(),
         model: known.model.as_str().into(),
@@ -95,7 +137,7 @@ fn outbound(
     ctx: &RequestCtx,
     connection: &ConnectionState,
     id: &str,
-    call: KeptCall,
+    (call, query): (KeptCall, Option<&str>),
 ) -> Option<OutboundCall> {
     let client = ctx.dialect();
     let endpoint = connection.endpoints.iter().find(|endpoint| endpoint.dialect == client.id())?;
@@ -109,7 +151,7 @@ fn outbound(
             KeptCall::Delete => Method::DELETE,
             KeptCall::Cancel => Method::POST,
         },
-        uri: uri(client, endpoint, ctx.arrival.query.as_deref(), (id, call))?,
+        uri: uri(client, endpoint, query, (id, call))?,
         headers,
         body: Pieces::new(),
         attachment: None,
@@ -140,12 +182,13 @@ fn uri(
 async fn ask(
     ctx: &mut RequestCtx,
     (target, connection): (&Arc<Target>, &Arc<ConnectionState>),
-    outbound: OutboundCall,
-    asked: String,
-    (call, sent): (KeptCall, Instant),
+    known: &Known,
+    (call, query): (KeptCall, Option<&str>),
 ) -> Result<Stored, Fault> {
     let engine = ctx.engine.clone();
     let dialect = ctx.dialect();
+    let outbound = outbound(ctx, connection, &known.id, (call, query)).ok_or_else(|| unknown(&known.id))?;
+    let sent = engine.clock.instant();
     let Some(place) = connection.health.enter(connection.max_concurrent) else {
         let message =
             "the account that made the answer is at its limit of requests at once; try again shortly";
@@ -170,8 +213,11 @@ async fn ask(
         let error = dialect.decode_error(head.status, &bytes);
         return Err(judged(ctx, target, error, head.status, &head.headers));
     }
-    let echo =
-        Echo { model: asked.into(), request_id: ctx.request_id.clone(), ..Echo::arrived_at(ctx.started_ms) };
+    let echo = Echo {
+        model: known.asked.as_str().into(),
+        request_id: ctx.request_id.clone(),
+        ..Echo::arrived_at(ctx.started_ms)
+    };
     let is_stream = head
         .headers
         .get(CONTENT_TYPE)
@@ -195,7 +241,11 @@ async fn ask(
         // The answer itself: it names the model, and says so where it failed, which is no failure of this call.
         KeptCall::Read | KeptCall::Cancel => {
             let relayed = dialect.relay_response(&bytes, &echo);
-            relayed.map_err(|error| Failure::protocol(&error.message))?.body.to_bytes()
+            let relayed = relayed.map_err(|error| Failure::protocol(&error.message))?;
+            if !dialect.is_pending(&bytes) {
+                kept::finished(ctx, &relayed.usage);
+            }
+            relayed.body.to_bytes()
         }
         KeptCall::Delete | KeptCall::Inputs => bytes,
     };

@@ -1,5 +1,7 @@
 //! Answers that a vendor keeps: who names one is led to the account that made it, and nobody else.
 
+mod late;
+
 use http::Method;
 use http_body_util::BodyExt as _;
 use omniroute_dialect::KeptCall;

@@ -275,7 +275,13 @@ pub(crate) async fn write(
                     let query = sqlx::query(response_owners::UPSERT);
                     let query =
                         query.bind(&*row.response_id).bind(&*row.tenant).bind(row.connection.as_str());
-                    query.bind(&*row.asked).bind(&*row.model).bind(row.expires_at)
+                    let unfinished = row.unfinished.as_ref();
+                    query
+                        .bind(&*row.asked)
+                        .bind(&*row.model)
+                        .bind(row.expires_at)
+                        .bind(unfinished.map(|billed| signed(billed.input)))
+                        .bind(unfinished.map(|billed| signed(billed.output)))
                 }
                 Row::Limits { connection, model, limits, updated_at } => {
                     let query = sqlx::query(learned_limits::UPSERT);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use omniroute_domain::entity::RuntimeSettings;
 use omniroute_domain::handoff::{Brief, Handoff, HandoffKey, KEPT_MS, MAX_HANDOFFS};
 use omniroute_domain::session::SessionKey;
-use omniroute_engine::ports::{HandoffRow, Memory, OwnerRow, ReasoningRow, Recorder as _};
+use omniroute_engine::ports::{HandoffRow, Memory, OwnerRow, ReasoningRow, Recorder as _, Unfinished};
 use omniroute_store::{Location, Recalled, Store, StoreOptions, WriterOptions};
 
 use crate::fixture::{DAY, Fixture, NOW, api_key, connection, stories, writer};
@@ -151,10 +151,12 @@ async fn owners_are_known_after_a_restart(fixture: Fixture) {
         connection: account.into(),
         asked: format!("asked of {account}"),
         model: "m".into(),
+        unfinished: None,
         expires_at,
     };
+    let unfinished = Some(Unfinished { input: 7, output: 0 });
     let rows = [
-        owner("resp_1", "k1", "c2", NOW + 4),
+        OwnerRow { unfinished, ..owner("resp_1", "k1", "c2", NOW + 4) },
         // Another client of another upstream may have the same one.
         owner("resp_1", "-", "c2", NOW + 3),
         owner("resp_2", "-", "c1", NOW + 2),
@@ -162,11 +164,12 @@ async fn owners_are_known_after_a_restart(fixture: Fixture) {
     ];
     let (recorder, handle) = writer(store, WriterOptions::default());
     recorder.remember(Memory::Owner(owner("resp_1", "k1", "c1", NOW)));
+    recorder.remember(Memory::Owner(OwnerRow { unfinished, ..owner("resp_2", "-", "c1", NOW) }));
     for row in &rows {
         recorder.remember(Memory::Owner(row.clone()));
     }
     handle.close().await;
-    assert_eq!(recorder.stats().written_memories, 5);
+    assert_eq!(recorder.stats().written_memories, 6);
     let again = fixture.again().await;
     let recalled = async |now_ms| {
         let mut found = Vec::new();
