@@ -128,15 +128,17 @@ pub(crate) fn finished(ctx: &mut RequestCtx, usage: &Usage) {
     let mut numbers = str::from_utf8(&value).unwrap_or_default().split(' ');
     let mut next = || numbers.next()?.parse::<i64>().ok();
     let (Some(input), Some(output), Some(expires_at)) = (next(), next(), next()) else { return };
-    engine.recorder.remember(Memory::Owner(OwnerRow {
-        response_id: known.id.clone(),
-        tenant,
-        connection: ConnectionId::from(known.connection.as_str()),
-        asked: known.asked.clone(),
-        model: known.model.clone(),
-        unfinished: None,
-        expires_at,
-    }));
+    if !known.by_gateway {
+        engine.recorder.remember(Memory::Owner(OwnerRow {
+            response_id: known.id.clone(),
+            tenant,
+            connection: ConnectionId::from(known.connection.as_str()),
+            asked: known.asked.clone(),
+            model: known.model.clone(),
+            unfinished: None,
+            expires_at,
+        }));
+    }
     engine.awaited.end(ctx.tenant(), &known.id);
     if usage.is_known() {
         ctx.outcome.usage = usage.less(input.unsigned_abs(), output.unsigned_abs());
@@ -148,6 +150,8 @@ pub(crate) fn finished(ctx: &mut RequestCtx, usage: &Usage) {
 pub(crate) struct Known {
     /// The vendor's id of it.
     pub(crate) id: String,
+    /// Whether the gateway asks for itself, which claims the bill from the other processes.
+    pub(crate) by_gateway: bool,
     /// The account that made it.
     pub(crate) connection: String,
     /// The model that was asked for, and the account's name of it; empty where that was not noted.
@@ -163,7 +167,7 @@ pub(crate) async fn known(ctx: &RequestCtx, id: &str) -> Option<Known> {
     // Names of models have no line ends; ids of connections are our own.
     let mut parts = text.splitn(3, '\n').map(str::to_owned);
     let mut next = || parts.next().unwrap_or_default();
-    Some(Known { id: id.to_owned(), connection: next(), asked: next(), model: next() })
+    Some(Known { id: id.to_owned(), by_gateway: false, connection: next(), asked: next(), model: next() })
 }
 
 /// Whether an answer was not finished when it was last heard of.

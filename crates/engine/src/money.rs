@@ -165,6 +165,11 @@ impl RequestCtx {
         self.money.is_late
     }
 
+    /// Leaves what this request reads to another process to bill.
+    pub(crate) fn bill_nothing_late(&mut self) {
+        self.money.is_late = false;
+    }
+
     /// What is held beyond the bill stays held, for the rest of an answer that is not finished.
     pub(crate) fn bill_rest_later(&mut self, id: &str) {
         self.money.later = Some(id.into());

@@ -181,6 +181,12 @@ pub trait Shelf: Send + Sync {
     ) -> BoxFuture<'a, Result<Option<AnswerRow>, Unreadable>>;
 }
 
+/// Answers that vendors make in the background, as all processes on one database know them.
+pub trait Claims: Send + Sync {
+    /// Whether this process is the one to bill what an answer came to, under a tenant and the vendor's id.
+    fn claim<'a>(&'a self, tenant: &'a str, id: &'a str) -> BoxFuture<'a, Result<bool, Unreadable>>;
+}
+
 /// The shelf cannot say what it has, for this reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

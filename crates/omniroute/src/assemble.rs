@@ -217,11 +217,11 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
             () = watching.watch_quotas() => {}
         }
     });
-    let (looking, stopped) = (engine.clone(), stopper.stop.clone());
+    let (looking, claims, stopped) = (engine.clone(), store.clone(), stopper.stop.clone());
     tasks.spawn(async move {
         tokio::select! {
             () = stopped.cancelled() => {}
-            () = looking.watch_awaited() => {}
+            () = looking.watch_awaited(&claims) => {}
         }
     });
     tasks.spawn(memory::give_back(stopper.stop.clone()));

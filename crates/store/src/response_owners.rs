@@ -1,7 +1,8 @@
 //! Which account made what vendors keep, for the time after a restart. Only ever read when a process starts.
 
-use futures_util::TryStreamExt as _;
-use omniroute_engine::ports::{OwnerRow, Unfinished};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, TryStreamExt as _};
+use omniroute_engine::ports::{Claims, OwnerRow, Unfinished, Unreadable};
 
 use crate::error::StoreError;
 use crate::pool::{with_read, with_write};
@@ -51,6 +52,22 @@ impl ResponseOwners<'_> {
         Ok(recalled)
     }
 
+    /// Notes that an answer is billed whole; whether it was not.
+    pub async fn claim(&self, tenant: &str, response_id: &str) -> Result<bool, StoreError> {
+        let claimed = with_write!(self.0.pool(), |db| {
+            sqlx::query(
+                "UPDATE response_owners SET billed_input = NULL, billed_output = NULL
+                 WHERE api_key_id = $1 AND response_id = $2 AND billed_input IS NOT NULL",
+            )
+            .bind(tenant)
+            .bind(response_id)
+            .execute(&mut *db)
+            .await?
+            .rows_affected()
+        });
+        Ok(claimed > 0)
+    }
+
     /// Deletes what there is too much of.
     pub(crate) async fn trim(&self) -> Result<u64, StoreError> {
         Ok(with_write!(self.0.pool(), |db| {
@@ -66,5 +83,15 @@ impl ResponseOwners<'_> {
             .await?
             .rows_affected()
         }))
+    }
+}
+
+impl Claims for Store {
+    fn claim<'a>(&'a self, tenant: &'a str, id: &'a str) -> BoxFuture<'a, Result<bool, Unreadable>> {
+        async move {
+            let claimed = self.response_owners().claim(tenant, id).await;
+            claimed.map_err(|error| Unreadable(error.to_string()))
+        }
+        .boxed()
     }
 }

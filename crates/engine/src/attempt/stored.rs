@@ -83,7 +83,8 @@ pub(crate) async fn look_again(ctx: &mut RequestCtx, id: &str) -> Look {
     if !kept::is_unfinished(ctx, id).await {
         return Look::InVain;
     }
-    let Some(known) = kept::known(ctx, id).await.map(Arc::new) else { return Look::InVain };
+    let Some(known) = kept::known(ctx, id).await else { return Look::InVain };
+    let known = Arc::new(Known { by_gateway: true, ..known });
     ctx.about = Some(known.clone());
     let Ok((target, connection)) = maker(ctx, &known, id) else { return Look::InVain };
     ctx.target = Some(target.clone());

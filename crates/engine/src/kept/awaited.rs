@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::mark;
 use crate::attempt::{self, Look};
 use crate::ctx::{Arrival, NOBODY};
+use crate::ports::Claims;
 use crate::serve::Engine;
 use crate::time::millis;
 
@@ -92,14 +93,14 @@ impl Awaited {
 
 impl Engine {
     /// Looks for answers that are made in the background, to bill them; until dropped.
-    pub async fn watch_awaited(self: &Arc<Self>) {
+    pub async fn watch_awaited(self: &Arc<Self>, claims: &dyn Claims) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let due = self.awaited.due(self.clock.now_ms());
             let looks = stream::iter(due).for_each_concurrent(AT_ONCE, |(tenant, id)| async move {
-                if self.look_for(&tenant, &id).await == Look::InVain {
+                if self.look_for(&tenant, &id, claims).await == Look::InVain {
                     self.awaited.end(&tenant, &id);
                 }
             });
@@ -108,7 +109,7 @@ impl Engine {
     }
 
     /// Reads an answer as its client would. The request is in the log if there was something to bill.
-    async fn look_for(self: &Arc<Self>, tenant: &str, id: &str) -> Look {
+    async fn look_for(self: &Arc<Self>, tenant: &str, id: &str, claims: &dyn Claims) -> Look {
         let Some(dialect) = keeper(id) else { return Look::InVain };
         let mut ctx = self.begin(Arrival {
             peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
@@ -130,7 +131,15 @@ impl Engine {
         let look = attempt::look_again(&mut ctx, id).await;
         if look == Look::Finished {
             ctx.outcome.status = Some(200);
-            ctx.arrival.is_logged = true;
+            match claims.claim(tenant, id).await {
+                Ok(true) => ctx.arrival.is_logged = true,
+                Ok(false) => ctx.bill_nothing_late(),
+                // Rather twice than never: what is not billed is beyond every budget.
+                Err(error) => {
+                    tracing::warn!(%error, id, "cannot see whether another process billed an answer; it is billed");
+                    ctx.arrival.is_logged = true;
+                }
+            }
         }
         look
     }

@@ -155,7 +155,7 @@ async fn owners_are_known_after_a_restart(fixture: Fixture) {
         expires_at,
     };
     let unfinished = Some(Unfinished { input: 7, output: 0 });
-    let rows = [
+    let mut rows = [
         OwnerRow { unfinished, ..owner("resp_1", "k1", "c2", NOW + 4) },
         // Another client of another upstream may have the same one.
         owner("resp_1", "-", "c2", NOW + 3),
@@ -178,6 +178,12 @@ async fn owners_are_known_after_a_restart(fixture: Fixture) {
     };
     assert_eq!(recalled(NOW).await, rows);
     assert_eq!(recalled(NOW + 1).await, rows[..3], "what has ended is not recalled");
+    let owners = again.response_owners();
+    for (id, expected) in [("resp_1", true), ("resp_1", false), ("resp_2", false), ("resp_0", false)] {
+        assert_eq!(owners.claim("k1", id).await.unwrap(), expected, "{id}");
+    }
+    rows[0].unfinished = None;
+    assert_eq!(recalled(NOW).await, rows, "it is billed once");
     again.prune(NOW + 1, &RuntimeSettings::default()).await.unwrap();
     assert_eq!(recalled(NOW - 1).await, rows[..3], "and then deleted");
     again.connections().delete(&"c1".into()).await.unwrap();

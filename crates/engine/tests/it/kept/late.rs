@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use omniroute_domain::entity::Budget;
 use omniroute_domain::price::PriceRow;
-use omniroute_engine::ports::Unfinished;
+use omniroute_engine::ports::{Claims, Unfinished, Unreadable};
 
 use super::*;
 
@@ -60,7 +62,22 @@ fn standing(world: &World) -> (i64, i64) {
 
 /// Lets the gateway look for what it awaits for so many seconds.
 async fn watch(world: &World, seconds: u64) {
-    let watching = world.engine.watch_awaited();
+    watch_among(world, seconds, true).await;
+}
+
+/// A database in which all answers were billed by another process, or none was.
+struct Database(bool);
+
+impl Claims for Database {
+    fn claim<'a>(&'a self, tenant: &'a str, id: &'a str) -> BoxFuture<'a, Result<bool, Unreadable>> {
+        assert_eq!((tenant, id), ("k1", "resp_b"));
+        std::future::ready(Ok(self.0)).boxed()
+    }
+}
+
+async fn watch_among(world: &World, seconds: u64, is_first: bool) {
+    let database = Database(is_first);
+    let watching = world.engine.watch_awaited(&database);
     tokio::time::timeout(Duration::from_secs(seconds), watching).await.expect_err("it goes on");
 }
 
@@ -167,7 +184,24 @@ async fn it_is_looked_for_after_a_restart_too() {
     after.transport.answer(Answer::json(200, background("completed", USED)));
     watch(&after, 60).await;
     assert_eq!(after.row().cost_nano, Some(WHOLE - ordered));
-    let told = after.recorded.memories.lock().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_process_of_several_bills_it() {
+    let world = priced();
+    let ordered = order(&world).await;
+    let rows = || world.recorded.rows.lock().unwrap().len();
+    let before = rows();
+    world.transport.answer(Answer::json(200, background("completed", USED)));
+    watch_among(&world, 1_000, false).await;
+    assert_eq!((world.transport.sent().len(), rows()), (2, before));
+    assert_eq!(standing(&world), (ordered, 0));
+    // Whoever reads it here tells the others.
+    order(&world).await;
+    world.recorded.memories.lock().unwrap().clear();
+    world.transport.answer(Answer::json(200, background("completed", USED)));
+    assert_eq!(about(&world, KEY, "resp_b", KeptCall::Read, None).await.status, 200);
+    let told = world.recorded.memories.lock().unwrap();
     let [Memory::Owner(row)] = &told[..] else { panic!("{told:?}") };
-    assert_eq!((&*row.response_id, row.unfinished), ("resp_b", None), "no later process bills it again");
+    assert_eq!((&*row.response_id, row.unfinished), ("resp_b", None));
 }
