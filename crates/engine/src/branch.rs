@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use omniroute_dialect::ir::Loss;
 use smallvec::SmallVec;
@@ -64,6 +64,7 @@ pub(crate) struct Estate {
 struct Left {
     attempts: Vec<AttemptRow>,
     is_estimated: bool,
+    waited: Duration,
     sent: Option<Instant>,
     /// Of calls whose answers went into another one.
     losses: Vec<Loss>,
@@ -125,6 +126,7 @@ impl RequestCtx {
             decision: self.decision.as_ref().map(|decision| decision.part()),
             trying: None,
             steering: self.steering.clone(),
+            waited: self.waited,
             deadline: self.deadline,
             running: None,
             rewrite: self.rewrite,
@@ -190,6 +192,7 @@ impl RequestCtx {
         let left = std::mem::take(&mut *estate.left());
         self.attempts.extend(left.attempts);
         self.outcome.usage_estimated |= left.is_estimated;
+        self.waited = self.waited.max(left.waited);
         self.outcome.sent = earlier(self.outcome.sent, left.sent);
         self.money.inherit(left.money);
         self.absorb(left.decision);
@@ -213,6 +216,7 @@ impl RequestCtx {
         let mut left = branch.estate.left();
         left.attempts.append(&mut self.attempts);
         left.is_estimated |= outcome.usage_estimated;
+        left.waited = left.waited.max(self.waited);
         left.sent = earlier(left.sent, outcome.sent);
         left.money.inherit(std::mem::take(&mut self.money));
         if self.has_copied_call() {

@@ -126,6 +126,8 @@ pub struct RequestCtx {
     pub(crate) trying: Option<Trying>,
     /// Where the operator steers it; `None` when nowhere in particular.
     pub(crate) steering: Option<Box<Steering>>,
+    /// How long it has waited so far: in queues, for places, for cooldowns to end, and between tries.
+    pub(crate) waited: Duration,
     /// Until when there must be a first content, while a target of a combo is asked.
     pub(crate) deadline: Option<Instant>,
     /// Keeps the request in the list of running ones.
@@ -234,6 +236,7 @@ impl RequestCtx {
             decision: None,
             trying: None,
             steering: None,
+            waited: Duration::ZERO,
             deadline: None,
             running: None,
             kinship: Kinship::Alone,
@@ -251,6 +254,17 @@ impl RequestCtx {
     /// Whose conversations these are, for what is remembered of them.
     pub(crate) fn tenant(&self) -> &str {
         self.caller.as_ref().map_or(NOBODY, |caller| caller.id.as_str())
+    }
+
+    /// Waits so long.
+    pub(crate) async fn pause(&mut self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+        self.waited += pause;
+    }
+
+    /// Counts what was waited since then.
+    pub(crate) fn has_waited_since(&mut self, began: Instant) {
+        self.waited += self.engine.clock.instant().saturating_duration_since(began);
     }
 
     /// The dialect of the client.

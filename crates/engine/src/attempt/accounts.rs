@@ -20,13 +20,17 @@ use crate::session;
 /// Most upstream calls for one target.
 const MAX_CALLS: usize = 8;
 
+/// The longest that a request waits in all, for whatever, where no setting allows more of the one thing that it waits for.
+/// All waits are measured against how long it has waited already: they do not add up.
+pub(super) const MOST: Duration = Duration::from_secs(30);
+
 /// How long a request may wait for cooldowns to end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     /// How often.
     pub(super) waits: u32,
-    /// How long in all.
-    pub(super) time: Duration,
+    /// How long it may have waited in all, for whatever.
+    pub(super) most: Duration,
     /// Whether it may stand in an account's queue.
     pub(super) queues: bool,
 }
@@ -40,27 +44,26 @@ impl Patience {
         }
         Self {
             waits: settings.request_retry,
-            time: Duration::from_secs(u64::from(settings.max_retry_interval_sec)),
+            most: Duration::from_secs(u64::from(settings.max_retry_interval_sec)),
             queues: true,
         }
     }
 
     /// None but for the accounts' queues, where there is nobody else to ask.
     pub(super) const fn none(is_last: bool) -> Self {
-        Self { waits: 0, time: Duration::ZERO, queues: is_last }
+        Self { waits: 0, most: Duration::ZERO, queues: is_last }
     }
 
-    /// Whether so long a pause is short enough.
-    pub(super) fn allows(&self, pause: Duration) -> bool {
-        self.waits > 0 && pause <= self.time
+    /// Whether so long a pause is short enough for a request that has waited so long.
+    pub(super) fn allows(&self, pause: Duration, waited: Duration) -> bool {
+        self.waits > 0 && pause <= self.most.saturating_sub(waited)
     }
 
     /// Sleeps until something may be tried again, if that is soon enough.
-    pub(super) async fn sit_out(&mut self, ctx: &RequestCtx, pause: Option<Duration>) -> bool {
-        let Some(pause) = pause.filter(|pause| self.allows(*pause)) else { return false };
+    pub(super) async fn sit_out(&mut self, ctx: &mut RequestCtx, pause: Option<Duration>) -> bool {
+        let Some(pause) = pause.filter(|pause| self.allows(*pause, ctx.waited)) else { return false };
         self.waits -= 1;
-        self.time -= pause;
-        tokio::time::sleep(pause + Duration::from_millis(ctx.engine.random() % 50)).await;
+        ctx.pause(pause + Duration::from_millis(ctx.engine.random() % 50)).await;
         true
     }
 }
@@ -103,7 +106,6 @@ pub(super) async fn run(
     let most = ctx.attempts.len() + MAX_CALLS;
     let mut tried: SmallVec<[Arc<ConnectionState>; 4]> = SmallVec::new();
     let mut last: Option<Box<Failure>> = None;
-    let mut waited = Duration::ZERO;
     if target.provider.connections.len() > 1 && ctx.task.is_none() && !ctx.is_aside() {
         session::find(ctx)?;
     }
@@ -117,13 +119,13 @@ pub(super) async fn run(
         while ctx.attempts.len() < most && !ctx.is_late() {
             let mut next = None;
             if patience.queues && round.is_patient() {
-                next = round.queue_up(ctx, target, &mut waited).await;
+                next = round.queue_up(ctx, target).await;
             }
             if next.is_none() {
                 next = round.next(ctx, target, &tried);
             }
             if next.is_none() && patience.queues {
-                next = round.queue_up(ctx, target, &mut waited).await;
+                next = round.queue_up(ctx, target).await;
             }
             let Some((connection, place)) = next else { break };
             let Some(pass) = circuit::admit(ctx, &connection) else {
@@ -199,7 +201,7 @@ pub(super) fn nobody_left(
     // An open breaker is not waited for: it is there so that nobody waits for a provider that is out of order.
     let is_open = circuit::is_open(ctx, target);
     let may_go_on = may_call && !is_open && may_wait(last.as_deref());
-    if let Some(pause) = pause.filter(|pause| may_go_on && patience.allows(*pause)) {
+    if let Some(pause) = pause.filter(|pause| may_go_on && patience.allows(*pause, ctx.waited)) {
         return Left::Wait(pause);
     }
     let error = explain::exhausted(ctx, target, last.as_deref(), wait, stuck.is_busy);

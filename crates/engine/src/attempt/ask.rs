@@ -8,7 +8,7 @@ use omniroute_domain::combo::{ComboState, Place, Planned, QueueLimits};
 use omniroute_provider::FailureKind;
 
 use super::Attempted;
-use super::accounts::{self, Failed, Patience};
+use super::accounts::{self, Failed, MOST, Patience};
 use super::trying::{Places, Trying};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
@@ -92,12 +92,16 @@ async fn ask_once(
 }
 
 /// Takes a place at each step on the way to a target that has a limited number, in the order from the outside inwards.
-async fn places(ctx: &RequestCtx, planned: &Planned, deadline: Instant) -> Result<Places, Failed> {
+async fn places(ctx: &mut RequestCtx, planned: &Planned, deadline: Instant) -> Result<Places, Failed> {
     let mut places = Places::new();
     for place in planned.path.iter().filter(|place| place.combo.strategy.queues()) {
-        let left = deadline.saturating_duration_since(ctx.engine.clock.instant());
+        let began = ctx.engine.clock.instant();
         let (step, limits) = (place.step(), place.combo.policy_of(&planned.target).queue);
-        match ctx.engine.gates.enter(&step.stats, &limits, left).await {
+        let patience = limits.patience.saturating_sub(ctx.waited);
+        let left = deadline.saturating_duration_since(began).min(patience);
+        let entered = ctx.engine.gates.enter(&step.stats, &limits, left).await;
+        ctx.has_waited_since(began);
+        match entered {
             Ok(taken) => places.push(taken),
             Err(why) => return Err(busy(place, &limits, why)),
         }
@@ -121,7 +125,12 @@ fn busy(place: &Place, limits: &QueueLimits, why: Busy) -> Failed {
 }
 
 /// Waits before a target that failed in passing is asked again; `false` where it should not be.
-pub(super) async fn sit_out(ctx: &RequestCtx, failed: &Failed, delay: Duration, deadline: Instant) -> bool {
+pub(super) async fn sit_out(
+    ctx: &mut RequestCtx,
+    failed: &Failed,
+    delay: Duration,
+    deadline: Instant,
+) -> bool {
     let is_passing = failed.last.as_deref().is_some_and(|failure| {
         matches!(
             failure.kind,
@@ -140,9 +149,10 @@ pub(super) async fn sit_out(ctx: &RequestCtx, failed: &Failed, delay: Duration, 
     let asked = failed.last.as_deref().and_then(|failure| failure.retry_after).unwrap_or(delay);
     let pause = failed.wait.map_or(asked, |wait| wait.max(asked));
     let left = deadline.saturating_duration_since(ctx.engine.clock.instant());
-    if !is_passing || pause > LONGEST_PAUSE || pause >= left {
+    let longest = LONGEST_PAUSE.min(MOST.saturating_sub(ctx.waited));
+    if !is_passing || pause > longest || pause >= left {
         return false;
     }
-    tokio::time::sleep(pause).await;
+    ctx.pause(pause).await;
     true
 }

@@ -68,7 +68,8 @@ fn of_list(ctx: &mut RequestCtx, combo: &ComboState, targets: &[Planned]) -> Opt
     let soon = coming().filter_map(|failed| failed.wait).min();
     let comes_in_time = soon.is_some_and(|wait| wait <= policy.set_retry_delay * policy.max_set_retries);
     let pause = coming().filter_map(|failed| failed.pause).min();
-    let is_waited_for = pause.is_some_and(|pause| pause < policy.timeout && Patience::of(ctx).allows(pause));
+    let is_waited_for =
+        pause.is_some_and(|pause| pause < policy.timeout && Patience::of(ctx).allows(pause, ctx.waited));
     if comes_in_time || is_waited_for { None } else { told(combo, failures, targets.len()) }
 }
 

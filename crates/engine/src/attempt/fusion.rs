@@ -76,7 +76,7 @@ impl Course {
             let mut branch = ctx.inner(Box::new(request.clone()), 0);
             legs.push(Box::pin(async move {
                 if let Some(failed) = before.filter(|_| is_again)
-                    && !sit_out(&branch, &failed, retry_delay, bounds.deadline).await
+                    && !sit_out(&mut branch, &failed, retry_delay, bounds.deadline).await
                 {
                     return (place, branch, Err(failed));
                 }

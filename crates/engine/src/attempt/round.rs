@@ -141,27 +141,26 @@ impl Round {
         None
     }
 
-    /// Waits for one of those that are held to their limits, the one that is free first. `waited` says how long the
-    /// request has waited so far, and takes what it waits now.
+    /// Waits for one of those that are held to their limits, the one that is free first.
     pub(super) async fn queue_up(
         &mut self,
-        ctx: &RequestCtx,
+        ctx: &mut RequestCtx,
         target: &Target,
-        waited: &mut Duration,
     ) -> Option<(Arc<ConnectionState>, InFlight)> {
         self.held.sort_by_key(|(_, until)| until.unwrap_or(0));
-        let clock = &*ctx.engine.clock;
+        let engine = ctx.engine.clone();
+        let clock = &*engine.clock;
         for at in 0..self.held.len() {
             let (connection, until) = &self.held[at];
             let Some(rules) = connection.limits else { continue };
-            let most = Duration::from_millis(u64::from(rules.max_wait_ms)).saturating_sub(*waited);
+            let most = Duration::from_millis(u64::from(rules.max_wait_ms)).saturating_sub(ctx.waited);
             let (left, began) = (ctx.within(most), clock.instant());
             let soonest = until.map_or(Duration::ZERO, |until| time_to(until, clock.now_ms()));
             if left.is_zero() || soonest > left {
                 continue;
             }
             let place = queue::wait(connection, &rules, ask(ctx, target), left, clock).await;
-            *waited += clock.instant().saturating_duration_since(began);
+            ctx.has_waited_since(began);
             let Some(place) = place else { continue };
             if resolve::obstacle(ctx, target, connection, clock.now_ms()).is_none() {
                 let (connection, _) = self.held.remove(at);

@@ -259,7 +259,7 @@ impl Course {
                     }
                     let pause = self.policy(place).fallback_delay;
                     if pass == 0 && place > 0 && !pause.is_zero() {
-                        tokio::time::sleep(pause.min(self.left(ctx))).await;
+                        ctx.pause(pause.min(self.left(ctx))).await;
                     }
                     if self.is_over(ctx) {
                         return Err(self.failed(ctx));
@@ -278,7 +278,7 @@ impl Course {
             }
             if sets_left > 0 {
                 sets_left -= 1;
-                tokio::time::sleep(policy.set_retry_delay.min(self.left(ctx))).await;
+                ctx.pause(policy.set_retry_delay.min(self.left(ctx))).await;
                 continue;
             }
             // Nothing was wrong but that all were cooling down: the one that is free first is waited for.
@@ -378,7 +378,7 @@ impl Course {
     }
 
     /// Waits before a target that failed in passing is tried again.
-    async fn sit_out(&self, ctx: &RequestCtx, place: usize) -> bool {
+    async fn sit_out(&self, ctx: &mut RequestCtx, place: usize) -> bool {
         match self.failures.of(place) {
             Some(failed) => sit_out(ctx, failed, self.policy(place).retry_delay, self.deadline).await,
             None => false,

@@ -73,6 +73,19 @@ async fn nobody_waits_for_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_waits_of_a_request_do_not_add_up() {
+    for (retry_after, status, seconds) in [("17", 200, 29), ("20", 429, 12)] {
+        let world = alone(|_| {});
+        world.transport.answer(with_limits(0, 100, "12s"));
+        world.chat(ASK).await;
+        let limited = refusal(429, "rate_limit_exceeded", "slow down").header("retry-after", retry_after);
+        world.transport.answer(limited).answer(answer("after all"));
+        let got = world.chat(ASK).await;
+        assert_eq!((got.status, world.elapsed().as_secs()), (status, seconds), "{}", got.body);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_time_in_the_queue_is_bounded_and_that_of_the_answer_is_not() {
     let world = alone(|entities| entities.settings.resilience.request_queue.concurrent_requests = 1);
     world.transport.answer(answer("slow").after(Duration::from_secs(40)));
