@@ -125,6 +125,7 @@ impl RequestCtx {
             // The decision is the request's; what is found out of accounts goes into it later.
             decision: self.decision.as_ref().map(|decision| decision.part()),
             trying: None,
+            tally: self.tally.clone(),
             steering: self.steering.clone(),
             waited: self.waited,
             deadline: self.deadline,

@@ -18,7 +18,7 @@ use omniroute_domain::snapshot::{Caller, ConnectionState, Snapshot};
 use omniroute_provider::Capability;
 use smallvec::SmallVec;
 
-use crate::attempt::{Rewrite, Trying};
+use crate::attempt::{Rewrite, Tally, Trying};
 use crate::bodies::Copies;
 use crate::branch::Kinship;
 use crate::decision::Decision;
@@ -124,6 +124,8 @@ pub struct RequestCtx {
     pub(crate) decision: Option<Box<Decision>>,
     /// The step of a combo whose target is being asked.
     pub(crate) trying: Option<Trying>,
+    /// The counts of the combo that is asked; its branches are in them too.
+    pub(crate) tally: Option<Arc<Tally>>,
     /// Where the operator steers it; `None` when nowhere in particular.
     pub(crate) steering: Option<Box<Steering>>,
     /// How long it has waited so far: in queues, for places, for cooldowns to end, and between tries.
@@ -235,6 +237,7 @@ impl RequestCtx {
             seed,
             decision: None,
             trying: None,
+            tally: None,
             steering: None,
             waited: Duration::ZERO,
             deadline: None,

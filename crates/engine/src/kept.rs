@@ -177,9 +177,8 @@ pub(crate) async fn is_unfinished(ctx: &RequestCtx, id: &str) -> bool {
 
 /// The vendor does not keep it any more.
 pub(crate) fn forget(ctx: &RequestCtx, id: &str) {
-    let now_ms = ctx.engine.clock.now_ms();
     for key in [place(ctx.tenant(), id), mark(ctx.tenant(), id)] {
-        ctx.engine.owners.take(&key, now_ms);
+        ctx.engine.owners.forget(&key);
     }
     ctx.engine.awaited.end(ctx.tenant(), id);
 }

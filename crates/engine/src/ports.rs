@@ -287,8 +287,12 @@ pub trait Cache: Send + Sync {
     fn get<'a>(&'a self, key: &'a str, now_ms: i64) -> BoxFuture<'a, Option<Bytes>>;
     /// Keeps a value for a while.
     fn put(&self, key: &str, value: Bytes, now_ms: i64, ttl: Duration);
-    /// Drops a value that is no longer true. Gives it to one caller, however many ask at once, unless it has expired.
+    /// Takes a value out, unless it has expired: of many who do so at once, one gets it.
     fn take(&self, key: &str, now_ms: i64) -> Option<Bytes>;
+    /// Drops a value that is no longer true.
+    fn forget(&self, key: &str) {
+        self.take(key, i64::MAX);
+    }
 }
 
 /// [`RequestRow::request_type`] of conversations, and of what belongs to them.

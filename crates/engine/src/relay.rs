@@ -469,6 +469,7 @@ impl Running {
         let StreamStart { connection, target, sent, .. } = &self.start;
         attempt::note_success(&mut self.ctx, target, connection, Some(StatusCode::OK), *sent);
         self.ctx.step_answered();
+        self.ctx.combo_answered();
         self.ctx.outcome.status = Some(200);
         if let Some(keeping) = self.keeping.take() {
             keeping.finish(&mut self.ctx);
@@ -534,6 +535,7 @@ impl Running {
         crate::circuit::broke_off(&self.ctx, connection, failure);
         attempt::note_failure(&mut self.ctx, target, connection, failure, None, *sent);
         self.ctx.step_failed();
+        self.ctx.combo_failed();
         let mut error = crate::explain::failure(&self.ctx, target, failure);
         if failure.kind == omniroute_provider::FailureKind::Protocol {
             error.code = Some("upstream_stream_truncated".into());

@@ -1,13 +1,15 @@
 //! What traffic found out about combos, for the time after a restart: whose turn it is and who answered last as rows of
 //! `rrCounters` and `lkgp` in `key_value`, counts from the request log.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use omniroute_domain::combo::{ComboMark, ComboState};
 use omniroute_domain::entity::ComboId;
+use omniroute_domain::routing::Manner;
 use omniroute_domain::snapshot::Snapshot;
 use omniroute_engine::Live;
 use serde::{Deserialize, Serialize};
@@ -71,15 +73,17 @@ impl ComboMemories<'_> {
 
     /// Counts the logged requests of combos again, oldest first.
     async fn recount(&self, combos: &HashMap<&str, &Arc<ComboState>>) -> Result<u64, StoreError> {
-        const LOGGED: &str = "SELECT timestamp, ttft, duration, attempt_details FROM call_logs
+        const LOGGED: &str = "SELECT timestamp, status, ttft, duration, attempt_details FROM call_logs
              WHERE combo_name IS NOT NULL AND attempt_details IS NOT NULL ORDER BY timestamp DESC, id DESC LIMIT $1";
-        let mut logged: Vec<(i64, Option<i64>, i64, String)> = with_read!(self.0.pool(), |db| {
+        let mut logged: Vec<(i64, i64, Option<i64>, i64, String)> = with_read!(self.0.pool(), |db| {
             sqlx::query_as(LOGGED).bind(MAX_RECOUNTED).fetch(&mut *db).try_collect().await?
         });
         logged.reverse();
-        for (timestamp, ttft, duration, attempts) in &logged {
+        for (timestamp, status, ttft, duration, attempts) in &logged {
             let attempts: Vec<StoredAttempt<'_>> = serde_json::from_str(attempts).unwrap_or_default();
             let is_single = attempts.len() == 1;
+            let took = u64::try_from(ttft.unwrap_or(*duration)).unwrap_or(0);
+            count_request(combos, &attempts, (*status < 400).then_some(took), *timestamp);
             // The accounts of one target are one request of its step.
             for target in attempts.chunk_by(|one, next| one.steps == next.steps) {
                 let Some(last) = target.last() else { continue };
@@ -90,7 +94,6 @@ impl ComboMemories<'_> {
                 }
                 for (combo, step) in &last.steps {
                     let Some(combo) = combos.get(&**combo) else { continue };
-                    combo.memory.stats.note(latency, *timestamp);
                     if let Some(step) = combo.steps.iter().find(|own| *own.id == **step) {
                         step.stats.note(latency, *timestamp);
                     }
@@ -143,6 +146,42 @@ impl ComboMemories<'_> {
         });
         known.extend(changed);
         Ok(())
+    }
+}
+
+/// Counts a logged request once in every combo that it went through. `latency` is that of its answer, if it got one.
+fn count_request(
+    combos: &HashMap<&str, &Arc<ComboState>>,
+    attempts: &[StoredAttempt<'_>],
+    latency: Option<u64>,
+    timestamp: i64,
+) {
+    let is_cut = |attempt: &StoredAttempt<'_>| {
+        matches!(attempt.failure.as_deref(), Some("client_abort" | "operator_abort"))
+    };
+    let Some(asked) = attempts.first().and_then(|first| first.steps.first()).map(|(asked, _)| asked) else {
+        return;
+    };
+    if attempts.iter().any(is_cut) {
+        return;
+    }
+    let mut answered: BTreeMap<&str, bool> = BTreeMap::new();
+    for attempt in attempts {
+        for (combo, _) in &attempt.steps {
+            *answered.entry(combo).or_default() |= attempt.failure.is_none();
+        }
+    }
+    for (id, has_answered) in answered {
+        let Some(combo) = combos.get(id) else { continue };
+        let is_asked = id == &**asked;
+        combo.memory.stats.note(latency.filter(|_| is_asked || has_answered), timestamp);
+        if is_asked
+            && latency.is_some()
+            && attempts.len() > 1
+            && matches!(combo.strategy.manner(), Manner::OneByOne | Manner::Race)
+        {
+            combo.memory.fallbacks.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

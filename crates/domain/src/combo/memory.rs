@@ -12,7 +12,7 @@ const LAST_GOOD_MS: i64 = 24 * 3_600 * 1_000;
 /// State of one combo by its id.
 #[derive(Debug, Default)]
 pub struct ComboMemory {
-    /// Requests of all steps together.
+    /// Its requests, however many of its targets were tried for each.
     pub stats: Stats,
     /// Those that the first target did not answer.
     pub fallbacks: AtomicU64,

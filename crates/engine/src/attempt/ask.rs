@@ -71,8 +71,15 @@ async fn ask_once(
     ctx.deadline = Some(limit);
     ctx.step = planned.path.last().map(|place| place.step().id.clone());
     ctx.trying = Some(Trying::begin(planned, now, places));
+    if let Some(tally) = &ctx.tally {
+        tally.begin(planned, now);
+    }
     let calls_before = ctx.attempts.len();
-    match accounts::run(ctx, &planned.target, Patience::none(bounds.queues)).await {
+    let result = accounts::run(ctx, &planned.target, Patience::none(bounds.queues)).await;
+    if let Some(tally) = &ctx.tally {
+        tally.asked(planned, ctx.attempts.len() > calls_before);
+    }
+    match result {
         Ok(answer) => {
             if matches!(answer, Attempted::Whole(_)) {
                 ctx.step_answered();

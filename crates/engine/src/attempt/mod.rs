@@ -19,6 +19,7 @@ mod queue;
 mod round;
 mod rows;
 mod stored;
+mod tally;
 mod targets;
 mod together;
 mod trying;
@@ -99,6 +100,7 @@ pub(crate) use rows::open_row;
 use rows::push_row;
 pub(crate) use rows::{note_abort, note_failure, note_success, notes};
 pub(crate) use stored::{Look, Stored, call_about, look_again};
+pub(crate) use tally::Tally;
 pub(crate) use targets::{Layout, lay_out, run};
 pub(crate) use trying::Trying;
 

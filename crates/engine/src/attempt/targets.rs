@@ -16,7 +16,7 @@ use super::facts::facts;
 use super::failures::Failures;
 use super::in_vain;
 use super::together::{Heat, MOST_HEDGED};
-use super::{Attempted, rows};
+use super::{Attempted, Tally, rows};
 use crate::admit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
@@ -234,6 +234,18 @@ impl Course {
     }
 
     async fn run(&mut self, ctx: &mut RequestCtx) -> Result<Attempted, GatewayError> {
+        ctx.tally = Some(Arc::new(Tally::new(&self.combo)));
+        let result = self.go_through(ctx).await;
+        match &result {
+            // Counted at its end.
+            Ok(Attempted::Stream(_)) => {}
+            Ok(Attempted::Whole(_)) => ctx.combo_answered(),
+            Err(_) => ctx.combo_failed(),
+        }
+        result
+    }
+
+    async fn go_through(&mut self, ctx: &mut RequestCtx) -> Result<Attempted, GatewayError> {
         if self.targets.is_empty() {
             return Err(self.nobody());
         }

@@ -34,7 +34,6 @@ impl Trying {
     pub(super) fn begin(planned: &Planned, since: Instant, places: Places) -> Self {
         for place in counted(planned) {
             place.step().stats.begin();
-            place.combo.memory.stats.begin();
         }
         Self { planned: Some(planned.clone()), since, is_counted: true, places }
     }
@@ -49,7 +48,6 @@ impl Trying {
         let latency = latency.map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX));
         for place in counted(&planned) {
             place.step().stats.end(latency, now_ms);
-            place.combo.memory.stats.end(latency, now_ms);
         }
         for place in &planned.path {
             match latency {
@@ -61,7 +59,7 @@ impl Trying {
 }
 
 /// The steps whose combos count their requests.
-fn counted(planned: &Planned) -> impl Iterator<Item = &Place> {
+pub(super) fn counted(planned: &Planned) -> impl Iterator<Item = &Place> {
     planned.path.iter().filter(|place| place.combo.policy.tracks_metrics)
 }
 
@@ -70,7 +68,6 @@ impl Drop for Trying {
         let Some(planned) = self.planned.as_ref().filter(|_| self.is_counted) else { return };
         for place in counted(planned) {
             place.step().stats.cancel();
-            place.combo.memory.stats.cancel();
         }
     }
 }
@@ -80,6 +77,10 @@ impl RequestCtx {
     pub(crate) fn step_answered(&mut self) {
         let Some(mut trying) = self.trying.take() else { return };
         let first = self.outcome.first_event.unwrap_or_else(|| self.engine.clock.instant());
+        if let (Some(tally), Some(planned)) = (&self.tally, &trying.planned) {
+            tally.answered(planned);
+        }
+        self.combo_answered();
         trying.end(Some(first.saturating_duration_since(trying.since)), self.engine.clock.now_ms());
     }
 

@@ -66,6 +66,49 @@ async fn a_failing_target_gives_way_to_the_next_and_both_are_counted() {
     let memory = &live.combo("best").unwrap().memory;
     assert_eq!(memory.fallbacks.load(std::sync::atomic::Ordering::Relaxed), 1);
     assert_eq!(memory.stats.in_flight(), 0, "nothing is left running");
+    assert_eq!(asked(&world, "best"), (1, 1), "it is one request, whoever answers");
+}
+
+/// Requests of a combo, and those that went well.
+pub(crate) fn asked(world: &World, combo: &str) -> (u64, u64) {
+    let live = world.engine.live.load();
+    let totals = live.combo(combo).unwrap().memory.stats.totals();
+    (totals.requests, totals.successes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_combo_within_another_is_counted_by_what_its_own_targets_did() {
+    let world = World::with(
+        |entities| {
+            add_best(entities, |best| best.steps.truncate(2));
+            let mut outer = combo("outer", &["best", "c/m"]);
+            outer.id = omniroute_domain::entity::ComboId::from("2");
+            outer.steps[0].goal = Goal::ComboRef { combo_name: "best".into() };
+            entities.combos.push(outer);
+        },
+        |_: &mut EngineOptions| {},
+    );
+    let broken = || refusal(500, "server_error", "broken");
+    let chunks = |text: &str| stream().send(chunk(text));
+    // Both targets of the inner one fail, and the outer one's own answers.
+    world.transport.answer(broken()).answer(broken()).answer(answer("from c"));
+    assert_eq!(world.chat(&ASK.replace("best", "outer")).await.status, 200);
+    assert_eq!((asked(&world, "outer"), asked(&world, "best")), ((1, 1), (1, 0)));
+    // They cool down now: the inner one is not asked.
+    world.transport.answer(chunks("from c").send(END));
+    assert_eq!(world.chat(&ASK_STREAM.replace("best", "outer")).await.status, 200);
+    assert_eq!((asked(&world, "outer"), asked(&world, "best")), ((2, 2), (1, 0)));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.transport.answer(chunks("from a").send(END));
+    assert_eq!(world.chat(&ASK_STREAM.replace("best", "outer")).await.status, 200);
+    assert_eq!((asked(&world, "outer"), asked(&world, "best")), ((3, 3), (2, 1)));
+    // A stream that breaks is no answer.
+    world.transport.answer(chunks("from a"));
+    world.chat(&ASK_STREAM.replace("best", "outer")).await;
+    assert_eq!((asked(&world, "outer"), asked(&world, "best")), ((4, 3), (3, 1)));
+    let live = world.engine.live.load();
+    let running = ["outer", "best"].map(|name| live.combo(name).unwrap().memory.stats.in_flight());
+    assert_eq!(running, [0, 0]);
 }
 
 #[tokio::test(start_paused = true)]

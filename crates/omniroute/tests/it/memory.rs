@@ -43,6 +43,17 @@ async fn combos_go_on_after_a_restart_where_they_were() {
     assert_eq!(in_turn(&gateway, "turns", 2).await, ["echo", "lorem"]);
     let mut dealt = in_turn(&gateway, "deck", 2).await;
     assert_eq!(served_by(&gateway, "last").await, "echo");
+    let spare =
+        json!({"name": "spare", "models": ["sim/error-503", "sim/echo"], "config": {"maxRetries": 0}});
+    gateway.set("POST", "/api/combos", &spare).await;
+    assert_eq!(served_by(&gateway, "spare").await, "echo");
+    let fell_back = metrics(&gateway, "spare").await;
+    let counts = ["totalRequests", "totalSuccesses", "totalFailures", "totalFallbacks"];
+    assert_eq!(
+        counts.map(|name| fell_back[name].clone()),
+        [1, 1, 0, 1].map(Value::from),
+        "one request, two targets"
+    );
     let before = metrics(&gateway, "turns").await;
     assert_eq!((&before["totalRequests"], &before["totalSuccesses"]), (&json!(2), &json!(2)));
 
@@ -50,6 +61,8 @@ async fn combos_go_on_after_a_restart_where_they_were() {
     gateway.ended().await;
     let gateway = Start::new().data_dir(folder.path()).run().await;
     assert_eq!(in_turn(&gateway, "turns", 2).await, ["size-9", "echo"], "the turn is kept");
+    let counted_again = metrics(&gateway, "spare").await;
+    assert_eq!(counts.map(|name| &counted_again[name]), counts.map(|name| &fell_back[name]), "counted again");
     dealt.extend(in_turn(&gateway, "deck", 1).await);
     dealt.sort();
     assert_eq!(dealt, ["echo", "lorem", "size-9"], "the deck goes on: each once before any again");

@@ -100,7 +100,7 @@ macro_rules! bind_call_log {
             .bind(row.usage.input_total().map(signed))
             .bind(row.usage.output_total.map(signed))
             .bind(row.usage.cache_read.map(signed))
-            .bind(cache_creation(row).map(signed))
+            .bind(cache_creation(&row.usage).map(signed))
             .bind(row.usage.reasoning.map(signed))
             .bind(row.usage_estimated)
             .bind(row.cost_nano)

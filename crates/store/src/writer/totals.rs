@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use omniroute_dialect::ir::Usage;
 use omniroute_domain::entity::{ApiKeyId, ConnectionId};
 use omniroute_engine::ports::RequestRow;
 use omniroute_provider::ProviderId;
@@ -61,7 +62,8 @@ pub(crate) struct Total {
 }
 
 impl Totals {
-    /// Counts a request, if it reached a provider.
+    /// Counts a request, if it reached a provider: it is one of the account that was asked last. What other accounts made
+    /// for it is theirs.
     pub(crate) fn add(&mut self, row: &RequestRow) {
         let Some(provider) = &row.provider else { return };
         let timestamp_ms = row.id.timestamp_ms();
@@ -72,25 +74,37 @@ impl Totals {
             connection: row.connection.clone(),
             api_key: row.api_key.clone(),
         };
-        let usage = &row.usage;
-        let count = |tokens: Option<u64>| signed(tokens.unwrap_or(0));
-        let one = Total {
+        let mut one = Total {
             connection_name: row.connection_name.clone(),
             api_key_name: row.api_key_name.clone(),
             requests: 1,
             successes: i64::from(is_success(row)),
-            tokens_input: count(usage.input_total()),
-            tokens_output: count(usage.output_total),
-            tokens_cache_read: count(usage.cache_read),
-            tokens_cache_creation: count(cache_creation(row)),
-            tokens_reasoning: count(usage.reasoning),
             estimated: i64::from(row.usage_estimated),
             cost_nano: known_cost(row),
             unpriced: i64::from(row.cost_nano.is_none()),
             latency_sum_ms: row.duration_ms,
             last_used_at: timestamp_ms,
+            ..Total::of(&row.usage)
         };
         self.kinds.add((key.minute, row.request_type), one.clone(), row.units.as_deref());
+        let others = row.attempts.split_last().map_or(&[][..], |(_, others)| others);
+        for other in others.iter().filter(|other| other.usage.is_known() || other.cost_nano.is_some()) {
+            let theirs = Total {
+                connection_name: Some(other.connection_name.clone()),
+                api_key_name: row.api_key_name.clone(),
+                cost_nano: other.cost_nano.unwrap_or(0),
+                last_used_at: timestamp_ms,
+                ..Total::of(&other.usage)
+            };
+            one.lose(&theirs);
+            let key = TotalKey {
+                provider: other.provider.clone(),
+                model: clip_shared(&other.model, MAX_MODEL),
+                connection: Some(other.connection.clone()),
+                ..key.clone()
+            };
+            self.merge(key, theirs);
+        }
         self.merge(key, one);
     }
 
@@ -164,6 +178,29 @@ impl TotalKey {
 }
 
 impl Total {
+    /// The tokens of a usage, and nothing else.
+    fn of(usage: &Usage) -> Self {
+        let count = |tokens: Option<u64>| signed(tokens.unwrap_or(0));
+        Self {
+            tokens_input: count(usage.input_total()),
+            tokens_output: count(usage.output_total),
+            tokens_cache_read: count(usage.cache_read),
+            tokens_cache_creation: count(cache_creation(usage)),
+            tokens_reasoning: count(usage.reasoning),
+            ..Self::default()
+        }
+    }
+
+    /// Takes off what another account made.
+    fn lose(&mut self, other: &Self) {
+        self.tokens_input -= other.tokens_input;
+        self.tokens_output -= other.tokens_output;
+        self.tokens_cache_read -= other.tokens_cache_read;
+        self.tokens_cache_creation -= other.tokens_cache_creation;
+        self.tokens_reasoning -= other.tokens_reasoning;
+        self.cost_nano -= other.cost_nano;
+    }
+
     pub(super) fn merge(&mut self, other: Self) {
         if other.last_used_at >= self.last_used_at {
             self.last_used_at = other.last_used_at;
@@ -198,8 +235,8 @@ fn known_cost(row: &RequestRow) -> i64 {
 }
 
 /// Prompt tokens written to caches of any duration.
-pub(crate) fn cache_creation(row: &RequestRow) -> Option<u64> {
-    match (row.usage.cache_write, row.usage.cache_write_1h) {
+pub(crate) fn cache_creation(usage: &Usage) -> Option<u64> {
+    match (usage.cache_write, usage.cache_write_1h) {
         (None, None) => None,
         (short, long) => Some(short.unwrap_or(0).saturating_add(long.unwrap_or(0))),
     }

@@ -9,6 +9,7 @@ use crate::fixture::{DAY, Fixture, HOUR, NOW, attempt, request, stories, writer}
 
 stories!(
     counters_are_split_by_everything_that_is_asked_for,
+    what_several_accounts_made_for_a_request_is_each_ones_own,
     periods_are_exact_to_the_millisecond,
     minutes_are_counted_oldest_first,
     sums_continue_after_a_restart,
@@ -70,6 +71,37 @@ async fn counters_are_split_by_everything_that_is_asked_for(fixture: Fixture) {
             history.by_api_key.iter().map(|row| (row.api_key_id.as_str(), row.counters.requests)).collect();
         assert_eq!(keys, [("k1", 2)]);
     }
+}
+
+async fn what_several_accounts_made_for_a_request_is_each_ones_own(fixture: Fixture) {
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    // The whole is 10 tokens of prompt and 7 of answer for 1,500; another provider made 4 and 5 of them for 400.
+    let mut fused = request("r1", NOW);
+    let mut first = attempt("c0", Some(200), None);
+    (first.provider, first.model) = ("anthropic".into(), "claude-5".into());
+    first.usage = Usage { input_uncached: Some(4), output_total: Some(5), ..Usage::default() };
+    first.cost_nano = Some(400);
+    fused.attempts = vec![first, attempt("c9", Some(500), Some("server")), attempt("c1", Some(200), None)];
+    recorder.record(fused);
+    handle.flush().await;
+    let history = fixture.store.usage().history(Period::All, NOW + 10).await.unwrap();
+    let told = |counters: &UsageCounters| {
+        (counters.requests, counters.prompt_tokens, counters.completion_tokens, counters.cost_nano)
+    };
+    assert_eq!(told(&history.total), (1, 10, 7, 1_500));
+    let by_provider: Vec<_> =
+        history.by_provider.iter().map(|row| (row.provider.as_str(), told(&row.counters))).collect();
+    assert_eq!(by_provider, [("anthropic", (0, 4, 5, 400)), ("openai", (1, 6, 2, 1_100))]);
+    let accounts: Vec<_> = history
+        .by_account
+        .iter()
+        .map(|row| (row.connection_id.as_str(), row.account_name.as_str()))
+        .collect();
+    assert_eq!(accounts.len(), 2, "who failed made nothing: {accounts:?}");
+    let of_account = fixture.store.usage().by_connection(&"c0".into(), NOW + 1).await.unwrap();
+    assert_eq!(told(&of_account.last_day), (0, 4, 5, 400));
+    let by_key: Vec<_> = history.by_api_key.iter().map(|row| told(&row.counters)).collect();
+    assert_eq!(by_key, [(1, 10, 7, 1_500)]);
 }
 
 async fn periods_are_exact_to_the_millisecond(fixture: Fixture) {

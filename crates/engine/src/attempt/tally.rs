@@ -1,0 +1,120 @@
+//! A request in the counts of the combo that it asks, and of those within that one: once in each, however many of their
+//! targets are tried.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use omniroute_domain::combo::{ComboState, Planned};
+use smallvec::SmallVec;
+
+use super::Rewrite;
+use super::trying::counted;
+use crate::ctx::RequestCtx;
+use crate::time::millis;
+
+/// The counts that a request is in. Dropped before it is known how the request ended, they are told nothing of it.
+pub(crate) struct Tally {
+    /// The combo that the request asks.
+    asked: Arc<ComboState>,
+    entries: Mutex<SmallVec<[Entry; 1]>>,
+}
+
+struct Entry {
+    combo: Arc<ComboState>,
+    since: Instant,
+    /// How many of its targets are to be called now.
+    asking: u32,
+    /// Whether one of them was called.
+    is_called: bool,
+    /// Whether one of them has answered.
+    has_answered: bool,
+}
+
+impl Tally {
+    pub(super) fn new(asked: &Arc<ComboState>) -> Self {
+        Self { asked: asked.clone(), entries: Mutex::default() }
+    }
+
+    /// A target is asked.
+    pub(super) fn begin(&self, planned: &Planned, since: Instant) {
+        let mut entries = self.lock();
+        for place in counted(planned) {
+            match entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.combo, &place.combo)) {
+                Some(entry) => entry.asking += 1,
+                None => {
+                    place.combo.memory.stats.begin();
+                    let combo = place.combo.clone();
+                    entries.push(Entry { combo, since, asking: 1, is_called: false, has_answered: false });
+                }
+            }
+        }
+    }
+
+    /// It was called, or none of its accounts could be, which says nothing about its combos.
+    pub(super) fn asked(&self, planned: &Planned, is_called: bool) {
+        self.lock().retain(|entry| {
+            if !leads_to(&entry.combo, planned) {
+                return true;
+            }
+            entry.asking = entry.asking.saturating_sub(1);
+            entry.is_called |= is_called;
+            let stays = entry.is_called || entry.asking > 0;
+            if !stays {
+                entry.combo.memory.stats.cancel();
+            }
+            stays
+        });
+    }
+
+    /// A target answered.
+    pub(super) fn answered(&self, planned: &Planned) {
+        for entry in self.lock().iter_mut() {
+            entry.has_answered |= leads_to(&entry.combo, planned);
+        }
+    }
+
+    /// The request got its answer, whose content began at `first`; or none.
+    fn end(&self, first: Option<Instant>, now_ms: i64) {
+        for entry in std::mem::take(&mut *self.lock()) {
+            let is_asked = Arc::ptr_eq(&entry.combo, &self.asked);
+            let first = first.filter(|_| is_asked || entry.has_answered);
+            let latency = first.map(|first| millis(first.saturating_duration_since(entry.since)));
+            let latency = latency.map(|latency| u64::try_from(latency).unwrap_or(0));
+            entry.combo.memory.stats.end(latency, now_ms);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SmallVec<[Entry; 1]>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn leads_to(combo: &Arc<ComboState>, planned: &Planned) -> bool {
+    planned.path.iter().any(|place| Arc::ptr_eq(&place.combo, combo))
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        for entry in self.entries.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            entry.combo.memory.stats.cancel();
+        }
+    }
+}
+
+impl RequestCtx {
+    /// The client got its answer. What is only material for one says nothing yet.
+    pub(crate) fn combo_answered(&self) {
+        let Some(tally) = self.tally.as_ref().filter(|_| self.rewrite != Some(Rewrite::Material)) else {
+            return;
+        };
+        let first = self.outcome.first_event.unwrap_or_else(|| self.engine.clock.instant());
+        tally.end(Some(first), self.engine.clock.now_ms());
+    }
+
+    /// It got none, or not all of it.
+    pub(crate) fn combo_failed(&self) {
+        if let Some(tally) = &self.tally {
+            tally.end(None, self.engine.clock.now_ms());
+        }
+    }
+}
