@@ -75,7 +75,7 @@ async fn counters_are_split_by_everything_that_is_asked_for(fixture: Fixture) {
 
 async fn what_several_accounts_made_for_a_request_is_each_ones_own(fixture: Fixture) {
     let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
-    // The whole is 10 tokens of prompt and 7 of answer for 1,500; another provider made 4 and 5 of them for 400.
+    // The whole is 15 tokens of prompt and 7 of answer for 1,500; another provider made 4 and 5 of them for 400.
     let mut fused = request("r1", NOW);
     let mut first = attempt("c0", Some(200), None);
     (first.provider, first.model) = ("anthropic".into(), "claude-5".into());
@@ -88,10 +88,10 @@ async fn what_several_accounts_made_for_a_request_is_each_ones_own(fixture: Fixt
     let told = |counters: &UsageCounters| {
         (counters.requests, counters.prompt_tokens, counters.completion_tokens, counters.cost_nano)
     };
-    assert_eq!(told(&history.total), (1, 10, 7, 1_500));
+    assert_eq!(told(&history.total), (1, 15, 7, 1_500));
     let by_provider: Vec<_> =
         history.by_provider.iter().map(|row| (row.provider.as_str(), told(&row.counters))).collect();
-    assert_eq!(by_provider, [("anthropic", (0, 4, 5, 400)), ("openai", (1, 6, 2, 1_100))]);
+    assert_eq!(by_provider, [("anthropic", (0, 4, 5, 400)), ("openai", (1, 11, 2, 1_100))]);
     let accounts: Vec<_> = history
         .by_account
         .iter()
@@ -101,7 +101,7 @@ async fn what_several_accounts_made_for_a_request_is_each_ones_own(fixture: Fixt
     let of_account = fixture.store.usage().by_connection(&"c0".into(), NOW + 1).await.unwrap();
     assert_eq!(told(&of_account.last_day), (0, 4, 5, 400));
     let by_key: Vec<_> = history.by_api_key.iter().map(|row| told(&row.counters)).collect();
-    assert_eq!(by_key, [(1, 10, 7, 1_500)]);
+    assert_eq!(by_key, [(1, 15, 7, 1_500)]);
 }
 
 async fn periods_are_exact_to_the_millisecond(fixture: Fixture) {
