@@ -74,6 +74,8 @@ pub(crate) struct Verdict {
     pub(crate) latency_ms: i64,
     /// How many models were listed.
     pub(crate) models: Option<usize>,
+    /// What a model said.
+    pub(crate) text: Option<String>,
     /// What went wrong.
     pub(crate) failure: Option<Failure>,
     /// What there is to say when nothing could be asked.
@@ -140,8 +142,26 @@ async fn probe_service(admin: &Admin, subject: &Subject<'_>, model: Option<&str>
     verdict
 }
 
+/// What is asked of a model.
+#[derive(Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) text: &'a str,
+    /// Most tokens of answer.
+    pub(crate) max_tokens: u64,
+}
+
 /// Asks for a chat of one token, or what there is in its place at an account that is not there for chat.
 pub(crate) async fn probe_chat(admin: &Admin, subject: &Subject<'_>, model: &str) -> Verdict {
+    ask_chat(admin, subject, model, Question { text: "ping", max_tokens: 1 }).await
+}
+
+/// The same with another question.
+pub(crate) async fn ask_chat(
+    admin: &Admin,
+    subject: &Subject<'_>,
+    model: &str,
+    question: Question<'_>,
+) -> Verdict {
     if subject.is_without_chat() {
         return probe_service(admin, subject, Some(model)).await;
     }
@@ -150,12 +170,15 @@ pub(crate) async fn probe_chat(admin: &Admin, subject: &Subject<'_>, model: &str
         verdict.unsupported = Some("the connection has no endpoint".to_owned());
         return verdict;
     };
-    match chat_call(admin, subject, endpoint, model) {
+    match chat_call(admin, subject, endpoint, model, question) {
         Ok(call) => {
             let place = Place::of(endpoint);
             let answer = send(admin, subject, &place, call).await;
             answer.note(&mut verdict);
-            verdict.failure = judge(admin, subject, &place, answer).err().map(|failure| *failure);
+            match judge(admin, subject, &place, answer) {
+                Ok(body) => verdict.text = said(endpoint.dialect, &body),
+                Err(failure) => verdict.failure = Some(*failure),
+            }
         }
         Err(message) => verdict.unsupported = Some(message),
     }
@@ -194,17 +217,33 @@ async fn list(admin: &Admin, subject: &Subject<'_>, endpoint: &Endpoint) -> (Ver
     (verdict, None)
 }
 
-fn chat_call(admin: &Admin, subject: &Subject<'_>, endpoint: &Endpoint, model: &str) -> Result<Call, String> {
+/// The text of an answer, without its reasoning.
+fn said(dialect: DialectId, body: &Bytes) -> Option<String> {
+    let answer = registry::by_id(dialect).decode_response(body).ok()?;
+    let texts = answer.blocks.into_iter().filter_map(|block| match block.kind {
+        BlockKind::Text(text) => Some(text),
+        _ => None,
+    });
+    Some(texts.collect::<Vec<_>>().join("\n"))
+}
+
+fn chat_call(
+    admin: &Admin,
+    subject: &Subject<'_>,
+    endpoint: &Endpoint,
+    model: &str,
+    question: Question<'_>,
+) -> Result<Call, String> {
     let spec = subject.provider.spec();
     let request = ChatRequest {
         model: model.to_owned(),
         turns: vec![Turn {
             role: Role::User,
-            blocks: vec![BlockKind::Text("ping".to_owned()).into()],
+            blocks: vec![BlockKind::Text(question.text.to_owned()).into()],
             name: None,
             path: "messages[0]".to_owned(),
         }],
-        max_output_tokens: Some(1),
+        max_output_tokens: Some(question.max_tokens),
         ..ChatRequest::default()
     };
     let caps = caps_of(spec, model, admin.catalog.model(&spec.id, model));

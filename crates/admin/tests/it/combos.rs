@@ -282,6 +282,44 @@ async fn every_entry_of_a_combo_is_tested_and_nothing_is_held_against_it() {
     let connection = &snapshot.combo("both").expect("there").targets(&snapshot)[0].provider.connections[0];
     assert!(connection.health.check("gpt-5.6", 0).is_ok(), "a test leaves no lock");
     app.post("/api/combos/test", json!({"comboName":"nobody"})).await.expect(404);
+    app.post("/api/combos/test", json!({"comboName":"both","message":" "})).await.expect(400);
+    assert_eq!(tested["results"][1]["responseText"], "hi");
+    assert_eq!(questions(&app), ["Reply with the one word: ready"; 2]);
+}
+
+/// What models were asked.
+fn questions(app: &TestApp) -> Vec<String> {
+    let bodies = app.upstream.bodies.lock().expect("lock");
+    let asked = bodies.iter().map(|body| serde_json::from_slice::<Value>(body).expect("JSON"));
+    asked.map(|body| body["messages"][0]["content"].as_str().expect("text").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn entries_are_tested_whatever_their_conditions_and_with_the_operators_words() {
+    let app = with_provider().await;
+    let night = json!({"model":"openai/gpt-5.4-mini","when":{"hasTools":true}});
+    let made = make(&app, json!({"name":"night","models":["openai/gpt-5.6", night]})).await;
+    for text in ["one", "two"] {
+        app.upstream.answer(
+            200,
+            &format!(r#"{{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}]}}"#),
+        );
+    }
+    let question = json!({"comboName":"night","message":"are you there?"});
+    let tested = app.post("/api/combos/test", question.clone()).await.expect(200).json();
+    let shown: Vec<_> = tested["results"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|row| (row["status"].as_str(), row["responseText"].as_str(), row["leftOut"].is_string()))
+        .collect();
+    assert_eq!(shown, [(Some("ok"), Some("one"), false), (Some("ok"), Some("two"), true)], "{tested}");
+    assert_eq!(questions(&app), ["are you there?"; 2]);
+    app.patch(&format!("/api/combos/{}", made["id"].as_str().expect("id")), json!({"isActive":false}))
+        .await
+        .expect(200);
+    let off = app.post("/api/combos/test", question).await.expect(409).json();
+    assert!(off.to_string().contains("switched off"), "{off}");
 }
 
 #[tokio::test]

@@ -1,18 +1,21 @@
-//! A tiny question to every entry of a combo: `/api/combos/test`. It asks the upstreams directly, so no cooldown, lock or
-//! count changes.
+//! A small question to every entry of a combo: `/api/combos/test`. It asks the upstreams directly, so no cooldown, lock or
+//! count changes; nor does an entry's condition keep it from being asked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use omniroute_domain::combo::{self, LeftOut, Planned, RequestFacts};
+use omniroute_domain::combo::{self, LeftOut, Planned, RequestFacts, Rule};
+use omniroute_domain::resolve::{self, Target};
+use omniroute_domain::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::auth::Management;
 use crate::endpoint::{Body, Json};
-use crate::error::{AdminResult, not_found};
-use crate::probe::{Subject, Verdict, probe_chat};
+use crate::error::{AdminResult, conflict, invalid_field, not_found};
+use crate::probe::{Question, Subject, Verdict, ask_chat};
 use crate::state::Admin;
 use crate::text::iso;
 
@@ -20,11 +23,19 @@ use crate::text::iso;
 const AT_ONCE: usize = 3;
 /// How long each may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What is asked where the operator says nothing else, and how long the answer may be.
+const QUESTION: &str = "Reply with the one word: ready";
+const MAX_TOKENS: u64 = 64;
+/// Longest question, and how much is shown of an answer, in characters.
+const MAX_MESSAGE: usize = 2_000;
+const MAX_TEXT: usize = 1_000;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ComboTest {
     combo_name: String,
+    /// What to ask, 1 to 2,000 characters; absent = for one word.
+    message: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -52,7 +63,20 @@ struct TargetResult {
     status_code: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// Why requests like this one leave the entry out; it is asked all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<String>,
     latency_ms: i64,
+    /// The beginning of the answer, up to 1,000 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_text: Option<String>,
+}
+
+/// An entry, and where it leads.
+struct Entry {
+    step: Arc<str>,
+    target: Arc<Target>,
+    left_out: Option<String>,
 }
 
 pub(crate) async fn test(
@@ -61,12 +85,33 @@ pub(crate) async fn test(
 ) -> AdminResult<Json<ComboTestResult>> {
     let admin = &access.admin;
     let snapshot = admin.live.load().clone();
-    let combo = snapshot.combo(&body.combo_name).ok_or_else(|| not_found("Combo"))?;
+    let message = body.message.as_deref().map_or(QUESTION, str::trim);
+    if message.is_empty() || message.chars().count() > MAX_MESSAGE {
+        return Err(invalid_field(
+            "message",
+            "must have 1 to 2,000 characters; leave it out for a question of ours",
+        ));
+    }
+    let Some(combo) = snapshot.combo(&body.combo_name) else {
+        let known = admin.store.combos().list().await?;
+        return Err(match known.iter().any(|combo| combo.name.eq_ignore_ascii_case(&body.combo_name)) {
+            true => conflict("the combo is switched off (`isActive`); switch it on to test it"),
+            false => not_found("Combo"),
+        });
+    };
     let plan = combo::plan(&snapshot, combo, &RequestFacts::default(), access.now_ms, 0, false);
+    let mut entries: Vec<Entry> = plan.targets.into_iter().map(Entry::of).collect();
+    let mut dead = Vec::new();
+    for left in plan.left_out {
+        match Entry::left_out(&snapshot, left) {
+            Ok(entry) => entries.push(entry),
+            Err(left) => dead.push(left),
+        }
+    }
     let mut results: Vec<TargetResult> =
-        stream::iter(plan.targets).map(|planned| ask(admin, planned)).buffered(AT_ONCE).collect().await;
-    let first = results.iter().find(|result| result.status == "ok").cloned();
-    results.extend(plan.left_out.into_iter().map(skipped));
+        stream::iter(entries).map(|entry| ask(admin, entry, message)).buffered(AT_ONCE).collect().await;
+    let first = results.iter().find(|result| result.status == "ok" && result.left_out.is_none()).cloned();
+    results.extend(dead.into_iter().map(skipped));
     access.audit("combo.tested", "combo", combo.id.as_str(), &combo.name).await;
     Ok(Json(ComboTestResult {
         combo_name: combo.name.to_string(),
@@ -78,20 +123,40 @@ pub(crate) async fn test(
     }))
 }
 
-async fn ask(admin: &Admin, planned: Planned) -> TargetResult {
-    let target = &planned.target;
+impl Entry {
+    fn of(planned: Planned) -> Self {
+        let step = planned.path.last().map(|place| place.step().id.clone()).unwrap_or_default();
+        Self { step, target: planned.target, left_out: None }
+    }
+
+    /// One that a small request does not need or is not for, if it leads to a model.
+    fn left_out(snapshot: &Snapshot, left: LeftOut) -> Result<Self, LeftOut> {
+        let leads_nowhere = matches!(left.rule, Rule::Inactive | Rule::Nesting);
+        match resolve::model(snapshot, &left.goal) {
+            Ok(target) if !leads_nowhere => {
+                Ok(Self { step: left.step, target: Arc::new(target), left_out: Some(left.reason) })
+            }
+            _ => Err(left),
+        }
+    }
+}
+
+async fn ask(admin: &Admin, entry: Entry, message: &str) -> TargetResult {
+    let target = &entry.target;
     let pinned = target.connection_name.as_deref();
     let connection =
         target.provider.connections.iter().find(|own| pinned.is_none_or(|name| *own.name == *name));
     let mut result = TargetResult {
         model: target.full_name(),
         provider: Some(target.provider.id.to_string()),
-        step_id: planned.path.last().map(|place| place.step().id.to_string()).unwrap_or_default(),
+        step_id: entry.step.to_string(),
         connection_id: connection.map(|connection| connection.id.to_string()),
         status: "error",
         status_code: None,
         error: None,
+        left_out: entry.left_out.clone(),
         latency_ms: 0,
+        response_text: None,
     };
     let Some(connection) = connection else {
         result.error = Some("the provider has no active account".to_owned());
@@ -103,20 +168,22 @@ async fn ask(admin: &Admin, planned: Planned) -> TargetResult {
         services: &connection.services,
         allow_private: connection.allow_private,
     };
-    match timeout(PATIENCE, probe_chat(admin, &subject, &target.model)).await {
-        Ok(verdict) => fill(&mut result, &verdict),
+    let question = Question { text: message, max_tokens: MAX_TOKENS };
+    match timeout(PATIENCE, ask_chat(admin, &subject, &target.model, question)).await {
+        Ok(verdict) => fill(&mut result, verdict),
         Err(_) => result.error = Some(format!("no answer within {} s", PATIENCE.as_secs())),
     }
     result
 }
 
-fn fill(result: &mut TargetResult, verdict: &Verdict) {
+fn fill(result: &mut TargetResult, verdict: Verdict) {
     result.status_code = verdict.status;
     result.latency_ms = verdict.latency_ms;
     if verdict.failure.is_none() && verdict.unsupported.is_none() {
         result.status = "ok";
+        result.response_text = verdict.text.map(|text| text.chars().take(MAX_TEXT).collect());
     } else {
-        result.error = verdict.message().or_else(|| verdict.unsupported.clone());
+        result.error = verdict.message().or(verdict.unsupported);
     }
 }
 
@@ -129,6 +196,8 @@ fn skipped(left: LeftOut) -> TargetResult {
         status: "skipped",
         status_code: None,
         error: Some(left.reason),
+        left_out: None,
         latency_ms: 0,
+        response_text: None,
     }
 }
