@@ -1,9 +1,13 @@
 //! What the operator forbids, limits or prefers: `/api/policies`. Sign-ins that are locked out are listed and unlocked here too.
 
+use std::sync::Arc;
+
 use http::StatusCode;
-use omniroute_domain::entity::{MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKind};
+use omniroute_domain::entity::{ApiKeyId, MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKind};
 use omniroute_domain::policy::{self, Asked, Verdict};
-use omniroute_domain::resolve::{self, Route};
+use omniroute_domain::price;
+use omniroute_domain::resolve::{self, Route, Target};
+use omniroute_domain::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -158,6 +162,26 @@ pub(crate) struct Evaluation {
     api_key_id: Option<String>,
     /// `chat` when it is not given.
     endpoint: Option<String>,
+    /// Tokens of the prompt, and most tokens of the answer, for limits of cost; without both no such limit is judged.
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+}
+
+/// What the policies say of a model; of a combo, of its name.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EvaluationView {
+    #[serde(flatten)]
+    verdict: VerdictView,
+    /// Of a combo: what they say of each of its targets, in the combo's own order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<TargetVerdict>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct TargetVerdict {
+    model: String,
+    #[serde(flatten)]
+    verdict: VerdictView,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -268,31 +292,62 @@ pub(crate) async fn delete(
 pub(crate) async fn evaluate(
     access: Management,
     Body(question): Body<Evaluation>,
-) -> AdminResult<Json<VerdictView>> {
+) -> AdminResult<Json<EvaluationView>> {
     let snapshot = access.admin.live.load();
-    let target = match resolve::resolve(&snapshot, &question.model) {
-        Ok(Route::Target(target)) => Some(target),
-        // Of a combo its name is judged; each of its targets is when its turn comes.
-        Ok(Route::Combo(_)) | Err(_) => None,
-    };
-    let (by_alias, by_id) = target.as_ref().map_or_else(Default::default, |target| {
-        (target.full_name(), format!("{}/{}", target.provider.id, target.model))
-    });
-    let mut names = vec![question.model.as_str()];
-    let mut providers = Vec::new();
-    if let Some(target) = &target {
-        names.extend([by_alias.as_str(), &by_id, &target.model]);
-        providers.extend([target.provider.id.as_str(), &target.provider.alias]);
+    if let Some(id) = &question.api_key_id
+        && snapshot.caller_by_id(&ApiKeyId::from(id.as_str())).is_none()
+    {
+        return Err(invalid_field("apiKeyId", "is the id of no key; see GET /api/keys"));
     }
-    let verdict = snapshot.policies.judge(&Asked {
-        names: &names,
-        providers: &providers,
+    let judge = |names: &[&str], target: Option<&Target>| {
+        let Some(target) = target else {
+            return judged(&snapshot, &question, names, &[], None, access.now_ms);
+        };
+        let (by_alias, by_id) = (target.full_name(), format!("{}/{}", target.provider.id, target.model));
+        let names = [names, &[&by_alias, &by_id, &target.model]].concat();
+        let providers = [target.provider.id.as_str(), &target.provider.alias];
+        let cost_nano = question.cost_at(&snapshot, target);
+        judged(&snapshot, &question, &names, &providers, cost_nano, access.now_ms)
+    };
+    let asked = question.model.as_str();
+    let (verdict, targets) = match resolve::resolve(&snapshot, asked) {
+        Ok(Route::Target(target)) => (judge(&[asked], Some(&target)), Vec::new()),
+        Ok(Route::Combo(combo)) => {
+            let names = [asked, &combo.name];
+            let of_target = |target: Arc<Target>| TargetVerdict {
+                model: target.full_name(),
+                verdict: judge(&names, Some(&target)),
+            };
+            (judge(&names, None), combo.targets(&snapshot).into_iter().map(of_target).collect())
+        }
+        Err(_) => (judge(&[asked], None), Vec::new()),
+    };
+    Ok(Json(EvaluationView { verdict, targets }))
+}
+
+fn judged(
+    snapshot: &Snapshot,
+    question: &Evaluation,
+    names: &[&str],
+    providers: &[&str],
+    cost_nano: Option<i64>,
+    now_ms: i64,
+) -> VerdictView {
+    verdict_view(snapshot.policies.judge(&Asked {
+        names,
+        providers,
         api_key: question.api_key_id.as_deref(),
         endpoint: question.endpoint.as_deref().unwrap_or("chat"),
-        cost_nano: None,
-        now_ms: access.now_ms,
-    });
-    Ok(Json(verdict_view(verdict)))
+        cost_nano,
+        now_ms,
+    }))
+}
+
+impl Evaluation {
+    fn cost_at(&self, snapshot: &Snapshot, target: &Target) -> Option<i64> {
+        let (input, output) = self.input_tokens.zip(self.output_tokens)?;
+        price::text_nano(&target.quote(snapshot)?.price, input, output)
+    }
 }
 
 fn merge(policy: &mut Policy, patch: PolicyPatch) -> AdminResult<()> {

@@ -108,6 +108,37 @@ async fn what_policies_would_say_can_be_asked() {
         (&json!(true), &json!(50), &json!("passed"))
     );
     assert_eq!(ask(json!({"model": "sim/echo"})).await["maxTokens"], Value::Null, "it is for one key");
+    let nobody = json!({"model": "sim/echo", "apiKeyId": "nobody"});
+    assert_eq!(app.post("/api/policies/evaluate", nobody).await.expect(400).fields(), ["apiKeyId"]);
+    // Of a combo every target is judged.
+    app.post("/api/combos", json!({"name": "both", "models": ["sim/lorem", "sim/echo"]})).await.expect(201);
+    let combo = ask(json!({"model": "both"})).await;
+    let told = |row: &Value| (row["model"].clone(), row["allowed"].clone());
+    assert_eq!(combo["allowed"], json!(true));
+    let targets: Vec<_> = combo["targets"].as_array().expect("list").iter().map(told).collect();
+    assert_eq!(targets, [(json!("sim/lorem"), json!(false)), (json!("sim/echo"), json!(true))]);
+}
+
+#[tokio::test]
+async fn limits_of_cost_are_judged_where_tokens_are_given() {
+    let app = TestApp::new().await;
+    app.post("/api/providers", json!({"provider": "openai", "name": "work", "apiKey": "sk-1"}))
+        .await
+        .expect(201);
+    let cheap = json!({"name": "cheap", "type": "budget", "actions": {"max_cost_usd": 0.01}});
+    make(&app, cheap).await;
+    let ask = async |tokens: Value| {
+        let mut body = json!({"model": "openai/gpt-4o"});
+        body.as_object_mut().expect("object").extend(tokens.as_object().expect("object").clone());
+        app.post("/api/policies/evaluate", body).await.expect(200).json()
+    };
+    let dear = ask(json!({"inputTokens": 100_000, "outputTokens": 100})).await;
+    assert_eq!((&dear["allowed"], &dear["phase"]), (&json!(false), &json!("budget")), "{dear}");
+    for tokens in
+        [json!({}), json!({"inputTokens": 100_000}), json!({"inputTokens": 100, "outputTokens": 10})]
+    {
+        assert_eq!(ask(tokens.clone()).await["allowed"], true, "{tokens}");
+    }
 }
 
 #[tokio::test]
