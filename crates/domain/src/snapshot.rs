@@ -154,6 +154,20 @@ pub struct ListedModel {
     pub max_output: Option<u64>,
 }
 
+impl ListedModel {
+    /// One that the operator added.
+    pub fn of(model: &CustomModel) -> Self {
+        Self {
+            id: model.id.clone(),
+            name: Some(model.name.clone()),
+            custom: true,
+            mode: model.mode().to_owned(),
+            context_window: model.context_window,
+            max_output: model.max_output,
+        }
+    }
+}
+
 /// An account, ready to be called.
 #[derive(Clone)]
 pub struct ConnectionState {

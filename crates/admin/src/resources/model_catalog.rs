@@ -1,9 +1,12 @@
 //! Models by provider, with limits and prices: `/api/models/catalog`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use omniroute_domain::entity::CustomModel;
 use omniroute_domain::snapshot::ListedModel;
-use omniroute_provider::{ProviderSpec, registry};
+use omniroute_provider::{ProviderId, ProviderSpec, registry};
+use omniroute_store::ConnectionFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -42,7 +45,7 @@ pub(crate) struct ModelCatalog {
 pub(crate) struct ProviderModels {
     provider: String,
     provider_id: String,
-    /// Whether it can be used now.
+    /// Whether one of its connections is switched on.
     active: bool,
     models: Vec<CatalogModel>,
 }
@@ -76,9 +79,14 @@ pub(crate) async fn show(
         return Err(invalid_field("type", format!("must be one of {}", TYPES.join(", "))));
     }
     let admin = &access.admin;
+    let connected = connected(admin).await?;
     let snapshot = admin.live.load();
     let mut catalog = BTreeMap::new();
-    let mut add = |spec: &ProviderSpec, alias: &str, active: bool, listed: &[ListedModel]| {
+    let mut add = |spec: &ProviderSpec,
+                   alias: &str,
+                   active: bool,
+                   own: &[CustomModel],
+                   listed: &[ListedModel]| {
         let is_wanted = query.provider.as_deref().is_none_or(|wanted| {
             spec.id.as_str() == wanted || alias == wanted || spec.aliases.iter().any(|other| other == wanted)
         });
@@ -86,7 +94,7 @@ pub(crate) async fn show(
             return;
         }
         let models: Vec<_> =
-            listed.iter().map(|model| describe(admin, spec, model)).filter(|m| query.keeps(m)).collect();
+            listed.iter().map(|model| describe(admin, spec, own, model)).filter(|m| query.keeps(m)).collect();
         if !models.is_empty() || (query.r#type.is_none() && query.q.is_none()) {
             let (provider, provider_id) = (spec.name.clone(), spec.id.to_string());
             catalog.insert(alias.to_owned(), ProviderModels { provider, provider_id, active, models });
@@ -99,14 +107,37 @@ pub(crate) async fn show(
             continue;
         }
         seen.insert(state.id.clone());
-        add(spec, &state.alias, true, &state.models);
+        let own = connected.iter().find(|(spec, _)| spec.id == state.id).map_or(&[][..], |(_, own)| own);
+        add(spec, &state.alias, true, own, &state.models);
+    }
+    for (spec, own) in connected.iter().filter(|(spec, _)| !seen.contains(&spec.id)) {
+        let mut models = known_models(admin, spec);
+        models.retain(|model| own.iter().all(|own| own.id != model.id));
+        models.extend(own.iter().filter(|own| !own.is_hidden).map(ListedModel::of));
+        add(spec, &spec.alias, false, own, &models);
     }
     if query.all {
+        seen.extend(connected.iter().map(|(spec, _)| spec.id.clone()));
         for spec in admin.catalog.providers().iter().filter(|spec| !seen.contains(&spec.id)) {
-            add(spec, &spec.alias, false, &known_models(admin, spec));
+            add(spec, &spec.alias, false, &[], &known_models(admin, spec));
         }
     }
     Ok(Json(ModelCatalog { catalog, generated_at: iso(access.now_ms) }))
+}
+
+/// The providers that have connections, whether or not any of them is switched on, and what the operator said of their
+/// models.
+async fn connected(admin: &Admin) -> AdminResult<Vec<(Arc<ProviderSpec>, Vec<CustomModel>)>> {
+    let connections = admin.store.connections().list(&ConnectionFilter::default()).await?;
+    let nodes = admin.store.nodes().list().await?;
+    let own = admin.store.custom_models().list(None).await?;
+    let known: BTreeSet<&ProviderId> = connections.iter().map(|connection| &connection.provider).collect();
+    let spec_of = |id: &ProviderId| match nodes.iter().find(|node| node.id == *id) {
+        Some(node) => Some(Arc::new(registry::spec_from_node(&node.to_spec()?))),
+        None => admin.catalog.provider(id.as_str()).cloned(),
+    };
+    let of_own = |id: &ProviderId| own.iter().filter(|model| model.provider == *id).cloned().collect();
+    Ok(known.into_iter().filter_map(|id| Some((spec_of(id)?, of_own(id)))).collect())
 }
 
 impl CatalogQuery {
@@ -139,11 +170,16 @@ pub(super) fn known_models(admin: &Admin, spec: &ProviderSpec) -> Vec<ListedMode
     models
 }
 
-fn describe(admin: &Admin, spec: &ProviderSpec, model: &ListedModel) -> CatalogModel {
+fn describe(admin: &Admin, spec: &ProviderSpec, own: &[CustomModel], model: &ListedModel) -> CatalogModel {
     let row = admin.catalog.model(&spec.id, &model.id);
     let quote = admin.live.load().quote(&spec.id, &model.id);
     let pricing =
         quote.map(|quote| quote.row.clone()).filter(|row| row.input.is_some() || row.output.is_some());
+    let mut caps = row.map(|row| row.caps.clone()).unwrap_or_default();
+    // What the operator says comes before what the catalogue says.
+    if let Some(own) = own.iter().find(|own| own.id == model.id) {
+        caps.extend(own.caps.iter().map(|(name, can)| (name.clone(), *can)));
+    }
     CatalogModel {
         id: model.id.clone(),
         name: model.name.clone().unwrap_or_else(|| model.id.clone()),
@@ -151,7 +187,7 @@ fn describe(admin: &Admin, spec: &ProviderSpec, model: &ListedModel) -> CatalogM
         custom: model.custom,
         context_window: model.context_window,
         max_output: model.max_output,
-        caps: row.map(|row| row.caps.clone()).unwrap_or_default(),
+        caps,
         pricing: pricing.map(|row| ModelPricing { input: row.input, output: row.output, cached: row.cached }),
     }
 }

@@ -185,11 +185,24 @@ async fn a_node_and_its_connection() {
 
     let connection = add(&app, json!({"provider":"mine","name":"only"})).await;
     assert_eq!(connection["provider"], node["id"], "the prefix means the node");
-    let model = json!({"provider":"mine","modelId":"gemma","contextWindow":8192});
+    let model = json!({"provider":"mine","modelId":"gemma","contextWindow":8192,"caps":{"vision":true}});
     app.post("/api/provider-models", model).await.expect(200);
-    let catalog = app.get("/api/models/catalog").await.expect(200).json()["catalog"]["mine"].clone();
-    assert_eq!(catalog["models"][0]["id"], "gemma");
-    assert_eq!(catalog["models"][0]["contextWindow"], 8192);
+    // Whether or not its connection is switched on.
+    for is_on in [true, false] {
+        let path = format!("/api/providers/{}", id_of(&connection));
+        app.patch(&path, json!({"isActive": is_on})).await.expect(200);
+        let catalog = app.get("/api/models/catalog").await.expect(200).json()["catalog"].clone();
+        assert_eq!(
+            (catalog.as_object().map(serde_json::Map::len), &catalog["mine"]["active"]),
+            (Some(1), &json!(is_on))
+        );
+        let models = catalog["mine"]["models"].as_array().expect("list");
+        assert_eq!(
+            (models.len(), &models[0]["id"], &models[0]["contextWindow"]),
+            (1, &json!("gemma"), &json!(8192))
+        );
+        assert_eq!(models[0]["caps"], json!({"vision": true}));
+    }
 
     let path = format!("/api/provider-nodes/{}", id_of(&node));
     app.patch(&path, json!({"prefix":"ours"})).await.expect(200);

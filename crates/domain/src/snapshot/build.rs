@@ -402,14 +402,7 @@ impl<'a> Builder<'a> {
                 max_output: row.and_then(|row| row.max_output),
             });
         }
-        models.extend(custom.into_iter().filter(|model| !model.is_hidden).map(|model| ListedModel {
-            id: model.id.clone(),
-            name: Some(model.name.clone()),
-            custom: true,
-            mode: model.mode().to_owned(),
-            context_window: model.context_window,
-            max_output: model.max_output,
-        }));
+        models.extend(custom.into_iter().filter(|model| !model.is_hidden).map(ListedModel::of));
         models
     }
 
