@@ -5,9 +5,12 @@ mod fixture;
 use std::sync::Arc;
 
 use fixture::{combo, model, snapshot};
-use omniroute_domain::combo::{ComboState, Plan, RequestFacts, Rule, needs_content, plan};
+use omniroute_domain::combo::{
+    Bar, ComboState, Plan, RequestFacts, Rule, Special, needs_content, plan, plan_for,
+};
 use omniroute_domain::entity::{ComboConfig, CustomModel, Goal, When};
 use omniroute_domain::price::PriceRow;
+use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::Snapshot;
 use omniroute_provider::{Failure, FailureKind};
 
@@ -290,4 +293,39 @@ fn who_cannot_be_asked_has_no_share_and_no_turn() {
     // Half of them: four standard deviations are 63.
     assert!(count("weighted").abs_diff(500) < 63, "{}", count("weighted"));
     assert_eq!(count("round"), 500);
+}
+
+#[test]
+fn who_is_not_for_the_key_or_cannot_do_it_has_no_share_either() {
+    let snapshot = snapshot(|entities| {
+        let mut weighted = combo("c", "weighted", &["one/b", "one/a", "two/b", "two/shared"]);
+        for (step, weight) in weighted.steps.iter_mut().zip([60, 5, 5, 30]) {
+            step.weight = weight;
+        }
+        entities.combos = vec![weighted];
+    });
+    let bars = |target: &Target| match target.full_name().as_str() {
+        "one/b" => Some(Bar::Key),
+        "two/shared" => Some(Bar::Unable("it does not paint".into())),
+        _ => None,
+    };
+    let cost = |_: &Target| Some(7);
+    let special = Special { bars: Some(&bars), cost: Some(&cost) };
+    let mut first = 0;
+    for number in 0..1_000_u64 {
+        let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17);
+        let facts = RequestFacts::default();
+        let plan = plan_for(&snapshot, state(&snapshot, "c"), &facts, special, 0, random, true);
+        assert_eq!(left_out(&plan), [("two/shared", Rule::Capability)]);
+        assert_eq!(plan.left_out[0].reason, "it does not paint");
+        let denied: Vec<_> = plan.denied.iter().map(|planned| planned.target.full_name()).collect();
+        assert_eq!((plan.targets.len(), denied), (2, vec!["one/b".to_owned()]));
+        assert!(plan.targets.iter().all(|planned| planned.cost_nano == Some(7)));
+        first += usize::from(models(&plan)[0] == "one/a");
+    }
+    assert!(first.abs_diff(500) < 63, "{first}");
+    // Where nobody is left nobody is asked.
+    let nobody = Special { bars: Some(&|_| Some(Bar::Key)), ..Special::default() };
+    let plan = plan_for(&snapshot, state(&snapshot, "c"), &RequestFacts::default(), nobody, 0, 0, true);
+    assert_eq!((plan.targets.len(), plan.denied.len()), (0, 4));
 }

@@ -49,6 +49,8 @@ pub struct Plan {
     pub targets: Vec<Planned>,
     /// Those that are not, and why.
     pub left_out: Vec<LeftOut>,
+    /// Those that the request's key may not use.
+    pub denied: Vec<Planned>,
     /// How they are asked.
     pub manner: Manner,
     /// What the request is about, where `auto` had to know.
@@ -132,6 +134,24 @@ impl Rule {
     }
 }
 
+/// What a request is kept from that another one is not, and what it costs where it is no conversation.
+#[derive(Clone, Copy, Default)]
+pub struct Special<'a> {
+    /// What keeps it from a target.
+    pub bars: Option<&'a dyn Fn(&Target) -> Option<Bar>>,
+    /// What it would cost there, in billionths of a US dollar; `None` = unknown.
+    pub cost: Option<&'a dyn Fn(&Target) -> Option<i64>>,
+}
+
+/// What keeps a request from a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bar {
+    /// Its key may not use it.
+    Key,
+    /// The target cannot do what is asked; in words.
+    Unable(String),
+}
+
 /// Plans a request. `random` are 64 random bits, `take_turn` whether it counts as a request for strategies that take turns
 /// (an explanation does not).
 pub fn plan(
@@ -142,9 +162,23 @@ pub fn plan(
     random: u64,
     take_turn: bool,
 ) -> Plan {
+    plan_for(snapshot, combo, facts, Special::default(), now_ms, random, take_turn)
+}
+
+/// Plans a request for which there is more to be known.
+pub fn plan_for(
+    snapshot: &Snapshot,
+    combo: &Arc<ComboState>,
+    facts: &RequestFacts,
+    special: Special<'_>,
+    now_ms: i64,
+    random: u64,
+    take_turn: bool,
+) -> Plan {
     let mut planner = Planner {
         snapshot,
         facts,
+        special,
         now_ms,
         random,
         take_turn,
@@ -249,11 +283,14 @@ enum Hindrance {
     Certain(Rule, String),
     /// What its model is said to lack.
     Lack(&'static str),
+    /// It is not for the request's key.
+    Denied,
 }
 
 struct Planner<'a> {
     snapshot: &'a Snapshot,
     facts: &'a RequestFacts,
+    special: Special<'a>,
     now_ms: i64,
     random: u64,
     take_turn: bool,
@@ -330,6 +367,13 @@ impl Planner<'_> {
             }
             Goal::Model { .. } => match step.target(self.snapshot)? {
                 Ok(target) => {
+                    match self.special.bars.and_then(|bars| bars(target)) {
+                        Some(Bar::Key) => return Some(Hindrance::Denied),
+                        Some(Bar::Unable(reason)) => {
+                            return Some(Hindrance::Certain(Rule::Capability, reason));
+                        }
+                        None => {}
+                    }
                     // A pipeline needs each of its steps; what a model can do is not known for certain.
                     let outermost = self.above.first().map_or(combo, |outermost| &outermost.combo);
                     let needs_all = outermost.strategy.manner() == Manner::Pipeline;
@@ -419,10 +463,11 @@ impl Planner<'_> {
 
     fn step(&mut self, combo: &ComboState, place: usize, score: Option<Score>, hindrance: Option<Hindrance>) {
         let step = &combo.steps[place];
-        let lack = match hindrance {
+        let (lack, is_denied) = match hindrance {
             Some(Hindrance::Certain(rule, reason)) => return self.leave_out(step, rule, reason),
-            Some(Hindrance::Lack(reason)) => Some((Rule::Capability, reason)),
-            None => None,
+            Some(Hindrance::Lack(reason)) => (Some((Rule::Capability, reason)), false),
+            Some(Hindrance::Denied) => (None, true),
+            None => (None, false),
         };
         match &step.goal {
             Goal::ComboRef { combo_name } => {
@@ -439,6 +484,9 @@ impl Planner<'_> {
                     score,
                 };
                 let is_excluded = combo.auto.is_some() && step.stats.excluded_until(self.now_ms).is_some();
+                if is_denied {
+                    return self.plan.denied.push(planned);
+                }
                 match lack.or_else(|| is_excluded.then_some((Rule::Excluded, auto::EXCLUDED))) {
                     None => self.plan.targets.push(planned),
                     Some((rule, reason)) => {
@@ -482,6 +530,9 @@ impl Planner<'_> {
 
     /// With as much answer as the step's usually have, if the client lets it.
     fn cost(&self, step: &StepState, target: &Target) -> Option<i64> {
+        if let Some(cost) = self.special.cost {
+            return cost(target);
+        }
         let quote = target.quote(self.snapshot)?;
         let usual = step.stats.output_tokens().unwrap_or(USUAL_OUTPUT);
         let output = self.facts.max_output.unwrap_or(usual).min(usual);

@@ -1,11 +1,12 @@
 //! The targets of a combo in the order of its plan, until one answers or none is left.
 
+use std::cell::RefCell;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned, Policy};
+use omniroute_domain::combo::{self, Bar, ComboState, LeftOut, Plan, Planned, Policy, Special};
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::Manner;
 use omniroute_provider::{FailureKind, Retry};
@@ -149,11 +150,21 @@ pub(crate) async fn lay_out(
 ) -> Result<Layout, GatewayError> {
     let facts = facts(ctx, combo).await?;
     let decided_at = ctx.engine.clock.now_ms();
-    let mut plan = combo::plan(&ctx.snapshot, combo, &facts, decided_at, ctx.seed, takes_turn);
-    let mut targets = mem::take(&mut plan.targets);
-    let is_denied = |planned: &mut Planned| !admit::may_use_in(ctx, combo, &planned.target);
-    let denied: Vec<_> = targets.extract_if(.., is_denied).collect();
-    task::keep_able(ctx, combo, &mut targets)?;
+    let unable = RefCell::new(None);
+    let bars = |target: &Target| bar(ctx, combo, target, &unable);
+    let cost = |target: &Target| policy::cost_nano(ctx, target);
+    let is_restricted = ctx.caller.as_ref().is_some_and(|caller| caller.restricts_models());
+    let special = Special {
+        bars: (is_restricted || ctx.task.is_some()).then_some(&bars),
+        cost: ctx.task.as_ref().map(|_| &cost as _),
+    };
+    let (snapshot, seed) = (&ctx.snapshot, ctx.seed);
+    let mut plan = combo::plan_for(snapshot, combo, &facts, special, decided_at, seed, takes_turn);
+    let (mut targets, denied) = (mem::take(&mut plan.targets), mem::take(&mut plan.denied));
+    if let Some(error) = unable.into_inner().filter(|_| targets.is_empty()) {
+        return Err(error);
+    }
+    task::check_mix(ctx, combo)?;
     policy::prefer(ctx, &mut targets, |planned| &planned.target);
     // What is asked of several at once is a conversation.
     let manner = if ctx.task.is_some() { Manner::OneByOne } else { plan.manner };
@@ -162,6 +173,23 @@ pub(crate) async fn lay_out(
         Err(error) => (Vec::new(), Some(error)),
     };
     Ok(Layout { plan, targets, denied, unpaid, manner, decided_at, refusal })
+}
+
+/// What keeps the request from a target: the rights of its key, or that the target cannot do what is asked. The first such
+/// error is noted.
+fn bar(
+    ctx: &RequestCtx,
+    combo: &ComboState,
+    target: &Target,
+    unable: &RefCell<Option<GatewayError>>,
+) -> Option<Bar> {
+    if !admit::may_use_in(ctx, combo, target) {
+        return Some(Bar::Key);
+    }
+    let error = task::able(ctx, target).err()?;
+    let reason = error.message.to_string();
+    unable.borrow_mut().get_or_insert(error);
+    Some(Bar::Unable(reason))
 }
 
 /// Holds money for the targets, or for those of them that cost nothing; gives those that are not asked for want of it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use omniroute_dialect::ir::ErrorKind;
-use omniroute_domain::combo::{ComboState, Planned};
+use omniroute_domain::combo::ComboState;
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_provider::Capability;
 use omniroute_provider::registry::SIM;
@@ -23,7 +23,7 @@ pub(super) fn check(ctx: &RequestCtx, route: &Route) -> Result<(), GatewayError>
 }
 
 /// Whether a target can do what the request's task asks for.
-fn able(ctx: &RequestCtx, target: &Target) -> Result<(), GatewayError> {
+pub(crate) fn able(ctx: &RequestCtx, target: &Target) -> Result<(), GatewayError> {
     let Some(job) = &ctx.task else { return Ok(()) };
     let capability = job.task.capability();
     let connections = &target.provider.connections;
@@ -86,29 +86,12 @@ pub(crate) fn not_able(ctx: &RequestCtx, target: &Target, capability: Capability
     GatewayError::new(ErrorKind::InvalidRequest, "unsupported_operation", message).param("model")
 }
 
-/// Leaves the targets of a combo that can do what is asked, if the request is a task. Where none can, the first one's
-/// reason is the error.
-pub(crate) fn keep_able(
-    ctx: &RequestCtx,
-    combo: &ComboState,
-    targets: &mut Vec<Planned>,
-) -> Result<(), GatewayError> {
-    let Some(job) = &ctx.task else { return Ok(()) };
-    let mut first = None;
-    targets.retain(|planned| match able(ctx, &planned.target) {
-        Ok(()) => true,
-        Err(error) => {
-            first.get_or_insert(error);
-            false
-        }
-    });
-    if let Some(error) = first.filter(|_| targets.is_empty()) {
-        return Err(error);
+/// Whether what is asked may be made by any of the combo's models, if the request is a task.
+pub(crate) fn check_mix(ctx: &RequestCtx, combo: &ComboState) -> Result<(), GatewayError> {
+    match &ctx.task {
+        Some(job) if !job.task.may_mix_models() => same_model(ctx, combo, job.task.capability()),
+        _ => Ok(()),
     }
-    if !job.task.may_mix_models() {
-        same_model(ctx, combo, job.task.capability())?;
-    }
-    Ok(())
 }
 
 /// Leaves those who stand in that can do what is asked, if the request is a task.

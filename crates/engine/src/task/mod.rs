@@ -25,7 +25,7 @@ use omniroute_provider::{Capability, Service};
 use omniroute_wire::splice::Pieces;
 
 pub(crate) use call::{Call, Payload, once, own_failure};
-pub(crate) use check::{keep_able, keep_able_others};
+pub(crate) use check::{able, check_mix, keep_able_others};
 pub use images::EditForm;
 pub use looked_at::Asked;
 pub(crate) use looked_at::look_at;

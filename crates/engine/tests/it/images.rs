@@ -260,7 +260,12 @@ async fn failures_are_the_next_ones_chance_and_repetitions_get_the_same() {
     // In a combo those who cannot paint are passed over.
     world.transport.answer(here());
     let got = ask(&world, r#"{"model":"paint","prompt":"p"}"#, &[]).await;
-    assert_eq!((got.status, world.row().attempts.len()), (200, 1), "{}", got.body);
+    let row = world.row();
+    assert_eq!((got.status, row.attempts.len()), (200, 1), "{}", got.body);
+    let decision = row.decision.unwrap();
+    let candidates = decision.candidates(omniroute_dialect::Dialect::id(&OpenAi));
+    let skipped: Vec<_> = candidates.iter().filter_map(|it| Some((it.model, it.skip?.rule))).collect();
+    assert_eq!(skipped, [("m", "model_lock"), ("anth/m", "capability")]);
 
     let world = World::new();
     world.transport.answer(here().after(Duration::from_secs(200))).answer(here());
