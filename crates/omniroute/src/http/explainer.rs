@@ -69,7 +69,8 @@ impl Explainer {
         let PreviewAsk { path, headers, content, api_key } = ask;
         let (path, query) =
             path.split_once('?').map_or((path.as_str(), None), |(path, query)| (path, Some(query)));
-        let path = routes::normal_form(path).into_owned();
+        let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+        let path = routes::normal_form(&decoded).into_owned();
         let Found::Route(route) = routes::find(&path, &Method::POST) else {
             return Err(wrong("path", ELSEWHERE));
         };

@@ -51,12 +51,15 @@ async fn a_recording_that_is_only_spoken_of_is_routed_and_priced() {
     let told = explain(&gateway, recording("scribe", &json!({"bytes": 320_000, "seconds": 60}))).await;
     let providers: Vec<&str> = tried(&told).iter().map(|(provider, _)| *provider).collect();
     assert_eq!((providers, &told["combo"]), (vec!["openai", "deepgram"], &json!("scribe")));
+    assert_eq!(tried(&told)[0].1, Some(0.006), "what a recording costs, in a combo too: {told}");
 
     // Deepgram writes down what is said, and translates nothing.
     let mut question = recording("scribe", &json!({"bytes": 1_000}));
     question["path"] = json!("/v1/audio/translations");
     let told = explain(&gateway, question).await;
     assert_eq!(tried(&told).iter().map(|(provider, _)| *provider).collect::<Vec<_>>(), ["openai"], "{told}");
+    let skipped = told["candidates"].as_array().unwrap().iter().find(|it| it["action"] == "skip").unwrap();
+    assert_eq!(skipped["rule"], "capability", "{told}");
     let told = explain(&gateway, recording("anthropic/claude-opus-4-8", &json!({"bytes": 9}))).await;
     assert_eq!((tried(&told), told["error"]["status"].clone()), (vec![], json!(400)), "{told}");
 
@@ -143,5 +146,15 @@ async fn questions_about_what_is_no_request_say_where() {
         let answer = gateway.manage("POST", "/api/route/explain", &question).await;
         assert_eq!(answer.status, 400, "{question} {}", answer.text());
         assert_eq!(answer.json()["error"]["details"][0]["field"], field, "{question} {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn paths_are_read_as_those_of_clients_are() {
+    let gateway = Start::new().run().await;
+    let body = json!({"contents": [{"parts": [{"text": "hi"}]}]});
+    for path in ["/v1beta/models/sim/echo:generateContent", "/v1beta/models/sim%2Fecho%3AgenerateContent"] {
+        let told = explain(&gateway, json!({"path": path, "body": body})).await;
+        assert_eq!((&told["requestedModel"], tried(&told).len()), (&json!("sim/echo"), 1), "{path}: {told}");
     }
 }
