@@ -7,10 +7,12 @@ use std::sync::Arc;
 use omniroute_domain::budget::Window;
 use omniroute_domain::combo::{ComboState, Planned};
 use omniroute_domain::entity::OnExceeded;
+use omniroute_domain::resolve::Target;
 
 use crate::admit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::task;
 
 /// What a request became because a budget had no room for it. Reads `daily downgrade:cheap free-only`.
 #[derive(Debug, Clone)]
@@ -72,20 +74,22 @@ impl RequestCtx {
         Ok(())
     }
 
-    /// The combo to go to. A request that is bound to what it names stays, and so does one whose key may not use the combo.
+    /// The combo to go to. A request that is bound to what it names stays, and so does one whose key may not use the combo, or
+    /// which nobody in it can do.
     pub(crate) fn downgrade(&mut self) -> Option<Arc<ComboState>> {
         let (window, OnExceeded::Downgrade(name)) = self.way_out()? else { return None };
         let kept = self.envelope.as_ref().and_then(|envelope| envelope.kept.as_ref());
         let is_bound = kept.is_some_and(|kept| !kept.names.is_empty())
             || self.pinned.is_some()
-            // Combos to go to are for conversations.
-            || self.task.is_some()
             || self.arrival.provider.is_some();
         if is_bound || self.money.thrift.is_some() {
             return None;
         }
         let combo = self.snapshot.combo(&name)?.clone();
         admit::check_combo(self, &combo).ok()?;
+        if !self.fits_task(&combo) {
+            return None;
+        }
         if self.arrival.is_logged {
             tracing::info!(request_id = %self.request_id, combo = %combo.name, "the budget sends the request to another combo");
         }
@@ -93,6 +97,15 @@ impl RequestCtx {
         self.money.thrift = Some(Box::new(Thrift { combo: Some(combo.name.clone()), ..Thrift::of(window) }));
         self.combo = Some(combo.name.clone());
         Some(combo)
+    }
+}
+
+impl RequestCtx {
+    /// Whether a combo has somebody for what is asked. What only the asked model may make, no other combo can.
+    fn fits_task(&self, combo: &ComboState) -> bool {
+        let Some(job) = &self.task else { return true };
+        let is_able = |target: &Arc<Target>| task::able(self, target).is_ok();
+        job.task.may_mix_models() && combo.targets(&self.snapshot).iter().any(is_able)
     }
 }
 

@@ -6,9 +6,11 @@ use omniroute_domain::budget::spending::EventKind;
 use omniroute_domain::entity::{ApiKeyId, Budget, Entities, OnExceeded};
 use omniroute_domain::price::PriceRow;
 use omniroute_engine::Arrival;
+use omniroute_testkit::Answer;
 
 use crate::combos::add_best;
 use crate::world::{END, Got, World, answer, chunk, combo, stream};
+use crate::{embeddings, images};
 
 const BEARER: (&str, &str) = ("authorization", "Bearer sk-omni-test");
 
@@ -172,6 +174,28 @@ async fn a_downgrade_never_goes_round_in_circles_and_respects_rights() {
 }
 
 /// What an explanation says of a request: its error, what becomes of it, and who would be asked.
+#[tokio::test(start_paused = true)]
+async fn pictures_go_to_a_combo_that_can_paint_and_vectors_stay() {
+    let paint = |models: &'static [&'static str]| {
+        world("downgrade:paint", move |entities| {
+            let mut paint = combo("paint", models);
+            paint.id = "paint".into();
+            entities.combos.push(paint);
+        })
+    };
+    let world = paint(&["anth/m", "b/free"]);
+    let picture = format!(r#"{{"created":1,"data":[{{"b64_json":"{}"}}]}}"#, images::PNG);
+    world.transport.answer(Answer::json(200, picture));
+    let got = images::ask(&world, r#"{"model":"up/m","prompt":"p"}"#, &[BEARER]).await;
+    assert_eq!((got.status, got.header(ACTION)), (200, "daily downgrade:paint free-only"), "{}", got.body);
+    assert_eq!(world.row().attempts[0].provider.as_str(), "openai-compatible-chat-b");
+    let got = embeddings::ask(&world, r#"{"model":"up/m","input":"p"}"#, &[BEARER]).await;
+    assert!(got.status == 429 && got.body.contains("budget_exceeded"), "{}", got.body);
+    // Nobody in it can.
+    let got = images::ask(&paint(&["anth/m"]), r#"{"model":"up/m","prompt":"p"}"#, &[BEARER]).await;
+    assert!(got.status == 429 && got.body.contains("budget_exceeded"), "{}", got.body);
+}
+
 async fn explained(world: &World, model: &str) -> (Option<String>, Option<String>, Vec<String>) {
     let mut ctx = world.engine.begin(Arrival {
         peer: ([127, 0, 0, 1], 50_000).into(),
