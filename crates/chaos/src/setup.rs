@@ -460,6 +460,7 @@ fn connection(name: &str, provider: &str, priority: i64) -> Connection {
         tags: Vec::new(),
         expires_at: None,
         status: ConnectionStatus::default(),
+        key_statuses: Default::default(),
         created_at: START_MS,
         updated_at: START_MS,
     }

@@ -357,7 +357,10 @@ impl Recorder for Tally {
 
     fn connection_status(&self, connection: &ConnectionId, status: ConnectionStatus) {
         let is_out = status.rate_limited_until.is_some_and(|until| until > self.clock.now_ms());
-        if let Some(mark) = self.marks.get(connection).filter(|_| is_out) {
+        // Of one of several keys it is the account's.
+        let account =
+            connection.key_parts().map_or_else(|| connection.clone(), |(account, _)| account.into());
+        if let Some(mark) = self.marks.get(&account).filter(|_| is_out) {
             self.counted().accounts[*mark].cooldowns += 1;
         }
     }

@@ -18,7 +18,8 @@ use crate::breaker::{Breaker, BreakerPolicy, Pass, Shut, Transition};
 use crate::budget::Budgets;
 use crate::combo::ComboState;
 use crate::entity::{
-    ApiKeyId, ComboId, Connection, ConnectionId, CustomModel, Discount, Entities, KeyHash, RuntimeSettings,
+    ApiKeyId, ComboId, Connection, ConnectionId, CustomModel, Discount, Entities, KeyHash, PoolKey,
+    RuntimeSettings,
 };
 use crate::fallback::Chains;
 use crate::health::{Blocked, ConnectionHealth, HealthMap, Hold, Profile};
@@ -209,6 +210,8 @@ pub struct ConnectionState {
     pub pool: Vec<Arc<ConnectionState>>,
     /// The account that this is one of the keys of.
     pub part_of: Option<Arc<ConnectionHealth>>,
+    /// Which one of them it is.
+    pub key: Option<PoolKey>,
     /// Under which its state is kept: its id, for one of several keys with what tells that from the others.
     state_id: ConnectionId,
     /// The plan it is on, as far as its labels say.
@@ -382,7 +385,7 @@ impl Snapshot {
 
     /// Whether what is known of this account, or of this one of its keys, is still of use.
     pub fn needs_health(&self, id: &ConnectionId) -> bool {
-        let Some((account, _)) = id.as_str().split_once(pool::MARK) else { return self.has_connection(id) };
+        let Some((account, _)) = id.key_parts() else { return self.has_connection(id) };
         let account = self.connections.get(&ConnectionId::from(account));
         account.is_some_and(|account| account.pool_ids().any(|known| known == *id))
     }

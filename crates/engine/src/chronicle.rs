@@ -30,7 +30,7 @@ pub fn reset_breaker(live: &Live, recorder: &dyn Recorder, breaker: &Breaker, no
     transition.is_some()
 }
 
-/// The operator ends the locks of an account, of one model or of all. How many were in force.
+/// The operator ends the locks of an account and of its keys, of one model or of all. How many were in force.
 pub fn unlock(
     live: &Live,
     recorder: &dyn Recorder,
@@ -39,22 +39,48 @@ pub fn unlock(
     now_ms: i64,
 ) -> usize {
     let ended: Vec<ModelLock> = connection.health.locks(now_ms);
-    let count = connection.health.unlock(model, now_ms);
+    let mut count = connection.health.unlock(model, now_ms);
     for lock in ended.into_iter().filter(|lock| model.is_none_or(|model| *model == lock.model)) {
         let event = event(connection, EventKind::Lock, (LOCKED, FREE), OPERATOR, now_ms);
         let (connection, model) = (connection.state_id().clone(), lock.model.clone());
         recorder.remember(Memory::Unlock { connection, model });
         add(live, HealthEvent { model: Some(lock.model), ..event });
     }
+    for key in &connection.pool {
+        count += unlock(live, recorder, key, model, now_ms);
+    }
     count
 }
 
-/// The operator ends the cooldown of an account. Whether there was one.
-pub fn warm_up(live: &Live, recorder: &dyn Recorder, connection: &ConnectionState, now_ms: i64) -> bool {
-    let Some(status) = connection.health.warm_up(now_ms) else { return false };
-    add(live, event(connection, EventKind::Cooldown, (COOLING, FREE), OPERATOR, now_ms));
-    recorder.connection_status(&connection.id, status);
-    true
+/// The operator ends the cooldowns of an account and of its keys. How many there were.
+pub fn warm_up(live: &Live, recorder: &dyn Recorder, connection: &ConnectionState, now_ms: i64) -> usize {
+    let mut count = 0;
+    if let Some(status) = connection.health.warm_up(now_ms) {
+        add(live, event(connection, EventKind::Cooldown, (COOLING, FREE), OPERATOR, now_ms));
+        recorder.connection_status(connection.state_id(), status);
+        count += 1;
+    }
+    for key in &connection.pool {
+        count += warm_up(live, recorder, key, now_ms);
+    }
+    count
+}
+
+/// The operator acted, or a test went well: nothing keeps the account or any of its keys back. `status` is what is stored of
+/// the account; that of the keys is stored here.
+pub fn clear(
+    live: &Live,
+    recorder: &dyn Recorder,
+    connection: &ConnectionState,
+    status: ConnectionStatus,
+    now_ms: i64,
+) {
+    unlock(live, recorder, connection, None, now_ms);
+    connection.health.clear(status);
+    for key in &connection.pool {
+        key.health.clear(ConnectionStatus::default());
+        recorder.connection_status(key.state_id(), ConnectionStatus::default());
+    }
 }
 
 /// A breaker changed its state, if it did.
@@ -117,8 +143,8 @@ pub(crate) fn failed(
         let event = event(connection, EventKind::Cooldown, (FREE, COOLING), cause, now_ms);
         add(&engine.live, HealthEvent { until: Some(until), ..event });
     }
-    if let Some(status) = status.filter(|_| connection.part_of.is_none()) {
-        engine.recorder.connection_status(&connection.id, status);
+    if let Some(status) = status {
+        engine.recorder.connection_status(connection.state_id(), status);
     }
     if failure.kind == FailureKind::QuotaSpent && is_new && connection.part_of.is_none() {
         engine.recorder.remember(Memory::Quota(QuotaRow {
@@ -230,8 +256,8 @@ pub(crate) fn recovered(
     if was_cooling {
         add(&engine.live, event(connection, EventKind::Cooldown, (COOLING, FREE), ANSWERED, now_ms));
     }
-    if let Some(status) = status.filter(|_| connection.part_of.is_none()) {
-        engine.recorder.connection_status(&connection.id, status);
+    if let Some(status) = status {
+        engine.recorder.connection_status(connection.state_id(), status);
     }
 }
 

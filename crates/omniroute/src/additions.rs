@@ -120,6 +120,7 @@ pub(crate) fn environment_connections(
             tags: Vec::new(),
             expires_at: None,
             status: ConnectionStatus::default(),
+            key_statuses: Default::default(),
             created_at: now_ms,
             updated_at: now_ms,
         };

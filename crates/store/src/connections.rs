@@ -1,5 +1,6 @@
 //! Accounts at providers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use omniroute_domain::entity::{
@@ -10,6 +11,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::connection_headers;
 use crate::error::StoreError;
+use crate::key_states::{self, follow_keys};
 use crate::learned_limits;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::quota_snapshots;
@@ -124,8 +126,8 @@ impl Connections<'_> {
     /// Ordered by provider and priority.
     pub async fn list(&self, filter: &ConnectionFilter) -> Result<Vec<Connection>, StoreError> {
         let provider = filter.provider.as_ref().map(ProviderId::as_str);
-        let rows: Vec<Row> = with_read!(self.0.pool(), |db| {
-            sqlx::query_as(concat!(
+        let (rows, states): (Vec<Row>, Vec<key_states::Row>) = with_read!(self.0.pool(), |db| {
+            let rows = sqlx::query_as(concat!(
                 "SELECT ",
                 columns!(),
                 " FROM provider_connections WHERE ($1 IS NULL OR provider = $1) AND ($2 IS NULL OR is_active = $2) \
@@ -134,24 +136,33 @@ impl Connections<'_> {
             .bind(provider)
             .bind(filter.active)
             .fetch_all(&mut *db)
-            .await?
+            .await?;
+            (rows, sqlx::query_as(key_states::SELECT).bind(None::<&str>).fetch_all(&mut *db).await?)
         });
         let (vault, mut problems) = (self.0.vault(), Vec::new());
-        Ok(rows.into_iter().filter_map(|row| row.into_connection(&vault, &mut problems)).collect())
+        let rows = rows.into_iter().filter_map(|row| row.into_connection(&vault, &mut problems));
+        let mut connections: Vec<_> = rows.collect();
+        key_states::assign(states, &mut connections);
+        Ok(connections)
     }
 
     /// One of them.
     pub async fn get(&self, id: &ConnectionId) -> Result<Option<Connection>, StoreError> {
-        let row: Option<Row> = with_read!(self.0.pool(), |db| {
-            sqlx::query_as(concat!("SELECT ", columns!(), " FROM provider_connections WHERE id = $1"))
-                .bind(id.as_str())
-                .fetch_optional(&mut *db)
-                .await?
+        let (row, states): (Option<Row>, Vec<key_states::Row>) = with_read!(self.0.pool(), |db| {
+            let row =
+                sqlx::query_as(concat!("SELECT ", columns!(), " FROM provider_connections WHERE id = $1"))
+                    .bind(id.as_str())
+                    .fetch_optional(&mut *db)
+                    .await?;
+            (row, sqlx::query_as(key_states::SELECT).bind(Some(id.as_str())).fetch_all(&mut *db).await?)
         });
         let Some(row) = row else { return Ok(None) };
         let mut problems = Vec::new();
         match row.into_connection(&self.0.vault(), &mut problems) {
-            Some(connection) => Ok(Some(connection)),
+            Some(mut connection) => {
+                key_states::assign(states, std::slice::from_mut(&mut connection));
+                Ok(Some(connection))
+            }
             None => {
                 Err(StoreError::Damaged(problems.pop().map(|problem| problem.message).unwrap_or_default()))
             }
@@ -244,6 +255,7 @@ impl Connections<'_> {
             // Further keys that cannot be read are kept as well, until others are given.
             let is_lost =
                 stored_pool.as_deref().is_some_and(|stored| vault.open(&pool_place(id), stored).is_err());
+            let had_several = stored_pool.is_some();
             let pool = sealed.api_keys.clone().or_else(|| stored_pool.filter(|_| is_lost));
             let options =
                 connection_headers::to_store(&vault, id, &connection.options, Some(&stored_options))?;
@@ -278,6 +290,9 @@ impl Connections<'_> {
             .await?;
             if credential_changed {
                 write_status!(db, id, &ConnectionStatus::default());
+                sqlx::query(key_states::FORGET_CONNECTION).bind(id).execute(&mut *db).await?;
+            } else if !unreadable && (!is_lost || sealed.api_keys.is_some()) {
+                follow_keys!(db, connection, had_several);
             }
             renumber!(db, connection.provider.as_str(), Some((id, connection.priority)));
         });
@@ -297,6 +312,7 @@ impl Connections<'_> {
             renumber!(db, provider.as_str(), None);
             for forget in [
                 FORGET_CONNECTION,
+                key_states::FORGET_CONNECTION,
                 learned_limits::FORGET_CONNECTION,
                 quota_snapshots::FORGET_CONNECTION,
                 resilience::FORGET_CONNECTION,
@@ -436,6 +452,7 @@ impl Row {
             tags,
             expires_at: self.expires_at,
             status,
+            key_statuses: BTreeMap::new(),
             created_at: self.created_at,
             updated_at: self.updated_at,
         })
@@ -594,7 +611,7 @@ fn parse_auth_type(text: &str) -> Option<AuthType> {
         .find(|auth_type| auth_type_text(*auth_type) == text)
 }
 
-fn parse_test_status(text: &str) -> TestStatus {
+pub(crate) fn parse_test_status(text: &str) -> TestStatus {
     [
         TestStatus::Active,
         TestStatus::Error,

@@ -50,6 +50,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(26, "0026_call_bodies"),
     migration!(27, "0027_webhooks"),
     migration!(28, "0028_unfinished_answers"),
+    migration!(29, "0029_key_states"),
 ];
 
 /// Applies what is missing.

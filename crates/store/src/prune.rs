@@ -166,6 +166,7 @@ impl Store {
         pruned.other += self.similar_questions().trim(most, QUESTION_BYTES).await?;
         pruned.other += self.response_owners().trim().await?;
         pruned.other += self.learned_limits().trim(now_ms).await?;
+        pruned.other += self.key_states().trim().await?;
         pruned.other += self.quota_snapshots().trim(days(retention)).await?;
         pruned.other += self.session_affinity().trim(now_ms).await?;
         pruned.other += self.context_handoffs().trim(now_ms).await?;

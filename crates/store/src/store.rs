@@ -24,6 +24,7 @@ use crate::custom_models::{self, CustomModels};
 use crate::decisions::RoutingDecisions;
 use crate::error::StoreError;
 use crate::fallback_chains::{self, FallbackChains};
+use crate::key_states::{self, KeyStates};
 use crate::learned_limits::LearnedLimitRows;
 use crate::ledger::Ledger;
 use crate::lockouts::Lockouts;
@@ -252,7 +253,9 @@ impl Store {
                     sqlx::query_as(fallback_chains::SELECT_ALL).fetch_all(&mut *db).await?;
                 let mappings: Vec<combo_mappings::Row> =
                     sqlx::query_as(combo_mappings::SELECT_ALL).fetch_all(&mut *db).await?;
-                let rules = (policies, chains, mappings);
+                let states: Vec<key_states::Row> =
+                    sqlx::query_as(key_states::SELECT).bind(None::<&str>).fetch_all(&mut *db).await?;
+                let rules = (policies, chains, mappings, states);
                 (
                     revision,
                     connections,
@@ -284,7 +287,8 @@ impl Store {
         entities.budgets = budgets.iter().map(|row| budgets::parse(row, problems)).collect();
         entities.prices = prices::parse(prices, problems);
         entities.settings = settings::parse(settings.as_deref(), problems);
-        let (policies, chains, mappings) = rules;
+        let (policies, chains, mappings, states) = rules;
+        key_states::assign(states, &mut entities.connections);
         entities.policies = policies.into_iter().filter_map(|row| policies::parse(row, problems)).collect();
         entities.fallback_chains =
             chains.into_iter().filter_map(|row| fallback_chains::parse(row, problems)).collect();
@@ -395,6 +399,11 @@ impl Store {
     /// Which account made what vendors keep.
     pub fn response_owners(&self) -> ResponseOwners<'_> {
         ResponseOwners(self)
+    }
+
+    /// What is known of the single keys of accounts that have several.
+    pub fn key_states(&self) -> KeyStates<'_> {
+        KeyStates(self)
     }
 
     /// What vendors said of their limits.

@@ -273,8 +273,7 @@ async fn clear(access: &Management, provider: &str, model: &str) -> AdminResult<
     let mut cleared = 0;
     for state in snapshot.connections().filter(|state| provider.as_ref() == Some(&state.provider)) {
         cleared += chronicle::unlock(&admin.live, &*admin.recorder, state, Some(model), access.now_ms);
-        let was_cooling = chronicle::warm_up(&admin.live, &*admin.recorder, state, access.now_ms);
-        cleared += usize::from(was_cooling);
+        cleared += chronicle::warm_up(&admin.live, &*admin.recorder, state, access.now_ms);
     }
     let target = provider.as_ref().map_or("", |provider| provider.as_str());
     access.audit("resilience.reset", "model", &format!("{target}/{model}"), &cleared.to_string()).await;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, stream};
 use omniroute_dialect::DialectId;
 use omniroute_dialect::ir::Usage;
-use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus};
+use omniroute_domain::entity::{
+    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, TestStatus,
+};
 use omniroute_engine::chronicle;
 use omniroute_engine::ports::{AttemptRow, CHAT, RequestRow, RowId};
 use omniroute_store::ConnectionFilter;
@@ -317,6 +319,7 @@ pub(crate) async fn validate(
         tags: Vec::new(),
         expires_at: None,
         status: ConnectionStatus::default(),
+        key_statuses: Default::default(),
         created_at: access.now_ms,
         updated_at: access.now_ms,
     };
@@ -396,13 +399,22 @@ async fn write_down(
 ) -> AdminResult<()> {
     let admin = &caller.admin;
     let before = super::connections::current_status(admin, connection, now);
-    let status = verdict.status_after(&before, now);
+    let mut status = verdict.status_after(&before, now);
+    let keys = connection.pool_keys();
+    if verdict.failure.is_none() {
+        admin.store.key_states().forget(&connection.id).await?;
+    } else if let Some(first) = keys.first() {
+        // Of several keys the first one was tried; what it is refused says nothing of the others.
+        admin.store.key_states().set(&first.state_id, &status).await?;
+        if status.test_status.is_terminal() {
+            status.test_status = TestStatus::Error;
+        }
+    }
     admin.store.connections().set_status(&connection.id, &status).await?;
     if verdict.failure.is_none()
         && let Some(state) = admin.live.load().connection(&connection.id)
     {
-        chronicle::unlock(&admin.live, &*admin.recorder, state, None, now);
-        state.health.clear(status);
+        chronicle::clear(&admin.live, &*admin.recorder, state, status, now);
     }
     let failure = verdict.failure.as_ref();
     admin.recorder.record(RequestRow {

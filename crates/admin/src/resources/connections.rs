@@ -220,6 +220,7 @@ pub(crate) async fn create(
         tags: Vec::new(),
         expires_at: None,
         status: ConnectionStatus::default(),
+        key_statuses: Default::default(),
         created_at: access.now_ms,
         updated_at: access.now_ms,
     });
@@ -268,6 +269,7 @@ pub(crate) async fn update(
     let has_new_key = patch.api_key.is_some();
     let clears = patch.clear_error || has_new_key;
     let plan = connection.options.quota_windows.clone();
+    let had_several = !connection.pool_keys().is_empty();
     apply(admin, &vendor, &mut connection, patch, &ignored).await?;
     vendor.endpoints(&connection)?;
     connection.updated_at = access.now_ms;
@@ -279,13 +281,19 @@ pub(crate) async fn update(
             ..ConnectionStatus::default()
         };
         admin.store.connections().set_status(&stored.id, &status).await?;
+        admin.store.key_states().forget(&stored.id).await?;
         stored.status = status;
+        stored.key_statuses.clear();
     }
     access.reload().await?;
-    if clears && let Some(state) = admin.live.load().connection(&stored.id) {
-        chronicle::unlock(&admin.live, &*admin.recorder, state, None, access.now_ms);
-        state.health.clear(stored.status.clone());
-        state.pool.iter().for_each(|key| key.health.clear(ConnectionStatus::default()));
+    if let Some(state) = admin.live.load().connection(&stored.id) {
+        if clears {
+            let status = stored.status.clone();
+            chronicle::clear(&admin.live, &*admin.recorder, state, status, access.now_ms);
+        } else if had_several == state.pool.is_empty() {
+            // What was known of it is known of its first key now, or the other way round.
+            state.health.clear(stored.status.clone());
+        }
     }
     recall_plan(&access, &stored, &plan).await?;
     admin.forget_models(&stored.id);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use omniroute_domain::budget::{Event, EventKind as BudgetKind};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::health::Hold;
+use omniroute_domain::snapshot::ConnectionState;
 use omniroute_domain::timeline::{EventKind, HealthEvent};
 use omniroute_engine::Live;
 use omniroute_engine::notices::Notice;
@@ -108,12 +109,15 @@ impl Accounts {
     }
 }
 
-/// Whether the key of an account was rejected the last time: the pause after that says nothing about the key, only an answer does,
-/// or the operator.
+/// Whether the key of an account, or each of its keys, was rejected the last time: the pause after that says nothing about the
+/// key, only an answer does, or the operator.
 fn is_unproven(live: &Live, id: &ConnectionId, now_ms: i64) -> bool {
     let snapshot = live.load();
-    let last = snapshot.connection(id).and_then(|account| account.health.status(now_ms).last_error_type);
-    last.as_deref() == Some(FailureKind::AuthRejected.as_str())
+    let Some(account) = snapshot.connection(id) else { return false };
+    let is_rejected = |one: &ConnectionState| {
+        one.health.status(now_ms).last_error_type.as_deref() == Some(FailureKind::AuthRejected.as_str())
+    };
+    is_rejected(account) || (!account.pool.is_empty() && account.pool.iter().all(|key| is_rejected(key)))
 }
 
 /// Whether an account as a whole gives nothing because its quota or its credits are used up or its key is rejected. A pause

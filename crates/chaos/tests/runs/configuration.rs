@@ -29,6 +29,7 @@ fn connection(id: &str, provider: &str, name: &str) -> Connection {
         tags: Vec::new(),
         expires_at: None,
         status: ConnectionStatus { rate_limited_until: Some(i64::MAX), ..ConnectionStatus::default() },
+        key_statuses: Default::default(),
         created_at: 0,
         updated_at: 0,
     }

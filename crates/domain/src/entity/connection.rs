@@ -49,6 +49,8 @@ pub struct Connection {
     pub expires_at: Option<i64>,
     /// What is known of its state; written by tests and by traffic.
     pub status: ConnectionStatus,
+    /// The same of its keys, where it has several, by the ids of their states. Where nothing is to be told, there is nothing.
+    pub key_statuses: BTreeMap<ConnectionId, ConnectionStatus>,
     /// Creation.
     pub created_at: i64,
     /// Last change by the operator.

@@ -13,6 +13,7 @@ mod id;
 mod key_rights;
 mod node;
 mod policy;
+mod pool_key;
 mod quota_checks;
 mod quota_window;
 mod resilience;
@@ -33,6 +34,7 @@ pub use id::{ApiKeyId, ComboId, ConnectionId};
 pub use key_rights::{AccessSchedule, KeyRights};
 pub use node::{Node, NodeType};
 pub use policy::{MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKind};
+pub use pool_key::{PoolKey, key_parts};
 pub use quota_checks::QuotaCheckSettings;
 pub use quota_window::{MAX_QUOTA_WINDOWS, QuotaWindow};
 pub use resilience::{

@@ -4,15 +4,11 @@
 use std::sync::Arc;
 
 use omniroute_provider::Provider;
-use secrecy::ExposeSecret as _;
 
 use super::build::Builder;
 use super::{ConnectionState, reach_of};
-use crate::entity::{Connection, ConnectionId, ConnectionStatus, KeyHash};
+use crate::entity::{Connection, ConnectionId, ConnectionStatus};
 use crate::health::{Blocked, ConnectionHealth};
-
-/// Between an account's id and what tells its keys apart, in the ids of their states.
-pub(super) const MARK: char = '#';
 
 impl Builder<'_> {
     /// The account with its keys, if it has several. One that makes no endpoint is told and left out.
@@ -22,21 +18,19 @@ impl Builder<'_> {
         row: &Connection,
         state: ConnectionState,
     ) -> ConnectionState {
-        let keys = row.options.api_keys.with(row.api_key.as_ref());
-        if keys.len() < 2 {
-            return state;
-        }
+        let (keys, nothing) = (row.pool_keys(), ConnectionStatus::default());
         let mut pool = Vec::with_capacity(keys.len());
         for key in keys {
-            let id = key_id(&row.id, key.expose_secret());
-            let row = Connection { api_key: Some(key), ..row.clone() };
+            let remembered = row.key_statuses.get(&key.state_id).unwrap_or(&nothing);
+            let row = Connection { api_key: Some(key.secret.clone()), ..row.clone() };
             match reach_of(provider, &row) {
                 Ok((endpoints, services)) => pool.push(Arc::new(ConnectionState {
                     endpoints,
                     services: services.into(),
-                    health: self.health.of(&id, &ConnectionStatus::default()),
+                    health: self.health.of(&key.state_id, remembered),
                     part_of: Some(state.health.clone()),
-                    state_id: id,
+                    state_id: key.state_id.clone(),
+                    key: Some(key),
                     pool: Vec::new(),
                     ..state.clone()
                 })),
@@ -45,11 +39,6 @@ impl Builder<'_> {
         }
         ConnectionState { pool, ..state }
     }
-}
-
-/// The id under which a key's state is kept; says nothing of the key.
-fn key_id(account: &ConnectionId, key: &str) -> ConnectionId {
-    ConnectionId::from(format!("{account}{MARK}{}", &KeyHash::of(key).to_hex()[..16]))
 }
 
 impl ConnectionState {

@@ -315,6 +315,7 @@ fn connection(provider: &ProviderId, name: &str) -> Connection {
         tags: Vec::new(),
         expires_at: None,
         status: ConnectionStatus::default(),
+        key_statuses: Default::default(),
         created_at: 0,
         updated_at: 0,
     }

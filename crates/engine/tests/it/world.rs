@@ -347,6 +347,7 @@ pub(crate) fn connection(id: &str, provider: &ProviderId, name: &str, priority: 
         tags: Vec::new(),
         expires_at: None,
         status: ConnectionStatus::default(),
+        key_statuses: Default::default(),
         created_at: 0,
         updated_at: 0,
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use omniroute_domain::budget::Event;
-use omniroute_domain::entity::{ConnectionId, ConnectionStatus};
+use omniroute_domain::entity::{ConnectionId, ConnectionStatus, key_parts};
 use omniroute_engine::bodies::BodyNote;
 use omniroute_engine::decision::Decision;
 use omniroute_engine::ports::{CHAT, LockRow, RequestRow};
@@ -25,6 +25,7 @@ use crate::connections::write_status;
 use crate::context_handoffs;
 use crate::decisions::{self, Names};
 use crate::error::StoreError;
+use crate::key_states::write_key_state;
 use crate::learned_limits;
 use crate::pool::with_write;
 use crate::quota_snapshots;
@@ -255,8 +256,12 @@ pub(crate) async fn write(
             }
         }
         for (id, status, last_use) in touched_connections(batch, &last_uses) {
-            if let Some(status) = status {
-                write_status!(db, id, status);
+            match (status, key_parts(id)) {
+                (Some(status), None) => {
+                    write_status!(db, id, status);
+                }
+                (Some(status), Some((connection, key))) => write_key_state!(db, connection, key, status),
+                (None, _) => {}
             }
             if let Some(timestamp) = last_use {
                 sqlx::query(USED_CONNECTION).bind(id).bind(timestamp).execute(&mut *db).await?;

@@ -108,6 +108,7 @@ pub(crate) fn connection(id: &str, provider: &str, name: &str, key: Option<&str>
         tags: vec!["eu".into()],
         expires_at: None,
         status: ConnectionStatus::default(),
+        key_statuses: Default::default(),
         created_at: NOW,
         updated_at: NOW,
     }

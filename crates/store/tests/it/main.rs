@@ -9,6 +9,7 @@ mod configuration;
 mod crowd;
 mod decisions;
 mod fixture;
+mod key_states;
 mod ledger;
 mod looking;
 mod memory;

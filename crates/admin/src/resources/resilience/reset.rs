@@ -59,8 +59,7 @@ pub(crate) async fn reset(
         let mut count = 0;
         for connection in admin.live.load().connections() {
             if provider.as_ref().is_none_or(|provider| connection.provider == *provider) {
-                let ended = chronicle::warm_up(&admin.live, &*admin.recorder, connection, now_ms);
-                count += usize::from(ended);
+                count += chronicle::warm_up(&admin.live, &*admin.recorder, connection, now_ms);
             }
         }
         parts.push((count, "cooldown(s)"));

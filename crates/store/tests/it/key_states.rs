@@ -1,0 +1,141 @@
+//! What is known of the single keys of an account outlives the process, and belongs to the key and not to its place.
+
+use omniroute_domain::entity::{
+    Connection, ConnectionId, ConnectionStatus, KeyPool, RuntimeSettings, TestStatus,
+};
+use omniroute_domain::health::HealthMap;
+use omniroute_domain::snapshot::{BuildOptions, Snapshot};
+use omniroute_engine::ports::Recorder as _;
+use omniroute_provider::catalog::catalog;
+use omniroute_store::{Store, WriterOptions};
+
+use crate::fixture::{Fixture, NOW, connection, stories, writer};
+
+stories!(
+    states_of_keys_are_there_after_a_restart,
+    a_state_follows_its_key,
+    what_is_known_of_an_only_key_is_known_of_the_account,
+    states_of_nobody_are_deleted,
+);
+
+const ACCOUNT: &str = "c1";
+
+fn account(first: &str, others: &[&str]) -> Connection {
+    let mut row = connection(ACCOUNT, "openai", "work", Some(first));
+    row.options.api_keys = pool(others);
+    row
+}
+
+fn pool(keys: &[&str]) -> KeyPool {
+    KeyPool(keys.iter().map(|key| (*key).into()).collect())
+}
+
+fn id(key: &str) -> ConnectionId {
+    ConnectionId::of_key(&ACCOUNT.into(), key)
+}
+
+fn banned() -> ConnectionStatus {
+    ConnectionStatus {
+        test_status: TestStatus::Banned,
+        last_error: Some("account disabled".into()),
+        last_error_at: Some(NOW),
+        last_error_type: Some("banned".into()),
+        last_error_source: Some("upstream".into()),
+        error_code: Some(401),
+        last_used_at: Some(NOW),
+        ..ConnectionStatus::default()
+    }
+}
+
+fn cooling() -> ConnectionStatus {
+    ConnectionStatus {
+        rate_limited_until: Some(NOW + 1_000),
+        backoff_level: 2,
+        ..ConnectionStatus::default()
+    }
+}
+
+async fn write(store: &Store, statuses: &[(ConnectionId, ConnectionStatus)]) {
+    let (recorder, handle) = writer(store, WriterOptions::default());
+    for (id, status) in statuses {
+        recorder.connection_status(id, status.clone());
+    }
+    handle.close().await;
+}
+
+async fn known(store: &Store) -> Vec<(ConnectionId, ConnectionStatus)> {
+    let row = store.connections().get(&ACCOUNT.into()).await.unwrap().unwrap();
+    let listed = store.connections().list(&Default::default()).await.unwrap();
+    assert_eq!(listed[0].key_statuses, row.key_statuses);
+    assert_eq!(store.load().await.unwrap().entities.connections[0].key_statuses, row.key_statuses);
+    row.key_statuses.into_iter().collect()
+}
+
+async fn states_of_keys_are_there_after_a_restart(fixture: Fixture) {
+    fixture.store.connections().insert(&account("k-first", &["k-second", "k-third"])).await.unwrap();
+    let nobody = ConnectionId::from_parts("gone", "0011223344556677");
+    let written = [(id("k-first"), banned()), (id("k-second"), cooling()), (nobody, banned())];
+    write(&fixture.store, &written).await;
+
+    let store = fixture.again().await;
+    let entities = store.load().await.unwrap().entities;
+    let health = HealthMap::default();
+    let snapshot = Snapshot::build(&entities, catalog(), &health, &BuildOptions::default());
+    let state = snapshot.connection(&ACCOUNT.into()).expect("it is on");
+    let blocked = |place: usize, now_ms| state.pool[place].health.check("m", now_ms).err().map(|it| it.until);
+    assert_eq!([0, 1, 2].map(|place| blocked(place, NOW)), [Some(None), Some(Some(NOW + 1_000)), None]);
+    assert_eq!(blocked(1, NOW + 1_001), None);
+    assert_eq!(state.check("m", NOW), Ok(()), "the third key serves");
+    assert_eq!(state.pool[0].health.status(NOW), banned());
+
+    // A key that answers again leaves nothing behind.
+    let answered = ConnectionStatus {
+        test_status: TestStatus::Active,
+        last_used_at: Some(NOW),
+        ..ConnectionStatus::default()
+    };
+    write(&store, &[(id("k-second"), answered)]).await;
+    assert_eq!(known(&store).await, [(id("k-first"), banned())]);
+    store.key_states().forget(&ACCOUNT.into()).await.unwrap();
+    assert_eq!(known(&store).await, []);
+}
+
+async fn a_state_follows_its_key(fixture: Fixture) {
+    let connections = fixture.store.connections();
+    connections.insert(&account("k-first", &["k-second", "k-third"])).await.unwrap();
+    write(&fixture.store, &[(id("k-second"), banned()), (id("k-third"), cooling())]).await;
+    let stored = connections.update(&account("k-first", &["k-third", "k-new", "k-second"])).await.unwrap();
+    let place = |key: &str| stored.pool_keys().iter().find(|it| it.state_id == id(key)).map(|it| it.place);
+    assert_eq!((place("k-third"), place("k-second"), place("k-gone")), (Some(2), Some(4), None));
+    assert_eq!(stored.key_statuses.get(&id("k-second")), Some(&banned()));
+    let stored = connections.update(&account("k-first", &["k-third", "k-new"])).await.unwrap();
+    assert_eq!(stored.key_statuses.into_iter().collect::<Vec<_>>(), [(id("k-third"), cooling())]);
+    // Another first key is another credential: everything begins anew.
+    let stored = connections.update(&account("k-other", &["k-third"])).await.unwrap();
+    assert!(stored.key_statuses.is_empty());
+    write(&fixture.store, &[(id("k-third"), banned())]).await;
+    assert!(connections.delete(&ACCOUNT.into()).await.unwrap());
+    connections.insert(&account("k-other", &["k-third"])).await.unwrap();
+    assert_eq!(known(&fixture.store).await, [], "they went with the account");
+}
+
+async fn what_is_known_of_an_only_key_is_known_of_the_account(fixture: Fixture) {
+    let connections = fixture.store.connections();
+    connections.insert(&account("k-first", &[])).await.unwrap();
+    write(&fixture.store, &[(ACCOUNT.into(), banned())]).await;
+    let stored = connections.update(&account("k-first", &["k-second"])).await.unwrap();
+    assert_eq!(stored.status.test_status, TestStatus::Unknown);
+    assert_eq!(known(&fixture.store).await, [(id("k-first"), banned())]);
+    let stored = connections.update(&account("k-first", &[])).await.unwrap();
+    assert_eq!((stored.status.test_status, stored.key_statuses.len()), (TestStatus::Banned, 0));
+}
+
+async fn states_of_nobody_are_deleted(fixture: Fixture) {
+    let connections = fixture.store.connections();
+    connections.insert(&account("k-first", &["k-second"])).await.unwrap();
+    // A request that ends after its key was taken out.
+    write(&fixture.store, &[(id("k-gone"), banned()), (id("k-second"), banned())]).await;
+    assert_eq!(known(&fixture.store).await.len(), 2);
+    fixture.store.prune(NOW, &RuntimeSettings::default()).await.unwrap();
+    assert_eq!(known(&fixture.store).await, [(id("k-second"), banned())]);
+}
