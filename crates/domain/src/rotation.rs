@@ -166,7 +166,7 @@ fn ordered(
                 candidate.uses = health.stats.uses(now_ms) + u64::from(health.in_flight());
             }
             if wants.health {
-                candidate.standing = Some(health.standing(now_ms));
+                candidate.standing = Some(account.standing(model, now_ms));
             }
             if wants.cost {
                 candidate.cost_nano = Some(account.discount.left_nano());

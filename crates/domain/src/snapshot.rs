@@ -383,11 +383,16 @@ impl Snapshot {
         self.connections.contains_key(id)
     }
 
+    /// An active account, or one of its keys, by the id under which its state is kept.
+    pub fn state(&self, id: &ConnectionId) -> Option<&Arc<ConnectionState>> {
+        let Some((account, _)) = id.key_parts() else { return self.connection(id) };
+        let account = self.connections.get(&ConnectionId::from(account))?;
+        account.pool.iter().find(|key| key.state_id == *id)
+    }
+
     /// Whether what is known of this account, or of this one of its keys, is still of use.
     pub fn needs_health(&self, id: &ConnectionId) -> bool {
-        let Some((account, _)) = id.key_parts() else { return self.has_connection(id) };
-        let account = self.connections.get(&ConnectionId::from(account));
-        account.is_some_and(|account| account.pool_ids().any(|known| known == *id))
+        self.state(id).is_some()
     }
 
     /// Every active account, in no order.

@@ -27,6 +27,8 @@ pub struct HealthEvent {
     pub breaker: Option<Arc<str>>,
     /// The account, where it is one or a model on one.
     pub connection: Option<ConnectionId>,
+    /// The id of the state of one of its keys, where it has several.
+    pub key: Option<ConnectionId>,
     /// The model, where it is one.
     pub model: Option<String>,
     /// What it was before.
@@ -98,6 +100,7 @@ mod tests {
                 provider: "p".into(),
                 breaker: Some("p".into()),
                 connection: None,
+                key: None,
                 model: None,
                 from: "CLOSED",
                 to: "OPEN",

@@ -105,6 +105,7 @@ fn note(live: &Live, recorder: &dyn Recorder, breaker: &Breaker, transition: Opt
         provider: breaker.provider.clone(),
         breaker: Some(breaker.name.clone()),
         connection: None,
+        key: None,
         model: None,
         from: from.as_str(),
         to: to.as_str(),
@@ -146,10 +147,10 @@ pub(crate) fn failed(
     if let Some(status) = status {
         engine.recorder.connection_status(connection.state_id(), status);
     }
-    if failure.kind == FailureKind::QuotaSpent && is_new && connection.part_of.is_none() {
+    if failure.kind == FailureKind::QuotaSpent && is_new {
         engine.recorder.remember(Memory::Quota(QuotaRow {
             provider: connection.provider.clone(),
-            connection: connection.id.clone(),
+            connection: connection.state_id().clone(),
             model: None,
             limits: None,
             plan: None,
@@ -268,9 +269,8 @@ pub(crate) fn restore(engine: &Engine, memory: Memory) {
         Memory::Breaker(record) => engine.live.health.restore_breaker(&record, now_ms),
         Memory::Lock(LockRow { connection, lock, .. }) if lock.until > now_ms => {
             // Of an account, or of one of its keys.
-            if engine.live.load().needs_health(&connection) {
-                let unknown = ConnectionStatus::default();
-                engine.live.health.of(&connection, &unknown).restore_lock(lock);
+            if let Some(state) = engine.live.load().state(&connection) {
+                state.health.restore_lock(lock);
             }
         }
         Memory::Lock(_)
@@ -303,6 +303,7 @@ fn event(
         provider: connection.provider.clone(),
         breaker: None,
         connection: Some(connection.id.clone()),
+        key: connection.key.as_ref().map(|key| key.state_id.clone()),
         model: None,
         from,
         to,
@@ -314,7 +315,7 @@ fn event(
 fn add(live: &Live, event: HealthEvent) {
     tracing::info!(
         provider = %event.provider,
-        connection = event.connection.as_ref().map(tracing::field::display),
+        connection = event.key.as_ref().or(event.connection.as_ref()).map(tracing::field::display),
         model = event.model.as_deref(),
         from = event.from,
         to = event.to,

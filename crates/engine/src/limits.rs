@@ -16,15 +16,15 @@ pub(crate) fn learn(ctx: &RequestCtx, target: &Target, connection: &ConnectionSt
     let now_ms = ctx.engine.clock.now_ms();
     let said = allowances(headers, target.provider.provider.spec().rate_limit_headers, now_ms);
     let changed = connection.health.gate.learn(&target.model, &said, now_ms);
-    // What is known of one of several keys says nothing of the others.
-    if let Some(Heard { limits, is_low, is_noted }) = changed.filter(|_| connection.part_of.is_none()) {
+    // What is known of one of several keys says nothing of the others: it is kept as that key's.
+    if let Some(Heard { limits, is_low, is_noted }) = changed {
         if is_low {
             chronicle::quota_is_low(&ctx.engine, connection, &target.model, &limits, now_ms);
         }
         if is_noted {
             ctx.engine.recorder.remember(Memory::Quota(QuotaRow {
                 provider: connection.provider.clone(),
-                connection: connection.id.clone(),
+                connection: connection.state_id().clone(),
                 model: Some(target.model.to_string()),
                 limits: Some(limits.clone()),
                 plan: None,
@@ -34,7 +34,7 @@ pub(crate) fn learn(ctx: &RequestCtx, target: &Target, connection: &ConnectionSt
             }));
         }
         ctx.engine.recorder.remember(Memory::Limits(LimitsRow {
-            connection: connection.id.clone(),
+            connection: connection.state_id().clone(),
             model: target.model.to_string(),
             limits,
             updated_at: now_ms,
@@ -46,8 +46,8 @@ pub(crate) fn learn(ctx: &RequestCtx, target: &Target, connection: &ConnectionSt
 pub(crate) fn restore(engine: &Engine, row: LimitsRow) {
     let now_ms = engine.clock.now_ms();
     if row.limits.until() > now_ms
-        && let Some(connection) = engine.live.load().connection(&row.connection)
+        && let Some(state) = engine.live.load().state(&row.connection)
     {
-        connection.health.gate.restore(&row.model, row.limits, now_ms);
+        state.health.gate.restore(&row.model, row.limits, now_ms);
     }
 }

@@ -210,7 +210,7 @@ pub struct LimitsRow {
 pub struct QuotaRow {
     /// The provider.
     pub provider: ProviderId,
-    /// The account.
+    /// The account, or the id of the state of one of its keys.
     pub connection: ConnectionId,
     /// Of which model; `None` = of the whole account.
     pub model: Option<String>,

@@ -37,7 +37,7 @@ pub struct QuotaSnapshot {
     /// The account.
     pub connection_id: String,
     /// Of what: a model and one of its limits (`gpt-4o:requests`), `plan:` and a window, `provider:` and what its vendor calls
-    /// it, or `account`.
+    /// it, or `account`; of one of several keys with `#` and what tells it from the others behind that.
     pub window_key: String,
     /// In hundredths; `None` where nobody knows how much there is in all.
     pub remaining_percentage: Option<f64>,
@@ -92,10 +92,14 @@ impl Stored {
             let shares = limits.windows(row.at).filter_map(|(name, window)| Some((name, window.share()?)));
             shares.min_by(|a, b| a.1.total_cmp(&b.1))
         });
+        let (connection, of_key) = match row.connection.key_parts() {
+            Some((connection, key)) => (connection.to_owned(), format!("#{key}")),
+            None => (row.connection.to_string(), String::new()),
+        };
         let stored = |key: &str, share: Option<f64>, is_spent: bool, raw: Option<String>| Self {
             provider: row.provider.to_string(),
-            connection: row.connection.to_string(),
-            key: clip(key, MAX_KEY),
+            connection: connection.clone(),
+            key: clip(key, MAX_KEY - of_key.len()) + &of_key,
             percent: share.map(|share| share * 100.0),
             is_spent,
             until: row.until,

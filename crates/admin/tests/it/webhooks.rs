@@ -242,6 +242,7 @@ fn breaker(from: &'static str, to: &'static str) -> HealthEvent {
         provider: "openai".into(),
         breaker: Some("openai".into()),
         connection: None,
+        key: None,
         model: None,
         from,
         to,
@@ -291,6 +292,7 @@ async fn an_account_that_is_out_is_told_once_and_when_it_is_back() {
         kind: EventKind::Cooldown,
         breaker: None,
         connection: Some(ConnectionId::from(account.id.as_str())),
+        key: None,
         cause,
         ..breaker("available", "cooldown")
     };

@@ -54,18 +54,19 @@ impl ConnectionState {
         blocks.into_iter().min_by_key(|blocked| blocked.until.unwrap_or(i64::MAX)).map_or(Ok(()), Err)
     }
 
-    /// The keys that may serve `model` now, the one whose turn it is first. An account with one key is its own.
+    /// The keys that may serve `model` now, the one whose turn it is first, those with little left last. An account with one key is its own.
     pub fn keys(self: &Arc<Self>, model: &str, now_ms: i64) -> Vec<Arc<Self>> {
         if self.pool.is_empty() {
             return vec![self.clone()];
         }
         let count = self.pool.len();
         let turn = usize::try_from(self.health.take_key_turn() % count as u64).unwrap_or(0);
-        (0..count)
-            .filter_map(|offset| self.pool.get((turn + offset) % count))
-            .filter(|key| key.health.check(model, now_ms).is_ok())
-            .cloned()
-            .collect()
+        let in_turn = (0..count).filter_map(|offset| self.pool.get((turn + offset) % count));
+        let able = in_turn.filter(|key| key.health.check(model, now_ms).is_ok());
+        let mut keys: Vec<_> = able.cloned().collect();
+        // What has little left is saved while others have more.
+        keys.sort_by_key(|key| key.health.gate.is_low(model, now_ms));
+        keys
     }
 
     /// Whose places a request takes, and whose counts it is added to: those of the whole account.
@@ -78,8 +79,18 @@ impl ConnectionState {
         &self.state_id
     }
 
-    /// The ids under which the states of its keys are kept.
-    pub(super) fn pool_ids(&self) -> impl Iterator<Item = ConnectionId> {
-        self.pool.iter().map(|key| key.state_id.clone())
+    /// The keys of which what is left counts: those that may serve `model` now, and all where none may.
+    pub(super) fn counting_keys(&self, model: &str, now_ms: i64) -> impl Iterator<Item = &Arc<Self>> {
+        let may_serve = move |key: &Arc<Self>| key.health.check(model, now_ms).is_ok();
+        let are_all = !self.pool.iter().any(may_serve);
+        self.pool.iter().filter(move |key| are_all || may_serve(key))
+    }
+
+    /// What speaks for the account, from 0 to 100: what speaks for it as a whole, and for the best of its keys.
+    pub fn standing(&self, model: &str, now_ms: i64) -> f64 {
+        let whole = self.health.standing(now_ms);
+        let keys = self.counting_keys(model, now_ms).map(|key| key.health.standing(now_ms));
+        let Some(best) = keys.max_by(f64::total_cmp) else { return whole };
+        (whole + best - 100.0).max(0.0)
     }
 }

@@ -292,7 +292,10 @@ pub(super) fn would_queue((connection, until): &(Arc<ConnectionState>, Option<i6
     let Some(rules) = connection.limits else { return false };
     let most = Duration::from_millis(u64::from(rules.max_wait_ms));
     let soonest = until.map_or(Duration::ZERO, |until| time_to(until, now_ms));
-    !most.is_zero() && soonest <= most && connection.health.gate.has_room(&rules)
+    let has_room = |one: &ConnectionState| one.health.gate.has_room(&rules);
+    let has_room = has_room(connection)
+        && (connection.pool.is_empty() || connection.pool.iter().any(|key| has_room(key)));
+    !most.is_zero() && soonest <= most && has_room
 }
 
 /// How long the first of those that are held is held.

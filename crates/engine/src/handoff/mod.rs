@@ -106,7 +106,9 @@ pub(crate) fn answered(ctx: &RequestCtx, target: &Arc<Target>, connection: &Conn
     let Some(combo) = relaying(ctx) else { return };
     let Some((session, ttl_ms)) = session::in_header(ctx) else { return };
     let (rules, now_ms) = (&combo.policy.handoff, ctx.engine.clock.now_ms());
-    let left = connection.rest(&target.model, now_ms);
+    // Of an account with several keys the one counts that has most left.
+    let account = ctx.snapshot.connection(&connection.id).map_or(connection, |account| account);
+    let left = account.rest(&target.model, now_ms);
     let is_due = left.is_some_and(|left| handoff::is_due(left, rules.threshold.get()));
     if !is_due || !concerns(ctx, rules, target) {
         return;

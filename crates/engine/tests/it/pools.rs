@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use omniroute_domain::entity::{ConnectionId, Entities, KeyPool};
+use omniroute_domain::entity::{ConnectionId, ConnectionStatus, Entities, KeyPool};
+use omniroute_engine::chronicle;
 use omniroute_engine::ports::Memory;
 
 use crate::world::{ASK, World, answer, refusal};
@@ -54,7 +55,10 @@ async fn a_key_that_is_refused_gives_way_to_the_next_and_has_a_lock_of_its_own()
         assert_eq!(world.chat(ASK).await.header("x-omniroute-attempts"), "1");
     }
     assert_eq!(sent(&world)[3..], ["key-c", "key-c"]);
-    assert_eq!(world.recorded.statuses.lock().unwrap().len(), 0, "one of its keys is not the account");
+    let statuses = world.recorded.statuses.lock().unwrap().clone();
+    assert!(statuses.iter().all(|(id, _)| id.key_parts().is_some()), "one of its keys is not the account");
+    let cooling = statuses.iter().filter(|(_, status)| status.rate_limited_until.is_some());
+    assert_eq!(cooling.count(), 1, "the refused key is out of use after a restart too");
     tokio::time::advance(Duration::from_secs(21)).await;
     for _ in 0..3 {
         world.transport.answer(answer("ok"));
@@ -135,4 +139,57 @@ async fn the_locks_of_its_keys_outlive_a_restart() {
     stray.into_iter().for_each(|memory| without.engine.restore(memory));
     without.transport.answer(answer("ok"));
     assert_eq!(without.chat(ASK).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_key_learned_outlives_a_restart() {
+    let spent = || {
+        answer("ok")
+            .header("x-ratelimit-limit-requests", "100")
+            .header("x-ratelimit-remaining-requests", "0")
+            .header("x-ratelimit-reset-requests", "10m")
+    };
+    let before = world(|_| {});
+    before.transport.answer(spent());
+    assert_eq!(before.chat(ASK).await.status, 200);
+    let kept: Vec<_> = before.recorded.memories.lock().unwrap().clone();
+    let of_keys = kept.iter().filter_map(|memory| match memory {
+        Memory::Limits(row) => Some(&row.connection),
+        Memory::Quota(row) => Some(&row.connection),
+        _ => None,
+    });
+    let of_keys: Vec<_> = of_keys.map(|id| id.key_parts().map(|(account, _)| account)).collect();
+    assert_eq!(of_keys, [Some("c1"); 2], "its limits, and a row of the history");
+    let events = before.engine.live.health.timeline.latest(9, |_| true);
+    assert!(matches!(&events[..], [event] if event.to == "exhausted" && event.key.is_some()), "{events:?}");
+
+    let after = world(|_| {});
+    kept.into_iter().for_each(|memory| after.engine.restore(memory));
+    for _ in 0..4 {
+        after.transport.answer(answer("ok"));
+        assert_eq!(after.chat(ASK).await.status, 200);
+    }
+    assert!(!sent(&after).contains(&"key-a".to_owned()), "{:?}", sent(&after));
+    assert_eq!(after.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_banned_key_is_asked_again_when_the_operator_says_so() {
+    let world = world(|_| {});
+    world.transport.answer(refusal(401, "account_disabled", "this account is disabled")).answer(answer("ok"));
+    assert_eq!(world.chat(ASK).await.header("x-omniroute-attempts"), "2");
+    let account = world.engine.live.load().connection(&ConnectionId::from("c1")).unwrap().clone();
+    let banned: Vec<_> = account.pool.iter().map(|key| key.health.check("m", 0).is_err()).collect();
+    assert_eq!(banned, [true, false, false]);
+    let recorder = &*world.engine.recorder;
+    chronicle::clear(&world.engine.live, recorder, &account, ConnectionStatus::default(), 0);
+    let last = world.recorded.statuses.lock().unwrap().iter().rev().take(3).cloned().collect::<Vec<_>>();
+    assert!(
+        last.iter().all(|(id, status)| id.key_parts().is_some() && *status == ConnectionStatus::default())
+    );
+    for _ in 0..3 {
+        world.transport.answer(answer("ok"));
+        world.chat(ASK).await;
+    }
+    assert!(sent(&world)[2..].contains(&"key-a".to_owned()), "{:?}", sent(&world));
 }
