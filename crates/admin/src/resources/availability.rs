@@ -15,6 +15,7 @@ use omniroute_store::ConnectionFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::connection_keys::{KeyName, states};
 use super::connections;
 use super::resilience::named;
 use crate::auth::Management;
@@ -47,15 +48,19 @@ pub(crate) struct ModelAvailability {
     /// When the first account is back.
     until: Option<String>,
     retry_after_ms: Option<i64>,
+    /// Accounts, and of those that have several keys also each key that is held back.
     blocked: Vec<BlockedView>,
 }
 
-/// An account that is held back.
+/// An account that is held back, or one of its keys.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BlockedView {
     connection_id: String,
     connection_name: String,
+    /// Which of the account's keys it is; absent for the account, which with several keys is held back when all of them are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeyName>,
     /// `cooldown`, `lock`, `breaker` or `inactive`.
     kind: &'static str,
     reason: &'static str,
@@ -290,7 +295,7 @@ fn found(requested: String, via: &'static str, entry: ModelAvailability) -> Avai
 fn names(provider: &ProviderState, now_ms: i64) -> Vec<String> {
     let mut names: Vec<String> = provider.models.iter().map(|model| model.id.clone()).collect();
     for connection in &provider.connections {
-        for lock in connection.health.locks(now_ms) {
+        for lock in states(connection).flat_map(|state| state.health.locks(now_ms)) {
             if !names.contains(&lock.model) {
                 names.push(lock.model);
             }
@@ -317,9 +322,16 @@ fn entry(provider: &ProviderState, model: &str, now_ms: i64) -> ModelAvailabilit
     let serving: Vec<_> =
         provider.connections.iter().filter(|connection| !connection.excludes(model)).collect();
     let mut held: Vec<(&ConnectionState, Blocked)> = Vec::new();
+    let mut shown: Vec<BlockedView> = Vec::new();
     for connection in &serving {
         if let Err(blocked) = connection.check(model, now_ms) {
             held.push((connection, blocked));
+            shown.push(blocked_view(connection, blocked, now_ms));
+        }
+        for key in &connection.pool {
+            if let Err(blocked) = key.health.check(model, now_ms) {
+                shown.push(blocked_view(key, blocked, now_ms));
+            }
         }
     }
     let available = serving.len() - held.len();
@@ -345,10 +357,7 @@ fn entry(provider: &ProviderState, model: &str, now_ms: i64) -> ModelAvailabilit
         reason: first.filter(|_| available == 0).map(|blocked| blocked.reason.as_str()),
         until: until.map(iso),
         retry_after_ms: until.map(|until| (until - now_ms).max(0)),
-        blocked: held
-            .iter()
-            .map(|(connection, blocked)| blocked_view(connection, *blocked, now_ms))
-            .collect(),
+        blocked: shown,
         ..nobody(&provider.id, model, status, 0)
     }
 }
@@ -399,6 +408,7 @@ fn blocked_view(connection: &ConnectionState, blocked: Blocked, now_ms: i64) -> 
     BlockedView {
         connection_id: connection.id.to_string(),
         connection_name: connection.name.to_string(),
+        key: KeyName::of_state(connection),
         kind: match (blocked.until, blocked.hold) {
             (None, _) => "inactive",
             (Some(_), Hold::Connection) => "cooldown",

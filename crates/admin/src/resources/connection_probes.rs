@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use super::connection_keys;
 use super::connection_options::merge_options;
 use super::connections::{all, check_urls, find};
 use crate::auth::{Caller, Management};
@@ -405,7 +406,9 @@ async fn write_down(
         admin.store.key_states().forget(&connection.id).await?;
     } else if let Some(first) = keys.first() {
         // Of several keys the first one was tried; what it is refused says nothing of the others.
-        admin.store.key_states().set(&first.state_id, &status).await?;
+        let before = connection_keys::statuses(admin, connection, now).remove(&first.state_id);
+        let of_key = verdict.status_after(&before.unwrap_or_default(), now);
+        admin.store.key_states().set(&first.state_id, &of_key).await?;
         if status.test_status.is_terminal() {
             status.test_status = TestStatus::Error;
         }

@@ -16,6 +16,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::connection_keys::{self, KeyView};
 use super::connection_options::{check_key, merge_options};
 use super::{Message, present};
 use crate::address::check_url;
@@ -64,6 +65,10 @@ pub(crate) struct ConnectionView {
     has_api_key: bool,
     /// How many keys it has; several are used in turn.
     api_key_count: usize,
+    /// Of several keys each with its own state; where none is left, the members of the connection tell of the one that is back
+    /// first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<KeyView>,
     has_access_token: bool,
     has_refresh_token: bool,
     masked_key: Option<String>,
@@ -200,6 +205,8 @@ pub(crate) async fn create(
     let existing = siblings.into_iter().find(|row| row.name == name);
     let is_new = existing.is_none();
     let plan = existing.as_ref().map(|row| row.options.quota_windows.clone()).unwrap_or_default();
+    let had_several = existing.as_ref().is_some_and(|row| !row.pool_keys().is_empty());
+    let known_key = existing.as_ref().and_then(|row| row.api_key.clone());
     let mut connection = existing.unwrap_or_else(|| Connection {
         id: ConnectionId::from(Uuid::now_v7().to_string()),
         provider: vendor.id.clone(),
@@ -237,6 +244,8 @@ pub(crate) async fn create(
     let stored =
         if is_new { connections.insert(&connection).await? } else { connections.update(&connection).await? };
     access.reload().await?;
+    let key = |key: &Option<SecretString>| key.as_ref().map(|key| key.expose_secret().to_owned());
+    settle(&access, &stored, key(&known_key) != key(&stored.api_key), had_several);
     recall_plan(&access, &stored, &plan).await?;
     access
         .audit(
@@ -286,19 +295,24 @@ pub(crate) async fn update(
         stored.key_statuses.clear();
     }
     access.reload().await?;
-    if let Some(state) = admin.live.load().connection(&stored.id) {
-        if clears {
-            let status = stored.status.clone();
-            chronicle::clear(&admin.live, &*admin.recorder, state, status, access.now_ms);
-        } else if had_several == state.pool.is_empty() {
-            // What was known of it is known of its first key now, or the other way round.
-            state.health.clear(stored.status.clone());
-        }
-    }
+    settle(&access, &stored, clears, had_several);
     recall_plan(&access, &stored, &plan).await?;
     admin.forget_models(&stored.id);
     access.audit("provider.connection.update", "provider_connection", &id, stored.provider.as_str()).await;
     Ok(Json(ConnectionAnswer { connection: view(admin, &stored) }))
+}
+
+/// What traffic found out follows a change of the keys: it is cleared, or that of the account is its first key's now, or the other
+/// way round.
+fn settle(access: &Management, stored: &Connection, clears: bool, had_several: bool) {
+    let admin = &access.admin;
+    let snapshot = admin.live.load();
+    let Some(state) = snapshot.connection(&stored.id) else { return };
+    if clears {
+        chronicle::clear(&admin.live, &*admin.recorder, state, stored.status.clone(), access.now_ms);
+    } else if had_several == state.pool.is_empty() {
+        state.health.clear(stored.status.clone());
+    }
 }
 
 /// A window that is new to an account counts what was used of it before too. What begins with a request is better known here
@@ -477,7 +491,15 @@ pub(super) async fn check_urls(admin: &Admin, vendor: &Vendor, connection: &Conn
 /// The connection as it is shown, with what traffic found out since it was stored.
 pub(super) fn view(admin: &Admin, row: &Connection) -> ConnectionView {
     let now = admin.now_ms();
-    let status = current_status(admin, row, now);
+    let own = current_status(admin, row, now);
+    let status = match connection_keys::none_is_left(admin, row, now) {
+        Some(status) => ConnectionStatus {
+            last_tested: own.last_tested,
+            last_used_at: own.last_used_at.max(status.last_used_at),
+            ..status
+        },
+        None => own,
+    };
     let key = row.api_key.as_ref().map(ExposeSecret::expose_secret);
     ConnectionView {
         id: row.id.to_string(),
@@ -516,6 +538,7 @@ pub(super) fn view(admin: &Admin, row: &Connection) -> ConnectionView {
         provider_specific_data: shown_options(&row.options),
         has_api_key: key.is_some(),
         api_key_count: row.options.api_keys.with(row.api_key.as_ref()).len(),
+        keys: connection_keys::views(admin, row, now),
         has_access_token: false,
         has_refresh_token: false,
         masked_key: key.map(mask),

@@ -13,6 +13,7 @@ use omniroute_store::{ConnectionFilter, Cryptography, StoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::connection_keys::{KeyName, states};
 use super::connections;
 use super::rate_limits::{LearnedView, learned_limits};
 use super::resilience::{self, BreakerView};
@@ -52,9 +53,10 @@ pub(crate) struct HealthDetails {
     provider_breakers: Vec<ProviderBreaker>,
     /// The worst of each provider's breakers.
     provider_health: BTreeMap<String, ProviderHealth>,
-    /// Connections that are cooling down, by `provider:connection`.
+    /// Connections that are cooling down, by `provider:connection`, and single keys, by `provider:connection#key`.
     rate_limit_status: BTreeMap<String, Cooldown>,
-    /// What vendors said of their limits, by `provider:connection`; of several models the scarcest.
+    /// What vendors said of their limits, by `provider:connection`, and of single keys by `provider:connection#key`; of several
+    /// models the scarcest.
     learned_limits: BTreeMap<String, LearnedView>,
     /// Models that are locked on a connection.
     lockouts: Vec<ModelLockView>,
@@ -134,6 +136,9 @@ pub(crate) struct BreakersClosed {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Cooldown {
+    /// Which of the account's keys it is, where it has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeyName>,
     paused_until: String,
     remaining_ms: i64,
     backoff_level: i64,
@@ -144,6 +149,9 @@ pub(crate) struct Cooldown {
 pub(crate) struct ModelLockView {
     provider: String,
     connection_id: String,
+    /// Which of the account's keys it is, where it has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeyName>,
     model: String,
     reason: &'static str,
     remaining_ms: i64,
@@ -366,13 +374,14 @@ pub(super) fn locks_of(admin: &Admin, now: i64) -> Vec<ModelLockView> {
     let snapshot = admin.live.load();
     let all = snapshot.providers();
     let accounts = all.iter().flat_map(|provider| &provider.connections);
-    accounts.flat_map(|state| locks(state, now)).collect()
+    accounts.flat_map(|account| states(account)).flat_map(|state| locks(state, now)).collect()
 }
 
 fn locks(state: &ConnectionState, now: i64) -> Vec<ModelLockView> {
     let view = |lock: ModelLock| ModelLockView {
         provider: state.provider.to_string(),
         connection_id: state.id.to_string(),
+        key: KeyName::of_state(state),
         model: lock.model,
         reason: lock.reason.as_str(),
         remaining_ms: lock.until - now,
@@ -440,16 +449,19 @@ pub(super) fn blocks(
     let (mut cooldowns, mut locks) = (BTreeMap::new(), Vec::new());
     for row in rows {
         let Some(state) = snapshot.connection(&row.id) else { continue };
-        let status = state.health.status(now);
-        if let Some(until) = status.rate_limited_until {
-            let cooldown = Cooldown {
-                paused_until: iso(until),
-                remaining_ms: until - now,
-                backoff_level: status.backoff_level,
-            };
-            cooldowns.insert(format!("{}:{}", row.provider, row.id), cooldown);
+        for state in states(state) {
+            let status = state.health.status(now);
+            if let Some(until) = status.rate_limited_until {
+                let cooldown = Cooldown {
+                    key: KeyName::of_state(state),
+                    paused_until: iso(until),
+                    remaining_ms: until - now,
+                    backoff_level: status.backoff_level,
+                };
+                cooldowns.insert(format!("{}:{}", row.provider, state.state_id()), cooldown);
+            }
+            locks.extend(self::locks(state, now));
         }
-        locks.extend(self::locks(state, now));
     }
     (cooldowns, locks)
 }

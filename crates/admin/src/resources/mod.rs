@@ -11,6 +11,7 @@ pub(crate) mod call_log_bodies;
 pub(crate) mod call_logs;
 pub(crate) mod combo_mappings;
 pub(crate) mod combos;
+mod connection_keys;
 mod connection_options;
 pub(crate) mod connection_probes;
 pub(crate) mod connections;

@@ -11,6 +11,7 @@ use omniroute_store::{ConnectionFilter, QuotaSnapshot};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::connection_keys::{KeyName, states};
 use super::connections;
 use super::resilience::named;
 use crate::auth::Management;
@@ -94,6 +95,9 @@ pub(crate) struct WindowView {
     source: &'static str,
     /// Null for what holds for all models of the account.
     model: Option<String>,
+    /// Which of the account's keys it is of, where it has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeyName>,
     /// Of a plan: `5h`, `daily`, …; of the provider: `balance`, `credits`, `key`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<String>,
@@ -115,7 +119,8 @@ pub(crate) struct WindowView {
 pub(crate) struct SnapshotView {
     provider: String,
     connection_id: String,
-    /// A model and one of its limits, `plan:` and the name of a window, `provider:` and what the provider calls it, or `account`.
+    /// A model and one of its limits, `plan:` and the name of a window, `provider:` and what the provider calls it, or `account`;
+    /// of one of several keys with `#` and what tells it from the others behind that.
     window: String,
     /// Null where nobody knows how much there is in all.
     percent_remaining: Option<f64>,
@@ -171,6 +176,9 @@ pub(crate) async fn list(access: Management, Filter(query): Filter<QuotaQuery>) 
 pub(crate) struct Quota {
     /// The model and the limit, the window of the plan and the limit, or what the provider calls it.
     name: String,
+    /// Which of the account's keys it is of, where it has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeyName>,
     #[schema(value_type = Option<f64>)]
     used: Option<Figure>,
     #[schema(value_type = Option<f64>)]
@@ -189,6 +197,7 @@ pub(crate) struct Quota {
 pub(super) fn of_account(state: &ConnectionState, now_ms: i64) -> Vec<Quota> {
     let quota = |window: Window| Quota {
         used: window.used(),
+        key: window.key,
         unit: if window.limit == "output" { "tokens".into() } else { window.limit.clone() },
         source: if window.source == "plan" { "local" } else { window.source },
         name: match (window.source, window.model.or(window.name).unwrap_or_default()) {
@@ -207,11 +216,31 @@ pub(super) fn of_account(state: &ConnectionState, now_ms: i64) -> Vec<Quota> {
 
 /// The limits of an account that count: those that the vendor told, those of its plan, and what the vendor said when asked.
 fn windows(state: &ConnectionState, now_ms: i64) -> Vec<Window> {
+    let mut told: Vec<Vec<Window>> = states(state).map(|state| told_of(state, now_ms)).collect();
+    // The first are those of the account, which has none where it has several keys. Of those the one decides that has most left.
+    let share = |windows: &Vec<Window>| {
+        windows.iter().filter_map(|window| window.share).min_by(f64::total_cmp).unwrap_or(1.0)
+    };
+    let most = told.iter().skip(1).map(share).max_by(f64::total_cmp);
+    let best = told.iter().skip(1).position(|windows| Some(share(windows)) == most);
+    for (place, windows) in told.iter_mut().skip(1).enumerate() {
+        windows.iter_mut().for_each(|window| window.decides = Some(place) == best);
+    }
+    let own = state.health.plan.standings(&state.plan, now_ms);
+    let asked = state.health.vendor.view().reading;
+    let asked = asked.iter().flat_map(|reading| &reading.quotas).map(Window::of_vendor);
+    told.into_iter().flatten().chain(own.into_iter().map(Window::of_plan)).chain(asked).collect()
+}
+
+/// What the headers said of an account, or of one of its keys.
+fn told_of(state: &ConnectionState, now_ms: i64) -> Vec<Window> {
     let GateView { learned, .. } = state.health.gate.view(now_ms);
     let told = learned.iter().flat_map(|(model, learned)| {
         learned.windows(now_ms).map(move |(limit, window)| Window {
             source: "headers",
             model: Some(model.clone()),
+            key: KeyName::of_state(state),
+            decides: true,
             name: None,
             limit: limit.into(),
             used: None,
@@ -221,16 +250,14 @@ fn windows(state: &ConnectionState, now_ms: i64) -> Vec<Window> {
             until: Some(window.until),
         })
     });
-    let own = state.health.plan.standings(&state.plan, now_ms);
-    let asked = state.health.vendor.view().reading;
-    let asked = asked.iter().flat_map(|reading| &reading.quotas).map(Window::of_vendor);
-    told.chain(own.into_iter().map(Window::of_plan)).chain(asked).collect()
+    told.collect()
 }
 
 fn account(row: &Connection, state: Option<&ConnectionState>, now_ms: i64) -> AccountQuota {
     let windows = state.map(|state| windows(state, now_ms)).unwrap_or_default();
+    let deciding = windows.iter().filter(|window| window.decides);
     let scarcest =
-        windows.iter().filter_map(|window| Some((window, window.share?))).min_by(|a, b| a.1.total_cmp(&b.1));
+        deciding.filter_map(|window| Some((window, window.share?))).min_by(|a, b| a.1.total_cmp(&b.1));
     let held_until = state.and_then(|state| state.health.vendor.spent_until(now_ms));
     AccountQuota {
         name: row.name.clone(),
@@ -274,6 +301,10 @@ const ASKED: &str = "provider";
 struct Window {
     source: &'static str,
     model: Option<String>,
+    /// Of which of several keys.
+    key: Option<KeyName>,
+    /// Whether it counts for the account: of several keys only those of the one that has most left do.
+    decides: bool,
     name: Option<String>,
     limit: Cow<'static, str>,
     /// Where the vendor says so; else what is missing of the total.
@@ -293,6 +324,8 @@ impl Window {
         Self {
             source: "plan",
             model: None,
+            key: None,
+            decides: true,
             name: Some(name.to_string()),
             limit: limit.into(),
             used: None,
@@ -307,6 +340,8 @@ impl Window {
         Self {
             source: ASKED,
             model: None,
+            key: None,
+            decides: true,
             name: Some(told.name.to_string()),
             limit: told.unit.clone(),
             used: told.used.map(Figure::of),
@@ -328,9 +363,10 @@ impl Window {
 }
 
 fn window_view(window: Window) -> WindowView {
-    let Window { source, model, name, limit, used: _, total, remaining, share, until } = window;
+    let Window { source, model, key, decides: _, name, limit, used: _, total, remaining, share, until } =
+        window;
     let (percent_remaining, reset_at) = (share.map(percent), until.map(iso));
-    WindowView { source, model, window: name, limit, total, remaining, percent_remaining, reset_at }
+    WindowView { source, model, key, window: name, limit, total, remaining, percent_remaining, reset_at }
 }
 
 fn snapshot_view(row: QuotaSnapshot) -> SnapshotView {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use omniroute_domain::entity::Connection;
-use omniroute_domain::limiter::{GateView, LearnedLimits};
+use omniroute_domain::limiter::{GateView, LearnedLimits, LearnedWindow};
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_store::ConnectionFilter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::connection_keys::{KeyName, states};
 use super::connections;
 use super::health::{ModelLockView, locks_of};
 use crate::auth::Management;
@@ -51,6 +52,23 @@ pub(crate) struct AccountLimits {
     /// Until when the scarcest model is not asked.
     paused_until: Option<String>,
     /// What was learned, model by model.
+    models: BTreeMap<String, LearnedView>,
+    /// Of several keys each; the members above tell of the one that has most left, and `queued` of all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<KeyLimits>,
+}
+
+/// One of several keys of an account, and what its requests are held to.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeyLimits {
+    key: KeyName,
+    queued: usize,
+    limit: Option<u64>,
+    remaining: Option<u64>,
+    reset_at: Option<String>,
+    tokens_remaining: Option<u64>,
+    paused_until: Option<String>,
     models: BTreeMap<String, LearnedView>,
 }
 
@@ -224,7 +242,7 @@ pub(crate) async fn update(
     show(access).await
 }
 
-/// What was learned, by `provider:connection`: of the scarcest model.
+/// What was learned, by `provider:connection`, and of single keys by `provider:connection#key`: of the scarcest model.
 pub(super) fn learned_limits(
     admin: &Admin,
     rows: &[Connection],
@@ -233,10 +251,15 @@ pub(super) fn learned_limits(
     let snapshot = admin.live.load();
     rows.iter()
         .filter_map(|row| {
-            let view = snapshot.connection(&row.id)?.health.gate.view(now_ms);
-            let (_, learned) = view.learned.first()?;
-            Some((format!("{}:{}", row.provider, row.id), learned_view(learned, now_ms)))
+            let states = states(snapshot.connection(&row.id)?);
+            let known = states.filter_map(|state| {
+                let view = state.health.gate.view(now_ms);
+                let (_, learned) = view.learned.first()?;
+                Some((format!("{}:{}", row.provider, state.state_id()), learned_view(learned, now_ms)))
+            });
+            Some(known.collect::<Vec<_>>())
         })
+        .flatten()
         .collect()
 }
 
@@ -264,12 +287,11 @@ async fn accounts(
 
 /// An account that is off has no state: nothing runs, nothing is known.
 fn account(row: &Connection, state: Option<&ConnectionState>, with_keys: bool, now_ms: i64) -> AccountLimits {
-    let view = state.map_or_else(GateView::default, |state| state.health.gate.view(now_ms));
     let running = state.map_or(0, |state| state.health.in_flight());
     let enabled = row.is_held_to_limits(with_keys);
-    let scarcest = view.learned.first().map(|(_, learned)| learned);
-    let requests = scarcest.and_then(|learned| learned.requests).filter(|window| window.until > now_ms);
-    let tokens = scarcest.and_then(|learned| learned.tokens).filter(|window| window.until > now_ms);
+    let view = state.map_or_else(GateView::default, |state| view_of(state, now_ms));
+    let Scarcest { requests, tokens } = Scarcest::of(&view, now_ms);
+    let keys = state.map(|state| &*state.pool).unwrap_or_default();
     AccountLimits {
         connection_id: row.id.to_string(),
         provider: row.provider.to_string(),
@@ -286,12 +308,61 @@ fn account(row: &Connection, state: Option<&ConnectionState>, with_keys: bool, n
         reset_at: requests.map(|window| iso(window.until)),
         tokens_remaining: tokens.map(|window| window.remaining),
         paused_until: view.paused_until.filter(|_| enabled).map(iso),
-        models: view
-            .learned
-            .iter()
-            .map(|(model, learned)| (model.clone(), learned_view(learned, now_ms)))
-            .collect(),
+        models: models(&view, now_ms),
+        keys: keys.iter().filter_map(|key| key_limits(key, enabled, now_ms)).collect(),
     }
+}
+
+fn key_limits(state: &ConnectionState, enabled: bool, now_ms: i64) -> Option<KeyLimits> {
+    let view = state.health.gate.view(now_ms);
+    let Scarcest { requests, tokens } = Scarcest::of(&view, now_ms);
+    Some(KeyLimits {
+        key: KeyName::of_state(state)?,
+        queued: view.queued,
+        limit: requests.and_then(|window| window.limit),
+        remaining: requests.map(|window| window.remaining),
+        reset_at: requests.map(|window| iso(window.until)),
+        tokens_remaining: tokens.map(|window| window.remaining),
+        paused_until: view.paused_until.filter(|_| enabled).map(iso),
+        models: models(&view, now_ms),
+    })
+}
+
+/// What holds an account back: of several keys the one that has most left, paused only while all are.
+fn view_of(state: &ConnectionState, now_ms: i64) -> GateView {
+    let views = state.pool.iter().map(|key| key.health.gate.view(now_ms)).collect::<Vec<_>>();
+    // Keys of which nothing is known may have all of it, but there is nothing to show of them.
+    let share =
+        |view: &GateView| view.learned.first().and_then(|(_, learned)| learned.left(now_ms)).map(|it| it.0);
+    let best = views.iter().max_by(|a, b| share(a).unwrap_or(-1.0).total_cmp(&share(b).unwrap_or(-1.0)));
+    let Some(best) = best else { return state.health.gate.view(now_ms) };
+    let pauses: Option<Vec<i64>> = views.iter().map(|view| view.paused_until).collect();
+    GateView {
+        queued: views.iter().map(|view| view.queued).sum(),
+        paused_until: pauses.and_then(|pauses| pauses.into_iter().min()),
+        ..best.clone()
+    }
+}
+
+/// The limits of the scarcest model.
+struct Scarcest {
+    requests: Option<LearnedWindow>,
+    tokens: Option<LearnedWindow>,
+}
+
+impl Scarcest {
+    fn of(view: &GateView, now_ms: i64) -> Self {
+        let learned = view.learned.first().map(|(_, learned)| learned);
+        let counting = |window: &LearnedWindow| window.until > now_ms;
+        Self {
+            requests: learned.and_then(|learned| learned.requests).filter(counting),
+            tokens: learned.and_then(|learned| learned.tokens).filter(counting),
+        }
+    }
+}
+
+fn models(view: &GateView, now_ms: i64) -> BTreeMap<String, LearnedView> {
+    view.learned.iter().map(|(model, learned)| (model.clone(), learned_view(learned, now_ms))).collect()
 }
 
 fn learned_view(learned: &LearnedLimits, now_ms: i64) -> LearnedView {

@@ -9,6 +9,7 @@ mod combos;
 mod configuration;
 mod console;
 mod contract;
+mod key_pools;
 mod observation;
 mod policies;
 mod pricing;

@@ -4,7 +4,7 @@ use omniroute_testkit::Answer;
 use serde_json::{Value, json};
 
 use crate::gateway::Start;
-use crate::world::{COMPLETION, World, add_connection, chat};
+use crate::world::{COMPLETION, UPSTREAM_KEY, World, add_connection, chat};
 
 #[tokio::test]
 async fn limits_and_conversations_survive_a_restart() {
@@ -47,4 +47,60 @@ async fn limits_and_conversations_survive_a_restart() {
     gateway.set("DELETE", &format!("/api/providers/{second}"), &Value::Null).await;
     let limits = gateway.set("GET", "/api/rate-limits", &Value::Null).await;
     assert_eq!(limits["connections"].as_array().unwrap().len(), 1);
+}
+
+/// Each of the refusals ends a key: its account was closed, or has no credit left.
+#[tokio::test]
+async fn keys_that_are_out_are_not_asked_after_a_restart_until_the_operator_says_so() {
+    const SECOND: &str = "sk-upstream-second-sentinel";
+    const THIRD: &str = "sk-upstream-third-sentinel";
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::of(Start::new().data_dir(folder.path())).await;
+    let World { mut gateway, upstream, connection, .. } = world;
+    let path = format!("/api/providers/{connection}");
+    let keys = json!({"providerSpecificData": {"apiKeys": [SECOND, THIRD]}});
+    gateway.set("PATCH", &path, &keys).await;
+    let banned = json!({"error": {"message": "account disabled", "code": "account_disabled"}});
+    let spent = json!({"error": {"message": "insufficient credits", "code": "insufficient_quota"}});
+    upstream.answer(Answer::json(401, banned.to_string())).answer(Answer::json(402, spent.to_string()));
+    let asked = || {
+        let requests = upstream.requests();
+        let of_chat = requests.iter().filter(|request| request.target.ends_with("/chat/completions"));
+        let key = |text: &str| text.trim_start_matches("Bearer ").to_owned();
+        of_chat.map(|request| key(request.header("authorization").unwrap())).collect::<Vec<_>>()
+    };
+    let response = gateway.call(&chat("up/m")).await;
+    assert_eq!((response.status, response.header("x-omniroute-attempts")), (200, Some("3")));
+    assert_eq!(asked(), [UPSTREAM_KEY, SECOND, THIRD]);
+
+    let states = |row: &Value| {
+        let keys = row["connection"]["keys"].as_array().unwrap().clone();
+        keys.iter().map(|key| key["testStatus"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let row = gateway.set("GET", &path, &Value::Null).await;
+    assert_eq!(states(&row)[..2], ["banned", "credits_exhausted"], "{row}");
+    let resilience = gateway.set("GET", "/api/resilience", &Value::Null).await;
+    let paused = resilience["rateLimitStatus"].as_object().unwrap();
+    assert_eq!(paused.len(), 2, "{resilience}");
+    assert!(paused.values().all(|it| it["key"]["maskedKey"].is_string()), "{resilience}");
+    assert!(!format!("{row}{resilience}").contains("sentinel"), "no secret is shown");
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.success(), "{}", gateway.log());
+
+    let gateway = Start::new().data_dir(folder.path()).run().await;
+    let row = gateway.set("GET", &path, &Value::Null).await;
+    assert_eq!(states(&row)[..2], ["banned", "credits_exhausted"], "{row}");
+    for _ in 0..3 {
+        assert_eq!(gateway.call(&chat("up/m")).await.status, 200);
+    }
+    assert_eq!(asked()[3..], [THIRD; 3], "those that are out are not asked");
+    gateway.set("PATCH", &path, &json!({"clearError": true})).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.call(&chat("up/m")).await.status, 200);
+    }
+    let mut again = asked()[6..].to_vec();
+    again.sort();
+    assert_eq!(again, [SECOND, UPSTREAM_KEY, THIRD].map(str::to_owned), "all of them take turns again");
+    let row = gateway.set("GET", &path, &Value::Null).await;
+    assert!(states(&row).iter().all(|state| state != "banned"), "{row}");
 }

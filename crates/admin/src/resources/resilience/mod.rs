@@ -40,7 +40,7 @@ pub(crate) struct ResilienceView {
     #[schema(inline)]
     values: Values,
     circuit_breakers: Vec<BreakerView>,
-    /// Connections that are cooling down, by `provider:connection`.
+    /// Connections that are cooling down, by `provider:connection`, and single keys, by `provider:connection#key`.
     rate_limit_status: BTreeMap<String, Cooldown>,
 }
 

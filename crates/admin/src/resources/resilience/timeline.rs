@@ -41,6 +41,9 @@ pub(crate) struct EventView {
     provider: String,
     breaker: Option<String>,
     connection_id: Option<String>,
+    /// The id of the key, where the account has several (`keys` of the connection).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
     model: Option<String>,
     from: &'static str,
     to: &'static str,
@@ -82,6 +85,7 @@ fn view(event: HealthEvent) -> EventView {
         provider: event.provider.to_string(),
         breaker: event.breaker.map(|name| name.to_string()),
         connection_id: event.connection.map(|id| id.to_string()),
+        key_id: event.key.map(|id| id.to_string()),
         model: event.model,
         from: event.from,
         to: event.to,
