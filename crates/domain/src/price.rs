@@ -251,6 +251,26 @@ impl Price {
             && units.into_iter().all(is_zero)
     }
 
+    /// Whether speech is sold by the character of its text.
+    pub const fn counts_characters(&self) -> bool {
+        self.units.character.is_some()
+    }
+
+    /// Whether speech is sold by the token, and what a second of it costs only follows from that.
+    pub fn speaks_by_tokens(&self) -> bool {
+        self.base.audio_output.or(self.base.output).is_some()
+    }
+
+    /// Whether a second of speech has a price.
+    pub const fn speaks_by_seconds(&self) -> bool {
+        self.units.second_out.is_some()
+    }
+
+    /// Whether a transcript is sold by the token alone.
+    pub fn hears_by_tokens(&self) -> bool {
+        self.units.second_in.is_none() && self.base.audio_input.or(self.base.input).is_some()
+    }
+
     /// The rates for a prompt of this size.
     fn rates(&self, input_total: u64) -> &Rates {
         if self.tiers.is_empty() {

@@ -9,6 +9,7 @@ pub mod container;
 pub mod deepgram;
 pub mod openai;
 pub mod request;
+pub mod sound;
 pub mod speech;
 pub mod transcript;
 
@@ -81,6 +82,10 @@ mod tests {
         drop(speech::SpeechRequest::read(body));
         container::media_type(None, "a", body);
         container::duration(body, body.len() as u64);
+        for format in [None, Some("pcm")] {
+            assert!(sound::length(format, body).is_none_or(|seconds| seconds > 0.0));
+        }
+        speech::told_usage(body);
     }
 
     proptest! {
@@ -99,8 +104,17 @@ mod tests {
         }
 
         #[test]
-        fn noise_harms_nobody(mark in 0..4usize, noise in vec(any::<u8>(), 0..200)) {
-            let marks: [&[u8]; 4] = [b"", b"RIFF\0\0\0\0WAVE", b"fLaC\0\0\0\x22", b"\0\0\0\x1cftyp"];
+        fn noise_harms_nobody(mark in 0..8usize, noise in vec(any::<u8>(), 0..200)) {
+            let marks: [&[u8]; 8] = [
+                b"",
+                b"RIFF\0\0\0\0WAVE",
+                b"fLaC\0\0\0\x22",
+                b"\0\0\0\x1cftyp",
+                b"\xff\xfb\x90\x64",
+                b"\xff\xf1\x50\x80",
+                b"OggS\0\x02\0\0\0\0\0\0\0\0OpusHead",
+                b"data: {\"type\":\"speech.audio.done\",\"usage\":",
+            ];
             read_all(&[marks[mark], &noise].concat());
         }
     }

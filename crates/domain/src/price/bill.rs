@@ -79,7 +79,8 @@ fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i64>>
 }
 
 /// The bill of an answer. Lines that nothing is counted of are left out. What can be paid by tokens or by the piece is paid
-/// once: by tokens if they were told and all of them have a price, else by the piece.
+/// once: by tokens if they were told and all of them have a price, else by the piece. Of pieces those are paid that have a
+/// price, if any has: a sound is sold by the character or by the second.
 pub fn bill(price: &Price, usage: &Usage, units: &Units) -> Bill {
     if !is_counted(usage, units) {
         return Bill { lines: SmallVec::new(), total_nano: None };
@@ -131,7 +132,7 @@ impl Position {
         self.is_counted()
             && match self.by {
                 By::Tokens => paid.tokens,
-                By::Pieces => paid.pieces,
+                By::Pieces => paid.pieces && (self.rate.is_some() || !paid.has_priced_pieces),
                 By::Calls => true,
             }
     }
@@ -142,6 +143,7 @@ impl Position {
 struct Paid {
     tokens: bool,
     pieces: bool,
+    has_priced_pieces: bool,
 }
 
 /// Whether anything is known of what the answer used.
@@ -187,13 +189,13 @@ fn positions(price: &Price, usage: &Usage, units: &Units) -> [Position; 14] {
 #[inline]
 fn paid(positions: &[Position; 14]) -> Paid {
     let of = |by: By| positions.iter().filter(move |position| position.by == by && position.is_counted());
-    let has_prices = |by: By| of(by).all(|position| position.rate.is_some());
-    let both = Paid { tokens: true, pieces: true };
+    let has_priced_pieces = of(By::Pieces).any(|position| position.rate.is_some());
+    let both = Paid { tokens: true, pieces: true, has_priced_pieces };
     if of(By::Pieces).next().is_none() || of(By::Tokens).next().is_none() {
         both
-    } else if has_prices(By::Tokens) {
+    } else if of(By::Tokens).all(|position| position.rate.is_some()) {
         Paid { pieces: false, ..both }
-    } else if has_prices(By::Pieces) {
+    } else if has_priced_pieces {
         Paid { tokens: false, ..both }
     } else {
         both

@@ -158,6 +158,21 @@ fn units() {
     let want = 80_000_000 + 49_995 + 45_000 + 2_000_000;
     assert_eq!(cost_nano_with(&price, &Usage::default(), &units), Some(want));
     assert_eq!(cost_nano_with(&Price::default(), &Usage::default(), &units), None);
+    // A sound is sold by its characters or by its seconds: whatever has a price.
+    let sound = Units { characters: 3, millis_out: 1_500, ..Units::REQUEST };
+    for (prices, expected) in [
+        (r#"{"per_character_in":0.000015}"#, Some(45_000)),
+        (r#"{"per_second_out":0.00025}"#, Some(375_000)),
+        (r#"{"input":1,"output":2}"#, None),
+    ] {
+        let found = bill(&Price::from(&row(prices)), &Usage::default(), &sound);
+        assert_eq!(found.total_nano, expected, "{prices}");
+        assert_eq!(
+            found.total_nano.is_some(),
+            found.lines.iter().all(|line| line.nano.is_some()),
+            "{prices}"
+        );
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, Uri};
-use omniroute_dialect::audio::{Transcript, TranscriptionRequest, container, deepgram, openai, write};
+use omniroute_dialect::audio::{Transcript, TranscriptionRequest, container, deepgram, openai, sound, write};
 use omniroute_dialect::ir::{ErrorKind, Usage};
 use omniroute_dialect::{DecodeError, error_in_success};
 use omniroute_domain::price::Units;
@@ -30,6 +30,11 @@ use crate::spool::Spooled;
 
 /// A recording's bytes in a second, where it does not tell its length: for limits and budgets only.
 const BYTES_A_SECOND: u64 = 16_000;
+
+/// A token of text, roughly.
+const BYTES_A_TOKEN: u64 = 4;
+/// Tokens of text of a second of speech: two or three words.
+const WRITTEN_A_SECOND: f64 = 4.0;
 
 /// A form that a client sent.
 #[derive(Debug)]
@@ -119,15 +124,23 @@ impl Transcription {
     }
 
     async fn listen(&self, call: Call<'_>) -> Result<Done, Fault> {
-        match call.service.dialect {
-            ServiceDialect::Deepgram => self.by_deepgram(call).await,
-            ServiceDialect::AssemblyAi => assemblyai::listen(self, call).await,
+        let quote = call.target.quote(&call.ctx().snapshot).cloned();
+        let mut done = match call.service.dialect {
+            ServiceDialect::Deepgram => self.by_deepgram(call).await?,
+            ServiceDialect::AssemblyAi => assemblyai::listen(self, call).await?,
             ServiceDialect::OpenAi
             | ServiceDialect::Gemini
             | ServiceDialect::Ollama
             | ServiceDialect::Bedrock
-            | ServiceDialect::Painter(_) => self.by_openai(call).await,
+            | ServiceDialect::Painter(_) => self.by_openai(call).await?,
+        };
+        // Who sells by tokens alone and does not tell them is billed what so long a recording usually comes to.
+        if !done.usage.is_known() && quote.is_some_and(|quote| quote.price.hears_by_tokens()) {
+            let written: usize = done.body.iter().map(Bytes::len).sum();
+            done.usage = heard(done.units.millis_in, written as u64 / BYTES_A_TOKEN);
+            done.is_estimated = true;
         }
+        Ok(done)
     }
 
     /// Who has the client's own form gets it again, with its own name of the model.
@@ -214,7 +227,9 @@ impl Task for Transcription {
     }
 
     fn estimate(&self) -> (Usage, Units) {
-        (Usage::default(), Units { millis_in: millis(Some(self.rough_seconds())), ..Units::REQUEST })
+        let millis_in = millis(Some(self.rough_seconds()));
+        let written = (self.rough_seconds() * WRITTEN_A_SECOND) as u64;
+        (heard(millis_in, written), Units { millis_in, ..Units::REQUEST })
     }
 
     fn fits(&self, _: &RequestCtx, target: &Target, service: &Service) -> Result<(), GatewayError> {
@@ -239,7 +254,14 @@ impl Task for Transcription {
     }
 }
 
-fn millis(seconds: Option<f64>) -> u64 {
+/// The tokens of so much sound and of its transcript, roughly.
+fn heard(millis_in: u64, written: u64) -> Usage {
+    let sound = Some((millis_in as f64 / 1_000.0 * sound::HEARD_A_SECOND).round() as u64);
+    Usage { input_uncached: sound, audio_input: sound, output_total: Some(written), ..Usage::default() }
+}
+
+/// Seconds in milliseconds.
+pub(super) fn millis(seconds: Option<f64>) -> u64 {
     // Nothing that was recorded is negative, and a cast of what is too large is the largest.
     seconds.filter(|seconds| *seconds > 0.0).map_or(0, |seconds| (seconds * 1000.0).round() as u64)
 }

@@ -39,6 +39,7 @@ mod race;
 mod repairs;
 mod sessions;
 mod similar;
+mod speech;
 mod spending;
 mod streams;
 mod thrift;

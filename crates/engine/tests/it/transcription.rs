@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, Method};
 use http_body_util::BodyExt as _;
 use omniroute_dialect::audio::Fields;
 use omniroute_dialect::openai::OpenAi;
-use omniroute_domain::entity::Entities;
+use omniroute_domain::entity::{ApiKeyId, Budget, Entities};
 use omniroute_domain::price::PriceRow;
 use omniroute_engine::spool::Spool;
 use omniroute_engine::task::{Recording, Upload};
@@ -48,7 +48,7 @@ async fn recording(fields: &[(&str, &str)], filename: &str, file: &[u8]) -> Reco
     }
 }
 
-fn begin(world: &World, headers: &[(&str, &str)]) -> Box<RequestCtx> {
+pub(crate) fn begin(world: &World, headers: &[(&str, &str)]) -> Box<RequestCtx> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
@@ -308,4 +308,36 @@ async fn speech_is_passed_on_and_billed_by_the_character() {
         }
         assert_eq!(world.transport.sent().len(), calls, "{header:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sold_by_tokens_alone_is_held_for_and_billed_by_the_second() {
+    // A second of sound is 32 tokens, its transcript a few more.
+    let price = |entities: &mut Entities| {
+        let row = PriceRow {
+            input: Some(1.0),
+            audio_input: Some(10.0),
+            output: Some(100.0),
+            ..PriceRow::default()
+        };
+        entities.prices.user.entry(NODE.into()).or_default().insert("m".into(), row);
+        let budget = Budget::unlimited(Some(ApiKeyId::from("k1")));
+        entities.budgets.push(Budget { total_nano: Some(720_000 + 120_000), ..budget });
+    };
+    let world = World::with(price, |_| {});
+    let key = [("authorization", "Bearer sk-omni-test")];
+    let ask = async |told: &str| {
+        world.transport.answer(Answer::json(200, told.to_owned()));
+        transcribe(&world, recording(&[("model", "up/m")], "a.wav", &wav()).await, &key).await
+    };
+    let got = ask(r#"{"text":"Hi","usage":{"type":"tokens","input_tokens":2,"output_tokens":1}}"#).await;
+    assert_eq!((got.status, got.header("x-omniroute-response-cost")), (200, "0.000102"), "{}", got.body);
+    assert!(!world.row().usage_estimated);
+    let got = ask(r#"{"text":"Hi"}"#).await;
+    assert_eq!((got.status, got.header("x-omniroute-usage")), (200, "estimated"), "{}", got.body);
+    let row = world.row();
+    assert_eq!((row.usage.audio_input, row.units.map(|units| units.millis_in)), (Some(32), Some(1_000)));
+    assert!(row.cost_nano.is_some_and(|cost| cost > 320_000), "{:?}", row.cost_nano);
+    let refused = ask(r#"{"text":"Hi"}"#).await;
+    assert_eq!(refused.status, 429, "{}", refused.body);
 }
