@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Caps, Mend, Progress, Rewrite,
-    ir::{Block, ChatRequest, ChatResponse, FinishReason, Loss, PublicError, UpstreamError, Usage},
+    ir::{Block, ChatRequest, ChatResponse, FinishReason, Loss, PublicError, Tier, UpstreamError, Usage},
     opening::Places,
     shape,
     stream::{StreamDecoder, StreamEncoder, StreamPipe},
@@ -183,6 +183,8 @@ pub struct EnvelopeSpans {
     pub asks_to_reason: bool,
     /// Whether a temperature of zero is asked for: the same answer to the same question.
     pub is_cold: bool,
+    /// In which tier the answer is wanted.
+    pub tier: Tier,
 }
 
 impl EnvelopeSpans {

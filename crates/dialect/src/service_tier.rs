@@ -3,6 +3,9 @@
 
 use std::borrow::Cow;
 
+use omniroute_wire::envelope::as_str;
+
+use crate::ir::Tier;
 use crate::stream::{EventSink, StreamError, StreamEvent};
 
 /// Longest word. Writers may repeat it with every event.
@@ -11,6 +14,11 @@ const MAX: usize = 64;
 /// Whether it is a word for a tier.
 pub(crate) fn is_word(word: &str) -> bool {
     !word.is_empty() && word.len() <= MAX
+}
+
+/// The tier that a member of a request names, by its JSON.
+pub(crate) fn tier_of(raw: &str) -> Tier {
+    as_str(raw).map_or(Tier::Standard, |word| Tier::of_word(&word))
 }
 
 /// What was told of the tier so far.
@@ -25,5 +33,55 @@ impl Told {
         }
         word.clone_into(&mut self.0);
         sink.event(StreamEvent::ServiceTier(Cow::Borrowed(word)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Head, registry};
+
+    #[test]
+    fn words_of_all_dialects_are_known() {
+        for (word, expected) in [
+            ("default", Tier::Standard),
+            ("auto", Tier::Standard),
+            ("STANDARD", Tier::Standard),
+            ("on_demand", Tier::Standard),
+            ("flex", Tier::Flex),
+            ("ON_DEMAND_FLEX", Tier::Flex),
+            ("priority", Tier::Priority),
+            ("fast", Tier::Fast),
+            ("scale", Tier::Other),
+            ("PROVISIONED_THROUGHPUT", Tier::Other),
+        ] {
+            assert_eq!(Tier::of_word(word), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn envelopes_say_which_tier_is_wanted() {
+        let messages = r#""model":"m","max_tokens":1,"messages":[{"role":"user","content":"a"}]"#;
+        for (dialect, body, expected) in [
+            ("openai", format!(r#"{{{messages}}}"#), Tier::Standard),
+            ("openai", format!(r#"{{"service_tier":"priority",{messages}}}"#), Tier::Priority),
+            ("openai", format!(r#"{{"service_tier":"auto",{messages}}}"#), Tier::Standard),
+            ("openai", format!(r#"{{"service_tier":null,{messages}}}"#), Tier::Standard),
+            ("responses", r#"{"model":"m","input":"a","service_tier":"flex"}"#.to_owned(), Tier::Flex),
+            (
+                "anthropic",
+                format!(r#"{{"service_tier":"standard_only","speed":"fast",{messages}}}"#),
+                Tier::Fast,
+            ),
+            ("gemini", r#"{"contents":[{"parts":[]}],"serviceTier":"FLEX"}"#.to_owned(), Tier::Flex),
+        ] {
+            let found = registry::DIALECTS.iter().find(|known| known.id().as_str() == dialect);
+            let headers = http::HeaderMap::new();
+            let head = Head { headers: &headers, path: "/v1beta/models/m:generateContent", query: None };
+            let envelope = found.expect("a dialect").envelope(head, &Bytes::from(body.clone())).expect(&body);
+            assert_eq!(envelope.spans.tier, expected, "{dialect} {body}");
+        }
     }
 }

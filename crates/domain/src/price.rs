@@ -9,11 +9,12 @@ mod book;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use omniroute_dialect::ir::Tier;
 use omniroute_provider::model::ModelSpec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use bill::{Bill, Line, bill, cost_nano, cost_nano_with, text_nano};
+pub use bill::{Bill, Line, bill, cost_nano, cost_nano_with, text_nano, text_nano_in};
 pub use book::{EVERY_MODEL, MAX_ROWS, Overrides, PriceBook};
 
 /// Prices as people and the API write them: USD per million tokens, or per unit where the name says so. In an
@@ -76,6 +77,15 @@ pub struct PriceRow {
     /// answer costs is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fast: Option<f64>,
+    /// The same in the slower tier (`service_tier` `flex`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flex: Option<f64>,
+    /// The same for prompt tokens read from a cache there; else as `flex`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flex_cached: Option<f64>,
+    /// The same ahead of others (`service_tier` `priority`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<f64>,
     /// Prices of the whole request above a prompt size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tiers: Option<Vec<TierRow>>,
@@ -107,9 +117,20 @@ pub struct Price {
     base: Rates,
     tiers: Vec<(u64, Rates)>,
     units: UnitRates,
-    /// For answers at a higher speed, in thousandths.
-    fast: Option<i64>,
+    factors: Factors,
 }
+
+/// What the rates of tokens are multiplied by in tiers of service, in millionths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Factors {
+    fast: Option<i64>,
+    flex: Option<i64>,
+    flex_cached: Option<i64>,
+    priority: Option<i64>,
+}
+
+/// The factors' unit.
+const MILLION: i64 = 1_000_000;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Rates {
@@ -280,11 +301,31 @@ impl Price {
         tier.map_or(&self.base, |(_, rates)| rates)
     }
 
-    /// A rate for tokens of an answer at a higher speed; what is free stays so.
-    fn faster(&self, rate: Option<i64>) -> Option<i64> {
+    /// Whether the prices of tokens are known in a tier.
+    pub fn knows(&self, tier: Tier) -> bool {
+        tier == Tier::Standard || self.factor(tier, false).is_some() || self.is_free()
+    }
+
+    /// What the rates of tokens are multiplied by in a tier.
+    fn factor(&self, tier: Tier, is_cached: bool) -> Option<i64> {
+        let Factors { fast, flex, flex_cached, priority } = self.factors;
+        match tier {
+            Tier::Standard => Some(MILLION),
+            Tier::Flex => flex_cached.filter(|_| is_cached).or(flex),
+            Tier::Priority => priority,
+            Tier::Fast => fast,
+            Tier::Other => None,
+        }
+    }
+
+    /// A rate for tokens of an answer in a tier; what is free stays so.
+    fn in_tier(&self, rate: Option<i64>, tier: Tier, is_cached: bool) -> Option<i64> {
         match rate {
             Some(0) => Some(0),
-            rate => i64::try_from(i128::from(rate?) * i128::from(self.fast?) / 1_000).ok(),
+            rate => {
+                let product = i128::from(rate?) * i128::from(self.factor(tier, is_cached)?);
+                i64::try_from((product + i128::from(MILLION / 2)) / i128::from(MILLION)).ok()
+            }
         }
     }
 }
@@ -311,6 +352,9 @@ impl PriceRow {
             per_character_in: self.per_character_in.or(base.per_character_in),
             per_query: self.per_query.or(base.per_query),
             fast: self.fast.or(base.fast),
+            flex: self.flex.or(base.flex),
+            flex_cached: self.flex_cached.or(base.flex_cached.filter(|_| self.flex.is_none())),
+            priority: self.priority.or(base.priority),
             tiers: self.tiers_over(base),
         }
     }
@@ -371,7 +415,7 @@ impl PriceRow {
         })
     }
 
-    fn figures(&self) -> [(&'static str, Option<f64>); 18] {
+    fn figures(&self) -> [(&'static str, Option<f64>); 21] {
         [
             ("input", self.input),
             ("output", self.output),
@@ -391,6 +435,9 @@ impl PriceRow {
             ("per_character_in", self.per_character_in),
             ("per_query", self.per_query),
             ("fast", self.fast),
+            ("flex", self.flex),
+            ("flex_cached", self.flex_cached),
+            ("priority", self.priority),
         ]
     }
 }
@@ -424,6 +471,9 @@ impl From<&ModelSpec> for PriceRow {
             per_character_in: unit("per_character_in"),
             per_query: unit("per_query"),
             fast: model.fast,
+            flex: model.flex,
+            flex_cached: model.flex_cached,
+            priority: model.priority,
             tiers: (!model.tiers.is_empty()).then(|| model.tiers.iter().map(tier).collect()),
         }
     }
@@ -465,11 +515,17 @@ impl From<&PriceRow> for Price {
             character: fine(row.per_character_in),
             query: unit(row.per_query),
         };
-        let fast = row
-            .fast
-            .filter(|factor| (0.0..=MOST).contains(factor))
-            .map(|factor| (factor * 1e3).round() as i64);
-        Self { base, tiers: tiers.collect(), units, fast }
+        let factor = |factor: Option<f64>| {
+            let factor = factor.filter(|factor| (0.0..=MOST).contains(factor))?;
+            Some((factor * MILLION as f64).round() as i64)
+        };
+        let factors = Factors {
+            fast: factor(row.fast),
+            flex: factor(row.flex),
+            flex_cached: factor(row.flex_cached),
+            priority: factor(row.priority),
+        };
+        Self { base, tiers: tiers.collect(), units, factors }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use omniroute_dialect::estimate;
-use omniroute_dialect::ir::{ErrorKind, Usage};
+use omniroute_dialect::ir::{ErrorKind, Tier, Usage};
 use omniroute_domain::budget::spending::Events;
 use omniroute_domain::budget::{Decimal, Event, EventKind, Exceeded, Hold, Window, dollars};
 use omniroute_domain::combo::Planned;
@@ -193,12 +193,23 @@ impl RequestCtx {
         }
         let is_priced = |planned: &Planned| match self.task.is_some() {
             true => self.is_payable(&planned.target),
-            false => planned.cost_nano.is_some(),
+            false => planned.cost_nano.is_some() && self.knows_asked_tier(&planned.target),
         };
         match targets.first() {
-            Some(first) if !targets.iter().any(is_priced) => Err(unpriced(&first.target.full_name())),
+            Some(first) if !targets.iter().any(is_priced) => Err(self.unpriced(&first.target)),
             _ => Ok(targets.extract_if(.., |planned| !is_priced(planned)).collect()),
         }
+    }
+
+    /// Whether it is known what the model costs in the tier that is asked for.
+    fn knows_asked_tier(&self, target: &Target) -> bool {
+        self.asked_tier() == Tier::Standard
+            || target.quote(&self.snapshot).is_some_and(|quote| quote.price.knows(self.asked_tier()))
+    }
+
+    /// The tier in which the client wants its answer.
+    pub(crate) fn asked_tier(&self) -> Tier {
+        self.envelope.as_ref().map_or(Tier::Standard, |envelope| envelope.spans.tier)
     }
 
     /// Whether the budgets let the model be asked beside those that money is held for.
@@ -210,7 +221,8 @@ impl RequestCtx {
         let (usage, units) = self.task_estimate().unwrap_or((one, Units::REQUEST));
         let quote = || target.quote(&self.snapshot);
         !self.refuses_unpriced()
-            || quote().is_some_and(|quote| price::cost_nano_with(&quote.price, &usage, &units).is_some())
+            || self.knows_asked_tier(target)
+                && quote().is_some_and(|quote| price::cost_nano_with(&quote.price, &usage, &units).is_some())
     }
 
     /// Whether the budgets would let in a request of its own for so much of a target. Nothing is held or told.
@@ -402,24 +414,28 @@ impl RequestCtx {
         at_once: usize,
     ) -> Result<i64, GatewayError> {
         let task = self.task_estimate();
-        let (input, output) = match task {
-            Some(_) => (0, 0),
+        let (tier, input, output) = match task {
+            Some(_) => (Tier::Standard, 0, 0),
             None => {
-                let output = self.envelope()?.max_output_tokens.unwrap_or(HELD_OUTPUT).min(HELD_OUTPUT);
-                (self.counted_input_tokens(), output)
+                let envelope = self.envelope()?;
+                let output = envelope.max_output_tokens.unwrap_or(HELD_OUTPUT).min(HELD_OUTPUT);
+                (envelope.spans.tier, self.counted_input_tokens(), output)
             }
         };
         let priced = |price: &Price| match &task {
             Some((usage, units)) => price::cost_nano_with(price, usage, units),
-            None => price::text_nano(price, input, output),
+            None => price::text_nano_in(price, tier, input, output),
         };
         let cost_of = |target: &Target| {
             let quote = target.quote(&self.snapshot);
             match quote.and_then(|quote| priced(&quote.price)) {
                 Some(cost) => Ok(cost),
-                None if self.refuses_unpriced() => Err(unpriced(&target.full_name())),
-                // What has no price counts nothing, before the answer as after it.
-                None => Ok(0),
+                None if self.refuses_unpriced() => Err(self.unpriced(target)),
+                // What has no price counts nothing, before the answer as after it; a tier without one may turn out to be
+                // the usual one.
+                None => {
+                    Ok(quote.and_then(|quote| price::text_nano(&quote.price, input, output)).unwrap_or(0))
+                }
             }
         };
         let mut targets = targets.map(cost_of);
@@ -434,6 +450,21 @@ impl RequestCtx {
     /// Tokens of the prompt, from its bytes: a request that stays in its dialect is not decoded for the sake of an estimate.
     fn counted_input_tokens(&self) -> u64 {
         estimate::of_body(&self.body) + self.added_bytes as u64 / 4
+    }
+
+    /// The refusal of a model whose cost would be unknown.
+    fn unpriced(&self, target: &Target) -> GatewayError {
+        let name = target.full_name();
+        match self.asked_tier().as_str().filter(|_| target.quote(&self.snapshot).is_some()) {
+            Some(tier) if !self.knows_asked_tier(target) => {
+                let message = format!(
+                    "`{name}` has no price in the tier `{tier}`, and the budget refuses what has none (`blockUnpriced`); \
+                     set one under /api/pricing, or ask for another tier"
+                );
+                GatewayError::new(ErrorKind::Permission, "unpriced_model", message).param("service_tier")
+            }
+            _ => unpriced(&name),
+        }
     }
 
     fn refuses_unpriced(&self) -> bool {

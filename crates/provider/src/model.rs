@@ -47,6 +47,15 @@ pub struct ModelSpec {
     /// What token prices are multiplied by where the model answers at a higher speed; `None` = it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fast: Option<f64>,
+    /// The same where it answers in the slower tier (`service_tier` `flex`); `None` = it has none, or nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flex: Option<f64>,
+    /// The same for cached input there; `None` = as the other tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flex_cached: Option<f64>,
+    /// The same where it answers ahead of others (`service_tier` `priority`); `None` = it does not, or nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<f64>,
     /// Prices of the whole request above a prompt size.
     #[serde(default)]
     pub tiers: Vec<PriceTier>,

@@ -133,6 +133,8 @@ pub struct CallLog {
     pub bodies: BodyState,
     /// Which process has them.
     pub bodies_at: Option<String>,
+    /// The tier in which it was served, if it was not the usual one.
+    pub service_tier: Option<String>,
 }
 
 /// One upstream attempt as logged.
@@ -208,7 +210,8 @@ macro_rules! columns {
          api_key_id, api_key_name, source_format, target_format, stream, duration, ttft, overhead_us, tokens_in, \
          tokens_out, tokens_cache_read, tokens_cache_creation, tokens_reasoning, estimated, cost_nano, price_source, \
          attempts, attempt_details, error_summary, error_code, losses, cache_source, \
-         combo_name, combo_step_id, request_type, units, saved_nano, cache_similarity, bodies, bodies_at"
+         combo_name, combo_step_id, request_type, units, saved_nano, cache_similarity, bodies, bodies_at, \
+         service_tier"
     };
 }
 
@@ -345,6 +348,7 @@ struct Row {
     cache_similarity: Option<f64>,
     bodies: Option<String>,
     bodies_at: Option<String>,
+    service_tier: Option<String>,
 }
 
 impl Row {
@@ -392,6 +396,7 @@ impl Row {
             similarity: self.cache_similarity,
             bodies: BodyState::of_word(self.bodies.as_deref()),
             bodies_at: self.bodies_at,
+            service_tier: self.service_tier,
         }
     }
 

@@ -93,6 +93,9 @@ pub(crate) struct CallLogView {
     request_type: String,
     /// What was used beside tokens, by name (`images`, `millisIn`, …).
     units: BTreeMap<String, i64>,
+    /// The tier of service in which it was answered, by what the upstream says: `flex`, `priority`, `fast`, or `other` where it is
+    /// one that is not known here; null for the usual one.
+    service_tier: Option<String>,
     /// USD that an answer from the cache would have cost; null when unknown, or when somebody was asked.
     saved_cost: Option<f64>,
     source_format: String,
@@ -334,6 +337,7 @@ impl From<CallLog> for CallLogView {
             cache_similarity: row.similarity,
             request_type: row.request_type,
             units: row.units,
+            service_tier: row.service_tier,
             saved_cost: row.saved_nano.map(usd),
             source_format: row.source_format,
             target_format: row.target_format,

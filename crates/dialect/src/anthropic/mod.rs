@@ -29,9 +29,10 @@ use crate::{
     KeepAlive, Progress, Relayed, Rewrite,
     dialect::{EnvelopeSpans, replace_model, supply_member},
     fingerprint::is_zero,
-    ir::{Block, ChatRequest, ChatResponse, PublicError, UpstreamError, Usage},
+    ir::{Block, ChatRequest, ChatResponse, PublicError, Tier, UpstreamError, Usage},
     json_in,
     opening::Places,
+    service_tier::tier_of,
     shape,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -261,6 +262,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
     let mut places = Places::default();
     let mut asks_to_reason = false;
     let mut is_cold = false;
+    let mut tier = Tier::Standard;
     let extent = envelope::scan_for(body, shape::MARKS, &mut |member| {
         places.note(&member);
         let slot = match &*member.key {
@@ -274,6 +276,11 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
             }
             "output_config" => {
                 asks_to_reason |= member.raw.contains("\"effort\"");
+                return;
+            }
+            "service_tier" | "speed" => {
+                // Both may be there; the usual one says nothing.
+                tier = Some(tier_of(member.raw)).filter(|tier| *tier != Tier::Standard).unwrap_or(tier);
                 return;
             }
             "model" => &mut model,
@@ -329,6 +336,7 @@ fn read_envelope(body: &Bytes) -> Result<Envelope, DecodeError> {
             model: Some(model_span),
             asks_to_reason,
             is_cold,
+            tier,
             places,
             ..EnvelopeSpans::default().within(&extent)
         },

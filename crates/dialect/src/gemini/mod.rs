@@ -34,9 +34,10 @@ use crate::{
     NameRule, Relayed, Rewrite,
     dialect::{EnvelopeSpans, supply_member},
     fingerprint::has_zero_temperature,
-    ir::{ChatRequest, ChatResponse, PublicError, UpstreamError, Usage},
+    ir::{ChatRequest, ChatResponse, PublicError, Tier, UpstreamError, Usage},
     json_in,
     opening::Places,
+    service_tier::tier_of,
     shape,
     stream::{Relay, StreamDecoder, StreamEncoder, StreamPipe},
 };
@@ -203,12 +204,14 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
     let mut model = None;
     let mut repeated = false;
     let mut places = Places::default();
+    let mut tier = Tier::Standard;
     let extent = envelope::scan_for(body, shape::MARKS, &mut |member| {
         places.note(&member);
         match &*member.key {
             "model" => repeated |= model.replace(member.span).is_some(),
             "contents" => contents = Some(member.raw),
             "generationConfig" | "generation_config" => config = Some(member.raw),
+            "serviceTier" | "service_tier" => tier = tier_of(member.raw),
             _ => {}
         }
     })
@@ -242,6 +245,7 @@ fn read_envelope(head: Head<'_>, body: &Bytes) -> Result<Envelope, DecodeError> 
             asks_to_reason: config
                 .is_some_and(|raw| raw.contains("thinkingConfig") || raw.contains("thinking_config")),
             is_cold: config.is_some_and(has_zero_temperature),
+            tier,
             places,
             ..EnvelopeSpans::default().within(&extent)
         },

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    ir::{FinishReason, Usage},
+    ir::{FinishReason, Tier, Usage},
     json_in,
     shape::is_bare_carrier,
 };
@@ -234,6 +234,10 @@ struct UsageIn<'a> {
     prompt_tokens_details: Option<&'a RawValue>,
     #[serde(borrow)]
     candidates_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
+    #[serde(borrow)]
+    traffic_type: Option<&'a RawValue>,
 }
 
 /// Reads usage; members that are absent or no numbers stay unknown.
@@ -266,6 +270,12 @@ pub(crate) fn usage(raw: &str) -> Usage {
         output_total,
         reasoning: thoughts,
         audio_output: found.candidates_tokens_details.and_then(audio),
+        // The second is how Google's cloud says it.
+        tier: found
+            .service_tier
+            .or(found.traffic_type)
+            .and_then(json_in::str_of)
+            .map_or(Tier::Standard, |word| Tier::of_word(&word)),
         ..Usage::default()
     }
 }

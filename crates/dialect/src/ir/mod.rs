@@ -24,5 +24,5 @@ pub use request::{
 pub use response::{ChatResponse, FinishReason, Logprob};
 pub(crate) use tools::Function;
 pub use tools::{Place, Tool, ToolChoice, ToolKind, WebSearchTool};
-pub use usage::Usage;
+pub use usage::{Tier, Usage};
 pub(crate) use words::Word;

@@ -21,8 +21,56 @@ pub struct Usage {
     pub audio_output: Option<u64>,
     /// What the upstream says that it billed, in billionths of its unit, which is a US dollar where anybody goes by it.
     pub billed_nano: Option<u64>,
-    /// Whether it was served at the higher speed that some vendors sell: its tokens have another price then.
-    pub fast: bool,
+    /// In which tier it was served: its tokens may have another price there.
+    pub tier: Tier,
+}
+
+/// A tier of service, as far as vendors bill it in another way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tier {
+    /// The usual one, or none that was told.
+    #[default]
+    Standard,
+    /// Slower, and cheaper with most.
+    Flex,
+    /// Ahead of others.
+    Priority,
+    /// At a higher speed.
+    Fast,
+    /// One that nobody here knows.
+    Other,
+}
+
+impl Tier {
+    /// The tier of a word, in any dialect.
+    pub fn of_word(word: &str) -> Self {
+        let is = |known: &[&str]| known.iter().any(|known| word.eq_ignore_ascii_case(known));
+        // `auto` leaves it to what an account is set to, which is the usual one unless somebody changed it.
+        if is(&["default", "standard", "auto", "standard_only", "on_demand", "unspecified", ""])
+            || is(&["service_tier_unspecified", "traffic_type_unspecified"])
+        {
+            Self::Standard
+        } else if is(&["flex", "on_demand_flex"]) {
+            Self::Flex
+        } else if is(&["priority", "on_demand_priority"]) {
+            Self::Priority
+        } else if is(&["fast"]) {
+            Self::Fast
+        } else {
+            Self::Other
+        }
+    }
+
+    /// The word in the API; `None` for the usual one.
+    pub const fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Standard => None,
+            Self::Flex => Some("flex"),
+            Self::Priority => Some("priority"),
+            Self::Fast => Some("fast"),
+            Self::Other => Some("other"),
+        }
+    }
 }
 
 impl Usage {
@@ -53,7 +101,7 @@ impl Usage {
         sum(&mut self.reasoning, other.reasoning);
         sum(&mut self.audio_output, other.audio_output);
         sum(&mut self.billed_nano, other.billed_nano);
-        self.fast |= other.fast;
+        self.learn_tier(other.tier);
     }
 
     /// What is left of it when so many tokens of prompt and answer are taken off: of the prompt first those that were not
@@ -98,6 +146,13 @@ impl Usage {
         take(&mut self.reasoning, later.reasoning);
         take(&mut self.audio_output, later.audio_output);
         take(&mut self.billed_nano, later.billed_nano);
-        self.fast |= later.fast;
+        self.learn_tier(later.tier);
+    }
+
+    /// Takes over a tier that is not the usual one.
+    pub fn learn_tier(&mut self, tier: Tier) {
+        if tier != Tier::Standard {
+            self.tier = tier;
+        }
     }
 }

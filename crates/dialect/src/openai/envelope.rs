@@ -17,6 +17,7 @@ use crate::{
     fingerprint::is_zero,
     json_in::{missing, wrong_type, wrong_value},
     responses::Responses,
+    service_tier::tier_of,
     shape,
 };
 
@@ -144,6 +145,7 @@ impl<'a> Seen<'a> {
             "max_completion_tokens" => self.max_completion_tokens = Some(raw).filter(|raw| *raw != "null"),
             "functions" => self.functions = Some(raw),
             "temperature" => spans.is_cold = is_zero(raw),
+            "service_tier" => spans.tier = tier_of(raw),
             name if REASONING.contains(&name) => spans.asks_to_reason = true,
             "chat_template_kwargs" => spans.asks_to_reason |= raw.contains("\"enable_thinking\""),
             _ => {}

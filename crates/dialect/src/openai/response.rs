@@ -15,7 +15,7 @@ use crate::{
     DecodeError, Echo, Encoded, arguments, error_text, ids,
     ir::{
         self, Block, BlockKind, ChatResponse, FinishReason, Image, Loss, LossAction, MediaSource, Signature,
-        ToolCall,
+        Tier, ToolCall,
     },
     json_in::last_wins,
     logprobs, media, service_tier,
@@ -55,6 +55,7 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
         usage: answer.usage.or(choice.usage).map(wire::usage).unwrap_or_default(),
         ..ChatResponse::default()
     };
+    response.usage.tier = response.service_tier.as_deref().map_or(Tier::Standard, Tier::of_word);
     let tokens = choice.logprobs();
     if let Some(message) = choice.message.or(choice.delta) {
         let cut_off = wire::finish_reason(&word, true) == FinishReason::Length;

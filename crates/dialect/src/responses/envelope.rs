@@ -17,6 +17,7 @@ use crate::{
     dialect::EnvelopeSpans,
     fingerprint::is_zero,
     json_in::{Fields, list_of, missing, str_of, wrong_type, wrong_value},
+    service_tier::tier_of,
     shape,
 };
 
@@ -142,6 +143,7 @@ impl<'a> Seen<'a> {
             "max_output_tokens" => self.max_output_tokens = Some(member.raw),
             "reasoning" => spans.asks_to_reason = member.raw != "null",
             "temperature" => spans.is_cold = is_zero(member.raw),
+            "service_tier" => spans.tier = tier_of(member.raw),
             "store" => {
                 self.keeps |= member.raw == "true";
                 spans.store = Some(member.span);

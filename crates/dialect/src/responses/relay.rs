@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     DecodeError, Echo, Relayed, error_text,
-    ir::{FinishReason, PublicError},
+    ir::{FinishReason, PublicError, Tier, Usage},
     json_in::{Fields, list_of},
     stream::{self, StreamEncoder, StreamWatch, truncated},
 };
@@ -118,7 +118,10 @@ fn judge(response: &Fields<'_>) -> StreamWatch {
         }
     }
     StreamWatch {
-        usage: wire::usage(response.raw("usage").map_or("{}", RawValue::get)),
+        usage: Usage {
+            tier: wire::text(response, "service_tier").map_or(Tier::Standard, |word| Tier::of_word(&word)),
+            ..wire::usage(response.raw("usage").map_or("{}", RawValue::get))
+        },
         finish: Some(wire::finish_reason(response, called, refused)),
         ..StreamWatch::default()
     }

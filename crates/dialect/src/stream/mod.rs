@@ -19,7 +19,7 @@ use bytes::BytesMut;
 use omniroute_wire::sse::{Frame, FrameError};
 
 use crate::{
-    ir::{Block, Citation, FinishReason, Logprob, Loss, PublicError, UpstreamError, Usage, WebSearch},
+    ir::{Block, Citation, FinishReason, Logprob, Loss, PublicError, Tier, UpstreamError, Usage, WebSearch},
     shape::Notes,
 };
 
@@ -225,10 +225,8 @@ impl StreamWatch {
     /// Takes note of an event.
     pub fn observe(&mut self, event: &StreamEvent<'_>) {
         match event {
-            StreamEvent::Start { .. }
-            | StreamEvent::BlockStop { .. }
-            | StreamEvent::ServiceTier(_)
-            | StreamEvent::Ping => {}
+            StreamEvent::Start { .. } | StreamEvent::BlockStop { .. } | StreamEvent::Ping => {}
+            StreamEvent::ServiceTier(word) => self.usage.tier = Tier::of_word(word),
             StreamEvent::BlockStart { block, .. } => {
                 self.meaningful |= match block {
                     BlockHead::ToolCall { .. }

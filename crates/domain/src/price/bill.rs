@@ -1,6 +1,6 @@
 //! What an answer did cost, line by line.
 
-use omniroute_dialect::ir::Usage;
+use omniroute_dialect::ir::{Tier, Usage};
 use smallvec::SmallVec;
 
 use super::{Price, Units};
@@ -58,6 +58,17 @@ pub fn text_nano(price: &Price, input: u64, output: u64) -> Option<i64> {
     rounded(small().map_or_else(large, i128::from))
 }
 
+/// The same where the request asks for a tier: the dearer of that one and the usual one, in which it may be served too.
+/// `None` if a price that it needs is not known in one of them.
+pub fn text_nano_in(price: &Price, tier: Tier, input: u64, output: u64) -> Option<i64> {
+    let usual = text_nano(price, input, output);
+    if tier == Tier::Standard {
+        return usual;
+    }
+    let usage = Usage { input_uncached: Some(input), output_total: Some(output), tier, ..Usage::default() };
+    Some(usual?.max(cost_nano(price, &usage)?))
+}
+
 /// What the commonest usage costs: plain prompt, plain answer, one request. `None` = it is another one.
 fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i64>> {
     let Usage {
@@ -69,7 +80,7 @@ fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i64>>
         reasoning: None,
         audio_input: None,
         audio_output: None,
-        fast: false,
+        tier: Tier::Standard,
         ..
     } = *usage
     else {
@@ -162,15 +173,17 @@ fn positions(price: &Price, usage: &Usage, units: &Units) -> [Position; 14] {
     // What a painter produces is pictures.
     let output = if units.images > 0 { rates.image_output.or(rates.output) } else { rates.output };
     let line = |name, by, amount, rate| Position { name, by, amount, rate, per: 1 };
-    let tokens = |name, amount, rate| {
-        let rate = if usage.fast { price.faster(rate) } else { rate };
-        line(name, By::Tokens, amount, rate)
+    let in_tier = |rate, is_cached| match usage.tier {
+        Tier::Standard => rate,
+        tier => price.in_tier(rate, tier, is_cached),
     };
+    let tokens = |name, amount, rate| line(name, By::Tokens, amount, in_tier(rate, false));
+    let cached = |name, amount, rate| line(name, By::Tokens, amount, in_tier(rate, true));
     let time = |name, millis, rate| Position { per: 1_000, ..line(name, By::Pieces, millis, rate) };
     [
         tokens("input", count(usage.input_uncached).saturating_sub(audio_in), rates.input),
         tokens("audioIn", audio_in, rates.audio_input.or(rates.input)),
-        tokens("cacheRead", count(usage.cache_read), rates.cached.or(rates.input)),
+        cached("cacheRead", count(usage.cache_read), rates.cached.or(rates.input)),
         tokens("cacheWrite", count(usage.cache_write), write),
         tokens("cacheWrite1h", count(usage.cache_write_1h), rates.cache_write_1h.or(write)),
         tokens("output", plain_out, output),

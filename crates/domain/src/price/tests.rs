@@ -1,4 +1,4 @@
-use omniroute_dialect::ir::Usage;
+use omniroute_dialect::ir::{Tier, Usage};
 use omniroute_provider::{ProviderId, catalog::catalog};
 
 use super::*;
@@ -129,7 +129,7 @@ fn what_costs_something_in_pictures_is_not_free() {
 
 #[test]
 fn answers_at_a_higher_speed_have_their_own_price() {
-    let fast = |usage: Usage| Usage { fast: true, ..usage };
+    let fast = |usage: Usage| Usage { tier: Tier::Fast, ..usage };
     let prices = r#"{"input":5,"output":25,"cached":0.5,"fast":2}"#;
     let tokens = usage(60, 40, 50, 10);
     assert_eq!(cost(prices, &tokens), Some(300_000 + 20_000 + 1_250_000));
@@ -147,6 +147,41 @@ fn answers_at_a_higher_speed_have_their_own_price() {
     let dearer = row(r#"{"input":10,"output":50}"#).over(&quote.row);
     assert_eq!((dearer.fast, dearer.version() == quote.row.version()), (Some(2.0), false));
     assert_eq!(row(r#"{"fast":-1}"#).problems().len(), 1);
+}
+
+#[test]
+fn tiers_of_service_have_their_own_prices() {
+    let at = |prices: &str, tier| cost(prices, &Usage { tier, ..usage(60, 40, 50, 0) });
+    let both = r#"{"input":5,"output":20,"cached":0.5,"flex":0.5,"priority":1.75}"#;
+    for (prices, tier, expected) in [
+        (both, Tier::Standard, Some(1_320_000)),
+        (both, Tier::Flex, Some(660_000)),
+        (both, Tier::Priority, Some(2_310_000)),
+        (both, Tier::Fast, None),
+        (both, Tier::Other, None),
+        // What is read from a cache may be no cheaper there.
+        (r#"{"input":5,"output":20,"cached":0.5,"flex":0.5,"flex_cached":1}"#, Tier::Flex, Some(670_000)),
+        (r#"{"input":5,"output":20}"#, Tier::Priority, None),
+        (r#"{"input":0,"output":0}"#, Tier::Other, Some(0)),
+    ] {
+        assert_eq!(at(prices, tier), expected, "{prices} {tier:?}");
+        assert_eq!(Price::from(&row(prices)).knows(tier), expected.is_some(), "{prices} {tier:?}");
+    }
+    let price = Price::from(&row(both));
+    for (tier, expected) in [
+        (Tier::Standard, Some(25_000)),
+        (Tier::Flex, Some(25_000)),
+        (Tier::Priority, Some(43_750)),
+        (Tier::Other, None),
+    ] {
+        assert_eq!(text_nano_in(&price, tier, 1, 1), expected, "{tier:?}");
+    }
+    let book = PriceBook::default();
+    let quote = book.quote(catalog(), &ProviderId::from("openai"), "gpt-4o-mini").unwrap();
+    let told = Usage { tier: Tier::Priority, ..usage(1_000_000, 0, 1_000_000, 0) };
+    assert_eq!(cost_nano(&quote.price, &told), Some(1_250_000_250));
+    let own = row(r#"{"flex":0.8}"#).over(&row(r#"{"flex":0.5,"flex_cached":1,"priority":2}"#));
+    assert_eq!((own.flex, own.flex_cached, own.priority), (Some(0.8), None, Some(2.0)));
 }
 
 #[test]

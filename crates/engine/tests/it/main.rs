@@ -43,6 +43,7 @@ mod speech;
 mod spending;
 mod streams;
 mod thrift;
+mod tiers;
 mod transcription;
 mod translation;
 mod uploads;

@@ -22,6 +22,7 @@ mod keys;
 mod lifecycle;
 mod memory;
 mod models;
+mod money;
 mod rim;
 mod secrets;
 mod storage;

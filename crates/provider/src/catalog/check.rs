@@ -158,6 +158,9 @@ pub fn problems_of_row(provider: &str, row: &ModelSpec) -> Vec<String> {
         row.cache_write_1h,
         row.reasoning,
         row.fast,
+        row.flex,
+        row.flex_cached,
+        row.priority,
     ];
     let units = row.per_unit.values().copied();
     if prices.into_iter().flatten().chain(units).any(|price| !(0.0..10_000.0).contains(&price)) {

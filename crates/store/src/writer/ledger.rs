@@ -140,7 +140,8 @@ impl Entry {
     }
 }
 
-/// Tokens by their names in the API, those that were told; and what was used beside them.
+/// Tokens by their names in the API, those that were told; what was used beside them; and in which tier, if it is not the
+/// usual one.
 fn tokens(bill: &BillRow) -> Option<String> {
     let usage = &bill.usage;
     let tokens = [
@@ -154,7 +155,11 @@ fn tokens(bill: &BillRow) -> Option<String> {
         ("audioOut", usage.audio_output),
     ];
     let told = tokens.into_iter().filter_map(|(name, count)| Some((name, count?)));
-    named(told.chain(bill.units.as_deref().into_iter().flat_map(|units| units.named())))
+    let mut tokens = named(told.chain(bill.units.as_deref().into_iter().flat_map(|units| units.named())))?;
+    if let Some(tier) = usage.tier.as_str() {
+        tokens.insert_str(tokens.len() - 1, &format!(r#","serviceTier":"{tier}""#));
+    }
+    Some(tokens)
 }
 
 /// Bills of requests that are not listed one by one: the queue was full, or the database refused the row. Money is not

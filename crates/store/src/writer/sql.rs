@@ -124,6 +124,7 @@ macro_rules! bind_call_log {
                 BodyNote::Kept { at, .. } => Some(at.clone()),
                 _ => None,
             })
+            .bind(row.usage.tier.as_str().map(|tier| words.shared(tier)))
     }};
 }
 

@@ -11,7 +11,7 @@ use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
 /// Rows per insert: each size is prepared once, and a batch is cut into the fewest of them.
 const SIZES: [usize; 3] = [32, 8, 1];
 
-const CALL_LOG_COLUMNS: [&str; 42] = [
+const CALL_LOG_COLUMNS: [&str; 43] = [
     "id",
     "timestamp",
     "request_id",
@@ -54,6 +54,7 @@ const CALL_LOG_COLUMNS: [&str; 42] = [
     "cache_similarity",
     "bodies",
     "bodies_at",
+    "service_tier",
 ];
 
 macro_rules! upsert {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use omniroute_dialect::ir::Usage;
+use omniroute_dialect::ir::{Tier, Usage};
 use omniroute_domain::entity::{
     ApiKey, AuthType, Connection, ConnectionOptions, ConnectionStatus, CustomModel, KeyHash, Node, NodeType,
 };
@@ -210,6 +210,7 @@ pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
             cache_read: Some(5),
             output_total: Some(7),
             reasoning: Some(2),
+            tier: Tier::Flex,
             ..Usage::default()
         },
         usage_estimated: false,

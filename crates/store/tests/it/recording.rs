@@ -108,6 +108,7 @@ async fn a_request_is_logged_as_it_was(fixture: Fixture) {
     assert_eq!((log.source_format.as_str(), log.target_format.as_deref()), ("openai", Some("anthropic")));
     assert_eq!((log.tokens_in, log.tokens_out, log.tokens_cache_read), (Some(15), Some(7), Some(5)));
     assert_eq!((log.tokens_cache_creation, log.tokens_reasoning), (None, Some(2)));
+    assert_eq!(log.service_tier.as_deref(), Some("flex"));
     assert_eq!((log.cost_nano, log.price_source.as_deref()), (Some(1_500), Some("catalog")));
     assert_eq!((log.attempts, log.attempt_details.len()), (2, 2));
     let detail = |connection: &str, status, failure: Option<&str>| AttemptDetail {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_dialect::ir::Usage;
+use omniroute_dialect::ir::{Tier, Usage};
 use omniroute_domain::price::{Units, bill};
 use omniroute_domain::resolve::{self, ResolveError};
 use omniroute_domain::snapshot::Snapshot;
@@ -41,8 +41,25 @@ pub(crate) struct Tokens {
     queries: u64,
     millis_in: u64,
     millis_out: u64,
-    /// Whether the answer is served at the vendor's higher speed.
+    /// Whether the answer is served at the vendor's higher speed: the tier `fast`.
     fast: bool,
+    /// The tier in which the answer is served: `default`, `flex`, `priority` or `fast`.
+    service_tier: AskedTier,
+}
+
+/// A tier of service.
+#[derive(Deserialize, ToSchema, Default, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AskedTier {
+    /// The usual one.
+    #[default]
+    Default,
+    /// Slower.
+    Flex,
+    /// Ahead of others.
+    Priority,
+    /// At a higher speed.
+    Fast,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -127,7 +144,13 @@ impl Tokens {
             reasoning: Some(self.reasoning),
             audio_output: Some(self.audio_out),
             billed_nano: None,
-            fast: self.fast,
+            tier: match self.service_tier {
+                AskedTier::Default if self.fast => Tier::Fast,
+                AskedTier::Default => Tier::Standard,
+                AskedTier::Flex => Tier::Flex,
+                AskedTier::Priority => Tier::Priority,
+                AskedTier::Fast => Tier::Fast,
+            },
         }
     }
 

@@ -141,9 +141,31 @@ fn row(entry: &Map<String, Value>) -> PriceRow {
         per_character_in: number("input_cost_per_character"),
         per_query: number("input_cost_per_query"),
         fast: entry.get("provider_specific_entry").and_then(|own| own.get("fast")).and_then(Value::as_f64),
+        flex: factor(entry, "flex"),
+        flex_cached: ratio(entry, "cache_read_input_token_cost", "flex")
+            .filter(|_| factor(entry, "flex").is_some()),
+        priority: factor(entry, "priority"),
         tiers: tiers(entry),
     }
 }
+
+/// What the prices of tokens are multiplied by in a tier of service, where those of prompts and of answers agree.
+fn factor(entry: &Map<String, Value>, tier: &str) -> Option<f64> {
+    let [input, output] =
+        ["input_cost_per_token", "output_cost_per_token"].map(|name| ratio(entry, name, tier));
+    let (input, output) = (input?, output?);
+    ((input - output).abs() <= NEAR * input).then_some(input)
+}
+
+/// A price in a tier of service by the usual one.
+fn ratio(entry: &Map<String, Value>, name: &str, tier: &str) -> Option<f64> {
+    let usual = entry.get(name).and_then(Value::as_f64).filter(|usual| *usual > 0.0)?;
+    let tiers = entry.get(&format!("{name}_{tier}")).and_then(Value::as_f64)?;
+    Some((tiers / usual * 1e6).round() / 1e6)
+}
+
+/// Prices are rounded to cents: so far apart may be what is meant to be one factor.
+const NEAR: f64 = 0.001;
 
 /// `input_cost_per_token_above_200k_tokens` and its kin.
 fn tiers(entry: &Map<String, Value>) -> Option<Vec<TierRow>> {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Echo, error_text,
-    ir::PublicError,
+    ir::{PublicError, Tier, Usage},
     json_in::{compact, last_wins},
     stream::{self, LastChunk, StreamEncoder, StreamWatch, truncated},
 };
@@ -165,9 +165,12 @@ impl Tap {
             self.watch.error = Some(error_text::read_value(text));
             return false;
         }
-        let reported = chunk.usage.map(wire::usage).filter(crate::ir::Usage::is_known);
+        let reported = chunk.usage.map(wire::usage).filter(Usage::is_known);
+        if let Some(tier) = chunk.service_tier.and_then(text_of) {
+            self.watch.usage.tier = Tier::of_word(&tier);
+        }
         if let Some(usage) = reported.filter(|usage| wire::total(usage) >= wire::total(&self.watch.usage)) {
-            self.watch.usage = usage;
+            self.watch.usage = Usage { tier: self.watch.usage.tier, ..usage };
             // It is told once, and in the upstream's words.
             let told = chunk.usage.filter(|_| self.echo.include_usage);
             self.usage_text = told.map(|raw| compact(raw.get()));

@@ -1,12 +1,15 @@
 //! Passing on a whole answer.
 
 use bytes::Bytes;
-use omniroute_wire::{envelope, splice::Splice};
+use omniroute_wire::{
+    envelope::{self, as_str},
+    splice::Splice,
+};
 
 use super::quoted;
 use crate::{
     DecodeError, Echo, Relayed, error_text,
-    ir::FinishReason,
+    ir::{FinishReason, Tier},
     json_in::last_wins,
     openai::{
         response,
@@ -30,7 +33,7 @@ pub(in crate::openai) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, Dec
     }
     let asked = quoted(&echo.model);
     let mut splice = Splice::new(body.clone());
-    let (mut usage, mut choices) = (None, None);
+    let (mut usage, mut choices, mut tier) = (None, None, None);
     let mut disguise = error_text::Disguise::default();
     let scanned = envelope::scan(body, &mut |member| {
         disguise.note(&member);
@@ -38,6 +41,7 @@ pub(in crate::openai) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, Dec
             "model" if member.raw.as_bytes() != asked => splice.replace(member.span, asked.clone()),
             "usage" => usage = Some(member.raw),
             "choices" => choices = Some(member.raw),
+            "service_tier" => tier = as_str(member.raw),
             _ => {}
         }
     });
@@ -46,7 +50,8 @@ pub(in crate::openai) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, Dec
         response::decode(body)?;
         return Err(response::unreadable("it is not a JSON object"));
     }
-    let usage = usage.and_then(|raw| serde_json::from_str(raw).ok()).map(wire::usage).unwrap_or_default();
+    let mut usage = usage.and_then(|raw| serde_json::from_str(raw).ok()).map(wire::usage).unwrap_or_default();
+    usage.tier = tier.map_or(Tier::Standard, |word| Tier::of_word(&word));
     let mut failure = None;
     let mut relayed = Relayed {
         body: splice,
@@ -95,6 +100,11 @@ mod tests {
         assert!(relayed.body.to_bytes().starts_with(br#"{"id":"c","model":"asked","choices""#));
         assert!(relayed.meaningful && relayed.error.is_none());
         assert_eq!((relayed.finish, relayed.usage.input_uncached), (Some(FinishReason::Stop), Some(3)));
+        assert_eq!(relayed.usage.tier, Tier::Standard);
+        let flexible = Bytes::from_static(
+            br#"{"service_tier":"flex","usage":{"prompt_tokens":3},"choices":[{"message":{}}]}"#,
+        );
+        assert_eq!(whole(&flexible, &echo()).unwrap().usage.tier, Tier::Flex);
 
         let same = Echo { model: "up".into(), ..echo() };
         assert!(whole(&body, &same).unwrap().body.is_untouched());

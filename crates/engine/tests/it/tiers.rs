@@ -1,0 +1,111 @@
+//! What answers cost that were served in another tier than the usual one, and what is held for requests that want it.
+
+use omniroute_dialect::anthropic::Anthropic;
+use omniroute_dialect::ir::Tier;
+use omniroute_dialect::openai::OpenAi;
+use omniroute_dialect::responses::Responses;
+use omniroute_domain::entity::{ApiKeyId, Budget, Entities};
+use omniroute_domain::price::PriceRow;
+use omniroute_testkit::Answer;
+
+use crate::world::{ASK, ASK_STREAM, END, World, chunk, stream};
+
+const BEARER: (&str, &str) = ("authorization", "Bearer sk-omni-test");
+const NODE: &str = "openai-compatible-chat-1";
+
+/// 3 tokens of prompt and 2 of answer come to 0.007 USD, to half of that in the slower tier.
+fn world(change: impl FnOnce(&mut PriceRow, &mut Budget)) -> World {
+    let entities = |entities: &mut Entities| {
+        let mut row =
+            PriceRow { input: Some(1_000.0), output: Some(2_000.0), flex: Some(0.5), ..PriceRow::default() };
+        let mut budget = Budget::unlimited(Some(ApiKeyId::from("k1")));
+        change(&mut row, &mut budget);
+        entities.prices.user.entry(NODE.into()).or_default().insert("m".into(), row);
+        entities.budgets.push(budget);
+        entities.settings.request_retry = 0;
+    };
+    World::with(entities, |_| {})
+}
+
+fn answer(tier: &str) -> Answer {
+    let body = r#"{"id":"x","object":"chat.completion","created":1,"model":"m","service_tier":"TIER","choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
+    Answer::json(200, body.replace("TIER", tier))
+}
+
+fn asking(tier: &str) -> String {
+    ASK.replace("}]}", &format!("}}],\"max_tokens\":2,\"service_tier\":\"{tier}\"}}"))
+}
+
+#[tokio::test]
+async fn the_tier_that_the_answer_tells_counts() {
+    let world = world(|_, _| {});
+    for (asked, told, cost, tier) in [
+        ("flex", "flex", "0.0035", Tier::Flex),
+        ("flex", "default", "0.007", Tier::Standard),
+        ("auto", "priority", "unknown", Tier::Priority),
+        ("default", "unheard-of", "unknown", Tier::Other),
+    ] {
+        world.transport.answer(answer(told));
+        let got = world.send(&OpenAi, &asking(asked), &[BEARER]).await;
+        assert_eq!((got.status, got.header("x-omniroute-response-cost")), (200, cost), "{asked} {told}");
+        let row = world.row();
+        assert_eq!((row.usage.tier, row.bills[0].usage.tier), (tier, tier), "{asked} {told}");
+    }
+}
+
+#[tokio::test]
+async fn streams_and_other_dialects_tell_it_too() {
+    let world = world(|_, _| {});
+    let tiered = |text: &str| text.replace("\"model\":\"m\"", "\"model\":\"m\",\"service_tier\":\"flex\"");
+    let half = Some(3_500_000);
+    world.transport.answer(stream().send(tiered(&chunk("o"))).send(chunk("k")).send(END));
+    world.chat(ASK_STREAM).await;
+    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Tier::Flex, half));
+
+    let body = r#"{"model":"up/m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+    world.transport.answer(answer("flex"));
+    world.send(&Anthropic, body, &[]).await;
+    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Tier::Flex, half));
+    let body = body.replace("}]}", "}],\"stream\":true}");
+    world.transport.answer(stream().send(tiered(&chunk("ok"))).send(END));
+    world.send(&Anthropic, &body, &[]).await;
+    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Tier::Flex, half));
+    world.transport.answer(answer("flex"));
+    world.send(&Responses, r#"{"model":"up/m","input":"hi","service_tier":"flex"}"#, &[]).await;
+    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Tier::Flex, half));
+}
+
+#[tokio::test]
+async fn the_dearer_tier_is_held_for() {
+    let held = async |tier: &str| {
+        let world = world(|row, budget| {
+            row.priority = Some(4.0);
+            budget.total_nano = Some(100_000_000_000);
+        });
+        world.transport.answer(stream().send(chunk("one")).hang());
+        let body = asking(tier).replace("}]", "}],\"stream\":true");
+        let response = world.respond(&OpenAi, &body, &[BEARER]).await;
+        let live = &world.engine.live;
+        let now_ms = world.engine.clock.now_ms();
+        let standing = live.spending.standing(&live.load().budgets, Some(&ApiKeyId::from("k1")), now_ms);
+        drop(response);
+        standing.held_nano
+    };
+    let usual = held("default").await;
+    assert!(usual > 0);
+    // A field less or a letter more changes the estimate of the prompt.
+    let share = held("priority").await as f64 / usual as f64;
+    assert!((3.5..4.5).contains(&share), "{share}");
+    let share = held("flex").await as f64 / usual as f64;
+    assert!((0.8..1.2).contains(&share), "{share}");
+}
+
+#[tokio::test]
+async fn a_tier_without_a_price_is_refused_where_that_is_wanted() {
+    let world = world(|_, budget| budget.block_unpriced = true);
+    let got = world.send(&OpenAi, &asking("priority"), &[BEARER]).await;
+    assert_eq!(got.status, 403);
+    assert!(got.body.contains("unpriced_model") && got.body.contains("`priority`"), "{}", got.body);
+    world.transport.answer(answer("flex"));
+    assert_eq!(world.send(&OpenAi, &asking("flex"), &[BEARER]).await.status, 200);
+}
