@@ -45,10 +45,16 @@ impl Aliases {
         }
         self.patterns.iter().find_map(|(pattern, target)| {
             let matched = pattern.first_run(name)?;
-            Some(match target.split_once('*') {
-                Some((before, after)) => Cow::Owned(format!("{before}{matched}{after}")),
-                None => Cow::Borrowed(target.as_str()),
-            })
+            Some(expanded(target, matched))
+        })
+    }
+
+    /// What the most specific pattern makes of a name, of those that fit none of the names before it.
+    pub fn pattern_after(&self, name: &str, before: &[String]) -> Option<String> {
+        self.patterns.iter().find_map(|(pattern, target)| {
+            let matched = pattern.first_run(name)?;
+            let is_news = !before.iter().any(|earlier| pattern.matches(earlier));
+            is_news.then(|| expanded(target, matched).into_owned())
         })
     }
 
@@ -60,6 +66,14 @@ impl Aliases {
     /// The names that are no patterns.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.exact.keys().map(String::as_str)
+    }
+}
+
+/// What a pattern stands for, with what its first `*` matched.
+fn expanded<'a>(target: &'a str, matched: &str) -> Cow<'a, str> {
+    match target.split_once('*') {
+        Some((before, after)) => Cow::Owned(format!("{before}{matched}{after}")),
+        None => Cow::Borrowed(target),
     }
 }
 

@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use omniroute_provider::catalog::Catalog;
 
 use crate::entity::FallbackChain;
-use crate::resolve::{KnownPrice, Target, Via};
+use crate::resolve::{KnownPrice, Suffixes, Target, Via};
 use crate::snapshot::{ProviderState, Snapshot};
 
 /// Providers by model, in the order in which they stand in.
@@ -50,6 +50,7 @@ pub fn targets(snapshot: &Snapshot, names: &[&str], model: &str, but: Option<&Pr
                 provider: provider.clone(),
                 connection_name: None,
                 via: Via::Fallback,
+                suffixes: Suffixes::default(),
                 price: KnownPrice::default(),
             });
         }

@@ -12,6 +12,8 @@ use crate::price::Quote;
 use crate::routing::auto::{is_virtual, variant_names};
 use crate::snapshot::{ProviderState, Snapshot};
 
+/// Most aliases from the name that is asked for to what it means.
+pub const MAX_HOPS: usize = 8;
 /// Longest accepted model name, in bytes.
 pub const MAX_MODEL_LENGTH: usize = 256;
 
@@ -35,6 +37,8 @@ pub struct Target {
     pub connection_name: Option<String>,
     /// How it was found.
     pub via: Via,
+    /// What the names that lead to it say beside the model.
+    pub suffixes: Suffixes,
     /// What it costs, once somebody has asked.
     pub price: KnownPrice,
 }
@@ -95,6 +99,14 @@ pub struct Suffixes {
     pub extended_context: bool,
 }
 
+impl Suffixes {
+    /// Takes over what a name says that this one leads to; what was said before counts.
+    pub fn complete(&mut self, inner: Self) {
+        self.effort = self.effort.take().or(inner.effort);
+        self.extended_context |= inner.extended_context;
+    }
+}
+
 /// How a choice between several providers is settled, before the operator's order is asked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Preference<'a> {
@@ -144,6 +156,20 @@ pub enum ResolveError {
         /// The one it leads to.
         next: String,
     },
+    /// Aliases that lead back to themselves.
+    #[error("the alias `{alias}` leads back to itself ({}); set one of them to the model itself", path.join(" → "))]
+    AliasLoop {
+        /// The first.
+        alias: String,
+        /// From name to name, until one comes again.
+        path: Vec<String>,
+    },
+    /// More of them than anybody follows.
+    #[error("`{alias}` leads over more than {MAX_HOPS} aliases; set one of them to the model itself")]
+    AliasHops {
+        /// The first.
+        alias: String,
+    },
     /// Several providers have the model.
     #[error("several providers have `{model}`; ask for one of: {}", forms.join(", "))]
     Ambiguous {
@@ -178,7 +204,7 @@ impl ResolveError {
             Self::UnknownProvider { .. } => "unknown_provider",
             Self::NoCredentials { .. } => "no_credentials",
             Self::Mismatch { .. } => "provider_mismatch",
-            Self::AliasChain { .. } => "invalid_model",
+            Self::AliasChain { .. } | Self::AliasLoop { .. } | Self::AliasHops { .. } => "invalid_model",
             Self::Ambiguous { .. } => "ambiguous_model",
             Self::Hidden { .. } | Self::NotFound { .. } => "model_not_found",
         }
@@ -228,22 +254,36 @@ pub fn resolve_with(
     requested: &str,
     preference: Preference<'_>,
 ) -> Result<Route, ResolveError> {
-    let name = checked(requested)?;
+    resolve_named(snapshot, requested, preference).map(|(route, _)| route)
+}
+
+/// The same, and what the name, and those that it stands for, say beside where they lead.
+pub fn resolve_named(
+    snapshot: &Snapshot,
+    requested: &str,
+    preference: Preference<'_>,
+) -> Result<(Route, Suffixes), ResolveError> {
+    let (name, mut suffixes) = checked(requested)?;
     if let Some(combo) = combo(snapshot, name) {
-        return Ok(Route::Combo(combo.clone()));
+        return Ok((Route::Combo(combo.clone()), suffixes));
     }
     if snapshot.aliases.exact(name).is_none()
         && let Some(combo) = snapshot.mapped(name)
     {
-        return Ok(Route::Combo(combo.clone()));
+        return Ok((Route::Combo(combo.clone()), suffixes));
     }
-    let Some(meant) = meant(snapshot, name)? else { return plain(snapshot, name, preference).map(to_target) };
-    if let Some(combo) = combo(snapshot, &meant) {
-        return Ok(Route::Combo(combo.clone()));
-    }
-    let mut target = plain(snapshot, checked(&meant)?, preference)?;
-    target.via = Via::Alias;
-    Ok(to_target(target))
+    let target = match meant(snapshot, name)? {
+        None => plain(snapshot, name, preference)?,
+        Some(meant) => {
+            suffixes.complete(meant.suffixes);
+            if let Some(combo) = meant.combo {
+                return Ok((Route::Combo(combo.clone()), suffixes));
+            }
+            Target { via: Via::Alias, ..plain(snapshot, &meant.name, preference)? }
+        }
+    };
+    let target = Target { suffixes: suffixes.clone(), ..target };
+    Ok((Route::Target(Arc::new(target)), suffixes))
 }
 
 /// What a name says beside the model.
@@ -251,19 +291,28 @@ pub fn suffixes(requested: &str) -> Suffixes {
     without_suffixes(requested.trim()).1
 }
 
-/// Finds the target of a model string that may be an alias, but not a combo.
-pub fn model(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveError> {
-    let name = checked(requested)?;
-    match meant(snapshot, name)? {
-        Some(meant) => {
-            Ok(Target { via: Via::Alias, ..plain(snapshot, checked(&meant)?, Preference::default())? })
-        }
-        None => plain(snapshot, name, Preference::default()),
-    }
+/// A name without what it says beside the model.
+pub fn bare_name(requested: &str) -> &str {
+    without_suffixes(requested.trim()).0
 }
 
-fn to_target(target: Target) -> Route {
-    Route::Target(Arc::new(target))
+/// The name of what a name stands for, over all aliases; the name itself where they lead nowhere.
+pub fn meaning(snapshot: &Snapshot, requested: &str) -> String {
+    let name = bare_name(requested);
+    meant(snapshot, name).ok().flatten().map_or_else(|| name.to_owned(), |meant| meant.name)
+}
+
+/// Finds the target of a model string that may be an alias, but not a combo.
+pub fn model(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveError> {
+    let (name, mut suffixes) = checked(requested)?;
+    let target = match meant(snapshot, name)? {
+        Some(meant) => {
+            suffixes.complete(meant.suffixes);
+            Target { via: Via::Alias, ..plain(snapshot, &meant.name, Preference::default())? }
+        }
+        None => plain(snapshot, name, Preference::default())?,
+    };
+    Ok(Target { suffixes, ..target })
 }
 
 /// `combo/<name>`, or the name alone.
@@ -271,16 +320,58 @@ fn combo<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Arc<ComboState>> 
     snapshot.combo(name).or_else(|| snapshot.combo(name.strip_prefix("combo/")?))
 }
 
-/// What an alias stands for; one that leads to another is followed once.
-fn meant(snapshot: &Snapshot, name: &str) -> Result<Option<String>, ResolveError> {
-    let Some(first) = snapshot.aliases.meaning(name) else { return Ok(None) };
-    let Some(second) = snapshot.aliases.exact(&first).filter(|_| combo(snapshot, &first).is_none()) else {
-        return Ok(Some(first.into_owned()));
-    };
-    if snapshot.aliases.exact(second).is_some() && combo(snapshot, second).is_none() {
-        return Err(ResolveError::AliasChain { alias: name.to_owned(), next: first.into_owned() });
+/// What an alias stands for.
+struct Meant<'a> {
+    name: String,
+    /// What the names say that it leads over.
+    suffixes: Suffixes,
+    combo: Option<&'a Arc<ComboState>>,
+}
+
+/// Follows the aliases from a name on. Of those that are no patterns two in a row; what a pattern makes of a name is a name like
+/// any other, but no pattern is asked of it that fitted a name before: it was applied, or another was more specific. So none is
+/// applied to its own result, and one for all names is for those that nothing else fits.
+fn meant<'a>(snapshot: &'a Snapshot, asked: &str) -> Result<Option<Meant<'a>>, ResolveError> {
+    let aliases = &snapshot.aliases;
+    let Some(first) = aliases.meaning(asked) else { return Ok(None) };
+    let mut row = usize::from(aliases.exact(asked).is_some());
+    let mut passed = vec![asked.to_owned()];
+    let mut suffixes = Suffixes::default();
+    let mut next = first.into_owned();
+    loop {
+        let whole = combo(snapshot, &next);
+        let (name, more) = checked(&next)?;
+        // A combo may be called what is a name with something behind it.
+        let combo = whole.or_else(|| combo(snapshot, name));
+        if whole.is_none() {
+            suffixes.complete(more);
+        }
+        let name = name.to_owned();
+        let is_own = passed.last() == Some(&name);
+        if passed.contains(&name) && !is_own {
+            passed.push(name);
+            return Err(ResolveError::AliasLoop { alias: asked.to_owned(), path: passed });
+        }
+        let exact = aliases.exact(&name);
+        let further = if combo.is_some() || is_own {
+            None
+        } else {
+            exact.map(str::to_owned).or_else(|| aliases.pattern_after(&name, &passed))
+        };
+        let Some(further) = further else {
+            return Ok(Some(Meant { name, suffixes, combo }));
+        };
+        row = if exact.is_some() { row + 1 } else { 0 };
+        if row > 2 {
+            let next = passed.pop().unwrap_or_default();
+            return Err(ResolveError::AliasChain { alias: asked.to_owned(), next });
+        }
+        if passed.len() >= MAX_HOPS {
+            return Err(ResolveError::AliasHops { alias: asked.to_owned() });
+        }
+        passed.push(name);
+        next = further;
     }
-    Ok(Some(second.to_owned()))
 }
 
 /// A model string that is neither a combo nor an alias.
@@ -309,19 +400,19 @@ pub fn resolve_at(snapshot: &Snapshot, provider: &str, requested: &str) -> Resul
     let id = snapshot
         .by_prefix(provider)
         .ok_or_else(|| ResolveError::UnknownProvider { prefix: provider.to_owned() })?;
-    let name = checked(requested)?;
+    let (mut name, suffixes) = checked(requested)?;
     if let Some((prefix, model)) = name.split_once('/')
         && let Some(other) = snapshot.by_prefix(prefix)
     {
         if other != id {
             return Err(ResolveError::Mismatch { provider: provider.to_owned(), prefix: prefix.to_owned() });
         }
-        return direct(snapshot, id, model);
+        name = model;
     }
-    direct(snapshot, id, name)
+    Ok(Target { suffixes, ..direct(snapshot, id, name)? })
 }
 
-fn checked(requested: &str) -> Result<&str, ResolveError> {
+fn checked(requested: &str) -> Result<(&str, Suffixes), ResolveError> {
     let name = requested.trim();
     let problem = if name.is_empty() {
         "the model name is empty"
@@ -332,7 +423,7 @@ fn checked(requested: &str) -> Result<&str, ResolveError> {
     } else if name.split('/').any(|piece| piece == "..") {
         "the model name holds `..` as a path piece"
     } else {
-        return Ok(without_suffixes(name).0);
+        return Ok(without_suffixes(name));
     };
     Err(ResolveError::Invalid(problem.to_owned()))
 }
@@ -364,7 +455,8 @@ fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, R
     }
     let (model, connection_name) = pinned(&provider, model);
     let model = provider.provider.spec().current_name(model).into();
-    Ok(Target { model, connection_name, provider, via: Via::Direct, price: KnownPrice::default() })
+    let (via, suffixes, price) = (Via::Direct, Suffixes::default(), KnownPrice::default());
+    Ok(Target { model, connection_name, provider, via, suffixes, price })
 }
 
 /// `model@account`, if what follows the last `@` names an account of the provider.
@@ -424,7 +516,8 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
     let (model, connection_name) = if pin { pinned(provider, name) } else { (plain, None) };
     let model = provider.provider.spec().current_name(model).into();
     let provider = provider.clone();
-    Ok(Target { provider, model, connection_name, via: Via::Bare, price: KnownPrice::default() })
+    let (via, suffixes, price) = (Via::Bare, Suffixes::default(), KnownPrice::default());
+    Ok(Target { provider, model, connection_name, via, suffixes, price })
 }
 
 /// Whether a provider has a model of this name for an operation.

@@ -4,8 +4,9 @@ mod fixture;
 
 use fixture::{combo, model, snapshot};
 use omniroute_domain::resolve::{
-    ResolveError, Route, Target, model as resolve, resolve as route, resolve_at,
+    Preference, ResolveError, Route, Target, model as resolve, resolve as route, resolve_at, resolve_named,
 };
+use omniroute_domain::snapshot::Snapshot;
 use omniroute_provider::catalog::catalog;
 
 fn told(target: &Target) -> String {
@@ -150,4 +151,112 @@ fn combos_shadow_aliases_and_aliases_shadow_models() {
         assert_eq!(to(asked), found, "{asked}");
     }
     assert!(matches!(route(&snapshot, "a"), Err(ResolveError::AliasChain { .. })));
+}
+
+/// A snapshot whose aliases are these, beside a combo `best`.
+fn aliased(aliases: &[(&str, &str)]) -> Snapshot {
+    snapshot(|entities| {
+        entities.combos.push(combo("best", "priority", &["sim/echo"]));
+        entities.aliases = aliases.iter().map(|(name, target)| ((*name).into(), (*target).into())).collect();
+    })
+}
+
+/// Where a name leads, and what the names say beside that.
+fn said(snapshot: &Snapshot, asked: &str) -> String {
+    let (route, suffixes) = match resolve_named(snapshot, asked, Preference::default()) {
+        Ok(found) => found,
+        Err(error) => return error.code().to_owned(),
+    };
+    let place = match route {
+        Route::Combo(combo) => format!("combo {}", combo.name),
+        Route::Target(target) => {
+            assert_eq!(target.suffixes, suffixes, "{asked}");
+            told(&target)
+        }
+    };
+    let effort = suffixes.effort.map_or_else(String::new, |effort| format!(" {effort:?}"));
+    format!("{place}{effort}{}", if suffixes.extended_context { " 1m" } else { "" })
+}
+
+#[test]
+fn aliases_may_say_how_much_to_reason() {
+    let snapshot = aliased(&[
+        ("smart", "one/x(high)"),
+        ("large", "one/x[1m]"),
+        ("both", "smart"),
+        ("lazy", "smart(low)"),
+        ("team", "best(high)"),
+        ("gpt-5.6", "gpt-5.6(high)"),
+        ("*-thinking", "one/*(medium)"),
+    ]);
+    for (asked, expected) in [
+        ("smart", "n1 x Effort(High)"),
+        ("smart(low)", "n1 x Effort(Low)"),
+        ("large", "n1 x 1m"),
+        ("large(low)", "n1 x Effort(Low) 1m"),
+        ("both", "n1 x Effort(High)"),
+        // The nearer to the client, the more it counts.
+        ("lazy", "n1 x Effort(Low)"),
+        ("team", "combo best Effort(High)"),
+        ("team[1m]", "combo best Effort(High) 1m"),
+        ("team(off)", "combo best Off"),
+        ("gpt-5.6", "openai gpt-5.6 Effort(High)"),
+        ("qwen-thinking", "n1 qwen Effort(Medium)"),
+    ] {
+        assert_eq!(said(&snapshot, asked), expected, "{asked}");
+    }
+    let target = resolve(&snapshot, "one/x(high)[1m]").unwrap();
+    assert_eq!((target.suffixes.effort.is_some(), target.suffixes.extended_context), (true, true));
+}
+
+#[test]
+fn patterns_may_lead_to_patterns() {
+    let snapshot = aliased(&[
+        ("a-*", "b-*"),
+        ("b-*", "one/*"),
+        // Its result fits it again.
+        ("claude-*", "claude-4-*"),
+        ("old/*", "one/*"),
+        // For what nothing else fits.
+        ("*", "one/any"),
+        ("team-*", "best"),
+        ("exact", "a-z"),
+        ("up-1", "down-1"),
+        ("down-*", "up-*"),
+        ("self-*", "self-*"),
+    ]);
+    for (asked, expected) in [
+        ("a-x", "n1 x"),
+        ("exact", "n1 z"),
+        ("old/y", "n1 y"),
+        ("team-red", "combo best"),
+        ("nobody", "n1 any"),
+        ("up-1", "invalid_model"),
+        ("down-1", "invalid_model"),
+    ] {
+        assert_eq!(said(&snapshot, asked), expected, "{asked}");
+    }
+    // Neither is tried once more, whatever comes of it.
+    for asked in ["claude-x", "self-x"] {
+        assert!(!matches!(route(&snapshot, asked), Err(ResolveError::AliasLoop { .. })), "{asked}");
+    }
+    match route(&snapshot, "up-1") {
+        Err(error @ ResolveError::AliasLoop { .. }) => {
+            assert!(error.to_string().contains("up-1 → down-1 → up-1"), "{error}");
+        }
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[test]
+fn so_many_aliases_are_followed_and_no_more() {
+    let names: Vec<(String, String)> = (1..=9)
+        .map(|at| (format!("n{at}-*"), format!("n{}-*", at + 1)))
+        .chain([("n10-*".into(), "one/*".into())])
+        .collect();
+    let pairs: Vec<(&str, &str)> =
+        names.iter().map(|(name, target)| (name.as_str(), target.as_str())).collect();
+    let snapshot = aliased(&pairs);
+    assert_eq!(said(&snapshot, "n3-x"), "n1 x");
+    assert!(matches!(route(&snapshot, "n1-x"), Err(ResolveError::AliasHops { .. })));
 }

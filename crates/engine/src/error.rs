@@ -93,6 +93,8 @@ impl From<ResolveError> for GatewayError {
             | ResolveError::NoCredentials { .. }
             | ResolveError::Mismatch { .. }
             | ResolveError::AliasChain { .. }
+            | ResolveError::AliasLoop { .. }
+            | ResolveError::AliasHops { .. }
             | ResolveError::Ambiguous { .. } => ErrorKind::InvalidRequest,
         };
         Self::new(kind, error.code(), error.to_string()).param("model")

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use omniroute_domain::fallback;
-use omniroute_domain::resolve::{ResolveError, Target};
+use omniroute_domain::resolve::{self, ResolveError, Target};
 use omniroute_provider::Retry;
 
 use crate::admit;
@@ -39,8 +39,8 @@ pub(crate) fn instead(ctx: &RequestCtx, requested: &str, error: &ResolveError) -
         return None;
     }
     // Another name that the operator gave it, and other prefixes of its provider, lead to the same model.
-    let meant = ctx.snapshot.aliases.meaning(requested);
-    let name = meant.as_deref().unwrap_or(requested);
+    let meant = resolve::meaning(&ctx.snapshot, requested);
+    let name = meant.as_str();
     let prefixed =
         name.split_once('/').and_then(|(prefix, model)| Some((ctx.snapshot.by_prefix(prefix)?, model)));
     let (by_id, model) = match prefixed {

@@ -20,7 +20,7 @@ const USUAL_OUTPUT: u64 = 1_024;
 pub(crate) struct Steering {
     /// What the policies say of the target that is asked.
     pub(crate) verdict: Verdict,
-    /// What the asked name says beside the model.
+    /// What the asked name, and those that it leads over, say beside the model or combo.
     pub(crate) suffixes: Suffixes,
     /// Policies that applied to the name before a target was known.
     pub(crate) applied: Vec<Arc<str>>,

@@ -58,7 +58,7 @@ pub(crate) async fn call(
     let facts = ctx.engine.live.learned.facts(&target.provider.id, &target.model, ctx.started_ms);
     let mut caps = ctx.snapshot.caps(&target.provider, &target.model);
     adapt(&mut caps, &facts);
-    transform::ask_for_long_context(ctx, &caps, dialect, &mut headers);
+    transform::ask_for_long_context(ctx, target, &caps, dialect, &mut headers);
     ctx.taken = None;
     if handoff::relays(ctx) {
         // Boxed because few combos hand conversations over.

@@ -21,10 +21,9 @@ pub(crate) type Candidates = SmallVec<[Arc<ConnectionState>; 4]>;
 pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     transform::check(ctx)?;
     let requested = ctx.envelope()?.model.clone();
-    let suffixes = resolve::suffixes(&requested);
     let mut verdict = policy::of_name(ctx, &requested);
     policy::refuse_if_denied(&verdict)?;
-    let mut route = found(ctx, &requested, &verdict.preferred_providers)?;
+    let (mut route, mut suffixes) = found(ctx, &requested, &verdict.preferred_providers)?;
     let mut rewrite = verdict.rewrite_model.clone();
     match &route {
         Route::Target(target) => {
@@ -41,7 +40,10 @@ pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     }
     if let Some(model) = &rewrite {
         // Once: what a policy makes of a name is final.
-        route = found(ctx, model, &verdict.preferred_providers)?;
+        let (other, inner) = found(ctx, model, &verdict.preferred_providers)?;
+        route = other;
+        suffixes = resolve::suffixes(&requested);
+        suffixes.complete(inner);
         let verdict = match &route {
             Route::Target(target) => policy::of_target(ctx, &requested, target),
             Route::Combo(combo) => policy::of_combo(ctx, &requested, &combo.name),
@@ -66,26 +68,29 @@ pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     }
 }
 
-/// Where a name leads, or who stands in where that has no account.
-fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<Route, GatewayError> {
+/// Where a name leads, or who stands in where that has no account; and what is said beside it on the way there.
+fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<(Route, Suffixes), GatewayError> {
     let found = match &ctx.arrival.provider {
-        Some(provider) => {
-            resolve::resolve_at(&ctx.snapshot, provider, name).map(|target| Route::Target(Arc::new(target)))
-        }
+        Some(provider) => resolve::resolve_at(&ctx.snapshot, provider, name).map(|target| {
+            let suffixes = target.suffixes.clone();
+            (Route::Target(Arc::new(target)), suffixes)
+        }),
         None => {
             let settle = ctx.caller.as_ref().is_some_and(|caller| caller.auto_resolve);
             let preference = Preference { prefer, settle, ability: ctx.ability() };
             let bare = ctx.dialect().bare_model(name);
-            let whole = || resolve::resolve_with(&ctx.snapshot, name, preference);
+            let whole = || resolve::resolve_named(&ctx.snapshot, name, preference);
             // The name without what the client's software adds to it, if there is such a model.
             match bare.len() < name.len() {
-                true => resolve::resolve_with(&ctx.snapshot, bare, preference).or_else(|_| whole()),
+                true => resolve::resolve_named(&ctx.snapshot, bare, preference).or_else(|_| whole()),
                 false => whole(),
             }
         }
     };
     found.or_else(|error| match fallback::instead(ctx, name, &error) {
-        Some(target) if ctx.arrival.provider.is_none() => Ok(Route::Target(target)),
+        Some(target) if ctx.arrival.provider.is_none() => {
+            Ok((Route::Target(target), resolve::suffixes(name)))
+        }
         _ => Err(error.into()),
     })
 }

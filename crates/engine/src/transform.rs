@@ -61,11 +61,13 @@ pub(crate) fn check(ctx: &RequestCtx) -> Result<(), GatewayError> {
 /// Asks for the variant with the longest context where the name of the model says so and the model has a shorter one.
 pub(crate) fn ask_for_long_context(
     ctx: &RequestCtx,
+    target: &Target,
     caps: &Caps,
     dialect: &'static dyn Dialect,
     headers: &mut http::HeaderMap,
 ) {
-    let is_asked = ctx.steering.as_ref().is_some_and(|steering| steering.suffixes.extended_context);
+    let by_route = ctx.steering.as_ref().is_some_and(|steering| steering.suffixes.extended_context);
+    let is_asked = by_route || target.suffixes.extended_context;
     if is_asked && caps.context_window.is_none_or(|window| window < LONG_CONTEXT) {
         dialect.ask_for_long_context(headers);
     }
@@ -101,7 +103,9 @@ fn reasoning(
     let settings = settings(ctx);
     let shape = ctx.canonical.as_deref().map(shape).unwrap_or_default();
     let header = header(ctx)?;
-    let suffix = ctx.steering.as_ref().and_then(|steering| steering.suffixes.effort.clone());
+    // What the client and the names that it asked for say counts before an entry of a combo.
+    let by_route = ctx.steering.as_ref().and_then(|steering| steering.suffixes.effort.as_ref());
+    let suffix = by_route.or(target.suffixes.effort.as_ref()).cloned();
     let is_asked = ctx.envelope()?.spans.asks_to_reason;
     let decision = thinking::decide(&Situation {
         settings,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use omniroute_domain::alias::{MAX_ALIAS_LENGTH, MAX_ALIASES, is_pattern};
-use omniroute_domain::resolve::MAX_MODEL_LENGTH;
+use omniroute_domain::resolve::{self, MAX_MODEL_LENGTH};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -89,14 +89,20 @@ pub(crate) async fn delete(access: Management, Filter(query): Filter<AliasQuery>
     Ok(Json(Done::new()))
 }
 
-/// An alias may lead to another one, but not further and not back.
+/// An alias may lead to another one, but not further and not back. What stands behind a name (`(high)`, `[1m]`) is no part of it,
+/// and with that an alias may stand for its own name.
 fn check_chain(alias: &str, model: &str, others: &[(String, String)]) -> AdminResult<()> {
     if is_pattern(alias) {
         return Ok(());
     }
+    if alias == model {
+        return Err(unprocessable("model", format!("`{alias}` would stand for itself")));
+    }
     let next = |name: &str| {
         let own = (name == alias).then_some(model);
-        own.or_else(|| others.iter().find(|(other, _)| other == name).map(|(_, target)| target.as_str()))
+        let found =
+            own.or_else(|| others.iter().find(|(other, _)| other == name).map(|(_, target)| target.as_str()));
+        found.map(resolve::bare_name).filter(|target| *target != name)
     };
     let starts = others.iter().map(|(other, _)| other.as_str()).chain([alias]);
     for start in starts.filter(|start| !is_pattern(start)) {

@@ -393,6 +393,8 @@ async fn aliases_are_set_listed_and_deleted() {
         ("two", "hop", 422),
         ("fast", "hop", 422),
         ("self", "self", 422),
+        ("two", "hop(high)", 422),
+        ("fast", "hop[1m]", 422),
         ("with space", "openai/x", 400),
         ("plain", "openai/*", 400),
         ("x*", "a*/b*", 400),

@@ -9,7 +9,7 @@ use omniroute_provider::{ProviderId, registry};
 use super::{ComboState, Policy, StepState};
 use crate::entity::{ComboConfig, ComboId};
 use crate::health::HealthMap;
-use crate::resolve::{KnownPrice, Target, Via};
+use crate::resolve::{KnownPrice, Suffixes, Target, Via};
 use crate::routing::auto::{POOL, Tuning, variant_names, variant_tuning};
 use crate::routing::by_name;
 use crate::snapshot::ProviderState;
@@ -45,6 +45,7 @@ impl Pool {
                     model: model?.as_str().into(),
                     connection_name: None,
                     via: Via::Direct,
+                    suffixes: Suffixes::default(),
                     price: KnownPrice::default(),
                 }))
             })

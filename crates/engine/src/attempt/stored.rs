@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Uri};
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_dialect::{Dialect, Echo, KeptCall};
 use omniroute_domain::entity::ConnectionId;
-use omniroute_domain::resolve::{KnownPrice, Target, Via};
+use omniroute_domain::resolve::{KnownPrice, Suffixes, Target, Via};
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::{Endpoint, Failure, FailureKind};
 use omniroute_wire::splice::Pieces;
@@ -128,6 +128,7 @@ fn maker(
         model: known.model.as_str().into(),
         connection_name: None,
         via: Via::Direct,
+        suffixes: Suffixes::default(),
         price: KnownPrice::default(),
     };
     Ok((Arc::new(target), connection.clone()))

@@ -279,14 +279,60 @@ async fn keys_have_hours_and_combos() {
 
 #[tokio::test(start_paused = true)]
 async fn a_longer_context_is_asked_for_where_that_has_to_be_said() {
-    let world = World::new();
+    let world = world(|entities| {
+        entities.aliases.push(("long".into(), "anth/m[1m]".into()));
+        entities.combos.push(combo("best", &["anth/m[1m]"]));
+    });
     let whole = r#"{"id":"x","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"yes"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}"#;
-    for (model, expected) in [("anth/m[1m]", true), ("anth/m", false)] {
+    for (model, expected) in [("anth/m[1m]", true), ("anth/m", false), ("long", true), ("best", true)] {
         world.transport.answer(Answer::json(200, Bytes::from_static(whole.as_bytes())));
         let ask =
             format!(r#"{{"model":"{model}","max_tokens":5,"messages":[{{"role":"user","content":"hi"}}]}}"#);
         assert_eq!(world.messages(&ask).await.status, 200);
         let call = world.transport.sent().pop().unwrap();
         assert_eq!(call.headers.contains_key("anthropic-beta"), expected, "{model}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn aliases_entries_and_policies_may_say_how_much_to_reason() {
+    let world = world(|entities| {
+        entities.combos.push(combo("best", &["up/m(low)", "up/other"]));
+        entities.aliases =
+            [("smart", "up/m(high)"), ("team", "best(high)"), ("old", "anth/m"), ("far", "near")]
+                .into_iter()
+                .chain([("near", "up/m(high)")])
+                .map(|(name, target)| (name.into(), target.into()))
+                .collect();
+        let moved = PolicyConditions { model_pattern: Some("old*".into()), ..Default::default() };
+        let to = PolicyActions { rewrite_model: Some("up/m(medium)".into()), ..Default::default() };
+        entities.policies = vec![policy("moved", moved, to)];
+    });
+    for (model, said) in [
+        ("smart", "high"),
+        ("smart(low)", "low"),
+        ("far", "high"),
+        ("best", "low"),
+        ("best(high)", "high"),
+        // The alias is nearer to the client than the combo's entry.
+        ("team", "high"),
+        ("team(medium)", "medium"),
+        ("old", "medium"),
+        ("old(high)", "high"),
+    ] {
+        world.transport.answer(answer("yes"));
+        assert_eq!(world.chat(&ASK.replace("up/m", model)).await.status, 200, "{model}");
+        let sent = world.transport.sent().pop().unwrap().body;
+        let sent = String::from_utf8(sent.to_vec()).unwrap();
+        assert!(sent.contains(&format!(r#""reasoning_effort":"{said}""#)), "{model}: {sent}");
+        assert!(sent.contains(r#""model":"m""#), "{model}: {sent}");
+    }
+    for model in ["smart", "best", "team", "old"] {
+        world.transport.answer(answer("yes"));
+        let ask = ASK.replace("up/m", model).replace("}]}", "}],\"reasoning_effort\":\"minimal\"}");
+        assert_eq!(world.chat(&ask).await.status, 200, "{model}");
+        let sent = world.transport.sent().pop().unwrap().body;
+        let sent = String::from_utf8(sent.to_vec()).unwrap();
+        assert!(sent.contains(r#""reasoning_effort":"minimal""#), "the body comes first, {model}: {sent}");
     }
 }

@@ -23,6 +23,7 @@ mod lifecycle;
 mod memory;
 mod models;
 mod money;
+mod names;
 mod rim;
 mod secrets;
 mod storage;
