@@ -287,9 +287,14 @@ impl Price {
         self.units.second_out.is_some()
     }
 
-    /// Whether a transcript is sold by the token alone.
+    /// Whether transcripts are sold by the token; as of speech.
     pub fn hears_by_tokens(&self) -> bool {
-        self.units.second_in.is_none() && self.base.audio_input.or(self.base.input).is_some()
+        self.base.audio_input.or(self.base.input).is_some()
+    }
+
+    /// Whether a second of a recording has a price.
+    pub const fn hears_by_seconds(&self) -> bool {
+        self.units.second_in.is_some()
     }
 
     /// The rates for a prompt of this size.

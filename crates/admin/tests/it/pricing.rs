@@ -93,6 +93,10 @@ async fn a_list_is_taken_over_below_what_the_operator_set() {
             "cache_read_input_token_cost": 7.5e-8, "input_cost_per_token_above_200k_tokens": 3e-7},
         "together_ai/meta-llama/Next": {"litellm_provider": "together_ai", "input_cost_per_token": 2e-7},
         "vertex_ai/gemini-next": {"litellm_provider": "vertex_ai-language-models", "input_cost_per_token": 2e-7},
+        "gpt-tiers": {"litellm_provider": "openai", "input_cost_per_token": 2e-7, "output_cost_per_token": 4e-7,
+            "cache_read_input_token_cost": 2e-8, "input_cost_per_token_flex": 1e-7, "output_cost_per_token_flex": 2e-7,
+            "cache_read_input_token_cost_flex": 2e-8, "input_cost_per_token_priority": 4e-7,
+            "output_cost_per_token_priority": 6e-7},
         "whatever/x": {"litellm_provider": "whatever", "input_cost_per_token": 2e-7},
         "no-price": {"litellm_provider": "openai", "max_tokens": 5},
     });
@@ -100,16 +104,21 @@ async fn a_list_is_taken_over_below_what_the_operator_set() {
     let first = app.post("/api/pricing/sync", ask.clone()).await.expect(200).json();
     assert_eq!(
         (&first["added"], &first["updated"], &first["skipped"]),
-        (&json!(3), &json!(0), &json!(3)),
+        (&json!(4), &json!(0), &json!(3)),
         "{first}"
     );
     assert_eq!(first["unknownProviders"].as_array().map(Vec::len), Some(2), "{first}");
     let again = app.post("/api/pricing/sync", ask).await.expect(200).json();
-    assert_eq!((&again["added"], &again["unchanged"]), (&json!(0), &json!(3)));
+    assert_eq!((&again["added"], &again["unchanged"]), (&json!(0), &json!(4)));
     let next = price(&app, "openai", "gpt-next").await;
     assert_eq!(
         next,
         json!({"input":0.15,"output":0.6,"cached":0.075,"tiers":[{"above_tokens":200_000,"input":0.3}],"source":"synced"})
+    );
+    // Where prompts and answers rise by different factors there is none.
+    assert_eq!(
+        price(&app, "openai", "gpt-tiers").await,
+        json!({"input":0.2,"output":0.4,"cached":0.02,"flex":0.5,"flex_cached":1.0,"source":"synced"})
     );
     assert_eq!(price(&app, "together", "meta-llama/Next").await["input"], 0.2);
     assert_eq!(price(&app, "vertex", "gemini-next").await["input"], 0.2);

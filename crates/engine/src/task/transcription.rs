@@ -134,10 +134,15 @@ impl Transcription {
             | ServiceDialect::Bedrock
             | ServiceDialect::Painter(_) => self.by_openai(call).await?,
         };
-        // Who sells by tokens alone and does not tell them is billed what so long a recording usually comes to.
-        if !done.usage.is_known() && quote.is_some_and(|quote| quote.price.hears_by_tokens()) {
-            let written: usize = done.body.iter().map(Bytes::len).sum();
-            done.usage = heard(done.units.millis_in, written as u64 / BYTES_A_TOKEN);
+        // Who sells by tokens and does not tell them is billed what so long a recording usually comes to: by the second, if the
+        // vendor says how much that is.
+        if !done.usage.is_known()
+            && let Some(quote) = quote.filter(|quote| quote.price.hears_by_tokens())
+        {
+            if !quote.price.hears_by_seconds() {
+                let written: usize = done.body.iter().map(Bytes::len).sum();
+                done.usage = heard(done.units.millis_in, written as u64 / BYTES_A_TOKEN);
+            }
             done.is_estimated = true;
         }
         Ok(done)

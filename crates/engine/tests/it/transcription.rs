@@ -326,18 +326,30 @@ async fn what_is_sold_by_tokens_alone_is_held_for_and_billed_by_the_second() {
     };
     let world = World::with(price, |_| {});
     let key = [("authorization", "Bearer sk-omni-test")];
-    let ask = async |told: &str| {
+    let ask_for = async |told: &str| {
         world.transport.answer(Answer::json(200, told.to_owned()));
         transcribe(&world, recording(&[("model", "up/m")], "a.wav", &wav()).await, &key).await
     };
-    let got = ask(r#"{"text":"Hi","usage":{"type":"tokens","input_tokens":2,"output_tokens":1}}"#).await;
+    let got = ask_for(r#"{"text":"Hi","usage":{"type":"tokens","input_tokens":2,"output_tokens":1}}"#).await;
     assert_eq!((got.status, got.header("x-omniroute-response-cost")), (200, "0.000102"), "{}", got.body);
     assert!(!world.row().usage_estimated);
-    let got = ask(r#"{"text":"Hi"}"#).await;
+    let got = ask_for(r#"{"text":"Hi"}"#).await;
     assert_eq!((got.status, got.header("x-omniroute-usage")), (200, "estimated"), "{}", got.body);
     let row = world.row();
     assert_eq!((row.usage.audio_input, row.units.map(|units| units.millis_in)), (Some(32), Some(1_000)));
     assert!(row.cost_nano.is_some_and(|cost| cost > 320_000), "{:?}", row.cost_nano);
-    let refused = ask(r#"{"text":"Hi"}"#).await;
+    let refused = ask_for(r#"{"text":"Hi"}"#).await;
     assert_eq!(refused.status, 429, "{}", refused.body);
+
+    // A price of seconds beside that is what the vendor says that they come to.
+    let world = World::with(
+        |entities| {
+            let row = PriceRow { input: Some(1.0), per_second_in: Some(0.0001), ..PriceRow::default() };
+            entities.prices.user.entry(NODE.into()).or_default().insert("m".into(), row);
+        },
+        |_| {},
+    );
+    world.transport.answer(text("Hi"));
+    assert_eq!(ask(&world, &[("model", "up/m")]).await.header("x-omniroute-usage"), "estimated");
+    assert_eq!(world.row().cost_nano, Some(100_000));
 }

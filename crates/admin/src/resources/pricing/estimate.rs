@@ -48,7 +48,7 @@ pub(crate) struct Tokens {
 }
 
 /// A tier of service.
-#[derive(Deserialize, ToSchema, Default, Clone, Copy)]
+#[derive(Deserialize, Serialize, ToSchema, Default, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AskedTier {
     /// The usual one.

@@ -142,8 +142,10 @@ fn row(entry: &Map<String, Value>) -> PriceRow {
         per_query: number("input_cost_per_query"),
         fast: entry.get("provider_specific_entry").and_then(|own| own.get("fast")).and_then(Value::as_f64),
         flex: factor(entry, "flex"),
-        flex_cached: ratio(entry, "cache_read_input_token_cost", "flex")
-            .filter(|_| factor(entry, "flex").is_some()),
+        flex_cached: factor(entry, "flex").and_then(|flex| {
+            let cached = ratio(entry, "cache_read_input_token_cost", "flex")?;
+            Some(cached).filter(|cached| (cached - flex).abs() > NEAR)
+        }),
         priority: factor(entry, "priority"),
         tiers: tiers(entry),
     }
