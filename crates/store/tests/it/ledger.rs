@@ -61,7 +61,10 @@ async fn every_bill_is_a_row(fixture: Fixture) {
     let row = &rows[1];
     assert_eq!((row.request_id.as_str(), row.api_key_id.as_deref()), ("req_r1", Some("k1")));
     assert_eq!((row.price_source.as_deref(), row.price_version.as_deref()), (Some("user"), Some("abc")));
-    assert_eq!(row.tokens.as_deref(), Some(r#"{"input":15,"cacheRead":5,"output":7,"reasoning":2,"serviceTier":"flex"}"#));
+    assert_eq!(
+        row.tokens.as_deref(),
+        Some(r#"{"input":15,"cacheRead":5,"output":7,"reasoning":2,"serviceTier":"flex"}"#)
+    );
     assert_eq!((rows[0].price_source.as_deref(), row.timestamp), (None, NOW));
 }
 

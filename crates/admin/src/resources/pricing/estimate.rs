@@ -20,13 +20,13 @@ use crate::validation::Problems;
 pub(crate) struct Ask {
     /// A model as a client would ask for it.
     model: String,
-    tokens: Tokens,
+    tokens: TokenCounts,
 }
 
 /// How much of what. Totals contain their parts: `input` what was read from and written to caches, `output` reasoning.
 #[derive(Deserialize, ToSchema, Default, Clone, Copy)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Tokens {
+pub(crate) struct TokenCounts {
     input: u64,
     cache_read: u64,
     cache_write: u64,
@@ -131,7 +131,7 @@ fn target(snapshot: &Snapshot, name: &str) -> AdminResult<(ProviderId, String)> 
     }
 }
 
-impl Tokens {
+impl TokenCounts {
     fn usage(&self) -> Usage {
         let cached = self.cache_read + self.cache_write + self.cache_write_1h;
         Usage {
