@@ -51,7 +51,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(27, "0027_webhooks"),
     migration!(28, "0028_unfinished_answers"),
     migration!(29, "0029_key_states"),
-    migration!(31, "0031_service_tiers"),
+    migration!(30, "0030_service_tiers"),
 ];
 
 /// Applies what is missing.
