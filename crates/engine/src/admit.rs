@@ -14,6 +14,7 @@ use omniroute_domain::snapshot::Caller;
 
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::policy;
 use crate::ports::{Charge, Exceeded, Reserving};
 use crate::serve::KeyPolicy;
 
@@ -101,7 +102,11 @@ pub(crate) fn may_use(ctx: &RequestCtx, requested: &str, target: &Target) -> boo
 
 /// Whether the key may ask for a combo at all.
 pub(crate) fn check_combo(ctx: &RequestCtx, combo: &ComboState) -> Result<(), GatewayError> {
-    if ctx.caller.as_ref().is_none_or(|caller| caller.allows_combo(&combo.name)) {
+    let Some(caller) = &ctx.caller else { return Ok(()) };
+    let in_full = format!("combo/{}", combo.name);
+    if caller.allows_combo(&combo.name)
+        && !caller.denies_model(&[asked_as(ctx, combo), &combo.name, &in_full])
+    {
         return Ok(());
     }
     let message = format!("This API key may not use the combo `{}`", combo.name);
@@ -111,12 +116,31 @@ pub(crate) fn check_combo(ctx: &RequestCtx, combo: &ComboState) -> Result<(), Ga
 /// Whether the key may use a target of a combo. One that it names brings its targets with it, but for denied ones.
 pub(crate) fn may_use_in(ctx: &RequestCtx, combo: &ComboState, target: &Target) -> bool {
     let Some(caller) = ctx.caller.as_ref().filter(|caller| caller.restricts_models()) else { return true };
-    if !caller.lists_combo(&combo.name) {
-        return may_use(ctx, &combo.name, target);
-    }
     let by_alias = target.full_name();
     let by_id = format!("{}/{}", target.provider.id, target.model);
-    !caller.denies_model(&[&target.model, &by_alias, &by_id])
+    if caller.lists_combo(&combo.name) {
+        return !caller.denies_model(&[&target.model, &by_alias, &by_id]);
+    }
+    let (requested, in_full) = (asked_as(ctx, combo), format!("combo/{}", combo.name));
+    caller.allows_model(&[requested, &combo.name, &in_full, &target.model, &by_alias, &by_id])
+}
+
+/// What the client calls a combo; one that a budget sends it to it does not call anything.
+fn asked_as<'a>(ctx: &'a RequestCtx, combo: &'a ComboState) -> &'a str {
+    if ctx.money.thrift.is_some() { &combo.name } else { ctx.requested() }
+}
+
+/// Whether a provider has an account that the request may use for a model at all, now or later. Those are passed over that
+/// the key may not use, that are for other models, or that lack a label.
+pub(crate) fn has_account(ctx: &RequestCtx, combo: &ComboState, target: &Target) -> bool {
+    target.provider.connections.iter().any(|connection| {
+        ctx.pinned.as_ref().is_none_or(|pinned| *pinned == connection.id)
+            && target.connection_name.as_ref().is_none_or(|name| **name == *connection.name)
+            && ctx.caller.as_ref().is_none_or(|caller| caller.allows_connection(&connection.id))
+            && !connection.excludes(&target.model)
+            && connection.has_tags(combo.rules.tags.iter().map(String::as_str))
+            && !policy::lacks_tags(ctx, connection)
+    })
 }
 
 /// Reserves the request against the key's limits, once; settled when the request is recorded.

@@ -46,6 +46,9 @@ pub fn classify(
         scope = Scope::Connection;
     }
     let mut retry_after = if scope == Scope::Request { None } else { hint };
+    if kind == FailureKind::RateLimited && retry_after.is_none() {
+        retry_after = hints::first_reset(headers, spec.rate_limit_headers, now_ms);
+    }
     if kind == FailureKind::QuotaSpent && retry_after.is_none() && table::is_daily(&message) {
         let pacific = spec.rate_limit_headers == RateLimitHeaders::Google;
         retry_after = Some(hints::until_midnight(now_ms, pacific));

@@ -27,7 +27,7 @@ const PHRASES: &[&str] = &[
     "retry_after",
 ];
 
-/// The wait an upstream asks for, the most explicit source first.
+/// The wait an upstream asks for, the most explicit source first: in words of its own, or because a limit is used up.
 pub fn retry_hint(
     headers: &HeaderMap,
     error: &UpstreamError,
@@ -37,8 +37,14 @@ pub fn retry_hint(
     retry_after(headers, now_ms)
         .or(error.retry_after)
         .or_else(|| in_words(&error.message))
-        .or_else(|| reset(headers, set, now_ms))
+        .or_else(|| reset(headers, set, now_ms).spent)
         .map(|wait| wait.min(LONGEST))
+}
+
+/// When the first of the limits is counted anew that headers tell of, whether or not it is used up. For who was refused for a
+/// limit and not told which: others are in the headers of every answer.
+pub fn first_reset(headers: &HeaderMap, set: RateLimitHeaders, now_ms: i64) -> Option<Duration> {
+    reset(headers, set, now_ms).any.map(|wait| wait.min(LONGEST))
 }
 
 /// `retry-after-ms` or `retry-after`.
@@ -76,8 +82,17 @@ pub fn in_words(text: &str) -> Option<Duration> {
     None
 }
 
-/// When the exhausted windows of the provider's rate-limit headers open again.
-fn reset(headers: &HeaderMap, set: RateLimitHeaders, now_ms: i64) -> Option<Duration> {
+/// When windows open again.
+#[derive(Default)]
+struct Resets {
+    /// The last of those that are used up.
+    spent: Option<Duration>,
+    /// The first of all.
+    any: Option<Duration>,
+}
+
+/// When the windows of the provider's rate-limit headers open again.
+fn reset(headers: &HeaderMap, set: RateLimitHeaders, now_ms: i64) -> Resets {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let names: &[(&str, &str)] = match set {
         RateLimitHeaders::Anthropic => &[
@@ -98,16 +113,15 @@ fn reset(headers: &HeaderMap, set: RateLimitHeaders, now_ms: i64) -> Option<Dura
             ("ratelimit-remaining", "ratelimit-reset"),
         ],
     };
-    let (mut spent, mut any): (Option<Duration>, Option<Duration>) = (None, None);
+    let mut resets = Resets::default();
     for (remaining, reset) in names {
         let Some(wait) = text(reset).and_then(|value| reset_value(value, now_ms)) else { continue };
-        // Of the windows that are used up the last to open counts; if none is, the first of all.
         if text(remaining).and_then(|value| value.parse::<f64>().ok()).is_some_and(|left| left <= 0.0) {
-            spent = Some(spent.map_or(wait, |other| other.max(wait)));
+            resets.spent = Some(resets.spent.map_or(wait, |other| other.max(wait)));
         }
-        any = Some(any.map_or(wait, |other| other.min(wait)));
+        resets.any = Some(resets.any.map_or(wait, |other| other.min(wait)));
     }
-    spent.or(any)
+    resets
 }
 
 pub(crate) fn reset_value(value: &str, now_ms: i64) -> Option<Duration> {
@@ -361,10 +375,12 @@ mod tests {
                 Openai,
                 Some(360_000),
             ),
+            // What is not used up says nothing of this refusal.
+            (&[("x-ratelimit-reset-requests", "2s"), ("x-ratelimit-reset-tokens", "1m")], Openai, None),
             (
-                &[("x-ratelimit-reset-requests", "2s"), ("x-ratelimit-reset-tokens", "1m")],
+                &[("x-ratelimit-remaining-requests", "4999"), ("x-ratelimit-reset-requests", "12ms")],
                 Openai,
-                Some(2_000),
+                None,
             ),
             (&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1795428060")], Generic, Some(60_000)),
             (
@@ -372,7 +388,7 @@ mod tests {
                 Generic,
                 Some(60_000),
             ),
-            (&[("ratelimit-reset", "7")], Generic, Some(7_000)),
+            (&[("ratelimit-remaining", "0"), ("ratelimit-reset", "7")], Generic, Some(7_000)),
             (
                 &[
                     ("anthropic-ratelimit-requests-remaining", "0"),
@@ -388,6 +404,13 @@ mod tests {
             let hint = retry_hint(&map(pairs), &UpstreamError::default(), *set, NOW);
             assert_eq!(hint.map(|wait| wait.as_millis()), *want, "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn the_first_reset_of_all() {
+        let first = |pairs: &[_]| first_reset(&map(pairs), RateLimitHeaders::Openai, NOW);
+        let two = [("x-ratelimit-reset-requests", "2s"), ("x-ratelimit-reset-tokens", "1m")];
+        assert_eq!((first(&two), first(&[])), (Some(Duration::from_secs(2)), None));
     }
 
     #[test]

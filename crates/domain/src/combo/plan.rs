@@ -150,7 +150,12 @@ pub enum Bar {
     Key,
     /// The target cannot do what is asked; in words.
     Unable(String),
+    /// None of its accounts is for such a request. Where that is so of all targets, they are asked.
+    Closed,
 }
+
+const CLOSED: &str =
+    "the provider has no account for this request: its key, its labels or what it names leave none";
 
 /// Plans a request. `random` are 64 random bits, `take_turn` whether it counts as a request for strategies that take turns
 /// (an explanation does not).
@@ -189,8 +194,8 @@ pub fn plan_for(
     };
     planner.expand(combo);
     let Planner { mut plan, incapable, .. } = planner;
-    // What a model can do is not known for certain: before nobody is asked, those are.
-    if plan.targets.is_empty() {
+    // What a model can do is not known for certain: before nobody is asked, those are. But what costs too much stays too dear.
+    if plan.targets.is_empty() && plan.over_cap.is_none() {
         plan.targets.extend(incapable.into_iter().map(|(planned, _)| planned));
     } else {
         plan.left_out.extend(incapable.into_iter().map(|(_, left_out)| left_out));
@@ -281,8 +286,8 @@ pub(super) struct Ordered {
 enum Hindrance {
     /// It leads nowhere.
     Certain(Rule, String),
-    /// What its model is said to lack.
-    Lack(&'static str),
+    /// What its model is said to lack, or its accounts; not for certain.
+    Lack(Rule, &'static str),
     /// It is not for the request's key.
     Denied,
 }
@@ -372,13 +377,16 @@ impl Planner<'_> {
                         Some(Bar::Unable(reason)) => {
                             return Some(Hindrance::Certain(Rule::Capability, reason));
                         }
+                        Some(Bar::Closed) => return Some(Hindrance::Lack(Rule::Inactive, CLOSED)),
                         None => {}
                     }
                     // A pipeline needs each of its steps; what a model can do is not known for certain.
                     let outermost = self.above.first().map_or(combo, |outermost| &outermost.combo);
                     let needs_all = outermost.strategy.manner() == Manner::Pipeline;
                     let needs = combo.auto.as_ref().map_or(&[][..], |tuning| &tuning.needs);
-                    self.lacks(step, target, needs).filter(|_| !needs_all).map(Hindrance::Lack)
+                    self.lacks(step, target, needs)
+                        .filter(|_| !needs_all)
+                        .map(|lack| Hindrance::Lack(Rule::Capability, lack))
                 }
                 Err(error) => Some(Hindrance::Certain(Rule::Inactive, error.to_string())),
             },
@@ -465,7 +473,7 @@ impl Planner<'_> {
         let step = &combo.steps[place];
         let (lack, is_denied) = match hindrance {
             Some(Hindrance::Certain(rule, reason)) => return self.leave_out(step, rule, reason),
-            Some(Hindrance::Lack(reason)) => (Some((Rule::Capability, reason)), false),
+            Some(Hindrance::Lack(rule, reason)) => (Some((rule, reason)), false),
             Some(Hindrance::Denied) => (None, true),
             None => (None, false),
         };

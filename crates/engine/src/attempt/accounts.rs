@@ -200,18 +200,13 @@ pub(super) fn nobody_left(
     let (wait, pause) = (explain::earliest(ctx, target), explain::coming(ctx, target));
     // An open breaker is not waited for: it is there so that nobody waits for a provider that is out of order.
     let is_open = circuit::is_open(ctx, target);
-    let may_go_on = may_call && !is_open && may_wait(last.as_deref());
+    let may_go_on = may_call && !is_open;
     if let Some(pause) = pause.filter(|pause| may_go_on && patience.allows(*pause, ctx.waited)) {
         return Left::Wait(pause);
     }
     let error = explain::exhausted(ctx, target, last.as_deref(), wait, stuck.is_busy);
     let is_open = is_open && last.is_none();
     Left::Nothing(Failed { error, last: last.take(), wait, pause, is_request: false, is_open })
-}
-
-/// Whether a cooldown of this cause is worth waiting for.
-pub(super) fn may_wait(last: Option<&Failure>) -> bool {
-    last.is_none_or(|failure| passes_by_itself(failure.kind))
 }
 
 /// Whether what went wrong may be over in a moment without anybody doing something about it.

@@ -27,7 +27,10 @@ pub(super) fn all_failed(
         _ => 1,
     };
     let highest = failures.iter().map(rank).max().unwrap_or(0);
-    let mut alike = failures.into_iter().filter(|failed| rank(failed) == highest);
+    // What an upstream said is told before what kept another from being asked.
+    let is_told = failures.iter().any(|failed| rank(failed) == highest && failed.last.is_some());
+    let says_most = |failed: &Failed| rank(failed) == highest && (failed.last.is_some() || !is_told);
+    let mut alike = failures.into_iter().filter(says_most);
     // What the request is to blame for is told of the first, what passes of the last.
     let chosen = if highest == 1 { alike.next() } else { alike.next_back() };
     let Failed { mut error, .. } = chosen?;

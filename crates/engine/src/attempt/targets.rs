@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use omniroute_domain::combo::{self, Bar, ComboState, LeftOut, Plan, Planned, Policy, Special};
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::Manner;
+use omniroute_domain::snapshot::Caller;
 use omniroute_provider::{FailureKind, Retry};
 
 use super::accounts::{self, Failed, Patience};
@@ -22,7 +23,7 @@ use crate::admit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::fallback;
-use crate::policy;
+use crate::policy::{self, Steering};
 use crate::session;
 use crate::task;
 
@@ -153,11 +154,8 @@ pub(crate) async fn lay_out(
     let unable = RefCell::new(None);
     let bars = |target: &Target| bar(ctx, combo, target, &unable);
     let cost = |target: &Target| policy::cost_nano(ctx, target);
-    let is_restricted = ctx.caller.as_ref().is_some_and(|caller| caller.restricts_models());
-    let special = Special {
-        bars: (is_restricted || ctx.task.is_some()).then_some(&bars),
-        cost: ctx.task.as_ref().map(|_| &cost as _),
-    };
+    let special =
+        Special { bars: is_picky(ctx, combo).then_some(&bars), cost: ctx.task.as_ref().map(|_| &cost as _) };
     let (snapshot, seed) = (&ctx.snapshot, ctx.seed);
     let mut plan = combo::plan_for(snapshot, combo, &facts, special, decided_at, seed, takes_turn);
     let (mut targets, denied) = (mem::take(&mut plan.targets), mem::take(&mut plan.denied));
@@ -165,7 +163,10 @@ pub(crate) async fn lay_out(
         return Err(error);
     }
     task::check_mix(ctx, combo)?;
-    policy::prefer(ctx, &mut targets, |planned| &planned.target);
+    // The steps of a pipeline build on each other.
+    if plan.manner != Manner::Pipeline {
+        policy::prefer(ctx, &mut targets, |planned| &planned.target);
+    }
     // What is asked of several at once is a conversation.
     let manner = if ctx.task.is_some() { Manner::OneByOne } else { plan.manner };
     let (unpaid, refusal) = match afford(ctx, combo, &mut targets, manner) {
@@ -173,6 +174,18 @@ pub(crate) async fn lay_out(
         Err(error) => (Vec::new(), Some(error)),
     };
     Ok(Layout { plan, targets, denied, unpaid, manner, decided_at, refusal })
+}
+
+/// Whether there may be targets that are not for this request.
+fn is_picky(ctx: &RequestCtx, combo: &ComboState) -> bool {
+    let is_restricted = |caller: &Arc<Caller>| caller.restricts_models() || caller.restricts_connections();
+    let has_tags = |steering: &Steering| !steering.verdict.required_tags.is_empty();
+    ctx.task.is_some()
+        || ctx.pinned.is_some()
+        || ctx.caller.as_ref().is_some_and(is_restricted)
+        || !ctx.required_tags.is_empty()
+        || !combo.rules.tags.is_empty()
+        || ctx.steering.as_deref().is_some_and(has_tags)
 }
 
 /// What keeps the request from a target: the rights of its key, or that the target cannot do what is asked. The first such
@@ -185,6 +198,10 @@ fn bar(
 ) -> Option<Bar> {
     if !admit::may_use_in(ctx, combo, target) {
         return Some(Bar::Key);
+    }
+    let is_pipeline = combo.strategy.manner() == Manner::Pipeline;
+    if !is_pipeline && !admit::has_account(ctx, combo, target) {
+        return Some(Bar::Closed);
     }
     let error = task::able(ctx, target).err()?;
     let reason = error.message.to_string();
@@ -321,13 +338,10 @@ impl Course {
                 ctx.pause(policy.set_retry_delay.min(self.left(ctx))).await;
                 continue;
             }
-            // Nothing was wrong but that all were cooling down: the one that is free first is waited for.
-            let may_wait = self.failures.iter().all(|failed| accounts::may_wait(failed.last.as_deref()));
+            // Who comes back by itself, and soon, is waited for.
             let coming = self.failures.iter().filter(|failed| !failed.is_open);
-            let pause = coming
-                .filter_map(|failed| failed.pause)
-                .min()
-                .filter(|pause| may_wait && *pause < self.left(ctx));
+            let pause =
+                coming.filter_map(|failed| failed.pause).min().filter(|pause| *pause < self.left(ctx));
             if self.is_over(ctx) || !patience.sit_out(ctx, pause).await {
                 return Err(self.failed(ctx));
             }

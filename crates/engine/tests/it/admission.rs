@@ -4,7 +4,7 @@ use omniroute_dialect::openai::OpenAi;
 use omniroute_domain::entity::{ApiKey, ConnectionId};
 use omniroute_engine::{EngineOptions, KeyPolicy};
 
-use crate::world::{ASK, KEY, NOW_MS, World, answer};
+use crate::world::{ASK, KEY, NOW_MS, World, answer, combo};
 
 fn world(change: impl FnOnce(&mut ApiKey)) -> World {
     World::with(|entities| change(&mut entities.api_keys[0]), |_| {})
@@ -105,6 +105,66 @@ async fn models_are_allowed_by_any_of_their_names() {
         assert_eq!(got, status, "{allowed:?} {denied:?}");
         assert!(status == 200 || body.contains("model_not_allowed"), "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_combo_is_allowed_and_denied_by_what_the_client_calls_it_too() {
+    for (asked, allowed, denied, status) in [
+        ("fast", vec!["fast"], vec![], 200),
+        ("fast", vec!["best"], vec![], 200),
+        ("best", vec!["combo/best"], vec![], 200),
+        ("fast", vec!["up/*"], vec![], 200),
+        ("best", vec!["fast"], vec![], 403),
+        ("fast", vec!["other"], vec![], 403),
+        ("fast", vec![], vec!["fast"], 403),
+        ("best", vec![], vec!["fast"], 200),
+        ("fast", vec![], vec!["combo/best"], 403),
+        ("best", vec!["best"], vec!["up/m"], 403),
+    ] {
+        let own = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+        let world = World::with(
+            |entities| {
+                entities.combos.push(combo("best", &["up/m"]));
+                entities.aliases.push(("fast".into(), "best".into()));
+                let key = &mut entities.api_keys[0];
+                (key.allowed_models, key.denied_models) = (own(&allowed), own(&denied));
+            },
+            |_| {},
+        );
+        world.transport.answer(answer("ok"));
+        let got = world.send(&OpenAi, &ASK.replace("up/m", asked), &[BEARER]).await;
+        assert_eq!(got.status, status, "{asked} {allowed:?} {denied:?}: {}", got.body);
+        assert!(status == 200 || got.body.contains("model_not_allowed"), "{}", got.body);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_without_an_account_for_the_key_are_not_among_those_of_a_combo() {
+    let world = World::with(
+        |entities| {
+            entities.combos.push(combo("best", &["up/m", "anth/m"]));
+            entities.api_keys[0].allowed_connections = vec!["c1".into()];
+        },
+        |_| {},
+    );
+    // The only one of them is the last one, and has the time of the last one.
+    world.transport.answer(answer("late").after(std::time::Duration::from_secs(150)));
+    let got = world.send(&OpenAi, &ASK.replace("up/m", "best"), &[BEARER]).await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    let preview = world.foresee(&ASK.replace("up/m", "best"), &[], true).await;
+    let skipped: Vec<_> =
+        preview.candidates.iter().filter_map(|it| it.skip.as_ref()).map(|it| it.rule).collect();
+    assert!(skipped.contains(&"inactive"), "{skipped:?}");
+    // Where it is so of all, the client is told of the accounts.
+    let world = World::with(
+        |entities| {
+            entities.combos.push(combo("best", &["anth/m"]));
+            entities.api_keys[0].allowed_connections = vec!["c1".into()];
+        },
+        |_| {},
+    );
+    let got = world.send(&OpenAi, &ASK.replace("up/m", "best"), &[BEARER]).await;
+    assert!(got.status == 400 && got.body.contains("no_credentials"), "{} {}", got.status, got.body);
 }
 
 #[tokio::test]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use omniroute_domain::entity::{Combo, ComboConfig, Entities, Goal, NodeType};
+use omniroute_domain::entity::{Combo, ComboConfig, Entities, Goal, NodeType, PolicyActions};
 use omniroute_engine::EngineOptions;
 use omniroute_testkit::Answer;
 
+use crate::policies;
 use crate::world::{END, KEY, NOW_MS, World, answer, chunk, combo, connection, node, refusal, stream};
 
 pub(crate) const ASK: &str = r#"{"model":"best","messages":[{"role":"user","content":"hi"}]}"#;
@@ -149,7 +150,13 @@ async fn one_failing_model_does_not_take_its_account_from_the_next_target() {
 
 #[tokio::test(start_paused = true)]
 async fn when_all_fail_the_error_says_most_and_lists_each() {
-    let world = world(|_| {});
+    let world = World::with(
+        |entities| {
+            add_best(entities, |_| {});
+            entities.settings.request_retry = 0;
+        },
+        |_: &mut EngineOptions| {},
+    );
     world
         .transport
         .answer(refusal(500, "server_error", "broken"))
@@ -161,6 +168,17 @@ async fn when_all_fail_the_error_says_most_and_lists_each() {
     assert_eq!(got.body.matches(r#""reason":"#).count(), 3, "{}", got.body);
     let seconds: u64 = got.header("retry-after").parse().unwrap();
     assert!(seconds <= 4, "the first comes back after its three seconds, not after forty: {seconds}");
+
+    // With patience the first is waited for, though the last one does not come back by itself.
+    let patient = self::world(|_| {});
+    patient
+        .transport
+        .answer(refusal(500, "server_error", "broken"))
+        .answer(refusal(429, "rate_limit_error", "slow down").header("retry-after", "40"))
+        .answer(refusal(404, "invalid_request_error", "no such model"))
+        .answer(answer("after all"));
+    assert_eq!(patient.chat(ASK).await.status, 200);
+    assert!((2..=4).contains(&patient.elapsed().as_secs()), "{:?}", patient.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,6 +201,19 @@ async fn what_only_one_target_refuses_is_asked_of_the_next() {
     );
     world.transport.answer(too_long).answer(answer("fits"));
     assert_eq!(world.chat(ASK).await.status, 200);
+
+    // What one refuses says more than what kept another from being asked.
+    let world = World::with(
+        |entities| {
+            add_best(entities, |best| best.steps.truncate(2));
+            let block = PolicyActions { block_model: vec!["a/*".into()], ..Default::default() };
+            entities.policies.push(policies::everywhere("no a", block));
+        },
+        |_: &mut EngineOptions| {},
+    );
+    world.transport.answer(refusal(400, "invalid_request_error", "b: images are not supported"));
+    let got = world.chat(ASK).await;
+    assert!(got.status == 400 && got.body.contains("b: images"), "{} {}", got.status, got.body);
 
     let world = self::world(|_| {});
     for word in ["first", "second", "third"] {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use omniroute_dialect::{Dialect as _, openai::OpenAi};
-use omniroute_domain::entity::{Combo, Goal};
+use omniroute_domain::entity::{Combo, Goal, PolicyActions};
 use omniroute_engine::preview::Preview;
 use omniroute_testkit::Answer;
 
@@ -256,6 +256,22 @@ async fn only_the_last_step_is_streamed_in_any_dialect() {
     assert!(!got.body.contains("draft"), "{}", got.body);
     assert_eq!(last_message(&world, 1)["content"], "draft");
     assert!(!body(&world, 0)["stream"].as_bool().unwrap_or(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_policy_prefers_does_not_turn_a_pipeline_round() {
+    let world = World::with(
+        |entities| {
+            crate::combos::add_best(entities, |best| best.strategy = "pipeline".into());
+            let prefer = PolicyActions { prefer_provider: vec!["c".into()], ..Default::default() };
+            entities.policies.push(crate::policies::everywhere("c first", prefer));
+        },
+        |_| {},
+    );
+    world.transport.answer(answer("draft")).answer(answer("better")).answer(answer("fin"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+    let asked: Vec<_> = tried(&world).into_iter().map(|(provider, _)| provider).collect();
+    assert_eq!(asked, ["a", "b", "c"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,6 +86,21 @@ async fn the_waits_of_a_request_do_not_add_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_back_soon_is_waited_for_whatever_the_others_say() {
+    let limited = || refusal(429, "rate_limit_exceeded", "slow down").header("retry-after", "2");
+    let refused = || refusal(401, "invalid_request_error", "Incorrect API key");
+    for answers in [[limited(), refused()], [refused(), limited()]] {
+        let world = World::new();
+        for answer in answers {
+            world.transport.answer(answer);
+        }
+        world.transport.answer(answer("after all"));
+        let got = world.chat(ASK).await;
+        assert_eq!((got.status, world.elapsed().as_secs()), (200, 2), "{}", got.body);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_time_in_the_queue_is_bounded_and_that_of_the_answer_is_not() {
     let world = alone(|entities| entities.settings.resilience.request_queue.concurrent_requests = 1);
     world.transport.answer(answer("slow").after(Duration::from_secs(40)));

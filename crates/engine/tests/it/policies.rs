@@ -29,7 +29,7 @@ fn policy(name: &str, conditions: PolicyConditions, actions: PolicyActions) -> P
     }
 }
 
-fn everywhere(name: &str, actions: PolicyActions) -> Policy {
+pub(crate) fn everywhere(name: &str, actions: PolicyActions) -> Policy {
     policy(name, PolicyConditions::default(), actions)
 }
 

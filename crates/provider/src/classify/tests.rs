@@ -493,7 +493,30 @@ static ANSWERS: &[Case] = &[
     ),
     ("openai", 405, &[], "", FailureKind::Unknown, None),
     ("openai", 418, &[], "", FailureKind::Unknown, None),
+    // Limits that are not used up are in the headers of every answer, and say nothing of these.
+    ("openai", 500, WITH_ROOM, r#"{"error":{"message":"broken"}}"#, FailureKind::Unavailable, None),
+    (
+        "openai",
+        401,
+        WITH_ROOM,
+        r#"{"error":{"message":"who?","code":"invalid_api_key"}}"#,
+        FailureKind::AuthRejected,
+        None,
+    ),
+    (
+        "openai",
+        402,
+        WITH_ROOM,
+        r#"{"error":{"message":"Insufficient Balance"}}"#,
+        FailureKind::QuotaSpent,
+        None,
+    ),
+    // Who is refused for a limit comes back when the first of them is counted anew.
+    ("openai", 429, WITH_ROOM, r#"{"error":{"message":"slow down"}}"#, FailureKind::RateLimited, Some(12)),
 ];
+
+const WITH_ROOM: &[(&str, &str)] =
+    &[("x-ratelimit-remaining-requests", "4999"), ("x-ratelimit-reset-requests", "12ms")];
 
 #[test]
 fn answers_are_judged() {
