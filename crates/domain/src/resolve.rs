@@ -10,7 +10,7 @@ use omniroute_provider::{Capability, ProviderId, vendor};
 use crate::combo::ComboState;
 use crate::price::Quote;
 use crate::routing::auto::{is_virtual, variant_names};
-use crate::snapshot::{ProviderState, Snapshot};
+use crate::snapshot::{Caller, ProviderState, Snapshot};
 
 /// Most aliases from the name that is asked for to what it means.
 pub const MAX_HOPS: usize = 8;
@@ -108,7 +108,7 @@ impl Suffixes {
 }
 
 /// How a choice between several providers is settled, before the operator's order is asked.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Preference<'a> {
     /// Ids or prefixes of providers that come first.
     pub prefer: &'a [String],
@@ -116,6 +116,8 @@ pub struct Preference<'a> {
     pub settle: bool,
     /// What the model is for, where that is not chat: those that have it for that come first.
     pub ability: Option<Capability>,
+    /// Who asks: those that it may use come first.
+    pub caller: Option<&'a Caller>,
 }
 
 /// Why a model string leads nowhere.
@@ -481,6 +483,11 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
         able = owners.iter().filter(|id| has_model_for(snapshot, id, plain, ability)).cloned().collect();
         owners = if able.is_empty() { owners } else { &able };
     }
+    let allowed: Vec<ProviderId>;
+    if let Some(caller) = preference.caller.filter(|_| owners.len() > 1) {
+        allowed = owners.iter().filter(|id| may_use(snapshot, caller, id, plain)).cloned().collect();
+        owners = if allowed.is_empty() { owners } else { &allowed };
+    }
     let vendor = vendor::vendor_of(plain).and_then(|id| snapshot.provider(&ProviderId::from(id)));
     let owner = match owners {
         [only] => Some(only),
@@ -518,6 +525,14 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
     let provider = provider.clone();
     let (via, suffixes, price) = (Via::Bare, Suffixes::default(), KnownPrice::default());
     Ok(Target { provider, model, connection_name, via, suffixes, price })
+}
+
+/// Whether a key may use a provider's model of this name, on one of its accounts.
+fn may_use(snapshot: &Snapshot, caller: &Caller, id: &ProviderId, model: &str) -> bool {
+    let Some(provider) = snapshot.provider(id) else { return false };
+    let (by_alias, by_id) = (format!("{}/{model}", provider.alias), format!("{id}/{model}"));
+    (!caller.restricts_models() || caller.allows_model(&[model, &by_alias, &by_id]))
+        && provider.connections.iter().any(|connection| caller.allows_connection(&connection.id))
 }
 
 /// Whether a provider has a model of this name for an operation.

@@ -77,7 +77,8 @@ fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<(Route, Suff
         }),
         None => {
             let settle = ctx.caller.as_ref().is_some_and(|caller| caller.auto_resolve);
-            let preference = Preference { prefer, settle, ability: ctx.ability() };
+            let preference =
+                Preference { prefer, settle, ability: ctx.ability(), caller: ctx.caller.as_deref() };
             let bare = ctx.dialect().bare_model(name);
             let whole = || resolve::resolve_named(&ctx.snapshot, name, preference);
             // The name without what the client's software adds to it, if there is such a model.

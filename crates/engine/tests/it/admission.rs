@@ -1,10 +1,10 @@
 //! Who may ask for what.
 
 use omniroute_dialect::openai::OpenAi;
-use omniroute_domain::entity::{ApiKey, ConnectionId};
+use omniroute_domain::entity::{ApiKey, ConnectionId, CustomModel, NodeType};
 use omniroute_engine::{EngineOptions, KeyPolicy};
 
-use crate::world::{ASK, KEY, NOW_MS, World, answer, combo};
+use crate::world::{ASK, KEY, NOW_MS, World, answer, combo, connection, node};
 
 fn world(change: impl FnOnce(&mut ApiKey)) -> World {
     World::with(|entities| change(&mut entities.api_keys[0]), |_| {})
@@ -135,6 +135,48 @@ async fn a_combo_is_allowed_and_denied_by_what_the_client_calls_it_too() {
         let got = world.send(&OpenAi, &ASK.replace("up/m", asked), &[BEARER]).await;
         assert_eq!(got.status, status, "{asked} {allowed:?} {denied:?}: {}", got.body);
         assert!(status == 200 || got.body.contains("model_not_allowed"), "{}", got.body);
+    }
+}
+
+#[tokio::test]
+async fn of_several_providers_of_a_bare_name_those_count_that_the_key_may_use() {
+    let ask_for = async |change: &dyn Fn(&mut ApiKey)| {
+        let world = World::with(
+            |entities| {
+                let mut other = node("openai-compatible-chat-2", NodeType::OpenaiCompatible, "down");
+                other.created_at = 1;
+                entities.connections.push(connection("d1", &other.id, "only", 1));
+                for provider in ["openai-compatible-chat-1", "openai-compatible-chat-2"] {
+                    entities.custom_models.push(CustomModel {
+                        provider: provider.into(),
+                        id: "same".into(),
+                        name: "same".into(),
+                        source: "manual".into(),
+                        api_format: "chat-completions".into(),
+                        supported_endpoints: vec!["chat".into()],
+                        is_hidden: false,
+                        context_window: None,
+                        max_output: None,
+                        caps: Default::default(),
+                    });
+                }
+                entities.nodes.push(other);
+                change(&mut entities.api_keys[0]);
+            },
+            |_| {},
+        );
+        world.transport.answer(answer("ok"));
+        let got = world.send(&OpenAi, &ASK.replace("up/m", "same"), &[BEARER]).await;
+        (got.status, got.header("x-omniroute-provider").replace("openai-compatible-chat-", ""), got.body)
+    };
+    let (status, _, body) = ask_for(&|_| {}).await;
+    assert!(status == 400 && body.contains("ambiguous_model"), "{body}");
+    let by_account = |key: &mut ApiKey| key.allowed_connections = vec!["d1".into()];
+    let by_model = |key: &mut ApiKey| key.allowed_models = vec!["down/*".into()];
+    let by_denial = |key: &mut ApiKey| key.denied_models = vec!["up/*".into()];
+    for change in [&by_account as &dyn Fn(&mut ApiKey), &by_model, &by_denial] {
+        let (status, provider, body) = ask_for(change).await;
+        assert_eq!((status, provider.as_str()), (200, "2"), "{body}");
     }
 }
 
