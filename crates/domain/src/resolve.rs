@@ -488,7 +488,8 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
         allowed = owners.iter().filter(|id| may_use(snapshot, caller, id, plain)).cloned().collect();
         owners = if allowed.is_empty() { owners } else { &allowed };
     }
-    let vendor = vendor::vendor_of(plain).and_then(|id| snapshot.provider(&ProviderId::from(id)));
+    let vendor = vendor::vendor_of(plain, preference.ability);
+    let vendor = vendor.and_then(|id| snapshot.provider(&ProviderId::from(id)));
     let owner = match owners {
         [only] => Some(only),
         [] => vendor.map(|provider| &provider.id),

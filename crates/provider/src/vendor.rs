@@ -1,5 +1,7 @@
 //! Whose a model is by its name alone: `claude-…` is Anthropic's, wherever else it is served.
 
+use crate::capability::Capability;
+
 /// What a name begins with, and the id of the vendor. The first hit counts.
 static VENDORS: &[(&[&str], &str)] = &[
     (
@@ -20,8 +22,13 @@ static VENDORS: &[(&[&str], &str)] = &[
     (&["voyage-"], "voyage"),
 ];
 
-/// The id of the provider that makes models of this name.
-pub fn vendor_of(model: &str) -> Option<&'static str> {
+/// The id of the provider that makes models of this name, for what they are to do; `None` of that is chat.
+pub fn vendor_of(model: &str, ability: Option<Capability>) -> Option<&'static str> {
+    // Amazon has others of this name, which hear and say nothing.
+    if matches!(ability, Some(Capability::Transcriptions | Capability::Speech)) && model.starts_with("nova-")
+    {
+        return Some("deepgram");
+    }
     VENDORS
         .iter()
         .find(|(beginnings, _)| beginnings.iter().any(|start| model.starts_with(start)))
@@ -34,7 +41,7 @@ mod tests {
 
     #[test]
     fn every_vendor_is_in_the_catalogue() {
-        for (_, id) in VENDORS {
+        for id in VENDORS.iter().map(|(_, id)| *id).chain(["deepgram"]) {
             assert!(crate::catalog::catalog().provider(id).is_some(), "{id}");
         }
     }
@@ -47,7 +54,9 @@ mod tests {
             ("qwen3-max", Some("alibaba")),
             ("llama-3.3", None),
         ] {
-            assert_eq!(vendor_of(model), vendor, "{model}");
+            assert_eq!(vendor_of(model, None), vendor, "{model}");
         }
+        let heard = |ability| vendor_of("nova-3-medical", ability);
+        assert_eq!((heard(Some(Capability::Transcriptions)), heard(None)), (Some("deepgram"), None));
     }
 }
