@@ -125,6 +125,8 @@ pub trait Reuse: Send + Sync {
     fn clear_cache(&self, model: Option<&str>, signature: Option<&str>) -> usize;
     /// How many answers a request that is sent again would get.
     fn repeatable_answers(&self) -> usize;
+    /// How many of them are under way.
+    fn shared_answers(&self) -> usize;
     /// Repeats none of them; says how many they were.
     fn forget_answers(&self) -> usize;
 }
@@ -144,6 +146,10 @@ impl Reuse for Engine {
 
     fn repeatable_answers(&self) -> usize {
         Self::repeatable_answers(self)
+    }
+
+    fn shared_answers(&self) -> usize {
+        Self::shared_answers(self)
     }
 
     fn forget_answers(&self) -> usize {

@@ -232,6 +232,11 @@ impl Engine {
         self.idempotency.active(self.clock.now_ms(), window)
     }
 
+    /// How many answers are under way that whoever sends the same again waits for.
+    pub fn shared_answers(&self) -> usize {
+        self.idempotency.in_flight()
+    }
+
     /// Repeats none of the answers so far; says how many they were.
     pub fn forget_answers(&self) -> usize {
         self.idempotency.clear()

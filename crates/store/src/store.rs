@@ -488,6 +488,13 @@ impl Store {
         &self.inner.bodies
     }
 
+    /// Where files of this process are: the database, and what is kept of requests.
+    pub(crate) fn folders(&self) -> [Option<PathBuf>; 2] {
+        let of_database = self.inner.file.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let of_bodies = self.inner.bodies.get().and_then(|files| files.root().parent().map(Path::to_owned));
+        [of_database, of_bodies]
+    }
+
     pub(crate) fn pool(&self) -> &Pool {
         &self.inner.pool
     }

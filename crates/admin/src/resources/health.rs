@@ -9,7 +9,7 @@ use omniroute_domain::entity::Connection;
 use omniroute_domain::health::ModelLock;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::registry;
-use omniroute_store::{ConnectionFilter, Cryptography, StoreError};
+use omniroute_store::{ConnectionFilter, Cryptography, DiskFacts, StoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -61,8 +61,11 @@ pub(crate) struct HealthDetails {
     /// Models that are locked on a connection.
     lockouts: Vec<ModelLockView>,
     sessions: SessionCounts,
+    dedup: Dedup,
     cryptography: CryptographyHealth,
     database: DatabaseHealth,
+    /// Null where no file of the gateway's is on a disk of this machine.
+    disk: Option<DiskHealth>,
     log: LogHealth,
     setup_complete: bool,
     /// What the operator should know.
@@ -195,6 +198,23 @@ pub(crate) struct DatabaseHealth {
     schema_version: Option<i64>,
 }
 
+/// Requests that are sent again while the first is under way.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Dedup {
+    /// Answers under way that they would wait for.
+    inflight_requests: usize,
+}
+
+/// The disk that the database is on.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DiskHealth {
+    /// With less than 5 % of `totalBytes` the gateway is `degraded`.
+    free_bytes: u64,
+    total_bytes: u64,
+}
+
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LogHealth {
@@ -226,6 +246,7 @@ pub(crate) async fn show(access: Public) -> AdminResult<WithStatus<Health>> {
         (false, _) => "unhealthy",
         (true, Cryptography::MissingOrInvalid { .. }) => "degraded",
         (true, _) if breakers.iter().any(is_open) => "degraded",
+        (true, _) if admin.store.disk().is_some_and(|disk| disk.is_scarce()) => "degraded",
         (true, Cryptography::Ok | Cryptography::RotationPending) => "healthy",
     };
     let started = admin.telemetry.started_ms();
@@ -299,6 +320,11 @@ async fn details(
     if let Cryptography::MissingOrInvalid { reason } = cryptography {
         warnings.push(format!("stored secrets cannot be read: {reason}"));
     }
+    let disk = admin.store.disk();
+    if let Some(disk) = disk.filter(DiskFacts::is_scarce) {
+        let megabytes = disk.free_bytes >> 20;
+        warnings.push(format!("the disk of the data directory is nearly full: {megabytes} MiB are free"));
+    }
     let log = (admin.recorder_stats)();
     Ok(HealthDetails {
         timestamp: iso(now),
@@ -326,6 +352,7 @@ async fn details(
         learned_limits: learned_limits(admin, &rows, now),
         lockouts,
         sessions: session_counts(admin, now),
+        dedup: Dedup { inflight_requests: admin.reuse.shared_answers() },
         cryptography: CryptographyHealth {
             status: match cryptography {
                 Cryptography::Ok => "ok",
@@ -340,6 +367,7 @@ async fn details(
             wal_bytes: facts.map(|facts| facts.wal_bytes),
             schema_version: facts.map(|facts| facts.schema_version),
         },
+        disk: disk.map(|disk| DiskHealth { free_bytes: disk.free_bytes, total_bytes: disk.total_bytes }),
         log: LogHealth {
             queued: log.queued,
             shed_rows: log.shed_rows,

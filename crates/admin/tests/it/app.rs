@@ -77,6 +77,10 @@ impl Reuse for Answers {
         3
     }
 
+    fn shared_answers(&self) -> usize {
+        0
+    }
+
     fn forget_answers(&self) -> usize {
         3
     }

@@ -62,7 +62,11 @@ async fn health_tells_managers_more() {
     let members: Vec<_> = health.as_object().expect("object").keys().cloned().collect();
     assert_eq!(members, ["status", "uptime", "version"]);
     let health = app.get("/api/monitoring/health").await.expect(200).json();
-    assert_eq!((&health["status"], &health["database"]["ok"]), (&json!("healthy"), &json!(true)));
+    let disk = |name: &str| health["disk"][name].as_u64().expect("a number");
+    let is_full = disk("freeBytes") * 20 < disk("totalBytes");
+    let status = if is_full { "degraded" } else { "healthy" };
+    assert_eq!((&health["status"], &health["database"]["ok"]), (&json!(status), &json!(true)));
+    assert_eq!(health["dedup"]["inflightRequests"], 0);
     assert!(health["database"]["sizeBytes"].as_u64().is_some_and(|bytes| bytes > 1_000), "{health}");
     assert!(
         health["database"]["walBytes"].is_u64() && health["database"]["schemaVersion"].as_u64() >= Some(1)

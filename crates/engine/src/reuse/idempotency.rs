@@ -41,6 +41,11 @@ impl Idempotency {
         self.answers().values().filter(|answer| answer.is_of_use(now_ms, window_ms)).count()
     }
 
+    /// How many are under way: whoever asks the same again waits for them.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.answers().values().filter(|answer| !answer.is_over()).count()
+    }
+
     /// Forgets what nobody can have any more.
     pub(crate) fn sweep(&self, now_ms: i64, window_ms: i64) {
         self.answers().retain(|_, answer| answer.is_of_use(now_ms, window_ms));

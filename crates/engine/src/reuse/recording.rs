@@ -127,6 +127,11 @@ impl Recording {
         }
     }
 
+    /// Whether the answer is complete, or there will be none.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state().source, Source::Complete(_) | Source::Gone)
+    }
+
     /// Waits for the beginning of the answer. `None`: there is none to be had.
     pub(crate) async fn read(self: &Arc<Self>) -> Option<(Head, Reader)> {
         let mut place = Waiting { recording: self, id: None };

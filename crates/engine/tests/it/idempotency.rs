@@ -143,8 +143,14 @@ async fn a_stream_is_shared_from_its_beginning_and_repeated() {
             world.send(&OpenAi, ASK_STREAM, ONCE).await
         })
     };
+    assert_eq!((world.engine.shared_answers(), world.engine.repeatable_answers()), (1, 1));
     let body = first.into_body().collect().await.unwrap().to_bytes();
     let late = late.await.unwrap();
+    assert_eq!(
+        (world.engine.shared_answers(), world.engine.repeatable_answers()),
+        (0, 1),
+        "it can be repeated"
+    );
     assert_eq!(late.body.as_bytes(), body, "{}", late.body);
     assert!(late.body.contains("one") && late.body.ends_with("data: [DONE]\n\n"));
     assert_eq!(late.header("content-type"), "text/event-stream; charset=utf-8");

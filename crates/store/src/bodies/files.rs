@@ -55,6 +55,11 @@ impl BodyFiles {
         }
     }
 
+    /// The folder of all files.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Which process this is.
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
