@@ -20,8 +20,8 @@ pub use auto::provider_mark;
 pub use condition::{Condition, ConditionError};
 pub use memory::{ComboMark, ComboMemory};
 pub use plan::{
-    Bar, LeftOut, Place, Plan, Planned, RequestFacts, Rule, Special, judge, needs_content, needs_prefix,
-    plan, plan_for, wave,
+    Bar, LeftOut, OfTarget, Place, Plan, Planned, RequestFacts, Rule, Special, judge, needs_content,
+    needs_prefix, plan, plan_for, wave,
 };
 pub use policy::{HandoffRules, Policy, QueueLimits};
 pub use pool::{MAX_POOL, Pool};

@@ -134,13 +134,16 @@ impl Rule {
     }
 }
 
+/// Says something of a target for one request.
+pub type OfTarget<'a, T> = &'a dyn Fn(&Target) -> Option<T>;
+
 /// What a request is kept from that another one is not, and what it costs where it is no conversation.
 #[derive(Clone, Copy, Default)]
 pub struct Special<'a> {
     /// What keeps it from a target.
-    pub bars: Option<&'a dyn Fn(&Target) -> Option<Bar>>,
+    pub bars: Option<OfTarget<'a, Bar>>,
     /// What it would cost there, in billionths of a US dollar; `None` = unknown.
-    pub cost: Option<&'a dyn Fn(&Target) -> Option<i64>>,
+    pub cost: Option<OfTarget<'a, i64>>,
 }
 
 /// What keeps a request from a target.

@@ -204,7 +204,7 @@ fn bar(
         return Some(Bar::Closed);
     }
     let error = task::able(ctx, target).err()?;
-    let reason = error.message.to_string();
+    let reason = error.message.clone();
     unable.borrow_mut().get_or_insert(error);
     Some(Bar::Unable(reason))
 }
