@@ -481,7 +481,6 @@ impl Running {
         let losses = self.start.pipe.take_losses();
         self.ctx.note_losses(losses);
         let watch = self.start.pipe.watch();
-        let output_bytes = watch.output_bytes;
         if self.ctx.about.is_some() {
             let usage = watch.usage;
             if usage.is_known() {
@@ -489,11 +488,11 @@ impl Running {
             }
             return;
         }
-        self.ctx.outcome.usage = watch.usage;
         if let Some(images) = self.start.pipe.pictures() {
+            self.ctx.outcome.usage = watch.usage;
             self.ctx.outcome.units = Some(Box::new(Units { images, ..Units::REQUEST }));
-        } else if !watch.usage.is_known() {
-            attempt::estimate_usage(&mut self.ctx, output_bytes);
+        } else {
+            attempt::note_usage(&mut self.ctx, watch);
         }
         let ids = self.start.pipe.kept_ids();
         crate::kept::remember(&mut self.ctx, &self.start.connection.id, ids);

@@ -14,13 +14,15 @@ use super::{
     wire::{self, End},
 };
 use crate::{
-    DecodeError, Echo, Framing, Relayed, error_text,
+    DecodeError, Echo, Framing, Relayed, error_text, estimate,
     ir::{FinishReason, PublicError, UpstreamError, Usage},
     stream::{self, StreamEncoder, StreamWatch, truncated},
 };
 
 /// Bytes of a piece's candidates around its text.
 const AROUND_TEXT: usize = 80;
+/// Longer pieces may have a picture in them.
+const LONG: usize = 4 * 1024;
 
 /// Prepares a whole answer: puts the asked model name in and reads what it used.
 pub(super) fn response(body: &Bytes, echo: &Echo) -> Result<Relayed, DecodeError> {
@@ -221,11 +223,19 @@ impl stream::Tap for Tap {
     }
 }
 
+/// How many bytes of an answer a piece is. By its base64 a picture would be far too many.
+fn said(candidates: &[u8]) -> u64 {
+    match candidates.len() {
+        LONG.. => estimate::of_body(candidates) * 4,
+        length => length.saturating_sub(AROUND_TEXT) as u64,
+    }
+}
+
 impl Tap {
     /// Looks into a piece; false when it is not for the client.
     fn take_note(&mut self, data: &[u8], candidates: Option<&[u8]>) -> bool {
         if let Some(candidates) = candidates {
-            self.watch.output_bytes += candidates.len().saturating_sub(AROUND_TEXT) as u64;
+            self.watch.output_bytes += said(candidates);
             // The many small pieces of text are not looked into.
             let plain = self.watch.meaningful
                 && self.finish_reason.find(candidates).is_none()
@@ -355,6 +365,20 @@ mod tests {
         let (out, watch) = relayed(blocked, "m");
         assert_eq!((out.as_str(), watch.finish), (blocked, Some(FinishReason::ContentFilter)));
         assert!(watch.complete && watch.meaningful);
+    }
+
+    #[test]
+    fn a_picture_does_not_count_by_its_base64() {
+        let told = |member: &str| {
+            let stream =
+                format!("data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{{member}}}]}}}}]}}\n\n");
+            relayed(&stream, "m").1.output_bytes
+        };
+        let picture = "iVBO/+9x".repeat(100_000);
+        let data = format!("\"inlineData\":{{\"mimeType\":\"image/png\",\"data\":\"{picture}\"}}");
+        assert!((4_000..10_000).contains(&told(&data)), "{}", told(&data));
+        let words = "word ".repeat(20_000);
+        assert!((100_000..100_200).contains(&told(&format!("\"text\":\"{words}\""))));
     }
 
     #[test]

@@ -33,7 +33,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use omniroute_dialect::ir::{Block, UpstreamError};
 use omniroute_dialect::shape::Shape;
-use omniroute_dialect::stream::{Noted, StreamCollector, StreamPipe, Transcoder};
+use omniroute_dialect::stream::{Noted, StreamCollector, StreamPipe, StreamWatch, Transcoder};
 use omniroute_dialect::{Dialect, Echo, error_in_success};
 use omniroute_domain::health::InFlight;
 use omniroute_domain::resolve::Target;
@@ -50,6 +50,7 @@ use crate::limits;
 use crate::money;
 use crate::ports::{TransportError, UpstreamBody};
 use crate::prepare::{self, Prepared};
+use crate::progress;
 use crate::reasoning;
 use crate::task;
 
@@ -267,7 +268,7 @@ pub(crate) async fn begin_stream(
         fed.map_err(|error| Failure::protocol(&error.to_string()))?;
         if ctx.is_branch() {
             ctx.note_heard();
-            // What is cancelled now will have used this.
+            // What is cancelled now will have used this: nothing has been said yet that would have to be guessed.
             ctx.outcome.usage = pipe.watch().usage;
         }
         if let Some(error) = pipe.watch().error.clone() {
@@ -401,6 +402,22 @@ pub(crate) fn estimate_usage(ctx: &mut RequestCtx, output_bytes: u64) {
     ctx.outcome.usage.input_uncached = Some(ctx.estimated_input_tokens());
     ctx.outcome.usage.output_total = Some(output_bytes.div_ceil(4));
     ctx.outcome.usage_estimated = true;
+}
+
+/// What a stream has used so far. Some dialects tell a usage at the beginning, with the prompt and no more than the first
+/// token of the answer: what does not come to its end counts at least as much as its length lets one guess.
+pub(crate) fn note_usage(ctx: &mut RequestCtx, watch: &StreamWatch) {
+    let mut usage = watch.usage;
+    if !watch.complete || !usage.is_known() {
+        let told = usage;
+        // No prompt is empty: a zero stands for what would have been told at the end.
+        if usage.input_total().unwrap_or(0) == 0 {
+            usage.input_uncached = Some(ctx.estimated_input_tokens());
+        }
+        usage.output_total = Some(progress::tokens(watch));
+        ctx.outcome.usage_estimated |= usage != told;
+    }
+    ctx.outcome.usage = usage;
 }
 
 pub(crate) fn judged(

@@ -46,5 +46,6 @@ mod thrift;
 mod tiers;
 mod transcription;
 mod translation;
+mod unfinished;
 mod uploads;
 mod world;

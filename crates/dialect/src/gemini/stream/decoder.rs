@@ -104,9 +104,8 @@ impl Decoder {
         self.start(chunk, sink)?;
         if let Some(raw) = chunk.usage_metadata {
             self.usage.update(&wire::usage(raw.get()));
-            if self.told_usage.is_none() && self.usage.is_known() {
-                self.tell_usage(sink)?;
-            }
+            // Each time: what does not come to its end is billed by the last.
+            self.tell_usage(sink)?;
         }
         if let Some(candidate) = chunk.candidate() {
             self.candidate(candidate, sink)?;
