@@ -46,9 +46,17 @@ pub fn tokens(request: &ChatRequest) -> u64 {
 
 /// Tokens of a request in any dialect that nobody has decoded: four of its bytes are a token, and each image, document or
 /// sound that is embedded in it counts as a document does, since by its bytes it would be far too dear. What is embedded
-/// is known by long stretches of base64, which are looked for in steps, and by what stands before them. Quick and rough,
-/// for money that is held while a request runs.
+/// is known by long stretches of base64, which are looked for in steps, and by what stands before them. Quick and rough.
 pub fn of_body(body: &[u8]) -> u64 {
+    (weight(body) / 4).max(1)
+}
+
+/// The bytes that such an estimate goes by: those of a body, with fewer for what is embedded in it. Of a short one that is
+/// its length; of a longer one few are looked at.
+pub fn weight(body: &[u8]) -> u64 {
+    if body.len() < LEAST_MEDIUM {
+        return body.len() as u64;
+    }
     let is_dense = |at: usize| {
         let seen = body.get(at..at + GLANCE);
         seen.is_some_and(|bytes| bytes.iter().all(|byte| is_base64(*byte)))
@@ -78,7 +86,7 @@ pub fn of_body(body: &[u8]) -> u64 {
             media += (length / 4).min(DOCUMENT);
         }
     }
-    ((body.len() as u64 - embedded) / 4 + media).max(1)
+    body.len() as u64 - embedded + 4 * media
 }
 
 /// Members whose text is base64 in some dialect: media, and what vendors sign or encrypt.

@@ -97,6 +97,7 @@ impl RequestCtx {
             snapshot: self.snapshot.clone(),
             caller: self.caller.clone(),
             body: self.body.clone(),
+            weight: self.weight.clone(),
             envelope: self.envelope.clone(),
             canonical: self.canonical.clone(),
             pinned: self.pinned.clone(),

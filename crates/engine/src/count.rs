@@ -27,7 +27,7 @@ const MAX_COUNT_BYTES: usize = 64 * 1024;
 impl Engine {
     /// Counts the tokens of a request whose caller is known.
     pub async fn count(self: &Arc<Self>, mut ctx: Box<RequestCtx>, body: Bytes) -> Response<Answer> {
-        ctx.body = body;
+        ctx.set_body(body);
         match count(&mut ctx).await {
             Ok(body) => self.reply(ctx, StatusCode::OK, body),
             Err(error) => self.refuse(ctx, &error),

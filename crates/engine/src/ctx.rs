@@ -1,13 +1,13 @@
 //! What is known about a request while it is served. Owned by its future; recorded when dropped.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use omniroute_dialect::ir::{ChatRequest, ChatResponse, Loss, ToolKind, Usage};
-use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, shape};
+use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, estimate, shape};
 use omniroute_domain::combo::Validation;
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::limit::Standing;
@@ -77,6 +77,8 @@ pub struct RequestCtx {
     /// The client, if it identified itself.
     pub caller: Option<Arc<Caller>>,
     pub(crate) body: Bytes,
+    /// The bytes that its prompt is estimated by, once somebody wants to know.
+    pub(crate) weight: OnceLock<u64>,
     pub(crate) envelope: Option<Envelope>,
     /// Boxed because most requests stay in their dialect and have none, and a request is moved a few times.
     pub(crate) canonical: Option<Box<ChatRequest>>,
@@ -211,6 +213,7 @@ impl RequestCtx {
             snapshot,
             caller: None,
             body: Bytes::new(),
+            weight: OnceLock::new(),
             envelope: None,
             canonical: None,
             pinned: None,
@@ -397,9 +400,17 @@ impl RequestCtx {
             .collect()
     }
 
-    /// A rough count for when nobody else counted: four bytes of body are a token.
+    /// What the client sent, or is asked in its place.
+    pub(crate) fn set_body(&mut self, body: Bytes) {
+        self.body = body;
+        self.weight = OnceLock::new();
+    }
+
+    /// A rough count for when nobody else counted, for limits, conditions, policies and money alike: four bytes of body are
+    /// a token, but for media in it. A request that stays in its dialect is not decoded for the sake of an estimate.
     pub(crate) fn estimated_input_tokens(&self) -> u64 {
-        ((self.body.len() + self.added_bytes) as u64 / 4).max(1)
+        let weight = *self.weight.get_or_init(|| estimate::weight(&self.body));
+        ((weight + self.added_bytes as u64) / 4).max(1)
     }
 
     /// Whether lossy translation is refused.

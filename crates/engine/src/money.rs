@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
-use omniroute_dialect::estimate;
 use omniroute_dialect::ir::{ErrorKind, Tier, Usage};
 use omniroute_domain::budget::spending::Events;
 use omniroute_domain::budget::{Decimal, Event, EventKind, Exceeded, Hold, Window, dollars};
@@ -304,7 +303,7 @@ impl RequestCtx {
             // Whoever lost before it said anything has read the prompt.
             let is_unheard = attempt.failure == Some(CANCELLED) && !usage.is_known();
             if is_unheard {
-                usage.input_uncached = Some(self.counted_input_tokens());
+                usage.input_uncached = Some(self.estimated_input_tokens());
             }
             if !usage.is_known() && units.is_none() && !is_running {
                 continue;
@@ -419,7 +418,7 @@ impl RequestCtx {
             None => {
                 let envelope = self.envelope()?;
                 let output = envelope.max_output_tokens.unwrap_or(HELD_OUTPUT).min(HELD_OUTPUT);
-                (envelope.spans.tier, self.counted_input_tokens(), output)
+                (envelope.spans.tier, self.estimated_input_tokens(), output)
             }
         };
         let priced = |price: &Price| match &task {
@@ -445,11 +444,6 @@ impl RequestCtx {
         let mut costs = targets.collect::<Result<SmallVec<[i64; 8]>, _>>()?;
         costs.sort_unstable_by(|a, b| b.cmp(a));
         Ok(costs.into_iter().take(at_once).fold(0, i64::saturating_add))
-    }
-
-    /// Tokens of the prompt, from its bytes: a request that stays in its dialect is not decoded for the sake of an estimate.
-    fn counted_input_tokens(&self) -> u64 {
-        estimate::of_body(&self.body) + self.added_bytes as u64 / 4
     }
 
     /// The refusal of a model whose cost would be unknown.

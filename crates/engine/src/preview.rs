@@ -103,7 +103,7 @@ impl Engine {
     /// Says what would become of a request. An error is for what is no request at all; what the gateway would refuse is in
     /// the preview.
     pub async fn preview(&self, mut ctx: Box<RequestCtx>, body: Bytes) -> Result<Preview, GatewayError> {
-        ctx.body = body;
+        ctx.set_body(body);
         ctx.envelope = Some(ctx.dialect().envelope(ctx.head(), &ctx.body)?);
         ctx.session = session::peek(&ctx);
         self.foresee(&mut ctx).await

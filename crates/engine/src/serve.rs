@@ -459,7 +459,7 @@ fn streaming(head: HeaderMap, relay: Relay, content_type: &'static str) -> Respo
 
 /// Everything up to the first upstream call: envelope, target, limits.
 async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Route, GatewayError> {
-    ctx.body = body;
+    ctx.set_body(body);
     let envelope = ctx.dialect().envelope(ctx.head(), &ctx.body)?;
     ctx.reached(Phase::Parse);
     let stream = envelope.stream;

@@ -226,7 +226,7 @@ impl stream::Tap for Tap {
 /// How many bytes of an answer a piece is. By its base64 a picture would be far too many.
 fn said(candidates: &[u8]) -> u64 {
     match candidates.len() {
-        LONG.. => estimate::of_body(candidates) * 4,
+        LONG.. => estimate::weight(candidates),
         length => length.saturating_sub(AROUND_TEXT) as u64,
     }
 }

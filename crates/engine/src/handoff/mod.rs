@@ -215,7 +215,7 @@ impl Making {
         let request = summary::request(conversation, self.rules.turns)
             .ok_or_else(|| nothing("the conversation says nothing that could be summed up"))?;
         // What is estimated is what is sent, not what the client did.
-        ctx.body = Bytes::new();
+        ctx.set_body(Bytes::new());
         ctx.losses.clear();
         ctx.arrival.headers.clear();
         let envelope = ctx.envelope.as_mut();
@@ -292,7 +292,7 @@ impl RequestCtx {
         ctx.request_id = if is_request_id(&id) { id.into() } else { self.engine.new_request_id() };
         ctx.snapshot = self.snapshot.clone();
         ctx.caller.clone_from(&self.caller);
-        ctx.body = self.body.clone();
+        ctx.set_body(self.body.clone());
         ctx.envelope.clone_from(&self.envelope);
         ctx
     }

@@ -42,7 +42,7 @@ impl Engine {
         form: Form,
         model: Option<String>,
     ) -> Response<Answer> {
-        ctx.body = body.clone();
+        ctx.set_body(body.clone());
         let request = match EmbedRequest::read(form, &body) {
             Ok(request) => request,
             Err(error) => return self.refuse(ctx, &error.into()),

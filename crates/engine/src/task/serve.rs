@@ -90,7 +90,7 @@ pub(super) fn open(
 
 /// The request is for this task.
 pub(super) fn take_up(ctx: &mut RequestCtx, body: Bytes, model: String, task: Box<dyn Task>) {
-    ctx.body = body;
+    ctx.set_body(body);
     ctx.task = Some(Job::new(task));
     let framing = ctx.dialect().framing();
     clip(&mut ctx.envelope.insert(Envelope::of_model(model, framing)).model);

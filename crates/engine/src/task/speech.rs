@@ -31,7 +31,7 @@ struct Speech {
 impl Engine {
     /// Serves a request for speech whose caller is known.
     pub async fn speech(self: &Arc<Self>, mut ctx: Box<RequestCtx>, body: Bytes) -> Response<Answer> {
-        ctx.body = body.clone();
+        ctx.set_body(body.clone());
         let request = match SpeechRequest::read(&body) {
             Ok(request) => request,
             Err(error) => return self.refuse(ctx, &error.into()),

@@ -15,6 +15,7 @@ mod decisions;
 mod defects;
 mod edits;
 mod embeddings;
+mod estimates;
 mod fallback;
 mod foresight;
 mod handoffs;

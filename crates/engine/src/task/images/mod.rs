@@ -73,7 +73,7 @@ impl Engine {
         images: Result<Images, DecodeError>,
         body: Bytes,
     ) -> Response<Answer> {
-        ctx.body = body.clone();
+        ctx.set_body(body.clone());
         let images = match images {
             Ok(images) => images,
             Err(error) => return self.refuse(ctx, &error.into()),
