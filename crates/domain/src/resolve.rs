@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use omniroute_dialect::ir::ReasoningAmount;
 use omniroute_provider::{Capability, ProviderId, vendor};
 
+use crate::alias::Aliases;
 use crate::combo::ComboState;
 use crate::price::Quote;
 use crate::routing::auto::{is_virtual, variant_names};
@@ -186,7 +187,7 @@ pub enum ResolveError {
         /// The name.
         model: String,
     },
-    /// No provider has the model.
+    /// No provider has the model, or there is no such combo (`combo/<name>`).
     #[error("{}", not_found(model, near, inactive))]
     NotFound {
         /// The name.
@@ -232,7 +233,10 @@ fn not_found(model: &str, near: &[String], inactive: &[ProviderId]) -> String {
     let quoted = |names: &mut dyn Iterator<Item = &str>| {
         names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
     };
-    let mut text = format!("model `{model}` not found");
+    let mut text = match model.strip_prefix("combo/") {
+        Some(combo) => format!("there is no combo `{combo}`, or it is switched off"),
+        None => format!("model `{model}` not found"),
+    };
     if !inactive.is_empty() {
         let names = quoted(&mut inactive.iter().map(ProviderId::as_str));
         text += &format!("; {names} has it but no active connection");
@@ -310,7 +314,15 @@ pub fn model(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveErro
     let target = match meant(snapshot, name)? {
         Some(meant) => {
             suffixes.complete(meant.suffixes);
-            Target { via: Via::Alias, ..plain(snapshot, &meant.name, Preference::default())? }
+            let target = plain(snapshot, &meant.name, Preference::default());
+            let target = target.map_err(|error| match meant.combo {
+                Some(combo) => ResolveError::Invalid(format!(
+                    "`{requested}` stands for the combo `{}`; a model is needed here",
+                    combo.name
+                )),
+                None => error,
+            })?;
+            Target { via: Via::Alias, ..target }
         }
         None => plain(snapshot, name, Preference::default())?,
     };
@@ -322,32 +334,59 @@ fn combo<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Arc<ComboState>> 
     snapshot.combo(name).or_else(|| snapshot.combo(name.strip_prefix("combo/")?))
 }
 
+/// The name of the combo that an entry of another one means, if it says nothing beside: by the combo's name, by `combo/<name>`,
+/// or by an alias of either.
+pub fn combo_meant(aliases: &Aliases, requested: &str, is_combo: impl Fn(&str) -> bool) -> Option<String> {
+    let find = |name: &str| {
+        let rest = || name.strip_prefix("combo/").filter(|rest| is_combo(rest));
+        Some(name).filter(|name| is_combo(name)).or_else(rest).map(str::to_owned)
+    };
+    let (name, suffixes) = checked(requested).ok()?;
+    if suffixes != Suffixes::default() {
+        return None;
+    }
+    find(name).or_else(|| {
+        let meant = follow(aliases, name, find).ok()??;
+        meant.combo.filter(|_| meant.suffixes == Suffixes::default())
+    })
+}
+
 /// What an alias stands for.
-struct Meant<'a> {
+struct Meant<C> {
     name: String,
     /// What the names say that it leads over.
     suffixes: Suffixes,
-    combo: Option<&'a Arc<ComboState>>,
+    combo: Option<C>,
+}
+
+fn meant<'a>(
+    snapshot: &'a Snapshot,
+    asked: &str,
+) -> Result<Option<Meant<&'a Arc<ComboState>>>, ResolveError> {
+    follow(&snapshot.aliases, asked, |name| combo(snapshot, name))
 }
 
 /// Follows the aliases from a name on. Of those that are no patterns two in a row; what a pattern makes of a name is a name like
 /// any other, but no pattern is asked of it that fitted a name before: it was applied, or another was more specific. So none is
 /// applied to its own result, and one for all names is for those that nothing else fits.
-fn meant<'a>(snapshot: &'a Snapshot, asked: &str) -> Result<Option<Meant<'a>>, ResolveError> {
-    let aliases = &snapshot.aliases;
+fn follow<C>(
+    aliases: &Aliases,
+    asked: &str,
+    combo: impl Fn(&str) -> Option<C>,
+) -> Result<Option<Meant<C>>, ResolveError> {
     let Some(first) = aliases.meaning(asked) else { return Ok(None) };
     let mut row = usize::from(aliases.exact(asked).is_some());
     let mut passed = vec![asked.to_owned()];
     let mut suffixes = Suffixes::default();
     let mut next = first.into_owned();
     loop {
-        let whole = combo(snapshot, &next);
+        let whole = combo(&next);
         let (name, more) = checked(&next)?;
-        // A combo may be called what is a name with something behind it.
-        let combo = whole.or_else(|| combo(snapshot, name));
         if whole.is_none() {
             suffixes.complete(more);
         }
+        // A combo may be called what is a name with something behind it.
+        let combo = whole.or_else(|| combo(name));
         let name = name.to_owned();
         let is_own = passed.last() == Some(&name);
         if passed.contains(&name) && !is_own {
@@ -381,6 +420,10 @@ fn plain(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<
     if let Some((prefix, model)) = name.split_once('/') {
         if let Some(id) = snapshot.by_prefix(prefix) {
             return direct(snapshot, id, model);
+        }
+        if prefix == "combo" {
+            let near = close_to(model, snapshot.combo_names());
+            return Err(ResolveError::NotFound { model: name.to_owned(), near, inactive: Vec::new() });
         }
         if is_virtual(name) {
             let near = near_variants(name);
@@ -546,11 +589,12 @@ fn has_model_for(snapshot: &Snapshot, id: &ProviderId, model: &str, ability: Cap
 
 /// Up to five names of models, combos and aliases within an edit distance of a third of the name.
 fn near(snapshot: &Snapshot, name: &str) -> Vec<String> {
+    close_to(name, snapshot.model_names().chain(snapshot.combo_names()).chain(snapshot.aliases.names()))
+}
+
+fn close_to<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<String> {
     let most = (name.chars().count() / 3).max(1);
-    let mut close: Vec<(usize, &str)> = snapshot
-        .model_names()
-        .chain(snapshot.combo_names())
-        .chain(snapshot.aliases.names())
+    let mut close: Vec<(usize, &str)> = all
         .filter(|candidate| candidate.len().abs_diff(name.len()) <= most)
         .map(|candidate| (distance(candidate, name), candidate))
         .filter(|(distance, _)| *distance <= most)

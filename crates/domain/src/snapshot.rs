@@ -351,6 +351,11 @@ impl Snapshot {
         all
     }
 
+    /// Whether a combo chooses among every model, whose counts are shared by all that do.
+    pub fn chooses_from_pool(&self, combo: &ComboState) -> bool {
+        self.auto.values().next().is_some_and(|variant| Arc::ptr_eq(&variant.steps, &combo.steps))
+    }
+
     /// Every combo that the operator made, in the operator's order.
     pub fn combos(&self) -> Vec<&Arc<ComboState>> {
         let mut all: Vec<_> = self.combos.values().collect();

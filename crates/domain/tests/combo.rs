@@ -47,6 +47,28 @@ fn a_combo_within_a_combo_keeps_its_own_order() {
 }
 
 #[test]
+fn entries_may_name_combos_like_models_and_by_aliases() {
+    let snapshot = snapshot(|entities| {
+        entities.combos = vec![
+            combo("outer", "priority", &["cheap", "combo/cheap", "fast", "high", "gpt-5.6"]),
+            combo("cheap", "priority", &["one/b"]),
+            combo("gpt-5.6", "priority", &["gpt-5.6"]),
+            combo("circle", "priority", &["round", "two/z"]),
+        ];
+        let aliases = [("fast", "combo/cheap"), ("high", "cheap(high)"), ("round", "circle")];
+        entities.aliases = aliases.map(|(name, target)| (name.to_owned(), target.to_owned())).into();
+    });
+    let facts = RequestFacts::default();
+    let plan = planned(&snapshot, "outer", &facts);
+    // The combo that has a model's name means the model by it.
+    assert_eq!(models(&plan), ["one/b", "one/b", "one/b", "openai/gpt-5.6"]);
+    assert_eq!(left_out(&plan), [("high", Rule::Inactive)], "what stands behind the name would be lost");
+    assert!(plan.left_out[0].reason.contains("the combo `cheap`"), "{}", plan.left_out[0].reason);
+    let plan = planned(&snapshot, "circle", &facts);
+    assert_eq!((models(&plan), left_out(&plan)), (vec!["two/z".into()], vec![("circle", Rule::Nesting)]));
+}
+
+#[test]
 fn an_explanation_takes_nobodys_turn() {
     let snapshot =
         snapshot(|entities| entities.combos = vec![combo("c", "round-robin", &["one/a", "two/b"])]);

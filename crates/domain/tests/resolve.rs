@@ -55,6 +55,8 @@ fn what_is_not_found() {
         ("shared", "ambiguous_model", "one/shared, two/shared"),
         ("sharet", "model_not_found", "`shared`"),
         ("echo", "model_not_found", "/v1/models"),
+        ("combo/best", "model_not_found", "no combo `best`"),
+        ("combo/a/b", "model_not_found", "no combo `a/b`"),
     ] {
         match resolve(&snapshot, asked) {
             Ok(target) => panic!("{asked}: {}", told(&target)),
@@ -136,6 +138,8 @@ fn combos_shadow_aliases_and_aliases_shadow_models() {
     for (asked, found) in [
         ("gpt-5.6", "combo gpt-5.6"),
         ("combo/best", "combo best"),
+        ("combo/off", "model_not_found"),
+        ("combo/bes", "model_not_found"),
         ("best", "combo best"),
         ("BEST", "model_not_found"),
         ("fast", "combo best"),
@@ -151,6 +155,10 @@ fn combos_shadow_aliases_and_aliases_shadow_models() {
         assert_eq!(to(asked), found, "{asked}");
     }
     assert!(matches!(route(&snapshot, "a"), Err(ResolveError::AliasChain { .. })));
+    let near = route(&snapshot, "combo/bes").err().map(|error| error.to_string());
+    assert!(near.as_deref().is_some_and(|text| text.ends_with("did you mean `best`?")), "{near:?}");
+    let combo = resolve(&snapshot, "fast").err().map(|error| error.to_string());
+    assert!(combo.as_deref().is_some_and(|text| text.contains("the combo `best`")), "{combo:?}");
 }
 
 /// A snapshot whose aliases are these, beside a combo `best`.

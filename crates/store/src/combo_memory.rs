@@ -1,5 +1,5 @@
 //! What traffic found out about combos, for the time after a restart: whose turn it is and who answered last as rows of
-//! `rrCounters` and `lkgp` in `key_value`, counts from the request log.
+//! `rrCounters` and `lkgp` in `key_value`, counts from the request log, since they were cleared (`comboCountsCleared`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use futures_util::TryStreamExt as _;
 use omniroute_domain::combo::{ComboMark, ComboState};
 use omniroute_domain::entity::ComboId;
 use omniroute_domain::routing::Manner;
+use omniroute_domain::routing::auto::POOL;
 use omniroute_domain::snapshot::Snapshot;
 use omniroute_engine::Live;
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,8 @@ const MAX_RECOUNTED: i64 = 20_000;
 /// quicker.
 const SAYS_NOTHING: [&str; 3] = ["client_abort", "operator_abort", "cancelled"];
 
-const SELECT: &str = "SELECT namespace, key, value FROM key_value WHERE namespace IN ('rrCounters', 'lkgp')";
+const SELECT: &str = "SELECT namespace, key, value FROM key_value
+     WHERE namespace IN ('rrCounters', 'lkgp', 'comboCountsCleared')";
 const UPSERT: &str = "INSERT INTO key_value (namespace, key, value) VALUES ($1, $2, $3)
      ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value";
 const DELETE: &str = "DELETE FROM key_value WHERE namespace = $1 AND key = $2";
@@ -45,6 +47,15 @@ struct LastGood {
     at: i64,
 }
 
+/// A combo whose logged requests are counted again.
+struct Counted<'a> {
+    combo: &'a Arc<ComboState>,
+    /// Its counts begin behind this time.
+    since: i64,
+    /// Those of its steps. All that choose among every model share them.
+    steps_since: i64,
+}
+
 impl ComboMemories<'_> {
     /// Gives the combos of a snapshot back what earlier processes knew of them; how many logged requests were counted again.
     pub async fn recall(&self, snapshot: &Snapshot) -> Result<u64, StoreError> {
@@ -52,7 +63,12 @@ impl ComboMemories<'_> {
         let rows: Vec<(String, String, String)> =
             with_read!(self.0.pool(), |db| sqlx::query_as(SELECT).fetch_all(&mut *db).await?);
         let mut marks: HashMap<String, ComboMark> = HashMap::new();
+        let mut cleared: HashMap<String, i64> = HashMap::new();
         for (namespace, key, value) in rows {
+            if namespace == "comboCountsCleared" {
+                cleared.insert(key, value.parse().unwrap_or(i64::MIN));
+                continue;
+            }
             let mark = marks.entry(key).or_default();
             // A row that cannot be read costs a turn, not the start.
             match namespace.as_str() {
@@ -68,11 +84,32 @@ impl ComboMemories<'_> {
                 combo.memory.restore(mark);
             }
         }
-        self.recount(&combos).await
+        let since = |id: &str| cleared.get(id).copied().unwrap_or(i64::MIN);
+        let tracked = combos.into_iter().filter(|(_, combo)| combo.policy.tracks_metrics);
+        let counted = tracked.map(|(id, combo)| {
+            let since_of_steps = if snapshot.chooses_from_pool(combo) { POOL } else { id };
+            (id, Counted { combo, since: since(id), steps_since: since(since_of_steps) })
+        });
+        self.recount(&counted.collect()).await
+    }
+
+    /// Notes that these combos were counted from nothing again. `and_pool` if any of them chooses among every model.
+    pub async fn cleared(&self, ids: &[ComboId], and_pool: bool, now_ms: i64) -> Result<(), StoreError> {
+        let pool = and_pool.then_some(POOL);
+        // All writers go by the same order, so that they cannot lock each other out.
+        let mut keys: Vec<&str> = ids.iter().map(ComboId::as_str).chain(pool).collect();
+        keys.sort_unstable();
+        with_write!(self.0.pool(), |db| {
+            for key in &keys {
+                let now = now_ms.to_string();
+                sqlx::query(UPSERT).bind("comboCountsCleared").bind(*key).bind(now).execute(&mut *db).await?;
+            }
+        });
+        Ok(())
     }
 
     /// Counts the logged requests of combos again, oldest first.
-    async fn recount(&self, combos: &HashMap<&str, &Arc<ComboState>>) -> Result<u64, StoreError> {
+    async fn recount(&self, combos: &HashMap<&str, Counted<'_>>) -> Result<u64, StoreError> {
         const LOGGED: &str = "SELECT timestamp, status, ttft, duration, attempt_details FROM call_logs
              WHERE combo_name IS NOT NULL AND attempt_details IS NOT NULL ORDER BY timestamp DESC, id DESC LIMIT $1";
         let mut logged: Vec<(i64, i64, Option<i64>, i64, String)> = with_read!(self.0.pool(), |db| {
@@ -93,8 +130,11 @@ impl ComboMemories<'_> {
                     continue;
                 }
                 for (combo, step) in &last.steps {
-                    let Some(combo) = combos.get(&**combo) else { continue };
-                    if let Some(step) = combo.steps.iter().find(|own| *own.id == **step) {
+                    let Some(counted) = combos.get(&**combo) else { continue };
+                    if *timestamp <= counted.steps_since {
+                        continue;
+                    }
+                    if let Some(step) = counted.combo.steps.iter().find(|own| *own.id == **step) {
                         step.stats.note(latency, *timestamp);
                     }
                 }
@@ -151,7 +191,7 @@ impl ComboMemories<'_> {
 
 /// Counts a logged request once in every combo that it went through. `latency` is that of its answer, if it got one.
 fn count_request(
-    combos: &HashMap<&str, &Arc<ComboState>>,
+    combos: &HashMap<&str, Counted<'_>>,
     attempts: &[StoredAttempt<'_>],
     latency: Option<u64>,
     timestamp: i64,
@@ -172,7 +212,10 @@ fn count_request(
         }
     }
     for (id, has_answered) in answered {
-        let Some(combo) = combos.get(id) else { continue };
+        let Some(Counted { combo, since, .. }) = combos.get(id) else { continue };
+        if timestamp <= *since {
+            continue;
+        }
         let is_asked = id == &**asked;
         combo.memory.stats.note(latency.filter(|_| is_asked || has_answered), timestamp);
         if is_asked

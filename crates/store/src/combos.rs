@@ -183,10 +183,17 @@ impl Combos<'_> {
         Ok(())
     }
 
-    /// Whether there was one.
+    /// Whether there was one. What is kept of it goes with it.
     pub async fn delete(&self, id: &ComboId) -> Result<bool, StoreError> {
         let changed = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            sqlx::query(
+                "DELETE FROM key_value
+                 WHERE namespace IN ('rrCounters', 'lkgp', 'comboCountsCleared') AND key = $1",
+            )
+            .bind(id.as_str())
+            .execute(&mut *db)
+            .await?;
             sqlx::query("DELETE FROM combos WHERE id = $1")
                 .bind(id.as_str())
                 .execute(&mut *db)

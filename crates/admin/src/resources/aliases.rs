@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use omniroute_domain::alias::{MAX_ALIAS_LENGTH, MAX_ALIASES, is_pattern};
 use omniroute_domain::resolve::{self, MAX_MODEL_LENGTH};
+use omniroute_domain::routing::auto::variant_names;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -64,6 +65,10 @@ pub(crate) async fn put(access: Management, Body(draft): Body<AliasDraft>) -> Ad
         problems.add("model", "may have one `*`");
     }
     problems.done()?;
+    if variant_names().contains(&alias) {
+        let message = format!("`{alias}` is a combo that every gateway has; choose another");
+        return Err(conflict(message));
+    }
     let combos = admin.store.combos().list().await?;
     if combos.iter().any(|combo| combo.name.eq_ignore_ascii_case(&alias)) {
         return Err(conflict(format!("`{alias}` is the name of a combo; choose another")));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use omniroute_domain::breaker::BreakerState;
 use omniroute_domain::budget::Window;
-use omniroute_domain::combo::{self, RequestFacts};
+use omniroute_domain::combo::{LeftOut, Rule};
 use omniroute_domain::entity::OnExceeded;
 use omniroute_domain::health::{Blocked, Hold};
 use omniroute_domain::resolve::{self, ResolveError, Route, Via};
@@ -15,6 +15,7 @@ use omniroute_store::ConnectionFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::combos::{self, Entry};
 use super::connection_keys::{KeyName, states};
 use super::connections;
 use super::resilience::named;
@@ -33,6 +34,7 @@ const OVER_BUDGET: &str = "over_budget";
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ModelAvailability {
+    /// Empty for an entry of a combo that leads to none.
     provider: String,
     model: String,
     /// `available`; `degraded` (some accounts are held back, or the provider fails often); `cooldown`, `locked` or
@@ -43,11 +45,14 @@ pub(crate) struct ModelAvailability {
     connections: usize,
     /// Those of them that could now.
     available_connections: usize,
-    /// Class of the failure behind what ends first.
-    reason: Option<&'static str>,
+    /// Class of the failure behind what ends first; of an entry of a combo that leads nowhere why, in words.
+    reason: Option<String>,
     /// When the first account is back.
     until: Option<String>,
     retry_after_ms: Option<i64>,
+    /// Why requests of which nothing is known leave out this entry of a combo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<String>,
     /// Accounts, and of those that have several keys also each key that is held back.
     blocked: Vec<BlockedView>,
 }
@@ -145,7 +150,7 @@ pub(crate) struct FoundCombo {
     resolved: ResolvedCombo,
     /// Whether any of its targets can be asked.
     available: bool,
-    /// In the order of the strategy.
+    /// In the order of the strategy, then those that requests of which nothing is known leave out, then those that lead nowhere.
     targets: Vec<ModelAvailability>,
 }
 
@@ -224,8 +229,7 @@ pub(crate) async fn ask(
     let snapshot = access.admin.live.load();
     let now_ms = access.now_ms;
     let spent = Spent::of(&access.admin, now_ms);
-    let entry = |provider: &ProviderState, model: &str| {
-        let mut entry = entry(provider, model, now_ms);
+    let marked = |mut entry: ModelAvailability| {
         if let Some(spent) = &spent {
             spent.mark(&snapshot, &mut entry, now_ms);
         }
@@ -237,15 +241,13 @@ pub(crate) async fn ask(
                 Via::Bare => "infer",
                 via @ (Via::Direct | Via::Alias | Via::Fallback) => via.as_str(),
             };
-            found(model, via, entry(&target.provider, &target.model))
+            found(model, via, marked(entry(&target.provider, &target.model, now_ms)))
         }
         Ok(Route::Combo(combo)) => {
-            let plan = combo::plan(&snapshot, &combo, &RequestFacts::default(), now_ms, 0, false);
-            let targets: Vec<_> = plan
-                .targets
-                .iter()
-                .map(|planned| entry(&planned.target.provider, &planned.target.model))
-                .collect();
+            let (entries, dead) = combos::entries(&snapshot, &combo, now_ms);
+            let mut targets: Vec<_> =
+                entries.iter().map(|entry| marked(entry_of_combo(entry, now_ms))).collect();
+            targets.extend(dead.into_iter().map(|left| leads_nowhere(&snapshot, left)));
             AvailabilityAnswer::Combo(FoundCombo {
                 model,
                 combo: true,
@@ -314,13 +316,39 @@ fn nobody(provider: &ProviderId, model: &str, status: &'static str, connections:
         reason: None,
         until: None,
         retry_after_ms: None,
+        left_out: None,
         blocked: Vec::new(),
     }
 }
 
 fn entry(provider: &ProviderState, model: &str, now_ms: i64) -> ModelAvailability {
-    let serving: Vec<_> =
-        provider.connections.iter().filter(|connection| !connection.excludes(model)).collect();
+    entry_with(provider, model, now_ms, |connection| !connection.excludes(model))
+}
+
+/// By the accounts that the combo leaves it.
+fn entry_of_combo(entry: &Entry, now_ms: i64) -> ModelAvailability {
+    let Entry { target, left_out, .. } = entry;
+    let may_serve = |connection: &ConnectionState| entry.may_be_served_by(connection);
+    let found = entry_with(&target.provider, &target.model, now_ms, may_serve);
+    ModelAvailability { left_out: left_out.clone(), ..found }
+}
+
+fn leads_nowhere(snapshot: &Snapshot, left: LeftOut) -> ModelAvailability {
+    let status = if left.rule == Rule::Nesting { "disabled" } else { "no_connection" };
+    let prefixed = left.goal.split_once('/');
+    let known = prefixed.and_then(|(prefix, model)| Some((snapshot.by_prefix(prefix)?, model)));
+    let none = ProviderId::from("");
+    let (provider, model) = known.unwrap_or((&none, &left.goal));
+    ModelAvailability { reason: Some(left.reason), ..nobody(provider, model, status, 0) }
+}
+
+fn entry_with(
+    provider: &ProviderState,
+    model: &str,
+    now_ms: i64,
+    may_serve: impl Fn(&ConnectionState) -> bool,
+) -> ModelAvailability {
+    let serving: Vec<_> = provider.connections.iter().filter(|connection| may_serve(connection)).collect();
     let mut held: Vec<(&ConnectionState, Blocked)> = Vec::new();
     let mut shown: Vec<BlockedView> = Vec::new();
     for connection in &serving {
@@ -354,7 +382,7 @@ fn entry(provider: &ProviderState, model: &str, now_ms: i64) -> ModelAvailabilit
     ModelAvailability {
         connections: serving.len(),
         available_connections: available,
-        reason: first.filter(|_| available == 0).map(|blocked| blocked.reason.as_str()),
+        reason: first.filter(|_| available == 0).map(|blocked| blocked.reason.as_str().to_owned()),
         until: until.map(iso),
         retry_after_ms: until.map(|until| (until - now_ms).max(0)),
         blocked: shown,
@@ -398,7 +426,7 @@ impl Spent {
         }
         entry.status = OVER_BUDGET;
         entry.available_connections = 0;
-        entry.reason = Some("budget_exceeded");
+        entry.reason = Some("budget_exceeded".to_owned());
         entry.until = self.until.map(iso);
         entry.retry_after_ms = self.until.map(|until| (until - now_ms).max(0));
     }

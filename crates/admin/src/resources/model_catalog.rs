@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use omniroute_domain::entity::CustomModel;
 use omniroute_domain::snapshot::ListedModel;
+use omniroute_provider::capability::mode_by_name;
 use omniroute_provider::{ProviderId, ProviderSpec, registry};
 use omniroute_store::ConnectionFilter;
 use serde::{Deserialize, Serialize};
@@ -156,7 +157,7 @@ pub(super) fn known_models(admin: &Admin, spec: &ProviderSpec) -> Vec<ListedMode
         id: id.clone(),
         name: None,
         custom: false,
-        mode: "chat".to_owned(),
+        mode: mode_by_name(id).to_owned(),
         context_window: None,
         max_output: None,
     };

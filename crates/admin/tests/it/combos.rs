@@ -1,6 +1,7 @@
 //! Combos and aliases: what is written is in force at once, and what makes no sense is refused.
 
 use http::Method;
+use omniroute_domain::entity::Goal;
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
@@ -71,6 +72,120 @@ async fn a_combo_from_its_beginning_to_its_end() {
     app.delete(&path).await.expect(200);
     app.delete(&path).await.expect(404);
     app.get(&path).await.expect(404);
+}
+
+#[tokio::test]
+async fn counts_begin_anew_when_they_are_cleared_or_wanted_again() {
+    let app = with_provider().await;
+    make(&app, json!({"name":"any","strategy":"auto","models":[]})).await;
+    let state = |name: &str| app.live.load().combo(name).expect("in force").clone();
+    let count = |name: &str| {
+        let state = state(name);
+        state.memory.stats.note(Some(5), 1_795_392_000_000);
+        state.steps[0].stats.note(Some(5), 1_795_392_000_000);
+    };
+    let counted = |name: &str| {
+        let state = state(name);
+        [state.memory.stats.totals().requests, state.steps[0].stats.totals().requests]
+    };
+    count("any");
+    count("auto/fast");
+    assert_eq!((counted("any"), counted("auto/fast")), ([1, 2], [1, 2]), "they share the counts of models");
+    app.delete("/api/combos/metrics?combo=any").await.expect(200);
+    assert_eq!((counted("any"), counted("auto/fast")), ([0, 0], [1, 0]));
+    app.delete("/api/combos/metrics").await.expect(200);
+    assert_eq!(counted("auto/fast"), [0, 0]);
+
+    let quiet = json!({"name":"quiet","models":["openai/gpt-5.6"],"config":{"trackMetrics":false}});
+    let path = format!("/api/combos/{}", make(&app, quiet).await["id"].as_str().expect("id"));
+    count("quiet");
+    app.patch(&path, json!({"isHidden":true})).await.expect(200);
+    assert_eq!(counted("quiet"), [1, 1]);
+    app.patch(&path, json!({"config":{}})).await.expect(200);
+    assert_eq!(counted("quiet"), [0, 0], "what was not to be counted");
+}
+
+#[tokio::test]
+async fn entries_that_name_a_combo_lead_to_it() {
+    let app = with_provider().await;
+    make(&app, json!({"name":"cheap","models":["openai/gpt-5.4-mini"]})).await;
+    app.post("/api/models/alias", json!({"alias":"fast","model":"cheap"})).await.expect(200);
+    app.post("/api/models/alias", json!({"alias":"deep","model":"cheap(high)"})).await.expect(200);
+    let made = make(
+        &app,
+        json!({"name":"best","models":["combo/cheap",{"model":"cheap","weight":50},
+            {"kind":"model","model":"combo/cheap","label":"x"},{"model":"fast"},"auto/fast"]}),
+    )
+    .await;
+    let names: Vec<_> = made["models"].as_array().expect("list").iter().map(|it| &it["comboName"]).collect();
+    let cheap = json!("cheap");
+    assert_eq!(names, [&cheap, &cheap, &cheap, &Value::Null, &json!("auto/fast")], "{made}");
+    assert_eq!((&made["models"][1]["weight"], &made["models"][1]["kind"]), (&json!(50), &json!("combo-ref")));
+    let leads_to = || {
+        let snapshot = app.live.load().clone();
+        match &snapshot.combo("best").expect("in force").steps[3].goal {
+            Goal::Model { model, .. } => model.clone(),
+            Goal::ComboRef { combo_name } => format!("combo {combo_name}"),
+        }
+    };
+    assert_eq!(leads_to(), "combo cheap");
+    // What the alias stands for is found out anew.
+    app.post("/api/models/alias", json!({"alias":"fast","model":"openai/gpt-5.6"})).await.expect(200);
+    assert_eq!(leads_to(), "fast");
+    app.post("/api/models/alias", json!({"alias":"fast","model":"cheap"})).await.expect(200);
+    for (entry, field, told) in [
+        (json!("combo/gone"), "models[0].model", "`gone` is no combo's name"),
+        (json!("combo/"), "models[0].model", "no combo's name"),
+        (json!({"model":"cheap(high)"}), "models[0].model", "write `cheap`"),
+        (json!({"model":"deep"}), "models[0].model", "write `cheap`"),
+        (json!({"model":"combo/cheap","connectionId":"c"}), "models[0].connectionId", "belongs to a model"),
+        (json!({"model":"fast","connectionId":"c"}), "models[0].connectionId", "the combo `cheap`"),
+    ] {
+        let answer = app.post("/api/combos", json!({"name":"x","models":[entry]})).await.expect(400);
+        assert_eq!(answer.fields(), [field], "{}", answer.body);
+        assert!(answer.body.contains(told), "{}", answer.body);
+    }
+    // A combo that has a model's name means the model by it, and an alias closes circles as a name does.
+    let own = make(&app, json!({"name":"gpt-5.6","models":[{"model":"gpt-5.6","weight":1}]})).await;
+    assert_eq!(own["models"][0]["kind"], "model");
+    app.post("/api/models/alias", json!({"alias":"round","model":"ring"})).await.expect(200);
+    let ring = app.post("/api/combos", json!({"name":"ring","models":[{"model":"round"}]})).await.expect(422);
+    assert!(ring.body.contains("ring → ring"), "{}", ring.body);
+}
+
+#[tokio::test]
+async fn a_combo_that_is_too_deep_keeps_no_other_from_being_saved() {
+    let app = with_provider().await;
+    let depth = |depth: Value| json!({"comboDefaults":{"maxComboDepth":depth}});
+    let path = "/api/settings/combo-defaults";
+    app.patch(path, depth(json!(4))).await.expect(200);
+    for (name, inner) in [("a", "openai/gpt-5.6"), ("b", "a"), ("c", "b"), ("d", "c")] {
+        make(&app, json!({"name":name,"models":[inner]})).await;
+    }
+    for less in [json!(3), Value::Null, json!(1)] {
+        let refused = app.patch(path, depth(less)).await.expect(422);
+        assert_eq!(refused.fields(), ["comboDefaults.maxComboDepth"]);
+    }
+    let refused = app.patch(path, depth(json!(3))).await.expect(422);
+    assert!(refused.body.contains("Combo d would be too deep"), "{}", refused.body);
+    app.patch(path, depth(json!(5))).await.expect(200);
+    app.patch(path, depth(json!(4))).await.expect(200);
+
+    // As a database of earlier days may have it.
+    let mut settings = app.store.settings().get().await.expect("settings");
+    settings.combo_defaults.max_combo_depth = Some(3);
+    app.store.settings().put(&settings).await.expect("written");
+    let other = make(&app, json!({"name":"other","models":["openai/gpt-5.6"]})).await;
+    let path = |combo: &Value| format!("/api/combos/{}", combo["id"].as_str().expect("id"));
+    app.patch(&path(&other), json!({"models":["b"]})).await.expect(200);
+    let list = app.get("/api/combos").await.json()["combos"].clone();
+    let [a, d] = ["a", "d"].map(|name| {
+        list.as_array().expect("list").iter().find(|combo| combo["name"] == name).expect("there").clone()
+    });
+    let refused = app.patch(&path(&a), json!({"isHidden":true})).await.expect(422);
+    assert!(refused.body.contains("d → c → b → a"), "d leads to it: {}", refused.body);
+    app.patch(&path(&d), json!({"models":["b"]})).await.expect(200);
+    app.patch(&path(&a), json!({"isHidden":true})).await.expect(200);
 }
 
 #[tokio::test]
@@ -323,6 +438,61 @@ async fn entries_are_tested_whatever_their_conditions_and_with_the_operators_wor
 }
 
 #[tokio::test]
+async fn the_account_that_is_tested_is_one_that_traffic_would_go_to() {
+    let app = TestApp::new().await;
+    let account = async |name: &str, more: Value| {
+        let mut body = json!({"provider":"openai","name":name,"apiKey":format!("sk-{name}-1234567890")});
+        body.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+        app.post("/api/providers", body).await.expect(201).json()["connection"]["id"]
+            .as_str()
+            .expect("id")
+            .to_owned()
+    };
+    account("closed", json!({"tags":["eu"],"providerSpecificData":{"excludedModels":["gpt-5.6"]}})).await;
+    account("untagged", json!({})).await;
+    let eu = account("eu", json!({"tags":["eu"]})).await;
+    let chat = r#"{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}"#;
+    let night = json!({"model":"openai/gpt-5.4-mini","connectionId":eu,"when":{"hasTools":true}});
+    let inner = json!({"name":"inner","models":["openai/gpt-5.6"],"requiredTags":["eu"]});
+    make(&app, inner).await;
+    let within = json!({"comboName":"inner","when":{"hasImages":true}});
+    make(&app, json!({"name":"best","models":["inner", night, within]})).await;
+    (0..3).for_each(|_| app.upstream.answer(200, chat));
+    let test = async |name: &str| {
+        app.post("/api/combos/test", json!({"comboName":name})).await.expect(200).json()["results"].clone()
+    };
+    let results = test("best").await;
+    let told: Vec<_> = results
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|it| (it["status"].as_str(), it["connectionId"].as_str(), it["leftOut"].is_string()))
+        .collect();
+    let ok = |left_out| (Some("ok"), Some(&*eu), left_out);
+    assert_eq!(told, [ok(false), ok(true), ok(true)], "{results}");
+
+    // A model that is served in one dialect alone is asked in that.
+    make(&app, json!({"name":"pro","models":["openai/gpt-5.4-pro"]})).await;
+    app.upstream.answer(
+        200,
+        r#"{"id":"resp_1","object":"response","created_at":1,"status":"completed","model":"m","output":[{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":[{"type":"output_text","text":"hi","annotations":[]}]}]}"#,
+    );
+    let results = test("pro").await;
+    assert_eq!(
+        (&results[0]["status"], &results[0]["responseText"]),
+        (&json!("ok"), &json!("hi")),
+        "{results}"
+    );
+    assert!(app.upstream.urls().last().expect("asked").ends_with("/responses"), "{:?}", app.upstream.urls());
+
+    // Who is closed for the moment is asked after those that are open, and who is closed for good not at all.
+    make(&app, json!({"name":"us","models":["openai/gpt-5.6"],"requiredTags":["us"]})).await;
+    let results = test("us").await;
+    assert!(results[0]["error"].as_str().expect("told").contains("requiredTags"), "{results}");
+    assert_eq!((&results[0]["connectionId"], app.upstream.urls().len()), (&Value::Null, 4));
+}
+
+#[tokio::test]
 async fn the_defaults_of_combos_are_merged() {
     let app = with_provider().await;
     let path = "/api/settings/combo-defaults";
@@ -344,6 +514,17 @@ async fn the_defaults_of_combos_are_merged() {
     assert_eq!(wrong.fields(), ["comboDefaults.strategy"]);
     let gone = app.patch(path, json!({"comboDefaults":{"strategy":null}})).await.expect(200).json();
     assert_eq!(gone["comboDefaults"], json!({"maxRetries":3,"timeoutMs":5_000}));
+    let set = json!({"comboDefaults":{"judgeModel":"openai/gpt-5.6","weights":{"health":0.5}}});
+    let set = app.patch(path, set).await.expect(200).json();
+    assert_eq!(set["comboDefaults"]["judgeModel"], "openai/gpt-5.6");
+    let back = json!({"comboDefaults":{"judgeModel":null,"weights":null,"hedging":null}});
+    let back = app.patch(path, back).await.expect(200).json();
+    assert_eq!(back["comboDefaults"], json!({"maxRetries":3,"timeoutMs":5_000}), "null takes it back");
+    let sla = json!({"comboDefaults":{"routerStrategy":"sla","slaP95Ms":4_000}});
+    app.patch(path, sla).await.expect(200);
+    let refused = app.patch(path, json!({"comboDefaults":{"slaP95Ms":null}})).await.expect(400);
+    assert_eq!(refused.fields(), ["comboDefaults.slaP95Ms"], "the strategy needs it");
+    app.patch(path, json!({"comboDefaults":{"slaP95Ms":null,"routerStrategy":null}})).await.expect(200);
 
     // A provider's own, by any of its names; what is null goes away.
     let overrides = json!({"oai":{"maxRetries":1,"queueDepth":5},"anthropic":{"hedging":true}});
@@ -390,6 +571,8 @@ async fn aliases_are_set_listed_and_deleted() {
     app.post(path, json!({"alias":"hop","model":"fast"})).await.expect(200);
     for (alias, model, status) in [
         ("best", "openai/gpt-5.6", 409),
+        ("auto", "openai/gpt-5.6", 409),
+        ("auto/fast", "openai/gpt-5.6", 409),
         ("two", "hop", 422),
         ("fast", "hop", 422),
         ("self", "self", 422),

@@ -249,6 +249,19 @@ async fn catalogues_and_prices() {
         (&json!("chat"), &json!(false)),
         "{all}"
     );
+    // What has no price is known by its name, whether or not its provider is in use.
+    let types = async || {
+        let all =
+            app.get("/api/models/catalog?all=true&provider=cloudflare&q=bge-m3").await.expect(200).json();
+        let (_, provider) = all["catalog"].as_object().expect("object").iter().next().expect("cloudflare");
+        (provider["active"].clone(), provider["models"][0]["type"].clone())
+    };
+    assert_eq!(types().await, (json!(false), json!("embedding")));
+    let data = json!({"account_id":"a1"});
+    let body =
+        json!({"provider":"cloudflare","name":"w","apiKey":"cf-1234567890","providerSpecificData":data});
+    app.post("/api/providers", body).await.expect(201);
+    assert_eq!(types().await, (json!(true), json!("embedding")));
     assert_eq!(app.get("/api/models/catalog?type=smell").await.expect(400).fields(), ["type"]);
     let prices = app.get("/api/pricing").await.expect(200).json();
     assert!(prices["openai"]["gpt-4o"]["input"].is_number(), "{}", prices["openai"]);

@@ -272,6 +272,32 @@ async fn models_without_accounts_and_combos_are_told_apart() {
     assert_eq!(asked["targets"][0]["status"], "available");
     let asked = app.post("/api/models/availability", json!({"model":"groq/x"})).await.expect(200).json();
     assert_eq!((&asked["status"], &asked["available"]), (&json!("no_connection"), &json!(false)));
+    let entries = json!(["openai/gpt-5.6", {"model":"openai/gpt-5.4-mini","when":{"hasTools":true}},
+        "groq/x", {"model":"nobody-has-this","when":{"hasTools":true}}]);
+    app.post("/api/combos", json!({"name":"mixed","models":entries})).await.expect(201);
+    let asked = app.post("/api/models/availability", json!({"model":"mixed"})).await.expect(200).json();
+    let targets = asked["targets"].as_array().expect("list");
+    let told: Vec<_> = targets
+        .iter()
+        .map(|it| {
+            format!("{} {} {} {}", it["provider"], it["model"], it["status"], it["availableConnections"])
+        })
+        .map(|text| text.replace('"', ""))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "openai gpt-5.6 available 1",
+            "openai gpt-5.4-mini available 1",
+            "groq x no_connection 0",
+            " nobody-has-this no_connection 0"
+        ]
+    );
+    assert_eq!(targets[0].get("leftOut"), None);
+    assert!(targets[1]["leftOut"].is_string(), "{asked}");
+    for (target, why) in targets[2..].iter().zip(["no active connection", "not found"]) {
+        assert!(target["reason"].as_str().is_some_and(|reason| reason.contains(why)), "{target}");
+    }
     app.post("/api/models/availability", json!({"model":"nobody-has-this"})).await.expect(404);
     let id = app.get("/api/providers").await.json()["connections"][0]["id"].as_str().expect("id").to_owned();
     app.patch(&format!("/api/providers/{id}"), json!({"isActive":false})).await.expect(200);

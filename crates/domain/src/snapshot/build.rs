@@ -1,5 +1,6 @@
 //! From rows to a snapshot. A row that cannot be used is left out and named; the rest works without it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use omniroute_provider::{
@@ -18,7 +19,8 @@ use crate::alias::Aliases;
 use crate::budget::{Budgets, Calendar};
 use crate::combo::{ComboState, Condition, Policy, Pool, StepState};
 use crate::entity::{
-    Combo, ComboConfig, Connection, ConnectionId, CustomModel, Discount, Entities, MAX_QUOTA_WINDOWS, Node,
+    Combo, ComboConfig, Connection, ConnectionId, CustomModel, Discount, Entities, Goal, MAX_QUOTA_WINDOWS,
+    Node,
 };
 use crate::fallback::Chains;
 use crate::health::HealthMap;
@@ -26,7 +28,9 @@ use crate::mapping::Mappings;
 use crate::pattern::Pattern;
 use crate::plan::PlanWindow;
 use crate::policy::Policies;
-use crate::routing::{self, Tuning, auto::AccountTier};
+use crate::resolve;
+use crate::routing::auto::{AccountTier, variant_names};
+use crate::routing::{self, Tuning};
 use crate::transform::{ComboRules, SystemText};
 
 pub(super) struct Builder<'a> {
@@ -121,7 +125,7 @@ impl<'a> Builder<'a> {
         let aliases =
             Aliases::new(self.entities.aliases.iter().map(|(name, target)| (name.as_str(), target.as_str())));
         let pool = Pool::new(&providers, self.health);
-        let combos = self.combos(&pool);
+        let combos = self.combos(&pool, &aliases);
         let policies = self.policies_of(&ComboConfig::default(), "setting", "comboDefaults");
         let auto = pool.variants(&self.entities.settings.combo_defaults, &policies, self.health);
         let calendar = Calendar::in_zone(&settings.budgets.tz).unwrap_or_else(|| {
@@ -165,16 +169,26 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn combos(&mut self, pool: &Pool) -> Map<Arc<str>, Arc<ComboState>> {
+    fn combos(&mut self, pool: &Pool, aliases: &Aliases) -> Map<Arc<str>, Arc<ComboState>> {
         let mut combos = Map::default();
-        for row in self.entities.combos.iter().filter(|row| row.is_active) {
-            let state = self.combo(row, pool);
+        let entities = self.entities;
+        let active = || entities.combos.iter().filter(|row| row.is_active);
+        let mut names: BTreeSet<String> = variant_names().into_iter().collect();
+        names.extend(active().map(|row| row.name.clone()));
+        for row in active() {
+            // Its own name can only be meant as that of a model.
+            let led_to = |model: &str| {
+                let combo = resolve::combo_meant(aliases, model, |name| names.contains(name));
+                combo.filter(|_| *model != row.name)
+            };
+            let state = self.combo(row, pool, &led_to);
             combos.insert(state.name.clone(), Arc::new(state));
         }
         combos
     }
 
-    fn combo(&mut self, row: &Combo, pool: &Pool) -> ComboState {
+    /// `led_to` says which combo a name of a model means.
+    fn combo(&mut self, row: &Combo, pool: &Pool, led_to: &dyn Fn(&str) -> Option<String>) -> ComboState {
         let id = row.id.as_str();
         let strategy = routing::by_name(&row.strategy).unwrap_or_else(|| {
             let instead = routing::combo_default();
@@ -198,7 +212,13 @@ impl<'a> Builder<'a> {
                 }
             };
             let template = step.template.as_deref().map(Arc::from);
-            let goal = step.goal.clone();
+            let goal = match &step.goal {
+                Goal::Model { model, connection_id: None } => {
+                    led_to(model).map(|combo_name| Goal::ComboRef { combo_name })
+                }
+                Goal::Model { .. } | Goal::ComboRef { .. } => None,
+            };
+            let goal = goal.unwrap_or_else(|| step.goal.clone());
             steps.push(StepState::new(step_id.clone(), step.weight, condition, goal, template, stats));
         }
         let rules = ComboRules::new(&row.transforms).unwrap_or_else(|error| {

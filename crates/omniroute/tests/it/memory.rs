@@ -83,6 +83,32 @@ async fn combos_go_on_after_a_restart_where_they_were() {
     assert_eq!(served_by(&gateway, "last").await, "echo");
 }
 
+#[tokio::test]
+async fn counts_that_were_cleared_or_not_wanted_do_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Start::new().data_dir(folder.path()).run().await;
+    combo(&gateway, "best", "priority", json!({})).await;
+    combo(&gateway, "kept", "priority", json!({})).await;
+    combo(&gateway, "quiet", "priority", json!({"trackMetrics": false})).await;
+    for name in ["best", "kept", "quiet"] {
+        assert_eq!(served_by(&gateway, name).await, "echo");
+    }
+    gateway.logged(3).await;
+    gateway.set("DELETE", "/api/combos/metrics?combo=best", &Value::Null).await;
+    let expected = [("best", 0), ("kept", 1), ("quiet", 0)];
+    for (name, requests) in expected {
+        assert_eq!(metrics(&gateway, name).await["totalRequests"], requests, "{name}");
+    }
+    gateway.signal("TERM");
+    gateway.ended().await;
+    let gateway = Start::new().data_dir(folder.path()).run().await;
+    for (name, requests) in expected {
+        let counted = metrics(&gateway, name).await;
+        assert_eq!(counted["totalRequests"], requests, "{name}: {counted}");
+        assert_eq!(counted["byModel"]["sim/echo"]["requests"], requests, "{name}: {counted}");
+    }
+}
+
 /// The record of the only request.
 async fn record(gateway: &Gateway) -> Value {
     let rows = gateway.logged(1).await;

@@ -5,6 +5,7 @@
 mod accounts;
 mod answers;
 mod bodies;
+mod combo_counts;
 mod configuration;
 mod crowd;
 mod decisions;

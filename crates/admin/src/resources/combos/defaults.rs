@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use omniroute_domain::combo::USUAL_DEPTH;
 use omniroute_domain::entity::RuntimeSettings;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ConfigView;
-use super::draft::check_strategy;
+use super::draft::{ConfigPatch, check_strategy};
+use super::metrics::begin_where_tracked;
+use super::nesting::too_deep_by;
 use crate::auth::Management;
 use crate::endpoint::{Body, Json};
-use crate::error::AdminResult;
+use crate::error::{AdminResult, unprocessable};
 use crate::resources::present;
 use crate::validation::Problems;
 
@@ -45,13 +48,13 @@ struct DefaultsPatch {
     #[schema(value_type = Option<String>)]
     strategy: Option<Option<String>>,
     #[serde(flatten)]
-    config: ConfigView,
+    config: ConfigPatch,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ComboDefaultsPatch {
-    /// What is given here changes; the rest stays.
+    /// What is given here changes, to what is built in where it is null; the rest stays.
     combo_defaults: Option<DefaultsPatch>,
     /// Replaces all that is set for a provider; null takes it away.
     #[schema(value_type = Option<BTreeMap<String, ConfigView>>)]
@@ -70,15 +73,20 @@ pub(crate) async fn update(
     let mut problems = Problems::default();
     let store = &access.admin.store;
     let mut settings = store.settings().get().await?;
+    let usual_depth =
+        |settings: &RuntimeSettings| settings.combo_defaults.max_combo_depth.unwrap_or(USUAL_DEPTH);
+    let depth_before = usual_depth(&settings);
     if let Some(DefaultsPatch { strategy, config }) = patch.combo_defaults {
         if let Some(strategy) = strategy {
             let known =
                 strategy.and_then(|sent| check_strategy("comboDefaults.strategy", &sent, &mut problems));
             settings.combo_strategy = known.map(str::to_owned);
         }
-        config.check("comboDefaults", &mut problems);
-        config.check_names("comboDefaults", &access.admin, &mut problems);
-        settings.combo_defaults = config.over(std::mem::take(&mut settings.combo_defaults));
+        config.said().check_names("comboDefaults", &access.admin, &mut problems);
+        let config = config.over(std::mem::take(&mut settings.combo_defaults));
+        // What stays must fit what changes.
+        ConfigView::from(config.clone()).check("comboDefaults", &mut problems);
+        settings.combo_defaults = config;
     }
     let snapshot = access.admin.live.load().clone();
     for (name, config) in patch.provider_overrides.unwrap_or_default() {
@@ -103,8 +111,16 @@ pub(crate) async fn update(
         problems.add("providerOverrides", format!("must have {MAX_OVERRIDES} providers at most"));
     }
     problems.done()?;
+    let depth = usual_depth(&settings);
+    if let Some(name) = too_deep_by(&store.combos().list().await?, &snapshot.aliases, depth_before, depth) {
+        let message = format!(
+            "Combo {name} would be too deep: combos stand more than {depth} deep within it; give it a maxComboDepth of its own"
+        );
+        return Err(unprocessable("comboDefaults.maxComboDepth", message));
+    }
     store.settings().put(&settings).await?;
     access.reload().await?;
+    begin_where_tracked(&access, &snapshot).await?;
     access.audit("settings.updated", "settings", "comboDefaults", "").await;
     Ok(Json(view(settings)))
 }

@@ -1,9 +1,7 @@
 //! A combo as it is sent, and what may be wrong with it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use omniroute_domain::combo::{Condition, MAX_DEPTH, USUAL_DEPTH, Validation, check_template};
-use omniroute_domain::entity::{Combo, ComboConfig, Goal, MAX_STEPS, ResponseValidation, Step, When};
+use omniroute_domain::combo::{MAX_DEPTH, USUAL_DEPTH, Validation};
+use omniroute_domain::entity::{Combo, ComboConfig, MAX_STEPS, ResponseValidation};
 use omniroute_domain::resolve::{self, MAX_MODEL_LENGTH, ResolveError};
 use omniroute_domain::routing;
 use omniroute_domain::snapshot::Snapshot;
@@ -12,16 +10,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auto::{self, Fallback, Pack, Router, WeightsView};
+use super::nesting::Nesting;
+use super::steps::{Names, StepDraft, check_templates, steps};
 use crate::error::{AdminResult, unprocessable};
 use crate::resources::present;
 use crate::resources::transforms::{ThinkingView, check_system_text};
 use crate::state::Admin;
 use crate::validation::Problems;
-
-/// Largest weight.
-const MAX_WEIGHT: u32 = 1_000_000;
-/// Longest template of an entry.
-const MAX_TEMPLATE: usize = 32 * 1024;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -53,62 +48,6 @@ pub(crate) struct ComboPatch {
     is_active: Option<bool>,
 }
 
-/// An entry of a combo.
-#[derive(Deserialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum StepDraft {
-    /// A model, or the name of a combo.
-    Name(String),
-    /// With more to it.
-    Entry(Box<EntryDraft>),
-}
-
-#[derive(Deserialize, ToSchema, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct EntryDraft {
-    /// Kept when it is given; its counts go by it.
-    id: Option<String>,
-    /// `model` or `combo-ref`; follows from the other members.
-    kind: Option<String>,
-    /// As a client would ask for it.
-    model: Option<String>,
-    /// The name of another combo.
-    combo_name: Option<String>,
-    /// Its share, for strategies that weigh.
-    weight: Option<u32>,
-    /// The only account to be used.
-    connection_id: Option<String>,
-    /// Name for people.
-    label: Option<String>,
-    /// Which requests it is for; absent = all.
-    when: Option<WhenView>,
-    /// What a later entry of a `pipeline` is asked, with `{{output}}` of the one before and `{{input}}` of the client.
-    template: Option<String>,
-}
-
-/// Which requests an entry is for: all that is given must hold.
-#[derive(Deserialize, Serialize, ToSchema, Default)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub(super) struct WhenView {
-    /// At least this many tokens of prompt, by estimate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    min_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    has_tools: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    has_images: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stream: Option<bool>,
-    /// Time of day: `08:00-18:00`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hours: Option<String>,
-    /// Its time zone; UTC where nothing is said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tz: Option<String>,
-}
-
 macro_rules! config {
     ($($(#[$doc:meta])* $name:ident: $kind:ty,)+) => {
         /// How a combo is carried out. What is absent or null is as in the defaults.
@@ -116,6 +55,32 @@ macro_rules! config {
         #[serde(rename_all = "camelCase", default)]
         pub(crate) struct ConfigView {
             $($(#[$doc])* #[serde(skip_serializing_if = "Option::is_none")] pub(super) $name: Option<$kind>,)+
+        }
+
+        /// What changes in how combos are carried out: null takes back what was said, what is absent stays.
+        #[derive(Deserialize, ToSchema)]
+        #[serde(rename_all = "camelCase")]
+        pub(crate) struct ConfigPatch {
+            $(
+                $(#[$doc])*
+                #[serde(default, deserialize_with = "present")]
+                #[schema(value_type = Option<$kind>)]
+                $name: Option<Option<$kind>>,
+            )+
+        }
+
+        impl ConfigPatch {
+            /// What is said anew.
+            pub(super) fn said(&self) -> ConfigView {
+                ConfigView { $($name: self.$name.clone().flatten(),)+ }
+            }
+
+            /// What is in force with it.
+            pub(super) fn over(self, base: ComboConfig) -> ComboConfig {
+                let mut config = ConfigView::from(base);
+                $(if let Some(said) = self.$name { config.$name = said; })+
+                config.into()
+            }
         }
 
         impl From<ComboConfig> for ConfigView {
@@ -342,11 +307,6 @@ impl ConfigView {
             );
         }
     }
-
-    /// What is given here, else what `base` says.
-    pub(crate) fn over(self, base: ComboConfig) -> ComboConfig {
-        ComboConfig::from(self).over(base)
-    }
 }
 
 /// Why a name can be no model's. One whose provider has no account yet may become one.
@@ -382,12 +342,15 @@ pub(super) fn check_strategy(field: &str, sent: &str, problems: &mut Problems) -
 pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -> AdminResult<()> {
     let mut others = admin.store.combos().list().await?;
     others.retain(|other| other.id != combo.id);
+    let snapshot = admin.live.load().clone();
     let mut problems = Problems::default();
     let before = combo.name.clone();
     if let Some(name) = patch.name {
         check_name(&name, &mut problems);
         combo.name = name;
     }
+    // A new one had none.
+    let before = if before.is_empty() { combo.name.clone() } else { before };
     if let Some(strategy) = patch.strategy
         && let Some(known) = check_strategy("strategy", &strategy, &mut problems)
     {
@@ -399,13 +362,8 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
         if !(least..=MAX_STEPS).contains(&models.len()) {
             problems.add("models", format!("must have {least} to {MAX_STEPS} entries"));
         }
-        let is_combo = |name: &str| {
-            admin.live.load().auto_variants().iter().any(|variant| *variant.name == *name)
-                || name == combo.name
-                || name == before
-                || others.iter().any(|other| other.name == name)
-        };
-        combo.steps = steps(&combo.name, models, is_combo, &mut problems);
+        let names = Names { snapshot: &snapshot, own: [&before, &combo.name], others: &others };
+        combo.steps = steps(names, models, &mut problems);
     }
     if let Some(config) = patch.config {
         config.check("config", &mut problems);
@@ -445,7 +403,7 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
     check_templates(combo, &mut problems);
     problems.done()?;
     let usual = admin.store.settings().get().await?.combo_defaults.max_combo_depth.unwrap_or(USUAL_DEPTH);
-    check_nesting(combo, &others, usual)
+    Nesting::new(&others, combo, &before, &snapshot.aliases).check(usual)
 }
 
 /// Whether a combo of this strategy needs no entries: without any it chooses among all models.
@@ -461,154 +419,5 @@ fn check_name(name: &str, problems: &mut Problems) {
         problems.add("name", "must not have an empty piece or `..` between its slashes");
     } else if name == "auto" || name.starts_with("auto/") || name.starts_with("combo/") {
         problems.add("name", "must not begin with `auto` or `combo/`, which mean something else");
-    }
-}
-
-fn steps(
-    combo: &str,
-    drafts: Vec<StepDraft>,
-    is_combo: impl Fn(&str) -> bool,
-    problems: &mut Problems,
-) -> Vec<Step> {
-    let mut ids = BTreeSet::new();
-    let mut steps = Vec::new();
-    for (at, draft) in drafts.into_iter().enumerate().take(MAX_STEPS) {
-        let field = format!("models[{at}]");
-        let entry = match draft {
-            StepDraft::Name(name) if is_combo(&name) => {
-                EntryDraft { combo_name: Some(name), ..EntryDraft::default() }
-            }
-            StepDraft::Name(model) => EntryDraft { model: Some(model), ..EntryDraft::default() },
-            StepDraft::Entry(entry) => *entry,
-        };
-        let EntryDraft { id, kind, model, combo_name, weight, connection_id, label, when, template } = entry;
-        let goal = match (model, combo_name) {
-            (Some(model), None) => {
-                if model.trim().is_empty() || model.len() > MAX_MODEL_LENGTH {
-                    problems.add(&format!("{field}.model"), "must have 1 to 256 bytes");
-                } else if model.contains(char::is_control) {
-                    problems.add(&format!("{field}.model"), "must not contain control characters");
-                }
-                Goal::Model { model, connection_id }
-            }
-            (None, Some(combo_name)) => {
-                if !is_combo(&combo_name) {
-                    problems.add(&format!("{field}.comboName"), "is no combo's name");
-                }
-                if connection_id.is_some() {
-                    problems.add(&format!("{field}.connectionId"), "belongs to a model, not to a combo");
-                }
-                Goal::ComboRef { combo_name }
-            }
-            _ => {
-                problems.add(&field, "needs either `model` or `comboName`");
-                continue;
-            }
-        };
-        let (own_kind, slug) = match &goal {
-            Goal::Model { model, .. } => ("model", model),
-            Goal::ComboRef { combo_name } => ("combo-ref", combo_name),
-        };
-        if kind.is_some_and(|kind| kind != own_kind) {
-            problems.add(&format!("{field}.kind"), format!("must be `{own_kind}`, as the other members are"));
-        }
-        let slug: String = slug.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let id = id.unwrap_or_else(|| format!("{combo}-{own_kind}-{}-{slug}", at + 1));
-        problems.length(&format!("{field}.id"), &id, 1..=500);
-        if !ids.insert(id.clone()) {
-            problems.add(&format!("{field}.id"), "is that of another entry");
-        }
-        problems.range(&format!("{field}.weight"), weight, &(0..=MAX_WEIGHT));
-        if let Some(label) = &label {
-            problems.name(&format!("{field}.label"), label);
-        }
-        let when = when.map(When::from);
-        if let Some(Err(error)) = when.as_ref().map(Condition::new) {
-            problems.add(&format!("{field}.when"), error.to_string());
-        }
-        if let Some(template) = &template {
-            problems.length(&format!("{field}.template"), template, 1..=MAX_TEMPLATE);
-            if let Err(error) = check_template(template) {
-                problems.add(&format!("{field}.template"), error.to_string());
-            }
-        }
-        steps.push(Step { id, goal, weight: weight.unwrap_or(0), label, when, template });
-    }
-    steps
-}
-
-/// Only a later entry of a pipeline has something to fill into its template.
-fn check_templates(combo: &Combo, problems: &mut Problems) {
-    let is_pipeline = routing::by_name(&combo.strategy)
-        .is_some_and(|strategy| strategy.manner() == routing::Manner::Pipeline);
-    for (at, step) in combo.steps.iter().enumerate().filter(|(_, step)| step.template.is_some()) {
-        let field = format!("models[{at}].template");
-        if !is_pipeline {
-            problems
-                .add(&field, format!("belongs to a `pipeline`; the strategy of `{}` is another", step.id));
-        } else if at == 0 {
-            problems.add(&field, "has no answer before it: the first entry gets what the client sent");
-        }
-    }
-}
-
-/// No combo within itself, and none too deep.
-fn check_nesting(combo: &Combo, others: &[Combo], usual: u32) -> AdminResult<()> {
-    let all: BTreeMap<&str, &Combo> =
-        others.iter().chain([combo]).map(|combo| (combo.name.as_str(), combo)).collect();
-    let mut path = Vec::new();
-    all.values().try_for_each(|outer| {
-        let depth = outer.config.max_combo_depth.unwrap_or(usual);
-        descend(outer, &all, depth as usize, &mut path)
-    })
-}
-
-fn descend<'a>(
-    combo: &'a Combo,
-    all: &BTreeMap<&str, &'a Combo>,
-    depth: usize,
-    path: &mut Vec<&'a str>,
-) -> AdminResult<()> {
-    if path.contains(&combo.name.as_str()) {
-        path.push(&combo.name);
-        return Err(unprocessable("models", format!("Circular combo reference: {}", path.join(" → "))));
-    }
-    if path.len() >= depth {
-        path.push(&combo.name);
-        let message = format!("Combos may stand {depth} deep, this is deeper: {}", path.join(" → "));
-        return Err(unprocessable("models", message));
-    }
-    path.push(&combo.name);
-    for step in &combo.steps {
-        if let Goal::ComboRef { combo_name } = &step.goal
-            && let Some(inner) = all.get(combo_name.as_str())
-        {
-            let is_joint =
-                routing::by_name(&inner.strategy).is_some_and(|strategy| strategy.manner().is_joint());
-            if is_joint {
-                let message = format!(
-                    "Combo {combo_name} is a {}: it answers as one and is no entry of another (here of {})",
-                    inner.strategy, combo.name
-                );
-                return Err(unprocessable("models", message));
-            }
-            descend(inner, all, depth, path)?;
-        }
-    }
-    path.pop();
-    Ok(())
-}
-
-impl From<WhenView> for When {
-    fn from(when: WhenView) -> Self {
-        let WhenView { min_tokens, max_tokens, has_tools, has_images, stream, hours, tz } = when;
-        Self { min_tokens, max_tokens, has_tools, has_images, stream, hours, tz }
-    }
-}
-
-impl From<When> for WhenView {
-    fn from(when: When) -> Self {
-        let When { min_tokens, max_tokens, has_tools, has_images, stream, hours, tz } = when;
-        Self { min_tokens, max_tokens, has_tools, has_images, stream, hours, tz }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use omniroute_domain::combo::ComboState;
-use omniroute_domain::entity::Goal;
+use omniroute_domain::entity::{ComboId, Goal};
 use omniroute_domain::routing::Totals;
 use omniroute_domain::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -95,19 +95,44 @@ pub(crate) async fn clear(
     Filter(query): Filter<MetricsQuery>,
 ) -> AdminResult<Json<Done>> {
     let snapshot = access.admin.live.load().clone();
-    let combos = all(&snapshot);
-    let wanted: Vec<_> = combos
-        .iter()
-        .filter(|combo| query.combo.as_deref().is_none_or(|name| *combo.name == *name))
-        .collect();
+    let mut wanted = snapshot.combos();
+    wanted.extend(snapshot.auto_variants());
+    wanted.retain(|combo| query.combo.as_deref().is_none_or(|name| *combo.name == *name));
     if wanted.is_empty() && query.combo.is_some() {
         return Err(not_found("Combo"));
     }
-    for combo in wanted {
-        combo.memory.clear();
-    }
+    begin_anew(&access, &snapshot, &wanted).await?;
     access.audit("combo.metrics.clear", "combo", query.combo.as_deref().unwrap_or("*"), "").await;
     Ok(Json(Done::new()))
+}
+
+/// Counts of combos whose requests are counted again begin there: what came before was not to be counted.
+pub(crate) async fn begin_where_tracked(access: &Management, before: &Snapshot) -> AdminResult<()> {
+    let now = access.admin.live.load().clone();
+    let was_not = |id: &ComboId| {
+        let mut all = before.combos().into_iter().chain(before.auto_variants());
+        all.any(|combo| combo.id == *id && !combo.policy.tracks_metrics)
+    };
+    let mut begun = now.combos();
+    begun.extend(now.auto_variants());
+    begun.retain(|combo| combo.policy.tracks_metrics && was_not(&combo.id));
+    begin_anew(access, &now, &begun).await
+}
+
+/// Counts from nothing again, after a restart too.
+async fn begin_anew(
+    access: &Management,
+    snapshot: &Snapshot,
+    combos: &[&Arc<ComboState>],
+) -> AdminResult<()> {
+    if combos.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<ComboId> = combos.iter().map(|combo| combo.id.clone()).collect();
+    let and_pool = combos.iter().any(|combo| snapshot.chooses_from_pool(combo));
+    access.admin.store.combo_memories().cleared(&ids, and_pool, access.now_ms).await?;
+    combos.iter().for_each(|combo| combo.clear_counts());
+    Ok(())
 }
 
 /// The operator's combos, and the variants of `auto` that were asked for.

@@ -3,7 +3,10 @@
 mod auto;
 mod defaults;
 mod draft;
+mod entries;
 mod metrics;
+mod nesting;
+mod steps;
 mod test;
 mod view;
 
@@ -15,6 +18,8 @@ use uuid::Uuid;
 pub(crate) use defaults::{show as show_defaults, update as update_defaults};
 pub(crate) use draft::ConfigView;
 use draft::{ComboPatch, apply};
+pub(crate) use entries::{Entry, entries};
+use metrics::begin_where_tracked;
 pub(crate) use metrics::{clear as clear_metrics, show as metrics};
 pub(crate) use test::test;
 use view::{ComboView, view};
@@ -88,8 +93,10 @@ pub(crate) async fn update(
     let mut combo = find(admin, &id).await?;
     apply(admin, &mut combo, patch).await?;
     combo.updated_at = access.now_ms;
+    let before = admin.live.load().clone();
     admin.store.combos().update(&combo).await?;
     access.reload().await?;
+    begin_where_tracked(&access, &before).await?;
     access.audit("combo.updated", "combo", &id, &combo.name).await;
     Ok(Json(view(combo)))
 }

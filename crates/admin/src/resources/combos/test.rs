@@ -1,17 +1,17 @@
 //! A small question to every entry of a combo: `/api/combos/test`. It asks the upstreams directly, so no cooldown, lock or
 //! count changes; nor does an entry's condition keep it from being asked.
 
-use std::sync::Arc;
+use std::slice;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use omniroute_domain::combo::{self, LeftOut, Planned, RequestFacts, Rule};
-use omniroute_domain::resolve::{self, Target};
-use omniroute_domain::snapshot::Snapshot;
+use omniroute_dialect::registry;
+use omniroute_domain::combo::LeftOut;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use super::entries::{Entry, entries};
 use crate::auth::Management;
 use crate::endpoint::{Body, Json};
 use crate::error::{AdminResult, conflict, invalid_field, not_found};
@@ -72,13 +72,6 @@ struct TargetResult {
     response_text: Option<String>,
 }
 
-/// An entry, and where it leads.
-struct Entry {
-    step: Arc<str>,
-    target: Arc<Target>,
-    left_out: Option<String>,
-}
-
 pub(crate) async fn test(
     access: Management,
     Body(body): Body<ComboTest>,
@@ -99,15 +92,7 @@ pub(crate) async fn test(
             false => not_found("Combo"),
         });
     };
-    let plan = combo::plan(&snapshot, combo, &RequestFacts::default(), access.now_ms, 0, false);
-    let mut entries: Vec<Entry> = plan.targets.into_iter().map(Entry::of).collect();
-    let mut dead = Vec::new();
-    for left in plan.left_out {
-        match Entry::left_out(&snapshot, left) {
-            Ok(entry) => entries.push(entry),
-            Err(left) => dead.push(left),
-        }
-    }
+    let (entries, dead) = entries(&snapshot, combo, access.now_ms);
     let mut results: Vec<TargetResult> =
         stream::iter(entries).map(|entry| ask(admin, entry, message)).buffered(AT_ONCE).collect().await;
     let first = results.iter().find(|result| result.status == "ok" && result.left_out.is_none()).cloned();
@@ -123,34 +108,14 @@ pub(crate) async fn test(
     }))
 }
 
-impl Entry {
-    fn of(planned: Planned) -> Self {
-        let step = planned.path.last().map(|place| place.step().id.clone()).unwrap_or_default();
-        Self { step, target: planned.target, left_out: None }
-    }
-
-    /// One that a small request does not need or is not for, if it leads to a model.
-    fn left_out(snapshot: &Snapshot, left: LeftOut) -> Result<Self, LeftOut> {
-        let leads_nowhere = matches!(left.rule, Rule::Inactive | Rule::Nesting);
-        match resolve::model(snapshot, &left.goal) {
-            Ok(target) if !leads_nowhere => {
-                Ok(Self { step: left.step, target: Arc::new(target), left_out: Some(left.reason) })
-            }
-            _ => Err(left),
-        }
-    }
-}
-
 async fn ask(admin: &Admin, entry: Entry, message: &str) -> TargetResult {
-    let target = &entry.target;
-    let pinned = target.connection_name.as_deref();
-    let connection =
-        target.provider.connections.iter().find(|own| pinned.is_none_or(|name| *own.name == *name));
+    let (target, now_ms) = (&entry.target, admin.now_ms());
+    let account = entry.account(now_ms);
     let mut result = TargetResult {
         model: target.full_name(),
         provider: Some(target.provider.id.to_string()),
         step_id: entry.step.to_string(),
-        connection_id: connection.map(|connection| connection.id.to_string()),
+        connection_id: account.ok().map(|connection| connection.id.to_string()),
         status: "error",
         status_code: None,
         error: None,
@@ -158,13 +123,24 @@ async fn ask(admin: &Admin, entry: Entry, message: &str) -> TargetResult {
         latency_ms: 0,
         response_text: None,
     };
-    let Some(connection) = connection else {
-        result.error = Some("the provider has no active account".to_owned());
-        return result;
+    let connection = match account {
+        Ok(connection) => connection,
+        Err(reason) => {
+            result.error = Some(reason.to_owned());
+            return result;
+        }
     };
+    // As a client of chat completions would ask.
+    let only = target.provider.only_dialect(&target.model);
+    let endpoint = connection.endpoint_for(registry::DIALECTS[0].id(), only, now_ms);
+    if let (Some(only), None) = (only, endpoint) {
+        result.error =
+            Some(format!("the model is served in `{only}` alone, which the account does not have"));
+        return result;
+    }
     let subject = Subject {
         provider: &*target.provider.provider,
-        endpoints: &connection.endpoints,
+        endpoints: endpoint.map_or(&[], slice::from_ref),
         services: &connection.services,
         allow_private: connection.allow_private,
     };

@@ -1,0 +1,115 @@
+//! What of combos is counted again after a restart, and what is not.
+
+use std::sync::Arc;
+
+use omniroute_domain::combo::{ComboState, Place};
+use omniroute_domain::entity::{Combo, ComboConfig, Goal, Step};
+use omniroute_domain::health::HealthMap;
+use omniroute_domain::snapshot::{BuildOptions, Snapshot};
+use omniroute_engine::ports::{AttemptRow, Recorder as _, RequestRow};
+use omniroute_provider::catalog::catalog;
+use omniroute_store::{Store, WriterOptions};
+
+use crate::fixture::{Fixture, NOW, attempt, connection, request, stories, writer};
+
+stories!(
+    counts_begin_where_they_were_cleared,
+    who_chooses_among_all_shares_counts,
+    what_is_not_tracked_is_not_counted
+);
+
+fn combo(name: &str, strategy: &str, models: &[&str]) -> Combo {
+    let step = |model: &&str| Step {
+        id: format!("{name}-{model}"),
+        goal: Goal::Model { model: (*model).into(), connection_id: None },
+        weight: 0,
+        label: None,
+        when: None,
+        template: None,
+    };
+    Combo {
+        id: format!("id-{name}").into(),
+        name: name.into(),
+        strategy: strategy.into(),
+        steps: models.iter().map(step).collect(),
+        config: ComboConfig::default(),
+        transforms: Default::default(),
+        is_hidden: false,
+        is_active: true,
+        sort_order: 0,
+        created_at: NOW,
+        updated_at: NOW,
+    }
+}
+
+async fn with(store: &Store, combos: Vec<Combo>) -> Snapshot {
+    store.connections().insert(&connection("c1", "openai", "work", Some("sk-1"))).await.unwrap();
+    for mut combo in combos {
+        store.combos().insert(&mut combo).await.unwrap();
+    }
+    snapshot(store).await
+}
+
+/// As a process has it that has just begun.
+async fn snapshot(store: &Store) -> Snapshot {
+    let health = HealthMap::default();
+    Snapshot::build(&store.entities().await.unwrap(), catalog(), &health, &BuildOptions::default())
+}
+
+/// Requests that the first step of each combo answered.
+async fn answered(store: &Store, asked: &[(&Arc<ComboState>, &str, i64)]) {
+    let (recorder, handle) = writer(store, WriterOptions::default());
+    for (combo, name, timestamp_ms) in asked {
+        let path = [Place { combo: Arc::clone(combo), step: 0 }].into_iter().collect();
+        let attempts = vec![AttemptRow { path, ..attempt("c1", Some(200), None) }];
+        let combo = Some(combo.name.clone());
+        recorder.record(RequestRow { combo, attempts, ..request(name, *timestamp_ms) });
+    }
+    handle.close().await;
+}
+
+/// Requests of a combo and of its first step, as they are counted again.
+async fn counted(store: &Store, combo: &str) -> [u64; 2] {
+    let snapshot = snapshot(store).await;
+    store.combo_memories().recall(&snapshot).await.unwrap();
+    let combo = snapshot.combo(combo).unwrap();
+    [combo.memory.stats.totals().requests, combo.steps[0].stats.totals().requests]
+}
+
+async fn counts_begin_where_they_were_cleared(fixture: Fixture) {
+    let store = &fixture.store;
+    let models = ["openai/gpt-5.6"];
+    let combos = ["best", "other"].map(|name| combo(name, "priority", &models));
+    let snapshot = with(store, combos.into()).await;
+    let (best, other) = (snapshot.combo("best").unwrap(), snapshot.combo("other").unwrap());
+    answered(store, &[(best, "a", NOW), (best, "b", NOW + 5), (other, "c", NOW)]).await;
+    assert_eq!((counted(store, "best").await, counted(store, "other").await), ([2, 2], [1, 1]));
+    store.combo_memories().cleared(&[best.id.clone()], false, NOW + 1).await.unwrap();
+    assert_eq!((counted(store, "best").await, counted(store, "other").await), ([1, 1], [1, 1]));
+    store.combo_memories().cleared(&[best.id.clone()], false, NOW + 5).await.unwrap();
+    assert_eq!(counted(store, "best").await, [0, 0]);
+    // Nothing is kept of a combo that is gone.
+    store.combos().delete(&best.id).await.unwrap();
+    store.combos().insert(&mut combo("best", "priority", &models)).await.unwrap();
+    assert_eq!(counted(store, "best").await, [2, 2]);
+}
+
+async fn who_chooses_among_all_shares_counts(fixture: Fixture) {
+    let store = &fixture.store;
+    let snapshot = with(store, vec![combo("any", "auto", &[])]).await;
+    let (any, fast) = (snapshot.combo("any").unwrap(), snapshot.combo("auto/fast").unwrap());
+    answered(store, &[(any, "a", NOW), (fast, "b", NOW)]).await;
+    assert_eq!((counted(store, "any").await, counted(store, "auto/fast").await), ([1, 2], [1, 2]));
+    assert!(snapshot.chooses_from_pool(any) && snapshot.chooses_from_pool(fast));
+    store.combo_memories().cleared(&[any.id.clone()], true, NOW).await.unwrap();
+    assert_eq!((counted(store, "any").await, counted(store, "auto/fast").await), ([0, 0], [1, 0]));
+}
+
+async fn what_is_not_tracked_is_not_counted(fixture: Fixture) {
+    let store = &fixture.store;
+    let mut quiet = combo("quiet", "priority", &["openai/gpt-5.6"]);
+    quiet.config.track_metrics = Some(false);
+    let snapshot = with(store, vec![quiet]).await;
+    answered(store, &[(snapshot.combo("quiet").unwrap(), "a", NOW)]).await;
+    assert_eq!(counted(store, "quiet").await, [0, 0]);
+}
