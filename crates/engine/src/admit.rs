@@ -11,6 +11,7 @@ use omniroute_domain::entity::KeyHash;
 use omniroute_domain::limit::Meter;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::Caller;
+use smallvec::SmallVec;
 
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
@@ -150,6 +151,21 @@ pub(crate) async fn reserve(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
         return Ok(());
     }
     let charges = charges(ctx, &caller);
+    take(ctx, charges).await
+}
+
+/// The same for a request whose tokens nobody reads for an answer: it counts as a request only.
+pub(crate) async fn reserve_uncounted(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
+    let Some(caller) = ctx.caller.clone() else { return Ok(()) };
+    let mut charges = charges(ctx, &caller);
+    charges.retain(|charge| charge.meter != Meter::TokensPerMinute);
+    if charges.is_empty() {
+        return Ok(());
+    }
+    take(ctx, charges).await
+}
+
+async fn take(ctx: &mut RequestCtx, charges: Charges) -> Result<(), GatewayError> {
     let counters = ctx.engine.counters.clone();
     let verdict = match counters.reserve(&charges, ctx.started_ms) {
         Reserving::Ready(verdict) => verdict,
@@ -175,7 +191,10 @@ pub(crate) async fn would_reserve(ctx: &RequestCtx) -> Result<(), GatewayError> 
     verdict.exceeded.map_or(Ok(()), |exceeded| Err(limit_exceeded(exceeded)))
 }
 
-fn charges(ctx: &RequestCtx, caller: &Caller) -> smallvec::SmallVec<[Charge; 4]> {
+/// What a request takes of its key's limits.
+type Charges = SmallVec<[Charge; 4]>;
+
+fn charges(ctx: &RequestCtx, caller: &Caller) -> Charges {
     let tokens = i64::try_from(ctx.estimated_input_tokens()).unwrap_or(i64::MAX);
     let charge = |&(meter, limit): &(Meter, u64)| Charge {
         key: caller.id.clone(),

@@ -1,4 +1,7 @@
 //! How many tokens a request would have: asked of the upstream where it counts in the client's dialect, else estimated.
+//!
+//! The prompt goes to the upstream for it, so it is routed as a conversation is: keys, policies and labels keep it from whom
+//! they would keep that from. It counts as a request of its key, and costs nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +10,23 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
-use omniroute_dialect::estimate;
-use omniroute_domain::resolve::{self, Route, Target};
+use omniroute_dialect::ir::ErrorKind;
+use omniroute_dialect::{Envelope, estimate};
+use omniroute_domain::combo::{self, Bar, ComboState, Planned, Special};
+use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::snapshot::ConnectionState;
 use tokio::time::timeout;
 
 use crate::admit;
 use crate::answer::Answer;
+use crate::attempt::{self, Trying};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::policy;
 use crate::ports::OutboundCall;
-use crate::serve::Engine;
+use crate::resolve::{self, Candidates};
+use crate::serve::{Engine, clip};
+use crate::transform;
 
 /// How long an upstream may count; an estimate is at once.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,28 +47,82 @@ impl Engine {
 async fn count(ctx: &mut RequestCtx) -> Result<Bytes, GatewayError> {
     let client = ctx.dialect();
     let request = client.decode_count(ctx.head(), &ctx.body)?;
-    if let Some(target) = target(ctx, &request.model) {
-        admit::check_model(ctx, &request.model, &target)?;
-        if let Some(counted) = asked(ctx, &target).await {
-            return Ok(counted);
-        }
+    let estimated = estimate::tokens(&request);
+    let mut envelope = Envelope::of_model(request.model.clone(), client.framing());
+    clip(&mut envelope.model);
+    // Whoever asks for the prompt alone is not refused for the price of an answer.
+    envelope.max_output_tokens = request.max_output_tokens.or(Some(0));
+    ctx.envelope = Some(envelope);
+    ctx.canonical = Some(Box::new(request));
+    transform::check(ctx)?;
+    let route = match resolve::route(ctx) {
+        Ok(route) => Some(route),
+        Err(error) if error.kind == ErrorKind::Permission => return Err(error),
+        // Nobody has the model: an estimate needs nobody.
+        Err(_) => None,
+    };
+    admit::reserve_uncounted(ctx).await?;
+    let asked = match route {
+        Some(route) => first(ctx, &route).await?,
+        None => None,
+    };
+    if let Some((target, accounts)) = asked
+        && let Some(counted) = counted(ctx, &target, &accounts).await
+    {
+        return Ok(counted);
     }
-    Ok(client.encode_count(estimate::tokens(&request)))
+    Ok(client.encode_count(estimated))
 }
 
-/// Who would be asked first.
-fn target(ctx: &RequestCtx, requested: &str) -> Option<Arc<Target>> {
-    match resolve::resolve(&ctx.snapshot, requested).ok()? {
-        Route::Target(target) => Some(target),
-        Route::Combo(combo) => combo.first_target(&ctx.snapshot, ctx.started_ms),
+/// Who would be asked first, and the accounts that may be; `None` where nobody can be now. An error where nobody may be.
+async fn first(
+    ctx: &mut RequestCtx,
+    route: &Route,
+) -> Result<Option<(Arc<Target>, Candidates)>, GatewayError> {
+    let combo = match route {
+        Route::Target(target) => return Ok(allowed(ctx, target)?.map(|accounts| (target.clone(), accounts))),
+        Route::Combo(combo) => combo,
+    };
+    let (mut denial, mut may_any) = (None, false);
+    for planned in planned(ctx, combo).await? {
+        ctx.trying = Some(Trying::previewed(&planned, ctx.started));
+        match allowed(ctx, &planned.target) {
+            Ok(Some(accounts)) => return Ok(Some((planned.target, accounts))),
+            Ok(None) => may_any = true,
+            Err(error) => denial = denial.or(Some(error)),
+        }
     }
+    match denial {
+        Some(error) if !may_any => Err(error),
+        _ => Ok(None),
+    }
+}
+
+/// The targets of a combo that the key may use, in order. Nobody's turn is taken.
+async fn planned(ctx: &mut RequestCtx, combo: &Arc<ComboState>) -> Result<Vec<Planned>, GatewayError> {
+    let facts = attempt::facts(ctx, combo).await?;
+    let bars = |target: &Target| (!admit::may_use_in(ctx, combo, target)).then_some(Bar::Key);
+    let special = Special { bars: Some(&bars), cost: None };
+    let now_ms = ctx.engine.clock.now_ms();
+    let mut plan = combo::plan_for(&ctx.snapshot, combo, &facts, special, now_ms, ctx.seed, false);
+    if plan.targets.is_empty() && !plan.denied.is_empty() && plan.left_out.is_empty() {
+        return Err(attempt::no_targets(combo, plan.over_cap, &plan.left_out));
+    }
+    policy::prefer(ctx, &mut plan.targets, |planned| &planned.target);
+    Ok(plan.targets)
+}
+
+/// The accounts of a target that may serve the request now, if there are any; an error where a policy refuses the target.
+fn allowed(ctx: &mut RequestCtx, target: &Target) -> Result<Option<Candidates>, GatewayError> {
+    policy::steer(ctx, target)?;
+    let (accounts, _) = resolve::standing(ctx, target, ctx.engine.clock.now_ms());
+    Ok(Some(accounts).filter(|accounts| !accounts.is_empty()))
 }
 
 /// The upstream's own count, if it gives one in the client's dialect. Whatever goes wrong says nothing about the account:
 /// chat is what it is there for.
-async fn asked(ctx: &RequestCtx, target: &Target) -> Option<Bytes> {
-    let (connections, _) = crate::resolve::standing(ctx, target, ctx.engine.clock.now_ms());
-    let call = connections.iter().find_map(|connection| call(ctx, target, connection))?;
+async fn counted(ctx: &RequestCtx, target: &Target, accounts: &Candidates) -> Option<Bytes> {
+    let call = accounts.iter().find_map(|connection| call(ctx, target, connection))?;
     let response = timeout(PATIENCE, ctx.engine.transport.send(call)).await.ok()?.ok()?;
     if !response.status().is_success() {
         return None;

@@ -47,7 +47,7 @@ pub(super) fn told_of_all(count: usize, combo: &str, error: &str) -> String {
 }
 
 /// The error when there is no target to ask.
-pub(super) fn no_targets(combo: &ComboState, over_cap: Option<i64>, left_out: &[LeftOut]) -> GatewayError {
+pub(crate) fn no_targets(combo: &ComboState, over_cap: Option<i64>, left_out: &[LeftOut]) -> GatewayError {
     let name = &combo.name;
     if let Some(cap) = over_cap {
         return explain::too_dear(name, cap);

@@ -93,7 +93,9 @@ pub(crate) struct StreamStart {
 
 pub(crate) use accounts::{Failed, passes_by_itself};
 pub(crate) use aside::aside;
+pub(crate) use facts::facts;
 pub(crate) use foresight::{of_chain, of_plan};
+pub(crate) use in_vain::no_targets;
 pub(crate) use inner::{Rewrite, text_of};
 pub(crate) use pause::go_on;
 pub(crate) use round::{NoPlace, foreseen, no_place};

@@ -10,6 +10,7 @@ mod cache;
 mod cancelled;
 mod combo_limits;
 mod combos;
+mod counting;
 mod crowd;
 mod decisions;
 mod defects;
