@@ -109,6 +109,29 @@ async fn limits_of_a_key_hold() {
 }
 
 #[tokio::test]
+async fn counts_of_tokens_are_requests_like_others() {
+    let world = World::start().await;
+    let count = |model: &str, key: &str| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "hello"}]});
+        Call::post("/v1/messages/count_tokens", body.to_string()).header("x-api-key", key)
+    };
+    let key = add_key(&world.gateway, json!({"maxRequestsPerMinute": 2, "maxTokensPerMinute": 1})).await;
+    for status in [200, 200, 429] {
+        let response = world.gateway.call(&count("up/m", &key)).await;
+        assert_eq!(response.status, status, "{}", response.text());
+    }
+    let policy = json!({"name": "no up", "type": "access", "actions": {"block_model": ["up/*"]}});
+    world.gateway.set("POST", "/api/policies", &policy).await;
+    let key = add_key(&world.gateway, json!({})).await;
+    let response = world.gateway.call(&count("up/m", &key)).await;
+    assert_eq!((response.status, response.at("/error/type")), (403, "permission_error".to_owned()));
+    let google = r#"{"contents":[{"parts":[{"text":"hi"}]}]}"#;
+    let call = Call::post("/v1beta/models/up/m:countTokens", google.to_owned()).bearer(&key);
+    let response = world.gateway.call(&call).await;
+    assert_eq!((response.status, response.at("/error/status")), (403, "PERMISSION_DENIED".to_owned()));
+}
+
+#[tokio::test]
 async fn a_cooling_account_is_passed_over_also_in_streams() {
     let world = World::start().await;
     let second = add_connection(&world.gateway, &world.node, "second", "sk-second-account-key").await;
