@@ -3,8 +3,10 @@
 use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, KeyRights, Scope};
 
 use crate::answers;
+use crate::budgets;
 use crate::context_handoffs;
 use crate::error::StoreError;
+use crate::policies;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::reasoning_memory;
 use crate::response_owners;
@@ -28,6 +30,41 @@ macro_rules! columns {
 
 /// Every key. Revoked ones as well, so that they are known and refused where unknown ones are let in.
 pub(crate) const SELECT_ALL: &str = concat!("SELECT ", columns!(), " FROM api_keys ORDER BY created_at, id");
+
+const SELECT_ONE: &str = concat!("SELECT ", columns!(), " FROM api_keys WHERE id = $1");
+const INSERT: &str = "INSERT INTO api_keys (id, name, key_hash, key_prefix, is_active, no_log, allowed_models,
+     denied_models, allowed_connections, allowed_endpoints, scopes, ip_allowlist, max_requests_per_minute,
+     max_requests_per_day, max_tokens_per_minute, max_concurrent, strict, expires_at, max_sessions, revoked_at,
+     last_used_at, created_at, rights)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
+/// Never of a key that is revoked, which nothing may bring back.
+const UPDATE: &str = "UPDATE api_keys SET name = $2, key_hash = $3, key_prefix = $4, is_active = $5, no_log = $6,
+     allowed_models = $7, denied_models = $8, allowed_connections = $9, allowed_endpoints = $10, scopes = $11,
+     ip_allowlist = $12, max_requests_per_minute = $13, max_requests_per_day = $14, max_tokens_per_minute = $15,
+     max_concurrent = $16, strict = $17, expires_at = $18, max_sessions = $19, rights = $20
+     WHERE id = $1 AND revoked_at IS NULL";
+const REVOKE: &str =
+    "UPDATE api_keys SET is_active = FALSE, revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+/// What is kept for a key only as long as it can be used.
+const FORGET: [&str; 6] = [
+    reasoning_memory::FORGET_TENANT,
+    response_owners::FORGET_TENANT,
+    session_affinity::FORGET_TENANT,
+    context_handoffs::FORGET_TENANT,
+    answers::FORGET_TENANT,
+    similar_questions::FORGET_TENANT,
+];
+
+/// What a key that takes another's place does not have from it.
+#[derive(Debug)]
+pub struct Successor {
+    /// Its id.
+    pub id: ApiKeyId,
+    /// The hash of its text.
+    pub hash: KeyHash,
+    /// Its text as it may be shown.
+    pub masked: String,
+}
 
 /// Binds what insert and update have in common, `$1` to `$19`.
 macro_rules! bind_key {
@@ -88,19 +125,9 @@ impl ApiKeys<'_> {
     /// One of them, revoked or not.
     pub async fn get(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
         let row: Option<Row> = with_read!(self.0.pool(), |db| {
-            sqlx::query_as(concat!("SELECT ", columns!(), " FROM api_keys WHERE id = $1"))
-                .bind(id.as_str())
-                .fetch_optional(&mut *db)
-                .await?
+            sqlx::query_as(SELECT_ONE).bind(id.as_str()).fetch_optional(&mut *db).await?
         });
-        let Some(row) = row else { return Ok(None) };
-        let mut problems = Vec::new();
-        match row.into_key(&mut problems) {
-            Some(key) => Ok(Some(key)),
-            None => {
-                Err(StoreError::Damaged(problems.pop().map(|problem| problem.message).unwrap_or_default()))
-            }
-        }
+        row.map(|row| row.read().map_err(StoreError::Damaged)).transpose()
     }
 
     /// Adds one.
@@ -118,75 +145,99 @@ impl ApiKeys<'_> {
                     message: format!("`{other}` has this key already"),
                 });
             }
-            bind_key!(
-                "INSERT INTO api_keys (id, name, key_hash, key_prefix, is_active, no_log, allowed_models,
-                 denied_models, allowed_connections, allowed_endpoints, scopes, ip_allowlist,
-                 max_requests_per_minute, max_requests_per_day, max_tokens_per_minute, max_concurrent, strict,
-                 expires_at, max_sessions, revoked_at, last_used_at, created_at, rights)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                 $21, $22, $23)",
-                key,
-                lists
-            )
-            .bind(key.revoked_at)
-            .bind(key.last_used_at)
-            .bind(key.created_at)
-            .bind(to_json(&key.rights)?)
-            .execute(&mut *db)
-            .await?;
+            bind_key!(INSERT, key, lists)
+                .bind(key.revoked_at)
+                .bind(key.last_used_at)
+                .bind(key.created_at)
+                .bind(to_json(&key.rights)?)
+                .execute(&mut *db)
+                .await?;
         });
         Ok(())
     }
 
-    /// Replaces everything but the times of creation and use; a new hash replaces the key.
-    pub async fn update(&self, key: &ApiKey) -> Result<(), StoreError> {
-        let lists = lists(key)?;
-        with_write!(self.0.pool(), |db| {
+    /// Changes a key in one piece: nobody else's change comes between reading and writing, and a key that is revoked stays
+    /// so, which is a conflict. A new hash replaces the key; its times of creation, use and revocation are not touched. When
+    /// `change` refuses, nothing is written and its reason comes back.
+    pub async fn change<E>(
+        &self,
+        id: &ApiKeyId,
+        change: impl FnOnce(&mut ApiKey) -> Result<(), E>,
+    ) -> Result<Result<ApiKey, E>, StoreError> {
+        let changed = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            let changed = bind_key!(
-                "UPDATE api_keys SET name = $2, key_hash = $3, key_prefix = $4, is_active = $5, no_log = $6,
-                 allowed_models = $7, denied_models = $8, allowed_connections = $9, allowed_endpoints = $10,
-                 scopes = $11, ip_allowlist = $12, max_requests_per_minute = $13, max_requests_per_day = $14,
-                 max_tokens_per_minute = $15, max_concurrent = $16, strict = $17, expires_at = $18,
-                 max_sessions = $19, revoked_at = $20, rights = $21 WHERE id = $1",
-                key,
-                lists
-            )
-            .bind(key.revoked_at)
-            .bind(to_json(&key.rights)?)
-            .execute(&mut *db)
-            .await?
-            .rows_affected();
-            if changed == 0 {
-                return Err(StoreError::NotFound { what: "API key", id: key.id.to_string() });
+            let mut key =
+                usable(sqlx::query_as(SELECT_ONE).bind(id.as_str()).fetch_optional(&mut *db).await?, id)?;
+            if let Err(refusal) = change(&mut key) {
+                return Ok(Err(refusal));
             }
+            let lists = lists(&key)?;
+            bind_key!(UPDATE, &key, lists).bind(to_json(&key.rights)?).execute(&mut *db).await?;
+            key
         });
-        Ok(())
+        Ok(Ok(changed))
+    }
+
+    /// Puts another key in the place of one, with all that holds for the old one by its id: its budget, and the policies that
+    /// name it. All of it or nothing, and nothing of a key that is revoked. The old key ends now, or with `keeps_until` then at
+    /// the latest; as long as both can be used, what holds by the id holds for both, in policies with ids from `policy_id`.
+    pub async fn replace(
+        &self,
+        old: &ApiKeyId,
+        new: Successor,
+        keeps_until: Option<i64>,
+        now_ms: i64,
+        mut policy_id: impl FnMut() -> String,
+    ) -> Result<ApiKey, StoreError> {
+        let made = with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            let mut old =
+                usable(sqlx::query_as(SELECT_ONE).bind(old.as_str()).fetch_optional(&mut *db).await?, old)?;
+            let Successor { id, hash, masked } = new;
+            let key = ApiKey { id, hash, masked, last_used_at: None, created_at: now_ms, ..old.clone() };
+            let lists = lists(&key)?;
+            bind_key!(INSERT, &key, lists)
+                .bind(key.revoked_at)
+                .bind(key.last_used_at)
+                .bind(key.created_at)
+                .bind(to_json(&key.rights)?)
+                .execute(&mut *db)
+                .await?;
+            sqlx::query(budgets::COPY).bind(old.id.as_str()).bind(key.id.as_str()).execute(&mut *db).await?;
+            let rows: Vec<policies::Row> = sqlx::query_as(policies::SELECT_ALL).fetch_all(&mut *db).await?;
+            for (id, conditions) in policies::of_another_key(rows, &old.id, &key.id)? {
+                let statement = if keeps_until.is_some() { policies::COPY } else { policies::MOVE };
+                let statement = sqlx::query(statement).bind(id).bind(conditions).bind(now_ms);
+                let statement = if keeps_until.is_some() { statement.bind(policy_id()) } else { statement };
+                statement.execute(&mut *db).await?;
+            }
+            match keeps_until {
+                Some(end) => {
+                    old.expires_at = Some(old.expires_at.map_or(end, |expires| expires.min(end)));
+                    let lists = self::lists(&old)?;
+                    bind_key!(UPDATE, &old, lists).bind(to_json(&old.rights)?).execute(&mut *db).await?;
+                }
+                None => {
+                    sqlx::query(REVOKE).bind(old.id.as_str()).bind(now_ms).execute(&mut *db).await?;
+                    for forget in FORGET {
+                        sqlx::query(forget).bind(old.id.as_str()).execute(&mut *db).await?;
+                    }
+                }
+            }
+            key
+        });
+        Ok(made)
     }
 
     /// Ends a key for good; what it used stays counted. Whether there was one that was not revoked yet.
     pub async fn revoke(&self, id: &ApiKeyId, now_ms: i64) -> Result<bool, StoreError> {
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            let changed = sqlx::query(
-                "UPDATE api_keys SET is_active = FALSE, revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
-            )
-            .bind(id.as_str())
-            .bind(now_ms)
-            .execute(&mut *db)
-            .await?
-            .rows_affected();
-            if changed == 0 {
+            let revoked = sqlx::query(REVOKE).bind(id.as_str()).bind(now_ms).execute(&mut *db).await?;
+            if revoked.rows_affected() == 0 {
                 return Ok(false);
             }
-            for forget in [
-                reasoning_memory::FORGET_TENANT,
-                response_owners::FORGET_TENANT,
-                session_affinity::FORGET_TENANT,
-                context_handoffs::FORGET_TENANT,
-                answers::FORGET_TENANT,
-                similar_questions::FORGET_TENANT,
-            ] {
+            for forget in FORGET {
                 sqlx::query(forget).bind(id.as_str()).execute(&mut *db).await?;
             }
         });
@@ -269,6 +320,17 @@ impl Row {
             created_at: self.created_at,
         })
     }
+}
+
+/// The key of a row that may still be changed.
+fn usable(row: Option<Row>, id: &ApiKeyId) -> Result<ApiKey, StoreError> {
+    let row = row.ok_or_else(|| StoreError::NotFound { what: "API key", id: id.to_string() })?;
+    let key = row.read().map_err(StoreError::Damaged)?;
+    if key.revoked_at.is_some() {
+        let message = "the key is revoked; make a new one".to_owned();
+        return Err(StoreError::Conflict { field: "id", message });
+    }
+    Ok(key)
 }
 
 /// The rights of a key after a combo got another name; `None` when they do not name it, or cannot be read.

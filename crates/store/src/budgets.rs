@@ -24,6 +24,13 @@ macro_rules! columns {
 pub(crate) const SELECT_ALL: &str =
     concat!("SELECT ", columns!(), " FROM domain_budgets ORDER BY api_key_id");
 
+/// The budget of the key `$1`, if it has one, for the key `$2` too.
+pub(crate) const COPY: &str = "INSERT INTO domain_budgets (api_key_id, daily_limit_nano, weekly_limit_nano, \
+     monthly_limit_nano, total_limit_nano, warning_permille, reset_interval, reset_minute, hard_stop, block_unpriced, \
+     on_exceeded) SELECT $2, daily_limit_nano, weekly_limit_nano, monthly_limit_nano, total_limit_nano, \
+     warning_permille, reset_interval, reset_minute, hard_stop, block_unpriced, on_exceeded \
+     FROM domain_budgets WHERE api_key_id = $1";
+
 impl Budgets<'_> {
     /// Every budget, that of everybody first.
     pub async fn list(&self) -> Result<Vec<Budget>, StoreError> {

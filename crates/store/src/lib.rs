@@ -58,7 +58,7 @@ mod webhooks;
 mod writer;
 
 pub use answers::Answers;
-pub use api_keys::ApiKeys;
+pub use api_keys::{ApiKeys, Successor};
 pub use audit::{Audit, AuditEvent, AuditQuery, AuditRecord};
 pub use bodies::{BodyState, Document, FoundBodies, Message, Pipeline};
 pub use budgets::Budgets;
@@ -91,7 +91,7 @@ pub use response_owners::ResponseOwners;
 pub use revoked_tokens::{RevokedToken, RevokedTokens};
 pub use rotation_memory::RotationMemories;
 pub use session_affinity::SessionAffinity;
-pub use settings::{PasswordHash, Settings};
+pub use settings::{PasswordHash, Settings, SettingsChange};
 pub use similar_questions::{QuestionMark, SimilarQuestions, is_wanted, keep_questions};
 pub use store::{DatabaseFacts, Loaded, RowProblem, Store};
 pub use usage::{

@@ -1,6 +1,6 @@
 //! What the operator forbids, limits or prefers.
 
-use omniroute_domain::entity::{Policy, PolicyActions, PolicyConditions, PolicyKind};
+use omniroute_domain::entity::{ApiKeyId, Policy, PolicyActions, PolicyConditions, PolicyKind};
 
 use crate::combos::{add_renamed, renamed, renamed_pattern};
 use crate::error::StoreError;
@@ -16,6 +16,13 @@ pub struct Policies<'a>(pub(crate) &'a Store);
 pub(crate) const SELECT_ALL: &str =
     "SELECT id, name, type, enabled, priority, conditions, actions, created_at, updated_at
      FROM policies ORDER BY priority, created_at, id";
+
+/// The policy `$1` with the conditions `$2` instead of its own, at `$3`.
+pub(crate) const MOVE: &str = "UPDATE policies SET conditions = $2, updated_at = $3 WHERE id = $1";
+/// The same as a policy of its own with the id `$4`.
+pub(crate) const COPY: &str =
+    "INSERT INTO policies (id, name, type, enabled, priority, conditions, actions, created_at, updated_at)
+     SELECT $4, name, type, enabled, priority, $2, actions, $3, $3 FROM policies WHERE id = $1";
 
 /// A row of the table.
 pub(crate) type Row = (String, String, String, bool, i64, String, String, i64, i64);
@@ -68,6 +75,23 @@ impl Policies<'_> {
         });
         Ok(changed > 0)
     }
+}
+
+/// The policies that name a key, with what their conditions are for the one that takes its place. Rows that cannot be read
+/// hold for nobody.
+pub(crate) fn of_another_key(
+    rows: Vec<Row>,
+    old: &ApiKeyId,
+    new: &ApiKeyId,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let policies = rows.into_iter().filter_map(|row| parse(row, &mut Vec::new()));
+    let named = policies.filter(|policy| policy.conditions.api_key_id.as_deref() == Some(old.as_str()));
+    named
+        .map(|mut policy| {
+            policy.conditions.api_key_id = Some(new.to_string());
+            Ok((policy.id, to_json(&policy.conditions)?))
+        })
+        .collect()
 }
 
 /// The actions of a policy after a combo got another name; `None` when they do not name it, or cannot be read.

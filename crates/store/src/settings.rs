@@ -13,6 +13,22 @@ use crate::text::{from_json, to_json};
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'a>(pub(crate) &'a Store);
 
+/// What a change of the settings did.
+#[derive(Debug)]
+pub struct SettingsChange {
+    /// As they were.
+    pub before: RuntimeSettings,
+    /// As they are.
+    pub after: RuntimeSettings,
+}
+
+impl SettingsChange {
+    /// Whether anything is different.
+    pub fn is_any(&self) -> bool {
+        self.before != self.after
+    }
+}
+
 /// The administrator's password as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PasswordHash {
@@ -35,22 +51,30 @@ impl Settings<'_> {
         let text: Option<String> = with_read!(self.0.pool(), |db| {
             sqlx::query_scalar(SELECT_RUNTIME).fetch_optional(&mut *db).await?
         });
-        let mut problems = Vec::new();
-        let settings = parse(text.as_deref(), &mut problems);
-        match problems.pop() {
-            None => Ok(settings),
-            Some(problem) => Err(StoreError::Damaged(problem.message)),
-        }
+        read(text.as_deref())
     }
 
-    /// Replaces them.
-    pub async fn put(&self, settings: &RuntimeSettings) -> Result<(), StoreError> {
-        let text = to_json(settings)?;
-        with_write!(self.0.pool(), |db| {
+    /// Changes them in one piece: nobody else's change comes between reading and writing, so that none is lost. When `change`
+    /// refuses, nothing is written and its reason comes back; when it changes nothing, nothing is written either.
+    pub async fn change<E>(
+        &self,
+        change: impl FnOnce(&mut RuntimeSettings) -> Result<(), E>,
+    ) -> Result<Result<SettingsChange, E>, StoreError> {
+        let done = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            sqlx::query(UPSERT).bind("runtime").bind(&text).execute(&mut *db).await?;
+            let text: Option<String> = sqlx::query_scalar(SELECT_RUNTIME).fetch_optional(&mut *db).await?;
+            let before = read(text.as_deref())?;
+            let mut after = before.clone();
+            if let Err(refusal) = change(&mut after) {
+                return Ok(Err(refusal));
+            }
+            if after == before {
+                return Ok(Ok(SettingsChange { before, after }));
+            }
+            sqlx::query(UPSERT).bind("runtime").bind(to_json(&after)?).execute(&mut *db).await?;
+            SettingsChange { before, after }
         });
-        Ok(())
+        Ok(Ok(done))
     }
 
     /// The administrator's password; `None` before the first one is set.
@@ -93,6 +117,16 @@ impl Settings<'_> {
             sqlx::query(UPSERT).bind("password").bind(&stored).execute(&mut *db).await?;
         });
         Ok(true)
+    }
+}
+
+/// The settings of a stored text that can be read, or the defaults where there is none.
+fn read(text: Option<&str>) -> Result<RuntimeSettings, StoreError> {
+    let mut problems = Vec::new();
+    let settings = parse(text, &mut problems);
+    match problems.pop() {
+        None => Ok(settings),
+        Some(problem) => Err(StoreError::Damaged(problem.message)),
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, header};
-use omniroute_domain::entity::{ApiKeyId, KeyHash, Scope};
-use omniroute_store::AuditEvent;
+use omniroute_domain::entity::{ApiKeyId, KeyHash, RuntimeSettings, Scope};
+use omniroute_store::{AuditEvent, SettingsChange};
 use secrecy::ExposeSecret as _;
 
 use super::password::is_same;
@@ -83,6 +83,18 @@ impl Caller {
     /// Puts what was written in force, before the answer says that it is.
     pub(crate) async fn reload(&self) -> AdminResult<()> {
         (self.admin.reload)().await.map_err(internal)
+    }
+
+    /// Changes settings and puts them in force; what others change meanwhile stays changed.
+    pub(crate) async fn change_settings(
+        &self,
+        change: impl FnOnce(&mut RuntimeSettings) -> AdminResult<()>,
+    ) -> AdminResult<SettingsChange> {
+        let done = self.admin.store.settings().change(change).await??;
+        if done.is_any() {
+            self.reload().await?;
+        }
+        Ok(done)
     }
 
     /// Whether the caller manages the gateway, for routes that tell managers more.

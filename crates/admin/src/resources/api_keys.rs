@@ -1,7 +1,8 @@
 //! Client keys: `/api/keys`. A key is shown once, when it is made; the database has its hash.
 
-use omniroute_domain::entity::{ApiKey, ApiKeyId, Budget, KeyHash, KeyRights, Scope};
+use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, KeyRights, Scope};
 use omniroute_domain::snapshot::parse_network;
+use omniroute_store::Successor;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use super::transforms::ThinkingView;
 use super::{Message, present};
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Filter, Id, Json, OptionalBody};
-use crate::error::{AdminResult, conflict, gone, invalid_field, not_found};
+use crate::error::{AdminResult, gone, invalid_field, not_found};
 use crate::state::Admin;
 use crate::text::{iso, parse_iso, random_secret};
 use crate::validation::Problems;
@@ -219,7 +220,8 @@ pub(crate) async fn create(
         created_at: access.now_ms,
     };
     merge(&mut key, &draft, &access)?;
-    insert(&access, key, secret, "apikey.create").await
+    access.admin.store.api_keys().insert(&key).await?;
+    tell(&access, key, secret, "apikey.create").await
 }
 
 pub(crate) async fn show(access: Management, Id(id): Id) -> AdminResult<Json<ApiKeyView>> {
@@ -233,12 +235,8 @@ pub(crate) async fn update(
     Id(id): Id,
     Body(patch): Body<ApiKeyPatch>,
 ) -> AdminResult<Json<ApiKeyUpdated>> {
-    let mut key = find(&access.admin, &id).await?;
-    if key.revoked_at.is_some() {
-        return Err(conflict("the key is revoked; make a new one"));
-    }
-    merge(&mut key, &patch, &access)?;
-    access.admin.store.api_keys().update(&key).await?;
+    let stored = access.admin.store.api_keys();
+    let key = stored.change(&ApiKeyId::from(id.as_str()), |key| merge(key, &patch, &access)).await??;
     access.reload().await?;
     access.audit("apikey.update", "api_key", &id, &key.name).await;
     let key = view(&access.admin, key, &access.admin.store.meta().machine_id().await?);
@@ -264,57 +262,19 @@ pub(crate) async fn rotate(
     let mut problems = Problems::default();
     problems.range("graceSeconds", Some(rotation.grace_seconds), &(0..=MAX_GRACE));
     problems.done()?;
-    let mut old = find(&access.admin, &id).await?;
-    if old.revoked_at.is_some() {
-        return Err(conflict("the key is revoked; make a new one"));
-    }
+    let grace_ms = i64::from(rotation.grace_seconds) * 1_000;
+    let keeps_until = (grace_ms > 0).then_some(access.now_ms + grace_ms);
     let secret = new_key();
-    let new = ApiKey {
+    let new = Successor {
         id: ApiKeyId::from(Uuid::now_v7().to_string()),
         hash: KeyHash::of(&secret),
         masked: masked(&secret),
-        last_used_at: None,
-        created_at: access.now_ms,
-        ..old.clone()
     };
-    let stored = access.admin.store.budgets();
-    if let Some(budget) = stored.get(Some(&old.id)).await? {
-        stored.put(&[Budget { key: Some(new.id.clone()), ..budget }]).await?;
-    }
-    carry_policies(&access, &old.id, &new.id, rotation.grace_seconds > 0).await?;
-    let created = insert(&access, new, secret, "apikey.rotate").await?;
-    if rotation.grace_seconds == 0 {
-        access.admin.store.api_keys().revoke(&old.id, access.now_ms).await?;
-    } else {
-        let end = access.now_ms + i64::from(rotation.grace_seconds) * 1_000;
-        old.expires_at = Some(old.expires_at.map_or(end, |expires| expires.min(end)));
-        access.admin.store.api_keys().update(&old).await?;
-    }
-    access.reload().await?;
-    Ok(created)
-}
-
-/// What holds for a key by its id holds for the one that takes its place, before that can be used; while both can be, for both.
-async fn carry_policies(
-    access: &Management,
-    old: &ApiKeyId,
-    new: &ApiKeyId,
-    keeps_old: bool,
-) -> AdminResult<()> {
-    let stored = access.admin.store.policies();
-    for mut policy in stored.list().await? {
-        if policy.conditions.api_key_id.as_deref() != Some(old.as_str()) {
-            continue;
-        }
-        if keeps_old {
-            policy.id = Uuid::now_v7().to_string();
-            policy.created_at = access.now_ms;
-        }
-        policy.conditions.api_key_id = Some(new.to_string());
-        policy.updated_at = access.now_ms;
-        stored.put(&policy).await?;
-    }
-    Ok(())
+    let stored = access.admin.store.api_keys();
+    let policy_id = || Uuid::now_v7().to_string();
+    let key =
+        stored.replace(&ApiKeyId::from(id.as_str()), new, keeps_until, access.now_ms, policy_id).await?;
+    tell(&access, key, secret, "apikey.rotate").await
 }
 
 pub(crate) async fn reveal(access: Management, Id(id): Id) -> AdminResult<Json<Message>> {
@@ -322,21 +282,20 @@ pub(crate) async fn reveal(access: Management, Id(id): Id) -> AdminResult<Json<M
     Err(gone("keys are stored hashed and cannot be shown again; rotate the key to get a new one"))
 }
 
-async fn insert(
+/// Puts a new key in force and shows it, once.
+async fn tell(
     access: &Management,
     key: ApiKey,
     secret: String,
     action: &str,
 ) -> AdminResult<Created<NewApiKey>> {
-    let admin = &access.admin;
-    admin.store.api_keys().insert(&key).await?;
     access.reload().await?;
     access.audit(action, "api_key", key.id.as_str(), &key.name).await;
     Ok(Created(NewApiKey {
         key: secret,
         name: key.name,
         id: key.id.to_string(),
-        machine_id: admin.store.meta().machine_id().await?,
+        machine_id: access.admin.store.meta().machine_id().await?,
         no_log: key.no_log,
     }))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use omniroute_domain::entity::RuntimeSettings;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -104,10 +105,11 @@ pub(crate) async fn require(
         if !require_login && has_password(admin).await? == HasPassword::No {
             return Err(invalid_field("requireLogin", "cannot be false before a password is set"));
         }
-        let mut settings = admin.store.settings().get().await?;
-        settings.require_login = require_login;
-        admin.store.settings().put(&settings).await?;
-        access.reload().await?;
+        let set = |settings: &mut RuntimeSettings| {
+            settings.require_login = require_login;
+            Ok(())
+        };
+        access.change_settings(set).await?;
         access
             .audit("settings.update", "settings", "requireLogin", &format!("requireLogin: {require_login}"))
             .await;

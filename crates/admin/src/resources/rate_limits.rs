@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_domain::entity::Connection;
+use omniroute_domain::entity::{Connection, RuntimeSettings};
 use omniroute_domain::limiter::{GateView, LearnedLimits, LearnedWindow};
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_store::ConnectionFilter;
@@ -226,17 +226,15 @@ pub(crate) async fn update(
     problems.range("defaults.minTimeBetweenRequests", min_time_between_requests, &(0..=60_000));
     problems.range("defaults.concurrentRequests", concurrent_requests, &(0..=100_000));
     problems.done()?;
-    let store = access.admin.store.settings();
-    let before = store.get().await?;
-    let mut settings = before.clone();
-    let queue = &mut settings.resilience.request_queue;
-    queue.requests_per_minute = requests_per_minute.unwrap_or(queue.requests_per_minute);
-    queue.min_time_between_requests_ms =
-        min_time_between_requests.unwrap_or(queue.min_time_between_requests_ms);
-    queue.concurrent_requests = concurrent_requests.unwrap_or(queue.concurrent_requests);
-    if settings != before {
-        store.put(&settings).await?;
-        access.reload().await?;
+    let set = |settings: &mut RuntimeSettings| {
+        let queue = &mut settings.resilience.request_queue;
+        queue.requests_per_minute = requests_per_minute.unwrap_or(queue.requests_per_minute);
+        queue.min_time_between_requests_ms =
+            min_time_between_requests.unwrap_or(queue.min_time_between_requests_ms);
+        queue.concurrent_requests = concurrent_requests.unwrap_or(queue.concurrent_requests);
+        Ok(())
+    };
+    if access.change_settings(set).await?.is_any() {
         access.audit("ratelimit.update", "settings", "resilience", "requestQueue").await;
     }
     show(access).await

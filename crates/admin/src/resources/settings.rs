@@ -7,6 +7,7 @@ use omniroute_domain::{
     entity::{Number, ProviderStrategies, ProviderStrategy, RuntimeSettings, SseKeepalive},
     routing,
 };
+use omniroute_store::SettingsChange;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -206,10 +207,9 @@ pub(crate) async fn update(
     Body(patch): Body<SettingsPatch>,
 ) -> AdminResult<WithCookie<SettingsView>> {
     let admin = &access.admin;
-    let before = admin.store.settings().get().await?;
-    let mut settings = before.clone();
+    // A request that is wrong somewhere must not have changed the password when that is found.
     let mut problems = Problems::default();
-    merge(&mut settings, &patch, admin, &mut problems);
+    merge(&mut admin.store.settings().get().await?, &patch, admin, &mut problems);
     if let Some(password) = &patch.new_password {
         judge_password(&mut problems, "newPassword", password);
     }
@@ -235,15 +235,20 @@ pub(crate) async fn update(
             cookie = Some(new_session(admin, access.client).await?);
         }
     }
-    if settings != before {
-        admin.store.settings().put(&settings).await?;
-        access.reload().await?;
-        if settings.budgets != before.budgets {
+    let again = |settings: &mut RuntimeSettings| {
+        let mut problems = Problems::default();
+        merge(settings, &patch, admin, &mut problems);
+        problems.done()
+    };
+    let change = access.change_settings(again).await?;
+    if change.is_any() {
+        let SettingsChange { before, after } = &change;
+        if after.budgets != before.budgets {
             recount(admin, None, access.now_ms).await?;
         }
-        access.audit("settings.update", "settings", "settings", &changed_names(&before, &settings)).await;
+        access.audit("settings.update", "settings", "settings", &changed_names(before, after)).await;
     }
-    Ok(WithCookie(cookie, view(admin, settings).await?))
+    Ok(WithCookie(cookie, view(admin, change.after).await?))
 }
 
 fn merge(settings: &mut RuntimeSettings, patch: &SettingsPatch, admin: &Admin, problems: &mut Problems) {

@@ -100,9 +100,13 @@ pub(crate) async fn update_thinking(
     access: Management,
     Body(patch): Body<ThinkingPatch>,
 ) -> AdminResult<Json<ThinkingView>> {
-    let store = &access.admin.store;
-    let mut settings = store.settings().get().await?;
-    let thinking = &mut settings.thinking_budget;
+    let change =
+        access.change_settings(|settings| merge_thinking(&mut settings.thinking_budget, &patch)).await?;
+    access.audit("settings.updated", "settings", "thinkingBudget", "").await;
+    Ok(Json(change.after.thinking_budget.into()))
+}
+
+fn merge_thinking(thinking: &mut ThinkingSettings, patch: &ThinkingPatch) -> AdminResult<()> {
     let mut problems = Problems::default();
     if let Some(mode) = &patch.mode {
         match word(mode) {
@@ -120,12 +124,7 @@ pub(crate) async fn update_thinking(
     if let Some(budget) = patch.custom_budget.and_then(|budget| u32::try_from(budget).ok()) {
         thinking.custom_budget = budget;
     }
-    problems.done()?;
-    let thinking = settings.thinking_budget;
-    store.settings().put(&settings).await?;
-    access.reload().await?;
-    access.audit("settings.updated", "settings", "thinkingBudget", "").await;
-    Ok(Json(thinking.into()))
+    problems.done()
 }
 
 pub(crate) async fn show_system_prompt(access: Management) -> AdminResult<Json<SystemPromptView>> {
@@ -136,11 +135,16 @@ pub(crate) async fn update_system_prompt(
     access: Management,
     Body(patch): Body<SystemPromptPatch>,
 ) -> AdminResult<Json<SystemPromptView>> {
-    let store = &access.admin.store;
-    let mut settings = store.settings().get().await?;
+    let change =
+        access.change_settings(|settings| merge_system_prompt(&mut settings.system_prompt, patch)).await?;
+    // The text itself stays out of the audit log.
+    access.audit("settings.updated", "settings", "systemPrompt", "").await;
+    Ok(Json(change.after.system_prompt.into()))
+}
+
+fn merge_system_prompt(prompt: &mut SystemPromptSettings, patch: SystemPromptPatch) -> AdminResult<()> {
     let mut problems = Problems::default();
     problems.range("maxChars", patch.max_chars, &(1..=MAX_SYSTEM_CHARS));
-    let prompt = &mut settings.system_prompt;
     prompt.enabled = patch.enabled.unwrap_or(prompt.enabled);
     prompt.max_chars = patch.max_chars.unwrap_or(prompt.max_chars);
     let suffix = patch.suffix_prompt.or(patch.prompt);
@@ -153,13 +157,7 @@ pub(crate) async fn update_system_prompt(
     }
     check_system_text("prefixPrompt", &prompt.prefix_prompt, prompt.max_chars, &mut problems);
     check_system_text("suffixPrompt", &prompt.suffix_prompt, prompt.max_chars, &mut problems);
-    problems.done()?;
-    let prompt = settings.system_prompt.clone();
-    store.settings().put(&settings).await?;
-    access.reload().await?;
-    // The text itself stays out of the audit log.
-    access.audit("settings.updated", "settings", "systemPrompt", "").await;
-    Ok(Json(prompt.into()))
+    problems.done()
 }
 
 /// Notes a text that is too long, or names a variable that there is not.

@@ -337,6 +337,66 @@ async fn settings_merge() {
 }
 
 #[tokio::test]
+async fn changes_at_the_same_time_lose_nothing() {
+    let app = TestApp::new().await;
+    let id = id_of(&app.post("/api/keys", json!({"name":"k"})).await.expect(201).json());
+    let path = format!("/api/keys/{id}");
+    let _ = tokio::join!(
+        app.patch("/api/settings", json!({"requestRetry":7})),
+        app.patch("/api/resilience", json!({"profiles":{"apikey":{"circuitBreakerThreshold":4}}})),
+        app.put("/api/rate-limit", json!({"defaults":{"requestsPerMinute":77}})),
+        app.put("/api/settings/thinking-budget", json!({"customBudget":2048})),
+        app.put("/api/settings/system-prompt", json!({"maxChars":99})),
+        app.patch("/api/settings/combo-defaults", json!({"comboDefaults":{"strategy":"random"}})),
+        app.put("/api/settings/require-login", json!({"requireLogin":false})),
+        app.patch(&path, json!({"maxRequestsPerMinute":10})),
+        app.patch(&path, json!({"maxConcurrent":3})),
+        app.patch(&path, json!({"noLog":true})),
+    );
+    let stored = app.store.settings().get().await.expect("settings");
+    let queue = stored.resilience.request_queue;
+    assert_eq!((stored.request_retry, queue.requests_per_minute), (7, 77));
+    assert_eq!((stored.thinking_budget.custom_budget, stored.system_prompt.max_chars), (2_048, 99));
+    assert_eq!((stored.combo_strategy.as_deref(), stored.require_login), (Some("random"), false));
+    assert_eq!(app.live.load().settings, stored, "in force as it is stored");
+    let key = app.get(&path).await.expect(200).json();
+    assert_eq!(
+        (&key["maxRequestsPerMinute"], &key["maxConcurrent"], &key["noLog"]),
+        (&json!(10), &json!(3), &json!(true))
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_while_it_is_changed_stays_so() {
+    for order in 0..2 {
+        let app = TestApp::new().await;
+        let made = app.post("/api/keys", json!({"name":"k"})).await.expect(201).json();
+        let hash = KeyHash::of(made["key"].as_str().expect("key"));
+        let path = format!("/api/keys/{}", id_of(&made));
+        let rotate = format!("{path}/rotate");
+        let (change, renew) =
+            (json!({"isActive":true,"maxConcurrent":3}), json!({"graceSeconds": 60 * order}));
+        let (changed, deleted, rotated) =
+            tokio::join!(app.patch(&path, change), app.delete(&path), app.post(&rotate, renew));
+        assert!([200, 409].contains(&changed.status.as_u16()), "{}", changed.status);
+        assert!([201, 409].contains(&rotated.status.as_u16()), "{}", rotated.status);
+        // Without grace, it may have been the other one that ended it.
+        assert!([200, 404].contains(&deleted.status.as_u16()), "{}", deleted.status);
+        let key = app.get(&path).await.expect(200).json();
+        assert!(key["isActive"] == false && key["revokedAt"].is_string(), "{key}");
+        assert!(app.live.load().caller(hash).is_some_and(|caller| !caller.is_active));
+        assert_eq!(app.post(&rotate, json!({})).await.expect(409).code(), "CONFLICT");
+        assert_eq!(app.patch(&path, json!({"isActive":true})).await.expect(409).code(), "CONFLICT");
+        let all = if rotated.status == 201 { 2 } else { 1 };
+        assert_eq!(
+            app.get("/api/keys?revoked=true").await.json()["total"],
+            all,
+            "no key of a refused change"
+        );
+    }
+}
+
+#[tokio::test]
 async fn every_change_is_in_the_audit_log() {
     let app = TestApp::new().await;
     let row = add(&app, json!({"provider":"openai","name":"work","apiKey":"sk-work-1234567890"})).await;

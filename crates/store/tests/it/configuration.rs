@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use omniroute_domain::entity::{
-    Budget, Combo, ComboConfig, ConnectionStatus, Goal, KeyHash, OnExceeded, Policy, PolicyActions,
+    ApiKey, Budget, Combo, ComboConfig, ConnectionStatus, Goal, KeyHash, OnExceeded, Policy, PolicyActions,
     PolicyConditions, PolicyKind, RuntimeSettings, SseKeepalive, Step, TestStatus, When,
 };
 use omniroute_store::{AuditEvent, AuditQuery, ConnectionFilter, Lockout, StoreError};
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::fixture::{DAY, Fixture, NOW, api_key, connection, model, node, stories};
+use crate::fixture::{DAY, Fixture, NOW, api_key, connection, model, node, put_settings, stories};
 
 stories!(
     everything_comes_back_after_a_restart,
@@ -45,7 +45,7 @@ async fn everything_comes_back_after_a_restart(fixture: Fixture) {
         public_url: Some("https://gateway.example.org".into()),
         ..RuntimeSettings::default()
     };
-    store.settings().put(&settings).await.unwrap();
+    put_settings(store, &settings).await;
     store.nodes().insert(&node("openai-compatible-chat-1", "local")).await.unwrap();
     store.custom_models().upsert(&model("openai", "gpt-x")).await.unwrap();
     store.custom_models().upsert(&model("openai", "gpt-y")).await.unwrap();
@@ -148,7 +148,7 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
     fixture.store.policies().put(&policy).await.unwrap();
     let mut settings = RuntimeSettings::default();
     settings.semantic_cache_similarity.model = Some("Inner".into());
-    fixture.store.settings().put(&settings).await.unwrap();
+    put_settings(&fixture.store, &settings).await;
 
     inner.name = "core".into();
     combos.update(&inner).await.unwrap();
@@ -264,7 +264,8 @@ async fn duplicates_are_refused_with_the_field(fixture: Fixture) {
     let missing = connection("nobody", "openai", "x", None);
     assert!(matches!(connections.update(&missing).await, Err(StoreError::NotFound { .. })));
     assert!(matches!(store.nodes().update(&node("n9", "x")).await, Err(StoreError::NotFound { .. })));
-    assert!(matches!(store.api_keys().update(&api_key("k9", "x")).await, Err(StoreError::NotFound { .. })));
+    let unknown = store.api_keys().change(&"k9".into(), |_| Ok::<_, ()>(())).await;
+    assert!(matches!(unknown, Err(StoreError::NotFound { .. })));
 }
 
 async fn a_changed_credential_forgets_the_old_state(fixture: Fixture) {
@@ -345,10 +346,12 @@ async fn revoked_keys_are_listed_only_on_request(fixture: Fixture) {
     // Requests must know it to refuse it.
     assert_eq!(fixture.store.entities().await.unwrap().api_keys.len(), 3);
 
-    let mut rotated = keys.get(&"k1".into()).await.unwrap().unwrap();
-    rotated.hash = KeyHash::of("new");
-    rotated.max_concurrent = None;
-    keys.update(&rotated).await.unwrap();
+    let renew = |key: &mut ApiKey| {
+        key.hash = KeyHash::of("new");
+        key.max_concurrent = None;
+        Ok::<_, ()>(())
+    };
+    keys.change(&"k1".into(), renew).await.unwrap().unwrap();
     let rotated = keys.get(&"k1".into()).await.unwrap().unwrap();
     assert_eq!((rotated.hash, rotated.max_concurrent), (KeyHash::of("new"), None));
 }
@@ -357,7 +360,9 @@ async fn every_change_counts_and_nothing_else_does(fixture: Fixture) {
     let store = &fixture.store;
     let mut known = store.revision().await.unwrap();
     store.connections().insert(&connection("c1", "openai", "work", None)).await.unwrap();
-    store.settings().put(&RuntimeSettings::default()).await.unwrap();
+    let settings = RuntimeSettings { require_login: false, ..RuntimeSettings::default() };
+    put_settings(store, &settings).await;
+    put_settings(store, &settings).await;
     store.custom_models().upsert(&model("openai", "m")).await.unwrap();
     known += 3;
     assert_eq!(store.revision().await.unwrap(), known);

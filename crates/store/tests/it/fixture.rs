@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use omniroute_dialect::ir::{Tier, Usage};
 use omniroute_domain::entity::{
     ApiKey, AuthType, Connection, ConnectionOptions, ConnectionStatus, CustomModel, KeyHash, Node, NodeType,
+    RuntimeSettings,
 };
 use omniroute_engine::ports::{AttemptRow, RequestRow, RowId};
-use omniroute_store::{Location, Store, StoreOptions, Writer, WriterHandle, WriterOptions};
+use omniroute_store::{Location, Store, StoreError, StoreOptions, Writer, WriterHandle, WriterOptions};
 use secrecy::SecretString;
 use sqlx::{Connection as _, Executor as _};
 use tempfile::TempDir;
@@ -59,6 +60,15 @@ impl Fixture {
     pub(crate) async fn again(&self) -> Store {
         Store::open(self.options.clone()).await.unwrap()
     }
+}
+
+/// Sets all settings.
+pub(crate) async fn put_settings(store: &Store, settings: &RuntimeSettings) {
+    let set = |stored: &mut RuntimeSettings| {
+        stored.clone_from(settings);
+        Ok::<_, StoreError>(())
+    };
+    store.settings().change(set).await.unwrap().unwrap();
 }
 
 /// Makes a test per engine out of `async fn story(fixture: Fixture)`.

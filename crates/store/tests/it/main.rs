@@ -6,6 +6,7 @@ mod accounts;
 mod answers;
 mod bodies;
 mod combo_counts;
+mod changes;
 mod configuration;
 mod crowd;
 mod decisions;

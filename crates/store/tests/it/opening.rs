@@ -6,7 +6,7 @@ use omniroute_domain::entity::RuntimeSettings;
 use omniroute_store::{Location, Store, StoreError, StoreOptions, WriterOptions};
 use sqlx::{Connection as _, Executor as _};
 
-use crate::fixture::{Fixture, NOW, connection, request, stories, writer};
+use crate::fixture::{Fixture, NOW, connection, put_settings, request, stories, writer};
 
 stories!(a_newer_schema_is_refused, a_changed_step_is_refused, bad_rows_are_named_and_left_out);
 
@@ -60,7 +60,7 @@ async fn bad_rows_are_named_and_left_out(fixture: Fixture) {
     }
     store.api_keys().insert(&crate::fixture::api_key("k1", "a")).await.unwrap();
     store.custom_models().upsert(&crate::fixture::model("openai", "m")).await.unwrap();
-    store.settings().put(&RuntimeSettings::default()).await.unwrap();
+    put_settings(store, &RuntimeSettings { require_login: false, ..RuntimeSettings::default() }).await;
     meddle(
         &fixture,
         "UPDATE provider_connections SET auth_type = 'palm-reading' WHERE id = 'c1';

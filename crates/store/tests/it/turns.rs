@@ -10,7 +10,7 @@ use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_provider::{ProviderId, catalog::catalog};
 use omniroute_store::Store;
 
-use crate::fixture::{Fixture, NOW, connection, stories};
+use crate::fixture::{Fixture, NOW, connection, put_settings, stories};
 
 stories!(turns_of_accounts_outlive_a_restart);
 
@@ -43,7 +43,7 @@ async fn turns_of_accounts_outlive_a_restart(fixture: Fixture) {
         sticky_round_robin_limit: 1,
         ..RuntimeSettings::default()
     };
-    store.settings().put(&settings).await.unwrap();
+    put_settings(store, &settings).await;
     let before = snapshot(store).await;
     let mut known = HashMap::new();
     store.rotation_memories().keep(&before, &mut known).await.unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use omniroute_domain::combo::USUAL_DEPTH;
-use omniroute_domain::entity::RuntimeSettings;
+use omniroute_domain::entity::{Combo, RuntimeSettings};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,6 +15,7 @@ use crate::auth::Management;
 use crate::endpoint::{Body, Json};
 use crate::error::{AdminResult, unprocessable};
 use crate::resources::present;
+use crate::state::Admin;
 use crate::validation::Problems;
 
 /// Most providers with a say of their own.
@@ -70,30 +71,41 @@ pub(crate) async fn update(
     access: Management,
     Body(patch): Body<ComboDefaultsPatch>,
 ) -> AdminResult<Json<ComboDefaults>> {
+    let snapshot = access.admin.live.load().clone();
+    let combos = access.admin.store.combos().list().await?;
+    let change = access.change_settings(|settings| merge(settings, patch, &combos, &access.admin)).await?;
+    begin_where_tracked(&access, &snapshot).await?;
+    access.audit("settings.updated", "settings", "comboDefaults", "").await;
+    Ok(Json(view(change.after)))
+}
+
+fn merge(
+    settings: &mut RuntimeSettings,
+    patch: ComboDefaultsPatch,
+    combos: &[Combo],
+    admin: &Admin,
+) -> AdminResult<()> {
     let mut problems = Problems::default();
-    let store = &access.admin.store;
-    let mut settings = store.settings().get().await?;
     let usual_depth =
         |settings: &RuntimeSettings| settings.combo_defaults.max_combo_depth.unwrap_or(USUAL_DEPTH);
-    let depth_before = usual_depth(&settings);
+    let depth_before = usual_depth(settings);
     if let Some(DefaultsPatch { strategy, config }) = patch.combo_defaults {
         if let Some(strategy) = strategy {
             let known =
                 strategy.and_then(|sent| check_strategy("comboDefaults.strategy", &sent, &mut problems));
             settings.combo_strategy = known.map(str::to_owned);
         }
-        config.said().check_names("comboDefaults", &access.admin, &mut problems);
+        config.said().check_names("comboDefaults", admin, &mut problems);
         let config = config.over(std::mem::take(&mut settings.combo_defaults));
         // What stays must fit what changes.
         ConfigView::from(config.clone()).check("comboDefaults", &mut problems);
         settings.combo_defaults = config;
     }
-    let snapshot = access.admin.live.load().clone();
+    let snapshot = admin.live.load().clone();
     for (name, config) in patch.provider_overrides.unwrap_or_default() {
         let field = format!("providerOverrides.{name}");
         let known = snapshot.by_prefix(&name).cloned();
-        let Some(id) = known.or_else(|| access.admin.catalog.provider(&name).map(|spec| spec.id.clone()))
-        else {
+        let Some(id) = known.or_else(|| admin.catalog.provider(&name).map(|spec| spec.id.clone())) else {
             problems.add(&field, "is neither a provider nor a node");
             continue;
         };
@@ -111,18 +123,14 @@ pub(crate) async fn update(
         problems.add("providerOverrides", format!("must have {MAX_OVERRIDES} providers at most"));
     }
     problems.done()?;
-    let depth = usual_depth(&settings);
-    if let Some(name) = too_deep_by(&store.combos().list().await?, &snapshot.aliases, depth_before, depth) {
+    let depth = usual_depth(settings);
+    if let Some(name) = too_deep_by(combos, &snapshot.aliases, depth_before, depth) {
         let message = format!(
             "Combo {name} would be too deep: combos stand more than {depth} deep within it; give it a maxComboDepth of its own"
         );
         return Err(unprocessable("comboDefaults.maxComboDepth", message));
     }
-    store.settings().put(&settings).await?;
-    access.reload().await?;
-    begin_where_tracked(&access, &snapshot).await?;
-    access.audit("settings.updated", "settings", "comboDefaults", "").await;
-    Ok(Json(view(settings)))
+    Ok(())
 }
 
 fn view(settings: RuntimeSettings) -> ComboDefaults {

@@ -54,17 +54,16 @@ pub(crate) async fn update(
     Body(patch): Body<ResiliencePatch>,
 ) -> AdminResult<Json<ResilienceView>> {
     let admin = &access.admin;
-    let before = admin.store.settings().get().await?;
-    let mut settings = before.clone();
-    let mut problems = Problems::default();
-    patch.merge(&mut settings, &mut problems);
-    problems.done()?;
-    if settings != before {
-        admin.store.settings().put(&settings).await?;
-        access.reload().await?;
+    let merge = |settings: &mut RuntimeSettings| {
+        let mut problems = Problems::default();
+        patch.merge(settings, &mut problems);
+        problems.done()
+    };
+    let change = access.change_settings(merge).await?;
+    if change.is_any() {
         access.audit("resilience.updated", "settings", "resilience", "").await;
     }
-    view(admin, &settings, Some(true), access.now_ms).await.map(Json)
+    view(admin, &change.after, Some(true), access.now_ms).await.map(Json)
 }
 
 async fn view(
