@@ -49,6 +49,10 @@ pub struct Standing {
     pub reset_after: Duration,
 }
 
+/// How much later than they arrived requests are counted at most. A window that lies further in the future is one of a clock that
+/// was ahead; one that is nearer may be that of others who arrived later.
+const LATE_MS: i64 = 600_000;
+
 /// Counts of the current and the previous window. The sliding estimate weighs the previous one by the share of it
 /// that still lies within the last window length; the day counter does not slide.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -133,6 +137,11 @@ impl Window {
     fn advance(&mut self, meter: Meter, length: i64, now_ms: i64) {
         let index = now_ms.div_euclid(length);
         if index <= self.index {
+            if index < self.index && now_ms + LATE_MS < self.index * length {
+                // The clock is set back. What the window of the future holds was taken lately and counts on: rather too much
+                // than too little.
+                (self.index, self.previous) = (index, 0);
+            }
             return;
         }
         self.previous = if index == self.index + 1 && slides(meter) { self.current } else { 0 };
@@ -235,6 +244,35 @@ mod tests {
         day.reserve(Meter::RequestsPerDay, 10, 12, T).unwrap_err();
         day.reserve(Meter::RequestsPerDay, 10, 10, T).unwrap();
         assert_eq!(told(&mut day, Meter::RequestsPerDay, T).0, 0);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_keep_anybody_out() {
+        let day = T / 86_400_000 * 86_400_000;
+        for (meter, length) in [(Meter::RequestsPerMinute, 60_000_i64), (Meter::RequestsPerDay, 86_400_000)] {
+            let mut window = Window::default();
+            let ahead = day + 400 * 86_400_000;
+            for _ in 0..3 {
+                window.reserve(meter, 3, 1, ahead).unwrap();
+            }
+            let now = day + 1_000;
+            let wait = window.reserve(meter, 3, 1, now).unwrap_err().unwrap();
+            assert!(
+                wait.as_millis() <= u128::from(length.unsigned_abs()),
+                "what was taken counts on, in the true window"
+            );
+            assert_eq!(window.standing(meter, 3, now).remaining, 0);
+            assert_eq!(window.reserve(meter, 3, 1, now + 2 * length), Ok(()), "{meter:?}");
+            assert_eq!(window.used_now(meter, now + 2 * length), 1);
+        }
+    }
+
+    #[test]
+    fn who_arrived_before_a_window_began_does_not_move_it() {
+        let mut window = Window::default();
+        window.reserve(Meter::RequestsPerMinute, 3, 1, T + 240_000).unwrap();
+        window.reserve(Meter::RequestsPerMinute, 3, 1, T).unwrap();
+        assert_eq!(window.used_now(Meter::RequestsPerMinute, T + 240_000), 2);
     }
 
     #[test]

@@ -15,6 +15,10 @@ use super::{BudgetState, Budgets, Calendar, Span, Window};
 use crate::entity::{ApiKeyId, OnExceeded};
 
 const SHARDS: usize = 16;
+/// A window that begins so much later than now is one of a clock that was ahead; of one that is nearer somebody was a moment late.
+const LATE_MS: i64 = 60_000;
+/// The same for bills, which are counted when the request is over and not when they were made.
+const LATE_BILL_MS: i64 = 3_600_000;
 
 type Purses = HashMap<ApiKeyId, Arc<Purse>, RandomState>;
 
@@ -131,6 +135,8 @@ struct Contents {
     total_nano: i64,
     held_nano: i64,
     windows: [(Span, i64); 3],
+    /// The windows before those, for a clock that is set back.
+    earlier: [(Span, i64); 3],
     calendar: Calendar,
     /// By window: whether there was a warning.
     warned: [bool; 4],
@@ -147,6 +153,7 @@ impl Default for Contents {
             total_nano: 0,
             held_nano: 0,
             windows: [(Span::NEVER, 0); 3],
+            earlier: [(Span::NEVER, 0); 3],
             calendar: Calendar::default(),
             warned: [false; 4],
             exceeded: [false; 4],
@@ -238,7 +245,7 @@ impl Spending {
         let party = self.party(budgets, key);
         // Of a copy: what is only looked at is not told, and a reset is told with the first request after it.
         let mut contents = party.purse.lock().clone();
-        contents.look(party.calendar(), now_ms);
+        contents.look(party.calendar(), now_ms, LATE_MS);
         Standing {
             entries: contents.entries,
             total_nano: contents.total_nano,
@@ -361,7 +368,7 @@ impl Hold {
         let mut locked: SmallVec<[(&Party, MutexGuard<'_, Contents>); 2]> = SmallVec::new();
         for party in &self.parties {
             let mut contents = party.purse.lock();
-            contents.roll(party, now_ms, events);
+            contents.roll(party, now_ms, LATE_MS, events);
             contents.warn(party, now_ms, events);
             locked.push((party, contents));
         }
@@ -391,7 +398,7 @@ impl Hold {
         let held_nano = self.held_nano.saturating_add(by_nano);
         for party in &self.parties {
             let mut contents = party.purse.lock().clone();
-            contents.look(party.calendar(), now_ms);
+            contents.look(party.calendar(), now_ms, LATE_MS);
             if let Some(exceeded) = contents.exceeds(party, held_nano).filter(|_| party.refuses(is_free)) {
                 return Err(exceeded);
             }
@@ -408,15 +415,15 @@ impl Hold {
         }
         for party in &self.parties {
             let mut contents = party.purse.lock();
-            contents.roll(party, now_ms, events);
+            contents.roll(party, now_ms, LATE_BILL_MS, events);
             contents.held_nano -= self.held_nano;
             contents.entries += entries;
             contents.total_nano = contents.total_nano.saturating_add(amount_nano);
-            for (span, spent) in &mut contents.windows {
+            let Contents { windows, earlier, .. } = &mut *contents;
+            for ((span, spent), (_, before)) in windows.iter_mut().zip(earlier) {
                 // Whoever was a moment late does not put money of the old window into the new one.
-                if now_ms >= span.start_ms {
-                    *spent = spent.saturating_add(amount_nano);
-                }
+                let spent = if now_ms >= span.start_ms { spent } else { before };
+                *spent = spent.saturating_add(amount_nano);
             }
             contents.warn(party, now_ms, events);
         }
@@ -505,8 +512,8 @@ impl Contents {
     }
 
     /// Begins the windows that are due.
-    fn roll(&mut self, party: &Party, now_ms: i64, events: &mut Events) {
-        for (window, old, spent_nano, new) in self.look(party.calendar(), now_ms) {
+    fn roll(&mut self, party: &Party, now_ms: i64, late_ms: i64, events: &mut Events) {
+        for (window, old, spent_nano, new) in self.look(party.calendar(), now_ms, late_ms) {
             if party.limit(window).is_some() && old != Span::NEVER {
                 events.push(party.event(window, EventKind::Reset { spent_nano, old, new }, now_ms));
             }
@@ -514,7 +521,12 @@ impl Contents {
     }
 
     /// The same without a word; gives the windows that ended, what was spent in each, and the new ones.
-    fn look(&mut self, calendar: &Calendar, now_ms: i64) -> SmallVec<[(Window, Span, i64, Span); 3]> {
+    fn look(
+        &mut self,
+        calendar: &Calendar,
+        now_ms: i64,
+        late_ms: i64,
+    ) -> SmallVec<[(Window, Span, i64, Span); 3]> {
         let mut ended = SmallVec::new();
         let is_moved = self.calendar != *calendar;
         if is_moved {
@@ -526,9 +538,18 @@ impl Contents {
             let (span, spent) = self.windows[place];
             if now_ms >= span.end_ms {
                 let new = calendar.span(window, now_ms);
+                self.earlier[place] = (span, spent);
                 self.windows[place] = (new, 0);
                 (self.warned[place], self.exceeded[place], self.shown[place]) = (false, false, false);
                 ended.push((window, span, spent, new));
+            } else if now_ms.saturating_add(late_ms) < span.start_ms {
+                // The clock was ahead and is set back. What was spent meanwhile was spent in the true window, beside what is
+                // known of it from before; where nothing is, rather too much than too little. Warnings were told.
+                let new = calendar.span(window, now_ms);
+                let (earlier, before) = self.earlier[place];
+                let before = if earlier == new { before } else { 0 };
+                self.windows[place] = (new, spent.saturating_add(before));
+                self.earlier[place] = (Span::NEVER, 0);
             } else if is_moved {
                 self.windows[place].0 = calendar.span(window, now_ms);
             }

@@ -263,3 +263,56 @@ fn what_parts_of_a_request_hold_becomes_the_requests() {
     whole.settle(50, 2, NOON, &mut events);
     assert_eq!(held(), 0);
 }
+
+#[test]
+fn a_clock_that_is_set_back_loses_no_money() {
+    let budgets = budgets(|budget| {
+        budget.daily_nano = Some(100);
+        budget.monthly_nano = Some(1_000);
+    });
+    let spending = Spending::default();
+    let spent = |at, window| spending.standing(&budgets, Some(&key()), at).spent(window);
+    spend(&spending, &budgets, 40, NOON).unwrap();
+    // Ahead by two months, then right again: all of it was spent today.
+    let ahead = NOON + 60 * DAY;
+    spend(&spending, &budgets, 30, ahead).unwrap();
+    assert_eq!((spent(ahead, Window::Daily), spent(ahead, Window::Monthly)), (30, 30));
+    assert_eq!((spent(NOON + 1, Window::Daily), spent(NOON + 1, Window::Monthly)), (70, 70));
+    spend(&spending, &budgets, 20, NOON + 1).unwrap();
+    let standing = spending.standing(&budgets, Some(&key()), NOON + 1);
+    assert_eq!(standing.span(Window::Daily), Calendar::default().span(Window::Daily, NOON));
+    assert_eq!((standing.spent(Window::Daily), standing.spent(Window::Weekly)), (90, 90));
+    assert_eq!(standing.total_nano, 90);
+    assert!(spend(&spending, &budgets, 11, NOON + 2).is_err(), "the limit of the day holds");
+    // The next day begins as ever.
+    let told = spend(&spending, &budgets, 11, NOON + DAY).unwrap();
+    assert!(matches!(told.first().map(|event| &event.kind), Some(EventKind::Reset { spent_nano: 90, .. })));
+    assert_eq!(spent(NOON + DAY, Window::Daily), 11);
+}
+
+#[test]
+fn a_start_with_a_clock_that_is_ahead_counts_on_when_it_is_set_back() {
+    let budgets = budgets(|budget| budget.daily_nano = Some(100));
+    let spending = Spending::default();
+    let sums = Sums { entries: 1, total_nano: 60, windows_nano: [60, 60, 60] };
+    spending.restore(&budgets, Some(&key()), &sums, NOON + 3 * DAY);
+    assert!(
+        spend(&spending, &budgets, 41, NOON).is_err(),
+        "nothing is known of the true day: rather too much"
+    );
+    spend(&spending, &budgets, 40, NOON).unwrap();
+    assert_eq!(spending.standing(&budgets, Some(&key()), NOON).spent(Window::Daily), 100);
+}
+
+#[test]
+fn money_that_comes_a_moment_late_is_of_the_window_before() {
+    let budgets = budgets(|budget| budget.daily_nano = Some(100));
+    let (spending, midnight) = (Spending::default(), NOON + 12 * HOUR);
+    let mut events = Events::new();
+    let mut late = spending.hold(&budgets, Some(&key()), 10, midnight - 5, &mut events).unwrap();
+    spend(&spending, &budgets, 1, midnight + 5).unwrap();
+    late.settle(10, 1, midnight - 300_000, &mut events);
+    let spent = |at| spending.standing(&budgets, Some(&key()), at).spent(Window::Daily);
+    assert_eq!(spent(midnight + 6), 1);
+    assert_eq!(spent(midnight - HOUR), 11, "where the clock is set back, it is there");
+}
