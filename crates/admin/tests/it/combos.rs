@@ -172,9 +172,12 @@ async fn a_combo_that_is_too_deep_keeps_no_other_from_being_saved() {
     app.patch(path, depth(json!(4))).await.expect(200);
 
     // As a database of earlier days may have it.
-    let mut settings = app.store.settings().get().await.expect("settings");
-    settings.combo_defaults.max_combo_depth = Some(3);
-    app.store.settings().put(&settings).await.expect("written");
+    let stored = app.store.settings();
+    let changed = stored.change(|settings| {
+        settings.combo_defaults.max_combo_depth = Some(3);
+        Ok::<(), std::convert::Infallible>(())
+    });
+    assert!(changed.await.expect("written").is_ok());
     let other = make(&app, json!({"name":"other","models":["openai/gpt-5.6"]})).await;
     let path = |combo: &Value| format!("/api/combos/{}", combo["id"].as_str().expect("id"));
     app.patch(&path(&other), json!({"models":["b"]})).await.expect(200);

@@ -5,8 +5,8 @@
 mod accounts;
 mod answers;
 mod bodies;
-mod combo_counts;
 mod changes;
+mod combo_counts;
 mod configuration;
 mod crowd;
 mod decisions;
