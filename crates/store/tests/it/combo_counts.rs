@@ -84,9 +84,9 @@ async fn counts_begin_where_they_were_cleared(fixture: Fixture) {
     let (best, other) = (snapshot.combo("best").unwrap(), snapshot.combo("other").unwrap());
     answered(store, &[(best, "a", NOW), (best, "b", NOW + 5), (other, "c", NOW)]).await;
     assert_eq!((counted(store, "best").await, counted(store, "other").await), ([2, 2], [1, 1]));
-    store.combo_memories().cleared(&[best.id.clone()], false, NOW + 1).await.unwrap();
+    store.combo_memories().cleared(std::slice::from_ref(&best.id), false, NOW + 1).await.unwrap();
     assert_eq!((counted(store, "best").await, counted(store, "other").await), ([1, 1], [1, 1]));
-    store.combo_memories().cleared(&[best.id.clone()], false, NOW + 5).await.unwrap();
+    store.combo_memories().cleared(std::slice::from_ref(&best.id), false, NOW + 5).await.unwrap();
     assert_eq!(counted(store, "best").await, [0, 0]);
     // Nothing is kept of a combo that is gone.
     store.combos().delete(&best.id).await.unwrap();
@@ -101,7 +101,7 @@ async fn who_chooses_among_all_shares_counts(fixture: Fixture) {
     answered(store, &[(any, "a", NOW), (fast, "b", NOW)]).await;
     assert_eq!((counted(store, "any").await, counted(store, "auto/fast").await), ([1, 2], [1, 2]));
     assert!(snapshot.chooses_from_pool(any) && snapshot.chooses_from_pool(fast));
-    store.combo_memories().cleared(&[any.id.clone()], true, NOW).await.unwrap();
+    store.combo_memories().cleared(std::slice::from_ref(&any.id), true, NOW).await.unwrap();
     assert_eq!((counted(store, "any").await, counted(store, "auto/fast").await), ([0, 0], [1, 0]));
 }
 
