@@ -4,6 +4,7 @@ use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, KeyRights, Scope};
 use omniroute_domain::snapshot::parse_network;
 use omniroute_store::Successor;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -14,7 +15,7 @@ use super::transforms::ThinkingView;
 use super::{Message, present};
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Filter, Id, Json, OptionalBody};
-use crate::error::{AdminResult, gone, invalid_field, not_found};
+use crate::error::{AdminResult, gone, internal, invalid_field, not_found};
 use crate::state::Admin;
 use crate::text::{iso, parse_iso, random_secret};
 use crate::validation::Problems;
@@ -93,6 +94,10 @@ pub(crate) struct NewApiKey {
 pub(crate) struct ApiKeyUpdated {
     message: &'static str,
     key: ApiKeyView,
+    /// The members that are others than before.
+    #[serde(flatten)]
+    #[schema(additional_properties)]
+    changed: Map<String, Value>,
 }
 
 #[derive(Deserialize, ToSchema, Default)]
@@ -145,6 +150,10 @@ pub(crate) struct ApiKeyPatch {
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<KeySimilarityView>)]
     similarity: Option<Option<KeySimilarityView>>,
+    /// The same as `similarity.threshold`.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<f64>)]
+    similarity_threshold: Option<Option<f64>>,
     /// How much its requests reason; comes before the combo's and the setting. Null means as those say.
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<ThinkingView>)]
@@ -236,11 +245,30 @@ pub(crate) async fn update(
     Body(patch): Body<ApiKeyPatch>,
 ) -> AdminResult<Json<ApiKeyUpdated>> {
     let stored = access.admin.store.api_keys();
-    let key = stored.change(&ApiKeyId::from(id.as_str()), |key| merge(key, &patch, &access)).await??;
+    let mut before = None;
+    let change = |key: &mut ApiKey| {
+        before = Some(key.clone());
+        merge(key, &patch, &access)
+    };
+    let key = stored.change(&ApiKeyId::from(id.as_str()), change).await??;
     access.reload().await?;
     access.audit("apikey.update", "api_key", &id, &key.name).await;
-    let key = view(&access.admin, key, &access.admin.store.meta().machine_id().await?);
-    Ok(Json(ApiKeyUpdated { message: "Key updated", key }))
+    let machine_id = access.admin.store.meta().machine_id().await?;
+    let before = before.map(|key| view(&access.admin, key, &machine_id));
+    let key = view(&access.admin, key, &machine_id);
+    let changed = changed(before.as_ref(), &key)?;
+    Ok(Json(ApiKeyUpdated { message: "Key updated", key, changed }))
+}
+
+/// The members of a key that are others than before.
+fn changed(before: Option<&ApiKeyView>, after: &ApiKeyView) -> AdminResult<Map<String, Value>> {
+    let before = serde_json::to_value(before).map_err(internal)?;
+    let mut members = match serde_json::to_value(after).map_err(internal)? {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    };
+    members.retain(|name, value| before.get(name) != Some(value));
+    Ok(members)
 }
 
 pub(crate) async fn delete(access: Management, Id(id): Id) -> AdminResult<Json<Message>> {
@@ -349,7 +377,13 @@ fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, access: &Management) -> AdminRes
         access_schedule: patch.access_schedule.as_ref(),
         auto_resolve: patch.auto_resolve,
         no_cache: patch.no_cache,
-        similarity: patch.similarity,
+        similarity: match patch.similarity_threshold {
+            None => patch.similarity,
+            Some(threshold) => {
+                let stays = || key.rights.similarity.map(Into::into);
+                Some(patch.similarity.unwrap_or_else(stays).unwrap_or_default().with_threshold(threshold))
+            }
+        },
         thinking_budget: patch.thinking_budget,
     };
     rights.check(&mut problems, &access.admin.live.load().settings);

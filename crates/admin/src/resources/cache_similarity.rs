@@ -118,7 +118,7 @@ pub(crate) struct SimilarityPatch {
 }
 
 /// What a key does otherwise.
-#[derive(Serialize, Deserialize, ToSchema, Clone, Copy)]
+#[derive(Serialize, Deserialize, ToSchema, Clone, Copy, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct KeySimilarityView {
     /// Absent = as the setting says.
@@ -127,6 +127,17 @@ pub(crate) struct KeySimilarityView {
     /// Least similarity, 0.5 to 1; absent = as the setting says.
     #[serde(default)]
     threshold: Option<f64>,
+}
+
+impl KeySimilarityView {
+    /// The same with another threshold; `None` where it says nothing then.
+    pub(crate) fn with_threshold(self, threshold: Option<f64>) -> Option<Self> {
+        Some(Self { threshold, ..self }).filter(|view| view.mode.is_some() || view.threshold.is_some())
+    }
+
+    pub(crate) const fn threshold(&self) -> Option<f64> {
+        self.threshold
+    }
 }
 
 impl SimilarityView {

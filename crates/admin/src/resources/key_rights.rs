@@ -18,6 +18,8 @@ pub(crate) struct RightsView {
     auto_resolve: bool,
     no_cache: bool,
     similarity: Option<KeySimilarityView>,
+    /// The same as `similarity.threshold`.
+    similarity_threshold: Option<f64>,
     thinking_budget: Option<ThinkingView>,
 }
 
@@ -94,12 +96,14 @@ impl RightsPatch<'_> {
 
 impl From<KeyRights> for RightsView {
     fn from(rights: KeyRights) -> Self {
+        let similarity: Option<KeySimilarityView> = rights.similarity.map(Into::into);
         Self {
             allowed_combos: rights.allowed_combos,
             access_schedule: rights.access_schedule.map(Into::into),
             auto_resolve: rights.auto_resolve,
             no_cache: rights.no_cache,
-            similarity: rights.similarity.map(Into::into),
+            similarity,
+            similarity_threshold: similarity.and_then(|view| view.threshold()),
             thinking_budget: rights.thinking_budget.map(Into::into),
         }
     }

@@ -247,6 +247,28 @@ async fn a_key_is_shown_once_and_changed_rotated_and_revoked() {
     assert_eq!(shown["allowedModels"], json!(["openai/*"]));
     let changed = app.patch(&path, json!({"maxRequestsPerMinute":10,"strict":true})).await.expect(200).json();
     assert_eq!(changed["key"]["maxRequestsPerMinute"], 10);
+    let mut members: Vec<_> = changed.as_object().expect("object").keys().map(String::as_str).collect();
+    members.sort_unstable();
+    assert_eq!(members, ["key", "maxRequestsPerMinute", "message", "strict"], "what changed is told");
+    for (threshold, mode) in
+        [(json!(0.9), json!("shadow")), (Value::Null, json!("shadow")), (json!(0.8), Value::Null)]
+    {
+        let patch = json!({"similarity": {"mode": mode}, "similarityThreshold": threshold});
+        let shown = app.patch(&path, patch).await.expect(200).json()["key"].clone();
+        assert_eq!(
+            (&shown["similarityThreshold"], &shown["similarity"]["threshold"]),
+            (&threshold, &threshold)
+        );
+        assert_eq!(shown["similarity"]["mode"], mode);
+    }
+    let shown =
+        app.patch(&path, json!({"similarityThreshold": null})).await.expect(200).json()["key"].clone();
+    assert_eq!(
+        (&shown["similarityThreshold"], &shown["similarity"]),
+        (&Value::Null, &Value::Null),
+        "nothing is left to say"
+    );
+    app.patch(&path, json!({"similarityThreshold": 3})).await.expect(400);
     assert_eq!(app.get(&format!("{path}/reveal")).await.expect(410).code(), "GONE");
 
     let rotate = app.post(&format!("{path}/rotate"), json!({"graceSeconds":60})).await.expect(201).json();
