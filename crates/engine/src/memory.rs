@@ -93,6 +93,14 @@ impl Counters for MemoryCounters {
             }
         }
     }
+
+    fn restore(&self, charges: &[Charge], now_ms: i64) {
+        for charge in charges {
+            let mut shard = self.shard(&charge.key);
+            let windows = shard.entry(charge.key.clone()).or_default();
+            window(windows, charge.meter).settle(charge.meter, charge.amount, now_ms);
+        }
+    }
 }
 
 /// Keeps values in memory, up to a number of bytes; those not asked for lately go first.
@@ -178,6 +186,16 @@ mod tests {
         }
         assert!(taken(&counters.reserve(&one, 0)));
         assert!(!taken(&counters.foresee(&one, 0)) && !taken(&counters.reserve(&one, 0)));
+    }
+
+    #[test]
+    fn what_an_earlier_process_let_in_counts() {
+        const DAY: i64 = 86_400_000;
+        let counters = MemoryCounters::default();
+        let one = [charge(Meter::RequestsPerDay, 3)];
+        counters.restore(&[Charge { amount: 2, ..charge(Meter::RequestsPerDay, 3) }], DAY + 5);
+        assert!(taken(&counters.reserve(&one, DAY + 6)) && !taken(&counters.reserve(&one, DAY + 7)));
+        assert!(taken(&counters.reserve(&one, 2 * DAY)), "another day");
     }
 
     #[test]

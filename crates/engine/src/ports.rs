@@ -558,6 +558,8 @@ pub trait Counters: Send + Sync {
     fn foresee(&self, charges: &[Charge], now_ms: i64) -> Reserving<'_>;
     /// Corrects a charge once the actual amount is known, and gives back what was held only while running.
     fn settle(&self, charges: &[Charge], now_ms: i64);
+    /// Counts what an earlier process let in, whatever the limits.
+    fn restore(&self, charges: &[Charge], now_ms: i64);
 }
 
 /// A reservation that is decided, or one that a shared store decides.

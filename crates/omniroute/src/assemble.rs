@@ -11,15 +11,18 @@ use omniroute_admin::{AdminSettings, AdminState, Console, Courier, Ports as Admi
 use omniroute_dialect::shape::Seal;
 use omniroute_domain::entity::Connection;
 use omniroute_domain::health::HealthMap;
+use omniroute_domain::limit::Meter;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::memory::{MemoryCache, MemoryCounters};
-use omniroute_engine::ports::{Clock as _, Memory};
+use omniroute_engine::ports::{Charge, Clock as _, Memory};
 use omniroute_engine::serve::Ports;
 use omniroute_engine::telemetry::Telemetry;
 use omniroute_engine::time::SystemClock;
 use omniroute_engine::transport::NetworkTransport;
 use omniroute_engine::{Engine, Live};
-use omniroute_store::{Location, QuestionMark, Recalled, Store, StoreOptions, Writer, WriterOptions};
+use omniroute_store::{
+    Location, QuestionMark, Recalled, Store, StoreError, StoreOptions, Writer, WriterOptions,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -278,6 +281,9 @@ async fn recall(store: &Store, engine: &Engine) {
     if let Err(error) = store.response_owners().recall(now_ms, restore).await {
         tracing::warn!(%error, "which account made which answer cannot be read; they cannot be named any more");
     }
+    if let Err(error) = recall_requests(store, engine, now_ms).await {
+        tracing::warn!(%error, "today's requests of keys cannot be read; their limits per day begin anew");
+    }
     let restore = |row| engine.restore(Memory::Limits(row));
     if let Err(error) = store.learned_limits().recall(now_ms, restore).await {
         tracing::warn!(%error, "learned rate limits cannot be read; they are learned anew");
@@ -324,6 +330,21 @@ async fn recall(store: &Store, engine: &Engine) {
         }
         Err(error) => tracing::warn!(%error, "kept reasoning cannot be read; conversations go on without"),
     }
+}
+
+/// Counts what keys with a limit per day asked for today. The sums of the database lose no request, but know only of those that
+/// reached a provider: the few that failed before may be made once more.
+async fn recall_requests(store: &Store, engine: &Engine, now_ms: i64) -> Result<(), StoreError> {
+    let snapshot = engine.live.load().clone();
+    for (key, amount) in store.usage().requests_today(now_ms).await? {
+        let limits = snapshot.caller_by_id(&key).map(|caller| &caller.limits);
+        let limit =
+            limits.and_then(|limits| limits.iter().find(|(meter, _)| *meter == Meter::RequestsPerDay));
+        if let Some(&(meter, limit)) = limit {
+            engine.counters.restore(&[Charge { key, meter, limit, amount }], now_ms);
+        }
+    }
+    Ok(())
 }
 
 /// Reads the questions that others may be close to, where that is wanted; says how far.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_domain::entity::ConnectionId;
+use omniroute_domain::entity::{ApiKeyId, ConnectionId};
 
 use crate::error::StoreError;
 use crate::pool::{with_read, with_snapshot};
@@ -253,6 +253,9 @@ const GROUPS: &str = concat!(
 
 const OF_CONNECTION: &str = concat!("SELECT ", sums!(), " FROM ", parts!(), " WHERE connection_id = $5");
 
+const TODAY: &str = "SELECT api_key_id, CAST(SUM(requests) AS BIGINT) FROM daily_usage_summary
+     WHERE bucket = $1 AND api_key_id <> '' GROUP BY api_key_id ORDER BY api_key_id";
+
 const MINUTES: &str = concat!(
     "SELECT (bucket - $1) / 60000 AS minute, ",
     sums!(),
@@ -288,6 +291,14 @@ impl Usage<'_> {
             }
         }
         Ok(buckets)
+    }
+
+    /// How many requests of each client key reached a provider in the running UTC day.
+    pub async fn requests_today(&self, now_ms: i64) -> Result<Vec<(ApiKeyId, i64)>, StoreError> {
+        let rows: Vec<(String, i64)> = with_read!(self.0.pool(), |db| {
+            sqlx::query_as(TODAY).bind(now_ms - now_ms.rem_euclid(DAY_MS)).fetch_all(&mut *db).await?
+        });
+        Ok(rows.into_iter().map(|(key, requests)| (key.as_str().into(), requests)).collect())
     }
 
     /// What one account used since a time.

@@ -68,3 +68,28 @@ async fn requests_at_once_never_spend_more_than_the_budget() {
     }
     drop(upstream);
 }
+
+#[tokio::test]
+async fn requests_of_the_day_count_on_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::of(Start::new().data_dir(folder.path())).await;
+    let key = add_key(&world.gateway, json!({"maxRequestsPerDay": 5})).await;
+    let free = add_key(&world.gateway, json!({})).await;
+    for _ in 0..3 {
+        assert_eq!(world.gateway.call(&ask(&key)).await.status, 200);
+    }
+    assert_eq!(world.gateway.call(&ask(&free)).await.status, 200);
+    let World { mut gateway, upstream, .. } = world;
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.success(), "{}", gateway.log());
+
+    let again = Start::new().data_dir(folder.path()).run().await;
+    let answer = again.call(&ask(&key)).await;
+    assert_eq!((answer.status, answer.header("x-ratelimit-remaining-requests")), (200, Some("1")));
+    assert_eq!(again.call(&ask(&key)).await.status, 200);
+    let refused = again.call(&ask(&key)).await;
+    assert_eq!((refused.status, refused.at("/error/code").as_str()), (429, "rate_limit_exceeded"));
+    assert!(refused.text().contains("5 requests per day"), "{}", refused.text());
+    assert_eq!(again.call(&ask(&free)).await.status, 200);
+    drop(upstream);
+}

@@ -13,6 +13,7 @@ stories!(
     periods_are_exact_to_the_millisecond,
     minutes_are_counted_oldest_first,
     sums_continue_after_a_restart,
+    requests_of_the_day_are_counted_by_key,
     kinds_of_requests_are_counted_with_what_they_are_billed_by,
 );
 
@@ -157,6 +158,26 @@ async fn sums_continue_after_a_restart(fixture: Fixture) {
         assert_eq!((total.requests, total.cost_nano), (40 * round, 60_000 * round));
         store.close().await;
     }
+}
+
+async fn requests_of_the_day_are_counted_by_key(fixture: Fixture) {
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    let midnight = NOW - NOW.rem_euclid(DAY);
+    let mut other = request("r4", NOW);
+    other.api_key = Some("k2".into());
+    let mut nobody = request("r5", NOW);
+    nobody.api_key = None;
+    let mut refused = request("r6", NOW);
+    refused.provider = None;
+    for row in
+        [request("r1", midnight - 1), request("r2", midnight), request("r3", NOW), other, nobody, refused]
+    {
+        recorder.record(row);
+    }
+    handle.flush().await;
+    let today = fixture.again().await.usage().requests_today(NOW).await.unwrap();
+    assert_eq!(today, [("k1".into(), 2), ("k2".into(), 1)]);
+    assert_eq!(fixture.store.usage().requests_today(NOW + DAY).await.unwrap(), []);
 }
 
 async fn kinds_of_requests_are_counted_with_what_they_are_billed_by(fixture: Fixture) {
