@@ -6,7 +6,7 @@ use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::vendor_quota::Known;
 use omniroute_engine::quota_look::Looker;
 use omniroute_engine::telemetry::ActiveRequest;
-use omniroute_store::{KindUsage, Period, UsageCounters, UsageHistory};
+use omniroute_store::{AccountUsage, KindUsage, Period, UsageCounters, UsageHistory};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,6 +17,9 @@ use crate::endpoint::{Filter, Id, Json};
 use crate::error::{AdminResult, invalid_field};
 use crate::state::Admin;
 use crate::text::{iso, usd};
+
+/// How much of an account's id tells it apart from others of its name.
+const SHORT_ID: usize = 8;
 
 #[derive(Deserialize, IntoParams)]
 pub(crate) struct HistoryQuery {
@@ -258,8 +261,8 @@ fn view(
         };
         (format!("{} ({})", row.model, row.provider), counters)
     });
-    let by_account = history.by_account.into_iter().map(|row| {
-        let name = format!("{} ({} - {})", row.model, row.provider, row.account_name);
+    let mut by_account = BTreeMap::new();
+    for (name, row) in named(history.by_account) {
         let counters = AccountCounters {
             counters: row.counters.into(),
             last_used: last_used(&row.counters),
@@ -268,8 +271,8 @@ fn view(
             connection_id: row.connection_id,
             account_name: row.account_name,
         };
-        (name, counters)
-    });
+        by_account.insert(name, counters);
+    }
     let by_api_key = history.by_api_key.into_iter().map(|row| {
         let name = format!("{} ({})", row.api_key_name, row.api_key_id);
         let counters = KeyCounters {
@@ -293,13 +296,40 @@ fn view(
         total: total.into(),
         by_provider: history.by_provider.into_iter().map(|row| (row.provider, row.counters.into())).collect(),
         by_model: by_model.collect(),
-        by_account: by_account.collect(),
+        by_account,
         by_api_key: by_api_key.collect(),
         by_request_type: by_request_type.collect(),
         last10_minutes: minutes.iter().map(|minute| (*minute).into()).collect(),
         pending: pending(active),
         active_requests: active.iter().map(|request| active_view(request, now_ms)).collect(),
     }
+}
+
+/// Accounts by model and name. Accounts that have, or had, the same name are told apart by the start of their ids, and by all
+/// of them where that is the same too.
+fn named(rows: Vec<AccountUsage>) -> BTreeMap<String, AccountUsage> {
+    let plain = |row: &AccountUsage| format!("{} ({} - {})", row.model, row.provider, row.account_name);
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for row in &rows {
+        *counts.entry(plain(row)).or_default() += 1;
+    }
+    let mut named = BTreeMap::new();
+    for row in rows {
+        let with = |id: &str| format!("{} ({} - {} #{id})", row.model, row.provider, row.account_name);
+        let short: String = row.connection_id.chars().take(SHORT_ID).collect();
+        let name = plain(&row);
+        let is_alone = counts.get(&name) == Some(&1);
+        let mut name = if is_alone { name } else { with(&short) };
+        if named.contains_key(&name) {
+            name = with(&row.connection_id);
+        }
+        // Names are free: one may look like another with an id.
+        while named.contains_key(&name) {
+            name.push('\'');
+        }
+        named.insert(name, row);
+    }
+    named
 }
 
 fn pending(active: &[ActiveRequest]) -> Pending {
@@ -348,5 +378,34 @@ impl From<UsageCounters> for Counters {
             cost: known_cost(&counters),
             unpriced: counters.unpriced,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_of_one_name_are_told_apart_and_none_is_lost() {
+        let row = |id: &str, name: &str| AccountUsage {
+            model: "m".into(),
+            provider: "openai".into(),
+            connection_id: id.into(),
+            account_name: name.into(),
+            counters: UsageCounters { requests: 1, ..UsageCounters::default() },
+        };
+        let names = |rows: &[(&str, &str)]| {
+            let rows: Vec<_> = rows.iter().map(|(id, name)| row(id, name)).collect();
+            let named = named(rows);
+            named.into_iter().map(|(key, row)| (key, row.connection_id)).collect::<Vec<_>>()
+        };
+        let pair = |key: &str, id: &str| (format!("m (openai - {key})"), id.to_owned());
+        let one = names(&[("01890a5d-1", "work"), ("01890a5d-2", "home")]);
+        assert_eq!(one, [pair("home", "01890a5d-2"), pair("work", "01890a5d-1")]);
+        let two = names(&[("01890a5d-1", "work"), ("11890a5d-2", "work")]);
+        assert_eq!(two, [pair("work #01890a5d", "01890a5d-1"), pair("work #11890a5d", "11890a5d-2")]);
+        let close = names(&[("01890a5d-1", "work"), ("01890a5d-2", "work"), ("a", "work #01890a5d")]);
+        assert_eq!(close.len(), 3, "{close:?}");
+        assert!(close.contains(&pair("work #01890a5d-2", "01890a5d-2")), "{close:?}");
     }
 }

@@ -174,6 +174,28 @@ async fn running_requests_are_cancelled_by_their_id() {
 }
 
 #[tokio::test]
+async fn accounts_that_had_the_same_name_are_counted_apart() {
+    let app = TestApp::new().await;
+    let (tracker, cancel) =
+        (tokio_util::task::TaskTracker::new(), tokio_util::sync::CancellationToken::new());
+    let options = omniroute_store::WriterOptions::default();
+    let (recorder, handle) = omniroute_store::Writer::start(app.store.clone(), options, &tracker, cancel);
+    for (number, id) in [(1, "0189aaaa-gone"), (2, "0289bbbb-new"), (3, "0289bbbb-new")] {
+        let mut row = row();
+        row.id = RowId::new(START, [number; 10]);
+        (row.connection, row.connection_name) = (Some(id.into()), Some("work".into()));
+        omniroute_engine::ports::Recorder::record(recorder.as_ref(), row);
+    }
+    handle.close().await;
+    let history = app.get("/api/usage/history").await.expect(200).json();
+    let accounts = history["byAccount"].as_object().expect("accounts");
+    let names: Vec<_> = accounts.keys().collect();
+    assert_eq!(names, ["gpt-4o (openai - work #0189aaaa)", "gpt-4o (openai - work #0289bbbb)"]);
+    let sums: Vec<_> = accounts.values().map(|one| (&one["connectionId"], &one["requests"])).collect();
+    assert_eq!(sums, [(&json!("0189aaaa-gone"), &json!(1)), (&json!("0289bbbb-new"), &json!(2))]);
+}
+
+#[tokio::test]
 async fn usage_and_logs_of_written_requests() {
     let app = TestApp::new().await;
     let (tracker, cancel) =
