@@ -251,7 +251,7 @@ async fn a_key_is_shown_once_and_changed_rotated_and_revoked() {
     members.sort_unstable();
     assert_eq!(members, ["key", "maxRequestsPerMinute", "message", "strict"], "what changed is told");
     for (threshold, mode) in
-        [(json!(0.9), json!("shadow")), (Value::Null, json!("shadow")), (json!(0.8), Value::Null)]
+        [(json!(0.9), json!("off")), (Value::Null, json!("off")), (json!(0.8), Value::Null)]
     {
         let patch = json!({"similarity": {"mode": mode}, "similarityThreshold": threshold});
         let shown = app.patch(&path, patch).await.expect(200).json()["key"].clone();
