@@ -19,18 +19,16 @@ async fn no_change_of_settings_is_lost(fixture: Fixture) {
     let stores = [fixture.store.clone(), fixture.again().await];
     let changes = (0..24).map(|number| {
         let store = stores[number % 2].clone();
-        tokio::spawn(async move {
+        async move {
             let add = |settings: &mut RuntimeSettings| {
                 settings.blocked_providers.push(format!("p{number}"));
                 Ok::<_, StoreError>(())
             };
             let change = store.settings().change(add).await.unwrap().unwrap();
             assert_eq!(change.after.blocked_providers.len(), change.before.blocked_providers.len() + 1);
-        })
+        }
     });
-    for change in changes.collect::<Vec<_>>() {
-        change.await.unwrap();
-    }
+    futures_util::future::join_all(changes).await;
     assert_eq!(stores[0].settings().get().await.unwrap().blocked_providers.len(), 24);
 }
 
@@ -51,17 +49,15 @@ async fn no_change_of_a_key_is_lost(fixture: Fixture) {
     fixture.store.api_keys().insert(&api_key("k1", "sk-1")).await.unwrap();
     let changes = (0..12).map(|number| {
         let store = fixture.store.clone();
-        tokio::spawn(async move {
+        async move {
             let add = |key: &mut ApiKey| {
                 key.denied_models.push(format!("m{number}"));
                 Ok::<_, StoreError>(())
             };
             store.api_keys().change(&"k1".into(), add).await.unwrap().unwrap();
-        })
+        }
     });
-    for change in changes.collect::<Vec<_>>() {
-        change.await.unwrap();
-    }
+    futures_util::future::join_all(changes).await;
     let key = fixture.store.api_keys().get(&"k1".into()).await.unwrap().unwrap();
     assert_eq!(key.denied_models.len(), 12);
 }
