@@ -92,6 +92,21 @@ macro_rules! bind_key {
     };
 }
 
+/// Adds a key that is not there yet.
+macro_rules! insert_key {
+    ($db:ident, $key:expr) => {{
+        let key: &ApiKey = $key;
+        let lists = lists(key)?;
+        bind_key!(INSERT, key, lists)
+            .bind(key.revoked_at)
+            .bind(key.last_used_at)
+            .bind(key.created_at)
+            .bind(to_json(&key.rights)?)
+            .execute(&mut *$db)
+            .await?;
+    }};
+}
+
 impl ApiKeys<'_> {
     /// Newest first, with the number of all.
     pub async fn list(
@@ -132,7 +147,6 @@ impl ApiKeys<'_> {
 
     /// Adds one.
     pub async fn insert(&self, key: &ApiKey) -> Result<(), StoreError> {
-        let lists = lists(key)?;
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
             let taken: Option<String> = sqlx::query_scalar("SELECT name FROM api_keys WHERE key_hash = $1")
@@ -145,13 +159,7 @@ impl ApiKeys<'_> {
                     message: format!("`{other}` has this key already"),
                 });
             }
-            bind_key!(INSERT, key, lists)
-                .bind(key.revoked_at)
-                .bind(key.last_used_at)
-                .bind(key.created_at)
-                .bind(to_json(&key.rights)?)
-                .execute(&mut *db)
-                .await?;
+            insert_key!(db, key);
         });
         Ok(())
     }
@@ -195,14 +203,7 @@ impl ApiKeys<'_> {
                 usable(sqlx::query_as(SELECT_ONE).bind(old.as_str()).fetch_optional(&mut *db).await?, old)?;
             let Successor { id, hash, masked } = new;
             let key = ApiKey { id, hash, masked, last_used_at: None, created_at: now_ms, ..old.clone() };
-            let lists = lists(&key)?;
-            bind_key!(INSERT, &key, lists)
-                .bind(key.revoked_at)
-                .bind(key.last_used_at)
-                .bind(key.created_at)
-                .bind(to_json(&key.rights)?)
-                .execute(&mut *db)
-                .await?;
+            insert_key!(db, &key);
             sqlx::query(budgets::COPY).bind(old.id.as_str()).bind(key.id.as_str()).execute(&mut *db).await?;
             let rows: Vec<policies::Row> = sqlx::query_as(policies::SELECT_ALL).fetch_all(&mut *db).await?;
             for (id, conditions) in policies::of_another_key(rows, &old.id, &key.id)? {
@@ -214,7 +215,7 @@ impl ApiKeys<'_> {
             match keeps_until {
                 Some(end) => {
                     old.expires_at = Some(old.expires_at.map_or(end, |expires| expires.min(end)));
-                    let lists = self::lists(&old)?;
+                    let lists = lists(&old)?;
                     bind_key!(UPDATE, &old, lists).bind(to_json(&old.rights)?).execute(&mut *db).await?;
                 }
                 None => {

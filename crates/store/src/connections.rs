@@ -55,31 +55,36 @@ macro_rules! columns {
 pub(crate) const SELECT_ALL: &str =
     concat!("SELECT ", columns!(), " FROM provider_connections ORDER BY provider, priority, created_at, id");
 
+/// What tests and traffic found out, in the order in which the statements name it.
+macro_rules! bind_status {
+    ($query:expr, $status:expr) => {
+        $query
+            .bind($status.test_status.as_str())
+            .bind($status.last_tested)
+            .bind($status.last_used_at)
+            .bind($status.last_error.as_deref().map($crate::connections::clip_error))
+            .bind($status.last_error_at)
+            .bind($status.last_error_type.as_deref())
+            .bind($status.last_error_source.as_deref())
+            .bind($status.error_code)
+            .bind($status.backoff_level)
+            .bind($status.rate_limited_until)
+    };
+}
+pub(crate) use bind_status;
+
 /// Writes what tests and traffic found out.
 macro_rules! write_status {
     ($db:ident, $id:expr, $status:expr) => {{
         let status: &omniroute_domain::entity::ConnectionStatus = $status;
-        sqlx::query(
+        let query = sqlx::query(
             "UPDATE provider_connections SET test_status = $2, last_tested = COALESCE($3, last_tested),
              last_used_at = COALESCE($4, last_used_at), last_error = $5, last_error_at = $6, last_error_type = $7,
              last_error_source = $8, error_code = $9, backoff_level = $10, rate_limited_until = $11,
              consecutive_use_count = $12 WHERE id = $1",
-        )
-        .bind($id)
-        .bind(status.test_status.as_str())
-        .bind(status.last_tested)
-        .bind(status.last_used_at)
-        .bind(status.last_error.as_deref().map($crate::connections::clip_error))
-        .bind(status.last_error_at)
-        .bind(status.last_error_type.as_deref())
-        .bind(status.last_error_source.as_deref())
-        .bind(status.error_code)
-        .bind(status.backoff_level)
-        .bind(status.rate_limited_until)
-        .bind(status.consecutive_use_count)
-        .execute(&mut *$db)
-        .await?
-        .rows_affected()
+        );
+        let query = $crate::connections::bind_status!(query.bind($id), status);
+        query.bind(status.consecutive_use_count).execute(&mut *$db).await?.rows_affected()
     }};
 }
 pub(crate) use write_status;

@@ -59,19 +59,8 @@ macro_rules! write_key_state {
         let query = if $crate::key_states::says_nothing(status) {
             sqlx::query($crate::key_states::FORGET).bind($connection).bind($key)
         } else {
-            sqlx::query($crate::key_states::UPSERT)
-                .bind($connection)
-                .bind($key)
-                .bind(status.test_status.as_str())
-                .bind(status.last_tested)
-                .bind(status.last_used_at)
-                .bind(status.last_error.as_deref().map($crate::connections::clip_error))
-                .bind(status.last_error_at)
-                .bind(status.last_error_type.as_deref())
-                .bind(status.last_error_source.as_deref())
-                .bind(status.error_code)
-                .bind(status.backoff_level)
-                .bind(status.rate_limited_until)
+            let query = sqlx::query($crate::key_states::UPSERT).bind($connection).bind($key);
+            $crate::connections::bind_status!(query, status)
         };
         query.execute(&mut *$db).await?;
     }};
