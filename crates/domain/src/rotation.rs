@@ -157,7 +157,7 @@ fn ordered(
     Occasion { now_ms, random, model, prefix }: Occasion<'_>,
 ) -> Order {
     let wants = strategy.wants();
-    let candidates: SmallVec<[Candidate; 4]> = accounts
+    let candidates: SmallVec<[Candidate; 8]> = accounts
         .iter()
         .map(|account| {
             let mut candidate = Candidate { weight: account.weight, ..Candidate::default() };
@@ -187,7 +187,8 @@ fn ordered(
         let place = accounts.iter().position(|account| account.id == *leader)?;
         Some((u16::try_from(place).ok()?, state.in_row))
     });
-    let choice = Choice { candidates: &candidates, turn: state.turn, sticky, random, seed: 0, leader };
+    let choice =
+        Choice { candidates: &candidates, signals: &[], turn: state.turn, sticky, random, seed: 0, leader };
     let mut order = strategy.order(&choice);
     let is_low =
         |place: &u16| accounts.get(usize::from(*place)).is_some_and(|account| account.is_low(model, now_ms));

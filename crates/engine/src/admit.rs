@@ -134,13 +134,14 @@ fn asked_as<'a>(ctx: &'a RequestCtx, combo: &'a ComboState) -> &'a str {
 /// Whether a provider has an account that the request may use for a model at all, now or later. Those are passed over that
 /// the key may not use, that are for other models, or that lack a label.
 pub(crate) fn has_account(ctx: &RequestCtx, combo: &ComboState, target: &Target) -> bool {
+    let tags = policy::wanted_tags(ctx);
     target.provider.connections.iter().any(|connection| {
         ctx.pinned.as_ref().is_none_or(|pinned| *pinned == connection.id)
             && target.connection_name.as_ref().is_none_or(|name| **name == *connection.name)
             && ctx.caller.as_ref().is_none_or(|caller| caller.allows_connection(&connection.id))
             && !connection.excludes(&target.model)
             && connection.has_tags(combo.rules.tags.iter().map(String::as_str))
-            && !policy::lacks_tags(ctx, connection)
+            && connection.has_tags(tags.iter().copied())
     })
 }
 

@@ -41,7 +41,7 @@ pub struct Decision {
     pub handoff: Option<String>,
     /// When, in epoch milliseconds.
     pub decided_at: i64,
-    planned: Arc<[Planned]>,
+    planned: Arc<Vec<Planned>>,
     manner: Manner,
     left_out: Arc<[LeftOut]>,
     denied: Vec<Planned>,
@@ -123,7 +123,7 @@ impl Decision {
     pub fn score_of(&self, provider: &str, model: &str) -> Option<f64> {
         let is_it = |target: &Target| target.provider.id.as_str() == provider && *target.model == *model;
         let planned = self.planned.iter().find(|planned| is_it(&planned.target))?;
-        planned.score.map(|score| score.total)
+        planned.score.as_ref().map(|score| score.total)
     }
 
     /// Those that were to be asked in order, then those that were not. A target whose turn never came stands there without an
@@ -255,7 +255,7 @@ impl<'a> RecordedCandidate<'a> {
             model: &planned.target.model,
             skip,
             cost_nano: planned.cost_nano,
-            score: planned.score.as_ref(),
+            score: planned.score.as_deref(),
             ..Self::default()
         }
     }
@@ -279,7 +279,7 @@ impl Weighed {
             connection: Some((account.id.as_str(), &account.name)),
             dialect: account.endpoint_for(client, only, self.at).map(|endpoint| endpoint.dialect.as_str()),
             cost_nano: planned.and_then(|planned| planned.cost_nano),
-            score: planned.and_then(|planned| planned.score.as_ref()),
+            score: planned.and_then(|planned| planned.score.as_deref()),
             ..RecordedCandidate::default()
         };
         match part {
@@ -322,7 +322,7 @@ impl RequestCtx {
         &mut self,
         combo: &Arc<ComboState>,
         plan: &Plan,
-        planned: &Arc<[Planned]>,
+        planned: &Arc<Vec<Planned>>,
         left_out: &Arc<[LeftOut]>,
         (denied, unpaid): (Vec<Planned>, Vec<Planned>),
         now_ms: i64,

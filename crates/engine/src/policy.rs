@@ -6,7 +6,6 @@ use omniroute_dialect::ir::{ErrorKind, Usage};
 use omniroute_domain::policy::{Asked, Verdict};
 use omniroute_domain::price;
 use omniroute_domain::resolve::{Suffixes, Target};
-use omniroute_domain::snapshot::ConnectionState;
 use smallvec::SmallVec;
 
 use crate::ctx::RequestCtx;
@@ -102,13 +101,12 @@ pub(crate) fn refuse_if_denied(verdict: &Verdict) -> Result<(), GatewayError> {
     }
 }
 
-/// Whether the operator's labels keep the account from serving the request.
-pub(crate) fn lacks_tags(ctx: &RequestCtx, connection: &ConnectionState) -> bool {
-    let has = |wanted: &[String]| connection.has_tags(wanted.iter().map(String::as_str));
-    let has_own = connection.has_tags(ctx.required_tags.iter().map(|tag| &**tag));
-    let has_those_of_policies =
-        ctx.steering.as_ref().is_none_or(|steering| has(&steering.verdict.required_tags));
-    !has_own || !has_those_of_policies || ctx.combos().any(|combo| !has(&combo.rules.tags))
+/// The labels that an account must have to serve the request: the request's own, and those of policies and combos.
+pub(crate) fn wanted_tags(ctx: &RequestCtx) -> SmallVec<[&str; 2]> {
+    let own = ctx.required_tags.iter().map(|tag| &**tag);
+    let of_policies = ctx.steering.iter().flat_map(|steering| &steering.verdict.required_tags);
+    let of_combos = ctx.combos().flat_map(|combo| &combo.rules.tags);
+    own.chain(of_policies.chain(of_combos).map(String::as_str)).collect()
 }
 
 /// Those that are preferred first, in the order of their preference; the others stay in theirs.

@@ -313,7 +313,7 @@ impl Preview {
         ctx.trying = Some(Trying::previewed(planned, ctx.started));
         let (mut tried, mut skipped) = judged(ctx, &planned.target, planned.cost_nano, &mut self.policies);
         for candidate in tried.iter_mut().chain(&mut skipped) {
-            candidate.score = planned.score;
+            candidate.score = planned.score.as_deref().copied();
         }
         (tried, skipped)
     }

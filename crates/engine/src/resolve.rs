@@ -129,6 +129,17 @@ pub(crate) fn obstacle(
     connection: &ConnectionState,
     now_ms: i64,
 ) -> Option<Obstacle> {
+    obstacle_for(ctx, &policy::wanted_tags(ctx), target, connection, now_ms)
+}
+
+/// The same for one of several accounts, of which all need the same labels.
+fn obstacle_for(
+    ctx: &RequestCtx,
+    tags: &[&str],
+    target: &Target,
+    connection: &ConnectionState,
+    now_ms: i64,
+) -> Option<Obstacle> {
     let is_other = target.connection_name.as_ref().is_some_and(|name| **name != *connection.name)
         || ctx.pinned.as_ref().is_some_and(|pinned| *pinned != connection.id);
     if is_other {
@@ -137,7 +148,7 @@ pub(crate) fn obstacle(
         Some(Obstacle::Denied)
     } else if connection.excludes(&target.model) {
         Some(Obstacle::Excluded)
-    } else if policy::lacks_tags(ctx, connection) {
+    } else if !connection.has_tags(tags.iter().copied()) {
         Some(Obstacle::Untagged)
     } else {
         connection.check(&target.model, now_ms).err().map(Obstacle::Blocked)
@@ -150,9 +161,11 @@ pub(crate) fn standing(
     target: &Target,
     now_ms: i64,
 ) -> (Candidates, SmallVec<[Blocked; 4]>) {
-    let (mut eligible, mut blocked) = (Candidates::new(), SmallVec::new());
-    for connection in &target.provider.connections {
-        match obstacle(ctx, target, connection, now_ms) {
+    let tags = policy::wanted_tags(ctx);
+    let connections = &target.provider.connections;
+    let (mut eligible, mut blocked) = (Candidates::with_capacity(connections.len()), SmallVec::new());
+    for connection in connections {
+        match obstacle_for(ctx, &tags, target, connection, now_ms) {
             None => eligible.push(connection.clone()),
             Some(Obstacle::Blocked(why)) => blocked.push(why),
             Some(Obstacle::Other | Obstacle::Denied | Obstacle::Excluded | Obstacle::Untagged) => {}

@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 pub use auto::provider_mark;
 pub use condition::{Condition, ConditionError};
 pub use memory::{ComboMark, ComboMemory};
+pub(crate) use plan::Needs;
 pub use plan::{
     Bar, LeftOut, OfTarget, Place, Plan, Planned, RequestFacts, Rule, Special, judge, needs_content,
     needs_prefix, plan, plan_for, wave,
@@ -68,6 +69,8 @@ pub struct ComboState {
     pub updated_at: i64,
     /// What traffic found out; survives a change of configuration.
     pub memory: Arc<ComboMemory>,
+    /// What a plan depends on. Found once per snapshot.
+    pub(crate) needs: OnceLock<Needs>,
 }
 
 impl ComboState {

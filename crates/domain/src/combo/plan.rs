@@ -9,7 +9,7 @@ use crate::entity::Goal;
 use crate::price;
 use crate::resolve::{self, ResolveError, Target};
 use crate::routing::auto::{Need, Task};
-use crate::routing::{Candidate, Choice, Manner, Order, Score, Wants, rendezvous, to_index};
+use crate::routing::{Candidate, Choice, Manner, Order, Score, Signals, Wants, rendezvous, to_index};
 use crate::snapshot::Snapshot;
 
 /// What is known of a request before anybody is asked.
@@ -71,7 +71,7 @@ pub struct Planned {
     /// What the request would cost there, in billionths of a US dollar; `None` = unknown.
     pub cost_nano: Option<i64>,
     /// What speaks for it, where `auto` chose.
-    pub score: Option<Score>,
+    pub score: Option<Box<Score>>,
 }
 
 /// A step of a combo.
@@ -237,9 +237,27 @@ pub fn judge(
     }
 }
 
-/// Whether a plan depends on what is in the request's body: tools, images, the form of the answer.
+/// What a combo's plan depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    /// What is in the request's body: tools, images, the form of the answer.
+    content: bool,
+    /// The beginning of the prompt.
+    prefix: bool,
+}
+
+fn needs(snapshot: &Snapshot, combo: &ComboState) -> Needs {
+    let depth = combo.policy.max_depth;
+    *combo.needs.get_or_init(|| Needs {
+        content: combo.strategy.manner().is_joint() || needs_content_within(snapshot, combo, depth),
+        prefix: needs_prefix_within(snapshot, combo, depth),
+    })
+}
+
+/// Whether a plan depends on what is in the request's body: tools, images, the form of the answer. The snapshot is the one that
+/// the combo belongs to.
 pub fn needs_content(snapshot: &Snapshot, combo: &ComboState) -> bool {
-    combo.strategy.manner().is_joint() || needs_content_within(snapshot, combo, combo.policy.max_depth)
+    needs(snapshot, combo).content
 }
 
 fn needs_content_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -> bool {
@@ -262,7 +280,7 @@ fn needs_content_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -
 
 /// Whether a plan depends on the beginning of the prompt, though on nothing else in the request's body.
 pub fn needs_prefix(snapshot: &Snapshot, combo: &ComboState) -> bool {
-    needs_prefix_within(snapshot, combo, combo.policy.max_depth)
+    needs(snapshot, combo).prefix
 }
 
 fn needs_prefix_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -> bool {
@@ -314,20 +332,21 @@ impl Planner<'_> {
     fn expand(&mut self, combo: &Arc<ComboState>) {
         // Whoever cannot be asked has no share, no turn and no place in a draw. Where that is everybody, what models can do is
         // not held against them.
-        let hindered: SmallVec<[Option<Hindrance>; 8]> =
-            combo.steps.iter().map(|step| self.hindrance(combo, step)).collect();
-        let is_able = |place: &u16| hindered[usize::from(*place)].is_none();
-        let all = || (0..combo.steps.len()).map(to_index);
-        let mut able: Order = all().filter(is_able).collect();
+        let (mut able, mut hindered) = (Order::with_capacity(combo.steps.len()), Vec::new());
+        for (place, step) in combo.steps.iter().enumerate() {
+            match self.hindrance(combo, step) {
+                None => able.push(to_index(place)),
+                Some(hindrance) => hindered.push((place, hindrance)),
+            }
+        }
         if able.is_empty() {
-            able = all().collect();
+            able.extend((0..combo.steps.len()).map(to_index));
         }
         let Ordered { order, scores, too_dear } = self.order(combo, &able);
         self.plan.targets.reserve(order.len());
         // One way into the combo, on which only the step changes: a combo is counted as seldom as it can be.
         let depth = self.above.len();
         self.above.push(Place { combo: combo.clone(), step: 0 });
-        let mut hindered = hindered;
         for candidate in order.into_iter().map(usize::from) {
             let place = usize::from(able[candidate]);
             if too_dear.contains(&candidate) {
@@ -335,13 +354,14 @@ impl Planner<'_> {
                 continue;
             }
             self.above[depth].step = place;
-            self.step(combo, place, scores.get(candidate).copied(), hindered[place].take());
+            // Only where everybody is.
+            let hindrance = hindered.iter().position(|(other, _)| *other == place);
+            let hindrance = hindrance.map(|at| hindered.remove(at).1);
+            self.step(combo, place, scores.get(candidate).copied(), hindrance);
         }
-        for (place, hindrance) in hindered.into_iter().enumerate() {
-            if hindrance.is_some() {
-                self.above[depth].step = place;
-                self.step(combo, place, None, hindrance);
-            }
+        for (place, hindrance) in hindered {
+            self.above[depth].step = place;
+            self.step(combo, place, None, Some(hindrance));
         }
         self.above.pop();
     }
@@ -401,17 +421,19 @@ impl Planner<'_> {
         let wants = combo.strategy.wants();
         let last_good = wants.last_good.then(|| combo.memory.last_good(self.now_ms)).flatten();
         let task = combo.auto.as_ref().map(|tuning| tuning.task.unwrap_or(Task::of(self.facts)));
-        // Filled in where they are: they are large, and most of it is not wanted.
         let nothing = Candidate { success_rate: 0.5, ..Candidate::default() };
-        let mut candidates = vec![nothing; able.len()];
-        for (candidate, place) in candidates.iter_mut().zip(able) {
-            let step = &combo.steps[usize::from(*place)];
+        let mut candidates: SmallVec<[Candidate; 8]> = smallvec![nothing; able.len()];
+        let steps = || able.iter().map(|place| &combo.steps[usize::from(*place)]);
+        for (candidate, step) in candidates.iter_mut().zip(steps()) {
             self.look_at(step, wants, candidate);
             candidate.is_last_good = last_good.as_ref().is_some_and(|last| **last == *step.id);
-            if let Some(task) = task {
-                candidate.signals = auto::signals(self.snapshot, step, self.facts, task, self.now_ms);
-            }
         }
+        let signals: Vec<Signals> = match task {
+            Some(task) => steps()
+                .map(|step| auto::signals(self.snapshot, step, self.facts, task, self.now_ms))
+                .collect(),
+            None => Vec::new(),
+        };
         let turn = if self.take_turn { combo.memory.take_turn() } else { combo.memory.next_turn() };
         if self.above.is_empty() {
             (self.plan.turn, self.plan.task) = (turn, task);
@@ -421,6 +443,7 @@ impl Planner<'_> {
         });
         let choice = Choice {
             candidates: &candidates,
+            signals: &signals,
             turn,
             sticky: combo.policy.sticky_requests,
             random: self.random,
@@ -492,7 +515,7 @@ impl Planner<'_> {
                     path: self.path(),
                     target: target.clone(),
                     cost_nano: self.cost(step, target),
-                    score,
+                    score: score.map(Box::new),
                 };
                 let is_excluded = combo.auto.is_some() && step.stats.excluded_until(self.now_ms).is_some();
                 if is_denied {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use omniroute_provider::{ProviderId, registry};
 
@@ -71,6 +71,7 @@ impl Pool {
             let tuning = variant_tuning(&name, &base)?;
             let name: Arc<str> = name.into();
             let state = ComboState {
+                needs: OnceLock::new(),
                 memory: health.combo(&id),
                 id,
                 name: name.clone(),

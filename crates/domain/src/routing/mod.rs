@@ -42,6 +42,8 @@ pub type Order = SmallVec<[u16; 8]>;
 pub struct Choice<'a> {
     /// In order of priority.
     pub candidates: &'a [Candidate],
+    /// What only `auto` looks at, of each candidate; empty for the others, whose candidates are small.
+    pub signals: &'a [Signals],
     /// How many requests came before this one.
     pub turn: u64,
     /// Requests that stay with one start before the next has its turn.
@@ -84,8 +86,6 @@ pub struct Candidate {
     /// Where it stands among those that may have the beginning of the prompt in their cache, between 0 and 1; alike for all where
     /// a prompt has no such beginning.
     pub affinity: f64,
-    /// What only `auto` looks at.
-    pub signals: Signals,
 }
 
 /// What is left of what a vendor allows.

@@ -18,6 +18,8 @@ const NEW_SHARE: f64 = 0.2;
 #[derive(Debug, Default)]
 pub struct Stats {
     requests: [Slice; SLICES],
+    /// The requests of all slices but the running one, once somebody wanted to know: they stay the same until the next one.
+    earlier: Slice,
     successes: [Slice; SLICES],
     in_flight: AtomicU32,
     /// Bits of an `f64`; 0 before the first answer.
@@ -67,6 +69,14 @@ impl Slice {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
+    fn number(&self) -> u32 {
+        (self.0.load(Ordering::Relaxed) >> 32) as u32
+    }
+
+    fn set(&self, number: u32, count: u64) {
+        self.0.store(u64::from(number) << 32 | count.min(0xffff_ffff), Ordering::Relaxed);
+    }
+
     fn count(&self, now: u32) -> u64 {
         let word = self.0.load(Ordering::Relaxed);
         let age = now.wrapping_sub((word >> 32) as u32);
@@ -101,6 +111,10 @@ impl Stats {
         self.cancel();
         let number = number(now_ms);
         self.requests[number as usize % SLICES].add(number);
+        if self.earlier.number() != number {
+            // Whoever was late belongs to a slice that may have been added up.
+            self.earlier.set(0, 0);
+        }
         self.total_requests.fetch_add(1, Ordering::Relaxed);
         self.last_used_at.store(now_ms, Ordering::Relaxed);
         self.last_failed.store(u32::from(latency_ms.is_none()), Ordering::Relaxed);
@@ -147,6 +161,7 @@ impl Stats {
         {
             total.store(0, Ordering::Relaxed);
         }
+        self.earlier.set(0, 0);
         self.last_used_at.store(0, Ordering::Relaxed);
         self.last_failed.store(0, Ordering::Relaxed);
         self.failures_in_row.store(0, Ordering::Relaxed);
@@ -157,7 +172,17 @@ impl Stats {
 
     /// Requests of the last hour, running ones included.
     pub fn uses(&self, now_ms: i64) -> u64 {
-        self.count(&self.requests, now_ms) + u64::from(self.in_flight())
+        let now = number(now_ms);
+        let running = &self.requests[now as usize % SLICES];
+        let earlier = if self.earlier.number() == now {
+            self.earlier.count(now)
+        } else {
+            let others = self.requests.iter().filter(|slice| !std::ptr::eq(*slice, running));
+            let earlier = others.map(|slice| slice.count(now)).sum();
+            self.earlier.set(now, earlier);
+            earlier
+        };
+        earlier + running.count(now) + u64::from(self.in_flight())
     }
 
     /// A request waits for a place.

@@ -37,20 +37,23 @@ fn candidate() -> impl proptest::strategy::Strategy<Value = Candidate> {
                     is_last_good,
                     quota: latency_ms.map(|latency| Quota::told(success_rate, latency as i64)),
                     affinity: success_rate,
-                    signals: Signals {
-                        p95_ms: latency_ms.map(|latency| latency * 2.0),
-                        price: cost_nano.map(|cost| cost as f64 / 1e7),
-                        is_excluded: uses % 7 == 0,
-                        ..Signals::default()
-                    },
                     ..Candidate::default()
                 }
             },
         )
 }
 
+fn signals_of(candidate: &Candidate) -> Signals {
+    Signals {
+        p95_ms: candidate.latency_ms.map(|latency| latency * 2.0),
+        price: candidate.cost_nano.map(|cost| cost as f64 / 1e7),
+        is_excluded: candidate.uses % 7 == 0,
+        ..Signals::default()
+    }
+}
+
 fn choice(candidates: &[Candidate], turn: u64, random: u64) -> Choice<'_> {
-    Choice { candidates, turn, sticky: 1, random, seed: 42, leader: None }
+    Choice { candidates, signals: &[], turn, sticky: 1, random, seed: 42, leader: None }
 }
 
 fn first(name: &str, choice: &Choice<'_>) -> usize {
@@ -71,7 +74,9 @@ proptest! {
         random: u64,
         seed: u64,
     ) {
-        let choice = Choice { candidates: &candidates, turn, sticky, random, seed, leader: None };
+        let signals: Vec<Signals> = candidates.iter().map(signals_of).collect();
+        let (candidates, signals) = (&*candidates, &*signals);
+        let choice = Choice { candidates, signals, turn, sticky, random, seed, leader: None };
         for strategy in STRATEGIES {
             let mut order = strategy.order(&choice).to_vec();
             prop_assert_eq!(&order, &strategy.order(&choice).to_vec(), "{} is not deterministic", strategy.name());
@@ -107,7 +112,7 @@ proptest! {
     fn a_deck_deals_each_once_and_never_one_twice_in_a_row(count in 2_usize..12, seed: u64, deck in 0_u64..1_000) {
         let candidates = vec![Candidate::default(); count];
         let deal = |turn: u64| {
-            let choice = Choice { candidates: &candidates, turn, sticky: 1, random: 0, seed, leader: None };
+            let choice = Choice { seed, ..choice(&candidates, turn, 0) };
             first("strict-random", &choice)
         };
         let start = deck * count as u64;

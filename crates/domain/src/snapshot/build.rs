@@ -1,7 +1,7 @@
 //! From rows to a snapshot. A row that cannot be used is left out and named; the rest works without it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use omniroute_provider::{
     Provider, ProviderId, ProviderSpec, capability::mode_by_name, catalog::Catalog,
@@ -230,6 +230,7 @@ impl<'a> Builder<'a> {
         // Without entries of its own it chooses among all models.
         let steps = if steps.is_empty() && auto.is_some() { pool.steps.clone() } else { Arc::new(steps) };
         ComboState {
+            needs: OnceLock::new(),
             id: row.id.clone(),
             name: row.name.as_str().into(),
             strategy,

@@ -41,7 +41,7 @@ impl Course {
     pub(super) async fn fuse(&mut self, ctx: &mut RequestCtx) -> Result<Attempted, GatewayError> {
         let policy = self.combo.policy.clone();
         let width = policy.fusion_width.min(self.targets.len());
-        self.targets = self.targets.iter().take(width).cloned().collect();
+        self.targets = Arc::new(self.targets.iter().take(width).cloned().collect());
         let request = Box::new(ctx.canonical().await?.clone());
         let rounds = if policy.failover_before_retry { 1 + policy.max_retries } else { 1 };
         for round in 0..rounds {

@@ -236,7 +236,7 @@ fn afford(
 /// A combo being carried out for one request.
 pub(super) struct Course {
     pub(super) combo: Arc<ComboState>,
-    pub(super) targets: Arc<[Planned]>,
+    pub(super) targets: Arc<Vec<Planned>>,
     /// How they are asked, this request.
     manner: Manner,
     /// Whether one call at a time is made, however long it takes.
@@ -263,7 +263,11 @@ impl Course {
             return Err(error);
         }
         let is_alone = ctx.task.is_some();
-        let (targets, left_out) = (Arc::from(targets), Arc::from(mem::take(&mut plan.left_out)));
+        let targets = Arc::new(targets);
+        let left_out = match mem::take(&mut plan.left_out) {
+            nobody if nobody.is_empty() => Arc::default(),
+            somebody => Arc::from(somebody),
+        };
         ctx.planned(combo, &plan, &targets, &left_out, (denied, unpaid), decided_at);
         Ok(Self {
             failures: Failures::default(),

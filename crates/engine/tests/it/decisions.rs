@@ -79,7 +79,7 @@ async fn every_decision_can_be_made_again_from_its_record() {
             let recorded: Vec<_> = candidates.iter().filter_map(|it| it.provider).collect();
             assert_eq!(recorded, planned, "{}", strategy.name());
             for (one, other) in candidates.iter().zip(&plan.targets) {
-                assert_eq!(one.score, other.score.as_ref(), "{}", strategy.name());
+                assert_eq!(one.score, other.score.as_deref(), "{}", strategy.name());
             }
         }
     }

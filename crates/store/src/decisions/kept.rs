@@ -22,7 +22,7 @@ const MAX_SCORED: usize = 24;
 /// Candidates in a row of whom the same is to be said, as they are read.
 #[derive(Debug, Deserialize)]
 pub(super) struct Alike {
-    /// The places of their names.
+    /// The places of their names. A negative one stands for all after the one before it, up to that one.
     names: Vec<i64>,
     /// The name of the only one, where the page had no room for it.
     name: Option<Own>,
@@ -165,7 +165,16 @@ impl Group<'_> {
             score,
         } = self.first;
         let mut names = object.array("names");
-        self.places.iter().for_each(|place| json_out::i64(names.element(), *place));
+        let mut rest = &*self.places;
+        while let [first, others @ ..] = rest {
+            json_out::i64(names.element(), *first);
+            let run = others.iter().zip(*first + 1..).take_while(|(place, next)| *place == next).count();
+            rest = others;
+            if run > 1 {
+                json_out::i64(names.element(), -others[run - 1]);
+                rest = &others[run..];
+            }
+        }
         names.end();
         if self.places.is_empty() {
             let mut own = object.object("name");
@@ -216,6 +225,19 @@ fn number(object: &mut Object<'_>, name: &str, value: f64) {
     }
 }
 
+/// The places of a group, one by one.
+fn unfolded(names: &[i64]) -> Vec<i64> {
+    let mut places: Vec<i64> = Vec::with_capacity(names.len());
+    for name in names {
+        match (places.last(), name) {
+            // No more than a decision may have, whatever stands there.
+            (Some(last), ..0) => places.extend((*last + 1..=name.saturating_neg()).take(MAX_CANDIDATES)),
+            _ => places.push(*name),
+        }
+    }
+    places
+}
+
 /// The decision with its names.
 pub(super) fn told(
     kept: LoggedDecision<Alike>,
@@ -224,7 +246,8 @@ pub(super) fn told(
     let mut candidates = Vec::new();
     for group in kept.candidates {
         let own = group.name.iter().map(|own| Ok(own.clone()));
-        let on_page = group.names.iter().map(|place| {
+        let places = unfolded(&group.names);
+        let on_page = places.iter().map(|place| {
             let found = names.get(place).cloned();
             found.ok_or_else(|| StoreError::Damaged(format!("routing_names: place {place} is missing")))
         });
@@ -362,6 +385,30 @@ mod tests {
     }
 
     #[test]
+    fn places_in_a_row_are_told_by_the_first_and_the_last() {
+        for (places, kept) in [
+            (&[0, 1, 2, 3][..], &[0, -3][..]),
+            (&[7, 8], &[7, 8]),
+            (&[4, 5, 6, 2, 3, 9, 10, 11, 12], &[4, -6, 2, 3, 9, -12]),
+            (&[3, 2, 1], &[3, 2, 1]),
+            (&[5, 5, 5], &[5, 5, 5]),
+            (&[], &[]),
+        ] {
+            let group = Group {
+                first: candidate("a", 1, None),
+                places: places.iter().copied().collect(),
+                rising: false,
+                with_factors: false,
+            };
+            let mut out = BytesMut::new();
+            group.write(Object::begin(&mut out));
+            let read: Alike = serde_json::from_slice(&out).unwrap();
+            assert_eq!((&*read.names, &*unfolded(&read.names)), (kept, places));
+        }
+        assert_eq!(unfolded(&[-1, 0, i64::MIN]).len(), 2 + MAX_CANDIDATES, "whatever stands there");
+    }
+
+    #[test]
     fn waves_that_rise_one_by_one_make_one_group() {
         let with = |waves: &[Option<usize>]| -> (Vec<usize>, Vec<Option<usize>>) {
             let candidates: Vec<_> = waves
@@ -370,7 +417,7 @@ mod tests {
                 .collect();
             let mut names = Names::default();
             let groups = read(&written(&candidates, &mut names)).candidates;
-            let sizes = groups.iter().map(|group| group.names.len()).collect();
+            let sizes = groups.iter().map(|group| unfolded(&group.names).len()).collect();
             (sizes, again(&candidates, &mut names).candidates.iter().map(|it| it.wave).collect())
         };
         let (none, waves) = (None, |waves: &[usize]| waves.iter().copied().map(Some).collect::<Vec<_>>());
@@ -398,7 +445,7 @@ mod tests {
     fn no_more_candidates_are_kept_than_there_is_room_for() {
         let candidates = [candidate("a", 1, None); 500];
         let groups = read(&written(&candidates, &mut Names::default())).candidates;
-        assert_eq!(groups.iter().map(|group| group.names.len()).sum::<usize>(), MAX_CANDIDATES);
+        assert_eq!(groups.iter().map(|group| unfolded(&group.names).len()).sum::<usize>(), MAX_CANDIDATES);
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::usage::DAY_MS;
 const MAX_NAMES: usize = 4_096;
 /// Longest name that is kept whole.
 const MAX_NAME: usize = 256;
+/// How many of those that were met last have their names found at once.
+const MET: usize = 1_024;
 /// For how long a page is added to.
 const PAGE_MS: i64 = DAY_MS;
 /// Names are needed by no decision that is younger than they are by so much: a page's time, and as much again because requests
@@ -40,8 +42,8 @@ pub(crate) struct Names {
     written: usize,
     /// Their places by a hash of them.
     places: HashMap<u64, usize, RandomState>,
-    /// The same by where the things are kept that have the names, which is quicker to find out.
-    met: HashMap<u64, Met, RandomState>,
+    /// Those of the latest candidates, by where the things are kept that have the names: nothing has to be hashed.
+    met: Vec<Option<Met>>,
     hasher: RandomState,
 }
 
@@ -111,7 +113,7 @@ impl Default for Names {
             names: Vec::new(),
             written: 0,
             places: HashMap::default(),
-            met: HashMap::default(),
+            met: Vec::new(),
             hasher: RandomState::default(),
         }
     }
@@ -136,8 +138,8 @@ impl Names {
         let RecordedCandidate { whose, model, dialect, .. } = *candidate;
         let Some(whose) = whose else { return self.place_of(candidate).and_then(number) };
         let at = whose.place();
-        let hash = self.hasher.hash_one((at, model, dialect.map(str::as_ptr)));
-        if let Some(met) = self.met.get(&hash)
+        let slot = slot(at, model);
+        if let Some(Some(met)) = self.met.get(slot)
             && met.at == at
             && let Some(name) = self.names.get(met.place)
             && *name.model == *model
@@ -146,11 +148,8 @@ impl Names {
             return number(met.place);
         }
         let place = self.place_of(candidate)?;
-        // Every change of the configuration brings others.
-        if self.met.len() >= MAX_NAMES {
-            self.met.clear();
-        }
-        self.met.insert(hash, Met { at, _kept: Kept::of(whose), place });
+        self.met.resize_with(MET, || None);
+        self.met[slot] = Some(Met { at, _kept: Kept::of(whose), place });
         number(place)
     }
 
@@ -197,6 +196,12 @@ impl Kept {
             Whose::Provider(provider) => Self::Provider { _provider: Arc::downgrade(provider) },
         }
     }
+}
+
+/// Where among those that were met last something is looked for.
+fn slot(at: usize, model: &str) -> usize {
+    let mixed = ((at ^ model.len()) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    usize::try_from(mixed >> 32).unwrap_or(0) % MET
 }
 
 fn number(place: usize) -> Option<i64> {

@@ -97,20 +97,29 @@ struct Largest {
 }
 
 /// The score of each candidate.
-pub(super) fn scores(candidates: &[Candidate], tuning: &Tuning, difficulty: Difficulty) -> Vec<Score> {
-    let largest = |value: fn(&Signals) -> Option<f64>| {
-        candidates.iter().filter_map(|candidate| value(&candidate.signals)).fold(0.0, f64::max)
-    };
+pub(super) fn scores(
+    candidates: &[Candidate],
+    signals: &[Signals],
+    tuning: &Tuning,
+    difficulty: Difficulty,
+) -> Vec<Score> {
+    let largest = |value: fn(&Signals) -> Option<f64>| signals.iter().filter_map(value).fold(0.0, f64::max);
     let largest = Largest {
         price: largest(|signals| signals.price),
         p95_ms: largest(|signals| signals.p95_ms),
         deviation_ms: largest(|signals| signals.deviation_ms),
     };
-    candidates.iter().map(|candidate| score(candidate, &largest, tuning, difficulty)).collect()
+    let known = candidates.iter().zip(signals);
+    known.map(|(candidate, signals)| score(candidate, signals, &largest, tuning, difficulty)).collect()
 }
 
-fn score(candidate: &Candidate, largest: &Largest, tuning: &Tuning, difficulty: Difficulty) -> Score {
-    let signals = &candidate.signals;
+fn score(
+    candidate: &Candidate,
+    signals: &Signals,
+    largest: &Largest,
+    tuning: &Tuning,
+    difficulty: Difficulty,
+) -> Score {
     let wanted = tuning.tier.unwrap_or(difficulty.tier());
     let value = |factor: Factor| match factor {
         Factor::Quota => signals.quota.unwrap_or(1.0 - UNKNOWN * candidate.load.clamp(0.0, 1.0)),

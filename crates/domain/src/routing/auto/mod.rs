@@ -129,9 +129,18 @@ impl Strategy for Auto {
 /// Scores the candidates and puts them in order.
 pub fn decide(choice: &Choice<'_>, tuning: &Tuning, difficulty: Difficulty) -> Decision {
     let candidates = choice.candidates;
-    let scores = factors::scores(candidates, tuning, difficulty);
+    let unknown;
+    let signals = match choice.signals {
+        [] => {
+            unknown = vec![Signals::default(); candidates.len()];
+            &unknown
+        }
+        known => known,
+    };
+    let scores = factors::scores(candidates, signals, tuning, difficulty);
     let merits = merits(candidates, &scores, tuning);
-    let ranks: Vec<Rank> = candidates.iter().map(|candidate| rank(candidate, tuning)).collect();
+    let known = candidates.iter().zip(signals);
+    let ranks: Vec<Rank> = known.map(|(candidate, signals)| rank(candidate, signals, tuning)).collect();
     let mut order: Order = (0..candidates.len()).map(to_index).collect();
     order.sort_by(|a, b| {
         let (a, b) = (usize::from(*a), usize::from(*b));
@@ -167,19 +176,15 @@ enum Rank {
     Excluded,
 }
 
-fn rank(candidate: &Candidate, tuning: &Tuning) -> Rank {
-    if candidate.signals.is_excluded {
+fn rank(candidate: &Candidate, signals: &Signals, tuning: &Tuning) -> Rank {
+    if signals.is_excluded {
         return Rank::Excluded;
     }
     if candidate.is_blocked {
         return Rank::Blocked;
     }
     let is_late = tuning.router == RouterStrategy::Sla
-        && candidate
-            .signals
-            .p95_ms
-            .zip(tuning.sla_p95_ms)
-            .is_some_and(|(p95, target)| p95 > f64::from(target));
+        && signals.p95_ms.zip(tuning.sla_p95_ms).is_some_and(|(p95, target)| p95 > f64::from(target));
     if is_late { Rank::Late } else { Rank::Ready }
 }
 

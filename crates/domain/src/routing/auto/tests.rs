@@ -3,8 +3,19 @@ use proptest::prelude::{Strategy as _, any, prop_assert, prop_assert_eq, proptes
 use super::*;
 use crate::entity::{ComboConfig, ModePack};
 
-fn choice(candidates: &[Candidate], turn: u64, random: u64) -> Choice<'_> {
-    Choice { candidates, turn, sticky: 1, random, seed: 1, leader: None }
+/// A candidate, and what `auto` looks at of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Known {
+    candidate: Candidate,
+    signals: Signals,
+}
+
+fn decided(known: &[Known], turn: u64, random: u64, tuning: &Tuning) -> Decision {
+    let candidates: Vec<Candidate> = known.iter().map(|known| known.candidate).collect();
+    let signals: Vec<Signals> = known.iter().map(|known| known.signals).collect();
+    let (candidates, signals) = (&*candidates, &*signals);
+    let choice = Choice { candidates, signals, turn, sticky: 1, random, seed: 1, leader: None };
+    decide(&choice, tuning, Difficulty::default())
 }
 
 /// No chance, so that the order is that of the scores.
@@ -12,14 +23,15 @@ fn sober() -> Tuning {
     Tuning { exploration: 0.0, ..Tuning::default() }
 }
 
-fn first(candidates: &[Candidate], tuning: &Tuning) -> usize {
-    usize::from(decide(&choice(candidates, 0, 0), tuning, Difficulty::default()).order[0])
+fn first(known: &[Known], tuning: &Tuning) -> usize {
+    usize::from(decided(known, 0, 0, tuning).order[0])
 }
 
-fn candidate(change: impl FnOnce(&mut Candidate)) -> Candidate {
-    let mut candidate = Candidate { success_rate: 0.5, ..Candidate::default() };
-    change(&mut candidate);
-    candidate
+fn candidate(change: impl FnOnce(&mut Known)) -> Known {
+    let candidate = Candidate { success_rate: 0.5, ..Candidate::default() };
+    let mut known = Known { candidate, signals: Signals::default() };
+    change(&mut known);
+    known
 }
 
 /// Any floating point number, those that are none among them.
@@ -72,7 +84,7 @@ proptest! {
         let candidates: Vec<_> =
             signals.into_iter().map(|signals| candidate(|it| it.signals = signals)).collect();
         let tuning = Tuning { router, sla_p95_ms: Some(1_000), ..Tuning::default() };
-        let decision = decide(&choice(&candidates, turn, random), &tuning, Difficulty::default());
+        let decision = decided(&candidates, turn, random, &tuning);
         let mut order = decision.order.to_vec();
         order.sort_unstable();
         prop_assert_eq!(order, (0..u16::try_from(candidates.len()).unwrap()).collect::<Vec<_>>());
@@ -118,7 +130,7 @@ fn a_score_is_the_weighted_sum_of_its_factors() {
         };
     });
     let frugal = candidate(|it| {
-        it.load = 0.5;
+        it.candidate.load = 0.5;
         it.signals = Signals {
             price: Some(0.5),
             p95_ms: Some(2_000.0),
@@ -130,7 +142,7 @@ fn a_score_is_the_weighted_sum_of_its_factors() {
         };
     });
     let candidates = [swift, frugal];
-    let decision = decide(&choice(&candidates, 0, 0), &sober(), Difficulty::default());
+    let decision = decided(&candidates, 0, 0, &sober());
     // quota, health, costInv, latencyInv, taskFit, stability, tierPriority, tierAffinity, specificityMatch, contextAffinity,
     // connectionDensity; the other two weigh nothing. The weights are together 1.
     let by_hand = |factors: [f64; 11]| {
@@ -155,17 +167,13 @@ fn equal_ones_take_turns_and_no_one_starves() {
     let candidates = [candidate(|_| {}); 3];
     let mut seen = [0; 3];
     for turn in 0..9 {
-        let decision = decide(&choice(&candidates, turn, turn), &sober(), Difficulty::default());
+        let decision = decided(&candidates, turn, turn, &sober());
         seen[usize::from(decision.order[0])] += 1;
     }
     assert_eq!(seen, [3, 3, 3]);
     let mut better = candidates;
     better[1].signals.fitness = 0.6;
-    assert!(
-        (0..9).all(|turn| {
-            decide(&choice(&better, turn, turn), &sober(), Difficulty::default()).order[0] == 1
-        })
-    );
+    assert!((0..9).all(|turn| { decided(&better, turn, turn, &sober()).order[0] == 1 }));
 }
 
 #[test]
@@ -177,9 +185,7 @@ fn some_requests_explore_and_none_during_an_incident() {
         |count: u64| (0..count).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17));
     let mut seen = [0_i32; 4];
     for random in draws(10_000) {
-        seen[usize::from(
-            decide(&choice(&candidates, 0, random), &tuning, Difficulty::default()).order[0],
-        )] += 1;
+        seen[usize::from(decided(&candidates, 0, random, &tuning).order[0])] += 1;
     }
     // A fifth explores, and a quarter of that meets the best: four standard deviations are 143.
     assert!((seen[0] - 8_500).abs() < 143, "{seen:?}");
@@ -190,7 +196,7 @@ fn some_requests_explore_and_none_during_an_incident() {
         candidate.signals.is_excluded = true;
     }
     for random in draws(500) {
-        let decision = decide(&choice(&candidates, 0, random), &tuning, Difficulty::default());
+        let decision = decided(&candidates, 0, random, &tuning);
         assert!(decision.is_incident && !decision.is_exploring);
         assert_eq!(decision.order[0], 3, "the one that is left");
     }
@@ -199,22 +205,21 @@ fn some_requests_explore_and_none_during_an_incident() {
 #[test]
 fn routers_choose_by_what_they_are_named_after() {
     let mut candidates = [candidate(|_| {}); 3];
-    candidates[0].cost_nano = Some(3_000);
+    candidates[0].candidate.cost_nano = Some(3_000);
     candidates[0].signals.p95_ms = Some(100.0);
-    candidates[1].cost_nano = Some(1_000);
+    candidates[1].candidate.cost_nano = Some(1_000);
     candidates[1].signals.p95_ms = Some(5_000.0);
-    candidates[2].is_last_good = true;
+    candidates[2].candidate.is_last_good = true;
     let with = |router| Tuning { router, sla_p95_ms: Some(1_000), ..sober() };
-    let order =
-        |router| decide(&choice(&candidates, 0, 0), &with(router), Difficulty::default()).order.to_vec();
+    let order = |router| decided(&candidates, 0, 0, &with(router)).order.to_vec();
     assert_eq!(order(RouterStrategy::Cost), [1, 0, 2], "without a price last");
     assert_eq!(first(&candidates, &with(RouterStrategy::Latency)), 0);
     assert_eq!(first(&candidates, &with(RouterStrategy::Lkgp)), 2);
     assert_eq!(order(RouterStrategy::Sla), [0, 2, 1], "the slow one last though it is cheapest");
     let mut flaky = candidates;
-    flaky[0].success_rate = 0.0;
+    flaky[0].candidate.success_rate = 0.0;
     flaky[1].signals.p95_ms = Some(110.0);
-    flaky[1].success_rate = 1.0;
+    flaky[1].candidate.success_rate = 1.0;
     flaky[2].signals.p95_ms = Some(1_000.0);
     assert_eq!(first(&flaky, &with(RouterStrategy::Latency)), 1, "reliability counts too");
 }
@@ -222,10 +227,10 @@ fn routers_choose_by_what_they_are_named_after() {
 #[test]
 fn who_cannot_serve_comes_after_who_can() {
     let mut candidates = [candidate(|_| {}); 3];
-    candidates[0].is_blocked = true;
+    candidates[0].candidate.is_blocked = true;
     candidates[0].signals.fitness = 1.0;
     candidates[1].signals.is_excluded = true;
     candidates[1].signals.fitness = 1.0;
-    let order = decide(&choice(&candidates, 0, 0), &sober(), Difficulty::default()).order;
+    let order = decided(&candidates, 0, 0, &sober()).order;
     assert_eq!(order.as_slice(), [2, 0, 1]);
 }
