@@ -73,7 +73,7 @@ impl std::fmt::Debug for Decision {
 
 impl Decision {
     /// For a request with one target.
-    fn direct(ctx: &RequestCtx, target: &Target) -> Self {
+    fn direct(ctx: &RequestCtx, target: &Target, now_ms: i64) -> Self {
         Self {
             via: target.via.as_str(),
             strategy: target.provider.rule.strategy.name(),
@@ -84,7 +84,7 @@ impl Decision {
             policies: Vec::new(),
             budget: None,
             handoff: None,
-            decided_at: ctx.engine.clock.now_ms(),
+            decided_at: now_ms,
             planned: Arc::default(),
             manner: Manner::OneByOne,
             left_out: Arc::default(),
@@ -311,9 +311,9 @@ impl RequestCtx {
     }
 
     /// One target was found.
-    pub(crate) fn decided(&mut self, target: &Target) {
+    pub(crate) fn decided(&mut self, target: &Target, now_ms: i64) {
         if self.is_sampled() {
-            self.decision = Some(Box::new(Decision::direct(self, target)));
+            self.decision = Some(Box::new(Decision::direct(self, target, now_ms)));
         }
     }
 

@@ -99,8 +99,9 @@ impl RequestCtx {
         &mut self,
         targets: impl Iterator<Item = &'a Target>,
         at_once: usize,
+        now_ms: i64,
     ) -> Result<(), GatewayError> {
-        let (now_ms, mut events) = (self.engine.clock.now_ms(), Events::new());
+        let mut events = Events::new();
         let known = self.money.hold.take();
         let is_known = known.is_some();
         let mut hold = known.unwrap_or_else(|| {

@@ -184,7 +184,8 @@ impl Preview {
         let mut targets = fallback::others(ctx, &target);
         targets.insert(0, target);
         let mut unpaid = Vec::new();
-        if let Err(error) = ctx.hold_for(targets.iter().map(|target| &**target), 1) {
+        if let Err(error) = ctx.hold_for(targets.iter().map(|target| &**target), 1, ctx.engine.clock.now_ms())
+        {
             if !ctx.keeps_free()
                 && let Some(cheaper) = ctx.downgrade()
             {

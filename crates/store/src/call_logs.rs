@@ -170,10 +170,25 @@ pub(crate) struct StoredAttempt<'a> {
     pub(crate) status: Option<u16>,
     pub(crate) failure: Option<Cow<'a, str>>,
     pub(crate) message: Option<Cow<'a, str>>,
+    /// The only combo that led to it, by the step that the row names.
+    combo: Option<Cow<'a, str>>,
     /// The combos and their steps that led to it, the outermost first.
     #[serde(default, borrow)]
     pub(crate) steps: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     pub(crate) duration_ms: i64,
+}
+
+impl<'a> StoredAttempt<'a> {
+    /// The attempts of a row, with the steps that led to each.
+    pub(crate) fn all(text: &'a str, step: Option<&'a str>) -> Vec<Self> {
+        let mut all: Vec<Self> = serde_json::from_str(text).unwrap_or_default();
+        for attempt in &mut all {
+            if let Some((combo, step)) = attempt.combo.take().zip(step) {
+                attempt.steps.push((combo, step.into()));
+            }
+        }
+        all
+    }
 }
 
 /// One departure of a translation from the original, as logged.
@@ -402,11 +417,9 @@ impl Row {
 
     /// Written by the log's writer; a row of another form still shows its other columns.
     fn attempt_details(&self) -> Vec<AttemptDetail> {
-        let stored: Vec<StoredAttempt<'_>> = self
-            .attempt_details
-            .as_deref()
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default();
+        let step = self.combo_step_id.as_deref();
+        let stored =
+            self.attempt_details.as_deref().map(|text| StoredAttempt::all(text, step)).unwrap_or_default();
         let or = |own: Option<Cow<'_, str>>, of_row: Option<&String>| {
             own.map(Cow::into_owned).or_else(|| of_row.cloned()).unwrap_or_default()
         };

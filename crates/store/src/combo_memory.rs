@@ -110,14 +110,15 @@ impl ComboMemories<'_> {
 
     /// Counts the logged requests of combos again, oldest first.
     async fn recount(&self, combos: &HashMap<&str, Counted<'_>>) -> Result<u64, StoreError> {
-        const LOGGED: &str = "SELECT timestamp, status, ttft, duration, attempt_details FROM call_logs
+        const LOGGED: &str = "SELECT timestamp, status, ttft, duration, attempt_details, combo_step_id FROM call_logs
              WHERE combo_name IS NOT NULL AND attempt_details IS NOT NULL ORDER BY timestamp DESC, id DESC LIMIT $1";
-        let mut logged: Vec<(i64, i64, Option<i64>, i64, String)> = with_read!(self.0.pool(), |db| {
-            sqlx::query_as(LOGGED).bind(MAX_RECOUNTED).fetch(&mut *db).try_collect().await?
-        });
+        let mut logged: Vec<(i64, i64, Option<i64>, i64, String, Option<String>)> =
+            with_read!(self.0.pool(), |db| {
+                sqlx::query_as(LOGGED).bind(MAX_RECOUNTED).fetch(&mut *db).try_collect().await?
+            });
         logged.reverse();
-        for (timestamp, status, ttft, duration, attempts) in &logged {
-            let attempts: Vec<StoredAttempt<'_>> = serde_json::from_str(attempts).unwrap_or_default();
+        for (timestamp, status, ttft, duration, attempts, step) in &logged {
+            let attempts = StoredAttempt::all(attempts, step.as_deref());
             let is_single = attempts.len() == 1;
             let took = u64::try_from(ttft.unwrap_or(*duration)).unwrap_or(0);
             count_request(combos, &attempts, (*status < 400).then_some(took), *timestamp);

@@ -27,6 +27,8 @@ const LOCKOUT_DAYS: i64 = 1;
 /// Not while the gateway starts.
 const FIRST: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_secs(3600);
+/// What traffic adds is looked at more often: an hour of much of it is many times what the log may have.
+const LOGS_EVERY: Duration = Duration::from_secs(60);
 /// Kept answers are short-lived.
 const ANSWERS_EVERY: Duration = Duration::from_secs(300);
 
@@ -48,6 +50,7 @@ pub struct Pruned {
 /// Prunes every hour, by the settings in force, and kept answers every few minutes, until cancelled.
 pub async fn keep_house(store: Store, live: Arc<Live>, clock: Arc<dyn Clock>, cancel: CancellationToken) {
     let mut hourly = tokio::time::interval_at(tokio::time::Instant::now() + FIRST, EVERY);
+    let mut logs = tokio::time::interval_at(tokio::time::Instant::now() + LOGS_EVERY, LOGS_EVERY);
     let mut answers = tokio::time::interval_at(tokio::time::Instant::now() + ANSWERS_EVERY, ANSWERS_EVERY);
     loop {
         tokio::select! {
@@ -56,6 +59,14 @@ pub async fn keep_house(store: Store, live: Arc<Live>, clock: Arc<dyn Clock>, ca
                 match store.prune_answers(clock.now_ms()).await {
                     Ok(deleted) => tracing::debug!(deleted, "kept answers that expired are deleted"),
                     Err(error) => tracing::warn!(%error, "kept answers that expired cannot be deleted now"),
+                }
+                continue;
+            }
+            _ = logs.tick() => {
+                let most = live.load().settings.call_log_max_entries;
+                match store.prune_full_logs(most.into()).await {
+                    Ok(deleted) => tracing::debug!(deleted, "the request log was too long"),
+                    Err(error) => tracing::warn!(%error, "the request log cannot be shortened now"),
                 }
                 continue;
             }
@@ -87,6 +98,69 @@ macro_rules! delete_steps {
     }};
 }
 
+/// Deletes all but the newest rows of a table, so many of them, counting. What is too old is found by an index alone: rows are
+/// large, and none has to be read to be counted.
+macro_rules! delete_beyond {
+    ($store:expr, $table:literal, $time:literal, $most:expr) => {{
+        let most: i64 = $most;
+        let newest_too_many: Option<i64> = with_read!($store.pool(), |db| {
+            sqlx::query_scalar(concat!(
+                "SELECT ",
+                $time,
+                " FROM ",
+                $table,
+                " ORDER BY ",
+                $time,
+                " DESC LIMIT 1 OFFSET $1"
+            ))
+            .bind(most)
+            .fetch_optional(&mut *db)
+            .await?
+        });
+        let mut deleted = 0;
+        if let Some(time) = newest_too_many {
+            deleted += delete_steps!(
+                $store,
+                concat!(
+                    "DELETE FROM ",
+                    $table,
+                    " WHERE seq IN
+                     (SELECT seq FROM ",
+                    $table,
+                    " WHERE ",
+                    $time,
+                    " < $1 LIMIT $2)"
+                ),
+                time
+            );
+            let left: i64 = with_read!($store.pool(), |db| {
+                sqlx::query_scalar(concat!("SELECT COUNT(", $time, ") FROM ", $table))
+                    .fetch_one(&mut *db)
+                    .await?
+            });
+            // Of the same moment.
+            deleted += with_write!($store.pool(), |db| {
+                sqlx::query(concat!(
+                    "DELETE FROM ",
+                    $table,
+                    " WHERE seq IN
+                     (SELECT seq FROM ",
+                    $table,
+                    " WHERE ",
+                    $time,
+                    " = $1 ORDER BY id LIMIT $2)"
+                ))
+                .bind(time)
+                .bind(left.saturating_sub(most).max(0))
+                .execute(&mut *db)
+                .await?
+                .rows_affected()
+            });
+        }
+        deleted
+    }};
+}
+
 impl Store {
     /// Deletes kept answers and questions that have expired, and of the former those that end first where there are too many.
     pub async fn prune_answers(&self, now_ms: i64) -> Result<u64, StoreError> {
@@ -105,30 +179,43 @@ impl Store {
         Ok(expired + questions + self.answers().trim().await?)
     }
 
+    /// Shortens the request log and its decisions to their newest rows where they have a quarter more than they may, counting.
+    pub async fn prune_full_logs(&self, most: i64) -> Result<u64, StoreError> {
+        // Rows are numbered as they come, so that none has to be counted.
+        let span: i64 = with_read!(self.pool(), |db| {
+            sqlx::query_scalar("SELECT COALESCE(MAX(seq) - MIN(seq) + 1, 0) FROM call_logs")
+                .fetch_one(&mut *db)
+                .await?
+        });
+        if span <= most.saturating_add(most / 4) {
+            return Ok(0);
+        }
+        Ok(self.prune_logs(most).await? + self.prune_decisions(most).await?)
+    }
+
+    async fn prune_logs(&self, most: i64) -> Result<u64, StoreError> {
+        Ok(delete_beyond!(self, "call_logs", "timestamp", most))
+    }
+
+    async fn prune_decisions(&self, most: i64) -> Result<u64, StoreError> {
+        Ok(delete_beyond!(self, "routing_decisions", "created_at", most))
+    }
+
     /// Deletes what the settings say is too old or too much. Meant to run hourly.
     pub async fn prune(&self, now_ms: i64, settings: &RuntimeSettings) -> Result<Pruned, StoreError> {
         let days = |count: i64| now_ms.saturating_sub(count.saturating_mul(DAY_MS));
         let retention = i64::from(settings.log_retention_days);
         let mut pruned = Pruned::default();
         pruned.call_logs += delete_logs_before(self, days(retention)).await?;
-        pruned.call_logs += delete_steps!(
-            self,
-            "DELETE FROM call_logs WHERE seq IN
-             (SELECT seq FROM call_logs ORDER BY timestamp DESC, id DESC LIMIT $2 OFFSET $1)",
-            i64::from(settings.call_log_max_entries)
-        );
+        let most = i64::from(settings.call_log_max_entries);
+        pruned.call_logs += self.prune_logs(most).await?;
         pruned.other += delete_steps!(
             self,
             "DELETE FROM routing_decisions WHERE seq IN
              (SELECT seq FROM routing_decisions WHERE created_at < $1 LIMIT $2)",
             days(retention)
         );
-        pruned.other += delete_steps!(
-            self,
-            "DELETE FROM routing_decisions WHERE seq IN
-             (SELECT seq FROM routing_decisions ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $1)",
-            i64::from(settings.call_log_max_entries)
-        );
+        pruned.other += self.prune_decisions(most).await?;
         let oldest: Option<i64> = with_read!(self.pool(), |db| {
             sqlx::query_scalar("SELECT MIN(created_at) FROM routing_decisions").fetch_one(&mut *db).await?
         });

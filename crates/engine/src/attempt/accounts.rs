@@ -115,7 +115,7 @@ pub(super) async fn run(
     }
     loop {
         let mut round = Round::begin(ctx, target, &tried);
-        ctx.weighed(target, round.order(), ctx.engine.clock.now_ms());
+        ctx.weighed(target, round.order(), round.began_ms());
         while ctx.attempts.len() < most && !ctx.is_late() {
             let mut next = None;
             if patience.queues && round.is_patient() {

@@ -11,12 +11,13 @@ use crate::error::GatewayError;
 
 /// Has the canonical form of the request answered. Not where a budget is nearly used up: clients need the rest.
 pub(crate) async fn aside(ctx: &mut RequestCtx, target: &Arc<Target>) -> Result<ChatResponse, GatewayError> {
-    ctx.hold_for(std::iter::once(&**target), 1)?;
+    let now_ms = ctx.engine.clock.now_ms();
+    ctx.hold_for(std::iter::once(&**target), 1, now_ms)?;
     if ctx.is_warned() {
         let message = "the budget is nearly used up; what is left is for clients";
         return Err(GatewayError::new(ErrorKind::RateLimited, "budget_exceeded", message));
     }
-    ctx.decided(target);
+    ctx.decided(target, now_ms);
     accounts::run(ctx, target, Patience::none(false)).await.map_err(|failed| failed.error)?;
     match ctx.material.take() {
         Some(answer) => Ok(*answer),

@@ -20,6 +20,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long and how often a target may be asked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
+    /// What it is by the clock, where it is asked at once.
+    pub(super) now: Option<Instant>,
     /// How often, with pauses in between.
     pub(super) tries: u32,
     /// How long it may take each time to its first content; `None` = as long as the combo may.
@@ -39,7 +41,7 @@ pub(super) async fn ask(
     ctx: &mut RequestCtx,
     combo: &Arc<ComboState>,
     planned: &Planned,
-    bounds: Bounds,
+    mut bounds: Bounds,
 ) -> Result<Attempted, Failed> {
     let most = ctx.attempts.len() + bounds.calls;
     let mut tries = bounds.tries;
@@ -48,6 +50,7 @@ pub(super) async fn ask(
             Ok(answer) => return Ok(answer),
             Err(failed) => failed,
         };
+        bounds.now = None;
         tries = tries.saturating_sub(1);
         let may_go_on = tries > 0 && ctx.attempts.len() < most;
         if !may_go_on
@@ -66,7 +69,8 @@ async fn ask_once(
 ) -> Result<Attempted, Failed> {
     let places = places(ctx, planned, bounds.deadline).await?;
     ctx.validation = combo.policy_of(&planned.target).validation.clone().filter(|_| bounds.is_reply);
-    let now = ctx.engine.clock.instant();
+    // Where there is a queue, time may have passed in it.
+    let now = bounds.now.filter(|_| places.is_empty()).unwrap_or_else(|| ctx.engine.clock.instant());
     let limit = bounds.timeout.map_or(bounds.deadline, |timeout| bounds.deadline.min(now + timeout));
     ctx.deadline = Some(limit);
     ctx.step = planned.path.last().map(|place| place.step().id.clone());

@@ -97,7 +97,7 @@ pub(crate) async fn go_on(
     request.resumes = true;
     push_row(ctx, target, connection, Some(StatusCode::OK), None, before);
     // What the part before cost is not known until the whole is: it stays held.
-    ctx.hold_for(std::iter::once(&**target), 1)?;
+    ctx.hold_for(std::iter::once(&**target), 1, ctx.engine.clock.now_ms())?;
     let engine = ctx.engine.clone();
     let Prepared { call, dialect, .. } = prepare::call(ctx, target, connection).await?;
     let sent = engine.clock.instant();

@@ -24,6 +24,8 @@ const SHORTLY: Duration = Duration::from_secs(1);
 
 /// The accounts that may serve a target now.
 pub(super) struct Round {
+    /// When it began, in epoch milliseconds.
+    began_ms: i64,
     /// In the order in which they are tried.
     order: Candidates,
     /// How many of them had their chance.
@@ -56,6 +58,7 @@ impl Round {
         let (mut eligible, _) = resolve::standing(ctx, target, now_ms);
         eligible.retain(|connection| has_more(connection, target, tried, now_ms));
         let mut round = Self {
+            began_ms: now_ms,
             order: eligible,
             past: 0,
             place: None,
@@ -108,6 +111,11 @@ impl Round {
         self.order = arranged(&self.order, &order);
         self.order.insert(0, connection);
         self.past = 1;
+    }
+
+    /// When it began, in epoch milliseconds.
+    pub(super) fn began_ms(&self) -> i64 {
+        self.began_ms
     }
 
     /// The accounts in the order in which they are tried.

@@ -35,8 +35,10 @@ pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted
     match route {
         Route::Target(target) => {
             let others = fallback::others(ctx, target);
-            let held = ctx.hold_for(std::iter::once(target).chain(&others).map(|target| &**target), 1);
-            ctx.decided(target);
+            let now_ms = ctx.engine.clock.now_ms();
+            let held =
+                ctx.hold_for(std::iter::once(target).chain(&others).map(|target| &**target), 1, now_ms);
+            ctx.decided(target, now_ms);
             if let Err(error) = held {
                 // Boxed because it is seldom.
                 return Box::pin(spare(ctx, std::iter::once(target).chain(&others), error)).await;
@@ -74,7 +76,7 @@ async fn spare(
     let mut free = targets.filter(|target| ctx.is_free(target)).cloned().collect::<Vec<_>>().into_iter();
     let Some(first) = free.next() else { return Err(error) };
     ctx.go_free()?;
-    ctx.decided(&first);
+    ctx.decided(&first, ctx.engine.clock.now_ms());
     chain(ctx, &first, free.as_slice()).await
 }
 
@@ -169,7 +171,7 @@ pub(crate) async fn lay_out(
     }
     // What is asked of several at once is a conversation.
     let manner = if ctx.task.is_some() { Manner::OneByOne } else { plan.manner };
-    let (unpaid, refusal) = match afford(ctx, combo, &mut targets, manner) {
+    let (unpaid, refusal) = match afford(ctx, combo, &mut targets, manner, decided_at) {
         Ok(unpaid) => (unpaid, None),
         Err(error) => (Vec::new(), Some(error)),
     };
@@ -215,14 +217,15 @@ fn afford(
     combo: &ComboState,
     targets: &mut Vec<Planned>,
     manner: Manner,
+    now_ms: i64,
 ) -> Result<Vec<Planned>, GatewayError> {
     let mut unpaid = ctx.keep_priced(targets)?;
     let possible = || targets.iter().map(|planned| &*planned.target);
-    let mut held = ctx.hold_for(possible(), paid(combo, manner, targets));
+    let mut held = ctx.hold_for(possible(), paid(combo, manner, targets), now_ms);
     if manner == Manner::Fusion {
         let first = targets.first().map(|planned| &planned.target);
         held = held.and_then(|()| match combo::judge(&ctx.snapshot, combo, first) {
-            Some(Ok(judge)) => ctx.hold_for(std::iter::once(&*judge), 1),
+            Some(Ok(judge)) => ctx.hold_for(std::iter::once(&*judge), 1, now_ms),
             // Who is not there costs nothing.
             _ => Ok(()),
         });
@@ -244,6 +247,8 @@ pub(super) struct Course {
     pub(super) left_out: Arc<[LeftOut]>,
     /// What the request may cost at most, where that left nobody.
     over_cap: Option<i64>,
+    /// When its targets were known.
+    began: Instant,
     pub(super) deadline: Instant,
     pub(super) failures: Failures,
     calls_before: usize,
@@ -262,7 +267,7 @@ impl Course {
             ctx.planned(combo, &plan, &Arc::default(), &left_out, (denied, targets), decided_at);
             return Err(error);
         }
-        let is_alone = ctx.task.is_some();
+        let (is_alone, began) = (ctx.task.is_some(), ctx.engine.clock.instant());
         let targets = Arc::new(targets);
         let left_out = match mem::take(&mut plan.left_out) {
             nobody if nobody.is_empty() => Arc::default(),
@@ -277,7 +282,8 @@ impl Course {
             targets,
             left_out,
             over_cap: plan.over_cap,
-            deadline: ctx.engine.clock.instant() + combo.policy.timeout,
+            began,
+            deadline: began + combo.policy.timeout,
             calls_before: ctx.attempts.len(),
         })
     }
@@ -309,6 +315,8 @@ impl Course {
         let passes = if self.is_deep() { 1 } else { 1 + retries.max().unwrap_or(0) };
         let mut patience = Patience::of(ctx);
         let mut sets_left = policy.max_set_retries;
+        // What it is by the clock: the first target is asked at once.
+        let mut now = Some(self.began);
         loop {
             for pass in 0..passes {
                 let mut place = 0;
@@ -322,14 +330,15 @@ impl Course {
                     if pass == 0 && place > 0 && !pause.is_zero() {
                         ctx.pause(pause.min(self.left(ctx))).await;
                     }
-                    if self.is_over(ctx) {
+                    let now = now.take().unwrap_or_else(|| ctx.engine.clock.instant());
+                    if self.is_over_at(ctx, now) {
                         return Err(self.failed(ctx));
                     }
                     let heat = self.heat_of(pass, place);
                     let answer = match heat {
                         // Boxed so that requests that ask one after the other do not carry the room that this needs.
                         Some(heat) => Box::pin(self.heat(ctx, place, heat)).await?,
-                        None => self.try_one(ctx, place).await?,
+                        None => self.try_one(ctx, place, now).await?,
                     };
                     if let Some(answer) = answer {
                         return Ok(answer);
@@ -372,8 +381,9 @@ impl Course {
         &mut self,
         ctx: &mut RequestCtx,
         place: usize,
+        now: Instant,
     ) -> Result<Option<Attempted>, GatewayError> {
-        let bounds = self.bounds(ctx, place);
+        let bounds = Bounds { now: Some(now), ..self.bounds(ctx, place) };
         let failed = match ask(ctx, &self.combo, &self.targets[place], bounds).await {
             Ok(answer) => {
                 self.note_fallback(ctx, place);
@@ -393,6 +403,7 @@ impl Course {
         let is_last = place + 1 == self.targets.len();
         let policy = self.policy(place);
         Bounds {
+            now: None,
             tries: if self.is_deep() { 1 + policy.max_retries } else { 1 },
             timeout: (!is_last).then_some(policy.target_timeout),
             deadline: self.deadline,
@@ -448,7 +459,11 @@ impl Course {
     }
 
     pub(super) fn is_over(&self, ctx: &RequestCtx) -> bool {
-        self.left(ctx).is_zero() || ctx.attempts.len() >= self.calls_before + MAX_CALLS || ctx.is_spent()
+        self.is_over_at(ctx, ctx.engine.clock.instant())
+    }
+
+    fn is_over_at(&self, ctx: &RequestCtx, now: Instant) -> bool {
+        now >= self.deadline || ctx.attempts.len() >= self.calls_before + MAX_CALLS || ctx.is_spent()
     }
 
     /// The error when all targets failed: the one that says most, with every attempt.

@@ -38,7 +38,12 @@ fn write(row: &RequestRow, attempt: &AttemptRow, mut object: Object<'_>) {
     object.opt_u64("status", attempt.status.map(u64::from));
     object.opt_str("failure", attempt.failure);
     object.opt_str("message", attempt.message.as_deref().map(|message| within(message, MAX_TEXT)));
-    if !attempt.path.is_empty() {
+    let of_row = |step: &str| row.combo_step.as_deref() == Some(step) && step.len() <= MAX_NAME;
+    if let [only] = &*attempt.path
+        && of_row(&only.step().id)
+    {
+        object.str("combo", only.combo.id.as_str());
+    } else if !attempt.path.is_empty() {
         let mut steps = object.array("steps");
         for place in &attempt.path {
             let mut step = Array::begin(steps.element());

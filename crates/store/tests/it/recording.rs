@@ -313,6 +313,15 @@ async fn the_log_is_bounded(fixture: Fixture) {
     let (rows, total) = fixture.store.call_logs().list(&all()).await.unwrap();
     assert_eq!((total, rows[11].request_id.as_str()), (12, "req_new11"));
     assert_eq!(fixture.store.usage().history(Period::All, NOW).await.unwrap().total.requests, 60);
+    for number in 0..9 {
+        recorder.record(request(&format!("alike{number}"), NOW + 1));
+    }
+    handle.flush().await;
+    let deleted = async |most| fixture.store.prune_full_logs(most).await.unwrap();
+    assert_eq!(deleted(48).await, 0, "rows are numbered from the oldest that is left");
+    assert_eq!(deleted(5).await, 16, "also of those that came at the same moment");
+    assert_eq!(fixture.store.call_logs().list(&all()).await.unwrap().1, 5);
+    assert_eq!(deleted(5).await, 0);
 }
 
 /// A database that cannot be written for a while: somebody else holds it.
