@@ -106,12 +106,12 @@ impl Rotation {
     }
 
     /// Orders the accounts and takes a place at the first that has one. `enter` must not wait.
-    pub fn choose<P>(
+    pub fn choose<P, A: AsRef<ConnectionState>>(
         &self,
         rule: Rule,
-        accounts: &[Arc<ConnectionState>],
+        accounts: &[A],
         occasion: Occasion<'_>,
-        mut enter: impl FnMut(&Arc<ConnectionState>) -> Option<P>,
+        mut enter: impl FnMut(&A) -> Option<P>,
     ) -> Chosen<P> {
         let mut state = self.state();
         let order = ordered(&state, rule, accounts, occasion);
@@ -120,7 +120,7 @@ impl Rotation {
             Some((place, taken))
         });
         state.turn += 1;
-        let leader = first.as_ref().and_then(|(place, _)| accounts.get(*place));
+        let leader = first.as_ref().and_then(|(place, _)| accounts.get(*place)).map(A::as_ref);
         if let Some(leader) = leader {
             leader.health.led_at(state.turn);
             state.in_row = match &state.leader {
@@ -135,7 +135,12 @@ impl Rotation {
     }
 
     /// The order as it would be, without taking anything.
-    pub fn preview(&self, rule: Rule, accounts: &[Arc<ConnectionState>], occasion: Occasion<'_>) -> Order {
+    pub fn preview<A: AsRef<ConnectionState>>(
+        &self,
+        rule: Rule,
+        accounts: &[A],
+        occasion: Occasion<'_>,
+    ) -> Order {
         ordered(&self.state(), rule, accounts, occasion)
     }
 
@@ -150,15 +155,16 @@ impl Rotation {
     }
 }
 
-fn ordered(
+fn ordered<A: AsRef<ConnectionState>>(
     state: &State,
     Rule { strategy, sticky }: Rule,
-    accounts: &[Arc<ConnectionState>],
+    accounts: &[A],
     Occasion { now_ms, random, model, prefix }: Occasion<'_>,
 ) -> Order {
     let wants = strategy.wants();
     let candidates: SmallVec<[Candidate; 8]> = accounts
         .iter()
+        .map(A::as_ref)
         .map(|account| {
             let mut candidate = Candidate { weight: account.weight, ..Candidate::default() };
             let health = &account.health;
@@ -184,14 +190,15 @@ fn ordered(
         })
         .collect();
     let leader = state.leader.as_ref().filter(|_| wants.turns).and_then(|leader| {
-        let place = accounts.iter().position(|account| account.id == *leader)?;
+        let place = accounts.iter().position(|account| account.as_ref().id == *leader)?;
         Some((u16::try_from(place).ok()?, state.in_row))
     });
     let choice =
         Choice { candidates: &candidates, signals: &[], turn: state.turn, sticky, random, seed: 0, leader };
     let mut order = strategy.order(&choice);
-    let is_low =
-        |place: &u16| accounts.get(usize::from(*place)).is_some_and(|account| account.is_low(model, now_ms));
+    let is_low = |place: &u16| {
+        accounts.get(usize::from(*place)).is_some_and(|account| account.as_ref().is_low(model, now_ms))
+    };
     if order.iter().any(is_low) {
         // What has little left is saved while others have more.
         order.sort_by_key(is_low);

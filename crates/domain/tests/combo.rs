@@ -270,7 +270,7 @@ fn what_vendors_say_is_left_counts_for_auto() {
     let plan = plan(&snapshot, state(&snapshot, "c"), &RequestFacts::default(), 1, 0, false);
     let quota = |name: &str| {
         let planned = plan.targets.iter().find(|planned| planned.target.full_name() == name).unwrap();
-        planned.score.unwrap().of(Factor::Quota)
+        planned.score.as_ref().unwrap().of(Factor::Quota)
     };
     assert!((quota("one/a") - 0.2).abs() < 1e-6, "{}", quota("one/a"));
     assert!((quota("two/b") - 1.0).abs() < 1e-6, "nothing was said, and nothing runs");

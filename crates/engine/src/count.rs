@@ -24,7 +24,7 @@ use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::policy;
 use crate::ports::OutboundCall;
-use crate::resolve::{self, Candidates};
+use crate::resolve;
 use crate::serve::{Engine, clip};
 use crate::transform;
 
@@ -74,11 +74,11 @@ async fn count(ctx: &mut RequestCtx) -> Result<Bytes, GatewayError> {
     Ok(client.encode_count(estimated))
 }
 
+/// Those that may serve a request.
+type Accounts = Vec<Arc<ConnectionState>>;
+
 /// Who would be asked first, and the accounts that may be; `None` where nobody can be now. An error where nobody may be.
-async fn first(
-    ctx: &mut RequestCtx,
-    route: &Route,
-) -> Result<Option<(Arc<Target>, Candidates)>, GatewayError> {
+async fn first(ctx: &mut RequestCtx, route: &Route) -> Result<Option<(Arc<Target>, Accounts)>, GatewayError> {
     let combo = match route {
         Route::Target(target) => return Ok(allowed(ctx, target)?.map(|accounts| (target.clone(), accounts))),
         Route::Combo(combo) => combo,
@@ -113,15 +113,16 @@ async fn planned(ctx: &mut RequestCtx, combo: &Arc<ComboState>) -> Result<Vec<Pl
 }
 
 /// The accounts of a target that may serve the request now, if there are any; an error where a policy refuses the target.
-fn allowed(ctx: &mut RequestCtx, target: &Target) -> Result<Option<Candidates>, GatewayError> {
+fn allowed(ctx: &mut RequestCtx, target: &Target) -> Result<Option<Accounts>, GatewayError> {
     policy::steer(ctx, target)?;
     let (accounts, _) = resolve::standing(ctx, target, ctx.engine.clock.now_ms());
+    let accounts: Accounts = accounts.into_iter().cloned().collect();
     Ok(Some(accounts).filter(|accounts| !accounts.is_empty()))
 }
 
 /// The upstream's own count, if it gives one in the client's dialect. Whatever goes wrong says nothing about the account:
 /// chat is what it is there for.
-async fn counted(ctx: &RequestCtx, target: &Target, accounts: &Candidates) -> Option<Bytes> {
+async fn counted(ctx: &RequestCtx, target: &Target, accounts: &[Arc<ConnectionState>]) -> Option<Bytes> {
     let call = accounts.iter().find_map(|connection| call(ctx, target, connection))?;
     let response = timeout(PATIENCE, ctx.engine.transport.send(call)).await.ok()?.ok()?;
     if !response.status().is_success() {

@@ -53,8 +53,8 @@ pub struct Decision {
 #[derive(Clone)]
 struct Weighed {
     target: Arc<Target>,
-    /// In the order in which they were to be asked.
-    able: SmallVec<[Arc<ConnectionState>; 2]>,
+    /// In the order in which they were to be asked, by their places among the provider's.
+    able: SmallVec<[u16; 16]>,
     unable: Vec<(Arc<ConnectionState>, Skip)>,
     at: i64,
 }
@@ -284,7 +284,9 @@ impl Weighed {
         };
         match part {
             Part::Tried => {
-                self.able.iter().for_each(|account| see(RecordedCandidate { wave, ..told(account) }));
+                let connections = &self.target.provider.connections;
+                let able = self.able.iter().filter_map(|place| connections.get(usize::from(*place)));
+                able.for_each(|account| see(RecordedCandidate { wave, ..told(account) }));
             }
             Part::Skipped => {
                 for (account, skip) in &self.unable {
@@ -293,6 +295,22 @@ impl Weighed {
             }
         }
     }
+}
+
+/// Where each of these accounts stands among all of its provider's.
+fn places(of: &[&Arc<ConnectionState>], among: &[Arc<ConnectionState>]) -> SmallVec<[u16; 16]> {
+    let mut guess = 0;
+    let place = |account: &&Arc<ConnectionState>| {
+        let is_it = |other: &Arc<ConnectionState>| Arc::ptr_eq(other, account);
+        // They mostly stand in the same order.
+        let place = match among.get(guess).is_some_and(is_it) {
+            true => guess,
+            false => among.iter().position(is_it)?,
+        };
+        guess = place + 1;
+        u16::try_from(place).ok()
+    };
+    of.iter().filter_map(place).collect()
 }
 
 impl RequestCtx {
@@ -351,7 +369,7 @@ impl RequestCtx {
     }
 
     /// A target's turn came, and these of its accounts are to be asked. Only the first time counts.
-    pub(crate) fn weighed(&mut self, target: &Arc<Target>, able: &[Arc<ConnectionState>], now_ms: i64) {
+    pub(crate) fn weighed(&mut self, target: &Arc<Target>, able: &[&Arc<ConnectionState>], now_ms: i64) {
         let Some(mut decision) = self.decision.take() else { return };
         let is_known = decision.weighed.iter().any(|weighed| Arc::ptr_eq(&weighed.target, target));
         if !is_known && decision.weighed.len() < MAX_WEIGHED {
@@ -365,7 +383,7 @@ impl RequestCtx {
             }
             decision.weighed.push(Weighed {
                 target: target.clone(),
-                able: able.iter().cloned().collect(),
+                able: places(able, &target.provider.connections),
                 unable,
                 at: now_ms,
             });

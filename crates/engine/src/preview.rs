@@ -366,8 +366,8 @@ fn accounts(
     let now_ms = ctx.started_ms;
     let (mut tried, mut skipped) = (Vec::new(), Vec::new());
     for connection in attempt::foreseen(ctx, target, now_ms) {
-        let mut candidate = candidate(ctx, target, &connection, cost_nano);
-        let skip = attempt::no_place(ctx, target, &connection, now_ms).map(|why| match why {
+        let mut candidate = candidate(ctx, target, connection, cost_nano);
+        let skip = attempt::no_place(ctx, target, connection, now_ms).map(|why| match why {
             NoPlace::Busy => Skip {
                 rule: "concurrency",
                 reason: "as many requests are running as the account may have at once".to_owned(),

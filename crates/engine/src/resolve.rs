@@ -14,8 +14,8 @@ use crate::fallback;
 use crate::policy::{self, Steering};
 use crate::transform;
 
-/// Accounts of a provider.
-pub(crate) type Candidates = SmallVec<[Arc<ConnectionState>; 4]>;
+/// Accounts of a target.
+pub(crate) type Candidates<'t> = SmallVec<[&'t Arc<ConnectionState>; 8]>;
 
 /// Where the request leads; checked against the key.
 pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
@@ -156,17 +156,17 @@ fn obstacle_for(
 }
 
 /// The accounts that may serve the target now, by priority, and what keeps those back that may later.
-pub(crate) fn standing(
+pub(crate) fn standing<'t>(
     ctx: &RequestCtx,
-    target: &Target,
+    target: &'t Target,
     now_ms: i64,
-) -> (Candidates, SmallVec<[Blocked; 4]>) {
+) -> (Candidates<'t>, SmallVec<[Blocked; 4]>) {
     let tags = policy::wanted_tags(ctx);
     let connections = &target.provider.connections;
     let (mut eligible, mut blocked) = (Candidates::with_capacity(connections.len()), SmallVec::new());
     for connection in connections {
         match obstacle_for(ctx, &tags, target, connection, now_ms) {
-            None => eligible.push(connection.clone()),
+            None => eligible.push(connection),
             Some(Obstacle::Blocked(why)) => blocked.push(why),
             Some(Obstacle::Other | Obstacle::Denied | Obstacle::Excluded | Obstacle::Untagged) => {}
         }

@@ -37,6 +37,10 @@ pub fn escaped(out: &mut BytesMut, text: &str) {
             at += WORD;
             continue;
         }
+        // The last ones together with those before them, which are known.
+        if next.is_none() && bytes.last_chunk::<WORD>().is_some_and(|word| is_plain(*word)) {
+            break;
+        }
         let end = bytes.len().min(at + WORD);
         for (place, byte) in (at..end).zip(&bytes[at..end]) {
             if ESCAPED[usize::from(*byte)] {
@@ -104,6 +108,7 @@ impl<'a> Object<'a> {
 
     /// Writes a member's name; the caller appends its value.
     pub fn key(&mut self, name: &str) -> &mut BytesMut {
+        self.out.reserve(name.len() + 4);
         let is_first = std::mem::replace(&mut self.first, false);
         self.out.extend_from_slice(if is_first { b"\"" } else { b",\"" });
         escaped(self.out, name);

@@ -124,7 +124,7 @@ fn of_target(ctx: &mut RequestCtx, target: &Target, patience: Patience) -> Optio
     for connection in foreseen(ctx, target, now_ms) {
         match no_place(ctx, target, &connection, now_ms)? {
             NoPlace::Busy => is_busy = true,
-            NoPlace::Held(until) => held.push((connection, until)),
+            NoPlace::Held(until) => held.push((connection.clone(), until)),
         }
     }
     if patience.queues && held.iter().any(|one| round::would_queue(one, now_ms)) {

@@ -23,11 +23,11 @@ const SHORT_HOLD: Duration = Duration::from_secs(1);
 const SHORTLY: Duration = Duration::from_secs(1);
 
 /// The accounts that may serve a target now.
-pub(super) struct Round {
+pub(super) struct Round<'t> {
     /// When it began, in epoch milliseconds.
     began_ms: i64,
     /// In the order in which they are tried.
-    order: Candidates,
+    order: Candidates<'t>,
     /// How many of them had their chance.
     past: usize,
     /// A place at the account that had its chance last, until it is handed out.
@@ -51,9 +51,9 @@ pub(crate) enum NoPlace {
     Held(Option<i64>),
 }
 
-impl Round {
+impl<'t> Round<'t> {
     /// Puts the accounts in order and takes a place at the first that has one. `tried` are left out. Takes a turn.
-    pub(super) fn begin(ctx: &RequestCtx, target: &Target, tried: &[Arc<ConnectionState>]) -> Self {
+    pub(super) fn begin(ctx: &RequestCtx, target: &'t Target, tried: &[Arc<ConnectionState>]) -> Self {
         let now_ms = ctx.engine.clock.now_ms();
         let (mut eligible, _) = resolve::standing(ctx, target, now_ms);
         eligible.retain(|connection| has_more(connection, target, tried, now_ms));
@@ -94,8 +94,8 @@ impl Round {
     fn stay(&mut self, ctx: &RequestCtx, target: &Target, tried: &[Arc<ConnectionState>], now_ms: i64) {
         let Some(pinned) = session::pinned(ctx, target, now_ms) else { return };
         let Some(at) = self.order.iter().position(|connection| connection.id == pinned) else { return };
-        let connection = self.order[at].clone();
-        self.place = self.enter(&connection, ask(ctx, target), tried, now_ms);
+        let connection = self.order[at];
+        self.place = self.enter(connection, ask(ctx, target), tried, now_ms);
         self.is_patient = self.place.is_none()
             && matches!(self.held.first(), Some((_, Some(until))) if time_to(*until, now_ms) <= SHORT_HOLD);
         if self.place.is_none() && !self.is_patient {
@@ -119,7 +119,7 @@ impl Round {
     }
 
     /// The accounts in the order in which they are tried.
-    pub(super) fn order(&self) -> &[Arc<ConnectionState>] {
+    pub(super) fn order(&self) -> &[&'t Arc<ConnectionState>] {
         &self.order
     }
 
@@ -134,15 +134,15 @@ impl Round {
             return Some(place);
         }
         let now_ms = ctx.engine.clock.now_ms();
-        let last = self.past.checked_sub(1).and_then(|at| self.order.get(at));
-        if let Some(last) = last.filter(|last| !last.pool.is_empty()).cloned()
-            && let Some(place) = self.enter(&last, ask(ctx, target), tried, now_ms)
+        let last = self.past.checked_sub(1).and_then(|at| self.order.get(at)).copied();
+        if let Some(last) = last.filter(|last| !last.pool.is_empty())
+            && let Some(place) = self.enter(last, ask(ctx, target), tried, now_ms)
         {
             return Some(place);
         }
-        while let Some(connection) = self.order.get(self.past).cloned() {
+        while let Some(connection) = self.order.get(self.past).copied() {
             self.past += 1;
-            if let Some(place) = self.enter(&connection, ask(ctx, target), tried, now_ms) {
+            if let Some(place) = self.enter(connection, ask(ctx, target), tried, now_ms) {
                 return Some(place);
             }
         }
@@ -238,7 +238,7 @@ fn is_among(connection: &Arc<ConnectionState>, tried: &[Arc<ConnectionState>]) -
 }
 
 /// The accounts in the order in which the next request would try them.
-pub(crate) fn foreseen(ctx: &RequestCtx, target: &Target, now_ms: i64) -> Candidates {
+pub(crate) fn foreseen<'t>(ctx: &RequestCtx, target: &'t Target, now_ms: i64) -> Candidates<'t> {
     let (eligible, _) = resolve::standing(ctx, target, now_ms);
     let provider = &target.provider;
     let order = provider.rotation.preview(provider.rule, &eligible, occasion(ctx, target, now_ms));
@@ -315,8 +315,8 @@ pub(super) fn first_free(held: &Held, now_ms: i64) -> Option<Duration> {
     Some(waits.min().unwrap_or(SHORTLY).max(Duration::from_millis(1)))
 }
 
-fn arranged(accounts: &[Arc<ConnectionState>], order: &[u16]) -> Candidates {
-    order.iter().filter_map(|place| accounts.get(usize::from(*place)).cloned()).collect()
+fn arranged<'t>(accounts: &[&'t Arc<ConnectionState>], order: &[u16]) -> Candidates<'t> {
+    order.iter().filter_map(|place| accounts.get(usize::from(*place)).copied()).collect()
 }
 
 fn time_to(at_ms: i64, now_ms: i64) -> Duration {
