@@ -134,6 +134,73 @@ impl Decision {
         all
     }
 
+    /// Whether all there is to be said of the candidates is who they are, when each is asked and what it would cost, as
+    /// with nearly all requests. If so, appends what tells their order from any other to `key`, and gives what keeps the
+    /// places of which that speaks from being others' meanwhile. Costs are no part of it.
+    pub fn shape(&self, client: DialectId, key: &mut Vec<u8>) -> Option<Pin<'_>> {
+        let has_more = self.task.is_some()
+            || self.budget.is_some()
+            || self.handoff.is_some()
+            || !(self.policies.is_empty() && self.denied.is_empty() && self.unpaid.is_empty())
+            || !self.left_out.is_empty()
+            || self.weighed.len() > 1
+            || self.planned.iter().any(|planned| planned.score.is_some());
+        let weighed = self.weighed.first();
+        if has_more || weighed.is_some_and(|weighed| !weighed.unable.is_empty()) {
+            return None;
+        }
+        let mut place = |address: usize| key.extend_from_slice(&address.to_le_bytes());
+        place(self.planned.len());
+        let pin = match (&self.combo, weighed) {
+            (Some(combo), _) => {
+                place(Arc::as_ptr(combo).addr());
+                self.planned.iter().for_each(|planned| place(Arc::as_ptr(&planned.target).addr()));
+                let is_it = |weighed: &Weighed| {
+                    self.planned.iter().position(|it| Arc::ptr_eq(&it.target, &weighed.target))
+                };
+                // The judge of a fusion is none of those that were planned.
+                place(weighed.map_or(Some(usize::MAX), is_it)?);
+                Pin::Combo(combo)
+            }
+            (None, Some(Weighed { target, .. })) => {
+                place(Arc::as_ptr(&target.provider).addr());
+                key.extend_from_slice(target.model.as_bytes());
+                Pin::Provider(&target.provider)
+            }
+            (None, None) => return None,
+        };
+        // Nothing of this can stand in a model's name.
+        key.extend_from_slice(&[0xff, self.manner as u8]);
+        for word in [self.via, self.strategy] {
+            key.extend_from_slice(word.as_bytes());
+            key.push(0xff);
+        }
+        if let Some(weighed) = weighed {
+            let only = weighed.target.provider.only_dialect(&weighed.target.model);
+            for (place, account) in weighed.accounts() {
+                key.extend_from_slice(&place.to_le_bytes());
+                let endpoint = account.endpoint_for(client, only, weighed.at);
+                let dialect = endpoint.map_or(0, |endpoint| endpoint.dialect.as_str().as_ptr().addr());
+                key.extend_from_slice(&dialect.to_le_bytes());
+            }
+        }
+        Some(pin)
+    }
+
+    /// What the request was to cost at each target, in order.
+    pub fn costs(&self) -> impl Iterator<Item = Option<i64>> {
+        self.planned.iter().map(|planned| planned.cost_nano)
+    }
+
+    /// How many candidates each target is, in order, where a decision has a [shape](Self::shape).
+    pub fn counts(&self) -> impl Iterator<Item = usize> {
+        let weighed = self.weighed.first();
+        self.planned.iter().map(move |planned| match weighed {
+            Some(weighed) if Arc::ptr_eq(&weighed.target, &planned.target) => weighed.able.len(),
+            _ => 1,
+        })
+    }
+
     /// The same one by one.
     pub fn visit<'a>(&'a self, client: DialectId, mut see: impl FnMut(RecordedCandidate<'a>)) {
         self.visit_part(client, Part::Tried, &mut see);
@@ -177,6 +244,15 @@ impl Decision {
             judge.tell(client, None, wave, part, see);
         }
     }
+}
+
+/// What the places in a [shape](Decision::shape) belong to.
+#[derive(Clone, Copy)]
+pub enum Pin<'a> {
+    /// A combo, and with it all that its steps lead to.
+    Combo(&'a Arc<ComboState>),
+    /// A provider.
+    Provider(&'a Arc<ProviderState>),
 }
 
 /// Which of the candidates.
@@ -262,6 +338,12 @@ impl<'a> RecordedCandidate<'a> {
 }
 
 impl Weighed {
+    /// Those that were to be asked, with their places among the provider's.
+    fn accounts(&self) -> impl Iterator<Item = (u16, &Arc<ConnectionState>)> {
+        let connections = &self.target.provider.connections;
+        self.able.iter().filter_map(|place| Some((*place, connections.get(usize::from(*place))?)))
+    }
+
     /// The accounts as candidates: those that were to be asked, or those that were not, who have no wave.
     fn tell<'a>(
         &'a self,
@@ -284,9 +366,7 @@ impl Weighed {
         };
         match part {
             Part::Tried => {
-                let connections = &self.target.provider.connections;
-                let able = self.able.iter().filter_map(|place| connections.get(usize::from(*place)));
-                able.for_each(|account| see(RecordedCandidate { wave, ..told(account) }));
+                self.accounts().for_each(|(_, account)| see(RecordedCandidate { wave, ..told(account) }));
             }
             Part::Skipped => {
                 for (account, skip) in &self.unable {

@@ -52,6 +52,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(28, "0028_unfinished_answers"),
     migration!(29, "0029_key_states"),
     migration!(30, "0030_service_tiers"),
+    migration!(31, "0031_routing_lists"),
 ];
 
 /// Applies what is missing.

@@ -144,12 +144,11 @@ impl Pool {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
-            // Kibibytes of pages in memory: the rows of a batch lie close together, so that a few do.
-            .pragma("cache_size", "-1024")
             .pragma("journal_size_limit", "67108864")
             .optimize_on_close(false, None)
             .disable_statement_logging();
-        let write = connect(&options).await?;
+        // Kibibytes of pages in memory: those of a whole batch, which would be written and read again where there is no room.
+        let write = connect(&options.clone().pragma("cache_size", "-4096")).await?;
         let read = SqlitePoolOptions::new()
             .max_connections(3)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -157,7 +156,7 @@ impl Pool {
             .max_lifetime(None)
             .test_before_acquire(false)
             .after_release(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
-            .connect_lazy_with(options.pragma("query_only", "ON"));
+            .connect_lazy_with(options.pragma("cache_size", "-1024").pragma("query_only", "ON"));
         Ok(Self::Sqlite { read, write })
     }
 

@@ -10,6 +10,7 @@ use omniroute_wire::json_out::{self, Array, Object};
 use serde::Deserialize;
 use smallvec::SmallVec;
 
+use super::lists;
 use super::names::Names;
 use super::{LoggedCandidate, LoggedDecision};
 use crate::error::StoreError;
@@ -51,8 +52,11 @@ pub(super) struct Own {
 
 /// Appends what is kept of the decision of a row.
 pub(crate) fn write(row: &RequestRow, decision: &Decision, names: &mut Names, out: &mut BytesMut) {
+    if let Some(place) = names.list(row, decision) {
+        return lists::write(decision, place, out);
+    }
     let mut object = Object::begin(out);
-    object.str("via", decision.via).opt_str("combo", row.combo.as_deref()).str("strategy", decision.strategy);
+    begin(&mut object, row, decision);
     object.u64("seed", decision.seed);
     object.opt_u64("turn", decision.combo.as_ref().map(|_| decision.turn));
     object.opt_str("task", decision.task.map(|task| task.as_str()));
@@ -72,8 +76,13 @@ pub(crate) fn write(row: &RequestRow, decision: &Decision, names: &mut Names, ou
     object.end();
 }
 
+/// How the candidates were found and ordered.
+pub(super) fn begin(object: &mut Object<'_>, row: &RequestRow, decision: &Decision) {
+    object.str("via", decision.via).opt_str("combo", row.combo.as_deref()).str("strategy", decision.strategy);
+}
+
 /// Candidates, put together as they come.
-struct Groups<'o, 'n, 'a> {
+pub(super) struct Groups<'o, 'n, 'a> {
     out: Array<'o>,
     names: &'n mut Names,
     /// How many came.
@@ -91,11 +100,11 @@ struct Group<'a> {
 }
 
 impl<'o, 'n, 'a> Groups<'o, 'n, 'a> {
-    fn begin(out: Array<'o>, names: &'n mut Names) -> Self {
+    pub(super) fn begin(out: Array<'o>, names: &'n mut Names) -> Self {
         Self { out, names, count: 0, open: None }
     }
 
-    fn add(&mut self, candidate: RecordedCandidate<'a>) {
+    pub(super) fn add(&mut self, candidate: RecordedCandidate<'a>) {
         let number = self.count;
         if number >= MAX_CANDIDATES {
             return;
@@ -117,7 +126,7 @@ impl<'o, 'n, 'a> Groups<'o, 'n, 'a> {
         }
     }
 
-    fn end(mut self) {
+    pub(super) fn end(mut self) {
         if let Some(last) = self.open.take() {
             last.write(self.out.object());
         }
@@ -243,8 +252,28 @@ pub(super) fn told(
     kept: LoggedDecision<Alike>,
     names: &HashMap<i64, Own>,
 ) -> Result<LoggedDecision, StoreError> {
+    Ok(LoggedDecision {
+        via: kept.via,
+        combo: kept.combo,
+        strategy: kept.strategy,
+        seed: kept.seed,
+        turn: kept.turn,
+        task: kept.task,
+        policies: kept.policies,
+        budget: kept.budget,
+        handoff_from: kept.handoff_from,
+        candidates: candidates(kept.candidates, names)?,
+        decided_at: kept.decided_at,
+    })
+}
+
+/// The candidates of these groups with their names.
+pub(super) fn candidates(
+    groups: Vec<Alike>,
+    names: &HashMap<i64, Own>,
+) -> Result<Vec<LoggedCandidate>, StoreError> {
     let mut candidates = Vec::new();
-    for group in kept.candidates {
+    for group in groups {
         let own = group.name.iter().map(|own| Ok(own.clone()));
         let places = unfolded(&group.names);
         let on_page = places.iter().map(|place| {
@@ -270,19 +299,7 @@ pub(super) fn told(
             });
         }
     }
-    Ok(LoggedDecision {
-        via: kept.via,
-        combo: kept.combo,
-        strategy: kept.strategy,
-        seed: kept.seed,
-        turn: kept.turn,
-        task: kept.task,
-        policies: kept.policies,
-        budget: kept.budget,
-        handoff_from: kept.handoff_from,
-        candidates,
-        decided_at: kept.decided_at,
-    })
+    Ok(candidates)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! How requests were routed: `routing_decisions`, written with the request log and pruned with it.
 
 mod kept;
+mod lists;
 mod names;
 
 use std::collections::BTreeMap;
@@ -114,8 +115,11 @@ impl RoutingDecisions<'_> {
             None => Ok(None),
             Some((text, None)) => serde_json::from_str(&text).map(Some).map_err(damaged),
             Some((text, Some(page))) => {
-                let kept = serde_json::from_str(&text).map_err(damaged)?;
-                kept::told(kept, &names::of_page(self.0, &page).await?).map(Some)
+                let page = names::of_page(self.0, &page).await?;
+                if let Some(told) = lists::told(&text, &page) {
+                    return told.map(Some);
+                }
+                kept::told(serde_json::from_str(&text).map_err(damaged)?, &page.names).map(Some)
             }
         }
     }

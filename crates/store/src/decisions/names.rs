@@ -7,9 +7,11 @@ use std::sync::{Arc, Weak};
 
 use foldhash::fast::RandomState;
 use omniroute_domain::snapshot::{ConnectionState, ProviderState};
-use omniroute_engine::decision::{RecordedCandidate, Whose};
+use omniroute_engine::decision::{Decision, RecordedCandidate, Whose};
+use omniroute_engine::ports::RequestRow;
 
 use super::kept::Own;
+use super::lists::{self, Lists};
 use crate::error::StoreError;
 use crate::pool::with_read;
 use crate::store::Store;
@@ -28,8 +30,17 @@ const PAGE_MS: i64 = DAY_MS;
 /// are written in another order than they began.
 pub(crate) const NEEDED_MS: i64 = 2 * PAGE_MS;
 
-pub(crate) const COLUMNS: [&str; 8] =
-    ["page", "place", "provider", "model", "connection_id", "connection_name", "dialect", "created_at"];
+pub(crate) const COLUMNS: [&str; 9] = [
+    "page",
+    "place",
+    "provider",
+    "model",
+    "connection_id",
+    "connection_name",
+    "dialect",
+    "list",
+    "created_at",
+];
 
 /// The page that is being filled.
 #[derive(Debug)]
@@ -45,6 +56,8 @@ pub(crate) struct Names {
     /// Those of the latest candidates, by where the things are kept that have the names: nothing has to be hashed.
     met: Vec<Option<Met>>,
     hasher: RandomState,
+    /// The places of lists.
+    lists: Lists,
 }
 
 /// Somebody with a name.
@@ -71,6 +84,8 @@ pub(crate) struct Name {
     /// The account's id and its name.
     pub(crate) connection: Option<(Arc<str>, Arc<str>)>,
     pub(crate) dialect: Option<&'static str>,
+    /// What stands there is a list, and no name.
+    pub(crate) list: Option<Arc<str>>,
 }
 
 impl Name {
@@ -82,6 +97,7 @@ impl Name {
             model: kept(candidate.model),
             connection: candidate.connection.map(|(id, name)| (kept(id), kept(name))),
             dialect: candidate.dialect,
+            list: None,
         }
     }
 
@@ -103,6 +119,15 @@ struct Written {
     connection_id: Option<String>,
     connection_name: Option<String>,
     dialect: Option<String>,
+    list: Option<String>,
+}
+
+/// What stands on a page, by its place.
+#[derive(Default)]
+pub(super) struct Page {
+    pub(super) names: HashMap<i64, Own>,
+    /// Lists of candidates, as JSON.
+    pub(super) lists: HashMap<i64, String>,
 }
 
 impl Default for Names {
@@ -115,6 +140,7 @@ impl Default for Names {
             places: HashMap::default(),
             met: Vec::new(),
             hasher: RandomState::default(),
+            lists: Lists::default(),
         }
     }
 }
@@ -173,6 +199,33 @@ impl Names {
         }
     }
 
+    /// The place of the list of a decision's candidates; `None` where there is more to be said of them, or no room.
+    pub(super) fn list(&mut self, row: &RequestRow, decision: &Decision) -> Option<i64> {
+        let pin = self.lists.key(row, decision)?;
+        if let Some(place) = self.lists.place() {
+            return number(place);
+        }
+        if self.names.len() >= MAX_NAMES || self.lists.is_full() {
+            return None;
+        }
+        let text: Arc<str> = lists::text(row, decision, self)?.into();
+        // Another state of the configuration may have had the same.
+        let hash = self.hasher.hash_one(("list", &*text));
+        let is_it = |name: &Name| name.list.as_ref() == Some(&text);
+        let place = match self.places.get(&hash) {
+            Some(place) => self.names.get(*place).filter(|name| is_it(name)).map(|_| *place)?,
+            None => {
+                let place = self.names.len();
+                let (provider, model, connection, dialect) = (None, Arc::default(), None, None);
+                self.names.push(Name { provider, model, connection, dialect, list: Some(text) });
+                self.places.insert(hash, place);
+                place
+            }
+        };
+        self.lists.keep(pin, place);
+        number(place)
+    }
+
     /// Those that are not written yet, with their places.
     pub(crate) fn unwritten(&self) -> Vec<(i64, Name)> {
         let new = self.names.iter().enumerate().skip(self.written);
@@ -221,28 +274,35 @@ macro_rules! bind_name {
             .bind(connection.map(|(id, _)| id.clone()))
             .bind(connection.map(|(_, name)| name.clone()))
             .bind(name.dialect)
+            .bind(name.list.clone())
             .bind(names.created_at())
     }};
 }
 pub(crate) use bind_name;
 
-/// Every name of a page, by its place.
-pub(super) async fn of_page(store: &Store, page: &str) -> Result<HashMap<i64, Own>, StoreError> {
+/// All that stands on a page.
+pub(super) async fn of_page(store: &Store, page: &str) -> Result<Page, StoreError> {
     let rows: Vec<Written> = with_read!(store.pool(), |db| {
         sqlx::query_as(
-            "SELECT place, provider, model, connection_id, connection_name, dialect FROM routing_names WHERE page = $1",
+            "SELECT place, provider, model, connection_id, connection_name, dialect, list FROM routing_names
+             WHERE page = $1",
         )
         .bind(page)
         .fetch_all(&mut *db)
         .await?
     });
-    let own = |row: Written| Own {
-        provider: row.provider,
-        model: row.model,
-        connection: row.connection_id.zip(row.connection_name),
-        dialect: row.dialect,
-    };
-    Ok(rows.into_iter().map(|row| (row.place, own(row))).collect())
+    let mut page = Page::default();
+    for row in rows {
+        let Written { place, provider, model, connection_id, connection_name, dialect, list } = row;
+        match list {
+            Some(list) => drop(page.lists.insert(place, list)),
+            None => {
+                let connection = connection_id.zip(connection_name);
+                page.names.insert(place, Own { provider, model, connection, dialect });
+            }
+        }
+    }
+    Ok(page)
 }
 
 #[cfg(test)]
