@@ -1,12 +1,16 @@
 //! How requests were routed, as it is told later.
 
 use omniroute_domain::entity::{Goal, RuntimeSettings, Step};
-use omniroute_store::{CallLogQuery, LoggedDecision};
+use omniroute_store::{CallLogQuery, Location, LoggedDecision};
+use sqlx::Connection as _;
 
 use crate::crowd::{Crowd, ask, entities, one};
 use crate::fixture::{Fixture, NOW, stories};
 
-stories!(decisions_are_told_by_name_after_a_restart_and_until_they_are_old);
+stories!(
+    decisions_are_told_by_name_after_a_restart_and_until_they_are_old,
+    the_same_order_is_kept_once_whatever_it_costs,
+);
 
 const DAY: i64 = 24 * 60 * 60 * 1_000;
 
@@ -71,4 +75,58 @@ async fn decisions_are_told_by_name_after_a_restart_and_until_they_are_old(fixtu
     assert!(gone.other >= 4 + 2 * 5, "four decisions and two pages of five names: {gone:?}");
     assert_eq!(told(&fixture).await, []);
     assert_eq!(fixture.store.prune(NOW + 33 * DAY, &settings).await.unwrap().other, 0);
+}
+
+/// What is kept of the decisions, and how many lists there are.
+async fn kept(fixture: &Fixture) -> (Vec<String>, i64) {
+    let Location::Sqlite { data_dir } = &fixture.options.location else { return Default::default() };
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(data_dir.join("storage.sqlite"));
+    let mut other = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    let texts = sqlx::query_scalar("SELECT factors_json FROM routing_decisions ORDER BY seq");
+    let lists = sqlx::query_scalar("SELECT COUNT(*) FROM routing_names WHERE list IS NOT NULL");
+    (texts.fetch_all(&mut other).await.unwrap(), lists.fetch_one(&mut other).await.unwrap())
+}
+
+async fn the_same_order_is_kept_once_whatever_it_costs(fixture: Fixture) {
+    let mut entities = entities();
+    // Of the last target nobody knows the cost.
+    entities.prices.user.remove("openai-compatible-chat-c");
+    for key in &entities.api_keys {
+        fixture.store.api_keys().insert(key).await.unwrap();
+    }
+    let dearer = ask("priority", false).replace("hello there", &"hello there ".repeat(40));
+    let asked = [ask("priority", false), dearer, ask("priority", false), ask("a/m", false), ask("a/m", false)];
+    let crowd = Crowd::new(&fixture, &entities, false);
+    for body in &asked {
+        assert_eq!(one(&crowd.engine, 0, body.clone()).await.status, 200);
+        crowd.handle.flush().await;
+    }
+    crowd.handle.close().await;
+    let mut decisions = told(&fixture).await;
+    decisions.sort_by_key(|decision| (decision.combo.is_none(), decision.turn));
+    let [cheap, dear, again, direct, other] = &*decisions else { panic!("{decisions:?}") };
+    let told = |decision: &LoggedDecision| -> Vec<(Option<String>, Option<usize>, bool)> {
+        let it = decision.candidates.iter();
+        it.map(|it| (it.connection_name.clone(), it.wave, it.cost_nano.is_some())).collect()
+    };
+    let account = |name: &str, wave, has_cost| (Some(name.to_owned()), wave, has_cost);
+    let of_combo = [
+        account("a0", Some(1), true),
+        account("a1", Some(1), true),
+        (None, Some(2), true),
+        (None, Some(3), false),
+    ];
+    assert_eq!([cheap, dear, again].map(told), [of_combo.clone(), of_combo.clone(), of_combo]);
+    let cost = |decision: &LoggedDecision| decision.candidates[2].cost_nano.unwrap();
+    assert!(cost(dear) > cost(cheap) && cost(cheap) == cost(again));
+    assert!([cheap, dear, again].iter().all(|it| it.via == "combo" && it.strategy == "priority"));
+    assert_eq!([cheap, dear, again].map(|it| it.turn), [0, 1, 2].map(Some));
+    let of_target = [account("a0", None, false), account("a1", None, false)];
+    assert_eq!([direct, other].map(told), [of_target.clone(), of_target]);
+    assert!(direct.via == "direct" && direct.seed != other.seed);
+    let (texts, lists) = kept(&fixture).await;
+    if !texts.is_empty() {
+        assert!(texts.iter().all(|text| text.starts_with(r#"{"list":"#)), "{texts:?}");
+        assert_eq!(lists, 2, "one of the combo, one of the model");
+    }
 }
