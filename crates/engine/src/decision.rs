@@ -122,8 +122,8 @@ impl Decision {
     /// The model that answered, or was asked last, and the score it had.
     pub fn score_of(&self, provider: &str, model: &str) -> Option<f64> {
         let is_it = |target: &Target| target.provider.id.as_str() == provider && *target.model == *model;
-        let planned = self.planned.iter().find(|planned| is_it(&planned.target))?;
-        planned.score.as_ref().map(|score| score.total)
+        let mut scored = self.planned.iter().filter_map(|planned| Some((planned, planned.score.as_ref()?)));
+        scored.find(|(planned, _)| is_it(&planned.target)).map(|(_, score)| score.total)
     }
 
     /// Those that were to be asked in order, then those that were not. A target whose turn never came stands there without an

@@ -244,6 +244,20 @@ pub(crate) struct Needs {
     content: bool,
     /// The beginning of the prompt.
     prefix: bool,
+    /// What all steps can do, where each leads to a model whatever the request; `None` where each has to be looked at.
+    common: Option<Common>,
+    /// 64 bits that are the same for all requests.
+    seed: u64,
+}
+
+/// What all steps of a combo can do.
+#[derive(Debug, Clone, Copy)]
+struct Common {
+    tools: bool,
+    vision: bool,
+    json_schema: bool,
+    /// The smallest context.
+    window: u64,
 }
 
 fn needs(snapshot: &Snapshot, combo: &ComboState) -> Needs {
@@ -251,7 +265,43 @@ fn needs(snapshot: &Snapshot, combo: &ComboState) -> Needs {
     *combo.needs.get_or_init(|| Needs {
         content: combo.strategy.manner().is_joint() || needs_content_within(snapshot, combo, depth),
         prefix: needs_prefix_within(snapshot, combo, depth),
+        common: common(snapshot, combo),
+        seed: combo.id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        }),
     })
+}
+
+fn common(snapshot: &Snapshot, combo: &ComboState) -> Option<Common> {
+    let all = Common { tools: true, vision: true, json_schema: true, window: u64::MAX };
+    if combo.auto.is_some() {
+        return None;
+    }
+    combo.steps.iter().try_fold(all, |common, step| {
+        let target = step.target(snapshot)?.as_ref().ok().filter(|_| step.condition.is_none())?;
+        let caps = &step.traits(snapshot, target).caps;
+        Some(Common {
+            tools: common.tools && caps.tools,
+            vision: common.vision && caps.vision,
+            json_schema: common.json_schema && caps.json_schema,
+            window: common.window.min(caps.context_window.unwrap_or(u64::MAX)),
+        })
+    })
+}
+
+impl RequestFacts {
+    /// Tokens that have to fit a context.
+    fn needed_tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.max_output.unwrap_or(0))
+    }
+
+    /// Whether it asks for nothing that any step cannot do.
+    fn suits(&self, common: &Common) -> bool {
+        (common.tools || !self.has_tools)
+            && (common.vision || !self.has_images)
+            && (common.json_schema || !self.wants_json_schema)
+            && self.needed_tokens() <= common.window
+    }
 }
 
 /// Whether a plan depends on what is in the request's body: tools, images, the form of the answer. The snapshot is the one that
@@ -333,10 +383,13 @@ impl Planner<'_> {
         // Whoever cannot be asked has no share, no turn and no place in a draw. Where that is everybody, what models can do is
         // not held against them.
         let (mut able, mut hindered) = (Order::with_capacity(combo.steps.len()), Vec::new());
-        for (place, step) in combo.steps.iter().enumerate() {
-            match self.hindrance(combo, step) {
-                None => able.push(to_index(place)),
-                Some(hindrance) => hindered.push((place, hindrance)),
+        let common = needs(self.snapshot, combo).common.filter(|_| self.special.bars.is_none());
+        if !common.is_some_and(|common| self.facts.suits(&common)) {
+            for (place, step) in combo.steps.iter().enumerate() {
+                match self.hindrance(combo, step) {
+                    None => able.push(to_index(place)),
+                    Some(hindrance) => hindered.push((place, hindrance)),
+                }
             }
         }
         if able.is_empty() {
@@ -438,16 +491,13 @@ impl Planner<'_> {
         if self.above.is_empty() {
             (self.plan.turn, self.plan.task) = (turn, task);
         }
-        let seed = combo.id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
         let choice = Choice {
             candidates: &candidates,
             signals: &signals,
             turn,
             sticky: combo.policy.sticky_requests,
             random: self.random,
-            seed,
+            seed: needs(self.snapshot, combo).seed,
             leader: None,
         };
         let Some(tuning) = &combo.auto else {
@@ -469,6 +519,9 @@ impl Planner<'_> {
         if wants.stats {
             candidate.success_rate = step.stats.success_rate(self.now_ms);
             candidate.latency_ms = step.stats.latency_ms();
+        }
+        if !wants.is_of_target() {
+            return;
         }
         let Some(Ok(target)) = step.target(self.snapshot) else { return };
         if wants.stats {
@@ -548,7 +601,7 @@ impl Planner<'_> {
     fn lacks(&self, step: &StepState, target: &Target, needs: &[Need]) -> Option<&'static str> {
         let traits = step.traits(self.snapshot, target);
         let (caps, facts) = (&traits.caps, self.facts);
-        let needed = facts.input_tokens.saturating_add(facts.max_output.unwrap_or(0));
+        let needed = facts.needed_tokens();
         if facts.has_tools && !caps.tools {
             Some("the model takes no tools")
         } else if facts.has_images && !caps.vision {

@@ -136,6 +136,13 @@ pub struct Wants {
     pub signals: bool,
 }
 
+impl Wants {
+    /// Whether it looks at more than a candidate's own weight and uses, and who was the last.
+    pub const fn is_of_target(&self) -> bool {
+        self.stats || self.health || self.cost || self.context || self.quota || self.affinity
+    }
+}
+
 /// How the targets of an order are asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Manner {

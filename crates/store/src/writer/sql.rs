@@ -138,7 +138,7 @@ macro_rules! bind_decision {
             .bind(row.id.to_string())
             .bind(clip_shared(&row.request_id, MAX_NAME))
             .bind(decision.task.map(|task| task.as_str()))
-            .bind(decision.combo.as_ref().map(|combo| combo.id.as_str().to_owned()))
+            .bind(decision.combo.as_ref().map(|combo| Arc::<str>::from(&combo.id)))
             .bind(row.provider.as_ref().map(Arc::<str>::from))
             .bind((!row.model.is_empty()).then(|| clip_shared(&row.model, MAX_NAME)))
             .bind(decision.score_of(provider, &row.model))

@@ -95,7 +95,8 @@ async fn the_same_order_is_kept_once_whatever_it_costs(fixture: Fixture) {
         fixture.store.api_keys().insert(key).await.unwrap();
     }
     let dearer = ask("priority", false).replace("hello there", &"hello there ".repeat(40));
-    let asked = [ask("priority", false), dearer, ask("priority", false), ask("a/m", false), ask("a/m", false)];
+    let asked =
+        [ask("priority", false), dearer, ask("priority", false), ask("a/m", false), ask("a/m", false)];
     let crowd = Crowd::new(&fixture, &entities, false);
     for body in &asked {
         assert_eq!(one(&crowd.engine, 0, body.clone()).await.status, 200);
