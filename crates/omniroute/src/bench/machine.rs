@@ -4,6 +4,12 @@ use std::{fs, path::Path};
 
 use tokio::process::Command;
 
+use super::process::{Child, Workspace};
+
+/// Runs as long as the process does whose id it is given, and looks for it now and then.
+const AWAKE: &str =
+    "while kill -0 $1 2>/dev/null; do i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; done";
+
 /// Who runs on which CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pins {
@@ -56,6 +62,24 @@ impl Pins {
                 Some(format!("the load is not pinned: {}", String::from_utf8_lossy(&output.stderr).trim()))
             }
             Err(error) => Some(format!("the load is not pinned: {error}")),
+        }
+    }
+
+    /// Keeps the CPU of the load from going to sleep, in time that nobody else wants there. What wakes it up is time of whoever
+    /// sends something to it: the slower a gateway is, the more often that CPU would have slept, and the kernel would make
+    /// the gateway slower still. Ends with this process, however that ends; a note where it cannot be.
+    pub(super) fn keep_awake(self, workspace: &Workspace) -> Result<Option<Child>, String> {
+        if self != Self::Apart {
+            return Ok(None);
+        }
+        let mut command = Command::new("chrt");
+        command.args(["--idle", "0", "taskset", "-c", "1", "sh", "-c", AWAKE, "sh"]);
+        command.arg(std::process::id().to_string());
+        match Child::spawn(&mut command, &workspace.file("awake.log")) {
+            Ok(child) => Ok(Some(child)),
+            Err(error) => {
+                Err(format!("the load's CPU may sleep in between, which costs whoever wakes it: {error}"))
+            }
         }
     }
 

@@ -112,6 +112,10 @@ pub(crate) async fn run(options: BenchOptions) -> Result<()> {
         report.note(note);
     }
     let workspace = Workspace::create()?;
+    let _awake = pins.keep_awake(&workspace).unwrap_or_else(|note| {
+        report.note(note);
+        None
+    });
     let simulator_port = process::free_port()?;
     let _simulator = Child::spawn(
         pins.load(&own).arg("sim").arg("--port").arg(simulator_port.to_string()),
