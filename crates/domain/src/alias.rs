@@ -22,7 +22,7 @@ pub struct Aliases {
 }
 
 impl Aliases {
-    /// From pairs of a name and what it stands for; of patterns that are equally specific, the first counts.
+    /// From pairs of a name and what it stands for, the oldest first: of patterns that are equally specific, that one counts.
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut aliases = Self::default();
         let mut patterns = Vec::new();

@@ -9,29 +9,31 @@ use crate::text::{from_json, to_json};
 #[derive(Debug, Clone, Copy)]
 pub struct Aliases<'a>(pub(crate) &'a Store);
 
-/// Every alias with what it stands for, by name.
+/// Every alias with what it stands for, the oldest first.
 pub(crate) const SELECT_ALL: &str =
-    "SELECT key, value FROM key_value WHERE namespace = 'modelAliases' ORDER BY key";
+    "SELECT key, value FROM key_value WHERE namespace = 'modelAliases' ORDER BY COALESCE(created_at, 0), key";
 
 impl Aliases<'_> {
     /// Every alias with what it stands for, by name.
     pub async fn list(&self) -> Result<Vec<(String, String)>, StoreError> {
-        let rows: Vec<(String, String)> =
+        let mut rows: Vec<(String, String)> =
             with_read!(self.0.pool(), |db| sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?);
+        rows.sort_unstable();
         Ok(rows.into_iter().filter_map(|row| parse(row, &mut Vec::new())).collect())
     }
 
-    /// Sets one.
-    pub async fn put(&self, alias: &str, model: &str) -> Result<(), StoreError> {
+    /// Sets one. What it stands for may change later; it is as old as it was then.
+    pub async fn put(&self, alias: &str, model: &str, now_ms: i64) -> Result<(), StoreError> {
         let value = to_json(&model)?;
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
             sqlx::query(
-                "INSERT INTO key_value (namespace, key, value) VALUES ('modelAliases', $1, $2)
+                "INSERT INTO key_value (namespace, key, value, created_at) VALUES ('modelAliases', $1, $2, $3)
                  ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value",
             )
             .bind(alias)
             .bind(&value)
+            .bind(now_ms)
             .execute(&mut *db)
             .await?;
         });

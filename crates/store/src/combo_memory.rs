@@ -112,13 +112,12 @@ impl ComboMemories<'_> {
     async fn recount(&self, combos: &HashMap<&str, Counted<'_>>) -> Result<u64, StoreError> {
         const LOGGED: &str = "SELECT timestamp, status, ttft, duration, attempt_details, combo_step_id FROM call_logs
              WHERE combo_name IS NOT NULL AND attempt_details IS NOT NULL ORDER BY timestamp DESC, id DESC LIMIT $1";
-        let mut logged: Vec<(i64, i64, Option<i64>, i64, String, Option<String>)> =
-            with_read!(self.0.pool(), |db| {
-                sqlx::query_as(LOGGED).bind(MAX_RECOUNTED).fetch(&mut *db).try_collect().await?
-            });
+        let mut logged: Vec<Logged> = with_read!(self.0.pool(), |db| {
+            sqlx::query_as(LOGGED).bind(MAX_RECOUNTED).fetch(&mut *db).try_collect().await?
+        });
         logged.reverse();
-        for (timestamp, status, ttft, duration, attempts, step) in &logged {
-            let attempts = StoredAttempt::all(attempts, step.as_deref());
+        for Logged { timestamp, status, ttft, duration, attempt_details, combo_step_id: step } in &logged {
+            let attempts = StoredAttempt::all(attempt_details, step.as_deref());
             let is_single = attempts.len() == 1;
             let took = u64::try_from(ttft.unwrap_or(*duration)).unwrap_or(0);
             count_request(combos, &attempts, (*status < 400).then_some(took), *timestamp);
@@ -188,6 +187,17 @@ impl ComboMemories<'_> {
         known.extend(changed);
         Ok(())
     }
+}
+
+/// What is counted of a logged request.
+#[derive(sqlx::FromRow)]
+struct Logged {
+    timestamp: i64,
+    status: i64,
+    ttft: Option<i64>,
+    duration: i64,
+    attempt_details: String,
+    combo_step_id: Option<String>,
 }
 
 /// Counts a logged request once in every combo that it went through. `latency` is that of its answer, if it got one.

@@ -53,6 +53,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(29, "0029_key_states"),
     migration!(30, "0030_service_tiers"),
     migration!(31, "0031_routing_lists"),
+    migration!(32, "0032_alias_ages"),
 ];
 
 /// Applies what is missing.

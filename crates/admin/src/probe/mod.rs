@@ -166,7 +166,12 @@ pub(crate) async fn ask_chat(
         return probe_service(admin, subject, Some(model)).await;
     }
     let mut verdict = Verdict { method: Some(ProbeMethod::Chat), ..Verdict::default() };
-    let Some(endpoint) = subject.endpoints.first() else {
+    // As clients' requests do: some models are served in one dialect only.
+    let state = admin.live.load().provider(&subject.provider.spec().id).cloned();
+    let only = state.and_then(|provider| provider.only_dialect(model)).and_then(registry::by_name);
+    let of_model = |endpoint: &&Endpoint| only.is_some_and(|only| only.id() == endpoint.dialect);
+    let endpoint = subject.endpoints.iter().find(of_model).or(subject.endpoints.first());
+    let Some(endpoint) = endpoint else {
         verdict.unsupported = Some("the connection has no endpoint".to_owned());
         return verdict;
     };

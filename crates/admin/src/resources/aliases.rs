@@ -79,7 +79,7 @@ pub(crate) async fn put(access: Management, Body(draft): Body<AliasDraft>) -> Ad
         return Err(conflict(format!("there may be {MAX_ALIASES} aliases; delete one first")));
     }
     check_chain(&alias, &model, &others)?;
-    admin.store.aliases().put(&alias, &model).await?;
+    admin.store.aliases().put(&alias, &model, access.now_ms).await?;
     access.reload().await?;
     access.audit("alias.set", "alias", &alias, &model).await;
     Ok(Json(AliasAnswer { success: true, alias, model }))

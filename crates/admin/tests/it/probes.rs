@@ -63,6 +63,12 @@ async fn a_chat_is_tried_where_no_list_is() {
     app.upstream.answer(200, r#"{"id":"x","choices":[]}"#);
     app.post(&format!("{path}/test"), json!({"model":"gpt-4o"})).await.expect(200);
     assert_eq!(app.upstream.urls().len(), 3);
+    // One that is served in one dialect only, in that one.
+    let only = json!({"provider":"openai","modelId":"deep","apiFormat":"responses"});
+    app.post("/api/provider-models", only).await.expect(200);
+    app.upstream.answer(200, r#"{"id":"x","object":"response","status":"completed","output":[]}"#);
+    app.post(&format!("{path}/test"), json!({"model":"deep"})).await.expect(200);
+    assert!(app.upstream.urls()[3].ends_with("/responses"), "{:?}", app.upstream.urls());
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use crate::entity::Goal;
 use crate::price;
 use crate::resolve::{self, ResolveError, Target};
 use crate::routing::auto::{Need, Task};
-use crate::routing::{Candidate, Choice, Manner, Order, Score, Signals, Wants, rendezvous, to_index};
+use crate::routing::{
+    Candidate, Choice, Manner, Order, Score, Signals, Wants, first_places, rendezvous, to_index,
+};
 use crate::snapshot::Snapshot;
 
 /// What is known of a request before anybody is asked.
@@ -382,7 +384,7 @@ impl Planner<'_> {
     fn expand(&mut self, combo: &Arc<ComboState>) {
         // Whoever cannot be asked has no share, no turn and no place in a draw. Where that is everybody, what models can do is
         // not held against them.
-        let (mut able, mut hindered) = (Order::with_capacity(combo.steps.len()), Vec::new());
+        let (mut able, mut hindered) = (Order::new(), Vec::new());
         let common = needs(self.snapshot, combo).common.filter(|_| self.special.bars.is_none());
         if !common.is_some_and(|common| self.facts.suits(&common)) {
             for (place, step) in combo.steps.iter().enumerate() {
@@ -393,7 +395,7 @@ impl Planner<'_> {
             }
         }
         if able.is_empty() {
-            able.extend((0..combo.steps.len()).map(to_index));
+            able = first_places(combo.steps.len());
         }
         let Ordered { order, scores, too_dear } = self.order(combo, &able);
         self.plan.targets.reserve(order.len());

@@ -62,7 +62,7 @@ pub struct Entities {
     pub api_keys: Vec<ApiKey>,
     /// Names for several targets.
     pub combos: Vec<Combo>,
-    /// Other names for models and combos, each with what it stands for; `*` and `?` make a pattern of it.
+    /// Other names for models and combos, each with what it stands for, the oldest first; `*` and `?` make a pattern of it.
     pub aliases: Vec<(String, String)>,
     /// What keys, or everybody together, may spend.
     pub budgets: Vec<Budget>,

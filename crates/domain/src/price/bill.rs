@@ -74,12 +74,12 @@ fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i64>>
     let Usage {
         input_uncached: Some(input),
         output_total: Some(output),
-        cache_read: None,
-        cache_write: None,
-        cache_write_1h: None,
-        reasoning: None,
-        audio_input: None,
-        audio_output: None,
+        cache_read: None | Some(0),
+        cache_write: None | Some(0),
+        cache_write_1h: None | Some(0),
+        reasoning: None | Some(0),
+        audio_input: None | Some(0),
+        audio_output: None | Some(0),
         tier: Tier::Standard,
         ..
     } = *usage

@@ -251,7 +251,23 @@ pub fn for_accounts(name: &str) -> Option<&'static dyn Strategy> {
 
 /// The candidates as they stand.
 fn as_they_stand(choice: &Choice<'_>) -> Order {
-    (0..choice.candidates.len()).map(to_index).collect()
+    first_places(choice.candidates.len())
+}
+
+/// The places of the first so many.
+pub(crate) fn first_places(count: usize) -> Order {
+    const FEW: [u16; 32] = {
+        let (mut places, mut place) = ([0; 32], 0);
+        while place < 32 {
+            places[place as usize] = place;
+            place += 1;
+        }
+        places
+    };
+    match FEW.get(..count) {
+        Some(few) => Order::from_slice(few),
+        None => (0..count).map(to_index).collect(),
+    }
 }
 
 /// The candidates, beginning with `first` and going round.
@@ -268,12 +284,10 @@ fn led_by(choice: &Choice<'_>, first: usize) -> Order {
 
 /// Ascending by what `key` says of a candidate; equal ones as they stand.
 fn sorted_by<K: PartialOrd>(choice: &Choice<'_>, key: impl Fn(&Candidate) -> K) -> Order {
-    let mut order = as_they_stand(choice);
-    order.sort_by(|a, b| {
-        let (a, b) = (&choice.candidates[usize::from(*a)], &choice.candidates[usize::from(*b)]);
-        key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)
-    });
-    order
+    let keys = choice.candidates.iter().map(key).zip(0..);
+    let mut keyed: SmallVec<[(K, u16); 8]> = keys.collect();
+    keyed.sort_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    keyed.into_iter().map(|(_, place)| place).collect()
 }
 
 pub(crate) fn to_index(place: usize) -> u16 {

@@ -47,7 +47,7 @@ fn signals_of(candidate: &Candidate) -> Signals {
     Signals {
         p95_ms: candidate.latency_ms.map(|latency| latency * 2.0),
         price: candidate.cost_nano.map(|cost| cost as f64 / 1e7),
-        is_excluded: candidate.uses % 7 == 0,
+        is_excluded: candidate.uses.is_multiple_of(7),
         ..Signals::default()
     }
 }

@@ -122,7 +122,7 @@ fn of_target(ctx: &mut RequestCtx, target: &Target, patience: Patience) -> Optio
     let now_ms = ctx.engine.clock.now_ms();
     let (mut is_busy, mut held) = (false, Held::new());
     for connection in foreseen(ctx, target, now_ms) {
-        match no_place(ctx, target, &connection, now_ms)? {
+        match no_place(ctx, target, connection, now_ms)? {
             NoPlace::Busy => is_busy = true,
             NoPlace::Held(until) => held.push((connection.clone(), until)),
         }

@@ -74,13 +74,13 @@ impl Tally {
     }
 
     /// The request got its answer, whose content began at `first`; or none.
-    fn end(&self, first: Option<Instant>, now_ms: impl Fn() -> i64) {
+    fn end(&self, first: Option<Instant>, now_ms: i64) {
         for entry in std::mem::take(&mut *self.lock()) {
             let is_asked = Arc::ptr_eq(&entry.combo, &self.asked);
             let first = first.filter(|_| is_asked || entry.has_answered);
             let latency = first.map(|first| millis(first.saturating_duration_since(entry.since)));
             let latency = latency.map(|latency| u64::try_from(latency).unwrap_or(0));
-            entry.combo.memory.stats.end(latency, now_ms());
+            entry.combo.memory.stats.end(latency, now_ms);
         }
     }
 
@@ -104,17 +104,23 @@ impl Drop for Tally {
 impl RequestCtx {
     /// The client got its answer. What is only material for one says nothing yet.
     pub(crate) fn combo_answered(&self) {
+        if self.tally.as_ref().is_some_and(|tally| !tally.lock().is_empty()) {
+            self.combo_answered_at(self.engine.clock.now_ms());
+        }
+    }
+
+    pub(super) fn combo_answered_at(&self, now_ms: i64) {
         let Some(tally) = self.tally.as_ref().filter(|_| self.rewrite != Some(Rewrite::Material)) else {
             return;
         };
         let first = self.outcome.first_event.unwrap_or_else(|| self.engine.clock.instant());
-        tally.end(Some(first), || self.engine.clock.now_ms());
+        tally.end(Some(first), now_ms);
     }
 
     /// It got none, or not all of it.
     pub(crate) fn combo_failed(&self) {
         if let Some(tally) = &self.tally {
-            tally.end(None, || self.engine.clock.now_ms());
+            tally.end(None, self.engine.clock.now_ms());
         }
     }
 }

@@ -80,8 +80,9 @@ impl RequestCtx {
         if let (Some(tally), Some(planned)) = (&self.tally, &trying.planned) {
             tally.answered(planned);
         }
-        self.combo_answered();
-        trying.end(Some(first.saturating_duration_since(trying.since)), self.engine.clock.now_ms());
+        let now_ms = self.engine.clock.now_ms();
+        self.combo_answered_at(now_ms);
+        trying.end(Some(first.saturating_duration_since(trying.since)), now_ms);
     }
 
     /// It failed.

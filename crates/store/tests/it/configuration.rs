@@ -118,7 +118,7 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
     assert_eq!((inner.sort_order, outer.sort_order), (1, 2));
     let taken = combos.insert(&mut combo("3", "INNER", &["x/y"])).await;
     assert!(matches!(taken, Err(StoreError::Conflict { field: "name", .. })));
-    fixture.store.aliases().put("i", "Inner").await.unwrap();
+    fixture.store.aliases().put("i", "Inner", NOW).await.unwrap();
     let mut key = api_key("k1", "sk-k1");
     key.allowed_models = vec!["Inner".into(), "combo/Inner".into(), "Inner*".into()];
     key.denied_models = vec!["inner".into(), "combo/INNER".into(), "d".into()];
@@ -186,12 +186,17 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
 async fn aliases_come_back(fixture: Fixture) {
     let aliases = fixture.store.aliases();
     let before = fixture.store.revision().await.unwrap();
-    aliases.put("fast", "openai/x").await.unwrap();
-    aliases.put("fast", "openai/y").await.unwrap();
-    aliases.put("a*", "b*").await.unwrap();
-    let all = [("a*".to_owned(), "b*".to_owned()), ("fast".to_owned(), "openai/y".to_owned())];
+    aliases.put("fast", "openai/x", NOW).await.unwrap();
+    aliases.put("a*", "b*", NOW + 1).await.unwrap();
+    aliases.put("fast", "openai/y", NOW + 2).await.unwrap();
+    let mut all = [("a*".to_owned(), "b*".to_owned()), ("fast".to_owned(), "openai/y".to_owned())];
     assert_eq!(aliases.list().await.unwrap(), all);
-    assert_eq!(fixture.store.entities().await.unwrap().aliases, all);
+    all.reverse();
+    assert_eq!(
+        fixture.store.entities().await.unwrap().aliases,
+        all,
+        "the oldest first, as old as it was first"
+    );
     assert!(aliases.delete("fast").await.unwrap() && !aliases.delete("fast").await.unwrap());
     assert!(fixture.store.revision().await.unwrap() >= before + 4);
 }
