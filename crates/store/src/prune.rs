@@ -63,9 +63,9 @@ pub async fn keep_house(store: Store, live: Arc<Live>, clock: Arc<dyn Clock>, ca
                 continue;
             }
             _ = logs.tick() => {
-                let most = live.load().settings.call_log_max_entries;
-                match store.prune_full_logs(most.into()).await {
-                    Ok(deleted) => tracing::debug!(deleted, "the request log was too long"),
+                let settings = live.load().settings.clone();
+                match store.prune_full_logs(clock.now_ms(), &settings).await {
+                    Ok(deleted) => tracing::debug!(deleted, "rows that the request log had too many"),
                     Err(error) => tracing::warn!(%error, "the request log cannot be shortened now"),
                 }
                 continue;
@@ -179,18 +179,21 @@ impl Store {
         Ok(expired + questions + self.answers().trim().await?)
     }
 
-    /// Shortens the request log and its decisions to their newest rows where they have a quarter more than they may, counting.
-    pub async fn prune_full_logs(&self, most: i64) -> Result<u64, StoreError> {
-        // Rows are numbered as they come, so that none has to be counted.
-        let span: i64 = with_read!(self.pool(), |db| {
-            sqlx::query_scalar("SELECT COALESCE(MAX(seq) - MIN(seq) + 1, 0) FROM call_logs")
-                .fetch_one(&mut *db)
-                .await?
-        });
+    /// Shortens the request log, its decisions and its bodies to the newest rows where there are a quarter more than there may
+    /// be, counting rows.
+    pub async fn prune_full_logs(&self, now_ms: i64, settings: &RuntimeSettings) -> Result<u64, StoreError> {
+        let most = i64::from(settings.call_log_max_entries);
+        // Rows are numbered as they come, so that none has to be counted. SQLite looks at the first and the last alone where each
+        // is asked for by itself.
+        const SPAN: &str =
+            "SELECT COALESCE((SELECT MAX(seq) FROM call_logs) - (SELECT MIN(seq) FROM call_logs) + 1, 0)";
+        let span: i64 = with_read!(self.pool(), |db| sqlx::query_scalar(SPAN).fetch_one(&mut *db).await?);
         if span <= most.saturating_add(most / 4) {
             return Ok(0);
         }
-        Ok(self.prune_logs(most).await? + self.prune_decisions(most).await?)
+        let deleted = self.prune_logs(most).await? + self.prune_decisions(most).await?;
+        self.prune_bodies(now_ms, settings).await?;
+        Ok(deleted)
     }
 
     async fn prune_logs(&self, most: i64) -> Result<u64, StoreError> {

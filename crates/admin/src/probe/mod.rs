@@ -169,10 +169,17 @@ pub(crate) async fn ask_chat(
     // As clients' requests do: some models are served in one dialect only.
     let state = admin.live.load().provider(&subject.provider.spec().id).cloned();
     let only = state.and_then(|provider| provider.only_dialect(model)).and_then(registry::by_name);
-    let of_model = |endpoint: &&Endpoint| only.is_some_and(|only| only.id() == endpoint.dialect);
-    let endpoint = subject.endpoints.iter().find(of_model).or(subject.endpoints.first());
-    let Some(endpoint) = endpoint else {
-        verdict.unsupported = Some("the connection has no endpoint".to_owned());
+    let serves = |endpoint: &&Endpoint| only.is_none_or(|only| only.id() == endpoint.dialect);
+    let Some(endpoint) = subject.endpoints.iter().find(serves) else {
+        verdict.unsupported = Some(match only.filter(|_| !subject.endpoints.is_empty()) {
+            Some(only) => {
+                let dialect = only.id().as_str();
+                format!(
+                    "`{model}` is served in the dialect `{dialect}` only, and the connection has no endpoint for it"
+                )
+            }
+            None => "the connection has no endpoint".to_owned(),
+        });
         return verdict;
     };
     match chat_call(admin, subject, endpoint, model, question) {

@@ -69,6 +69,19 @@ async fn a_chat_is_tried_where_no_list_is() {
     app.upstream.answer(200, r#"{"id":"x","object":"response","status":"completed","output":[]}"#);
     app.post(&format!("{path}/test"), json!({"model":"deep"})).await.expect(200);
     assert!(app.upstream.urls()[3].ends_with("/responses"), "{:?}", app.upstream.urls());
+    // And where there is no such endpoint, not at all, as with clients' requests.
+    let body = json!({"provider":"mistral","name":"other","apiKey":"sk-work-1234567890"});
+    let row = app.post("/api/providers", body).await.expect(201).json();
+    let only = json!({"provider":"mistral","modelId":"deep","apiFormat":"responses"});
+    app.post("/api/provider-models", only).await.expect(200);
+    let path = format!("/api/providers/{}/test", row["connection"]["id"].as_str().expect("id"));
+    let result = app.post(&path, json!({"model":"deep"})).await.expect(200).json();
+    assert_eq!(
+        (&result["valid"], &result["diagnosis"]["type"]),
+        (&json!(false), &json!("unsupported")),
+        "{result}"
+    );
+    assert_eq!(app.upstream.urls().len(), 4);
 }
 
 #[tokio::test]

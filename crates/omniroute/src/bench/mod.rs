@@ -112,7 +112,7 @@ pub(crate) async fn run(options: BenchOptions) -> Result<()> {
         report.note(note);
     }
     let workspace = Workspace::create()?;
-    let _awake = pins.keep_awake(&workspace).unwrap_or_else(|note| {
+    let mut awake = pins.keep_awake(&workspace).unwrap_or_else(|note| {
         report.note(note);
         None
     });
@@ -182,6 +182,9 @@ pub(crate) async fn run(options: BenchOptions) -> Result<()> {
             peak_mb: gateway.peak_mb()?,
             after_mb: gateway.resident_mb()?,
         });
+    }
+    if let Some(Err(error)) = awake.as_mut().map(Child::alive) {
+        report.note(format!("the load's CPU was not kept awake: {error}"));
     }
     report.print().context("cannot print the report")?;
     if let Some(file) = &options.json {

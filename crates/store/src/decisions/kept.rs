@@ -16,7 +16,7 @@ use super::{LoggedCandidate, LoggedDecision};
 use crate::error::StoreError;
 
 /// Most candidates of one decision that are kept.
-const MAX_CANDIDATES: usize = 160;
+pub(super) const MAX_CANDIDATES: usize = 160;
 /// Most of them that are kept with their factors.
 const MAX_SCORED: usize = 24;
 

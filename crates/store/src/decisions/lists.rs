@@ -1,7 +1,7 @@
 //! Lists of candidates. Thousands of requests have the same ones in the same order, and differ in what they would cost there, in
 //! their random bits and in their turn: a list stands on the page of names once, and decisions name its place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher as _;
 use std::sync::{Arc, Weak};
 
@@ -19,14 +19,21 @@ use super::kept::{self, Alike, Groups};
 use super::names::{Names, Page};
 use crate::error::StoreError;
 
-/// Most lists of a page. A strategy that draws its order by chance has more than are worth keeping.
-const MAX_LISTS: usize = 1_024;
+/// Most lists of a page, and most whose places are remembered.
+pub(super) const MAX_LISTS: usize = 1_024;
+/// Most shapes that are remembered for having been met.
+const MAX_MET: usize = 4_096;
+
+/// Most targets whose costs are kept: those of as many candidates, and one of whose accounts none is a candidate.
+const MAX_TARGETS: usize = kept::MAX_CANDIDATES + 1;
 
 /// Where lists stand that were met.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     /// By a hash of the decision's shape.
     known: HashMap<u64, Known, RandomState>,
+    /// The hashes of shapes that were met.
+    met: HashSet<u64, RandomState>,
     hasher: RandomState,
     /// The shape that is being looked for, and its hash.
     key: Vec<u8>,
@@ -38,8 +45,11 @@ struct Known {
     key: Box<[u8]>,
     /// What the key speaks of is not replaced by something else at the same address.
     _pinned: Pinned,
-    place: usize,
+    place: Place,
 }
+
+/// Where on the page a list stands; `None` where there was no room for it.
+pub(super) type Place = Option<usize>;
 
 #[derive(Debug)]
 enum Pinned {
@@ -73,26 +83,40 @@ struct ByList {
 }
 
 impl Lists {
-    /// Makes the decision's shape the one that is being looked for.
-    pub(super) fn key<'d>(&mut self, row: &RequestRow, decision: &'d Decision) -> Option<Pin<'d>> {
+    /// Makes the decision's shape the one that is being looked for; gives what it speaks of, and whether it is another one than
+    /// before.
+    pub(super) fn look_for<'d>(
+        &mut self,
+        row: &RequestRow,
+        decision: &'d Decision,
+    ) -> Option<(Pin<'d>, bool)> {
         self.key.clear();
         let pin = decision.shape(row.client_dialect, &mut self.key)?;
         self.key.extend_from_slice(row.combo.as_deref().unwrap_or_default().as_bytes());
-        self.hash = self.hasher.hash_one(&*self.key);
-        Some(pin)
+        let hash = self.hasher.hash_one(&*self.key);
+        let is_other = hash != std::mem::replace(&mut self.hash, hash);
+        Some((pin, is_other))
     }
 
-    /// The place of the list with that shape.
-    pub(super) fn place(&self) -> Option<usize> {
+    /// What is known of the list with that shape.
+    pub(super) fn known(&self) -> Option<Place> {
         self.known.get(&self.hash).filter(|known| *known.key == *self.key).map(|known| known.place)
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.known.len() >= MAX_LISTS
+    /// Whether that shape was met before, as far as is remembered. An order by chance seldom is, and is not worth a list.
+    pub(super) fn was_met(&mut self) -> bool {
+        if self.met.len() >= MAX_MET {
+            self.met.clear();
+        }
+        !self.met.insert(self.hash)
     }
 
-    /// Keeps the place of the list with that shape.
-    pub(super) fn keep(&mut self, pin: Pin<'_>, place: usize) {
+    /// Remembers where the list with that shape stands.
+    pub(super) fn keep(&mut self, pin: Pin<'_>, place: Place) {
+        // Every change of the configuration brings others.
+        if self.known.len() >= MAX_LISTS {
+            self.known.clear();
+        }
         let pinned = match pin {
             Pin::Combo(combo) => Pinned::Combo { _combo: Arc::downgrade(combo) },
             Pin::Provider(provider) => Pinned::Provider { _provider: Arc::downgrade(provider) },
@@ -108,7 +132,7 @@ pub(super) fn text(row: &RequestRow, decision: &Decision, names: &mut Names) -> 
     let mut object = Object::begin(&mut out);
     kept::begin(&mut object, row, decision);
     let mut counts = object.array("counts");
-    decision.counts().for_each(|count| json_out::u64(counts.element(), count as u64));
+    decision.counts().take(MAX_TARGETS).for_each(|count| json_out::u64(counts.element(), count as u64));
     counts.end();
     let mut groups = Groups::begin(object.array("candidates"), names);
     decision.visit(row.client_dialect, |mut candidate| {
@@ -129,7 +153,7 @@ pub(super) fn write(decision: &Decision, place: i64, out: &mut BytesMut) {
     if let Some(first) = costs.next() {
         let are_alike = costs.all(|cost| cost == first);
         let mut array = object.array("costs");
-        for cost in decision.costs().take(if are_alike { 1 } else { usize::MAX }) {
+        for cost in decision.costs().take(if are_alike { 1 } else { MAX_TARGETS }) {
             match cost {
                 Some(cost) => json_out::i64(array.element(), cost),
                 None => array.element().extend_from_slice(b"null"),

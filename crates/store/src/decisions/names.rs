@@ -11,7 +11,7 @@ use omniroute_engine::decision::{Decision, RecordedCandidate, Whose};
 use omniroute_engine::ports::RequestRow;
 
 use super::kept::Own;
-use super::lists::{self, Lists};
+use super::lists::{self, Lists, MAX_LISTS};
 use crate::error::StoreError;
 use crate::pool::with_read;
 use crate::store::Store;
@@ -56,8 +56,9 @@ pub(crate) struct Names {
     /// Those of the latest candidates, by where the things are kept that have the names: nothing has to be hashed.
     met: Vec<Option<Met>>,
     hasher: RandomState,
-    /// The places of lists.
+    /// The places of lists, and how many there are.
     lists: Lists,
+    listed: usize,
 }
 
 /// Somebody with a name.
@@ -141,6 +142,7 @@ impl Default for Names {
             met: Vec::new(),
             hasher: RandomState::default(),
             lists: Lists::default(),
+            listed: 0,
         }
     }
 }
@@ -199,31 +201,41 @@ impl Names {
         }
     }
 
-    /// The place of the list of a decision's candidates; `None` where there is more to be said of them, or no room.
+    /// The place of the list of a decision's candidates; `None` where there is more to be said of them, no room, or no other
+    /// decision with the same.
     pub(super) fn list(&mut self, row: &RequestRow, decision: &Decision) -> Option<i64> {
-        let pin = self.lists.key(row, decision)?;
-        if let Some(place) = self.lists.place() {
-            return number(place);
+        let (pin, _) = self.lists.look_for(row, decision)?;
+        if let Some(place) = self.lists.known() {
+            return place.and_then(number);
         }
-        if self.names.len() >= MAX_NAMES || self.lists.is_full() {
+        if !self.lists.was_met() {
             return None;
         }
-        let text: Arc<str> = lists::text(row, decision, self)?.into();
-        // Another state of the configuration may have had the same.
-        let hash = self.hasher.hash_one(("list", &*text));
-        let is_it = |name: &Name| name.list.as_ref() == Some(&text);
-        let place = match self.places.get(&hash) {
-            Some(place) => self.names.get(*place).filter(|name| is_it(name)).map(|_| *place)?,
-            None => {
-                let place = self.names.len();
-                let (provider, model, connection, dialect) = (None, Arc::default(), None, None);
-                self.names.push(Name { provider, model, connection, dialect, list: Some(text) });
-                self.places.insert(hash, place);
-                place
-            }
-        };
+        let text = lists::text(row, decision, self)?;
+        // What accounts are asked in may change while it is put into words.
+        if self.lists.look_for(row, decision)?.1 {
+            return None;
+        }
+        let place = self.place_of_list(text.into());
         self.lists.keep(pin, place);
-        number(place)
+        place.and_then(number)
+    }
+
+    /// Another state of the configuration may have had the same.
+    fn place_of_list(&mut self, text: Arc<str>) -> Option<usize> {
+        let hash = self.hasher.hash_one(("list", &*text));
+        if let Some(place) = self.places.get(&hash) {
+            return self.names.get(*place).filter(|name| name.list.as_ref() == Some(&text)).map(|_| *place);
+        }
+        if self.names.len() >= MAX_NAMES || self.listed >= MAX_LISTS {
+            return None;
+        }
+        let place = self.names.len();
+        let (provider, model, connection, dialect) = (None, Arc::default(), None, None);
+        self.names.push(Name { provider, model, connection, dialect, list: Some(text) });
+        self.places.insert(hash, place);
+        self.listed += 1;
+        Some(place)
     }
 
     /// Those that are not written yet, with their places.

@@ -317,7 +317,10 @@ async fn the_log_is_bounded(fixture: Fixture) {
         recorder.record(request(&format!("alike{number}"), NOW + 1));
     }
     handle.flush().await;
-    let deleted = async |most| fixture.store.prune_full_logs(most).await.unwrap();
+    let deleted = async |most| {
+        let settings = RuntimeSettings { call_log_max_entries: most, ..RuntimeSettings::default() };
+        fixture.store.prune_full_logs(NOW, &settings).await.unwrap()
+    };
     assert_eq!(deleted(48).await, 0, "rows are numbered from the oldest that is left");
     assert_eq!(deleted(5).await, 16, "also of those that came at the same moment");
     assert_eq!(fixture.store.call_logs().list(&all()).await.unwrap().1, 5);
