@@ -7,6 +7,7 @@
 mod auto;
 mod condition;
 mod memory;
+mod needs;
 mod plan;
 mod policy;
 mod pool;
@@ -19,10 +20,10 @@ use std::sync::{Arc, OnceLock};
 pub use auto::provider_mark;
 pub use condition::{Condition, ConditionError};
 pub use memory::{ComboMark, ComboMemory};
-pub(crate) use plan::Needs;
+pub(crate) use needs::Needs;
+pub use needs::{needs_content, needs_prefix};
 pub use plan::{
-    Bar, LeftOut, OfTarget, Place, Plan, Planned, RequestFacts, Rule, Special, judge, needs_content,
-    needs_prefix, plan, plan_for, wave,
+    Bar, LeftOut, OfTarget, Place, Plan, Planned, RequestFacts, Rule, Special, judge, plan, plan_for, wave,
 };
 pub use policy::{HandoffRules, Policy, QueueLimits};
 pub use pool::{MAX_POOL, Pool};

@@ -1,0 +1,112 @@
+//! What a plan depends on: which of a request's facts a combo has to know, and what all its steps can do.
+
+use super::{ComboState, Condition, RequestFacts, StepState};
+use crate::entity::Goal;
+use crate::snapshot::Snapshot;
+
+/// What a combo's plan depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    /// What is in the request's body: tools, images, the form of the answer.
+    content: bool,
+    /// The beginning of the prompt.
+    prefix: bool,
+    /// What all steps can do, where each leads to a model whatever the request; `None` where each has to be looked at.
+    pub(super) common: Option<Common>,
+    /// 64 bits that are the same for all requests.
+    pub(super) seed: u64,
+}
+
+/// What all steps of a combo can do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Common {
+    tools: bool,
+    vision: bool,
+    json_schema: bool,
+    /// The smallest context.
+    window: u64,
+}
+
+/// Found out once: the snapshot is the one that the combo belongs to.
+pub(super) fn needs(snapshot: &Snapshot, combo: &ComboState) -> Needs {
+    let depth = combo.policy.max_depth;
+    *combo.needs.get_or_init(|| Needs {
+        content: combo.strategy.manner().is_joint() || needs_content_within(snapshot, combo, depth),
+        prefix: needs_prefix_within(snapshot, combo, depth),
+        common: common(snapshot, combo),
+        seed: combo.id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        }),
+    })
+}
+
+fn common(snapshot: &Snapshot, combo: &ComboState) -> Option<Common> {
+    let all = Common { tools: true, vision: true, json_schema: true, window: u64::MAX };
+    if combo.auto.is_some() {
+        return None;
+    }
+    combo.steps.iter().try_fold(all, |common, step| {
+        let target = step.target(snapshot)?.as_ref().ok().filter(|_| step.condition.is_none())?;
+        let caps = &step.traits(snapshot, target).caps;
+        Some(Common {
+            tools: common.tools && caps.tools,
+            vision: common.vision && caps.vision,
+            json_schema: common.json_schema && caps.json_schema,
+            window: common.window.min(caps.context_window.unwrap_or(u64::MAX)),
+        })
+    })
+}
+
+impl RequestFacts {
+    /// Tokens that have to fit a context.
+    pub(super) fn needed_tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.max_output.unwrap_or(0))
+    }
+
+    /// Whether it asks for nothing that any step cannot do.
+    pub(super) fn suits(&self, common: &Common) -> bool {
+        (common.tools || !self.has_tools)
+            && (common.vision || !self.has_images)
+            && (common.json_schema || !self.wants_json_schema)
+            && self.needed_tokens() <= common.window
+    }
+}
+
+/// Whether a plan depends on what is in the request's body: tools, images, the form of the answer. The snapshot is the one that
+/// the combo belongs to.
+pub fn needs_content(snapshot: &Snapshot, combo: &ComboState) -> bool {
+    needs(snapshot, combo).content
+}
+
+fn needs_content_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -> bool {
+    combo.auto.is_some()
+        || combo.steps.iter().any(|step| {
+            let asks = step.condition.as_ref().is_some_and(Condition::needs_content);
+            asks || match &step.goal {
+                Goal::Model { .. } => step.target(snapshot).is_some_and(|target| {
+                    target.as_ref().is_ok_and(|target| {
+                        let caps = &step.traits(snapshot, target).caps;
+                        !(caps.tools && caps.vision && caps.json_schema)
+                    })
+                }),
+                Goal::ComboRef { combo_name } => snapshot
+                    .combo(combo_name)
+                    .is_some_and(|inner| depth > 1 && needs_content_within(snapshot, inner, depth - 1)),
+            }
+        })
+}
+
+/// Whether a plan depends on the beginning of the prompt, though on nothing else in the request's body.
+pub fn needs_prefix(snapshot: &Snapshot, combo: &ComboState) -> bool {
+    needs(snapshot, combo).prefix
+}
+
+fn needs_prefix_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -> bool {
+    let within = |step: &StepState| match &step.goal {
+        Goal::ComboRef { combo_name } if depth > 1 => {
+            snapshot.combo(combo_name).is_some_and(|inner| needs_prefix_within(snapshot, inner, depth - 1))
+        }
+        Goal::ComboRef { .. } | Goal::Model { .. } => false,
+    };
+    combo.strategy.wants().affinity || combo.steps.iter().any(within)
+}
