@@ -169,6 +169,7 @@ impl RequestCtx {
         mine.first_event = theirs.first_event;
         mine.head = theirs.head;
         mine.calling = theirs.calling;
+        mine.departure = theirs.departure;
         mine.sent = earlier(mine.sent, theirs.sent);
         if let (Some(running), Some(last)) = (&self.running, self.attempts.last()) {
             running.routed(last.provider.as_str(), last.connection.as_str());
@@ -206,6 +207,10 @@ impl RequestCtx {
 
     /// Leaves what happened in a branch to its request; `false` when this is no branch.
     pub(crate) fn bequeath(&mut self) -> bool {
+        if !self.is_branch() {
+            return false;
+        }
+        self.estimate_unheard();
         let Kinship::Branch(branch) = &self.kinship else { return false };
         let outcome = std::mem::take(&mut self.outcome);
         if let (Some(since), Some(last)) = (outcome.calling, self.attempts.last_mut()) {

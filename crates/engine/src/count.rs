@@ -23,7 +23,7 @@ use crate::attempt::{self, Trying};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::policy;
-use crate::ports::OutboundCall;
+use crate::ports::{Departure, OutboundCall};
 use crate::resolve;
 use crate::serve::{Engine, clip};
 use crate::transform;
@@ -155,5 +155,6 @@ fn call(ctx: &RequestCtx, target: &Target, connection: &ConnectionState) -> Opti
         body: client.edit_count(&ctx.body, &target.model).into_pieces(),
         attachment: None,
         allow_private: connection.allow_private,
+        departure: Departure::default(),
     })
 }

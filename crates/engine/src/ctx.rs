@@ -27,7 +27,7 @@ use crate::handoff::Taken;
 use crate::kept::Known;
 use crate::money::Money;
 use crate::policy::Steering;
-use crate::ports::{AttemptRow, Charge};
+use crate::ports::{AttemptRow, Charge, Departure};
 use crate::reasoning;
 use crate::reuse::Reuse;
 use crate::serve::Engine;
@@ -196,6 +196,8 @@ pub(crate) struct Outcome {
     pub(crate) head: Option<Instant>,
     /// When the call was sent that is still under way; it is the last of the attempts.
     pub(crate) calling: Option<Instant>,
+    /// Whether that call has left for its upstream, which has not refused it.
+    pub(crate) departure: Departure,
 }
 
 impl RequestCtx {

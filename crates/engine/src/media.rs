@@ -17,7 +17,7 @@ use omniroute_dialect::{Caps, Dialect};
 use tokio::time::timeout;
 
 use crate::error::GatewayError;
-use crate::ports::{OutboundCall, TransportError};
+use crate::ports::{Departure, OutboundCall, TransportError};
 use crate::serve::Engine;
 
 /// Most addresses of one request.
@@ -137,6 +137,7 @@ async fn fetch(engine: &Engine, url: &str, allow_private: bool) -> Result<Fetche
             body: smallvec::SmallVec::new(),
             attachment: None,
             allow_private,
+            departure: Departure::default(),
         };
         let response = engine.transport.send(call).await.map_err(|error| match error {
             TransportError::AddressBlocked(_) => {

@@ -19,7 +19,6 @@ use omniroute_domain::resolve::Target;
 use omniroute_provider::ProviderId;
 use smallvec::SmallVec;
 
-use crate::branch::CANCELLED;
 use crate::ctx::{AnswerSource, RequestCtx};
 use crate::error::{GatewayError, rfc3339};
 use crate::plan;
@@ -285,8 +284,23 @@ impl RequestCtx {
         self.tell(events);
     }
 
-    /// A bill for every attempt that used something, whether or not its answer was of use. Whoever goes away while an
-    /// upstream works may be billed too; nobody says how much.
+    /// The call under way is given up, because another one answered or the client went away. Where its upstream has the
+    /// request and has told nothing of the prompt, it is taken to have read that. What a task comes to nobody can say.
+    pub(crate) fn estimate_unheard(&mut self) {
+        let is_there = self.outcome.calling.is_some() && self.outcome.departure.has_left();
+        // No prompt is empty: a zero stands for what would have been told at the end.
+        let is_told = self.outcome.usage.input_total().unwrap_or(0) > 0;
+        if !is_there || is_told || self.ability().is_some() || self.about.is_some() {
+            return;
+        }
+        self.outcome.usage.input_uncached = Some(self.estimated_input_tokens());
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.estimated = true;
+        }
+    }
+
+    /// A bill for every attempt that used something, whether or not its answer was of use. Who works at a task when its client
+    /// goes away may bill it too; nobody says how much.
     fn book(&mut self) {
         // What is read again was paid for before.
         let is_paid = self.about.is_some() && !self.money.is_late;
@@ -299,14 +313,10 @@ impl RequestCtx {
         let mut attempts = std::mem::take(&mut self.attempts);
         for (at, attempt) in attempts.iter_mut().enumerate() {
             let is_running = is_calling && at + 1 == count;
-            let mut usage = if is_running { self.outcome.usage } else { attempt.usage };
+            let usage = if is_running { self.outcome.usage } else { attempt.usage };
             let units = if is_running { self.outcome.units.take() } else { attempt.units.take() };
-            // Whoever lost before it said anything has read the prompt.
-            let is_unheard = attempt.failure == Some(CANCELLED) && !usage.is_known();
-            if is_unheard {
-                usage.input_uncached = Some(self.estimated_input_tokens());
-            }
-            if !usage.is_known() && units.is_none() && !is_running {
+            let is_unknown = is_running && self.outcome.departure.has_left();
+            if !usage.is_known() && units.is_none() && !is_unknown {
                 continue;
             }
             let Priced { amount_nano, source, version } =
@@ -325,7 +335,7 @@ impl RequestCtx {
                 model: attempt.model.clone(),
                 usage,
                 units: units.clone(),
-                estimated: self.outcome.usage_estimated || is_unheard,
+                estimated: self.outcome.usage_estimated || attempt.estimated,
                 amount_nano,
                 price_source: source.map(PriceSource::as_str),
                 price_version: version,

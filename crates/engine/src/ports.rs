@@ -1,6 +1,7 @@
 //! The small traits that others implement, so that the engine knows neither sockets nor databases.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -437,6 +438,8 @@ pub struct AttemptRow {
     pub duration_ms: i64,
     /// Tokens that it used, as far as they were seen.
     pub usage: Usage,
+    /// Whether the prompt among them is an estimate, because the call was given up before anything was told of it.
+    pub estimated: bool,
     /// What it used beside tokens, if anything.
     pub units: Option<Box<Units>>,
     /// What they cost in billionths of a US dollar; `None` = unknown.
@@ -465,6 +468,32 @@ pub struct OutboundCall {
     pub attachment: Option<Box<Attachment>>,
     /// Whether private and loopback addresses may be called.
     pub allow_private: bool,
+    /// Where the transport says that the request has left.
+    pub departure: Departure,
+}
+
+/// Whether a request has left for its upstream, for whoever gives the call up before anything is heard. The transport says so
+/// as soon as all of the request is handed to a connection: from then on an upstream may work on it, and bill that.
+#[derive(Debug, Clone, Default)]
+pub struct Departure(Option<Arc<AtomicBool>>);
+
+impl Departure {
+    /// Of a call that somebody asks this about. The default is for those that nobody does.
+    pub fn watched() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// The request has left.
+    pub fn note(&self) {
+        if let Some(has_left) = &self.0 {
+            has_left.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it has.
+    pub fn has_left(&self) -> bool {
+        self.0.as_ref().is_some_and(|has_left| has_left.load(Ordering::Relaxed))
+    }
 }
 
 /// Files within a body.

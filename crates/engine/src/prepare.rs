@@ -19,7 +19,7 @@ use crate::ctx::{MAX_LOSSES, RequestCtx};
 use crate::error::GatewayError;
 use crate::handoff;
 use crate::media;
-use crate::ports::OutboundCall;
+use crate::ports::{Departure, OutboundCall};
 use crate::reasoning;
 use crate::transform;
 
@@ -92,6 +92,7 @@ pub(crate) async fn call(
         body,
         attachment: None,
         allow_private: connection.allow_private,
+        departure: Departure::default(),
     };
     Ok(Prepared { call, dialect, echo: ctx.echo(), shape })
 }

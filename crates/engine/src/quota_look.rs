@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::chronicle;
 use crate::live::Live;
-use crate::ports::{Clock, OutboundCall, Recorder, Transport, TransportError};
+use crate::ports::{Clock, Departure, OutboundCall, Recorder, Transport, TransportError};
 use crate::serve::Engine;
 
 /// Most bytes of an answer that are read.
@@ -98,6 +98,7 @@ impl Looker<'_> {
             body: smallvec::SmallVec::new(),
             attachment: None,
             allow_private: connection.allow_private,
+            departure: Departure::default(),
         };
         let exchange = async {
             let response = self.transport.send(outbound).await.map_err(|error| Refusal::of(&error))?;

@@ -27,6 +27,7 @@ impl Drop for RequestCtx {
         if self.outcome.first_event.is_some() {
             self.reached(Phase::Stream);
         }
+        self.estimate_unheard();
         let now_ms = self.engine.clock.now_ms();
         self.settle(now_ms);
         self.settle_money();
@@ -134,6 +135,7 @@ impl RequestCtx {
             last.duration_ms = millis(self.engine.clock.instant().saturating_duration_since(sent));
             last.usage = outcome.usage;
         }
+        let is_guessed = attempts.iter().any(|attempt| attempt.estimated);
         let mut units: Option<Box<Units>> = None;
         for theirs in attempts.iter().filter_map(|attempt| attempt.units.as_deref()) {
             units.get_or_insert_default().add(theirs);
@@ -174,7 +176,7 @@ impl RequestCtx {
             }),
             usage,
             units,
-            usage_estimated: outcome.usage_estimated,
+            usage_estimated: outcome.usage_estimated || is_guessed,
             cost_nano,
             price_source,
             price_version,

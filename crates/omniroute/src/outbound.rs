@@ -38,6 +38,7 @@ impl Outbound {
             }
             body = whole.freeze();
         }
+        call.departure.note();
         let mut request = Request::new(body);
         *request.method_mut() = call.method;
         *request.headers_mut() = call.headers;

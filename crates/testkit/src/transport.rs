@@ -89,7 +89,7 @@ impl ScriptedTransport {
 impl Transport for ScriptedTransport {
     fn send(&self, call: OutboundCall) -> BoxFuture<'_, Result<Response<UpstreamBody>, TransportError>> {
         let body: Vec<u8> = call.body.iter().flat_map(|piece| piece.iter().copied()).collect();
-        let attachment = call.attachment;
+        let (attachment, departure) = (call.attachment, call.departure);
         let at = lock(&self.state.sent).len();
         lock(&self.state.sent).push(Sent {
             method: call.method,
@@ -114,11 +114,16 @@ impl Transport for ScriptedTransport {
             };
             match planned {
                 Planned::Failure(after, error) => {
+                    // What breaks was there; the others never got as far.
+                    if matches!(error, TransportError::Broken { .. }) {
+                        departure.note();
+                    }
                     tokio::time::sleep(after).await;
                     guard.ended = true;
                     Err(error)
                 }
                 Planned::Answer(answer) => {
+                    departure.note();
                     tokio::time::sleep(answer.head_after).await;
                     let mut response = Response::new(());
                     *response.status_mut() =
@@ -195,6 +200,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use omniroute_engine::ports::Departure;
     use omniroute_wire::splice::Pieces;
 
     use super::*;
@@ -209,6 +215,7 @@ mod tests {
             body: pieces,
             attachment: None,
             allow_private: false,
+            departure: Departure::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use omniroute_dialect::ir::{BlockKind, ChatRequest, Role, Turn, UpstreamError};
 use omniroute_dialect::{DialectId, registry};
-use omniroute_engine::ports::{OutboundCall, TransportError};
+use omniroute_engine::ports::{Departure, OutboundCall, TransportError};
 use omniroute_provider::scrub::without_credentials;
 use omniroute_provider::sounding::{Sounding, sounding};
 use omniroute_provider::{Endpoint, Failure, FailureKind, Provider, Service, caps::caps_of};
@@ -319,6 +319,7 @@ async fn send(admin: &Admin, subject: &Subject<'_>, place: &Place<'_>, call: Cal
         body: Splice::new(call.body).into_pieces(),
         attachment: None,
         allow_private: subject.allow_private,
+        departure: Departure::default(),
     };
     let exchange = async {
         let response = admin.transport.send(outbound).await.map_err(|error| failure_of(&error))?;

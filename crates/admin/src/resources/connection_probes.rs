@@ -467,6 +467,7 @@ async fn write_down(
             duration_ms: verdict.latency_ms,
             units: None,
             usage: Usage::default(),
+            estimated: false,
             cost_nano: None,
         }],
         error: verdict.message(),

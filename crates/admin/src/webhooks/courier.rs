@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use omniroute_engine::Live;
-use omniroute_engine::ports::{Clock, OutboundCall, Transport};
+use omniroute_engine::ports::{Clock, Departure, OutboundCall, Transport};
 use omniroute_store::{Store, StoreError, Webhook};
 use omniroute_wire::splice::Splice;
 use secrecy::SecretString;
@@ -249,6 +249,7 @@ fn call(
         body: Splice::new(body).into_pieces(),
         attachment: None,
         allow_private: webhook.allow_private || courier.allow_private,
+        departure: Departure::default(),
     })
 }
 

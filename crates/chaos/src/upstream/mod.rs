@@ -116,7 +116,7 @@ impl Upstreams {
     /// What becomes of a call.
     async fn answer(
         &self,
-        call: OutboundCall,
+        mut call: OutboundCall,
         snapshot: &Snapshot,
     ) -> Result<Response<UpstreamBody>, TransportError> {
         let mark = call.headers.get(MARK).and_then(|mark| mark.to_str().ok()?.parse::<usize>().ok());
@@ -127,9 +127,13 @@ impl Upstreams {
             });
         };
         let asked = Asked::of(&account.connection, &call);
+        let departure = std::mem::take(&mut call.departure);
         drop(call);
         let place = Place::take(account);
         let outcome = account.state().script.call(self.clock.since_start_ms());
+        if !matches!(outcome, Outcome::Unreachable { .. }) {
+            departure.note();
+        }
         match outcome {
             Outcome::Unreachable { after_ms } => {
                 pause(after_ms).await;

@@ -48,7 +48,7 @@ use crate::heal;
 use crate::kept;
 use crate::limits;
 use crate::money;
-use crate::ports::{TransportError, UpstreamBody};
+use crate::ports::{Departure, TransportError, UpstreamBody};
 use crate::prepare::{self, Prepared};
 use crate::progress;
 use crate::reasoning;
@@ -144,11 +144,12 @@ async fn once(
     }
     let engine = ctx.engine.clone();
     let (dialect, mut echo, shape, head, body) = loop {
-        let Prepared { call, dialect, mut echo, shape } = prepare::call(ctx, target, connection).await?;
+        let Prepared { mut call, dialect, mut echo, shape } = prepare::call(ctx, target, connection).await?;
         if let Some(running) = &ctx.running {
             running.routed(target.provider.id.as_str(), connection.id.as_str());
         }
         open_row(ctx, target, connection, sent);
+        call.departure = ctx.outcome.departure.clone();
         ctx.outcome.sent.get_or_insert(sent);
         let limit = ctx.within(engine.options.first_byte_timeout);
         ctx.copy_call(&call);
@@ -164,8 +165,12 @@ async fn once(
         echo.begun_after = Some(ctx.since_arrival());
         if head.status.is_success() {
             ctx.outcome.head = Some(engine.clock.instant());
+            // However much of the request was sent: it was enough.
+            ctx.outcome.departure.note();
             break (dialect, echo, shape, head, body);
         }
+        // Whoever refuses bills nothing.
+        ctx.outcome.departure = Departure::default();
         let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
         let error = dialect.decode_error(head.status, &bytes);
         let is_repaired = heal::repair(ctx, target, head.status, &error);
@@ -268,11 +273,9 @@ pub(crate) async fn begin_stream(
             None => pipe.finish(&mut out),
         };
         fed.map_err(|error| Failure::protocol(&error.to_string()))?;
-        if ctx.is_branch() {
-            ctx.note_heard();
-            // What is cancelled now will have used this: nothing has been said yet that would have to be guessed.
-            ctx.outcome.usage = pipe.watch().usage;
-        }
+        ctx.note_heard();
+        // What is given up now will have used this: nothing has been said yet that would have to be guessed.
+        ctx.outcome.usage = pipe.watch().usage;
         if let Some(error) = pipe.watch().error.clone() {
             let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
             return Err(judged(ctx, target, error, status.unwrap_or(StatusCode::BAD_GATEWAY), headers));

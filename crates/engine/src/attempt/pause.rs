@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{Fault, judged, open_row, push_row, read_error, read_whole, transport_failure};
 use crate::ctx::RequestCtx;
-use crate::ports::UpstreamBody;
+use crate::ports::{Departure, UpstreamBody};
 use crate::prepare::{self, Prepared};
 
 /// Lets a whole answer go on until it is complete, or has paused too often. The parts are put together.
@@ -99,9 +99,10 @@ pub(crate) async fn go_on(
     // What the part before cost is not known until the whole is: it stays held.
     ctx.hold_for(std::iter::once(&**target), 1, ctx.engine.clock.now_ms())?;
     let engine = ctx.engine.clone();
-    let Prepared { call, dialect, .. } = prepare::call(ctx, target, connection).await?;
+    let Prepared { mut call, dialect, .. } = prepare::call(ctx, target, connection).await?;
     let sent = engine.clock.instant();
     open_row(ctx, target, connection, sent);
+    call.departure = ctx.outcome.departure.clone();
     let limit = ctx.within(engine.options.first_byte_timeout);
     ctx.copy_call(&call);
     let response = match timeout(limit, engine.transport.send(call)).await {
@@ -111,6 +112,8 @@ pub(crate) async fn go_on(
     };
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
+        // Whoever refuses bills nothing.
+        ctx.outcome.departure = Departure::default();
         let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
         let error = dialect.decode_error(head.status, &bytes);
         return Err(judged(ctx, target, error, head.status, &head.headers));

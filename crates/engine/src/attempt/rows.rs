@@ -13,7 +13,7 @@ use super::Trying;
 use crate::chronicle;
 use crate::ctx::RequestCtx;
 use crate::handoff;
-use crate::ports::AttemptRow;
+use crate::ports::{AttemptRow, Departure};
 use crate::session;
 use crate::time::millis;
 
@@ -94,6 +94,7 @@ pub(super) fn push_row(
 /// Begins a row that stays as it is when the client goes away before anything was heard.
 pub(crate) fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &ConnectionState, sent: Instant) {
     ctx.outcome.calling = Some(sent);
+    ctx.outcome.departure = Departure::watched();
     if ctx.attempts.is_empty() {
         // Few requests need a second one.
         ctx.attempts.reserve_exact(1);
@@ -109,6 +110,7 @@ pub(crate) fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &Conne
         message: None,
         duration_ms: 0,
         usage: Usage::default(),
+        estimated: false,
         units: None,
         cost_nano: None,
     });

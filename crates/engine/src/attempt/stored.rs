@@ -21,7 +21,7 @@ use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::explain;
 use crate::kept::{self, Known};
-use crate::ports::OutboundCall;
+use crate::ports::{Departure, OutboundCall};
 
 /// What came of it.
 pub(crate) enum Stored {
@@ -158,6 +158,7 @@ fn outbound(
         body: Pieces::new(),
         attachment: None,
         allow_private: connection.allow_private,
+        departure: Departure::default(),
     })
 }
 

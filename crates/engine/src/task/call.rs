@@ -23,7 +23,7 @@ use crate::ctx::{MAX_LOSSES, RequestCtx};
 use crate::error::GatewayError;
 use crate::limits;
 use crate::money;
-use crate::ports::{Attachment, OutboundCall, UpstreamBody};
+use crate::ports::{Attachment, Departure, OutboundCall, UpstreamBody};
 
 /// One attempt at one account.
 pub(crate) struct Call<'a> {
@@ -188,6 +188,7 @@ impl Call<'_> {
             body,
             attachment,
             allow_private: self.connection.allow_private,
+            departure: self.ctx.outcome.departure.clone(),
         };
         let engine = self.ctx.engine.clone();
         let limit = self.ctx.within(engine.options.first_byte_timeout);
@@ -204,8 +205,11 @@ impl Call<'_> {
         self.ctx.outcome.first_event.get_or_insert(now);
         if response.status().is_success() {
             self.ctx.outcome.head.get_or_insert(now);
+            self.ctx.outcome.departure.note();
             return Ok(response);
         }
+        // Whoever refuses bills nothing.
+        self.ctx.outcome.departure = Departure::default();
         let (head, body) = response.into_parts();
         let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
         // Errors are read alike in all dialects.

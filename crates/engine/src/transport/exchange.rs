@@ -18,7 +18,7 @@ use super::connect::Connector;
 use super::origin_form;
 use super::pool::{Lane, Line, Origin, Pool, Trunk};
 use super::sending::Sending;
-use crate::ports::{Attachment, TransportError, UpstreamBody};
+use crate::ports::{Attachment, Departure, TransportError, UpstreamBody};
 
 /// Most headers of an answer.
 const MAX_HEADERS: usize = 200;
@@ -32,11 +32,13 @@ pub(super) struct Outbound {
     pub(super) headers: HeaderMap,
     pub(super) body: Pieces,
     pub(super) attachment: Option<Box<Attachment>>,
+    pub(super) departure: Departure,
 }
 
 impl Outbound {
     fn request(&self, uri: Uri) -> Request<Sending> {
-        let mut request = Request::new(Sending::new(self.body.clone(), self.attachment.as_deref()));
+        let mut request =
+            Request::new(Sending::new(self.body.clone(), self.attachment.as_deref(), self.departure.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone();

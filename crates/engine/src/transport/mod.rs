@@ -52,7 +52,7 @@ impl NetworkTransport {
     }
 
     async fn call(&self, call: OutboundCall) -> Result<Response<UpstreamBody>, TransportError> {
-        let OutboundCall { method, uri, mut headers, body, attachment, allow_private } = call;
+        let OutboundCall { method, uri, mut headers, body, attachment, allow_private, departure } = call;
         if let Some(ip) = address::host_literal(&uri) {
             address::verdict(ip, allow_private).map_err(TransportError::AddressBlocked)?;
         }
@@ -60,7 +60,7 @@ impl NetworkTransport {
         if let Ok(host) = HeaderValue::from_str(origin.authority()) {
             headers.insert(HOST, host);
         }
-        let request = exchange::Outbound { method, uri, headers, body, attachment };
+        let request = exchange::Outbound { method, uri, headers, body, attachment, departure };
         exchange::run(&self.connector, &self.pool, origin, request).await
     }
 }

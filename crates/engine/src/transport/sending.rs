@@ -11,12 +11,13 @@ use http_body::{Body, Frame, SizeHint};
 use omniroute_wire::splice::Pieces;
 
 use crate::answer::Outgoing;
-use crate::ports::Attachment;
+use crate::ports::{Attachment, Departure};
 
 /// A body that is being sent.
 pub(super) struct Sending {
     pieces: Outgoing,
     attached: Option<Box<Attached>>,
+    departure: Departure,
 }
 
 struct Attached {
@@ -29,12 +30,12 @@ struct Attached {
 }
 
 impl Sending {
-    pub(super) fn new(pieces: Pieces, attachment: Option<&Attachment>) -> Self {
+    pub(super) fn new(pieces: Pieces, attachment: Option<&Attachment>, departure: Departure) -> Self {
         let attached = attachment.map(|attachment| {
             let attachment = attachment.clone();
             Box::new(Attached { attachment, which: 0, at: 0, reading: None })
         });
-        Self { pieces: Outgoing::new(pieces), attached }
+        Self { pieces: Outgoing::new(pieces), attached, departure }
     }
 }
 
@@ -76,13 +77,15 @@ impl Body for Sending {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if let Some(piece) = self.pieces.next() {
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        let next = match (self.pieces.next(), &mut self.attached) {
+            (Some(piece), _) => Some(Ok(piece)),
+            (None, None) => None,
+            (None, Some(attached)) => ready!(attached.poll_next(cx)),
+        };
+        if self.is_end_stream() && !matches!(next, Some(Err(_))) {
+            self.departure.note();
         }
-        match &mut self.attached {
-            None => Poll::Ready(None),
-            Some(attached) => attached.poll_next(cx).map(|next| next.map(|read| read.map(Frame::data))),
-        }
+        Poll::Ready(next.map(|read| read.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {

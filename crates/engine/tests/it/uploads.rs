@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use omniroute_engine::ports::{Attachment, OutboundCall, Transport as _};
+use omniroute_engine::ports::{Attachment, Departure, OutboundCall, Transport as _};
 use omniroute_engine::spool::{Spool, Spooled};
 use omniroute_engine::time::SystemClock;
 use omniroute_engine::transport::NetworkTransport;
@@ -43,6 +43,7 @@ async fn files_are_sent_behind_the_body_as_often_as_it_takes() {
                     ],
                 })),
                 allow_private: true,
+                departure: Departure::default(),
             };
             let response = transport.send(call).await.unwrap();
             assert_eq!(response.status(), 200);

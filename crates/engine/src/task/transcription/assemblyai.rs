@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Call, Done, Payload, Transcription, broken};
 use crate::attempt::Fault;
-use crate::ports::OutboundCall;
+use crate::ports::{Departure, OutboundCall};
 use crate::serve::Engine;
 use crate::task::own_failure;
 
@@ -130,6 +130,7 @@ impl Drop for Cleaner {
             body: Pieces::new(),
             attachment: None,
             allow_private: self.allow_private,
+            departure: Departure::default(),
         };
         drop(runtime.spawn(async move {
             match timeout(CLEANING, engine.transport.send(call)).await {
