@@ -83,6 +83,27 @@ pub fn clear(
     }
 }
 
+/// An account has further keys now, or its first key alone: what is known of it changes its place from the account to that key or
+/// back. `status` is what is stored of the account from now on. Locks of models go on where the key is.
+pub fn follow_key(
+    recorder: &dyn Recorder,
+    account: &ConnectionState,
+    (from, to): (&ConnectionState, &ConnectionState),
+    status: ConnectionStatus,
+    now_ms: i64,
+) {
+    let locks = from.health.locks(now_ms);
+    from.health.unlock(None, now_ms);
+    account.health.clear(status);
+    for lock in locks {
+        let (connection, model) = (from.state_id().clone(), lock.model.clone());
+        recorder.remember(Memory::Unlock { connection, model });
+        to.health.restore_lock(lock.clone());
+        let (provider, connection) = (to.provider.clone(), to.state_id().clone());
+        recorder.remember(Memory::Lock(LockRow { provider, connection, lock }));
+    }
+}
+
 /// A breaker changed its state, if it did.
 pub(crate) fn turned(engine: &Engine, breaker: &Breaker, transition: Option<Transition>) {
     note(&engine.live, &*engine.recorder, breaker, transition);

@@ -67,6 +67,15 @@ macro_rules! write_key_state {
 }
 pub(crate) use write_key_state;
 
+/// Models that are locked on an account, or on one of its keys, are locked on another one of these instead.
+macro_rules! move_locks {
+    ($db:ident, $from:expr, $to:expr) => {{
+        sqlx::query($crate::resilience::FORGET_LOCKS).bind($to).execute(&mut *$db).await?;
+        sqlx::query($crate::resilience::MOVE_LOCKS).bind($from).bind($to).execute(&mut *$db).await?;
+    }};
+}
+pub(crate) use move_locks;
+
 /// What is known follows the keys when others are added or taken out: what is known of the only key of an account is known of
 /// the account. What is known of keys that it has no more is deleted.
 macro_rules! follow_keys {
@@ -74,17 +83,20 @@ macro_rules! follow_keys {
         let connection: &omniroute_domain::entity::Connection = $connection;
         let (id, keys) = (connection.id.as_str(), connection.pool_keys());
         if let Some(first) = $crate::key_states::first_key(connection) {
+            let of_key = omniroute_domain::entity::ConnectionId::from_parts(id, &first);
             match ($had_several, keys.is_empty()) {
                 (false, false) => {
                     let query = sqlx::query($crate::key_states::TAKE_FROM_ACCOUNT);
                     query.bind(id).bind(&first).execute(&mut *$db).await?;
                     $crate::connections::write_status!($db, id, &ConnectionStatus::default());
+                    $crate::key_states::move_locks!($db, id, of_key.as_str());
                 }
                 (true, true) => {
                     let query = sqlx::query_as::<_, $crate::key_states::Row>($crate::key_states::SELECT_ONE);
                     if let Some(row) = query.bind(id).bind(&first).fetch_optional(&mut *$db).await? {
                         $crate::connections::write_status!($db, id, &row.into_status());
                     }
+                    $crate::key_states::move_locks!($db, of_key.as_str(), id);
                 }
                 (false, true) | (true, false) => {}
             }

@@ -31,6 +31,8 @@ pub(crate) const UPSERT_LOCK: &str = "INSERT INTO model_lockouts
      ON CONFLICT (connection_id, model) DO UPDATE SET provider = excluded.provider, reason = excluded.reason,
      until = excluded.until, failure_count = excluded.failure_count, locked_at = excluded.locked_at";
 pub(crate) const UNLOCK: &str = "DELETE FROM model_lockouts WHERE connection_id = $1 AND model = $2";
+pub(crate) const FORGET_LOCKS: &str = "DELETE FROM model_lockouts WHERE connection_id = $1";
+pub(crate) const MOVE_LOCKS: &str = "UPDATE model_lockouts SET connection_id = $2 WHERE connection_id = $1";
 pub(crate) const FORGET_CONNECTION: &str =
     "DELETE FROM model_lockouts WHERE connection_id = $1 OR connection_id LIKE $1 || '#%'";
 

@@ -1,11 +1,13 @@
 //! Connections, one account or key at one provider each: `/api/providers`. Their tests are in `connection_probes`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use omniroute_domain::entity::{
     AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, QuotaWindow,
 };
 use omniroute_domain::plan::PlanWindow;
+use omniroute_domain::snapshot::ConnectionState;
 use omniroute_engine::chronicle;
 use omniroute_provider::spec::Category;
 use omniroute_provider::{ProviderSpec, registry};
@@ -243,9 +245,11 @@ pub(crate) async fn create(
     let connections = admin.store.connections();
     let stored =
         if is_new { connections.insert(&connection).await? } else { connections.update(&connection).await? };
+    let before = admin.live.load().connection(&stored.id).cloned();
     access.reload().await?;
     let key = |key: &Option<SecretString>| key.as_ref().map(|key| key.expose_secret().to_owned());
-    settle(&access, &stored, key(&known_key) != key(&stored.api_key), had_several);
+    let clears = key(&known_key) != key(&stored.api_key);
+    settle(&access, &stored, clears, had_several, before.as_ref());
     recall_plan(&access, &stored, &plan).await?;
     access
         .audit(
@@ -294,8 +298,9 @@ pub(crate) async fn update(
         stored.status = status;
         stored.key_statuses.clear();
     }
+    let before = admin.live.load().connection(&stored.id).cloned();
     access.reload().await?;
-    settle(&access, &stored, clears, had_several);
+    settle(&access, &stored, clears, had_several, before.as_ref());
     recall_plan(&access, &stored, &plan).await?;
     admin.forget_models(&stored.id);
     access.audit("provider.connection.update", "provider_connection", &id, stored.provider.as_str()).await;
@@ -304,14 +309,27 @@ pub(crate) async fn update(
 
 /// What traffic found out follows a change of the keys: it is cleared, or that of the account is its first key's now, or the other
 /// way round.
-fn settle(access: &Management, stored: &Connection, clears: bool, had_several: bool) {
+fn settle(
+    access: &Management,
+    stored: &Connection,
+    clears: bool,
+    had_several: bool,
+    before: Option<&Arc<ConnectionState>>,
+) {
     let admin = &access.admin;
     let snapshot = admin.live.load();
     let Some(state) = snapshot.connection(&stored.id) else { return };
     if clears {
         chronicle::clear(&admin.live, &*admin.recorder, state, stored.status.clone(), access.now_ms);
     } else if had_several == state.pool.is_empty() {
-        state.health.clear(stored.status.clone());
+        let status = stored.status.clone();
+        let (Some(before), Some(key)) = (before, &stored.api_key) else { return state.health.clear(status) };
+        let first = ConnectionId::of_key(&stored.id, key.expose_secret());
+        let holds = |account: &Arc<ConnectionState>| {
+            account.pool.iter().find(|key| *key.state_id() == first).unwrap_or(account).clone()
+        };
+        let moved = (&*holds(before), &*holds(state));
+        chronicle::follow_key(&*admin.recorder, state, moved, status, access.now_ms);
     }
 }
 

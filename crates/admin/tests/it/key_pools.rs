@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Method;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus, TestStatus};
 use omniroute_domain::snapshot::ConnectionState;
+use omniroute_engine::ports::Memory;
 use omniroute_provider::allowance::{Allowance, Allowances};
 use omniroute_provider::{Failure, FailureKind, Scope};
 use serde_json::{Value, json};
@@ -199,6 +200,44 @@ async fn an_account_that_gets_further_keys_gives_its_state_to_the_first() {
     assert!(several.pool[0].health.check(MODEL, START).is_err() && several.keys(MODEL, START).len() == 1);
     app.patch(&path, keys(Value::Null)).await.expect(200);
     assert!(account(&app).check(MODEL, START).is_err());
+}
+
+#[tokio::test]
+async fn locks_of_models_follow_the_first_key() {
+    let app = TestApp::new().await;
+    let body = json!({"provider":"groq","name":"work","apiKey":"gsk_first_1234567890"});
+    app.post("/api/providers", body).await.expect(201);
+    let before = account(&app);
+    let failure = Failure { kind: FailureKind::RateLimited, ..Failure::timeout("so it is") };
+    let failure = Failure { scope: Scope::ConnectionModel, ..failure };
+    before.health.failed(MODEL, &failure, &before.profile, START, 0.0);
+    let locks = before.health.locks(START);
+    assert_eq!(locks.len(), 1);
+    let path = format!("/api/providers/{}", before.id);
+    let keys = |keys: Value| json!({"providerSpecificData":{"apiKeys":keys}});
+    // What was written of locks by now: whose, and whether it is one.
+    let written = || {
+        let words = app.rows.memories().into_iter().filter_map(|memory| match memory {
+            Memory::Lock(row) if row.lock == locks[0] => Some((row.connection, true)),
+            Memory::Unlock { connection, model } if model == MODEL => Some((connection, false)),
+            _ => None,
+        });
+        words.collect::<Vec<_>>()
+    };
+
+    app.patch(&path, keys(json!(["gsk_second_123456789"]))).await.expect(200);
+    let several = account(&app);
+    let first = several.pool[0].state_id().clone();
+    assert_eq!((several.pool[0].health.locks(START), several.health.locks(START)), (locks.clone(), vec![]));
+    assert!(several.pool[1].health.check(MODEL, START).is_ok(), "the second serves");
+    assert_eq!(several.check(MODEL, START), Ok(()));
+    assert_eq!(written(), [(before.id.clone(), false), (first.clone(), true)]);
+
+    app.patch(&path, keys(Value::Null)).await.expect(200);
+    let alone = account(&app);
+    assert_eq!(alone.health.locks(START), locks);
+    assert!(alone.check(MODEL, START).is_err() && alone.check("another", START).is_ok());
+    assert_eq!(written()[2..], [(first, false), (before.id.clone(), true)]);
 }
 
 #[tokio::test]

@@ -3,9 +3,10 @@
 use omniroute_domain::entity::{
     Connection, ConnectionId, ConnectionStatus, KeyPool, RuntimeSettings, TestStatus,
 };
-use omniroute_domain::health::HealthMap;
+use omniroute_domain::health::{HealthMap, ModelLock};
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
-use omniroute_engine::ports::Recorder as _;
+use omniroute_engine::ports::{LockRow, Memory, Recorder as _};
+use omniroute_provider::FailureKind;
 use omniroute_provider::catalog::catalog;
 use omniroute_store::{Store, WriterOptions};
 
@@ -15,6 +16,7 @@ stories!(
     states_of_keys_are_there_after_a_restart,
     a_state_follows_its_key,
     what_is_known_of_an_only_key_is_known_of_the_account,
+    locks_of_models_follow_an_only_key,
     states_of_nobody_are_deleted,
 );
 
@@ -128,6 +130,44 @@ async fn what_is_known_of_an_only_key_is_known_of_the_account(fixture: Fixture) 
     assert_eq!(known(&fixture.store).await, [(id("k-first"), banned())]);
     let stored = connections.update(&account("k-first", &[])).await.unwrap();
     assert_eq!((stored.status.test_status, stored.key_statuses.len()), (TestStatus::Banned, 0));
+}
+
+async fn locks_of_models_follow_an_only_key(fixture: Fixture) {
+    let connections = fixture.store.connections();
+    connections.insert(&account("k-first", &[])).await.unwrap();
+    let lock = |holder: &ConnectionId, model: &str| LockRow {
+        provider: "openai".into(),
+        connection: holder.clone(),
+        lock: ModelLock {
+            model: model.to_owned(),
+            reason: FailureKind::RateLimited,
+            until: NOW + 1_000,
+            failure_count: 1,
+            locked_at: NOW,
+        },
+    };
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    let (whole, first) = (ConnectionId::from(ACCOUNT), id("k-first"));
+    recorder.remember(Memory::Lock(lock(&whole, "m1")));
+    recorder.remember(Memory::Lock(lock(&"c2".into(), "m1")));
+    // What was left when the key was one of several before.
+    recorder.remember(Memory::Lock(lock(&first, "m0")));
+    handle.close().await;
+    let known = async || {
+        let mut found = Vec::new();
+        fixture.store.resilience().locks(NOW, |row| found.push(row)).await.unwrap();
+        found.retain(|row| row.connection.as_str() != "c2");
+        found
+    };
+    connections.update(&account("k-first", &["k-second"])).await.unwrap();
+    assert_eq!(known().await, [lock(&first, "m1")]);
+    connections.update(&account("k-first", &["k-second", "k-third"])).await.unwrap();
+    assert_eq!(known().await, [lock(&first, "m1")]);
+    connections.update(&account("k-first", &[])).await.unwrap();
+    assert_eq!(known().await, [lock(&whole, "m1")]);
+    let mut others = 0;
+    fixture.store.resilience().locks(NOW, |_| others += 1).await.unwrap();
+    assert_eq!(others, 2, "another account's stays");
 }
 
 async fn states_of_nobody_are_deleted(fixture: Fixture) {
