@@ -334,20 +334,26 @@ fn combo<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Arc<ComboState>> 
     snapshot.combo(name).or_else(|| snapshot.combo(name.strip_prefix("combo/")?))
 }
 
-/// The name of the combo that an entry of another one means, if it says nothing beside: by the combo's name, by `combo/<name>`,
-/// or by an alias of either.
-pub fn combo_meant(aliases: &Aliases, requested: &str, is_combo: impl Fn(&str) -> bool) -> Option<String> {
+/// The name of the combo that an entry of another one means, and what its names say beside: by the combo's name, by
+/// `combo/<name>`, or by an alias of either. A combo may be called what is a name with something behind it.
+pub fn combo_meant(
+    aliases: &Aliases,
+    requested: &str,
+    is_combo: impl Fn(&str) -> bool,
+) -> Option<(String, Suffixes)> {
     let find = |name: &str| {
         let rest = || name.strip_prefix("combo/").filter(|rest| is_combo(rest));
         Some(name).filter(|name| is_combo(name)).or_else(rest).map(str::to_owned)
     };
-    let (name, suffixes) = checked(requested).ok()?;
-    if suffixes != Suffixes::default() {
-        return None;
-    }
-    find(name).or_else(|| {
-        let meant = follow(aliases, name, find).ok()??;
-        meant.combo.filter(|_| meant.suffixes == Suffixes::default())
+    let whole = find(requested.trim()).map(|combo| (combo, Suffixes::default()));
+    whole.or_else(|| {
+        let (name, mut suffixes) = checked(requested).ok()?;
+        let combo = find(name).or_else(|| {
+            let meant = follow(aliases, name, find).ok()??;
+            suffixes.complete(meant.suffixes);
+            meant.combo
+        })?;
+        Some((combo, suffixes))
     })
 }
 

@@ -61,9 +61,9 @@ fn entries_may_name_combos_like_models_and_by_aliases() {
     let facts = RequestFacts::default();
     let plan = planned(&snapshot, "outer", &facts);
     // The combo that has a model's name means the model by it.
-    assert_eq!(models(&plan), ["one/b", "one/b", "one/b", "openai/gpt-5.6"]);
-    assert_eq!(left_out(&plan), [("high", Rule::Inactive)], "what stands behind the name would be lost");
-    assert!(plan.left_out[0].reason.contains("the combo `cheap`"), "{}", plan.left_out[0].reason);
+    assert_eq!(models(&plan), ["one/b", "one/b", "one/b", "one/b", "openai/gpt-5.6"]);
+    let said = plan.targets.iter().map(|planned| planned.path[0].step().suffixes.effort.is_some());
+    assert_eq!(said.collect::<Vec<_>>(), [false, false, false, true, false], "it is kept what stands behind");
     let plan = planned(&snapshot, "circle", &facts);
     assert_eq!((models(&plan), left_out(&plan)), (vec!["two/z".into()], vec![("circle", Rule::Nesting)]));
 }

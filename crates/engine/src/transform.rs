@@ -15,6 +15,7 @@ use omniroute_domain::transform::{Template, Values};
 use regex_lite::Regex;
 use smallvec::SmallVec;
 
+use crate::attempt::Trying;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::handoff::Taken;
@@ -67,7 +68,8 @@ pub(crate) fn ask_for_long_context(
     headers: &mut http::HeaderMap,
 ) {
     let by_route = ctx.steering.as_ref().is_some_and(|steering| steering.suffixes.extended_context);
-    let is_asked = by_route || target.suffixes.extended_context;
+    let by_combo = ctx.trying.iter().flat_map(Trying::suffixes).any(|suffixes| suffixes.extended_context);
+    let is_asked = by_route || by_combo || target.suffixes.extended_context;
     if is_asked && caps.context_window.is_none_or(|window| window < LONG_CONTEXT) {
         dialect.ask_for_long_context(headers);
     }
@@ -103,9 +105,10 @@ fn reasoning(
     let settings = settings(ctx);
     let shape = ctx.canonical.as_deref().map(shape).unwrap_or_default();
     let header = header(ctx)?;
-    // What the client and the names that it asked for say counts before an entry of a combo.
+    // What the client and the names that it asked for say counts before an entry of a combo, and that before those within.
     let by_route = ctx.steering.as_ref().and_then(|steering| steering.suffixes.effort.as_ref());
-    let suffix = by_route.or(target.suffixes.effort.as_ref()).cloned();
+    let by_combo = || ctx.trying.iter().flat_map(Trying::suffixes).find_map(|said| said.effort.as_ref());
+    let suffix = by_route.or_else(by_combo).or(target.suffixes.effort.as_ref()).cloned();
     let is_asked = ctx.envelope()?.spans.asks_to_reason;
     let decision = thinking::decide(&Situation {
         settings,

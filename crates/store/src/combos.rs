@@ -1,6 +1,7 @@
 //! Combos: one name for several targets.
 
 use omniroute_domain::entity::{Combo, ComboConfig, ComboId, ComboTransforms, Goal, OnExceeded, Step};
+use omniroute_domain::resolve;
 use serde::{Deserialize, Serialize};
 
 use crate::api_keys;
@@ -231,11 +232,22 @@ impl Combos<'_> {
 fn rename_references(combo: &mut Combo, before: &str, after: &str) -> bool {
     let mut is_changed = false;
     for step in &mut combo.steps {
-        if let Goal::ComboRef { combo_name } = &mut step.goal
-            && combo_name == before
-        {
-            after.clone_into(combo_name);
-            is_changed = true;
+        match &mut step.goal {
+            Goal::ComboRef { combo_name } if combo_name == before => {
+                after.clone_into(combo_name);
+                is_changed = true;
+            }
+            // What stands behind the name stays there. Within the combo itself its name is that of a model.
+            Goal::Model { model, connection_id: None } if combo.name != after => {
+                let name = resolve::bare_name(model);
+                let rest = model.trim().strip_prefix(name).filter(|rest| !rest.is_empty());
+                let prefix = name.strip_suffix(before).filter(|prefix| matches!(*prefix, "" | "combo/"));
+                if let (Some(rest), Some(prefix)) = (rest, prefix) {
+                    *model = format!("{prefix}{after}{rest}");
+                    is_changed = true;
+                }
+            }
+            Goal::ComboRef { .. } | Goal::Model { .. } => {}
         }
     }
     is_changed

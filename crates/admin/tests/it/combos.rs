@@ -136,8 +136,10 @@ async fn entries_that_name_a_combo_lead_to_it() {
     for (entry, field, told) in [
         (json!("combo/gone"), "models[0].model", "`gone` is no combo's name"),
         (json!("combo/"), "models[0].model", "no combo's name"),
-        (json!({"model":"cheap(high)"}), "models[0].model", "write `cheap`"),
-        (json!({"model":"deep"}), "models[0].model", "write `cheap`"),
+        (json!("combo/gone(high)"), "models[0].model", "is no combo's name"),
+        (json!({"model":"combo/cheap(high)","connectionId":"c"}), "models[0].connectionId", "a model"),
+        (json!({"model":"cheap(high)","connectionId":"c"}), "models[0].connectionId", "the combo `cheap`"),
+        (json!({"comboName":"cheap(high)"}), "models[0].comboName", "is no combo's name"),
         (json!({"model":"combo/cheap","connectionId":"c"}), "models[0].connectionId", "belongs to a model"),
         (json!({"model":"fast","connectionId":"c"}), "models[0].connectionId", "the combo `cheap`"),
     ] {
@@ -151,6 +153,46 @@ async fn entries_that_name_a_combo_lead_to_it() {
     app.post("/api/models/alias", json!({"alias":"round","model":"ring"})).await.expect(200);
     let ring = app.post("/api/combos", json!({"name":"ring","models":[{"model":"round"}]})).await.expect(422);
     assert!(ring.body.contains("ring → ring"), "{}", ring.body);
+}
+
+#[tokio::test]
+async fn entries_that_name_a_combo_may_say_more_of_all_that_it_leads_to() {
+    let app = with_provider().await;
+    let cheap = make(&app, json!({"name":"cheap","models":["openai/gpt-5.4-mini"]})).await;
+    app.post("/api/models/alias", json!({"alias":"deep","model":"cheap(high)"})).await.expect(200);
+    let entries = json!(["cheap(high)", "combo/cheap[1m]", {"model":"deep"}, {"model":"cheap(low)[1m]"}]);
+    let made = make(&app, json!({"name":"best","models":entries})).await;
+    let leads_to = || {
+        let snapshot = app.live.load().clone();
+        let best = snapshot.combo("best").expect("in force").clone();
+        let told = best.steps.iter().map(|step| match &step.goal {
+            Goal::ComboRef { combo_name } => {
+                (combo_name.clone(), step.suffixes.effort.is_some(), step.suffixes.extended_context)
+            }
+            Goal::Model { model, .. } => panic!("{model} is taken for a model"),
+        });
+        told.collect::<Vec<_>>()
+    };
+    let expected = |name: &str| {
+        [(true, false), (false, true), (true, false), (true, true)].map(|(a, b)| (name.to_owned(), a, b))
+    };
+    assert_eq!(leads_to(), expected("cheap"));
+    // What it is shown as may be sent again.
+    let path = format!("/api/combos/{}", made["id"].as_str().expect("id"));
+    app.patch(&path, json!({"models": made["models"]})).await.expect(200);
+    assert_eq!(leads_to(), expected("cheap"));
+    // Circles are closed by it too.
+    let cheap = format!("/api/combos/{}", cheap["id"].as_str().expect("id"));
+    let round = app.patch(&cheap, json!({"models":["best(low)"]})).await.expect(422);
+    assert!(round.body.contains("best → cheap"), "{}", round.body);
+    // It goes with another name.
+    app.patch(&cheap, json!({"name":"frugal"})).await.expect(200);
+    app.post("/api/models/alias", json!({"alias":"deep","model":"frugal(high)"})).await.expect(200);
+    assert_eq!(leads_to(), expected("frugal"));
+    // A combo of a model's name may say more of that model.
+    let own = make(&app, json!({"name":"gpt-5.6","models":["gpt-5.6(high)"]})).await;
+    assert_eq!(own["models"][0]["kind"], "model");
+    assert!(matches!(app.live.load().combo("gpt-5.6").expect("it").steps[0].goal, Goal::Model { .. }));
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub use validation::{Validation, ValidationError};
 use omniroute_provider::ProviderId;
 
 use crate::entity::{ComboId, Goal};
-use crate::resolve::{self, ResolveError, Target};
+use crate::resolve::{self, ResolveError, Suffixes, Target};
 use crate::routing::{Stats, Strategy, Tuning};
 use crate::snapshot::Snapshot;
 use crate::transform::ComboRules;
@@ -151,6 +151,8 @@ pub struct StepState {
     pub condition: Option<Condition>,
     /// Where it leads.
     pub goal: Goal,
+    /// What it says of all that it leads to, where that is another combo.
+    pub suffixes: Suffixes,
     /// What it makes, in a pipeline, of the answer before it.
     pub template: Option<Arc<str>>,
     /// What traffic found out.
@@ -179,6 +181,7 @@ impl StepState {
             weight,
             condition,
             goal,
+            suffixes: Suffixes { effort: None, extended_context: false },
             template,
             stats,
             target: OnceLock::new(),

@@ -28,7 +28,7 @@ use crate::mapping::Mappings;
 use crate::pattern::Pattern;
 use crate::plan::PlanWindow;
 use crate::policy::Policies;
-use crate::resolve;
+use crate::resolve::{self, Suffixes};
 use crate::routing::auto::{AccountTier, variant_names};
 use crate::routing::{self, Tuning};
 use crate::transform::{ComboRules, SystemText};
@@ -179,7 +179,7 @@ impl<'a> Builder<'a> {
             // Its own name can only be meant as that of a model.
             let led_to = |model: &str| {
                 let combo = resolve::combo_meant(aliases, model, |name| names.contains(name));
-                combo.filter(|_| *model != row.name)
+                combo.filter(|_| *model != row.name && resolve::bare_name(model) != row.name)
             };
             let state = self.combo(row, pool, &led_to);
             combos.insert(state.name.clone(), Arc::new(state));
@@ -188,7 +188,12 @@ impl<'a> Builder<'a> {
     }
 
     /// `led_to` says which combo a name of a model means.
-    fn combo(&mut self, row: &Combo, pool: &Pool, led_to: &dyn Fn(&str) -> Option<String>) -> ComboState {
+    fn combo(
+        &mut self,
+        row: &Combo,
+        pool: &Pool,
+        led_to: &dyn Fn(&str) -> Option<(String, Suffixes)>,
+    ) -> ComboState {
         let id = row.id.as_str();
         let strategy = routing::by_name(&row.strategy).unwrap_or_else(|| {
             let instead = routing::combo_default();
@@ -212,14 +217,17 @@ impl<'a> Builder<'a> {
                 }
             };
             let template = step.template.as_deref().map(Arc::from);
-            let goal = match &step.goal {
-                Goal::Model { model, connection_id: None } => {
-                    led_to(model).map(|combo_name| Goal::ComboRef { combo_name })
-                }
+            let meant = match &step.goal {
+                Goal::Model { model, connection_id: None } => led_to(model),
                 Goal::Model { .. } | Goal::ComboRef { .. } => None,
             };
-            let goal = goal.unwrap_or_else(|| step.goal.clone());
-            steps.push(StepState::new(step_id.clone(), step.weight, condition, goal, template, stats));
+            let (goal, suffixes) = match meant {
+                Some((combo_name, suffixes)) => (Goal::ComboRef { combo_name }, suffixes),
+                None => (step.goal.clone(), Suffixes::default()),
+            };
+            let mut state = StepState::new(step_id.clone(), step.weight, condition, goal, template, stats);
+            state.suffixes = suffixes;
+            steps.push(state);
         }
         let rules = ComboRules::new(&row.transforms).unwrap_or_else(|error| {
             self.problem("combo", id, format!("changes nothing in requests: {error}"));

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use omniroute_domain::combo::{ComboState, Place, Planned};
+use omniroute_domain::resolve::Suffixes;
 use smallvec::SmallVec;
 
 use crate::ctx::RequestCtx;
@@ -24,6 +25,11 @@ impl Trying {
     /// The combos that lead to the target, the innermost first.
     pub(crate) fn combos(&self) -> impl Iterator<Item = &ComboState> {
         self.planned.iter().flat_map(|planned| planned.path.iter().rev().map(|place| &*place.combo))
+    }
+
+    /// What the entries on the way to the target say of all that they lead to, the outermost first.
+    pub(crate) fn suffixes(&self) -> impl Iterator<Item = &Suffixes> {
+        self.planned.iter().flat_map(|planned| &planned.path).map(|place| &place.step().suffixes)
     }
 
     /// Without anything being counted.

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use omniroute_dialect::{anthropic::Anthropic, openai::OpenAi};
 use omniroute_domain::entity::{
-    AccessSchedule, ChainLink, ComboTransforms, Entities, FallbackChain, ModelComboMapping, Policy,
-    PolicyActions, PolicyConditions, PolicyKind, SystemPromptSettings, ThinkingMode, ThinkingSettings,
+    AccessSchedule, ChainLink, Combo, ComboId, ComboTransforms, Entities, FallbackChain, ModelComboMapping,
+    Policy, PolicyActions, PolicyConditions, PolicyKind, SystemPromptSettings, ThinkingMode,
+    ThinkingSettings,
 };
 use omniroute_testkit::Answer;
 
@@ -282,9 +283,13 @@ async fn a_longer_context_is_asked_for_where_that_has_to_be_said() {
     let world = world(|entities| {
         entities.aliases.push(("long".into(), "anth/m[1m]".into()));
         entities.combos.push(combo("best", &["anth/m[1m]"]));
+        for (name, entry) in [("plain", "anth/m"), ("wide", "plain[1m]")] {
+            entities.combos.push(Combo { id: ComboId::from(name.to_owned()), ..combo(name, &[entry]) });
+        }
     });
     let whole = r#"{"id":"x","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"yes"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}"#;
-    for (model, expected) in [("anth/m[1m]", true), ("anth/m", false), ("long", true), ("best", true)] {
+    let asked = [("anth/m[1m]", true), ("anth/m", false), ("long", true), ("best", true)];
+    for (model, expected) in asked.into_iter().chain([("plain", false), ("wide", true)]) {
         world.transport.answer(Answer::json(200, Bytes::from_static(whole.as_bytes())));
         let ask =
             format!(r#"{{"model":"{model}","max_tokens":5,"messages":[{{"role":"user","content":"hi"}}]}}"#);
@@ -298,6 +303,12 @@ async fn a_longer_context_is_asked_for_where_that_has_to_be_said() {
 async fn aliases_entries_and_policies_may_say_how_much_to_reason() {
     let world = world(|entities| {
         entities.combos.push(combo("best", &["up/m(low)", "up/other"]));
+        for (at, (name, entry)) in
+            [("outer", "best(high)"), ("outermost", "combo/outer(medium)")].iter().enumerate()
+        {
+            let id = ComboId::from(format!("outer-{at}"));
+            entities.combos.push(Combo { id, ..combo(name, &[entry]) });
+        }
         entities.aliases =
             [("smart", "up/m(high)"), ("team", "best(high)"), ("old", "anth/m"), ("far", "near")]
                 .into_iter()
@@ -319,6 +330,10 @@ async fn aliases_entries_and_policies_may_say_how_much_to_reason() {
         ("team(medium)", "medium"),
         ("old", "medium"),
         ("old(high)", "high"),
+        // So is the entry that names a combo to those within it, and the outer one of two.
+        ("outer", "high"),
+        ("outer(minimal)", "minimal"),
+        ("outermost", "medium"),
     ] {
         world.transport.answer(answer("yes"));
         assert_eq!(world.chat(&ASK.replace("up/m", model)).await.status, 200, "{model}");
@@ -327,7 +342,7 @@ async fn aliases_entries_and_policies_may_say_how_much_to_reason() {
         assert!(sent.contains(&format!(r#""reasoning_effort":"{said}""#)), "{model}: {sent}");
         assert!(sent.contains(r#""model":"m""#), "{model}: {sent}");
     }
-    for model in ["smart", "best", "team", "old"] {
+    for model in ["smart", "best", "team", "old", "outer"] {
         world.transport.answer(answer("yes"));
         let ask = ASK.replace("up/m", model).replace("}]}", "}],\"reasoning_effort\":\"minimal\"}");
         assert_eq!(world.chat(&ask).await.status, 200, "{model}");

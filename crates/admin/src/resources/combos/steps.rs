@@ -90,7 +90,8 @@ impl Names<'_> {
             || self.snapshot.auto_variants().iter().any(|variant| *variant.name == *name)
     }
 
-    /// Where a `model` leads. What an alias stands for is found out anew whenever it changes, so its name stays.
+    /// Where a `model` leads. What an alias stands for is found out anew whenever it changes, so its name stays; what stands
+    /// behind a combo's name is read with it.
     fn goal(
         &self,
         model: String,
@@ -106,13 +107,15 @@ impl Names<'_> {
         };
         let own = |name: &str| self.own.contains(&name) && is_somebodys(name);
         let behind_prefix = model.strip_prefix("combo/").map(str::to_owned);
+        let bare = resolve::bare_name(&model).strip_prefix("combo/");
         if let Some(combo) = &behind_prefix
             && !self.has(combo)
+            && !bare.is_some_and(|bare| self.has(bare))
         {
             problems.add(&format!("{field}.model"), format!("`{combo}` is no combo's name"));
         } else if behind_prefix.is_some() && connection_id.is_some() {
             problems.add(&format!("{field}.connectionId"), "belongs to a model, not to a combo");
-        } else if let Some(combo_name) = behind_prefix {
+        } else if let Some(combo_name) = behind_prefix.filter(|name| self.has(name)) {
             return Goal::ComboRef { combo_name };
         } else if connection_id.is_none() && self.has(&model) && !own(&model) {
             // A combo comes before a model of its name, unless it is the combo itself that the entry belongs to.
