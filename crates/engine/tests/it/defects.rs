@@ -45,17 +45,25 @@ const DEFECTS: [(&str, Guard); 20] = [
         Tests(&[
             ("engine/tests/it/combos.rs", "one_failing_model_does_not_take_its_account_from_the_next_target"),
             ("engine/tests/it/fallback.rs", "a_limit_on_one_model_leaves_the_others_of_the_account_alone"),
+            (
+                "engine/tests/it/breaker.rs",
+                "a_model_that_fails_does_not_keep_the_next_target_from_the_same_account",
+            ),
             (HERE, "an_error_names_the_model_of_its_own_request"),
         ]),
     ),
     (
         "refusals of the gateway itself count as failures of an account",
-        Tests(&[(HERE, "refusals_of_our_own_say_nothing_about_accounts")]),
+        Tests(&[
+            (HERE, "refusals_of_our_own_say_nothing_about_accounts"),
+            ("engine/tests/it/breaker.rs", "local_refusals_and_refusals_of_accounts_never_open_a_breaker"),
+        ]),
     ),
     (
         "requests wait for minutes, or fail because a queue was taken down",
         Tests(&[
             ("engine/tests/it/limits.rs", "nobody_waits_for_minutes"),
+            ("engine/tests/it/limits.rs", "a_change_of_the_account_takes_nobody_out_of_its_queue"),
             ("engine/tests/it/fallback.rs", "a_long_one_is_told_at_once"),
             ("chaos/tests/runs/scenarios.rs", "storms_outages_and_quotas"),
         ]),

@@ -113,6 +113,32 @@ async fn the_time_in_the_queue_is_bounded_and_that_of_the_answer_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_of_the_account_takes_nobody_out_of_its_queue() {
+    fn one_at_once(entities: &mut Entities) {
+        entities.settings.resilience.request_queue.concurrent_requests = 1;
+    }
+    for is_gone in [false, true] {
+        let world = alone(one_at_once);
+        world.transport.answer(answer("slow").after(Duration::from_secs(10))).answer(answer("waited"));
+        let changes = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            world.reconfigure(|entities| {
+                one_at_once(entities);
+                entities.connections.retain(|row| row.id != ConnectionId::from("c2"));
+                entities.connections[0].name = "renamed".into();
+                entities.connections[0].is_active = !is_gone;
+            });
+        };
+        let (slow, waited, ()) = tokio::join!(world.chat(ASK), world.chat(ASK), changes);
+        assert_eq!((slow.status, waited.status), (200, 200), "{}", waited.body);
+        assert!(waited.body.contains("waited") && world.elapsed().as_secs() == 10, "{}", waited.body);
+        if is_gone {
+            assert_eq!(world.chat(ASK).await.status, 400, "it is out of use for those that come later");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn those_who_wait_go_in_the_order_in_which_they_came() {
     let world = Arc::new(alone(|entities| {
         entities.settings.resilience.request_queue.min_time_between_requests_ms = 100;

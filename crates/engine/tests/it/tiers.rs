@@ -44,6 +44,9 @@ async fn the_tier_that_the_answer_tells_counts() {
         ("flex", "default", "0.007", Tier::Standard),
         ("auto", "priority", "unknown", Tier::Priority),
         ("default", "unheard-of", "unknown", Tier::Other),
+        // Bedrock's, which is paid in advance; where it is full the answer says `default`.
+        ("reserved", "reserved", "unknown", Tier::Other),
+        ("reserved", "default", "0.007", Tier::Standard),
     ] {
         world.transport.answer(answer(told));
         let got = world.send(&OpenAi, &asking(asked), &[BEARER]).await;

@@ -152,6 +152,14 @@ impl World {
         Self::over(&entities, options, self.transport.clone(), self.recorded.clone(), self.began)
     }
 
+    /// The operator changes the configuration while the process runs.
+    pub(crate) fn reconfigure(&self, change: impl FnOnce(&mut Entities)) {
+        let mut entities = entities();
+        change(&mut entities);
+        let live = &self.engine.live;
+        live.swap(Snapshot::build(&entities, catalog(), &live.health, &BuildOptions::default()));
+    }
+
     fn over(
         entities: &Entities,
         options: EngineOptions,
