@@ -14,7 +14,7 @@ use omniroute_provider::model::ModelSpec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use bill::{Bill, Line, bill, cost_nano, cost_nano_with, text_nano, text_nano_in};
+pub use bill::{Bill, Line, PlainRates, bill, cost_nano, cost_nano_with, text_nano, text_nano_in};
 pub use book::{EVERY_MODEL, MAX_ROWS, Overrides, PriceBook};
 
 /// Prices as people and the API write them: USD per million tokens, or per unit where the name says so. In an

@@ -104,10 +104,11 @@ pub(crate) fn may_use(ctx: &RequestCtx, requested: &str, target: &Target) -> boo
 /// Whether the key may ask for a combo at all.
 pub(crate) fn check_combo(ctx: &RequestCtx, combo: &ComboState) -> Result<(), GatewayError> {
     let Some(caller) = &ctx.caller else { return Ok(()) };
-    let in_full = format!("combo/{}", combo.name);
-    if caller.allows_combo(&combo.name)
-        && !caller.denies_model(&[asked_as(ctx, combo), &combo.name, &in_full])
-    {
+    let is_denied = || {
+        let in_full = format!("combo/{}", combo.name);
+        caller.denies_model(&[asked_as(ctx, combo), &combo.name, &in_full])
+    };
+    if caller.allows_combo(&combo.name) && !(caller.restricts_models() && is_denied()) {
         return Ok(());
     }
     let message = format!("This API key may not use the combo `{}`", combo.name);

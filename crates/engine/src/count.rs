@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_dialect::{Envelope, estimate};
-use omniroute_domain::combo::{self, Bar, ComboState, Planned, Special};
+use omniroute_domain::combo::{self, Bar, ComboState, Special, Targets};
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::snapshot::ConnectionState;
 use tokio::time::timeout;
@@ -99,7 +99,7 @@ async fn first(ctx: &mut RequestCtx, route: &Route) -> Result<Option<(Arc<Target
 }
 
 /// The targets of a combo that the key may use, in order. Nobody's turn is taken.
-async fn planned(ctx: &mut RequestCtx, combo: &Arc<ComboState>) -> Result<Vec<Planned>, GatewayError> {
+async fn planned(ctx: &mut RequestCtx, combo: &Arc<ComboState>) -> Result<Targets, GatewayError> {
     let facts = attempt::facts(ctx, combo).await?;
     let bars = |target: &Target| (!admit::may_use_in(ctx, combo, target)).then_some(Bar::Key);
     let special = Special { bars: Some(&bars), cost: None };
@@ -108,7 +108,7 @@ async fn planned(ctx: &mut RequestCtx, combo: &Arc<ComboState>) -> Result<Vec<Pl
     if plan.targets.is_empty() && !plan.denied.is_empty() && plan.left_out.is_empty() {
         return Err(attempt::no_targets(combo, plan.over_cap, &plan.left_out));
     }
-    policy::prefer(ctx, &mut plan.targets, |planned| &planned.target);
+    policy::prefer_planned(ctx, &mut plan.targets);
     Ok(plan.targets)
 }
 

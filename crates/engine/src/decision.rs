@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use omniroute_dialect::DialectId;
-use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned};
+use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned, Targets};
 use omniroute_domain::resolve::Target;
 use omniroute_domain::routing::auto::{Task, is_virtual};
 use omniroute_domain::routing::{Manner, Score};
@@ -41,7 +41,7 @@ pub struct Decision {
     pub handoff: Option<String>,
     /// When, in epoch milliseconds.
     pub decided_at: i64,
-    planned: Arc<Vec<Planned>>,
+    planned: Arc<Targets>,
     manner: Manner,
     left_out: Arc<[LeftOut]>,
     denied: Vec<Planned>,
@@ -122,6 +122,9 @@ impl Decision {
     /// The model that answered, or was asked last, and the score it had.
     pub fn score_of(&self, provider: &str, model: &str) -> Option<f64> {
         let is_it = |target: &Target| target.provider.id.as_str() == provider && *target.model == *model;
+        if !self.planned.are_scored() {
+            return None;
+        }
         let mut scored = self.planned.iter().filter_map(|planned| Some((planned, planned.score.as_ref()?)));
         scored.find(|(planned, _)| is_it(&planned.target)).map(|(_, score)| score.total)
     }
@@ -144,7 +147,7 @@ impl Decision {
             || !(self.policies.is_empty() && self.denied.is_empty() && self.unpaid.is_empty())
             || !self.left_out.is_empty()
             || self.weighed.len() > 1
-            || self.planned.iter().any(|planned| planned.score.is_some());
+            || self.planned.are_scored();
         let weighed = self.weighed.first();
         if has_more || weighed.is_some_and(|weighed| !weighed.unable.is_empty()) {
             return None;
@@ -154,9 +157,9 @@ impl Decision {
         let pin = match (&self.combo, weighed) {
             (Some(combo), _) => {
                 place(Arc::as_ptr(combo).addr());
-                self.planned.iter().for_each(|planned| place(Arc::as_ptr(&planned.target).addr()));
+                self.planned.each().for_each(|target| place(Arc::as_ptr(target).addr()));
                 let is_it = |weighed: &Weighed| {
-                    self.planned.iter().position(|it| Arc::ptr_eq(&it.target, &weighed.target))
+                    self.planned.each().position(|target| Arc::ptr_eq(target, &weighed.target))
                 };
                 // The judge of a fusion is none of those that were planned.
                 place(weighed.map_or(Some(usize::MAX), is_it)?);
@@ -189,14 +192,14 @@ impl Decision {
 
     /// What the request was to cost at each target, in order.
     pub fn costs(&self) -> impl Iterator<Item = Option<i64>> {
-        self.planned.iter().map(|planned| planned.cost_nano)
+        self.planned.costs()
     }
 
     /// How many candidates each target is, in order, where a decision has a [shape](Self::shape).
     pub fn counts(&self) -> impl Iterator<Item = usize> {
         let weighed = self.weighed.first();
-        self.planned.iter().map(move |planned| match weighed {
-            Some(weighed) if Arc::ptr_eq(&weighed.target, &planned.target) => weighed.able.len(),
+        self.planned.each().map(move |target| match weighed {
+            Some(weighed) if Arc::ptr_eq(&weighed.target, target) => weighed.able.len(),
             _ => 1,
         })
     }
@@ -420,7 +423,7 @@ impl RequestCtx {
         &mut self,
         combo: &Arc<ComboState>,
         plan: &Plan,
-        planned: &Arc<Vec<Planned>>,
+        planned: &Arc<Targets>,
         left_out: &Arc<[LeftOut]>,
         (denied, unpaid): (Vec<Planned>, Vec<Planned>),
         now_ms: i64,

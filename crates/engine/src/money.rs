@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use omniroute_dialect::ir::{ErrorKind, Tier, Usage};
 use omniroute_domain::budget::spending::Events;
 use omniroute_domain::budget::{Decimal, Event, EventKind, Exceeded, Hold, Window, dollars};
-use omniroute_domain::combo::Planned;
+use omniroute_domain::combo::{Planned, Targets};
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::price::{self, Price, PriceSource, Units};
 use omniroute_domain::resolve::Target;
@@ -100,6 +100,33 @@ impl RequestCtx {
         at_once: usize,
         now_ms: i64,
     ) -> Result<(), GatewayError> {
+        self.hold_estimated(now_ms, |ctx| ctx.estimated_cost(targets, at_once))
+    }
+
+    /// The same for the targets of a plan.
+    pub(crate) fn hold_for_plan(
+        &mut self,
+        targets: &Targets,
+        at_once: usize,
+        now_ms: i64,
+    ) -> Result<(), GatewayError> {
+        self.hold_estimated(now_ms, |ctx| {
+            if at_once <= 1
+                && ctx.task.is_none()
+                && ctx.asked_tier() == Tier::Standard
+                && let Some(cost) = targets.dearest(ctx.estimated_input_tokens(), ctx.held_output())
+            {
+                return Ok(cost);
+            }
+            ctx.estimated_cost(targets.each().map(|target| &**target), at_once)
+        })
+    }
+
+    fn hold_estimated(
+        &mut self,
+        now_ms: i64,
+        estimated: impl FnOnce(&Self) -> Result<i64, GatewayError>,
+    ) -> Result<(), GatewayError> {
         let mut events = Events::new();
         let known = self.money.hold.take();
         let is_known = known.is_some();
@@ -107,7 +134,7 @@ impl RequestCtx {
             let key = self.caller.as_ref().map(|caller| &caller.id);
             self.engine.live.spending.open(&self.snapshot.budgets, key)
         });
-        let estimate = if hold.is_limited() { self.estimated_cost(targets, at_once) } else { Ok(0) };
+        let estimate = if hold.is_limited() { estimated(self) } else { Ok(0) };
         let held = estimate.map(|estimate| (estimate, hold.raise(estimate, now_ms, &mut events)));
         // Whoever was let in nowhere holds nothing.
         if is_known || matches!(held, Ok((_, Ok(())))) {
@@ -186,7 +213,7 @@ impl RequestCtx {
     }
 
     /// Leaves out what a budget refuses for want of a price; gives what that is.
-    pub(crate) fn keep_priced(&self, targets: &mut Vec<Planned>) -> Result<Vec<Planned>, GatewayError> {
+    pub(crate) fn keep_priced(&self, targets: &mut Targets) -> Result<Vec<Planned>, GatewayError> {
         if !self.refuses_unpriced() {
             return Ok(Vec::new());
         }
@@ -196,7 +223,7 @@ impl RequestCtx {
         };
         match targets.first() {
             Some(first) if !targets.iter().any(is_priced) => Err(self.unpriced(&first.target)),
-            _ => Ok(targets.extract_if(.., |planned| !is_priced(planned)).collect()),
+            _ => Ok(targets.edit(|list| list.extract_if(.., |planned| !is_priced(planned)).collect())),
         }
     }
 
@@ -428,8 +455,7 @@ impl RequestCtx {
             Some(_) => (Tier::Standard, 0, 0),
             None => {
                 let envelope = self.envelope()?;
-                let output = envelope.max_output_tokens.unwrap_or(HELD_OUTPUT).min(HELD_OUTPUT);
-                (envelope.spans.tier, self.estimated_input_tokens(), output)
+                (envelope.spans.tier, self.estimated_input_tokens(), self.held_output())
             }
         };
         let priced = |price: &Price| match &task {
@@ -455,6 +481,12 @@ impl RequestCtx {
         let mut costs = targets.collect::<Result<SmallVec<[i64; 8]>, _>>()?;
         costs.sort_unstable_by(|a, b| b.cmp(a));
         Ok(costs.into_iter().take(at_once).fold(0, i64::saturating_add))
+    }
+
+    /// As many tokens of answer as money is held for.
+    fn held_output(&self) -> u64 {
+        let asked = self.envelope.as_ref().and_then(|envelope| envelope.max_output_tokens);
+        asked.unwrap_or(HELD_OUTPUT).min(HELD_OUTPUT)
     }
 
     /// The refusal of a model whose cost would be unknown.

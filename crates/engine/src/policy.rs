@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use omniroute_dialect::ir::{ErrorKind, Usage};
+use omniroute_domain::combo::Targets;
 use omniroute_domain::policy::{Asked, Verdict};
 use omniroute_domain::price;
 use omniroute_domain::resolve::{Suffixes, Target};
@@ -119,6 +120,13 @@ pub(crate) fn prefer<T>(ctx: &RequestCtx, targets: &mut [T], target: impl Fn(&T)
             let id = &target(entry).provider.id;
             preferred.iter().position(|wanted| *wanted == id).unwrap_or(preferred.len())
         });
+    }
+}
+
+/// The same for the targets of a plan.
+pub(crate) fn prefer_planned(ctx: &RequestCtx, targets: &mut Targets) {
+    if ctx.steering.as_ref().is_some_and(|steering| !steering.verdict.preferred_providers.is_empty()) {
+        targets.edit(|list| prefer(ctx, list, |planned| &planned.target));
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use omniroute_domain::budget::Window;
-use omniroute_domain::combo::{ComboState, Planned};
+use omniroute_domain::combo::{ComboState, Planned, Targets};
 use omniroute_domain::entity::OnExceeded;
 use omniroute_domain::resolve::Target;
 
@@ -54,14 +54,14 @@ impl RequestCtx {
     /// Leaves those of a plan that cost nothing, or refuses the request; gives the others.
     pub(crate) fn keep_free(
         &mut self,
-        targets: &mut Vec<Planned>,
+        targets: &mut Targets,
         error: GatewayError,
     ) -> Result<Vec<Planned>, GatewayError> {
-        if !self.keeps_free() || !targets.iter().any(|planned| self.is_free(&planned.target)) {
+        if !self.keeps_free() || !targets.each().any(|target| self.is_free(target)) {
             return Err(error);
         }
         self.go_free()?;
-        Ok(targets.extract_if(.., |planned| !self.is_free(&planned.target)).collect())
+        Ok(targets.edit(|list| list.extract_if(.., |planned| !self.is_free(&planned.target)).collect()))
     }
 
     /// Goes on with what costs nothing, unless another budget refuses that too.

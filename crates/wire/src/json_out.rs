@@ -15,6 +15,8 @@ const ESCAPED: [bool; 256] = {
     table
 };
 
+/// Bytes of the longest usual name of a member.
+const USUAL_NAME: usize = 28;
 /// How many bytes are looked at at once.
 const WORD: usize = 8;
 
@@ -108,8 +110,18 @@ impl<'a> Object<'a> {
 
     /// Writes a member's name; the caller appends its value.
     pub fn key(&mut self, name: &str) -> &mut BytesMut {
-        self.out.reserve(name.len() + 4);
         let is_first = std::mem::replace(&mut self.first, false);
+        // As nearly all are: appended once, and not bit by bit.
+        if name.len() <= USUAL_NAME && !name.bytes().any(|byte| ESCAPED[usize::from(byte)]) {
+            let mut member = [0; USUAL_NAME + 4];
+            let end = name.len() + 2;
+            (member[0], member[1]) = (b',', b'"');
+            member[2..end].copy_from_slice(name.as_bytes());
+            (member[end], member[end + 1]) = (b'"', b':');
+            self.out.extend_from_slice(&member[usize::from(is_first)..end + 2]);
+            return self.out;
+        }
+        self.out.reserve(name.len() + 4);
         self.out.extend_from_slice(if is_first { b"\"" } else { b",\"" });
         escaped(self.out, name);
         self.out.extend_from_slice(b"\":");
@@ -246,16 +258,21 @@ mod tests {
         let mut object = Object::begin(&mut out);
         object.str("a", "x\"\n\u{1}é").u64("n", 0).i64("m", i64::MIN).bool("b", true);
         object.opt_str("none", None).str_or_null("null", None).opt_u64("max", Some(u64::MAX));
+        let (long, longer) = ("l".repeat(USUAL_NAME), "m".repeat(USUAL_NAME + 1));
+        object.bool(&long, true).bool(&longer, true).bool("\"", true);
         let mut array = object.array("list");
         array.str("1").raw("[]");
         array.object().end();
         array.end();
         object.object("o").end();
         object.end();
+        let told = format!("\"{long}\":true,\"{longer}\":true,\"\\\"\":true");
         assert_eq!(
             std::str::from_utf8(&out).unwrap(),
-            "{\"a\":\"x\\\"\\n\\u0001é\",\"n\":0,\"m\":-9223372036854775808,\"b\":true,\"null\":null,\
-             \"max\":18446744073709551615,\"list\":[\"1\",[],{}],\"o\":{}}"
+            format!(
+                "{{\"a\":\"x\\\"\\n\\u0001é\",\"n\":0,\"m\":-9223372036854775808,\"b\":true,\"null\":null,\
+                 \"max\":18446744073709551615,{told},\"list\":[\"1\",[],{{}}],\"o\":{{}}}}"
+            )
         );
     }
 

@@ -11,6 +11,7 @@ mod needs;
 mod plan;
 mod policy;
 mod pool;
+mod targets;
 mod template;
 mod traits;
 mod validation;
@@ -27,6 +28,7 @@ pub use plan::{
 };
 pub use policy::{HandoffRules, Policy, QueueLimits};
 pub use pool::{MAX_POOL, Pool};
+pub use targets::Targets;
 pub use template::{TemplateError, check as check_template, render};
 pub use traits::Traits;
 pub use validation::{Validation, ValidationError};
@@ -82,9 +84,12 @@ impl ComboState {
     }
 
     /// How these targets are asked, each way at least once.
-    pub fn policies<'a>(&'a self, targets: &'a [Planned]) -> impl Iterator<Item = &'a Policy> {
-        let differing = if self.overrides.is_empty() { targets.len().min(1) } else { targets.len() };
-        targets[..differing].iter().map(|planned| self.policy_of(&planned.target))
+    pub fn policies<'a>(
+        &'a self,
+        targets: impl ExactSizeIterator<Item = &'a Arc<Target>>,
+    ) -> impl Iterator<Item = &'a Policy> {
+        let differing = if self.overrides.is_empty() { 1 } else { targets.len() };
+        targets.take(differing).map(|target| self.policy_of(target))
     }
 
     /// Every model that it may lead to, whatever the request.

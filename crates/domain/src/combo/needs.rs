@@ -1,39 +1,45 @@
 //! What a plan depends on: which of a request's facts a combo has to know, and what all its steps can do.
 
+use std::sync::Arc;
+
 use super::{ComboState, Condition, RequestFacts, StepState};
 use crate::entity::Goal;
+use crate::price::PlainRates;
+use crate::resolve::Target;
 use crate::snapshot::Snapshot;
 
 /// What a combo's plan depends on.
-#[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
     /// What is in the request's body: tools, images, the form of the answer.
     content: bool,
     /// The beginning of the prompt.
     prefix: bool,
     /// What all steps can do, where each leads to a model whatever the request; `None` where each has to be looked at.
-    pub(super) common: Option<Common>,
+    pub(super) common: Option<Arc<Common>>,
     /// 64 bits that are the same for all requests.
     pub(super) seed: u64,
 }
 
-/// What all steps of a combo can do.
-#[derive(Debug, Clone, Copy)]
+/// What all steps of a combo can do, and where they lead.
 pub(super) struct Common {
     tools: bool,
     vision: bool,
     json_schema: bool,
     /// The smallest context.
     window: u64,
+    /// Where each leads.
+    pub(super) targets: Box<[Arc<Target>]>,
+    /// What each costs, where all have plain rates.
+    pub(super) rates: Option<Box<[PlainRates]>>,
 }
 
 /// Found out once: the snapshot is the one that the combo belongs to.
-pub(super) fn needs(snapshot: &Snapshot, combo: &ComboState) -> Needs {
+pub(super) fn needs<'a>(snapshot: &Snapshot, combo: &'a ComboState) -> &'a Needs {
     let depth = combo.policy.max_depth;
-    *combo.needs.get_or_init(|| Needs {
+    combo.needs.get_or_init(|| Needs {
         content: combo.strategy.manner().is_joint() || needs_content_within(snapshot, combo, depth),
         prefix: needs_prefix_within(snapshot, combo, depth),
-        common: common(snapshot, combo),
+        common: common(snapshot, combo).map(Arc::new),
         seed: combo.id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         }),
@@ -41,20 +47,26 @@ pub(super) fn needs(snapshot: &Snapshot, combo: &ComboState) -> Needs {
 }
 
 fn common(snapshot: &Snapshot, combo: &ComboState) -> Option<Common> {
-    let all = Common { tools: true, vision: true, json_schema: true, window: u64::MAX };
     if combo.auto.is_some() {
         return None;
     }
-    combo.steps.iter().try_fold(all, |common, step| {
+    let fixed = |step: &StepState| {
         let target = step.target(snapshot)?.as_ref().ok().filter(|_| step.condition.is_none())?;
-        let caps = &step.traits(snapshot, target).caps;
-        Some(Common {
+        Some(target.clone())
+    };
+    let targets = combo.steps.iter().map(fixed).collect::<Option<Box<[Arc<Target>]>>>()?;
+    let rates = targets.iter().map(|target| PlainRates::of(&target.quote(snapshot)?.price)).collect();
+    let all = Common { tools: true, vision: true, json_schema: true, window: u64::MAX, targets, rates };
+    Some(combo.steps.iter().zip(all.targets.clone()).fold(all, |common, (step, target)| {
+        let caps = &step.traits(snapshot, &target).caps;
+        Common {
             tools: common.tools && caps.tools,
             vision: common.vision && caps.vision,
             json_schema: common.json_schema && caps.json_schema,
             window: common.window.min(caps.context_window.unwrap_or(u64::MAX)),
-        })
-    })
+            ..common
+        }
+    }))
 }
 
 impl RequestFacts {

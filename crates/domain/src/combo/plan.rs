@@ -5,7 +5,8 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use super::needs::needs;
-use super::{ComboState, Policy, StepState, auto};
+use super::targets::Costs;
+use super::{ComboState, Policy, StepState, Targets, auto};
 use crate::entity::Goal;
 use crate::price;
 use crate::resolve::{self, ResolveError, Target};
@@ -49,7 +50,7 @@ const USUAL_OUTPUT: u64 = 1_024;
 #[derive(Clone, Default)]
 pub struct Plan {
     /// Those to be tried.
-    pub targets: Vec<Planned>,
+    pub targets: Targets,
     /// Those that are not, and why.
     pub left_out: Vec<LeftOut>,
     /// Those that the request's key may not use.
@@ -196,17 +197,21 @@ pub fn plan_for(
         max_depth: combo.policy.max_depth,
         above: SmallVec::new(),
         plan: Plan { manner: manner(combo, facts), ..Plan::default() },
+        targets: Vec::new(),
         incapable: Vec::new(),
     };
+    if let Some(targets) = planner.all_steps(combo) {
+        return Plan { targets, ..planner.plan };
+    }
     planner.expand(combo);
-    let Planner { mut plan, incapable, .. } = planner;
+    let Planner { mut plan, mut targets, incapable, .. } = planner;
     // What a model can do is not known for certain: before nobody is asked, those are. But what costs too much stays too dear.
-    if plan.targets.is_empty() && plan.over_cap.is_none() {
-        plan.targets.extend(incapable.into_iter().map(|(planned, _)| planned));
+    if targets.is_empty() && plan.over_cap.is_none() {
+        targets.extend(incapable.into_iter().map(|(planned, _)| planned));
     } else {
         plan.left_out.extend(incapable.into_iter().map(|(_, left_out)| left_out));
     }
-    plan
+    Plan { targets: targets.into(), ..plan }
 }
 
 /// How the targets are asked for this request. Tools are for the client to run, and what a vendor keeps cannot be sent
@@ -271,17 +276,38 @@ struct Planner<'a> {
     max_depth: usize,
     /// The combos around the one that is being expanded.
     above: SmallVec<[Place; 1]>,
+    /// All but its targets.
     plan: Plan,
+    targets: Vec<Planned>,
     incapable: Vec<(Planned, LeftOut)>,
 }
 
 impl Planner<'_> {
+    /// All steps of the outermost combo, where each is a model that suits the request. `None` where they have to be looked at
+    /// one by one.
+    fn all_steps(&mut self, combo: &Arc<ComboState>) -> Option<Targets> {
+        let common = needs(self.snapshot, combo).common.as_ref();
+        let common = common.filter(|common| self.special.bars.is_none() && self.facts.suits(common))?;
+        let Ordered { order, .. } = self.order(combo, &first_places(combo.steps.len()));
+        let costs = order.iter().map(|place| usize::from(*place)).map(|place| {
+            let (step, target) = (&combo.steps[place], &common.targets[place]);
+            match &common.rates {
+                Some(rates) if self.special.cost.is_none() => {
+                    rates[place].nano(self.facts.input_tokens, self.output_of(step))
+                }
+                _ => self.cost(step, target),
+            }
+        });
+        let costs: Costs = costs.collect();
+        Some(Targets::of_steps(combo, common, order, costs))
+    }
+
     fn expand(&mut self, combo: &Arc<ComboState>) {
         // Whoever cannot be asked has no share, no turn and no place in a draw. Where that is everybody, what models can do is
         // not held against them.
         let (mut able, mut hindered) = (Order::new(), Vec::new());
-        let common = needs(self.snapshot, combo).common.filter(|_| self.special.bars.is_none());
-        if !common.is_some_and(|common| self.facts.suits(&common)) {
+        let common = needs(self.snapshot, combo).common.as_ref().filter(|_| self.special.bars.is_none());
+        if !common.is_some_and(|common| self.facts.suits(common)) {
             for (place, step) in combo.steps.iter().enumerate() {
                 match self.hindrance(combo, step) {
                     None => able.push(to_index(place)),
@@ -293,7 +319,7 @@ impl Planner<'_> {
             able = first_places(combo.steps.len());
         }
         let Ordered { order, scores, too_dear } = self.order(combo, &able);
-        self.plan.targets.reserve(order.len());
+        self.targets.reserve(order.len());
         // One way into the combo, on which only the step changes: a combo is counted as seldom as it can be.
         let depth = self.above.len();
         self.above.push(Place { combo: combo.clone(), step: 0 });
@@ -472,7 +498,7 @@ impl Planner<'_> {
                     return self.plan.denied.push(planned);
                 }
                 match lack.or_else(|| is_excluded.then_some((Rule::Excluded, auto::EXCLUDED))) {
-                    None => self.plan.targets.push(planned),
+                    None => self.targets.push(planned),
                     Some((rule, reason)) => {
                         self.incapable.push((planned, left_out(step, rule, reason.to_owned())));
                     }
@@ -512,15 +538,19 @@ impl Planner<'_> {
         }
     }
 
-    /// With as much answer as the step's usually have, if the client lets it.
+    /// What the request costs at a step.
     fn cost(&self, step: &StepState, target: &Target) -> Option<i64> {
         if let Some(cost) = self.special.cost {
             return cost(target);
         }
         let quote = target.quote(self.snapshot)?;
+        price::text_nano(&quote.price, self.facts.input_tokens, self.output_of(step))
+    }
+
+    /// As many tokens of answer as the step's usually have, if the client lets it.
+    fn output_of(&self, step: &StepState) -> u64 {
         let usual = step.stats.output_tokens().unwrap_or(USUAL_OUTPUT);
-        let output = self.facts.max_output.unwrap_or(usual).min(usual);
-        price::text_nano(&quote.price, self.facts.input_tokens, output)
+        self.facts.max_output.unwrap_or(usual).min(usual)
     }
 }
 

@@ -3,7 +3,7 @@
 use omniroute_dialect::ir::{Tier, Usage};
 use smallvec::SmallVec;
 
-use super::{Price, Units};
+use super::{Price, Rates, Units};
 
 /// What an answer cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,15 +47,38 @@ pub fn cost_nano_with(price: &Price, usage: &Usage, units: &Units) -> Option<i64
 /// not known.
 pub fn text_nano(price: &Price, input: u64, output: u64) -> Option<i64> {
     let rates = price.rates(input);
-    let request = price.units.request.unwrap_or(0);
     let rate_of = |amount: u64, rate: Option<i64>| if amount == 0 { Some(0) } else { rate };
     let (input_rate, output_rate) = (rate_of(input, rates.input)?, rate_of(output, rates.output)?);
-    // Numbers of twice the size are for what nobody asks.
-    let of = |amount: u64, rate: i64| i64::try_from(amount).ok()?.checked_mul(rate);
-    let small = || of(input, input_rate)?.checked_add(of(output, output_rate)?)?.checked_add(request);
-    let of = |amount: u64, rate: i64| i128::from(amount) * i128::from(rate);
-    let large = || of(input, input_rate) + of(output, output_rate) + i128::from(request);
-    rounded(small().map_or_else(large, i128::from))
+    let request = price.units.request.unwrap_or(0);
+    PlainRates { input: input_rate, output: output_rate, request }.nano(input, output)
+}
+
+/// What plain prompts and plain answers of any size cost: nano-USD per million tokens, and per million requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainRates {
+    input: i64,
+    output: i64,
+    request: i64,
+}
+
+impl PlainRates {
+    /// Those of a price; `None` where they depend on the size of the prompt, or are not known.
+    pub fn of(price: &Price) -> Option<Self> {
+        let Rates { input, output, .. } = price.base;
+        let request = price.units.request.unwrap_or(0);
+        price.tiers.is_empty().then_some(Self { input: input?, output: output?, request })
+    }
+
+    /// What so many tokens cost in one request, in nano-USD; `None` if that is more than can be counted.
+    pub fn nano(&self, input: u64, output: u64) -> Option<i64> {
+        // Numbers of twice the size are for what nobody asks.
+        let of = |amount: u64, rate: i64| i64::try_from(amount).ok()?.checked_mul(rate);
+        let small =
+            || of(input, self.input)?.checked_add(of(output, self.output)?)?.checked_add(self.request);
+        let of = |amount: u64, rate: i64| i128::from(amount) * i128::from(rate);
+        let large = || of(input, self.input) + of(output, self.output) + i128::from(self.request);
+        rounded(small().map_or_else(large, i128::from))
+    }
 }
 
 /// The same where the request asks for a tier: the dearer of that one and the usual one, in which it may be served too.

@@ -41,7 +41,8 @@ impl Course {
     pub(super) async fn fuse(&mut self, ctx: &mut RequestCtx) -> Result<Attempted, GatewayError> {
         let policy = self.combo.policy.clone();
         let width = policy.fusion_width.min(self.targets.len());
-        self.targets = Arc::new(self.targets.iter().take(width).cloned().collect());
+        let first: Vec<_> = self.targets.iter().take(width).cloned().collect();
+        self.targets = Arc::new(first.into());
         let request = Box::new(ctx.canonical().await?.clone());
         let rounds = if policy.failover_before_retry { 1 + policy.max_retries } else { 1 };
         for round in 0..rounds {
@@ -138,7 +139,7 @@ impl Course {
 
     /// Who writes the reply: the combo's judge, else its first target.
     fn judge_target(&self, ctx: &RequestCtx) -> Result<Arc<Target>, String> {
-        let found = combo::judge(&ctx.snapshot, &self.combo, self.targets.first().map(|first| &first.target));
+        let found = combo::judge(&ctx.snapshot, &self.combo, self.targets.each().next());
         let target = found.ok_or_else(String::new)?.map_err(|error| error.to_string())?;
         if !admit::may_use_in(ctx, &self.combo, &target) {
             return Err(format!("the key may not use `{}`", target.full_name()));

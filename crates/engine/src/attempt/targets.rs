@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use omniroute_domain::combo::{self, Bar, ComboState, LeftOut, Plan, Planned, Policy, Special};
+use omniroute_domain::combo::{self, Bar, ComboState, LeftOut, Plan, Planned, Policy, Special, Targets};
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::Manner;
 use omniroute_domain::snapshot::Caller;
@@ -114,10 +114,13 @@ async fn chain(
 }
 
 /// How many targets of a combo may be paid for, at once or one after the other. The judge of a fusion is one more.
-fn paid(combo: &ComboState, manner: Manner, targets: &[Planned]) -> usize {
+fn paid(combo: &ComboState, manner: Manner, targets: &Targets) -> usize {
     let policy = &combo.policy;
-    let beside =
-        if combo.policies(targets).any(|policy| policy.hedge_delay.is_some()) { MOST_HEDGED } else { 1 };
+    let beside = if combo.policies(targets.each()).any(|policy| policy.hedge_delay.is_some()) {
+        MOST_HEDGED
+    } else {
+        1
+    };
     match manner {
         Manner::OneByOne => beside,
         // Those behind the first ones of a race are hedged like any others.
@@ -132,7 +135,7 @@ pub(crate) struct Layout {
     /// The plan, without its targets.
     pub(crate) plan: Plan,
     /// Those that are asked, in order.
-    pub(crate) targets: Vec<Planned>,
+    pub(crate) targets: Targets,
     /// Those that the key may not use.
     pub(crate) denied: Vec<Planned>,
     /// Those that a budget has no room for, while it has for others.
@@ -167,7 +170,7 @@ pub(crate) async fn lay_out(
     task::check_mix(ctx, combo)?;
     // The steps of a pipeline build on each other.
     if plan.manner != Manner::Pipeline {
-        policy::prefer(ctx, &mut targets, |planned| &planned.target);
+        policy::prefer_planned(ctx, &mut targets);
     }
     // What is asked of several at once is a conversation.
     let manner = if ctx.task.is_some() { Manner::OneByOne } else { plan.manner };
@@ -215,15 +218,14 @@ fn bar(
 fn afford(
     ctx: &mut RequestCtx,
     combo: &ComboState,
-    targets: &mut Vec<Planned>,
+    targets: &mut Targets,
     manner: Manner,
     now_ms: i64,
 ) -> Result<Vec<Planned>, GatewayError> {
     let mut unpaid = ctx.keep_priced(targets)?;
-    let possible = || targets.iter().map(|planned| &*planned.target);
-    let mut held = ctx.hold_for(possible(), paid(combo, manner, targets), now_ms);
+    let mut held = ctx.hold_for_plan(targets, paid(combo, manner, targets), now_ms);
     if manner == Manner::Fusion {
-        let first = targets.first().map(|planned| &planned.target);
+        let first = targets.each().next();
         held = held.and_then(|()| match combo::judge(&ctx.snapshot, combo, first) {
             Some(Ok(judge)) => ctx.hold_for(std::iter::once(&*judge), 1, now_ms),
             // Who is not there costs nothing.
@@ -239,7 +241,7 @@ fn afford(
 /// A combo being carried out for one request.
 pub(super) struct Course {
     pub(super) combo: Arc<ComboState>,
-    pub(super) targets: Arc<Vec<Planned>>,
+    pub(super) targets: Arc<Targets>,
     /// How they are asked, this request.
     manner: Manner,
     /// Whether one call at a time is made, however long it takes.
@@ -264,7 +266,7 @@ impl Course {
         if let Some(error) = refusal {
             // Why nobody is asked can be read afterwards.
             let left_out = Arc::from(mem::take(&mut plan.left_out));
-            ctx.planned(combo, &plan, &Arc::default(), &left_out, (denied, targets), decided_at);
+            ctx.planned(combo, &plan, &Arc::default(), &left_out, (denied, targets.into_list()), decided_at);
             return Err(error);
         }
         let (is_alone, began) = (ctx.task.is_some(), ctx.engine.clock.instant());
@@ -311,7 +313,7 @@ impl Course {
         }
         let (combo, targets) = (self.combo.clone(), self.targets.clone());
         let policy = &combo.policy;
-        let retries = combo.policies(&targets).map(|policy| policy.max_retries);
+        let retries = combo.policies(targets.each()).map(|policy| policy.max_retries);
         let passes = if self.is_deep() { 1 } else { 1 + retries.max().unwrap_or(0) };
         let mut patience = Patience::of(ctx);
         let mut sets_left = policy.max_set_retries;
@@ -371,7 +373,7 @@ impl Course {
         if self.manner == Manner::Race && place == 0 && width > 1 {
             return Some(Heat { together: width, end: count.min(width), hedges: false });
         }
-        let mut policies = self.combo.policies(&self.targets[place..]);
+        let mut policies = self.combo.policies(self.targets.each().skip(place));
         let hedges = policies.any(|policy| policy.hedge_delay.is_some());
         hedges.then_some(Heat { together: 1, end: count, hedges })
     }
@@ -384,7 +386,8 @@ impl Course {
         now: Instant,
     ) -> Result<Option<Attempted>, GatewayError> {
         let bounds = Bounds { now: Some(now), ..self.bounds(ctx, place) };
-        let failed = match ask(ctx, &self.combo, &self.targets[place], bounds).await {
+        let planned = self.targets.at(place);
+        let failed = match ask(ctx, &self.combo, &planned, bounds).await {
             Ok(answer) => {
                 self.note_fallback(ctx, place);
                 return Ok(Some(answer));
@@ -415,7 +418,7 @@ impl Course {
 
     /// How the target at `place` is asked.
     pub(super) fn policy(&self, place: usize) -> &Policy {
-        self.combo.policy_of(&self.targets[place].target)
+        self.combo.policy_of(self.targets.target(place))
     }
 
     /// Whether a target is tried again at once: a loyal strategy leaves one only when it cannot serve.

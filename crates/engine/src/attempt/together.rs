@@ -109,7 +109,7 @@ impl Course {
         pause: Duration,
         heard: &mut Vec<(usize, Heard)>,
     ) -> Leg {
-        let (combo, planned) = (self.combo.clone(), self.targets[place].clone());
+        let (combo, planned) = (self.combo.clone(), self.targets.at(place));
         let bounds = self.bounds(ctx, place);
         let mut branch = ctx.branch();
         heard.push((place, branch.heard()));

@@ -78,7 +78,7 @@ async fn every_decision_can_be_made_again_from_its_record() {
             let candidates = decision.candidates(OpenAi.id());
             let recorded: Vec<_> = candidates.iter().filter_map(|it| it.provider).collect();
             assert_eq!(recorded, planned, "{}", strategy.name());
-            for (one, other) in candidates.iter().zip(&plan.targets) {
+            for (one, other) in candidates.iter().zip(plan.targets.iter()) {
                 assert_eq!(one.score, other.score.as_deref(), "{}", strategy.name());
             }
         }
