@@ -119,16 +119,6 @@ impl Decision {
         }
     }
 
-    /// The model that answered, or was asked last, and the score it had.
-    pub fn score_of(&self, provider: &str, model: &str) -> Option<f64> {
-        let is_it = |target: &Target| target.provider.id.as_str() == provider && *target.model == *model;
-        if !self.planned.are_scored() {
-            return None;
-        }
-        let mut scored = self.planned.iter().filter_map(|planned| Some((planned, planned.score.as_ref()?)));
-        scored.find(|(planned, _)| is_it(&planned.target)).map(|(_, score)| score.total)
-    }
-
     /// Those that were to be asked in order, then those that were not. A target whose turn never came stands there without an
     /// account.
     pub fn candidates(&self, client: DialectId) -> Vec<RecordedCandidate<'_>> {
@@ -152,21 +142,23 @@ impl Decision {
         if has_more || weighed.is_some_and(|weighed| !weighed.unable.is_empty()) {
             return None;
         }
-        let mut place = |address: usize| key.extend_from_slice(&address.to_le_bytes());
-        place(self.planned.len());
+        fn place(key: &mut Vec<u8>, address: usize) {
+            key.extend_from_slice(&address.to_le_bytes());
+        }
+        place(key, self.planned.len());
         let pin = match (&self.combo, weighed) {
             (Some(combo), _) => {
-                place(Arc::as_ptr(combo).addr());
-                self.planned.each().for_each(|target| place(Arc::as_ptr(target).addr()));
+                place(key, Arc::as_ptr(combo).addr());
+                self.planned.mark(key);
                 let is_it = |weighed: &Weighed| {
                     self.planned.each().position(|target| Arc::ptr_eq(target, &weighed.target))
                 };
                 // The judge of a fusion is none of those that were planned.
-                place(weighed.map_or(Some(usize::MAX), is_it)?);
+                place(key, weighed.map_or(Some(usize::MAX), is_it)?);
                 Pin::Combo(combo)
             }
             (None, Some(Weighed { target, .. })) => {
-                place(Arc::as_ptr(&target.provider).addr());
+                place(key, Arc::as_ptr(&target.provider).addr());
                 key.extend_from_slice(target.model.as_bytes());
                 Pin::Provider(&target.provider)
             }

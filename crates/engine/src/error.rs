@@ -1,15 +1,21 @@
 //! What a client is told when a request cannot be served. Rendered by the client's dialect at the rim.
 
 use std::borrow::Cow;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use omniroute_dialect::ir::{AttemptNote, ErrorKind, PublicError};
 use omniroute_dialect::{DecodeError, EncodeError};
 use omniroute_domain::resolve::ResolveError;
 
-/// A request's failure in our words.
+/// A request's failure in our words. As small as a pointer: nearly every result that a request hands on could be one, and
+/// hardly any is.
 #[derive(Debug, Clone)]
-pub struct GatewayError {
+pub struct GatewayError(Box<Told>);
+
+/// What there is to be told of a failure.
+#[derive(Debug, Clone)]
+pub struct Told {
     /// Status class.
     pub kind: ErrorKind,
     /// Machine-readable code; `None` for the kind's usual one.
@@ -29,7 +35,7 @@ pub struct GatewayError {
 impl GatewayError {
     /// An error of our own making; the client should not repeat the request unchanged if it is a 4xx.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
+        Self::from(Told {
             kind,
             code: Some(Cow::Borrowed(code)),
             message: message.into(),
@@ -38,7 +44,7 @@ impl GatewayError {
             attempts: Vec::new(),
             is_final: kind.status() < 500
                 && !matches!(kind, ErrorKind::RateLimited | ErrorKind::RequestTimeout),
-        }
+        })
     }
 
     /// With the member that is to blame.
@@ -65,6 +71,26 @@ impl GatewayError {
             attempts: self.attempts.clone(),
             retry_at,
         }
+    }
+}
+
+impl From<Told> for GatewayError {
+    fn from(told: Told) -> Self {
+        Self(Box::new(told))
+    }
+}
+
+impl Deref for GatewayError {
+    type Target = Told;
+
+    fn deref(&self) -> &Told {
+        &self.0
+    }
+}
+
+impl DerefMut for GatewayError {
+    fn deref_mut(&mut self) -> &mut Told {
+        &mut self.0
     }
 }
 

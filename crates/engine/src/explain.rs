@@ -10,7 +10,7 @@ use omniroute_provider::{Failure, FailureKind, scrub};
 use crate::attempt;
 use crate::circuit;
 use crate::ctx::RequestCtx;
-use crate::error::GatewayError;
+use crate::error::{GatewayError, Told};
 use crate::resolve;
 
 /// The error for a failure that trying elsewhere cannot repair, or the last one of all.
@@ -18,7 +18,7 @@ pub(crate) fn failure(ctx: &RequestCtx, target: &Target, failure: &Failure) -> G
     let (kind, code) = public_kind(failure);
     let said = scrub::scrub(&failure.upstream.message);
     let text = if said.is_empty() { failure.kind.as_str().to_owned() } else { said };
-    GatewayError {
+    GatewayError::from(Told {
         kind,
         code,
         message: format!("[{}] {text}", target.full_name()),
@@ -26,7 +26,7 @@ pub(crate) fn failure(ctx: &RequestCtx, target: &Target, failure: &Failure) -> G
         retry_after: failure.retry_after.filter(|_| tells_when(kind)),
         attempts: attempt::notes(ctx),
         is_final: kind.status() < 500 && !matches!(kind, ErrorKind::RateLimited | ErrorKind::RequestTimeout),
-    }
+    })
 }
 
 /// The error when no account is left: the last failure if there was one, else why none could be tried.

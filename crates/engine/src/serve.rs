@@ -294,7 +294,7 @@ impl Engine {
                 ctx.settle_money();
                 ctx.copy_whole(&pieces);
                 reuse::keep_whole(&mut ctx, &pieces);
-                let mut response = Response::new(Answer::whole(pieces));
+                let mut response = Response::new(Answer::whole(*pieces));
                 let headers = response.headers_mut();
                 // Room at once; growing costs more.
                 *headers = HeaderMap::with_capacity(16);

@@ -54,6 +54,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(30, "0030_service_tiers"),
     migration!(31, "0031_routing_lists"),
     migration!(32, "0032_alias_ages"),
+    migration!(33, "0033_decisions_once"),
 ];
 
 /// Applies what is missing.

@@ -208,8 +208,8 @@ fn view(preview: Preview) -> RouteAnswer {
         candidates: candidates.map(|(place, candidate)| candidate_view(place + 1, candidate)).collect(),
         error: preview.error.map(|error| RouteError {
             status: error.kind.status(),
-            code: error.code.map(|code| code.into_owned()),
-            message: error.message,
+            code: error.code.as_deref().map(str::to_owned),
+            message: error.message.clone(),
         }),
         decided_at: iso(preview.decided_at),
     }

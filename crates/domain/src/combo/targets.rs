@@ -109,6 +109,17 @@ impl Targets {
         rates.iter().try_fold(0, |most: i64, rates| Some(most.max(rates.nano(input, output)?)))
     }
 
+    /// Appends what tells these targets and their order from any others of the same state of the combo.
+    pub fn mark(&self, key: &mut Vec<u8>) {
+        let Some(steps) = &self.steps else {
+            key.push(0);
+            let addresses = self.list().iter().map(|planned| Arc::as_ptr(&planned.target).addr());
+            return addresses.for_each(|address| key.extend_from_slice(&address.to_le_bytes()));
+        };
+        key.push(1);
+        steps.order.iter().for_each(|step| key.extend_from_slice(&step.to_le_bytes()));
+    }
+
     /// Changes the list.
     pub fn edit<T>(&mut self, change: impl FnOnce(&mut Vec<Planned>) -> T) -> T {
         let mut list = std::mem::take(self).into_list();

@@ -74,7 +74,7 @@ pub(super) fn told(ctx: &mut RequestCtx, answer: &ChatResponse) -> Result<Attemp
         let encoded = client.encode_response(answer, &echo);
         ctx.note_losses(encoded.losses);
         pieces.push(encoded.body);
-        return Ok(Attempted::Whole(pieces));
+        return Ok(Attempted::Whole(Box::new(pieces)));
     }
     let mut writer = Writer { encoder: client.stream_encoder(echo), out: BytesMut::new() };
     writer.encoder.time_passed(ctx.since_arrival());
@@ -87,7 +87,7 @@ pub(super) fn told(ctx: &mut RequestCtx, answer: &ChatResponse) -> Result<Attemp
     })?;
     ctx.note_losses(writer.encoder.take_losses());
     pieces.push(writer.out.freeze());
-    Ok(Attempted::Whole(pieces))
+    Ok(Attempted::Whole(Box::new(pieces)))
 }
 
 struct Writer {

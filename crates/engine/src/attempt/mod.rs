@@ -61,14 +61,10 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Most bytes a stream may hold back before its first meaningful event.
 const MAX_UNCOMMITTED_BYTES: usize = 4 * 1024 * 1024;
 
-/// An answer that the client will get.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "most answers are complete; a box would cost each of them an allocation"
-)]
+/// An answer that the client will get. Small, because every loop around a call hands it on.
 pub(crate) enum Attempted {
     /// Complete.
-    Whole(Pieces),
+    Whole(Box<Pieces>),
     /// Begun.
     Stream(Box<StreamStart>),
 }
@@ -208,7 +204,7 @@ async fn once(
     }
     note_success(ctx, target, connection, Some(head.status), sent);
     drop(place);
-    Ok(Attempted::Whole(pieces))
+    Ok(Attempted::Whole(Box::new(pieces)))
 }
 
 /// Whether the path is what the upstream does not have, and not the model.

@@ -257,7 +257,7 @@ async fn ask(
 }
 
 /// What the vendor says of its own, in its words: it is not about the model.
-fn said(error: GatewayError, failure: &Failure) -> GatewayError {
+fn said(mut error: GatewayError, failure: &Failure) -> GatewayError {
     let status = failure.upstream.status.unwrap_or_default();
     match failure.kind {
         FailureKind::ModelMissing
@@ -268,10 +268,11 @@ fn said(error: GatewayError, failure: &Failure) -> GatewayError {
         {
             let kind = ErrorKind::from_status(status);
             let code = failure.upstream.code.clone().map(Into::into);
-            GatewayError { kind, code, is_final: true, ..error }
+            (error.kind, error.code, error.is_final) = (kind, code, true);
         }
-        _ => error,
+        _ => {}
     }
+    error
 }
 
 fn unknown(id: &str) -> GatewayError {

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use omniroute_domain::combo::{ComboState, Planned};
+use omniroute_domain::combo::{ComboState, Place, Planned};
 use smallvec::SmallVec;
 
 use super::Rewrite;
@@ -38,7 +38,7 @@ impl Tally {
     /// A target is asked.
     pub(super) fn begin(&self, planned: &Planned, since: Instant) {
         let mut entries = self.lock();
-        for place in counted(planned) {
+        for place in counted(&planned.path) {
             match entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.combo, &place.combo)) {
                 Some(entry) => entry.asking += 1,
                 None => {
@@ -53,7 +53,7 @@ impl Tally {
     /// It was called, or none of its accounts could be, which says nothing about its combos.
     pub(super) fn asked(&self, planned: &Planned, is_called: bool) {
         self.lock().retain(|entry| {
-            if !leads_to(&entry.combo, planned) {
+            if !leads_to(&entry.combo, &planned.path) {
                 return true;
             }
             entry.asking = entry.asking.saturating_sub(1);
@@ -66,18 +66,18 @@ impl Tally {
         });
     }
 
-    /// A target answered.
-    pub(super) fn answered(&self, planned: &Planned) {
+    /// The target at the end of a path answered.
+    fn answered(&self, path: &[Place]) {
         for entry in self.lock().iter_mut() {
-            entry.has_answered |= leads_to(&entry.combo, planned);
+            entry.has_answered |= leads_to(&entry.combo, path);
         }
     }
 
-    /// The request got its answer, whose content began at `first`; or none.
-    fn end(&self, first: Option<Instant>, now_ms: i64) {
+    /// The request got its answer, whose content began at `first`, from the target at the end of a path; or none.
+    fn end(&self, first: Option<Instant>, path: &[Place], now_ms: i64) {
         for entry in std::mem::take(&mut *self.lock()) {
             let is_asked = Arc::ptr_eq(&entry.combo, &self.asked);
-            let first = first.filter(|_| is_asked || entry.has_answered);
+            let first = first.filter(|_| is_asked || entry.has_answered || leads_to(&entry.combo, path));
             let latency = first.map(|first| millis(first.saturating_duration_since(entry.since)));
             let latency = latency.map(|latency| u64::try_from(latency).unwrap_or(0));
             entry.combo.memory.stats.end(latency, now_ms);
@@ -89,8 +89,8 @@ impl Tally {
     }
 }
 
-fn leads_to(combo: &Arc<ComboState>, planned: &Planned) -> bool {
-    planned.path.iter().any(|place| Arc::ptr_eq(&place.combo, combo))
+fn leads_to(combo: &Arc<ComboState>, path: &[Place]) -> bool {
+    path.iter().any(|place| Arc::ptr_eq(&place.combo, combo))
 }
 
 impl Drop for Tally {
@@ -105,22 +105,24 @@ impl RequestCtx {
     /// The client got its answer. What is only material for one says nothing yet.
     pub(crate) fn combo_answered(&self) {
         if self.tally.as_ref().is_some_and(|tally| !tally.lock().is_empty()) {
-            self.combo_answered_at(self.engine.clock.now_ms());
+            self.combo_answered_at(&[], self.engine.clock.now_ms());
         }
     }
 
-    pub(super) fn combo_answered_at(&self, now_ms: i64) {
-        let Some(tally) = self.tally.as_ref().filter(|_| self.rewrite != Some(Rewrite::Material)) else {
-            return;
-        };
+    /// The same, where the target at the end of a path answered.
+    pub(super) fn combo_answered_at(&self, path: &[Place], now_ms: i64) {
+        let Some(tally) = &self.tally else { return };
+        if self.rewrite == Some(Rewrite::Material) {
+            return tally.answered(path);
+        }
         let first = self.outcome.first_event.unwrap_or_else(|| self.engine.clock.instant());
-        tally.end(Some(first), now_ms);
+        tally.end(Some(first), path, now_ms);
     }
 
     /// It got none, or not all of it.
     pub(crate) fn combo_failed(&self) {
         if let Some(tally) = &self.tally {
-            tally.end(None, self.engine.clock.now_ms());
+            tally.end(None, &[], self.engine.clock.now_ms());
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::gate::GatePlace;
 
 /// A step whose target is being asked; tells its counts how it ended.
 pub(crate) struct Trying {
-    planned: Option<Planned>,
+    /// The steps that lead to it; empty once it is over.
+    path: SmallVec<[Place; 1]>,
     since: Instant,
     is_counted: bool,
     #[allow(dead_code, reason = "held for its Drop")]
@@ -24,7 +25,7 @@ pub(super) type Places = SmallVec<[GatePlace; 1]>;
 impl Trying {
     /// The combos that lead to the target, the innermost first.
     pub(crate) fn combos(&self) -> impl Iterator<Item = &ComboState> {
-        self.planned.iter().flat_map(|planned| planned.path.iter().rev().map(|place| &*place.combo))
+        self.path.iter().rev().map(|place| &*place.combo)
     }
 
     /// What the entries on the way to the target say of all that they lead to, the outermost first.
@@ -34,28 +35,28 @@ impl Trying {
 
     /// Without anything being counted.
     pub(crate) fn previewed(planned: &Planned, since: Instant) -> Self {
-        Self { planned: Some(planned.clone()), since, is_counted: false, places: Places::new() }
+        Self { path: planned.path.clone(), since, is_counted: false, places: Places::new() }
     }
 
     pub(super) fn begin(planned: &Planned, since: Instant, places: Places) -> Self {
-        for place in counted(planned) {
+        for place in counted(&planned.path) {
             place.step().stats.begin();
         }
-        Self { planned: Some(planned.clone()), since, is_counted: true, places }
+        Self { path: planned.path.clone(), since, is_counted: true, places }
     }
 
     /// The steps that lead to the target.
     pub(super) fn path(&self) -> SmallVec<[Place; 1]> {
-        self.planned.as_ref().map(|planned| planned.path.clone()).unwrap_or_default()
+        self.path.clone()
     }
 
     fn end(&mut self, latency: Option<Duration>, now_ms: i64) {
-        let Some(planned) = self.planned.take() else { return };
+        let path = std::mem::take(&mut self.path);
         let latency = latency.map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX));
-        for place in counted(&planned) {
+        for place in counted(&path) {
             place.step().stats.end(latency, now_ms);
         }
-        for place in &planned.path {
+        for place in &path {
             match latency {
                 Some(_) => place.combo.memory.answered(&place.step().id, now_ms),
                 None => place.combo.memory.failed(&place.step().id),
@@ -65,15 +66,14 @@ impl Trying {
 }
 
 /// The steps whose combos count their requests.
-pub(super) fn counted(planned: &Planned) -> impl Iterator<Item = &Place> {
-    planned.path.iter().filter(|place| place.combo.policy.tracks_metrics)
+pub(super) fn counted(path: &[Place]) -> impl Iterator<Item = &Place> {
+    path.iter().filter(|place| place.combo.policy.tracks_metrics)
 }
 
 impl Drop for Trying {
     fn drop(&mut self) {
-        let Some(planned) = self.planned.as_ref().filter(|_| self.is_counted) else { return };
-        for place in counted(planned) {
-            place.step().stats.cancel();
+        if self.is_counted {
+            counted(&self.path).for_each(|place| place.step().stats.cancel());
         }
     }
 }
@@ -83,11 +83,8 @@ impl RequestCtx {
     pub(crate) fn step_answered(&mut self) {
         let Some(mut trying) = self.trying.take() else { return };
         let first = self.outcome.first_event.unwrap_or_else(|| self.engine.clock.instant());
-        if let (Some(tally), Some(planned)) = (&self.tally, &trying.planned) {
-            tally.answered(planned);
-        }
         let now_ms = self.engine.clock.now_ms();
-        self.combo_answered_at(now_ms);
+        self.combo_answered_at(&trying.path, now_ms);
         trying.end(Some(first.saturating_duration_since(trying.since)), now_ms);
     }
 

@@ -97,7 +97,7 @@ pub(crate) async fn once(
             job.head = Some((content_type, headers));
             note_success(ctx, target, connection, Some(StatusCode::OK), sent);
             drop(place);
-            Ok(Attempted::Whole(body))
+            Ok(Attempted::Whole(Box::new(body)))
         }
         Ok(Performed::Live(live)) => {
             let Live { headers, body, pipe } = *live;

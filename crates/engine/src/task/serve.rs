@@ -112,7 +112,7 @@ pub(super) async fn carry_out(ctx: &mut RequestCtx, route: &Route) -> Result<Pie
 /// The attempts alone.
 pub(super) async fn attempts(ctx: &mut RequestCtx, route: &Route) -> Result<Pieces, GatewayError> {
     match cancel::attempts(ctx, route).await? {
-        Attempted::Whole(pieces) => Ok(pieces),
+        Attempted::Whole(pieces) => Ok(*pieces),
         Attempted::Stream(_) => unreachable!("a stream is only begun for a client that asked for one"),
     }
 }

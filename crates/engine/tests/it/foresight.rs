@@ -61,7 +61,7 @@ fn compared(world: &World, foreseen: Preview, got: &Got, before: usize) -> (u16,
     assert_eq!(world.transport.sent().len(), before, "somebody was called: {}", got.body);
     assert_eq!(got.status, error.kind.status(), "{} and {}", error.message, got.body);
     assert_eq!(said["error"]["message"].as_str(), Some(error.message.as_str()), "{}", got.body);
-    let code = error.code.map(|code| code.into_owned()).unwrap_or_default();
+    let code = error.code.as_deref().map(str::to_owned).unwrap_or_default();
     assert_eq!(said["error"]["code"].as_str(), Some(code.as_str()), "{}", got.body);
     let tried: Vec<_> = foreseen.candidates.iter().filter(|candidate| candidate.skip.is_none()).collect();
     assert!(tried.is_empty(), "{tried:?}");

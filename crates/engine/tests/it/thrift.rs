@@ -213,7 +213,7 @@ async fn explained(world: &World, model: &str) -> (Option<String>, Option<String
     let preview = world.engine.preview(ctx, body.into()).await.unwrap();
     let tried = preview.candidates.iter().filter(|candidate| candidate.skip.is_none());
     let tried = tried.map(|it| format!("{}/{}", it.provider.as_ref().unwrap(), it.model)).collect();
-    let code = preview.error.and_then(|error| error.code).map(|code| code.into_owned());
+    let code = preview.error.and_then(|error| error.code.as_deref().map(str::to_owned));
     (code, preview.budget, tried)
 }
 

@@ -49,7 +49,7 @@ impl Explainer {
             (body, None) => self.0.preview(ctx, body).await,
             (body, Some(asked)) => self.0.preview_task(ctx, body, asked).await,
         };
-        preview.map_err(|error| wrong(field, error.message))
+        preview.map_err(|error| wrong(field, &error.message))
     }
 
     async fn serve(&self, ask: PreviewAsk) -> Result<PreviewAnswer, WrongAsk> {
@@ -125,19 +125,22 @@ fn asked(operation: Operation, content: AskContent) -> Result<(Bytes, Option<Ask
 /// The form with these fields, read as a client's would be.
 fn filled<F: Form>(mut form: F, fields: Vec<(String, AskField)>) -> Result<F::Whole, WrongAsk> {
     for (at, (name, field)) in fields.into_iter().enumerate() {
-        let here = |message: String| wrong(format!("form[{at}]"), message);
-        let is_file = form.is_file(&name).map_err(|error| here(error.message))?;
+        let here = |message: &str| wrong(format!("form[{at}]"), message);
+        let is_file = form.is_file(&name).map_err(|error| here(&error.message))?;
         match field {
             AskField::Text(_) if is_file => {
-                return Err(here(format!("`{}` is a file: say how many `bytes` it has", form::shown(&name))));
+                return Err(here(&format!(
+                    "`{}` is a file: say how many `bytes` it has",
+                    form::shown(&name)
+                )));
             }
-            AskField::File { .. } if !is_file => return Err(here(form::misplaced::<F>(&name).message)),
+            AskField::File { .. } if !is_file => return Err(here(&form::misplaced::<F>(&name).message)),
             AskField::Text(value) if value.len() > form.room() => {
-                return Err(here(form::too_long(&name).message));
+                return Err(here(&form::too_long(&name).message));
             }
-            AskField::Text(value) => form.text(&name, &value).map_err(|error| here(error.message))?,
+            AskField::Text(value) => form.text(&name, &value).map_err(|error| here(&error.message))?,
             AskField::File { bytes, .. } if form.taken().saturating_add(bytes) > MAX_BYTES => {
-                return Err(here(form::too_large().message));
+                return Err(here(&form::too_large().message));
             }
             AskField::File { filename, content_type, bytes, seconds } => {
                 let (file, filename) = (Arc::new(Spooled::of_length(bytes)), form::file_name(&filename));
@@ -145,7 +148,7 @@ fn filled<F: Form>(mut form: F, fields: Vec<(String, AskField)>) -> Result<F::Wh
             }
         }
     }
-    form.finish().map_err(|error| wrong("form", error.message))
+    form.finish().map_err(|error| wrong("form", &error.message))
 }
 
 fn wrong(field: impl Into<std::borrow::Cow<'static, str>>, message: impl Into<String>) -> WrongAsk {

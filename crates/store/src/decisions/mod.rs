@@ -1,4 +1,5 @@
-//! How requests were routed: `routing_decisions`, written with the request log and pruned with it.
+//! How requests were routed: `routing_decisions`, written with the request log and pruned with it. What became of a request is
+//! in the log's row with the same id.
 
 mod kept;
 mod lists;
@@ -16,22 +17,7 @@ use crate::error::StoreError;
 use crate::pool::with_read;
 use crate::store::Store;
 
-pub(crate) const COLUMNS: [&str; 14] = [
-    "id",
-    "request_id",
-    "task_type",
-    "combo_id",
-    "provider_selected",
-    "model_selected",
-    "score",
-    "factors_json",
-    "fallbacks_triggered",
-    "success",
-    "latency_ms",
-    "cost_nano",
-    "created_at",
-    "names_page",
-];
+pub(crate) const COLUMNS: [&str; 4] = ["id", "factors_json", "created_at", "names_page"];
 
 /// Access to the decisions.
 #[derive(Debug, Clone, Copy)]

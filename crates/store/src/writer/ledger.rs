@@ -42,7 +42,7 @@ pub(crate) struct Entry {
     pub(crate) provider: Arc<str>,
     pub(crate) model: Arc<str>,
     pub(crate) estimated: bool,
-    pub(crate) tokens: Option<String>,
+    pub(crate) tokens: Option<Arc<str>>,
     pub(crate) timestamp: i64,
 }
 
@@ -134,7 +134,7 @@ impl Entry {
             provider: Arc::from(&bill.provider),
             model: clip_shared(&bill.model, MAX_NAME),
             estimated: bill.estimated,
-            tokens: tokens(bill),
+            tokens: tokens(bill).map(Arc::from),
             timestamp: bill.settled_ms,
         }
     }

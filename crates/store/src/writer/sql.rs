@@ -7,8 +7,7 @@ use bytes::BytesMut;
 use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus, key_parts};
 use omniroute_engine::bodies::BodyNote;
-use omniroute_engine::decision::Decision;
-use omniroute_engine::ports::{CHAT, LockRow, RequestRow};
+use omniroute_engine::ports::{CHAT, LockRow, RequestRow, RowId};
 use sqlx::AssertSqlSafe;
 
 use super::attempts;
@@ -128,30 +127,6 @@ macro_rules! bind_call_log {
     }};
 }
 
-/// Binds the columns of a decision.
-macro_rules! bind_decision {
-    ($query:expr, $row:expr, $decision:expr, $kept:expr, $page:expr) => {{
-        let (row, decision): (&RequestRow, &Decision) = ($row, $decision);
-        let answered = row.attempts.last().is_some_and(|last| last.failure.is_none());
-        let provider = row.provider.as_ref().map_or("", |id| id.as_str());
-        $query
-            .bind(row.id.to_string())
-            .bind(clip_shared(&row.request_id, MAX_NAME))
-            .bind(decision.task.map(|task| task.as_str()))
-            .bind(decision.combo.as_ref().map(|combo| Arc::<str>::from(&combo.id)))
-            .bind(row.provider.as_ref().map(Arc::<str>::from))
-            .bind((!row.model.is_empty()).then(|| clip_shared(&row.model, MAX_NAME)))
-            .bind(decision.score_of(provider, &row.model))
-            .bind(Arc::clone($kept))
-            .bind(i64::try_from(row.attempts.len().saturating_sub(1)).unwrap_or(i64::MAX))
-            .bind(answered)
-            .bind(row.duration_ms)
-            .bind(row.cost_nano)
-            .bind(row.id.timestamp_ms())
-            .bind(Arc::clone($page))
-    }};
-}
-
 /// Writes a batch in one transaction.
 pub(crate) async fn write(
     store: &Store,
@@ -194,8 +169,12 @@ pub(crate) async fn write(
         }
         for (chunk, sql) in chunks(&decided, &statements.decisions) {
             let mut query = sqlx::query(AssertSqlSafe(sql));
-            for Decided { row, decision, kept } in chunk {
-                query = bind_decision!(query, row, decision, kept, &page);
+            for Decided { id, kept } in chunk {
+                query = query
+                    .bind(id.to_string())
+                    .bind(Arc::clone(kept))
+                    .bind(id.timestamp_ms())
+                    .bind(Arc::clone(&page));
             }
             query.execute(&mut *db).await?;
         }
@@ -376,15 +355,15 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// A row with what is kept of its decision.
-struct Decided<'a> {
-    row: &'a RequestRow,
-    decision: &'a Decision,
+/// What is kept of a request's decision.
+struct Decided {
+    /// The request's.
+    id: RowId,
     /// As JSON.
     kept: Arc<str>,
 }
 
-fn decided<'a>(batch: &'a Batch, names: &mut Names) -> Result<Vec<Decided<'a>>, StoreError> {
+fn decided(batch: &Batch, names: &mut Names) -> Result<Vec<Decided>, StoreError> {
     let with_decision = || batch.rows.iter().filter_map(|row| Some((row, row.decision.as_deref()?)));
     if let Some((row, _)) = with_decision().next() {
         names.turn(row.id.timestamp_ms());
@@ -396,7 +375,7 @@ fn decided<'a>(batch: &'a Batch, names: &mut Names) -> Result<Vec<Decided<'a>>, 
             let kept =
                 std::str::from_utf8(&out).map_err(|error| StoreError::Damaged(error.to_string()))?.into();
             out.clear();
-            Ok(Decided { row, decision, kept })
+            Ok(Decided { id: row.id, kept })
         })
         .collect()
 }
