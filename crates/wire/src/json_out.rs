@@ -15,13 +15,30 @@ const ESCAPED: [bool; 256] = {
     table
 };
 
-/// Bytes of the longest usual name of a member.
-const USUAL_NAME: usize = 28;
+/// Bytes of the longest string that is made up before it is appended.
+const SHORT: usize = 40;
+/// The same of names of members.
+const SHORT_NAME: usize = 28;
 /// How many bytes are looked at at once.
 const WORD: usize = 8;
 
+/// Whether a text can stand in a string as it is.
+fn is_verbatim(text: &[u8]) -> bool {
+    match text.last_chunk() {
+        // The last ones together with those before them.
+        Some(last) => is_plain(*last) && text.as_chunks().0.iter().all(|word| is_plain(*word)),
+        None => !text.iter().any(|byte| ESCAPED[usize::from(*byte)]),
+    }
+}
+
 /// Appends a string with its quotes.
 pub fn string(out: &mut BytesMut, text: &str) {
+    // As most are: appended once, and not bit by bit.
+    if text.len() <= SHORT && is_verbatim(text.as_bytes()) {
+        let mut quoted = [b'"'; SHORT + 2];
+        quoted[1..=text.len()].copy_from_slice(text.as_bytes());
+        return out.extend_from_slice(&quoted[..text.len() + 2]);
+    }
     out.reserve(text.len() + 2);
     out.extend_from_slice(b"\"");
     escaped(out, text);
@@ -112,8 +129,8 @@ impl<'a> Object<'a> {
     pub fn key(&mut self, name: &str) -> &mut BytesMut {
         let is_first = std::mem::replace(&mut self.first, false);
         // As nearly all are: appended once, and not bit by bit.
-        if name.len() <= USUAL_NAME && !name.bytes().any(|byte| ESCAPED[usize::from(byte)]) {
-            let mut member = [0; USUAL_NAME + 4];
+        if name.len() <= SHORT_NAME && is_verbatim(name.as_bytes()) {
+            let mut member = [0; SHORT_NAME + 4];
             let end = name.len() + 2;
             (member[0], member[1]) = (b',', b'"');
             member[2..end].copy_from_slice(name.as_bytes());
@@ -258,7 +275,7 @@ mod tests {
         let mut object = Object::begin(&mut out);
         object.str("a", "x\"\n\u{1}é").u64("n", 0).i64("m", i64::MIN).bool("b", true);
         object.opt_str("none", None).str_or_null("null", None).opt_u64("max", Some(u64::MAX));
-        let (long, longer) = ("l".repeat(USUAL_NAME), "m".repeat(USUAL_NAME + 1));
+        let (long, longer) = ("l".repeat(SHORT_NAME), "m".repeat(SHORT_NAME + 1));
         object.bool(&long, true).bool(&longer, true).bool("\"", true);
         let mut array = object.array("list");
         array.str("1").raw("[]");

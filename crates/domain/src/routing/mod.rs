@@ -284,10 +284,10 @@ fn led_by(choice: &Choice<'_>, first: usize) -> Order {
 
 /// Ascending by what `key` says of a candidate; equal ones as they stand.
 fn sorted_by<K: PartialOrd>(choice: &Choice<'_>, key: impl Fn(&Candidate) -> K) -> Order {
-    let keys = choice.candidates.iter().map(key).zip(0..);
-    let mut keyed: SmallVec<[(K, u16); 8]> = keys.collect();
-    keyed.sort_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-    keyed.into_iter().map(|(_, place)| place).collect()
+    let key = |place: u16| key(&choice.candidates[usize::from(place)]);
+    let mut order = first_places(choice.candidates.len());
+    order.sort_by(|a, b| key(*a).partial_cmp(&key(*b)).unwrap_or(std::cmp::Ordering::Equal));
+    order
 }
 
 pub(crate) fn to_index(place: usize) -> u16 {
