@@ -30,7 +30,7 @@ impl Trying {
 
     /// What the entries on the way to the target say of all that they lead to, the outermost first.
     pub(crate) fn suffixes(&self) -> impl Iterator<Item = &Suffixes> {
-        self.planned.iter().flat_map(|planned| &planned.path).map(|place| &place.step().suffixes)
+        self.path.iter().map(|place| &place.step().suffixes)
     }
 
     /// Without anything being counted.
