@@ -8,13 +8,12 @@ use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus, key_parts};
 use omniroute_engine::bodies::BodyNote;
 use omniroute_engine::ports::{CHAT, LockRow, RequestRow, RowId};
-use sqlx::AssertSqlSafe;
 
 use super::attempts;
 use super::kinds::KindTotal;
 use super::ledger::{self, Unlisted};
 use super::memories::{Row, Sealed};
-use super::statements::{KIND_UPSERT, Statements, UPSERTS, chunks};
+use super::statements::{CALL_LOG_COLUMNS, KIND_UPSERT, Statements, UPSERTS, chunks, roomy};
 use super::totals::{Total, TotalKey, Totals, cache_creation};
 use crate::answers;
 use crate::audit::{self, AuditEvent};
@@ -141,14 +140,14 @@ pub(crate) async fn write(
     let (page, new_names) = (names.page(), names.unwritten());
     with_write!(store.pool(), |db| {
         for (chunk, sql) in chunks(&batch.rows, &statements.call_logs) {
-            let mut query = sqlx::query(AssertSqlSafe(sql));
+            let mut query = roomy(sql, chunk.len(), CALL_LOG_COLUMNS.len());
             for row in chunk {
                 query = bind_call_log!(query, row, words);
             }
             query.execute(&mut *db).await?;
         }
         for (chunk, sql) in chunks(&entries, &statements.ledger) {
-            let mut query = sqlx::query(AssertSqlSafe(sql));
+            let mut query = roomy(sql, chunk.len(), ledger::COLUMNS.len());
             for entry in chunk {
                 query = ledger::bind_entry!(query, entry, words);
             }
@@ -161,14 +160,14 @@ pub(crate) async fn write(
             audit::append!(db, event);
         }
         for (chunk, sql) in chunks(&new_names, &statements.names) {
-            let mut query = sqlx::query(AssertSqlSafe(sql));
+            let mut query = roomy(sql, chunk.len(), decisions::NAME_COLUMNS.len());
             for (place, name) in chunk {
                 query = decisions::bind_name!(query, &*names, place, name);
             }
             query.execute(&mut *db).await?;
         }
         for (chunk, sql) in chunks(&decided, &statements.decisions) {
-            let mut query = sqlx::query(AssertSqlSafe(sql));
+            let mut query = roomy(sql, chunk.len(), decisions::COLUMNS.len());
             for Decided { id, kept } in chunk {
                 query = query
                     .bind(id.to_string())

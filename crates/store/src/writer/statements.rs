@@ -3,6 +3,9 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use sqlx::query::Query;
+use sqlx::{Arguments as _, AssertSqlSafe, Database, IntoArguments};
+
 use super::ledger;
 use crate::decisions;
 use crate::pool::Pool;
@@ -11,7 +14,7 @@ use crate::usage::{DAY_MS, HOUR_MS, MINUTE_MS};
 /// Rows per insert: each size is prepared once, and a batch is cut into the fewest of them.
 const SIZES: [usize; 3] = [32, 8, 1];
 
-const CALL_LOG_COLUMNS: [&str; 43] = [
+pub(super) const CALL_LOG_COLUMNS: [&str; 43] = [
     "id",
     "timestamp",
     "request_id",
@@ -136,6 +139,20 @@ impl Statements {
             }),
         }
     }
+}
+
+/// A statement with room for its rows of so many columns; to grow with each of them costs more than to bind it.
+pub(super) fn roomy<'q, DB>(sql: Arc<str>, rows: usize, columns: usize) -> Query<'q, DB, DB::Arguments>
+where
+    DB: Database,
+    DB::Arguments: IntoArguments<DB>,
+{
+    /// Bytes of most values.
+    const USUAL: usize = 24;
+    let mut arguments = DB::Arguments::default();
+    let count = rows * columns;
+    arguments.reserve(count, count * USUAL);
+    sqlx::query_with(AssertSqlSafe(sql), arguments)
 }
 
 /// Cuts rows into the prepared sizes.
