@@ -1,13 +1,17 @@
 //! Accounts at providers.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod keys;
+mod order;
+mod row;
 
-use omniroute_domain::entity::{
-    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, KeyPool, TestStatus,
-};
+use omniroute_domain::entity::{Connection, ConnectionId, ConnectionStatus};
 use omniroute_provider::ProviderId;
-use secrecy::ExposeSecret as _;
+
+pub(crate) use keys::reseal;
+use keys::{Sealed, StoredKeys, place, pool_place};
+use order::renumber;
+use row::auth_type_text;
+pub(crate) use row::{Row, parse_test_status};
 
 use crate::connection_headers;
 use crate::error::StoreError;
@@ -18,9 +22,8 @@ use crate::quota_snapshots;
 use crate::resilience;
 use crate::response_owners::FORGET_CONNECTION;
 use crate::session_affinity;
-use crate::store::{RowProblem, Store};
-use crate::text::{clip, from_json, to_json};
-use crate::vault::Vault;
+use crate::store::Store;
+use crate::text::{clip, to_json};
 
 /// How the problem begins of a connection without its credential.
 pub(crate) const UNREADABLE: &str = "cannot decrypt the credential";
@@ -88,25 +91,6 @@ macro_rules! write_status {
     }};
 }
 pub(crate) use write_status;
-
-/// Gives the connections of a provider the priorities 1..n, one of them at a wanted place.
-macro_rules! renumber {
-    ($db:ident, $provider:expr, $moved:expr) => {
-        let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT id, priority FROM provider_connections WHERE provider = $1 ORDER BY priority, created_at, id",
-        )
-        .bind($provider)
-        .fetch_all(&mut *$db)
-        .await?;
-        for (id, priority) in renumbered(rows, $moved) {
-            sqlx::query("UPDATE provider_connections SET priority = $2 WHERE id = $1")
-                .bind(id)
-                .bind(priority)
-                .execute(&mut *$db)
-                .await?;
-        }
-    };
-}
 
 /// Refuses a name or a key that another connection of the provider has.
 macro_rules! refuse_duplicates {
@@ -340,233 +324,9 @@ impl Connections<'_> {
     }
 }
 
-/// As stored.
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: String,
-    provider: String,
-    auth_type: String,
-    name: String,
-    display_name: Option<String>,
-    email: Option<String>,
-    priority: i64,
-    global_priority: Option<i64>,
-    is_active: bool,
-    api_key: Option<String>,
-    expires_at: Option<i64>,
-    provider_specific_data: String,
-    default_model: Option<String>,
-    rate_limit_protection: bool,
-    max_concurrent: Option<i64>,
-    health_check_interval: Option<i64>,
-    group: Option<String>,
-    tags: String,
-    test_status: String,
-    last_tested: Option<i64>,
-    last_used_at: Option<i64>,
-    last_error: Option<String>,
-    last_error_at: Option<i64>,
-    last_error_type: Option<String>,
-    last_error_source: Option<String>,
-    error_code: Option<i64>,
-    backoff_level: i64,
-    rate_limited_until: Option<i64>,
-    consecutive_use_count: i64,
-    created_at: i64,
-    updated_at: i64,
-    api_keys: Option<String>,
-}
-
-impl Row {
-    /// The connection; `None` when the row cannot be used at all. A credential that cannot be decrypted, also in a header, is
-    /// left out and shown in the status.
-    pub(crate) fn into_connection(
-        self,
-        vault: &Arc<Vault>,
-        problems: &mut Vec<RowProblem>,
-    ) -> Option<Connection> {
-        let mut problem = |id: &str, message: String| {
-            problems.push(RowProblem { table: TABLE, id: id.to_owned(), message });
-        };
-        let read = || -> Result<_, String> {
-            Ok((
-                parse_auth_type(&self.auth_type)
-                    .ok_or_else(|| format!("unknown auth_type `{}`", self.auth_type))?,
-                from_json::<ConnectionOptions>("provider_specific_data", &self.provider_specific_data)?,
-                from_json::<Vec<String>>("tags", &self.tags)?,
-            ))
-        };
-        let (auth_type, mut options, tags) = match read() {
-            Ok(values) => values,
-            Err(message) => {
-                problem(&self.id, message);
-                return None;
-            }
-        };
-        let mut status = ConnectionStatus {
-            test_status: parse_test_status(&self.test_status),
-            last_tested: self.last_tested,
-            last_used_at: self.last_used_at,
-            last_error: self.last_error,
-            last_error_at: self.last_error_at,
-            last_error_type: self.last_error_type,
-            last_error_source: self.last_error_source,
-            error_code: self.error_code,
-            backoff_level: self.backoff_level,
-            rate_limited_until: self.rate_limited_until,
-            consecutive_use_count: self.consecutive_use_count,
-        };
-        let (api_key, unreadable) = match self.api_key.map(|stored| vault.open(&place(&self.id), &stored)) {
-            None => (None, None),
-            Some(Ok(secret)) => (Some(secret), None),
-            Some(Err(error)) => (None, Some(format!("{UNREADABLE}: {error}"))),
-        };
-        let of_headers = connection_headers::open(vault, &self.id, &mut options.extra_headers);
-        for message in of_headers.iter().chain(&unreadable) {
-            problem(&self.id, message.clone());
-        }
-        if let Some(message) = unreadable.or(of_headers) {
-            status.test_status = TestStatus::Error;
-            status.last_error = Some(message);
-            status.last_error_type = Some("credentials".into());
-            status.last_error_source = Some("local".into());
-        }
-        if let Some(stored) = self.api_keys {
-            match open_pool(vault, &self.id, &stored) {
-                Ok(keys) => options.api_keys = keys,
-                Err(error) => problem(&self.id, format!("cannot read the further keys: {error}")),
-            }
-        }
-        Some(Connection {
-            id: self.id.into(),
-            provider: self.provider.into(),
-            auth_type,
-            name: self.name,
-            display_name: self.display_name,
-            email: self.email,
-            priority: self.priority,
-            global_priority: self.global_priority,
-            is_active: self.is_active,
-            api_key,
-            options,
-            default_model: self.default_model,
-            rate_limit_protection: self.rate_limit_protection,
-            max_concurrent: self.max_concurrent.and_then(|limit| u32::try_from(limit).ok()),
-            health_check_interval: self.health_check_interval,
-            group: self.group,
-            tags,
-            expires_at: self.expires_at,
-            status,
-            key_statuses: BTreeMap::new(),
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-        })
-    }
-}
-
-/// Encrypts every credential with the current key and makes its fingerprint anew.
-pub(crate) async fn reseal(store: &Store, vault: &Vault) -> Result<u64, StoreError> {
-    let mut changed = 0;
-    with_write!(store.pool(), |db| {
-        bump_revision!(db);
-        let rows: Vec<(String, String)> =
-            sqlx::query_as("SELECT id, api_key FROM provider_connections WHERE api_key IS NOT NULL")
-                .fetch_all(&mut *db)
-                .await?;
-        for (id, stored) in rows {
-            let secret = match vault.open(&place(&id), &stored) {
-                Ok(secret) if !vault.is_current(&stored) => secret,
-                Ok(_) => continue,
-                Err(error) => {
-                    tracing::warn!(connection = id, %error, "credential left as it is");
-                    continue;
-                }
-            };
-            sqlx::query("UPDATE provider_connections SET api_key = $2, key_hmac = $3 WHERE id = $1")
-                .bind(&id)
-                .bind(vault.seal(&place(&id), secret.expose_secret())?)
-                .bind(vault.fingerprint(secret.expose_secret())?)
-                .execute(&mut *db)
-                .await?;
-            changed += 1;
-        }
-        let rows: Vec<(String, String)> =
-            sqlx::query_as("SELECT id, api_keys FROM provider_connections WHERE api_keys IS NOT NULL")
-                .fetch_all(&mut *db)
-                .await?;
-        for (id, stored) in rows {
-            let place = pool_place(&id);
-            let keys = match vault.open(&place, &stored) {
-                Ok(keys) if !vault.is_current(&stored) => keys,
-                Ok(_) => continue,
-                Err(error) => {
-                    tracing::warn!(connection = id, %error, "further keys left as they are");
-                    continue;
-                }
-            };
-            sqlx::query("UPDATE provider_connections SET api_keys = $2 WHERE id = $1")
-                .bind(&id)
-                .bind(vault.seal(&place, keys.expose_secret())?)
-                .execute(&mut *db)
-                .await?;
-            changed += 1;
-        }
-    });
-    Ok(changed)
-}
-
 /// An error text as it is stored.
 pub(crate) fn clip_error(text: &str) -> String {
     clip(text, MAX_ERROR)
-}
-
-/// The provider of a connection, its key with the fingerprint, its further keys and its options, as they are stored.
-type StoredKeys = (String, Option<String>, Option<String>, Option<String>, String);
-
-/// Credentials ready to be stored.
-struct Sealed {
-    api_key: Option<String>,
-    fingerprint: Option<String>,
-    /// The further keys.
-    api_keys: Option<String>,
-}
-
-impl Sealed {
-    fn new(vault: &Vault, connection: &Connection) -> Result<Self, StoreError> {
-        let pool = &connection.options.api_keys;
-        let api_keys = match pool.is_empty() {
-            true => None,
-            false => Some(seal_pool(vault, connection.id.as_str(), pool)?),
-        };
-        let Some(secret) = &connection.api_key else {
-            return Ok(Self { api_key: None, fingerprint: None, api_keys });
-        };
-        Ok(Self {
-            api_keys,
-            api_key: Some(vault.seal(&place(connection.id.as_str()), secret.expose_secret())?),
-            fingerprint: Some(vault.fingerprint(secret.expose_secret())?),
-        })
-    }
-}
-
-/// The further keys of a connection as one encrypted text.
-fn seal_pool(vault: &Vault, id: &str, pool: &KeyPool) -> Result<String, StoreError> {
-    let keys: Vec<&str> = pool.0.iter().map(|key| key.expose_secret()).collect();
-    vault.seal(&pool_place(id), &to_json(&keys)?)
-}
-
-fn open_pool(vault: &Vault, id: &str, stored: &str) -> Result<KeyPool, String> {
-    let text = vault.open(&pool_place(id), stored).map_err(|error| error.to_string())?;
-    let keys: Vec<String> = from_json("api_keys", text.expose_secret())?;
-    Ok(KeyPool(keys.into_iter().map(Into::into).collect()))
-}
-
-fn pool_place(id: &str) -> String {
-    format!("{TABLE}.api_keys.{id}")
-}
-
-fn place(id: &str) -> String {
-    format!("{TABLE}.api_key.{id}")
 }
 
 fn duplicate(others: &[(String, bool)], name: &str) -> Option<StoreError> {
@@ -582,100 +342,4 @@ fn duplicate(others: &[(String, bool)], name: &str) -> Option<StoreError> {
             message: format!("the provider's connection `{other}` already has this key"),
         }
     })
-}
-
-/// The rows whose priority changes, with the new one.
-fn renumbered(rows: Vec<(String, i64)>, moved: Option<(&str, i64)>) -> Vec<(String, i64)> {
-    let mut order = rows;
-    if let Some((id, wanted)) = moved
-        && let Some(at) = order.iter().position(|(other, _)| other == id)
-    {
-        let row = order.remove(at);
-        let place = match usize::try_from(wanted) {
-            Ok(wanted) if (1..=order.len()).contains(&wanted) => wanted - 1,
-            Ok(_) | Err(_) => order.len(),
-        };
-        order.insert(place, row);
-    }
-    order.into_iter().zip(1..).filter(|((_, old), new)| old != new).map(|((id, _), new)| (id, new)).collect()
-}
-
-const fn auth_type_text(auth_type: AuthType) -> &'static str {
-    match auth_type {
-        AuthType::Apikey => "apikey",
-        AuthType::Oauth => "oauth",
-        AuthType::None => "none",
-        AuthType::Aws => "aws",
-        AuthType::Gcp => "gcp",
-    }
-}
-
-fn parse_auth_type(text: &str) -> Option<AuthType> {
-    [AuthType::Apikey, AuthType::Oauth, AuthType::None, AuthType::Aws, AuthType::Gcp]
-        .into_iter()
-        .find(|auth_type| auth_type_text(*auth_type) == text)
-}
-
-pub(crate) fn parse_test_status(text: &str) -> TestStatus {
-    [
-        TestStatus::Active,
-        TestStatus::Error,
-        TestStatus::Unavailable,
-        TestStatus::Expired,
-        TestStatus::Banned,
-        TestStatus::CreditsExhausted,
-    ]
-    .into_iter()
-    .find(|status| status.as_str() == text)
-    .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn priorities_are_one_to_n_with_the_moved_one_in_its_place() {
-        let rows = || vec![("a".to_owned(), 1), ("b".to_owned(), 2), ("c".to_owned(), 3)];
-        let order = |moved| {
-            let mut all: Vec<(String, i64)> = rows();
-            for (id, priority) in renumbered(rows(), moved) {
-                all.iter_mut().find(|(other, _)| *other == id).unwrap().1 = priority;
-            }
-            all.sort_by_key(|(_, priority)| *priority);
-            all.into_iter().map(|(id, _)| id).collect::<String>()
-        };
-        for (moved, expected) in [
-            (None, "abc"),
-            (Some(("c", 1)), "cab"),
-            (Some(("a", 3)), "bca"),
-            (Some(("a", 99)), "bca"),
-            (Some(("b", 0)), "acb"),
-            (Some(("b", -4)), "acb"),
-            (Some(("b", 2)), "abc"),
-            (Some(("x", 1)), "abc"),
-        ] {
-            assert_eq!(order(moved), expected, "{moved:?}");
-        }
-        assert_eq!(
-            renumbered(vec![("a".into(), 5), ("b".into(), i64::MAX)], None),
-            [("a".into(), 1), ("b".into(), 2)]
-        );
-    }
-
-    #[test]
-    fn words_are_read_back() {
-        for auth_type in [AuthType::Apikey, AuthType::Oauth, AuthType::None, AuthType::Aws, AuthType::Gcp] {
-            assert_eq!(parse_auth_type(auth_type_text(auth_type)), Some(auth_type));
-            assert_eq!(
-                serde_json::to_string(&auth_type).unwrap(),
-                format!("\"{}\"", auth_type_text(auth_type))
-            );
-        }
-        for status in
-            [TestStatus::Unknown, TestStatus::Active, TestStatus::Banned, TestStatus::CreditsExhausted]
-        {
-            assert_eq!(parse_test_status(status.as_str()), status);
-        }
-    }
 }
