@@ -20,6 +20,20 @@ pub(crate) struct AdminError {
     allow: Option<String>,
 }
 
+/// Why a change was not made.
+pub(crate) enum Refusal {
+    /// What was sent is wrong.
+    Wrong(AdminError),
+    /// What had to be looked at first was changed by somebody else meanwhile.
+    Overtaken,
+}
+
+impl From<AdminError> for Refusal {
+    fn from(error: AdminError) -> Self {
+        Self::Wrong(error)
+    }
+}
+
 /// A member of the request that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Detail {
@@ -286,7 +300,10 @@ impl From<StoreError> for AdminError {
                 let details = vec![Detail { field: field.to_owned(), message: message.clone() }];
                 Self { details, ..conflict(message) }
             }
-            StoreError::NotFound { what, .. } => not_found(what),
+            StoreError::NotFound { what, .. } => {
+                let (first, rest) = what.split_at(1);
+                not_found(&format!("{}{rest}", first.to_uppercase()))
+            }
             StoreError::Cryptography(reason) => unavailable(format!("secrets cannot be stored: {reason}")),
             other if other.is_transient() => {
                 tracing::error!(error = %other, "database cannot be used");

@@ -22,11 +22,25 @@ impl Aliases<'_> {
         Ok(rows.into_iter().filter_map(|row| parse(row, &mut Vec::new())).collect())
     }
 
-    /// Sets one. What it stands for may change later; it is as old as it was then.
-    pub async fn put(&self, alias: &str, model: &str, now_ms: i64) -> Result<(), StoreError> {
+    /// Sets one, if `check` agrees, who is given every alias there is and the names of the combos; nobody changes those
+    /// between that and writing. What it stands for may change later; it is as old as it was then. When `check` refuses,
+    /// nothing is written and its reason comes back.
+    pub async fn put<E>(
+        &self,
+        (alias, model): (&str, &str),
+        now_ms: i64,
+        check: impl FnOnce(&[(String, String)], &[String]) -> Result<(), E>,
+    ) -> Result<Result<(), E>, StoreError> {
         let value = to_json(&model)?;
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            let rows: Vec<(String, String)> = sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?;
+            let aliases: Vec<_> = rows.into_iter().filter_map(|row| parse(row, &mut Vec::new())).collect();
+            let combos: Vec<String> =
+                sqlx::query_scalar("SELECT name FROM combos").fetch_all(&mut *db).await?;
+            if let Err(refusal) = check(&aliases, &combos) {
+                return Ok(Err(refusal));
+            }
             sqlx::query(
                 "INSERT INTO key_value (namespace, key, value, created_at) VALUES ('modelAliases', $1, $2, $3)
                  ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value",
@@ -37,7 +51,7 @@ impl Aliases<'_> {
             .execute(&mut *db)
             .await?;
         });
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Whether there was one.

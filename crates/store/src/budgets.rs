@@ -44,11 +44,22 @@ impl Budgets<'_> {
         Ok(self.list().await?.into_iter().find(|budget| budget.key.as_ref() == key))
     }
 
-    /// Sets some, all or none of them.
-    pub async fn put(&self, budgets: &[Budget]) -> Result<(), StoreError> {
-        with_write!(self.0.pool(), |db| {
+    /// Sets some, all or none of them, in one piece: `change` makes them of every budget there is, and nobody else's change
+    /// comes between reading and writing. When it refuses, nothing is written and its reason comes back; otherwise those
+    /// that it made.
+    pub async fn change<E>(
+        &self,
+        change: impl FnOnce(&[Budget]) -> Result<Vec<Budget>, E>,
+    ) -> Result<Result<Vec<Budget>, E>, StoreError> {
+        let changed = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            for budget in budgets {
+            let rows: Vec<Row> = sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?;
+            let stored: Vec<Budget> = rows.iter().map(|row| parse(row, &mut Vec::new())).collect();
+            let budgets = match change(&stored) {
+                Ok(budgets) => budgets,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            for budget in &budgets {
                 sqlx::query(
                     "INSERT INTO domain_budgets (api_key_id, daily_limit_nano, weekly_limit_nano, monthly_limit_nano,
                      total_limit_nano, warning_permille, reset_interval, reset_minute, hard_stop, block_unpriced,
@@ -74,8 +85,9 @@ impl Budgets<'_> {
                 .execute(&mut *db)
                 .await?;
             }
+            budgets
         });
-        Ok(())
+        Ok(Ok(changed))
     }
 
     /// Whether there was one.

@@ -18,23 +18,14 @@ pub(crate) const SELECT_ALL: &str =
 /// A row of the table.
 pub(crate) type Row = (String, String, String, i64, bool, Option<String>, i64, i64);
 
-impl ComboMappings<'_> {
-    /// Those that come first first.
-    pub async fn list(&self) -> Result<Vec<ModelComboMapping>, StoreError> {
-        let rows: Vec<Row> =
-            with_read!(self.0.pool(), |db| sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?);
-        Ok(rows.into_iter().map(parse).collect())
-    }
-
-    /// Adds or replaces one. A pattern has one mapping.
-    pub async fn put(&self, mapping: &ModelComboMapping) -> Result<(), StoreError> {
-        with_write!(self.0.pool(), |db| {
-            bump_revision!(db);
+/// Writes the row of a mapping, new or not.
+macro_rules! write_row {
+    ($db:ident, $mapping:expr) => {{
             let other: Option<String> =
                 sqlx::query_scalar("SELECT id FROM model_combo_mappings WHERE pattern = $1 AND id <> $2")
-                    .bind(&mapping.pattern)
-                    .bind(&mapping.id)
-                    .fetch_optional(&mut *db)
+                    .bind(&$mapping.pattern)
+                    .bind(&$mapping.id)
+                    .fetch_optional(&mut *$db)
                     .await?;
             if let Some(other) = other {
                 let message = format!("the mapping `{other}` has this pattern already");
@@ -47,18 +38,56 @@ impl ComboMappings<'_> {
                  SET pattern = excluded.pattern, combo_id = excluded.combo_id, priority = excluded.priority,
                  enabled = excluded.enabled, description = excluded.description, updated_at = excluded.updated_at",
             )
-            .bind(&mapping.id)
-            .bind(&mapping.pattern)
-            .bind(mapping.combo_id.as_str())
-            .bind(mapping.priority)
-            .bind(mapping.enabled)
-            .bind(&mapping.description)
-            .bind(mapping.created_at)
-            .bind(mapping.updated_at)
-            .execute(&mut *db)
+            .bind(&$mapping.id)
+            .bind(&$mapping.pattern)
+            .bind($mapping.combo_id.as_str())
+            .bind($mapping.priority)
+            .bind($mapping.enabled)
+            .bind(&$mapping.description)
+            .bind($mapping.created_at)
+            .bind($mapping.updated_at)
+            .execute(&mut *$db)
             .await?;
+    }};
+}
+
+impl ComboMappings<'_> {
+    /// Those that come first first.
+    pub async fn list(&self) -> Result<Vec<ModelComboMapping>, StoreError> {
+        let rows: Vec<Row> =
+            with_read!(self.0.pool(), |db| sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?);
+        Ok(rows.into_iter().map(parse).collect())
+    }
+
+    /// Adds one. A pattern has one mapping.
+    pub async fn insert(&self, mapping: &ModelComboMapping) -> Result<(), StoreError> {
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            write_row!(db, mapping);
         });
         Ok(())
+    }
+
+    /// Changes one in one piece: nobody else's change comes between reading and writing. When `change` refuses, nothing is
+    /// written and its reason comes back.
+    pub async fn change<E>(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut ModelComboMapping) -> Result<(), E>,
+    ) -> Result<Result<ModelComboMapping, E>, StoreError> {
+        let changed = with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            let rows: Vec<Row> = sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?;
+            let row = rows.into_iter().find(|row| row.0 == id);
+            let row = row.ok_or_else(|| StoreError::NotFound { what: "mapping", id: id.to_owned() })?;
+            let mut mapping = parse(row);
+            if let Err(refusal) = change(&mut mapping) {
+                return Ok(Err(refusal));
+            }
+            write_row!(db, &mapping);
+            mapping
+        });
+        Ok(Ok(changed))
     }
 
     /// Whether there was one.

@@ -46,6 +46,14 @@ const fn yes() -> bool {
     true
 }
 
+/// Every combo that can be read, in the operator's order.
+macro_rules! every {
+    ($db:ident) => {{
+        let rows: Vec<Row> = sqlx::query_as(SELECT_ALL).fetch_all(&mut *$db).await?;
+        rows.into_iter().filter_map(|row| parse(row, &mut Vec::new())).collect::<Vec<Combo>>()
+    }};
+}
+
 /// Writes the row of a combo, new or not.
 macro_rules! write_row {
     ($db:ident, $combo:expr) => {{
@@ -82,41 +90,56 @@ macro_rules! write_row {
 impl Combos<'_> {
     /// In the operator's order; rows that cannot be read are left out.
     pub async fn list(&self) -> Result<Vec<Combo>, StoreError> {
-        let rows: Vec<Row> =
-            with_read!(self.0.pool(), |db| sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?);
-        let mut problems = Vec::new();
-        Ok(rows.into_iter().filter_map(|row| parse(row, &mut problems)).collect())
+        Ok(with_read!(self.0.pool(), |db| every!(db)))
     }
 
-    /// Adds one behind the others.
-    pub async fn insert(&self, combo: &mut Combo) -> Result<(), StoreError> {
-        with_write!(self.0.pool(), |db| {
+    /// Adds one behind the others, after `make` finished it among them. When that refuses, nothing is written and its reason
+    /// comes back.
+    pub async fn insert<E>(
+        &self,
+        mut combo: Combo,
+        make: impl FnOnce(&mut Combo, &[Combo]) -> Result<(), E>,
+    ) -> Result<Result<Combo, E>, StoreError> {
+        let made = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            let others = every!(db);
+            if let Err(refusal) = make(&mut combo, &others) {
+                return Ok(Err(refusal));
+            }
             let last: Option<i64> =
                 sqlx::query_scalar("SELECT MAX(sort_order) FROM combos").fetch_one(&mut *db).await?;
             combo.sort_order = last.unwrap_or(0) + 1;
-            write_row!(db, &*combo);
+            write_row!(db, &combo);
+            combo
         });
-        Ok(())
+        Ok(Ok(made))
     }
 
-    /// Replaces one. When it has a new name, so do the steps of other combos, the aliases that lead to it, the keys that may
-    /// use it, the budgets and policies that send requests to it, the conditions of policies that name it, and the settings.
-    /// Lists of models, which may mean models of the old name too, get the new one besides.
-    pub async fn update(&self, combo: &Combo) -> Result<(), StoreError> {
-        with_write!(self.0.pool(), |db| {
+    /// Changes one among the others, in one piece: nobody else's change comes between reading and writing. When `change`
+    /// refuses, nothing is written and its reason comes back. When it has a new name, so do the steps of other combos, the
+    /// aliases that lead to it, the keys that may use it, the budgets and policies that send requests to it, the conditions
+    /// of policies that name it, and the settings. Lists of models, which may mean models of the old name too, get the new
+    /// one besides.
+    pub async fn change<E>(
+        &self,
+        id: &ComboId,
+        change: impl FnOnce(&mut Combo, &[Combo]) -> Result<(), E>,
+    ) -> Result<Result<Combo, E>, StoreError> {
+        let changed = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            let before: Option<String> = sqlx::query_scalar("SELECT name FROM combos WHERE id = $1")
-                .bind(combo.id.as_str())
-                .fetch_optional(&mut *db)
-                .await?;
-            write_row!(db, combo);
-            if let Some(before) = before.filter(|before| *before != combo.name) {
-                let rows: Vec<Row> = sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?;
-                let mut problems = Vec::new();
-                for mut other in rows.into_iter().filter_map(|row| parse(row, &mut problems)) {
-                    if rename_references(&mut other, &before, &combo.name) {
-                        write_row!(db, &other);
+            let mut others = every!(db);
+            let at = others.iter().position(|combo| combo.id == *id);
+            let at = at.ok_or_else(|| StoreError::NotFound { what: "combo", id: id.to_string() })?;
+            let mut combo = others.remove(at);
+            let before = combo.name.clone();
+            if let Err(refusal) = change(&mut combo, &others) {
+                return Ok(Err(refusal));
+            }
+            write_row!(db, &combo);
+            if before != combo.name {
+                for other in &mut others {
+                    if rename_references(other, &before, &combo.name) {
+                        write_row!(db, &*other);
                     }
                 }
                 for (from, to) in [
@@ -180,8 +203,9 @@ impl Combos<'_> {
                     sqlx::query(settings::UPSERT).bind("runtime").bind(&text).execute(&mut *db).await?;
                 }
             }
+            combo
         });
-        Ok(())
+        Ok(Ok(changed))
     }
 
     /// Whether there was one. What is kept of it goes with it.

@@ -60,18 +60,31 @@ impl CustomModels<'_> {
             .collect())
     }
 
-    /// Adds a model, or replaces the one of that id.
-    pub async fn upsert(&self, model: &CustomModel) -> Result<(), StoreError> {
-        with_write!(self.0.pool(), |db| {
+    /// Makes of what is known of a model, if it is known, what is to be known, in one piece: nobody else's change comes
+    /// between reading and writing. When `change` refuses, nothing is written and its reason comes back.
+    pub async fn change<E>(
+        &self,
+        provider: &ProviderId,
+        id: &str,
+        change: impl FnOnce(Option<CustomModel>) -> Result<CustomModel, E>,
+    ) -> Result<Result<CustomModel, E>, StoreError> {
+        let changed = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            let mut list = stored_list!(db, model.provider);
-            match list.iter_mut().find(|other| other.id == model.id) {
-                Some(other) => *other = model.clone(),
+            let mut list = stored_list!(db, provider);
+            let known = list.iter().position(|other| other.id == id);
+            let before = known.map(|at| CustomModel { provider: provider.clone(), ..list[at].clone() });
+            let model = match change(before) {
+                Ok(model) => model,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            match known {
+                Some(at) => list[at] = model.clone(),
                 None => list.push(model.clone()),
             }
-            write_list!(db, model.provider, &list);
+            write_list!(db, provider, &list);
+            model
         });
-        Ok(())
+        Ok(Ok(changed))
     }
 
     /// Whether there was one.

@@ -7,7 +7,7 @@ use omniroute_provider::ProviderId;
 
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
-use crate::store::{RowProblem, Store};
+use crate::store::{RowProblem, Store, usable};
 use crate::text::{from_json, to_json};
 
 /// Access to the nodes.
@@ -24,6 +24,7 @@ macro_rules! columns {
 /// Every row, in order.
 pub(crate) const SELECT_ALL: &str =
     concat!("SELECT ", columns!(), " FROM provider_nodes ORDER BY created_at, id");
+const SELECT_ONE: &str = concat!("SELECT ", columns!(), " FROM provider_nodes WHERE id = $1");
 
 /// Refuses a prefix that another node has.
 macro_rules! refuse_duplicates {
@@ -55,19 +56,9 @@ impl Nodes<'_> {
     /// One of them.
     pub async fn get(&self, id: &ProviderId) -> Result<Option<Node>, StoreError> {
         let row: Option<Row> = with_read!(self.0.pool(), |db| {
-            sqlx::query_as(concat!("SELECT ", columns!(), " FROM provider_nodes WHERE id = $1"))
-                .bind(id.as_str())
-                .fetch_optional(&mut *db)
-                .await?
+            sqlx::query_as(SELECT_ONE).bind(id.as_str()).fetch_optional(&mut *db).await?
         });
-        let Some(row) = row else { return Ok(None) };
-        let mut problems = Vec::new();
-        match row.into_node(&mut problems) {
-            Some(node) => Ok(Some(node)),
-            None => {
-                Err(StoreError::Damaged(problems.pop().map(|problem| problem.message).unwrap_or_default()))
-            }
-        }
+        row.map(|row| usable(|problems| row.into_node(problems))).transpose()
     }
 
     /// Adds one.
@@ -99,13 +90,24 @@ impl Nodes<'_> {
         Ok(())
     }
 
-    /// Replaces one.
-    pub async fn update(&self, node: &Node) -> Result<(), StoreError> {
-        let headers = to_json(&node.headers)?;
-        with_write!(self.0.pool(), |db| {
+    /// Changes one in one piece: nobody else's change comes between reading and writing. When `change` refuses, nothing is
+    /// written and its reason comes back.
+    pub async fn change<E>(
+        &self,
+        id: &ProviderId,
+        change: impl FnOnce(&mut Node) -> Result<(), E>,
+    ) -> Result<Result<Node, E>, StoreError> {
+        let changed = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            refuse_duplicates!(db, node);
-            let changed = sqlx::query(
+            let row: Option<Row> =
+                sqlx::query_as(SELECT_ONE).bind(id.as_str()).fetch_optional(&mut *db).await?;
+            let row = row.ok_or_else(|| StoreError::NotFound { what: "node", id: id.to_string() })?;
+            let mut node = usable(|problems| row.into_node(problems))?;
+            if let Err(refusal) = change(&mut node) {
+                return Ok(Err(refusal));
+            }
+            refuse_duplicates!(db, &node);
+            sqlx::query(
                 "UPDATE provider_nodes SET type = $2, name = $3, prefix = $4, api_type = $5, base_url = $6,
                  chat_path = $7, models_path = $8, headers = $9, allow_private = $10, updated_at = $11 WHERE id = $1",
             )
@@ -117,17 +119,14 @@ impl Nodes<'_> {
             .bind(&node.base_url)
             .bind(node.chat_path.as_deref())
             .bind(node.models_path.as_deref())
-            .bind(&headers)
+            .bind(to_json(&node.headers)?)
             .bind(node.allow_private)
             .bind(node.updated_at)
             .execute(&mut *db)
-            .await?
-            .rows_affected();
-            if changed == 0 {
-                return Err(StoreError::NotFound { what: "node", id: node.id.to_string() });
-            }
+            .await?;
+            node
         });
-        Ok(())
+        Ok(Ok(changed))
     }
 
     /// Whether there was one. Its connections and added models go with it.

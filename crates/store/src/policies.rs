@@ -5,7 +5,7 @@ use omniroute_domain::entity::{ApiKeyId, Policy, PolicyActions, PolicyConditions
 use crate::combos::{add_renamed, renamed, renamed_pattern};
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
-use crate::store::{RowProblem, Store};
+use crate::store::{RowProblem, Store, usable};
 use crate::text::{from_json, to_json};
 
 /// Access to the policies.
@@ -27,6 +27,30 @@ pub(crate) const COPY: &str =
 /// A row of the table.
 pub(crate) type Row = (String, String, String, bool, i64, String, String, i64, i64);
 
+/// Writes the row of a policy, new or not.
+macro_rules! write_row {
+    ($db:ident, $policy:expr) => {
+            sqlx::query(
+                "INSERT INTO policies (id, name, type, enabled, priority, conditions, actions, created_at, updated_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE
+                 SET name = excluded.name, type = excluded.type, enabled = excluded.enabled,
+                 priority = excluded.priority, conditions = excluded.conditions, actions = excluded.actions,
+                 updated_at = excluded.updated_at",
+            )
+            .bind(&$policy.id)
+            .bind(&$policy.name)
+            .bind($policy.kind.as_str())
+            .bind($policy.enabled)
+            .bind($policy.priority)
+            .bind(to_json(&$policy.conditions)?)
+            .bind(to_json(&$policy.actions)?)
+            .bind($policy.created_at)
+            .bind($policy.updated_at)
+            .execute(&mut *$db)
+            .await?
+    };
+}
+
 impl Policies<'_> {
     /// Those that come first first; rows that cannot be read are left out.
     pub async fn list(&self) -> Result<Vec<Policy>, StoreError> {
@@ -36,31 +60,35 @@ impl Policies<'_> {
         Ok(rows.into_iter().filter_map(|row| parse(row, &mut problems)).collect())
     }
 
-    /// Adds or replaces one.
-    pub async fn put(&self, policy: &Policy) -> Result<(), StoreError> {
-        let (conditions, actions) = (to_json(&policy.conditions)?, to_json(&policy.actions)?);
+    /// Adds one.
+    pub async fn insert(&self, policy: &Policy) -> Result<(), StoreError> {
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            sqlx::query(
-                "INSERT INTO policies (id, name, type, enabled, priority, conditions, actions, created_at, updated_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE
-                 SET name = excluded.name, type = excluded.type, enabled = excluded.enabled,
-                 priority = excluded.priority, conditions = excluded.conditions, actions = excluded.actions,
-                 updated_at = excluded.updated_at",
-            )
-            .bind(&policy.id)
-            .bind(&policy.name)
-            .bind(policy.kind.as_str())
-            .bind(policy.enabled)
-            .bind(policy.priority)
-            .bind(&conditions)
-            .bind(&actions)
-            .bind(policy.created_at)
-            .bind(policy.updated_at)
-            .execute(&mut *db)
-            .await?;
+            write_row!(db, policy);
         });
         Ok(())
+    }
+
+    /// Changes one in one piece: nobody else's change comes between reading and writing. When `change` refuses, nothing is
+    /// written and its reason comes back.
+    pub async fn change<E>(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Policy) -> Result<(), E>,
+    ) -> Result<Result<Policy, E>, StoreError> {
+        let changed = with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            let rows: Vec<Row> = sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?;
+            let row = rows.into_iter().find(|row| row.0 == id);
+            let row = row.ok_or_else(|| StoreError::NotFound { what: "policy", id: id.to_owned() })?;
+            let mut policy = usable(|problems| parse(row, problems))?;
+            if let Err(refusal) = change(&mut policy) {
+                return Ok(Err(refusal));
+            }
+            write_row!(db, &policy);
+            policy
+        });
+        Ok(Ok(changed))
     }
 
     /// Whether there was one.

@@ -83,6 +83,13 @@ pub struct RowProblem {
     pub message: String,
 }
 
+/// A row that somebody asks for: what is wrong with it is an error.
+pub(crate) fn usable<T>(read: impl FnOnce(&mut Vec<RowProblem>) -> Option<T>) -> Result<T, StoreError> {
+    let mut problems = Vec::new();
+    let message = |mut problems: Vec<RowProblem>| problems.pop().map(|problem| problem.message);
+    read(&mut problems).ok_or_else(|| StoreError::Damaged(message(problems).unwrap_or_default()))
+}
+
 /// How large the database is, and of which shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DatabaseFacts {

@@ -50,6 +50,23 @@ macro_rules! columns {
     };
 }
 
+const SELECT_ONE: &str = concat!("SELECT ", columns!(), " FROM webhooks WHERE id = $1");
+const SELECT_SECRETS: &str = "SELECT secret, previous_secret, previous_until FROM webhooks WHERE id = $1";
+
+/// The first statement of a change that reads before it writes: the row's lock keeps others away on Postgres, as the engine
+/// does on SQLite.
+macro_rules! lock_row {
+    ($db:ident, $id:expr) => {
+        let locked = sqlx::query("UPDATE webhooks SET updated_at = updated_at WHERE id = $1")
+            .bind($id)
+            .execute(&mut *$db)
+            .await?;
+        if locked.rows_affected() == 0 {
+            return Err(StoreError::NotFound { what: "webhook", id: $id.to_owned() });
+        }
+    };
+}
+
 impl Webhooks<'_> {
     /// Oldest first. One that cannot be read is told of nothing, and of it the log is told.
     pub async fn list(&self) -> Result<Vec<Webhook>, StoreError> {
@@ -61,33 +78,18 @@ impl Webhooks<'_> {
 
     /// One of them.
     pub async fn get(&self, id: &str) -> Result<Option<Webhook>, StoreError> {
-        const SELECT: &str = concat!("SELECT ", columns!(), " FROM webhooks WHERE id = $1");
         let row: Option<Row> = with_read!(self.0.pool(), |db| {
-            sqlx::query_as(SELECT).bind(id).fetch_optional(&mut *db).await?
+            sqlx::query_as(SELECT_ONE).bind(id).fetch_optional(&mut *db).await?
         });
         Ok(row.map(Row::into_webhook))
     }
 
     /// What it is signed with: the secret, and for a while the one before it.
     pub async fn secrets(&self, id: &str, now_ms: i64) -> Result<Vec<SecretString>, StoreError> {
-        const SELECT: &str = "SELECT secret, previous_secret, previous_until FROM webhooks WHERE id = $1";
-        let row: Option<(String, Option<String>, Option<i64>)> = with_read!(self.0.pool(), |db| {
-            sqlx::query_as(SELECT).bind(id).fetch_optional(&mut *db).await?
+        let row: Option<Secrets> = with_read!(self.0.pool(), |db| {
+            sqlx::query_as(SELECT_SECRETS).bind(id).fetch_optional(&mut *db).await?
         });
-        let Some((secret, previous, until)) = row else {
-            return Err(StoreError::NotFound { what: "webhook", id: id.to_owned() });
-        };
-        let vault = self.0.vault();
-        let open = |place: String, stored: &str| {
-            vault.open(&place, stored).map_err(|error| {
-                StoreError::Cryptography(format!("the secret of webhook `{id}` cannot be read: {error}"))
-            })
-        };
-        let mut secrets = vec![open(place(id), &secret)?];
-        if let Some(previous) = previous.filter(|_| until.is_some_and(|until| until > now_ms)) {
-            secrets.push(open(previous_place(id), &previous)?);
-        }
-        Ok(secrets)
+        opened(&self.0.vault(), id, row, now_ms)
     }
 
     /// Adds one.
@@ -114,26 +116,36 @@ impl Webhooks<'_> {
         Ok(())
     }
 
-    /// Changes what the operator decides; whether there is such a one. What became of telling it stays.
-    pub async fn update(&self, webhook: &Webhook) -> Result<bool, StoreError> {
-        let events = to_json(&webhook.events)?;
+    /// Changes what the operator decides, in one piece: nobody else's change comes between reading and writing. What became of
+    /// telling it stays. When `change` refuses, nothing is written and its reason comes back.
+    pub async fn change<E>(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Webhook) -> Result<(), E>,
+    ) -> Result<Result<Webhook, E>, StoreError> {
         let changed = with_write!(self.0.pool(), |db| {
+            lock_row!(db, id);
+            let row: Row = sqlx::query_as(SELECT_ONE).bind(id).fetch_one(&mut *db).await?;
+            let mut webhook = row.into_webhook();
+            if let Err(refusal) = change(&mut webhook) {
+                return Ok(Err(refusal));
+            }
             sqlx::query(
                 "UPDATE webhooks SET url = $2, events = $3, description = $4, allow_private = $5, enabled = $6,
                  updated_at = $7 WHERE id = $1",
             )
             .bind(&webhook.id)
             .bind(&webhook.url)
-            .bind(&events)
+            .bind(to_json(&webhook.events)?)
             .bind(webhook.description.as_deref())
             .bind(webhook.allow_private)
             .bind(webhook.enabled)
             .bind(webhook.updated_at)
             .execute(&mut *db)
-            .await?
-            .rows_affected()
+            .await?;
+            webhook
         });
-        Ok(changed > 0)
+        Ok(Ok(changed))
     }
 
     /// Gives it another secret. The one until now is good until `previous_until`.
@@ -144,16 +156,20 @@ impl Webhooks<'_> {
         previous_until: i64,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let current = match self.secrets(id, now_ms).await {
-            // Nobody can sign with it any more.
-            Err(StoreError::Cryptography(_)) => Vec::new(),
-            secrets => secrets?,
-        };
         let vault = self.0.vault();
         let sealed = vault.seal(&place(id), secret.expose_secret())?;
-        let previous =
-            current.first().map(|old| vault.seal(&previous_place(id), old.expose_secret())).transpose()?;
         with_write!(self.0.pool(), |db| {
+            lock_row!(db, id);
+            let row = sqlx::query_as(SELECT_SECRETS).bind(id).fetch_optional(&mut *db).await?;
+            let current = match opened(&vault, id, row, now_ms) {
+                // Nobody can sign with it any more.
+                Err(StoreError::Cryptography(_)) => Vec::new(),
+                secrets => secrets?,
+            };
+            let previous = current
+                .first()
+                .map(|old| vault.seal(&previous_place(id), old.expose_secret()))
+                .transpose()?;
             sqlx::query(
                 "UPDATE webhooks SET secret = $2, previous_secret = $3, previous_until = $4, updated_at = $5
                  WHERE id = $1",
@@ -217,6 +233,31 @@ impl Webhooks<'_> {
         });
         Ok(())
     }
+}
+
+/// The secret of a webhook, the one before it, and until when that one is good.
+type Secrets = (String, Option<String>, Option<i64>);
+
+/// What a webhook is signed with.
+fn opened(
+    vault: &Vault,
+    id: &str,
+    row: Option<Secrets>,
+    now_ms: i64,
+) -> Result<Vec<SecretString>, StoreError> {
+    let Some((secret, previous, until)) = row else {
+        return Err(StoreError::NotFound { what: "webhook", id: id.to_owned() });
+    };
+    let open = |place: String, stored: &str| {
+        vault.open(&place, stored).map_err(|error| {
+            StoreError::Cryptography(format!("the secret of webhook `{id}` cannot be read: {error}"))
+        })
+    };
+    let mut secrets = vec![open(place(id), &secret)?];
+    if let Some(previous) = previous.filter(|_| until.is_some_and(|until| until > now_ms)) {
+        secrets.push(open(previous_place(id), &previous)?);
+    }
+    Ok(secrets)
 }
 
 /// Encrypts every secret with the current key; those that cannot be read are left as they are.

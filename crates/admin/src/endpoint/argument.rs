@@ -39,8 +39,10 @@ pub(crate) struct Ignored(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
 impl Ignored {
     pub(crate) fn add(&self, path: impl Into<String>) {
         let mut paths = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if paths.len() < MAX_IGNORED {
-            paths.push(path.into());
+        let path = path.into();
+        // A change may be looked at more than once before it is made.
+        if paths.len() < MAX_IGNORED && !paths.contains(&path) {
+            paths.push(path);
         }
     }
 

@@ -47,7 +47,6 @@ pub(crate) async fn list(access: Management) -> AdminResult<Json<AliasList>> {
 }
 
 pub(crate) async fn put(access: Management, Body(draft): Body<AliasDraft>) -> AdminResult<Json<AliasAnswer>> {
-    let admin = &access.admin;
     let AliasDraft { alias, model } = draft;
     let mut problems = Problems::default();
     let is_plain = |byte: u8| {
@@ -69,17 +68,17 @@ pub(crate) async fn put(access: Management, Body(draft): Body<AliasDraft>) -> Ad
         let message = format!("`{alias}` is a combo that every gateway has; choose another");
         return Err(conflict(message));
     }
-    let combos = admin.store.combos().list().await?;
-    if combos.iter().any(|combo| combo.name.eq_ignore_ascii_case(&alias)) {
-        return Err(conflict(format!("`{alias}` is the name of a combo; choose another")));
-    }
-    let others = admin.store.aliases().list().await?;
-    let is_new = others.iter().all(|(other, _)| *other != alias);
-    if is_new && others.len() >= MAX_ALIASES {
-        return Err(conflict(format!("there may be {MAX_ALIASES} aliases; delete one first")));
-    }
-    check_chain(&alias, &model, &others)?;
-    admin.store.aliases().put(&alias, &model, access.now_ms).await?;
+    let check = |others: &[(String, String)], combos: &[String]| {
+        if combos.iter().any(|combo| combo.eq_ignore_ascii_case(&alias)) {
+            return Err(conflict(format!("`{alias}` is the name of a combo; choose another")));
+        }
+        let is_new = others.iter().all(|(other, _)| *other != alias);
+        if is_new && others.len() >= MAX_ALIASES {
+            return Err(conflict(format!("there may be {MAX_ALIASES} aliases; delete one first")));
+        }
+        check_chain(&alias, &model, others)
+    };
+    access.admin.store.aliases().put((&alias, &model), access.now_ms, check).await??;
     access.reload().await?;
     access.audit("alias.set", "alias", &alias, &model).await;
     Ok(Json(AliasAnswer { success: true, alias, model }))

@@ -183,29 +183,37 @@ pub(crate) async fn set(access: Management, Body(draft): Body<BudgetDraft>) -> A
         Some(drafts) => drafts,
         None => vec![draft],
     };
-    let stored = admin.store.budgets().list().await?;
-    let snapshot = std::sync::Arc::clone(&admin.live.load());
     let mut problems = Problems::default();
-    let mut budgets: Vec<Budget> = Vec::with_capacity(drafts.len());
+    let mut of_keys: Vec<Option<ApiKeyId>> = Vec::with_capacity(drafts.len());
+    let place = |at: usize| if is_bulk { format!("budgets[{at}].") } else { String::new() };
     for (at, draft) in drafts.iter().enumerate() {
-        let place = if is_bulk { format!("budgets[{at}].") } else { String::new() };
-        let Some(id) = &draft.api_key_id else {
-            problems
-                .add(&format!("{place}apiKeyId"), "is required: the id of a key, or `*` for all together");
-            continue;
-        };
-        let (key, _) = find(admin, id).await?;
-        let earlier = budgets.iter().chain(&stored).find(|budget| budget.key == key);
-        let mut budget = earlier.cloned().unwrap_or_else(|| Budget::unlimited(key));
-        merge(&mut budget, draft, &snapshot, &place, &mut problems);
-        budgets.retain(|other| other.key != budget.key);
-        budgets.push(budget);
+        match &draft.api_key_id {
+            Some(id) => of_keys.push(find(admin, id).await?.0),
+            None => {
+                let message = "is required: the id of a key, or `*` for all together";
+                problems.add(&format!("{}apiKeyId", place(at)), message);
+                of_keys.push(None);
+            }
+        }
     }
-    problems.done()?;
-    admin.store.budgets().put(&budgets).await?;
+    let snapshot = std::sync::Arc::clone(&admin.live.load());
+    let mut before: Vec<Budget> = Vec::new();
+    let change = |stored: &[Budget]| {
+        stored.clone_into(&mut before);
+        let mut budgets: Vec<Budget> = Vec::with_capacity(drafts.len());
+        for (at, (draft, key)) in drafts.iter().zip(of_keys).enumerate() {
+            let earlier = budgets.iter().chain(stored).find(|budget| budget.key == key);
+            let mut budget = earlier.cloned().unwrap_or_else(|| Budget::unlimited(key));
+            merge(&mut budget, draft, &snapshot, &place(at), &mut problems);
+            budgets.retain(|other| other.key != budget.key);
+            budgets.push(budget);
+        }
+        problems.done().map(|()| budgets)
+    };
+    let budgets = admin.store.budgets().change(change).await??;
     access.reload().await?;
     for budget in &budgets {
-        let before = stored.iter().find(|other| other.key == budget.key);
+        let before = before.iter().find(|other| other.key == budget.key);
         if before.is_some_and(|before| before.reset_minute != budget.reset_minute)
             || (before.is_none() && budget.reset_minute != 0)
         {

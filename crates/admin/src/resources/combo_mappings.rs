@@ -78,7 +78,7 @@ pub(crate) async fn create(
     if access.admin.store.combo_mappings().list().await?.len() >= MAX_MAPPINGS {
         return Err(conflict(format!("there may be {MAX_MAPPINGS} mappings; delete one first")));
     }
-    let mapping = ModelComboMapping {
+    let mut mapping = ModelComboMapping {
         id: Uuid::now_v7().to_string(),
         pattern: String::new(),
         combo_id: ComboId::from(""),
@@ -88,8 +88,12 @@ pub(crate) async fn create(
         created_at: access.now_ms,
         updated_at: access.now_ms,
     };
-    let mapping = save(&access, mapping, draft, "mapping.created").await?;
-    Ok(Created(MappingAnswer { mapping }))
+    let names = names(&access.admin).await?;
+    merge(&mut mapping, draft, &names)?;
+    access.admin.store.combo_mappings().insert(&mapping).await?;
+    access.reload().await?;
+    access.audit("mapping.created", "model_combo_mapping", &mapping.id, &mapping.pattern).await;
+    Ok(Created(MappingAnswer { mapping: view(mapping, &names) }))
 }
 
 pub(crate) async fn update(
@@ -97,9 +101,15 @@ pub(crate) async fn update(
     Id(id): Id,
     Body(patch): Body<MappingPatch>,
 ) -> AdminResult<Json<MappingAnswer>> {
-    let mapping = ModelComboMapping { updated_at: access.now_ms, ..find(&access.admin, &id).await? };
-    let mapping = save(&access, mapping, patch, "mapping.updated").await?;
-    Ok(Json(MappingAnswer { mapping }))
+    let names = names(&access.admin).await?;
+    let change = |mapping: &mut ModelComboMapping| {
+        mapping.updated_at = access.now_ms;
+        merge(mapping, patch, &names)
+    };
+    let mapping = access.admin.store.combo_mappings().change(&id, change).await??;
+    access.reload().await?;
+    access.audit("mapping.updated", "model_combo_mapping", &mapping.id, &mapping.pattern).await;
+    Ok(Json(MappingAnswer { mapping: view(mapping, &names) }))
 }
 
 pub(crate) async fn delete(access: Management, Id(id): Id) -> AdminResult<Json<Done>> {
@@ -111,13 +121,11 @@ pub(crate) async fn delete(access: Management, Id(id): Id) -> AdminResult<Json<D
     Ok(Json(Done::new()))
 }
 
-async fn save(
-    access: &Management,
-    mut mapping: ModelComboMapping,
+fn merge(
+    mapping: &mut ModelComboMapping,
     patch: MappingPatch,
-    action: &str,
-) -> AdminResult<MappingView> {
-    let names = names(&access.admin).await?;
+    combos: &[(ComboId, String)],
+) -> AdminResult<()> {
     let mut problems = Problems::default();
     if let Some(pattern) = patch.pattern {
         problems.length("pattern", &pattern, 1..=256);
@@ -127,7 +135,7 @@ async fn save(
         mapping.pattern = pattern;
     }
     if let Some(id) = patch.combo_id {
-        if names.iter().all(|(known, _)| known.as_str() != id) {
+        if combos.iter().all(|(known, _)| known.as_str() != id) {
             problems.add("comboId", "is no combo's id");
         }
         mapping.combo_id = ComboId::from(id);
@@ -141,11 +149,7 @@ async fn save(
     mapping.priority = patch.priority.unwrap_or(mapping.priority);
     problems.range("priority", Some(mapping.priority), &(-1_000_000..=1_000_000));
     mapping.enabled = patch.enabled.unwrap_or(mapping.enabled);
-    problems.done()?;
-    access.admin.store.combo_mappings().put(&mapping).await?;
-    access.reload().await?;
-    access.audit(action, "model_combo_mapping", &mapping.id, &mapping.pattern).await;
-    Ok(view(mapping, &names))
+    problems.done()
 }
 
 async fn find(admin: &Admin, id: &str) -> AdminResult<ModelComboMapping> {

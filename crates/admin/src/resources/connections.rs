@@ -24,7 +24,7 @@ use super::{Message, present};
 use crate::address::check_url;
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Filter, Id, Ignored, Json};
-use crate::error::{AdminResult, conflict, invalid_field, not_found};
+use crate::error::{AdminResult, Refusal, conflict, invalid_field, not_found};
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
 use crate::text::{iso, mask, parse_iso};
@@ -204,53 +204,55 @@ pub(crate) async fn create(
     let name = draft.name.clone().ok_or_else(|| invalid_field("name", "is required"))?;
     let filter = ConnectionFilter { provider: Some(vendor.id.clone()), active: None };
     let siblings = if query.upsert { admin.store.connections().list(&filter).await? } else { Vec::new() };
-    let existing = siblings.into_iter().find(|row| row.name == name);
-    let is_new = existing.is_none();
-    let plan = existing.as_ref().map(|row| row.options.quota_windows.clone()).unwrap_or_default();
-    let had_several = existing.as_ref().is_some_and(|row| !row.pool_keys().is_empty());
-    let known_key = existing.as_ref().and_then(|row| row.api_key.clone());
-    let mut connection = existing.unwrap_or_else(|| Connection {
-        id: ConnectionId::from(Uuid::now_v7().to_string()),
-        provider: vendor.id.clone(),
-        auth_type: AuthType::Apikey,
-        name,
-        display_name: None,
-        email: None,
-        priority: 0,
-        global_priority: None,
-        is_active: true,
-        api_key: None,
-        options: ConnectionOptions::default(),
-        default_model: None,
-        rate_limit_protection: false,
-        max_concurrent: None,
-        health_check_interval: None,
-        group: None,
-        tags: Vec::new(),
-        expires_at: None,
-        status: ConnectionStatus::default(),
-        key_statuses: Default::default(),
-        created_at: access.now_ms,
-        updated_at: access.now_ms,
-    });
-    apply(admin, &vendor, &mut connection, draft, &ignored).await?;
-    if connection.api_key.is_none() {
-        if vendor.needs_key() {
-            return Err(invalid_field("apiKey", "is required for this provider"));
+    let stored = match siblings.into_iter().find(|row| row.name == name) {
+        Some(known) => {
+            let (before, stored) = change(&access, &vendor, &known.id, &draft, &ignored).await?;
+            let running = admin.live.load().connection(&stored.id).cloned();
+            access.reload().await?;
+            let key = |row: &Connection| row.api_key.as_ref().map(|key| key.expose_secret().to_owned());
+            settle(&access, (&before, running.as_ref()), &stored, key(&before) != key(&stored)).await?;
+            stored
         }
-        connection.auth_type = AuthType::None;
-    }
-    vendor.endpoints(&connection)?;
-    connection.updated_at = access.now_ms;
-    let connections = admin.store.connections();
-    let stored =
-        if is_new { connections.insert(&connection).await? } else { connections.update(&connection).await? };
-    let before = admin.live.load().connection(&stored.id).cloned();
-    access.reload().await?;
-    let key = |key: &Option<SecretString>| key.as_ref().map(|key| key.expose_secret().to_owned());
-    let clears = key(&known_key) != key(&stored.api_key);
-    settle(&access, &stored, clears, had_several, before.as_ref());
-    recall_plan(&access, &stored, &plan).await?;
+        None => {
+            let mut connection = Connection {
+                id: ConnectionId::from(Uuid::now_v7().to_string()),
+                provider: vendor.id.clone(),
+                auth_type: AuthType::Apikey,
+                name,
+                display_name: None,
+                email: None,
+                priority: 0,
+                global_priority: None,
+                is_active: true,
+                api_key: None,
+                options: ConnectionOptions::default(),
+                default_model: None,
+                rate_limit_protection: false,
+                max_concurrent: None,
+                health_check_interval: None,
+                group: None,
+                tags: Vec::new(),
+                expires_at: None,
+                status: ConnectionStatus::default(),
+                key_statuses: Default::default(),
+                created_at: access.now_ms,
+                updated_at: access.now_ms,
+            };
+            merge(&vendor, &mut connection, &draft, &ignored)?;
+            check_urls(admin, &vendor, &connection).await?;
+            if connection.api_key.is_none() {
+                if vendor.needs_key() {
+                    return Err(invalid_field("apiKey", "is required for this provider"));
+                }
+                connection.auth_type = AuthType::None;
+            }
+            vendor.endpoints(&connection)?;
+            let stored = admin.store.connections().insert(&connection).await?;
+            access.reload().await?;
+            recall_plan(&access, &stored, &[]).await?;
+            stored
+        }
+    };
     access
         .audit(
             "provider.connection.create",
@@ -270,7 +272,7 @@ pub(crate) async fn update(
 ) -> AdminResult<Json<ConnectionAnswer>> {
     let admin = &access.admin;
     check_editable(admin, &id)?;
-    let mut connection = find(admin, &id).await?;
+    let connection = find(admin, &id).await?;
     let vendor = Vendor::find(admin, connection.provider.as_str()).await?;
     let vendor = vendor
         .ok_or_else(|| invalid_field("provider", "the provider of this connection is gone; delete it"))?;
@@ -281,12 +283,7 @@ pub(crate) async fn update(
     }
     let has_new_key = patch.api_key.is_some();
     let clears = patch.clear_error || has_new_key;
-    let plan = connection.options.quota_windows.clone();
-    let had_several = !connection.pool_keys().is_empty();
-    apply(admin, &vendor, &mut connection, patch, &ignored).await?;
-    vendor.endpoints(&connection)?;
-    connection.updated_at = access.now_ms;
-    let mut stored = admin.store.connections().update(&connection).await?;
+    let (before, mut stored) = change(&access, &vendor, &connection.id, &patch, &ignored).await?;
     if clears {
         let status = ConnectionStatus {
             last_tested: stored.status.last_tested.filter(|_| !has_new_key),
@@ -298,18 +295,66 @@ pub(crate) async fn update(
         stored.status = status;
         stored.key_statuses.clear();
     }
-    let before = admin.live.load().connection(&stored.id).cloned();
+    let running = admin.live.load().connection(&stored.id).cloned();
     access.reload().await?;
-    settle(&access, &stored, clears, had_several, before.as_ref());
-    recall_plan(&access, &stored, &plan).await?;
+    settle(&access, (&before, running.as_ref()), &stored, clears).await?;
     admin.forget_models(&stored.id);
     access.audit("provider.connection.update", "provider_connection", &id, stored.provider.as_str()).await;
     Ok(Json(ConnectionAnswer { connection: view(admin, &stored) }))
 }
 
+/// Changes a stored connection in one piece; gives it as it was and as it is. Its URLs are looked at before, since that takes
+/// time; when somebody else changes them meanwhile, again.
+async fn change(
+    access: &Management,
+    vendor: &Vendor,
+    id: &ConnectionId,
+    patch: &ConnectionPatch,
+    ignored: &Ignored,
+) -> AdminResult<(Connection, Connection)> {
+    let admin = &access.admin;
+    loop {
+        let mut draft = find(admin, id.as_str()).await?;
+        merge(vendor, &mut draft, patch, ignored)?;
+        check_urls(admin, vendor, &draft).await?;
+        let mut before = draft.clone();
+        let make = |row: &mut Connection| {
+            before.clone_from(row);
+            merge(vendor, row, patch, ignored)?;
+            if urls(row) != urls(&draft) {
+                return Err(Refusal::Overtaken);
+            }
+            vendor.endpoints(row)?;
+            row.updated_at = access.now_ms;
+            Ok(())
+        };
+        match admin.store.connections().change(id, make).await? {
+            Ok(stored) => return Ok((before, stored)),
+            Err(Refusal::Wrong(error)) => return Err(error),
+            Err(Refusal::Overtaken) => {}
+        }
+    }
+}
+
+/// What the URLs of a connection are made of, and whether they may be private.
+fn urls(row: &Connection) -> (Option<&str>, bool, &BTreeMap<String, String>) {
+    (row.options.base_url.as_deref(), row.options.allow_private, &row.options.vars)
+}
+
+/// What is known outside the rows follows a change of an account: of its row before, and of what was running then.
+async fn settle(
+    access: &Management,
+    (before, running): (&Connection, Option<&Arc<ConnectionState>>),
+    stored: &Connection,
+    clears: bool,
+) -> AdminResult<()> {
+    settle_status(access, stored, clears, !before.pool_keys().is_empty(), running);
+    recall_plan(access, stored, &before.options.quota_windows).await
+}
+
 /// What traffic found out follows a change of the keys: it is cleared, or that of the account is its first key's now, or the other
 /// way round.
-fn settle(
+fn settle_status(
     access: &Management,
     stored: &Connection,
     clears: bool,
@@ -416,17 +461,16 @@ pub(super) async fn find(admin: &Admin, id: &str) -> AdminResult<Connection> {
     connection.ok_or_else(|| not_found("Connection"))
 }
 
-/// Takes what a draft says into the connection. Nothing is stored; everything wrong is told.
-async fn apply(
-    admin: &Admin,
+/// Takes what a draft says into the connection. Nothing is stored; everything wrong is told, but for URLs.
+fn merge(
     vendor: &Vendor,
     connection: &mut Connection,
-    patch: ConnectionPatch,
+    patch: &ConnectionPatch,
     ignored: &Ignored,
 ) -> AdminResult<()> {
-    fn put<T>(target: &mut T, value: Option<T>) {
+    fn put<T: Clone>(target: &mut T, value: Option<&T>) {
         if let Some(value) = value {
-            *target = value;
+            target.clone_from(value);
         }
     }
     let mut problems = Problems::default();
@@ -464,28 +508,28 @@ async fn apply(
         Some(None) => Some(None),
         None => None,
     };
-    if let Some(members) = patch.provider_specific_data {
-        merge_options(&mut connection.options, members, vendor, ignored, &mut problems);
+    if let Some(members) = &patch.provider_specific_data {
+        merge_options(&mut connection.options, members.clone(), vendor, ignored, &mut problems);
     }
     problems.done()?;
-    put(&mut connection.name, patch.name);
-    if let Some(key) = patch.api_key {
-        connection.api_key = Some(SecretString::from(key));
+    put(&mut connection.name, patch.name.as_ref());
+    if let Some(key) = &patch.api_key {
+        connection.api_key = Some(SecretString::from(key.as_str()));
         connection.auth_type = AuthType::Apikey;
     }
-    put(&mut connection.priority, patch.priority);
-    put(&mut connection.global_priority, patch.global_priority);
-    put(&mut connection.is_active, patch.is_active);
-    put(&mut connection.default_model, patch.default_model);
-    put(&mut connection.rate_limit_protection, patch.rate_limit_protection);
-    put(&mut connection.max_concurrent, patch.max_concurrent);
-    put(&mut connection.health_check_interval, patch.health_check_interval);
-    put(&mut connection.tags, patch.tags);
-    put(&mut connection.group, patch.group);
-    put(&mut connection.display_name, patch.display_name);
-    put(&mut connection.email, patch.email);
-    put(&mut connection.expires_at, expires_at);
-    check_urls(admin, vendor, connection).await
+    put(&mut connection.priority, patch.priority.as_ref());
+    put(&mut connection.global_priority, patch.global_priority.as_ref());
+    put(&mut connection.is_active, patch.is_active.as_ref());
+    put(&mut connection.default_model, patch.default_model.as_ref());
+    put(&mut connection.rate_limit_protection, patch.rate_limit_protection.as_ref());
+    put(&mut connection.max_concurrent, patch.max_concurrent.as_ref());
+    put(&mut connection.health_check_interval, patch.health_check_interval.as_ref());
+    put(&mut connection.tags, patch.tags.as_ref());
+    put(&mut connection.group, patch.group.as_ref());
+    put(&mut connection.display_name, patch.display_name.as_ref());
+    put(&mut connection.email, patch.email.as_ref());
+    put(&mut connection.expires_at, expires_at.as_ref());
+    Ok(())
 }
 
 /// Refuses URLs that may not be called. Those of the catalogue without variables are known to be fine.

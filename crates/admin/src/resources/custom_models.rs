@@ -128,9 +128,8 @@ pub(crate) async fn upsert(
     Body(draft): Body<CustomModelPatch>,
 ) -> AdminResult<Json<CustomModelAnswer>> {
     let provider = provider_of(&access.admin, &draft.provider).await?;
-    let existing = find(&access.admin, &provider, &draft.model_id).await?;
-    let model = existing.unwrap_or_else(|| CustomModel {
-        provider,
+    let new = CustomModel {
+        provider: provider.clone(),
         id: draft.model_id.clone(),
         name: draft.model_id.clone(),
         source: "manual".to_owned(),
@@ -140,8 +139,8 @@ pub(crate) async fn upsert(
         context_window: None,
         max_output: None,
         caps: BTreeMap::new(),
-    });
-    save(&access, model, draft).await
+    };
+    save(&access, &provider, draft, Some(new)).await
 }
 
 pub(crate) async fn update(
@@ -149,8 +148,7 @@ pub(crate) async fn update(
     Body(patch): Body<CustomModelPatch>,
 ) -> AdminResult<Json<CustomModelAnswer>> {
     let provider = provider_of(&access.admin, &patch.provider).await?;
-    let existing = find(&access.admin, &provider, &patch.model_id).await?;
-    save(&access, existing.ok_or_else(|| not_found("Model"))?, patch).await
+    save(&access, &provider, patch, None).await
 }
 
 pub(crate) async fn delete(
@@ -166,11 +164,26 @@ pub(crate) async fn delete(
     Ok(Json(Removed { removed }))
 }
 
+/// Changes a model; one that is not known is `new`, or is not found.
 async fn save(
     access: &Management,
-    mut model: CustomModel,
+    provider: &ProviderId,
     patch: CustomModelPatch,
+    new: Option<CustomModel>,
 ) -> AdminResult<Json<CustomModelAnswer>> {
+    let id = patch.model_id.clone();
+    let change = |known: Option<CustomModel>| {
+        let mut model = known.or(new).ok_or_else(|| not_found("Model"))?;
+        merge(&mut model, patch)?;
+        AdminResult::Ok(model)
+    };
+    let model = access.admin.store.custom_models().change(provider, &id, change).await??;
+    access.reload().await?;
+    access.audit("provider.model.upsert", "provider_model", &model.id, provider.as_str()).await;
+    Ok(Json(CustomModelAnswer { model: view(model) }))
+}
+
+fn merge(model: &mut CustomModel, patch: CustomModelPatch) -> AdminResult<()> {
     fn put<T>(target: &mut T, value: Option<T>) {
         if let Some(value) = value {
             *target = value;
@@ -208,19 +221,12 @@ async fn save(
     put(&mut model.context_window, patch.context_window);
     put(&mut model.max_output, patch.max_output);
     put(&mut model.caps, patch.caps);
-    access.admin.store.custom_models().upsert(&model).await?;
-    access.reload().await?;
-    access.audit("provider.model.upsert", "provider_model", &model.id, model.provider.as_str()).await;
-    Ok(Json(CustomModelAnswer { model: view(model) }))
+    Ok(())
 }
 
 async fn provider_of(admin: &Admin, name: &str) -> AdminResult<ProviderId> {
     let vendor = Vendor::find(admin, name).await?;
     Ok(vendor.ok_or_else(|| invalid_field("provider", "is neither in the catalogue nor a node"))?.id)
-}
-
-async fn find(admin: &Admin, provider: &ProviderId, model: &str) -> AdminResult<Option<CustomModel>> {
-    Ok(admin.store.custom_models().list(Some(provider)).await?.into_iter().find(|known| known.id == model))
 }
 
 fn view(model: CustomModel) -> CustomModelView {

@@ -15,7 +15,7 @@ use super::{Done, present};
 use crate::address::check_url;
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Id, Json};
-use crate::error::{AdminResult, conflict, invalid_field, not_found};
+use crate::error::{AdminResult, Refusal, conflict, invalid_field, not_found};
 use crate::probe::{DiagnosisType, Subject, Verdict, probe, probe_chat};
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
@@ -53,7 +53,7 @@ pub(crate) struct NodeAnswer {
     node: NodeView,
 }
 
-#[derive(Deserialize, ToSchema, Default)]
+#[derive(Clone, Deserialize, ToSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct NodePatch {
     name: Option<String>,
@@ -141,7 +141,8 @@ pub(crate) async fn create(
         created_at: access.now_ms,
         updated_at: access.now_ms,
     };
-    apply(admin, &mut node, draft).await?;
+    merge(admin, &mut node, draft)?;
+    check_base_url(admin, &node).await?;
     admin.store.nodes().insert(&node).await?;
     access.reload().await?;
     access.audit("provider.node.create", "provider_node", node.id.as_str(), &node.prefix).await;
@@ -154,14 +155,12 @@ pub(crate) async fn update(
     Body(patch): Body<NodePatch>,
 ) -> AdminResult<Json<NodeAnswer>> {
     let admin = &access.admin;
-    let mut node = find(admin, &id).await?;
+    let node = find(admin, &id).await?;
     let same_type = patch.r#type.as_deref().is_none_or(|given| given == node.node_type.as_str());
     if !same_type || patch.api_type.as_ref().is_some_and(|given| node.api_type.as_ref() != Some(given)) {
         return Err(invalid_field("type", "cannot be changed; add another endpoint"));
     }
-    apply(admin, &mut node, patch).await?;
-    node.updated_at = access.now_ms;
-    admin.store.nodes().update(&node).await?;
+    let node = change(&access, &node.id, &patch).await?;
     access.reload().await?;
     for connection in admin.live.load().provider(&node.id).iter().flat_map(|state| &state.connections) {
         admin.forget_models(&connection.id);
@@ -233,7 +232,35 @@ async fn ask(admin: &Admin, node: &Node, body: &NodeValidation) -> AdminResult<V
     })
 }
 
-async fn apply(admin: &Admin, node: &mut Node, patch: NodePatch) -> AdminResult<()> {
+/// Changes one in one piece. Its URL is looked at before, since that takes time; when somebody else changes that meanwhile,
+/// again.
+async fn change(access: &Management, id: &ProviderId, patch: &NodePatch) -> AdminResult<Node> {
+    let admin = &access.admin;
+    let is_moved = patch.base_url.is_some() || patch.allow_private.is_some();
+    loop {
+        let mut draft = find(admin, id.as_str()).await?;
+        merge(admin, &mut draft, patch.clone())?;
+        if is_moved {
+            check_base_url(admin, &draft).await?;
+        }
+        let make = |node: &mut Node| {
+            merge(admin, node, patch.clone())?;
+            if is_moved && (&node.base_url, node.allow_private) != (&draft.base_url, draft.allow_private) {
+                return Err(Refusal::Overtaken);
+            }
+            node.updated_at = access.now_ms;
+            Ok(())
+        };
+        match admin.store.nodes().change(id, make).await? {
+            Ok(node) => return Ok(node),
+            Err(Refusal::Wrong(error)) => return Err(error),
+            Err(Refusal::Overtaken) => {}
+        }
+    }
+}
+
+/// Takes what was sent into a node; everything wrong is told, but for where its URL leads.
+fn merge(admin: &Admin, node: &mut Node, patch: NodePatch) -> AdminResult<()> {
     let mut problems = Problems::default();
     if let Some(name) = patch.name {
         problems.name("name", &name);
@@ -268,7 +295,6 @@ async fn apply(admin: &Admin, node: &mut Node, patch: NodePatch) -> AdminResult<
         node.headers = unmasked(headers, &node.headers);
     }
     node.allow_private = patch.allow_private.unwrap_or(node.allow_private);
-    let has_new_url = patch.base_url.is_some();
     if let Some(url) = patch.base_url {
         problems.length("baseUrl", &url, 1..=2_048);
         node.base_url = trim_base_url(&url).to_owned();
@@ -277,12 +303,13 @@ async fn apply(admin: &Admin, node: &mut Node, patch: NodePatch) -> AdminResult<
     if let Some(prefix) = taken {
         return Err(conflict(format!("the prefix `{prefix}` is a provider's; choose another")));
     }
-    if has_new_url || patch.allow_private.is_some() {
-        check_url("baseUrl", &node.base_url, node.allow_private || admin.settings.allow_private).await?;
-    }
     let spec = node.to_spec().ok_or_else(|| invalid_field("type", "does not fit `apiType`"))?;
     endpoints(provider_for(Arc::new(spec_from_node(&spec))).as_ref(), None)?;
     Ok(())
+}
+
+async fn check_base_url(admin: &Admin, node: &Node) -> AdminResult<()> {
+    check_url("baseUrl", &node.base_url, node.allow_private || admin.settings.allow_private).await
 }
 
 fn endpoints(provider: &dyn Provider, api_key: Option<&str>) -> AdminResult<Vec<Endpoint>> {

@@ -255,7 +255,7 @@ pub(crate) async fn create(
         updated_at: access.now_ms,
     };
     merge(&mut policy, PolicyPatch { name, r#type, enabled, priority, conditions, actions })?;
-    store.policies().put(&policy).await?;
+    store.policies().insert(&policy).await?;
     access.reload().await?;
     access.audit("policy.created", "policy", &policy.id, &policy.name).await;
     Ok(WithStatus(StatusCode::CREATED, PolicyPosted::Made { policy: Box::new(view(policy)) }))
@@ -266,12 +266,11 @@ pub(crate) async fn update(
     Filter(query): Filter<PolicyQuery>,
     Body(patch): Body<PolicyPatch>,
 ) -> AdminResult<Json<PolicyAnswer>> {
-    let store = &access.admin.store;
-    let known = store.policies().list().await?.into_iter().find(|policy| policy.id == query.id);
-    let mut policy = known.ok_or_else(|| not_found("Policy"))?;
-    merge(&mut policy, patch)?;
-    policy.updated_at = access.now_ms;
-    store.policies().put(&policy).await?;
+    let change = |policy: &mut Policy| {
+        policy.updated_at = access.now_ms;
+        merge(policy, patch)
+    };
+    let policy = access.admin.store.policies().change(&query.id, change).await??;
     access.reload().await?;
     access.audit("policy.updated", "policy", &policy.id, &policy.name).await;
     Ok(Json(PolicyAnswer { policy: view(policy) }))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_domain::entity::{Connection, RuntimeSettings};
+use omniroute_domain::entity::{Connection, ConnectionId, RuntimeSettings};
 use omniroute_domain::limiter::{GateView, LearnedLimits, LearnedWindow};
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_store::ConnectionFilter;
@@ -203,11 +203,14 @@ pub(crate) async fn show(access: Management) -> AdminResult<Json<RateLimitSettin
 pub(crate) async fn switch(access: Management, Body(wish): Body<Switch>) -> AdminResult<Json<Switched>> {
     let admin = &access.admin;
     connections::check_editable(admin, &wish.connection_id)?;
-    let mut connection = connections::find(admin, &wish.connection_id).await?;
-    connection.rate_limit_protection = wish.enabled;
-    connection.options.limiter = Some(wish.enabled);
-    connection.updated_at = access.now_ms;
-    admin.store.connections().update(&connection).await?;
+    let set = |connection: &mut Connection| {
+        connection.rate_limit_protection = wish.enabled;
+        connection.options.limiter = Some(wish.enabled);
+        connection.updated_at = access.now_ms;
+        AdminResult::Ok(())
+    };
+    let id = ConnectionId::from(wish.connection_id.as_str());
+    admin.store.connections().change(&id, set).await??;
     access.reload().await?;
     access
         .audit("ratelimit.switch", "provider_connection", &wish.connection_id, &wish.enabled.to_string())

@@ -13,7 +13,7 @@ use super::{Done, present};
 use crate::address::check_url;
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Id, Json};
-use crate::error::{AdminResult, conflict, not_found};
+use crate::error::{AdminResult, Refusal, conflict, not_found};
 use crate::state::Admin;
 use crate::text::iso;
 use crate::validation::Problems;
@@ -136,7 +136,8 @@ pub(crate) async fn create(
         updated_at: access.now_ms,
         ..Webhook::default()
     };
-    apply(&access.admin, &mut webhook, draft).await?;
+    merge(&mut webhook, &draft)?;
+    check_address(&access.admin, &webhook).await?;
     let secret = new_secret();
     access.admin.store.webhooks().insert(&webhook, &secret).await?;
     access.audit("webhook.created", "webhook", &webhook.id, &webhook.events.join(", ")).await;
@@ -148,12 +149,7 @@ pub(crate) async fn update(
     Id(id): Id,
     Body(patch): Body<WebhookPatch>,
 ) -> AdminResult<Json<WebhookAnswer>> {
-    let mut webhook = find(&access.admin, &id).await?;
-    webhook.updated_at = access.now_ms;
-    apply(&access.admin, &mut webhook, patch).await?;
-    if !access.admin.store.webhooks().update(&webhook).await? {
-        return Err(not_found("Webhook"));
-    }
+    let webhook = change(&access, &id, &patch).await?;
     access.audit("webhook.updated", "webhook", &id, &webhook.events.join(", ")).await;
     Ok(Json(WebhookAnswer { webhook: view(webhook) }))
 }
@@ -194,39 +190,66 @@ pub(crate) async fn test(access: Management, Id(id): Id) -> AdminResult<Json<Tes
     Ok(Json(TestAnswer { success: error.is_none(), status, error }))
 }
 
-async fn apply(admin: &Admin, webhook: &mut Webhook, patch: WebhookPatch) -> AdminResult<()> {
+/// Changes one in one piece. Its address is looked at before, since that takes time; when somebody else changes that meanwhile,
+/// again.
+async fn change(access: &Management, id: &str, patch: &WebhookPatch) -> AdminResult<Webhook> {
+    let admin = &access.admin;
+    let is_moved = patch.url.is_some() || patch.allow_private.is_some();
+    loop {
+        let mut draft = find(admin, id).await?;
+        merge(&mut draft, patch)?;
+        if is_moved {
+            check_address(admin, &draft).await?;
+        }
+        let make = |webhook: &mut Webhook| {
+            merge(webhook, patch)?;
+            if is_moved && (&webhook.url, webhook.allow_private) != (&draft.url, draft.allow_private) {
+                return Err(Refusal::Overtaken);
+            }
+            webhook.updated_at = access.now_ms;
+            Ok(())
+        };
+        match admin.store.webhooks().change(id, make).await? {
+            Ok(webhook) => return Ok(webhook),
+            Err(Refusal::Wrong(error)) => return Err(error),
+            Err(Refusal::Overtaken) => {}
+        }
+    }
+}
+
+/// Takes what was sent into a webhook; everything wrong is told, but for its address.
+fn merge(webhook: &mut Webhook, patch: &WebhookPatch) -> AdminResult<()> {
     let mut problems = Problems::default();
-    if let Some(events) = patch.events {
+    if let Some(events) = &patch.events {
         if events.is_empty() {
             problems.add("events", "must name at least one event, or `*` for all");
         }
-        problems.list("events", &events, EVENTS.len() + 1);
+        problems.list("events", events, EVENTS.len() + 1);
         let is_unknown = |event: &&String| *event != EVERYTHING && !EVENTS.contains(&event.as_str());
         for unknown in events.iter().filter(is_unknown) {
             problems.add("events", format!("`{unknown}` is no event; there are {}", EVENTS.join(", ")));
         }
-        webhook.events = events;
+        webhook.events.clone_from(events);
         webhook.events.sort_unstable();
         webhook.events.dedup();
     }
-    if let Some(description) = patch.description {
-        if let Some(description) = &description {
+    if let Some(description) = &patch.description {
+        if let Some(description) = description {
             problems.length("description", description, 0..=500);
         }
-        webhook.description = description;
+        webhook.description.clone_from(description);
     }
     webhook.enabled = patch.enabled.unwrap_or(webhook.enabled);
-    let is_moved = patch.url.is_some() || patch.allow_private.is_some();
     webhook.allow_private = patch.allow_private.unwrap_or(webhook.allow_private);
-    if let Some(url) = patch.url {
-        problems.length("url", &url, 1..=2_000);
-        webhook.url = url;
+    if let Some(url) = &patch.url {
+        problems.length("url", url, 1..=2_000);
+        webhook.url.clone_from(url);
     }
-    problems.done()?;
-    if is_moved {
-        check_url("url", &webhook.url, webhook.allow_private || admin.settings.allow_private).await?;
-    }
-    Ok(())
+    problems.done()
+}
+
+async fn check_address(admin: &Admin, webhook: &Webhook) -> AdminResult<()> {
+    check_url("url", &webhook.url, webhook.allow_private || admin.settings.allow_private).await
 }
 
 async fn find(admin: &Admin, id: &str) -> AdminResult<Webhook> {

@@ -62,6 +62,50 @@ async fn limits_are_shown_and_switched_by_account() {
     app.request(Method::GET, "/api/rate-limits").send().await.expect(401);
 }
 
+/// Eight at once, of different members and over two routes.
+#[tokio::test]
+async fn no_change_of_an_account_is_lost() {
+    let app = TestApp::new().await;
+    let row = add(&app, json!({"provider":"groq","name":"old","apiKey":"gsk_1234567890abcdef"})).await;
+    let path = format!("/api/providers/{}", text(&row, "id"));
+    let patches = [
+        json!({"name":"new"}),
+        json!({"tags":["a"]}),
+        json!({"defaultModel":"m"}),
+        json!({"maxConcurrent":7}),
+        json!({"group":"g"}),
+        json!({"providerSpecificData":{"weight":3}}),
+        json!({"providerSpecificData":{"baseUrl":"https://93.184.215.14/v1"}}),
+    ];
+    let patches = patches.into_iter().map(|patch| app.patch(&path, patch));
+    let switch = app.post("/api/rate-limit", json!({"connectionId":text(&row, "id"),"enabled":true}));
+    let (answers, switched) = futures_util::join!(futures_util::future::join_all(patches), switch);
+    answers.into_iter().chain([switched]).for_each(|answer| drop(answer.expect(200)));
+    let row = app.get(&path).await.expect(200).json()["connection"].clone();
+    assert_eq!((&row["name"], &row["tags"], &row["group"]), (&json!("new"), &json!(["a"]), &json!("g")));
+    assert_eq!((&row["defaultModel"], &row["maxConcurrent"]), (&json!("m"), &json!(7)));
+    assert_eq!(row["rateLimitProtection"], true);
+    let options = &row["providerSpecificData"];
+    assert_eq!((&options["weight"], &options["limiter"]), (&json!(3), &json!(true)));
+    assert_eq!(options["baseUrl"], "https://93.184.215.14/v1");
+}
+
+/// A private URL and its permission: whoever comes second is told, whichever that is.
+#[tokio::test]
+async fn two_changes_make_no_url_that_neither_may() {
+    let app = TestApp::new().await;
+    let url = |host: &str| json!({"providerSpecificData":{"baseUrl":format!("https://{host}/v1")}});
+    let body = json!({"provider":"groq","name":"x","apiKey":"gsk_1234567890abcdef",
+        "providerSpecificData":{"allowPrivate":true,"baseUrl":"https://93.184.215.14/v1"}});
+    let row = add(&app, body).await;
+    let path = format!("/api/providers/{}", text(&row, "id"));
+    let forbid = json!({"providerSpecificData":{"allowPrivate":false}});
+    let answers = futures_util::join!(app.patch(&path, url("10.0.0.1")), app.patch(&path, forbid));
+    let mut statuses = [answers.0.status.as_u16(), answers.1.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 400]);
+}
+
 #[tokio::test]
 async fn what_holds_for_all_is_changed_member_by_member() {
     let app = TestApp::new().await;

@@ -10,8 +10,8 @@ use crate::store::Store;
 use crate::text::{from_json, to_json};
 use crate::vault::Vault;
 
-/// The provider of a connection, its key with the fingerprint, its further keys and its options, as they are stored.
-pub(super) type StoredKeys = (String, Option<String>, Option<String>, Option<String>, String);
+/// The key of a connection with its fingerprint, its further keys and its options, as they are stored.
+pub(super) type StoredKeys = (Option<String>, Option<String>, Option<String>, String);
 
 /// Credentials ready to be stored.
 pub(super) struct Sealed {

@@ -22,7 +22,7 @@ use crate::quota_snapshots;
 use crate::resilience;
 use crate::response_owners::FORGET_CONNECTION;
 use crate::session_affinity;
-use crate::store::Store;
+use crate::store::{Store, usable};
 use crate::text::{clip, to_json};
 
 /// How the problem begins of a connection without its credential.
@@ -57,6 +57,8 @@ macro_rules! columns {
 /// Every row, in order.
 pub(crate) const SELECT_ALL: &str =
     concat!("SELECT ", columns!(), " FROM provider_connections ORDER BY provider, priority, created_at, id");
+
+const SELECT_ONE: &str = concat!("SELECT ", columns!(), " FROM provider_connections WHERE id = $1");
 
 /// What tests and traffic found out, in the order in which the statements name it.
 macro_rules! bind_status {
@@ -138,24 +140,14 @@ impl Connections<'_> {
     /// One of them.
     pub async fn get(&self, id: &ConnectionId) -> Result<Option<Connection>, StoreError> {
         let (row, states): (Option<Row>, Vec<key_states::Row>) = with_read!(self.0.pool(), |db| {
-            let row =
-                sqlx::query_as(concat!("SELECT ", columns!(), " FROM provider_connections WHERE id = $1"))
-                    .bind(id.as_str())
-                    .fetch_optional(&mut *db)
-                    .await?;
+            let row = sqlx::query_as(SELECT_ONE).bind(id.as_str()).fetch_optional(&mut *db).await?;
             (row, sqlx::query_as(key_states::SELECT).bind(Some(id.as_str())).fetch_all(&mut *db).await?)
         });
         let Some(row) = row else { return Ok(None) };
-        let mut problems = Vec::new();
-        match row.into_connection(&self.0.vault(), &mut problems) {
-            Some(mut connection) => {
-                key_states::assign(states, std::slice::from_mut(&mut connection));
-                Ok(Some(connection))
-            }
-            None => {
-                Err(StoreError::Damaged(problems.pop().map(|problem| problem.message).unwrap_or_default()))
-            }
-        }
+        let vault = self.0.vault();
+        let mut connection = usable(|problems| row.into_connection(&vault, problems))?;
+        key_states::assign(states, std::slice::from_mut(&mut connection));
+        Ok(Some(connection))
     }
 
     /// Adds one at the place its priority says; 0 or a place beyond the end mean last. Gives it as stored.
@@ -205,26 +197,39 @@ impl Connections<'_> {
         self.stored(&connection.id).await
     }
 
-    /// Replaces what the operator may change. The status stays as tests and traffic left it, unless the credential
-    /// changed: then it is unknown again. A credential that cannot be decrypted is kept when none is given. Gives
-    /// the connection as stored.
-    pub async fn update(&self, connection: &Connection) -> Result<Connection, StoreError> {
-        let vault = self.0.vault();
-        let sealed = Sealed::new(&vault, connection)?;
-        let (id, tags) = (connection.id.as_str(), to_json(&connection.tags)?);
+    /// Changes what the operator may, in one piece: nobody else's change comes between reading and writing, so that none is
+    /// lost. The status stays as tests and traffic left it, unless the credential changed: then it is unknown again. A
+    /// credential that cannot be decrypted is kept when none is given. When `change` refuses, nothing is written and its
+    /// reason comes back; otherwise the connection as stored.
+    pub async fn change<E>(
+        &self,
+        id: &ConnectionId,
+        change: impl FnOnce(&mut Connection) -> Result<(), E>,
+    ) -> Result<Result<Connection, E>, StoreError> {
+        let (vault, connection_id) = (self.0.vault(), id);
+        let id = id.as_str();
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            let row: Option<Row> = sqlx::query_as(SELECT_ONE).bind(id).fetch_optional(&mut *db).await?;
             let stored: Option<StoredKeys> = sqlx::query_as(
-                "SELECT provider, api_key, key_hmac, api_keys, provider_specific_data FROM provider_connections
-                 WHERE id = $1",
+                "SELECT api_key, key_hmac, api_keys, provider_specific_data FROM provider_connections WHERE id = $1",
             )
             .bind(id)
             .fetch_optional(&mut *db)
             .await?;
-            let Some((provider, stored_key, stored_hmac, stored_pool, stored_options)) = stored else {
+            let (Some(row), Some((stored_key, stored_hmac, stored_pool, stored_options))) = (row, stored)
+            else {
                 return Err(StoreError::NotFound { what: "connection", id: id.to_owned() });
             };
-            if provider != connection.provider.as_str() {
+            let mut connection = usable(|problems| row.into_connection(&vault, problems))?;
+            let provider = connection.provider.clone();
+            if let Err(refusal) = change(&mut connection) {
+                return Ok(Err(refusal));
+            }
+            let connection = &connection;
+            let sealed = Sealed::new(&vault, connection)?;
+            let tags = to_json(&connection.tags)?;
+            if provider != connection.provider {
                 return Err(StoreError::Conflict {
                     field: "provider",
                     message: "a connection cannot move to another provider; create a new one".into(),
@@ -285,7 +290,7 @@ impl Connections<'_> {
             }
             renumber!(db, connection.provider.as_str(), Some((id, connection.priority)));
         });
-        self.stored(&connection.id).await
+        self.stored(connection_id).await.map(Ok)
     }
 
     /// Whether there was one. What it used stays counted.

@@ -8,6 +8,7 @@ use omniroute_store::{Location, Store, StoreOptions, WriterOptions};
 use secrecy::ExposeSecret as _;
 
 use crate::fixture::{DAY, Fixture, NOW, api_key, connection, stories, writer};
+use crate::put;
 
 stories!(
     learned_limits_are_there_for_a_day,
@@ -120,7 +121,7 @@ async fn further_keys_are_encrypted_and_survive_a_new_encryption_key(fixture: Fi
     let mut broken = wrong.load().await.unwrap().entities.connections.remove(0);
     assert!(broken.options.api_keys.is_empty());
     broken.name = "renamed".into();
-    wrong.connections().update(&broken).await.unwrap();
+    put::connection(&wrong, &broken).await.unwrap();
     wrong.close().await;
 
     let store = open("the new passphrase", Some("the passphrase until now")).await;
@@ -130,6 +131,6 @@ async fn further_keys_are_encrypted_and_survive_a_new_encryption_key(fixture: Fi
     let store = open("the new passphrase", None).await;
     assert_eq!(pool(&store).await, keys);
     row.options.api_keys = KeyPool::default();
-    store.connections().update(&row).await.unwrap();
+    put::connection(&store, &row).await.unwrap();
     assert!(pool(&store).await.is_empty(), "taken away");
 }

@@ -1,16 +1,24 @@
 //! Changes that others make at the same time, and keys that have come to their end.
 
 use omniroute_domain::entity::{
-    ApiKey, ApiKeyId, Budget, KeyHash, Policy, PolicyActions, PolicyConditions, PolicyKind, RuntimeSettings,
+    ApiKey, ApiKeyId, Budget, Combo, Connection, CustomModel, KeyHash, ModelComboMapping, Node, Policy,
+    PolicyActions, PolicyConditions, PolicyKind, RuntimeSettings,
 };
-use omniroute_store::{Store, StoreError, Successor};
+use omniroute_store::{Store, StoreError, Successor, Webhook};
+use secrecy::ExposeSecret as _;
 
-use crate::fixture::{DAY, Fixture, NOW, api_key, stories};
+use crate::configuration::combo;
+use crate::fixture::{DAY, Fixture, NOW, api_key, connection, model, node, stories};
+use crate::put;
 
 stories!(
     no_change_of_settings_is_lost,
     settings_that_are_refused_stay,
     no_change_of_a_key_is_lost,
+    no_change_of_an_account_is_lost,
+    no_change_of_anything_else_is_lost,
+    a_change_that_is_refused_is_none,
+    what_is_agreed_to_is_what_is_there,
     what_is_revoked_stays_revoked,
     a_key_that_takes_a_place_has_what_held_for_the_other,
 );
@@ -62,11 +70,172 @@ async fn no_change_of_a_key_is_lost(fixture: Fixture) {
     assert_eq!(key.denied_models.len(), 12);
 }
 
+/// Eight changes at once of different members, made by two processes in turn.
+async fn no_change_of_an_account_is_lost(fixture: Fixture) {
+    type Change = fn(&mut Connection);
+    const CHANGES: [Change; 8] = [
+        |row| row.name = "new".into(),
+        |row| row.tags.push("a".into()),
+        |row| row.is_active = false,
+        |row| row.default_model = Some("m".into()),
+        |row| row.api_key = Some("sk-2".into()),
+        |row| row.options.limiter = Some(true),
+        |row| drop(row.options.extra_headers.insert("x-a".into(), "secret".into())),
+        |row| row.options.api_keys.0.push("sk-3".into()),
+    ];
+    fixture.store.connections().insert(&connection("c1", "openai", "old", Some("sk-1"))).await.unwrap();
+    let stores = [fixture.store.clone(), fixture.again().await];
+    let changes = CHANGES.iter().zip(stores.iter().cycle()).map(|(change, store)| async move {
+        let make = |row: &mut Connection| {
+            change(row);
+            Ok::<_, StoreError>(())
+        };
+        store.connections().change(&"c1".into(), make).await.unwrap().unwrap();
+    });
+    futures_util::future::join_all(changes).await;
+    let row = stores[1].connections().get(&"c1".into()).await.unwrap().unwrap();
+    assert_eq!(
+        (&*row.name, &*row.tags, row.is_active),
+        ("new", &["eu".to_owned(), "a".to_owned()][..], false)
+    );
+    assert_eq!((row.default_model.as_deref(), row.options.limiter), (Some("m"), Some(true)));
+    assert_eq!(row.options.extra_headers["x-a"], "secret");
+    let keys = row.options.api_keys.with(row.api_key.as_ref());
+    let keys: Vec<_> = keys.iter().map(|key| key.expose_secret()).collect();
+    assert_eq!(keys, ["sk-2", "sk-3"]);
+}
+
+async fn no_change_of_anything_else_is_lost(fixture: Fixture) {
+    const COUNT: usize = 6;
+    let (first, second) = (&fixture.store, &fixture.again().await);
+    first.nodes().insert(&node("n1", "local")).await.unwrap();
+    first.policies().insert(&policy("p1", "k1")).await.unwrap();
+    put::new_combo(first, combo("1", "best", &["a/b"])).await.unwrap();
+    put::model(first, &model("openai", "m")).await;
+    let webhook = Webhook { id: "w1".into(), ..Webhook::default() };
+    first.webhooks().insert(&webhook, &"whsec_1".into()).await.unwrap();
+    let mapping = ModelComboMapping {
+        id: "m1".into(),
+        pattern: "gpt-*".into(),
+        combo_id: "1".into(),
+        priority: 0,
+        enabled: true,
+        description: None,
+        created_at: NOW,
+        updated_at: NOW,
+    };
+    first.combo_mappings().insert(&mapping).await.unwrap();
+    let changes = (0..COUNT).map(|number| async move {
+        let store = [first, second][number % 2];
+        let word = || format!("w{number}");
+        let add = |node: &mut Node| {
+            node.headers.insert(word(), word());
+            Ok::<_, ()>(())
+        };
+        store.nodes().change(&"n1".into(), add).await.unwrap().unwrap();
+        let add = |policy: &mut Policy| {
+            policy.actions.block_model.push(word());
+            Ok::<_, ()>(())
+        };
+        store.policies().change("p1", add).await.unwrap().unwrap();
+        let add = |combo: &mut Combo, _: &[Combo]| {
+            combo.transforms.required_tags.push(word());
+            Ok::<_, ()>(())
+        };
+        store.combos().change(&"1".into(), add).await.unwrap().unwrap();
+        let add = |known: Option<CustomModel>| {
+            let mut model = known.unwrap();
+            model.supported_endpoints.push(word());
+            Ok::<_, ()>(model)
+        };
+        store.custom_models().change(&"openai".into(), "m", add).await.unwrap().unwrap();
+        let add = |webhook: &mut Webhook| {
+            webhook.events.push(word());
+            Ok::<_, ()>(())
+        };
+        store.webhooks().change("w1", add).await.unwrap().unwrap();
+        let add = |mapping: &mut ModelComboMapping| {
+            mapping.priority += 1;
+            Ok::<_, ()>(())
+        };
+        store.combo_mappings().change("m1", add).await.unwrap().unwrap();
+        let add = |stored: &[Budget]| {
+            let spent = stored.first().and_then(|budget| budget.daily_nano).unwrap_or(0);
+            Ok::<_, ()>(vec![Budget { daily_nano: Some(spent + 1), ..Budget::unlimited(None) }])
+        };
+        store.budgets().change(add).await.unwrap().unwrap();
+    });
+    futures_util::future::join_all(changes).await;
+    let entities = second.entities().await.unwrap();
+    assert_eq!(entities.nodes[0].headers.keys().filter(|name| name.starts_with('w')).count(), COUNT);
+    assert_eq!(entities.policies[0].actions.block_model.len(), COUNT + 1);
+    assert_eq!(entities.combos[0].transforms.required_tags.len(), COUNT);
+    let endpoints = &entities.custom_models[0].supported_endpoints;
+    assert_eq!(endpoints.iter().filter(|word| word.starts_with('w')).count(), COUNT);
+    assert_eq!(entities.combo_mappings[0].priority, COUNT as i64);
+    assert_eq!(entities.budgets[0].daily_nano, Some(COUNT as i64));
+    assert_eq!(second.webhooks().get("w1").await.unwrap().unwrap().events.len(), COUNT);
+}
+
+async fn a_change_that_is_refused_is_none(fixture: Fixture) {
+    let store = &fixture.store;
+    let before = store.connections().insert(&connection("c1", "openai", "old", Some("sk-1"))).await.unwrap();
+    store.nodes().insert(&node("n1", "local")).await.unwrap();
+    put::new_combo(store, combo("1", "best", &["a/b"])).await.unwrap();
+    let revision = store.revision().await.unwrap();
+    let refuse = |row: &mut Connection| {
+        row.name = "new".into();
+        Err::<(), _>("no")
+    };
+    assert_eq!(store.connections().change(&"c1".into(), refuse).await.unwrap().unwrap_err(), "no");
+    let refuse = |row: &mut Node| {
+        row.name = "new".into();
+        Err::<(), _>("no")
+    };
+    assert_eq!(store.nodes().change(&"n1".into(), refuse).await.unwrap().unwrap_err(), "no");
+    let refuse = |row: &mut Combo, others: &[Combo]| {
+        assert!(others.is_empty());
+        row.name = "new".into();
+        Err::<(), _>("no")
+    };
+    assert_eq!(store.combos().change(&"1".into(), refuse).await.unwrap().unwrap_err(), "no");
+    let entities = store.entities().await.unwrap();
+    assert_eq!(entities.revision, revision, "nobody has to look");
+    assert_eq!((&*entities.connections[0].name, &*entities.combos[0].name), (&*before.name, "best"));
+    assert_eq!(entities.nodes, [node("n1", "local")]);
+}
+
+/// Two that are fine alone, and not together: the second sees the first.
+async fn what_is_agreed_to_is_what_is_there(fixture: Fixture) {
+    let stores = [fixture.store.clone(), fixture.again().await];
+    let set = async |store: &Store, alias: &'static str, model: &'static str| {
+        let check = |others: &[(String, String)], _: &[String]| match others.is_empty() {
+            true => Ok(()),
+            false => Err("a circle"),
+        };
+        store.aliases().put((alias, model), NOW, check).await.unwrap()
+    };
+    let (one, other) = futures_util::join!(set(&stores[0], "a", "b"), set(&stores[1], "b", "a"));
+    assert_eq!(u8::from(one.is_ok()) + u8::from(other.is_ok()), 1);
+    assert_eq!(stores[0].aliases().list().await.unwrap().len(), 1);
+
+    let make = async |store: &Store, id: &'static str| {
+        let check = |_: &mut Combo, others: &[Combo]| match others.is_empty() {
+            true => Ok(()),
+            false => Err("not alone"),
+        };
+        store.combos().insert(combo(id, id, &["a/b"]), check).await.unwrap()
+    };
+    let (one, other) = futures_util::join!(make(&stores[0], "one"), make(&stores[1], "other"));
+    assert_eq!(u8::from(one.is_ok()) + u8::from(other.is_ok()), 1);
+    assert_eq!(stores[0].combos().list().await.unwrap().len(), 1);
+}
+
 async fn what_is_revoked_stays_revoked(fixture: Fixture) {
     let (store, keys) = (&fixture.store, fixture.store.api_keys());
     keys.insert(&api_key("k1", "sk-1")).await.unwrap();
-    store.budgets().put(&[budget("k1")]).await.unwrap();
-    store.policies().put(&policy("p1", "k1")).await.unwrap();
+    put::budgets(store, &[budget("k1")]).await;
+    store.policies().insert(&policy("p1", "k1")).await.unwrap();
     assert!(keys.revoke(&"k1".into(), NOW).await.unwrap());
     let revive = |key: &mut ApiKey| {
         (key.is_active, key.revoked_at) = (true, None);
@@ -99,9 +268,9 @@ async fn what_is_revoked_stays_revoked(fixture: Fixture) {
 async fn a_key_that_takes_a_place_has_what_held_for_the_other(fixture: Fixture) {
     let (store, keys) = (&fixture.store, fixture.store.api_keys());
     keys.insert(&api_key("k1", "sk-1")).await.unwrap();
-    store.budgets().put(&[budget("k1")]).await.unwrap();
-    store.policies().put(&policy("p1", "k1")).await.unwrap();
-    store.policies().put(&policy("p2", "other")).await.unwrap();
+    put::budgets(store, &[budget("k1")]).await;
+    store.policies().insert(&policy("p1", "k1")).await.unwrap();
+    store.policies().insert(&policy("p2", "other")).await.unwrap();
     let key = async |id: &str| keys.get(&id.into()).await.unwrap().unwrap();
     let named = async || {
         let policies = store.policies().list().await.unwrap();

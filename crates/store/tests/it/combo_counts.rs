@@ -11,6 +11,7 @@ use omniroute_provider::catalog::catalog;
 use omniroute_store::{Store, WriterOptions};
 
 use crate::fixture::{Fixture, NOW, attempt, connection, request, stories, writer};
+use crate::put;
 
 stories!(
     counts_begin_where_they_were_cleared,
@@ -44,8 +45,8 @@ fn combo(name: &str, strategy: &str, models: &[&str]) -> Combo {
 
 async fn with(store: &Store, combos: Vec<Combo>) -> Snapshot {
     store.connections().insert(&connection("c1", "openai", "work", Some("sk-1"))).await.unwrap();
-    for mut combo in combos {
-        store.combos().insert(&mut combo).await.unwrap();
+    for combo in combos {
+        put::new_combo(store, combo).await.unwrap();
     }
     snapshot(store).await
 }
@@ -90,7 +91,7 @@ async fn counts_begin_where_they_were_cleared(fixture: Fixture) {
     assert_eq!(counted(store, "best").await, [0, 0]);
     // Nothing is kept of a combo that is gone.
     store.combos().delete(&best.id).await.unwrap();
-    store.combos().insert(&mut combo("best", "priority", &models)).await.unwrap();
+    put::new_combo(store, combo("best", "priority", &models)).await.unwrap();
     assert_eq!(counted(store, "best").await, [2, 2]);
 }
 

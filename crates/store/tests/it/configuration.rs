@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::fixture::{DAY, Fixture, NOW, api_key, connection, model, node, put_settings, stories};
+use crate::put;
 
 stories!(
     everything_comes_back_after_a_restart,
@@ -47,9 +48,9 @@ async fn everything_comes_back_after_a_restart(fixture: Fixture) {
     };
     put_settings(store, &settings).await;
     store.nodes().insert(&node("openai-compatible-chat-1", "local")).await.unwrap();
-    store.custom_models().upsert(&model("openai", "gpt-x")).await.unwrap();
-    store.custom_models().upsert(&model("openai", "gpt-y")).await.unwrap();
-    store.custom_models().upsert(&model("openai-compatible-chat-1", "gemma")).await.unwrap();
+    put::model(store, &model("openai", "gpt-x")).await;
+    put::model(store, &model("openai", "gpt-y")).await;
+    put::model(store, &model("openai-compatible-chat-1", "gemma")).await;
     store.api_keys().insert(&api_key("k1", "sk-1")).await.unwrap();
     let stored =
         store.connections().insert(&connection("c1", "openai", "work", Some("sk-secret"))).await.unwrap();
@@ -78,7 +79,7 @@ async fn everything_comes_back_after_a_restart(fixture: Fixture) {
     assert!(entities.revision > 7);
 }
 
-fn combo(id: &str, name: &str, models: &[&str]) -> Combo {
+pub(crate) fn combo(id: &str, name: &str, models: &[&str]) -> Combo {
     let step = |model: &&str| {
         let goal = match model.strip_prefix("combo:") {
             Some(inner) => Goal::ComboRef { combo_name: inner.into() },
@@ -111,14 +112,13 @@ fn combo(id: &str, name: &str, models: &[&str]) -> Combo {
 
 async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
     let combos = fixture.store.combos();
-    let (mut inner, mut outer) =
-        (combo("1", "Inner", &["a/b"]), combo("2", "outer", &["combo:Inner", "c/d"]));
-    combos.insert(&mut inner).await.unwrap();
-    combos.insert(&mut outer).await.unwrap();
+    let mut inner = put::new_combo(&fixture.store, combo("1", "Inner", &["a/b"])).await.unwrap();
+    let outer = combo("2", "outer", &["combo:Inner", "c/d"]);
+    let outer = put::new_combo(&fixture.store, outer).await.unwrap();
     assert_eq!((inner.sort_order, outer.sort_order), (1, 2));
-    let taken = combos.insert(&mut combo("3", "INNER", &["x/y"])).await;
+    let taken = put::new_combo(&fixture.store, combo("3", "INNER", &["x/y"])).await;
     assert!(matches!(taken, Err(StoreError::Conflict { field: "name", .. })));
-    fixture.store.aliases().put("i", "Inner", NOW).await.unwrap();
+    put::alias(&fixture.store, "i", "Inner", NOW).await;
     let mut key = api_key("k1", "sk-k1");
     key.allowed_models = vec!["Inner".into(), "combo/Inner".into(), "Inner*".into()];
     key.denied_models = vec!["inner".into(), "combo/INNER".into(), "d".into()];
@@ -129,7 +129,7 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
         on_exceeded: OnExceeded::Downgrade("Inner".into()),
         ..Budget::unlimited(None)
     };
-    fixture.store.budgets().put(&[budget]).await.unwrap();
+    put::budgets(&fixture.store, &[budget]).await;
     let policy = Policy {
         id: "p1".into(),
         name: "all to one".into(),
@@ -145,13 +145,13 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
         created_at: NOW,
         updated_at: NOW,
     };
-    fixture.store.policies().put(&policy).await.unwrap();
+    fixture.store.policies().insert(&policy).await.unwrap();
     let mut settings = RuntimeSettings::default();
     settings.semantic_cache_similarity.model = Some("Inner".into());
     put_settings(&fixture.store, &settings).await;
 
     inner.name = "core".into();
-    combos.update(&inner).await.unwrap();
+    put::combo(&fixture.store, &inner).await.unwrap();
     combos.reorder(&["2".into(), "nobody".into()], NOW + 1).await.unwrap();
     fixture.store.close().await;
     let again = fixture.again().await;
@@ -186,9 +186,9 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
 async fn aliases_come_back(fixture: Fixture) {
     let aliases = fixture.store.aliases();
     let before = fixture.store.revision().await.unwrap();
-    aliases.put("fast", "openai/x", NOW).await.unwrap();
-    aliases.put("a*", "b*", NOW + 1).await.unwrap();
-    aliases.put("fast", "openai/y", NOW + 2).await.unwrap();
+    put::alias(&fixture.store, "fast", "openai/x", NOW).await;
+    put::alias(&fixture.store, "a*", "b*", NOW + 1).await;
+    put::alias(&fixture.store, "fast", "openai/y", NOW + 2).await;
     let mut all = [("a*".to_owned(), "b*".to_owned()), ("fast".to_owned(), "openai/y".to_owned())];
     assert_eq!(aliases.list().await.unwrap(), all);
     all.reverse();
@@ -218,7 +218,7 @@ async fn connections_keep_their_order(fixture: Fixture) {
     assert_eq!(order().await, "dabc");
     let mut moved = connections.get(&"d".into()).await.unwrap().unwrap();
     moved.priority = 3;
-    assert_eq!(connections.update(&moved).await.unwrap().priority, 3);
+    assert_eq!(put::connection(&fixture.store, &moved).await.unwrap().priority, 3);
     assert_eq!(order().await, "abdc");
     assert!(connections.delete(&"a".into()).await.unwrap());
     assert!(!connections.delete(&"a".into()).await.unwrap());
@@ -226,7 +226,7 @@ async fn connections_keep_their_order(fixture: Fixture) {
 
     let mut off = connections.get(&"c".into()).await.unwrap().unwrap();
     off.is_active = false;
-    connections.update(&off).await.unwrap();
+    put::connection(&fixture.store, &off).await.unwrap();
     let filter = ConnectionFilter { provider: Some("openai".into()), active: Some(true) };
     assert_eq!(connections.list(&filter).await.unwrap().len(), 2);
     let filter = ConnectionFilter { provider: Some("anthropic".into()), active: None };
@@ -255,10 +255,10 @@ async fn duplicates_are_refused_with_the_field(fixture: Fixture) {
     assert_eq!(field(insert("work", Some("sk-2")).await), "name");
     let mut renamed = connections.get(&"c3".into()).await.unwrap().unwrap();
     renamed.name = "work".into();
-    assert_eq!(field(connections.update(&renamed).await), "name");
+    assert_eq!(field(put::connection(&fixture.store, &renamed).await), "name");
     let mut moved = connections.get(&"c3".into()).await.unwrap().unwrap();
     moved.provider = "anthropic".into();
-    assert_eq!(field(connections.update(&moved).await), "provider");
+    assert_eq!(field(put::connection(&fixture.store, &moved).await), "provider");
 
     store.nodes().insert(&node("n1", "local")).await.unwrap();
     assert_eq!(field(store.nodes().insert(&node("n2", "local")).await), "prefix");
@@ -267,8 +267,8 @@ async fn duplicates_are_refused_with_the_field(fixture: Fixture) {
     assert_eq!(store.revision().await.unwrap(), revision + 2, "refused changes do not count");
 
     let missing = connection("nobody", "openai", "x", None);
-    assert!(matches!(connections.update(&missing).await, Err(StoreError::NotFound { .. })));
-    assert!(matches!(store.nodes().update(&node("n9", "x")).await, Err(StoreError::NotFound { .. })));
+    assert!(matches!(put::connection(&fixture.store, &missing).await, Err(StoreError::NotFound { .. })));
+    assert!(matches!(put::node(store, &node("n9", "x")).await, Err(StoreError::NotFound { .. })));
     let unknown = store.api_keys().change(&"k9".into(), |_| Ok::<_, ()>(())).await;
     assert!(matches!(unknown, Err(StoreError::NotFound { .. })));
 }
@@ -295,12 +295,12 @@ async fn a_changed_credential_forgets_the_old_state(fixture: Fixture) {
     assert_eq!(stored.status, status);
     stored.name = "renamed".into();
     stored.status = ConnectionStatus::default();
-    let stored = connections.update(&stored).await.unwrap();
+    let stored = put::connection(&fixture.store, &stored).await.unwrap();
     assert_eq!(stored.status, status, "the operator's edit does not touch what traffic found out");
 
     let mut changed = stored.clone();
     changed.api_key = Some("sk-2".into());
-    let changed = connections.update(&changed).await.unwrap();
+    let changed = put::connection(&fixture.store, &changed).await.unwrap();
     assert_eq!(changed.status.test_status, TestStatus::Unknown);
     assert_eq!((changed.status.last_error, changed.status.rate_limited_until), (None, None));
     assert_eq!(changed.status.last_used_at, Some(NOW));
@@ -313,11 +313,11 @@ async fn deleting_a_node_takes_its_rows_along(fixture: Fixture) {
     store.nodes().insert(&node("n2", "other")).await.unwrap();
     for provider in ["n1", "n2"] {
         store.connections().insert(&connection(provider, provider, "x", None)).await.unwrap();
-        store.custom_models().upsert(&model(provider, "m")).await.unwrap();
+        put::model(store, &model(provider, "m")).await;
     }
     let mut changed = node("n2", "renamed");
     changed.allow_private = false;
-    store.nodes().update(&changed).await.unwrap();
+    put::node(store, &changed).await.unwrap();
     assert!(store.nodes().delete(&"n1".into()).await.unwrap());
     assert!(!store.nodes().delete(&"n1".into()).await.unwrap());
     let entities = store.entities().await.unwrap();
@@ -368,7 +368,7 @@ async fn every_change_counts_and_nothing_else_does(fixture: Fixture) {
     let settings = RuntimeSettings { require_login: false, ..RuntimeSettings::default() };
     put_settings(store, &settings).await;
     put_settings(store, &settings).await;
-    store.custom_models().upsert(&model("openai", "m")).await.unwrap();
+    put::model(store, &model("openai", "m")).await;
     known += 3;
     assert_eq!(store.revision().await.unwrap(), known);
     store.connections().set_status(&"c1".into(), &ConnectionStatus::default()).await.unwrap();
@@ -466,7 +466,7 @@ async fn two_processes_see_each_other(fixture: Fixture) {
     let other = fixture.again().await;
     let known = other.entities().await.unwrap().revision;
     // Changed after the rows were read and before anybody listened.
-    fixture.store.custom_models().upsert(&model("openai", "early")).await.unwrap();
+    put::model(&fixture.store, &model("openai", "early")).await;
     let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
     let heard = Arc::new(Notify::new());
     let (teller, calls) = (Arc::clone(&heard), AtomicU32::new(0));
@@ -484,7 +484,7 @@ async fn two_processes_see_each_other(fixture: Fixture) {
             .expect("the other process hears of it");
     };
     hears().await;
-    fixture.store.custom_models().upsert(&model("openai", "late")).await.unwrap();
+    put::model(&fixture.store, &model("openai", "late")).await;
     hears().await;
     assert_eq!(other.custom_models().list(None).await.unwrap().len(), 2);
     cancel.cancel();

@@ -11,6 +11,7 @@ use omniroute_provider::catalog::catalog;
 use omniroute_store::{Store, WriterOptions};
 
 use crate::fixture::{Fixture, NOW, connection, stories, writer};
+use crate::put;
 
 stories!(
     states_of_keys_are_there_after_a_restart,
@@ -106,14 +107,16 @@ async fn a_state_follows_its_key(fixture: Fixture) {
     let connections = fixture.store.connections();
     connections.insert(&account("k-first", &["k-second", "k-third"])).await.unwrap();
     write(&fixture.store, &[(id("k-second"), banned()), (id("k-third"), cooling())]).await;
-    let stored = connections.update(&account("k-first", &["k-third", "k-new", "k-second"])).await.unwrap();
+    let stored = put::connection(&fixture.store, &account("k-first", &["k-third", "k-new", "k-second"]))
+        .await
+        .unwrap();
     let place = |key: &str| stored.pool_keys().iter().find(|it| it.state_id == id(key)).map(|it| it.place);
     assert_eq!((place("k-third"), place("k-second"), place("k-gone")), (Some(2), Some(4), None));
     assert_eq!(stored.key_statuses.get(&id("k-second")), Some(&banned()));
-    let stored = connections.update(&account("k-first", &["k-third", "k-new"])).await.unwrap();
+    let stored = put::connection(&fixture.store, &account("k-first", &["k-third", "k-new"])).await.unwrap();
     assert_eq!(stored.key_statuses.into_iter().collect::<Vec<_>>(), [(id("k-third"), cooling())]);
     // Another first key is another credential: everything begins anew.
-    let stored = connections.update(&account("k-other", &["k-third"])).await.unwrap();
+    let stored = put::connection(&fixture.store, &account("k-other", &["k-third"])).await.unwrap();
     assert!(stored.key_statuses.is_empty());
     write(&fixture.store, &[(id("k-third"), banned())]).await;
     assert!(connections.delete(&ACCOUNT.into()).await.unwrap());
@@ -125,10 +128,10 @@ async fn what_is_known_of_an_only_key_is_known_of_the_account(fixture: Fixture) 
     let connections = fixture.store.connections();
     connections.insert(&account("k-first", &[])).await.unwrap();
     write(&fixture.store, &[(ACCOUNT.into(), banned())]).await;
-    let stored = connections.update(&account("k-first", &["k-second"])).await.unwrap();
+    let stored = put::connection(&fixture.store, &account("k-first", &["k-second"])).await.unwrap();
     assert_eq!(stored.status.test_status, TestStatus::Unknown);
     assert_eq!(known(&fixture.store).await, [(id("k-first"), banned())]);
-    let stored = connections.update(&account("k-first", &[])).await.unwrap();
+    let stored = put::connection(&fixture.store, &account("k-first", &[])).await.unwrap();
     assert_eq!((stored.status.test_status, stored.key_statuses.len()), (TestStatus::Banned, 0));
 }
 

@@ -9,6 +9,7 @@ use omniroute_engine::ports::{BillRow, Recorder as _, RequestRow};
 use omniroute_store::{AuditQuery, Period, WriterOptions};
 
 use crate::fixture::{DAY, Fixture, NOW, request, stories, writer};
+use crate::put;
 
 stories!(
     every_bill_is_a_row,
@@ -150,7 +151,7 @@ async fn budgets_and_prices_come_back(fixture: Fixture) {
         on_exceeded: OnExceeded::Downgrade("a combo".into()),
         ..Budget::unlimited(Some(key()))
     };
-    store.budgets().put(&[of_key.clone(), everybody.clone()]).await.unwrap();
+    put::budgets(store, &[of_key.clone(), everybody.clone()]).await;
     let row = PriceRow { input: Some(0.0375), output: Some(0.0), ..PriceRow::default() };
     let prices = store.prices();
     let set = prices.change(|book| {

@@ -17,6 +17,7 @@ mod looking;
 mod memory;
 mod opening;
 mod policies;
+mod put;
 mod quota;
 mod recording;
 mod resilience;

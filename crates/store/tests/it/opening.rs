@@ -7,6 +7,7 @@ use omniroute_store::{Location, Store, StoreError, StoreOptions, WriterOptions};
 use sqlx::{Connection as _, Executor as _};
 
 use crate::fixture::{Fixture, NOW, connection, put_settings, request, stories, writer};
+use crate::put;
 
 stories!(a_newer_schema_is_refused, a_changed_step_is_refused, bad_rows_are_named_and_left_out);
 
@@ -59,7 +60,7 @@ async fn bad_rows_are_named_and_left_out(fixture: Fixture) {
         store.connections().insert(&connection(id, "openai", id, None)).await.unwrap();
     }
     store.api_keys().insert(&crate::fixture::api_key("k1", "a")).await.unwrap();
-    store.custom_models().upsert(&crate::fixture::model("openai", "m")).await.unwrap();
+    put::model(store, &crate::fixture::model("openai", "m")).await;
     put_settings(store, &RuntimeSettings { require_login: false, ..RuntimeSettings::default() }).await;
     meddle(
         &fixture,

@@ -5,6 +5,7 @@ use omniroute_engine::ports::{Recorder as _, RequestRow};
 use omniroute_store::{AuditQuery, WriterOptions};
 
 use crate::fixture::{Fixture, NOW, request, stories, writer};
+use crate::put;
 
 stories!(policies_come_back_as_they_were, what_a_policy_refuses_is_audited_once_a_minute);
 
@@ -30,14 +31,14 @@ async fn policies_come_back_as_they_were(fixture: Fixture) {
     let store = &fixture.store;
     let before = store.revision().await.unwrap();
     let (night, mut day) = (policy("p1", "night"), policy("p2", "day"));
-    store.policies().put(&night).await.unwrap();
-    store.policies().put(&day).await.unwrap();
+    store.policies().insert(&night).await.unwrap();
+    store.policies().insert(&day).await.unwrap();
     assert!(store.revision().await.unwrap() > before, "other processes notice");
-    // Put again it is changed, and not there twice.
+    // Changed it is not there twice.
     day.enabled = false;
     day.kind = PolicyKind::Budget;
     day.actions = PolicyActions { max_cost_usd: Some(0.25), max_tokens: Some(9), ..PolicyActions::default() };
-    store.policies().put(&day).await.unwrap();
+    put::policy(store, &day).await.unwrap();
     let mut listed = store.policies().list().await.unwrap();
     listed.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(listed, [night.clone(), day]);

@@ -7,6 +7,7 @@ use omniroute_store::{Cryptography, Location, Store, StoreError, StoreOptions};
 use secrecy::ExposeSecret as _;
 
 use crate::fixture::{Fixture, connection, stories};
+use crate::put;
 
 stories!(
     a_wrong_key_reads_nothing_and_destroys_nothing,
@@ -44,7 +45,7 @@ async fn a_wrong_key_reads_nothing_and_destroys_nothing(fixture: Fixture) {
     assert!(matches!(refused, Err(StoreError::Cryptography(_))));
     wrong.connections().insert(&connection("c3", "openai", "keyless", None)).await.unwrap();
     broken.name = "renamed".into();
-    wrong.connections().update(&broken).await.unwrap();
+    put::connection(&wrong, &broken).await.unwrap();
     assert!(matches!(wrong.rotate_encryption_key().await, Err(StoreError::Cryptography(_))));
     wrong.close().await;
 
@@ -186,7 +187,7 @@ async fn headers_are_encrypted_each_for_its_account_and_name(fixture: Fixture) {
     let mut row = with_header("c1");
     row.options.extra_headers.insert("x-tenant".into(), "another".into());
     row.options.extra_headers.insert("x-more".into(), String::new());
-    assert_eq!(connections.update(&row).await.unwrap().options, row.options);
+    assert_eq!(put::connection(&fixture.store, &row).await.unwrap().options, row.options);
     let sealed = |text: &str, name: &str| {
         let options: serde_json::Value = serde_json::from_str(text).unwrap();
         options["extraHeaders"][name].clone()
@@ -195,7 +196,7 @@ async fn headers_are_encrypted_each_for_its_account_and_name(fixture: Fixture) {
     assert_eq!(sealed(&after, "x-gate"), sealed(&before, "x-gate"));
     assert_ne!(sealed(&after, "x-tenant"), sealed(&before, "x-tenant"));
     row.options.extra_headers.clear();
-    connections.update(&row).await.unwrap();
+    put::connection(&fixture.store, &row).await.unwrap();
     assert!(!stored_options(&fixture, "c1").await.contains("extraHeaders"));
 
     // A value belongs to its account and its name.
@@ -270,10 +271,10 @@ async fn a_wrong_key_reads_no_header_and_destroys_none(fixture: Fixture) {
     assert_eq!(broken.status.test_status, TestStatus::Error);
     assert_eq!(broken.status.last_error_type.as_deref(), Some("credentials"));
     broken.name = "renamed".into();
-    wrong.connections().update(&broken).await.unwrap();
+    put::connection(&wrong, &broken).await.unwrap();
     broken.options.extra_headers.insert("x-new".into(), "a".into());
     for refused in
-        [wrong.connections().update(&broken).await, wrong.connections().insert(&with_header("c3")).await]
+        [put::connection(&wrong, &broken).await, wrong.connections().insert(&with_header("c3")).await]
     {
         assert!(matches!(refused, Err(StoreError::Cryptography(_))), "{refused:?}");
     }
@@ -281,7 +282,7 @@ async fn a_wrong_key_reads_no_header_and_destroys_none(fixture: Fixture) {
     let mut plain = wrong.connections().get(&"c2".into()).await.unwrap().unwrap();
     assert_eq!(plain.options.extra_headers["x-gate"], "plain");
     plain.name = "also renamed".into();
-    wrong.connections().update(&plain).await.unwrap();
+    put::connection(&wrong, &plain).await.unwrap();
     wrong.close().await;
 
     let right = fixture.again().await;

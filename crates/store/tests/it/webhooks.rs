@@ -4,6 +4,7 @@ use omniroute_store::{StoreError, Webhook};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::fixture::{Fixture, NOW, stories};
+use crate::put;
 
 stories!(webhooks_come_back_as_they_were, a_secret_is_replaced_and_the_old_one_is_good_for_a_while);
 
@@ -32,8 +33,9 @@ async fn webhooks_come_back_as_they_were(fixture: Fixture) {
     webhooks.insert(&second, &SecretString::from("whsec_2")).await.unwrap();
     webhooks.note("w2", Some(503), Some("it answered 503"), NOW + 1).await.unwrap();
     (second.events, second.enabled, second.allow_private) = (vec!["breaker.opened".into()], false, true);
-    assert!(webhooks.update(&second).await.unwrap());
-    assert!(!webhooks.update(&webhook("w3")).await.unwrap());
+    put::webhook(&fixture.store, &second).await.unwrap();
+    let unknown = put::webhook(&fixture.store, &webhook("w3")).await;
+    assert!(matches!(unknown, Err(StoreError::NotFound { .. })));
     // What became of telling it is not the operator's to change.
     (second.last_status, second.last_error) = (Some(503), Some("it answered 503".into()));
     second.last_attempt_at = Some(NOW + 1);

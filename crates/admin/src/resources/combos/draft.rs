@@ -1,6 +1,6 @@
 //! A combo as it is sent, and what may be wrong with it.
 
-use omniroute_domain::combo::{MAX_DEPTH, USUAL_DEPTH, Validation};
+use omniroute_domain::combo::{MAX_DEPTH, Validation};
 use omniroute_domain::entity::{Combo, ComboConfig, MAX_STEPS, ResponseValidation};
 use omniroute_domain::resolve::{self, MAX_MODEL_LENGTH, ResolveError};
 use omniroute_domain::routing;
@@ -338,10 +338,14 @@ pub(super) fn check_strategy(field: &str, sent: &str, problems: &mut Problems) -
     known
 }
 
-/// Changes a combo by what was sent, and checks it among the others.
-pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -> AdminResult<()> {
-    let mut others = admin.store.combos().list().await?;
-    others.retain(|other| other.id != combo.id);
+/// Changes a combo by what was sent, and checks it among the others, which stand `depth` deep where they say nothing of it.
+pub(super) fn apply(
+    admin: &Admin,
+    combo: &mut Combo,
+    others: &[Combo],
+    patch: ComboPatch,
+    depth: u32,
+) -> AdminResult<()> {
     let snapshot = admin.live.load().clone();
     let mut problems = Problems::default();
     let before = combo.name.clone();
@@ -362,7 +366,7 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
         if !(least..=MAX_STEPS).contains(&models.len()) {
             problems.add("models", format!("must have {least} to {MAX_STEPS} entries"));
         }
-        let names = Names { snapshot: &snapshot, own: [&before, &combo.name], others: &others };
+        let names = Names { snapshot: &snapshot, own: [&before, &combo.name], others };
         combo.steps = steps(names, models, &mut problems);
     }
     if let Some(config) = patch.config {
@@ -402,8 +406,7 @@ pub(super) async fn apply(admin: &Admin, combo: &mut Combo, patch: ComboPatch) -
     combo.is_active = patch.is_active.unwrap_or(combo.is_active);
     check_templates(combo, &mut problems);
     problems.done()?;
-    let usual = admin.store.settings().get().await?.combo_defaults.max_combo_depth.unwrap_or(USUAL_DEPTH);
-    Nesting::new(&others, combo, &before, &snapshot.aliases).check(usual)
+    Nesting::new(others, combo, &before, &snapshot.aliases).check(depth)
 }
 
 /// Whether a combo of this strategy needs no entries: without any it chooses among all models.

@@ -10,6 +10,7 @@ mod steps;
 mod test;
 mod view;
 
+use omniroute_domain::combo::USUAL_DEPTH;
 use omniroute_domain::entity::{Combo, ComboId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -64,7 +65,7 @@ pub(crate) async fn create(
     }
     problems.done()?;
     let usual = admin.live.load().settings.combo_strategy.clone();
-    let mut combo = Combo {
+    let combo = Combo {
         id: ComboId::from(Uuid::now_v7().to_string()),
         name: String::new(),
         strategy: usual.unwrap_or_else(|| omniroute_domain::routing::combo_default().name().to_owned()),
@@ -77,8 +78,9 @@ pub(crate) async fn create(
         created_at: access.now_ms,
         updated_at: access.now_ms,
     };
-    apply(admin, &mut combo, draft).await?;
-    admin.store.combos().insert(&mut combo).await?;
+    let depth = usual_depth(admin).await?;
+    let make = |combo: &mut Combo, others: &[Combo]| apply(admin, combo, others, draft, depth);
+    let combo = admin.store.combos().insert(combo, make).await??;
     access.reload().await?;
     access.audit("combo.created", "combo", combo.id.as_str(), &combo.name).await;
     Ok(Created(view(combo)))
@@ -90,11 +92,13 @@ pub(crate) async fn update(
     Body(patch): Body<ComboPatch>,
 ) -> AdminResult<Json<ComboView>> {
     let admin = &access.admin;
-    let mut combo = find(admin, &id).await?;
-    apply(admin, &mut combo, patch).await?;
-    combo.updated_at = access.now_ms;
+    let depth = usual_depth(admin).await?;
     let before = admin.live.load().clone();
-    admin.store.combos().update(&combo).await?;
+    let change = |combo: &mut Combo, others: &[Combo]| {
+        combo.updated_at = access.now_ms;
+        apply(admin, combo, others, patch, depth)
+    };
+    let combo = admin.store.combos().change(&ComboId::from(id.as_str()), change).await??;
     access.reload().await?;
     begin_where_tracked(&access, &before).await?;
     access.audit("combo.updated", "combo", &id, &combo.name).await;
@@ -127,6 +131,12 @@ pub(crate) async fn reorder(
     access.reload().await?;
     access.audit("combo.updated", "combo", "*", "order").await;
     all(admin).await
+}
+
+/// How deep combos may stand within each other that say nothing of it.
+async fn usual_depth(admin: &Admin) -> AdminResult<u32> {
+    let defaults = admin.store.settings().get().await?.combo_defaults;
+    Ok(defaults.max_combo_depth.unwrap_or(USUAL_DEPTH))
 }
 
 async fn all(admin: &Admin) -> AdminResult<Json<ComboList>> {
