@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use omniroute_domain::combo::{ComboMark, ComboState};
-use omniroute_domain::entity::ComboId;
+use omniroute_domain::entity::{ComboId, CountsCleared};
 use omniroute_domain::routing::Manner;
 use omniroute_domain::routing::auto::POOL;
 use omniroute_domain::snapshot::Snapshot;
@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call_logs::StoredAttempt;
 use crate::error::StoreError;
-use crate::pool::{with_read, with_write};
-use crate::store::Store;
+use crate::pool::{bump_revision, with_read, with_write};
+use crate::store::{REVISION, Store, revision_of};
+use crate::text::to_json;
 
 /// How often what changed is written.
 const EVERY: Duration = Duration::from_secs(5);
@@ -30,6 +31,10 @@ const MAX_RECOUNTED: i64 = 20_000;
 /// quicker.
 const SAYS_NOTHING: [&str; 3] = ["client_abort", "operator_abort", "cancelled"];
 
+const CLEARED: &str = "comboCountsCleared";
+/// Every combo whose counts were cleared, and when.
+pub(crate) const SELECT_CLEARED: &str =
+    "SELECT key, value FROM key_value WHERE namespace = 'comboCountsCleared' ORDER BY key";
 const SELECT: &str = "SELECT namespace, key, value FROM key_value
      WHERE namespace IN ('rrCounters', 'lkgp', 'comboCountsCleared')";
 const UPSERT: &str = "INSERT INTO key_value (namespace, key, value) VALUES ($1, $2, $3)
@@ -63,14 +68,14 @@ impl ComboMemories<'_> {
         let rows: Vec<(String, String, String)> =
             with_read!(self.0.pool(), |db| sqlx::query_as(SELECT).fetch_all(&mut *db).await?);
         let mut marks: HashMap<String, ComboMark> = HashMap::new();
-        let mut cleared: HashMap<String, i64> = HashMap::new();
+        let mut cleared: HashMap<ComboId, CountsCleared> = HashMap::new();
         for (namespace, key, value) in rows {
-            if namespace == "comboCountsCleared" {
-                cleared.insert(key, value.parse().unwrap_or(i64::MIN));
+            // A row that cannot be read costs a turn, not the start.
+            if namespace == CLEARED {
+                cleared.extend(parse_cleared((key, value)));
                 continue;
             }
             let mark = marks.entry(key).or_default();
-            // A row that cannot be read costs a turn, not the start.
             match namespace.as_str() {
                 "lkgp" => {
                     let last: Option<LastGood> = serde_json::from_str(&value).ok();
@@ -84,7 +89,7 @@ impl ComboMemories<'_> {
                 combo.memory.restore(mark);
             }
         }
-        let since = |id: &str| cleared.get(id).copied().unwrap_or(i64::MIN);
+        let since = |id: &str| cleared.get(&ComboId::from(id)).map_or(i64::MIN, |cleared| cleared.at);
         let tracked = combos.into_iter().filter(|(_, combo)| combo.policy.tracks_metrics);
         let counted = tracked.map(|(id, combo)| {
             let since_of_steps = if snapshot.chooses_from_pool(combo) { POOL } else { id };
@@ -93,16 +98,16 @@ impl ComboMemories<'_> {
         self.recount(&counted.collect()).await
     }
 
-    /// Notes that these combos were counted from nothing again. `and_pool` if any of them chooses among every model.
-    pub async fn cleared(&self, ids: &[ComboId], and_pool: bool, now_ms: i64) -> Result<(), StoreError> {
+    /// Has the counts of these combos begin anew, in every process: each clears them when it reloads. `and_pool` if any of
+    /// the combos chooses among every model.
+    pub async fn clear(&self, ids: &[ComboId], and_pool: bool, now_ms: i64) -> Result<(), StoreError> {
         let pool = and_pool.then_some(POOL);
-        // All writers go by the same order, so that they cannot lock each other out.
-        let mut keys: Vec<&str> = ids.iter().map(ComboId::as_str).chain(pool).collect();
-        keys.sort_unstable();
         with_write!(self.0.pool(), |db| {
-            for key in &keys {
-                let now = now_ms.to_string();
-                sqlx::query(UPSERT).bind("comboCountsCleared").bind(*key).bind(now).execute(&mut *db).await?;
+            bump_revision!(db);
+            let revision: String = sqlx::query_scalar(REVISION).fetch_one(&mut *db).await?;
+            let cleared = to_json(&CountsCleared { at: now_ms, revision: revision_of(&revision)? })?;
+            for key in ids.iter().map(ComboId::as_str).chain(pool) {
+                sqlx::query(UPSERT).bind(CLEARED).bind(key).bind(&cleared).execute(&mut *db).await?;
             }
         });
         Ok(())
@@ -187,6 +192,11 @@ impl ComboMemories<'_> {
         known.extend(changed);
         Ok(())
     }
+}
+
+/// When the counts of a combo were cleared, of a row; one that cannot be read clears nothing.
+pub(crate) fn parse_cleared((id, value): (String, String)) -> Option<(ComboId, CountsCleared)> {
+    Some((id.into(), serde_json::from_str(&value).ok()?))
 }
 
 /// What is counted of a logged request.

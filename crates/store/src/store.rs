@@ -15,7 +15,7 @@ use crate::bodies::BodyFiles;
 use crate::budgets::{self, Budgets};
 use crate::call_logs::CallLogs;
 use crate::combo_mappings::{self, ComboMappings};
-use crate::combo_memory::ComboMemories;
+use crate::combo_memory::{self, ComboMemories};
 use crate::combos::{self, Combos};
 use crate::connection_headers;
 use crate::connections::{self, Connections};
@@ -262,7 +262,9 @@ impl Store {
                     sqlx::query_as(combo_mappings::SELECT_ALL).fetch_all(&mut *db).await?;
                 let states: Vec<key_states::Row> =
                     sqlx::query_as(key_states::SELECT).bind(None::<&str>).fetch_all(&mut *db).await?;
-                let rules = (policies, chains, mappings, states);
+                let cleared: Vec<(String, String)> =
+                    sqlx::query_as(combo_memory::SELECT_CLEARED).fetch_all(&mut *db).await?;
+                let rules = (policies, chains, mappings, states, cleared);
                 (
                     revision,
                     connections,
@@ -294,11 +296,12 @@ impl Store {
         entities.budgets = budgets.iter().map(|row| budgets::parse(row, problems)).collect();
         entities.prices = prices::parse(prices, problems);
         entities.settings = settings::parse(settings.as_deref(), problems);
-        let (policies, chains, mappings, states) = rules;
+        let (policies, chains, mappings, states, cleared) = rules;
         key_states::assign(states, &mut entities.connections);
         entities.policies = policies.into_iter().filter_map(|row| policies::parse(row, problems)).collect();
         entities.fallback_chains =
             chains.into_iter().filter_map(|row| fallback_chains::parse(row, problems)).collect();
+        entities.counts_cleared = cleared.into_iter().filter_map(combo_memory::parse_cleared).collect();
         entities.combo_mappings = mappings.into_iter().map(combo_mappings::parse).collect();
         Ok(loaded)
     }
@@ -529,9 +532,9 @@ impl Store {
     }
 }
 
-const REVISION: &str = "SELECT value FROM db_meta WHERE key = 'revision'";
+pub(crate) const REVISION: &str = "SELECT value FROM db_meta WHERE key = 'revision'";
 
-fn revision_of(text: &str) -> Result<u64, StoreError> {
+pub(crate) fn revision_of(text: &str) -> Result<u64, StoreError> {
     text.parse().map_err(|_| StoreError::Damaged(format!("db_meta.revision is `{text}`")))
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::entity::CountsCleared;
 use crate::routing::Stats;
 
 /// How long the last that answered is believed to answer again, in milliseconds.
@@ -19,6 +20,7 @@ pub struct ComboMemory {
     turn: AtomicU64,
     last_good: Mutex<Option<(Arc<str>, i64)>>,
     steps: Mutex<HashMap<Arc<str>, Arc<Stats>>>,
+    cleared: Mutex<Option<CountsCleared>>,
 }
 
 /// What of a combo's memory outlives the process as it is; counts are made again from the log.
@@ -43,8 +45,12 @@ impl ComboMemory {
         self.last_good.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&mark.last_good);
     }
 
-    /// Counts from nothing again.
-    pub fn clear(&self) {
+    /// Counts from nothing again, also its steps, once each time that the counts were cleared: by this process or another.
+    pub fn begin_counts(&self, cleared: CountsCleared) {
+        let before = self.cleared.lock().unwrap_or_else(PoisonError::into_inner).replace(cleared);
+        if before == Some(cleared) {
+            return;
+        }
         self.stats.clear();
         self.fallbacks.store(0, Ordering::Relaxed);
         for stats in self.steps.lock().unwrap_or_else(PoisonError::into_inner).values() {

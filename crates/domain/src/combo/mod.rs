@@ -133,12 +133,6 @@ impl ComboState {
         go(self, snapshot, self.policy.max_depth, see);
     }
 
-    /// Counts from nothing again, also of steps that others share.
-    pub fn clear_counts(&self) {
-        self.memory.clear();
-        self.steps.iter().for_each(|step| step.stats.clear());
-    }
-
     /// The target that a request of which nothing is known would be sent to; takes nobody's turn.
     pub fn first_target(self: &Arc<Self>, snapshot: &Snapshot, now_ms: i64) -> Option<Arc<Target>> {
         let plan = plan(snapshot, self, &RequestFacts::default(), now_ms, 0, false);

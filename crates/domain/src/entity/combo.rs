@@ -34,6 +34,15 @@ pub struct Combo {
     pub updated_at: i64,
 }
 
+/// When the counts of a combo were cleared last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountsCleared {
+    /// What came until then does not count.
+    pub at: i64,
+    /// The revision of the configuration that says so, by which two at the same time are apart.
+    pub revision: u64,
+}
+
 /// A target of a combo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -27,7 +27,7 @@ pub use auto::{AutoWeights, BudgetFallback, ModePack, Number, RouterStrategy};
 pub use budget::{Budget, BudgetSettings, Interval, OnExceeded};
 pub use call_bodies::{CallBodySettings, KeepBodies};
 pub use chain::{ChainLink, FallbackChain, MAX_CHAINS, MAX_LINKS, MAX_MAPPINGS, ModelComboMapping};
-pub use combo::{Combo, ComboConfig, Goal, MAX_STEPS, ResponseValidation, Step, When};
+pub use combo::{Combo, ComboConfig, CountsCleared, Goal, MAX_STEPS, ResponseValidation, Step, When};
 pub use connection::{AuthType, Connection, ConnectionOptions, ConnectionStatus, TestStatus};
 pub use custom_model::CustomModel;
 pub use id::{ApiKeyId, ComboId, ConnectionId};
@@ -62,6 +62,9 @@ pub struct Entities {
     pub api_keys: Vec<ApiKey>,
     /// Names for several targets.
     pub combos: Vec<Combo>,
+    /// Combos whose counts were cleared, and when; under `routing::auto::POOL` those that all share that choose among every
+    /// model.
+    pub counts_cleared: Vec<(ComboId, CountsCleared)>,
     /// Other names for models and combos, each with what it stands for, the oldest first; `*` and `?` make a pattern of it.
     pub aliases: Vec<(String, String)>,
     /// What keys, or everybody together, may spend.

@@ -54,6 +54,9 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn build(mut self) -> Snapshot {
+        for (combo, cleared) in &self.entities.counts_cleared {
+            self.health.combo(combo).begin_counts(*cleared);
+        }
         let mut prefixes = Map::default();
         for spec in self.catalog.providers() {
             for prefix in

@@ -1,11 +1,13 @@
 //! What of combos is counted again after a restart, and what is not.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use omniroute_domain::combo::{ComboState, Place};
 use omniroute_domain::entity::{Combo, ComboConfig, Goal, Step};
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
+use omniroute_engine::Live;
 use omniroute_engine::ports::{AttemptRow, Recorder as _, RequestRow};
 use omniroute_provider::catalog::catalog;
 use omniroute_store::{Store, WriterOptions};
@@ -14,6 +16,7 @@ use crate::fixture::{Fixture, NOW, attempt, connection, request, stories, writer
 use crate::put;
 
 stories!(
+    what_one_process_clears_all_clear_once,
     counts_begin_where_they_were_cleared,
     who_chooses_among_all_shares_counts,
     what_is_not_tracked_is_not_counted
@@ -77,6 +80,60 @@ async fn counted(store: &Store, combo: &str) -> [u64; 2] {
     [combo.memory.stats.totals().requests, combo.steps[0].stats.totals().requests]
 }
 
+/// Two processes on one database.
+async fn what_one_process_clears_all_clear_once(fixture: Fixture) {
+    let (here, there) = (&fixture.store, &fixture.again().await);
+    let models = ["openai/gpt-5.6"];
+    let combos =
+        [combo("best", "priority", &models), combo("kept", "priority", &models), combo("any", "auto", &[])];
+    with(here, combos.into()).await;
+    let processes = [process(here).await, process(there).await];
+    let reload = async |store: &Store, live: &Live| {
+        omniroute_store::reload(store, live, catalog(), &BuildOptions::default()).await.unwrap();
+    };
+    let count = |live: &Live, name: &str| {
+        let combo = Arc::clone(live.load().combo(name).unwrap());
+        combo.memory.stats.note(Some(5), NOW);
+        combo.memory.fallbacks.fetch_add(1, Ordering::Relaxed);
+        combo.steps[0].stats.note(Some(5), NOW);
+    };
+    let counted = |live: &Live, name: &str| {
+        let combo = Arc::clone(live.load().combo(name).unwrap());
+        let fallbacks = combo.memory.fallbacks.load(Ordering::Relaxed);
+        [combo.memory.stats.totals().requests, fallbacks, combo.steps[0].stats.totals().requests]
+    };
+    let known = there.revision().await.unwrap();
+    for live in &processes {
+        ["best", "kept", "any"].iter().for_each(|name| count(live, name));
+    }
+    for round in 0..2 {
+        // Both times at the same time.
+        here.combo_memories().clear(&["id-best".into(), "id-any".into()], true, NOW).await.unwrap();
+        assert!(there.revision().await.unwrap() > known + round, "the other process notices");
+        for (store, live) in [here, there].into_iter().zip(&processes) {
+            reload(store, live).await;
+            assert_eq!((counted(live, "best"), counted(live, "any")), ([0; 3], [0; 3]), "{round}");
+            assert_eq!(counted(live, "kept"), [1; 3]);
+            count(live, "best");
+            count(live, "any");
+            reload(store, live).await;
+            assert_eq!((counted(live, "best"), counted(live, "any")), ([1; 3], [1; 3]), "once each time");
+        }
+    }
+    // Nor does it clear what a process counts from the log when it begins.
+    let late = process(there).await;
+    count(&late, "best");
+    reload(there, &late).await;
+    assert_eq!(counted(&late, "best"), [1; 3]);
+}
+
+/// A process that has just begun.
+async fn process(store: &Store) -> Live {
+    let health = HealthMap::default();
+    let entities = store.entities().await.unwrap();
+    Live::new(Snapshot::build(&entities, catalog(), &health, &BuildOptions::default()), health)
+}
+
 async fn counts_begin_where_they_were_cleared(fixture: Fixture) {
     let store = &fixture.store;
     let models = ["openai/gpt-5.6"];
@@ -85,9 +142,9 @@ async fn counts_begin_where_they_were_cleared(fixture: Fixture) {
     let (best, other) = (snapshot.combo("best").unwrap(), snapshot.combo("other").unwrap());
     answered(store, &[(best, "a", NOW), (best, "b", NOW + 5), (other, "c", NOW)]).await;
     assert_eq!((counted(store, "best").await, counted(store, "other").await), ([2, 2], [1, 1]));
-    store.combo_memories().cleared(std::slice::from_ref(&best.id), false, NOW + 1).await.unwrap();
+    store.combo_memories().clear(std::slice::from_ref(&best.id), false, NOW + 1).await.unwrap();
     assert_eq!((counted(store, "best").await, counted(store, "other").await), ([1, 1], [1, 1]));
-    store.combo_memories().cleared(std::slice::from_ref(&best.id), false, NOW + 5).await.unwrap();
+    store.combo_memories().clear(std::slice::from_ref(&best.id), false, NOW + 5).await.unwrap();
     assert_eq!(counted(store, "best").await, [0, 0]);
     // Nothing is kept of a combo that is gone.
     store.combos().delete(&best.id).await.unwrap();
@@ -102,7 +159,7 @@ async fn who_chooses_among_all_shares_counts(fixture: Fixture) {
     answered(store, &[(any, "a", NOW), (fast, "b", NOW)]).await;
     assert_eq!((counted(store, "any").await, counted(store, "auto/fast").await), ([1, 2], [1, 2]));
     assert!(snapshot.chooses_from_pool(any) && snapshot.chooses_from_pool(fast));
-    store.combo_memories().cleared(std::slice::from_ref(&any.id), true, NOW).await.unwrap();
+    store.combo_memories().clear(std::slice::from_ref(&any.id), true, NOW).await.unwrap();
     assert_eq!((counted(store, "any").await, counted(store, "auto/fast").await), ([0, 0], [1, 0]));
 }
 

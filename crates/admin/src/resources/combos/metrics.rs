@@ -119,7 +119,7 @@ pub(crate) async fn begin_where_tracked(access: &Management, before: &Snapshot) 
     begin_anew(access, &now, &begun).await
 }
 
-/// Counts from nothing again, after a restart too.
+/// Counts from nothing again, in every process and after a restart too.
 async fn begin_anew(
     access: &Management,
     snapshot: &Snapshot,
@@ -130,9 +130,8 @@ async fn begin_anew(
     }
     let ids: Vec<ComboId> = combos.iter().map(|combo| combo.id.clone()).collect();
     let and_pool = combos.iter().any(|combo| snapshot.chooses_from_pool(combo));
-    access.admin.store.combo_memories().cleared(&ids, and_pool, access.now_ms).await?;
-    combos.iter().for_each(|combo| combo.clear_counts());
-    Ok(())
+    access.admin.store.combo_memories().clear(&ids, and_pool, access.now_ms).await?;
+    access.reload().await
 }
 
 /// The operator's combos, and the variants of `auto` that were asked for.
