@@ -399,7 +399,7 @@ async fn write_down(
     now: i64,
 ) -> AdminResult<()> {
     let admin = &caller.admin;
-    let before = super::connections::current_status(admin, connection, now);
+    let before = super::connection_view::current_status(admin, connection, now);
     let mut status = verdict.status_after(&before, now);
     let keys = connection.pool_keys();
     if verdict.failure.is_none() {

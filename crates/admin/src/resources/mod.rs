@@ -14,6 +14,7 @@ pub(crate) mod combos;
 mod connection_keys;
 mod connection_options;
 pub(crate) mod connection_probes;
+mod connection_view;
 pub(crate) mod connections;
 pub(crate) mod console;
 pub(crate) mod custom_models;
