@@ -134,6 +134,8 @@ impl Describe {
 impl Documentation {
     pub(crate) fn add(&mut self, path: &str, method: &Method, summary: &str, mut route: Describe) {
         for (name, schema) in std::mem::take(&mut route.schemas) {
+            let known = self.schemas.get(&name);
+            debug_assert!(known.is_none_or(|known| *known == schema), "two types are called `{name}`");
             self.schemas.insert(name, schema);
         }
         let operation = route.operation(path, method, summary);

@@ -385,7 +385,7 @@ async fn details(
 }
 
 /// How many conversations there are, and the busiest five.
-fn session_counts(admin: &Admin, now: i64) -> SessionCounts {
+pub(super) fn session_counts(admin: &Admin, now: i64) -> SessionCounts {
     let mut known = sessions::known(admin, now);
     let sticky_bound_count = known.iter().filter(|session| session.connection.is_some()).count();
     let active_count = known.len();

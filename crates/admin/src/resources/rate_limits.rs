@@ -156,7 +156,7 @@ pub(crate) struct Switched {
 }
 
 #[derive(Deserialize, ToSchema)]
-pub(crate) struct DefaultsPatch {
+pub(crate) struct RateLimitPatch {
     defaults: CeilingsPatch,
 }
 
@@ -220,7 +220,7 @@ pub(crate) async fn switch(access: Management, Body(wish): Body<Switch>) -> Admi
 
 pub(crate) async fn update(
     access: Management,
-    Body(patch): Body<DefaultsPatch>,
+    Body(patch): Body<RateLimitPatch>,
 ) -> AdminResult<Json<RateLimitSettings>> {
     let CeilingsPatch { requests_per_minute, min_time_between_requests, concurrent_requests } =
         patch.defaults;

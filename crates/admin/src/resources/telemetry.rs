@@ -6,7 +6,7 @@ use omniroute_engine::telemetry::{Quantiles, SeriesSummary, Window};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::health::memory_rss;
+use super::health::{SessionCounts, memory_rss, session_counts};
 use crate::auth::Management;
 use crate::endpoint::{Filter, Json};
 use crate::error::{AdminResult, invalid_field};
@@ -32,6 +32,7 @@ pub(crate) struct TelemetrySummary {
     /// Since the start.
     total_requests: u64,
     avg_latency_ms: f64,
+    sessions: SessionCounts,
     uptime: f64,
     memory_usage: MemoryUsage,
     active_connections: usize,
@@ -122,6 +123,7 @@ pub(crate) async fn summary(
         },
         total_requests: summary.requests_since_start,
         avg_latency_ms: avg,
+        sessions: session_counts(&access.admin, access.now_ms),
         uptime: uptime_secs(access.now_ms - summary.started_ms),
         memory_usage: MemoryUsage { rss: memory_rss() },
         active_connections: access.admin.live.load().connection_count(),

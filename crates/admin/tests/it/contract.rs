@@ -35,6 +35,24 @@ fn routes() -> Vec<(Method, String, bool)> {
     routes
 }
 
+/// What changes something takes both words for it. What is set as a whole has one.
+#[test]
+fn put_and_patch_are_the_same() {
+    const SET: [&str; 3] = ["/api/combos/reorder", "/api/models", "/api/models/alias"];
+    let document: Value = serde_json::from_str(&omniroute_admin::openapi_json()).expect("JSON");
+    let paths = document["paths"].as_object().expect("an object");
+    let differing: Vec<_> = paths
+        .iter()
+        .filter(|(path, methods)| {
+            let [put, patch] = ["put", "patch"].map(|method| methods.get(method));
+            !SET.contains(&path.as_str())
+                && (put.map(|put| &put["requestBody"]) != patch.map(|patch| &patch["requestBody"]))
+        })
+        .map(|(path, _)| path)
+        .collect();
+    assert_eq!(differing, [] as [&String; 0]);
+}
+
 #[test]
 fn the_document_is_as_it_was() {
     insta::assert_json_snapshot!(omniroute_admin::openapi("1.2.3"));

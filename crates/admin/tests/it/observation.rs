@@ -98,6 +98,7 @@ async fn telemetry_and_metrics() {
     assert_eq!((&summary["count"], &summary["totalRequests"]), (&json!(1), &json!(1)));
     assert_eq!(summary["providers"]["openai"]["tokensPerSecond"]["p50"], 101);
     assert_eq!(summary["models"]["openai/gpt-4o"]["count"], 1);
+    assert_eq!(summary["sessions"], json!({"activeCount":0,"stickyBoundCount":0,"top":[]}));
     let parts = summary["phaseBreakdown"].as_object().expect("an object");
     assert_eq!(parts.keys().collect::<Vec<_>>(), ["connect", "gateway", "parse"]);
     assert_eq!((&parts["parse"]["count"], &parts["parse"]["avg"]), (&json!(1), &json!(0.25)));

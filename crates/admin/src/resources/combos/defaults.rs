@@ -25,7 +25,7 @@ const MAX_OVERRIDES: usize = 500;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ComboDefaults {
-    combo_defaults: DefaultsView,
+    combo_defaults: ComboDefaultValues,
     /// Where targets of one provider differ from that, by the provider's id. What a combo says itself counts more.
     provider_overrides: BTreeMap<String, ConfigView>,
 }
@@ -33,7 +33,7 @@ pub(crate) struct ComboDefaults {
 /// How combos are carried out that say nothing else.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct DefaultsView {
+struct ComboDefaultValues {
     /// The strategy of combos that are made without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     strategy: Option<String>,
@@ -43,7 +43,7 @@ struct DefaultsView {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct DefaultsPatch {
+struct ComboDefaultValuesPatch {
     /// The strategy of combos that are made without one from now on; null = `priority`.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
@@ -56,7 +56,7 @@ struct DefaultsPatch {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ComboDefaultsPatch {
     /// What is given here changes, to what is built in where it is null; the rest stays.
-    combo_defaults: Option<DefaultsPatch>,
+    combo_defaults: Option<ComboDefaultValuesPatch>,
     /// Replaces all that is set for a provider; null takes it away.
     #[schema(value_type = Option<BTreeMap<String, ConfigView>>)]
     provider_overrides: Option<BTreeMap<String, Option<ConfigView>>>,
@@ -89,7 +89,7 @@ fn merge(
     let usual_depth =
         |settings: &RuntimeSettings| settings.combo_defaults.max_combo_depth.unwrap_or(USUAL_DEPTH);
     let depth_before = usual_depth(settings);
-    if let Some(DefaultsPatch { strategy, config }) = patch.combo_defaults {
+    if let Some(ComboDefaultValuesPatch { strategy, config }) = patch.combo_defaults {
         if let Some(strategy) = strategy {
             let known =
                 strategy.and_then(|sent| check_strategy("comboDefaults.strategy", &sent, &mut problems));
@@ -136,7 +136,7 @@ fn merge(
 fn view(settings: RuntimeSettings) -> ComboDefaults {
     let overrides = settings.provider_overrides.into_iter();
     ComboDefaults {
-        combo_defaults: DefaultsView {
+        combo_defaults: ComboDefaultValues {
             strategy: settings.combo_strategy,
             config: settings.combo_defaults.into(),
         },

@@ -26,7 +26,7 @@ const MAX_CODES: usize = 200;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ResiliencePatch {
     profiles: Option<ByProfile<ProfilePatch>>,
-    defaults: Option<CeilingsPatch>,
+    defaults: Option<StaticCeilingsPatch>,
     request_queue: Option<RequestQueuePatch>,
     connection_cooldown: Option<ByProfile<CooldownPatch>>,
     provider_breaker: Option<ByProfile<ThresholdsPatch>>,
@@ -73,7 +73,7 @@ struct ProfilePatch {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CeilingsPatch {
+struct StaticCeilingsPatch {
     requests_per_minute: Option<i64>,
     min_time_between_requests: Option<i64>,
     concurrent_requests: Option<i64>,

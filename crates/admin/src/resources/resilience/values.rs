@@ -11,7 +11,7 @@ pub(crate) struct Values {
     /// By kind of connection.
     profiles: ByProfile<ProfileView>,
     /// Static ceilings of every connection; 0 = none.
-    defaults: DefaultsView,
+    defaults: CeilingsView,
     request_queue: RequestQueueView,
     connection_cooldown: ByProfile<CooldownView>,
     provider_breaker: ByProfile<ThresholdsView>,
@@ -47,7 +47,7 @@ pub(crate) struct ProfileView {
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct DefaultsView {
+pub(crate) struct CeilingsView {
     requests_per_minute: u32,
     /// In milliseconds.
     min_time_between_requests: u32,
@@ -112,7 +112,7 @@ impl Values {
         let each = |kind| resilience.profiles.values(kind);
         Self {
             profiles: ByProfile::of(|kind| ProfileView::of(each(kind))),
-            defaults: DefaultsView {
+            defaults: CeilingsView {
                 requests_per_minute: queue.requests_per_minute,
                 min_time_between_requests: queue.min_time_between_requests_ms,
                 concurrent_requests: queue.concurrent_requests,
