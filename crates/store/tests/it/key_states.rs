@@ -162,11 +162,11 @@ async fn locks_of_models_follow_an_only_key(fixture: Fixture) {
         found.retain(|row| row.connection.as_str() != "c2");
         found
     };
-    connections.update(&account("k-first", &["k-second"])).await.unwrap();
+    put::connection(&fixture.store, &account("k-first", &["k-second"])).await.unwrap();
     assert_eq!(known().await, [lock(&first, "m1")]);
-    connections.update(&account("k-first", &["k-second", "k-third"])).await.unwrap();
+    put::connection(&fixture.store, &account("k-first", &["k-second", "k-third"])).await.unwrap();
     assert_eq!(known().await, [lock(&first, "m1")]);
-    connections.update(&account("k-first", &[])).await.unwrap();
+    put::connection(&fixture.store, &account("k-first", &[])).await.unwrap();
     assert_eq!(known().await, [lock(&whole, "m1")]);
     let mut others = 0;
     fixture.store.resilience().locks(NOW, |_| others += 1).await.unwrap();
