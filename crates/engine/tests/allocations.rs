@@ -10,8 +10,8 @@ use omniroute_dialect::{Dialect, anthropic::Anthropic, openai::OpenAi};
 use rig::{Rig, Script, chat_body, messages_body};
 
 /// A complete answer of 1 KB in the client's own dialect, of a conversation that stays with one of two accounts;
-/// measured: 22, with limits and a budget on.
-const WHOLE: u64 = 22;
+/// measured: 23, with limits and a budget on.
+const WHOLE: u64 = 23;
 /// A stream in the client's own dialect until its head is ready, together with its end; measured: 38.
 const STREAM_HEAD_AND_END: u64 = 38;
 /// The same for an Anthropic client at an OpenAI upstream; measured: 79.

@@ -289,16 +289,14 @@ impl Planner<'_> {
         let common = needs(self.snapshot, combo).common.as_ref();
         let common = common.filter(|common| self.special.bars.is_none() && self.facts.suits(common))?;
         let Ordered { order, .. } = self.order(combo, &first_places(combo.steps.len()));
-        let costs = order.iter().map(|place| usize::from(*place)).map(|place| {
-            let (step, target) = (&combo.steps[place], &common.targets[place]);
-            match &common.rates {
-                Some(rates) if self.special.cost.is_none() => {
-                    rates[place].nano(self.facts.input_tokens, self.output_of(step))
-                }
-                _ => self.cost(step, target),
+        let places = order.iter().map(|place| usize::from(*place));
+        let costs: Costs = match &common.rates {
+            Some(rates) if self.special.cost.is_none() => {
+                let input = self.facts.input_tokens;
+                places.map(|place| rates[place].nano(input, self.output_of(&combo.steps[place]))).collect()
             }
-        });
-        let costs: Costs = costs.collect();
+            _ => places.map(|place| self.cost(&combo.steps[place], &common.targets[place])).collect(),
+        };
         Some(Targets::of_steps(combo, common, order, costs))
     }
 
@@ -400,9 +398,16 @@ impl Planner<'_> {
         let nothing = Candidate { success_rate: 0.5, ..Candidate::default() };
         let mut candidates: SmallVec<[Candidate; 8]> = smallvec![nothing; able.len()];
         let steps = || able.iter().map(|place| &combo.steps[usize::from(*place)]);
+        let is_of_target = wants.is_of_target();
         for (candidate, step) in candidates.iter_mut().zip(steps()) {
             self.look_at(step, wants, candidate);
-            candidate.is_last_good = last_good.as_ref().is_some_and(|last| **last == *step.id);
+            if is_of_target {
+                self.look_at_target(step, wants, candidate);
+            }
+        }
+        if let Some(last) = last_good {
+            let is_it = steps().map(|step| *step.id == *last);
+            candidates.iter_mut().zip(is_it).for_each(|(candidate, is_it)| candidate.is_last_good = is_it);
         }
         let signals: Vec<Signals> = match task {
             Some(task) => steps()
@@ -443,9 +448,10 @@ impl Planner<'_> {
             candidate.success_rate = step.stats.success_rate(self.now_ms);
             candidate.latency_ms = step.stats.latency_ms();
         }
-        if !wants.is_of_target() {
-            return;
-        }
+    }
+
+    /// The same of where it leads.
+    fn look_at_target(&self, step: &StepState, wants: Wants, candidate: &mut Candidate) {
         let Some(Ok(target)) = step.target(self.snapshot) else { return };
         if wants.stats {
             candidate.load = load(target);
