@@ -92,6 +92,12 @@ impl ComboState {
         targets.take(differing).map(|target| self.policy_of(target))
     }
 
+    /// Whether there is any target beside which another one may be asked before it failed.
+    pub fn may_hedge(&self) -> bool {
+        let others = self.overrides.iter().map(|(_, policy)| policy);
+        std::iter::once(&self.policy).chain(others).any(|policy| policy.hedge_delay.is_some())
+    }
+
     /// Every model that it may lead to, whatever the request.
     pub fn targets(&self, snapshot: &Snapshot) -> Vec<Arc<Target>> {
         let mut targets = Vec::new();

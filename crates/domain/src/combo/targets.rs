@@ -7,6 +7,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::needs::Common;
 use super::{ComboState, Place, Planned};
+use crate::price::PlainRates;
 use crate::resolve::Target;
 use crate::routing::Order;
 
@@ -105,8 +106,7 @@ impl Targets {
     /// What so many tokens of prompt and of answer cost at the dearest of them, in billionths of a US dollar, where that can be
     /// told of all without looking at each.
     pub fn dearest(&self, input: u64, output: u64) -> Option<i64> {
-        let rates = self.steps.as_ref()?.common.rates.as_deref()?;
-        rates.iter().try_fold(0, |most: i64, rates| Some(most.max(rates.nano(input, output)?)))
+        PlainRates::dearest(self.steps.as_ref()?.common.rates.as_deref()?, input, output)
     }
 
     /// Appends what tells these targets and their order from any others of the same state of the combo.

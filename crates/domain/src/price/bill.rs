@@ -3,7 +3,7 @@
 use omniroute_dialect::ir::{Tier, Usage};
 use smallvec::SmallVec;
 
-use super::{Price, Rates, Units};
+use super::{MILLION, Price, Rates, Units};
 
 /// What an answer cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +56,9 @@ pub fn text_nano(price: &Price, input: u64, output: u64) -> Option<i64> {
 /// What plain prompts and plain answers of any size cost: nano-USD per million tokens, and per million requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlainRates {
-    input: i64,
-    output: i64,
-    request: i64,
+    pub(super) input: i64,
+    pub(super) output: i64,
+    pub(super) request: i64,
 }
 
 impl PlainRates {
@@ -71,13 +71,30 @@ impl PlainRates {
 
     /// What so many tokens cost in one request, in nano-USD; `None` if that is more than can be counted.
     pub fn nano(&self, input: u64, output: u64) -> Option<i64> {
-        // Numbers of twice the size are for what nobody asks.
+        match self.millionths(input, output) {
+            Some(small) if small <= ROUNDED => Some((small + MILLION / 2).div_euclid(MILLION)),
+            // Numbers of twice the size are for what nobody asks.
+            _ => {
+                let of = |amount: u64, rate: i64| i128::from(amount) * i128::from(rate);
+                rounded(of(input, self.input) + of(output, self.output) + i128::from(self.request))
+            }
+        }
+    }
+
+    /// What so many tokens cost at the dearest of these rates in one request, in nano-USD; 0 where there are none, `None` if that is
+    /// more than can be counted.
+    pub fn dearest(all: &[Self], input: u64, output: u64) -> Option<i64> {
+        let most = |most: i64, rates: &Self| Some(most.max(rates.millionths(input, output)?));
+        match all.iter().try_fold(0, most).filter(|most| *most <= ROUNDED) {
+            Some(most) => Some((most + MILLION / 2).div_euclid(MILLION)),
+            None => all.iter().try_fold(0, |most: i64, rates| Some(most.max(rates.nano(input, output)?))),
+        }
+    }
+
+    /// A million times as much, where that is a number of usual size.
+    fn millionths(&self, input: u64, output: u64) -> Option<i64> {
         let of = |amount: u64, rate: i64| i64::try_from(amount).ok()?.checked_mul(rate);
-        let small =
-            || of(input, self.input)?.checked_add(of(output, self.output)?)?.checked_add(self.request);
-        let of = |amount: u64, rate: i64| i128::from(amount) * i128::from(rate);
-        let large = || of(input, self.input) + of(output, self.output) + i128::from(self.request);
-        rounded(small().map_or_else(large, i128::from))
+        of(input, self.input)?.checked_add(of(output, self.output)?)?.checked_add(self.request)
     }
 }
 
@@ -245,11 +262,13 @@ fn total_nano(positions: &[Position; 14], paid: Paid) -> Option<i64> {
     sum.and_then(rounded)
 }
 
+/// The largest number that can be rounded as it is.
+const ROUNDED: i64 = i64::MAX - MILLION / 2;
+
 /// From nano-USD per million to nano-USD.
 fn rounded(millionths: i128) -> Option<i64> {
-    const MILLION: i64 = 1_000_000;
-    match i64::try_from(millionths).ok().and_then(|small| small.checked_add(MILLION / 2)) {
-        Some(small) => Some(small.div_euclid(MILLION)),
+    match i64::try_from(millionths).ok().filter(|small| *small <= ROUNDED) {
+        Some(small) => Some((small + MILLION / 2).div_euclid(MILLION)),
         None => i64::try_from((millionths + 500_000).div_euclid(1_000_000)).ok(),
     }
 }

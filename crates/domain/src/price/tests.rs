@@ -364,3 +364,31 @@ fn plain_text_comes_to_the_same_sum_as_its_bill() {
         }
     }
 }
+
+#[test]
+fn the_dearest_of_plain_rates_is_what_its_answer_costs() {
+    let rates = |text: &str| PlainRates::of(&Price::from(&row(text))).unwrap();
+    let all = [
+        rates(r#"{"input":1,"output":2,"per_request":0.001}"#),
+        rates(r#"{"input":0,"output":9}"#),
+        rates(r#"{"input":3.000001,"output":0}"#),
+    ];
+    let most = i64::MAX.unsigned_abs();
+    for (input, output) in [(0, 0), (1, 0), (0, 1), (7, 7), (900, 100), (1_000_000, 3), (most, 1), (1, most)]
+    {
+        let each = all.iter().map(|rates| rates.nano(input, output));
+        let dearest = each.clone().max().filter(|_| each.clone().all(|nano| nano.is_some())).flatten();
+        assert_eq!(PlainRates::dearest(&all, input, output), dearest, "{input} {output}");
+        for (rates, nano) in all.iter().zip(each) {
+            let exact = |amount: u64, rate: i64| i128::from(amount) * i128::from(rate);
+            let sum = exact(input, rates.input) + exact(output, rates.output) + i128::from(rates.request);
+            assert_eq!(nano, i64::try_from((sum + 500_000) / 1_000_000).ok(), "{input} {output}");
+        }
+    }
+    assert_eq!(PlainRates::dearest(&all, 1_000, 1_000), Some(9_000_000));
+    assert_eq!(PlainRates::dearest(&[], 1_000, 1_000), Some(0));
+    assert_eq!(PlainRates::dearest(&all, u64::MAX, u64::MAX), None);
+    for unknown in [r#"{"input":1}"#, r#"{"output":1}"#] {
+        assert_eq!(PlainRates::of(&Price::from(&row(unknown))), None);
+    }
+}

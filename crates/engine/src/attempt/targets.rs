@@ -116,11 +116,9 @@ async fn chain(
 /// How many targets of a combo may be paid for, at once or one after the other. The judge of a fusion is one more.
 fn paid(combo: &ComboState, manner: Manner, targets: &Targets) -> usize {
     let policy = &combo.policy;
-    let beside = if combo.policies(targets.each()).any(|policy| policy.hedge_delay.is_some()) {
-        MOST_HEDGED
-    } else {
-        1
-    };
+    let hedges = |policy: &Policy| policy.hedge_delay.is_some();
+    let beside =
+        if combo.may_hedge() && combo.policies(targets.each()).any(hedges) { MOST_HEDGED } else { 1 };
     match manner {
         Manner::OneByOne => beside,
         // Those behind the first ones of a race are hedged like any others.
@@ -372,6 +370,9 @@ impl Course {
         let width = self.combo.policy.race_width;
         if self.manner == Manner::Race && place == 0 && width > 1 {
             return Some(Heat { together: width, end: count.min(width), hedges: false });
+        }
+        if !self.combo.may_hedge() {
+            return None;
         }
         let mut policies = self.combo.policies(self.targets.each().skip(place));
         let hedges = policies.any(|policy| policy.hedge_delay.is_some());
