@@ -23,7 +23,7 @@ fn planned(snapshot: &Snapshot, name: &str, facts: &RequestFacts) -> Plan {
 }
 
 fn models(plan: &Plan) -> Vec<String> {
-    plan.targets.iter().map(|planned| planned.target.full_name()).collect()
+    plan.targets.list().iter().map(|planned| planned.target.full_name()).collect()
 }
 
 fn left_out(plan: &Plan) -> Vec<(&str, Rule)> {
@@ -41,7 +41,7 @@ fn a_combo_within_a_combo_keeps_its_own_order() {
     let facts = RequestFacts::default();
     assert_eq!(models(&planned(&snapshot, "outer", &facts)), ["one/a", "one/b", "two/c", "two/z"]);
     assert_eq!(models(&planned(&snapshot, "outer", &facts)), ["one/a", "two/c", "one/b", "two/z"]);
-    let second = &planned(&snapshot, "outer", &facts).targets[1];
+    let second = planned(&snapshot, "outer", &facts).targets.at(1);
     let path: Vec<_> = second.path.iter().map(|place| place.combo.name.to_string()).collect();
     assert_eq!(path, ["outer", "inner"], "both are told how it went");
 }
@@ -62,7 +62,7 @@ fn entries_may_name_combos_like_models_and_by_aliases() {
     let plan = planned(&snapshot, "outer", &facts);
     // The combo that has a model's name means the model by it.
     assert_eq!(models(&plan), ["one/b", "one/b", "one/b", "one/b", "openai/gpt-5.6"]);
-    let said = plan.targets.iter().map(|planned| planned.path[0].step().suffixes.effort.is_some());
+    let said = plan.targets.list().iter().map(|planned| planned.path[0].step().suffixes.effort.is_some());
     assert_eq!(said.collect::<Vec<_>>(), [false, false, false, true, false], "it is kept what stands behind");
     let plan = planned(&snapshot, "circle", &facts);
     assert_eq!((models(&plan), left_out(&plan)), (vec!["two/z".into()], vec![("circle", Rule::Nesting)]));
@@ -201,8 +201,8 @@ fn the_cheapest_is_the_cheapest_for_this_request() {
     });
     let plan = planned(&snapshot, "c", &RequestFacts { input_tokens: 10_000, ..RequestFacts::default() });
     assert_eq!(models(&plan), ["openai/gpt-5.4-mini", "openai/gpt-5.6", "one/unpriced"]);
-    assert!(plan.targets[0].cost_nano.unwrap() < plan.targets[1].cost_nano.unwrap());
-    assert_eq!(plan.targets[2].cost_nano, None, "unknown is not nothing");
+    assert!(plan.targets.list()[0].cost_nano.unwrap() < plan.targets.list()[1].cost_nano.unwrap());
+    assert_eq!(plan.targets.list()[2].cost_nano, None, "unknown is not nothing");
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn what_vendors_say_is_left_counts_for_auto() {
     connection.health.gate.learn("a", &Allowances { requests, ..Allowances::default() }, 0);
     let plan = plan(&snapshot, state(&snapshot, "c"), &RequestFacts::default(), 1, 0, false);
     let quota = |name: &str| {
-        let planned = plan.targets.iter().find(|planned| planned.target.full_name() == name).unwrap();
+        let planned = plan.targets.list().iter().find(|planned| planned.target.full_name() == name).unwrap();
         planned.score.as_ref().unwrap().of(Factor::Quota)
     };
     assert!((quota("one/a") - 0.2).abs() < 1e-6, "{}", quota("one/a"));
@@ -342,7 +342,7 @@ fn who_is_not_for_the_key_or_cannot_do_it_has_no_share_either() {
         assert_eq!(plan.left_out[0].reason, "it does not paint");
         let denied: Vec<_> = plan.denied.iter().map(|planned| planned.target.full_name()).collect();
         assert_eq!((plan.targets.len(), denied), (2, vec!["one/b".to_owned()]));
-        assert!(plan.targets.iter().all(|planned| planned.cost_nano == Some(7)));
+        assert!(plan.targets.list().iter().all(|planned| planned.cost_nano == Some(7)));
         first += usize::from(models(&plan)[0] == "one/a");
     }
     assert!(first.abs_diff(500) < 63, "{first}");

@@ -221,7 +221,7 @@ impl Decision {
         let Some(combo) = &self.combo else {
             return self.weighed.iter().for_each(|weighed| weighed.tell(client, None, None, part, see));
         };
-        for (place, planned) in self.planned.iter().enumerate() {
+        for (place, planned) in self.planned.list().iter().enumerate() {
             let wave = combo::wave(combo, self.manner, place);
             match self.weighed.iter().find(|weighed| Arc::ptr_eq(&weighed.target, &planned.target)) {
                 Some(weighed) => weighed.tell(client, Some(planned), wave, part, see),
@@ -232,8 +232,9 @@ impl Decision {
             }
         }
         // Who was asked and is none of the combo's: the judge of a fusion, once the others had answered.
-        let is_planned =
-            |weighed: &&Weighed| self.planned.iter().any(|it| Arc::ptr_eq(&it.target, &weighed.target));
+        let is_planned = |weighed: &&Weighed| {
+            self.planned.list().iter().any(|it| Arc::ptr_eq(&it.target, &weighed.target))
+        };
         for judge in self.weighed.iter().filter(|it| !is_planned(it)) {
             let wave = (self.manner == Manner::Fusion).then_some(2);
             judge.tell(client, None, wave, part, see);

@@ -217,14 +217,20 @@ impl RequestCtx {
         if !self.refuses_unpriced() {
             return Ok(Vec::new());
         }
-        let is_priced = |planned: &Planned| match self.task.is_some() {
-            true => self.is_payable(&planned.target),
-            false => planned.cost_nano.is_some() && self.knows_asked_tier(&planned.target),
+        let is_priced = |target: &Target, cost: Option<i64>| match self.task.is_some() {
+            true => self.is_payable(target),
+            false => cost.is_some() && self.knows_asked_tier(target),
         };
-        match targets.first() {
-            Some(first) if !targets.iter().any(is_priced) => Err(self.unpriced(&first.target)),
-            _ => Ok(targets.edit(|list| list.extract_if(.., |planned| !is_priced(planned)).collect())),
+        let count =
+            targets.each().zip(targets.costs()).filter(|(target, cost)| is_priced(target, *cost)).count();
+        if count == targets.len() {
+            return Ok(Vec::new());
         }
+        if let Some(first) = targets.each().next().filter(|_| count == 0) {
+            return Err(self.unpriced(first));
+        }
+        let is_unpriced = |planned: &mut Planned| !is_priced(&planned.target, planned.cost_nano);
+        Ok(targets.edit(|list| list.extract_if(.., is_unpriced).collect()))
     }
 
     /// Whether it is known what the model costs in the tier that is asked for.

@@ -257,7 +257,7 @@ impl Preview {
             Some(error) => Some(error),
             None => {
                 let without = (plan.over_cap, &*plan.left_out);
-                let vain = attempt::of_plan(ctx, combo, &targets, manner, without).await?;
+                let vain = attempt::of_plan(ctx, combo, targets.list(), manner, without).await?;
                 vain.map(|vain| {
                     reached = vain.reached;
                     vain.error
@@ -265,7 +265,7 @@ impl Preview {
             }
         };
         let mut later = Vec::new();
-        for (place, planned) in targets.iter().enumerate() {
+        for (place, planned) in targets.list().iter().enumerate() {
             let (mut tried, mut skipped) = self.planned(ctx, planned);
             let wave = combo::wave(combo, manner, place);
             tried.iter_mut().for_each(|candidate| candidate.wave = wave);
@@ -286,7 +286,7 @@ impl Preview {
             later.append(&mut skipped);
         }
         ctx.trying = None;
-        let first = targets.first().filter(|_| manner == Manner::Fusion && !is_refused);
+        let first = targets.list().first().filter(|_| manner == Manner::Fusion && !is_refused);
         if let Some(Ok(judge)) =
             first.and_then(|first| combo::judge(&ctx.snapshot, combo, Some(&first.target)))
         {

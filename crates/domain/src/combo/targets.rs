@@ -1,6 +1,5 @@
 //! The targets of a plan, in order.
 
-use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use smallvec::{SmallVec, smallvec};
@@ -134,17 +133,9 @@ impl Targets {
         list.into_inner().or_else(|| steps.map(|steps| steps.list())).unwrap_or_default()
     }
 
-    fn list(&self) -> &Vec<Planned> {
+    /// The list; made, where there is none yet.
+    pub fn list(&self) -> &[Planned] {
         self.list.get_or_init(|| self.steps.as_ref().map(|steps| steps.list()).unwrap_or_default())
-    }
-}
-
-/// Makes the list, where there is none yet.
-impl Deref for Targets {
-    type Target = [Planned];
-
-    fn deref(&self) -> &[Planned] {
-        self.list()
     }
 }
 

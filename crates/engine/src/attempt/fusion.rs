@@ -41,7 +41,7 @@ impl Course {
     pub(super) async fn fuse(&mut self, ctx: &mut RequestCtx) -> Result<Attempted, GatewayError> {
         let policy = self.combo.policy.clone();
         let width = policy.fusion_width.min(self.targets.len());
-        let first: Vec<_> = self.targets.iter().take(width).cloned().collect();
+        let first: Vec<_> = self.targets.list().iter().take(width).cloned().collect();
         self.targets = Arc::new(first.into());
         let request = Box::new(ctx.canonical().await?.clone());
         let rounds = if policy.failover_before_retry { 1 + policy.max_retries } else { 1 };
@@ -67,7 +67,7 @@ impl Course {
         is_again: bool,
     ) -> Vec<Material> {
         let mut legs: FuturesUnordered<Leg> = FuturesUnordered::new();
-        for (place, planned) in self.targets.iter().enumerate() {
+        for (place, planned) in self.targets.list().iter().enumerate() {
             let before = self.failures.take(place);
             let (combo, planned) = (self.combo.clone(), planned.clone());
             let mut bounds = self.bounds(ctx, place);

@@ -57,7 +57,7 @@ pub(super) fn stages(
 impl Course {
     /// Goes through the steps. A request that answers a tool call belongs to the last one alone.
     pub(super) async fn pipe(&mut self, ctx: &mut RequestCtx) -> Result<Attempted, GatewayError> {
-        let stages = stages(&self.combo, &self.targets, &self.left_out)?;
+        let stages = stages(&self.combo, self.targets.list(), &self.left_out)?;
         let Some((last, before)) = stages.split_last() else { return Err(self.nobody()) };
         let request = Box::new(ctx.canonical().await?.clone());
         let Some(input) = inner::last_words(&request).filter(|_| !before.is_empty()) else {
@@ -98,7 +98,7 @@ impl Course {
             let mut bounds = self.stage_bounds(ctx, stage, place);
             bounds.is_reply = false;
             let mut branch = ctx.inner(request.clone(), added);
-            let result = ask(&mut branch, &self.combo, &self.targets[place], bounds).await;
+            let result = ask(&mut branch, &self.combo, &self.targets.list()[place], bounds).await;
             let answer = branch.material.take();
             drop(branch);
             ctx.gather();
@@ -135,7 +135,7 @@ impl Course {
         }
         for place in stage.targets.clone() {
             let bounds = self.stage_bounds(ctx, stage, place);
-            match ask(ctx, &self.combo, &self.targets[place], bounds).await {
+            match ask(ctx, &self.combo, &self.targets.list()[place], bounds).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => self.failures.note(place, failed),
             }

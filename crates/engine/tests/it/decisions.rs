@@ -74,11 +74,12 @@ async fn every_decision_can_be_made_again_from_its_record() {
             }
             let facts = RequestFacts { input_tokens: ask.len() as u64 / 4, ..RequestFacts::default() };
             let plan = combo::plan(&live, state, &facts, decision.decided_at, decision.seed, true);
-            let planned: Vec<_> = plan.targets.iter().map(|it| it.target.provider.id.as_str()).collect();
+            let planned: Vec<_> =
+                plan.targets.list().iter().map(|it| it.target.provider.id.as_str()).collect();
             let candidates = decision.candidates(OpenAi.id());
             let recorded: Vec<_> = candidates.iter().filter_map(|it| it.provider).collect();
             assert_eq!(recorded, planned, "{}", strategy.name());
-            for (one, other) in candidates.iter().zip(plan.targets.iter()) {
+            for (one, other) in candidates.iter().zip(plan.targets.list().iter()) {
                 assert_eq!(one.score, other.score.as_deref(), "{}", strategy.name());
             }
         }
