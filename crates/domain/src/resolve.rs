@@ -2,16 +2,22 @@
 //! pattern of aliases, a prefix, then a bare name that one usable provider lists, then the vendor of the name, then the
 //! operator's order.
 
+mod error;
+mod suffixes;
+
 use std::sync::{Arc, OnceLock};
 
-use omniroute_dialect::ir::ReasoningAmount;
 use omniroute_provider::{Capability, ProviderId, vendor};
 
 use crate::alias::Aliases;
 use crate::combo::ComboState;
 use crate::price::Quote;
-use crate::routing::auto::{is_virtual, variant_names};
+use crate::routing::auto::is_virtual;
 use crate::snapshot::{Caller, ProviderState, Snapshot};
+pub use error::ResolveError;
+use error::{close_to, near, near_variants};
+use suffixes::without_suffixes;
+pub use suffixes::{Suffixes, bare_name, suffixes};
 
 /// Most aliases from the name that is asked for to what it means.
 pub const MAX_HOPS: usize = 8;
@@ -91,23 +97,6 @@ impl Via {
     }
 }
 
-/// What a name says beside the model.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Suffixes {
-    /// How much to reason (`gpt-5(high)`).
-    pub effort: Option<ReasoningAmount>,
-    /// Whether the variant with a context of a million tokens is wanted (`claude-sonnet-4-5[1m]`).
-    pub extended_context: bool,
-}
-
-impl Suffixes {
-    /// Takes over what a name says that this one leads to; what was said before counts.
-    pub fn complete(&mut self, inner: Self) {
-        self.effort = self.effort.take().or(inner.effort);
-        self.extended_context |= inner.extended_context;
-    }
-}
-
 /// How a choice between several providers is settled, before the operator's order is asked.
 #[derive(Clone, Copy, Default)]
 pub struct Preference<'a> {
@@ -119,134 +108,6 @@ pub struct Preference<'a> {
     pub ability: Option<Capability>,
     /// Who asks: those that it may use come first.
     pub caller: Option<&'a Caller>,
-}
-
-/// Why a model string leads nowhere.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveError {
-    /// Not a model name at all.
-    #[error("{0}")]
-    Invalid(String),
-    /// The prefix belongs to no provider.
-    #[error("{}", unknown_provider(prefix))]
-    UnknownProvider {
-        /// The prefix.
-        prefix: String,
-    },
-    /// The provider exists but has no usable account.
-    #[error("provider `{provider}` has no active connection; add one under /api/providers")]
-    NoCredentials {
-        /// The provider.
-        provider: ProviderId,
-    },
-    /// The route names one provider, the model another.
-    #[error(
-        "this route is for `{provider}`, but the model begins with `{prefix}/`; use `{provider}/…` or no prefix"
-    )]
-    Mismatch {
-        /// The route's provider.
-        provider: String,
-        /// The model's prefix.
-        prefix: String,
-    },
-    /// Aliases of aliases of aliases.
-    #[error(
-        "the alias `{alias}` leads to the alias `{next}`, which leads to another; set it to the model itself"
-    )]
-    AliasChain {
-        /// The first.
-        alias: String,
-        /// The one it leads to.
-        next: String,
-    },
-    /// Aliases that lead back to themselves.
-    #[error("the alias `{alias}` leads back to itself ({}); set one of them to the model itself", path.join(" → "))]
-    AliasLoop {
-        /// The first.
-        alias: String,
-        /// From name to name, until one comes again.
-        path: Vec<String>,
-    },
-    /// More of them than anybody follows.
-    #[error("`{alias}` leads over more than {MAX_HOPS} aliases; set one of them to the model itself")]
-    AliasHops {
-        /// The first.
-        alias: String,
-    },
-    /// Several providers have the model.
-    #[error("several providers have `{model}`; ask for one of: {}", forms.join(", "))]
-    Ambiguous {
-        /// The name.
-        model: String,
-        /// Names that are not ambiguous.
-        forms: Vec<String>,
-    },
-    /// The operator keeps the model from being chosen.
-    #[error("`{model}` is hidden; show it under /api/provider-models")]
-    Hidden {
-        /// The name.
-        model: String,
-    },
-    /// No provider has the model, or there is no such combo (`combo/<name>`).
-    #[error("{}", not_found(model, near, inactive))]
-    NotFound {
-        /// The name.
-        model: String,
-        /// Names that look like it.
-        near: Vec<String>,
-        /// Providers that have it but no active connection.
-        inactive: Vec<ProviderId>,
-    },
-}
-
-impl ResolveError {
-    /// Code of the client-facing error.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Invalid(_) => "invalid_model",
-            Self::UnknownProvider { .. } => "unknown_provider",
-            Self::NoCredentials { .. } => "no_credentials",
-            Self::Mismatch { .. } => "provider_mismatch",
-            Self::AliasChain { .. } | Self::AliasLoop { .. } | Self::AliasHops { .. } => "invalid_model",
-            Self::Ambiguous { .. } => "ambiguous_model",
-            Self::Hidden { .. } | Self::NotFound { .. } => "model_not_found",
-        }
-    }
-}
-
-/// Prefixes of drivers that ride on personal subscriptions, which there are none of here.
-const SUBSCRIPTION_PREFIXES: [&str; 9] = ["ag", "if", "kr", "cu", "kmc", "kc", "cl", "oc", "nb"];
-
-fn unknown_provider(prefix: &str) -> String {
-    if SUBSCRIPTION_PREFIXES.contains(&prefix) {
-        return format!(
-            "`{prefix}` stands for a driver of a personal subscription, which this gateway does not have; use a provider \
-             with a key, and see /v1/models for the models this gateway has"
-        );
-    }
-    format!(
-        "`{prefix}` is not a provider prefix; use `provider/model`, and see /v1/models for the models this gateway has"
-    )
-}
-
-fn not_found(model: &str, near: &[String], inactive: &[ProviderId]) -> String {
-    let quoted = |names: &mut dyn Iterator<Item = &str>| {
-        names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-    };
-    let mut text = match model.strip_prefix("combo/") {
-        Some(combo) => format!("there is no combo `{combo}`, or it is switched off"),
-        None => format!("model `{model}` not found"),
-    };
-    if !inactive.is_empty() {
-        let names = quoted(&mut inactive.iter().map(ProviderId::as_str));
-        text += &format!("; {names} has it but no active connection");
-    }
-    if !near.is_empty() {
-        text += &format!("; did you mean {}?", quoted(&mut near.iter().map(String::as_str)));
-    } else if inactive.is_empty() {
-        text += "; see /v1/models for the models this gateway has";
-    }
-    text
 }
 
 /// Finds where a model string leads.
@@ -290,16 +151,6 @@ pub fn resolve_named(
     };
     let target = Target { suffixes: suffixes.clone(), ..target };
     Ok((Route::Target(Arc::new(target)), suffixes))
-}
-
-/// What a name says beside the model.
-pub fn suffixes(requested: &str) -> Suffixes {
-    without_suffixes(requested.trim()).1
-}
-
-/// A name without what it says beside the model.
-pub fn bare_name(requested: &str) -> &str {
-    without_suffixes(requested.trim()).0
 }
 
 /// The name of what a name stands for, over all aliases; the name itself where they lead nowhere.
@@ -479,25 +330,6 @@ fn checked(requested: &str) -> Result<(&str, Suffixes), ResolveError> {
     Err(ResolveError::Invalid(problem.to_owned()))
 }
 
-/// The name alone, and what stands behind it. Parentheses around anything but a level of effort belong to the name.
-fn without_suffixes(name: &str) -> (&str, Suffixes) {
-    let (mut name, mut suffixes) = (name, Suffixes::default());
-    for _ in 0..2 {
-        if let Some(rest) = name.strip_suffix("[1m]").filter(|_| !suffixes.extended_context) {
-            (name, suffixes.extended_context) = (rest, true);
-        } else if let Some((rest, word)) = name.strip_suffix(')').and_then(|name| name.rsplit_once('('))
-            && suffixes.effort.is_none()
-            && !rest.is_empty()
-            && word.starts_with(|first: char| first.is_ascii_alphabetic())
-            && let Some(effort @ (ReasoningAmount::Off | ReasoningAmount::Effort(_))) =
-                ReasoningAmount::of_word(word)
-        {
-            (name, suffixes.effort) = (rest, Some(effort));
-        }
-    }
-    (name, suffixes)
-}
-
 fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, ResolveError> {
     let provider =
         snapshot.provider(id).ok_or_else(|| ResolveError::NoCredentials { provider: id.clone() })?.clone();
@@ -591,46 +423,4 @@ fn has_model_for(snapshot: &Snapshot, id: &ProviderId, model: &str, ability: Cap
         provider.models.iter().any(|listed| listed.id == model && listed.mode == ability.mode())
     };
     snapshot.provider(id).is_some_and(|provider| provider.offers(ability) && is_listed(provider))
-}
-
-/// Up to five names of models, combos and aliases within an edit distance of a third of the name.
-fn near(snapshot: &Snapshot, name: &str) -> Vec<String> {
-    close_to(name, snapshot.model_names().chain(snapshot.combo_names()).chain(snapshot.aliases.names()))
-}
-
-fn close_to<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let most = (name.chars().count() / 3).max(1);
-    let mut close: Vec<(usize, &str)> = all
-        .filter(|candidate| candidate.len().abs_diff(name.len()) <= most)
-        .map(|candidate| (distance(candidate, name), candidate))
-        .filter(|(distance, _)| *distance <= most)
-        .collect();
-    close.sort_unstable();
-    close.dedup();
-    close.into_iter().take(5).map(|(_, candidate)| candidate.to_owned()).collect()
-}
-
-/// The five variants of `auto` that look most like a name.
-fn near_variants(name: &str) -> Vec<String> {
-    let mut names = variant_names();
-    names.sort_by_key(|variant| distance(variant, name));
-    names.truncate(5);
-    names
-}
-
-/// Levenshtein distance, letters compared without case.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().map(|c| c.to_ascii_lowercase()).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.chars().enumerate() {
-        let left = left.to_ascii_lowercase();
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(left != *right);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -236,7 +236,7 @@ fn admit_and_resolve() -> Box<dyn FnMut()> {
         let route = resolve::resolve(&snapshot, black_box(rig::large::MODEL)).expect("a known combo");
         let Route::Combo(combo) = route else { panic!("it is a combo") };
         let plan = combo::plan(&snapshot, &combo, &facts, 1_000, turn, true);
-        let costs = plan.targets.iter().filter_map(|planned| {
+        let costs = plan.targets.list().iter().filter_map(|planned| {
             let target = &planned.target;
             price::cost_nano(&target.quote(&snapshot)?.price, &prompt)
         });
@@ -244,7 +244,7 @@ fn admit_and_resolve() -> Box<dyn FnMut()> {
         let spending = &rig.engine.live.spending;
         let hold = spending.hold(&snapshot.budgets, key, dearest, 1_000, &mut events);
         hold.expect("it is within the budget").settle(dearest, 1, 1_000, &mut events);
-        let first = plan.targets.first().expect("it has targets");
+        let first = plan.targets.list().first().expect("it has targets");
         let provider = &first.target.provider;
         let free = provider.connections.iter().filter(|one| one.check(&first.target.model, 1_000).is_ok());
         let free: SmallVec<[_; 16]> = free.cloned().collect();
