@@ -123,6 +123,9 @@ pub(crate) struct Counted {
     pub(crate) keys: Vec<KeyCounts>,
     /// Costs of every row.
     pub(crate) cost_nano: i64,
+    /// Calls whose prompts are billed by estimate, because their upstreams told nothing; and what they cost.
+    pub(crate) guesses: u64,
+    pub(crate) guessed_nano: i64,
     /// Bills of every row.
     pub(crate) billed: Billed,
     /// How often each breaker opened.
@@ -225,6 +228,8 @@ impl Tally {
             accounts: vec![account; marks.len()],
             keys: vec![KeyCounts::default(); keys.len()],
             cost_nano: 0,
+            guesses: 0,
+            guessed_nano: 0,
             billed: Billed::default(),
             breakers: BTreeMap::new(),
             codes: BTreeMap::new(),
@@ -317,6 +322,10 @@ impl Recorder for Tally {
         counted.cost_nano += cost;
         counted.billed.add(&row.bills);
         for attempt in &row.attempts {
+            if attempt.is_estimated() {
+                counted.guesses += 1;
+                counted.guessed_nano += attempt.cost_nano.unwrap_or(0);
+            }
             let Some(mark) = self.marks.get(&attempt.connection) else { continue };
             let account = &mut counted.accounts[*mark];
             account.cost_nano += attempt.cost_nano.unwrap_or(0);

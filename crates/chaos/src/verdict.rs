@@ -89,7 +89,7 @@ impl Verdicts {
     }
 
     /// What upstreams asked for is what was booked: all of it where an answer came to its end, and nothing that was never
-    /// begun.
+    /// begun. Prompts by estimate come on top, of calls that no upstream told anything of.
     fn money(&mut self, counted: &Counted, seen: &[Seen]) {
         let complete: i64 = seen.iter().map(|seen| seen.cost_nano).sum();
         let begun: i64 = seen.iter().map(|seen| seen.begun_nano).sum();
@@ -100,16 +100,19 @@ impl Verdicts {
             &dollars(counted.cost_nano),
         );
         let has_losses = counted.all.gone + counted.all.broken + counted.all.errors > 0;
+        let untold: u64 = seen.iter().map(|seen| seen.untold).sum();
+        self.at_most("prompts billed by estimate", counted.guesses, untold);
+        let told_nano = counted.cost_nano - counted.guessed_nano;
         if has_losses {
-            let is_met = (complete..=begun).contains(&counted.cost_nano);
+            let is_met = (complete..=begun).contains(&told_nano);
             self.0.push(Verdict {
                 what: "costs lie between answers complete and answers begun".to_owned(),
-                found: dollars(counted.cost_nano),
+                found: dollars(told_nano),
                 wanted: format!("{} to {}", dollars(complete), dollars(begun)),
                 is_met,
             });
         } else {
-            self.exactly("costs are those of the upstreams", &dollars(counted.cost_nano), &dollars(complete));
+            self.exactly("costs are those of the upstreams", &dollars(told_nano), &dollars(complete));
         }
     }
 

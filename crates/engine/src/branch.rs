@@ -210,7 +210,7 @@ impl RequestCtx {
         if !self.is_branch() {
             return false;
         }
-        self.estimate_unheard();
+        self.note_unheard();
         let Kinship::Branch(branch) = &self.kinship else { return false };
         let outcome = std::mem::take(&mut self.outcome);
         if let (Some(since), Some(last)) = (outcome.calling, self.attempts.last_mut()) {

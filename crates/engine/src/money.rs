@@ -317,23 +317,31 @@ impl RequestCtx {
         self.tell(events);
     }
 
-    /// The call under way is given up, because another one answered or the client went away. Where its upstream has the
-    /// request and has told nothing of the prompt, it is taken to have read that. What a task comes to nobody can say.
-    pub(crate) fn estimate_unheard(&mut self) {
+    /// The call under way comes to nothing without a refusal: its limit of time ended, its connection broke, another one answered
+    /// or the client went away. Where its upstream has the request and has told nothing of the prompt, it is taken to have read
+    /// that. What a task comes to nobody can say.
+    pub(crate) fn note_unheard(&mut self) {
         let is_there = self.outcome.calling.is_some() && self.outcome.departure.has_left();
-        // No prompt is empty: a zero stands for what would have been told at the end.
-        let is_told = self.outcome.usage.input_total().unwrap_or(0) > 0;
-        if !is_there || is_told || self.ability().is_some() || self.about.is_some() {
+        if !is_there || self.about.is_some() {
             return;
         }
-        self.outcome.usage.input_uncached = Some(self.estimated_input_tokens());
+        let is_told = match self.ability() {
+            // No prompt is empty: a zero stands for what would have been told at the end.
+            None => self.outcome.usage.input_total().unwrap_or(0) > 0,
+            Some(_) => self.outcome.usage.is_known() || self.outcome.units.is_some(),
+        };
+        if is_told {
+            return;
+        }
+        if self.ability().is_none() {
+            self.outcome.usage.input_uncached = Some(self.estimated_input_tokens());
+        }
         if let Some(attempt) = self.attempts.last_mut() {
-            attempt.estimated = true;
+            attempt.is_unheard = true;
         }
     }
 
-    /// A bill for every attempt that used something, whether or not its answer was of use. Who works at a task when its client
-    /// goes away may bill it too; nobody says how much.
+    /// A bill for every attempt that used something, or may have, whether or not its answer was of use.
     fn book(&mut self) {
         // What is read again was paid for before.
         let is_paid = self.about.is_some() && !self.money.is_late;
@@ -348,8 +356,7 @@ impl RequestCtx {
             let is_running = is_calling && at + 1 == count;
             let usage = if is_running { self.outcome.usage } else { attempt.usage };
             let units = if is_running { self.outcome.units.take() } else { attempt.units.take() };
-            let is_unknown = is_running && self.outcome.departure.has_left();
-            if !usage.is_known() && units.is_none() && !is_unknown {
+            if !usage.is_known() && units.is_none() && !attempt.is_unheard {
                 continue;
             }
             let Priced { amount_nano, source, version } =
@@ -368,7 +375,7 @@ impl RequestCtx {
                 model: attempt.model.clone(),
                 usage,
                 units: units.clone(),
-                estimated: self.outcome.usage_estimated || attempt.estimated,
+                estimated: self.outcome.usage_estimated || (attempt.is_unheard && usage.is_known()),
                 amount_nano,
                 price_source: source.map(PriceSource::as_str),
                 price_version: version,

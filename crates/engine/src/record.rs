@@ -11,7 +11,7 @@ use omniroute_provider::Capability;
 use crate::bodies::BodyNote;
 use crate::ctx::{AnswerSource, Outcome, RequestCtx};
 use crate::decision::Decision;
-use crate::ports::{CHAT, Charge, HANDOFF, RequestRow, SIMILAR};
+use crate::ports::{AttemptRow, CHAT, Charge, HANDOFF, RequestRow, SIMILAR};
 use crate::telemetry::{Phase, Phases};
 use crate::time::millis;
 
@@ -27,7 +27,7 @@ impl Drop for RequestCtx {
         if self.outcome.first_event.is_some() {
             self.reached(Phase::Stream);
         }
-        self.estimate_unheard();
+        self.note_unheard();
         let now_ms = self.engine.clock.now_ms();
         self.settle(now_ms);
         self.settle_money();
@@ -135,7 +135,7 @@ impl RequestCtx {
             last.duration_ms = millis(self.engine.clock.instant().saturating_duration_since(sent));
             last.usage = outcome.usage;
         }
-        let is_guessed = attempts.iter().any(|attempt| attempt.estimated);
+        let is_guessed = attempts.iter().any(AttemptRow::is_estimated);
         let mut units: Option<Box<Units>> = None;
         for theirs in attempts.iter().filter_map(|attempt| attempt.units.as_deref()) {
             units.get_or_insert_default().add(theirs);

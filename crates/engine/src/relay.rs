@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use http_body::Body as _;
-use omniroute_dialect::ir::{ErrorKind, PublicError, UpstreamError};
+use omniroute_dialect::ir::{ErrorKind, PublicError, UpstreamError, Usage};
 use omniroute_domain::price::Units;
 use omniroute_provider::Failure;
 use tokio::time::Sleep;
@@ -416,6 +416,7 @@ impl Running {
         let StreamStart { target, connection, sent, .. } = &self.start;
         let (target, connection, sent) = (target.clone(), connection.clone(), *sent);
         let pulse = self.ctx.pulse().cloned();
+        self.ctx.outcome.usage = self.start.pipe.watch().usage;
         let resumed = {
             let call = pin!(attempt::go_on(&mut self.ctx, &target, &connection, content, sent));
             Unless { pulse: pulse.as_deref(), future: call }.await
@@ -433,6 +434,8 @@ impl Running {
             }
             Err(Fault::Request(error)) => {
                 self.take_results();
+                // The part before has its row, and all that was used is there.
+                self.ctx.outcome.usage = Usage::default();
                 let public = note(&mut self.ctx, &error);
                 self.start.pipe.fail(&public, &mut self.start.out);
                 Err(self.last_words())

@@ -105,7 +105,7 @@ fn row(number: i64) -> RequestRow {
         duration_ms: 900,
         units: None,
         usage: Usage::default(),
-        estimated: false,
+        is_unheard: false,
         cost_nano: None,
     };
     RequestRow {

@@ -467,7 +467,7 @@ async fn write_down(
             duration_ms: verdict.latency_ms,
             units: None,
             usage: Usage::default(),
-            estimated: false,
+            is_unheard: false,
             cost_nano: None,
         }],
         error: verdict.message(),

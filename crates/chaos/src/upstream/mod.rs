@@ -72,6 +72,8 @@ pub(crate) struct Seen {
     pub(crate) cost_nano: i64,
     /// What all answers that were begun would cost.
     pub(crate) begun_nano: i64,
+    /// Calls that had the whole request, and were neither refused nor told what they used.
+    pub(crate) untold: u64,
 }
 
 impl Account {
@@ -129,10 +131,11 @@ impl Upstreams {
         let asked = Asked::of(&account.connection, &call);
         let departure = std::mem::take(&mut call.departure);
         drop(call);
-        let place = Place::take(account);
+        let mut place = Place::take(account);
         let outcome = account.state().script.call(self.clock.since_start_ms());
         if !matches!(outcome, Outcome::Unreachable { .. }) {
             departure.note();
+            place.is_untold = true;
         }
         match outcome {
             Outcome::Unreachable { after_ms } => {
@@ -145,6 +148,7 @@ impl Upstreams {
             }
             Outcome::Refusal { after_ms, status, code, retry_after_ms } => {
                 pause(after_ms).await;
+                place.is_untold = false;
                 Ok(refusal(status, code, retry_after_ms))
             }
             Outcome::Answer { first_ms, rest_ms, cut, left } => {
@@ -319,6 +323,10 @@ async fn pause(ms: u64) {
 struct Place {
     account: Arc<Account>,
     cost_nano: i64,
+    /// Whether the answer says what it used.
+    tells_usage: bool,
+    /// Whether the upstream has the request, and nobody knows yet what it will use.
+    is_untold: bool,
 }
 
 impl Place {
@@ -328,17 +336,19 @@ impl Place {
         state.seen.running += 1;
         state.seen.peak = state.seen.peak.max(state.seen.running);
         drop(state);
-        Self { account: account.clone(), cost_nano: 0 }
+        Self { account: account.clone(), cost_nano: 0, tells_usage: false, is_untold: false }
     }
 
     /// The answer costs this much, if it comes to its end.
     fn worth(&mut self, cost_nano: i64) {
         self.cost_nano = cost_nano;
+        self.tells_usage = true;
         self.account.state().seen.begun_nano += cost_nano;
     }
 
     fn complete(&mut self) {
         let cost_nano = std::mem::take(&mut self.cost_nano);
+        self.is_untold &= !self.tells_usage;
         let mut state = self.account.state();
         state.seen.complete += 1;
         state.seen.cost_nano += cost_nano;
@@ -347,7 +357,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.account.state().seen.running -= 1;
+        let mut state = self.account.state();
+        state.seen.running -= 1;
+        state.seen.untold += u64::from(self.is_untold);
     }
 }
 

@@ -165,9 +165,7 @@ async fn once(
             ctx.outcome.departure.note();
             break (dialect, echo, shape, head, body);
         }
-        // Whoever refuses bills nothing.
-        ctx.outcome.departure = Departure::default();
-        let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
+        let bytes = read_refusal(ctx, body).await;
         let error = dialect.decode_error(head.status, &bytes);
         let is_repaired = heal::repair(ctx, target, head.status, &error);
         let is_missing = is_no_such_path(head.status, &error, &target.model)
@@ -432,10 +430,12 @@ pub(crate) fn judged(
     Fault::Upstream(Box::new(target.provider.provider.classify(error, status, headers, now_ms)), Some(status))
 }
 
-/// An upstream's error body, as far as it comes and is of use.
-pub(crate) async fn read_error(idle: &Duration, mut body: UpstreamBody) -> BytesMut {
+/// The body of an answer that refuses the call, as far as it comes and is of use. Whoever refuses bills nothing.
+pub(crate) async fn read_refusal(ctx: &mut RequestCtx, mut body: UpstreamBody) -> BytesMut {
+    ctx.outcome.departure = Departure::watched();
+    let idle = ctx.engine.options.stream_idle_timeout.min(Duration::from_secs(10));
     let mut bytes = BytesMut::new();
-    while let Ok(Some(Ok(frame))) = timeout((*idle).min(Duration::from_secs(10)), body.frame()).await {
+    while let Ok(Some(Ok(frame))) = timeout(idle, body.frame()).await {
         if let Ok(data) = frame.into_data() {
             bytes.extend_from_slice(&data[..data.len().min(MAX_ERROR_BYTES - bytes.len())]);
         }

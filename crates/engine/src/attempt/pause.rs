@@ -13,9 +13,9 @@ use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::Failure;
 use tokio::time::timeout;
 
-use super::{Fault, judged, open_row, push_row, read_error, read_whole, transport_failure};
+use super::{Fault, judged, open_row, push_row, read_refusal, read_whole, transport_failure};
 use crate::ctx::RequestCtx;
-use crate::ports::{Departure, UpstreamBody};
+use crate::ports::UpstreamBody;
 use crate::prepare::{self, Prepared};
 
 /// Lets a whole answer go on until it is complete, or has paused too often. The parts are put together.
@@ -29,6 +29,7 @@ pub(super) async fn complete(
     let (mut next, mut resumed) = (Some(content), Ok(()));
     for _ in 0..MAX_PAUSES {
         let Some(content) = next.take() else { break };
+        ctx.outcome.usage = answer.usage;
         match more(ctx, target, connection, content, sent).await {
             Ok((part, paused, at)) => {
                 (next, sent) = (paused, at);
@@ -76,7 +77,8 @@ pub(crate) struct Resumed {
     pub(crate) sent: Instant,
 }
 
-/// Sends back what the upstream said before it paused. The call that was sent at `before` has succeeded by that.
+/// Sends back what the upstream said before it paused. The call that was sent at `before` has succeeded by that; what it used,
+/// which the outcome has, is billed with the parts that follow.
 pub(crate) async fn go_on(
     ctx: &mut RequestCtx,
     target: &Arc<Target>,
@@ -95,13 +97,18 @@ pub(crate) async fn go_on(
         }),
     }
     request.resumes = true;
-    push_row(ctx, target, connection, Some(StatusCode::OK), None, before);
-    // What the part before cost is not known until the whole is: it stays held.
-    ctx.hold_for(std::iter::once(&**target), 1, ctx.engine.clock.now_ms())?;
     let engine = ctx.engine.clone();
-    let Prepared { mut call, dialect, .. } = prepare::call(ctx, target, connection).await?;
+    // What the part before cost stays held.
+    let prepared = match ctx.hold_for(std::iter::once(&**target), 1, engine.clock.now_ms()) {
+        Ok(()) => prepare::call(ctx, target, connection).await,
+        Err(error) => Err(error),
+    };
+    let used = if prepared.is_ok() { std::mem::take(&mut ctx.outcome.usage) } else { ctx.outcome.usage };
+    push_row(ctx, target, connection, Some(StatusCode::OK), None, before);
+    let Prepared { mut call, dialect, .. } = prepared?;
     let sent = engine.clock.instant();
     open_row(ctx, target, connection, sent);
+    ctx.outcome.usage = used;
     call.departure = ctx.outcome.departure.clone();
     let limit = ctx.within(engine.options.first_byte_timeout);
     ctx.copy_call(&call);
@@ -112,9 +119,7 @@ pub(crate) async fn go_on(
     };
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
-        // Whoever refuses bills nothing.
-        ctx.outcome.departure = Departure::default();
-        let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
+        let bytes = read_refusal(ctx, body).await;
         let error = dialect.decode_error(head.status, &bytes);
         return Err(judged(ctx, target, error, head.status, &head.headers));
     }

@@ -77,6 +77,9 @@ pub(super) fn push_row(
     if ctx.outcome.calling.is_none() {
         open_row(ctx, target, connection, sent);
     }
+    if failure.is_some_and(|failure| is_unrefused(failure.kind)) {
+        ctx.note_unheard();
+    }
     ctx.outcome.calling = None;
     let usage = std::mem::take(&mut ctx.outcome.usage);
     let units = ctx.outcome.units.take();
@@ -88,6 +91,31 @@ pub(super) fn push_row(
         row.duration_ms = millis(duration);
         row.usage = usage;
         row.units = units;
+    }
+}
+
+/// Whether a call failed without a word of its upstream that refuses it, so that this may bill it.
+const fn is_unrefused(kind: FailureKind) -> bool {
+    match kind {
+        FailureKind::Timeout | FailureKind::Connect | FailureKind::Empty | FailureKind::Protocol => true,
+        FailureKind::RateLimited
+        | FailureKind::QuotaSpent
+        | FailureKind::AuthRejected
+        | FailureKind::Forbidden
+        | FailureKind::Banned
+        | FailureKind::ModelMissing
+        | FailureKind::Overloaded
+        | FailureKind::Unavailable
+        | FailureKind::AddressBlocked
+        | FailureKind::NotAllowed
+        | FailureKind::ContextTooLong
+        | FailureKind::Refused
+        | FailureKind::BadRequest
+        // Such an answer was counted before it was judged.
+        | FailureKind::InvalidResponse
+        // Noted when the request ends.
+        | FailureKind::ClientAbort
+        | FailureKind::Unknown => false,
     }
 }
 
@@ -110,7 +138,7 @@ pub(crate) fn open_row(ctx: &mut RequestCtx, target: &Target, connection: &Conne
         message: None,
         duration_ms: 0,
         usage: Usage::default(),
-        estimated: false,
+        is_unheard: false,
         units: None,
         cost_nano: None,
     });

@@ -15,7 +15,7 @@ use omniroute_provider::{Endpoint, Failure, FailureKind};
 use omniroute_wire::splice::Pieces;
 use tokio::time::timeout;
 
-use super::{Fault, StreamStart, judged, open_row, push_row, read_error, read_whole, transport_failure};
+use super::{Fault, StreamStart, judged, open_row, push_row, read_refusal, read_whole, transport_failure};
 use crate::admit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
@@ -212,7 +212,7 @@ async fn ask(
     let (head, body) = response.into_parts();
     ctx.outcome.head = Some(engine.clock.instant());
     if !head.status.is_success() {
-        let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
+        let bytes = read_refusal(ctx, body).await;
         let error = dialect.decode_error(head.status, &bytes);
         return Err(judged(ctx, target, error, head.status, &head.headers));
     }

@@ -158,10 +158,18 @@ pub struct AttemptRow {
     pub duration_ms: i64,
     /// Tokens that it used, as far as they were seen.
     pub usage: Usage,
-    /// Whether the prompt among them is an estimate, because the call was given up before anything was told of it.
-    pub estimated: bool,
+    /// Whether the call came to nothing when its upstream had the request and had told nothing of what it used: the prompt among
+    /// the tokens is an estimate, and where there are none, what was used is unknown.
+    pub is_unheard: bool,
     /// What it used beside tokens, if anything.
     pub units: Option<Box<Units>>,
     /// What they cost in billionths of a US dollar; `None` = unknown.
     pub cost_nano: Option<i64>,
+}
+
+impl AttemptRow {
+    /// Whether what it used is an estimate, because nobody told.
+    pub fn is_estimated(&self) -> bool {
+        self.is_unheard && self.usage.is_known()
+    }
 }

@@ -17,13 +17,14 @@ use tokio::time::timeout;
 
 use super::{Done, Live, Performed, check};
 use crate::attempt::{
-    Attempted, Fault, begin_stream, judged, note_success, open_row, read_error, read_whole, transport_failure,
+    Attempted, Fault, begin_stream, judged, note_success, open_row, read_refusal, read_whole,
+    transport_failure,
 };
 use crate::ctx::{MAX_LOSSES, RequestCtx};
 use crate::error::GatewayError;
 use crate::limits;
 use crate::money;
-use crate::ports::{Attachment, Departure, OutboundCall, UpstreamBody};
+use crate::ports::{Attachment, OutboundCall, UpstreamBody};
 
 /// One attempt at one account.
 pub(crate) struct Call<'a> {
@@ -208,10 +209,8 @@ impl Call<'_> {
             self.ctx.outcome.departure.note();
             return Ok(response);
         }
-        // Whoever refuses bills nothing.
-        self.ctx.outcome.departure = Departure::default();
         let (head, body) = response.into_parts();
-        let bytes = read_error(&engine.options.stream_idle_timeout, body).await;
+        let bytes = read_refusal(self.ctx, body).await;
         // Errors are read alike in all dialects.
         let dialect = self.service.dialect.chat_dialect().unwrap_or(registry::DIALECTS[0].id());
         let error = registry::by_id(dialect).decode_error(head.status, &bytes);

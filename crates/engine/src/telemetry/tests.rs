@@ -62,7 +62,7 @@ fn attempt(failure: Option<&'static str>) -> AttemptRow {
         duration_ms: 1,
         units: None,
         usage: Usage::default(),
-        estimated: false,
+        is_unheard: false,
         cost_nano: None,
     }
 }

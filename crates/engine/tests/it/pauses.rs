@@ -1,5 +1,6 @@
 //! Answers that their upstream pauses: clients whose dialect has no word for that get them whole.
 
+use omniroute_dialect::ir::Usage;
 use omniroute_dialect::responses::Responses;
 use omniroute_testkit::Answer;
 use serde_json::{Value, json};
@@ -18,6 +19,15 @@ fn named(events: &[Value]) -> String {
     let lines =
         events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()));
     lines.collect()
+}
+
+/// Tokens of prompt and answer that are billed; the log has the same.
+fn billed(world: &World) -> (u64, u64) {
+    let row = world.row();
+    let mut sum = Usage::default();
+    row.bills.iter().for_each(|bill| sum.add(&bill.usage));
+    assert_eq!(row.usage, sum);
+    (sum.input_total().unwrap(), sum.output_total.unwrap())
 }
 
 /// The blocks of a part of an answer: a search without its results, and some text.
@@ -133,6 +143,7 @@ async fn a_whole_answer_goes_on_with_what_was_said_as_it_was() {
     let row = world.row();
     assert_eq!(row.attempts.iter().filter(|one| one.status == Some(200)).count(), 3);
     assert_eq!((row.usage.input_total(), row.usage.output_total), (Some(36), Some(15)));
+    assert_eq!(billed(&world), (36, 15));
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,6 +168,7 @@ async fn a_stream_goes_on_as_the_same_stream() {
     assert_eq!(chunks.last().unwrap()["usage"]["prompt_tokens"], 24, "{}", got.body);
     assert_eq!(sent_back(&world, 1), content("hi "));
     assert!(sent(&world)[1]["stream"] == true && world.row().attempts.len() == 2);
+    assert_eq!(billed(&world), (24, 10));
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,10 +217,12 @@ async fn a_refused_continuation_is_a_failure() {
     world.transport.answer(paused_stream("hi ")).answer(refusal(500));
     let got = ask(&world, r#","stream":true"#).await;
     assert!(got.body.contains("broke") && !got.body.contains("[DONE]"), "{}", got.body);
+    assert_eq!(billed(&world), (12, 5), "what came before");
     let world = vendor();
     world.transport.answer(whole(&content("x"), "pause_turn")).answer(refusal(400));
     let got = ask(&world, "").await;
     assert!(got.status == 400 && got.body.contains("broke"), "{}", got.body);
+    assert_eq!(billed(&world), (12, 5));
 }
 
 #[tokio::test(start_paused = true)]

@@ -254,7 +254,7 @@ pub(crate) fn attempt(connection: &str, status: Option<u16>, failure: Option<&'s
         duration_ms: 30,
         units: None,
         usage: Usage::default(),
-        estimated: false,
+        is_unheard: false,
         cost_nano: None,
     }
 }
