@@ -334,11 +334,18 @@ impl RequestCtx {
             return;
         }
         if self.ability().is_none() {
-            self.outcome.usage.input_uncached = Some(self.estimated_input_tokens());
+            self.outcome.usage = self.with_prompt(self.outcome.usage);
         }
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.is_unheard = true;
         }
+    }
+
+    /// What an answer that did not come to its end used, with the prompt by estimate: in the tier that was asked for, where the
+    /// answer told none.
+    pub(crate) fn with_prompt(&self, told: Usage) -> Usage {
+        let asked = Some(self.asked_tier()).filter(|tier| *tier != Tier::Standard);
+        Usage { input_uncached: Some(self.estimated_input_tokens()), tier: told.tier.or(asked), ..told }
     }
 
     /// A bill for every attempt that used something, or may have, whether or not its answer was of use.

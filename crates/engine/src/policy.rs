@@ -140,7 +140,7 @@ pub(crate) fn cost_nano(ctx: &RequestCtx, target: &Target) -> Option<i64> {
     let usage = Usage {
         input_uncached: Some(ctx.estimated_input_tokens()),
         output_total: Some(asked.unwrap_or(USUAL_OUTPUT).min(USUAL_OUTPUT)),
-        tier: ctx.asked_tier(),
+        tier: Some(ctx.asked_tier()),
         ..Usage::default()
     };
     price::cost_nano(&quote.price, &usage)

@@ -121,7 +121,7 @@ impl RequestCtx {
     }
 
     fn row(&mut self) -> RequestRow {
-        let usage = self.total_usage();
+        let mut usage = self.total_usage();
         let cost_nano = match self.source {
             AnswerSource::Upstream => self.cost_nano(),
             AnswerSource::Repeated | AnswerSource::Cache => Some(0),
@@ -134,6 +134,12 @@ impl RequestCtx {
         if let (Some(sent), Some(last)) = (outcome.calling, attempts.last_mut()) {
             last.duration_ms = millis(self.engine.clock.instant().saturating_duration_since(sent));
             last.usage = outcome.usage;
+        }
+        if let [_, _, ..] = &*attempts
+            && let Some(answered) = attempts.iter().rfind(|attempt| attempt.failure.is_none())
+        {
+            // Others may have been billed in the tier that was asked for.
+            usage.tier = answered.usage.tier;
         }
         let is_guessed = attempts.iter().any(AttemptRow::is_estimated);
         let mut units: Option<Box<Units>> = None;

@@ -277,7 +277,7 @@ pub(super) fn usage(fields: &Fields<'_>) -> Usage {
             .object_or_none("output_tokens_details")
             .and_then(|details| count(&details, "thinking_tokens")),
         billed_nano: billed_nano(fields),
-        tier: service_tier(fields).map_or(Tier::Standard, |word| Tier::of_word(&word)),
+        tier: service_tier(fields).and_then(|word| Tier::of_answer(&word)),
         ..Usage::default()
     }
 }
@@ -356,14 +356,14 @@ mod tests {
             r#"{"cache_creation_input_tokens":10,"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":6}}"#,
         );
         assert_eq!((found.cache_write, found.cache_write_1h, found.output_total), (Some(4), Some(6), None));
-        assert_eq!(found.tier, Tier::Standard);
+        assert_eq!(found.tier, None);
         for (json, tier) in [
             (r#"{"output_tokens":1,"speed":"fast"}"#, Tier::Fast),
             (r#"{"output_tokens":1,"service_tier":"standard"}"#, Tier::Standard),
             (r#"{"output_tokens":1,"service_tier":"priority"}"#, Tier::Priority),
             (r#"{"output_tokens":1,"service_tier":"unheard_of"}"#, Tier::Other),
         ] {
-            assert_eq!(read(json).tier, tier, "{json}");
+            assert_eq!(read(json).tier, Some(tier), "{json}");
         }
     }
 

@@ -275,7 +275,7 @@ pub(crate) fn usage(raw: &str) -> Usage {
             .service_tier
             .or(found.traffic_type)
             .and_then(json_in::str_of)
-            .map_or(Tier::Standard, |word| Tier::of_word(&word)),
+            .and_then(|word| Tier::of_answer(&word)),
         ..Usage::default()
     }
 }

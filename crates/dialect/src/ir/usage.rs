@@ -21,14 +21,14 @@ pub struct Usage {
     pub audio_output: Option<u64>,
     /// What the upstream says that it billed, in billionths of its unit, which is a US dollar where anybody goes by it.
     pub billed_nano: Option<u64>,
-    /// In which tier it was served: its tokens may have another price there.
-    pub tier: Tier,
+    /// In which tier it was served: its tokens may have another price there. `None` = nobody told, so that it is the usual one.
+    pub tier: Option<Tier>,
 }
 
 /// A tier of service, as far as vendors bill it in another way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tier {
-    /// The usual one, or none that was told.
+    /// The usual one.
     #[default]
     Standard,
     /// Slower, and cheaper with most.
@@ -59,6 +59,12 @@ impl Tier {
         } else {
             Self::Other
         }
+    }
+
+    /// The tier that an answer names; `None` where it names none.
+    pub fn of_answer(word: &str) -> Option<Self> {
+        let is_open = word.is_empty() || word.eq_ignore_ascii_case("auto");
+        (!is_open).then(|| Self::of_word(word))
     }
 
     /// The word in the API; `None` for the usual one.
@@ -149,10 +155,10 @@ impl Usage {
         self.learn_tier(later.tier);
     }
 
-    /// Takes over a tier that is not the usual one.
-    pub fn learn_tier(&mut self, tier: Tier) {
-        if tier != Tier::Standard {
-            self.tier = tier;
+    /// Takes over a tier that was told. Only another one than the usual takes the place of one that is known.
+    pub fn learn_tier(&mut self, tier: Option<Tier>) {
+        if self.tier.is_none() || tier.is_some_and(|tier| tier != Tier::Standard) {
+            self.tier = tier.or(self.tier);
         }
     }
 }

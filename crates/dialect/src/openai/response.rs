@@ -55,7 +55,7 @@ pub(super) fn decode(body: &Bytes) -> Result<ChatResponse, DecodeError> {
         usage: answer.usage.or(choice.usage).map(wire::usage).unwrap_or_default(),
         ..ChatResponse::default()
     };
-    response.usage.tier = response.service_tier.as_deref().map_or(Tier::Standard, Tier::of_word);
+    response.usage.tier = response.service_tier.as_deref().and_then(Tier::of_answer);
     let tokens = choice.logprobs();
     if let Some(message) = choice.message.or(choice.delta) {
         let cut_off = wire::finish_reason(&word, true) == FinishReason::Length;

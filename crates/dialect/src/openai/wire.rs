@@ -20,7 +20,7 @@ use crate::{
     billed::billed_nano,
     error_text::shorten,
     ids,
-    ir::{FinishReason, Logprob, Loss, Tier, ToolCall, UpstreamError, Usage},
+    ir::{FinishReason, Logprob, Loss, ToolCall, UpstreamError, Usage},
     json_in::{Fields, count_of, list_of},
     logprobs,
 };
@@ -463,7 +463,7 @@ pub(super) fn usage(raw: &RawValue) -> Usage {
         reasoning,
         audio_output: inner(&completions, "audio_tokens"),
         billed_nano: billed_nano(&fields),
-        tier: Tier::Standard,
+        tier: None,
     }
 }
 

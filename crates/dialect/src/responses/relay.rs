@@ -119,7 +119,7 @@ fn judge(response: &Fields<'_>) -> StreamWatch {
     }
     StreamWatch {
         usage: Usage {
-            tier: wire::text(response, "service_tier").map_or(Tier::Standard, |word| Tier::of_word(&word)),
+            tier: wire::text(response, "service_tier").and_then(|word| Tier::of_answer(&word)),
             ..wire::usage(response.raw("usage").map_or("{}", RawValue::get))
         },
         finish: Some(wire::finish_reason(response, called, refused)),

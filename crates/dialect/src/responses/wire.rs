@@ -8,7 +8,7 @@ use super::ID;
 use crate::{
     billed::billed_nano,
     error_text,
-    ir::{Citation, FinishReason, Native, SearchResult, Tier, UpstreamError, Usage, WebSearch},
+    ir::{Citation, FinishReason, Native, SearchResult, UpstreamError, Usage, WebSearch},
     json_in::{self, Fields, count_of, list_of, str_of},
 };
 
@@ -118,7 +118,7 @@ pub(super) fn usage(raw: &str) -> Usage {
         reasoning: inner(&fields.object_or_none("output_tokens_details"), "reasoning_tokens"),
         audio_output: None,
         billed_nano: billed_nano(&fields),
-        tier: Tier::Standard,
+        tier: None,
     }
 }
 

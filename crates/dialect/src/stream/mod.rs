@@ -226,7 +226,9 @@ impl StreamWatch {
     pub fn observe(&mut self, event: &StreamEvent<'_>) {
         match event {
             StreamEvent::Start { .. } | StreamEvent::BlockStop { .. } | StreamEvent::Ping => {}
-            StreamEvent::ServiceTier(word) => self.usage.tier = Tier::of_word(word),
+            StreamEvent::ServiceTier(word) => {
+                self.usage.tier = Tier::of_answer(word).or(self.usage.tier);
+            }
             StreamEvent::BlockStart { block, .. } => {
                 self.meaningful |= match block {
                     BlockHead::ToolCall { .. }

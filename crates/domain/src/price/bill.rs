@@ -105,7 +105,12 @@ pub fn text_nano_in(price: &Price, tier: Tier, input: u64, output: u64) -> Optio
     if tier == Tier::Standard {
         return usual;
     }
-    let usage = Usage { input_uncached: Some(input), output_total: Some(output), tier, ..Usage::default() };
+    let usage = Usage {
+        input_uncached: Some(input),
+        output_total: Some(output),
+        tier: Some(tier),
+        ..Usage::default()
+    };
     Some(usual?.max(cost_nano(price, &usage)?))
 }
 
@@ -120,7 +125,7 @@ fn text_only(price: &Price, usage: &Usage, units: &Units) -> Option<Option<i64>>
         reasoning: None | Some(0),
         audio_input: None | Some(0),
         audio_output: None | Some(0),
-        tier: Tier::Standard,
+        tier: None | Some(Tier::Standard),
         ..
     } = *usage
     else {
@@ -214,8 +219,8 @@ fn positions(price: &Price, usage: &Usage, units: &Units) -> [Position; 14] {
     let output = if units.images > 0 { rates.image_output.or(rates.output) } else { rates.output };
     let line = |name, by, amount, rate| Position { name, by, amount, rate, per: 1 };
     let in_tier = |rate, is_cached| match usage.tier {
-        Tier::Standard => rate,
-        tier => price.in_tier(rate, tier, is_cached),
+        None | Some(Tier::Standard) => rate,
+        Some(tier) => price.in_tier(rate, tier, is_cached),
     };
     let tokens = |name, amount, rate| line(name, By::Tokens, amount, in_tier(rate, false));
     let cached = |name, amount, rate| line(name, By::Tokens, amount, in_tier(rate, true));

@@ -129,7 +129,7 @@ fn what_costs_something_in_pictures_is_not_free() {
 
 #[test]
 fn answers_at_a_higher_speed_have_their_own_price() {
-    let fast = |usage: Usage| Usage { tier: Tier::Fast, ..usage };
+    let fast = |usage: Usage| Usage { tier: Some(Tier::Fast), ..usage };
     let prices = r#"{"input":5,"output":25,"cached":0.5,"fast":2}"#;
     let tokens = usage(60, 40, 50, 10);
     assert_eq!(cost(prices, &tokens), Some(300_000 + 20_000 + 1_250_000));
@@ -151,7 +151,7 @@ fn answers_at_a_higher_speed_have_their_own_price() {
 
 #[test]
 fn tiers_of_service_have_their_own_prices() {
-    let at = |prices: &str, tier| cost(prices, &Usage { tier, ..usage(60, 40, 50, 0) });
+    let at = |prices: &str, tier| cost(prices, &Usage { tier: Some(tier), ..usage(60, 40, 50, 0) });
     let both = r#"{"input":5,"output":20,"cached":0.5,"flex":0.5,"priority":1.75}"#;
     for (prices, tier, expected) in [
         (both, Tier::Standard, Some(1_320_000)),
@@ -178,7 +178,7 @@ fn tiers_of_service_have_their_own_prices() {
     }
     let book = PriceBook::default();
     let quote = book.quote(catalog(), &ProviderId::from("openai"), "gpt-4o-mini").unwrap();
-    let told = Usage { tier: Tier::Priority, ..usage(1_000_000, 0, 1_000_000, 0) };
+    let told = Usage { tier: Some(Tier::Priority), ..usage(1_000_000, 0, 1_000_000, 0) };
     assert_eq!(cost_nano(&quote.price, &told), Some(1_250_000_250));
     let own = row(r#"{"flex":0.8}"#).over(&row(r#"{"flex":0.5,"flex_cached":1,"priority":2}"#));
     assert_eq!((own.flex, own.flex_cached, own.priority), (Some(0.8), None, Some(2.0)));

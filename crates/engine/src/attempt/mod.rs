@@ -411,7 +411,7 @@ pub(crate) fn note_usage(ctx: &mut RequestCtx, watch: &StreamWatch) {
         let told = usage;
         // No prompt is empty: a zero stands for what would have been told at the end.
         if usage.input_total().unwrap_or(0) == 0 {
-            usage.input_uncached = Some(ctx.estimated_input_tokens());
+            usage = ctx.with_prompt(usage);
         }
         usage.output_total = Some(progress::tokens(watch));
         ctx.outcome.usage_estimated |= usage != told;

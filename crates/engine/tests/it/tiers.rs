@@ -1,4 +1,7 @@
-//! What answers cost that were served in another tier than the usual one, and what is held for requests that want it.
+//! What answers cost that were served in another tier than the usual one, what is held for requests that want it, and what
+//! calls cost that came to no answer in it.
+
+use std::time::Duration;
 
 use omniroute_dialect::anthropic::Anthropic;
 use omniroute_dialect::ir::Tier;
@@ -52,7 +55,7 @@ async fn the_tier_that_the_answer_tells_counts() {
         let got = world.send(&OpenAi, &asking(asked), &[BEARER]).await;
         assert_eq!((got.status, got.header("x-omniroute-response-cost")), (200, cost), "{asked} {told}");
         let row = world.row();
-        assert_eq!((row.usage.tier, row.bills[0].usage.tier), (tier, tier), "{asked} {told}");
+        assert_eq!((row.usage.tier, row.bills[0].usage.tier), (Some(tier), Some(tier)), "{asked} {told}");
     }
 }
 
@@ -63,19 +66,19 @@ async fn streams_and_other_dialects_tell_it_too() {
     let half = Some(3_500_000);
     world.transport.answer(stream().send(tiered(&chunk("o"))).send(chunk("k")).send(END));
     world.chat(ASK_STREAM).await;
-    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Tier::Flex, half));
+    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Some(Tier::Flex), half));
 
     let body = r#"{"model":"up/m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
     world.transport.answer(answer("flex"));
     world.send(&Anthropic, body, &[]).await;
-    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Tier::Flex, half));
+    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Some(Tier::Flex), half));
     let body = body.replace("}]}", "}],\"stream\":true}");
     world.transport.answer(stream().send(tiered(&chunk("ok"))).send(END));
     world.send(&Anthropic, &body, &[]).await;
-    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Tier::Flex, half));
+    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Some(Tier::Flex), half));
     world.transport.answer(answer("flex"));
     world.send(&Responses, r#"{"model":"up/m","input":"hi","service_tier":"flex"}"#, &[]).await;
-    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Tier::Flex, half));
+    assert_eq!((world.row().usage.tier, world.row().cost_nano), (Some(Tier::Flex), half));
 }
 
 #[tokio::test]
@@ -111,4 +114,57 @@ async fn a_tier_without_a_price_is_refused_where_that_is_wanted() {
     assert!(got.body.contains("unpriced_model") && got.body.contains("`priority`"), "{}", got.body);
     world.transport.answer(answer("flex"));
     assert_eq!(world.send(&OpenAi, &asking("flex"), &[BEARER]).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_by_estimate_is_one_of_the_tier_that_was_asked_for() {
+    let role = |tier: &str| {
+        let role = chunk("").replace(r#""content":"""#, r#""role":"assistant""#);
+        role.replace(r#""model":"m""#, &format!(r#""model":"m","service_tier":"{tier}""#))
+    };
+    for (asked, said, factor, tier) in [
+        ("flex", stream().hang(), Some(0.5), Some(Tier::Flex)),
+        ("priority", stream().hang(), None, Some(Tier::Priority)),
+        ("default", stream().hang(), Some(1.0), None),
+        ("flex", stream().send(role("default")).hang(), Some(1.0), Some(Tier::Standard)),
+        ("flex", stream().send(role("auto")).hang(), Some(0.5), Some(Tier::Flex)),
+        ("default", stream().send(role("flex")).hang(), Some(0.5), Some(Tier::Flex)),
+    ] {
+        let world = world(|_, _| {});
+        let body = asking(asked).replace("}]", "}],\"stream\":true");
+        let prompt = (body.len() / 4) as f64 * 1e6;
+        world.transport.answer(said);
+        let asks = world.send(&OpenAi, &body, &[BEARER]);
+        assert!(tokio::time::timeout(Duration::from_secs(1), asks).await.is_err(), "the client left first");
+        let row = world.row();
+        let cost = factor.map(|factor| (prompt * factor) as i64);
+        assert_eq!((row.cost_nano, row.bills[0].amount_nano), (cost, cost), "{asked}");
+        assert_eq!((row.bills[0].usage.tier, row.usage.tier), (tier, tier), "{asked}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_has_the_tier_of_the_one_that_answered() {
+    let world = world(|_, _| {});
+    world.transport.answer(answer("flex").after(Duration::from_secs(9_000))).answer(answer("default"));
+    world.send(&OpenAi, &asking("flex"), &[BEARER]).await;
+    let row = world.row();
+    let tiers: Vec<_> = row.bills.iter().map(|bill| bill.usage.tier).collect();
+    assert_eq!(tiers, [Some(Tier::Flex), Some(Tier::Standard)]);
+    assert_eq!(row.usage.tier, Some(Tier::Standard));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_is_one_of_the_tier_that_was_asked_for() {
+    for (told, tier) in [("", Tier::Flex), (r#","service_tier":"default""#, Tier::Standard)] {
+        let world = world(|_, _| {});
+        let body = asking("flex").replace("}]", "}],\"stream\":true");
+        let said = chunk("one").replace(r#""model":"m""#, &format!(r#""model":"m"{told}"#));
+        world.transport.answer(stream().send(said).abort());
+        world.send(&OpenAi, &body, &[BEARER]).await;
+        let row = world.row();
+        let usual = (body.len() as i64 / 4 + 2) * 1_000_000;
+        let cost = if tier == Tier::Flex { usual / 2 } else { usual };
+        assert_eq!((row.usage.tier, row.cost_nano), (Some(tier), Some(cost)), "{told}");
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use omniroute_dialect::ir::Tier;
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_engine::ports::{BillRow, RequestRow};
 
@@ -156,7 +157,7 @@ fn tokens(bill: &BillRow) -> Option<String> {
     ];
     let told = tokens.into_iter().filter_map(|(name, count)| Some((name, count?)));
     let mut tokens = named(told.chain(bill.units.as_deref().into_iter().flat_map(|units| units.named())))?;
-    if let Some(tier) = usage.tier.as_str() {
+    if let Some(tier) = usage.tier.and_then(Tier::as_str) {
         tokens.insert_str(tokens.len() - 1, &format!(r#","serviceTier":"{tier}""#));
     }
     Some(tokens)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use omniroute_dialect::ir::Tier;
 use omniroute_domain::budget::Event;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus, key_parts};
 use omniroute_engine::bodies::BodyNote;
@@ -122,7 +123,7 @@ macro_rules! bind_call_log {
                 BodyNote::Kept { at, .. } => Some(at.clone()),
                 _ => None,
             })
-            .bind(row.usage.tier.as_str().map(|tier| words.shared(tier)))
+            .bind(row.usage.tier.and_then(Tier::as_str).map(|tier| words.shared(tier)))
     }};
 }
 

@@ -220,7 +220,7 @@ pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
             cache_read: Some(5),
             output_total: Some(7),
             reasoning: Some(2),
-            tier: Tier::Flex,
+            tier: Some(Tier::Flex),
             ..Usage::default()
         },
         usage_estimated: false,

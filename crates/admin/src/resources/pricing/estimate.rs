@@ -144,13 +144,13 @@ impl TokenCounts {
             reasoning: Some(self.reasoning),
             audio_output: Some(self.audio_out),
             billed_nano: None,
-            tier: match self.service_tier {
+            tier: Some(match self.service_tier {
                 AskedTier::Default if self.fast => Tier::Fast,
                 AskedTier::Default => Tier::Standard,
                 AskedTier::Flex => Tier::Flex,
                 AskedTier::Priority => Tier::Priority,
                 AskedTier::Fast => Tier::Fast,
-            },
+            }),
         }
     }
 

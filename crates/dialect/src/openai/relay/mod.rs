@@ -167,7 +167,7 @@ impl Tap {
         }
         let reported = chunk.usage.map(wire::usage).filter(Usage::is_known);
         if let Some(tier) = chunk.service_tier.and_then(text_of) {
-            self.watch.usage.tier = Tier::of_word(&tier);
+            self.watch.usage.tier = Tier::of_answer(&tier).or(self.watch.usage.tier);
         }
         if let Some(usage) = reported.filter(|usage| wire::total(usage) >= wire::total(&self.watch.usage)) {
             self.watch.usage = Usage { tier: self.watch.usage.tier, ..usage };

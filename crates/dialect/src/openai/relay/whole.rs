@@ -51,7 +51,7 @@ pub(in crate::openai) fn whole(body: &Bytes, echo: &Echo) -> Result<Relayed, Dec
         return Err(response::unreadable("it is not a JSON object"));
     }
     let mut usage = usage.and_then(|raw| serde_json::from_str(raw).ok()).map(wire::usage).unwrap_or_default();
-    usage.tier = tier.map_or(Tier::Standard, |word| Tier::of_word(&word));
+    usage.tier = tier.and_then(|word| Tier::of_answer(&word));
     let mut failure = None;
     let mut relayed = Relayed {
         body: splice,
@@ -100,11 +100,11 @@ mod tests {
         assert!(relayed.body.to_bytes().starts_with(br#"{"id":"c","model":"asked","choices""#));
         assert!(relayed.meaningful && relayed.error.is_none());
         assert_eq!((relayed.finish, relayed.usage.input_uncached), (Some(FinishReason::Stop), Some(3)));
-        assert_eq!(relayed.usage.tier, Tier::Standard);
+        assert_eq!(relayed.usage.tier, None);
         let flexible = Bytes::from_static(
             br#"{"service_tier":"flex","usage":{"prompt_tokens":3},"choices":[{"message":{}}]}"#,
         );
-        assert_eq!(whole(&flexible, &echo()).unwrap().usage.tier, Tier::Flex);
+        assert_eq!(whole(&flexible, &echo()).unwrap().usage.tier, Some(Tier::Flex));
 
         let same = Echo { model: "up".into(), ..echo() };
         assert!(whole(&body, &same).unwrap().body.is_untouched());
