@@ -13,7 +13,7 @@ use omniroute_provider::quota_api::Reading;
 use omniroute_provider::{Failure, FailureKind};
 
 use crate::live::Live;
-use crate::ports::{LockRow, Memory, QuotaRow, Recorder};
+use crate::ports::{LimitsRow, LockRow, Memory, QuotaRow, Recorder};
 use crate::quota_look::Looker;
 use crate::serve::Engine;
 
@@ -84,7 +84,8 @@ pub fn clear(
 }
 
 /// An account has further keys now, or its first key alone: what is known of it changes its place from the account to that key or
-/// back. `status` is what is stored of the account from now on. Locks of models go on where the key is.
+/// back. `status` is what is stored of the account from now on. Locks of models go on where the key is, and so do the limits that
+/// the vendor told it.
 pub fn follow_key(
     recorder: &dyn Recorder,
     account: &ConnectionState,
@@ -101,6 +102,14 @@ pub fn follow_key(
         to.health.restore_lock(lock.clone());
         let (provider, connection) = (to.provider.clone(), to.state_id().clone());
         recorder.remember(Memory::Lock(LockRow { provider, connection, lock }));
+    }
+    let learned = from.health.gate.view(now_ms).learned;
+    from.health.gate.forget();
+    to.health.gate.forget();
+    for (model, limits) in learned {
+        to.health.gate.restore(&model, limits.clone(), now_ms);
+        let (connection, updated_at) = (to.state_id().clone(), limits.heard_at);
+        recorder.remember(Memory::Limits(LimitsRow { connection, model, limits, updated_at }));
     }
 }
 

@@ -67,14 +67,17 @@ macro_rules! write_key_state {
 }
 pub(crate) use write_key_state;
 
-/// Models that are locked on an account, or on one of its keys, are locked on another one of these instead.
-macro_rules! move_locks {
+/// What is known of models on an account, or on one of its keys, is known on another one of these instead: locks, and the limits
+/// that the vendor told.
+macro_rules! move_models {
     ($db:ident, $from:expr, $to:expr) => {{
         sqlx::query($crate::resilience::FORGET_LOCKS).bind($to).execute(&mut *$db).await?;
         sqlx::query($crate::resilience::MOVE_LOCKS).bind($from).bind($to).execute(&mut *$db).await?;
+        sqlx::query($crate::learned_limits::FORGET).bind($to).execute(&mut *$db).await?;
+        sqlx::query($crate::learned_limits::MOVE).bind($from).bind($to).execute(&mut *$db).await?;
     }};
 }
-pub(crate) use move_locks;
+pub(crate) use move_models;
 
 /// What is known follows the keys when others are added or taken out: what is known of the only key of an account is known of
 /// the account. What is known of keys that it has no more is deleted.
@@ -89,14 +92,14 @@ macro_rules! follow_keys {
                     let query = sqlx::query($crate::key_states::TAKE_FROM_ACCOUNT);
                     query.bind(id).bind(&first).execute(&mut *$db).await?;
                     $crate::connections::write_status!($db, id, &ConnectionStatus::default());
-                    $crate::key_states::move_locks!($db, id, of_key.as_str());
+                    $crate::key_states::move_models!($db, id, of_key.as_str());
                 }
                 (true, true) => {
                     let query = sqlx::query_as::<_, $crate::key_states::Row>($crate::key_states::SELECT_ONE);
                     if let Some(row) = query.bind(id).bind(&first).fetch_optional(&mut *$db).await? {
                         $crate::connections::write_status!($db, id, &row.into_status());
                     }
-                    $crate::key_states::move_locks!($db, of_key.as_str(), id);
+                    $crate::key_states::move_models!($db, of_key.as_str(), id);
                 }
                 (false, true) | (true, false) => {}
             }

@@ -15,6 +15,8 @@ const MAX_ROWS: i64 = 20_000;
 pub(crate) const UPSERT: &str = "INSERT INTO learned_limits (connection_id, model, limits, updated_at)
      VALUES ($1, $2, $3, $4)
      ON CONFLICT (connection_id, model) DO UPDATE SET limits = excluded.limits, updated_at = excluded.updated_at";
+pub(crate) const FORGET: &str = "DELETE FROM learned_limits WHERE connection_id = $1";
+pub(crate) const MOVE: &str = "UPDATE learned_limits SET connection_id = $2 WHERE connection_id = $1";
 pub(crate) const FORGET_CONNECTION: &str =
     "DELETE FROM learned_limits WHERE connection_id = $1 OR connection_id LIKE $1 || '#%'";
 

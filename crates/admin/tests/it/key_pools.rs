@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus, TestStatus};
+use omniroute_domain::limiter::{LearnedLimits, LearnedWindow};
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_engine::ports::Memory;
 use omniroute_provider::allowance::{Allowance, Allowances};
@@ -200,6 +201,39 @@ async fn an_account_that_gets_further_keys_gives_its_state_to_the_first() {
     assert!(several.pool[0].health.check(MODEL, START).is_err() && several.keys(MODEL, START).len() == 1);
     app.patch(&path, keys(Value::Null)).await.expect(200);
     assert!(account(&app).check(MODEL, START).is_err());
+}
+
+#[tokio::test]
+async fn limits_that_the_vendor_told_follow_the_first_key() {
+    let app = TestApp::new().await;
+    let body = json!({"provider":"groq","name":"work","apiKey":"gsk_first_1234567890"});
+    app.post("/api/providers", body).await.expect(201);
+    let before = account(&app);
+    let window = LearnedWindow { limit: Some(100), remaining: 3, until: START + 60_000, spacing_ms: 0 };
+    let told = LearnedLimits { requests: Some(window), heard_at: START, ..LearnedLimits::default() };
+    before.health.gate.restore(MODEL, told.clone(), START);
+    let path = format!("/api/providers/{}", before.id);
+    let keys = |keys: Value| json!({"providerSpecificData":{"apiKeys":keys}});
+    let known = |state: &ConnectionState| state.health.gate.view(START).learned;
+    let is_known = [(MODEL.to_owned(), told.clone())];
+    let written = || {
+        let rows = app.rows.memories().into_iter().filter_map(|memory| match memory {
+            Memory::Limits(row) if row.limits == told && row.model == MODEL => Some(row.connection),
+            _ => None,
+        });
+        rows.collect::<Vec<_>>()
+    };
+
+    app.patch(&path, keys(json!(["gsk_second_123456789"]))).await.expect(200);
+    let several = account(&app);
+    let first = several.pool[0].state_id().clone();
+    assert_eq!(known(&several.pool[0]), is_known);
+    assert_eq!((known(&several), known(&several.pool[1])), (vec![], vec![]));
+    assert_eq!(written(), [first.clone()]);
+
+    app.patch(&path, keys(Value::Null)).await.expect(200);
+    assert_eq!(known(&account(&app)), is_known);
+    assert_eq!(written(), [first, before.id.clone()]);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ async fn write(store: &Store, memories: Vec<Memory>) {
     assert_eq!((recorder.stats().written_memories, recorder.stats().shed_memories), (count, 0));
 }
 
-fn limits(account: &str, model: &str, remaining: u64, updated_at: i64) -> LimitsRow {
+pub(crate) fn limits(account: &str, model: &str, remaining: u64, updated_at: i64) -> LimitsRow {
     let window = LearnedWindow { limit: Some(100), remaining, until: NOW + DAY, spacing_ms: 590 };
     let limits = LearnedLimits { requests: Some(window), ..LearnedLimits::default() };
     LimitsRow { connection: account.into(), model: model.into(), limits, updated_at }

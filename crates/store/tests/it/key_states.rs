@@ -10,6 +10,7 @@ use omniroute_provider::FailureKind;
 use omniroute_provider::catalog::catalog;
 use omniroute_store::{Store, WriterOptions};
 
+use crate::accounts::limits;
 use crate::fixture::{Fixture, NOW, connection, stories, writer};
 use crate::put;
 
@@ -18,6 +19,7 @@ stories!(
     a_state_follows_its_key,
     what_is_known_of_an_only_key_is_known_of_the_account,
     locks_of_models_follow_an_only_key,
+    learned_limits_follow_an_only_key,
     states_of_nobody_are_deleted,
 );
 
@@ -171,6 +173,32 @@ async fn locks_of_models_follow_an_only_key(fixture: Fixture) {
     let mut others = 0;
     fixture.store.resilience().locks(NOW, |_| others += 1).await.unwrap();
     assert_eq!(others, 2, "another account's stays");
+}
+
+async fn learned_limits_follow_an_only_key(fixture: Fixture) {
+    let connections = fixture.store.connections();
+    connections.insert(&account("k-first", &[])).await.unwrap();
+    let (whole, first) = (ConnectionId::from(ACCOUNT), id("k-first"));
+    let told = |holder: &ConnectionId, model: &str| limits(holder.as_str(), model, 3, NOW);
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    // The last is what was left when the key was one of several before.
+    for row in [told(&whole, "m1"), told(&"c2".into(), "m1"), told(&first, "m0")] {
+        recorder.remember(Memory::Limits(row));
+    }
+    handle.close().await;
+    let known = async || {
+        let mut found = Vec::new();
+        fixture.store.learned_limits().recall(NOW, |row| found.push(row)).await.unwrap();
+        found.sort_by_key(|row| row.connection.as_str() == "c2");
+        found
+    };
+    let other = told(&"c2".into(), "m1");
+    put::connection(&fixture.store, &account("k-first", &["k-second"])).await.unwrap();
+    assert_eq!(known().await, [told(&first, "m1"), other.clone()]);
+    put::connection(&fixture.store, &account("k-first", &["k-second", "k-third"])).await.unwrap();
+    assert_eq!(known().await, [told(&first, "m1"), other.clone()]);
+    put::connection(&fixture.store, &account("k-first", &[])).await.unwrap();
+    assert_eq!(known().await, [told(&whole, "m1"), other]);
 }
 
 async fn states_of_nobody_are_deleted(fixture: Fixture) {
