@@ -153,6 +153,11 @@ pub fn resolve_named(
     Ok((Route::Target(Arc::new(target)), suffixes))
 }
 
+/// Whether an entry of a combo has that combo's own name, which can only be meant as a model's there.
+pub fn is_own_name(requested: &str, combo: &str) -> bool {
+    requested == combo || bare_name(requested) == combo
+}
+
 /// The name of what a name stands for, over all aliases; the name itself where they lead nowhere.
 pub fn meaning(snapshot: &Snapshot, requested: &str) -> String {
     let name = bare_name(requested);

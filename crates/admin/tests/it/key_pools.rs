@@ -27,6 +27,20 @@ async fn with_pool() -> (TestApp, Arc<ConnectionState>) {
     (app, account)
 }
 
+/// The same with one key.
+async fn with_one() -> (TestApp, Arc<ConnectionState>) {
+    let app = TestApp::new().await;
+    let body = json!({"provider":"groq","name":"work","apiKey":"gsk_first_1234567890"});
+    app.post("/api/providers", body).await.expect(201);
+    let account = account(&app);
+    (app, account)
+}
+
+/// A change of the keys that an account has beside its first.
+fn further(keys: &Value) -> Value {
+    json!({"providerSpecificData":{"apiKeys":keys}})
+}
+
 fn account(app: &TestApp) -> Arc<ConnectionState> {
     app.live.load().provider(&"groq".into()).expect("it has an account").connections[0].clone()
 }
@@ -187,33 +201,25 @@ async fn stored_states_are_shown_of_accounts_that_are_off_and_cleared() {
 
 #[tokio::test]
 async fn an_account_that_gets_further_keys_gives_its_state_to_the_first() {
-    let app = TestApp::new().await;
-    let body = json!({"provider":"groq","name":"work","apiKey":"gsk_first_1234567890"});
-    app.post("/api/providers", body).await.expect(201);
-    let before = account(&app);
+    let (app, before) = with_one().await;
     let status = fail(&before, FailureKind::Banned, Scope::Connection);
     app.store.connections().set_status(&before.id, &status).await.expect("written");
     let path = format!("/api/providers/{}", before.id);
-    let keys = |keys: Value| json!({"providerSpecificData":{"apiKeys":keys}});
-    app.patch(&path, keys(json!(["gsk_second_123456789"]))).await.expect(200);
+    app.patch(&path, further(&json!(["gsk_second_123456789"]))).await.expect(200);
     let several = account(&app);
     assert_eq!(several.check(MODEL, START), Ok(()), "the second serves");
     assert!(several.pool[0].health.check(MODEL, START).is_err() && several.keys(MODEL, START).len() == 1);
-    app.patch(&path, keys(Value::Null)).await.expect(200);
+    app.patch(&path, further(&Value::Null)).await.expect(200);
     assert!(account(&app).check(MODEL, START).is_err());
 }
 
 #[tokio::test]
 async fn limits_that_the_vendor_told_follow_the_first_key() {
-    let app = TestApp::new().await;
-    let body = json!({"provider":"groq","name":"work","apiKey":"gsk_first_1234567890"});
-    app.post("/api/providers", body).await.expect(201);
-    let before = account(&app);
+    let (app, before) = with_one().await;
     let window = LearnedWindow { limit: Some(100), remaining: 3, until: START + 60_000, spacing_ms: 0 };
     let told = LearnedLimits { requests: Some(window), heard_at: START, ..LearnedLimits::default() };
     before.health.gate.restore(MODEL, told.clone(), START);
     let path = format!("/api/providers/{}", before.id);
-    let keys = |keys: Value| json!({"providerSpecificData":{"apiKeys":keys}});
     let known = |state: &ConnectionState| state.health.gate.view(START).learned;
     let is_known = [(MODEL.to_owned(), told.clone())];
     let written = || {
@@ -224,31 +230,27 @@ async fn limits_that_the_vendor_told_follow_the_first_key() {
         rows.collect::<Vec<_>>()
     };
 
-    app.patch(&path, keys(json!(["gsk_second_123456789"]))).await.expect(200);
+    app.patch(&path, further(&json!(["gsk_second_123456789"]))).await.expect(200);
     let several = account(&app);
     let first = several.pool[0].state_id().clone();
     assert_eq!(known(&several.pool[0]), is_known);
     assert_eq!((known(&several), known(&several.pool[1])), (vec![], vec![]));
-    assert_eq!(written(), [first.clone()]);
+    assert_eq!(written(), std::slice::from_ref(&first));
 
-    app.patch(&path, keys(Value::Null)).await.expect(200);
+    app.patch(&path, further(&Value::Null)).await.expect(200);
     assert_eq!(known(&account(&app)), is_known);
     assert_eq!(written(), [first, before.id.clone()]);
 }
 
 #[tokio::test]
 async fn locks_of_models_follow_the_first_key() {
-    let app = TestApp::new().await;
-    let body = json!({"provider":"groq","name":"work","apiKey":"gsk_first_1234567890"});
-    app.post("/api/providers", body).await.expect(201);
-    let before = account(&app);
+    let (app, before) = with_one().await;
     let failure = Failure { kind: FailureKind::RateLimited, ..Failure::timeout("so it is") };
     let failure = Failure { scope: Scope::ConnectionModel, ..failure };
     before.health.failed(MODEL, &failure, &before.profile, START, 0.0);
     let locks = before.health.locks(START);
     assert_eq!(locks.len(), 1);
     let path = format!("/api/providers/{}", before.id);
-    let keys = |keys: Value| json!({"providerSpecificData":{"apiKeys":keys}});
     // What was written of locks by now: whose, and whether it is one.
     let written = || {
         let words = app.rows.memories().into_iter().filter_map(|memory| match memory {
@@ -259,7 +261,7 @@ async fn locks_of_models_follow_the_first_key() {
         words.collect::<Vec<_>>()
     };
 
-    app.patch(&path, keys(json!(["gsk_second_123456789"]))).await.expect(200);
+    app.patch(&path, further(&json!(["gsk_second_123456789"]))).await.expect(200);
     let several = account(&app);
     let first = several.pool[0].state_id().clone();
     assert_eq!((several.pool[0].health.locks(START), several.health.locks(START)), (locks.clone(), vec![]));
@@ -267,7 +269,7 @@ async fn locks_of_models_follow_the_first_key() {
     assert_eq!(several.check(MODEL, START), Ok(()));
     assert_eq!(written(), [(before.id.clone(), false), (first.clone(), true)]);
 
-    app.patch(&path, keys(Value::Null)).await.expect(200);
+    app.patch(&path, further(&Value::Null)).await.expect(200);
     let alone = account(&app);
     assert_eq!(alone.health.locks(START), locks);
     assert!(alone.check(MODEL, START).is_err() && alone.check("another", START).is_ok());

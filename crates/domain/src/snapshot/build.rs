@@ -179,10 +179,9 @@ impl<'a> Builder<'a> {
         let mut names: BTreeSet<String> = variant_names().into_iter().collect();
         names.extend(active().map(|row| row.name.clone()));
         for row in active() {
-            // Its own name can only be meant as that of a model.
             let led_to = |model: &str| {
                 let combo = resolve::combo_meant(aliases, model, |name| names.contains(name));
-                combo.filter(|_| *model != row.name && resolve::bare_name(model) != row.name)
+                combo.filter(|_| !resolve::is_own_name(model, &row.name))
             };
             let state = self.combo(row, pool, &led_to);
             combos.insert(state.name.clone(), Arc::new(state));

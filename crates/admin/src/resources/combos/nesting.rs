@@ -30,9 +30,7 @@ impl<'a> Nesting<'a> {
         let leads_to = |combo: &Combo| {
             let meant = |goal: &Goal| match goal {
                 Goal::ComboRef { combo_name } => Some(combo_name.clone()),
-                Goal::Model { model, connection_id: None }
-                    if *model != combo.name && resolve::bare_name(model) != combo.name =>
-                {
+                Goal::Model { model, connection_id: None } if !resolve::is_own_name(model, &combo.name) => {
                     resolve::combo_meant(aliases, model, |name| known.contains(name)).map(|(name, _)| name)
                 }
                 Goal::Model { .. } => None,
