@@ -28,6 +28,9 @@ use crate::error::{AdminResult, Refusal, conflict, invalid_field, not_found};
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
 use crate::text::parse_iso;
+/// How often a change is tried whose URLs others change meanwhile.
+const MAX_ROUNDS: usize = 8;
+
 use crate::validation::Problems;
 
 #[derive(Serialize, ToSchema)]
@@ -265,7 +268,7 @@ async fn change(
     ignored: &Ignored,
 ) -> AdminResult<(Connection, Connection)> {
     let admin = &access.admin;
-    loop {
+    for _ in 0..MAX_ROUNDS {
         let mut draft = find(admin, id.as_str()).await?;
         merge(vendor, &mut draft, patch, ignored)?;
         check_urls(admin, vendor, &draft).await?;
@@ -286,6 +289,7 @@ async fn change(
             Err(Refusal::Overtaken) => {}
         }
     }
+    Err(conflict("others change the URL of this connection all the time; nothing was changed, try again"))
 }
 
 /// What the URLs of a connection are made of, and whether they may be private.
