@@ -288,7 +288,6 @@ impl Connections<'_> {
             } else if !unreadable && (!is_lost || sealed.api_keys.is_some()) {
                 follow_keys!(db, connection, had_several);
             }
-            renumber!(db, connection.provider.as_str(), Some((id, connection.priority)));
         });
         self.stored(connection_id).await.map(Ok)
     }
@@ -302,6 +301,8 @@ impl Connections<'_> {
                     .bind(id.as_str())
                     .fetch_optional(&mut *db)
                     .await?;
+            // Accounts before locks, as whoever writes what traffic found out: else each could wait for the other.
+            renumber!(db, connection.provider.as_str(), Some((id, connection.priority)));
             let Some(provider) = provider else { return Ok(false) };
             renumber!(db, provider.as_str(), None);
             for forget in [
