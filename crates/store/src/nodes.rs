@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use omniroute_domain::entity::{Node, NodeType};
 use omniroute_provider::ProviderId;
 
+use crate::connections::forget;
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::store::{RowProblem, Store, usable};
@@ -129,7 +130,7 @@ impl Nodes<'_> {
         Ok(Ok(changed))
     }
 
-    /// Whether there was one. Its connections and added models go with it.
+    /// Whether there was one. Its connections, what is known of them, and its added models go with it.
     pub async fn delete(&self, id: &ProviderId) -> Result<bool, StoreError> {
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
@@ -141,10 +142,14 @@ impl Nodes<'_> {
             if removed == 0 {
                 return Ok(false);
             }
-            sqlx::query("DELETE FROM provider_connections WHERE provider = $1")
-                .bind(id.as_str())
-                .execute(&mut *db)
-                .await?;
+            let connections: Vec<String> =
+                sqlx::query_scalar("DELETE FROM provider_connections WHERE provider = $1 RETURNING id")
+                    .bind(id.as_str())
+                    .fetch_all(&mut *db)
+                    .await?;
+            for connection in &connections {
+                forget!(db, connection);
+            }
             sqlx::query("DELETE FROM key_value WHERE namespace = 'customModels' AND key = $1")
                 .bind(id.as_str())
                 .execute(&mut *db)

@@ -113,6 +113,26 @@ macro_rules! refuse_duplicates {
     };
 }
 
+/// Deletes what is known of an account that is gone.
+macro_rules! forget {
+    ($db:ident, $id:expr) => {
+        for statement in $crate::connections::FORGET {
+            sqlx::query(statement).bind($id).execute(&mut *$db).await?;
+        }
+    };
+}
+pub(crate) use forget;
+
+/// What is known of an account, apart from its row; what it used stays counted.
+pub(crate) const FORGET: [&str; 6] = [
+    FORGET_CONNECTION,
+    key_states::FORGET_CONNECTION,
+    learned_limits::FORGET_CONNECTION,
+    quota_snapshots::FORGET_CONNECTION,
+    resilience::FORGET_CONNECTION,
+    session_affinity::FORGET_CONNECTION,
+];
+
 impl Connections<'_> {
     /// Ordered by provider and priority.
     pub async fn list(&self, filter: &ConnectionFilter) -> Result<Vec<Connection>, StoreError> {
@@ -282,6 +302,8 @@ impl Connections<'_> {
             .bind(pool)
             .execute(&mut *db)
             .await?;
+            // Accounts before locks, as whoever writes what traffic found out: else each could wait for the other.
+            renumber!(db, connection.provider.as_str(), Some((id, connection.priority)));
             if credential_changed {
                 write_status!(db, id, &ConnectionStatus::default());
                 sqlx::query(key_states::FORGET_CONNECTION).bind(id).execute(&mut *db).await?;
@@ -301,20 +323,9 @@ impl Connections<'_> {
                     .bind(id.as_str())
                     .fetch_optional(&mut *db)
                     .await?;
-            // Accounts before locks, as whoever writes what traffic found out: else each could wait for the other.
-            renumber!(db, connection.provider.as_str(), Some((id, connection.priority)));
             let Some(provider) = provider else { return Ok(false) };
             renumber!(db, provider.as_str(), None);
-            for forget in [
-                FORGET_CONNECTION,
-                key_states::FORGET_CONNECTION,
-                learned_limits::FORGET_CONNECTION,
-                quota_snapshots::FORGET_CONNECTION,
-                resilience::FORGET_CONNECTION,
-                session_affinity::FORGET_CONNECTION,
-            ] {
-                sqlx::query(forget).bind(id.as_str()).execute(&mut *db).await?;
-            }
+            forget!(db, id.as_str());
         });
         Ok(true)
     }

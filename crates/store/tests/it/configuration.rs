@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use omniroute_domain::entity::{
-    ApiKey, Budget, Combo, ComboConfig, ConnectionStatus, Goal, KeyHash, OnExceeded, Policy, PolicyActions,
-    PolicyConditions, PolicyKind, RuntimeSettings, SseKeepalive, Step, TestStatus, When,
+    ApiKey, Budget, Combo, ComboConfig, ConnectionId, ConnectionStatus, Goal, KeyHash, OnExceeded, Policy,
+    PolicyActions, PolicyConditions, PolicyKind, RuntimeSettings, SseKeepalive, Step, TestStatus, When,
 };
 use omniroute_store::{AuditEvent, AuditQuery, ConnectionFilter, Lockout, StoreError};
 use secrecy::ExposeSecret as _;
@@ -322,12 +322,28 @@ async fn deleting_a_node_takes_its_rows_along(fixture: Fixture) {
     assert!(!store.nodes().delete(&"n1".into()).await.unwrap());
     let entities = store.entities().await.unwrap();
     assert_eq!(entities.nodes, [changed]);
+    for provider in ["n1", "n2"] {
+        let mut row = connection(provider, provider, "x", Some("sk-1"));
+        row.options.api_keys.0.push("sk-2".into());
+        put::connection(store, &row).await.unwrap();
+        let status = ConnectionStatus { test_status: TestStatus::Banned, ..ConnectionStatus::default() };
+        store.key_states().set(&ConnectionId::of_key(&provider.into(), "sk-2"), &status).await.unwrap();
+    }
     assert_eq!(entities.connections.len(), 1);
     assert_eq!(entities.custom_models.len(), 1);
     assert_eq!(store.custom_models().list(Some(&"n1".into())).await.unwrap(), []);
     assert!(!store.custom_models().delete(&"n2".into(), "nothing").await.unwrap());
     assert!(store.custom_models().delete(&"n2".into(), "m").await.unwrap());
     assert_eq!(store.custom_models().list(None).await.unwrap(), []);
+    // Another account of the same id, with the same keys, is another one.
+    store.nodes().insert(&node("n1", "local")).await.unwrap();
+    let mut row = connection("n1", "n1", "x", Some("sk-1"));
+    row.options.api_keys.0.push("sk-2".into());
+    let stored = store.connections().insert(&row).await.unwrap();
+    assert!(stored.key_statuses.is_empty(), "what was known went with the node");
+    let kept = store.connections().get(&"n2".into()).await.unwrap().unwrap();
+    assert_eq!(kept.key_statuses.len(), 1);
+    assert!(store.nodes().delete(&"n1".into()).await.unwrap());
     assert!(store.nodes().get(&"n1".into()).await.unwrap().is_none());
 }
 
