@@ -194,9 +194,12 @@ impl ComboMemories<'_> {
     }
 }
 
-/// When the counts of a combo were cleared, of a row; one that cannot be read clears nothing.
+/// When the counts of a combo were cleared, of a row; one that cannot be read clears nothing. Older rows are the time alone,
+/// which was before every revision that a process may know.
 pub(crate) fn parse_cleared((id, value): (String, String)) -> Option<(ComboId, CountsCleared)> {
-    Some((id.into(), serde_json::from_str(&value).ok()?))
+    let earlier = || Some(CountsCleared { at: value.parse().ok()?, revision: 0 });
+    let cleared = serde_json::from_str(&value).ok().or_else(earlier)?;
+    Some((id.into(), cleared))
 }
 
 /// What is counted of a logged request.
@@ -269,4 +272,19 @@ pub async fn keep_combos(store: Store, live: Arc<Live>, cancel: CancellationToke
 fn by_id(snapshot: &Snapshot) -> HashMap<&str, &Arc<ComboState>> {
     let all = snapshot.combos().into_iter().chain(snapshot.auto_variants());
     all.map(|combo| (combo.id.as_str(), combo)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_rows_say_the_time_alone() {
+        let cleared =
+            |value: &str| parse_cleared(("c".to_owned(), value.to_owned())).map(|(_, cleared)| cleared);
+        assert_eq!(cleared("1700000000000"), Some(CountsCleared { at: 1_700_000_000_000, revision: 0 }));
+        let newer = CountsCleared { at: 5, revision: 7 };
+        assert_eq!(cleared(&to_json(&newer).unwrap()), Some(newer));
+        assert_eq!(cleared("soon"), None);
+    }
 }
