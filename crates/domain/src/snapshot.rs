@@ -43,6 +43,7 @@ mod rules;
 
 use build::Builder;
 pub use caller::{Caller, parse_network};
+pub use pool::MovedLock;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -214,6 +215,8 @@ pub struct ConnectionState {
     pub key: Option<PoolKey>,
     /// Under which its state is kept: its id, for one of several keys with what tells that from the others.
     state_id: ConnectionId,
+    /// Under which the state of the account's first key is kept where it has several; `None` where it has none.
+    first_key: Option<ConnectionId>,
     /// The plan it is on, as far as its labels say.
     pub tier: AccountTier,
     excluded_models: Vec<Pattern>,

@@ -6,14 +6,14 @@ use omniroute_domain::entity::ConnectionStatus;
 use omniroute_domain::health::{Damage, ModelLock, Recovery};
 use omniroute_domain::limiter::LearnedLimits;
 use omniroute_domain::plan::PlanTurn;
-use omniroute_domain::snapshot::ConnectionState;
+use omniroute_domain::snapshot::{ConnectionState, MovedLock};
 use omniroute_domain::timeline::{EventKind, HealthEvent};
 use omniroute_domain::vendor_quota::{Standing, Turn};
 use omniroute_provider::quota_api::Reading;
 use omniroute_provider::{Failure, FailureKind};
 
 use crate::live::Live;
-use crate::ports::{LimitsRow, LockRow, Memory, QuotaRow, Recorder};
+use crate::ports::{LockRow, Memory, QuotaRow, Recorder};
 use crate::quota_look::Looker;
 use crate::serve::Engine;
 
@@ -83,33 +83,13 @@ pub fn clear(
     }
 }
 
-/// An account has further keys now, or its first key alone: what is known of it changes its place from the account to that key or
-/// back. `status` is what is stored of the account from now on. Locks of models go on where the key is, and so do the limits that
-/// the vendor told it.
-pub fn follow_key(
-    recorder: &dyn Recorder,
-    account: &ConnectionState,
-    (from, to): (&ConnectionState, &ConnectionState),
-    status: ConnectionStatus,
-    now_ms: i64,
-) {
-    let locks = from.health.locks(now_ms);
-    from.health.unlock(None, now_ms);
-    account.health.clear(status);
-    for lock in locks {
-        let (connection, model) = (from.state_id().clone(), lock.model.clone());
-        recorder.remember(Memory::Unlock { connection, model });
-        to.health.restore_lock(lock.clone());
-        let (provider, connection) = (to.provider.clone(), to.state_id().clone());
-        recorder.remember(Memory::Lock(LockRow { provider, connection, lock }));
-    }
-    let learned = from.health.gate.view(now_ms).learned;
-    from.health.gate.forget();
-    to.health.gate.forget();
-    for (model, limits) in learned {
-        to.health.gate.restore(&model, limits.clone(), now_ms);
-        let (connection, updated_at) = (to.state_id().clone(), limits.heard_at);
-        recorder.remember(Memory::Limits(LimitsRow { connection, model, limits, updated_at }));
+/// Locks hold for another account or key than they did, or for none.
+pub(crate) fn moved(recorder: &dyn Recorder, locks: Vec<MovedLock>) {
+    for MovedLock { provider, from, to, lock } in locks {
+        recorder.remember(Memory::Unlock { connection: from, model: lock.model.clone() });
+        if let Some(connection) = to {
+            recorder.remember(Memory::Lock(LockRow { provider, connection, lock }));
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use omniroute_domain::{
     snapshot::Snapshot,
 };
 
+use crate::chronicle;
 use crate::notices::Notices;
+use crate::ports::Recorder;
 
 /// What a running gateway believes. A request loads the snapshot once and keeps it to its end.
 #[derive(Debug)]
@@ -47,8 +49,10 @@ impl Live {
         self.snapshot.load()
     }
 
-    /// Puts a new configuration in force. Cannot fail: whatever can go wrong went wrong while building it.
-    pub fn swap(&self, snapshot: Snapshot) {
+    /// Puts a new configuration in force. Cannot fail: whatever can go wrong went wrong while building it. What is known of
+    /// accounts follows their keys; the locks among that are written where they hold now.
+    pub fn swap(&self, snapshot: Snapshot, recorder: &dyn Recorder) {
+        chronicle::moved(recorder, snapshot.follow_keys(&self.load()));
         self.health.retain(|id| snapshot.needs_health(id));
         self.health.retain_rotations(|id| snapshot.provider(id).is_some());
         self.health.retain_breakers(|name| snapshot.has_breaker(name));

@@ -135,11 +135,13 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
     let stopper = Arc::new(Stopper::default());
     let first_run_token = (!has_password && settings.initial_password.is_none()).then(new_token);
     let reload = {
-        let (store, live, options) = (store.clone(), live.clone(), Arc::new(options));
+        let (store, live, options, recorder) =
+            (store.clone(), live.clone(), Arc::new(options), recorder.clone());
         let once: omniroute_admin::Reload = Arc::new(move || {
-            let (store, live, options) = (store.clone(), live.clone(), options.clone());
+            let (store, live, options, recorder) =
+                (store.clone(), live.clone(), options.clone(), recorder.clone());
             async move {
-                omniroute_store::reload(&store, &live, catalog, &options)
+                omniroute_store::reload(&store, &live, catalog, &options, &*recorder)
                     .await
                     .map(drop)
                     .map_err(|e| e.to_string())

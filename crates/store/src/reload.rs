@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::Live;
+use omniroute_engine::ports::Recorder;
 use omniroute_provider::catalog::Catalog;
 
 use crate::error::StoreError;
@@ -16,6 +17,7 @@ pub async fn reload(
     live: &Live,
     catalog: &'static Catalog,
     options: &BuildOptions,
+    recorder: &dyn Recorder,
 ) -> Result<u64, StoreError> {
     let _one_after_the_other = store.reloading().lock().await;
     let entities = store.entities().await?;
@@ -23,7 +25,7 @@ pub async fn reload(
     for problem in &snapshot.problems {
         tracing::warn!(entity = problem.entity, id = problem.id, message = problem.message, "row is off");
     }
-    live.swap(snapshot);
+    live.swap(snapshot, recorder);
     store.in_force().store(entities.revision, Ordering::Relaxed);
     Ok(entities.revision)
 }

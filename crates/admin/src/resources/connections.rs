@@ -1,13 +1,11 @@
 //! Connections, one account or key at one provider each: `/api/providers`. Their tests are in `connection_probes`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use omniroute_domain::entity::{
     AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, QuotaWindow,
 };
 use omniroute_domain::plan::PlanWindow;
-use omniroute_domain::snapshot::ConnectionState;
 use omniroute_engine::chronicle;
 use omniroute_provider::spec::Category;
 use omniroute_provider::{ProviderSpec, registry};
@@ -28,10 +26,10 @@ use crate::error::{AdminResult, Refusal, conflict, invalid_field, not_found};
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
 use crate::text::parse_iso;
+use crate::validation::Problems;
+
 /// How often a change is tried whose URLs others change meanwhile.
 const MAX_ROUNDS: usize = 8;
-
-use crate::validation::Problems;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ConnectionList {
@@ -162,10 +160,12 @@ pub(crate) async fn create(
     let stored = match siblings.into_iter().find(|row| row.name == name) {
         Some(known) => {
             let (before, stored) = change(&access, &vendor, &known.id, &draft, &ignored).await?;
-            let running = admin.live.load().connection(&stored.id).cloned();
-            access.reload().await?;
             let key = |row: &Connection| row.api_key.as_ref().map(|key| key.expose_secret().to_owned());
-            settle(&access, (&before, running.as_ref()), &stored, key(&before) != key(&stored)).await?;
+            if key(&before) != key(&stored) {
+                clear(&access, &stored);
+            }
+            access.reload().await?;
+            recall_plan(&access, &stored, &before.options.quota_windows).await?;
             stored
         }
         None => {
@@ -249,10 +249,10 @@ pub(crate) async fn update(
         admin.store.key_states().forget(&stored.id).await?;
         stored.status = status;
         stored.key_statuses.clear();
+        clear(&access, &stored);
     }
-    let running = admin.live.load().connection(&stored.id).cloned();
     access.reload().await?;
-    settle(&access, (&before, running.as_ref()), &stored, clears).await?;
+    recall_plan(&access, &stored, &before.options.quota_windows).await?;
     admin.forget_models(&stored.id);
     access.audit("provider.connection.update", "provider_connection", &id, stored.provider.as_str()).await;
     Ok(Json(ConnectionAnswer { connection: view(admin, &stored) }))
@@ -297,40 +297,11 @@ fn urls(row: &Connection) -> (Option<&str>, bool, &BTreeMap<String, String>) {
     (row.options.base_url.as_deref(), row.options.allow_private, &row.options.vars)
 }
 
-/// What is known outside the rows follows a change of an account: of its row before, and of what was running then.
-async fn settle(
-    access: &Management,
-    (before, running): (&Connection, Option<&Arc<ConnectionState>>),
-    stored: &Connection,
-    clears: bool,
-) -> AdminResult<()> {
-    settle_status(access, stored, clears, !before.pool_keys().is_empty(), running);
-    recall_plan(access, stored, &before.options.quota_windows).await
-}
-
-/// What traffic found out follows a change of the keys: it is cleared, or that of the account is its first key's now, or the other
-/// way round.
-fn settle_status(
-    access: &Management,
-    stored: &Connection,
-    clears: bool,
-    had_several: bool,
-    before: Option<&Arc<ConnectionState>>,
-) {
+/// The operator wants nothing known of an account any more, or gave it another key.
+fn clear(access: &Management, stored: &Connection) {
     let admin = &access.admin;
-    let snapshot = admin.live.load();
-    let Some(state) = snapshot.connection(&stored.id) else { return };
-    if clears {
+    if let Some(state) = admin.live.load().connection(&stored.id) {
         chronicle::clear(&admin.live, &*admin.recorder, state, stored.status.clone(), access.now_ms);
-    } else if had_several == state.pool.is_empty() {
-        let status = stored.status.clone();
-        let (Some(before), Some(key)) = (before, &stored.api_key) else { return state.health.clear(status) };
-        let first = ConnectionId::of_key(&stored.id, key.expose_secret());
-        let holds = |account: &Arc<ConnectionState>| {
-            account.pool.iter().find(|key| *key.state_id() == first).unwrap_or(account).clone()
-        };
-        let moved = (&*holds(before), &*holds(state));
-        chronicle::follow_key(&*admin.recorder, state, moved, status, access.now_ms);
     }
 }
 

@@ -133,11 +133,12 @@ impl TestApp {
         let console = Arc::new(Console::new(START));
         let answers = Arc::<Answers>::default();
         let reload = {
-            let (store, live, options) = (store.clone(), live.clone(), options.clone());
+            let (store, live, options, rows) = (store.clone(), live.clone(), options.clone(), rows.clone());
             move || -> BoxFuture<'static, Result<(), String>> {
-                let (store, live, options) = (store.clone(), live.clone(), options.clone());
+                let (store, live, options, rows) =
+                    (store.clone(), live.clone(), options.clone(), rows.clone());
                 Box::pin(async move {
-                    let reloaded = omniroute_store::reload(&store, &live, catalog(), &options).await;
+                    let reloaded = omniroute_store::reload(&store, &live, catalog(), &options, &*rows).await;
                     reloaded.map(drop).map_err(|error| error.to_string())
                 })
             }

@@ -141,6 +141,17 @@ impl Gate {
         wake(wakers);
     }
 
+    /// What was learned there is known here from now on, and there no more.
+    pub(crate) fn take_over(&self, from: &Self) {
+        let (learned, low_until) =
+            (std::mem::take(&mut from.limiter().learned), from.low_until.load(Ordering::Relaxed));
+        from.forget();
+        self.forget();
+        self.limiter().learned = learned;
+        self.low_until.store(low_until, Ordering::Relaxed);
+        self.is_armed.store(true, Ordering::Release);
+    }
+
     /// What is left for a model of what the vendor allows, between 0 and 1, and when it counts anew; `None` where it did
     /// not say.
     pub fn left(&self, model: &str, now_ms: i64) -> Option<(f64, i64)> {

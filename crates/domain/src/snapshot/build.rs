@@ -7,6 +7,7 @@ use omniroute_provider::{
     Provider, ProviderId, ProviderSpec, capability::mode_by_name, catalog::Catalog,
     provider::ConnectionInput, registry, spec::ResilienceProfile,
 };
+use secrecy::ExposeSecret as _;
 
 use super::credentials;
 use super::profile::{self, Profiles};
@@ -390,6 +391,7 @@ impl<'a> Builder<'a> {
             part_of: None,
             key: None,
             state_id: row.id.clone(),
+            first_key: row.api_key.as_ref().map(|key| ConnectionId::of_key(&row.id, key.expose_secret())),
             tier: AccountTier::of(&row.tags),
             excluded_models: row.options.excluded_models.iter().map(|text| Pattern::new(text)).collect(),
         };
@@ -484,6 +486,7 @@ impl<'a> Builder<'a> {
             part_of: None,
             key: None,
             state_id: id.clone(),
+            first_key: None,
             tier: AccountTier::default(),
             excluded_models: Vec::new(),
             tags: Vec::new(),

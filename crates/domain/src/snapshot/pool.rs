@@ -3,12 +3,25 @@
 
 use std::sync::Arc;
 
-use omniroute_provider::Provider;
+use omniroute_provider::{Provider, ProviderId};
 
 use super::build::Builder;
-use super::{ConnectionState, reach_of};
+use super::{ConnectionState, Snapshot, reach_of};
 use crate::entity::{Connection, ConnectionId, ConnectionStatus};
-use crate::health::{Blocked, ConnectionHealth};
+use crate::health::{Blocked, ConnectionHealth, ModelLock};
+
+/// A lock of a model that holds elsewhere from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedLock {
+    /// Whose provider.
+    pub provider: ProviderId,
+    /// The account, or the key of one, that it held for.
+    pub from: ConnectionId,
+    /// That which it holds for now; `None` = it ended with the key.
+    pub to: Option<ConnectionId>,
+    /// What is locked.
+    pub lock: ModelLock,
+}
 
 impl Builder<'_> {
     /// The account with its keys, if it has several. One that makes no endpoint is told and left out.
@@ -41,7 +54,51 @@ impl Builder<'_> {
     }
 }
 
+impl Snapshot {
+    /// What is known of accounts follows their keys from the configuration before into this one: that of an account which has
+    /// further keys now is its first key's, and the other way round; that of a key which another one took the place of is over.
+    /// Gives the locks that this concerns.
+    pub fn follow_keys(&self, before: &Self) -> Vec<MovedLock> {
+        let mut moved = Vec::new();
+        for account in self.connections.values() {
+            let Some(old) = before.connections.get(&account.id) else { continue };
+            if old.first_key != account.first_key {
+                for state in old.pool.iter().chain([old]) {
+                    moved.extend(moved_locks(state, None, state.health.start_anew()));
+                }
+            } else if old.pool.is_empty() != account.pool.is_empty() {
+                let (from, to) = (old.of_first_key(), account.of_first_key());
+                if !Arc::ptr_eq(&from.health, &to.health) {
+                    let locks = to.health.take_over(&from.health);
+                    moved.extend(moved_locks(from, Some(to), locks));
+                }
+            }
+        }
+        moved
+    }
+}
+
+fn moved_locks(
+    from: &ConnectionState,
+    to: Option<&ConnectionState>,
+    locks: Vec<ModelLock>,
+) -> impl Iterator<Item = MovedLock> {
+    let (provider, from, to) =
+        (from.provider.clone(), from.state_id.clone(), to.map(|to| to.state_id.clone()));
+    locks.into_iter().map(move |lock| MovedLock {
+        provider: provider.clone(),
+        from: from.clone(),
+        to: to.clone(),
+        lock,
+    })
+}
+
 impl ConnectionState {
+    /// That which bears what is known of the first key: the key itself where there are several.
+    fn of_first_key(self: &Arc<Self>) -> &Arc<Self> {
+        self.pool.iter().find(|key| Some(&key.state_id) == self.first_key.as_ref()).unwrap_or(self)
+    }
+
     /// Whether neither cooldown nor lock keeps the account from serving `model` now: with any of its keys.
     pub(super) fn check_keys(&self, model: &str, now_ms: i64) -> Result<(), Blocked> {
         self.health.check(model, now_ms)?;

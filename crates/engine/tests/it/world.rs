@@ -157,7 +157,8 @@ impl World {
         let mut entities = entities();
         change(&mut entities);
         let live = &self.engine.live;
-        live.swap(Snapshot::build(&entities, catalog(), &live.health, &BuildOptions::default()));
+        let snapshot = Snapshot::build(&entities, catalog(), &live.health, &BuildOptions::default());
+        live.swap(snapshot, &*self.engine.recorder);
     }
 
     fn over(

@@ -12,7 +12,9 @@ use omniroute_engine::ports::{AttemptRow, Recorder as _, RequestRow};
 use omniroute_provider::catalog::catalog;
 use omniroute_store::{Store, WriterOptions};
 
-use crate::fixture::{Fixture, NOW, attempt, connection, request, stories, writer};
+use crate::fixture::{
+    self, Fixture, NOW, Remembered, attempt, connection, process, request, stories, writer,
+};
 use crate::put;
 
 stories!(
@@ -88,9 +90,8 @@ async fn what_one_process_clears_all_clear_once(fixture: Fixture) {
         [combo("best", "priority", &models), combo("kept", "priority", &models), combo("any", "auto", &[])];
     with(here, combos.into()).await;
     let processes = [process(here).await, process(there).await];
-    let reload = async |store: &Store, live: &Live| {
-        omniroute_store::reload(store, live, catalog(), &BuildOptions::default()).await.unwrap();
-    };
+    let reload =
+        async |store: &Store, live: &Live| fixture::reload(store, live, &Remembered::default()).await;
     let count = |live: &Live, name: &str| {
         let combo = Arc::clone(live.load().combo(name).unwrap());
         combo.memory.stats.note(Some(5), NOW);
@@ -125,13 +126,6 @@ async fn what_one_process_clears_all_clear_once(fixture: Fixture) {
     count(&late, "best");
     reload(there, &late).await;
     assert_eq!(counted(&late, "best"), [1; 3]);
-}
-
-/// A process that has just begun.
-async fn process(store: &Store) -> Live {
-    let health = HealthMap::default();
-    let entities = store.entities().await.unwrap();
-    Live::new(Snapshot::build(&entities, catalog(), &health, &BuildOptions::default()), health)
 }
 
 async fn counts_begin_where_they_were_cleared(fixture: Fixture) {

@@ -14,7 +14,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::fixture::{DAY, Fixture, NOW, api_key, connection, model, node, put_settings, stories};
+use crate::fixture::{
+    DAY, Fixture, NOW, Remembered, api_key, connection, model, node, put_settings, stories,
+};
 use crate::put;
 
 stories!(
@@ -525,11 +527,12 @@ async fn a_change_is_in_force_after_a_reload() {
     assert!(live.load().caller(key).is_none());
     store.api_keys().insert(&api_key("k1", "sk-1")).await.unwrap();
     store.connections().insert(&connection("c1", "openai", "work", Some("sk-x"))).await.unwrap();
-    let revision = omniroute_store::reload(store, &live, catalog, &options).await.unwrap();
+    let revision =
+        omniroute_store::reload(store, &live, catalog, &options, &Remembered::default()).await.unwrap();
     assert_eq!(live.load().revision, revision);
     assert!(live.load().caller(key).is_some());
     assert!(live.load().has_connection(&"c1".into()));
     store.api_keys().revoke(&"k1".into(), NOW).await.unwrap();
-    omniroute_store::reload(store, &live, catalog, &options).await.unwrap();
+    omniroute_store::reload(store, &live, catalog, &options, &Remembered::default()).await.unwrap();
     assert!(!live.load().caller(key).unwrap().is_active);
 }

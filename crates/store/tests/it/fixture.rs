@@ -1,13 +1,20 @@
 //! A database of its own for each story, and rows to fill it with.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use omniroute_dialect::ir::{Tier, Usage};
+use omniroute_domain::budget::Event;
+use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::entity::{
     ApiKey, AuthType, Connection, ConnectionOptions, ConnectionStatus, CustomModel, KeyHash, Node, NodeType,
     RuntimeSettings,
 };
-use omniroute_engine::ports::{AttemptRow, RequestRow, RowId};
+use omniroute_domain::health::HealthMap;
+use omniroute_domain::snapshot::{BuildOptions, Snapshot};
+use omniroute_engine::Live;
+use omniroute_engine::ports::{AttemptRow, Memory, Recorder, RequestRow, RowId};
+use omniroute_provider::catalog::catalog;
 use omniroute_store::{Location, Store, StoreError, StoreOptions, Writer, WriterHandle, WriterOptions};
 use secrecy::SecretString;
 use sqlx::{Connection as _, Executor as _};
@@ -265,4 +272,29 @@ pub(crate) fn writer(
     options: WriterOptions,
 ) -> (std::sync::Arc<omniroute_store::StoreRecorder>, WriterHandle) {
     Writer::start(store.clone(), options, &TaskTracker::new(), CancellationToken::new())
+}
+
+/// A process that has just begun on a database.
+pub(crate) async fn process(store: &Store) -> Live {
+    let health = HealthMap::default();
+    let entities = store.entities().await.unwrap();
+    Live::new(Snapshot::build(&entities, catalog(), &health, &BuildOptions::default()), health)
+}
+
+/// It takes over what is configured now.
+pub(crate) async fn reload(store: &Store, live: &Live, recorder: &dyn Recorder) {
+    omniroute_store::reload(store, live, catalog(), &BuildOptions::default(), recorder).await.unwrap();
+}
+
+/// Keeps what is to be remembered, instead of writing it.
+#[derive(Default)]
+pub(crate) struct Remembered(pub(crate) Mutex<Vec<Memory>>);
+
+impl Recorder for Remembered {
+    fn record(&self, _: RequestRow) {}
+    fn connection_status(&self, _: &ConnectionId, _: ConnectionStatus) {}
+    fn remember(&self, memory: Memory) {
+        self.0.lock().unwrap().push(memory);
+    }
+    fn budget(&self, _: Event) {}
 }

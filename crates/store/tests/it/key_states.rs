@@ -11,7 +11,7 @@ use omniroute_provider::catalog::catalog;
 use omniroute_store::{Store, WriterOptions};
 
 use crate::accounts::limits;
-use crate::fixture::{Fixture, NOW, connection, stories, writer};
+use crate::fixture::{Fixture, NOW, Remembered, connection, process, reload, stories, writer};
 use crate::put;
 
 stories!(
@@ -20,6 +20,7 @@ stories!(
     what_is_known_of_an_only_key_is_known_of_the_account,
     locks_of_models_follow_an_only_key,
     learned_limits_follow_an_only_key,
+    what_a_process_knows_follows_the_key_in_every_process,
     states_of_nobody_are_deleted,
 );
 
@@ -199,6 +200,59 @@ async fn learned_limits_follow_an_only_key(fixture: Fixture) {
     assert_eq!(known().await, [told(&first, "m1"), other.clone()]);
     put::connection(&fixture.store, &account("k-first", &[])).await.unwrap();
     assert_eq!(known().await, [told(&whole, "m1"), other]);
+}
+
+/// Another process than the one that changes the account.
+async fn what_a_process_knows_follows_the_key_in_every_process(fixture: Fixture) {
+    let store = fixture.again().await;
+    fixture.store.connections().insert(&account("k-first", &[])).await.unwrap();
+    let (live, recorder) = (process(&store).await, Remembered::default());
+    let state = || live.load().connection(&ACCOUNT.into()).unwrap().clone();
+    let lock = ModelLock {
+        model: "m".to_owned(),
+        reason: FailureKind::RateLimited,
+        until: NOW + 1_000,
+        failure_count: 2,
+        locked_at: NOW,
+    };
+    let status = ConnectionStatus { last_error: Some("slow down".into()), ..ConnectionStatus::default() };
+    state().health.clear(status.clone());
+    state().health.restore_lock(lock.clone());
+    let (whole, first) = (ConnectionId::from(ACCOUNT), id("k-first"));
+    let written = || {
+        let memories = std::mem::take(&mut *recorder.0.lock().unwrap());
+        let words = memories.into_iter().map(|memory| match memory {
+            Memory::Unlock { connection, model } => (connection, model, false),
+            Memory::Lock(row) => (row.connection, row.lock.model, true),
+            other => panic!("{other:?}"),
+        });
+        words.collect::<Vec<_>>()
+    };
+    let change = async |row: Connection| {
+        put::connection(&fixture.store, &row).await.unwrap();
+        reload(&store, &live, &recorder).await;
+    };
+
+    change(account("k-first", &["k-second"])).await;
+    let several = state();
+    assert_eq!(several.health.locks(NOW), []);
+    assert_eq!(several.health.status(NOW).last_error, None);
+    assert_eq!(several.pool[0].health.locks(NOW), std::slice::from_ref(&lock));
+    assert_eq!(several.pool[0].health.status(NOW), status);
+    assert_eq!(several.check("m", NOW), Ok(()), "the second serves");
+    assert_eq!(written(), [(whole.clone(), "m".to_owned(), false), (first.clone(), "m".to_owned(), true)]);
+
+    change(account("k-first", &["k-second", "k-third"])).await;
+    assert_eq!((state().pool[0].health.locks(NOW).len(), written().len()), (1, 0), "it has several still");
+
+    change(account("k-first", &[])).await;
+    assert_eq!((state().health.locks(NOW), state().health.status(NOW)), (vec![lock], status));
+    assert_eq!(written(), [(first, "m".to_owned(), false), (whole.clone(), "m".to_owned(), true)]);
+
+    change(account("k-other", &["k-third"])).await;
+    assert_eq!(state().pool[0].check("m", NOW), Ok(()), "nothing is known of another key");
+    assert_eq!((state().health.locks(NOW), state().health.status(NOW).last_error), (vec![], None));
+    assert_eq!(written(), [(whole, "m".to_owned(), false)]);
 }
 
 async fn states_of_nobody_are_deleted(fixture: Fixture) {
