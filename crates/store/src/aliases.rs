@@ -1,5 +1,6 @@
 //! Other names for models and combos: one row each, under `modelAliases` in `key_value`.
 
+use crate::combos::{Surroundings, surroundings};
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::store::{RowProblem, Store};
@@ -22,23 +23,19 @@ impl Aliases<'_> {
         Ok(rows.into_iter().filter_map(|row| parse(row, &mut Vec::new())).collect())
     }
 
-    /// Sets one, if `check` agrees, who is given every alias there is and the names of the combos; nobody changes those
-    /// between that and writing. What it stands for may change later; it is as old as it was then. When `check` refuses,
+    /// Sets one, if `check` agrees, who is given what is there; nobody changes that between its word and writing. What it stands for may change later; it is as old as it was then. When `check` refuses,
     /// nothing is written and its reason comes back.
     pub async fn put<E>(
         &self,
         (alias, model): (&str, &str),
         now_ms: i64,
-        check: impl FnOnce(&[(String, String)], &[String]) -> Result<(), E>,
+        check: impl FnOnce(&Surroundings) -> Result<(), E>,
     ) -> Result<Result<(), E>, StoreError> {
         let value = to_json(&model)?;
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            let rows: Vec<(String, String)> = sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?;
-            let aliases: Vec<_> = rows.into_iter().filter_map(|row| parse(row, &mut Vec::new())).collect();
-            let combos: Vec<String> =
-                sqlx::query_scalar("SELECT name FROM combos").fetch_all(&mut *db).await?;
-            if let Err(refusal) = check(&aliases, &combos) {
+            let around = surroundings!(db);
+            if let Err(refusal) = check(&around) {
                 return Ok(Err(refusal));
             }
             sqlx::query(

@@ -26,6 +26,17 @@ const COMBO: &str = "combo/";
 /// A row of the table.
 pub(crate) type Row = (String, String, String, i64, i64, i64);
 
+/// What a combo or an alias is checked against: what is there while it is written.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The combos that can be read, in the operator's order, without the one in question.
+    pub combos: Vec<Combo>,
+    /// Every alias with what it stands for, the oldest first.
+    pub aliases: Vec<(String, String)>,
+    /// How combos are carried out that say nothing else.
+    pub combo_defaults: ComboConfig,
+}
+
 /// What is kept as JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,13 +57,23 @@ const fn yes() -> bool {
     true
 }
 
-/// Every combo that can be read, in the operator's order.
-macro_rules! every {
+/// What is there now.
+macro_rules! surroundings {
     ($db:ident) => {{
-        let rows: Vec<Row> = sqlx::query_as(SELECT_ALL).fetch_all(&mut *$db).await?;
-        rows.into_iter().filter_map(|row| parse(row, &mut Vec::new())).collect::<Vec<Combo>>()
+        let rows: Vec<$crate::combos::Row> =
+            sqlx::query_as($crate::combos::SELECT_ALL).fetch_all(&mut *$db).await?;
+        let combos = rows.into_iter().filter_map(|row| $crate::combos::parse(row, &mut Vec::new())).collect();
+        let rows: Vec<(String, String)> =
+            sqlx::query_as($crate::aliases::SELECT_ALL).fetch_all(&mut *$db).await?;
+        let aliases =
+            rows.into_iter().filter_map(|row| $crate::aliases::parse(row, &mut Vec::new())).collect();
+        let settings: Option<String> =
+            sqlx::query_scalar($crate::settings::SELECT_RUNTIME).fetch_optional(&mut *$db).await?;
+        let combo_defaults = $crate::settings::parse(settings.as_deref(), &mut Vec::new()).combo_defaults;
+        $crate::combos::Surroundings { combos, aliases, combo_defaults }
     }};
 }
+pub(crate) use surroundings;
 
 /// Writes the row of a combo, new or not.
 macro_rules! write_row {
@@ -90,7 +111,9 @@ macro_rules! write_row {
 impl Combos<'_> {
     /// In the operator's order; rows that cannot be read are left out.
     pub async fn list(&self) -> Result<Vec<Combo>, StoreError> {
-        Ok(with_read!(self.0.pool(), |db| every!(db)))
+        let rows: Vec<Row> =
+            with_read!(self.0.pool(), |db| sqlx::query_as(SELECT_ALL).fetch_all(&mut *db).await?);
+        Ok(rows.into_iter().filter_map(|row| parse(row, &mut Vec::new())).collect())
     }
 
     /// Adds one behind the others, after `make` finished it among them. When that refuses, nothing is written and its reason
@@ -98,12 +121,12 @@ impl Combos<'_> {
     pub async fn insert<E>(
         &self,
         mut combo: Combo,
-        make: impl FnOnce(&mut Combo, &[Combo]) -> Result<(), E>,
+        make: impl FnOnce(&mut Combo, &Surroundings) -> Result<(), E>,
     ) -> Result<Result<Combo, E>, StoreError> {
         let made = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            let others = every!(db);
-            if let Err(refusal) = make(&mut combo, &others) {
+            let around = surroundings!(db);
+            if let Err(refusal) = make(&mut combo, &around) {
                 return Ok(Err(refusal));
             }
             let last: Option<i64> =
@@ -123,21 +146,21 @@ impl Combos<'_> {
     pub async fn change<E>(
         &self,
         id: &ComboId,
-        change: impl FnOnce(&mut Combo, &[Combo]) -> Result<(), E>,
+        change: impl FnOnce(&mut Combo, &Surroundings) -> Result<(), E>,
     ) -> Result<Result<Combo, E>, StoreError> {
         let changed = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            let mut others = every!(db);
-            let at = others.iter().position(|combo| combo.id == *id);
+            let mut around = surroundings!(db);
+            let at = around.combos.iter().position(|combo| combo.id == *id);
             let at = at.ok_or_else(|| StoreError::NotFound { what: "combo", id: id.to_string() })?;
-            let mut combo = others.remove(at);
+            let mut combo = around.combos.remove(at);
             let before = combo.name.clone();
-            if let Err(refusal) = change(&mut combo, &others) {
+            if let Err(refusal) = change(&mut combo, &around) {
                 return Ok(Err(refusal));
             }
             write_row!(db, &combo);
             if before != combo.name {
-                for other in &mut others {
+                for other in &mut around.combos {
                     if rename_references(other, &before, &combo.name) {
                         write_row!(db, &*other);
                     }

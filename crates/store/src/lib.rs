@@ -65,6 +65,7 @@ pub use budgets::Budgets;
 pub use call_logs::{AttemptDetail, CallLog, CallLogLine, CallLogQuery, CallLogs, LoggedLoss};
 pub use combo_mappings::ComboMappings;
 pub use combo_memory::{ComboMemories, keep_combos};
+pub use combos::Surroundings;
 pub use connections::{ConnectionFilter, Connections};
 pub use context_handoffs::ContextHandoffs;
 pub use custom_models::CustomModels;

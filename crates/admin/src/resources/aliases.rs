@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use omniroute_domain::alias::{MAX_ALIAS_LENGTH, MAX_ALIASES, is_pattern};
 use omniroute_domain::resolve::{self, MAX_MODEL_LENGTH};
 use omniroute_domain::routing::auto::variant_names;
+use omniroute_store::Surroundings;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Done;
+use super::combos::{Nesting, aliases_of, usual_depth};
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json};
 use crate::error::{AdminResult, conflict, not_found, unprocessable};
@@ -68,15 +70,17 @@ pub(crate) async fn put(access: Management, Body(draft): Body<AliasDraft>) -> Ad
         let message = format!("`{alias}` is a combo that every gateway has; choose another");
         return Err(conflict(message));
     }
-    let check = |others: &[(String, String)], combos: &[String]| {
-        if combos.iter().any(|combo| combo.eq_ignore_ascii_case(&alias)) {
+    let check = |around: &Surroundings| {
+        let others = &around.aliases;
+        if around.combos.iter().any(|combo| combo.name.eq_ignore_ascii_case(&alias)) {
             return Err(conflict(format!("`{alias}` is the name of a combo; choose another")));
         }
         let is_new = others.iter().all(|(other, _)| *other != alias);
         if is_new && others.len() >= MAX_ALIASES {
             return Err(conflict(format!("there may be {MAX_ALIASES} aliases; delete one first")));
         }
-        check_chain(&alias, &model, others)
+        check_chain(&alias, &model, others)?;
+        check_nesting(&alias, &model, around)
     };
     access.admin.store.aliases().put((&alias, &model), access.now_ms, check).await??;
     access.reload().await?;
@@ -117,4 +121,19 @@ fn check_chain(alias: &str, model: &str, others: &[(String, String)]) -> AdminRe
         }
     }
     Ok(())
+}
+
+/// Combos whose entries name an alias lead to the combo that it stands for: none within itself, none too deep.
+fn check_nesting(alias: &str, model: &str, around: &Surroundings) -> AdminResult<()> {
+    let mut pairs = around.aliases.clone();
+    match pairs.iter_mut().find(|(other, _)| other == alias) {
+        Some((_, target)) => model.clone_into(target),
+        None => pairs.push((alias.to_owned(), model.to_owned())),
+    }
+    let (before, after) = (aliases_of(&around.aliases), aliases_of(&pairs));
+    let nesting = Nesting::by_aliases(&around.combos, &before, &after);
+    let usual = usual_depth(&around.combo_defaults);
+    nesting
+        .check(usual)
+        .map_err(|message| unprocessable("model", format!("`{alias}` is in combos: {message}")))
 }

@@ -4,9 +4,10 @@ mod probed;
 
 use http::Method;
 use omniroute_domain::entity::Goal;
+use omniroute_store::Surroundings;
 use serde_json::{Value, json};
 
-use crate::app::TestApp;
+use crate::app::{START, TestApp};
 
 async fn with_provider() -> TestApp {
     let app = TestApp::new().await;
@@ -365,6 +366,55 @@ async fn circles_are_refused_where_they_would_close() {
     make(&app, deep(4)).await;
     let snapshot = app.live.load().clone();
     assert_eq!(snapshot.combo("outermost").expect("in force").targets(&snapshot).len(), 1);
+}
+
+#[tokio::test]
+async fn an_alias_closes_no_circle_of_combos() {
+    let app = with_provider().await;
+    make(&app, json!({"name":"inner","models":[{"model":"a"}]})).await;
+    make(&app, json!({"name":"outer","models":["inner"]})).await;
+    let alias = |model: &str| json!({"alias":"a","model":model});
+    for model in ["outer", "combo/outer(high)"] {
+        let refused = app.put("/api/models/alias", alias(model)).await.expect(422);
+        assert!(refused.body.contains("Circular combo reference: inner → outer → inner"), "{}", refused.body);
+    }
+    let depth = json!({"comboDefaults":{"maxComboDepth":2}});
+    app.patch("/api/settings/combo-defaults", depth).await.expect(200);
+    make(&app, json!({"name":"lone","models":["openai/gpt-5.6"]})).await;
+    let refused = app.put("/api/models/alias", alias("lone")).await.expect(422);
+    assert!(refused.body.contains("2 deep, this is deeper: outer → inner → lone"), "{}", refused.body);
+    app.put("/api/models/alias", alias("openai/gpt-5.6")).await.expect(200);
+    // Another alias is none of their concern.
+    app.put("/api/models/alias", json!({"alias":"b","model":"outer"})).await.expect(200);
+    // By an alias that this process has not heard of yet a circle is one too.
+    make(&app, json!({"name":"first","models":[{"model":"unheard"}]})).await;
+    let agree = |_: &Surroundings| Ok::<_, ()>(());
+    app.store.aliases().put(("unheard", "second"), START, agree).await.expect("written").expect("agreed");
+    let refused = app.post("/api/combos", json!({"name":"second","models":["first"]})).await.expect(422);
+    assert!(refused.body.contains("Circular combo reference: first → second → first"), "{}", refused.body);
+}
+
+#[tokio::test]
+async fn of_two_that_are_a_circle_together_one_is_taken() {
+    let app = with_provider().await;
+    let plain = |name: &str| json!({"name":name,"models":["openai/gpt-5.6"]});
+    let (x, y) = (make(&app, plain("x")).await, make(&app, plain("y")).await);
+    let path = |combo: &Value| format!("/api/combos/{}", combo["id"].as_str().expect("id"));
+    let lead = async |combo: &Value, to: &str| app.patch(&path(combo), json!({"models":[to]})).await.status;
+    let (one, other) = futures_util::join!(lead(&x, "y"), lead(&y, "x"));
+    let mut statuses = [one, other];
+    statuses.sort();
+    assert_eq!(statuses, [200, 422]);
+
+    for combo in [&x, &y] {
+        assert_eq!(lead(combo, "openai/gpt-5.6").await, 200);
+    }
+    let alias = async || app.put("/api/models/alias", json!({"alias":"a","model":"x"})).await.status;
+    let entry = async || app.patch(&path(&x), json!({"models":[{"model":"a"}]})).await.status;
+    let (one, other) = futures_util::join!(alias(), entry());
+    let mut statuses = [one, other];
+    statuses.sort();
+    assert_eq!(statuses, [200, 422]);
 }
 
 #[tokio::test]

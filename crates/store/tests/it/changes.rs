@@ -4,7 +4,7 @@ use omniroute_domain::entity::{
     ApiKey, ApiKeyId, Budget, Combo, Connection, CustomModel, KeyHash, ModelComboMapping, Node, Policy,
     PolicyActions, PolicyConditions, PolicyKind, RuntimeSettings,
 };
-use omniroute_store::{Store, StoreError, Successor, Webhook};
+use omniroute_store::{Store, StoreError, Successor, Surroundings, Webhook};
 use secrecy::ExposeSecret as _;
 
 use crate::configuration::combo;
@@ -138,7 +138,7 @@ async fn no_change_of_anything_else_is_lost(fixture: Fixture) {
             Ok::<_, ()>(())
         };
         store.policies().change("p1", add).await.unwrap().unwrap();
-        let add = |combo: &mut Combo, _: &[Combo]| {
+        let add = |combo: &mut Combo, _: &Surroundings| {
             combo.transforms.required_tags.push(word());
             Ok::<_, ()>(())
         };
@@ -193,8 +193,8 @@ async fn a_change_that_is_refused_is_none(fixture: Fixture) {
         Err::<(), _>("no")
     };
     assert_eq!(store.nodes().change(&"n1".into(), refuse).await.unwrap().unwrap_err(), "no");
-    let refuse = |row: &mut Combo, others: &[Combo]| {
-        assert!(others.is_empty());
+    let refuse = |row: &mut Combo, around: &Surroundings| {
+        assert!(around.combos.is_empty());
         row.name = "new".into();
         Err::<(), _>("no")
     };
@@ -209,7 +209,7 @@ async fn a_change_that_is_refused_is_none(fixture: Fixture) {
 async fn what_is_agreed_to_is_what_is_there(fixture: Fixture) {
     let stores = [fixture.store.clone(), fixture.again().await];
     let set = async |store: &Store, alias: &'static str, model: &'static str| {
-        let check = |others: &[(String, String)], _: &[String]| match others.is_empty() {
+        let check = |around: &Surroundings| match around.aliases.is_empty() {
             true => Ok(()),
             false => Err("a circle"),
         };
@@ -220,7 +220,7 @@ async fn what_is_agreed_to_is_what_is_there(fixture: Fixture) {
     assert_eq!(stores[0].aliases().list().await.unwrap().len(), 1);
 
     let make = async |store: &Store, id: &'static str| {
-        let check = |_: &mut Combo, others: &[Combo]| match others.is_empty() {
+        let check = |_: &mut Combo, around: &Surroundings| match around.combos.is_empty() {
             true => Ok(()),
             false => Err("not alone"),
         };
@@ -229,6 +229,21 @@ async fn what_is_agreed_to_is_what_is_there(fixture: Fixture) {
     let (one, other) = futures_util::join!(make(&stores[0], "one"), make(&stores[1], "other"));
     assert_eq!(u8::from(one.is_ok()) + u8::from(other.is_ok()), 1);
     assert_eq!(stores[0].combos().list().await.unwrap().len(), 1);
+
+    // Each sees what belongs to the other, and the settings.
+    let deep = |settings: &mut RuntimeSettings| {
+        settings.combo_defaults.max_combo_depth = Some(7);
+        Ok::<_, ()>(())
+    };
+    stores[0].settings().change(deep).await.unwrap().unwrap();
+    let look = |around: &Surroundings| {
+        Err::<(), _>((around.combos.len(), around.aliases.len(), around.combo_defaults.max_combo_depth))
+    };
+    let seen = stores[1].aliases().put(("c", "d"), NOW, look).await.unwrap();
+    assert_eq!(seen, Err((1, 1, Some(7))));
+    let seen =
+        stores[1].combos().insert(combo("new", "new", &["a/b"]), |_, around| look(around)).await.unwrap();
+    assert_eq!(seen.unwrap_err(), (1, 1, Some(7)));
 }
 
 async fn what_is_revoked_stays_revoked(fixture: Fixture) {

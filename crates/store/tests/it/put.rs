@@ -1,7 +1,7 @@
 //! What is stored becomes what a story wants, whatever it was.
 
 use omniroute_domain::entity::{Budget, Combo, Connection, CustomModel, Node, Policy};
-use omniroute_store::{Store, StoreError, Webhook};
+use omniroute_store::{Store, StoreError, Surroundings, Webhook};
 
 macro_rules! put {
     ($($name:ident: $entity:ty, $table:ident;)+) => {$(
@@ -28,7 +28,7 @@ pub(crate) async fn new_combo(store: &Store, combo: Combo) -> Result<Combo, Stor
 }
 
 pub(crate) async fn combo(store: &Store, combo: &Combo) -> Result<Combo, StoreError> {
-    let set = |stored: &mut Combo, _: &[Combo]| {
+    let set = |stored: &mut Combo, _: &Surroundings| {
         stored.clone_from(combo);
         Ok::<_, StoreError>(())
     };
@@ -45,6 +45,6 @@ pub(crate) async fn budgets(store: &Store, budgets: &[Budget]) {
 }
 
 pub(crate) async fn alias(store: &Store, alias: &str, model: &str, now_ms: i64) {
-    let agree = |_: &[(String, String)], _: &[String]| Ok::<_, StoreError>(());
+    let agree = |_: &Surroundings| Ok::<_, StoreError>(());
     store.aliases().put((alias, model), now_ms, agree).await.unwrap().unwrap();
 }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_domain::combo::USUAL_DEPTH;
 use omniroute_domain::entity::{Combo, RuntimeSettings};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ConfigView;
-use super::draft::{ConfigPatch, check_strategy};
+use super::draft::{ConfigPatch, check_strategy, usual_depth};
 use super::metrics::begin_where_tracked;
 use super::nesting::too_deep_by;
 use crate::auth::Management;
@@ -86,9 +85,7 @@ fn merge(
     admin: &Admin,
 ) -> AdminResult<()> {
     let mut problems = Problems::default();
-    let usual_depth =
-        |settings: &RuntimeSettings| settings.combo_defaults.max_combo_depth.unwrap_or(USUAL_DEPTH);
-    let depth_before = usual_depth(settings);
+    let depth_before = usual_depth(&settings.combo_defaults);
     if let Some(ComboDefaultValuesPatch { strategy, config }) = patch.combo_defaults {
         if let Some(strategy) = strategy {
             let known =
@@ -123,7 +120,7 @@ fn merge(
         problems.add("providerOverrides", format!("must have {MAX_OVERRIDES} providers at most"));
     }
     problems.done()?;
-    let depth = usual_depth(settings);
+    let depth = usual_depth(&settings.combo_defaults);
     if let Some(name) = too_deep_by(combos, &snapshot.aliases, depth_before, depth) {
         let message = format!(
             "Combo {name} would be too deep: combos stand more than {depth} deep within it; give it a maxComboDepth of its own"

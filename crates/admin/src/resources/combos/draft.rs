@@ -1,11 +1,13 @@
 //! A combo as it is sent, and what may be wrong with it.
 
-use omniroute_domain::combo::{MAX_DEPTH, Validation};
+use omniroute_domain::alias::Aliases;
+use omniroute_domain::combo::{MAX_DEPTH, USUAL_DEPTH, Validation};
 use omniroute_domain::entity::{Combo, ComboConfig, MAX_STEPS, ResponseValidation};
 use omniroute_domain::resolve::{self, MAX_MODEL_LENGTH, ResolveError};
 use omniroute_domain::routing;
 use omniroute_domain::snapshot::Snapshot;
 use omniroute_domain::transform::{self, MAX_SYSTEM_CHARS, MAX_TAGS};
+use omniroute_store::Surroundings;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -338,14 +340,14 @@ pub(super) fn check_strategy(field: &str, sent: &str, problems: &mut Problems) -
     known
 }
 
-/// Changes a combo by what was sent, and checks it among the others, which stand `depth` deep where they say nothing of it.
+/// Changes a combo by what was sent, and checks it among what is there.
 pub(super) fn apply(
     admin: &Admin,
     combo: &mut Combo,
-    others: &[Combo],
+    around: &Surroundings,
     patch: ComboPatch,
-    depth: u32,
 ) -> AdminResult<()> {
+    let others = &around.combos;
     let snapshot = admin.live.load().clone();
     let mut problems = Problems::default();
     let before = combo.name.clone();
@@ -406,7 +408,18 @@ pub(super) fn apply(
     combo.is_active = patch.is_active.unwrap_or(combo.is_active);
     check_templates(combo, &mut problems);
     problems.done()?;
-    Nesting::new(others, combo, &before, &snapshot.aliases).check(depth)
+    let nesting = Nesting::new(others, combo, &before, &aliases_of(&around.aliases));
+    nesting.check(usual_depth(&around.combo_defaults)).map_err(|message| unprocessable("models", message))
+}
+
+/// How deep combos may stand within each other that say nothing of it.
+pub(crate) fn usual_depth(defaults: &ComboConfig) -> u32 {
+    defaults.max_combo_depth.unwrap_or(USUAL_DEPTH)
+}
+
+/// Aliases as they are looked up, of pairs of a name and what it stands for.
+pub(crate) fn aliases_of(pairs: &[(String, String)]) -> Aliases {
+    Aliases::new(pairs.iter().map(|(name, target)| (name.as_str(), target.as_str())))
 }
 
 /// Whether a combo of this strategy needs no entries: without any it chooses among all models.

@@ -10,8 +10,8 @@ mod steps;
 mod test;
 mod view;
 
-use omniroute_domain::combo::USUAL_DEPTH;
 use omniroute_domain::entity::{Combo, ComboId};
+use omniroute_store::Surroundings;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -19,9 +19,11 @@ use uuid::Uuid;
 pub(crate) use defaults::{show as show_defaults, update as update_defaults};
 pub(crate) use draft::ConfigView;
 use draft::{ComboPatch, apply};
+pub(crate) use draft::{aliases_of, usual_depth};
 pub(crate) use entries::{Entry, entries};
 use metrics::begin_where_tracked;
 pub(crate) use metrics::{clear as clear_metrics, show as metrics};
+pub(crate) use nesting::Nesting;
 pub(crate) use test::test;
 use view::{ComboView, view};
 
@@ -78,8 +80,7 @@ pub(crate) async fn create(
         created_at: access.now_ms,
         updated_at: access.now_ms,
     };
-    let depth = usual_depth(admin).await?;
-    let make = |combo: &mut Combo, others: &[Combo]| apply(admin, combo, others, draft, depth);
+    let make = |combo: &mut Combo, around: &Surroundings| apply(admin, combo, around, draft);
     let combo = admin.store.combos().insert(combo, make).await??;
     access.reload().await?;
     access.audit("combo.created", "combo", combo.id.as_str(), &combo.name).await;
@@ -92,11 +93,10 @@ pub(crate) async fn update(
     Body(patch): Body<ComboPatch>,
 ) -> AdminResult<Json<ComboView>> {
     let admin = &access.admin;
-    let depth = usual_depth(admin).await?;
     let before = admin.live.load().clone();
-    let change = |combo: &mut Combo, others: &[Combo]| {
+    let change = |combo: &mut Combo, around: &Surroundings| {
         combo.updated_at = access.now_ms;
-        apply(admin, combo, others, patch, depth)
+        apply(admin, combo, around, patch)
     };
     let combo = admin.store.combos().change(&ComboId::from(id.as_str()), change).await??;
     access.reload().await?;
@@ -131,12 +131,6 @@ pub(crate) async fn reorder(
     access.reload().await?;
     access.audit("combo.updated", "combo", "*", "order").await;
     all(admin).await
-}
-
-/// How deep combos may stand within each other that say nothing of it.
-async fn usual_depth(admin: &Admin) -> AdminResult<u32> {
-    let defaults = admin.store.settings().get().await?.combo_defaults;
-    Ok(defaults.max_combo_depth.unwrap_or(USUAL_DEPTH))
 }
 
 async fn all(admin: &Admin) -> AdminResult<Json<ComboList>> {

@@ -8,12 +8,10 @@ use omniroute_domain::entity::{Combo, Goal};
 use omniroute_domain::resolve;
 use omniroute_domain::routing;
 
-use crate::error::{AdminResult, unprocessable};
-
-/// The combos as they would be, and which of them changes.
-pub(super) struct Nesting<'a> {
+/// The combos as they would be, and which of them change.
+pub(crate) struct Nesting<'a> {
     all: BTreeMap<&'a str, Entered<'a>>,
-    changed: &'a str,
+    changed: BTreeSet<&'a str>,
 }
 
 /// A combo, and the names of those that it leads to.
@@ -27,25 +25,36 @@ impl<'a> Nesting<'a> {
     pub(super) fn new(others: &'a [Combo], changed: &'a Combo, before: &str, aliases: &Aliases) -> Self {
         let known: BTreeSet<&str> =
             others.iter().chain([changed]).map(|combo| combo.name.as_str()).chain([before]).collect();
-        let leads_to = |combo: &Combo| {
-            let meant = |goal: &Goal| match goal {
-                Goal::ComboRef { combo_name } => Some(combo_name.clone()),
-                Goal::Model { model, connection_id: None } if !resolve::is_own_name(model, &combo.name) => {
-                    resolve::combo_meant(aliases, model, |name| known.contains(name)).map(|(name, _)| name)
-                }
-                Goal::Model { .. } => None,
-            };
-            // With its new name it has it everywhere.
-            let named = |name: String| if name == before { changed.name.clone() } else { name };
-            combo.steps.iter().filter_map(|step| meant(&step.goal)).map(named).collect()
+        // With its new name it has it everywhere.
+        let named = |name: String| if name == before { changed.name.clone() } else { name };
+        let entered = |combo: &'a Combo| {
+            let leads_to = led_to(combo, &known, aliases).map(named).collect();
+            (combo.name.as_str(), Entered { combo, leads_to })
         };
-        let all = others.iter().chain([changed]);
-        let all = all.map(|combo| (combo.name.as_str(), Entered { combo, leads_to: leads_to(combo) }));
-        Self { all: all.collect(), changed: &changed.name }
+        let all = others.iter().chain([changed]).map(entered).collect();
+        Self { all, changed: BTreeSet::from([changed.name.as_str()]) }
     }
 
-    /// Whether the changed combo, and those that lead to it, may stand as they would. What is wrong with others was so before.
-    pub(super) fn check(&self, usual: u32) -> AdminResult<()> {
+    /// Those change that lead elsewhere by these aliases than by the ones before.
+    pub(crate) fn by_aliases(combos: &'a [Combo], before: &Aliases, aliases: &Aliases) -> Self {
+        let known: BTreeSet<&str> = combos.iter().map(|combo| combo.name.as_str()).collect();
+        let (mut all, mut changed) = (BTreeMap::new(), BTreeSet::new());
+        for combo in combos {
+            let leads_to: BTreeSet<String> = led_to(combo, &known, aliases).collect();
+            if leads_to != led_to(combo, &known, before).collect() {
+                changed.insert(combo.name.as_str());
+            }
+            all.insert(combo.name.as_str(), Entered { combo, leads_to });
+        }
+        Self { all, changed }
+    }
+
+    /// Why the changed combos, and those that lead to them, may not stand as they would. What is wrong with others was so
+    /// before. `usual` is how deep combos may stand that say nothing of it.
+    pub(crate) fn check(&self, usual: u32) -> Result<(), String> {
+        if self.changed.is_empty() {
+            return Ok(());
+        }
         self.all.values().try_for_each(|outer| {
             let depth = outer.combo.config.max_combo_depth.unwrap_or(usual);
             self.descend(outer, depth as usize, &mut Vec::new())
@@ -57,31 +66,31 @@ impl<'a> Nesting<'a> {
         entered: &'b Entered<'a>,
         depth: usize,
         path: &mut Vec<&'b str>,
-    ) -> AdminResult<()> {
+    ) -> Result<(), String> {
         let name = entered.combo.name.as_str();
         let is_circle = path.contains(&name);
         let is_too_deep = path.len() >= depth;
         path.push(name);
-        let concerns = path.contains(&self.changed);
+        let concerns = path.iter().any(|name| self.changed.contains(name));
         if (is_circle || is_too_deep) && concerns {
             let path = path.join(" → ");
             let message = match is_circle {
                 true => format!("Circular combo reference: {path}"),
                 false => format!("Combos may stand {depth} deep, this is deeper: {path}"),
             };
-            return Err(unprocessable("models", message));
+            return Err(message);
         }
         if !is_circle && !is_too_deep {
             for inner in entered.leads_to.iter().filter_map(|inner| self.all.get(inner.as_str())) {
                 let (name, strategy) = (&inner.combo.name, &inner.combo.strategy);
                 let is_joint =
                     routing::by_name(strategy).is_some_and(|strategy| strategy.manner().is_joint());
-                if is_joint && (concerns || *name == self.changed) {
+                if is_joint && (concerns || self.changed.contains(name.as_str())) {
                     let message = format!(
                         "Combo {name} is a {strategy}: it answers as one and is no entry of another (here of {})",
                         entered.combo.name
                     );
-                    return Err(unprocessable("models", message));
+                    return Err(message);
                 }
                 self.descend(inner, depth, path)?;
             }
@@ -89,6 +98,18 @@ impl<'a> Nesting<'a> {
         path.pop();
         Ok(())
     }
+}
+
+/// The names of the combos that one leads to, of those that are known.
+fn led_to(combo: &Combo, known: &BTreeSet<&str>, aliases: &Aliases) -> impl Iterator<Item = String> {
+    let meant = |goal: &Goal| match goal {
+        Goal::ComboRef { combo_name } => Some(combo_name.clone()),
+        Goal::Model { model, connection_id: None } if !resolve::is_own_name(model, &combo.name) => {
+            resolve::combo_meant(aliases, model, |name| known.contains(name)).map(|(name, _)| name)
+        }
+        Goal::Model { .. } => None,
+    };
+    combo.steps.iter().filter_map(move |step| meant(&step.goal))
 }
 
 /// The first combo that stands within the usual depth until now and would not from now on.
