@@ -165,17 +165,21 @@ impl Combos<'_> {
                         write_row!(db, &*other);
                     }
                 }
+                for (alias, model) in &around.aliases {
+                    if let Some(new) = renamed(model, &before, &combo.name) {
+                        sqlx::query(
+                            "UPDATE key_value SET value = $2 WHERE namespace = 'modelAliases' AND key = $1",
+                        )
+                        .bind(alias)
+                        .bind(to_json(&new)?)
+                        .execute(&mut *db)
+                        .await?;
+                    }
+                }
                 for (from, to) in [
                     (before.clone(), combo.name.clone()),
                     (format!("combo/{before}"), format!("combo/{}", combo.name)),
                 ] {
-                    sqlx::query(
-                        "UPDATE key_value SET value = $1 WHERE namespace = 'modelAliases' AND value = $2",
-                    )
-                    .bind(to_json(&to)?)
-                    .bind(to_json(&from)?)
-                    .execute(&mut *db)
-                    .await?;
                     sqlx::query("UPDATE domain_budgets SET on_exceeded = $1 WHERE on_exceeded = $2")
                         .bind(OnExceeded::Downgrade(to).to_string())
                         .bind(OnExceeded::Downgrade(from).to_string())
@@ -284,13 +288,9 @@ fn rename_references(combo: &mut Combo, before: &str, after: &str) -> bool {
                 after.clone_into(combo_name);
                 is_changed = true;
             }
-            // What stands behind the name stays there. Within the combo itself its name is that of a model.
-            Goal::Model { model, connection_id: None } if combo.name != after => {
-                let name = resolve::bare_name(model);
-                let rest = model.trim().strip_prefix(name).filter(|rest| !rest.is_empty());
-                let prefix = name.strip_suffix(before).filter(|prefix| matches!(*prefix, "" | "combo/"));
-                if let (Some(rest), Some(prefix)) = (rest, prefix) {
-                    *model = format!("{prefix}{after}{rest}");
+            Goal::Model { model, connection_id: None } => {
+                if let Some(new) = renamed(model, before, after) {
+                    *model = new;
                     is_changed = true;
                 }
             }
@@ -319,9 +319,13 @@ pub(crate) fn add_renamed(patterns: &mut Vec<String>, before: &str, after: &str)
     patterns.len() > count
 }
 
-/// What a name that meant a combo is now: the combo's, alone or behind `combo/`.
+/// What a name that meant a combo is now: the combo's, alone or behind `combo/`. What stands behind it (`(high)`, `[1m]`) stays
+/// there.
 pub(crate) fn renamed(name: &str, before: &str, after: &str) -> Option<String> {
-    renamed_if(name, after, |name| name == before)
+    let bare = resolve::bare_name(name);
+    let rest = name.trim().strip_prefix(bare).unwrap_or_default();
+    let new = renamed_if(bare, after, |name| name == before)?;
+    Some(format!("{new}{rest}"))
 }
 
 /// The same of a pattern, which goes by no case.

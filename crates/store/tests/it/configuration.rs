@@ -121,6 +121,7 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
     let taken = put::new_combo(&fixture.store, combo("3", "INNER", &["x/y"])).await;
     assert!(matches!(taken, Err(StoreError::Conflict { field: "name", .. })));
     put::alias(&fixture.store, "i", "Inner", NOW).await;
+    put::alias(&fixture.store, "deep", "combo/Inner(high)", NOW + 1).await;
     let mut key = api_key("k1", "sk-k1");
     key.allowed_models = vec!["Inner".into(), "combo/Inner".into(), "Inner*".into()];
     key.denied_models = vec!["inner".into(), "combo/INNER".into(), "d".into()];
@@ -140,7 +141,7 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
         priority: 1,
         conditions: PolicyConditions { model_pattern: Some("inner".into()), ..PolicyConditions::default() },
         actions: PolicyActions {
-            rewrite_model: Some("combo/Inner".into()),
+            rewrite_model: Some("combo/Inner[1m]".into()),
             block_model: vec!["inner".into(), "Core".into(), "combo/inner".into()],
             ..PolicyActions::default()
         },
@@ -167,7 +168,8 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
     );
     assert_eq!(first.steps[0].goal, Goal::ComboRef { combo_name: "core".into() });
     assert_eq!(first.steps[1], outer.steps[1]);
-    assert_eq!(entities.aliases, [("i".to_owned(), "core".to_owned())]);
+    let named = |alias: &str, model: &str| (alias.to_owned(), model.to_owned());
+    assert_eq!(entities.aliases, [named("i", "core"), named("deep", "combo/core(high)")]);
     let key = &entities.api_keys[0];
     // The old name may be a model's as well.
     assert_eq!(key.allowed_models, ["Inner", "combo/Inner", "Inner*", "core", "combo/core"]);
@@ -176,7 +178,7 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
     assert_eq!(entities.budgets[0].on_exceeded, OnExceeded::Downgrade("core".into()));
     let Policy { conditions, actions, .. } = &entities.policies[0];
     assert_eq!(conditions.model_pattern.as_deref(), Some("core"));
-    assert_eq!(actions.rewrite_model.as_deref(), Some("combo/core"));
+    assert_eq!(actions.rewrite_model.as_deref(), Some("combo/core[1m]"));
     assert_eq!(actions.block_model, ["inner", "Core", "combo/inner", "combo/core"], "each once");
     assert_eq!(entities.settings.semantic_cache_similarity.model.as_deref(), Some("core"));
 
@@ -320,10 +322,6 @@ async fn deleting_a_node_takes_its_rows_along(fixture: Fixture) {
     let mut changed = node("n2", "renamed");
     changed.allow_private = false;
     put::node(store, &changed).await.unwrap();
-    assert!(store.nodes().delete(&"n1".into()).await.unwrap());
-    assert!(!store.nodes().delete(&"n1".into()).await.unwrap());
-    let entities = store.entities().await.unwrap();
-    assert_eq!(entities.nodes, [changed]);
     for provider in ["n1", "n2"] {
         let mut row = connection(provider, provider, "x", Some("sk-1"));
         row.options.api_keys.0.push("sk-2".into());
@@ -331,12 +329,12 @@ async fn deleting_a_node_takes_its_rows_along(fixture: Fixture) {
         let status = ConnectionStatus { test_status: TestStatus::Banned, ..ConnectionStatus::default() };
         store.key_states().set(&ConnectionId::of_key(&provider.into(), "sk-2"), &status).await.unwrap();
     }
+    assert!(store.nodes().delete(&"n1".into()).await.unwrap());
+    assert!(!store.nodes().delete(&"n1".into()).await.unwrap());
+    let entities = store.entities().await.unwrap();
+    assert_eq!(entities.nodes, [changed]);
     assert_eq!(entities.connections.len(), 1);
     assert_eq!(entities.custom_models.len(), 1);
-    assert_eq!(store.custom_models().list(Some(&"n1".into())).await.unwrap(), []);
-    assert!(!store.custom_models().delete(&"n2".into(), "nothing").await.unwrap());
-    assert!(store.custom_models().delete(&"n2".into(), "m").await.unwrap());
-    assert_eq!(store.custom_models().list(None).await.unwrap(), []);
     // Another account of the same id, with the same keys, is another one.
     store.nodes().insert(&node("n1", "local")).await.unwrap();
     let mut row = connection("n1", "n1", "x", Some("sk-1"));
@@ -346,6 +344,10 @@ async fn deleting_a_node_takes_its_rows_along(fixture: Fixture) {
     let kept = store.connections().get(&"n2".into()).await.unwrap().unwrap();
     assert_eq!(kept.key_statuses.len(), 1);
     assert!(store.nodes().delete(&"n1".into()).await.unwrap());
+    assert_eq!(store.custom_models().list(Some(&"n1".into())).await.unwrap(), []);
+    assert!(!store.custom_models().delete(&"n2".into(), "nothing").await.unwrap());
+    assert!(store.custom_models().delete(&"n2".into(), "m").await.unwrap());
+    assert_eq!(store.custom_models().list(None).await.unwrap(), []);
     assert!(store.nodes().get(&"n1".into()).await.unwrap().is_none());
 }
 
