@@ -221,25 +221,15 @@ async fn limits_that_the_vendor_told_follow_the_first_key() {
     before.health.gate.restore(MODEL, told.clone(), START);
     let path = format!("/api/providers/{}", before.id);
     let known = |state: &ConnectionState| state.health.gate.view(START).learned;
-    let is_known = [(MODEL.to_owned(), told.clone())];
-    let written = || {
-        let rows = app.rows.memories().into_iter().filter_map(|memory| match memory {
-            Memory::Limits(row) if row.limits == told && row.model == MODEL => Some(row.connection),
-            _ => None,
-        });
-        rows.collect::<Vec<_>>()
-    };
+    let is_known = [(MODEL.to_owned(), told)];
 
     app.patch(&path, further(&json!(["gsk_second_123456789"]))).await.expect(200);
     let several = account(&app);
-    let first = several.pool[0].state_id().clone();
     assert_eq!(known(&several.pool[0]), is_known);
     assert_eq!((known(&several), known(&several.pool[1])), (vec![], vec![]));
-    assert_eq!(written(), std::slice::from_ref(&first));
 
     app.patch(&path, further(&Value::Null)).await.expect(200);
     assert_eq!(known(&account(&app)), is_known);
-    assert_eq!(written(), [first, before.id.clone()]);
 }
 
 #[tokio::test]

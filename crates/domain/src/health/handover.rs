@@ -14,8 +14,10 @@ struct Taken {
 }
 
 impl ConnectionHealth {
-    /// What is known there is known here from now on, and there no more. Where it is nothing, all stays as it is. Gives the locks.
+    /// What is known there is known here from now on, and there no more; where it is nothing but limits, the rest stays as it is. Gives the
+    /// locks.
     pub(crate) fn take_over(&self, from: &Self) -> Vec<ModelLock> {
+        self.gate.take_over(&from.gate);
         if from.is_clean() && !from.terminal.load(Ordering::Acquire) {
             return Vec::new();
         }
@@ -39,6 +41,7 @@ impl ConnectionHealth {
     /// It has another key: nothing is known of that. Gives the locks that ended so.
     pub(crate) fn start_anew(&self) -> Vec<ModelLock> {
         self.vendor.forget();
+        self.gate.forget();
         self.empty().detail.told()
     }
 
