@@ -8,29 +8,24 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_engine::GatewayError;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::timeout;
 
-/// Read and thrown away of a request that is too large, so that the client gets to see the answer.
-pub(super) const MAX_DISCARDED: usize = 1024 * 1024;
+use super::arriving::Arriving;
 
 /// The byte-order mark in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How long a client may pause within its body.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How long the rest of such a request is read.
-pub(super) const COURTESY: Duration = Duration::from_secs(5);
 
 /// Reads the whole body. `limit` applies to the decoded bytes.
-pub(super) async fn read(headers: &HeaderMap, body: Incoming, limit: usize) -> Result<Bytes, GatewayError> {
+pub(super) async fn read(headers: &HeaderMap, body: Arriving, limit: usize) -> Result<Bytes, GatewayError> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let encodings = encodings(headers)?;
     if declared.is_some_and(|length| length > limit) {
-        discard(body).await;
         return Err(too_large(limit));
     }
     let raw = collect(body, limit, declared).await?;
@@ -78,7 +73,7 @@ fn encodings(headers: &HeaderMap) -> Result<Vec<Encoding>, GatewayError> {
     Ok(found)
 }
 
-async fn collect(mut body: Incoming, limit: usize, declared: Option<usize>) -> Result<Bytes, GatewayError> {
+async fn collect(mut body: Arriving, limit: usize, declared: Option<usize>) -> Result<Bytes, GatewayError> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
@@ -93,7 +88,6 @@ async fn collect(mut body: Incoming, limit: usize, declared: Option<usize>) -> R
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + rest.len() + data.len() > limit {
-            discard(body).await;
             return Err(too_large(limit));
         }
         if first.is_empty() && rest.is_empty() {
@@ -107,20 +101,6 @@ async fn collect(mut body: Incoming, limit: usize, declared: Option<usize>) -> R
         rest.extend_from_slice(&data);
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
-}
-
-/// Reads some of a body that is not wanted.
-pub(super) async fn discard(mut body: Incoming) {
-    let reading = async {
-        let mut seen = 0;
-        while seen < MAX_DISCARDED
-            && let Some(Ok(frame)) = body.frame().await
-        {
-            seen += frame.data_ref().map_or(0, Bytes::len);
-        }
-    };
-    // Only a courtesy: who does not send goes without it.
-    let _ = timeout(COURTESY, reading).await;
 }
 
 async fn decode(encoding: Encoding, raw: &[u8], limit: usize) -> Result<Bytes, GatewayError> {

@@ -2,6 +2,7 @@
 //!
 //! Client routes go straight to the engine; everything else goes to the management router.
 
+mod arriving;
 mod body;
 mod cors;
 mod explainer;
@@ -33,6 +34,7 @@ use tower::ServiceExt as _;
 pub(crate) use explainer::Explainer;
 pub(crate) use listen::serve;
 
+use self::arriving::Arriving;
 use self::cors::Cors;
 use self::form::{PicturesForm, RecordingForm};
 use self::routes::{Found, Operation, Route};
@@ -92,9 +94,10 @@ impl Gateway {
         peer: SocketAddr,
         side: Side,
     ) -> Response<RimBody> {
+        let (request, fate) = Arriving::watch(request);
         let decoded = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy();
         let path = routes::normal_form(&decoded);
-        match find(&path, request.method(), side) {
+        let mut response = match find(&path, request.method(), side) {
             Found::Elsewhere => self.manage(request, peer).await,
             Found::Route(route) => {
                 let path = Arc::<str>::from(&*path);
@@ -104,12 +107,14 @@ impl Gateway {
                 self.cors.allow(origin.as_ref(), response.headers_mut());
                 response.map(RimBody::Client)
             }
-        }
+        };
+        fate.tell(response.headers_mut());
+        response
     }
 
     async fn client(
         &self,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         peer: SocketAddr,
         route: Route,
         path: Arc<str>,
@@ -119,7 +124,7 @@ impl Gateway {
             self.identify(request.headers(), response.headers_mut());
             return response;
         }
-        let (mut parts, incoming) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let peer = self.client_of(peer, &mut parts.headers);
         let arrival = Arrival {
             peer,
@@ -175,13 +180,13 @@ impl Gateway {
         }
         if let Operation::Transcribe { translates } = route.operation {
             let form = RecordingForm::new(translates);
-            return match upload::read(&ctx.arrival.headers, incoming, form).await {
+            return match upload::read(&ctx.arrival.headers, body, form).await {
                 Ok(recording) => self.engine.transcribe(ctx, recording).await,
                 Err(error) => self.engine.refuse(ctx, &error),
             };
         }
         if route.operation == (Operation::Images { edits: true }) && upload::is_form(&ctx.arrival.headers) {
-            return match upload::read(&ctx.arrival.headers, incoming, PicturesForm::default()).await {
+            return match upload::read(&ctx.arrival.headers, body, PicturesForm::default()).await {
                 Ok(form) => self.engine.edit_form(ctx, form).await,
                 Err(error) => self.engine.refuse(ctx, &error),
             };
@@ -191,7 +196,7 @@ impl Gateway {
             Operation::Embed { .. } if self.max_body_bytes == DEFAULT_MAX_BODY => MAX_EMBED_BYTES,
             _ => self.max_body_bytes,
         };
-        match body::read(&ctx.arrival.headers, incoming, limit).await {
+        match body::read(&ctx.arrival.headers, body, limit).await {
             Err(error) => self.engine.refuse(ctx, &error),
             Ok(body) => match route.operation {
                 Operation::Count => self.engine.count(ctx, body).await,
@@ -268,7 +273,7 @@ impl Gateway {
         }
     }
 
-    async fn manage(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<RimBody> {
+    async fn manage(&self, request: Request<Arriving>, peer: SocketAddr) -> Response<RimBody> {
         if request.uri().path() == "/" && matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = Response::new(RimBody::Client(Answer::full(page::render(&self.engine))));
             self.identify(request.headers(), response.headers_mut());

@@ -15,7 +15,7 @@ use omniroute_engine::{Arrival, GatewayError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::body::{COURTESY, MAX_DISCARDED};
+use super::arriving::{COURTESY, MAX_DISCARDED};
 use super::listen::{HEAD_LIMIT, MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES};
 use super::routes::{Found, Operation};
 use super::socket::{Beginning, Leftover};

@@ -8,7 +8,6 @@ use futures_util::StreamExt as _;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyStream;
-use hyper::body::Incoming;
 use multer::{Constraints, Field, Multipart, SizeLimit};
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_engine::GatewayError;
@@ -16,6 +15,7 @@ use omniroute_engine::spool::Spool;
 use omniroute_engine::task::Upload;
 use tokio::time::timeout;
 
+use super::arriving::Arriving;
 use super::form::{Form, MAX_BYTES, file_name, misplaced, shown, too_large, too_long, wrong};
 
 /// How long a client may pause within its form.
@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Reads a whole form.
 pub(super) async fn read<F: Form>(
     headers: &HeaderMap,
-    body: Incoming,
+    body: Arriving,
     mut form: F,
 ) -> Result<F::Whole, GatewayError> {
     let mut parts = open(headers, body, F::WANTS).await?;
@@ -50,11 +50,10 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
 }
 
 /// A form that is about to be read. `with` says what it should have.
-async fn open(headers: &HeaderMap, body: Incoming, with: &str) -> Result<Multipart<'static>, GatewayError> {
+async fn open(headers: &HeaderMap, body: Arriving, with: &str) -> Result<Multipart<'static>, GatewayError> {
     let boundary = boundary(headers, with)?;
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > MAX_BYTES) {
-        super::body::discard(body).await;
         return Err(too_large());
     }
     let frames = BodyStream::new(body);

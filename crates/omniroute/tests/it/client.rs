@@ -52,7 +52,10 @@ impl Call {
         if !has("host") {
             text.push_str("host: 127.0.0.1\r\n");
         }
-        if !has("transfer-encoding") && (!self.body.is_empty() || self.method == "POST") {
+        if !has("transfer-encoding")
+            && !has("content-length")
+            && (!self.body.is_empty() || self.method == "POST")
+        {
             text.push_str(&format!("content-length: {}\r\n", self.body.len()));
         }
         for (name, value) in &self.headers {

@@ -27,5 +27,6 @@ mod names;
 mod rim;
 mod secrets;
 mod storage;
+mod unread;
 mod upstreams;
 mod world;
