@@ -6,7 +6,7 @@
 //! the request goes on as if it had been the only one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use omniroute_dialect::ir::Loss;
@@ -57,6 +57,8 @@ impl Heard {
 pub(crate) struct Estate {
     /// Somebody else has answered: who is dropped now has lost.
     is_decided: AtomicBool,
+    /// What the request owed when it made a branch; whoever calls next holds money for it.
+    owed_nano: Mutex<i64>,
     left: Mutex<Left>,
 }
 
@@ -88,6 +90,10 @@ impl RequestCtx {
                 estate
             }
         };
+        {
+            let mut owed = estate.owed();
+            *owed = owed.saturating_add(self.money.take_owed());
+        }
         Box::new(Self {
             engine: self.engine.clone(),
             arrival: self.arrival.clone(),
@@ -182,6 +188,15 @@ impl RequestCtx {
         }
     }
 
+    /// What the request shares with its branches, if it has had any.
+    pub(crate) fn estate(&self) -> Option<Arc<Estate>> {
+        match &self.kinship {
+            Kinship::Alone => None,
+            Kinship::Request(estate) => Some(estate.clone()),
+            Kinship::Branch(branch) => Some(branch.estate.clone()),
+        }
+    }
+
     /// Who is still calling for this request has lost from now on.
     pub(crate) fn decide(&self, is_decided: bool) {
         if let Kinship::Request(estate) = &self.kinship {
@@ -263,7 +278,12 @@ impl RequestCtx {
 }
 
 impl Estate {
-    fn left(&self) -> std::sync::MutexGuard<'_, Left> {
+    /// What is owed by all together. Locked before any purse.
+    pub(crate) fn owed(&self) -> MutexGuard<'_, i64> {
+        self.owed_nano.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,6 +4,8 @@
 //! Every way to an upstream leads through [`RequestCtx::hold_for`]: a call without a hold is refused as a bug. The hold
 //! ends when the request is dropped, whatever became of it.
 
+mod debts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ const COST: HeaderName = HeaderName::from_static("x-omniroute-response-cost");
 #[derive(Debug, Default)]
 pub(crate) struct Money {
     hold: Option<Hold>,
+    /// What calls cost that came to nothing, as long as nothing is held for another one beside them.
+    owed_nano: i64,
     bills: Vec<BillRow>,
     is_settled: bool,
     /// Whether the bill is for an answer that an earlier request ordered.
@@ -65,6 +69,7 @@ impl Money {
             (mine @ None, theirs) => *mine = theirs,
             (Some(_), None) => {}
         }
+        self.owed_nano = self.owed_nano.saturating_add(branch.owed_nano);
         if self.exceeded.is_none() {
             self.exceeded = branch.exceeded;
         }
@@ -143,22 +148,6 @@ impl RequestCtx {
         self.tell(events);
         let (estimate, held) = held?;
         held.map_err(|exceeded| self.too_dear(exceeded, estimate, now_ms))
-    }
-
-    /// Holds money for another call where the last one is paid for though its answer was of no use: what it cost stays
-    /// held beside what the next one may cost.
-    pub(crate) fn hold_again(&mut self) -> Result<(), GatewayError> {
-        let is_limited = self.money.hold.as_ref().is_some_and(Hold::is_limited);
-        let Some(last) = self.attempts.last().filter(|last| is_limited && last.usage.is_known()) else {
-            return Ok(());
-        };
-        let used = (&last.usage, last.units.as_deref());
-        let cost = self.priced(&last.provider, &last.model, used).amount_nano.unwrap_or(0);
-        let Some(hold) = self.money.hold.as_mut().filter(|_| cost > 0) else { return Ok(()) };
-        let (now_ms, mut events) = (self.engine.clock.now_ms(), Events::new());
-        let held = hold.raise(cost, now_ms, &mut events);
-        self.tell(events);
-        held.map_err(|exceeded| self.too_dear(exceeded, cost, now_ms))
     }
 
     /// Lets the request go on without money, for calls that cost nothing.

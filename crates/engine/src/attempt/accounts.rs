@@ -132,6 +132,10 @@ pub(super) async fn run(
                 tried.push(connection);
                 continue;
             };
+            if let Err(mut error) = ctx.hold_again() {
+                error.attempts = rows::notes(ctx);
+                return Err(Failed::uncalled(error));
+            }
             let sent = ctx.engine.clock.instant();
             match once(ctx, target, &connection, place, sent).await {
                 Ok(done) => {
@@ -144,10 +148,7 @@ pub(super) async fn run(
                     circuit::failed(ctx, &connection, pass, &failure);
                     note_failure(ctx, target, &connection, &failure, status, sent);
                     tried.push(connection);
-                    if let Err(mut error) = ctx.hold_again() {
-                        error.attempts = rows::notes(ctx);
-                        return Err(Failed::uncalled(error));
-                    }
+                    ctx.owe();
                     if failure.retry != Retry::Elsewhere {
                         let error = explain::failure(ctx, target, &failure);
                         return Err(Failed { last: Some(failure), ..Failed::uncalled(error) });

@@ -126,6 +126,8 @@ impl Course {
         ctx.rewrite(inner::with_more(request, brief), added);
         ctx.deadline = Some(self.deadline);
         ctx.validation = self.combo.policy_of(&target).validation.clone();
+        // Money was held for each of the others, and for the judge.
+        ctx.owe_nothing();
         match accounts::run(ctx, &target, Patience::none(true)).await {
             Ok(answer) => Ok(answer),
             Err(failed) => {

@@ -104,7 +104,9 @@ async fn chain(
         let patience = if place + 1 == others.len() { Patience::of(ctx) } else { Patience::none(false) };
         match accounts::run(ctx, other, patience).await {
             Ok(answer) => return Ok(answer),
-            Err(failed) if fallback::is_out(&failed) && !ctx.is_spent() => {}
+            // What keeps the others from being asked is not what the provider said.
+            Err(failed) if ctx.is_spent() => return Err(failed.error),
+            Err(failed) if fallback::is_out(&failed) => {}
             Err(_) => break,
         }
     }

@@ -12,6 +12,7 @@ mod combo_limits;
 mod combos;
 mod counting;
 mod crowd;
+mod debts;
 mod decisions;
 mod defects;
 mod departure;

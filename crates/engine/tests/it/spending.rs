@@ -14,17 +14,22 @@ use omniroute_testkit::Answer;
 use crate::combos::add_best;
 use crate::world::{World, answer, connection};
 
-const BEARER: (&str, &str) = ("authorization", "Bearer sk-omni-test");
-const ASK: &str =
+pub(crate) const BEARER: (&str, &str) = ("authorization", "Bearer sk-omni-test");
+pub(crate) const ASK: &str =
     r#"{"model":"best","messages":[{"role":"user","content":"hi"}],"max_tokens":2,"temperature":0}"#;
 /// 3 tokens of prompt and 2 of answer.
 const COST: i64 = 7_000_000;
 
 /// The combo `best` with prices, and a key that may spend so much in a day.
 fn world(daily_nano: i64, change: impl FnOnce(&mut Combo)) -> World {
+    world_of(daily_nano, |entities| add_best(entities, change))
+}
+
+/// The same with other entities than the combo.
+pub(crate) fn world_of(daily_nano: i64, change: impl FnOnce(&mut Entities)) -> World {
     World::with(
         |entities| {
-            add_best(entities, change);
+            change(entities);
             price(entities);
             entities.settings.request_retry = 0;
             let budget = Budget::unlimited(Some(ApiKeyId::from("k1")));
@@ -41,14 +46,14 @@ fn price(entities: &mut Entities) {
     }
 }
 
-fn standing(world: &World) -> Standing {
+pub(crate) fn standing(world: &World) -> Standing {
     let live = &world.engine.live;
     let now_ms = world.engine.clock.now_ms();
     live.spending.standing(&live.load().budgets, Some(&ApiKeyId::from("k1")), now_ms)
 }
 
 /// What one request holds: its money that is not there any more while it runs.
-async fn held_by_one() -> i64 {
+pub(crate) async fn held_by_one() -> i64 {
     let world = world(i64::MAX, |_| {});
     world.transport.answer(answer("ok").after(Duration::from_secs(1)));
     let running = world.send(&OpenAi, ASK, &[BEARER]);
