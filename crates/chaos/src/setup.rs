@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use omniroute_domain::entity::{
-    ApiKey, ApiKeyId, AuthType, Combo as ComboRow, ComboId, Connection, ConnectionId, ConnectionOptions,
-    ConnectionStatus, Entities, Goal, KeyHash, Step,
+    ApiKey, ApiKeyId, Combo as ComboRow, ComboId, Connection, ConnectionId, ConnectionStatus, Entities, Goal,
+    KeyHash, Step,
 };
 use omniroute_domain::routing;
 use omniroute_provider::ProviderId;
@@ -441,28 +441,13 @@ fn habits(own: Option<&Upstream>, general: &Upstream) -> Habits {
 
 fn connection(name: &str, provider: &str, priority: i64) -> Connection {
     Connection {
-        id: ConnectionId::from(format!("chaos-{name}")),
-        provider: ProviderId::from(provider),
-        auth_type: AuthType::Apikey,
-        name: name.to_owned(),
-        display_name: None,
-        email: None,
         priority,
-        global_priority: None,
-        is_active: true,
-        api_key: None,
-        options: ConnectionOptions::default(),
-        default_model: None,
-        rate_limit_protection: false,
-        max_concurrent: None,
-        health_check_interval: None,
-        group: None,
-        tags: Vec::new(),
-        expires_at: None,
-        status: ConnectionStatus::default(),
-        key_statuses: Default::default(),
-        created_at: START_MS,
-        updated_at: START_MS,
+        ..Connection::new(
+            ConnectionId::from(format!("chaos-{name}")),
+            ProviderId::from(provider),
+            name,
+            START_MS,
+        )
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
-use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus};
+use omniroute_domain::entity::{Connection, ConnectionId};
 use omniroute_domain::snapshot::endpoints_of;
 use omniroute_provider::ProviderSpec;
 use omniroute_provider::catalog::{Catalog, catalog, parse_spec};
@@ -101,28 +101,14 @@ pub(crate) fn environment_connections(
         let Some(variable) = spec.auth.env.as_deref() else { continue };
         let Some(key) = secret(env(variable), variable, env)? else { continue };
         let connection = Connection {
-            id: ConnectionId::from(format!("env:{}", spec.id)),
-            provider: spec.id.clone(),
-            auth_type: AuthType::Apikey,
-            name: variable.to_owned(),
-            display_name: None,
-            email: None,
             priority: LAST,
-            global_priority: None,
-            is_active: true,
             api_key: Some(key),
-            options: ConnectionOptions::default(),
-            default_model: None,
-            rate_limit_protection: false,
-            max_concurrent: None,
-            health_check_interval: None,
-            group: None,
-            tags: Vec::new(),
-            expires_at: None,
-            status: ConnectionStatus::default(),
-            key_statuses: Default::default(),
-            created_at: now_ms,
-            updated_at: now_ms,
+            ..Connection::new(
+                ConnectionId::from(format!("env:{}", spec.id)),
+                spec.id.clone(),
+                variable,
+                now_ms,
+            )
         };
         match endpoints_of(&*provider_for(spec.clone()), &connection) {
             Ok(_) => {

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, stream};
 use omniroute_dialect::DialectId;
 use omniroute_dialect::ir::Usage;
-use omniroute_domain::entity::{
-    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, TestStatus,
-};
+use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, TestStatus};
 use omniroute_engine::chronicle;
 use omniroute_engine::ports::{AttemptRow, CHAT, RequestRow, RowId};
 use omniroute_store::ConnectionFilter;
@@ -301,28 +299,10 @@ pub(crate) async fn validate(
         options.base_url = body.base_url;
     }
     let draft = Connection {
-        id: ConnectionId::from("draft"),
-        provider: vendor.id.clone(),
-        auth_type: AuthType::Apikey,
-        name: "draft".to_owned(),
-        display_name: None,
-        email: None,
         priority: 1,
-        global_priority: None,
-        is_active: true,
         api_key: body.api_key.map(SecretString::from),
         options,
-        default_model: None,
-        rate_limit_protection: false,
-        max_concurrent: None,
-        health_check_interval: None,
-        group: None,
-        tags: Vec::new(),
-        expires_at: None,
-        status: ConnectionStatus::default(),
-        key_statuses: Default::default(),
-        created_at: access.now_ms,
-        updated_at: access.now_ms,
+        ..Connection::new(ConnectionId::from("draft"), vendor.id.clone(), "draft", access.now_ms)
     };
     check_urls(admin, &vendor, &draft).await?;
     let (endpoints, services) = vendor.reach(&draft)?;

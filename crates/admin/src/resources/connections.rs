@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_domain::entity::{
-    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, QuotaWindow,
-};
+use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionStatus, QuotaWindow};
 use omniroute_domain::plan::PlanWindow;
 use omniroute_engine::chronicle;
 use omniroute_provider::spec::Category;
@@ -169,30 +167,12 @@ pub(crate) async fn create(
             stored
         }
         None => {
-            let mut connection = Connection {
-                id: ConnectionId::from(Uuid::now_v7().to_string()),
-                provider: vendor.id.clone(),
-                auth_type: AuthType::Apikey,
+            let mut connection = Connection::new(
+                ConnectionId::from(Uuid::now_v7().to_string()),
+                vendor.id.clone(),
                 name,
-                display_name: None,
-                email: None,
-                priority: 0,
-                global_priority: None,
-                is_active: true,
-                api_key: None,
-                options: ConnectionOptions::default(),
-                default_model: None,
-                rate_limit_protection: false,
-                max_concurrent: None,
-                health_check_interval: None,
-                group: None,
-                tags: Vec::new(),
-                expires_at: None,
-                status: ConnectionStatus::default(),
-                key_statuses: Default::default(),
-                created_at: access.now_ms,
-                updated_at: access.now_ms,
-            };
+                access.now_ms,
+            );
             merge(&vendor, &mut connection, &draft, &ignored)?;
             check_urls(admin, &vendor, &connection).await?;
             if connection.api_key.is_none() {

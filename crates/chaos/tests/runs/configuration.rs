@@ -2,36 +2,16 @@
 
 use omniroute_chaos::{Base, Overrides, simulate};
 use omniroute_domain::entity::{
-    ApiKey, ApiKeyId, AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, Entities,
-    KeyHash, TestStatus,
+    ApiKey, ApiKeyId, Connection, ConnectionId, ConnectionStatus, Entities, KeyHash, TestStatus,
 };
 use omniroute_provider::{ProviderId, catalog::catalog};
 
 fn connection(id: &str, provider: &str, name: &str) -> Connection {
     Connection {
-        id: ConnectionId::from(id),
-        provider: ProviderId::from(provider),
-        auth_type: AuthType::Apikey,
-        name: name.to_owned(),
-        display_name: None,
-        email: None,
         priority: 1,
-        global_priority: None,
-        is_active: true,
-        // As it is read without the key to the secrets.
-        api_key: None,
-        options: ConnectionOptions::default(),
-        default_model: None,
-        rate_limit_protection: false,
         max_concurrent: Some(50),
-        health_check_interval: None,
-        group: None,
-        tags: Vec::new(),
-        expires_at: None,
         status: ConnectionStatus { rate_limited_until: Some(i64::MAX), ..ConnectionStatus::default() },
-        key_statuses: Default::default(),
-        created_at: 0,
-        updated_at: 0,
+        ..Connection::new(ConnectionId::from(id), ProviderId::from(provider), name, 0)
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Connection {
     pub display_name: Option<String>,
     /// The account's e-mail.
     pub email: Option<String>,
-    /// Order within the provider, 1 first.
+    /// Order within the provider, 1 first. 0 until it has a place.
     pub priority: i64,
     /// Order across providers.
     pub global_priority: Option<i64>,
@@ -58,6 +58,34 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// One that asks with a key, which is still to be set. It comes last where it is stored.
+    pub fn new(id: ConnectionId, provider: ProviderId, name: impl Into<String>, now_ms: i64) -> Self {
+        Self {
+            id,
+            provider,
+            auth_type: AuthType::Apikey,
+            name: name.into(),
+            display_name: None,
+            email: None,
+            priority: 0,
+            global_priority: None,
+            is_active: true,
+            api_key: None,
+            options: ConnectionOptions::default(),
+            default_model: None,
+            rate_limit_protection: false,
+            max_concurrent: None,
+            health_check_interval: None,
+            group: None,
+            tags: Vec::new(),
+            expires_at: None,
+            status: ConnectionStatus::default(),
+            key_statuses: BTreeMap::new(),
+            created_at: now_ms,
+            updated_at: now_ms,
+        }
+    }
+
     /// Whether its requests are held back by limits: as chosen for it, else as its kind is.
     pub fn is_held_to_limits(&self, with_keys: bool) -> bool {
         let by_kind = self.rate_limit_protection || (self.auth_type != AuthType::Oauth && with_keys);

@@ -17,8 +17,7 @@ use http_body_util::BodyExt as _;
 use omniroute_dialect::Dialect;
 use omniroute_dialect::shape::Seal;
 use omniroute_domain::entity::{
-    ApiKey, ApiKeyId, AuthType, Budget, Connection, ConnectionId, ConnectionOptions, ConnectionStatus,
-    Entities, KeyHash, Node, NodeType,
+    ApiKey, ApiKeyId, Budget, Connection, ConnectionId, ConnectionStatus, Entities, KeyHash, Node, NodeType,
 };
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::price::PriceRow;
@@ -296,28 +295,9 @@ fn node() -> Node {
 
 fn connection(provider: &ProviderId, name: &str) -> Connection {
     Connection {
-        id: ConnectionId::from(name),
-        provider: provider.clone(),
-        auth_type: AuthType::Apikey,
-        name: name.into(),
-        display_name: None,
-        email: None,
         priority: 1,
-        global_priority: None,
-        is_active: true,
         api_key: Some(format!("upstream-key-of-{name}").into()),
-        options: ConnectionOptions::default(),
-        default_model: None,
-        rate_limit_protection: false,
-        max_concurrent: None,
-        health_check_interval: None,
-        group: None,
-        tags: Vec::new(),
-        expires_at: None,
-        status: ConnectionStatus::default(),
-        key_statuses: Default::default(),
-        created_at: 0,
-        updated_at: 0,
+        ..Connection::new(ConnectionId::from(name), provider.clone(), name, 0)
     }
 }
 

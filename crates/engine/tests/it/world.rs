@@ -11,8 +11,8 @@ use http_body_util::BodyExt as _;
 use omniroute_dialect::shape::Seal;
 use omniroute_dialect::{Dialect, anthropic::Anthropic, openai::OpenAi};
 use omniroute_domain::entity::{
-    ApiKey, ApiKeyId, AuthType, Combo, ComboConfig, ComboId, Connection, ConnectionId, ConnectionOptions,
-    ConnectionStatus, Entities, Goal, KeyHash, Node, NodeType, RuntimeSettings, Step,
+    ApiKey, ApiKeyId, Combo, ComboConfig, ComboId, Connection, ConnectionId, ConnectionStatus, Entities,
+    Goal, KeyHash, Node, NodeType, RuntimeSettings, Step,
 };
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
@@ -337,28 +337,9 @@ pub(crate) fn node(id: &str, node_type: NodeType, prefix: &str) -> Node {
 
 pub(crate) fn connection(id: &str, provider: &ProviderId, name: &str, priority: i64) -> Connection {
     Connection {
-        id: ConnectionId::from(id),
-        provider: provider.clone(),
-        auth_type: AuthType::Apikey,
-        name: name.into(),
-        display_name: None,
-        email: None,
         priority,
-        global_priority: None,
-        is_active: true,
         api_key: Some(format!("upstream-key-of-{name}").into()),
-        options: ConnectionOptions::default(),
-        default_model: None,
-        rate_limit_protection: false,
-        max_concurrent: None,
-        health_check_interval: None,
-        group: None,
-        tags: Vec::new(),
-        expires_at: None,
-        status: ConnectionStatus::default(),
-        key_statuses: Default::default(),
-        created_at: 0,
-        updated_at: 0,
+        ..Connection::new(ConnectionId::from(id), provider.clone(), name, 0)
     }
 }
 

@@ -7,7 +7,7 @@ use omniroute_dialect::ir::{Tier, Usage};
 use omniroute_domain::budget::Event;
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::entity::{
-    ApiKey, AuthType, Connection, ConnectionOptions, ConnectionStatus, CustomModel, KeyHash, Node, NodeType,
+    ApiKey, Connection, ConnectionOptions, ConnectionStatus, CustomModel, KeyHash, Node, NodeType,
     RuntimeSettings,
 };
 use omniroute_domain::health::HealthMap;
@@ -101,15 +101,7 @@ pub(crate) use stories;
 
 pub(crate) fn connection(id: &str, provider: &str, name: &str, key: Option<&str>) -> Connection {
     Connection {
-        id: id.into(),
-        provider: provider.into(),
-        auth_type: AuthType::Apikey,
-        name: name.into(),
-        display_name: None,
         email: Some("someone@example.org".into()),
-        priority: 0,
-        global_priority: None,
-        is_active: true,
         api_key: key.map(SecretString::from),
         options: ConnectionOptions {
             base_url: Some("http://127.0.0.1:9/v1".into()),
@@ -118,16 +110,10 @@ pub(crate) fn connection(id: &str, provider: &str, name: &str, key: Option<&str>
             ..ConnectionOptions::default()
         },
         default_model: Some("gpt-4o".into()),
-        rate_limit_protection: false,
         max_concurrent: Some(4),
-        health_check_interval: None,
         group: Some("team".into()),
         tags: vec!["eu".into()],
-        expires_at: None,
-        status: ConnectionStatus::default(),
-        key_statuses: Default::default(),
-        created_at: NOW,
-        updated_at: NOW,
+        ..Connection::new(id.into(), provider.into(), name, NOW)
     }
 }
 
