@@ -304,6 +304,7 @@ impl From<StoreError> for AdminError {
                 let (first, rest) = what.split_at(1);
                 not_found(&format!("{}{rest}", first.to_uppercase()))
             }
+            full @ StoreError::NoRoom { .. } => conflict(full.to_string()),
             StoreError::Cryptography(reason) => unavailable(format!("secrets cannot be stored: {reason}")),
             other if other.is_transient() => {
                 tracing::error!(error = %other, "database cannot be used");

@@ -23,8 +23,8 @@ impl Aliases<'_> {
         Ok(rows.into_iter().filter_map(|row| parse(row, &mut Vec::new())).collect())
     }
 
-    /// Sets one, if `check` agrees, who is given what is there; nobody changes that between its word and writing. What it stands for may change later; it is as old as it was then. When `check` refuses,
-    /// nothing is written and its reason comes back.
+    /// Sets one, if `check` agrees, who is given what is there; nobody changes that between its word and writing. What it stands
+    /// for may change later; it is as old as it was then. When `check` refuses, nothing is written and its reason comes back.
     pub async fn put<E>(
         &self,
         (alias, model): (&str, &str),
@@ -51,17 +51,25 @@ impl Aliases<'_> {
         Ok(Ok(()))
     }
 
-    /// Whether there was one.
-    pub async fn delete(&self, alias: &str) -> Result<bool, StoreError> {
+    /// Takes one away, if `check` agrees, as it is asked for setting one; whether there was one.
+    pub async fn delete<E>(
+        &self,
+        alias: &str,
+        check: impl FnOnce(&Surroundings) -> Result<(), E>,
+    ) -> Result<Result<bool, E>, StoreError> {
         let changed = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            let around = surroundings!(db);
+            if let Err(refusal) = check(&around) {
+                return Ok(Err(refusal));
+            }
             sqlx::query("DELETE FROM key_value WHERE namespace = 'modelAliases' AND key = $1")
                 .bind(alias)
                 .execute(&mut *db)
                 .await?
                 .rows_affected()
         });
-        Ok(changed > 0)
+        Ok(Ok(changed > 0))
     }
 }
 

@@ -3,7 +3,7 @@
 use omniroute_domain::entity::ModelComboMapping;
 
 use crate::error::StoreError;
-use crate::pool::{bump_revision, with_read, with_write};
+use crate::pool::{bump_revision, check_room, with_read, with_write};
 use crate::store::Store;
 
 /// Access to the mappings.
@@ -59,10 +59,11 @@ impl ComboMappings<'_> {
         Ok(rows.into_iter().map(parse).collect())
     }
 
-    /// Adds one. A pattern has one mapping.
-    pub async fn insert(&self, mapping: &ModelComboMapping) -> Result<(), StoreError> {
+    /// Adds one, where there are fewer than `most`. A pattern has one mapping.
+    pub async fn insert(&self, mapping: &ModelComboMapping, most: usize) -> Result<(), StoreError> {
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            check_room!(db, "model_combo_mappings", "mappings", most);
             write_row!(db, mapping);
         });
         Ok(())

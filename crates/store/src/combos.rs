@@ -26,10 +26,10 @@ const COMBO: &str = "combo/";
 /// A row of the table.
 pub(crate) type Row = (String, String, String, i64, i64, i64);
 
-/// What a combo or an alias is checked against: what is there while it is written.
+/// What a combo, an alias or a default of combos is checked against: what is there while it is written.
 #[derive(Debug)]
 pub struct Surroundings {
-    /// The combos that can be read, in the operator's order, without the one in question.
+    /// The combos that can be read, in the operator's order, without the one that is written.
     pub combos: Vec<Combo>,
     /// Every alias with what it stands for, the oldest first.
     pub aliases: Vec<(String, String)>,

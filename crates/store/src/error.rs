@@ -21,6 +21,14 @@ pub enum StoreError {
         /// Its id.
         id: String,
     },
+    /// As many as there may be are there.
+    #[error("there may be {most} {what}; delete one first")]
+    NoRoom {
+        /// Of what, in the plural.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
     /// Secrets cannot be written.
     #[error("secrets cannot be stored: {0}")]
     Cryptography(String),
@@ -104,6 +112,7 @@ impl StoreError {
             Self::Database(error) => !is_about_the_data(error),
             Self::Conflict { .. }
             | Self::NotFound { .. }
+            | Self::NoRoom { .. }
             | Self::Cryptography(_)
             | Self::EncryptionKey(_)
             | Self::TooNew { .. }

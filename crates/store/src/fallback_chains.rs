@@ -3,7 +3,7 @@
 use omniroute_domain::entity::FallbackChain;
 
 use crate::error::StoreError;
-use crate::pool::{bump_revision, with_read, with_write};
+use crate::pool::{bump_revision, check_room, with_read, with_write};
 use crate::store::{RowProblem, Store};
 use crate::text::{from_json, to_json};
 
@@ -23,19 +23,24 @@ impl FallbackChains<'_> {
         Ok(rows.into_iter().filter_map(|row| parse(row, &mut problems)).collect())
     }
 
-    /// Sets the chain of a model.
-    pub async fn put(&self, chain: &FallbackChain) -> Result<(), StoreError> {
+    /// Sets the chain of a model. One that has none yet gets it where there are fewer than `most`.
+    pub async fn put(&self, chain: &FallbackChain, most: usize) -> Result<(), StoreError> {
         let links = to_json(&chain.links)?;
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
-            sqlx::query(
-                "INSERT INTO domain_fallback_chains (model, chain) VALUES ($1, $2)
-                 ON CONFLICT (model) DO UPDATE SET chain = excluded.chain",
-            )
-            .bind(&chain.model)
-            .bind(&links)
-            .execute(&mut *db)
-            .await?;
+            let known = sqlx::query("UPDATE domain_fallback_chains SET chain = $2 WHERE model = $1")
+                .bind(&chain.model)
+                .bind(&links)
+                .execute(&mut *db)
+                .await?;
+            if known.rows_affected() == 0 {
+                check_room!(db, "domain_fallback_chains", "chains", most);
+                sqlx::query("INSERT INTO domain_fallback_chains (model, chain) VALUES ($1, $2)")
+                    .bind(&chain.model)
+                    .bind(&links)
+                    .execute(&mut *db)
+                    .await?;
+            }
         });
         Ok(())
     }

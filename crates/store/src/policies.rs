@@ -4,7 +4,7 @@ use omniroute_domain::entity::{ApiKeyId, Policy, PolicyActions, PolicyConditions
 
 use crate::combos::{add_renamed, renamed, renamed_pattern};
 use crate::error::StoreError;
-use crate::pool::{bump_revision, with_read, with_write};
+use crate::pool::{bump_revision, check_room, with_read, with_write};
 use crate::store::{RowProblem, Store, usable};
 use crate::text::{from_json, to_json};
 
@@ -60,10 +60,11 @@ impl Policies<'_> {
         Ok(rows.into_iter().filter_map(|row| parse(row, &mut problems)).collect())
     }
 
-    /// Adds one.
-    pub async fn insert(&self, policy: &Policy) -> Result<(), StoreError> {
+    /// Adds one, where there are fewer than `most`.
+    pub async fn insert(&self, policy: &Policy, most: usize) -> Result<(), StoreError> {
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            check_room!(db, "policies", "policies", most);
             write_row!(db, policy);
         });
         Ok(())

@@ -104,7 +104,19 @@ macro_rules! bump_revision {
     };
 }
 
-pub(crate) use {bump_revision, with_read, with_snapshot, with_write};
+/// Leaves the function where a table has as many rows as it may have. Behind [`bump_revision`], so that no other process adds one
+/// between counting and writing.
+macro_rules! check_room {
+    ($db:ident, $table:literal, $what:literal, $most:expr) => {
+        let count: i64 =
+            sqlx::query_scalar(concat!("SELECT COUNT(*) FROM ", $table)).fetch_one(&mut *$db).await?;
+        if usize::try_from(count).unwrap_or(usize::MAX) >= $most {
+            return Err($crate::error::StoreError::NoRoom { what: $what, most: $most });
+        }
+    };
+}
+
+pub(crate) use {bump_revision, check_room, with_read, with_snapshot, with_write};
 
 /// The one connection that writes. While another process is just creating the same database, switching it to a
 /// write-ahead log is refused at once, whatever the busy timeout says; that passes.

@@ -3,7 +3,7 @@
 use omniroute_domain::entity::RuntimeSettings;
 use serde::{Deserialize, Serialize};
 
-use crate::combos::renamed;
+use crate::combos::{Surroundings, renamed, surroundings};
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::store::{RowProblem, Store};
@@ -60,12 +60,21 @@ impl Settings<'_> {
         &self,
         change: impl FnOnce(&mut RuntimeSettings) -> Result<(), E>,
     ) -> Result<Result<SettingsChange, E>, StoreError> {
+        self.change_among(|settings, _| change(settings)).await
+    }
+
+    /// The same among the combos and aliases that they are for.
+    pub async fn change_among<E>(
+        &self,
+        change: impl FnOnce(&mut RuntimeSettings, &Surroundings) -> Result<(), E>,
+    ) -> Result<Result<SettingsChange, E>, StoreError> {
         let done = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
             let text: Option<String> = sqlx::query_scalar(SELECT_RUNTIME).fetch_optional(&mut *db).await?;
             let before = read(text.as_deref())?;
+            let around = surroundings!(db);
             let mut after = before.clone();
-            if let Err(refusal) = change(&mut after) {
+            if let Err(refusal) = change(&mut after, &around) {
                 return Ok(Err(refusal));
             }
             if after == before {

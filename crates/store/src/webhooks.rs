@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::connections::clip_error;
 use crate::error::StoreError;
-use crate::pool::{with_read, with_write};
+use crate::pool::{bump_revision, check_room, with_read, with_write};
 use crate::store::Store;
 use crate::text::{from_json, to_json};
 use crate::vault::Vault;
@@ -92,11 +92,19 @@ impl Webhooks<'_> {
         opened(&self.0.vault(), id, row, now_ms)
     }
 
-    /// Adds one.
-    pub async fn insert(&self, webhook: &Webhook, secret: &SecretString) -> Result<(), StoreError> {
+    /// Adds one, where there are fewer than `most`.
+    pub async fn insert(
+        &self,
+        webhook: &Webhook,
+        secret: &SecretString,
+        most: usize,
+    ) -> Result<(), StoreError> {
         let sealed = self.0.vault().seal(&place(&webhook.id), secret.expose_secret())?;
         let events = to_json(&webhook.events)?;
         with_write!(self.0.pool(), |db| {
+            // No snapshot has webhooks: this is for the row's lock.
+            bump_revision!(db);
+            check_room!(db, "webhooks", "webhooks", most);
             sqlx::query(
                 "INSERT INTO webhooks (id, url, events, secret, description, allow_private, enabled, created_at,
                  updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",

@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, header};
 use omniroute_domain::entity::{ApiKeyId, KeyHash, RuntimeSettings, Scope};
-use omniroute_store::{AuditEvent, SettingsChange};
+use omniroute_store::{AuditEvent, SettingsChange, Surroundings};
 use secrecy::ExposeSecret as _;
 
 use super::password::is_same;
@@ -90,7 +90,15 @@ impl Caller {
         &self,
         change: impl FnOnce(&mut RuntimeSettings) -> AdminResult<()>,
     ) -> AdminResult<SettingsChange> {
-        let done = self.admin.store.settings().change(change).await??;
+        self.change_settings_among(|settings, _| change(settings)).await
+    }
+
+    /// The same among the combos and aliases that they are for.
+    pub(crate) async fn change_settings_among(
+        &self,
+        change: impl FnOnce(&mut RuntimeSettings, &Surroundings) -> AdminResult<()>,
+    ) -> AdminResult<SettingsChange> {
+        let done = self.admin.store.settings().change_among(change).await??;
         if done.is_any() {
             self.reload().await?;
         }

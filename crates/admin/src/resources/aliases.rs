@@ -80,7 +80,7 @@ pub(crate) async fn put(access: Management, Body(draft): Body<AliasDraft>) -> Ad
             return Err(conflict(format!("there may be {MAX_ALIASES} aliases; delete one first")));
         }
         check_chain(&alias, &model, others)?;
-        check_nesting(&alias, &model, around)
+        check_nesting("model", &alias, Some(&model), around)
     };
     access.admin.store.aliases().put((&alias, &model), access.now_ms, check).await??;
     access.reload().await?;
@@ -89,11 +89,13 @@ pub(crate) async fn put(access: Management, Body(draft): Body<AliasDraft>) -> Ad
 }
 
 pub(crate) async fn delete(access: Management, Filter(query): Filter<AliasQuery>) -> AdminResult<Json<Done>> {
-    if !access.admin.store.aliases().delete(&query.alias).await? {
+    let AliasQuery { alias } = query;
+    let check = |around: &Surroundings| check_nesting("alias", &alias, None, around);
+    if !access.admin.store.aliases().delete(&alias, check).await?? {
         return Err(not_found("Alias"));
     }
     access.reload().await?;
-    access.audit("alias.deleted", "alias", &query.alias, "").await;
+    access.audit("alias.deleted", "alias", &alias, "").await;
     Ok(Json(Done::new()))
 }
 
@@ -123,17 +125,18 @@ fn check_chain(alias: &str, model: &str, others: &[(String, String)]) -> AdminRe
     Ok(())
 }
 
-/// Combos whose entries name an alias lead to the combo that it stands for: none within itself, none too deep.
-fn check_nesting(alias: &str, model: &str, around: &Surroundings) -> AdminResult<()> {
+/// Combos whose entries name an alias lead to the combo that it stands for: none within itself, none too deep. Without a `model`
+/// the alias is gone, and a pattern may be what the name means then.
+fn check_nesting(field: &str, alias: &str, model: Option<&str>, around: &Surroundings) -> AdminResult<()> {
     let mut pairs = around.aliases.clone();
-    match pairs.iter_mut().find(|(other, _)| other == alias) {
-        Some((_, target)) => model.clone_into(target),
-        None => pairs.push((alias.to_owned(), model.to_owned())),
+    match (pairs.iter().position(|(other, _)| other == alias), model) {
+        (Some(at), Some(model)) => model.clone_into(&mut pairs[at].1),
+        (Some(at), None) => drop(pairs.remove(at)),
+        (None, Some(model)) => pairs.push((alias.to_owned(), model.to_owned())),
+        (None, None) => {}
     }
     let (before, after) = (aliases_of(&around.aliases), aliases_of(&pairs));
     let nesting = Nesting::by_aliases(&around.combos, &before, &after);
     let usual = usual_depth(&around.combo_defaults);
-    nesting
-        .check(usual)
-        .map_err(|message| unprocessable("model", format!("`{alias}` is in combos: {message}")))
+    nesting.check(usual).map_err(|message| unprocessable(field, format!("`{alias}` is in combos: {message}")))
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Done, present};
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Id, Json};
-use crate::error::{AdminResult, conflict, not_found};
+use crate::error::{AdminResult, not_found};
 use crate::state::Admin;
 use crate::text::iso;
 use crate::validation::Problems;
@@ -75,9 +75,6 @@ pub(crate) async fn create(
         }
     }
     problems.done()?;
-    if access.admin.store.combo_mappings().list().await?.len() >= MAX_MAPPINGS {
-        return Err(conflict(format!("there may be {MAX_MAPPINGS} mappings; delete one first")));
-    }
     let mut mapping = ModelComboMapping {
         id: Uuid::now_v7().to_string(),
         pattern: String::new(),
@@ -90,7 +87,7 @@ pub(crate) async fn create(
     };
     let names = names(&access.admin).await?;
     merge(&mut mapping, draft, &names)?;
-    access.admin.store.combo_mappings().insert(&mapping).await?;
+    access.admin.store.combo_mappings().insert(&mapping, MAX_MAPPINGS).await?;
     access.reload().await?;
     access.audit("mapping.created", "model_combo_mapping", &mapping.id, &mapping.pattern).await;
     Ok(Created(MappingAnswer { mapping: view(mapping, &names) }))

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Done;
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json};
-use crate::error::{AdminResult, conflict, not_found};
+use crate::error::{AdminResult, not_found};
 use crate::validation::Problems;
 
 /// Chains by model.
@@ -98,12 +98,8 @@ pub(crate) async fn put(access: Management, Body(draft): Body<ChainDraft>) -> Ad
         links.push(ChainLink { provider: link.provider, priority, enabled: link.enabled });
     }
     problems.done()?;
-    let known = store.fallback_chains().list().await?;
-    if known.len() >= MAX_CHAINS && known.iter().all(|chain| chain.model != draft.model) {
-        return Err(conflict(format!("there may be {MAX_CHAINS} chains; delete one first")));
-    }
     let chain = FallbackChain { model: draft.model, links };
-    store.fallback_chains().put(&chain).await?;
+    store.fallback_chains().put(&chain, MAX_CHAINS).await?;
     access.reload().await?;
     access.audit("fallback.chain.set", "fallback_chain", &chain.model, "").await;
     Ok(Json(ChainAnswer { success: true, model: chain.model }))

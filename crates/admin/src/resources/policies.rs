@@ -16,7 +16,7 @@ use super::Done;
 use super::resilience::{BreakerView, breakers};
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json, WithStatus};
-use crate::error::{AdminResult, conflict, invalid_field, not_found};
+use crate::error::{AdminResult, invalid_field, not_found};
 use crate::text::iso;
 use crate::validation::Problems;
 
@@ -240,9 +240,6 @@ pub(crate) async fn create(
         }
     }
     problems.done()?;
-    if store.policies().list().await?.len() >= MAX_POLICIES {
-        return Err(conflict(format!("there may be {MAX_POLICIES} policies; delete one first")));
-    }
     let mut policy = Policy {
         id: Uuid::now_v7().to_string(),
         name: String::new(),
@@ -255,7 +252,7 @@ pub(crate) async fn create(
         updated_at: access.now_ms,
     };
     merge(&mut policy, PolicyPatch { name, r#type, enabled, priority, conditions, actions })?;
-    store.policies().insert(&policy).await?;
+    store.policies().insert(&policy, MAX_POLICIES).await?;
     access.reload().await?;
     access.audit("policy.created", "policy", &policy.id, &policy.name).await;
     Ok(WithStatus(StatusCode::CREATED, PolicyPosted::Made { policy: Box::new(view(policy)) }))

@@ -13,7 +13,7 @@ use super::{Done, present};
 use crate::address::check_url;
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Id, Json};
-use crate::error::{AdminResult, Refusal, conflict, not_found};
+use crate::error::{AdminResult, Refusal, not_found};
 use crate::state::Admin;
 use crate::text::iso;
 use crate::validation::Problems;
@@ -125,9 +125,6 @@ pub(crate) async fn create(
         problems.add("url", "is required");
         problems.done()?;
     }
-    if access.admin.store.webhooks().list().await?.len() >= MOST {
-        return Err(conflict(format!("there may be {MOST} webhooks; delete one first")));
-    }
     let mut webhook = Webhook {
         id: Uuid::now_v7().to_string(),
         events: vec![EVERYTHING.to_owned()],
@@ -139,7 +136,7 @@ pub(crate) async fn create(
     merge(&mut webhook, &draft)?;
     check_address(&access.admin, &webhook).await?;
     let secret = new_secret();
-    access.admin.store.webhooks().insert(&webhook, &secret).await?;
+    access.admin.store.webhooks().insert(&webhook, &secret, MOST).await?;
     access.audit("webhook.created", "webhook", &webhook.id, &webhook.events.join(", ")).await;
     Ok(Created(WebhookWithSecret { webhook: view(webhook), secret: secret.expose_secret().to_owned() }))
 }

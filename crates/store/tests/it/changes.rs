@@ -1,8 +1,8 @@
 //! Changes that others make at the same time, and keys that have come to their end.
 
 use omniroute_domain::entity::{
-    ApiKey, ApiKeyId, Budget, Combo, Connection, CustomModel, KeyHash, ModelComboMapping, Node, Policy,
-    PolicyActions, PolicyConditions, PolicyKind, RuntimeSettings,
+    ApiKey, ApiKeyId, Budget, Combo, Connection, CustomModel, FallbackChain, KeyHash, ModelComboMapping,
+    Node, Policy, PolicyActions, PolicyConditions, PolicyKind, RuntimeSettings,
 };
 use omniroute_store::{Store, StoreError, Successor, Surroundings, Webhook};
 use secrecy::ExposeSecret as _;
@@ -19,6 +19,7 @@ stories!(
     no_change_of_anything_else_is_lost,
     a_change_that_is_refused_is_none,
     what_is_agreed_to_is_what_is_there,
+    there_are_no_more_than_there_may_be,
     what_is_revoked_stays_revoked,
     a_key_that_takes_a_place_has_what_held_for_the_other,
 );
@@ -109,22 +110,13 @@ async fn no_change_of_anything_else_is_lost(fixture: Fixture) {
     const COUNT: usize = 6;
     let (first, second) = (&fixture.store, &fixture.again().await);
     first.nodes().insert(&node("n1", "local")).await.unwrap();
-    first.policies().insert(&policy("p1", "k1")).await.unwrap();
+    first.policies().insert(&policy("p1", "k1"), 9).await.unwrap();
     put::new_combo(first, combo("1", "best", &["a/b"])).await.unwrap();
     put::model(first, &model("openai", "m")).await;
     let webhook = Webhook { id: "w1".into(), ..Webhook::default() };
-    first.webhooks().insert(&webhook, &"whsec_1".into()).await.unwrap();
-    let mapping = ModelComboMapping {
-        id: "m1".into(),
-        pattern: "gpt-*".into(),
-        combo_id: "1".into(),
-        priority: 0,
-        enabled: true,
-        description: None,
-        created_at: NOW,
-        updated_at: NOW,
-    };
-    first.combo_mappings().insert(&mapping).await.unwrap();
+    first.webhooks().insert(&webhook, &"whsec_1".into(), 9).await.unwrap();
+    let mapping = mapping("m1");
+    first.combo_mappings().insert(&mapping, 9).await.unwrap();
     let changes = (0..COUNT).map(|number| async move {
         let store = [first, second][number % 2];
         let word = || format!("w{number}");
@@ -246,11 +238,40 @@ async fn what_is_agreed_to_is_what_is_there(fixture: Fixture) {
     assert_eq!(seen.unwrap_err(), (1, 1, Some(7)));
 }
 
+/// Of two that want the last place one gets it.
+async fn there_are_no_more_than_there_may_be(fixture: Fixture) {
+    let stores = [fixture.store.clone(), fixture.again().await];
+    put::new_combo(&stores[0], combo("1", "best", &["a/b"])).await.unwrap();
+    let one_has_room = |what: &str, done: (Result<(), StoreError>, Result<(), StoreError>)| {
+        let refusal = match done {
+            (Ok(()), Err(refusal)) | (Err(refusal), Ok(())) => refusal,
+            other => panic!("{what}: {other:?}"),
+        };
+        assert_eq!(refusal.to_string(), format!("there may be 1 {what}; delete one first"));
+    };
+    let add = async |store: &Store, id: &str| store.policies().insert(&policy(id, "k1"), 1).await;
+    one_has_room("policies", futures_util::join!(add(&stores[0], "a"), add(&stores[1], "b")));
+    let add = async |store: &Store, id: &str| store.combo_mappings().insert(&mapping(id), 1).await;
+    one_has_room("mappings", futures_util::join!(add(&stores[0], "a"), add(&stores[1], "b")));
+    let add = async |store: &Store, id: &str| {
+        let webhook = Webhook { id: id.into(), ..Webhook::default() };
+        store.webhooks().insert(&webhook, &"whsec_1".into(), 1).await
+    };
+    one_has_room("webhooks", futures_util::join!(add(&stores[0], "a"), add(&stores[1], "b")));
+    let chain = |model: &str| FallbackChain { model: model.into(), links: Vec::new() };
+    let add = async |store: &Store, model: &str| store.fallback_chains().put(&chain(model), 1).await;
+    one_has_room("chains", futures_util::join!(add(&stores[0], "a"), add(&stores[1], "b")));
+    let known = stores[0].fallback_chains().list().await.unwrap();
+    add(&stores[1], &known[0].model).await.expect("what has one may get another");
+    let entities = stores[0].entities().await.unwrap();
+    assert_eq!((entities.policies.len(), entities.combo_mappings.len()), (1, 1));
+}
+
 async fn what_is_revoked_stays_revoked(fixture: Fixture) {
     let (store, keys) = (&fixture.store, fixture.store.api_keys());
     keys.insert(&api_key("k1", "sk-1")).await.unwrap();
     put::budgets(store, &[budget("k1")]).await;
-    store.policies().insert(&policy("p1", "k1")).await.unwrap();
+    store.policies().insert(&policy("p1", "k1"), 9).await.unwrap();
     assert!(keys.revoke(&"k1".into(), NOW).await.unwrap());
     let revive = |key: &mut ApiKey| {
         (key.is_active, key.revoked_at) = (true, None);
@@ -284,8 +305,8 @@ async fn a_key_that_takes_a_place_has_what_held_for_the_other(fixture: Fixture) 
     let (store, keys) = (&fixture.store, fixture.store.api_keys());
     keys.insert(&api_key("k1", "sk-1")).await.unwrap();
     put::budgets(store, &[budget("k1")]).await;
-    store.policies().insert(&policy("p1", "k1")).await.unwrap();
-    store.policies().insert(&policy("p2", "other")).await.unwrap();
+    store.policies().insert(&policy("p1", "k1"), 9).await.unwrap();
+    store.policies().insert(&policy("p2", "other"), 9).await.unwrap();
     let key = async |id: &str| keys.get(&id.into()).await.unwrap().unwrap();
     let named = async || {
         let policies = store.policies().list().await.unwrap();
@@ -325,6 +346,19 @@ async fn replace(
         format!("made {made}")
     };
     store.api_keys().replace(&ApiKeyId::from(old), successor, keeps_until, NOW, policy_id).await
+}
+
+fn mapping(id: &str) -> ModelComboMapping {
+    ModelComboMapping {
+        id: id.into(),
+        pattern: format!("{id}-*"),
+        combo_id: "1".into(),
+        priority: 0,
+        enabled: true,
+        description: None,
+        created_at: NOW,
+        updated_at: NOW,
+    }
 }
 
 fn budget(key: &str) -> Budget {

@@ -148,7 +148,7 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
         created_at: NOW,
         updated_at: NOW,
     };
-    fixture.store.policies().insert(&policy).await.unwrap();
+    fixture.store.policies().insert(&policy, 9).await.unwrap();
     let mut settings = RuntimeSettings::default();
     settings.semantic_cache_similarity.model = Some("Inner".into());
     put_settings(&fixture.store, &settings).await;
@@ -201,7 +201,10 @@ async fn aliases_come_back(fixture: Fixture) {
         all,
         "the oldest first, as old as it was first"
     );
-    assert!(aliases.delete("fast").await.unwrap() && !aliases.delete("fast").await.unwrap());
+    let delete = async |answer: Result<(), &'static str>| aliases.delete("fast", |_| answer).await.unwrap();
+    assert_eq!(delete(Err("no")).await, Err("no"));
+    assert_eq!(aliases.list().await.unwrap().len(), 2);
+    assert_eq!((delete(Ok(())).await, delete(Ok(())).await), (Ok(true), Ok(false)));
     assert!(fixture.store.revision().await.unwrap() >= before + 4);
 }
 

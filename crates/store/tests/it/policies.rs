@@ -31,8 +31,8 @@ async fn policies_come_back_as_they_were(fixture: Fixture) {
     let store = &fixture.store;
     let before = store.revision().await.unwrap();
     let (night, mut day) = (policy("p1", "night"), policy("p2", "day"));
-    store.policies().insert(&night).await.unwrap();
-    store.policies().insert(&day).await.unwrap();
+    store.policies().insert(&night, 9).await.unwrap();
+    store.policies().insert(&day, 9).await.unwrap();
     assert!(store.revision().await.unwrap() > before, "other processes notice");
     // Changed it is not there twice.
     day.enabled = false;

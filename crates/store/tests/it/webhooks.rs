@@ -29,8 +29,8 @@ async fn secrets(fixture: &Fixture, id: &str, now_ms: i64) -> Vec<String> {
 async fn webhooks_come_back_as_they_were(fixture: Fixture) {
     let webhooks = fixture.store.webhooks();
     let (first, mut second) = (webhook("w1"), webhook("w2"));
-    webhooks.insert(&first, &SecretString::from("whsec_1")).await.unwrap();
-    webhooks.insert(&second, &SecretString::from("whsec_2")).await.unwrap();
+    webhooks.insert(&first, &SecretString::from("whsec_1"), 9).await.unwrap();
+    webhooks.insert(&second, &SecretString::from("whsec_2"), 9).await.unwrap();
     webhooks.note("w2", Some(503), Some("it answered 503"), NOW + 1).await.unwrap();
     (second.events, second.enabled, second.allow_private) = (vec!["breaker.opened".into()], false, true);
     put::webhook(&fixture.store, &second).await.unwrap();
@@ -55,7 +55,7 @@ async fn webhooks_come_back_as_they_were(fixture: Fixture) {
 
 async fn a_secret_is_replaced_and_the_old_one_is_good_for_a_while(fixture: Fixture) {
     let webhooks = fixture.store.webhooks();
-    webhooks.insert(&webhook("w1"), &SecretString::from("whsec_1")).await.unwrap();
+    webhooks.insert(&webhook("w1"), &SecretString::from("whsec_1"), 9).await.unwrap();
     assert_eq!(secrets(&fixture, "w1", NOW).await, ["whsec_1"]);
     webhooks.rotate("w1", &SecretString::from("whsec_2"), NOW + 100, NOW).await.unwrap();
     assert_eq!(secrets(&fixture, "w1", NOW + 99).await, ["whsec_2", "whsec_1"]);

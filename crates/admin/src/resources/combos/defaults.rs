@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_domain::entity::{Combo, RuntimeSettings};
+use omniroute_domain::entity::RuntimeSettings;
+use omniroute_store::Surroundings;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ConfigView;
-use super::draft::{ConfigPatch, check_strategy, usual_depth};
+use super::draft::{ConfigPatch, aliases_of, check_strategy, usual_depth};
 use super::metrics::begin_where_tracked;
 use super::nesting::too_deep_by;
 use crate::auth::Management;
@@ -71,8 +72,9 @@ pub(crate) async fn update(
     Body(patch): Body<ComboDefaultsPatch>,
 ) -> AdminResult<Json<ComboDefaults>> {
     let snapshot = access.admin.live.load().clone();
-    let combos = access.admin.store.combos().list().await?;
-    let change = access.change_settings(|settings| merge(settings, patch, &combos, &access.admin)).await?;
+    let merged =
+        |settings: &mut RuntimeSettings, around: &Surroundings| merge(settings, patch, around, &access.admin);
+    let change = access.change_settings_among(merged).await?;
     begin_where_tracked(&access, &snapshot).await?;
     access.audit("settings.updated", "settings", "comboDefaults", "").await;
     Ok(Json(view(change.after)))
@@ -81,7 +83,7 @@ pub(crate) async fn update(
 fn merge(
     settings: &mut RuntimeSettings,
     patch: ComboDefaultsPatch,
-    combos: &[Combo],
+    around: &Surroundings,
     admin: &Admin,
 ) -> AdminResult<()> {
     let mut problems = Problems::default();
@@ -121,7 +123,7 @@ fn merge(
     }
     problems.done()?;
     let depth = usual_depth(&settings.combo_defaults);
-    if let Some(name) = too_deep_by(combos, &snapshot.aliases, depth_before, depth) {
+    if let Some(name) = too_deep_by(&around.combos, &aliases_of(&around.aliases), depth_before, depth) {
         let message = format!(
             "Combo {name} would be too deep: combos stand more than {depth} deep within it; give it a maxComboDepth of its own"
         );

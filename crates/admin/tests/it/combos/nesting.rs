@@ -184,6 +184,64 @@ async fn an_alias_closes_no_circle_of_combos() {
 }
 
 #[tokio::test]
+async fn an_alias_that_goes_closes_no_circle_either() {
+    let app = with_provider().await;
+    let set = async |alias: &str, model: &str| {
+        app.put("/api/models/alias", json!({"alias":alias,"model":model})).await.expect(200);
+    };
+    let delete = async || app.delete("/api/models/alias?alias=ab").await;
+    set("ab", "openai/gpt-5.6").await;
+    make(&app, json!({"name":"inner","models":[{"model":"ab"}]})).await;
+    make(&app, json!({"name":"outer","models":["inner"]})).await;
+    make(&app, json!({"name":"lone","models":["openai/gpt-5.6"]})).await;
+    // What the name means without the alias.
+    set("a*", "outer").await;
+    let refused = delete().await.expect(422);
+    assert_eq!(refused.fields(), ["alias"]);
+    assert!(refused.body.contains("Circular combo reference: inner → outer → inner"), "{}", refused.body);
+    set("a*", "lone").await;
+    let depth = |depth: u32| json!({"comboDefaults":{"maxComboDepth":depth}});
+    app.patch("/api/settings/combo-defaults", depth(2)).await.expect(200);
+    let refused = delete().await.expect(422);
+    assert!(refused.body.contains("2 deep, this is deeper: outer → inner → lone"), "{}", refused.body);
+    app.patch("/api/settings/combo-defaults", depth(3)).await.expect(200);
+    delete().await.expect(200);
+    delete().await.expect(404);
+}
+
+#[tokio::test]
+async fn of_a_lower_depth_and_a_deeper_combo_one_is_taken() {
+    let app = with_provider().await;
+    make(&app, json!({"name":"inner","models":["openai/gpt-5.6"]})).await;
+    make(&app, json!({"name":"middle","models":["inner"]})).await;
+    for round in 0..8 {
+        let name = format!("outer{round}");
+        let lower = app.patch("/api/settings/combo-defaults", json!({"comboDefaults":{"maxComboDepth":2}}));
+        let deeper = app.post("/api/combos", json!({"name":name,"models":["middle"]}));
+        let (lower, deeper) = match round % 2 {
+            0 => futures_util::join!(lower, deeper),
+            _ => {
+                let (deeper, lower) = futures_util::join!(deeper, lower);
+                (lower, deeper)
+            }
+        };
+        assert!(
+            matches!((lower.status.as_u16(), deeper.status.as_u16()), (200, 422) | (422, 201)),
+            "{} {}",
+            lower.body,
+            deeper.body
+        );
+        if deeper.status == 201 {
+            let path = format!("/api/combos/{}", deeper.json()["id"].as_str().expect("id"));
+            app.delete(&path).await.expect(200);
+        }
+        app.patch("/api/settings/combo-defaults", json!({"comboDefaults":{"maxComboDepth":null}}))
+            .await
+            .expect(200);
+    }
+}
+
+#[tokio::test]
 async fn of_two_that_are_a_circle_together_one_is_taken() {
     let app = with_provider().await;
     let plain = |name: &str| json!({"name":name,"models":["openai/gpt-5.6"]});
