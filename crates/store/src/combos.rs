@@ -20,6 +20,9 @@ pub struct Combos<'a>(pub(crate) &'a Store);
 pub(crate) const SELECT_ALL: &str =
     "SELECT id, name, data, sort_order, created_at, updated_at FROM combos ORDER BY sort_order, name_key";
 
+const SELECT_ONE: &str =
+    "SELECT id, name, data, sort_order, created_at, updated_at FROM combos WHERE id = $1";
+
 /// What a combo may be called by besides its name.
 const COMBO: &str = "combo/";
 
@@ -235,10 +238,21 @@ impl Combos<'_> {
         Ok(Ok(changed))
     }
 
-    /// Whether there was one. What is kept of it goes with it.
-    pub async fn delete(&self, id: &ComboId) -> Result<bool, StoreError> {
+    /// Takes one away, if `check` agrees; whether there was one. What is kept of it goes with it.
+    pub async fn delete<E>(
+        &self,
+        id: &ComboId,
+        check: impl FnOnce(&Combo) -> Result<(), E>,
+    ) -> Result<Result<bool, E>, StoreError> {
         let changed = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            let row: Option<Row> =
+                sqlx::query_as(SELECT_ONE).bind(id.as_str()).fetch_optional(&mut *db).await?;
+            // Of one that cannot be read there is nothing to check.
+            let combo = row.and_then(|row| parse(row, &mut Vec::new()));
+            if let Some(Err(refusal)) = combo.as_ref().map(check) {
+                return Ok(Err(refusal));
+            }
             sqlx::query(
                 "DELETE FROM key_value
                  WHERE namespace IN ('rrCounters', 'lkgp', 'comboCountsCleared') AND key = $1",
@@ -252,7 +266,7 @@ impl Combos<'_> {
                 .await?
                 .rows_affected()
         });
-        Ok(changed > 0)
+        Ok(Ok(changed > 0))
     }
 
     /// Puts the combos into this order; those that are not named follow in theirs.

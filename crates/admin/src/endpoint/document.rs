@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::{Method, StatusCode};
+use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Describe {
     parameters: Vec<Parameter>,
     body: Option<(RefOr<Schema>, bool)>,
     answer: Option<(StatusCode, &'static str, RefOr<Schema>)>,
+    tells_version: bool,
+    asks_version: bool,
     schemas: Vec<(String, RefOr<Schema>)>,
 }
 
@@ -74,6 +77,23 @@ impl Describe {
         let text = ObjectBuilder::new().schema_type(Type::String).build();
         let id = ParameterBuilder::new().name("Last-Event-ID").parameter_in(ParameterIn::Header);
         self.parameters.push(id.required(Required::False).schema(Some(text)).build());
+    }
+
+    /// The answer has an `ETag`.
+    pub(crate) fn tells_version(&mut self) {
+        self.tells_version = true;
+    }
+
+    /// An `If-Match` that names another version is answered with 409.
+    pub(crate) fn asks_version(&mut self) {
+        let text = ObjectBuilder::new().schema_type(Type::String).build();
+        let versions = ParameterBuilder::new()
+            .name("If-Match")
+            .parameter_in(ParameterIn::Header)
+            .description(Some("Versions as `ETag` tells them: only one of these is changed; `*` is any"))
+            .required(Required::False);
+        self.parameters.push(versions.schema(Some(text)).build());
+        self.asks_version = true;
     }
 
     pub(crate) fn answers_events(&mut self) {
@@ -114,12 +134,22 @@ impl Describe {
         }
         if let Some((status, content_type, schema)) = self.answer {
             let content = ContentBuilder::new().schema(Some(schema)).build();
-            let response = ResponseBuilder::new()
+            let mut response = ResponseBuilder::new()
                 .description(status.canonical_reason().unwrap_or("Done"))
                 .content(content_type, content);
+            if self.tells_version {
+                let tag = HeaderBuilder::new().description(Some("Its version, for `If-Match`"));
+                response = response.header("ETag", tag.build());
+            }
             operation = operation.response(status.as_str(), response.build());
         }
         let error = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+        if self.asks_version {
+            let told = "There is another version than `If-Match` names, or the state does not allow it";
+            let conflict =
+                ResponseBuilder::new().description(told).content("application/json", error.clone());
+            operation = operation.response("409", conflict.build());
+        }
         let error = ResponseBuilder::new().description("Not done").content("application/json", error);
         operation = operation.response("default", error.build());
         if self.access.is_some_and(|access| access != Access::Public) {

@@ -7,6 +7,7 @@
 mod answer;
 mod argument;
 mod document;
+mod version;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::state::{Admin, Peer};
 pub(crate) use answer::{Accepted, Answer, Created, Events, Json, Text, WithCookie, WithStatus, WithTotal};
 pub(crate) use argument::{Body, Filter, Id, Ignored, LastEventId, OptionalBody};
 pub(crate) use document::{Access, Describe, Documentation};
+pub(crate) use version::{IfMatch, Version, Versioned};
 
 /// Header that names the members of a request that nothing was done with.
 pub(crate) const IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-ignored-fields");

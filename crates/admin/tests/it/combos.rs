@@ -2,6 +2,7 @@
 
 mod nesting;
 mod probed;
+mod versions;
 
 use http::Method;
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Call;
-use crate::gateway::{Gateway, Start};
+use crate::gateway::{Gateway, MANAGEMENT_TOKEN, Start};
 use crate::world::chat;
 
 async fn combo(gateway: &Gateway, name: &str, strategy: &str, config: Value) -> String {
@@ -81,6 +81,25 @@ async fn combos_go_on_after_a_restart_where_they_were() {
     let path = format!("/api/combos/{}", last["id"].as_str().unwrap());
     gateway.set("PATCH", &path, &json!({"models": models})).await;
     assert_eq!(served_by(&gateway, "last").await, "echo");
+}
+
+#[tokio::test]
+async fn the_version_of_a_combo_that_was_read_is_good_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Start::new().data_dir(folder.path()).run().await;
+    let path = format!("/api/combos/{}", combo(&gateway, "best", "priority", json!({})).await);
+    let read = gateway.manage("GET", &path, &Value::Null).await.header("etag").unwrap().to_owned();
+    gateway.signal("TERM");
+    gateway.ended().await;
+    let gateway = Start::new().data_dir(folder.path()).run().await;
+    let call = Call::post(&path, r#"{"isHidden":true}"#).method("PATCH").bearer(MANAGEMENT_TOKEN);
+    let call = call.header("if-match", &read);
+    let changed = gateway.call(&call).await;
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    let refused = gateway.call(&call).await;
+    assert_eq!((refused.status, refused.at("/error/code").as_str()), (409, "CONFLICT"), "{}", refused.text());
+    let current = changed.header("etag").unwrap();
+    assert!(refused.at("/error/message").contains(current), "{}", refused.text());
 }
 
 #[tokio::test]

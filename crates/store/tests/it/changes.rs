@@ -191,6 +191,8 @@ async fn a_change_that_is_refused_is_none(fixture: Fixture) {
         Err::<(), _>("no")
     };
     assert_eq!(store.combos().change(&"1".into(), refuse).await.unwrap().unwrap_err(), "no");
+    let seen = |combo: &Combo| Err(combo.name.clone());
+    assert_eq!(store.combos().delete(&"1".into(), seen).await.unwrap(), Err("best".to_owned()));
     let entities = store.entities().await.unwrap();
     assert_eq!(entities.revision, revision, "nobody has to look");
     assert_eq!((&*entities.connections[0].name, &*entities.combos[0].name), (&*before.name, "best"));

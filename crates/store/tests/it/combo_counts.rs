@@ -141,7 +141,7 @@ async fn counts_begin_where_they_were_cleared(fixture: Fixture) {
     store.combo_memories().clear(std::slice::from_ref(&best.id), false, NOW + 5).await.unwrap();
     assert_eq!(counted(store, "best").await, [0, 0]);
     // Nothing is kept of a combo that is gone.
-    store.combos().delete(&best.id).await.unwrap();
+    assert!(store.combos().delete(&best.id, |_| Ok::<_, ()>(())).await.unwrap().unwrap());
     put::new_combo(store, combo("best", "priority", &models)).await.unwrap();
     assert_eq!(counted(store, "best").await, [2, 2]);
 }

@@ -29,7 +29,7 @@ use view::{ComboView, view};
 
 use super::Done;
 use crate::auth::Management;
-use crate::endpoint::{Body, Created, Id, Json};
+use crate::endpoint::{Answer, Body, Created, Id, IfMatch, Json, Version, Versioned};
 use crate::error::{AdminResult, invalid_field, not_found};
 use crate::state::Admin;
 use crate::validation::Problems;
@@ -49,14 +49,14 @@ pub(crate) async fn list(access: Management) -> AdminResult<Json<ComboList>> {
     all(&access.admin).await
 }
 
-pub(crate) async fn show(access: Management, Id(id): Id) -> AdminResult<Json<ComboView>> {
-    Ok(Json(view(find(&access.admin, &id).await?)))
+pub(crate) async fn show(access: Management, Id(id): Id) -> AdminResult<Versioned<Json<ComboView>>> {
+    shown(find(&access.admin, &id).await?, Json)
 }
 
 pub(crate) async fn create(
     access: Management,
     Body(draft): Body<ComboPatch>,
-) -> AdminResult<Created<ComboView>> {
+) -> AdminResult<Versioned<Created<ComboView>>> {
     let admin = &access.admin;
     let mut problems = Problems::default();
     if draft.name.is_none() {
@@ -84,17 +84,19 @@ pub(crate) async fn create(
     let combo = admin.store.combos().insert(combo, make).await??;
     access.reload().await?;
     access.audit("combo.created", "combo", combo.id.as_str(), &combo.name).await;
-    Ok(Created(view(combo)))
+    shown(combo, Created)
 }
 
 pub(crate) async fn update(
     access: Management,
     Id(id): Id,
+    versions: IfMatch,
     Body(patch): Body<ComboPatch>,
-) -> AdminResult<Json<ComboView>> {
+) -> AdminResult<Versioned<Json<ComboView>>> {
     let admin = &access.admin;
     let before = admin.live.load().clone();
     let change = |combo: &mut Combo, around: &Surroundings| {
+        versions.check("combo", &version(combo)?)?;
         combo.updated_at = access.now_ms;
         apply(admin, combo, around, patch)
     };
@@ -102,12 +104,13 @@ pub(crate) async fn update(
     access.reload().await?;
     begin_where_tracked(&access, &before).await?;
     access.audit("combo.updated", "combo", &id, &combo.name).await;
-    Ok(Json(view(combo)))
+    shown(combo, Json)
 }
 
-pub(crate) async fn delete(access: Management, Id(id): Id) -> AdminResult<Json<Done>> {
+pub(crate) async fn delete(access: Management, Id(id): Id, versions: IfMatch) -> AdminResult<Json<Done>> {
     let combo = find(&access.admin, &id).await?;
-    if !access.admin.store.combos().delete(&combo.id).await? {
+    let check = |combo: &Combo| versions.check("combo", &version(combo)?);
+    if !access.admin.store.combos().delete(&combo.id, check).await?? {
         return Err(not_found("Combo"));
     }
     access.reload().await?;
@@ -131,6 +134,17 @@ pub(crate) async fn reorder(
     access.reload().await?;
     access.audit("combo.updated", "combo", "*", "order").await;
     all(admin).await
+}
+
+/// One combo as an answer, with its version.
+fn shown<A: Answer>(combo: Combo, answer: impl FnOnce(ComboView) -> A) -> AdminResult<Versioned<A>> {
+    let shown = view(combo);
+    Ok(Versioned(Version::of(&shown)?, answer(shown)))
+}
+
+/// The version of a combo.
+fn version(combo: &Combo) -> AdminResult<Version> {
+    Version::of(&view(combo.clone()))
 }
 
 async fn all(admin: &Admin) -> AdminResult<Json<ComboList>> {

@@ -33,6 +33,7 @@ pub(crate) struct ComboView {
     is_hidden: bool,
     is_active: bool,
     sort_order: i64,
+    /// Of the form in which combos are shown. `ETag` has the version of the combo.
     version: u32,
     created_at: String,
     updated_at: String,
