@@ -5,6 +5,7 @@ use omniroute_domain::budget::{Budgets, Calendar, Spending, Sums, Window};
 use omniroute_domain::entity::ApiKeyId;
 
 use crate::error::StoreError;
+use crate::meta::TAKE_TURN;
 use crate::pool::{with_read, with_write};
 use crate::store::Store;
 use crate::usage::DAY_MS;
@@ -149,6 +150,8 @@ impl Ledger<'_> {
             let day = oldest - oldest.rem_euclid(DAY_MS);
             let end = (day + DAY_MS).min(before_ms);
             let (deleted, added) = with_write!(self.0.pool(), |db| {
+                // Another process that folds the same day now would add its sum to the one of this.
+                sqlx::query(TAKE_TURN).execute(&mut *db).await?;
                 let added = sqlx::query(
                     "INSERT INTO cost_ledger (request_id, attempt, api_key_id, kind, amount_nano, price_source, provider,
                      model, estimated, timestamp)

@@ -15,6 +15,10 @@ const SALT: &str = "kdf_salt";
 const JWT_SECRET: &str = "jwt_secret";
 const JWT_PLACE: &str = "db_meta.value.jwt_secret";
 
+/// Writes what is there already. Whoever begins with it waits on Postgres for all others that do, and then sees what they did;
+/// unlike the revision, it is watched by nobody.
+pub(crate) const TAKE_TURN: &str = "UPDATE db_meta SET value = value WHERE key = 'kdf_salt'";
+
 /// Access to the facts.
 #[derive(Debug, Clone, Copy)]
 pub struct Meta<'a>(pub(crate) &'a Store);
@@ -73,10 +77,10 @@ pub(crate) async fn prepare(pool: &Pool) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes what is there already: a database that cannot be written is to be known at the start, not at the first change.
+/// A database that cannot be written is to be known at the start, not at the first change.
 pub(crate) async fn touch(pool: &Pool) -> Result<(), StoreError> {
     with_write!(pool, |db| {
-        sqlx::query("UPDATE db_meta SET value = value WHERE key = 'kdf_salt'").execute(&mut *db).await?;
+        sqlx::query(TAKE_TURN).execute(&mut *db).await?;
     });
     Ok(())
 }

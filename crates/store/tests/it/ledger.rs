@@ -16,6 +16,7 @@ stories!(
     its_sums_are_what_was_spent,
     money_is_not_shed_with_rows,
     old_days_are_folded_and_the_sums_stay,
+    two_that_fold_at_once_count_nothing_twice,
     budgets_and_prices_come_back,
     what_happened_to_budgets_is_written_down,
 );
@@ -134,6 +135,22 @@ async fn old_days_are_folded_and_the_sums_stay(fixture: Fixture) {
         assert_eq!(after, before);
         assert_eq!(fixture.store.ledger().list(100).await.unwrap().len(), 10 + 3);
     }
+}
+
+async fn two_that_fold_at_once_count_nothing_twice(fixture: Fixture) {
+    const DAYS: i64 = 60;
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    for number in 0..2 * DAYS {
+        recorder.record(paid(&number.to_string(), Some(1), NOW - (100 + number % DAYS) * DAY));
+    }
+    handle.flush().await;
+    let (other, settings) = (fixture.again().await, RuntimeSettings::default());
+    let (first, second) =
+        futures_util::join!(fixture.store.prune(NOW, &settings), other.prune(NOW, &settings));
+    (first.unwrap(), second.unwrap());
+    let found = sums(&fixture, Some(&key())).await;
+    assert_eq!((found.total_nano, found.entries), (2 * DAYS, 2 * DAYS));
+    assert_eq!(fixture.store.ledger().list(1_000).await.unwrap().len() as i64, DAYS);
 }
 
 async fn budgets_and_prices_come_back(fixture: Fixture) {
