@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fixture::{combo, model, snapshot};
 use omniroute_domain::combo::{
-    Bar, ComboState, Plan, RequestFacts, Rule, Special, needs_content, plan, plan_for,
+    Bar, ComboState, MAX_ENTRIES, Plan, RequestFacts, Rule, Special, needs_content, plan, plan_for,
 };
 use omniroute_domain::entity::{ComboConfig, CustomModel, Goal, When};
 use omniroute_domain::price::PriceRow;
@@ -99,6 +99,28 @@ fn circles_and_depth_cost_a_branch_and_not_the_request() {
     let deep = planned(&snapshot, "d1", &RequestFacts::default());
     assert_eq!(models(&deep), ["one/3", "one/2", "one/1"]);
     assert_eq!(left_out(&deep), [("d4", Rule::Nesting)]);
+}
+
+#[test]
+fn combos_within_combos_come_to_a_bounded_plan() {
+    let names = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7"];
+    let snapshot = snapshot(|entities| {
+        entities.settings.combo_defaults.max_combo_depth = Some(8);
+        let mut all = vec![combo("c0", "priority", &["one/a"; 128])];
+        for (inner, name) in names.iter().zip(&names[1..]) {
+            all.push(combo(name, "priority", &[format!("combo:{inner}").as_str(); 128]));
+        }
+        entities.combos = all;
+    });
+    let plan = planned(&snapshot, "c7", &RequestFacts::default());
+    assert!((1..=MAX_ENTRIES).contains(&plan.targets.len()), "{}", plan.targets.len());
+    assert!(plan.left_out.len() <= 8 * 128 && plan.left_out.iter().all(|left| left.rule == Rule::Nesting));
+    assert!(plan.left_out[0].reason.contains("1024 entries"), "{}", plan.left_out[0].reason);
+    let outermost = state(&snapshot, "c7");
+    assert_eq!(outermost.targets(&snapshot).len(), 128, "each is told once");
+    let mut seen = 0;
+    outermost.visit(&snapshot, &mut |_| seen += 1);
+    assert_eq!(seen, 8);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod app;
 mod auth;
 mod budgets;
 mod cache;
+mod combo_limits;
 mod combos;
 mod configuration;
 mod console;

@@ -8,6 +8,7 @@ mod auto;
 mod condition;
 mod memory;
 mod needs;
+mod nested;
 mod plan;
 mod policy;
 mod pool;
@@ -45,6 +46,8 @@ use crate::transform::ComboRules;
 pub const USUAL_DEPTH: u32 = 3;
 /// How deep they may stand at most, whatever one says.
 pub const MAX_DEPTH: u32 = 8;
+/// How many entries a combo may have with those of the combos within it, each as often as it is led to.
+pub const MAX_ENTRIES: usize = 1_024;
 
 /// A combo, ready to be asked.
 pub struct ComboState {
@@ -96,47 +99,6 @@ impl ComboState {
     pub fn may_hedge(&self) -> bool {
         let others = self.overrides.iter().map(|(_, policy)| policy);
         std::iter::once(&self.policy).chain(others).any(|policy| policy.hedge_delay.is_some())
-    }
-
-    /// Every model that it may lead to, whatever the request.
-    pub fn targets(&self, snapshot: &Snapshot) -> Vec<Arc<Target>> {
-        let mut targets = Vec::new();
-        self.collect(snapshot, self.policy.max_depth, &mut targets);
-        targets
-    }
-
-    fn collect(&self, snapshot: &Snapshot, depth: usize, into: &mut Vec<Arc<Target>>) {
-        for step in self.steps.iter() {
-            match &step.goal {
-                Goal::Model { .. } => into.extend(step.target(snapshot).into_iter().flatten().cloned()),
-                Goal::ComboRef { combo_name } => {
-                    if let Some(inner) = snapshot.combo(combo_name).filter(|_| depth > 1) {
-                        inner.collect(snapshot, depth - 1, into);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The combo and those it leads to, each as often as it is come across.
-    pub fn visit<'a>(&'a self, snapshot: &'a Snapshot, see: &mut dyn FnMut(&'a Self)) {
-        fn go<'a>(
-            combo: &'a ComboState,
-            snapshot: &'a Snapshot,
-            depth: usize,
-            see: &mut dyn FnMut(&'a ComboState),
-        ) {
-            see(combo);
-            for step in combo.steps.iter() {
-                if let Goal::ComboRef { combo_name } = &step.goal
-                    && depth > 1
-                    && let Some(inner) = snapshot.combo(combo_name)
-                {
-                    go(inner, snapshot, depth - 1, see);
-                }
-            }
-        }
-        go(self, snapshot, self.policy.max_depth, see);
     }
 
     /// The target that a request of which nothing is known would be sent to; takes nobody's turn.

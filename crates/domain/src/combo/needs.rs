@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{ComboState, Condition, RequestFacts, StepState};
-use crate::entity::Goal;
 use crate::price::PlainRates;
 use crate::resolve::Target;
 use crate::snapshot::Snapshot;
@@ -35,14 +34,20 @@ pub(super) struct Common {
 
 /// Found out once: the snapshot is the one that the combo belongs to.
 pub(super) fn needs<'a>(snapshot: &Snapshot, combo: &'a ComboState) -> &'a Needs {
-    let depth = combo.policy.max_depth;
-    combo.needs.get_or_init(|| Needs {
-        content: combo.strategy.manner().is_joint() || needs_content_within(snapshot, combo, depth),
-        prefix: needs_prefix_within(snapshot, combo, depth),
-        common: common(snapshot, combo).map(Arc::new),
-        seed: combo.id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        }),
+    combo.needs.get_or_init(|| {
+        let (mut content, mut prefix) = (combo.strategy.manner().is_joint(), false);
+        combo.visit(snapshot, &mut |within| {
+            content = content || asks_for_content(snapshot, within);
+            prefix = prefix || within.strategy.wants().affinity;
+        });
+        Needs {
+            content,
+            prefix,
+            common: common(snapshot, combo).map(Arc::new),
+            seed: combo.id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            }),
+        }
     })
 }
 
@@ -90,35 +95,20 @@ pub fn needs_content(snapshot: &Snapshot, combo: &ComboState) -> bool {
     needs(snapshot, combo).content
 }
 
-fn needs_content_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -> bool {
+/// Whether that is so for the combo's own steps.
+fn asks_for_content(snapshot: &Snapshot, combo: &ComboState) -> bool {
     combo.auto.is_some()
         || combo.steps.iter().any(|step| {
             let asks = step.condition.as_ref().is_some_and(Condition::needs_content);
-            asks || match &step.goal {
-                Goal::Model { .. } => step.target(snapshot).is_some_and(|target| {
-                    target.as_ref().is_ok_and(|target| {
-                        let caps = &step.traits(snapshot, target).caps;
-                        !(caps.tools && caps.vision && caps.json_schema)
-                    })
-                }),
-                Goal::ComboRef { combo_name } => snapshot
-                    .combo(combo_name)
-                    .is_some_and(|inner| depth > 1 && needs_content_within(snapshot, inner, depth - 1)),
-            }
+            let lacks = |target: &Arc<Target>| {
+                let caps = &step.traits(snapshot, target).caps;
+                !(caps.tools && caps.vision && caps.json_schema)
+            };
+            asks || matches!(step.target(snapshot), Some(Ok(target)) if lacks(target))
         })
 }
 
 /// Whether a plan depends on the beginning of the prompt, though on nothing else in the request's body.
 pub fn needs_prefix(snapshot: &Snapshot, combo: &ComboState) -> bool {
     needs(snapshot, combo).prefix
-}
-
-fn needs_prefix_within(snapshot: &Snapshot, combo: &ComboState, depth: usize) -> bool {
-    let within = |step: &StepState| match &step.goal {
-        Goal::ComboRef { combo_name } if depth > 1 => {
-            snapshot.combo(combo_name).is_some_and(|inner| needs_prefix_within(snapshot, inner, depth - 1))
-        }
-        Goal::ComboRef { .. } | Goal::Model { .. } => false,
-    };
-    combo.strategy.wants().affinity || combo.steps.iter().any(within)
 }

@@ -6,7 +6,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::needs::needs;
 use super::targets::Costs;
-use super::{ComboState, Policy, StepState, Targets, auto};
+use super::{ComboState, MAX_ENTRIES, Policy, StepState, Targets, auto};
 use crate::entity::Goal;
 use crate::price;
 use crate::resolve::{self, ResolveError, Target};
@@ -116,7 +116,7 @@ pub enum Rule {
     Capability,
     /// It leads nowhere: no such model, no active account, no such combo.
     Inactive,
-    /// Combos within combos, too deep or in a circle.
+    /// Combos within combos: too deep, too many entries, or in a circle.
     Nesting,
     /// The request would cost more there than it may.
     Budget,
@@ -197,6 +197,7 @@ pub fn plan_for(
         max_depth: combo.policy.max_depth,
         above: SmallVec::new(),
         plan: Plan { manner: manner(combo, facts), ..Plan::default() },
+        entries: 0,
         targets: Vec::new(),
         incapable: Vec::new(),
     };
@@ -276,6 +277,8 @@ struct Planner<'a> {
     max_depth: usize,
     /// The combos around the one that is being expanded.
     above: SmallVec<[Place; 1]>,
+    /// Those of all combos that were expanded.
+    entries: usize,
     /// All but its targets.
     plan: Plan,
     targets: Vec<Planned>,
@@ -301,6 +304,7 @@ impl Planner<'_> {
     }
 
     fn expand(&mut self, combo: &Arc<ComboState>) {
+        self.entries += combo.steps.len().max(1);
         // Whoever cannot be asked has no share, no turn and no place in a draw. Where that is everybody, what models can do is
         // not held against them.
         let (mut able, mut hindered) = (Order::new(), Vec::new());
@@ -487,7 +491,11 @@ impl Planner<'_> {
         };
         match &step.goal {
             Goal::ComboRef { combo_name } => {
-                if let Some(inner) = self.snapshot.combo(combo_name).cloned() {
+                if self.entries >= MAX_ENTRIES {
+                    let reason =
+                        format!("a combo may have {MAX_ENTRIES} entries with those of the combos within it");
+                    self.leave_out(step, Rule::Nesting, reason);
+                } else if let Some(inner) = self.snapshot.combo(combo_name).cloned() {
                     self.expand(&inner);
                 }
             }

@@ -1,9 +1,9 @@
-//! Combos within combos: none within itself, none too deep.
+//! Combos within combos: none within itself, none too deep, none that comes to too many entries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use omniroute_domain::alias::Aliases;
-use omniroute_domain::combo::MAX_DEPTH;
+use omniroute_domain::combo::{MAX_DEPTH, MAX_ENTRIES};
 use omniroute_domain::entity::{Combo, Goal};
 use omniroute_domain::resolve;
 use omniroute_domain::routing;
@@ -14,11 +14,14 @@ pub(crate) struct Nesting<'a> {
     changed: BTreeSet<&'a str>,
 }
 
-/// A combo, and the names of those that it leads to.
+/// A combo, and the names of those that it leads to, with how many of its entries do.
 struct Entered<'a> {
     combo: &'a Combo,
-    leads_to: BTreeSet<String>,
+    leads_to: BTreeMap<String, usize>,
 }
+
+/// Combos within which nothing was wrong, by name: with so much room for others, behind one that changes or not.
+type Fine<'a> = BTreeSet<(&'a str, usize, bool)>;
 
 impl<'a> Nesting<'a> {
     /// `before` is what the changed combo was called until now.
@@ -28,7 +31,7 @@ impl<'a> Nesting<'a> {
         // With its new name it has it everywhere.
         let named = |name: String| if name == before { changed.name.clone() } else { name };
         let entered = |combo: &'a Combo| {
-            let leads_to = led_to(combo, &known, aliases).map(named).collect();
+            let leads_to = counted(led_to(combo, &known, aliases).map(named));
             (combo.name.as_str(), Entered { combo, leads_to })
         };
         let all = others.iter().chain([changed]).map(entered).collect();
@@ -40,8 +43,8 @@ impl<'a> Nesting<'a> {
         let known: BTreeSet<&str> = combos.iter().map(|combo| combo.name.as_str()).collect();
         let (mut all, mut changed) = (BTreeMap::new(), BTreeSet::new());
         for combo in combos {
-            let leads_to: BTreeSet<String> = led_to(combo, &known, aliases).collect();
-            if leads_to != led_to(combo, &known, before).collect() {
+            let leads_to = counted(led_to(combo, &known, aliases));
+            if leads_to != counted(led_to(combo, &known, before)) {
                 changed.insert(combo.name.as_str());
             }
             all.insert(combo.name.as_str(), Entered { combo, leads_to });
@@ -55,18 +58,32 @@ impl<'a> Nesting<'a> {
         if self.changed.is_empty() {
             return Ok(());
         }
+        let mut fine = Fine::new();
         self.all.values().try_for_each(|outer| {
             let depth = outer.combo.config.max_combo_depth.unwrap_or(usual);
-            self.descend(outer, depth as usize, &mut Vec::new())
-        })
+            self.descend(outer, depth as usize, &mut Vec::new(), &mut fine).map(drop)
+        })?;
+        let mut sizes = HashMap::new();
+        for outer in self.all.values() {
+            let Size { entries, concerns } = self.size_of(outer, &mut sizes);
+            if concerns && entries > MAX_ENTRIES {
+                return Err(format!(
+                    "Combo {} would have {entries} entries with those of the combos within it; {MAX_ENTRIES} are the most",
+                    outer.combo.name
+                ));
+            }
+        }
+        Ok(())
     }
 
+    /// Whether all was gone through, and nothing left out for what leads here.
     fn descend<'b>(
         &'b self,
         entered: &'b Entered<'a>,
         depth: usize,
         path: &mut Vec<&'b str>,
-    ) -> Result<(), String> {
+        fine: &mut Fine<'b>,
+    ) -> Result<bool, String> {
         let name = entered.combo.name.as_str();
         let is_circle = path.contains(&name);
         let is_too_deep = path.len() >= depth;
@@ -80,8 +97,10 @@ impl<'a> Nesting<'a> {
             };
             return Err(message);
         }
-        if !is_circle && !is_too_deep {
-            for inner in entered.leads_to.iter().filter_map(|inner| self.all.get(inner.as_str())) {
+        let place = (name, depth.saturating_sub(path.len()), concerns);
+        let mut is_whole = !is_circle;
+        if !is_circle && !is_too_deep && !fine.contains(&place) {
+            for inner in entered.leads_to.keys().filter_map(|inner| self.all.get(inner.as_str())) {
                 let (name, strategy) = (&inner.combo.name, &inner.combo.strategy);
                 let is_joint =
                     routing::by_name(strategy).is_some_and(|strategy| strategy.manner().is_joint());
@@ -92,12 +111,53 @@ impl<'a> Nesting<'a> {
                     );
                     return Err(message);
                 }
-                self.descend(inner, depth, path)?;
+                is_whole &= self.descend(inner, depth, path, fine)?;
+            }
+            if is_whole {
+                fine.insert(place);
             }
         }
         path.pop();
-        Ok(())
+        Ok(is_whole)
     }
+
+    /// How many entries a combo has with those of the combos within it. One that is in a circle counts nothing there.
+    fn size_of<'b>(&'b self, entered: &'b Entered<'_>, sizes: &mut HashMap<&'b str, Size>) -> Size {
+        let name = entered.combo.name.as_str();
+        if let Some(known) = sizes.get(name) {
+            return *known;
+        }
+        let own = Size { entries: entered.combo.steps.len(), concerns: self.changed.contains(name) };
+        sizes.insert(name, Size { entries: 0, ..own });
+        let inner =
+            entered.leads_to.iter().filter_map(|(name, times)| Some((self.all.get(name.as_str())?, *times)));
+        let size = inner.fold(own, |sum, (inner, times)| {
+            let Size { entries, concerns } = self.size_of(inner, sizes);
+            Size {
+                entries: sum.entries.saturating_add(entries.saturating_mul(times)),
+                concerns: sum.concerns || concerns,
+            }
+        });
+        sizes.insert(name, size);
+        size
+    }
+}
+
+/// How large a combo is with those within it.
+#[derive(Clone, Copy)]
+struct Size {
+    entries: usize,
+    /// Whether it is one of those that change, or leads to one.
+    concerns: bool,
+}
+
+/// How often each name is there.
+fn counted(names: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for name in names {
+        *counts.entry(name).or_default() += 1;
+    }
+    counts
 }
 
 /// The names of the combos that one leads to, of those that are known.
@@ -121,25 +181,94 @@ pub(super) fn too_deep_by<'a>(
 ) -> Option<&'a str> {
     let (first, others) = combos.split_first()?;
     let nesting = Nesting::new(others, first, &first.name, aliases);
+    let mut known = HashMap::new();
     combos.iter().filter(|combo| combo.config.max_combo_depth.is_none()).map(|combo| &*combo.name).find(
         |name| {
-            let depth = nesting.depth_of(&nesting.all[name], &mut Vec::new());
+            let (depth, _) = nesting.depth_of(&nesting.all[name], &mut Vec::new(), &mut known);
             (from_now_on..before).contains(&depth.saturating_sub(1))
         },
     )
 }
 
 impl Nesting<'_> {
-    /// How deep combos stand within this one, which counts too; one more than any may where it is deeper.
-    fn depth_of<'b>(&'b self, entered: &'b Entered<'_>, path: &mut Vec<&'b str>) -> u32 {
+    /// How deep combos stand within this one, which counts too; one more than any may where it is deeper. And whether that is
+    /// so whatever leads here.
+    fn depth_of<'b>(
+        &'b self,
+        entered: &'b Entered<'_>,
+        path: &mut Vec<&'b str>,
+        known: &mut HashMap<(&'b str, usize), u32>,
+    ) -> (u32, bool) {
         let name = entered.combo.name.as_str();
-        if path.contains(&name) || path.len() > MAX_DEPTH as usize {
-            return 0;
+        if path.contains(&name) {
+            return (0, false);
+        }
+        if path.len() > MAX_DEPTH as usize {
+            return (0, true);
+        }
+        let place = (name, path.len());
+        if let Some(depth) = known.get(&place) {
+            return (*depth, true);
         }
         path.push(name);
-        let inner = entered.leads_to.iter().filter_map(|inner| self.all.get(inner.as_str()));
-        let deepest = inner.map(|inner| self.depth_of(inner, path)).max().unwrap_or(0);
+        let (mut deepest, mut is_whole) = (0, true);
+        for inner in entered.leads_to.keys().filter_map(|inner| self.all.get(inner.as_str())) {
+            let (depth, is_certain) = self.depth_of(inner, path, known);
+            (deepest, is_whole) = (deepest.max(depth), is_whole && is_certain);
+        }
         path.pop();
-        deepest + 1
+        if is_whole {
+            known.insert(place, deepest + 1);
+        }
+        (deepest + 1, is_whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omniroute_domain::entity::{ComboConfig, Step};
+
+    use super::*;
+
+    const WIDTH: usize = 16;
+
+    fn combo(name: &str, leads_to: impl Iterator<Item = String>) -> Combo {
+        let step = |(place, combo_name): (usize, String)| Step {
+            id: format!("{name}-{place}"),
+            goal: Goal::ComboRef { combo_name },
+            weight: 0,
+            label: None,
+            when: None,
+            template: None,
+        };
+        Combo {
+            id: name.into(),
+            name: name.into(),
+            strategy: "priority".into(),
+            steps: leads_to.enumerate().map(step).collect(),
+            config: ComboConfig { max_combo_depth: Some(MAX_DEPTH), ..ComboConfig::default() },
+            transforms: Default::default(),
+            is_hidden: false,
+            is_active: true,
+            sort_order: 0,
+            created_at: 0,
+            updated_at: 0,
+        }
+    }
+
+    /// As many ways through eight levels as there are milliseconds in three days.
+    #[test]
+    fn each_combo_is_looked_at_once_however_many_ways_lead_to_it() {
+        let level = |level: usize| (0..WIDTH).map(move |place| format!("{level}-{place}"));
+        let mut all: Vec<Combo> = level(7).map(|name| combo(&name, std::iter::empty())).collect();
+        for above in (0..7).rev() {
+            all.extend(level(above).map(|name| combo(&name, level(above + 1))));
+        }
+        let (changed, others) = all.split_last().expect("there are some");
+        let nesting = Nesting::new(others, changed, &changed.name, &Aliases::default());
+        let message = nesting.check(MAX_DEPTH).expect_err("it is too large");
+        assert!(message.starts_with("Combo 0-15 would have 286331152 entries"), "{message}");
+        let entered = &nesting.all["0-15"];
+        assert_eq!(nesting.depth_of(entered, &mut Vec::new(), &mut HashMap::new()), (8, true));
     }
 }
