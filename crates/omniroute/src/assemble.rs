@@ -100,7 +100,7 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
     let has_password = store.settings().password_hash().await?.is_some();
     check_password(&settings, has_password)?;
     let snapshot = Arc::clone(&live.load());
-    let spent = store.ledger().restore(&live.spending, &snapshot.budgets, None, clock.now_ms()).await;
+    let spent = store.ledger().restore(&live.spending, &snapshot.budgets, clock.now_ms()).await;
     spent.context("cannot read what was spent")?;
 
     // What requests need.
@@ -135,13 +135,13 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
     let stopper = Arc::new(Stopper::default());
     let first_run_token = (!has_password && settings.initial_password.is_none()).then(new_token);
     let reload = {
-        let (store, live, options, recorder) =
-            (store.clone(), live.clone(), Arc::new(options), recorder.clone());
+        let (store, live, options, recorder, clock) =
+            (store.clone(), live.clone(), Arc::new(options), recorder.clone(), clock.clone());
         let once: omniroute_admin::Reload = Arc::new(move || {
-            let (store, live, options, recorder) =
-                (store.clone(), live.clone(), options.clone(), recorder.clone());
+            let (store, live, options, recorder, clock) =
+                (store.clone(), live.clone(), options.clone(), recorder.clone(), clock.clone());
             async move {
-                omniroute_store::reload(&store, &live, catalog, &options, &*recorder)
+                omniroute_store::reload(&store, &live, catalog, &options, &*recorder, clock.now_ms())
                     .await
                     .map(drop)
                     .map_err(|e| e.to_string())

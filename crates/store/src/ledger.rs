@@ -101,34 +101,42 @@ impl Ledger<'_> {
         }))
     }
 
-    /// Puts the purses of the process in order: at the start, and when the windows of budgets begin at another time.
+    /// Puts the purses of the process in order: at the start.
     pub async fn restore(
         &self,
         spending: &Spending,
         budgets: &Budgets,
-        only: Option<&ApiKeyId>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let mut calendars: Vec<Calendar> = Vec::new();
-        for (key, sums) in self.sums(&budgets.calendar, now_ms).await? {
-            let calendar = budgets.calendar_of(key.as_ref());
-            if *calendar == budgets.calendar {
-                if only.is_none() || key.as_ref() == only || key.is_none() {
-                    spending.restore(budgets, key.as_ref(), &sums, now_ms);
-                }
-            } else if !calendars.contains(calendar) {
-                calendars.push(calendar.clone());
-            }
-        }
-        for calendar in calendars {
-            for (key, sums) in self.sums(&calendar, now_ms).await? {
-                let is_meant = only.is_none() || key.as_ref() == only || key.is_none();
-                if is_meant && *budgets.calendar_of(key.as_ref()) == calendar {
-                    spending.restore(budgets, key.as_ref(), &sums, now_ms);
-                }
-            }
+        for (key, sums) in self.sums_of(budgets, |_| true, now_ms).await? {
+            spending.restore(budgets, key.as_ref(), &sums, now_ms);
         }
         Ok(())
+    }
+
+    /// What those have spent that are meant, each by the windows of its own budget; everybody together is `None`.
+    pub(crate) async fn sums_of(
+        &self,
+        budgets: &Budgets,
+        is_meant: impl Fn(Option<&ApiKeyId>) -> bool,
+        now_ms: i64,
+    ) -> Result<Vec<(Option<ApiKeyId>, Sums)>, StoreError> {
+        let mut calendars = vec![budgets.calendar.clone()];
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(calendar) = calendars.get(at).cloned() {
+            for (key, sums) in self.sums(&calendar, now_ms).await? {
+                let own = budgets.calendar_of(key.as_ref());
+                if !calendars.contains(own) {
+                    calendars.push(own.clone());
+                }
+                if *own == calendar && is_meant(key.as_ref()) {
+                    found.push((key, sums));
+                }
+            }
+            at += 1;
+        }
+        Ok(found)
     }
 
     /// Makes one row per key and day of what is older than `before_ms`; the sums stay the same. Gives the number of rows that

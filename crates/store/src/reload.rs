@@ -1,7 +1,9 @@
 //! From rows to the configuration in force.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::Live;
 use omniroute_engine::ports::Recorder;
@@ -11,13 +13,15 @@ use crate::error::StoreError;
 use crate::store::Store;
 
 /// Builds a snapshot from the rows and puts it in force. What is wrong with single rows disables those and goes to
-/// the log. Gives the revision now in force.
+/// the log. Where windows of budgets begin at another time, the ledger says what was spent in them, whoever moved them. Gives
+/// the revision now in force.
 pub async fn reload(
     store: &Store,
     live: &Live,
     catalog: &'static Catalog,
     options: &BuildOptions,
     recorder: &dyn Recorder,
+    now_ms: i64,
 ) -> Result<u64, StoreError> {
     let _one_after_the_other = store.reloading().lock().await;
     let entities = store.entities().await?;
@@ -25,7 +29,17 @@ pub async fn reload(
     for problem in &snapshot.problems {
         tracing::warn!(entity = problem.entity, id = problem.id, message = problem.message, "row is off");
     }
+    let (before, budgets) = (Arc::clone(&live.load()), &snapshot.budgets);
+    let is_moved = |key: Option<&ApiKeyId>| budgets.calendar_of(key) != before.budgets.calendar_of(key);
+    // Before the swap, after which nothing may fail: what is spent meanwhile is known to be missing in the ledger.
+    let recounted = match budgets.have_moved(&before.budgets) {
+        true => store.ledger().sums_of(budgets, is_moved, now_ms).await?,
+        false => Vec::new(),
+    };
     live.swap(snapshot, recorder);
+    for (key, sums) in recounted {
+        live.spending.restore(&live.load().budgets, key.as_ref(), &sums, now_ms);
+    }
     store.in_force().store(entities.revision, Ordering::Relaxed);
     Ok(entities.revision)
 }

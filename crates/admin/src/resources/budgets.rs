@@ -197,9 +197,7 @@ pub(crate) async fn set(access: Management, Body(draft): Body<BudgetDraft>) -> A
         }
     }
     let snapshot = std::sync::Arc::clone(&admin.live.load());
-    let mut before: Vec<Budget> = Vec::new();
     let change = |stored: &[Budget]| {
-        stored.clone_into(&mut before);
         let mut budgets: Vec<Budget> = Vec::with_capacity(drafts.len());
         for (at, (draft, key)) in drafts.iter().zip(of_keys).enumerate() {
             let earlier = budgets.iter().chain(stored).find(|budget| budget.key == key);
@@ -213,12 +211,6 @@ pub(crate) async fn set(access: Management, Body(draft): Body<BudgetDraft>) -> A
     let budgets = admin.store.budgets().change(change).await??;
     access.reload().await?;
     for budget in &budgets {
-        let before = before.iter().find(|other| other.key == budget.key);
-        if before.is_some_and(|before| before.reset_minute != budget.reset_minute)
-            || (before.is_none() && budget.reset_minute != 0)
-        {
-            recount(admin, budget.key.as_ref(), access.now_ms).await?;
-        }
         admin.live.spending.changed(budget.key.as_ref());
         access.audit("budget.set", "budget", id_of(budget.key.as_ref()), &summary(budget)).await;
     }
@@ -243,16 +235,8 @@ pub(crate) async fn delete(
         return Err(not_found("Budget"));
     }
     access.reload().await?;
-    recount(admin, key.as_ref(), access.now_ms).await?;
     access.audit("budget.deleted", "budget", &id, "").await;
     Ok(Json(Done::new()))
-}
-
-/// The windows begin at another time: the ledger knows what was spent in them.
-pub(super) async fn recount(admin: &Admin, only: Option<&ApiKeyId>, now_ms: i64) -> AdminResult<()> {
-    let snapshot = std::sync::Arc::clone(&admin.live.load());
-    admin.store.ledger().restore(&admin.live.spending, &snapshot.budgets, only, now_ms).await?;
-    Ok(())
 }
 
 /// The budget of a key, if it has one.

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{Secret, attempt};
-use super::budgets::recount;
 use super::cache_similarity::{SimilarityPatch, SimilaritySettingsView};
 use super::call_log_bodies::{CallLogBodiesPatch, CallLogBodiesView};
 use super::present;
@@ -243,9 +242,6 @@ pub(crate) async fn update(
     let change = access.change_settings(again).await?;
     if change.is_any() {
         let SettingsChange { before, after } = &change;
-        if after.budgets != before.budgets {
-            recount(admin, None, access.now_ms).await?;
-        }
         access.audit("settings.update", "settings", "settings", &changed_names(before, after)).await;
     }
     Ok(WithCookie(cookie, view(admin, change.after).await?))

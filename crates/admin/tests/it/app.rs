@@ -133,12 +133,15 @@ impl TestApp {
         let console = Arc::new(Console::new(START));
         let answers = Arc::<Answers>::default();
         let reload = {
-            let (store, live, options, rows) = (store.clone(), live.clone(), options.clone(), rows.clone());
+            let (store, live, options, rows, clock) =
+                (store.clone(), live.clone(), options.clone(), rows.clone(), clock.clone());
             move || -> BoxFuture<'static, Result<(), String>> {
-                let (store, live, options, rows) =
-                    (store.clone(), live.clone(), options.clone(), rows.clone());
+                let (store, live, options, rows, clock) =
+                    (store.clone(), live.clone(), options.clone(), rows.clone(), clock.clone());
                 Box::pin(async move {
-                    let reloaded = omniroute_store::reload(&store, &live, catalog(), &options, &*rows).await;
+                    let reloaded =
+                        omniroute_store::reload(&store, &live, catalog(), &options, &*rows, clock.now_ms())
+                            .await;
                     reloaded.map(drop).map_err(|error| error.to_string())
                 })
             }

@@ -95,6 +95,13 @@ impl Budgets {
     pub fn calendar_of(&self, key: Option<&ApiKeyId>) -> &Calendar {
         self.of(key).map_or(&self.calendar, |state| &state.calendar)
     }
+
+    /// Whether any windows begin at another time than with those before.
+    pub fn have_moved(&self, before: &Self) -> bool {
+        let moved = |key: Option<&ApiKeyId>| self.calendar_of(key) != before.calendar_of(key);
+        let mut keys = self.by_key.keys().chain(before.by_key.keys());
+        self.calendar != before.calendar || moved(None) || keys.any(|key| moved(Some(key)))
+    }
 }
 
 /// Money for people: two decimals, four where it is less than a dollar.

@@ -532,11 +532,11 @@ async fn a_change_is_in_force_after_a_reload() {
     store.api_keys().insert(&api_key("k1", "sk-1")).await.unwrap();
     store.connections().insert(&connection("c1", "openai", "work", Some("sk-x"))).await.unwrap();
     let revision =
-        omniroute_store::reload(store, &live, catalog, &options, &Remembered::default()).await.unwrap();
+        omniroute_store::reload(store, &live, catalog, &options, &Remembered::default(), NOW).await.unwrap();
     assert_eq!(live.load().revision, revision);
     assert!(live.load().caller(key).is_some());
     assert!(live.load().has_connection(&"c1".into()));
     store.api_keys().revoke(&"k1".into(), NOW).await.unwrap();
-    omniroute_store::reload(store, &live, catalog, &options, &Remembered::default()).await.unwrap();
+    omniroute_store::reload(store, &live, catalog, &options, &Remembered::default(), NOW).await.unwrap();
     assert!(!live.load().caller(key).unwrap().is_active);
 }

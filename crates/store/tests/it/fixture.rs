@@ -269,7 +269,7 @@ pub(crate) async fn process(store: &Store) -> Live {
 
 /// It takes over what is configured now.
 pub(crate) async fn reload(store: &Store, live: &Live, recorder: &dyn Recorder) {
-    omniroute_store::reload(store, live, catalog(), &BuildOptions::default(), recorder).await.unwrap();
+    omniroute_store::reload(store, live, catalog(), &BuildOptions::default(), recorder, NOW).await.unwrap();
 }
 
 /// Keeps what is to be remembered, instead of writing it.

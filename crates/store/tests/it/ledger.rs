@@ -8,12 +8,15 @@ use omniroute_domain::price::PriceRow;
 use omniroute_engine::ports::{BillRow, Recorder as _, RequestRow};
 use omniroute_store::{AuditQuery, Period, WriterOptions};
 
-use crate::fixture::{DAY, Fixture, NOW, request, stories, writer};
+use crate::fixture::{
+    DAY, Fixture, NOW, Remembered, process, put_settings, reload, request, stories, writer,
+};
 use crate::put;
 
 stories!(
     every_bill_is_a_row,
     its_sums_are_what_was_spent,
+    moved_windows_are_counted_anew_in_every_process,
     money_is_not_shed_with_rows,
     old_days_are_folded_and_the_sums_stay,
     two_that_fold_at_once_count_nothing_twice,
@@ -96,10 +99,40 @@ async fn its_sums_are_what_was_spent(fixture: Fixture) {
     budget.reset_minute = 3 * 60;
     let budgets = Budgets::new(&[budget], Calendar::default());
     let spending = Spending::default();
-    store.ledger().restore(&spending, &budgets, None, NOW).await.unwrap();
+    store.ledger().restore(&spending, &budgets, NOW).await.unwrap();
     let standing = spending.standing(&budgets, Some(&key()), NOW);
     assert_eq!((standing.total_nano, standing.spent(Window::Daily), standing.entries), (11_111, 1, 6));
     assert_eq!(spending.standing(&budgets, None, NOW).spent(Window::Daily), 500_011);
+}
+
+async fn moved_windows_are_counted_anew_in_every_process(fixture: Fixture) {
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    // Ten to three, three in the morning, and four minutes past that is now.
+    for (name, nano, at) in [("a", 1, NOW - 15 * 60_000), ("b", 10, NOW - 4 * 60_000)] {
+        recorder.record(paid(name, Some(nano), at));
+    }
+    handle.flush().await;
+    let store = fixture.again().await;
+    let live = process(&store).await;
+    let snapshot = live.load().clone();
+    store.ledger().restore(&live.spending, &snapshot.budgets, NOW).await.unwrap();
+    let take_over = async || {
+        reload(&store, &live, &Remembered::default()).await;
+        let snapshot = live.load().clone();
+        [Some(key()), None]
+            .map(|key| live.spending.standing(&snapshot.budgets, key.as_ref(), NOW).spent(Window::Daily))
+    };
+    assert_eq!(take_over().await, [11, 11]);
+    let of_key = Budget { reset_minute: 3 * 60, ..Budget::unlimited(Some(key())) };
+    put::budgets(&fixture.store, &[of_key]).await;
+    assert_eq!(take_over().await, [10, 11]);
+    assert!(fixture.store.budgets().delete(Some(&key())).await.unwrap());
+    assert_eq!(take_over().await, [11, 11]);
+    let mut settings = RuntimeSettings::default();
+    // Three o'clock there is midnight here.
+    settings.budgets.tz = "America/Sao_Paulo".into();
+    put_settings(&fixture.store, &settings).await;
+    assert_eq!(take_over().await, [10, 10]);
 }
 
 async fn money_is_not_shed_with_rows(fixture: Fixture) {
