@@ -216,12 +216,11 @@ pub(crate) async fn update(
     {
         return Err(invalid_field("provider", "cannot be changed; add another connection"));
     }
-    let has_new_key = patch.api_key.is_some();
-    let clears = patch.clear_error || has_new_key;
+    let clears = patch.clear_error || patch.api_key.is_some();
     let (before, mut stored) = change(&access, &vendor, &connection.id, &patch, &ignored).await?;
     if clears {
         let status = ConnectionStatus {
-            last_tested: stored.status.last_tested.filter(|_| !has_new_key),
+            last_tested: stored.status.last_tested,
             last_used_at: stored.status.last_used_at,
             ..ConnectionStatus::default()
         };

@@ -133,6 +133,10 @@ pub(crate) const FORGET: [&str; 6] = [
     session_affinity::FORGET_CONNECTION,
 ];
 
+/// What is known of an account by its key.
+const FORGET_KEY: [&str; 3] =
+    [key_states::FORGET_CONNECTION, learned_limits::FORGET_CONNECTION, resilience::FORGET_CONNECTION];
+
 impl Connections<'_> {
     /// Ordered by provider and priority.
     pub async fn list(&self, filter: &ConnectionFilter) -> Result<Vec<Connection>, StoreError> {
@@ -243,6 +247,7 @@ impl Connections<'_> {
             };
             let mut connection = usable(|problems| row.into_connection(&vault, problems))?;
             let provider = connection.provider.clone();
+            let had_keys = !connection.pool_keys().is_empty();
             if let Err(refusal) = change(&mut connection) {
                 return Ok(Err(refusal));
             }
@@ -269,7 +274,8 @@ impl Connections<'_> {
             // Further keys that cannot be read are kept as well, until others are given.
             let is_lost =
                 stored_pool.as_deref().is_some_and(|stored| vault.open(&pool_place(id), stored).is_err());
-            let had_several = stored_pool.is_some();
+            // A list may name no other key than the first.
+            let had_several = had_keys || is_lost;
             let pool = sealed.api_keys.clone().or_else(|| stored_pool.filter(|_| is_lost));
             let options =
                 connection_headers::to_store(&vault, id, &connection.options, Some(&stored_options))?;
@@ -306,7 +312,13 @@ impl Connections<'_> {
             renumber!(db, connection.provider.as_str(), Some((id, connection.priority)));
             if credential_changed {
                 write_status!(db, id, &ConnectionStatus::default());
-                sqlx::query(key_states::FORGET_CONNECTION).bind(id).execute(&mut *db).await?;
+                sqlx::query("UPDATE provider_connections SET last_tested = NULL WHERE id = $1")
+                    .bind(id)
+                    .execute(&mut *db)
+                    .await?;
+                for statement in FORGET_KEY {
+                    sqlx::query(statement).bind(id).execute(&mut *db).await?;
+                }
             } else if !unreadable && (!is_lost || sealed.api_keys.is_some()) {
                 follow_keys!(db, connection, had_several);
             }

@@ -309,7 +309,7 @@ async fn a_changed_credential_forgets_the_old_state(fixture: Fixture) {
     let changed = put::connection(&fixture.store, &changed).await.unwrap();
     assert_eq!(changed.status.test_status, TestStatus::Unknown);
     assert_eq!((changed.status.last_error, changed.status.rate_limited_until), (None, None));
-    assert_eq!(changed.status.last_used_at, Some(NOW));
+    assert_eq!((changed.status.last_used_at, changed.status.last_tested), (Some(NOW), None));
     assert_eq!(changed.api_key.unwrap().expose_secret(), "sk-2");
 }
 

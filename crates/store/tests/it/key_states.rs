@@ -20,6 +20,8 @@ stories!(
     what_is_known_of_an_only_key_is_known_of_the_account,
     locks_of_models_follow_an_only_key,
     learned_limits_follow_an_only_key,
+    what_was_known_of_models_goes_with_the_key,
+    a_key_that_is_named_twice_is_an_only_key,
     what_a_process_knows_follows_the_key_in_every_process,
     states_of_nobody_are_deleted,
 );
@@ -200,6 +202,33 @@ async fn learned_limits_follow_an_only_key(fixture: Fixture) {
     assert_eq!(known().await, [told(&first, "m1"), other.clone()]);
     put::connection(&fixture.store, &account("k-first", &[])).await.unwrap();
     assert_eq!(known().await, [told(&whole, "m1"), other]);
+}
+
+async fn what_was_known_of_models_goes_with_the_key(fixture: Fixture) {
+    fixture.store.connections().insert(&account("k-first", &["k-second"])).await.unwrap();
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    for holder in [ConnectionId::from(ACCOUNT), id("k-first"), id("k-second"), "c2".into()] {
+        recorder.remember(Memory::Limits(limits(holder.as_str(), "m", 3, NOW)));
+        let (model, reason) = ("m".to_owned(), FailureKind::RateLimited);
+        let lock = ModelLock { model, reason, until: NOW + 1_000, failure_count: 1, locked_at: NOW };
+        recorder.remember(Memory::Lock(LockRow { provider: "openai".into(), connection: holder, lock }));
+    }
+    handle.close().await;
+    put::connection(&fixture.store, &account("k-other", &["k-second"])).await.unwrap();
+    let mut found = Vec::new();
+    fixture.store.learned_limits().recall(NOW, |row| found.push(row.connection)).await.unwrap();
+    fixture.store.resilience().locks(NOW, |row| found.push(row.connection)).await.unwrap();
+    assert_eq!(found, [ConnectionId::from("c2"), "c2".into()]);
+}
+
+async fn a_key_that_is_named_twice_is_an_only_key(fixture: Fixture) {
+    fixture.store.connections().insert(&account("k-first", &["k-first"])).await.unwrap();
+    write(&fixture.store, &[(ACCOUNT.into(), banned())]).await;
+    let stored = put::connection(&fixture.store, &account("k-first", &["k-second"])).await.unwrap();
+    assert_eq!(stored.status.test_status, TestStatus::Unknown);
+    assert_eq!(known(&fixture.store).await, [(id("k-first"), banned())]);
+    let stored = put::connection(&fixture.store, &account("k-first", &["k-first"])).await.unwrap();
+    assert_eq!((stored.status.test_status, stored.key_statuses.len()), (TestStatus::Banned, 0));
 }
 
 /// Another process than the one that changes the account.
