@@ -43,7 +43,7 @@ mod rules;
 
 use build::Builder;
 pub use caller::{Caller, parse_network};
-pub use pool::MovedLock;
+pub use pool::{Moved, MovedLock};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 

@@ -6,7 +6,7 @@ use omniroute_domain::entity::ConnectionStatus;
 use omniroute_domain::health::{Damage, ModelLock, Recovery};
 use omniroute_domain::limiter::LearnedLimits;
 use omniroute_domain::plan::PlanTurn;
-use omniroute_domain::snapshot::{ConnectionState, MovedLock};
+use omniroute_domain::snapshot::{ConnectionState, Moved, MovedLock};
 use omniroute_domain::timeline::{EventKind, HealthEvent};
 use omniroute_domain::vendor_quota::{Standing, Turn};
 use omniroute_provider::quota_api::Reading;
@@ -83,9 +83,13 @@ pub fn clear(
     }
 }
 
-/// Locks hold for another account or key than they did, or for none.
-pub(crate) fn moved(recorder: &dyn Recorder, locks: Vec<MovedLock>) {
-    for MovedLock { provider, from, to, lock } in locks {
+/// What is known holds for another account or key than it did, or for none. What is about to be written of the one before, since
+/// a moment or by a request that is still running, is written over.
+pub(crate) fn moved(recorder: &dyn Recorder, moved: Moved) {
+    for (id, status) in moved.statuses {
+        recorder.connection_status(&id, status);
+    }
+    for MovedLock { provider, from, to, lock } in moved.locks {
         recorder.remember(Memory::Unlock { connection: from, model: lock.model.clone() });
         if let Some(connection) = to {
             recorder.remember(Memory::Lock(LockRow { provider, connection, lock }));

@@ -6,6 +6,7 @@ use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::allowance::allowances;
 
+use crate::attempt;
 use crate::chronicle;
 use crate::ctx::RequestCtx;
 use crate::ports::{LimitsRow, Memory, QuotaRow};
@@ -13,6 +14,10 @@ use crate::serve::Engine;
 
 /// Learns from an answer's head, and has it kept over a restart.
 pub(crate) fn learn(ctx: &RequestCtx, target: &Target, connection: &ConnectionState, headers: &HeaderMap) {
+    attempt::with_bearer(ctx, connection, |bearer| hear(ctx, target, bearer, headers));
+}
+
+fn hear(ctx: &RequestCtx, target: &Target, connection: &ConnectionState, headers: &HeaderMap) {
     let now_ms = ctx.engine.clock.now_ms();
     let said = allowances(headers, target.provider.provider.spec().rate_limit_headers, now_ms);
     let changed = connection.health.gate.learn(&target.model, &said, now_ms);

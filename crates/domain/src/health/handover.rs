@@ -15,11 +15,11 @@ struct Taken {
 
 impl ConnectionHealth {
     /// What is known there is known here from now on, and there no more; where it is nothing but limits, the rest stays as it is. Gives the
-    /// locks.
-    pub(crate) fn take_over(&self, from: &Self) -> Vec<ModelLock> {
+    /// locks, or `None` where nothing else was known.
+    pub(crate) fn take_over(&self, from: &Self) -> Option<Vec<ModelLock>> {
         self.gate.take_over(&from.gate);
-        if from.is_clean() && !from.terminal.load(Ordering::Acquire) {
-            return Vec::new();
+        if from.is_blank() {
+            return None;
         }
         let taken = from.empty();
         self.cooldown_until.store(taken.cooldown_until, Ordering::Release);
@@ -35,14 +35,22 @@ impl ConnectionHealth {
         detail.status = taken.detail.status;
         self.has_locks.store(!detail.locks.is_empty(), Ordering::Release);
         self.has_missing_dialects.store(!detail.missing_dialects.is_empty(), Ordering::Release);
-        told
+        Some(told)
     }
 
-    /// It has another key: nothing is known of that. Gives the locks that ended so.
-    pub(crate) fn start_anew(&self) -> Vec<ModelLock> {
+    /// It has another key: nothing is known of that. Gives the locks that ended so, or `None` where nothing was known of the one
+    /// before but limits.
+    pub(crate) fn start_anew(&self) -> Option<Vec<ModelLock>> {
         self.vendor.forget();
         self.gate.forget();
-        self.empty().detail.told()
+        let was_blank = self.is_blank();
+        let told = self.empty().detail.told();
+        self.detail().status.last_tested = None;
+        (!was_blank).then_some(told)
+    }
+
+    fn is_blank(&self) -> bool {
+        self.is_clean() && !self.terminal.load(Ordering::Acquire)
     }
 
     /// Takes out what is known but for when it was used and tested.

@@ -23,6 +23,15 @@ pub struct MovedLock {
     pub lock: ModelLock,
 }
 
+/// What holds elsewhere from now on, or no more, because keys of accounts changed.
+#[derive(Debug, Default)]
+pub struct Moved {
+    /// The locks of models.
+    pub locks: Vec<MovedLock>,
+    /// What is known from now on of accounts and keys of which something was known.
+    pub statuses: Vec<(ConnectionId, ConnectionStatus)>,
+}
+
 impl Builder<'_> {
     /// The account with its keys, if it has several. One that makes no endpoint is told and left out.
     pub(super) fn pooled(
@@ -57,24 +66,39 @@ impl Builder<'_> {
 impl Snapshot {
     /// What is known of accounts follows their keys from the configuration before into this one: that of an account which has
     /// further keys now is its first key's, and the other way round; that of a key which another one took the place of is over.
-    /// Gives the locks that this concerns.
-    pub fn follow_keys(&self, before: &Self) -> Vec<MovedLock> {
-        let mut moved = Vec::new();
+    /// Gives what this concerns.
+    pub fn follow_keys(&self, before: &Self) -> Moved {
+        let mut moved = Moved::default();
         for account in self.connections.values() {
             let Some(old) = before.connections.get(&account.id) else { continue };
             if old.first_key != account.first_key {
                 for state in old.pool.iter().chain([old]) {
-                    moved.extend(moved_locks(state, None, state.health.start_anew()));
+                    let Some(locks) = state.health.start_anew() else { continue };
+                    moved.locks.extend(moved_locks(state, None, locks));
+                    moved.statuses.push(state.known());
                 }
             } else if old.pool.is_empty() != account.pool.is_empty() {
                 let (from, to) = (old.of_first_key(), account.of_first_key());
-                if !Arc::ptr_eq(&from.health, &to.health) {
-                    let locks = to.health.take_over(&from.health);
-                    moved.extend(moved_locks(from, Some(to), locks));
+                if !Arc::ptr_eq(&from.health, &to.health)
+                    && let Some(locks) = to.health.take_over(&from.health)
+                {
+                    moved.locks.extend(moved_locks(from, Some(to), locks));
+                    moved.statuses.extend([from.known(), to.known()]);
                 }
             }
         }
         moved
+    }
+
+    /// That which bears in this configuration what is known of the key that a call was made with in another one: an account, or
+    /// one of its keys. `None` where the key is gone, or the account.
+    pub fn bearer(&self, called: &ConnectionState) -> Option<&Arc<ConnectionState>> {
+        let account = self.connections.get(&called.id)?;
+        let key = called.key.as_ref().map(|key| &key.state_id).or(called.first_key.as_ref());
+        match account.pool.is_empty() {
+            true => Some(account).filter(|account| account.first_key.as_ref() == key),
+            false => account.pool.iter().find(|state| Some(&state.state_id) == key),
+        }
     }
 }
 
@@ -94,6 +118,11 @@ fn moved_locks(
 }
 
 impl ConnectionState {
+    /// What is stored of it, whatever has ended meanwhile.
+    fn known(&self) -> (ConnectionId, ConnectionStatus) {
+        (self.state_id.clone(), self.health.status(i64::MIN))
+    }
+
     /// That which bears what is known of the first key: the key itself where there are several.
     fn of_first_key(self: &Arc<Self>) -> &Arc<Self> {
         self.pool.iter().find(|key| Some(&key.state_id) == self.first_key.as_ref()).unwrap_or(self)

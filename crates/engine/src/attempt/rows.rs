@@ -32,8 +32,10 @@ pub(crate) fn note_success(
     let first = ctx.outcome.first_event.unwrap_or_else(|| ctx.engine.clock.instant());
     let latency = u64::try_from(first.saturating_duration_since(sent).as_millis()).unwrap_or(u64::MAX);
     connection.account().stats.note(Some(latency), now_ms);
-    let recovery = connection.health.succeeded(&target.model, now_ms);
-    chronicle::recovered(&ctx.engine, connection, &target.model, recovery, now_ms);
+    with_bearer(ctx, connection, |state| {
+        let recovery = state.health.succeeded(&target.model, now_ms);
+        chronicle::recovered(&ctx.engine, state, &target.model, recovery, now_ms);
+    });
     session::pin(ctx, target, connection);
     if ctx.trying.is_some() {
         handoff::answered(ctx, target, connection);
@@ -58,11 +60,24 @@ pub(crate) fn note_failure(
     if failure.scope != Scope::Request {
         connection.account().stats.note(None, now_ms);
     }
-    let damage = connection.health.failed(&target.model, failure, &connection.profile, now_ms, jitter);
-    chronicle::failed(&ctx.engine, connection, failure, damage, now_ms);
+    with_bearer(ctx, connection, |state| {
+        let damage = state.health.failed(&target.model, failure, &state.profile, now_ms, jitter);
+        chronicle::failed(&ctx.engine, state, failure, damage, now_ms);
+    });
     let status =
         status.or_else(|| failure.upstream.status.and_then(|status| StatusCode::from_u16(status).ok()));
     push_row(ctx, target, connection, status, Some(failure), sent);
+}
+
+/// Tells what a call found out to that which bears by now what is known of its key: to nobody where that is gone. The account may
+/// have got others since the request began.
+pub(crate) fn with_bearer(ctx: &RequestCtx, called: &ConnectionState, tell: impl FnOnce(&ConnectionState)) {
+    let live = ctx.engine.live.load();
+    if Arc::ptr_eq(&live, &ctx.snapshot) {
+        tell(called);
+    } else if let Some(bearer) = live.bearer(called) {
+        tell(bearer);
+    }
 }
 
 /// Completes the row of the call that is under way.

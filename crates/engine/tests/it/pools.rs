@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus, Entities, KeyPool};
+use omniroute_domain::snapshot::ConnectionState;
 use omniroute_engine::chronicle;
 use omniroute_engine::ports::Memory;
 
@@ -192,4 +193,47 @@ async fn a_banned_key_is_asked_again_when_the_operator_says_so() {
         world.chat(ASK).await;
     }
     assert!(sent(&world)[2..].contains(&"key-a".to_owned()), "{:?}", sent(&world));
+}
+
+/// A call is under way with the first key while the operator changes which keys the account has.
+#[tokio::test(start_paused = true)]
+async fn what_a_call_finds_out_is_held_against_its_own_key() {
+    async fn refused_after(keys: &[&str], first: Option<&str>) -> World {
+        let world = world(|entities| entities.connections[0].options.api_keys = KeyPool::default());
+        let limits = refusal(402, "insufficient_quota", "You exceeded your current quota")
+            .after(Duration::from_secs(5));
+        world.transport.answer(
+            limits.header("x-ratelimit-remaining-requests", "0").header("x-ratelimit-reset-requests", "1h"),
+        );
+        let change = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            world.reconfigure(|entities| {
+                entities.connections.retain(|row| row.id != ConnectionId::from("c2"));
+                let row = &mut entities.connections[0];
+                row.options.api_keys = KeyPool(keys.iter().map(|key| (*key).into()).collect());
+                row.api_key = first.map(Into::into).or(row.api_key.take());
+            });
+        };
+        let (got, ()) = futures_util::join!(world.chat(ASK), change);
+        assert_eq!(got.status, 402, "{}", got.body);
+        world
+    }
+    let account = |world: &World| world.engine.live.load().connection(&"c1".into()).unwrap().clone();
+    let now_ms = |world: &World| world.engine.clock.now_ms();
+
+    let world = refused_after(&["key-b"], None).await;
+    let state = account(&world);
+    let is_refused = |state: &ConnectionState| state.health.check("gpt-5.6", now_ms(&world)).is_err();
+    assert_eq!(
+        (is_refused(&state), is_refused(&state.pool[0]), is_refused(&state.pool[1])),
+        (false, true, false)
+    );
+    let told = world.recorded.statuses.lock().unwrap().clone();
+    assert!(!told.is_empty() && told.iter().all(|(id, _)| *id == *state.pool[0].state_id()), "{told:?}");
+
+    let world = refused_after(&[], Some("key-new")).await;
+    let state = account(&world);
+    assert_eq!(state.health.check("gpt-5.6", now_ms(&world)), Ok(()));
+    assert_eq!(state.health.status(0), ConnectionStatus::default());
+    assert_eq!(*world.recorded.statuses.lock().unwrap(), []);
 }
