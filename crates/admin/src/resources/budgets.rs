@@ -339,7 +339,8 @@ fn put_limit(limit: &mut Option<i64>, usd: f64, field: &str, problems: &mut Prob
     }
     #[allow(clippy::cast_possible_truncation, reason = "at most 10^18")]
     let nano = (usd * 1e9).round() as i64;
-    *limit = (nano > 0).then_some(nano);
+    // However little is said, none is said by nothing else than 0.
+    *limit = (usd > 0.0).then_some(nano.max(1));
 }
 
 /// Minutes after midnight of `HH:MM`.

@@ -187,3 +187,15 @@ async fn windows_begin_in_the_operators_time_zone() {
     assert_eq!(status["dailyTotal"], 1.0, "what was spent a moment ago is in the running window");
     assert_eq!(app.get("/api/settings").await.json()["budgets"]["tz"], "America/New_York");
 }
+
+#[tokio::test]
+async fn a_tiny_limit_is_one() {
+    let app = TestApp::new().await;
+    let id = key(&app, "dev").await;
+    let body = json!({"apiKeyId": id, "dailyLimitUsd": 1e-10, "limit": 1e-12, "period": "weekly"});
+    let budget = app.post("/api/usage/budget", body).await.expect(200).json()["budget"].clone();
+    assert_eq!((&budget["dailyLimitUsd"], &budget["weeklyLimitUsd"]), (&json!(1e-9), &json!(1e-9)));
+    let none = json!({"apiKeyId": id, "dailyLimitUsd": 0});
+    let budget = app.post("/api/usage/budget", none).await.expect(200).json()["budget"].clone();
+    assert_eq!(budget["dailyLimitUsd"], Value::Null);
+}
