@@ -24,3 +24,18 @@ async fn combos_within_combos_have_so_many_entries_at_most() {
     let refused = app.put("/api/models/alias", json!({"alias":"named","model":"many"})).await.expect(422);
     assert!(refused.body.contains("1024 are the most"), "{}", refused.body);
 }
+
+#[tokio::test]
+async fn a_combo_takes_no_name_of_an_alias() {
+    let app = TestApp::new().await;
+    app.put("/api/models/alias", json!({"alias":"fast","model":"openai/gpt-5.6"})).await.expect(200);
+    let combo = |name: &str| json!({"name":name,"models":["openai/gpt-5.6"]});
+    let refused = app.post("/api/combos", combo("Fast")).await.expect(409);
+    assert!(refused.body.contains("`fast` is an alias"), "{}", refused.body);
+    let made = app.post("/api/combos", combo("slow")).await.expect(201).json();
+    let path = format!("/api/combos/{}", made["id"].as_str().expect("id"));
+    app.patch(&path, json!({"name":"fast"})).await.expect(409);
+    app.put("/api/models/alias", json!({"alias":"fast","model":"slow"})).await.expect(200);
+    app.delete("/api/models/alias?alias=fast").await.expect(200);
+    app.patch(&path, json!({"name":"fast"})).await.expect(200);
+}

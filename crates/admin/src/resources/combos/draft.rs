@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::auto::{self, Fallback, Pack, Router, WeightsView};
 use super::nesting::Nesting;
 use super::steps::{Names, StepDraft, check_templates, steps};
-use crate::error::{AdminResult, unprocessable};
+use crate::error::{AdminResult, conflict, unprocessable};
 use crate::resources::present;
 use crate::resources::transforms::{ThinkingView, check_system_text};
 use crate::state::Admin;
@@ -351,8 +351,11 @@ pub(super) fn apply(
     let snapshot = admin.live.load().clone();
     let mut problems = Problems::default();
     let before = combo.name.clone();
+    let mut taken = None;
     if let Some(name) = patch.name {
         check_name(&name, &mut problems);
+        let is_alias = |(alias, _): &&(String, String)| alias.eq_ignore_ascii_case(&name);
+        taken = around.aliases.iter().find(is_alias).filter(|_| name != before);
         combo.name = name;
     }
     // A new one had none.
@@ -408,6 +411,9 @@ pub(super) fn apply(
     combo.is_active = patch.is_active.unwrap_or(combo.is_active);
     check_templates(combo, &mut problems);
     problems.done()?;
+    if let Some((alias, _)) = taken {
+        return Err(conflict(format!("`{alias}` is an alias; choose another name, or delete it first")));
+    }
     let nesting = Nesting::new(others, combo, &before, &aliases_of(&around.aliases));
     nesting.check(usual_depth(&around.combo_defaults)).map_err(|message| unprocessable("models", message))
 }
