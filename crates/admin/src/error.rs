@@ -20,6 +20,14 @@ pub(crate) struct AdminError {
     allow: Option<String>,
 }
 
+/// How often a change is tried whose URLs have to be looked at first, and are changed by others meanwhile.
+pub(crate) const MAX_ROUNDS: usize = 8;
+
+/// It was tried as often.
+pub(crate) fn overtaken(what: &str) -> AdminError {
+    conflict(format!("others change the URL of this {what} all the time; nothing was changed, try again"))
+}
+
 /// Why a change was not made.
 pub(crate) enum Refusal {
     /// What was sent is wrong.

@@ -8,7 +8,7 @@ use omniroute_engine::chronicle;
 use omniroute_provider::spec::Category;
 use omniroute_provider::{ProviderSpec, registry};
 use omniroute_store::ConnectionFilter;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -20,14 +20,11 @@ use super::{Message, present};
 use crate::address::check_url;
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Filter, Id, Ignored, Json};
-use crate::error::{AdminResult, Refusal, conflict, invalid_field, not_found};
+use crate::error::{AdminResult, MAX_ROUNDS, Refusal, conflict, invalid_field, not_found, overtaken};
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
 use crate::text::parse_iso;
 use crate::validation::Problems;
-
-/// How often a change is tried whose URLs others change meanwhile.
-const MAX_ROUNDS: usize = 8;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ConnectionList {
@@ -156,16 +153,7 @@ pub(crate) async fn create(
     let filter = ConnectionFilter { provider: Some(vendor.id.clone()), active: None };
     let siblings = if query.upsert { admin.store.connections().list(&filter).await? } else { Vec::new() };
     let stored = match siblings.into_iter().find(|row| row.name == name) {
-        Some(known) => {
-            let (before, stored) = change(&access, &vendor, &known.id, &draft, &ignored).await?;
-            let key = |row: &Connection| row.api_key.as_ref().map(|key| key.expose_secret().to_owned());
-            if key(&before) != key(&stored) {
-                clear(&access, &stored);
-            }
-            access.reload().await?;
-            recall_plan(&access, &stored, &before.options.quota_windows).await?;
-            stored
-        }
+        Some(known) => take_over(&access, &vendor, &known.id, &draft, &ignored).await?,
         None => {
             let mut connection = Connection::new(
                 ConnectionId::from(Uuid::now_v7().to_string()),
@@ -185,17 +173,11 @@ pub(crate) async fn create(
             let stored = admin.store.connections().insert(&connection).await?;
             access.reload().await?;
             recall_plan(&access, &stored, &[]).await?;
+            let (id, provider) = (stored.id.as_str(), stored.provider.as_str());
+            access.audit("provider.connection.create", "provider_connection", id, provider).await;
             stored
         }
     };
-    access
-        .audit(
-            "provider.connection.create",
-            "provider_connection",
-            stored.id.as_str(),
-            stored.provider.as_str(),
-        )
-        .await;
     Ok(Created(ConnectionAnswer { connection: view(admin, &stored) }))
 }
 
@@ -216,8 +198,21 @@ pub(crate) async fn update(
     {
         return Err(invalid_field("provider", "cannot be changed; add another connection"));
     }
+    let stored = take_over(&access, &vendor, &connection.id, &patch, &ignored).await?;
+    Ok(Json(ConnectionAnswer { connection: view(admin, &stored) }))
+}
+
+/// Changes a stored connection by what was sent, and puts it in force.
+async fn take_over(
+    access: &Management,
+    vendor: &Vendor,
+    id: &ConnectionId,
+    patch: &ConnectionPatch,
+    ignored: &Ignored,
+) -> AdminResult<Connection> {
+    let admin = &access.admin;
     let clears = patch.clear_error || patch.api_key.is_some();
-    let (before, mut stored) = change(&access, &vendor, &connection.id, &patch, &ignored).await?;
+    let (before, mut stored) = change(access, vendor, id, patch, ignored).await?;
     if clears {
         let status = ConnectionStatus {
             last_tested: stored.status.last_tested,
@@ -228,13 +223,14 @@ pub(crate) async fn update(
         admin.store.key_states().forget(&stored.id).await?;
         stored.status = status;
         stored.key_statuses.clear();
-        clear(&access, &stored);
+        clear(access, &stored);
     }
     access.reload().await?;
-    recall_plan(&access, &stored, &before.options.quota_windows).await?;
+    recall_plan(access, &stored, &before.options.quota_windows).await?;
     admin.forget_models(&stored.id);
-    access.audit("provider.connection.update", "provider_connection", &id, stored.provider.as_str()).await;
-    Ok(Json(ConnectionAnswer { connection: view(admin, &stored) }))
+    let provider = stored.provider.as_str();
+    access.audit("provider.connection.update", "provider_connection", id.as_str(), provider).await;
+    Ok(stored)
 }
 
 /// Changes a stored connection in one piece; gives it as it was and as it is. Its URLs are looked at before, since that takes
@@ -268,7 +264,7 @@ async fn change(
             Err(Refusal::Overtaken) => {}
         }
     }
-    Err(conflict("others change the URL of this connection all the time; nothing was changed, try again"))
+    Err(overtaken("connection"))
 }
 
 /// What the URLs of a connection are made of, and whether they may be private.

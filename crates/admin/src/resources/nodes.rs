@@ -15,7 +15,7 @@ use super::{Done, present};
 use crate::address::check_url;
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Id, Json};
-use crate::error::{AdminResult, Refusal, conflict, invalid_field, not_found};
+use crate::error::{AdminResult, MAX_ROUNDS, Refusal, conflict, invalid_field, not_found, overtaken};
 use crate::probe::{DiagnosisType, Subject, Verdict, probe, probe_chat};
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
@@ -237,7 +237,7 @@ async fn ask(admin: &Admin, node: &Node, body: &NodeValidation) -> AdminResult<V
 async fn change(access: &Management, id: &ProviderId, patch: &NodePatch) -> AdminResult<Node> {
     let admin = &access.admin;
     let is_moved = patch.base_url.is_some() || patch.allow_private.is_some();
-    loop {
+    for _ in 0..MAX_ROUNDS {
         let mut draft = find(admin, id.as_str()).await?;
         merge(admin, &mut draft, patch.clone())?;
         if is_moved {
@@ -257,6 +257,7 @@ async fn change(access: &Management, id: &ProviderId, patch: &NodePatch) -> Admi
             Err(Refusal::Overtaken) => {}
         }
     }
+    Err(overtaken("node"))
 }
 
 /// Takes what was sent into a node; everything wrong is told, but for where its URL leads.

@@ -13,7 +13,7 @@ use super::{Done, present};
 use crate::address::check_url;
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Id, Json};
-use crate::error::{AdminResult, Refusal, not_found};
+use crate::error::{AdminResult, MAX_ROUNDS, Refusal, not_found, overtaken};
 use crate::state::Admin;
 use crate::text::iso;
 use crate::validation::Problems;
@@ -192,7 +192,7 @@ pub(crate) async fn test(access: Management, Id(id): Id) -> AdminResult<Json<Tes
 async fn change(access: &Management, id: &str, patch: &WebhookPatch) -> AdminResult<Webhook> {
     let admin = &access.admin;
     let is_moved = patch.url.is_some() || patch.allow_private.is_some();
-    loop {
+    for _ in 0..MAX_ROUNDS {
         let mut draft = find(admin, id).await?;
         merge(&mut draft, patch)?;
         if is_moved {
@@ -212,6 +212,7 @@ async fn change(access: &Management, id: &str, patch: &WebhookPatch) -> AdminRes
             Err(Refusal::Overtaken) => {}
         }
     }
+    Err(overtaken("webhook"))
 }
 
 /// Takes what was sent into a webhook; everything wrong is told, but for its address.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use http::Method;
-use omniroute_domain::entity::ConnectionId;
+use omniroute_domain::entity::{ConnectionId, ConnectionStatus, TestStatus};
 use omniroute_domain::handoff::{Brief, Handoff, HandoffKey, KEPT_MS};
 use omniroute_domain::session::SessionKey;
 use omniroute_engine::ports::Memory;
 use omniroute_provider::ProviderId;
 use omniroute_provider::allowance::{Allowance, Allowances};
+use omniroute_store::AuditQuery;
 use serde_json::{Value, json};
 
 use crate::app::{START, TestApp};
@@ -236,4 +237,31 @@ async fn a_conversation_shows_the_summaries_it_takes_with_it() {
     assert_eq!(ended["unpinned"], 1, "of a conversation that is over already");
     assert_eq!(app.live.handoffs.find(&key, START + 6), None);
     app.delete("/api/sessions?sessionId=ext:a").await.expect(404);
+}
+
+#[tokio::test]
+async fn an_account_that_is_there_is_changed_as_by_a_patch() {
+    let app = TestApp::new().await;
+    let draft = |members: Value| {
+        let mut body = json!({"provider":"groq","name":"work"});
+        body.as_object_mut().expect("an object").extend(members.as_object().cloned().expect("an object"));
+        body
+    };
+    let made = app.post("/api/providers", draft(json!({"apiKey":"gsk_first_1234567890"}))).await.expect(201);
+    let id = ConnectionId::from(made.json()["connection"]["id"].as_str().expect("id"));
+    let banned = ConnectionStatus { test_status: TestStatus::Banned, ..ConnectionStatus::default() };
+    app.store.connections().set_status(&id, &banned).await.expect("written");
+    let again = "/api/providers?upsert=true";
+    let changed = app.post(again, draft(json!({"clearError":true,"priority":1}))).await.expect(201).json();
+    assert_eq!(
+        (&changed["connection"]["id"], &changed["connection"]["testStatus"]),
+        (&json!(id.as_str()), &json!("unknown"))
+    );
+    let stored = app.store.connections().get(&id).await.expect("read").expect("there");
+    assert_eq!(stored.status.test_status, TestStatus::Unknown);
+    let query =
+        AuditQuery { action: Some("provider.connection.*".into()), limit: 9, ..AuditQuery::default() };
+    let (events, _) = app.store.audit().list(&query).await.expect("read");
+    let told: Vec<_> = events.iter().map(|record| record.event.action.as_str()).collect();
+    assert_eq!(told, ["provider.connection.update", "provider.connection.create"]);
 }
