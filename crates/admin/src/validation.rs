@@ -14,9 +14,11 @@ impl Problems {
         self.0.push(Detail { field: field.to_owned(), message: message.into() });
     }
 
-    /// A text of a length in characters.
+    /// A text of a length in characters, which may have several lines.
     pub(crate) fn length(&mut self, field: &str, text: &str, allowed: RangeInclusive<usize>) {
-        if !allowed.contains(&text.chars().count()) {
+        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            self.add(field, "must not contain control characters");
+        } else if !allowed.contains(&text.chars().count()) {
             self.add(field, format!("must have {} to {} characters", allowed.start(), allowed.end()));
         }
     }

@@ -11,7 +11,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Argument, Describe, Incoming};
 use crate::error::{
-    AdminError, AdminResult, Detail, bad_json, invalid, not_found, too_large, unsupported_media,
+    AdminError, AdminResult, Detail, bad_json, invalid, invalid_field, not_found, too_large,
+    unsupported_media,
 };
 
 /// Most ignored members that are named.
@@ -98,6 +99,9 @@ impl<T: DeserializeOwned + IntoParams + Send> Argument for Filter<T> {
         let query = incoming.parts.uri.query().unwrap_or("");
         let ignored = &incoming.ignored;
         let pairs = form_urlencoded::parse(query.as_bytes());
+        if let Some((name, _)) = pairs.clone().find(|(_, value)| value.contains('\0')) {
+            return Err(invalid_field(&name, "must not contain a NUL character"));
+        }
         let mut note = |path: serde_ignored::Path<'_>| ignored.add(path.to_string());
         let deserializer =
             serde_ignored::Deserializer::new(serde_urlencoded::Deserializer::new(pairs), &mut note);
@@ -114,7 +118,7 @@ impl Argument for Id {
 
     async fn take(incoming: &mut Incoming) -> AdminResult<Self> {
         match incoming.parts.extract::<Path<String>>().await {
-            Ok(Path(id)) if id.len() <= 256 => Ok(Self(id)),
+            Ok(Path(id)) if id.len() <= 256 && !id.contains(char::is_control) => Ok(Self(id)),
             _ => Err(not_found("Path")),
         }
     }
@@ -166,12 +170,21 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], ignored: &Ignored) -> AdminResult<T>
     {
         return Err(invalid(vec![Detail { field: "body".into(), message: "must be a JSON object".into() }]));
     }
+    if has_nul(bytes) {
+        return Err(invalid_field("body", "must not contain a NUL character (`\\u0000`)"));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut note = |path: serde_ignored::Path<'_>| ignored.add(path.to_string());
     let deserializer = serde_ignored::Deserializer::new(&mut json, &mut note);
     let value = serde_path_to_error::deserialize(deserializer).map_err(|error| wrong(&error))?;
     json.end().map_err(|_| bad_json("there is something behind the JSON object"))?;
     Ok(value)
+}
+
+/// Whether a text within JSON has a NUL character, which not every database keeps. By itself it is not JSON.
+fn has_nul(json: &[u8]) -> bool {
+    let is_escape = |at: usize| json[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0;
+    json.windows(6).enumerate().any(|(at, window)| window == br"\u0000" && is_escape(at))
 }
 
 fn wrong(error: &serde_path_to_error::Error<serde_json::Error>) -> AdminError {

@@ -265,3 +265,19 @@ async fn an_account_that_is_there_is_changed_as_by_a_patch() {
     let told: Vec<_> = events.iter().map(|record| record.event.action.as_str()).collect();
     assert_eq!(told, ["provider.connection.update", "provider.connection.create"]);
 }
+
+#[tokio::test]
+async fn characters_that_no_database_keeps_are_refused() {
+    let app = TestApp::new().await;
+    let body = json!({"provider":"groq","name":"work","apiKey":"gsk_first_1234567890"});
+    let made = app.post("/api/providers", body).await.expect(201).json();
+    let path = format!("/api/providers/{}", made["connection"]["id"].as_str().expect("id"));
+    for (text, field) in [("a\u{0}b", "body"), ("a\u{1b}b", "group")] {
+        let refused = app.patch(&path, json!({"group":text})).await.expect(400);
+        assert_eq!(refused.json()["error"]["details"][0]["field"], field, "{}", refused.body);
+    }
+    app.patch(&path, json!({"group":"a \\u0000 of four digits"})).await.expect(200);
+    app.post("/api/fallback/chains", json!({"model":"a\u{0}","chain":["groq"]})).await.expect(400);
+    app.get("/api/providers/%00").await.expect(404);
+    app.delete("/api/models/alias?alias=%00").await.expect(400);
+}
