@@ -21,6 +21,7 @@ use omniroute_provider::catalog::Catalog;
 use omniroute_store::{RecorderStats, Store};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, OnceCell, Semaphore};
+use tokio_util::task::TaskTracker;
 
 use crate::auth::Lockouts;
 use crate::console::Console;
@@ -64,6 +65,8 @@ pub struct AdminState {
     pub lifecycle: Arc<dyn Lifecycle>,
     /// Called after every write of configuration.
     pub reload: Reload,
+    /// Changes that are being made, also those whose client is gone.
+    pub tasks: TaskTracker,
 }
 
 /// What the process start decided about management.

@@ -133,6 +133,7 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
 
     // What operators need.
     let stopper = Arc::new(Stopper::default());
+    let changes = TaskTracker::new();
     let first_run_token = (!has_password && settings.initial_password.is_none()).then(new_token);
     let reload = {
         let (store, live, options, recorder, clock) =
@@ -166,6 +167,7 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
         settings: admin_settings(&settings, address.port(), first_run_token.clone(), environment),
         lifecycle: stopper.clone(),
         reload: reload.clone(),
+        tasks: changes.clone(),
     });
 
     // Whoever is to be told of what happens.
@@ -264,6 +266,10 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
     futures_util::future::join_all(serving).await;
 
     // Requests are done: write what they left, then close.
+    changes.close();
+    if tokio::time::timeout(settings.shutdown_timeout, changes.wait()).await.is_err() {
+        tracing::warn!("changes of the configuration were still being made when the time to stop had passed");
+    }
     engine.end_asides().await;
     signals.abort();
     writing.cancel();

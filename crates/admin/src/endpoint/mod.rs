@@ -18,6 +18,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::error::{AdminError, AdminResult, internal};
 use crate::state::{Admin, Peer};
@@ -70,7 +72,7 @@ macro_rules! handle {
         where
             F: Fn(T, $($argument,)*) -> Fut + Clone + Send + Sync + 'static,
             Fut: Future<Output = AdminResult<R>> + Send + 'static,
-            R: Answer,
+            R: Answer + 'static,
             T: Tier + 'static,
             $($argument: Argument + 'static,)*
         {
@@ -83,10 +85,15 @@ macro_rules! handle {
 
             fn call(self, mut incoming: Incoming) -> BoxFuture<'static, Response> {
                 Box::pin(async move {
+                    let changes = (!incoming.parts.method.is_safe()).then(|| incoming.admin.tasks.clone());
                     let answer = async {
                         let access = T::take(&mut incoming).await?;
                         $(let $argument = $argument::take(&mut incoming).await?;)*
-                        self(access, $($argument),*).await
+                        let work = self(access, $($argument),*);
+                        match changes {
+                            Some(tasks) => to_the_end(&tasks, work).await,
+                            None => work.await,
+                        }
                     };
                     // A bug in one handler must not take the connection's other requests with it.
                     let answer = AssertUnwindSafe(answer).catch_unwind().await;
@@ -102,6 +109,14 @@ handle!(A1);
 handle!(A1, A2);
 handle!(A1, A2, A3);
 handle!(A1, A2, A3, A4);
+
+/// Carries out what changes something, also where the client hangs up meanwhile: what was written is put in force and told.
+async fn to_the_end<R: Send + 'static>(
+    tasks: &TaskTracker,
+    work: impl Future<Output = AdminResult<R>> + Send + 'static,
+) -> AdminResult<R> {
+    tasks.spawn(work.in_current_span()).await.unwrap_or_else(|_| Err(internal("the handler panicked")))
+}
 
 fn finish<R: Answer>(answer: AdminResult<R>, incoming: &Incoming) -> Response {
     let mut response = answer.and_then(R::respond).unwrap_or_else(|error: AdminError| {

@@ -29,6 +29,7 @@ use omniroute_provider::catalog::catalog;
 use omniroute_store::{Location, RecorderStats, Store, StoreOptions};
 use secrecy::SecretString;
 use serde_json::Value;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 pub(crate) const START: i64 = 1_800_000_000_000;
@@ -162,6 +163,7 @@ impl TestApp {
             settings,
             lifecycle: lifecycle.clone(),
             reload: Arc::new(reload),
+            tasks: TaskTracker::new(),
         });
         Self { router, store, live, clock, upstream, rows, telemetry, console, lifecycle, answers, _dir: dir }
     }

@@ -1,7 +1,11 @@
 //! What keys may spend.
 
+use std::task::{Context, Poll};
+use std::time::Duration;
+
 use omniroute_domain::budget::Window;
 use omniroute_domain::entity::ApiKeyId;
+use omniroute_store::AuditQuery;
 use serde_json::{Value, json};
 
 use crate::app::{START, TestApp};
@@ -198,4 +202,24 @@ async fn a_tiny_limit_is_one() {
     let none = json!({"apiKeyId": id, "dailyLimitUsd": 0});
     let budget = app.post("/api/usage/budget", none).await.expect(200).json()["budget"].clone();
     assert_eq!(budget["dailyLimitUsd"], Value::Null);
+}
+
+/// The client is gone as soon as the budget is in the database.
+#[tokio::test]
+async fn what_is_written_is_told_though_the_client_hangs_up() {
+    let app = TestApp::new().await;
+    let id = key(&app, "dev").await;
+    {
+        let mut call = std::pin::pin!(app.post("/api/usage/budget", json!({"apiKeyId": id, "limit": 1})));
+        while app.store.budgets().list().await.expect("read").is_empty() {
+            let poll = |context: &mut Context<'_>| Poll::Ready(call.as_mut().poll(context).is_pending());
+            assert!(std::future::poll_fn(poll).await, "it has more to do");
+        }
+    }
+    let is_told = async {
+        let query = AuditQuery { action: Some("budget.set".into()), limit: 1, ..AuditQuery::default() };
+        while app.store.audit().list(&query).await.expect("read").0.is_empty() {}
+    };
+    tokio::time::timeout(Duration::from_secs(10), is_told).await.expect("it is in the audit log");
+    assert!(app.live.load().budgets.of(Some(&ApiKeyId::from(id.as_str()))).is_some(), "it is in force");
 }
