@@ -189,10 +189,11 @@ impl Combos<'_> {
                         .execute(&mut *db)
                         .await?;
                 }
-                let keys: Vec<(String, String, String, String)> =
-                    sqlx::query_as("SELECT id, rights, allowed_models, denied_models FROM api_keys")
-                        .fetch_all(&mut *db)
-                        .await?;
+                let keys: Vec<(String, String, String, String)> = sqlx::query_as(
+                    "SELECT id, rights, allowed_models, denied_models FROM api_keys ORDER BY id",
+                )
+                .fetch_all(&mut *db)
+                .await?;
                 for (id, rights, allowed, denied) in keys {
                     let new_rights = api_keys::rename_combo(&rights, &before, &combo.name)?;
                     let new_allowed = add_to_list(&allowed, &before, &combo.name)?;

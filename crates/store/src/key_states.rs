@@ -71,10 +71,10 @@ pub(crate) use write_key_state;
 /// that the vendor told.
 macro_rules! move_models {
     ($db:ident, $from:expr, $to:expr) => {{
-        sqlx::query($crate::resilience::FORGET_LOCKS).bind($to).execute(&mut *$db).await?;
-        sqlx::query($crate::resilience::MOVE_LOCKS).bind($from).bind($to).execute(&mut *$db).await?;
         sqlx::query($crate::learned_limits::FORGET).bind($to).execute(&mut *$db).await?;
         sqlx::query($crate::learned_limits::MOVE).bind($from).bind($to).execute(&mut *$db).await?;
+        sqlx::query($crate::resilience::FORGET_LOCKS).bind($to).execute(&mut *$db).await?;
+        sqlx::query($crate::resilience::MOVE_LOCKS).bind($from).bind($to).execute(&mut *$db).await?;
     }};
 }
 pub(crate) use move_models;

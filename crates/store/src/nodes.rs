@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use omniroute_domain::entity::{Node, NodeType};
 use omniroute_provider::ProviderId;
 
-use crate::connections::forget;
+use crate::connections::{forget, lock_rows};
 use crate::error::StoreError;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::store::{RowProblem, Store, usable};
@@ -134,6 +134,7 @@ impl Nodes<'_> {
     pub async fn delete(&self, id: &ProviderId) -> Result<bool, StoreError> {
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            lock_rows!(db, id.as_str());
             let removed = sqlx::query("DELETE FROM provider_nodes WHERE id = $1")
                 .bind(id.as_str())
                 .execute(&mut *db)

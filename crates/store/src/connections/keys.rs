@@ -64,10 +64,11 @@ pub(crate) async fn reseal(store: &Store, vault: &Vault) -> Result<u64, StoreErr
     let mut changed = 0;
     with_write!(store.pool(), |db| {
         bump_revision!(db);
-        let rows: Vec<(String, String)> =
-            sqlx::query_as("SELECT id, api_key FROM provider_connections WHERE api_key IS NOT NULL")
-                .fetch_all(&mut *db)
-                .await?;
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT id, api_key FROM provider_connections WHERE api_key IS NOT NULL ORDER BY id",
+        )
+        .fetch_all(&mut *db)
+        .await?;
         for (id, stored) in rows {
             let secret = match vault.open(&place(&id), &stored) {
                 Ok(secret) if !vault.is_current(&stored) => secret,
@@ -85,10 +86,11 @@ pub(crate) async fn reseal(store: &Store, vault: &Vault) -> Result<u64, StoreErr
                 .await?;
             changed += 1;
         }
-        let rows: Vec<(String, String)> =
-            sqlx::query_as("SELECT id, api_keys FROM provider_connections WHERE api_keys IS NOT NULL")
-                .fetch_all(&mut *db)
-                .await?;
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT id, api_keys FROM provider_connections WHERE api_keys IS NOT NULL ORDER BY id",
+        )
+        .fetch_all(&mut *db)
+        .await?;
         for (id, stored) in rows {
             let place = pool_place(&id);
             let keys = match vault.open(&place, &stored) {

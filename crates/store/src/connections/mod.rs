@@ -9,6 +9,7 @@ use omniroute_provider::ProviderId;
 
 pub(crate) use keys::reseal;
 use keys::{Sealed, StoredKeys, place, pool_place};
+pub(crate) use order::lock_rows;
 use order::renumber;
 use row::auth_type_text;
 pub(crate) use row::{Row, parse_test_status};
@@ -59,6 +60,8 @@ pub(crate) const SELECT_ALL: &str =
     concat!("SELECT ", columns!(), " FROM provider_connections ORDER BY provider, priority, created_at, id");
 
 const SELECT_ONE: &str = concat!("SELECT ", columns!(), " FROM provider_connections WHERE id = $1");
+
+const SELECT_PROVIDER: &str = "SELECT provider FROM provider_connections WHERE id = $1";
 
 /// What tests and traffic found out, in the order in which the statements name it.
 macro_rules! bind_status {
@@ -123,14 +126,14 @@ macro_rules! forget {
 }
 pub(crate) use forget;
 
-/// What is known of an account, apart from its row; what it used stays counted.
+/// What is known of an account, apart from its row, table by table as the writer goes through them; what it used stays counted.
 pub(crate) const FORGET: [&str; 6] = [
-    FORGET_CONNECTION,
     key_states::FORGET_CONNECTION,
+    FORGET_CONNECTION,
     learned_limits::FORGET_CONNECTION,
-    quota_snapshots::FORGET_CONNECTION,
-    resilience::FORGET_CONNECTION,
     session_affinity::FORGET_CONNECTION,
+    resilience::FORGET_CONNECTION,
+    quota_snapshots::FORGET_CONNECTION,
 ];
 
 /// What is known of an account by its key.
@@ -182,6 +185,7 @@ impl Connections<'_> {
         let tags = to_json(&connection.tags)?;
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            lock_rows!(db, connection.provider.as_str());
             refuse_duplicates!(db, connection, sealed.fingerprint);
             sqlx::query(
                 "INSERT INTO provider_connections (id, provider, auth_type, name, display_name, email, priority,
@@ -234,6 +238,9 @@ impl Connections<'_> {
         let id = id.as_str();
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            let provider: Option<String> =
+                sqlx::query_scalar(SELECT_PROVIDER).bind(id).fetch_optional(&mut *db).await?;
+            lock_rows!(db, provider);
             let row: Option<Row> = sqlx::query_as(SELECT_ONE).bind(id).fetch_optional(&mut *db).await?;
             let stored: Option<StoredKeys> = sqlx::query_as(
                 "SELECT api_key, key_hmac, api_keys, provider_specific_data FROM provider_connections WHERE id = $1",
@@ -330,6 +337,9 @@ impl Connections<'_> {
     pub async fn delete(&self, id: &ConnectionId) -> Result<bool, StoreError> {
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            let provider: Option<String> =
+                sqlx::query_scalar(SELECT_PROVIDER).bind(id.as_str()).fetch_optional(&mut *db).await?;
+            lock_rows!(db, provider);
             let provider: Option<String> =
                 sqlx::query_scalar("DELETE FROM provider_connections WHERE id = $1 RETURNING provider")
                     .bind(id.as_str())

@@ -1,5 +1,24 @@
 //! The places of connections within their provider: 1 to n, without gaps.
 
+/// Takes the rows of a provider's connections in the order in which the writer takes them, so that neither can have one that the
+/// other waits for. Before anything is written to any of them.
+macro_rules! lock_rows {
+    ($db:ident, $provider:expr) => {
+        let ids: Vec<String> =
+            sqlx::query_scalar("SELECT id FROM provider_connections WHERE provider = $1 ORDER BY id")
+                .bind($provider)
+                .fetch_all(&mut *$db)
+                .await?;
+        for id in ids {
+            sqlx::query("UPDATE provider_connections SET priority = priority WHERE id = $1")
+                .bind(id)
+                .execute(&mut *$db)
+                .await?;
+        }
+    };
+}
+pub(crate) use lock_rows;
+
 /// Gives the connections of a provider the priorities 1..n, one of them at a wanted place.
 macro_rules! renumber {
     ($db:ident, $provider:expr, $moved:expr) => {

@@ -22,6 +22,7 @@ mod quota;
 mod recording;
 mod resilience;
 mod secrets;
+mod side_by_side;
 mod similar_questions;
 mod turns;
 mod usage;
