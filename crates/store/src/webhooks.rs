@@ -53,14 +53,13 @@ macro_rules! columns {
 const SELECT_ONE: &str = concat!("SELECT ", columns!(), " FROM webhooks WHERE id = $1");
 const SELECT_SECRETS: &str = "SELECT secret, previous_secret, previous_until FROM webhooks WHERE id = $1";
 
+const LOCK_ROW: &str = "UPDATE webhooks SET updated_at = updated_at WHERE id = $1";
+
 /// The first statement of a change that reads before it writes: the row's lock keeps others away on Postgres, as the engine
 /// does on SQLite.
 macro_rules! lock_row {
     ($db:ident, $id:expr) => {
-        let locked = sqlx::query("UPDATE webhooks SET updated_at = updated_at WHERE id = $1")
-            .bind($id)
-            .execute(&mut *$db)
-            .await?;
+        let locked = sqlx::query(LOCK_ROW).bind($id).execute(&mut *$db).await?;
         if locked.rows_affected() == 0 {
             return Err(StoreError::NotFound { what: "webhook", id: $id.to_owned() });
         }
@@ -272,9 +271,14 @@ fn opened(
 pub(crate) async fn reseal(store: &Store, vault: &Vault) -> Result<u64, StoreError> {
     let mut changed = 0;
     with_write!(store.pool(), |db| {
-        let rows: Vec<(String, String, Option<String>)> =
-            sqlx::query_as("SELECT id, secret, previous_secret FROM webhooks").fetch_all(&mut *db).await?;
-        for (id, secret, previous) in rows {
+        let ids: Vec<String> =
+            sqlx::query_scalar("SELECT id FROM webhooks ORDER BY id").fetch_all(&mut *db).await?;
+        for id in ids {
+            // Who rotates the secret meanwhile is waited for, and not undone.
+            sqlx::query(LOCK_ROW).bind(&id).execute(&mut *db).await?;
+            let row: Option<Secrets> =
+                sqlx::query_as(SELECT_SECRETS).bind(&id).fetch_optional(&mut *db).await?;
+            let Some((secret, previous, _)) = row else { continue };
             let anew = |place: String, stored: &str| match vault.open(&place, stored) {
                 Ok(text) if !vault.is_current(stored) => vault.seal(&place, text.expose_secret()).map(Some),
                 Ok(_) => Ok(None),
