@@ -28,8 +28,23 @@ pub(crate) struct Created<T>(pub(crate) T);
 /// 202 with a body.
 pub(crate) struct Accepted<T>(pub(crate) T);
 
-/// Another status with a body.
-pub(crate) struct WithStatus<T>(pub(crate) StatusCode, pub(crate) T);
+/// A body with 200 or with another status.
+pub(crate) struct WithStatus<T, const OTHER: u16> {
+    is_ok: bool,
+    body: T,
+}
+
+impl<T, const OTHER: u16> WithStatus<T, OTHER> {
+    /// With 200.
+    pub(crate) const fn ok(body: T) -> Self {
+        Self { is_ok: true, body }
+    }
+
+    /// With the other one.
+    pub(crate) const fn other(body: T) -> Self {
+        Self { is_ok: false, body }
+    }
+}
 
 /// 200 with a body, and how many rows there are in `x-total-count`.
 pub(crate) struct WithTotal<T>(pub(crate) u64, pub(crate) T);
@@ -99,14 +114,19 @@ impl<T: Serialize + ToSchema + Send> Answer for Accepted<T> {
     }
 }
 
-impl<T: Serialize + ToSchema + Send> Answer for WithStatus<T> {
+impl<T: Serialize + ToSchema + Send, const OTHER: u16> Answer for WithStatus<T, OTHER> {
     fn describe(route: &mut Describe) {
         route.answers::<T>(StatusCode::OK);
+        route.answers::<T>(status_of(OTHER));
     }
 
     fn respond(self) -> AdminResult<Response> {
-        json(self.0, &self.1)
+        json(if self.is_ok { StatusCode::OK } else { status_of(OTHER) }, &self.body)
     }
+}
+
+fn status_of(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 impl<T: Serialize + ToSchema + Send> Answer for WithTotal<T> {

@@ -37,7 +37,7 @@ pub(crate) struct Describe {
     access: Option<Access>,
     parameters: Vec<Parameter>,
     body: Option<(RefOr<Schema>, bool)>,
-    answer: Option<(StatusCode, &'static str, RefOr<Schema>)>,
+    answers: Vec<(StatusCode, &'static str, RefOr<Schema>)>,
     tells_version: bool,
     asks_version: bool,
     schemas: Vec<(String, RefOr<Schema>)>,
@@ -70,7 +70,8 @@ impl Describe {
     }
 
     pub(crate) fn answers<T: ToSchema>(&mut self, status: StatusCode) {
-        self.answer = Some((status, "application/json", self.schema_of::<T>()));
+        let schema = self.schema_of::<T>();
+        self.answers.push((status, "application/json", schema));
     }
 
     pub(crate) fn resumes(&mut self) {
@@ -98,12 +99,12 @@ impl Describe {
 
     pub(crate) fn answers_events(&mut self) {
         let text = ObjectBuilder::new().schema_type(Type::String).build();
-        self.answer = Some((StatusCode::OK, "text/event-stream", text.into()));
+        self.answers.push((StatusCode::OK, "text/event-stream", text.into()));
     }
 
     pub(crate) fn answers_text(&mut self) {
         let text = ObjectBuilder::new().schema_type(Type::String).build();
-        self.answer = Some((StatusCode::OK, "text/plain", text.into()));
+        self.answers.push((StatusCode::OK, "text/plain", text.into()));
     }
 
     fn schema_of<T: ToSchema>(&mut self) -> RefOr<Schema> {
@@ -132,7 +133,7 @@ impl Describe {
                 RequestBodyBuilder::new().content("application/json", content).required(Some(required));
             operation = operation.request_body(Some(body.build()));
         }
-        if let Some((status, content_type, schema)) = self.answer {
+        for (status, content_type, schema) in self.answers {
             let content = ContentBuilder::new().schema(Some(schema)).build();
             let mut response = ResponseBuilder::new()
                 .description(status.canonical_reason().unwrap_or("Done"))

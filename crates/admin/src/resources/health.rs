@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::StatusCode;
 use omniroute_domain::breaker::BreakerState;
 use omniroute_domain::entity::Connection;
 use omniroute_domain::health::ModelLock;
@@ -20,7 +19,7 @@ use super::resilience::{self, BreakerView};
 use super::sessions;
 use super::telemetry::uptime_secs;
 use crate::auth::{HasPassword, Management, Public, has_password};
-use crate::endpoint::WithStatus;
+use crate::endpoint::{Json, WithStatus};
 use crate::error::AdminResult;
 use crate::state::Admin;
 use crate::text::iso;
@@ -237,7 +236,7 @@ pub(crate) struct Probe {
     status: &'static str,
 }
 
-pub(crate) async fn show(access: Public) -> AdminResult<WithStatus<Health>> {
+pub(crate) async fn show(access: Public) -> AdminResult<WithStatus<Health, 503>> {
     let admin = &access.admin;
     let database_ok = admin.store.ping().await.is_ok() && is_writable(admin).await;
     let cryptography = admin.store.cryptography();
@@ -256,8 +255,8 @@ pub(crate) async fn show(access: Public) -> AdminResult<WithStatus<Health>> {
         true => Some(details(admin, database_ok, &cryptography, &breakers, uptime, access.now_ms).await?),
         false => None,
     };
-    let code = if database_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok(WithStatus(code, Health { status, version, uptime, details }))
+    let health = Health { status, version, uptime, details };
+    Ok(if database_ok { WithStatus::ok(health) } else { WithStatus::other(health) })
 }
 
 /// Whether writes are possible. A database that is busy is.
@@ -271,16 +270,16 @@ async fn is_writable(admin: &Admin) -> bool {
     }
 }
 
-pub(crate) async fn live(_access: Public) -> AdminResult<WithStatus<Probe>> {
-    Ok(WithStatus(StatusCode::OK, Probe { status: "ok" }))
+pub(crate) async fn live(_access: Public) -> AdminResult<Json<Probe>> {
+    Ok(Json(Probe { status: "ok" }))
 }
 
-pub(crate) async fn ready(access: Public) -> AdminResult<WithStatus<Probe>> {
+pub(crate) async fn ready(access: Public) -> AdminResult<WithStatus<Probe, 503>> {
     match access.admin.store.ping().await {
-        Ok(()) => Ok(WithStatus(StatusCode::OK, Probe { status: "ready" })),
+        Ok(()) => Ok(WithStatus::ok(Probe { status: "ready" })),
         Err(error) => {
             tracing::warn!(%error, "not ready");
-            Ok(WithStatus(StatusCode::SERVICE_UNAVAILABLE, Probe { status: "database unavailable" }))
+            Ok(WithStatus::other(Probe { status: "database unavailable" }))
         }
     }
 }
@@ -420,10 +419,10 @@ fn locks(state: &ConnectionState, now: i64) -> Vec<ModelLockView> {
 }
 
 /// Closes every breaker.
-pub(crate) async fn reset_breakers(access: Management) -> AdminResult<WithStatus<BreakersClosed>> {
+pub(crate) async fn reset_breakers(access: Management) -> AdminResult<Json<BreakersClosed>> {
     let reset = resilience::close_all(&access.admin, None, access.now_ms);
     access.audit("resilience.reset", "provider", "*", &reset.to_string()).await;
-    Ok(WithStatus(StatusCode::OK, BreakersClosed { success: true, reset }))
+    Ok(Json(BreakersClosed { success: true, reset }))
 }
 
 fn is_open(breaker: &BreakerView) -> bool {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use omniroute_domain::entity::{ApiKeyId, MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKind};
 use omniroute_domain::policy::{self, Asked, Verdict};
 use omniroute_domain::price;
@@ -217,7 +216,7 @@ pub(crate) async fn list(access: Management) -> AdminResult<Json<PolicyList>> {
 pub(crate) async fn create(
     access: Management,
     Body(post): Body<PolicyPost>,
-) -> AdminResult<WithStatus<PolicyPosted>> {
+) -> AdminResult<WithStatus<PolicyPosted, 201>> {
     let store = &access.admin.store;
     let PolicyPost { action, identifier, name, r#type, enabled, priority, conditions, actions } = post;
     match (action.as_deref(), identifier) {
@@ -225,7 +224,7 @@ pub(crate) async fn create(
             access.admin.lockouts.unlock(store, &identifier).await?;
             access.audit("auth.unlocked", "lockout", &identifier, "").await;
             let unlocked = PolicyPosted::Unlocked { success: true, action: "unlocked", identifier };
-            return Ok(WithStatus(StatusCode::OK, unlocked));
+            return Ok(WithStatus::ok(unlocked));
         }
         (Some("unlock"), None) => return Err(invalid_field("identifier", "is required")),
         (Some(_), _) => {
@@ -255,7 +254,7 @@ pub(crate) async fn create(
     store.policies().insert(&policy, MAX_POLICIES).await?;
     access.reload().await?;
     access.audit("policy.created", "policy", &policy.id, &policy.name).await;
-    Ok(WithStatus(StatusCode::CREATED, PolicyPosted::Made { policy: Box::new(view(policy)) }))
+    Ok(WithStatus::other(PolicyPosted::Made { policy: Box::new(view(policy)) }))
 }
 
 pub(crate) async fn update(
