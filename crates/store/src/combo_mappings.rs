@@ -31,6 +31,13 @@ macro_rules! write_row {
                 let message = format!("the mapping `{other}` has this pattern already");
                 return Err(StoreError::Conflict { field: "pattern", message });
             }
+            let combo: Option<String> = sqlx::query_scalar("SELECT id FROM combos WHERE id = $1")
+                .bind($mapping.combo_id.as_str())
+                .fetch_optional(&mut *$db)
+                .await?;
+            if combo.is_none() {
+                return Err(StoreError::NotFound { what: "combo", id: $mapping.combo_id.to_string() });
+            }
             sqlx::query(
                 "INSERT INTO model_combo_mappings
                  (id, pattern, combo_id, priority, enabled, description, created_at, updated_at)

@@ -1,6 +1,7 @@
 //! Names of models that mean a combo: `/api/model-combo-mappings`.
 
 use omniroute_domain::entity::{ComboId, MAX_MAPPINGS, ModelComboMapping};
+use omniroute_store::StoreError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 use super::{Done, present};
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Id, Json};
-use crate::error::{AdminResult, not_found};
+use crate::error::{AdminError, AdminResult, invalid_field, not_found};
 use crate::state::Admin;
 use crate::text::iso;
 use crate::validation::Problems;
@@ -87,7 +88,7 @@ pub(crate) async fn create(
     };
     let names = names(&access.admin).await?;
     merge(&mut mapping, draft, &names)?;
-    access.admin.store.combo_mappings().insert(&mapping, MAX_MAPPINGS).await?;
+    access.admin.store.combo_mappings().insert(&mapping, MAX_MAPPINGS).await.map_err(not_kept)?;
     access.reload().await?;
     access.audit("mapping.created", "model_combo_mapping", &mapping.id, &mapping.pattern).await;
     Ok(Created(MappingAnswer { mapping: view(mapping, &names) }))
@@ -103,7 +104,7 @@ pub(crate) async fn update(
         mapping.updated_at = access.now_ms;
         merge(mapping, patch, &names)
     };
-    let mapping = access.admin.store.combo_mappings().change(&id, change).await??;
+    let mapping = access.admin.store.combo_mappings().change(&id, change).await.map_err(not_kept)??;
     access.reload().await?;
     access.audit("mapping.updated", "model_combo_mapping", &mapping.id, &mapping.pattern).await;
     Ok(Json(MappingAnswer { mapping: view(mapping, &names) }))
@@ -116,6 +117,14 @@ pub(crate) async fn delete(access: Management, Id(id): Id) -> AdminResult<Json<D
     access.reload().await?;
     access.audit("mapping.deleted", "model_combo_mapping", &id, "").await;
     Ok(Json(Done::new()))
+}
+
+/// A combo may be deleted after it was looked up.
+fn not_kept(error: StoreError) -> AdminError {
+    match error {
+        StoreError::NotFound { what: "combo", .. } => invalid_field("comboId", "is no combo's id"),
+        other => other.into(),
+    }
 }
 
 fn merge(

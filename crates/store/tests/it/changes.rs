@@ -193,6 +193,18 @@ async fn a_change_that_is_refused_is_none(fixture: Fixture) {
     assert_eq!(store.combos().change(&"1".into(), refuse).await.unwrap().unwrap_err(), "no");
     let seen = |combo: &Combo| Err(combo.name.clone());
     assert_eq!(store.combos().delete(&"1".into(), seen).await.unwrap(), Err("best".to_owned()));
+    let mapping = ModelComboMapping {
+        id: "m1".into(),
+        pattern: "gpt-*".into(),
+        combo_id: "gone".into(),
+        priority: 0,
+        enabled: true,
+        description: None,
+        created_at: NOW,
+        updated_at: NOW,
+    };
+    let nowhere = store.combo_mappings().insert(&mapping, 10).await;
+    assert!(matches!(nowhere, Err(StoreError::NotFound { what: "combo", .. })), "{nowhere:?}");
     let entities = store.entities().await.unwrap();
     assert_eq!(entities.revision, revision, "nobody has to look");
     assert_eq!((&*entities.connections[0].name, &*entities.combos[0].name), (&*before.name, "best"));
