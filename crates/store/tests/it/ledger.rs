@@ -180,7 +180,8 @@ async fn two_that_fold_at_once_count_nothing_twice(fixture: Fixture) {
     let (other, settings) = (fixture.again().await, RuntimeSettings::default());
     let (first, second) =
         futures_util::join!(fixture.store.prune(NOW, &settings), other.prune(NOW, &settings));
-    (first.unwrap(), second.unwrap());
+    first.unwrap();
+    second.unwrap();
     let found = sums(&fixture, Some(&key())).await;
     assert_eq!((found.total_nano, found.entries), (2 * DAYS, 2 * DAYS));
     assert_eq!(fixture.store.ledger().list(1_000).await.unwrap().len() as i64, DAYS);
