@@ -59,7 +59,7 @@ async fn a_secret_that_is_rotated_meanwhile_stays(fixture: Fixture) {
     let id = |number: usize| format!("w{number:02}");
     for number in 0..COUNT {
         let webhook = Webhook { id: id(number), ..Webhook::default() };
-        fixture.store.webhooks().insert(&webhook, &SecretString::from("whsec_before"), 10).await.unwrap();
+        fixture.store.webhooks().insert(&webhook, &SecretString::from("whsec_before"), COUNT).await.unwrap();
     }
     let rotate = async {
         for number in (0..COUNT).rev() {
