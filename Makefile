@@ -19,7 +19,7 @@ WITH_BINARY = if [ -z "$${OMNIROUTE_BIN:-}" ]; then \
       | $(PYTHON) $(CLIENTS)/binary.py); export OMNIROUTE_BIN; \
   fi;
 
-.PHONY: help run build test test-clients clients test-clis clis bench check fmt lint tidy deny fuzz fuzz-check clean \
+.PHONY: help run build dist test test-clients clients test-clis clis bench check fmt lint tidy deny fuzz fuzz-check clean \
   need-cargo need-npm venv
 
 help: ## List these commands
@@ -37,6 +37,9 @@ run: need-cargo ## Build the gateway and run it on 127.0.0.1:20128
 
 build: need-cargo ## Build the release binary
 	cargo build --release -p omniroute
+
+dist: need-cargo ## Build the binary as it is published, in two passes (needs rustup component add llvm-tools)
+	cargo xtask dist
 
 test: need-cargo ## Run all tests that need no other software
 	@if cargo nextest --version >/dev/null 2>&1; then \

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
+use crate::cargo;
+
 /// Where the steps are: packages and their benchmarks.
 const BENCHES: [(&str, &str); 3] = [
     ("omniroute-engine", "hot_path"),
@@ -39,35 +41,18 @@ pub(crate) fn print(root: &Path, filter: &str, out: &mut impl Write) -> anyhow::
 
 /// Builds a benchmark as it is released, and says where it is.
 fn build(root: &Path, package: &str, bench: &str) -> anyhow::Result<PathBuf> {
-    let built = Command::new(env!("CARGO"))
-        .current_dir(root)
-        .args(["build", "--release", "-p", package, "--bench", bench, "--message-format=json"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run cargo")?;
-    if !built.status.success() {
-        bail!("`cargo build --release -p {package} --bench {bench}` failed");
-    }
-    let messages = String::from_utf8(built.stdout).context("cargo's messages are not text")?;
-    messages
-        .lines()
-        .filter_map(|message| executable(message, bench))
-        .next_back()
-        .context("cargo did not say where the benchmark is")
-}
-
-fn executable(message: &str, bench: &str) -> Option<PathBuf> {
-    #[derive(serde::Deserialize)]
-    struct Artifact {
-        executable: Option<PathBuf>,
-        target: Target,
-    }
-    #[derive(serde::Deserialize)]
-    struct Target {
-        name: String,
-    }
-    let artifact: Artifact = serde_json::from_str(message).ok()?;
-    artifact.executable.filter(|_| artifact.target.name == bench)
+    cargo::built(
+        Command::new(env!("CARGO")).current_dir(root).args([
+            "build",
+            "--release",
+            "-p",
+            package,
+            "--bench",
+            bench,
+            "--message-format=json",
+        ]),
+        bench,
+    )
 }
 
 fn count(bench: &Path, name: &str, repeats: u64) -> anyhow::Result<u64> {

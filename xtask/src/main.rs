@@ -1,7 +1,9 @@
 //! Chores of the repository. `cargo xtask` lists them.
 
+mod cargo;
 mod catalog;
 mod deps;
+mod dist;
 mod files;
 mod instructions;
 mod pretty;
@@ -16,6 +18,7 @@ const HELP: &str = "\
 cargo xtask catalog import <providers.json> <pricing.json>   split two large files into crates/provider/catalog
 cargo xtask catalog list                                     write the list of catalogue files the provider crate includes
 cargo xtask deps                                             licences, sources and duplicates of dependencies, by deny.toml
+cargo xtask dist                                             the binary as it is published (needs rustup's llvm-tools)
 cargo xtask instructions [name]                              instructions of the steps of a request (needs valgrind)
 cargo xtask sizes [count]                                    the longest source files
 cargo xtask tidy                                             check the rules of the layout (also a test)
@@ -32,6 +35,7 @@ fn main() -> anyhow::Result<ExitCode> {
             writeln!(out, "{count} files written")?;
         }
         ["catalog", "list"] => catalog::write_list(&root)?,
+        ["dist"] => dist::build(&root, &mut out)?,
         ["instructions"] => instructions::print(&root, "", &mut out)?,
         ["instructions", name] => instructions::print(&root, name, &mut out)?,
         ["sizes"] => sizes::print(&root, 25, &mut out)?,
