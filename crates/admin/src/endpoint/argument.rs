@@ -21,6 +21,9 @@ const MAX_IGNORED: usize = 50;
 /// A JSON body.
 pub(crate) struct Body<T>(pub(crate) T);
 
+/// A JSON body that nothing is kept of. What is quoted in it may hold whatever its sender's texts hold, a NUL character too.
+pub(crate) struct Quoted<T>(pub(crate) T);
+
 /// A JSON body, or none.
 pub(crate) struct OptionalBody<T>(pub(crate) T);
 
@@ -72,7 +75,18 @@ impl<T: DeserializeOwned + ToSchema + Send> Argument for Body<T> {
 
     async fn take(incoming: &mut Incoming) -> AdminResult<Self> {
         let bytes = read(incoming).await?;
-        parse(&bytes, &incoming.ignored).map(Self)
+        parse(&bytes, &incoming.ignored, Nul::Refused).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + ToSchema + Send> Argument for Quoted<T> {
+    fn describe(route: &mut Describe) {
+        route.takes::<T>(true);
+    }
+
+    async fn take(incoming: &mut Incoming) -> AdminResult<Self> {
+        let bytes = read(incoming).await?;
+        parse(&bytes, &incoming.ignored, Nul::Taken).map(Self)
     }
 }
 
@@ -86,7 +100,7 @@ impl<T: DeserializeOwned + ToSchema + Default + Send> Argument for OptionalBody<
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(T::default()));
         }
-        parse(&bytes, &incoming.ignored).map(Self)
+        parse(&bytes, &incoming.ignored, Nul::Refused).map(Self)
     }
 }
 
@@ -163,14 +177,21 @@ fn is_json(content_type: &HeaderValue) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8], ignored: &Ignored) -> AdminResult<T> {
+/// What becomes of a body with a NUL character, which not every database keeps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nul {
+    Refused,
+    Taken,
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], ignored: &Ignored, nul: Nul) -> AdminResult<T> {
     // A derived struct would take an array for its members in order.
     if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{')
         && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
     {
         return Err(invalid(vec![Detail { field: "body".into(), message: "must be a JSON object".into() }]));
     }
-    if has_nul(bytes) {
+    if nul == Nul::Refused && has_nul(bytes) {
         return Err(invalid_field("body", "must not contain a NUL character (`\\u0000`)"));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
@@ -181,7 +202,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], ignored: &Ignored) -> AdminResult<T>
     Ok(value)
 }
 
-/// Whether a text within JSON has a NUL character, which not every database keeps. By itself it is not JSON.
+/// Whether a text within JSON has a NUL character. By itself it is not JSON.
 fn has_nul(json: &[u8]) -> bool {
     let is_escape = |at: usize| json[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0;
     json.windows(6).enumerate().any(|(at, window)| window == br"\u0000" && is_escape(at))
@@ -236,11 +257,11 @@ mod tests {
             (r#"[1]"#, "body"),
             (r#"3"#, "body"),
         ] {
-            let error = parse::<Draft>(body.as_bytes(), &Ignored::default()).expect_err(body);
+            let error = parse::<Draft>(body.as_bytes(), &Ignored::default(), Nul::Refused).expect_err(body);
             assert!(format!("{error:?}").contains(&format!("field: {field:?}")), "{body}: {error:?}");
         }
         for body in ["", "{", "{\"name\":\"a\"} x"] {
-            let error = parse::<Draft>(body.as_bytes(), &Ignored::default()).expect_err(body);
+            let error = parse::<Draft>(body.as_bytes(), &Ignored::default(), Nul::Refused).expect_err(body);
             assert!(format!("{error:?}").contains("BAD_JSON"), "{body}: {error:?}");
         }
     }
@@ -248,7 +269,8 @@ mod tests {
     #[test]
     fn unknown_members_are_noted() {
         let ignored = Ignored::default();
-        parse::<Draft>(br#"{"name":"a","budget":{"x":1},"we ird,":2}"#, &ignored).expect("valid");
+        parse::<Draft>(br#"{"name":"a","budget":{"x":1},"we ird,":2}"#, &ignored, Nul::Refused)
+            .expect("valid");
         assert_eq!(ignored.header().expect("some"), "budget,we_ird_");
     }
 }

@@ -25,7 +25,7 @@ use crate::error::{AdminError, AdminResult, internal};
 use crate::state::{Admin, Peer};
 
 pub(crate) use answer::{Accepted, Answer, Created, Events, Json, Text, WithCookie, WithStatus, WithTotal};
-pub(crate) use argument::{Body, Filter, Id, Ignored, LastEventId, OptionalBody};
+pub(crate) use argument::{Body, Filter, Id, Ignored, LastEventId, OptionalBody, Quoted};
 pub(crate) use document::{Access, Describe, Documentation};
 pub(crate) use version::{IfMatch, Version, Versioned};
 

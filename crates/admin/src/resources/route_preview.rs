@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::auth::Management;
-use crate::endpoint::{Body, Json};
+use crate::endpoint::{Json, Quoted};
 use crate::error::{AdminResult, invalid_field};
 use crate::state::{AskContent, AskField, PreviewAsk};
 use crate::text::{iso, usd};
@@ -120,7 +120,7 @@ struct RouteError {
 
 pub(crate) async fn explain(
     access: Management,
-    Body(question): Body<RouteQuestion>,
+    Quoted(question): Quoted<RouteQuestion>,
 ) -> AdminResult<Json<RouteAnswer>> {
     let mut headers = HeaderMap::new();
     for (name, value) in &question.headers {

@@ -394,6 +394,12 @@ async fn what_would_become_of_a_request_is_told() {
             "until":"2027-01-15T08:00:01.000Z","estimatedCostUsd":0.0015, "score": null, "wave": null}])
     );
     app.post(path, json!({"path":"/nowhere","body":{}})).await.expect(400);
+    // What no database keeps a client may send nevertheless, and nothing of a question is kept.
+    let body = json!({"model":"a/b","messages":[{"role":"user","content":"a\u{0}b"}]});
+    let told = app.post(path, json!({"path":"/v1/chat/completions","body":body})).await.expect(200).json();
+    assert_eq!(told["requestedModel"], body.to_string());
+    let form = json!([{"name":"prompt","value":"a\u{0}b"}]);
+    app.post(path, json!({"path":"/v1/images/edits","form":form})).await.expect(200);
     app.post(path, json!({"path":"/v1/x"})).await.expect(400);
     app.post(path, json!({"path":"/v1/x","body":{},"headers":{"bad name":"1"}})).await.expect(400);
 }
