@@ -82,12 +82,22 @@ pub(crate) struct Failed {
     pub(crate) is_request: bool,
     /// Whether nobody was called because the provider's breaker is open.
     pub(crate) is_open: bool,
+    /// Whether a budget had no room for another call.
+    pub(crate) is_spent: bool,
 }
 
 impl Failed {
     /// Nobody was called, and nothing is known of when somebody can be.
     pub(super) const fn uncalled(error: GatewayError) -> Self {
-        Self { error, last: None, wait: None, pause: None, is_request: false, is_open: false }
+        Self {
+            error,
+            last: None,
+            wait: None,
+            pause: None,
+            is_request: false,
+            is_open: false,
+            is_spent: false,
+        }
     }
 }
 
@@ -134,7 +144,7 @@ pub(super) async fn run(
             };
             if let Err(mut error) = ctx.hold_again() {
                 error.attempts = rows::notes(ctx);
-                return Err(Failed::uncalled(error));
+                return Err(Failed { is_spent: true, ..Failed::uncalled(error) });
             }
             let sent = ctx.engine.clock.instant();
             match once(ctx, target, &connection, place, sent).await {
@@ -207,7 +217,7 @@ pub(super) fn nobody_left(
     }
     let error = explain::exhausted(ctx, target, last.as_deref(), wait, stuck.is_busy);
     let is_open = is_open && last.is_none();
-    Left::Nothing(Failed { error, last: last.take(), wait, pause, is_request: false, is_open })
+    Left::Nothing(Failed { last: last.take(), wait, pause, is_open, ..Failed::uncalled(error) })
 }
 
 /// Whether what went wrong may be over in a moment without anybody doing something about it.

@@ -10,12 +10,16 @@ use crate::circuit;
 use crate::error::GatewayError;
 use crate::explain;
 
-/// The error when all targets failed: the one that says most. `None` where none of them was asked.
+/// The error when all targets failed: the one that says most. `None` where none of them was asked. Where a budget kept the request
+/// from being asked further, it is that, in its own words: what upstreams said was no reason to end.
 pub(super) fn all_failed(
     combo: &ComboState,
-    failures: Vec<Failed>,
+    mut failures: Vec<Failed>,
     told: impl FnOnce(&str) -> String,
 ) -> Option<GatewayError> {
+    if let Some(at) = failures.iter().position(|failed| failed.is_spent) {
+        return Some(failures.swap_remove(at).error);
+    }
     let earliest: Option<Duration> = failures.iter().filter_map(|failed| failed.wait).min();
     if !failures.is_empty() && failures.iter().all(|failed| failed.is_open) {
         return Some(circuit::all_open(&combo.name, earliest));

@@ -1,12 +1,14 @@
 //! Failed calls that are paid for, where the budget is nearly used up: money is held again when there is another call to make.
 
+use std::time::Duration;
+
 use omniroute_dialect::openai::OpenAi;
 use omniroute_domain::entity::{ChainLink, Combo, Entities, FallbackChain};
 use omniroute_testkit::Answer;
 
 use crate::combos::add_best;
 use crate::spending::{ASK, BEARER, held_by_one, standing, world_of};
-use crate::world::answer;
+use crate::world::{answer, connection, refusal};
 
 /// By so much an answer without anything in it costs less than is held for one: two tokens.
 const UNSAID: i64 = 4_000_000;
@@ -33,12 +35,7 @@ async fn asked(
     let (sent, row) = (world.transport.sent().len(), world.row());
     assert_eq!((row.attempts.len(), row.status), (sent, got.status));
     if is_refused {
-        assert_eq!(
-            got.body.matches(r#""code":"empty_response""#).count(),
-            sent,
-            "what was tried: {}",
-            got.body
-        );
+        assert_eq!(got.body.matches(r#""reason":"#).count(), sent, "what was tried: {}", got.body);
     }
     (got.status, sent, got.body)
 }
@@ -96,6 +93,24 @@ async fn where_another_is_there_the_budget_is_why_it_is_not_asked() {
     }
     let got = asked("best", (2, 2), [empty(3), vec![answer("yes")]].concat(), best(again)).await;
     assert_eq!((got.0, got.1), (200, 4), "{}", got.2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_budget_is_why_whatever_an_upstream_says_beside_it() {
+    // Nothing is held for the second account of `a`, whose first answer had nothing in it; `b` answers later.
+    let another_of_a = |entities: &mut Entities| {
+        add_best(entities, |best| race(best, 2));
+        let first = entities.connections.iter().find(|account| account.id.as_str() == "of-a").unwrap();
+        let another = connection("of-a-2", &first.provider.clone(), "another", 2);
+        entities.connections.push(another);
+    };
+    for status in [429, 500] {
+        let late = refusal(status, "its_own_words", "not now").after(Duration::from_secs(1));
+        let answers = [empty(1), vec![late]].concat();
+        let got = asked("best", (2, 0), answers, another_of_a).await;
+        told("two at once", &got, 429, 2, "budget_exceeded");
+        assert!(got.2.contains("daily budget used"), "{}", got.2);
+    }
 }
 
 #[tokio::test(start_paused = true)]
