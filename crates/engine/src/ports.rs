@@ -91,7 +91,8 @@ pub struct OutboundCall {
 }
 
 /// Whether a request has left for its upstream, for whoever gives the call up before anything is heard. The transport says so
-/// as soon as all of the request is handed to a connection: from then on an upstream may work on it, and bill that.
+/// as soon as all of the request is handed to a connection: from then on an upstream may work on it, and bill that. It takes that
+/// back where the upstream says that it did not.
 #[derive(Debug, Clone, Default)]
 pub struct Departure(Option<Arc<AtomicBool>>);
 
@@ -105,6 +106,13 @@ impl Departure {
     pub fn note(&self) {
         if let Some(has_left) = &self.0 {
             has_left.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// It has not: its upstream says that it has not looked at it.
+    pub fn recall(&self) {
+        if let Some(has_left) = &self.0 {
+            has_left.store(false, Ordering::Relaxed);
         }
     }
 
