@@ -19,6 +19,7 @@ pub mod opening;
 pub mod registry;
 pub mod responses;
 pub mod rewrite;
+pub mod service_tier;
 pub mod shape;
 pub mod stream;
 
@@ -41,7 +42,6 @@ mod open_calls;
 mod pairing;
 mod progress;
 mod schema_words;
-mod service_tier;
 mod strict_schema;
 mod tool_list;
 mod web_search;

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use omniroute_wire::envelope::as_str;
+use omniroute_wire::envelope::{self, as_str};
 
 use crate::ir::Tier;
 use crate::stream::{EventSink, StreamError, StreamEvent};
@@ -19,6 +19,17 @@ pub(crate) fn is_word(word: &str) -> bool {
 /// The tier that a member of a request names, by its JSON.
 pub(crate) fn tier_of(raw: &str) -> Tier {
     as_str(raw).map_or(Tier::Standard, |word| Tier::of_word(&word))
+}
+
+/// The tier that a body asks for that was written for an upstream.
+pub fn asked_in(body: &[u8]) -> Tier {
+    let mut tier = Tier::Standard;
+    let scanned = envelope::scan(body, &mut |member| {
+        if matches!(&*member.key, "service_tier" | "serviceTier" | "speed") {
+            tier = Some(tier_of(member.raw)).filter(|tier| *tier != Tier::Standard).unwrap_or(tier);
+        }
+    });
+    scanned.map_or(Tier::Standard, |_| tier)
 }
 
 /// What was told of the tier so far.
@@ -58,6 +69,20 @@ mod tests {
             ("PROVISIONED_THROUGHPUT", Tier::Other),
         ] {
             assert_eq!(Tier::of_word(word), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn bodies_for_upstreams_say_which_tier_they_ask_for() {
+        for (body, tier) in [
+            (r#"{"model":"m","service_tier":"flex"}"#, Tier::Flex),
+            (r#"{"contents":[],"serviceTier":"priority"}"#, Tier::Priority),
+            (r#"{"service_tier":"auto","speed":"fast"}"#, Tier::Fast),
+            (r#"{"speed":"fast","service_tier":"auto"}"#, Tier::Fast),
+            (r#"{"model":"m","metadata":{"service_tier":"flex"}}"#, Tier::Standard),
+            (r#"{"service_tier":"flex""#, Tier::Standard),
+        ] {
+            assert_eq!(asked_in(body.as_bytes()), tier, "{body}");
         }
     }
 

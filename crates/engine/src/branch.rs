@@ -176,6 +176,7 @@ impl RequestCtx {
         mine.head = theirs.head;
         mine.calling = theirs.calling;
         mine.departure = theirs.departure;
+        mine.tier = theirs.tier;
         mine.sent = earlier(mine.sent, theirs.sent);
         if let (Some(running), Some(last)) = (&self.running, self.attempts.last()) {
             running.routed(last.provider.as_str(), last.connection.as_str());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use omniroute_dialect::ir::{ChatRequest, ChatResponse, Loss, ToolKind, Usage};
+use omniroute_dialect::ir::{ChatRequest, ChatResponse, Loss, Tier, ToolKind, Usage};
 use omniroute_dialect::{Dialect, DialectId, Echo, Envelope, Framing, Head, estimate, shape};
 use omniroute_domain::combo::Validation;
 use omniroute_domain::entity::ConnectionId;
@@ -198,6 +198,8 @@ pub(crate) struct Outcome {
     pub(crate) calling: Option<Instant>,
     /// Whether that call has left for its upstream, which has not refused it.
     pub(crate) departure: Departure,
+    /// The tier that was asked for of that upstream.
+    pub(crate) tier: Tier,
 }
 
 impl RequestCtx {

@@ -330,10 +330,10 @@ impl RequestCtx {
         }
     }
 
-    /// What an answer that did not come to its end used, with the prompt by estimate: in the tier that was asked for, where the
-    /// answer told none.
+    /// What an answer that did not come to its end used, with the prompt by estimate: in the tier that its upstream was asked for,
+    /// where the answer told none.
     pub(crate) fn with_prompt(&self, told: Usage) -> Usage {
-        let asked = Some(self.asked_tier()).filter(|tier| *tier != Tier::Standard);
+        let asked = Some(self.outcome.tier).filter(|tier| *tier != Tier::Standard);
         Usage { input_uncached: Some(self.estimated_input_tokens()), tier: told.tier.or(asked), ..told }
     }
 

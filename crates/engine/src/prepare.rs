@@ -4,9 +4,11 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Uri};
-use omniroute_dialect::ir::{BlockKind, ChatRequest, ErrorKind, Loss, LossAction, Reader, ReasoningAmount};
+use omniroute_dialect::ir::{
+    BlockKind, ChatRequest, ErrorKind, Loss, LossAction, Reader, ReasoningAmount, Tier,
+};
 use omniroute_dialect::shape::{self, Shape};
-use omniroute_dialect::{Caps, Dialect, Echo, Mend, Rewrite, registry};
+use omniroute_dialect::{Caps, Dialect, Echo, Mend, Rewrite, registry, service_tier};
 use omniroute_domain::learned::Fact;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
@@ -79,6 +81,12 @@ pub(crate) async fn call(
         let (body, shape) = Box::pin(translation).await?;
         dialect.ask_for(ctx.canonical().await?, &caps, &mut headers);
         (body, Some(shape))
+    };
+    ctx.outcome.tier = match ctx.asked_tier() {
+        // As for most requests, whose bodies need no look.
+        Tier::Standard => Tier::Standard,
+        asked if stays && facts.as_slice().is_empty() => asked,
+        _ => service_tier::asked_in(&body.concat()),
     };
     ctx.upstream_dialect = Some(endpoint.dialect);
     let mut uri = uri(endpoint, &target.model, stream)?;

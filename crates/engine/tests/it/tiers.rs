@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use omniroute_dialect::Dialect;
 use omniroute_dialect::anthropic::Anthropic;
 use omniroute_dialect::ir::Tier;
 use omniroute_dialect::openai::OpenAi;
@@ -11,6 +12,7 @@ use omniroute_domain::entity::{ApiKeyId, Budget, Entities};
 use omniroute_domain::price::PriceRow;
 use omniroute_testkit::Answer;
 
+use crate::combos::add_best;
 use crate::world::{ASK, ASK_STREAM, END, World, chunk, stream};
 
 const BEARER: (&str, &str) = ("authorization", "Bearer sk-omni-test");
@@ -141,6 +143,61 @@ async fn a_prompt_by_estimate_is_one_of_the_tier_that_was_asked_for() {
         assert_eq!((row.cost_nano, row.bills[0].amount_nano), (cost, cost), "{asked}");
         assert_eq!((row.bills[0].usage.tier, row.usage.tier), (tier, tier), "{asked}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_was_not_sent_is_not_billed() {
+    // Another dialect has no word for it, or the model takes none: it is learned from its refusal.
+    let fast = r#"{"model":"up/m","max_tokens":9,"stream":true,"speed":"fast","messages":[{"role":"user","content":"hi"}]}"#;
+    let flex = asking("flex").replace("}]", "}],\"stream\":true");
+    let refused = Answer::json(
+        400,
+        r#"{"error":{"message":"Unsupported parameter: 'service_tier' is not supported with this model.","type":"invalid_request_error","param":"service_tier","code":"unsupported_parameter"}}"#,
+    );
+    let cases: [(&'static dyn Dialect, &str, Option<Answer>); 2] =
+        [(&Anthropic, fast, None), (&OpenAi, &flex, Some(refused))];
+    for (dialect, body, refused) in cases {
+        for is_heard in [false, true] {
+            let world = world(|_, _| {});
+            let said = if is_heard { stream().send(chunk("one")).abort() } else { stream().hang() };
+            let answers: Vec<_> = refused.clone().into_iter().chain([said]).collect();
+            let calls = answers.len();
+            for answer in answers {
+                world.transport.answer(answer);
+            }
+            let asks = world.send(dialect, body, &[BEARER]);
+            let left = tokio::time::timeout(Duration::from_secs(1), asks).await;
+            assert_eq!(left.is_ok(), is_heard, "who hears nothing leaves");
+            let sent = world.transport.sent();
+            assert_eq!(sent.len(), calls);
+            let last = String::from_utf8_lossy(&sent[calls - 1].body).into_owned();
+            assert!(!last.contains("flex") && !last.contains("fast"), "{last}");
+            let row = world.row();
+            let cost = (body.len() as i64 / 4 + if is_heard { 2 } else { 0 }) * 1_000_000;
+            assert_eq!((row.usage.tier, row.cost_nano), (None, Some(cost)), "{body} {is_heard}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_it_is_with_the_one_of_several_at_once_that_answered() {
+    let entities = |entities: &mut Entities| {
+        add_best(entities, |best| best.strategy = "race".into());
+        let row =
+            PriceRow { input: Some(1_000.0), output: Some(2_000.0), flex: Some(0.5), ..PriceRow::default() };
+        for node in &entities.nodes {
+            entities.prices.user.entry(node.id.clone()).or_default().insert("m".into(), row.clone());
+        }
+    };
+    let world = World::with(entities, |_| {});
+    let body = asking("flex").replace("}]", "}],\"stream\":true").replace("up/m", "best");
+    let said =
+        stream().pause(Duration::from_millis(100)).send(chunk("one")).pause(Duration::from_secs(2)).abort();
+    world.transport.answer(said).answer(stream().pause(Duration::from_secs(1)).send(chunk("late")));
+    world.send(&OpenAi, &body, &[BEARER]).await;
+    let row = world.row();
+    let tiers: Vec<_> = row.bills.iter().map(|bill| bill.usage.tier).collect();
+    assert_eq!(tiers, [Some(Tier::Flex), Some(Tier::Flex)], "the loser's, and the winner's");
 }
 
 #[tokio::test(start_paused = true)]
