@@ -13,8 +13,8 @@ use crate::error::StoreError;
 use crate::store::Store;
 
 /// Builds a snapshot from the rows and puts it in force. What is wrong with single rows disables those and goes to
-/// the log. Where windows of budgets begin at another time, the ledger says what was spent in them, whoever moved them. Gives
-/// the revision now in force.
+/// the log. Where windows of budgets begin at another time, the ledger says what was spent in them, and what is reached of a budget
+/// that was changed is told anew, whoever changed it. Gives the revision now in force.
 pub async fn reload(
     store: &Store,
     live: &Live,
@@ -39,6 +39,9 @@ pub async fn reload(
     live.swap(snapshot, recorder);
     for (key, sums) in recounted {
         live.spending.restore(&live.load().budgets, key.as_ref(), &sums, now_ms);
+    }
+    for key in live.load().budgets.changed_since(&before.budgets) {
+        live.spending.changed(key);
     }
     store.in_force().store(entities.revision, Ordering::Relaxed);
     Ok(entities.revision)

@@ -211,7 +211,6 @@ pub(crate) async fn set(access: Management, Body(draft): Body<BudgetDraft>) -> A
     let budgets = admin.store.budgets().change(change).await??;
     access.reload().await?;
     for budget in &budgets {
-        admin.live.spending.changed(budget.key.as_ref());
         access.audit("budget.set", "budget", id_of(budget.key.as_ref()), &summary(budget)).await;
     }
     let Some(first) = budgets.first() else { return Err(invalid_field("budgets", "must not be empty")) };

@@ -102,6 +102,14 @@ impl Budgets {
         let mut keys = self.by_key.keys().chain(before.by_key.keys());
         self.calendar != before.calendar || moved(None) || keys.any(|key| moved(Some(key)))
     }
+
+    /// Whose budgets are new, or not what they were before.
+    pub fn changed_since(&self, before: &Self) -> impl Iterator<Item = Option<&ApiKeyId>> {
+        let budget =
+            |budgets: &Self, key: Option<&ApiKeyId>| budgets.of(key).map(|state| state.budget.clone());
+        let all = self.all.iter().map(|_| None);
+        all.chain(self.by_key.keys().map(Some)).filter(move |key| budget(self, *key) != budget(before, *key))
+    }
 }
 
 /// Money for people: two decimals, four where it is less than a dollar.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use omniroute_domain::budget::spending::Events;
 use omniroute_domain::budget::{Budgets, Calendar, Event, EventKind, Spending, Sums, Window};
 use omniroute_domain::entity::{ApiKeyId, Budget, Interval, OnExceeded, RuntimeSettings};
 use omniroute_domain::price::PriceRow;
@@ -17,6 +18,7 @@ stories!(
     every_bill_is_a_row,
     its_sums_are_what_was_spent,
     moved_windows_are_counted_anew_in_every_process,
+    changed_budgets_tell_anew_in_every_process,
     money_is_not_shed_with_rows,
     old_days_are_folded_and_the_sums_stay,
     two_that_fold_at_once_count_nothing_twice,
@@ -133,6 +135,29 @@ async fn moved_windows_are_counted_anew_in_every_process(fixture: Fixture) {
     settings.budgets.tz = "America/Sao_Paulo".into();
     put_settings(&fixture.store, &settings).await;
     assert_eq!(take_over().await, [10, 10]);
+}
+
+async fn changed_budgets_tell_anew_in_every_process(fixture: Fixture) {
+    let of_key = |daily| Budget { daily_nano: Some(daily), ..Budget::unlimited(Some(key())) };
+    let of_all = Budget { daily_nano: Some(100), ..Budget::unlimited(None) };
+    put::budgets(&fixture.store, &[of_key(100), of_all]).await;
+    let store = fixture.again().await;
+    let live = process(&store).await;
+    // What one more is told of: a key's budget, and everybody's.
+    let told = |nano| {
+        let mut events = Events::new();
+        live.spending.open(&live.load().budgets, Some(&key())).settle(nano, 1, NOW, &mut events);
+        events.into_iter().map(|event| event.key).collect::<Vec<_>>()
+    };
+    assert_eq!(told(90), [Some(key()), None]);
+    assert_eq!(told(1), []);
+    put_settings(&fixture.store, &RuntimeSettings::default()).await;
+    reload(&store, &live, &Remembered::default()).await;
+    assert_eq!(told(1), [], "something else was changed");
+    put::budgets(&fixture.store, &[of_key(101)]).await;
+    reload(&store, &live, &Remembered::default()).await;
+    assert_eq!(told(1), [Some(key())], "only that one");
+    assert_eq!(told(1), []);
 }
 
 async fn money_is_not_shed_with_rows(fixture: Fixture) {
