@@ -278,6 +278,7 @@ async fn characters_that_no_database_keeps_are_refused() {
     }
     app.patch(&path, json!({"group":"a \\u0000 of four digits"})).await.expect(200);
     app.post("/api/fallback/chains", json!({"model":"a\u{0}","chain":["groq"]})).await.expect(400);
-    app.get("/api/providers/%00").await.expect(404);
+    let refused = app.get("/api/providers/%00").await.expect(404);
+    assert_eq!(refused.json()["error"]["message"], "Path not found", "no row is looked for");
     app.delete("/api/models/alias?alias=%00").await.expect(400);
 }
