@@ -55,6 +55,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(31, "0031_routing_lists"),
     migration!(32, "0032_alias_ages"),
     migration!(33, "0033_decisions_once"),
+    migration!(34, "0034_written_batches"),
 ];
 
 /// Applies what is missing.

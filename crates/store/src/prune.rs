@@ -23,6 +23,8 @@ const HOURLY_DAYS: i64 = 92;
 const LEDGER_DAYS: i64 = 92;
 /// Failed sign-ins count for minutes only.
 const LOCKOUT_DAYS: i64 = 1;
+/// A process that wrote nothing for so long has ended, and has no batch whose commit is in doubt.
+const BATCH_DAYS: i64 = 7;
 
 /// Not while the gateway starts.
 const FIRST: Duration = Duration::from_secs(60);
@@ -238,6 +240,12 @@ impl Store {
             "DELETE FROM domain_lockout_state WHERE identifier IN
              (SELECT identifier FROM domain_lockout_state WHERE updated_at < $1 LIMIT $2)",
             days(LOCKOUT_DAYS)
+        );
+        pruned.other += delete_steps!(
+            self,
+            "DELETE FROM written_batches WHERE writer IN
+             (SELECT writer FROM written_batches WHERE written_at < $1 LIMIT $2)",
+            days(BATCH_DAYS)
         );
         pruned.other += delete_steps!(
             self,

@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bodies::{BodyCounts, BodyQueue};
 use crate::decisions::Names;
+use crate::error::StoreError;
 use crate::reasoning_memory::MAX_BYTES;
 use crate::similar_questions::MAX_BYTES as QUESTION_BYTES;
 use crate::store::Store;
@@ -39,7 +40,7 @@ use crate::store::Store;
 use denials::Denials;
 use ledger::Unlisted;
 use memories::Memories;
-use sql::Batch;
+use sql::{Batch, Failure, Mark};
 use statements::Statements;
 use totals::Totals;
 
@@ -156,6 +157,8 @@ impl Writer {
             shared: Arc::clone(&shared),
             cancel: cancel.clone(),
             batch: Batch::default(),
+            doubtful: None,
+            mark: Mark::first(),
             waiting: Vec::new(),
             denials: Denials::default(),
             names: Names::default(),
@@ -314,6 +317,9 @@ struct Task {
     shared: Arc<Shared>,
     cancel: CancellationToken,
     batch: Batch,
+    /// One whose commit is in doubt. It is settled before anything else is written, and stays as it is until then.
+    doubtful: Option<Batch>,
+    mark: Mark,
     waiting: Vec<oneshot::Sender<()>>,
     denials: Denials,
     /// Those in decisions.
@@ -329,7 +335,7 @@ impl Task {
             self.gather();
             if self.write().await {
                 backoff = FIRST_BACKOFF;
-                if self.queue.is_empty() {
+                if self.queue.is_empty() && self.batch.is_empty() {
                     self.answer();
                 }
                 continue;
@@ -345,9 +351,11 @@ impl Task {
 
     /// Waits until there is something to write, and a little longer for more. False when it is time to end.
     async fn wait(&mut self) -> bool {
-        let Self { queue, flush_requests, shared, cancel, batch, waiting, options, denials, .. } = self;
+        let Self {
+            queue, flush_requests, shared, cancel, batch, doubtful, waiting, options, denials, ..
+        } = self;
         let mut deadline = Instant::now() + options.flush_interval;
-        if batch.is_empty() && waiting.is_empty() {
+        if batch.is_empty() && doubtful.is_none() && waiting.is_empty() {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return false,
@@ -403,34 +411,72 @@ impl Task {
 
     /// Whether the batch is written, as far as it ever can be.
     async fn write(&mut self) -> bool {
+        if !self.settle().await {
+            return false;
+        }
         if self.batch.is_empty() {
             return true;
         }
-        let error =
-            match Box::pin(sql::write(&self.store, &self.statements, &mut self.names, &self.batch)).await {
-                Ok(()) => {
-                    self.shared.written_rows.fetch_add(self.batch.rows.len() as u64, Ordering::Relaxed);
-                    self.batch.rows.clear();
-                    self.batch.rows.shrink_to(256);
-                    self.batch.totals.clear();
-                    self.batch.unlisted.clear();
-                    self.batch.events.clear();
-                    self.batch.audited.clear();
-                    self.batch.statuses.clear();
-                    self.untrimmed += self.shared.memories.written(&mut self.batch.memories);
-                    self.trim().await;
-                    return true;
-                }
-                Err(error) => error,
-            };
-        let failures = self.shared.flush_failures.fetch_add(1, Ordering::Relaxed);
-        if failures.is_power_of_two() || failures == 0 {
-            tracing::error!(%error, rows = self.batch.rows.len(), "usage cannot be written; it is kept and tried again");
+        let Self { store, statements, names, batch, mark, .. } = self;
+        let failure = match Box::pin(sql::write(store, statements, names, batch, mark)).await {
+            Ok(()) => {
+                self.shared.written_rows.fetch_add(self.batch.rows.len() as u64, Ordering::Relaxed);
+                self.batch.rows.clear();
+                self.batch.rows.shrink_to(256);
+                self.batch.totals.clear();
+                self.batch.unlisted.clear();
+                self.batch.events.clear();
+                self.batch.audited.clear();
+                self.batch.statuses.clear();
+                self.untrimmed += self.shared.memories.written(&mut self.batch.memories);
+                self.trim().await;
+                return true;
+            }
+            Err(failure) => failure,
+        };
+        if failure.is_in_doubt {
+            self.doubtful = Some(mem::take(&mut self.batch));
         }
-        if error.is_transient() {
+        self.note_failure(&failure.error);
+        if failure.error.is_transient() {
             return false;
         }
         self.write_singly().await
+    }
+
+    /// Whether no batch is in doubt any more. One that is refused now was not written before, and is one with what came since.
+    async fn settle(&mut self) -> bool {
+        let Some(mut doubtful) = self.doubtful.take() else { return true };
+        let Self { store, statements, names, mark, .. } = self;
+        match Box::pin(sql::write(store, statements, names, &doubtful, mark)).await {
+            Ok(()) => {
+                self.shared.written_rows.fetch_add(doubtful.rows.len() as u64, Ordering::Relaxed);
+                self.untrimmed += self.shared.memories.written(&mut doubtful.memories);
+                true
+            }
+            Err(failure) => {
+                self.note_failure(&failure.error);
+                if failure.error.is_transient() {
+                    self.doubtful = Some(doubtful);
+                    return false;
+                }
+                doubtful.absorb(mem::take(&mut self.batch));
+                self.batch = doubtful;
+                true
+            }
+        }
+    }
+
+    fn note_failure(&self, error: &StoreError) {
+        let failures = self.shared.flush_failures.fetch_add(1, Ordering::Relaxed);
+        if failures.is_power_of_two() || failures == 0 {
+            tracing::error!(%error, rows = self.kept_rows(), "usage cannot be written; it is kept and tried again");
+        }
+    }
+
+    /// Rows that were taken from the queue and are not known to be written.
+    fn kept_rows(&self) -> usize {
+        self.batch.rows.len() + self.doubtful.as_ref().map_or(0, |batch| batch.rows.len())
     }
 
     /// Keeps the tables of memories small between the hours at which everything is pruned.
@@ -454,16 +500,21 @@ impl Task {
         let mut rows = mem::take(&mut self.batch.rows).into_iter();
         while let Some(row) = rows.next() {
             let single = Batch { rows: vec![row], ..Batch::default() };
-            match Box::pin(sql::write(&self.store, &self.statements, &mut self.names, &single)).await {
+            let Self { store, statements, names, mark, .. } = self;
+            match Box::pin(sql::write(store, statements, names, &single, mark)).await {
                 Ok(()) => {
                     self.shared.written_rows.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(error) if error.is_transient() => {
-                    self.batch.rows.extend(single.rows);
+                Err(failure) if failure.error.is_transient() => {
+                    if failure.is_in_doubt {
+                        self.doubtful = Some(single);
+                    } else {
+                        self.batch.rows.extend(single.rows);
+                    }
                     self.batch.rows.extend(rows);
                     return false;
                 }
-                Err(error) => {
+                Err(Failure { error, .. }) => {
                     tracing::error!(%error, "a log row was refused");
                     // It may have been a name of its decision, which the next row would try to write again.
                     self.names = Names::default();
@@ -473,12 +524,18 @@ impl Task {
             }
         }
         let mut rest = mem::take(&mut self.batch);
-        match Box::pin(sql::write(&self.store, &self.statements, &mut self.names, &rest)).await {
+        let Self { store, statements, names, mark, .. } = self;
+        match Box::pin(sql::write(store, statements, names, &rest, mark)).await {
             Ok(()) => {
                 self.untrimmed += self.shared.memories.written(&mut rest.memories);
                 true
             }
-            Err(error) => {
+            Err(Failure { error, is_in_doubt: true }) => {
+                tracing::error!(%error, "whether totals, statuses and memories are written is not known");
+                self.doubtful = Some(rest);
+                false
+            }
+            Err(Failure { error, is_in_doubt: false }) => {
                 let kept = error.is_transient();
                 tracing::error!(%error, kept, "totals, statuses or memories were refused");
                 self.batch = rest;
@@ -517,9 +574,12 @@ impl Task {
             }
             tries += 1;
             if tries >= CLOSING_TRIES {
-                let rows = self.batch.rows.len() + self.queue.len();
+                let rows = self.kept_rows() + self.queue.len();
                 self.shared.shed_rows.fetch_add(rows as u64, Ordering::Relaxed);
                 self.shared.memories.dropped(&mut self.batch.memories);
+                if let Some(doubtful) = &mut self.doubtful {
+                    self.shared.memories.dropped(&mut doubtful.memories);
+                }
                 tracing::error!(rows, "the database cannot be written; these requests are not in the log");
                 break;
             }

@@ -34,7 +34,7 @@ use crate::response_owners;
 use crate::session_affinity;
 use crate::similar_questions;
 use crate::store::Store;
-use crate::text::{clip, clip_shared, named, signed, to_hex};
+use crate::text::{clip, clip_shared, named, random, signed, to_hex};
 
 pub(super) const MAX_NAME: usize = 256;
 const MAX_PATH: usize = 512;
@@ -71,6 +71,48 @@ impl Batch {
             && self.statuses.is_empty()
             && self.memories.is_empty()
     }
+
+    /// Puts what came later behind it.
+    pub(super) fn absorb(&mut self, later: Self) {
+        self.rows.extend(later.rows);
+        self.totals.absorb(later.totals);
+        self.unlisted.absorb(later.unlisted);
+        self.events.extend(later.events);
+        self.audited.extend(later.audited);
+        self.statuses.extend(later.statuses);
+        self.memories.extend(later.memories);
+        self.memories.sort_by(|a, b| a.place().cmp(&b.place()));
+    }
+}
+
+/// What the database knows a batch by: the same number is written once.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    /// Of this process.
+    writer: String,
+    /// Rises with each batch that is written.
+    number: i64,
+}
+
+impl Mark {
+    /// That of the first batch of a process.
+    pub(super) fn first() -> Self {
+        Self { writer: to_hex(&random::<16>()), number: 1 }
+    }
+
+    /// That of the batch before.
+    #[cfg(test)]
+    pub(super) fn again(&mut self) {
+        self.number -= 1;
+    }
+}
+
+/// Why a batch is not written, or may not be.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(super) error: StoreError,
+    /// It may be written all the same: everything was sent, and nothing heard of the commit.
+    pub(super) is_in_doubt: bool,
 }
 
 /// Binds the columns of a request.
@@ -127,12 +169,35 @@ macro_rules! bind_call_log {
     }};
 }
 
-/// Writes a batch in one transaction.
+/// Writes a batch in one transaction, unless one of its number is written already. A commit can be in doubt only where it goes
+/// over a connection, which may break before it is acknowledged; SQLite answers within the process. The mark is one small row
+/// for a whole batch, so both go the same way.
 pub(crate) async fn write(
     store: &Store,
     statements: &Statements,
     names: &mut Names,
     batch: &Batch,
+    mark: &mut Mark,
+) -> Result<(), Failure> {
+    let mut is_sent = false;
+    match Box::pin(send(store, statements, names, batch, mark, &mut is_sent)).await {
+        Ok(()) => {
+            mark.number += 1;
+            names.written();
+            Ok(())
+        }
+        Err(error) => Err(Failure { is_in_doubt: is_sent && error.is_transient(), error }),
+    }
+}
+
+/// Sends a batch; `is_sent` where only the commit is left.
+async fn send(
+    store: &Store,
+    statements: &Statements,
+    names: &mut Names,
+    batch: &Batch,
+    mark: &Mark,
+    is_sent: &mut bool,
 ) -> Result<(), StoreError> {
     let last_uses = LastUses::of(batch);
     let entries = ledger::entries(batch);
@@ -140,6 +205,11 @@ pub(crate) async fn write(
     let decided = decided(batch, names)?;
     let (page, new_names) = (names.page(), names.unwritten());
     with_write!(store.pool(), |db| {
+        // The first statement: it waits for a transaction of the same number that may still be about to end.
+        let marked = sqlx::query(statements.mark).bind(&*mark.writer).bind(mark.number);
+        if marked.execute(&mut *db).await?.rows_affected() == 0 {
+            return Ok(());
+        }
         for (chunk, sql) in chunks(&batch.rows, &statements.call_logs) {
             let mut query = roomy(sql, chunk.len(), CALL_LOG_COLUMNS.len());
             for row in chunk {
@@ -350,8 +420,8 @@ pub(crate) async fn write(
             };
             query.execute(&mut *db).await?;
         }
+        *is_sent = true;
     });
-    names.written();
     Ok(())
 }
 

@@ -118,6 +118,19 @@ pub(crate) struct Statements {
     pub(super) ledger: [Arc<str>; SIZES.len()],
     pub(super) decisions: [Arc<str>; SIZES.len()],
     pub(super) names: [Arc<str>; SIZES.len()],
+    /// Changes nothing where the batch of that number is written already.
+    pub(super) mark: &'static str,
+}
+
+macro_rules! mark {
+    ($now:literal) => {
+        concat!(
+            "INSERT INTO written_batches AS t (writer, number, written_at) VALUES ($1, $2, ",
+            $now,
+            ") ON CONFLICT (writer) DO UPDATE SET number = excluded.number, written_at = excluded.written_at \
+             WHERE t.number < excluded.number"
+        )
+    };
 }
 
 impl Statements {
@@ -132,6 +145,10 @@ impl Statements {
             call_logs: SIZES.map(|rows| insert("call_logs", &CALL_LOG_COLUMNS, rows, numbered)),
             ledger: SIZES.map(|rows| insert("cost_ledger", &ledger::COLUMNS, rows, numbered)),
             decisions: SIZES.map(|rows| insert("routing_decisions", &decisions::COLUMNS, rows, numbered)),
+            mark: match pool {
+                Pool::Sqlite { .. } => mark!("CAST(strftime('%s', 'now') AS INTEGER) * 1000"),
+                Pool::Postgres(_) => mark!("CAST(EXTRACT(EPOCH FROM now()) * 1000 AS BIGINT)"),
+            },
             names: SIZES.map(|rows| {
                 let sql = insert("routing_names", &decisions::NAME_COLUMNS, rows, numbered);
                 // A transaction may be tried again that went through after all.

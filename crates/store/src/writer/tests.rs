@@ -83,3 +83,23 @@ async fn a_full_disk_delays_and_loses_nothing() {
     let history = store.usage().history(Period::All, NOW).await.unwrap();
     assert_eq!(history.total.requests, 500);
 }
+
+/// As after a commit that went through and whose acknowledgement was lost.
+#[tokio::test]
+async fn a_batch_of_the_same_number_is_written_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let location = Location::Sqlite { data_dir: dir.path().to_owned() };
+    let options = StoreOptions { location, encryption_key: None, previous_key: None };
+    let store = Store::open(options).await.unwrap();
+    let (statements, mut names, mut mark) = (Statements::new(store.pool()), Names::default(), Mark::first());
+    let mut batch = Batch::default();
+    batch.totals.add(&row(0));
+    batch.rows.push(row(0));
+    sql::write(&store, &statements, &mut names, &batch, &mut mark).await.unwrap();
+    mark.again();
+    sql::write(&store, &statements, &mut names, &batch, &mut mark).await.unwrap();
+    assert_eq!(store.usage().history(Period::All, NOW).await.unwrap().total.requests, 1);
+    assert_eq!(store.call_logs().lines(10).await.unwrap().len(), 1);
+    sql::write(&store, &statements, &mut names, &batch, &mut mark).await.unwrap();
+    assert_eq!(store.usage().history(Period::All, NOW).await.unwrap().total.requests, 2);
+}

@@ -14,6 +14,7 @@ mod fixture;
 mod key_states;
 mod ledger;
 mod looking;
+mod lost_commits;
 mod memory;
 mod opening;
 mod policies;
