@@ -1,7 +1,7 @@
 //! A load generator that costs little: prepared requests, kept connections, and just enough of HTTP/1.1 to find the
 //! end of an answer. One thread, one task per connection.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
@@ -22,7 +22,8 @@ const MAX_ANSWER: usize = 16 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Load {
     pub(super) address: SocketAddr,
-    pub(super) request: Bytes,
+    /// In turn on each connection, which do not all begin with the same one; never empty.
+    pub(super) requests: Arc<[Bytes]>,
     pub(super) connections: usize,
     pub(super) duration: Duration,
     /// Texts that must be in an answer, each so often.
@@ -49,22 +50,30 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// Asks once and checks what comes: its length is that of all further answers.
+/// Asks each once and checks what comes: the length of the last is that of all further answers.
 pub(super) async fn verified_length(load: &Load) -> Result<usize> {
-    let answer = once(load.address, &load.request).await?;
-    let text = String::from_utf8_lossy(&answer.body);
-    ensure!(answer.status == 200, "status {}: {}", answer.status, shortened(&text));
-    for (mark, count) in load.marks {
-        let found = text.matches(mark).count();
-        ensure!(found == *count, "expected {count} times `{mark}`, found {found} in: {}", shortened(&text));
+    let mut length = 0;
+    for request in &*load.requests {
+        let answer = once(load.address, request).await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        ensure!(answer.status == 200, "status {}: {}", answer.status, shortened(&text));
+        for (mark, count) in load.marks {
+            let found = text.matches(mark).count();
+            ensure!(
+                found == *count,
+                "expected {count} times `{mark}`, found {found} in: {}",
+                shortened(&text)
+            );
+        }
+        length = answer.body.len();
     }
-    Ok(answer.body.len())
+    Ok(length)
 }
 
 /// Asks once, on a connection of its own.
 pub(super) async fn once(address: SocketAddr, request: &[u8]) -> Result<Answer> {
     let asking = async {
-        let mut connection = Connection::open(address).await?;
+        let mut connection = Connection::open(address, 0).await?;
         let exchange = connection.exchange(request).await?;
         Ok(Answer { status: exchange.status, body: connection.body })
     };
@@ -85,10 +94,10 @@ pub(super) async fn run(load: Load) -> Result<Outcome> {
 
 async fn drive(load: &Load) -> Result<Outcome> {
     let mut opening = JoinSet::new();
-    for _ in 0..load.connections {
+    for place in 0..load.connections {
         let load = load.clone();
         opening.spawn(async move {
-            let mut connection = Connection::open(load.address).await?;
+            let mut connection = Connection::open(load.address, place).await?;
             connection.checked(&load).await?;
             Ok::<_, anyhow::Error>(connection)
         });
@@ -154,6 +163,8 @@ struct Connection {
     buffer: Vec<u8>,
     /// The body of the last answer, without framing.
     body: Vec<u8>,
+    /// Which request is next.
+    turn: usize,
 }
 
 struct Exchange {
@@ -169,16 +180,18 @@ enum Framing {
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> Result<Self> {
+    async fn open(address: SocketAddr, turn: usize) -> Result<Self> {
         let socket =
             TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
         socket.set_nodelay(true)?;
-        Ok(Self { socket, buffer: Vec::with_capacity(64 << 10), body: Vec::new() })
+        Ok(Self { socket, buffer: Vec::with_capacity(64 << 10), body: Vec::new(), turn })
     }
 
     /// One exchange whose answer is as it should be: nanoseconds to its end and to its first byte.
     async fn checked(&mut self, load: &Load) -> Result<(u64, u64)> {
-        let exchange = self.exchange(&load.request).await?;
+        let request = &load.requests[self.turn % load.requests.len()];
+        self.turn = self.turn.wrapping_add(1);
+        let exchange = self.exchange(request).await?;
         let length = self.body.len();
         // Ids and times may differ by a few digits.
         if exchange.status != 200
@@ -313,7 +326,7 @@ mod tests {
             (b"HTTP/1.1 204 No\r\ncontent-length: 0\r\n\r\n", ""),
         ] {
             let (address, _tasks) = answering(answer).await;
-            let mut connection = Connection::open(address).await.unwrap();
+            let mut connection = Connection::open(address, 0).await.unwrap();
             for _ in 0..3 {
                 connection.exchange(b"ask\n").await.unwrap();
                 assert_eq!(connection.body, body.as_bytes());
@@ -322,11 +335,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_asks_each_request_in_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4];
+            while socket.read_exact(&mut request).await.is_ok() {
+                socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n").await.unwrap();
+                socket.write_all(&request).await.unwrap();
+            }
+        });
+        let requests = ["one\n", "two\n", "six\n"].map(|text| Bytes::from_static(text.as_bytes()));
+        let load = Load {
+            address,
+            requests: requests.into(),
+            connections: 1,
+            duration: Duration::ZERO,
+            marks: &[],
+            length: 4,
+        };
+        let mut connection = Connection::open(address, 5).await.unwrap();
+        let mut asked = Vec::new();
+        for _ in 0..4 {
+            connection.checked(&load).await.unwrap();
+            asked.extend_from_slice(&connection.body);
+        }
+        assert_eq!(asked, b"six\none\ntwo\nsix\n");
+    }
+
+    #[tokio::test]
     async fn wrong_answers_end_the_load() {
         let (address, _tasks) = answering(b"HTTP/1.1 500 No\r\ncontent-length: 4\r\n\r\noops").await;
         let load = Load {
             address,
-            request: Bytes::from_static(b"ask\n"),
+            requests: [Bytes::from_static(b"ask\n")].into(),
             connections: 1,
             duration: Duration::from_secs(5),
             marks: &[],

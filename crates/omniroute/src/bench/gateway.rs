@@ -109,13 +109,14 @@ impl Gateway {
 
     /// How clients reach the simulator through it.
     pub(super) fn setting(&self) -> Setting {
-        let prefix = match self.size {
-            Size::Single => format!("{PREFIX}/"),
-            Size::Accounts => format!("{}/", installation::endpoint()),
+        let prefixes = match self.size {
+            Size::Single => vec![format!("{PREFIX}/")],
+            // Where the combos' steps lead, so that the same accounts are called.
+            Size::Accounts => installation::asked_endpoints().map(|prefix| format!("{prefix}/")).collect(),
             // Combos have the names of the simulator's models.
-            Size::Installation => String::new(),
+            Size::Installation => vec![String::new()],
         };
-        Setting { address: self.address, prefix, key: self.key.clone() }
+        Setting { address: self.address, prefixes, key: self.key.clone() }
     }
 
     pub(super) fn cpu_seconds(&self) -> Result<f64> {

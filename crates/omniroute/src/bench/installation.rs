@@ -18,9 +18,9 @@ const KEYS: usize = 1_000;
 const ASKED: [&str; 2] = ["bench-size-1k", "bench-chunks-100"];
 const STRATEGIES: [&str; 5] = ["priority", "weighted", "round-robin", "p2c", "random"];
 
-/// Where requests go that ask for no combo: the first endpoint.
-pub(super) fn endpoint() -> String {
-    prefix(0)
+/// The prefixes of the endpoints that the combos which are asked for lead to.
+pub(super) fn asked_endpoints() -> impl Iterator<Item = String> {
+    (0..STEPS).map(prefix)
 }
 
 /// Fills an empty gateway over its management API, with combos and budgets where it is `steered`; the key to ask with.
@@ -54,12 +54,13 @@ fn prefix(endpoint: usize) -> String {
     format!("bench{endpoint}")
 }
 
-/// The combos that are asked for look at what each of their steps has done; the others are there to be many.
+/// The combos that are asked for look at what each of their steps has done, and lead to the [asked endpoints](asked_endpoints);
+/// the others are there to be many.
 fn combo(place: usize) -> Value {
-    let (name, model, strategy) = match ASKED.get(place) {
-        Some(asked) => ((*asked).to_owned(), *asked, "least-used"),
-        None => (format!("combo-{place}"), ASKED[0], STRATEGIES[place % STRATEGIES.len()]),
+    let (name, model, strategy, first) = match ASKED.get(place) {
+        Some(asked) => ((*asked).to_owned(), *asked, "least-used", 0),
+        None => (format!("combo-{place}"), ASKED[0], STRATEGIES[place % STRATEGIES.len()], place),
     };
-    let models = (place..place + STEPS).map(|step| format!("{}/{model}", prefix(step % ENDPOINTS)));
+    let models = (first..first + STEPS).map(|step| format!("{}/{model}", prefix(step % ENDPOINTS)));
     json!({"name": name, "strategy": strategy, "models": models.collect::<Vec<_>>()})
 }

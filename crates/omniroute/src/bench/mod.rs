@@ -2,7 +2,8 @@
 //!
 //! The simulator answers; the load comes from [`client`]; in between stands nothing, nginx, or this very program with
 //! keys, limits and the log on. Rounds of all three take turns, every other time in the opposite order, so that whatever
-//! else the machine does hits them alike, and the median round counts. Gateway and nginx get the first CPU for themselves, everything else shares the second.
+//! else the machine does hits them alike, and the median round counts. Gateways that differ in combos and budgets alone take
+//! turns within a second. Gateway and nginx get the first CPU for themselves, everything else shares the second.
 
 mod client;
 mod gateway;
@@ -60,14 +61,24 @@ enum Target {
     Direct,
     Nginx,
     Gateway,
-    /// The gateway with many accounts and keys, and with prices.
+    /// The gateway with many accounts and keys, and with prices; asked for models of eight of its endpoints in turn.
     Accounts,
-    /// The same with combos and budgets.
+    /// The same with combos and budgets; asked for a combo of these eight.
     Many,
 }
 
+/// A round of those that differ little: short, so that the machine is the same for two that follow each other.
+const SLICE: Duration = Duration::from_millis(1_000 / SLICES_PER_SECOND);
+/// What a gateway writes behind a slice falls into the next one; more would blur what they compare.
+const SLICES_PER_SECOND: u64 = 2;
+
 impl Target {
     const ALL: [Target; 5] = [Target::Direct, Target::Nginx, Target::Gateway, Target::Accounts, Target::Many];
+
+    /// Whether it is measured in slices, against another one that differs little.
+    fn is_sliced(self) -> bool {
+        matches!(self, Target::Accounts | Target::Many)
+    }
 
     fn name(self) -> &'static str {
         match self {
@@ -237,7 +248,8 @@ impl Stage {
                 if scenario.gateway_only && matches!(target, Target::Direct | Target::Nginx) {
                     continue;
                 }
-                let load = scenario.load(&setting, self.round);
+                let duration = if target.is_sliced() { SLICE } else { self.round };
+                let load = scenario.load(&setting, duration);
                 runs.push(Run { scenario, target, load, rounds: Vec::new(), cpu_seconds: 0.0 });
             }
         }
@@ -248,11 +260,25 @@ impl Stage {
             let warm_up = Load { length: run.load.length, ..warm_up };
             client::run(warm_up).await.context(what)?;
         }
-        for round in 0..self.rounds {
+        let (mut sliced, mut runs): (Vec<_>, Vec<_>) =
+            runs.into_iter().partition(|run| run.target.is_sliced());
+        self.take_turns(&mut runs, self.rounds, loaded_mb).await?;
+        let slices = self.rounds.saturating_mul(self.round.as_secs()) * SLICES_PER_SECOND;
+        self.take_turns(&mut sliced, slices, loaded_mb).await?;
+        runs.append(&mut sliced);
+        Ok(runs
+            .into_iter()
+            .map(|run| Line::summary(run.scenario, run.target, &run.rounds, run.cpu_seconds))
+            .collect())
+    }
+
+    /// Has each its rounds, in turn, every other time in the opposite order.
+    async fn take_turns(&self, runs: &mut [Run<'_>], rounds: u64, loaded_mb: &mut f64) -> Result<()> {
+        for round in 0..rounds {
             if round > 0 {
                 runs.reverse();
             }
-            for run in &mut runs {
+            for run in &mut *runs {
                 let before = self.cpu_seconds(run.target)?;
                 let outcome = client::run(run.load.clone())
                     .await
@@ -264,13 +290,10 @@ impl Stage {
                 }
             }
         }
-        if self.rounds.is_multiple_of(2) {
+        if rounds.is_multiple_of(2) {
             runs.reverse();
         }
-        Ok(runs
-            .into_iter()
-            .map(|run| Line::summary(run.scenario, run.target, &run.rounds, run.cpu_seconds))
-            .collect())
+        Ok(())
     }
 
     /// What the processes of a target have used so far.

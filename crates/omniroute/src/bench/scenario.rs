@@ -11,15 +11,15 @@ use super::client::Load;
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
     pub(super) address: SocketAddr,
-    /// In front of model names.
-    pub(super) prefix: String,
+    /// In front of model names, in turn; never empty.
+    pub(super) prefixes: Vec<String>,
     pub(super) key: String,
 }
 
 impl Setting {
     /// A target that takes the simulator's own names.
     pub(super) fn plain(address: SocketAddr) -> Self {
-        Self { address, prefix: String::new(), key: "sk-bench".to_owned() }
+        Self { address, prefixes: vec![String::new()], key: "sk-bench".to_owned() }
     }
 }
 
@@ -127,14 +127,14 @@ pub(super) fn groups(scenarios: &[&'static Scenario]) -> Vec<Vec<&'static Scenar
 
 /// A request that any healthy target answers with 200.
 pub(super) fn small_request(setting: &Setting) -> Bytes {
-    SMALL.request(setting)
+    SMALL.request(setting, &setting.prefixes[0])
 }
 
 impl Scenario {
     pub(super) fn load(&self, setting: &Setting, duration: Duration) -> Load {
         Load {
             address: setting.address,
-            request: self.request(setting),
+            requests: setting.prefixes.iter().map(|prefix| self.request(setting, prefix)).collect(),
             connections: self.connections,
             duration,
             marks: self.marks,
@@ -142,9 +142,9 @@ impl Scenario {
         }
     }
 
-    fn request(&self, setting: &Setting) -> Bytes {
+    fn request(&self, setting: &Setting, prefix: &str) -> Bytes {
         let stream = if self.stream { r#""stream":true,"# } else { "" };
-        let model = format!("{}{}", setting.prefix, self.model);
+        let model = format!("{prefix}{}", self.model);
         let prompt = prompt(self.prompt);
         let (path, head, limit) = match self.dialect {
             Dialect::OpenAi => ("/v1/chat/completions", format!("authorization: Bearer {}", setting.key), ""),
@@ -191,12 +191,12 @@ mod tests {
     fn requests_announce_their_length_and_are_json() {
         let setting = Setting::plain(SocketAddr::from(([127, 0, 0, 1], 1)));
         for scenario in SCENARIOS {
-            let request = scenario.request(&setting);
+            let request = scenario.request(&setting, "near/");
             let text = std::str::from_utf8(&request).unwrap();
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.contains(&format!("content-length: {}", body.len())), "{}", scenario.name);
             let body: serde_json::Value = serde_json::from_str(body).unwrap();
-            assert_eq!(body["model"], scenario.model);
+            assert_eq!(body["model"], format!("near/{}", scenario.model));
             assert_eq!(body.get("stream").is_some(), scenario.stream);
         }
     }
