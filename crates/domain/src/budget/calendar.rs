@@ -58,6 +58,11 @@ impl Span {
     pub const ALWAYS: Self = Self { start_ms: i64::MIN, end_ms: i64::MAX };
     /// No time at all: before the first look at a calendar.
     pub(super) const NEVER: Self = Self { start_ms: i64::MAX, end_ms: i64::MIN };
+
+    /// Whether a moment is in it.
+    pub(super) const fn contains(self, at_ms: i64) -> bool {
+        self.start_ms <= at_ms && at_ms < self.end_ms
+    }
 }
 
 /// In which time zone, and when in the day, windows begin.

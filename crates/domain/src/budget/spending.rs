@@ -513,6 +513,10 @@ impl Contents {
 
     /// Begins the windows that are due.
     fn roll(&mut self, party: &Party, now_ms: i64, late_ms: i64, events: &mut Events) {
+        // So it is nearly always.
+        if self.windows.iter().all(|(span, _)| span.contains(now_ms)) && self.calendar == *party.calendar() {
+            return;
+        }
         for (window, old, spent_nano, new) in self.look(party.calendar(), now_ms, late_ms) {
             if party.limit(window).is_some() && old != Span::NEVER {
                 events.push(party.event(window, EventKind::Reset { spent_nano, old, new }, now_ms));

@@ -14,28 +14,36 @@ const EXCLUDED_MS: i64 = 5 * 60 * 1_000;
 /// How much a new value moves an average.
 const NEW_SHARE: f64 = 0.2;
 
-/// Counts of one candidate.
+/// Counts of one candidate. Plans look at those of all steps, of which most were last seen by another request: what they read, and
+/// what every answer changes, stands together, in the lines of memory that a processor fetches.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub struct Stats {
-    requests: [Slice; SLICES],
+    in_flight: AtomicU32,
+    last_failed: AtomicU32,
     /// The requests of all slices but the running one, once somebody wanted to know: they stay the same until the next one.
     earlier: Slice,
-    successes: [Slice; SLICES],
-    in_flight: AtomicU32,
-    /// Bits of an `f64`; 0 before the first answer.
-    latency: AtomicU64,
-    /// The same of the tokens of answers.
+    /// Bits of an `f64`, of the tokens of answers; 0 before the first one.
     output: AtomicU64,
+    /// The same of how long they took.
+    latency: AtomicU64,
     total_requests: AtomicU64,
     total_successes: AtomicU64,
     total_latency_ms: AtomicU64,
     last_used_at: AtomicI64,
-    last_failed: AtomicU32,
-    latencies: Latencies,
+    slices: [Counts; SLICES],
     failures_in_row: AtomicU32,
-    excluded_until: AtomicI64,
     queued: AtomicU32,
+    excluded_until: AtomicI64,
     turned_away: AtomicU64,
+    latencies: Latencies,
+}
+
+/// What was counted in five minutes.
+#[derive(Debug, Default)]
+struct Counts {
+    requests: Slice,
+    successes: Slice,
 }
 
 /// What was counted since the start.
@@ -110,7 +118,8 @@ impl Stats {
     pub fn end(&self, latency_ms: Option<u64>, now_ms: i64) {
         self.cancel();
         let number = number(now_ms);
-        self.requests[number as usize % SLICES].add(number);
+        let counts = &self.slices[number as usize % SLICES];
+        counts.requests.add(number);
         if self.earlier.number() != number {
             // Whoever was late belongs to a slice that may have been added up.
             self.earlier.set(0, 0);
@@ -128,7 +137,7 @@ impl Stats {
         self.failures_in_row.store(0, Ordering::Relaxed);
         self.excluded_until.store(0, Ordering::Relaxed);
         self.latencies.note(latency_ms);
-        self.successes[number as usize % SLICES].add(number);
+        counts.successes.add(number);
         self.total_successes.fetch_add(1, Ordering::Relaxed);
         self.total_latency_ms.fetch_add(latency_ms, Ordering::Relaxed);
         move_average(&self.latency, latency_ms);
@@ -153,8 +162,9 @@ impl Stats {
 
     /// Counts from nothing again; running requests go on.
     pub fn clear(&self) {
-        for slice in self.requests.iter().chain(&self.successes) {
-            slice.0.store(0, Ordering::Relaxed);
+        for counts in &self.slices {
+            counts.requests.set(0, 0);
+            counts.successes.set(0, 0);
         }
         for total in
             [&self.latency, &self.output, &self.total_requests, &self.total_successes, &self.total_latency_ms]
@@ -173,11 +183,12 @@ impl Stats {
     /// Requests of the last hour, running ones included.
     pub fn uses(&self, now_ms: i64) -> u64 {
         let now = number(now_ms);
-        let running = &self.requests[now as usize % SLICES];
+        let running = &self.slices[now as usize % SLICES].requests;
         let earlier = if self.earlier.number() == now {
             self.earlier.count(now)
         } else {
-            let others = self.requests.iter().filter(|slice| !std::ptr::eq(*slice, running));
+            let requests = self.slices.iter().map(|counts| &counts.requests);
+            let others = requests.filter(|slice| !std::ptr::eq(*slice, running));
             let earlier = others.map(|slice| slice.count(now)).sum();
             self.earlier.set(now, earlier);
             earlier
@@ -218,7 +229,11 @@ impl Stats {
 
     /// Share of the last hour's requests that went well, as if one of two before had.
     pub fn success_rate(&self, now_ms: i64) -> f64 {
-        let (all, good) = (self.count(&self.requests, now_ms), self.count(&self.successes, now_ms));
+        let sum = |slice: fn(&Counts) -> &Slice| {
+            let now = number(now_ms);
+            self.slices.iter().map(|counts| slice(counts).count(now)).sum::<u64>()
+        };
+        let (all, good) = (sum(|counts| &counts.requests), sum(|counts| &counts.successes));
         #[allow(clippy::cast_precision_loss, reason = "a rate")]
         let rate = (good as f64 + 1.0) / (all as f64 + 2.0);
         rate.min(1.0)
@@ -258,11 +273,6 @@ impl Stats {
             last_used_at: (last_used_at != 0).then_some(last_used_at),
             last_failed: self.last_failed.load(Ordering::Relaxed) != 0,
         }
-    }
-
-    fn count(&self, slices: &[Slice; SLICES], now_ms: i64) -> u64 {
-        let now = number(now_ms);
-        slices.iter().map(|slice| slice.count(now)).sum()
     }
 }
 
