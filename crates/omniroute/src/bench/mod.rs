@@ -3,7 +3,7 @@
 //! The simulator answers; the load comes from [`client`]; in between stands nothing, nginx, or this very program with
 //! keys, limits and the log on. Rounds of all three take turns, every other time in the opposite order, so that whatever
 //! else the machine does hits them alike, and the median round counts. Gateways that differ in combos and budgets alone take
-//! turns within a second. Gateway and nginx get the first CPU for themselves, everything else shares the second.
+//! turns within a second, and start anew with every round. Gateway and nginx get the first CPU for themselves, everything else shares the second.
 
 mod client;
 mod gateway;
@@ -93,6 +93,8 @@ impl Target {
 
 /// What runs during the measurement.
 struct Stage {
+    pins: Pins,
+    program: PathBuf,
     simulator: SocketAddr,
     nginx: Option<Nginx>,
     gateway: Option<Gateway>,
@@ -171,7 +173,9 @@ pub(crate) async fn run(options: BenchOptions) -> Result<()> {
     }
     let idle_mb = gateway.as_ref().map(|gateway| gateway.resident_mb()).transpose()?;
 
-    let stage = Stage {
+    let mut stage = Stage {
+        pins,
+        program,
         simulator,
         nginx,
         gateway,
@@ -221,7 +225,7 @@ struct Run<'a> {
 
 impl Stage {
     /// Measures scenarios that are compared with each other, all targets in turn.
-    async fn measure(&self, group: &[&Scenario], direct: bool, loaded_mb: &mut f64) -> Result<Vec<Line>> {
+    async fn measure(&mut self, group: &[&Scenario], direct: bool, loaded_mb: &mut f64) -> Result<Vec<Line>> {
         let mut runs = Vec::new();
         for scenario in group {
             for target in Target::ALL {
@@ -253,23 +257,32 @@ impl Stage {
                 runs.push(Run { scenario, target, load, rounds: Vec::new(), cpu_seconds: 0.0 });
             }
         }
-        for run in &mut runs {
-            let what = format!("{} through {}", run.scenario.name, run.target.name());
-            let warm_up = Load { duration: Duration::from_millis(300), ..run.load.clone() };
-            run.load.length = client::verified_length(&run.load).await.with_context(|| what.clone())?;
-            let warm_up = Load { length: run.load.length, ..warm_up };
-            client::run(warm_up).await.context(what)?;
-        }
         let (mut sliced, mut runs): (Vec<_>, Vec<_>) =
             runs.into_iter().partition(|run| run.target.is_sliced());
+        warm_up(&mut runs).await?;
         self.take_turns(&mut runs, self.rounds, loaded_mb).await?;
-        let slices = self.rounds.saturating_mul(self.round.as_secs()) * SLICES_PER_SECOND;
-        self.take_turns(&mut sliced, slices, loaded_mb).await?;
+        if !sliced.is_empty() {
+            for _ in 0..self.rounds {
+                self.restart_sliced().await?;
+                warm_up(&mut sliced).await?;
+                self.take_turns(&mut sliced, self.round.as_secs() * SLICES_PER_SECOND, loaded_mb).await?;
+            }
+        }
         runs.append(&mut sliced);
         Ok(runs
             .into_iter()
             .map(|run| Line::summary(run.scenario, run.target, &run.rounds, run.cpu_seconds))
             .collect())
+    }
+
+    /// Starts those anew that differ little: where a process's memory happens to lie makes more of a difference.
+    async fn restart_sliced(&mut self) -> Result<()> {
+        for gateway in [&mut self.accounts, &mut self.many] {
+            if let Some(running) = gateway.take() {
+                *gateway = Some(running.restart(&self.pins, &self.program).await?.0);
+            }
+        }
+        Ok(())
     }
 
     /// Has each its rounds, in turn, every other time in the opposite order.
@@ -307,4 +320,15 @@ impl Stage {
         };
         gateway.map_or(Ok(0.0), Gateway::cpu_seconds)
     }
+}
+
+/// Has each answer for a moment, and finds out how long a good answer is.
+async fn warm_up(runs: &mut [Run<'_>]) -> Result<()> {
+    for run in runs {
+        let what = format!("{} through {}", run.scenario.name, run.target.name());
+        run.load.length = client::verified_length(&run.load).await.with_context(|| what.clone())?;
+        let warm_up = Load { duration: Duration::from_millis(300), ..run.load.clone() };
+        client::run(warm_up).await.context(what)?;
+    }
+    Ok(())
 }

@@ -1,9 +1,10 @@
 //! Every entry of a combo and where it leads, whatever its conditions say of a request of which nothing is known.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use omniroute_domain::combo::{self, ComboState, LeftOut, RequestFacts, Rule, StepState};
-use omniroute_domain::entity::Goal;
+use omniroute_domain::combo::{self, ComboState, LeftOut, MAX_ENTRIES, RequestFacts, Rule, StepState};
+use omniroute_domain::entity::{ComboId, Goal};
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::{ConnectionState, Snapshot};
 
@@ -24,7 +25,7 @@ pub(crate) fn entries(
     combo: &Arc<ComboState>,
     now_ms: i64,
 ) -> (Vec<Entry>, Vec<LeftOut>) {
-    let mut found = Search { snapshot, now_ms, entries: Vec::new(), dead: Vec::new() };
+    let mut found = Search { snapshot, now_ms, looked_at: 0, entries: Vec::new(), dead: Vec::new() };
     found.collect(combo, &[], combo.policy.max_depth, None);
     let Search { mut entries, dead, .. } = found;
     // Those that are asked come first.
@@ -77,6 +78,8 @@ impl Entry {
 struct Search<'a> {
     snapshot: &'a Snapshot,
     now_ms: i64,
+    /// Entries of all combos that were collected.
+    looked_at: usize,
     entries: Vec<Entry>,
     dead: Vec<LeftOut>,
 }
@@ -84,6 +87,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// `tags` are wanted by the combos around this one, `why` is the reason for which they leave it out.
     fn collect(&mut self, combo: &Arc<ComboState>, tags: &[String], depth: usize, why: Option<&str>) {
+        self.looked_at += combo.steps.len();
         let plan = combo::plan(self.snapshot, combo, &RequestFacts::default(), self.now_ms, 0, false);
         for planned in plan.targets {
             let own = planned.path.iter().flat_map(|place| &place.combo.rules.tags);
@@ -96,7 +100,7 @@ impl Search<'_> {
         }
         for left in plan.left_out {
             let mut tags = tags.to_vec();
-            match find(self.snapshot, combo, &left, depth, &mut tags) {
+            match find(self.snapshot, combo, &left, depth, &mut tags, &mut HashSet::new()) {
                 Some((step, depth)) => self.left_out(step, left, tags, depth),
                 None => self.dead.push(left),
             }
@@ -116,6 +120,13 @@ impl Search<'_> {
                 let (step, target) = (left.step, target.clone());
                 self.entries.push(Entry { step, target, left_out: Some(left.reason), tags });
             }
+            // Old rows may lead to more than what is written now may.
+            (_, Some(_)) if self.looked_at >= MAX_ENTRIES => {
+                left.rule = Rule::Nesting;
+                left.reason =
+                    format!("a combo may have {MAX_ENTRIES} entries with those of the combos within it");
+                self.dead.push(left);
+            }
             (_, Some(inner)) => self.collect(inner, &tags, depth - 1, Some(&left.reason)),
             (error, None) => {
                 // Where it leads matters more than for whom it is.
@@ -128,14 +139,19 @@ impl Search<'_> {
     }
 }
 
-/// The step that was left out, how many combos may stand from its own on, and what those on the way to it want of accounts.
+/// The step that was left out, how many combos may stand from its own on, and what those on the way to it want of accounts. `without`
+/// are combos that were gone through in vain, with how many might stand from each on: many ways may lead to the same one.
 fn find<'a>(
     snapshot: &'a Snapshot,
     combo: &'a ComboState,
     left: &LeftOut,
     depth: usize,
     tags: &mut Vec<String>,
+    without: &mut HashSet<(&'a ComboId, usize)>,
 ) -> Option<(&'a StepState, usize)> {
+    if without.contains(&(&combo.id, depth)) {
+        return None;
+    }
     let before = tags.len();
     tags.extend(combo.rules.tags.iter().cloned());
     for step in combo.steps.iter() {
@@ -149,11 +165,81 @@ fn find<'a>(
         if let Goal::ComboRef { combo_name } = &step.goal
             && depth > 1
             && let Some(inner) = snapshot.combo(combo_name)
-            && let Some(found) = find(snapshot, inner, left, depth - 1, tags)
+            && let Some(found) = find(snapshot, inner, left, depth - 1, tags, without)
         {
             return Some(found);
         }
     }
     tags.truncate(before);
+    without.insert((&combo.id, depth));
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use omniroute_domain::combo::MAX_DEPTH;
+    use omniroute_domain::entity::{Combo, ComboConfig, Entities, Step, When};
+    use omniroute_domain::health::HealthMap;
+    use omniroute_domain::snapshot::BuildOptions;
+    use omniroute_provider::catalog::catalog;
+
+    use super::*;
+
+    const WIDTH: usize = 16;
+    const LEVELS: usize = 8;
+
+    /// Levels of combos, each of which leads to all of the next one: as many ways as there are milliseconds in three days.
+    fn ladder(when: &When) -> Snapshot {
+        let combo = |level: usize, place: usize| {
+            let step = |to| Step {
+                id: format!("{level}-{place}-{to}"),
+                goal: Goal::ComboRef { combo_name: format!("{}-{to}", level + 1) },
+                weight: 0,
+                label: None,
+                when: Some(when.clone()),
+                template: None,
+            };
+            Combo {
+                id: format!("{level}-{place}").as_str().into(),
+                name: format!("{level}-{place}"),
+                strategy: "priority".into(),
+                steps: (0..WIDTH).map(step).filter(|_| level + 1 < LEVELS).collect(),
+                config: ComboConfig { max_combo_depth: Some(MAX_DEPTH), ..ComboConfig::default() },
+                transforms: Default::default(),
+                is_hidden: false,
+                is_active: true,
+                sort_order: 0,
+                created_at: 0,
+                updated_at: 0,
+            }
+        };
+        let combos = (0..LEVELS).flat_map(|level| (0..WIDTH).map(move |place| combo(level, place))).collect();
+        let entities = Entities { combos, ..Entities::default() };
+        Snapshot::build(&entities, catalog(), &HealthMap::default(), &BuildOptions::default())
+    }
+
+    #[test]
+    fn what_old_rows_lead_to_is_looked_at_as_far_as_an_entry_may_lead() {
+        let snapshot = ladder(&When { has_tools: Some(true), ..When::default() });
+        let (entries, dead) = entries(&snapshot, snapshot.combo("0-0").unwrap(), 0);
+        assert!(entries.is_empty());
+        assert!((MAX_ENTRIES..2 * MAX_ENTRIES).contains(&dead.len()), "{}", dead.len());
+        assert_eq!(dead.iter().filter(|left| left.rule == Rule::Nesting).count(), dead.len());
+    }
+
+    #[test]
+    fn what_is_nowhere_is_looked_for_once_in_each_combo() {
+        let snapshot = ladder(&When::default());
+        let combo = snapshot.combo("0-0").unwrap();
+        let left = |step: &str| LeftOut {
+            step: step.into(),
+            goal: "7-3".into(),
+            rule: Rule::Nesting,
+            reason: String::new(),
+        };
+        let mut tags = Vec::new();
+        let mut found = |step| find(&snapshot, combo, &left(step), LEVELS, &mut tags, &mut HashSet::new());
+        assert!(found("nowhere").is_none());
+        assert_eq!(found("6-15-3").map(|(step, depth)| (&*step.id, depth)), Some(("6-15-3", 2)));
+    }
 }
