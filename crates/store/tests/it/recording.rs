@@ -27,7 +27,7 @@ stories!(
 );
 
 /// Writes only when asked, or at the end.
-const SLOW: WriterOptions = WriterOptions {
+pub(crate) const SLOW: WriterOptions = WriterOptions {
     queue_rows: 8192,
     flush_rows: usize::MAX,
     flush_interval: Duration::from_secs(3600),
@@ -243,7 +243,7 @@ async fn a_refused_row_does_not_stop_the_others(fixture: Fixture) {
 }
 
 /// Another program put a rule on the table.
-async fn refuse_rows_of_the_status(fixture: &Fixture, status: i64) {
+pub(crate) async fn refuse_rows_of_the_status(fixture: &Fixture, status: i64) {
     use sqlx::{Connection as _, Executor as _};
     match &fixture.options.location {
         Location::Sqlite { data_dir } => {
