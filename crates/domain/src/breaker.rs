@@ -1,14 +1,17 @@
 //! The circuit breaker of one base URL of a provider: a state machine over (now, outcome). Holds no clock.
 //!
-//! It counts what says that the upstream itself is out of order, never what concerns one account, one model or one
-//! request. CLOSED and DEGRADED let everything through. OPEN lets nothing through until its time is over; then the next
-//! request is a probe (HALF_OPEN), one at a time, and what becomes of it decides. Nothing runs in the background: the
-//! passage of time is noticed by whoever looks.
+//! It counts what says that the upstream itself is out of order, never what concerns one account or one request. CLOSED and
+//! DEGRADED let everything through. OPEN lets nothing through until its time is over; then the next request is a probe
+//! (HALF_OPEN), one at a time, and what becomes of it decides. Nothing runs in the background: the passage of time is noticed by
+//! whoever looks.
+//!
+//! Where nearly all failures are of one model, it is shut for that model alone: the others go on as if it were closed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use omniroute_provider::{Failure, FailureKind, ProviderId};
+use smallvec::SmallVec;
 
 use crate::entity::ConnectionId;
 
@@ -16,6 +19,8 @@ use crate::entity::ConnectionId;
 const BURST_MS: i64 = 100;
 /// Most connections whose last failure is kept for that.
 const MAX_RECENT: usize = 256;
+/// Most models whose failures are told apart; those of others are everybody's.
+const MAX_MODELS: usize = 64;
 /// So many failed probes have the usual pause; each further one doubles it.
 const PATIENT_PROBES: u32 = 3;
 /// The longest pause, in usual ones.
@@ -92,6 +97,11 @@ pub fn counts(failure: &Failure) -> bool {
     }
 }
 
+/// Whether a failure that counts says something of the model that was asked for. Whoever cannot be reached at all fails with each.
+const fn is_of_model(kind: FailureKind) -> bool {
+    !matches!(kind, FailureKind::Connect)
+}
+
 /// The breaker of one base URL of a provider. Asking a calm one takes no lock.
 #[derive(Debug)]
 pub struct Breaker {
@@ -110,6 +120,10 @@ pub struct Breaker {
 struct Inner {
     state: BreakerState,
     failures: u32,
+    /// How many of them were failures of which model; each at least 1.
+    of_models: SmallVec<[(Arc<str>, u32); 2]>,
+    /// The one model that it is shut for; `None` = all, as long as it is shut.
+    only: Option<Arc<str>>,
     /// So many failures make it degraded; as the last failure's policy said.
     degraded_at: u32,
     last_failure: Option<i64>,
@@ -127,8 +141,10 @@ struct Inner {
 }
 
 /// A change of state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
+    /// The one model that it is about; `None` = all.
+    pub model: Option<Arc<str>>,
     /// Before.
     pub from: BreakerState,
     /// After.
@@ -159,6 +175,10 @@ pub struct BreakerRecord {
     pub state: BreakerState,
     /// Failures that are counted.
     pub failure_count: u32,
+    /// How many of them were failures of which model.
+    pub of_models: Vec<(Arc<str>, u32)>,
+    /// The one model that nobody is let through for, where that is so.
+    pub model: Option<Arc<str>>,
     /// The last of them.
     pub last_failure: Option<i64>,
     /// Its class.
@@ -187,16 +207,17 @@ impl Pass {
         Self { breaker: None, probe: None }
     }
 
-    /// The upstream answered.
-    pub fn answered(mut self, now_ms: i64) -> Option<Transition> {
+    /// The upstream answered for the model.
+    pub fn answered(mut self, model: &str, now_ms: i64) -> Option<Transition> {
         let probe = self.probe.take();
-        self.breaker.as_ref()?.answered(probe, now_ms)
+        self.breaker.as_ref()?.answered(probe, model, now_ms)
     }
 
     /// The upstream failed. What does not count ends a probe without a verdict.
     pub fn failed(
         mut self,
         failure: &Failure,
+        model: &str,
         connection: &ConnectionId,
         policy: &BreakerPolicy,
         now_ms: i64,
@@ -205,7 +226,7 @@ impl Pass {
         if !counts(failure) {
             return None;
         }
-        breaker.failed(self.probe.take(), failure.kind, connection, policy, now_ms)
+        breaker.failed(self.probe.take(), failure.kind, (model, connection), policy, now_ms)
     }
 }
 
@@ -232,16 +253,16 @@ impl Breaker {
         }
     }
 
-    /// Leave to ask the upstream, and what that changed; or when to try again.
-    pub fn admit(self: &Arc<Self>, now_ms: i64) -> Result<(Pass, Option<Transition>), Shut> {
+    /// Leave to ask the upstream for a model, and what that changed; or when to try again.
+    pub fn admit(self: &Arc<Self>, model: &str, now_ms: i64) -> Result<(Pass, Option<Transition>), Shut> {
         let pass = |probe| Pass { breaker: Some(self.clone()), probe };
         if !self.is_shut.load(Ordering::Acquire) {
             return Ok((pass(None), None));
         }
         let mut inner = self.inner();
         inner.mind_the_clock(now_ms);
-        inner.refuses(now_ms).map_or(Ok(()), Err)?;
-        if !inner.state.is_shut() {
+        inner.refuses(model, now_ms).map_or(Ok(()), Err)?;
+        if !inner.state.is_shut() || !inner.concerns(model) {
             return Ok((pass(None), None));
         }
         let probe = inner.next_probe;
@@ -252,41 +273,48 @@ impl Breaker {
         Ok((pass(Some(probe)), transition))
     }
 
-    /// Whether anybody may pass now; takes no probe's place.
-    pub fn check(&self, now_ms: i64) -> Result<(), Shut> {
+    /// Whether anybody may pass with a model now; takes no probe's place.
+    pub fn check(&self, model: &str, now_ms: i64) -> Result<(), Shut> {
         if !self.is_shut.load(Ordering::Acquire) {
             return Ok(());
         }
         let mut inner = self.inner();
         inner.mind_the_clock(now_ms);
-        inner.refuses(now_ms).map_or(Ok(()), Err)
+        inner.refuses(model, now_ms).map_or(Ok(()), Err)
     }
 
-    /// The state that the next request would find.
-    pub fn state(&self, now_ms: i64) -> BreakerState {
+    /// The state that the next request for a model would find.
+    pub fn state(&self, model: &str, now_ms: i64) -> BreakerState {
         if !self.is_shut.load(Ordering::Acquire) && !self.is_troubled.load(Ordering::Acquire) {
             return BreakerState::Closed;
         }
         let mut inner = self.inner();
         inner.mind_the_clock(now_ms);
-        inner.found(now_ms)
+        match inner.found(now_ms) {
+            state if !state.is_shut() || inner.concerns(model) => state,
+            _ => BreakerState::Closed,
+        }
     }
 
     /// An answer broke off after it had begun.
     pub fn broke_off(
         &self,
         failure: &Failure,
+        model: &str,
         connection: &ConnectionId,
         policy: &BreakerPolicy,
         now_ms: i64,
     ) -> Option<Transition> {
-        if counts(failure) { self.failed(None, failure.kind, connection, policy, now_ms) } else { None }
+        if !counts(failure) {
+            return None;
+        }
+        self.failed(None, failure.kind, (model, connection), policy, now_ms)
     }
 
     /// Closes it, whatever it is.
     pub fn reset(&self, now_ms: i64) -> Option<Transition> {
         let mut inner = self.inner();
-        inner.failures = 0;
+        inner.forget();
         inner.recent.clear();
         let transition = (inner.state != BreakerState::Closed)
             .then(|| inner.turn(BreakerState::Closed, "operator", None, now_ms));
@@ -303,6 +331,8 @@ impl Breaker {
             name: self.name.clone(),
             state: inner.found(now_ms),
             failure_count: inner.failures,
+            of_models: inner.of_models.to_vec(),
+            model: inner.only.clone().filter(|_| inner.state.is_shut()),
             last_failure: inner.last_failure,
             cause: inner.cause,
             open_until: is_open.then_some(inner.open_until),
@@ -321,6 +351,8 @@ impl Breaker {
             state => state,
         };
         inner.failures = record.failure_count;
+        inner.of_models = record.of_models.iter().take(MAX_MODELS).cloned().collect();
+        inner.only.clone_from(&record.model);
         // The policy is not known here; one answer too few shows it as well again.
         inner.degraded_at = record.failure_count.max(1);
         inner.last_failure = record.last_failure;
@@ -333,21 +365,30 @@ impl Breaker {
         self.publish(&inner);
     }
 
-    fn answered(&self, probe: Option<u64>, now_ms: i64) -> Option<Transition> {
+    fn answered(&self, probe: Option<u64>, model: &str, now_ms: i64) -> Option<Transition> {
         if !self.is_troubled.load(Ordering::Acquire) {
             return None;
         }
         let mut inner = self.inner();
         let transition = match inner.state {
             BreakerState::Closed | BreakerState::Degraded => {
-                inner.failures = inner.failures.saturating_sub(1);
+                inner.take_back(model);
                 let is_over = inner.state == BreakerState::Degraded && inner.failures < inner.degraded_at;
                 is_over.then(|| inner.turn(BreakerState::Closed, "answered", None, now_ms))
             }
             BreakerState::HalfOpen if probe.is_some() && inner.probe == probe => {
-                inner.failures = 0;
+                match inner.only.clone() {
+                    Some(only) => inner.forget_model(&only),
+                    None => inner.forget(),
+                }
                 inner.failed_probes = 0;
-                Some(inner.turn(BreakerState::Closed, "answered", None, now_ms))
+                let is_troubled = inner.failures >= inner.degraded_at.max(1);
+                let to = if is_troubled { BreakerState::Degraded } else { BreakerState::Closed };
+                Some(inner.turn(to, "answered", None, now_ms))
+            }
+            BreakerState::Open | BreakerState::HalfOpen if !inner.concerns(model) => {
+                inner.take_back(model);
+                None
             }
             // An answer to a question from before the outage.
             BreakerState::Open | BreakerState::HalfOpen => None,
@@ -360,7 +401,7 @@ impl Breaker {
         &self,
         probe: Option<u64>,
         kind: FailureKind,
-        connection: &ConnectionId,
+        (model, connection): (&str, &ConnectionId),
         policy: &BreakerPolicy,
         now_ms: i64,
     ) -> Option<Transition> {
@@ -373,14 +414,22 @@ impl Breaker {
                 if inner.is_same_burst(connection, now_ms) {
                     None
                 } else {
-                    inner.failures = inner.failures.saturating_add(1);
+                    inner.count(kind, model);
                     inner.judge(policy, kind, now_ms)
                 }
             }
             BreakerState::HalfOpen if probe.is_some() && inner.probe == probe => {
                 inner.failed_probes = inner.failed_probes.saturating_add(1);
-                inner.failures = inner.failures.saturating_add(1);
+                inner.count(kind, model);
                 Some(inner.open(policy, kind, now_ms))
+            }
+            // So it is not that model alone.
+            BreakerState::Open | BreakerState::HalfOpen if !inner.concerns(model) => {
+                if !inner.is_same_burst(connection, now_ms) {
+                    inner.count(kind, model);
+                }
+                let is_of_all = inner.is_of_all(policy.failure_threshold);
+                is_of_all.then(|| inner.open(policy, kind, now_ms))
             }
             BreakerState::Open | BreakerState::HalfOpen => None,
         };
@@ -406,8 +455,66 @@ impl BreakerState {
 }
 
 impl Inner {
-    /// Why nobody may pass now.
-    fn refuses(&self, now_ms: i64) -> Option<Shut> {
+    /// Whether it is shut for a model, where it is shut.
+    fn concerns(&self, model: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == model)
+    }
+
+    /// One more failure.
+    fn count(&mut self, kind: FailureKind, model: &str) {
+        self.failures = self.failures.saturating_add(1);
+        if !is_of_model(kind) {
+            return;
+        }
+        if let Some((_, count)) = self.of_models.iter_mut().find(|(other, _)| **other == *model) {
+            *count = count.saturating_add(1);
+        } else if self.of_models.len() < MAX_MODELS {
+            self.of_models.push((model.into(), 1));
+        }
+    }
+
+    /// One failure less: of the model that answered, or of nobody's in particular.
+    fn take_back(&mut self, model: &str) {
+        let of_models: u32 = self.of_models.iter().map(|(_, count)| *count).sum();
+        if let Some(at) = self.of_models.iter().position(|(other, _)| **other == *model) {
+            self.of_models[at].1 -= 1;
+            if self.of_models[at].1 == 0 {
+                self.of_models.swap_remove(at);
+            }
+        } else if of_models >= self.failures {
+            return;
+        }
+        self.failures = self.failures.saturating_sub(1);
+    }
+
+    fn forget(&mut self) {
+        self.failures = 0;
+        self.of_models.clear();
+    }
+
+    fn forget_model(&mut self, model: &str) {
+        if let Some(at) = self.of_models.iter().position(|(other, _)| **other == *model) {
+            let (_, count) = self.of_models.swap_remove(at);
+            self.failures = self.failures.saturating_sub(count);
+        }
+    }
+
+    /// The model with the most failures.
+    fn worst(&self) -> Option<&(Arc<str>, u32)> {
+        self.of_models.iter().max_by_key(|(_, count)| *count)
+    }
+
+    /// Whether half of the failures that open it were not of the model with the most of them.
+    fn is_of_all(&self, threshold: u32) -> bool {
+        let others = self.failures - self.worst().map_or(0, |(_, count)| *count).min(self.failures);
+        others.saturating_mul(2) >= threshold.max(1)
+    }
+
+    /// Why nobody may pass with a model now.
+    fn refuses(&self, model: &str, now_ms: i64) -> Option<Shut> {
+        if !self.concerns(model) {
+            return None;
+        }
         let cause = self.cause.unwrap_or(FailureKind::Unavailable);
         match self.state {
             BreakerState::Open if now_ms < self.open_until => Some(Shut { until: self.open_until, cause }),
@@ -448,13 +555,17 @@ impl Inner {
     }
 
     fn open(&mut self, policy: &BreakerPolicy, kind: FailureKind, now_ms: i64) -> Transition {
+        let only = self.only.take().or_else(|| self.worst().map(|(model, _)| model.clone()));
+        let only = only.filter(|_| !self.is_of_all(policy.failure_threshold));
         let doublings = (self.failed_probes + 1).saturating_sub(PATIENT_PROBES).min(10);
         let factor = (1_i64 << doublings).min(MAX_FACTOR);
         self.span_ms = policy.reset_timeout_ms.max(0).saturating_mul(factor);
         self.opened_at = now_ms;
         self.open_until = now_ms.saturating_add(self.span_ms);
         let until = Some(self.open_until);
-        self.turn(BreakerState::Open, kind.as_str(), until, now_ms)
+        let transition = self.turn(BreakerState::Open, kind.as_str(), until, now_ms);
+        self.only.clone_from(&only);
+        Transition { model: only, ..transition }
     }
 
     fn turn(&mut self, to: BreakerState, cause: &'static str, until: Option<i64>, now_ms: i64) -> Transition {
@@ -466,7 +577,8 @@ impl Inner {
         if to == BreakerState::Closed {
             self.failed_probes = 0;
         }
-        Transition { from, to, at: now_ms, cause, until }
+        let model = if to.is_shut() { self.only.clone() } else { self.only.take() };
+        Transition { model, from, to, at: now_ms, cause, until }
     }
 
     /// Whether a failure belongs to one of the same connection that was counted just before.

@@ -474,10 +474,10 @@ impl ConnectionState {
         wanted.into_iter().all(|wanted| self.tags.iter().any(|tag| tag.eq_ignore_ascii_case(wanted)))
     }
 
-    /// Leave to ask the provider, and what that changed.
-    pub fn admit(&self, now_ms: i64) -> Result<(Pass, Option<Transition>), Shut> {
+    /// Leave to ask the provider for a model, and what that changed.
+    pub fn admit(&self, model: &str, now_ms: i64) -> Result<(Pass, Option<Transition>), Shut> {
         match self.breaker_policy {
-            Some(_) => self.breaker.admit(now_ms),
+            Some(_) => self.breaker.admit(model, now_ms),
             None => Ok((Pass::free(), None)),
         }
     }
@@ -486,7 +486,8 @@ impl ConnectionState {
     /// are in the way the one that ends last is told.
     pub fn check(&self, model: &str, now_ms: i64) -> Result<(), Blocked> {
         let account = self.check_account(model, now_ms);
-        let Some(Err(Shut { until, cause })) = self.breaker_policy.map(|_| self.breaker.check(now_ms)) else {
+        let shut = self.breaker_policy.map(|_| self.breaker.check(model, now_ms));
+        let Some(Err(Shut { until, cause })) = shut else {
             return account;
         };
         match account {

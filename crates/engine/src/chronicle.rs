@@ -26,8 +26,9 @@ const OPERATOR: &str = "operator";
 /// The operator closes a breaker. Whether it was anything else.
 pub fn reset_breaker(live: &Live, recorder: &dyn Recorder, breaker: &Breaker, now_ms: i64) -> bool {
     let transition = breaker.reset(now_ms);
+    let was_another = transition.is_some();
     note(live, recorder, breaker, transition);
-    transition.is_some()
+    was_another
 }
 
 /// The operator ends the locks of an account and of its keys, of one model or of all. How many were in force.
@@ -103,14 +104,29 @@ pub(crate) fn turned(engine: &Engine, breaker: &Breaker, transition: Option<Tran
 }
 
 fn note(live: &Live, recorder: &dyn Recorder, breaker: &Breaker, transition: Option<Transition>) {
-    let Some(Transition { from, to, at, cause, until }) = transition else { return };
+    let Some(Transition { model, from, to, at, cause, until }) = transition else { return };
+    let model = model.as_deref();
     let (name, until_text) = (&*breaker.name, until.map(crate::error::rfc3339));
     match to {
         BreakerState::Open => {
-            tracing::warn!(breaker = name, from = from.as_str(), cause, until = until_text, "breaker opened");
+            tracing::warn!(
+                breaker = name,
+                model,
+                from = from.as_str(),
+                cause,
+                until = until_text,
+                "breaker opened"
+            );
         }
         BreakerState::Closed | BreakerState::Degraded | BreakerState::HalfOpen => {
-            tracing::info!(breaker = name, from = from.as_str(), to = to.as_str(), cause, "breaker changed");
+            tracing::info!(
+                breaker = name,
+                model,
+                from = from.as_str(),
+                to = to.as_str(),
+                cause,
+                "breaker changed"
+            );
         }
     }
     let event = HealthEvent {
@@ -120,7 +136,7 @@ fn note(live: &Live, recorder: &dyn Recorder, breaker: &Breaker, transition: Opt
         breaker: Some(breaker.name.clone()),
         connection: None,
         key: None,
-        model: None,
+        model: model.map(str::to_owned),
         from: from.as_str(),
         to: to.as_str(),
         cause,

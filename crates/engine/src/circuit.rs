@@ -20,31 +20,37 @@ const BREAKER: HeaderName = HeaderName::from_static("x-omniroute-provider-breake
 const CIRCUIT_OPEN: &str = "provider_circuit_open";
 const ALL_OPEN: &str = "all_circuits_open";
 
-/// Leave to call an account's provider; `None` while nobody may.
-pub(crate) fn admit(ctx: &RequestCtx, connection: &ConnectionState) -> Option<Pass> {
-    let (pass, transition) = connection.admit(ctx.engine.clock.now_ms()).ok()?;
+/// Leave to call an account's provider for a model; `None` while nobody may.
+pub(crate) fn admit(ctx: &RequestCtx, connection: &ConnectionState, model: &str) -> Option<Pass> {
+    let (pass, transition) = connection.admit(model, ctx.engine.clock.now_ms()).ok()?;
     chronicle::turned(&ctx.engine, &connection.breaker, transition);
     Some(pass)
 }
 
-/// The provider answered. A stream counts from its first content on: a probe is not to take as long as an answer.
-pub(crate) fn answered(ctx: &RequestCtx, connection: &ConnectionState, pass: Pass) {
-    let transition = pass.answered(ctx.engine.clock.now_ms());
+/// The provider answered for a model. A stream counts from its first content on: a probe is not to take as long as an answer.
+pub(crate) fn answered(ctx: &RequestCtx, connection: &ConnectionState, model: &str, pass: Pass) {
+    let transition = pass.answered(model, ctx.engine.clock.now_ms());
     chronicle::turned(&ctx.engine, &connection.breaker, transition);
 }
 
-/// The call failed.
-pub(crate) fn failed(ctx: &RequestCtx, connection: &ConnectionState, pass: Pass, failure: &Failure) {
+/// The call for a model failed.
+pub(crate) fn failed(
+    ctx: &RequestCtx,
+    connection: &ConnectionState,
+    model: &str,
+    pass: Pass,
+    failure: &Failure,
+) {
     let Some(policy) = &connection.breaker_policy else { return };
-    let transition = pass.failed(failure, &connection.id, policy, ctx.engine.clock.now_ms());
+    let transition = pass.failed(failure, model, &connection.id, policy, ctx.engine.clock.now_ms());
     chronicle::turned(&ctx.engine, &connection.breaker, transition);
 }
 
 /// A stream broke off after the client had got the first of it.
-pub(crate) fn broke_off(ctx: &RequestCtx, connection: &ConnectionState, failure: &Failure) {
+pub(crate) fn broke_off(ctx: &RequestCtx, connection: &ConnectionState, model: &str, failure: &Failure) {
     let Some(policy) = connection.breaker_policy.as_ref().filter(|_| ctx.about.is_none()) else { return };
     let now_ms = ctx.engine.clock.now_ms();
-    let transition = connection.breaker.broke_off(failure, &connection.id, policy, now_ms);
+    let transition = connection.breaker.broke_off(failure, model, &connection.id, policy, now_ms);
     chronicle::turned(&ctx.engine, &connection.breaker, transition);
 }
 
@@ -59,8 +65,7 @@ pub(crate) fn is_open(ctx: &RequestCtx, target: &Target) -> bool {
 pub(crate) fn open(target: &Target, wait: Option<Duration>) -> GatewayError {
     let provider = &target.provider.id;
     let message = format!(
-        "`{provider}` has failed too often of late and is not asked for now; `{}` was not tried. Try again later, or see \
-         /api/resilience",
+        "`{provider}` has failed too often of late and is not asked for `{}` now. Try again later, or see /api/resilience",
         target.full_name()
     );
     GatewayError::new(ErrorKind::Unavailable, CIRCUIT_OPEN, message).retry_after(wait)

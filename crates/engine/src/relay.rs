@@ -534,7 +534,7 @@ impl Running {
     fn fail(&mut self, failure: &Failure) -> Bytes {
         self.take_results();
         let StreamStart { connection, target, sent, .. } = &self.start;
-        crate::circuit::broke_off(&self.ctx, connection, failure);
+        crate::circuit::broke_off(&self.ctx, connection, &target.model, failure);
         attempt::note_failure(&mut self.ctx, target, connection, failure, None, *sent);
         self.ctx.step_failed();
         self.ctx.combo_failed();

@@ -1,5 +1,7 @@
 //! Breakers of providers and locks of models, for the time after a restart. Only ever read when a process starts.
 
+use std::sync::Arc;
+
 use futures_util::TryStreamExt as _;
 use omniroute_domain::breaker::{BreakerRecord, BreakerState};
 use omniroute_domain::health::ModelLock;
@@ -48,6 +50,11 @@ struct Options {
     span_ms: i64,
     failed_probes: u32,
     cause: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<Arc<str>>,
+    /// Failures by model.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    of_models: Vec<(Arc<str>, u32)>,
 }
 
 /// The text of the options of a breaker.
@@ -57,6 +64,8 @@ pub(crate) fn options(record: &BreakerRecord) -> Result<String, StoreError> {
         span_ms: record.span_ms,
         failed_probes: record.failed_probes,
         cause: record.cause.map(|cause| cause.as_str().to_owned()),
+        model: record.model.clone(),
+        of_models: record.of_models.clone(),
     })
 }
 
@@ -92,6 +101,8 @@ impl Resilience<'_> {
                     open_until: options.open_until,
                     span_ms: options.span_ms,
                     failed_probes: options.failed_probes,
+                    model: options.model,
+                    of_models: options.of_models,
                     changed_at,
                 });
             }

@@ -365,7 +365,7 @@ fn entry_with(
     let available = serving.len() - held.len();
     let first = held.iter().map(|(_, blocked)| blocked).min_by_key(|it| it.until.unwrap_or(i64::MAX));
     let is_shaky = serving.iter().any(|connection| {
-        let state = connection.breaker.record(now_ms).state;
+        let state = connection.breaker.state(model, now_ms);
         connection.breaker_policy.is_some() && state != BreakerState::Closed
     });
     let status = match first {

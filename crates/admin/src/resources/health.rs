@@ -114,6 +114,8 @@ pub(crate) struct ProviderBreaker {
     provider: String,
     /// `CLOSED`, `DEGRADED`, `OPEN` or `HALF_OPEN`.
     state: &'static str,
+    /// The one model that requests are held back for, where it is shut for that alone.
+    model: Option<String>,
     failure_count: u32,
     last_failure: Option<String>,
     retry_after_ms: i64,
@@ -441,6 +443,7 @@ fn provider_breaker(breaker: &BreakerView) -> ProviderBreaker {
     ProviderBreaker {
         provider: breaker.provider.clone(),
         state: breaker.state,
+        model: breaker.model.clone(),
         failure_count: breaker.failure_count,
         last_failure: breaker.last_failure_time.clone(),
         retry_after_ms: breaker.retry_after_ms,

@@ -30,10 +30,12 @@ fn failure(kind: FailureKind, scope: Scope) -> Failure {
 /// Opens the breaker, locks a model and puts the account on cooldown.
 fn break_everything(account: &ConnectionState) {
     let policy = account.breaker_policy.expect("an account with a key has one");
-    for n in 0..12 {
-        let (pass, _) = account.admit(START).expect("closed so far");
+    // Of two models, so that it is the provider's.
+    for (n, model) in (0..12).zip(["gpt-5.6", "m"].into_iter().cycle()) {
+        let (pass, _) = account.admit(model, START).expect("closed so far");
         pass.failed(
             &failure(FailureKind::Timeout, Scope::ConnectionModel),
+            model,
             &account.id,
             &policy,
             START + n * 200,

@@ -41,7 +41,7 @@ pub(super) fn signals(
             .filter(|connection| connection.check(&target.model, now_ms).is_ok())
     };
     signals.accounts = u16::try_from(able().count()).unwrap_or(u16::MAX);
-    signals.health = able().map(|connection| health(connection, now_ms)).fold(0.0, f64::max);
+    signals.health = able().map(|connection| health(connection, &target.model, now_ms)).fold(0.0, f64::max);
     if let Some(quota) = quota(target, now_ms) {
         (signals.quota, signals.reset_ms) = (Some(quota.left), Some(quota.reset_ms));
     }
@@ -65,8 +65,8 @@ pub(super) fn signals(
 }
 
 /// How far the provider behind an account that may serve is to be trusted.
-fn health(connection: &ConnectionState, now_ms: i64) -> f64 {
-    match connection.breaker_policy.map(|_| connection.breaker.state(now_ms)) {
+fn health(connection: &ConnectionState, model: &str, now_ms: i64) -> f64 {
+    match connection.breaker_policy.map(|_| connection.breaker.state(model, now_ms)) {
         None | Some(BreakerState::Closed) => 1.0,
         Some(BreakerState::Degraded) => 0.75,
         Some(BreakerState::HalfOpen) => 0.5,

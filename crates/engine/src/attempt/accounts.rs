@@ -138,7 +138,7 @@ pub(super) async fn run(
                 next = round.queue_up(ctx, target).await;
             }
             let Some((connection, place)) = next else { break };
-            let Some(pass) = circuit::admit(ctx, &connection) else {
+            let Some(pass) = circuit::admit(ctx, &connection, &target.model) else {
                 tried.push(connection);
                 continue;
             };
@@ -149,13 +149,13 @@ pub(super) async fn run(
             let sent = ctx.engine.clock.instant();
             match once(ctx, target, &connection, place, sent).await {
                 Ok(done) => {
-                    circuit::answered(ctx, &connection, pass);
+                    circuit::answered(ctx, &connection, &target.model, pass);
                     return Ok(done);
                 }
                 Err(Fault::Request(error)) => return Err(error.into()),
                 Err(Fault::Upstream(mut failure, status)) => {
                     connection.conceal(&mut failure.upstream);
-                    circuit::failed(ctx, &connection, pass, &failure);
+                    circuit::failed(ctx, &connection, &target.model, pass, &failure);
                     note_failure(ctx, target, &connection, &failure, status, sent);
                     tried.push(connection);
                     ctx.owe();
@@ -216,6 +216,7 @@ pub(super) fn nobody_left(
         return Left::Wait(pause);
     }
     let error = explain::exhausted(ctx, target, last.as_deref(), wait, stuck.is_busy);
+    let pause = pause.filter(|_| !is_open);
     let is_open = is_open && last.is_none();
     Left::Nothing(Failed { last: last.take(), wait, pause, is_open, ..Failed::uncalled(error) })
 }

@@ -53,9 +53,12 @@ async fn a_provider_that_is_out_of_order_is_not_asked_until_one_probe_answers() 
     assert_eq!((got.status, got.header("x-omniroute-provider-breaker")), (503, "open"));
     assert_eq!(got.header("retry-after"), "30");
     assert!(got.body.contains("provider_circuit_open") && got.body.contains("up/m"), "{}", got.body);
-    // Another model of the same provider is not asked either, although nothing locks it.
+    // Of another model of the same provider nothing is known that speaks against it.
+    world.transport.answer(answer("another"));
     let other = world.chat(&ASK.replace("up/m", "up/other")).await;
-    assert_eq!((other.status, world.transport.sent().len()), (503, 3));
+    assert_eq!((other.status, world.transport.sent().len()), (200, 4));
+    let got = world.chat(ASK).await;
+    assert_eq!((got.status, world.transport.sent().len()), (503, 4), "which says nothing of the first one");
 
     tokio::time::advance(Duration::from_secs(31)).await;
     world.transport.answer(answer("back"));
@@ -302,4 +305,44 @@ async fn what_a_process_learned_holds_in_the_next_one() {
     let got = after.chat(&anthropic).await;
     assert_eq!(got.status, 429, "{}", got.body);
     assert_eq!(after.transport.sent().len(), 0);
+}
+
+/// The breaker opens while the combo asks for the model that fails, with both accounts of a provider that is allowed two failures.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_opens_the_breaker_leaves_the_next_one_of_the_provider_its_turn() {
+    let two = |entities: &mut Entities| {
+        touchy(entities);
+        entities.settings.resilience.profiles.apikey.failure_threshold = Some(2);
+        entities.combos.push(combo("best", &["up/bad", "up/good"]));
+    };
+    let world = World::with(two, |_| {});
+    for _ in 0..2 {
+        world.transport.answer(refusal(500, "server_error", "bad"));
+    }
+    for place in 0..3 {
+        world.transport.answer(answer("good"));
+        let got = world.chat(&ASK.replace("up/m", "best")).await;
+        assert_eq!((got.status, world.elapsed()), (200, Duration::ZERO), "{}", got.body);
+        assert_eq!((breaker(&world), world.transport.sent().len()), ((BreakerState::Open, 2), 3 + place));
+    }
+}
+
+/// Three failures, and the request is over: it is not for it to wait until the breaker closes.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_opens_the_breaker_does_not_wait_for_it() {
+    let two = |entities: &mut Entities| {
+        touchy(entities);
+        entities.settings.request_retry = 3;
+        entities.settings.resilience.profiles.apikey.failure_threshold = Some(2);
+        entities.combos.push(combo("best", &["up/m"]));
+    };
+    for model in ["up/m", "best"] {
+        let world = World::with(two, |_| {});
+        for _ in 0..2 {
+            world.transport.answer(refusal(500, "server_error", "bad"));
+        }
+        let got = world.chat(&ASK.replace("up/m", model)).await;
+        assert_eq!((got.status, world.transport.sent().len()), (500, 2), "{}", got.body);
+        assert!(world.elapsed() < Duration::from_secs(5), "{model}: {:?}", world.elapsed());
+    }
 }

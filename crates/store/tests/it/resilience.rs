@@ -21,6 +21,8 @@ fn breaker(name: &str, state: BreakerState, changed_at: i64) -> BreakerRecord {
         open_until: (state == BreakerState::Open).then_some(changed_at + 30_000),
         span_ms: 30_000,
         failed_probes: 2,
+        model: (state == BreakerState::Open).then(|| "m1".into()),
+        of_models: vec![("m1".into(), 11), ("m2".into(), 1)],
         changed_at,
     }
 }

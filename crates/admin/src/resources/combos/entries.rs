@@ -223,8 +223,8 @@ mod tests {
         let snapshot = ladder(&When { has_tools: Some(true), ..When::default() });
         let (entries, dead) = entries(&snapshot, snapshot.combo("0-0").unwrap(), 0);
         assert!(entries.is_empty());
-        assert!((MAX_ENTRIES..2 * MAX_ENTRIES).contains(&dead.len()), "{}", dead.len());
-        assert_eq!(dead.iter().filter(|left| left.rule == Rule::Nesting).count(), dead.len());
+        assert!((1..MAX_ENTRIES).contains(&dead.len()), "{}", dead.len());
+        assert!(dead.iter().all(|left| left.rule == Rule::Nesting));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) struct BreakerView {
     pub(crate) state: &'static str,
     pub(crate) failure_count: u32,
     pub(crate) last_failure_time: Option<String>,
+    /// The one model that requests are held back for, where it is shut for that alone.
+    pub(crate) model: Option<String>,
     /// Class of the last failure that counted.
     cause: Option<&'static str>,
     /// End of the pause while it is open.
@@ -42,6 +44,7 @@ fn view(breaker: &Breaker, now_ms: i64) -> BreakerView {
         state: record.state.as_str(),
         failure_count: record.failure_count,
         last_failure_time: record.last_failure.map(iso),
+        model: record.model.map(|model| model.to_string()),
         cause: record.cause.map(|cause| cause.as_str()),
         open_until: until.map(iso),
         retry_after_ms: until.map_or(0, |until| (until - now_ms).max(0)),
