@@ -7,6 +7,7 @@ use omniroute_domain::snapshot::{endpoints_of, reach_of};
 use omniroute_provider::registry::{provider_for, spec_from_node};
 use omniroute_provider::spec::{AuthKind, ResilienceProfile};
 use omniroute_provider::{Endpoint, EndpointError, Provider, ProviderId, Service};
+use omniroute_store::StoreError;
 
 use crate::error::{AdminError, AdminResult, internal, invalid_field};
 use crate::state::Admin;
@@ -68,6 +69,16 @@ impl Vendor {
     /// The same, and where it would be called for what is not chat.
     pub(crate) fn reach(&self, connection: &Connection) -> AdminResult<(Vec<Endpoint>, Vec<Service>)> {
         reach_of(self.provider.as_ref(), connection).map_err(|error| endpoint_error(&error))
+    }
+}
+
+/// A node may be deleted after it was looked up.
+pub(crate) fn not_kept(error: StoreError) -> AdminError {
+    match error {
+        StoreError::NotFound { what: "node", .. } => {
+            invalid_field("provider", "was a node that has just been deleted; nothing was saved")
+        }
+        other => other.into(),
     }
 }
 

@@ -147,6 +147,11 @@ pub struct NodeSpec {
     pub headers: BTreeMap<String, String>,
 }
 
+/// Whether `id` is a node's. No provider of the catalogue has such an id.
+pub fn is_node_id(id: &str) -> bool {
+    NodeKind::ALL.iter().any(|kind| id.starts_with(kind.id_prefix()))
+}
+
 /// Whether `prefix` can be a node's: `[a-z0-9][a-z0-9._-]{0,31}`. That nobody else has it is checked elsewhere.
 pub fn is_node_prefix(prefix: &str) -> bool {
     prefix.len() <= 32 && crate::catalog::is_prefix(prefix)

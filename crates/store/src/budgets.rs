@@ -46,7 +46,7 @@ impl Budgets<'_> {
 
     /// Sets some, all or none of them, in one piece: `change` makes them of every budget there is, and nobody else's change
     /// comes between reading and writing. When it refuses, nothing is written and its reason comes back; otherwise those
-    /// that it made.
+    /// that it made. None is set of a key that is revoked or never was.
     pub async fn change<E>(
         &self,
         change: impl FnOnce(&[Budget]) -> Result<Vec<Budget>, E>,
@@ -60,6 +60,16 @@ impl Budgets<'_> {
                 Err(refusal) => return Ok(Err(refusal)),
             };
             for budget in &budgets {
+                if let Some(key) = &budget.key {
+                    let usable: Option<String> =
+                        sqlx::query_scalar("SELECT id FROM api_keys WHERE id = $1 AND revoked_at IS NULL")
+                            .bind(key.as_str())
+                            .fetch_optional(&mut *db)
+                            .await?;
+                    if usable.is_none() {
+                        return Err(StoreError::NotFound { what: "API key", id: key.to_string() });
+                    }
+                }
                 sqlx::query(
                     "INSERT INTO domain_budgets (api_key_id, daily_limit_nano, weekly_limit_nano, monthly_limit_nano,
                      total_limit_nano, warning_permille, reset_interval, reset_minute, hard_stop, block_unpriced,

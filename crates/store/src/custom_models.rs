@@ -4,6 +4,7 @@ use omniroute_domain::entity::CustomModel;
 use omniroute_provider::ProviderId;
 
 use crate::error::StoreError;
+use crate::nodes::check_node;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::store::{RowProblem, Store};
 use crate::text::{from_json, to_json};
@@ -61,7 +62,8 @@ impl CustomModels<'_> {
     }
 
     /// Makes of what is known of a model, if it is known, what is to be known, in one piece: nobody else's change comes
-    /// between reading and writing. When `change` refuses, nothing is written and its reason comes back.
+    /// between reading and writing. When `change` refuses, nothing is written and its reason comes back. A
+    /// node that is gone gets none.
     pub async fn change<E>(
         &self,
         provider: &ProviderId,
@@ -70,6 +72,7 @@ impl CustomModels<'_> {
     ) -> Result<Result<CustomModel, E>, StoreError> {
         let changed = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            check_node!(db, provider);
             let mut list = stored_list!(db, provider);
             let known = list.iter().position(|other| other.id == id);
             let before = known.map(|at| CustomModel { provider: provider.clone(), ..list[at].clone() });

@@ -45,6 +45,24 @@ macro_rules! refuse_duplicates {
     };
 }
 
+/// Leaves the function where an id is that of a node, and the node is gone. Behind [`bump_revision`], so that nobody takes it away
+/// between asking and writing.
+macro_rules! check_node {
+    ($db:ident, $provider:expr) => {
+        let provider: &omniroute_provider::ProviderId = $provider;
+        if omniroute_provider::registry::is_node_id(provider.as_str()) {
+            let node: Option<String> = sqlx::query_scalar("SELECT id FROM provider_nodes WHERE id = $1")
+                .bind(provider.as_str())
+                .fetch_optional(&mut *$db)
+                .await?;
+            if node.is_none() {
+                return Err($crate::error::StoreError::NotFound { what: "node", id: provider.to_string() });
+            }
+        }
+    };
+}
+pub(crate) use check_node;
+
 impl Nodes<'_> {
     /// Oldest first.
     pub async fn list(&self) -> Result<Vec<Node>, StoreError> {

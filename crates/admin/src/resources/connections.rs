@@ -21,7 +21,7 @@ use crate::address::check_url;
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Filter, Id, Ignored, Json};
 use crate::error::{AdminResult, MAX_ROUNDS, Refusal, conflict, invalid_field, not_found, overtaken};
-use crate::provider_lookup::Vendor;
+use crate::provider_lookup::{Vendor, not_kept};
 use crate::state::Admin;
 use crate::text::parse_iso;
 use crate::validation::Problems;
@@ -170,7 +170,7 @@ pub(crate) async fn create(
                 connection.auth_type = AuthType::None;
             }
             vendor.endpoints(&connection)?;
-            let stored = admin.store.connections().insert(&connection).await?;
+            let stored = admin.store.connections().insert(&connection).await.map_err(not_kept)?;
             access.reload().await?;
             recall_plan(&access, &stored, &[]).await?;
             let (id, provider) = (stored.id.as_str(), stored.provider.as_str());

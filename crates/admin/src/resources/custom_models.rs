@@ -11,7 +11,7 @@ use super::present;
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json};
 use crate::error::{AdminResult, invalid_field, not_found};
-use crate::provider_lookup::Vendor;
+use crate::provider_lookup::{Vendor, not_kept};
 use crate::state::Admin;
 use crate::validation::Problems;
 
@@ -177,7 +177,8 @@ async fn save(
         merge(&mut model, patch)?;
         AdminResult::Ok(model)
     };
-    let model = access.admin.store.custom_models().change(provider, &id, change).await??;
+    let models = access.admin.store.custom_models();
+    let model = models.change(provider, &id, change).await.map_err(not_kept)??;
     access.reload().await?;
     access.audit("provider.model.upsert", "provider_model", &model.id, provider.as_str()).await;
     Ok(Json(CustomModelAnswer { model: view(model) }))

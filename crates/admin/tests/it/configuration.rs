@@ -214,6 +214,40 @@ async fn a_node_and_its_connection() {
 }
 
 #[tokio::test]
+async fn what_is_added_to_a_node_while_it_is_deleted_does_not_stay() {
+    let app = TestApp::new().await;
+    let mut refused = 0;
+    // Until one is deleted just after it was looked up.
+    for round in 0..500 {
+        if refused > 0 && round > 12 {
+            break;
+        }
+        let node = json!({"name":"n","prefix":"mine","baseUrl":"http://127.0.0.1:9/v1","allowPrivate":true});
+        let node = app.post("/api/provider-nodes", node).await.expect(201).json()["node"].clone();
+        let path = format!("/api/provider-nodes/{}", id_of(&node));
+        let late = async {
+            for _ in 0..round % 12 {
+                tokio::task::yield_now().await;
+            }
+            app.delete(&path).await.expect(200)
+        };
+        let (account, model) =
+            (json!({"provider":"mine","name":"x"}), json!({"provider":"mine","modelId":"m"}));
+        let (_, account, model) =
+            tokio::join!(late, app.post("/api/providers", account), app.post("/api/provider-models", model));
+        for answer in [account, model] {
+            if !answer.status.is_success() {
+                assert_eq!((answer.status.as_u16(), answer.fields()), (400, vec!["provider".to_owned()]));
+                refused += u32::from(answer.json().to_string().contains("has just been deleted"));
+            }
+        }
+        assert_eq!(app.get("/api/providers").await.json(), json!({"connections":[]}));
+        assert_eq!(app.get("/api/provider-models").await.json(), json!({"models":{}}));
+    }
+    assert_ne!(refused, 0, "what was looked up is asked for again");
+}
+
+#[tokio::test]
 async fn custom_models() {
     let app = TestApp::new().await;
     let model = json!({"provider":"openai","modelId":"ft:gpt-4o:me","modelName":"Mine"});

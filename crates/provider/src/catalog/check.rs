@@ -72,6 +72,9 @@ pub fn problems_of(spec: &ProviderSpec) -> Vec<String> {
             ));
         }
     }
+    if crate::registry::is_node_id(spec.id.as_str()) {
+        complain(format!("`{}` begins as ids of `/api/provider-nodes` do", spec.id));
+    }
     for name in RESERVED_PREFIXES {
         if spec.id.as_str() == *name || spec.alias == *name || spec.aliases.iter().any(|alias| alias == name)
         {
@@ -219,6 +222,7 @@ mod tests {
         assert!(parse_spec(&sound).is_ok());
         let cases = [
             (r#""id":"groq""#, r#""id":"Groq!""#, "`Groq!` is not a valid id"),
+            (r#""id":"groq""#, r#""id":"ollama-compatible-groq""#, "begins as ids of"),
             (r#""dialect":"openai-chat""#, r#""dialect":"esperanto""#, "dialect `esperanto` is unknown"),
             ("https://api.groq.com", "ftp://api.groq.com", "not an http or https URL"),
             ("api.groq.com", "{where}.groq.com", "`{where}` in"),

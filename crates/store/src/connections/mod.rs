@@ -18,6 +18,7 @@ use crate::connection_headers;
 use crate::error::StoreError;
 use crate::key_states::{self, follow_keys};
 use crate::learned_limits;
+use crate::nodes::check_node;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::quota_snapshots;
 use crate::resilience;
@@ -177,7 +178,8 @@ impl Connections<'_> {
         Ok(Some(connection))
     }
 
-    /// Adds one at the place its priority says; 0 or a place beyond the end mean last. Gives it as stored.
+    /// Adds one at the place its priority says; 0 or a place beyond the end mean last. Gives it as stored. One at a
+    /// node that is gone is refused.
     pub async fn insert(&self, connection: &Connection) -> Result<Connection, StoreError> {
         let (id, vault) = (connection.id.as_str(), self.0.vault());
         let sealed = Sealed::new(&vault, connection)?;
@@ -185,6 +187,7 @@ impl Connections<'_> {
         let tags = to_json(&connection.tags)?;
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
+            check_node!(db, &connection.provider);
             lock_rows!(db, connection.provider.as_str());
             refuse_duplicates!(db, connection, sealed.fingerprint);
             sqlx::query(

@@ -20,7 +20,9 @@ stories!(
     a_change_that_is_refused_is_none,
     what_is_agreed_to_is_what_is_there,
     there_are_no_more_than_there_may_be,
+    a_node_that_is_gone_gets_nothing,
     what_is_revoked_stays_revoked,
+    a_key_that_is_gone_gets_no_budget,
     a_key_that_takes_a_place_has_what_held_for_the_other,
 );
 
@@ -281,6 +283,30 @@ async fn there_are_no_more_than_there_may_be(fixture: Fixture) {
     assert_eq!((entities.policies.len(), entities.combo_mappings.len()), (1, 1));
 }
 
+async fn a_node_that_is_gone_gets_nothing(fixture: Fixture) {
+    const NODE: &str = "openai-compatible-chat-1";
+    let stores = [fixture.store.clone(), fixture.again().await];
+    let account = async || stores[0].connections().insert(&connection("c1", NODE, "work", None)).await;
+    let list = async || {
+        let add = |_| Ok::<_, ()>(model(NODE, "m"));
+        stores[0].custom_models().change(&NODE.into(), "m", add).await
+    };
+    let is_refused = |error: &StoreError| matches!(error, StoreError::NotFound { what: "node", .. });
+    assert!(is_refused(&account().await.unwrap_err()));
+    assert!(is_refused(&list().await.unwrap_err()));
+    for _ in 0..8 {
+        stores[0].nodes().insert(&node(NODE, "local")).await.unwrap();
+        let nodes = stores[1].nodes();
+        let node = NODE.into();
+        let (deleted, account, list) = futures_util::join!(nodes.delete(&node), account(), list());
+        assert!(deleted.unwrap());
+        assert!(account.is_ok() || is_refused(&account.unwrap_err()));
+        assert!(list.is_ok() || is_refused(&list.unwrap_err()));
+        let entities = stores[0].entities().await.unwrap();
+        assert_eq!((entities.connections.len(), entities.custom_models.len()), (0, 0));
+    }
+}
+
 async fn what_is_revoked_stays_revoked(fixture: Fixture) {
     let (store, keys) = (&fixture.store, fixture.store.api_keys());
     keys.insert(&api_key("k1", "sk-1")).await.unwrap();
@@ -313,6 +339,20 @@ async fn what_is_revoked_stays_revoked(fixture: Fixture) {
     };
     keys.change(&"k2".into(), end).await.unwrap().unwrap();
     assert_eq!(keys.get(&"k2".into()).await.unwrap().unwrap().revoked_at, None);
+}
+
+async fn a_key_that_is_gone_gets_no_budget(fixture: Fixture) {
+    let (store, keys) = (&fixture.store, fixture.store.api_keys());
+    for id in ["k1", "k2"] {
+        keys.insert(&api_key(id, id)).await.unwrap();
+    }
+    assert!(keys.revoke(&"k2".into(), NOW).await.unwrap());
+    for gone in ["k2", "never"] {
+        let set = |_: &[Budget]| Ok::<_, ()>(vec![budget("k1"), budget(gone)]);
+        let refused = store.budgets().change(set).await;
+        assert!(matches!(refused, Err(StoreError::NotFound { what: "API key", .. })), "{refused:?}");
+    }
+    assert_eq!(store.budgets().list().await.unwrap(), [], "all or none");
 }
 
 async fn a_key_that_takes_a_place_has_what_held_for_the_other(fixture: Fixture) {

@@ -10,7 +10,7 @@ use omniroute_engine::ports::{BillRow, Recorder as _, RequestRow};
 use omniroute_store::{AuditQuery, Period, WriterOptions};
 
 use crate::fixture::{
-    DAY, Fixture, NOW, Remembered, process, put_settings, reload, request, stories, writer,
+    DAY, Fixture, NOW, Remembered, api_key, process, put_settings, reload, request, stories, writer,
 };
 use crate::put;
 
@@ -49,6 +49,10 @@ fn paid(name: &str, amount_nano: Option<i64>, settled_ms: i64) -> RequestRow {
 
 fn key() -> ApiKeyId {
     ApiKeyId::from("k1")
+}
+
+async fn add_key(fixture: &Fixture) {
+    fixture.store.api_keys().insert(&api_key("k1", "sk-1")).await.unwrap();
 }
 
 async fn sums(fixture: &Fixture, key: Option<&ApiKeyId>) -> Sums {
@@ -108,6 +112,7 @@ async fn its_sums_are_what_was_spent(fixture: Fixture) {
 }
 
 async fn moved_windows_are_counted_anew_in_every_process(fixture: Fixture) {
+    add_key(&fixture).await;
     let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
     // Ten to three, three in the morning, and four minutes past that is now.
     for (name, nano, at) in [("a", 1, NOW - 15 * 60_000), ("b", 10, NOW - 4 * 60_000)] {
@@ -138,6 +143,7 @@ async fn moved_windows_are_counted_anew_in_every_process(fixture: Fixture) {
 }
 
 async fn changed_budgets_tell_anew_in_every_process(fixture: Fixture) {
+    add_key(&fixture).await;
     let of_key = |daily| Budget { daily_nano: Some(daily), ..Budget::unlimited(Some(key())) };
     let of_all = Budget { daily_nano: Some(100), ..Budget::unlimited(None) };
     put::budgets(&fixture.store, &[of_key(100), of_all]).await;
@@ -213,6 +219,7 @@ async fn two_that_fold_at_once_count_nothing_twice(fixture: Fixture) {
 }
 
 async fn budgets_and_prices_come_back(fixture: Fixture) {
+    add_key(&fixture).await;
     let store = &fixture.store;
     let everybody = Budget { monthly_nano: Some(7), ..Budget::unlimited(None) };
     let of_key = Budget {
