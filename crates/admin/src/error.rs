@@ -316,15 +316,34 @@ impl From<StoreError> for AdminError {
             StoreError::Cryptography(reason) => unavailable(format!("secrets cannot be stored: {reason}")),
             other if other.is_transient() => {
                 tracing::error!(error = %other, "database cannot be used");
+                let retry_after_secs = matches!(other, StoreError::Busy { .. }).then_some(1);
                 // Without its path: this may be said to anybody.
-                unavailable(match other {
+                let unavailable = unavailable(match other {
                     StoreError::Full { .. } => "the disk is full: nothing can be saved until there is room",
                     StoreError::ReadOnly { .. } => "the database is read-only: nothing can be saved",
-                    StoreError::Busy { .. } => "the database is busy; try again",
+                    StoreError::Busy { .. } => "the database is busy with other writes; try again",
                     _ => "the database cannot be used at the moment; see the log",
-                })
+                });
+                Self { retry_after_secs, ..unavailable }
             }
             other => internal(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_says_when_to_try_again() {
+        for (error, retry_after) in
+            [(StoreError::Busy { path: None }, Some("1")), (StoreError::Full { path: None }, None)]
+        {
+            let response = AdminError::from(error).response("r");
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            let header = response.headers().get(header::RETRY_AFTER);
+            assert_eq!(header.and_then(|value| value.to_str().ok()), retry_after);
         }
     }
 }

@@ -43,7 +43,7 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
-    /// Somebody else holds the database.
+    /// Somebody else holds the database, or what was to be written. Nothing was.
     #[error("the database{} is busy or locked by another process; stop that, or try again", at(.path))]
     Busy {
         /// The file, when known.
@@ -146,12 +146,15 @@ impl From<sqlx::Error> for StoreError {
                     Some(11 | 26) => return Self::NotADatabase { path: None, reason },
                     Some(_) | None => {}
                 }
-                if let Some(state) = sql_state(database.as_ref()) {
-                    match &state[..2] {
-                        "53" if state == "53100" => return Self::Full { path: None },
-                        "08" | "28" | "3D" | "53" | "57" | "58" => return Self::Unreachable(reason),
-                        _ => {}
-                    }
+                let state = sql_state(database.as_ref()).unwrap_or_default();
+                match &*state {
+                    "53100" => return Self::Full { path: None },
+                    // Another transaction was in the way: serialization_failure, deadlock_detected, lock_not_available.
+                    "40001" | "40P01" | "55P03" => return Self::Busy { path: None },
+                    _ => {}
+                }
+                if matches!(state.get(..2), Some("08" | "28" | "3D" | "53" | "57" | "58")) {
+                    return Self::Unreachable(reason);
                 }
             }
             sqlx::Error::PoolTimedOut => return Self::Busy { path: None },

@@ -66,7 +66,8 @@ macro_rules! with_snapshot {
     };
 }
 
-/// Runs statements in one transaction that is committed at the end.
+/// Runs statements in one transaction that is committed at the end. Whoever waits for another's lock reads what that one wrote,
+/// whatever isolation the server is set to.
 macro_rules! with_write {
     ($pool:expr, |$db:ident| $body:expr) => {
         match $pool {
@@ -80,7 +81,7 @@ macro_rules! with_write {
                 value
             }
             $crate::pool::Pool::Postgres(pool) => {
-                let mut transaction = pool.begin().await?;
+                let mut transaction = pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
                 let value = {
                     let $db = &mut *transaction;
                     $body

@@ -20,7 +20,7 @@ fn at(data_dir: &Path) -> StoreOptions {
 }
 
 /// What another program does to the database.
-async fn meddle(fixture: &Fixture, sql: &'static str) {
+pub(crate) async fn meddle(fixture: &Fixture, sql: &'static str) {
     match &fixture.options.location {
         Location::Sqlite { data_dir } => {
             let options = sqlx::sqlite::SqliteConnectOptions::new().filename(data_dir.join("storage.sqlite"));

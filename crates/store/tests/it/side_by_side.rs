@@ -1,14 +1,20 @@
 //! Changes of the configuration while traffic is written, and by several processes: none waits for another in a circle, and none
 //! is undone.
 
-use omniroute_domain::entity::{Connection, ConnectionId, ConnectionStatus};
+use omniroute_domain::entity::{Connection, ConnectionId, ConnectionStatus, RuntimeSettings};
 use omniroute_engine::ports::Recorder as _;
 use omniroute_store::{Location, Store, StoreError, StoreOptions, Webhook, WriterOptions};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::fixture::{Fixture, NOW, connection, stories, writer};
+use crate::fixture::{Fixture, NOW, api_key, connection, stories, writer};
+use crate::opening::meddle;
 
-stories!(accounts_are_moved_while_their_statuses_are_written, a_secret_that_is_rotated_meanwhile_stays);
+stories!(
+    accounts_are_moved_while_their_statuses_are_written,
+    a_secret_that_is_rotated_meanwhile_stays,
+    changes_follow_each_other_whatever_a_server_is_set_to,
+    a_change_that_gives_way_may_be_tried_again,
+);
 
 /// The last account is moved to the first place and back: each time all rows of the provider change.
 async fn accounts_are_moved_while_their_statuses_are_written(fixture: Fixture) {
@@ -76,5 +82,41 @@ async fn a_secret_that_is_rotated_meanwhile_stays(fixture: Fixture) {
             read => read,
         };
         assert_eq!(secrets.unwrap()[0].expose_secret(), "whsec_after", "{}", id(number));
+    }
+}
+
+/// Where transactions are serializable unless they say otherwise, one that waited would be refused.
+async fn changes_follow_each_other_whatever_a_server_is_set_to(fixture: Fixture) {
+    let Location::Postgres { url } = &fixture.options.location else { return };
+    let url = format!("{}&options[default_transaction_isolation]=serializable", url.expose_secret());
+    let location = Location::Postgres { url: url.into() };
+    let store = Store::open(StoreOptions { location, ..fixture.options.clone() }).await.unwrap();
+    let changes = (0..24).map(|number| {
+        let store = &store;
+        async move {
+            let add = |settings: &mut RuntimeSettings| {
+                settings.blocked_providers.push(format!("p{number}"));
+                Ok::<_, StoreError>(())
+            };
+            store.settings().change(add).await.unwrap().unwrap();
+        }
+    });
+    futures_util::future::join_all(changes).await;
+    assert_eq!(store.settings().get().await.unwrap().blocked_providers.len(), 24);
+}
+
+async fn a_change_that_gives_way_may_be_tried_again(fixture: Fixture) {
+    // SQLite lets one write at a time.
+    let Location::Postgres { .. } = fixture.options.location else { return };
+    let trigger = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN RAISE EXCEPTION USING ERRCODE = NEW.name; END';
+         CREATE TRIGGER refuse BEFORE INSERT ON api_keys FOR EACH ROW EXECUTE FUNCTION refuse()";
+    meddle(&fixture, trigger).await;
+    for (state, gives_way) in [("40001", true), ("40P01", true), ("55P03", true), ("23514", false)] {
+        let mut key = api_key(state, state);
+        key.name = state.into();
+        let refused = fixture.store.api_keys().insert(&key).await.unwrap_err();
+        assert_eq!(matches!(refused, StoreError::Busy { .. }), gives_way, "{state}: {refused}");
+        assert_eq!(refused.is_transient(), gives_way, "{state}: {refused}");
     }
 }
