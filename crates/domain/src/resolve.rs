@@ -146,7 +146,8 @@ pub fn resolve_named(
             if let Some(combo) = meant.combo {
                 return Ok((Route::Combo(combo.clone()), suffixes));
             }
-            Target { via: Via::Alias, ..plain(snapshot, &meant.name, preference)? }
+            let target = plain(snapshot, &meant.name, preference);
+            Target { via: Via::Alias, ..target.map_err(|error| error.of_alias(name, &meant.name))? }
         }
     };
     let target = Target { suffixes: suffixes.clone(), ..target };
@@ -176,7 +177,7 @@ pub fn model(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveErro
                     "`{requested}` stands for the combo `{}`; a model is needed here",
                     combo.name
                 )),
-                None => error,
+                None => error.of_alias(name, &meant.name),
             })?;
             Target { via: Via::Alias, ..target }
         }

@@ -169,6 +169,29 @@ fn aliased(aliases: &[(&str, &str)]) -> Snapshot {
     })
 }
 
+#[test]
+fn an_alias_of_what_is_not_there_is_named() {
+    let snapshot = aliased(&[
+        ("fast", "gone"),
+        ("full", "combo/gone(high)"),
+        ("team", "our/gone"),
+        ("any-*", "gone"),
+        ("out", "deepseek-chat"),
+    ]);
+    for (asked, name) in
+        [("fast", "gone"), ("full[1m]", "combo/gone"), ("team", "our/gone"), ("any-thing", "gone")]
+    {
+        let alias = asked.trim_end_matches("[1m]");
+        for error in [route(&snapshot, asked).err(), resolve(&snapshot, asked).err()].map(Option::unwrap) {
+            assert_eq!(error.code(), "model_not_found", "{asked}");
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("`{alias}` stands for `{name}`, which is neither")), "{text}");
+        }
+    }
+    let text = route(&snapshot, "out").err().unwrap().to_string();
+    assert!(text.contains("`deepseek` has it"), "{text}");
+}
+
 /// Where a name leads, and what the names say beside that.
 fn said(snapshot: &Snapshot, asked: &str) -> String {
     let (route, suffixes) = match resolve_named(snapshot, asked, Preference::default()) {

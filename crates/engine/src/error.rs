@@ -113,7 +113,9 @@ impl From<EncodeError> for GatewayError {
 impl From<ResolveError> for GatewayError {
     fn from(error: ResolveError) -> Self {
         let kind = match error {
-            ResolveError::Hidden { .. } | ResolveError::NotFound { .. } => ErrorKind::NotFound,
+            ResolveError::Hidden { .. }
+            | ResolveError::AliasOfNothing { .. }
+            | ResolveError::NotFound { .. } => ErrorKind::NotFound,
             ResolveError::Invalid(_)
             | ResolveError::UnknownProvider { .. }
             | ResolveError::NoCredentials { .. }

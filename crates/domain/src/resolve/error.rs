@@ -52,6 +52,17 @@ pub enum ResolveError {
         /// From name to name, until one comes again.
         path: Vec<String>,
     },
+    /// An alias of what is not there, as of a combo that was deleted.
+    #[error(
+        "`{alias}` stands for `{name}`, which is neither a combo that is on nor a model of a provider here; set it to another \
+         under /api/models/alias"
+    )]
+    AliasOfNothing {
+        /// The name that was asked for.
+        alias: String,
+        /// What it stands for.
+        name: String,
+    },
     /// More of them than anybody follows.
     #[error("`{alias}` leads over more than {MAX_HOPS} aliases; set one of them to the model itself")]
     AliasHops {
@@ -94,7 +105,21 @@ impl ResolveError {
             Self::Mismatch { .. } => "provider_mismatch",
             Self::AliasChain { .. } | Self::AliasLoop { .. } | Self::AliasHops { .. } => "invalid_model",
             Self::Ambiguous { .. } => "ambiguous_model",
-            Self::Hidden { .. } | Self::NotFound { .. } => "model_not_found",
+            Self::Hidden { .. } | Self::AliasOfNothing { .. } | Self::NotFound { .. } => "model_not_found",
+        }
+    }
+
+    /// The same where an alias stands for the name that leads nowhere, which the client may never have seen. A provider that is
+    /// only without an account is still named.
+    pub(super) fn of_alias(self, alias: &str, name: &str) -> Self {
+        match self {
+            Self::NotFound { inactive, .. } if inactive.is_empty() => {
+                Self::AliasOfNothing { alias: alias.to_owned(), name: name.to_owned() }
+            }
+            Self::UnknownProvider { .. } => {
+                Self::AliasOfNothing { alias: alias.to_owned(), name: name.to_owned() }
+            }
+            other => other,
         }
     }
 }
