@@ -237,7 +237,13 @@ async fn what_is_added_to_a_node_while_it_is_deleted_does_not_stay() {
             tokio::join!(late, app.post("/api/providers", account), app.post("/api/provider-models", model));
         for answer in [account, model] {
             if !answer.status.is_success() {
-                assert_eq!((answer.status.as_u16(), answer.fields()), (400, vec!["provider".to_owned()]));
+                // 404 where it was saved, and went with its node before it was told.
+                let told = (answer.status.as_u16(), answer.fields());
+                assert!(
+                    told == (400, vec!["provider".to_owned()]) || told.0 == 404,
+                    "{told:?}: {}",
+                    answer.json()
+                );
                 refused += u32::from(answer.json().to_string().contains("has just been deleted"));
             }
         }
