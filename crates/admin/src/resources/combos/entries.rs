@@ -177,12 +177,12 @@ fn find<'a>(
 
 #[cfg(test)]
 mod tests {
-    use omniroute_domain::combo::MAX_DEPTH;
-    use omniroute_domain::entity::{Combo, ComboConfig, Entities, Step, When};
+    use omniroute_domain::entity::{Entities, When};
     use omniroute_domain::health::HealthMap;
     use omniroute_domain::snapshot::BuildOptions;
     use omniroute_provider::catalog::catalog;
 
+    use super::super::nesting::tests::combo;
     use super::*;
 
     const WIDTH: usize = 16;
@@ -191,27 +191,8 @@ mod tests {
     /// Levels of combos, each of which leads to all of the next one: as many ways as there are milliseconds in three days.
     fn ladder(when: &When) -> Snapshot {
         let combo = |level: usize, place: usize| {
-            let step = |to| Step {
-                id: format!("{level}-{place}-{to}"),
-                goal: Goal::ComboRef { combo_name: format!("{}-{to}", level + 1) },
-                weight: 0,
-                label: None,
-                when: Some(when.clone()),
-                template: None,
-            };
-            Combo {
-                id: format!("{level}-{place}").as_str().into(),
-                name: format!("{level}-{place}"),
-                strategy: "priority".into(),
-                steps: (0..WIDTH).map(step).filter(|_| level + 1 < LEVELS).collect(),
-                config: ComboConfig { max_combo_depth: Some(MAX_DEPTH), ..ComboConfig::default() },
-                transforms: Default::default(),
-                is_hidden: false,
-                is_active: true,
-                sort_order: 0,
-                created_at: 0,
-                updated_at: 0,
-            }
+            let below = if level + 1 < LEVELS { WIDTH } else { 0 };
+            combo(&format!("{level}-{place}"), (0..below).map(|to| format!("{}-{to}", level + 1)), Some(when))
         };
         let combos = (0..LEVELS).flat_map(|level| (0..WIDTH).map(move |place| combo(level, place))).collect();
         let entities = Entities { combos, ..Entities::default() };

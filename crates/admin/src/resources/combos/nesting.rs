@@ -225,20 +225,25 @@ impl Nesting<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use omniroute_domain::entity::{ComboConfig, Step};
+pub(super) mod tests {
+    use omniroute_domain::entity::{ComboConfig, Step, When};
 
     use super::*;
 
     const WIDTH: usize = 16;
 
-    fn combo(name: &str, leads_to: impl Iterator<Item = String>) -> Combo {
+    /// A combo of others, as deep as any may be, for requests of which `when` is so.
+    pub(in super::super) fn combo(
+        name: &str,
+        leads_to: impl Iterator<Item = String>,
+        when: Option<&When>,
+    ) -> Combo {
         let step = |(place, combo_name): (usize, String)| Step {
             id: format!("{name}-{place}"),
             goal: Goal::ComboRef { combo_name },
             weight: 0,
             label: None,
-            when: None,
+            when: when.cloned(),
             template: None,
         };
         Combo {
@@ -260,9 +265,9 @@ mod tests {
     #[test]
     fn each_combo_is_looked_at_once_however_many_ways_lead_to_it() {
         let level = |level: usize| (0..WIDTH).map(move |place| format!("{level}-{place}"));
-        let mut all: Vec<Combo> = level(7).map(|name| combo(&name, std::iter::empty())).collect();
+        let mut all: Vec<Combo> = level(7).map(|name| combo(&name, std::iter::empty(), None)).collect();
         for above in (0..7).rev() {
-            all.extend(level(above).map(|name| combo(&name, level(above + 1))));
+            all.extend(level(above).map(|name| combo(&name, level(above + 1), None)));
         }
         let (changed, others) = all.split_last().expect("there are some");
         let nesting = Nesting::new(others, changed, &changed.name, &Aliases::default());
