@@ -193,6 +193,7 @@ impl RequestCtx {
             similarity: self.similarity,
             combo: self.combo.take(),
             combo_step: self.step.take(),
+            is_fallback: self.tally.as_ref().is_some_and(|tally| tally.has_fallen_back()),
             bills,
             attempts,
             error: if outcome.status.is_none() && outcome.error.is_none() {

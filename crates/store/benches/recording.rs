@@ -138,6 +138,7 @@ fn row(number: i64) -> RequestRow {
         similarity: None,
         combo: None,
         combo_step: None,
+        is_fallback: false,
         bills: vec![],
         attempts: vec![attempt],
         error: None,

@@ -176,6 +176,9 @@ pub(crate) struct StoredAttempt<'a> {
     #[serde(default, borrow)]
     pub(crate) steps: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     pub(crate) duration_ms: i64,
+    /// Of the first one: whether the answer to the request is a fallback of its combo. Absent where there is one attempt and it
+    /// is none, and in older rows.
+    pub(crate) fallback: Option<bool>,
 }
 
 impl<'a> StoredAttempt<'a> {

@@ -125,7 +125,8 @@ impl ComboMemories<'_> {
             let attempts = StoredAttempt::all(attempt_details, step.as_deref());
             let is_single = attempts.len() == 1;
             let took = u64::try_from(ttft.unwrap_or(*duration)).unwrap_or(0);
-            count_request(combos, &attempts, (*status < 400).then_some(took), *timestamp);
+            let answered = (*status < 400).then_some(took);
+            count_request(combos, &attempts, answered, *timestamp, timestamp.saturating_add(*duration));
             // The accounts of one target are one request of its step.
             for target in attempts.chunk_by(|one, next| one.steps == next.steps) {
                 let Some(last) = target.last() else { continue };
@@ -140,7 +141,7 @@ impl ComboMemories<'_> {
                         continue;
                     }
                     if let Some(step) = counted.combo.steps.iter().find(|own| *own.id == **step) {
-                        step.stats.note(latency, *timestamp);
+                        step.stats.note(latency, timestamp.saturating_add(*duration));
                     }
                 }
             }
@@ -213,12 +214,14 @@ struct Logged {
     combo_step_id: Option<String>,
 }
 
-/// Counts a logged request once in every combo that it went through. `latency` is that of its answer, if it got one.
+/// Counts a logged request once in every combo that it went through. `latency` is that of its answer, if it got one; it came at
+/// `timestamp`.
 fn count_request(
     combos: &HashMap<&str, Counted<'_>>,
     attempts: &[StoredAttempt<'_>],
     latency: Option<u64>,
     timestamp: i64,
+    ended_at: i64,
 ) {
     let is_cut = |attempt: &StoredAttempt<'_>| {
         matches!(attempt.failure.as_deref(), Some("client_abort" | "operator_abort"))
@@ -241,15 +244,18 @@ fn count_request(
             continue;
         }
         let is_asked = id == &**asked;
-        combo.memory.stats.note(latency.filter(|_| is_asked || has_answered), timestamp);
-        if is_asked
-            && latency.is_some()
-            && attempts.len() > 1
-            && matches!(combo.strategy.manner(), Manner::OneByOne | Manner::Race)
-        {
+        combo.memory.stats.note(latency.filter(|_| is_asked || has_answered), ended_at);
+        if is_asked && latency.is_some() && is_fallback(attempts, combo) {
             combo.memory.fallbacks.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether another than the combo's first choice answered, or not at once. Of older rows the calls have to tell.
+fn is_fallback(attempts: &[StoredAttempt<'_>], combo: &ComboState) -> bool {
+    let looks_for_one = || matches!(combo.strategy.manner(), Manner::OneByOne | Manner::Race);
+    let is_told = attempts.first().and_then(|first| first.fallback);
+    is_told.unwrap_or_else(|| attempts.len() > 1 && looks_for_one())
 }
 
 /// Writes every few seconds what changed in combos and in the turns of accounts, and once more at the end.

@@ -434,6 +434,7 @@ async fn write_down(
         similarity: None,
         combo: None,
         combo_step: None,
+        is_fallback: false,
         bills: vec![],
         attempts: vec![AttemptRow {
             provider: connection.provider.clone(),

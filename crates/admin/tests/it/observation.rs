@@ -45,6 +45,7 @@ pub(crate) fn row() -> RequestRow {
         similarity: None,
         combo: None,
         combo_step: None,
+        is_fallback: false,
         bills: vec![],
         attempts: Vec::new(),
         error: None,

@@ -15,7 +15,7 @@ const LAST_GOOD_MS: i64 = 24 * 3_600 * 1_000;
 pub struct ComboMemory {
     /// Its requests, however many of its targets were tried for each.
     pub stats: Stats,
-    /// Those that the first target did not answer.
+    /// Those that were answered, but not by the plan's first choice or not by the first call.
     pub fallbacks: AtomicU64,
     turn: AtomicU64,
     last_good: Mutex<Option<(Arc<str>, i64)>>,

@@ -32,6 +32,8 @@ pub(super) struct Bounds {
     pub(super) calls: usize,
     /// Whether it may stand in an account's queue: there is nobody else to go on to.
     pub(super) queues: bool,
+    /// Whether the plan begins with it, alone or with others.
+    pub(super) is_first: bool,
     /// Whether the answer may be the client's, so that it must be what the combo asks of one.
     pub(super) is_reply: bool,
 }
@@ -81,7 +83,7 @@ async fn ask_once(
     let calls_before = ctx.attempts.len();
     let result = accounts::run(ctx, &planned.target, Patience::none(bounds.queues)).await;
     if let Some(tally) = &ctx.tally {
-        tally.asked(planned, ctx.attempts.len() > calls_before);
+        tally.asked(planned, ctx.attempts.len() - calls_before, bounds.is_first, result.is_ok());
     }
     match result {
         Ok(answer) => {

@@ -1,10 +1,12 @@
 //! A request in the counts of the combo that it asks, and of those within that one: once in each, however many of their
-//! targets are tried.
+//! targets are tried. And whether the answer fell to another target than the combo's first choice.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use omniroute_domain::combo::{ComboState, Place, Planned};
+use omniroute_domain::routing::Manner;
 use smallvec::SmallVec;
 
 use super::Rewrite;
@@ -16,6 +18,10 @@ use crate::time::millis;
 pub(crate) struct Tally {
     /// The combo that the request asks.
     asked: Arc<ComboState>,
+    /// Whether one answer is looked for among its targets. Where several go into the client's there is no falling back.
+    may_fall_back: bool,
+    /// Whether an answer from now on is not what the combo's first choice brought at once.
+    has_fallen_back: AtomicBool,
     entries: Mutex<SmallVec<[Entry; 1]>>,
 }
 
@@ -31,8 +37,13 @@ struct Entry {
 }
 
 impl Tally {
-    pub(super) fn new(asked: &Arc<ComboState>) -> Self {
-        Self { asked: asked.clone(), entries: Mutex::default() }
+    pub(super) fn new(asked: &Arc<ComboState>, manner: Manner) -> Self {
+        Self {
+            asked: asked.clone(),
+            may_fall_back: matches!(manner, Manner::OneByOne | Manner::Race),
+            has_fallen_back: AtomicBool::new(false),
+            entries: Mutex::default(),
+        }
     }
 
     /// A target is asked.
@@ -50,8 +61,13 @@ impl Tally {
         }
     }
 
-    /// It was called, or none of its accounts could be, which says nothing about its combos.
-    pub(super) fn asked(&self, planned: &Planned, is_called: bool) {
+    /// It was called so many times, or none of its accounts could be, which says nothing about its combos. `is_first` if the
+    /// plan begins with it.
+    pub(super) fn asked(&self, planned: &Planned, calls: usize, is_first: bool, has_answered: bool) {
+        // One that could not be called is told of by who answers in its place.
+        let falls_back = if has_answered { !is_first || calls > 1 } else { calls > 0 };
+        self.has_fallen_back.fetch_or(falls_back, Ordering::Relaxed);
+        let is_called = calls > 0;
         self.lock().retain(|entry| {
             if !leads_to(&entry.combo, &planned.path) {
                 return true;
@@ -81,7 +97,15 @@ impl Tally {
             let latency = first.map(|first| millis(first.saturating_duration_since(entry.since)));
             let latency = latency.map(|latency| u64::try_from(latency).unwrap_or(0));
             entry.combo.memory.stats.end(latency, now_ms);
+            if is_asked && latency.is_some() && self.has_fallen_back() {
+                entry.combo.memory.fallbacks.fetch_add(1, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// Whether the answer, if there is one, is a fallback.
+    pub(crate) fn has_fallen_back(&self) -> bool {
+        self.may_fall_back && self.has_fallen_back.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, SmallVec<[Entry; 1]>> {

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use omniroute_domain::combo::{self, Bar, ComboState, LeftOut, Plan, Planned, Policy, Special, Targets};
@@ -291,7 +290,7 @@ impl Course {
     }
 
     async fn run(&mut self, ctx: &mut RequestCtx) -> Result<Attempted, GatewayError> {
-        ctx.tally = Some(Arc::new(Tally::new(&self.combo)));
+        ctx.tally = Some(Arc::new(Tally::new(&self.combo, self.manner)));
         let result = self.go_through(ctx).await;
         match &result {
             // Counted at its end.
@@ -391,10 +390,7 @@ impl Course {
         let bounds = Bounds { now: Some(now), ..self.bounds(ctx, place) };
         let planned = self.targets.at(place);
         let failed = match ask(ctx, &self.combo, &planned, bounds).await {
-            Ok(answer) => {
-                self.note_fallback(ctx, place);
-                return Ok(Some(answer));
-            }
+            Ok(answer) => return Ok(Some(answer)),
             Err(failed) => failed,
         };
         if ctx.is_spent() || self.is_shared(ctx, place, &failed) {
@@ -415,6 +411,7 @@ impl Course {
             deadline: self.deadline,
             calls: (self.calls_before + MAX_CALLS).saturating_sub(ctx.attempts.len()),
             queues: is_last,
+            is_first: combo::wave(&self.combo, self.manner, place) == Some(1),
             is_reply: true,
         }
     }
@@ -427,16 +424,6 @@ impl Course {
     /// Whether a target is tried again at once: a loyal strategy leaves one only when it cannot serve.
     fn is_deep(&self) -> bool {
         self.combo.strategy.is_loyal() || !self.combo.policy.failover_before_retry
-    }
-
-    /// Counts an answer that the first call did not bring.
-    pub(super) fn note_fallback(&self, ctx: &RequestCtx, place: usize) {
-        if !self.combo.policy.tracks_metrics {
-            return;
-        }
-        if place > 0 || ctx.attempts.len() > self.calls_before + 1 {
-            self.combo.memory.fallbacks.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// Whether every other target would refuse the request too.

@@ -55,11 +55,10 @@ impl Course {
                 biased;
                 done = legs.next() => match done {
                     None => return Ok(None),
-                    Some((place, branch, Ok(answer))) => {
+                    Some((_, branch, Ok(answer))) => {
                         ctx.decide(true);
                         drop(legs);
                         ctx.adopt(branch);
-                        self.note_fallback(ctx, place);
                         return Ok(Some(answer));
                     }
                     Some((place, branch, Err(mut failed))) => {

@@ -85,6 +85,9 @@ pub struct RequestRow {
     pub combo: Option<Arc<str>>,
     /// The id of its step that was asked last.
     pub combo_step: Option<Arc<str>>,
+    /// Whether the answer, if there is one, is not what the combo's first choice brought at once: another target gave it, or it
+    /// took more than one call.
+    pub is_fallback: bool,
     /// What is paid for it, by attempt; together they are the cost.
     pub bills: Vec<BillRow>,
     /// Every upstream attempt, oldest first.

@@ -39,6 +39,7 @@ fn row(provider: &str, model: &str, status: u16, duration_ms: i64) -> RequestRow
         similarity: None,
         combo: None,
         combo_step: None,
+        is_fallback: false,
         bills: vec![],
         attempts: Vec::new(),
         error: None,

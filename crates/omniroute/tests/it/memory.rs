@@ -83,6 +83,83 @@ async fn combos_go_on_after_a_restart_where_they_were() {
     assert_eq!(served_by(&gateway, "last").await, "echo");
 }
 
+/// The same whenever it is asked: how long something took is measured in other places of a request.
+fn without_latencies(metrics: &Value) -> Value {
+    let mut told = metrics.clone();
+    let entries = [&["byModel", "byTarget"][..], &[]].concat();
+    let strip = |counts: &mut Value| {
+        let counts = counts.as_object_mut().unwrap();
+        for name in ["totalLatencyMs", "avgLatencyMs", "lastUsedAt"] {
+            assert!(counts.remove(name).is_some(), "{name}");
+        }
+    };
+    for part in entries {
+        told[part].as_object_mut().unwrap().values_mut().for_each(strip);
+    }
+    strip(&mut told);
+    told
+}
+
+fn number(metrics: &Value, name: &str) -> i64 {
+    metrics[name].as_i64().unwrap_or_else(|| panic!("{name} in {metrics}"))
+}
+
+/// When a combo was used last, in milliseconds of the day.
+fn last_used(metrics: &Value) -> i64 {
+    let text = metrics["lastUsedAt"].as_str().unwrap();
+    let clock = text.split_once('T').unwrap().1.trim_end_matches('Z');
+    let parts: Vec<i64> = clock.split([':', '.']).map(|part| part.parse().unwrap()).collect();
+    let [hours, minutes, seconds, ms] = parts[..] else { panic!("{text}") };
+    ((hours * 60 + minutes) * 60 + seconds) * 1_000 + ms
+}
+
+#[tokio::test]
+async fn a_restart_changes_no_figure_of_a_combo() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Start::new().data_dir(folder.path()).run().await;
+    let combos = [
+        // The first request locks the first target; those behind it pass it over.
+        ("locked", "priority", json!(["sim/error-404", "sim/echo"])),
+        ("plain", "priority", json!(["sim/echo", "sim/lorem"])),
+        ("vain", "priority", json!(["sim/error-400", "sim/error-403"])),
+        ("race", "race", json!(["sim/echo", "sim/ttft-900ms"])),
+        ("fusion", "fusion", json!(["sim/echo", "sim/lorem"])),
+        ("broken", "priority", json!(["sim/cut-2", "sim/echo"])),
+    ];
+    for (name, strategy, models) in &combos {
+        let config = json!({"maxRetries": 0});
+        let body = json!({"name": name, "strategy": strategy, "models": models, "config": config});
+        gateway.set("POST", "/api/combos", &body).await;
+    }
+    for _ in 0..4 {
+        for (name, ..) in &combos {
+            let stream = *name == "broken";
+            let body =
+                json!({"model": name, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
+            gateway.call(&Call::post("/v1/chat/completions", body.to_string())).await;
+        }
+    }
+    gateway.logged(4 * combos.len()).await;
+    let mut before = Vec::new();
+    for (name, ..) in &combos {
+        before.push(metrics(&gateway, name).await);
+    }
+    let fallbacks: Vec<i64> = before.iter().map(|it| number(it, "totalFallbacks")).collect();
+    assert_eq!(fallbacks[..4], [4, 0, 0, 0], "passed over is fallen back, beaten is not: {before:#?}");
+    gateway.signal("TERM");
+    gateway.ended().await;
+
+    let gateway = Start::new().data_dir(folder.path()).run().await;
+    for ((name, ..), before) in combos.iter().zip(&before) {
+        let after = metrics(&gateway, name).await;
+        assert_eq!(without_latencies(&after), without_latencies(before), "{name}");
+        let apart = (last_used(&after) - last_used(before)).rem_euclid(86_400_000);
+        assert!(!(51..86_399_950).contains(&apart), "{name}: used last {apart} ms apart");
+        let apart = number(&after, "totalLatencyMs") - number(before, "totalLatencyMs");
+        assert!(apart.abs() <= 200, "{name}: latencies are {apart} ms apart\n{before:#}\n{after:#}");
+    }
+}
+
 #[tokio::test]
 async fn the_version_of_a_combo_that_was_read_is_good_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();

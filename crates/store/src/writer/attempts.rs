@@ -18,8 +18,13 @@ pub(super) fn json(row: &RequestRow) -> Option<String> {
     }
     let mut out = BytesMut::with_capacity(USUAL);
     let mut attempts = Array::begin(&mut out);
-    for attempt in row.attempts.iter().take(MAX_ATTEMPTS) {
-        write(row, attempt, attempts.object());
+    for (place, attempt) in row.attempts.iter().take(MAX_ATTEMPTS).enumerate() {
+        let mut object = attempts.object();
+        // Of one attempt it is the exception; of several nothing else tells.
+        if place == 0 && row.combo.is_some() && (row.attempts.len() > 1 || row.is_fallback) {
+            object.bool("fallback", row.is_fallback);
+        }
+        write(row, attempt, object);
     }
     attempts.end();
     String::from_utf8(out.into()).ok()

@@ -41,6 +41,7 @@ fn row(number: usize) -> RequestRow {
         similarity: None,
         combo: None,
         combo_step: None,
+        is_fallback: false,
         bills: vec![],
         attempts: vec![],
         error: Some("x".repeat(1500)),

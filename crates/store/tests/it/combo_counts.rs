@@ -21,7 +21,8 @@ stories!(
     what_one_process_clears_all_clear_once,
     counts_begin_where_they_were_cleared,
     who_chooses_among_all_shares_counts,
-    what_is_not_tracked_is_not_counted
+    what_is_not_tracked_is_not_counted,
+    fallbacks_are_those_that_were_counted_while_they_happened
 );
 
 fn combo(name: &str, strategy: &str, models: &[&str]) -> Combo {
@@ -164,4 +165,32 @@ async fn what_is_not_tracked_is_not_counted(fixture: Fixture) {
     let snapshot = with(store, vec![quiet]).await;
     answered(store, &[(snapshot.combo("quiet").unwrap(), "a", NOW)]).await;
     assert_eq!(counted(store, "quiet").await, [0, 0]);
+}
+
+/// Which of these are fallbacks cannot be seen from their attempts: a locked target is not called, and the losers of a race are.
+async fn fallbacks_are_those_that_were_counted_while_they_happened(fixture: Fixture) {
+    let store = &fixture.store;
+    let snapshot = with(store, vec![combo("best", "race", &["openai/gpt-5.6"])]).await;
+    let best = snapshot.combo("best").unwrap();
+    let path: smallvec::SmallVec<_> = [Place { combo: Arc::clone(best), step: 0 }].into_iter().collect();
+    let made = |failures: &[Option<&'static str>]| -> Vec<AttemptRow> {
+        let one = |failure: &Option<&'static str>| attempt("c1", failure.is_none().then_some(200), *failure);
+        failures.iter().map(|failure| AttemptRow { path: path.clone(), ..one(failure) }).collect()
+    };
+    let (recorder, handle) = writer(store, WriterOptions::default());
+    let cases = [
+        ("once", false, made(&[None])),
+        ("locked", true, made(&[None])),
+        ("beaten", false, made(&[Some("cancelled"), None])),
+        ("failed", true, made(&[Some("transient"), None])),
+    ];
+    for (place, (name, is_fallback, attempts)) in (0..).zip(cases) {
+        let combo = Some(best.name.clone());
+        recorder.record(RequestRow { combo, is_fallback, attempts, ..request(name, NOW + place) });
+    }
+    handle.close().await;
+    let snapshot = self::snapshot(store).await;
+    store.combo_memories().recall(&snapshot).await.unwrap();
+    let memory = &snapshot.combo("best").unwrap().memory;
+    assert_eq!((memory.stats.totals().requests, memory.fallbacks.load(Ordering::Relaxed)), (4, 2));
 }

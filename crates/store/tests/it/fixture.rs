@@ -224,6 +224,7 @@ pub(crate) fn request(name: &str, timestamp_ms: i64) -> RequestRow {
         similarity: None,
         combo: None,
         combo_step: None,
+        is_fallback: false,
         bills: vec![],
         attempts: vec![],
         error: None,
