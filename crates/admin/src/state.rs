@@ -74,6 +74,9 @@ pub struct AdminState {
 pub struct AdminSettings {
     /// The version that is running.
     pub version: String,
+    /// The OpenAPI document of all that the process serves, as JSON; [`openapi`](crate::openapi) is the part about
+    /// management.
+    pub document: Arc<str>,
     /// The commit it was built from.
     pub commit: Option<String>,
     /// `INITIAL_PASSWORD`.

@@ -394,6 +394,8 @@ fn admin_settings(
 ) -> AdminSettings {
     AdminSettings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        // Strings and maps only: nothing in it can fail to be written.
+        document: http::document(env!("CARGO_PKG_VERSION")).to_json().unwrap_or_default().into(),
         commit: option_env!("OMNIROUTE_COMMIT").map(str::to_owned),
         initial_password: settings.initial_password.clone(),
         management_token: settings.management_token.clone(),

@@ -2,11 +2,10 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa::openapi::OpenApi;
 
 use crate::auth::{HasPassword, Public, has_password};
-use crate::endpoint::{Json, Text, to_json};
-use crate::error::{AdminResult, internal};
+use crate::endpoint::{Json, Text};
+use crate::error::AdminResult;
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -32,7 +31,5 @@ pub(crate) async fn version(access: Public) -> AdminResult<Json<Version>> {
 }
 
 pub(crate) async fn openapi(access: Public) -> AdminResult<Text> {
-    let document: OpenApi = crate::router::openapi(&access.admin.settings.version);
-    let text = String::from_utf8(to_json(&document)?).map_err(internal)?;
-    Ok(Text { content_type: "application/json", text })
+    Ok(Text { content_type: "application/json", text: access.admin.settings.document.to_string() })
 }

@@ -31,7 +31,7 @@ enum Command {
     Chaos(chaos::Chaos),
     /// Print the settings in force, secrets left out.
     Settings(settings::Settings),
-    /// Print the OpenAPI document of the management API.
+    /// Print the OpenAPI document: routes of clients and of management.
     Openapi,
 }
 
@@ -63,7 +63,7 @@ fn on_runtime<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 }
 
 fn openapi() -> anyhow::Result<()> {
-    print(&omniroute_admin::openapi(env!("CARGO_PKG_VERSION")).to_pretty_json()?)
+    print(&crate::http::document(env!("CARGO_PKG_VERSION")).to_pretty_json()?)
 }
 
 /// Writes to standard output; a closed pipe is not an error.
