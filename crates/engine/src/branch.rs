@@ -132,6 +132,7 @@ impl RequestCtx {
             // The decision is the request's; what is found out of accounts goes into it later.
             decision: self.decision.as_ref().map(|decision| decision.part()),
             trying: None,
+            barred: None,
             tally: self.tally.clone(),
             steering: self.steering.clone(),
             waited: self.waited,

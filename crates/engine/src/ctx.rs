@@ -19,6 +19,7 @@ use omniroute_provider::Capability;
 use smallvec::SmallVec;
 
 use crate::attempt::{Rewrite, Tally, Trying};
+use crate::barred::Barred;
 use crate::bodies::Copies;
 use crate::branch::Kinship;
 use crate::decision::Decision;
@@ -124,6 +125,8 @@ pub struct RequestCtx {
     pub(crate) seed: u64,
     /// How it was routed, for the record.
     pub(crate) decision: Option<Box<Decision>>,
+    /// Where it would have led, where it is refused for that.
+    pub(crate) barred: Option<Box<Barred>>,
     /// The step of a combo whose target is being asked.
     pub(crate) trying: Option<Trying>,
     /// The counts of the combo that is asked; its branches are in them too.
@@ -244,6 +247,7 @@ impl RequestCtx {
             seed,
             decision: None,
             trying: None,
+            barred: None,
             tally: None,
             steering: None,
             waited: Duration::ZERO,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use omniroute_dialect::DialectId;
 use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned, Targets};
-use omniroute_domain::resolve::Target;
+use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::auto::{Task, is_virtual};
 use omniroute_domain::routing::{Manner, Score};
 use omniroute_domain::snapshot::{ConnectionState, ProviderState};
@@ -74,11 +74,21 @@ impl std::fmt::Debug for Decision {
 impl Decision {
     /// For a request with one target.
     fn direct(ctx: &RequestCtx, target: &Target, now_ms: i64) -> Self {
+        Self::bare(target.via.as_str(), target.provider.rule.strategy.name(), ctx.seed, now_ms)
+    }
+
+    /// For a request that leads to a combo; without a plan.
+    fn of_combo(ctx: &RequestCtx, combo: &Arc<ComboState>, now_ms: i64) -> Self {
+        let via = if is_virtual(combo.id.as_str()) { "auto" } else { "combo" };
+        Self { combo: Some(combo.clone()), ..Self::bare(via, combo.strategy.name(), ctx.seed, now_ms) }
+    }
+
+    fn bare(via: &'static str, strategy: &'static str, seed: u64, now_ms: i64) -> Self {
         Self {
-            via: target.via.as_str(),
-            strategy: target.provider.rule.strategy.name(),
+            via,
+            strategy,
             combo: None,
-            seed: ctx.seed,
+            seed,
             turn: 0,
             task: None,
             policies: Vec::new(),
@@ -91,6 +101,16 @@ impl Decision {
             denied: Vec::new(),
             unpaid: Vec::new(),
             weighed: SmallVec::new(),
+        }
+    }
+
+    /// None of a target's accounts is asked, and this is why.
+    fn pass_over(&mut self, target: &Arc<Target>, skip: &Skip, at: i64) {
+        let is_known = self.weighed.iter().any(|weighed| Arc::ptr_eq(&weighed.target, target));
+        if !is_known && self.weighed.len() < MAX_WEIGHED {
+            let accounts = target.provider.connections.iter();
+            let unable = accounts.map(|account| (account.clone(), skip.clone())).collect();
+            self.weighed.push(Weighed { target: target.clone(), able: SmallVec::new(), unable, at });
         }
     }
 
@@ -425,23 +445,38 @@ impl RequestCtx {
             return;
         }
         self.decision = Some(Box::new(Decision {
-            via: if is_virtual(combo.id.as_str()) { "auto" } else { "combo" },
-            strategy: combo.strategy.name(),
-            combo: Some(combo.clone()),
-            seed: self.seed,
             turn: plan.turn,
             task: plan.task,
-            policies: Vec::new(),
-            budget: None,
-            handoff: None,
-            decided_at: now_ms,
             planned: planned.clone(),
             manner: plan.manner,
             left_out: left_out.clone(),
             denied,
             unpaid,
-            weighed: SmallVec::new(),
+            ..Decision::of_combo(self, combo, now_ms)
         }));
+    }
+
+    /// The decision that nobody is asked, where that is why the request was refused.
+    pub(crate) fn decided_against(&mut self) -> Option<Box<Decision>> {
+        let barred = self.barred.take()?;
+        if !self.is_sampled() {
+            return None;
+        }
+        let targets = barred.targets(self);
+        let mut decision = match &barred.route {
+            Route::Target(target) => Decision::direct(self, target, self.started_ms),
+            Route::Combo(combo) => Decision::of_combo(self, combo, self.started_ms),
+        };
+        targets.iter().for_each(|target| decision.pass_over(target, &barred.skip, self.started_ms));
+        Some(Box::new(decision))
+    }
+
+    /// A target is not asked, and this is why.
+    pub(crate) fn passed_over(&mut self, target: &Arc<Target>, rule: &'static str, reason: &str) {
+        let now_ms = self.engine.clock.now_ms();
+        if let Some(decision) = &mut self.decision {
+            decision.pass_over(target, &Skip { rule, reason: reason.to_owned(), until: None }, now_ms);
+        }
     }
 
     /// A target's turn came, and these of its accounts are to be asked. Only the first time counts.

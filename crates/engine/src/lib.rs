@@ -6,6 +6,7 @@
 
 pub mod admit;
 pub mod answer;
+mod barred;
 pub mod bodies;
 pub mod chronicle;
 pub mod ctx;

@@ -15,6 +15,7 @@ use omniroute_provider::ProviderId;
 
 use crate::admit;
 use crate::attempt::{self, Layout, NoPlace, Trying};
+use crate::barred::Barred;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::fallback;
@@ -143,7 +144,12 @@ impl Engine {
             Ok(route) => enter(ctx, route).await,
         };
         match route {
-            Err(error) => preview.error = Some(error),
+            Err(error) => {
+                if let Some(barred) = ctx.barred.take() {
+                    preview.of_nobody(ctx, &barred);
+                }
+                preview.error = Some(error);
+            }
             Ok(Route::Target(target)) => preview.direct(ctx, target).await?,
             Ok(Route::Combo(combo)) => preview.of_combo(ctx, &combo).await?,
         }
@@ -177,10 +183,37 @@ impl Preview {
         self.error = Some(error);
     }
 
-    /// A request that leads to one target, and to those that stand in for it.
-    async fn direct(&mut self, ctx: &mut RequestCtx, target: Arc<Target>) -> Result<(), GatewayError> {
+    /// A request that does not get to where it leads.
+    fn of_nobody(&mut self, ctx: &RequestCtx, barred: &Barred) {
+        match &barred.route {
+            Route::Target(target) => self.led_to_target(target),
+            Route::Combo(combo) => self.led_to_combo(combo),
+        }
+        for target in barred.targets(ctx) {
+            let cost = policy::cost_nano(ctx, &target);
+            let accounts = target.provider.connections.iter();
+            let skip = || Some(barred.skip.clone());
+            self.candidates.extend(accounts.map(|account| PreviewedCandidate {
+                skip: skip(),
+                ..candidate(ctx, &target, account, cost)
+            }));
+        }
+    }
+
+    fn led_to_target(&mut self, target: &Target) {
         self.via = Some(target.via.as_str());
         self.strategy = Some(target.provider.rule.strategy.name());
+    }
+
+    fn led_to_combo(&mut self, combo: &ComboState) {
+        self.via = Some(if auto::is_virtual(combo.id.as_str()) { "auto" } else { "combo" });
+        self.combo = Some(combo.name.clone());
+        self.strategy = Some(combo.strategy.name());
+    }
+
+    /// A request that leads to one target, and to those that stand in for it.
+    async fn direct(&mut self, ctx: &mut RequestCtx, target: Arc<Target>) -> Result<(), GatewayError> {
+        self.led_to_target(&target);
         let mut targets = fallback::others(ctx, &target);
         targets.insert(0, target);
         let mut unpaid = Vec::new();
@@ -236,9 +269,7 @@ impl Preview {
             layout = attempt::lay_out(ctx, &cheaper, false).await?;
             combo = cheaper;
         }
-        self.via = Some(if auto::is_virtual(combo.id.as_str()) { "auto" } else { "combo" });
-        self.combo = Some(combo.name.clone());
-        self.strategy = Some(combo.strategy.name());
+        self.led_to_combo(&combo);
         self.task = layout.plan.task.map(auto::Task::as_str);
         self.list(ctx, &combo, layout).await
     }

@@ -99,7 +99,7 @@ impl RequestCtx {
 
     /// The decision, with the policies that had a say in it.
     fn decided_under_policies(&mut self) -> Option<Box<Decision>> {
-        let mut decision = self.decision.take()?;
+        let mut decision = self.decision.take().or_else(|| self.decided_against())?;
         decision.budget = self.money.thrift.as_ref().map(ToString::to_string);
         decision.handoff = self.told().map(|told| told.from().to_owned());
         if let Some(steering) = &mut self.steering {

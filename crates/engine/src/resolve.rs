@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use omniroute_domain::health::Blocked;
+use omniroute_domain::policy::Verdict;
 use omniroute_domain::resolve::{self, Preference, Route, Suffixes, Target};
 use omniroute_domain::snapshot::ConnectionState;
 use smallvec::SmallVec;
@@ -20,20 +21,59 @@ pub(crate) type Candidates<'t> = SmallVec<[&'t Arc<ConnectionState>; 8]>;
 /// Where the request leads; checked against the key.
 pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     transform::check(ctx)?;
+    allowed_route(ctx).map_err(|refused| {
+        if let Some((route, rule, applied)) = refused.barred {
+            ctx.bar(route, rule, &refused.error, applied);
+        }
+        refused.error
+    })
+}
+
+/// What the client gets instead of a route.
+struct Refused {
+    error: GatewayError,
+    /// Where the request leads, the rule that bars it, and the policies that had a say in it.
+    barred: Option<(Route, &'static str, Vec<Arc<str>>)>,
+}
+
+impl From<GatewayError> for Refused {
+    fn from(error: GatewayError) -> Self {
+        Self { error, barred: None }
+    }
+}
+
+impl Refused {
+    fn of_policy(error: GatewayError, route: Option<Route>, verdict: &Verdict) -> Self {
+        Self { error, barred: route.map(|route| (route, "policy", verdict.applied.clone())) }
+    }
+
+    fn of_key(error: GatewayError, route: Route) -> Self {
+        Self { error, barred: Some((route, "key", Vec::new())) }
+    }
+}
+
+fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
     let requested = ctx.envelope()?.model.clone();
     let mut verdict = policy::of_name(ctx, &requested);
-    policy::refuse_if_denied(&verdict)?;
+    if let Err(error) = policy::refuse_if_denied(&verdict) {
+        let route = found(ctx, &requested, &verdict.preferred_providers).ok().map(|(route, _)| route);
+        return Err(Refused::of_policy(error, route, &verdict));
+    }
     let (mut route, mut suffixes) = found(ctx, &requested, &verdict.preferred_providers)?;
     let mut rewrite = verdict.rewrite_model.clone();
+    let lets_through = |route: &Route, verdict: &Verdict| {
+        policy::refuse_if_denied(verdict)
+            .map_err(|error| Refused::of_policy(error, Some(route.clone()), verdict))
+    };
     match &route {
         Route::Target(target) => {
             let verdict = policy::of_target(ctx, &requested, target);
-            policy::refuse_if_denied(&verdict)?;
+            lets_through(&route, &verdict)?;
             rewrite = verdict.rewrite_model.or(rewrite);
         }
         Route::Combo(combo) if *combo.name != *requested => {
             verdict = policy::of_combo(ctx, &requested, &combo.name);
-            policy::refuse_if_denied(&verdict)?;
+            lets_through(&route, &verdict)?;
             rewrite.clone_from(&verdict.rewrite_model);
         }
         Route::Combo(_) => {}
@@ -48,7 +88,7 @@ pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
             Route::Target(target) => policy::of_target(ctx, &requested, target),
             Route::Combo(combo) => policy::of_combo(ctx, &requested, &combo.name),
         };
-        policy::refuse_if_denied(&verdict)?;
+        lets_through(&route, &verdict)?;
     }
     if suffixes != Suffixes::default() || !verdict.applied.is_empty() {
         let applied = verdict.applied.clone();
@@ -56,13 +96,17 @@ pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     }
     match route {
         Route::Combo(combo) => {
-            admit::check_combo(ctx, &combo)?;
+            if let Err(error) = admit::check_combo(ctx, &combo) {
+                return Err(Refused::of_key(error, Route::Combo(combo)));
+            }
             ctx.combo = Some(combo.name.clone());
             Ok(Route::Combo(combo))
         }
         Route::Target(target) => {
             let target = unpinned(ctx, target);
-            admit::check_model(ctx, &ctx.envelope()?.model, &target)?;
+            if let Err(error) = admit::check_model(ctx, &ctx.envelope()?.model, &target) {
+                return Err(Refused::of_key(error, Route::Target(target)));
+            }
             Ok(Route::Target(target))
         }
     }

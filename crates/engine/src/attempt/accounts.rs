@@ -121,6 +121,7 @@ pub(super) async fn run(
     }
     ctx.target = Some(target.clone());
     if let Err(error) = policy::steer(ctx, target) {
+        ctx.passed_over(target, "policy", &error.message);
         return Err(Failed::uncalled(error));
     }
     loop {

@@ -23,6 +23,7 @@ use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::fallback;
 use crate::policy::{self, Steering};
+use crate::preview;
 use crate::session;
 use crate::task;
 
@@ -66,17 +67,29 @@ async fn spare(
     targets: impl Iterator<Item = &Arc<Target>>,
     error: GatewayError,
 ) -> Result<Attempted, GatewayError> {
-    if !ctx.keeps_free() {
+    let not_paid = |ctx: &mut RequestCtx, targets: &[Arc<Target>]| {
+        targets.iter().for_each(|target| ctx.passed_over(target, "budget", preview::UNPAID));
+    };
+    let (free, unpaid): (Vec<_>, Vec<_>) =
+        targets.cloned().partition(|target| ctx.keeps_free() && ctx.is_free(target));
+    let Some((first, others)) = free.split_first() else {
+        not_paid(ctx, &unpaid);
+        if ctx.keeps_free() {
+            return Err(error);
+        }
         let mut course = cheaper(ctx, error).await?;
         let result = course.run(ctx).await;
         ctx.deadline = None;
         return result;
+    };
+    if let Err(error) = ctx.go_free() {
+        not_paid(ctx, &free);
+        not_paid(ctx, &unpaid);
+        return Err(error);
     }
-    let mut free = targets.filter(|target| ctx.is_free(target)).cloned().collect::<Vec<_>>().into_iter();
-    let Some(first) = free.next() else { return Err(error) };
-    ctx.go_free()?;
-    ctx.decided(&first, ctx.engine.clock.now_ms());
-    chain(ctx, &first, free.as_slice()).await
+    ctx.decided(first, ctx.engine.clock.now_ms());
+    not_paid(ctx, &unpaid);
+    chain(ctx, first, others).await
 }
 
 /// The combo that the budget names for requests that it has no room for.

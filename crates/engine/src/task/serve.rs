@@ -50,7 +50,10 @@ impl Engine {
         if ctx.task.as_ref().is_some_and(|job| job.task.streams()) {
             return match admit::reserve(&mut ctx).await {
                 Ok(()) => self.serve_stream(ctx, route).await,
-                Err(error) => self.refuse(ctx, &error),
+                Err(error) => {
+                    ctx.bar(route, "key", &error, Vec::new());
+                    self.refuse(ctx, &error)
+                }
             };
         }
         let pieces = match carry_out(&mut ctx, &route).await {
@@ -99,13 +102,21 @@ pub(super) fn take_up(ctx: &mut RequestCtx, body: Bytes, model: String, task: Bo
 /// Where a task leads; checked against the key, and against what a direct target can do.
 pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     let route = resolve::route(ctx).map_err(as_refusal)?;
-    check::check(ctx, &route)?;
-    Ok(route)
+    match check::check(ctx, &route) {
+        Ok(()) => Ok(route),
+        Err(error) => {
+            ctx.bar(route, "capability", &error, Vec::new());
+            Err(error)
+        }
+    }
 }
 
 /// Limits of the key, then the attempts.
 pub(super) async fn carry_out(ctx: &mut RequestCtx, route: &Route) -> Result<Pieces, GatewayError> {
-    admit::reserve(ctx).await?;
+    if let Err(error) = admit::reserve(ctx).await {
+        ctx.bar(route.clone(), "key", &error, Vec::new());
+        return Err(error);
+    }
     attempts(ctx, route).await
 }
 

@@ -4,6 +4,7 @@
 
 mod admission;
 mod auto;
+mod barred;
 mod bodies;
 mod breaker;
 mod cache;

@@ -11,7 +11,7 @@ use omniroute_testkit::Answer;
 
 use crate::world::{ASK, KEY, World, answer, combo, refusal};
 
-fn policy(name: &str, conditions: PolicyConditions, actions: PolicyActions) -> Policy {
+pub(crate) fn policy(name: &str, conditions: PolicyConditions, actions: PolicyActions) -> Policy {
     let kind = match () {
         () if !actions.block_model.is_empty() => PolicyKind::Access,
         () if actions.max_tokens.is_some() || actions.max_cost_usd.is_some() => PolicyKind::Budget,

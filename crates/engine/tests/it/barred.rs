@@ -1,0 +1,146 @@
+//! Requests that are refused for where they lead: who would have been asked, and why nobody is, is told beforehand and
+//! afterwards, the same.
+
+use omniroute_dialect::Dialect as _;
+use omniroute_dialect::openai::OpenAi;
+use omniroute_domain::entity::{ChainLink, Entities, FallbackChain, PolicyActions, PolicyConditions};
+use omniroute_engine::preview::Preview;
+use omniroute_testkit::Answer;
+
+use crate::policies::{everywhere, policy};
+use crate::world::{ASK, KEY, World, answer, combo};
+
+/// Account, rule and reason.
+type Told = Vec<(String, &'static str, String)>;
+
+fn of_preview(preview: Preview) -> Told {
+    let told = preview.candidates.into_iter().map(|it| {
+        let skip = it.skip.expect("nobody is asked");
+        (it.connection.unwrap().0.to_string(), skip.rule, skip.reason)
+    });
+    told.collect()
+}
+
+fn of_record(world: &World) -> Told {
+    let decision = world.row().decision.expect("it is written down");
+    let candidates = decision.candidates(OpenAi.id());
+    let told = candidates.into_iter().map(|it| {
+        let skip = it.skip.expect("nobody is asked");
+        (it.connection.unwrap().0.to_owned(), skip.rule, skip.reason.to_owned())
+    });
+    told.collect()
+}
+
+/// Asks with the key, before that what would become of it; both say the same.
+async fn refused(world: &World, model: &str) -> (Preview, Told) {
+    let ask = ASK.replace("up/m", model);
+    let preview = world.foresee(&ask, &[], true).await;
+    let expected = of_preview(world.foresee(&ask, &[], true).await);
+    let got = world.send(&OpenAi, &ask, &[("authorization", &format!("Bearer {KEY}"))]).await;
+    let error = preview.error.as_ref().expect("it is refused");
+    assert_eq!(error.kind.status(), got.status, "{model}: {}", got.body);
+    assert_eq!(of_record(world), expected, "{model}");
+    let decision = world.row().decision.unwrap();
+    let found = (decision.via, decision.strategy, decision.combo.as_ref().map(|combo| combo.name.clone()));
+    assert_eq!(found, (preview.via.unwrap(), preview.strategy.unwrap(), preview.combo.clone()), "{model}");
+    assert_eq!(decision.policies, preview.policies, "{model}");
+    (preview, expected)
+}
+
+fn told(accounts: &[&str], rule: &'static str, reason: &str) -> Told {
+    accounts.iter().map(|id| ((*id).to_owned(), rule, reason.to_owned())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_policy_forbids_is_told_with_who_would_be_asked() {
+    let block = |what: &str| PolicyActions { block_model: vec![what.into()], ..Default::default() };
+    let at = |provider: &str| PolicyConditions { provider: Some(provider.into()), ..Default::default() };
+    let world = World::with(
+        |entities| {
+            entities.policies = vec![
+                everywhere("names", block("anth/m")),
+                policy("targets", at("up"), block("m")),
+                everywhere("combos", block("best")),
+            ];
+            entities.combos.push(combo("best", &["up/m", "gem/m"]));
+            entities.aliases.push(("quick".into(), "best".into()));
+            let links = vec![ChainLink { provider: "gem".into(), priority: 1, enabled: true }];
+            entities.fallback_chains.push(FallbackChain { model: "up/m".into(), links });
+        },
+        |_| {},
+    );
+    let (preview, found) = refused(&world, "anth/m").await;
+    assert_eq!(found, told(&["c3"], "policy", "Model \"anth/m\" blocked by policy \"names\""));
+    assert_eq!((preview.via, preview.policies.as_slice()), (Some("direct"), &["names".into()][..]));
+    // Both accounts, and who stands in.
+    let (preview, found) = refused(&world, "up/m").await;
+    assert_eq!(found, told(&["c1", "c2", "c4"], "policy", "Model \"m\" blocked by policy \"targets\""));
+    assert_eq!(preview.policies, ["targets".into()]);
+    for name in ["best", "quick"] {
+        let (preview, found) = refused(&world, name).await;
+        assert_eq!(found, told(&["c1", "c2", "c4"], "policy", "Model \"best\" blocked by policy \"combos\""));
+        assert_eq!((preview.via, preview.combo.as_deref()), (Some("combo"), Some("best")));
+    }
+    assert_eq!(world.transport.sent().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_key_may_not_use_is_told_with_who_would_be_asked() {
+    let restricted = |entities: &mut Entities| {
+        entities.api_keys[0].allowed_models = vec!["gem/*".into()];
+        entities.combos.push(combo("best", &["up/m", "anth/m"]));
+        entities.api_keys[0].rights.allowed_combos = vec!["other".into()];
+    };
+    let world = World::with(restricted, |_| {});
+    let (preview, found) = refused(&world, "up/m").await;
+    assert_eq!(found, told(&["c1", "c2"], "key", "This API key may not use the model `up/m`"));
+    assert!(preview.policies.is_empty());
+    let (_, found) = refused(&world, "best").await;
+    assert_eq!(found, told(&["c1", "c2", "c3"], "key", "This API key may not use the combo `best`"));
+    // What leads nowhere has nobody to tell of.
+    let preview = world.foresee(&ASK.replace("up/m", "nowhere/m"), &[], true).await;
+    assert!(preview.error.is_some() && preview.candidates.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_key_has_no_room_for_is_told_with_who_would_be_asked() {
+    let world = World::with(|entities| entities.api_keys[0].max_requests_per_minute = Some(1), |_| {});
+    world.transport.answer(answer("yes"));
+    let got = world.send(&OpenAi, ASK, &[("authorization", &format!("Bearer {KEY}"))]).await;
+    assert_eq!(got.status, 200);
+    let (preview, found) = refused(&world, "up/m").await;
+    let reason = preview.error.unwrap().message.clone();
+    assert_eq!(found, told(&["c1", "c2"], "key", &reason));
+    let decision = world.row().decision.unwrap();
+    let until: Vec<_> = decision.candidates(OpenAi.id()).iter().map(|it| it.skip.unwrap().until).collect();
+    assert_eq!(
+        until,
+        preview.candidates.iter().map(|it| it.skip.as_ref().unwrap().until).collect::<Vec<_>>()
+    );
+    assert!(until[0].is_some(), "when there is room again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_of_a_combo_that_a_policy_forbids_is_recorded_as_it_is_explained() {
+    let block = PolicyActions { block_model: vec!["up/*".into()], ..Default::default() };
+    let world = World::with(
+        |entities| {
+            entities.policies.push(everywhere("no up", block));
+            entities.combos.push(combo("best", &["up/m", "anth/m"]));
+        },
+        |_| {},
+    );
+    let ask = ASK.replace("up/m", "best");
+    let preview = world.preview(&ask).await;
+    let explained: Vec<_> = preview.candidates.iter().map(|it| it.skip.as_ref().map(|it| it.rule)).collect();
+    world.transport.answer(Answer::json(
+        200,
+        r#"{"id":"x","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"yes"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}"#,
+    ));
+    assert_eq!(world.chat(&ask).await.status, 200);
+    let decision = world.row().decision.unwrap();
+    let recorded: Vec<_> =
+        decision.candidates(OpenAi.id()).iter().map(|it| it.skip.map(|it| it.rule)).collect();
+    assert_eq!(explained, [None, Some("policy"), Some("policy")]);
+    assert_eq!(recorded, explained);
+}
