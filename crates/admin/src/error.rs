@@ -98,6 +98,15 @@ pub(crate) fn unprocessable(field: &str, message: impl Into<String>) -> AdminErr
     AdminError { details, ..AdminError::new(StatusCode::UNPROCESSABLE_ENTITY, "UNPROCESSABLE", message) }
 }
 
+/// Members that are well formed, but that nothing can be made of.
+pub(crate) fn unprocessable_all(details: Vec<Detail>) -> AdminError {
+    let message = match details.as_slice() {
+        [only] => format!("`{}` {}", only.field, only.message),
+        _ => "nothing can be made of some members of the request".to_owned(),
+    };
+    AdminError { details, ..AdminError::new(StatusCode::UNPROCESSABLE_ENTITY, "UNPROCESSABLE", message) }
+}
+
 /// The request is wrong in a way that has its own words.
 pub(crate) fn bad_request(message: impl Into<String>) -> AdminError {
     AdminError::new(StatusCode::BAD_REQUEST, "VALIDATION", message)

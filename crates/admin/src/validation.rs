@@ -3,15 +3,24 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use crate::error::{AdminResult, Detail, invalid};
+use crate::error::{AdminResult, Detail, invalid, unprocessable_all};
 
 /// What is wrong so far.
 #[derive(Debug, Default)]
-pub(crate) struct Problems(Vec<Detail>);
+pub(crate) struct Problems {
+    wrong: Vec<Detail>,
+    impossible: Vec<Detail>,
+}
 
 impl Problems {
+    /// A member is not as it must be.
     pub(crate) fn add(&mut self, field: &str, message: impl Into<String>) {
-        self.0.push(Detail { field: field.to_owned(), message: message.into() });
+        self.wrong.push(Detail { field: field.to_owned(), message: message.into() });
+    }
+
+    /// A member is well formed, but nothing can be made of it: a regular expression that does not compile.
+    pub(crate) fn impossible(&mut self, field: &str, message: impl Into<String>) {
+        self.impossible.push(Detail { field: field.to_owned(), message: message.into() });
     }
 
     /// A text of a length in characters, which may have several lines.
@@ -59,7 +68,14 @@ impl Problems {
     }
 
     /// Ends with everything that is wrong, if anything is.
-    pub(crate) fn done(self) -> AdminResult<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(invalid(self.0)) }
+    pub(crate) fn done(mut self) -> AdminResult<()> {
+        if self.wrong.is_empty() && self.impossible.is_empty() {
+            Ok(())
+        } else if self.wrong.is_empty() {
+            Err(unprocessable_all(self.impossible))
+        } else {
+            self.wrong.append(&mut self.impossible);
+            Err(invalid(self.wrong))
+        }
     }
 }

@@ -116,7 +116,7 @@ impl<T: DeserializeOwned + IntoParams + Send> Argument for Filter<T> {
         if let Some((name, _)) = pairs.clone().find(|(_, value)| value.contains('\0')) {
             return Err(invalid_field(&name, "must not contain a NUL character"));
         }
-        let mut note = |path: serde_ignored::Path<'_>| ignored.add(path.to_string());
+        let mut note = |path: serde_ignored::Path<'_>| ignored.add(place(&path));
         let deserializer =
             serde_ignored::Deserializer::new(serde_urlencoded::Deserializer::new(pairs), &mut note);
         serde_path_to_error::deserialize(deserializer)
@@ -195,9 +195,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], ignored: &Ignored, nul: Nul) -> Admi
         return Err(invalid_field("body", "must not contain a NUL character (`\\u0000`)"));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let mut note = |path: serde_ignored::Path<'_>| ignored.add(path.to_string());
+    let mut note = |path: serde_ignored::Path<'_>| ignored.add(place(&path));
     let deserializer = serde_ignored::Deserializer::new(&mut json, &mut note);
-    let value = serde_path_to_error::deserialize(deserializer).map_err(|error| wrong(&error))?;
+    let value = serde_path_to_error::deserialize(deserializer).map_err(|error| wrong(bytes, &error))?;
     json.end().map_err(|_| bad_json("there is something behind the JSON object"))?;
     Ok(value)
 }
@@ -208,10 +208,29 @@ fn has_nul(json: &[u8]) -> bool {
     json.windows(6).enumerate().any(|(at, window)| window == br"\u0000" && is_escape(at))
 }
 
-fn wrong(error: &serde_path_to_error::Error<serde_json::Error>) -> AdminError {
+/// Where a member is, as in errors: `models[1].when.foo`. What is optional on the way is no step of it.
+fn place(path: &serde_ignored::Path<'_>) -> String {
+    match path {
+        serde_ignored::Path::Root => String::new(),
+        serde_ignored::Path::Seq { parent, index } => format!("{}[{index}]", place(parent)),
+        serde_ignored::Path::Map { parent, key } => match place(parent) {
+            parent if parent.is_empty() => key.clone(),
+            parent => format!("{parent}.{key}"),
+        },
+        serde_ignored::Path::Some { parent }
+        | serde_ignored::Path::NewtypeStruct { parent }
+        | serde_ignored::Path::NewtypeVariant { parent } => place(parent),
+    }
+}
+
+fn wrong(body: &[u8], error: &serde_path_to_error::Error<serde_json::Error>) -> AdminError {
     let inner = error.inner();
     if !inner.is_data() {
         return bad_json(format!("the body is not JSON: {inner}"));
+    }
+    // A wrong member may come before the place where the text breaks off.
+    if let Err(broken) = serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+        return bad_json(format!("the body is not JSON: {broken}"));
     }
     let text = inner.to_string();
     // The place is of no use to people who did not write the body by hand, and the path says it better.
@@ -219,8 +238,18 @@ fn wrong(error: &serde_path_to_error::Error<serde_json::Error>) -> AdminError {
     invalid(vec![detail(&field_of(error.path()), message)])
 }
 
-/// What is wrong, at the member that is missing where one is.
+/// What is wrong, at the member that is missing or unknown where one is.
 fn detail(path: &str, message: &str) -> Detail {
+    if let Some((name, known)) = message.strip_prefix("unknown field `").and_then(|it| it.split_once('`')) {
+        let is_named = path == name || path.ends_with(&format!(".{name}"));
+        let field = match path {
+            "body" => name.to_owned(),
+            path if is_named => path.to_owned(),
+            path => format!("{path}.{name}"),
+        };
+        let known = known.trim_start_matches(", ").replace('`', "");
+        return Detail { field, message: format!("is not known here; {known}") };
+    }
     match message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         Some(field) if path == "body" => Detail { field: field.to_owned(), message: "is required".into() },
         Some(field) => Detail { field: format!("{path}.{field}"), message: "is required".into() },
@@ -260,10 +289,46 @@ mod tests {
             let error = parse::<Draft>(body.as_bytes(), &Ignored::default(), Nul::Refused).expect_err(body);
             assert!(format!("{error:?}").contains(&format!("field: {field:?}")), "{body}: {error:?}");
         }
-        for body in ["", "{", "{\"name\":\"a\"} x"] {
+        // What is wrong in it does not matter where it is not even JSON.
+        for body in ["", "{", "{\"name\":\"a\"} x", "{\"name\":1", "{\"name\":1,}", "[1", "3 4"] {
             let error = parse::<Draft>(body.as_bytes(), &Ignored::default(), Nul::Refused).expect_err(body);
             assert!(format!("{error:?}").contains("BAD_JSON"), "{body}: {error:?}");
         }
+    }
+
+    #[test]
+    fn an_unknown_member_that_is_refused_is_named_with_those_that_are_known() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Strict {
+            #[allow(dead_code)]
+            kind: Option<u8>,
+            #[allow(dead_code)]
+            more: Option<Vec<Strict>>,
+        }
+        for (body, field) in [
+            (r#"{"knid":1}"#, "knid"),
+            (r#"{"more":[{},{"kind":1,"x.y":{}}]}"#, "more[1].x.y"),
+            (r#"{"more":[{"more":[{"more2":3}]}]}"#, "more[0].more[0].more2"),
+        ] {
+            let error = parse::<Strict>(body.as_bytes(), &Ignored::default(), Nul::Refused).expect_err(body);
+            let told = format!("{error:?}");
+            assert!(told.contains(&format!("field: {field:?}")), "{body}: {told}");
+            assert!(told.contains("is not known here; expected kind or more"), "{body}: {told}");
+        }
+    }
+
+    #[test]
+    fn ignored_members_are_named_by_where_they_are() {
+        #[derive(Deserialize)]
+        struct Outer {
+            #[allow(dead_code)]
+            drafts: Option<Vec<Option<Draft>>>,
+        }
+        let ignored = Ignored::default();
+        let body = br#"{"drafts":[{"name":"a"},{"name":"b","zz":1}]}"#;
+        parse::<Outer>(body, &ignored, Nul::Refused).expect("valid");
+        assert_eq!(ignored.header().expect("some"), "drafts[1].zz");
     }
 
     #[test]

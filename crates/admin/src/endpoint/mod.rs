@@ -7,6 +7,7 @@
 mod answer;
 mod argument;
 mod document;
+mod text_or;
 mod version;
 
 use std::panic::AssertUnwindSafe;
@@ -27,6 +28,7 @@ use crate::state::{Admin, Peer};
 pub(crate) use answer::{Accepted, Answer, Created, Events, Json, Text, WithCookie, WithStatus, WithTotal};
 pub(crate) use argument::{Body, Filter, Id, Ignored, LastEventId, OptionalBody, Quoted};
 pub(crate) use document::{Access, Describe, Documentation};
+pub(crate) use text_or::TextOr;
 pub(crate) use version::{IfMatch, Version, Versioned};
 
 /// Header that names the members of a request that nothing was done with.

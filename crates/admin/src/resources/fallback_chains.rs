@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Done;
 use crate::auth::Management;
-use crate::endpoint::{Body, Filter, Json};
+use crate::endpoint::{Body, Filter, Json, TextOr};
 use crate::error::{AdminResult, not_found};
 use crate::validation::Problems;
 
@@ -35,20 +35,12 @@ const fn yes() -> bool {
     true
 }
 
-/// A link, or a provider alone.
-#[derive(Deserialize, ToSchema)]
-#[serde(untagged)]
-enum LinkDraft {
-    Provider(String),
-    Link(LinkView),
-}
-
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct ChainDraft {
     /// As clients ask for it, or as its provider knows it.
     model: String,
-    /// Who stands in.
-    chain: Vec<LinkDraft>,
+    /// Who stands in; a text is a provider alone.
+    chain: Vec<TextOr<LinkView>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -88,8 +80,8 @@ pub(crate) async fn put(access: Management, Body(draft): Body<ChainDraft>) -> Ad
     let mut links = Vec::new();
     for (at, draft) in (0_i64..).zip(draft.chain) {
         let link = match draft {
-            LinkDraft::Provider(provider) => LinkView { provider, priority: None, enabled: true },
-            LinkDraft::Link(link) => link,
+            TextOr::Text(provider) => LinkView { provider, priority: None, enabled: true },
+            TextOr::More(link) => *link,
         };
         if snapshot.by_prefix(&link.provider).is_none() {
             problems.add(&format!("chain[{at}].provider"), "is neither a provider nor a node");

@@ -1,5 +1,6 @@
 //! Combos and aliases: what is written is in force at once, and what makes no sense is refused.
 
+mod members;
 mod nesting;
 mod probed;
 mod versions;
@@ -187,12 +188,12 @@ async fn wrong_combos_are_refused_with_the_member() {
         (json!({"name":"x","models":["a/b"],"config":{"maxComboDepth":9}}), 400, "config.maxComboDepth"),
         (
             json!({"name":"x","models":["a/b"],"config":{"responseValidation":{"mustMatch":"("}}}),
-            400,
+            422,
             "config.responseValidation.mustMatch",
         ),
         (
             json!({"name":"x","models":["a/b"],"config":{"responseValidation":{"jsonSchema":{"type":7}}}}),
-            400,
+            422,
             "config.responseValidation.jsonSchema",
         ),
         (
@@ -279,28 +280,35 @@ async fn the_defaults_of_combos_are_merged() {
     let path = "/api/settings/combo-defaults";
     app.patch(path, json!({"comboDefaults":{"maxRetries":3}})).await.expect(200);
     let after = app.patch(path, json!({"comboDefaults":{"timeoutMs":5_000}})).await.expect(200).json();
-    assert_eq!(after["comboDefaults"], json!({"maxRetries":3,"timeoutMs":5_000}));
+    assert_eq!(after["own"], json!({"maxRetries":3,"timeoutMs":5_000}));
+    assert_eq!(
+        (&after["comboDefaults"]["maxRetries"], &after["builtIn"]["maxRetries"]),
+        (&json!(3), &json!(1))
+    );
     make(&app, json!({"name":"c","models":["openai/gpt-5.6"]})).await;
     assert_eq!(app.live.load().combo("c").expect("there").policy.max_retries, 3);
     app.patch(path, json!({"comboDefaults":{"maxRetries":99}})).await.expect(400);
     // The strategy of those that are made without one.
-    let changed = app.patch(path, json!({"comboDefaults":{"strategy":"fallback"}})).await.expect(200).json();
-    assert_eq!(changed["comboDefaults"], json!({"strategy":"priority","maxRetries":3,"timeoutMs":5_000}));
-    app.patch(path, json!({"comboDefaults":{"strategy":"round-robin"}})).await.expect(200);
+    let changed = json!({"comboDefaults":{"strategy":"round-robin"}});
+    let changed = app.patch(path, changed).await.expect(200).json();
+    assert_eq!(changed["own"], json!({"strategy":"round-robin","maxRetries":3,"timeoutMs":5_000}));
     let made = make(&app, json!({"name":"d","models":["openai/gpt-5.6"]})).await;
     assert_eq!(made["strategy"], "round-robin");
+    let changed = app.patch(path, json!({"comboDefaults":{"strategy":"fallback"}})).await.expect(200).json();
+    assert_eq!(changed["own"]["strategy"], "priority", "by its own name");
     let own = make(&app, json!({"name":"e","strategy":"random","models":["openai/gpt-5.6"]})).await;
     assert_eq!(own["strategy"], "random");
     let wrong = app.patch(path, json!({"comboDefaults":{"strategy":"luck"}})).await.expect(400);
     assert_eq!(wrong.fields(), ["comboDefaults.strategy"]);
     let gone = app.patch(path, json!({"comboDefaults":{"strategy":null}})).await.expect(200).json();
-    assert_eq!(gone["comboDefaults"], json!({"maxRetries":3,"timeoutMs":5_000}));
+    assert_eq!(gone["own"], json!({"maxRetries":3,"timeoutMs":5_000}));
+    assert_eq!(gone["comboDefaults"]["strategy"], "priority");
     let set = json!({"comboDefaults":{"judgeModel":"openai/gpt-5.6","weights":{"health":0.5}}});
     let set = app.patch(path, set).await.expect(200).json();
     assert_eq!(set["comboDefaults"]["judgeModel"], "openai/gpt-5.6");
     let back = json!({"comboDefaults":{"judgeModel":null,"weights":null,"hedging":null}});
     let back = app.patch(path, back).await.expect(200).json();
-    assert_eq!(back["comboDefaults"], json!({"maxRetries":3,"timeoutMs":5_000}), "null takes it back");
+    assert_eq!(back["own"], json!({"maxRetries":3,"timeoutMs":5_000}), "null takes it back");
     let sla = json!({"comboDefaults":{"routerStrategy":"sla","slaP95Ms":4_000}});
     app.patch(path, sla).await.expect(200);
     let refused = app.patch(path, json!({"comboDefaults":{"slaP95Ms":null}})).await.expect(400);

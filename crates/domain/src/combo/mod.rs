@@ -27,7 +27,7 @@ pub use needs::{needs_content, needs_prefix};
 pub use plan::{
     Bar, LeftOut, OfTarget, Place, Plan, Planned, RequestFacts, Rule, Special, judge, plan, plan_for, wave,
 };
-pub use policy::{HandoffRules, Policy, QueueLimits};
+pub use policy::{HandoffRules, Policy, QueueLimits, built_in};
 pub use pool::{MAX_POOL, Pool};
 pub use targets::Targets;
 pub use template::{TemplateError, check as check_template, render};

@@ -6,10 +6,48 @@ use std::time::Duration;
 use omniroute_provider::ProviderId;
 
 use super::{MAX_DEPTH, USUAL_DEPTH, Validation, ValidationError};
-use crate::entity::{ComboConfig, Number, RuntimeSettings};
+use crate::entity::{BudgetFallback, ComboConfig, Number, RouterStrategy, RuntimeSettings};
+use crate::routing::auto;
 
-/// How much of an account must be used before a summary is made where nobody says.
-const USUAL_THRESHOLD: f64 = 0.85;
+/// How a combo is carried out where nobody says anything: the only place where that is written down. What is `None` has no
+/// value of its own: no rules for answers, the weights of `auto` as they are with its pack.
+pub fn built_in() -> ComboConfig {
+    ComboConfig {
+        max_retries: Some(1),
+        retry_delay_ms: Some(2_000),
+        fallback_delay_ms: Some(0),
+        failover_before_retry: Some(true),
+        max_set_retries: Some(0),
+        set_retry_delay_ms: Some(2_000),
+        target_timeout_ms: Some(120_000),
+        timeout_ms: Some(600_000),
+        stop_on_content_filter: Some(true),
+        sticky_requests: Some(1),
+        hedging: Some(false),
+        hedge_delay_ms: Some(500),
+        race_width: Some(2),
+        fusion_width: Some(3),
+        judge_model: None,
+        handoff_threshold: Some(Number::from(0.85)),
+        handoff_model: Some(String::new()),
+        handoff_providers: Some(Vec::new()),
+        max_messages_for_summary: Some(30),
+        handoff_always: Some(false),
+        weights: None,
+        mode_pack: None,
+        exploration_rate: Some(Number::from(auto::EXPLORATION)),
+        budget_cap: Some(Number::from(auto::DEFAULT_CAP_USD)),
+        budget_fallback: Some(BudgetFallback::default()),
+        router_strategy: Some(RouterStrategy::default()),
+        sla_p95_ms: None,
+        concurrency_per_model: Some(3),
+        queue_timeout_ms: Some(30_000),
+        queue_depth: Some(20),
+        max_combo_depth: Some(USUAL_DEPTH),
+        track_metrics: Some(true),
+        response_validation: None,
+    }
+}
 
 /// How a combo is carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,43 +144,67 @@ impl Policy {
     /// The policy of a configuration that the defaults of the operator lie under already. Rules for answers that make no
     /// sense are left out.
     pub fn of(config: ComboConfig, problems: &mut Vec<ValidationError>) -> Self {
+        let config = config.over(built_in());
         let validation = config.response_validation.map(Validation::new).transpose();
         let validation = validation.unwrap_or_else(|error| {
             problems.push(error);
             None
         });
-        let ms =
-            |value: Option<u32>, otherwise: u32| Duration::from_millis(u64::from(value.unwrap_or(otherwise)));
+        // What nobody said is built in, so that no member is absent here.
+        let count = |value: Option<u32>| value.unwrap_or_default();
+        let ms = |value: Option<u32>| Duration::from_millis(u64::from(count(value)));
+        let is = |value: Option<bool>| value.unwrap_or_default();
         Self {
-            max_retries: config.max_retries.unwrap_or(1),
-            retry_delay: ms(config.retry_delay_ms, 2_000),
-            fallback_delay: ms(config.fallback_delay_ms, 0),
-            failover_before_retry: config.failover_before_retry.unwrap_or(true),
-            max_set_retries: config.max_set_retries.unwrap_or(0),
-            set_retry_delay: ms(config.set_retry_delay_ms, 2_000),
-            target_timeout: ms(config.target_timeout_ms, 120_000),
-            timeout: ms(config.timeout_ms, 600_000),
-            stop_on_content_filter: config.stop_on_content_filter.unwrap_or(true),
-            sticky_requests: config.sticky_requests.unwrap_or(1).max(1),
-            hedge_delay: config.hedging.unwrap_or(false).then(|| ms(config.hedge_delay_ms, 500)),
-            race_width: config.race_width.unwrap_or(2).max(1) as usize,
-            fusion_width: config.fusion_width.unwrap_or(3).max(1) as usize,
+            max_retries: count(config.max_retries),
+            retry_delay: ms(config.retry_delay_ms),
+            fallback_delay: ms(config.fallback_delay_ms),
+            failover_before_retry: is(config.failover_before_retry),
+            max_set_retries: count(config.max_set_retries),
+            set_retry_delay: ms(config.set_retry_delay_ms),
+            target_timeout: ms(config.target_timeout_ms),
+            timeout: ms(config.timeout_ms),
+            stop_on_content_filter: is(config.stop_on_content_filter),
+            sticky_requests: count(config.sticky_requests).max(1),
+            hedge_delay: is(config.hedging).then(|| ms(config.hedge_delay_ms)),
+            race_width: count(config.race_width).max(1) as usize,
+            fusion_width: count(config.fusion_width).max(1) as usize,
             judge_model: config.judge_model.map(Arc::from),
             handoff: HandoffRules {
-                threshold: config.handoff_threshold.unwrap_or_else(|| USUAL_THRESHOLD.into()),
+                threshold: config.handoff_threshold.unwrap_or_else(|| 0.0.into()),
                 model: config.handoff_model.filter(|name| !name.is_empty()).map(Arc::from),
                 providers: config.handoff_providers.unwrap_or_default().into(),
-                turns: config.max_messages_for_summary.unwrap_or(30).max(1) as usize,
-                is_always: config.handoff_always.unwrap_or(false),
+                turns: count(config.max_messages_for_summary).max(1) as usize,
+                is_always: is(config.handoff_always),
             },
             queue: QueueLimits {
-                places: config.concurrency_per_model.unwrap_or(3).max(1),
-                depth: config.queue_depth.unwrap_or(20) as usize,
-                patience: ms(config.queue_timeout_ms, 30_000),
+                places: count(config.concurrency_per_model).max(1),
+                depth: count(config.queue_depth) as usize,
+                patience: ms(config.queue_timeout_ms),
             },
-            max_depth: config.max_combo_depth.unwrap_or(USUAL_DEPTH).clamp(1, MAX_DEPTH) as usize,
-            tracks_metrics: config.track_metrics.unwrap_or(true),
+            max_depth: count(config.max_combo_depth).clamp(1, MAX_DEPTH) as usize,
+            tracks_metrics: is(config.track_metrics),
             validation: validation.map(Arc::new),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_to_be_built_in_is_what_a_combo_without_words_does() {
+        let policy = Policy::default();
+        let shown = built_in();
+        let ms = |value: Option<u32>| Duration::from_millis(u64::from(value.expect("has one")));
+        assert_eq!(policy, Policy::of(shown.clone(), &mut Vec::new()));
+        assert_eq!(
+            (policy.max_retries, policy.retry_delay, policy.target_timeout, policy.timeout),
+            (1, Duration::from_secs(2), Duration::from_secs(120), Duration::from_secs(600))
+        );
+        assert_eq!((ms(shown.timeout_ms), policy.handoff.threshold.get()), (policy.timeout, 0.85));
+        assert_eq!(auto::Tuning::of(&shown), auto::Tuning::default());
+        let hedged = ComboConfig { hedging: Some(true), ..ComboConfig::default() };
+        assert_eq!(Policy::of(hedged, &mut Vec::new()).hedge_delay, Some(ms(shown.hedge_delay_ms)));
     }
 }

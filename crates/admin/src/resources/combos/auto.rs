@@ -7,7 +7,7 @@ use omniroute_domain::routing::auto::Factor;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::draft::ConfigView;
+use super::config::ConfigView;
 use crate::validation::Problems;
 
 /// Largest cap of a request, in USD.

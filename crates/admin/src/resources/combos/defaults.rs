@@ -2,60 +2,56 @@
 
 use std::collections::BTreeMap;
 
+use omniroute_domain::combo;
 use omniroute_domain::entity::RuntimeSettings;
+use omniroute_domain::routing;
 use omniroute_store::Surroundings;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ConfigView;
-use super::draft::{ConfigPatch, aliases_of, check_strategy, usual_depth};
+use super::config::{ComboDefaultValues, ComboDefaultValuesPatch, ConfigView, choose};
+use super::draft::{aliases_of, check_strategy, usual_depth};
 use super::metrics::begin_where_tracked;
 use super::nesting::too_deep_by;
 use crate::auth::Management;
 use crate::endpoint::{Body, Json};
 use crate::error::{AdminResult, unprocessable};
-use crate::resources::present;
 use crate::state::Admin;
 use crate::validation::Problems;
 
 /// Most providers with a say of their own.
 const MAX_OVERRIDES: usize = 500;
 
-/// What is absent is as built in.
+/// How combos are carried out that say nothing else.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ComboDefaults {
+    /// What is in force: what the operator set, over what is built in.
     combo_defaults: ComboDefaultValues,
+    /// What the operator set. Only this is stored; all else is as built in, also where a later version has it otherwise.
+    own: OwnComboDefaults,
+    /// What is built in, and in force again where null takes back what was set.
+    built_in: ComboDefaultValues,
     /// Where targets of one provider differ from that, by the provider's id. What a combo says itself counts more.
     provider_overrides: BTreeMap<String, ConfigView>,
 }
 
-/// How combos are carried out that say nothing else.
+/// What the operator set; absent is what is as built in.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ComboDefaultValues {
-    /// The strategy of combos that are made without one.
+struct OwnComboDefaults {
     #[serde(skip_serializing_if = "Option::is_none")]
     strategy: Option<String>,
     #[serde(flatten)]
+    #[schema(inline)]
     config: ConfigView,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ComboDefaultValuesPatch {
-    /// The strategy of combos that are made without one from now on; null = `priority`.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    strategy: Option<Option<String>>,
-    #[serde(flatten)]
-    config: ConfigPatch,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
 pub(crate) struct ComboDefaultsPatch {
-    /// What is given here changes, to what is built in where it is null; the rest stays.
+    /// What is given here changes, to what is built in where it is null; the rest stays. A value that is in force already is no
+    /// choice, so that all that is shown may come back with one change in it.
     combo_defaults: Option<ComboDefaultValuesPatch>,
     /// Replaces all that is set for a provider; null takes it away.
     #[schema(value_type = Option<BTreeMap<String, ConfigView>>)]
@@ -88,11 +84,13 @@ fn merge(
 ) -> AdminResult<()> {
     let mut problems = Problems::default();
     let depth_before = usual_depth(&settings.combo_defaults);
-    if let Some(ComboDefaultValuesPatch { strategy, config }) = patch.combo_defaults {
-        if let Some(strategy) = strategy {
-            let known =
-                strategy.and_then(|sent| check_strategy("comboDefaults.strategy", &sent, &mut problems));
-            settings.combo_strategy = known.map(str::to_owned);
+    if let Some(config) = patch.combo_defaults {
+        if let Some(strategy) = &config.strategy {
+            let known = strategy
+                .as_ref()
+                .and_then(|sent| check_strategy("comboDefaults.strategy", sent, &mut problems));
+            let in_force = Some(strategy_in_force(settings));
+            choose(&mut settings.combo_strategy, known.map(str::to_owned), &in_force);
         }
         config.said().check_names("comboDefaults", admin, &mut problems);
         let config = config.over(std::mem::take(&mut settings.combo_defaults));
@@ -132,13 +130,21 @@ fn merge(
     Ok(())
 }
 
+/// The strategy of combos that are made without one.
+pub(super) fn strategy_in_force(settings: &RuntimeSettings) -> String {
+    settings.combo_strategy.clone().unwrap_or_else(|| routing::combo_default().name().to_owned())
+}
+
 fn view(settings: RuntimeSettings) -> ComboDefaults {
-    let overrides = settings.provider_overrides.into_iter();
+    let built_in = combo::built_in();
+    let in_force = settings.combo_defaults.clone().over(built_in.clone());
+    let overrides = settings.provider_overrides.iter();
     ComboDefaults {
-        combo_defaults: ComboDefaultValues {
-            strategy: settings.combo_strategy,
-            config: settings.combo_defaults.into(),
-        },
-        provider_overrides: overrides.map(|(provider, config)| (provider, config.into())).collect(),
+        combo_defaults: ComboDefaultValues::new(strategy_in_force(&settings), in_force),
+        built_in: ComboDefaultValues::new(routing::combo_default().name().to_owned(), built_in),
+        provider_overrides: overrides
+            .map(|(provider, config)| (provider.clone(), config.clone().into()))
+            .collect(),
+        own: OwnComboDefaults { strategy: settings.combo_strategy, config: settings.combo_defaults.into() },
     }
 }

@@ -1,6 +1,7 @@
 //! Combos, one name for several targets: `/api/combos`.
 
 mod auto;
+mod config;
 mod defaults;
 mod draft;
 mod entries;
@@ -17,7 +18,6 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub(crate) use defaults::{show as show_defaults, update as update_defaults};
-pub(crate) use draft::ConfigView;
 use draft::{ComboPatch, apply};
 pub(crate) use draft::{aliases_of, usual_depth};
 pub(crate) use entries::{Entry, entries};
@@ -30,7 +30,7 @@ use view::{ComboView, view};
 use super::Done;
 use crate::auth::Management;
 use crate::endpoint::{Answer, Body, Created, Id, IfMatch, Json, Version, Versioned};
-use crate::error::{AdminResult, invalid_field, not_found};
+use crate::error::{AdminResult, not_found};
 use crate::state::Admin;
 use crate::validation::Problems;
 
@@ -66,11 +66,10 @@ pub(crate) async fn create(
         problems.add("models", "is required: a list of models or names of combos");
     }
     problems.done()?;
-    let usual = admin.live.load().settings.combo_strategy.clone();
     let combo = Combo {
         id: ComboId::from(Uuid::now_v7().to_string()),
         name: String::new(),
-        strategy: usual.unwrap_or_else(|| omniroute_domain::routing::combo_default().name().to_owned()),
+        strategy: defaults::strategy_in_force(&admin.live.load().settings),
         steps: Vec::new(),
         config: Default::default(),
         transforms: Default::default(),
@@ -124,11 +123,16 @@ pub(crate) async fn reorder(
 ) -> AdminResult<Json<ComboList>> {
     let admin = &access.admin;
     let known = admin.store.combos().list().await?;
+    let mut problems = Problems::default();
     for (at, id) in order.ids.iter().enumerate() {
         if known.iter().all(|combo| combo.id.as_str() != id) {
-            return Err(invalid_field(&format!("ids[{at}]"), "is no combo's id"));
+            problems.add(&format!("ids[{at}]"), format!("`{id}` is no combo's id"));
+        } else if let Some(first) = order.ids[..at].iter().position(|earlier| earlier == id) {
+            problems
+                .add(&format!("ids[{at}]"), format!("`{id}` is ids[{first}] already; a combo has one place"));
         }
     }
+    problems.done()?;
     let ids: Vec<ComboId> = order.ids.into_iter().map(ComboId::from).collect();
     admin.store.combos().reorder(&ids, access.now_ms).await?;
     access.reload().await?;

@@ -10,6 +10,7 @@ use omniroute_domain::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::endpoint::TextOr;
 use crate::validation::Problems;
 
 /// Largest weight.
@@ -17,16 +18,8 @@ const MAX_WEIGHT: u32 = 1_000_000;
 /// Longest template of an entry.
 const MAX_TEMPLATE: usize = 32 * 1024;
 
-/// An entry of a combo.
-#[derive(Deserialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum StepDraft {
-    /// A model, or the name of a combo.
-    Name(String),
-    /// With more to it.
-    Entry(Box<EntryDraft>),
-}
-
+/// An entry of a combo with more to it than a name. A member that is not known is refused: an entry with a typing error in
+/// `when`, or in one of its conditions, would be for every request.
 #[derive(Deserialize, ToSchema, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct EntryDraft {
@@ -138,18 +131,18 @@ impl Names<'_> {
 }
 
 /// The entries that were sent, and what is wrong with them.
-pub(super) fn steps(names: Names<'_>, drafts: Vec<StepDraft>, problems: &mut Problems) -> Vec<Step> {
+pub(super) fn steps(names: Names<'_>, drafts: Vec<TextOr<EntryDraft>>, problems: &mut Problems) -> Vec<Step> {
     let [_, combo] = names.own;
     let mut ids = BTreeSet::new();
     let mut steps = Vec::new();
     for (at, draft) in drafts.into_iter().enumerate().take(MAX_STEPS) {
         let field = format!("models[{at}]");
         let entry = match draft {
-            StepDraft::Name(name) if names.has(&name) => {
+            TextOr::Text(name) if names.has(&name) => {
                 EntryDraft { combo_name: Some(name), ..EntryDraft::default() }
             }
-            StepDraft::Name(model) => EntryDraft { model: Some(model), ..EntryDraft::default() },
-            StepDraft::Entry(entry) => *entry,
+            TextOr::Text(model) => EntryDraft { model: Some(model), ..EntryDraft::default() },
+            TextOr::More(entry) => *entry,
         };
         let EntryDraft { id, kind, model, combo_name, weight, connection_id, label, when, template } = entry;
         let own_kind = if model.is_some() { "model" } else { "combo-ref" };

@@ -4,7 +4,7 @@ use omniroute_domain::entity::{Combo, Goal, Step};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::draft::ConfigView;
+use super::config::ConfigView;
 use super::steps::WhenView;
 use crate::resources::transforms::ThinkingView;
 use crate::text::iso;

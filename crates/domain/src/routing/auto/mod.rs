@@ -17,6 +17,7 @@ use crate::entity::RouterStrategy;
 pub use factors::{FACTORS, Factor, Score};
 pub use fitness::{Fitness, fitness_of};
 pub use task::{AccountTier, Difficulty, Task, Tier};
+pub(crate) use tuning::EXPLORATION;
 pub use tuning::{DEFAULT_CAP_USD, Need, Tuning, Weights};
 pub use variants::{POOL, is_virtual, names as variant_names, tuning as variant_tuning};
 

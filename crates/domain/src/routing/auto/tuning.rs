@@ -6,7 +6,7 @@ use crate::entity::{BudgetFallback, ComboConfig, ModePack, Number, RouterStrateg
 /// Most that a request may be expected to cost unless the operator says otherwise, in US dollars.
 pub const DEFAULT_CAP_USD: f64 = 1_000.0;
 /// Share of requests that go to any candidate unless the operator says otherwise.
-const EXPLORATION: f64 = 0.05;
+pub(crate) const EXPLORATION: f64 = 0.05;
 
 /// What each factor counts; together 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
