@@ -107,6 +107,8 @@ pub struct AdminSettings {
     pub ports: Ports,
     /// Connections that the environment gives: shown and used, but not changed. Their names are the variables'.
     pub environment: Arc<[Connection]>,
+    /// The names of what clients call, by which keys are restricted.
+    pub endpoints: Vec<&'static str>,
 }
 
 /// Where the gateway listens.

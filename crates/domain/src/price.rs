@@ -111,6 +111,39 @@ pub struct TierRow {
     pub cache_creation: Option<f64>,
 }
 
+impl PriceRow {
+    /// The names of its members.
+    pub const MEMBERS: [&str; 22] = [
+        "input",
+        "output",
+        "cached",
+        "reasoning",
+        "cache_creation",
+        "cache_creation_1h",
+        "audio_input",
+        "audio_output",
+        "image_output",
+        "batch_input",
+        "batch_output",
+        "image",
+        "per_request",
+        "per_second_in",
+        "per_second_out",
+        "per_character_in",
+        "per_query",
+        "fast",
+        "flex",
+        "flex_cached",
+        "priority",
+        "tiers",
+    ];
+}
+
+impl TierRow {
+    /// The names of its members.
+    pub const MEMBERS: [&str; 5] = ["above_tokens", "input", "output", "cached", "cache_creation"];
+}
+
 /// Prices to calculate with: nano-USD per million tokens or per million units.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Price {

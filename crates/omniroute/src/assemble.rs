@@ -411,6 +411,7 @@ fn admin_settings(
         first_run_token,
         ports: AdminPorts { main: port, api: settings.api_port, dashboard: settings.dashboard_port },
         environment: environment.into(),
+        endpoints: crate::http::endpoints(),
     }
 }
 

@@ -188,7 +188,8 @@ impl ApiKeys<'_> {
 
     /// Puts another key in the place of one, with all that holds for the old one by its id: its budget, and the policies that
     /// name it. All of it or nothing, and nothing of a key that is revoked. The old key ends now, or with `keeps_until` then at
-    /// the latest; as long as both can be used, what holds by the id holds for both, in policies with ids from `policy_id`.
+    /// the latest; as long as both can be used, what holds by the id holds for both, in policies with ids from `policy_id`, of which
+    /// there may be `most_policies` with all others.
     pub async fn replace(
         &self,
         old: &ApiKeyId,
@@ -196,6 +197,7 @@ impl ApiKeys<'_> {
         keeps_until: Option<i64>,
         now_ms: i64,
         mut policy_id: impl FnMut() -> String,
+        most_policies: usize,
     ) -> Result<ApiKey, StoreError> {
         let made = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
@@ -206,7 +208,12 @@ impl ApiKeys<'_> {
             insert_key!(db, &key);
             sqlx::query(budgets::COPY).bind(old.id.as_str()).bind(key.id.as_str()).execute(&mut *db).await?;
             let rows: Vec<policies::Row> = sqlx::query_as(policies::SELECT_ALL).fetch_all(&mut *db).await?;
-            for (id, conditions) in policies::of_another_key(rows, &old.id, &key.id)? {
+            let there = rows.len();
+            let own = policies::of_another_key(rows, &old.id, &key.id)?;
+            if keeps_until.is_some() && there + own.len() > most_policies {
+                return Err(StoreError::NoRoom { what: "policies", most: most_policies });
+            }
+            for (id, conditions) in own {
                 let statement = if keeps_until.is_some() { policies::COPY } else { policies::MOVE };
                 let statement = sqlx::query(statement).bind(id).bind(conditions).bind(now_ms);
                 let statement = if keeps_until.is_some() { statement.bind(policy_id()) } else { statement };

@@ -148,7 +148,8 @@ impl Nodes<'_> {
         Ok(Ok(changed))
     }
 
-    /// Whether there was one. Its connections, what is known of them, and its added models go with it.
+    /// Whether there was one. Its connections, what is known of them, its added models and its prices go with it: another node
+    /// gets another id, even with the same prefix.
     pub async fn delete(&self, id: &ProviderId) -> Result<bool, StoreError> {
         with_write!(self.0.pool(), |db| {
             bump_revision!(db);
@@ -169,10 +170,12 @@ impl Nodes<'_> {
             for connection in &connections {
                 forget!(db, connection);
             }
-            sqlx::query("DELETE FROM key_value WHERE namespace = 'customModels' AND key = $1")
-                .bind(id.as_str())
-                .execute(&mut *db)
-                .await?;
+            sqlx::query(
+                "DELETE FROM key_value WHERE namespace IN ('customModels', 'pricing', 'pricingSynced') AND key = $1",
+            )
+            .bind(id.as_str())
+            .execute(&mut *db)
+            .await?;
         });
         Ok(true)
     }

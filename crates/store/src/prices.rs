@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use omniroute_domain::price::{Overrides, PriceBook, PriceRow};
 
 use crate::error::StoreError;
+use crate::nodes::check_node;
 use crate::pool::{bump_revision, with_read, with_write};
 use crate::store::{RowProblem, Store};
 use crate::text::{from_json, to_json};
@@ -30,7 +31,7 @@ impl Prices<'_> {
     }
 
     /// Changes them in one piece: nobody else's change comes between reading and writing. When `change` refuses, nothing
-    /// is written and its reason comes back.
+    /// is written and its reason comes back; and nothing of a node that is gone, which is not found.
     pub async fn change<T, E>(
         &self,
         change: impl FnOnce(&mut PriceBook) -> Result<T, E>,
@@ -56,6 +57,9 @@ impl Prices<'_> {
                 }
                 for (provider, models) in after.iter().filter(|(id, models)| before.get(*id) != Some(*models))
                 {
+                    if !before.contains_key(provider) {
+                        check_node!(db, provider);
+                    }
                     sqlx::query(
                         "INSERT INTO key_value (namespace, key, value) VALUES ($1, $2, $3)
                          ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value",

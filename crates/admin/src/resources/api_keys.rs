@@ -1,8 +1,8 @@
 //! Client keys: `/api/keys`. A key is shown once, when it is made; the database has its hash.
 
-use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, KeyRights, Scope};
+use omniroute_domain::entity::{ApiKey, ApiKeyId, KeyHash, KeyRights, MAX_POLICIES, Scope};
 use omniroute_domain::snapshot::parse_network;
-use omniroute_store::Successor;
+use omniroute_store::{StoreError, Successor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -10,12 +10,13 @@ use uuid::Uuid;
 
 use super::budgets::{self, BudgetView};
 use super::cache_similarity::KeySimilarityView;
+use super::key_references::{Known, References};
 use super::key_rights::{RightsPatch, RightsView, ScheduleView};
 use super::transforms::ThinkingView;
 use super::{Message, present};
 use crate::auth::Management;
 use crate::endpoint::{Body, Created, Filter, Id, Json, OptionalBody};
-use crate::error::{AdminResult, gone, internal, invalid_field, not_found};
+use crate::error::{AdminResult, conflict, gone, internal, invalid_field, not_found};
 use crate::state::Admin;
 use crate::text::{iso, parse_iso, random_secret};
 use crate::validation::Problems;
@@ -164,6 +165,17 @@ pub(crate) struct ApiKeyPatch {
     expires_at: Option<Option<String>>,
 }
 
+impl ApiKeyPatch {
+    /// What it names that must be there.
+    fn references(&self) -> References<'_> {
+        References {
+            endpoints: self.allowed_endpoints.as_ref(),
+            combos: self.allowed_combos.as_ref(),
+            connections: self.allowed_connections.as_ref(),
+        }
+    }
+}
+
 #[derive(Deserialize, IntoParams)]
 pub(crate) struct ApiKeyFilter {
     /// Revoked keys too.
@@ -228,7 +240,8 @@ pub(crate) async fn create(
         last_used_at: None,
         created_at: access.now_ms,
     };
-    merge(&mut key, &draft, &access)?;
+    let known = Known::of(&access.admin, draft.references()).await?;
+    merge(&mut key, &draft, &known, &access)?;
     access.admin.store.api_keys().insert(&key).await?;
     tell(&access, key, secret, "apikey.create").await
 }
@@ -245,10 +258,11 @@ pub(crate) async fn update(
     Body(patch): Body<ApiKeyPatch>,
 ) -> AdminResult<Json<ApiKeyUpdated>> {
     let stored = access.admin.store.api_keys();
+    let known = Known::of(&access.admin, patch.references()).await?;
     let mut before = None;
     let change = |key: &mut ApiKey| {
         before = Some(key.clone());
-        merge(key, &patch, &access)
+        merge(key, &patch, &known, &access)
     };
     let key = stored.change(&ApiKeyId::from(id.as_str()), change).await??;
     access.reload().await?;
@@ -300,8 +314,15 @@ pub(crate) async fn rotate(
     };
     let stored = access.admin.store.api_keys();
     let policy_id = || Uuid::now_v7().to_string();
-    let key =
-        stored.replace(&ApiKeyId::from(id.as_str()), new, keeps_until, access.now_ms, policy_id).await?;
+    let old = ApiKeyId::from(id.as_str());
+    let made = stored.replace(&old, new, keeps_until, access.now_ms, policy_id, MAX_POLICIES).await;
+    let key = made.map_err(|error| match error {
+        StoreError::NoRoom { most, .. } => conflict(format!(
+            "as long as both keys work, policies that name the key are there twice, and there may be {most} policies; rotate \
+             it without graceSeconds, or delete some first"
+        )),
+        other => other.into(),
+    })?;
     tell(&access, key, secret, "apikey.rotate").await
 }
 
@@ -332,7 +353,7 @@ async fn find(admin: &Admin, id: &str) -> AdminResult<ApiKey> {
     admin.store.api_keys().get(&ApiKeyId::from(id)).await?.ok_or_else(|| not_found("API key"))
 }
 
-fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, access: &Management) -> AdminResult<()> {
+fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, known: &Known, access: &Management) -> AdminResult<()> {
     fn put<T: Clone>(target: &mut T, value: Option<&T>) {
         if let Some(value) = value {
             *target = value.clone();
@@ -387,6 +408,7 @@ fn merge(key: &mut ApiKey, patch: &ApiKeyPatch, access: &Management) -> AdminRes
         thinking_budget: patch.thinking_budget,
     };
     rights.check(&mut problems, &access.admin.live.load().settings);
+    known.check(patch.references(), key, &mut problems);
     problems.done()?;
     rights.apply(&mut key.rights);
     put(&mut key.name, patch.name.as_ref());

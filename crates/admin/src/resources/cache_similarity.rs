@@ -98,7 +98,7 @@ pub(crate) struct SimilaritySettingsView {
 }
 
 #[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct SimilarityPatch {
     mode: Option<SimilarityModeView>,
     /// The embedding model, as clients would ask for it.
@@ -119,7 +119,7 @@ pub(crate) struct SimilarityPatch {
 
 /// What a key does otherwise.
 #[derive(Serialize, Deserialize, ToSchema, Clone, Copy, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct KeySimilarityView {
     /// Absent = as the setting says.
     #[serde(default)]

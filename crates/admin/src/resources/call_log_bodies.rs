@@ -32,7 +32,7 @@ pub(crate) struct CallLogBodiesView {
 }
 
 #[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct CallLogBodiesPatch {
     keep: Option<KeepBodiesView>,
     /// Most megabytes on disk, 1 to 1048576; the oldest go first.

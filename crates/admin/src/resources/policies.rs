@@ -48,7 +48,8 @@ pub(crate) struct PolicyView {
     updated_at: String,
 }
 
-/// Which requests it is for: all that is given must hold.
+/// Which requests it is for: all that is given must hold. A member that is not known is refused: a policy with a typing error
+/// in it would be for every request.
 #[derive(Serialize, Deserialize, ToSchema, Default)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ConditionsView {
@@ -70,7 +71,7 @@ pub(crate) struct ConditionsView {
 
 /// What it does.
 #[derive(Serialize, Deserialize, ToSchema, Default)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub(crate) struct ActionsView {
     /// Providers to ask first, where there is a choice.
     #[serde(skip_serializing_if = "Vec::is_empty")]

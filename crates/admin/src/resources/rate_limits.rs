@@ -162,7 +162,7 @@ pub(crate) struct RateLimitPatch {
 
 /// What is absent stays.
 #[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct CeilingsPatch {
     /// Requests within a minute, 0 to 1 million.
     requests_per_minute: Option<u32>,

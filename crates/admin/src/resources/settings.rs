@@ -95,7 +95,7 @@ pub(crate) struct QuotaChecksView {
 }
 
 #[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct QuotaChecksPatch {
     /// Whether they are asked unless a person wants to know.
     enabled: Option<bool>,
@@ -124,7 +124,7 @@ pub(crate) struct RuntimePorts {
 
 /// How the accounts of one provider are chosen.
 #[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct ProviderStrategyPatch {
     fallback_strategy: Option<String>,
     sticky_round_robin_limit: Option<u32>,

@@ -107,6 +107,7 @@ pub(crate) fn settings() -> AdminSettings {
         first_run_token: None,
         ports: Ports { main: 20128, api: None, dashboard: None },
         environment: Arc::new([]),
+        endpoints: vec!["chat", "embeddings", "models"],
     }
 }
 

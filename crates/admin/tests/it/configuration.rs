@@ -274,6 +274,44 @@ async fn custom_models() {
 }
 
 #[tokio::test]
+async fn a_key_names_what_is_there() {
+    let app = TestApp::new().await;
+    let account = json!({"provider":"openai","name":"work","apiKey":"sk-work-1234567890","isActive":false});
+    let account = app.post("/api/providers", account).await.expect(201).json()["connection"]["id"].clone();
+    app.post("/api/combos", json!({"name":"Coding","models":["sim/echo"],"isActive":false}))
+        .await
+        .expect(201);
+    let draft = json!({
+        "name":"dev","allowedEndpoints":["chat","embeddings"],"allowedConnections":[account],
+        "allowedCombos":["coding","auto/fast","team-*","x?"]
+    });
+    let made = app.post("/api/keys", draft).await.expect(201).json();
+    let path = format!("/api/keys/{}", id_of(&made));
+    let wrong = json!({
+        "name":"dev","allowedEndpoints":["chat","chta"],"allowedConnections":["nobody"],
+        "allowedCombos":["coding","codign"]
+    });
+    let fields = ["allowedEndpoints[1]", "allowedCombos[1]", "allowedConnections[0]"];
+    let refused = app.post("/api/keys", wrong.clone()).await.expect(400);
+    assert_eq!(refused.fields(), fields);
+    for word in ["chta", "embeddings", "codign", "nobody"] {
+        assert!(refused.body.contains(word), "{word}: {}", refused.body);
+    }
+    assert_eq!(app.patch(&path, wrong).await.expect(400).fields(), fields);
+    // What was there when it was written may stay when it is gone, so that it restricts what it did.
+    app.delete(&format!("/api/providers/{}", account.as_str().expect("id"))).await.expect(200);
+    app.patch(&path, json!({"allowedConnections":[account],"noLog":true})).await.expect(200);
+    app.patch(&path, json!({"allowedConnections":[account, "other"]})).await.expect(400);
+    app.patch(&path, json!({"allowedConnections":[],"allowedCombos":[],"allowedEndpoints":[]}))
+        .await
+        .expect(200);
+    assert_eq!(
+        app.patch(&path, json!({"allowedConnections":[account]})).await.expect(400).fields(),
+        ["allowedConnections[0]"]
+    );
+}
+
+#[tokio::test]
 async fn a_key_is_shown_once_and_changed_rotated_and_revoked() {
     let app = TestApp::new().await;
     let made =

@@ -75,7 +75,9 @@ async fn wrong_policies_say_what_is_wrong() {
     }
     let mut unknown = night();
     unknown["conditions"] = json!({"model": "x"});
-    app.post("/api/policies", unknown).await.expect(400);
+    let refused = app.post("/api/policies", unknown).await.expect(400);
+    assert_eq!(refused.fields(), ["conditions.model"], "without it the policy would be for every request");
+    assert!(refused.body.contains("model_pattern"), "{}", refused.body);
     assert_eq!(app.post("/api/policies", json!({})).await.expect(400).fields(), ["name", "type"]);
     assert_eq!(
         app.post("/api/policies", json!({"action": "unlock"})).await.expect(400).fields(),
@@ -151,4 +153,42 @@ async fn policies_are_in_force_at_once_and_show_breakers() {
     let listed = app.get("/api/policies").await.expect(200).json();
     let breaker = &listed["circuitBreakers"][0];
     assert_eq!((&breaker["provider"], &breaker["state"]), (&json!("openai"), &json!("CLOSED")), "{listed}");
+}
+
+#[tokio::test]
+async fn what_is_no_action_is_told() {
+    let app = TestApp::new().await;
+    let mut body = night();
+    body["actions"]["blok_model"] = json!(["x"]);
+    let answer = app.post("/api/policies", body).await.expect(201);
+    assert_eq!(answer.header("x-ignored-fields").as_deref(), Some("actions.blok_model"));
+    let mut nothing = night();
+    nothing["actions"] = json!({"blok_model": ["x"]});
+    let refused = app.post("/api/policies", nothing).await.expect(400);
+    assert_eq!(refused.fields(), ["actions"], "nothing is left of it");
+    assert_eq!(refused.header("x-ignored-fields").as_deref(), Some("actions.blok_model"));
+}
+
+#[tokio::test]
+async fn a_key_that_is_rotated_does_not_bring_policies_beyond_their_number() {
+    let app = TestApp::new().await;
+    let key = app.post("/api/keys", json!({"name": "dev"})).await.expect(201).json()["id"].clone();
+    let rotate = format!("/api/keys/{}/rotate", key.as_str().expect("id"));
+    let short = |name: String| json!({"name": name, "type": "budget", "conditions": {"api_key_id": key}, "actions": {"max_tokens": 50}});
+    let made = make(&app, short("0".into())).await;
+    let mut policy = app.store.policies().list().await.expect("read").remove(0);
+    let most = omniroute_domain::entity::MAX_POLICIES;
+    for number in 1..most {
+        policy.id = format!("p{number}");
+        app.store.policies().insert(&policy, most).await.expect("room");
+    }
+    let refused = app.post(&rotate, json!({"graceSeconds": 60})).await.expect(409);
+    assert!(refused.body.contains("graceSeconds"), "{}", refused.body);
+    assert_eq!(app.get("/api/keys").await.json()["total"], 1, "no key was made");
+    app.post(&rotate, json!({})).await.expect(201);
+    let policies = app.store.policies().list().await.expect("read");
+    assert_eq!(policies.len(), most);
+    let id = made["id"].as_str().expect("id");
+    let moved = policies.iter().find(|policy| policy.id == id).expect("there");
+    assert_ne!(moved.conditions.api_key_id.as_deref(), key.as_str());
 }

@@ -9,13 +9,25 @@ async fn price(app: &TestApp, provider: &str, model: &str) -> Value {
     app.get("/api/pricing").await.expect(200).json()[provider][model].clone()
 }
 
+/// What is said in a row.
+fn said(row: &Value) -> Value {
+    let members = row.as_object().expect("row").iter().filter(|(_, value)| !value.is_null());
+    Value::Object(members.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
 #[tokio::test]
 async fn prices_are_set_at_once_and_come_back_after_a_restart() {
     let app = TestApp::new().await;
     let built_in = price(&app, "openai", "gpt-4o").await;
     let set =
         app.patch("/api/pricing", json!({"openai":{"gpt-4o":{"input":7,"cached_read":0}}})).await.expect(200);
-    assert_eq!(set.json(), json!({"openai":{"gpt-4o":{"input":7.0,"cached":0.0,"source":"user"}}}));
+    let row = set.json()["openai"]["gpt-4o"].clone();
+    assert_eq!(said(&row), json!({"input":7.0,"cached":0.0,"source":"user"}));
+    for name in
+        ["output", "reasoning", "cache_creation", "cache_creation_1h", "image", "per_request", "tiers"]
+    {
+        assert_eq!(row.get(name), Some(&Value::Null), "what there is no price of is null: {name}");
+    }
     let now = price(&app, "openai", "gpt-4o").await;
     assert_eq!((&now["input"], &now["cached"], &now["source"]), (&json!(7.0), &json!(0.0), &json!("user")));
     assert_eq!(now["output"], built_in["output"], "what is not set stays built in");
@@ -26,7 +38,8 @@ async fn prices_are_set_at_once_and_come_back_after_a_restart() {
     for method in [Method::PUT, Method::POST] {
         let body = json!({"openai":{"gpt-4o":{"cached":null,"output":9,"source":"user"}}});
         let answer = app.as_manager(method, "/api/pricing").json(&body).send().await.expect(200);
-        assert_eq!(answer.json(), json!({"openai":{"gpt-4o":{"input":7.0,"output":9.0,"source":"user"}}}));
+        let row = answer.json()["openai"]["gpt-4o"].clone();
+        assert_eq!(said(&row), json!({"input":7.0,"output":9.0,"source":"user"}));
         assert_eq!(answer.header("x-ignored-fields").as_deref(), Some("openai.gpt-4o.source"));
     }
     let stored = app.store.entities().await.expect("entities").prices;
@@ -58,7 +71,7 @@ async fn every_name_of_a_provider_means_the_same_prices() {
     app.patch("/api/pricing", json!({"mine":{"m":{"input":1,"output":2}}})).await.expect(200);
     app.patch("/api/pricing", json!({id:{"m":{"output":3}}})).await.expect(200);
     let user = app.get("/api/pricing?source=user").await.expect(200).json();
-    assert_eq!(user, json!({"mine":{"m":{"input":1.0,"output":3.0,"source":"user"}}}));
+    assert_eq!(said(&user["mine"]["m"]), json!({"input":1.0,"output":3.0,"source":"user"}));
     let list = app.get("/api/pricing?source=user&format=list").await.expect(200).json();
     assert_eq!(list["prices"][0]["provider"], id);
     let quote = app.live.load().quote(&id.into(), "m").expect("priced");
@@ -73,11 +86,14 @@ async fn wrong_prices_are_refused_and_nothing_of_them_is_kept() {
     let app = TestApp::new().await;
     for (body, field) in [
         (json!({"nobody":{"x":{"input":1}}}), "nobody"),
-        (json!({"openai":{"x":{"input":-1}}}), "x"),
-        (json!({"openai":{"x":{"inptu":1}}}), "x"),
-        (json!({"openai":{"x":{"input":"1"}}}), "x"),
+        (json!({"openai":{"x":{"input":-1}}}), "openai.x"),
+        (json!({"openai":{"x":{"input":"1"}}}), "openai.x.input"),
+        (json!({"openai":{"x":{"tiers":[{"above_tokens":2,"input":"1"}]}}}), "openai.x.tiers[0].input"),
         (json!({"openai":{" x":{"input":1}}}), "openai. x"),
-        (json!({"openai":{"good":{"input":1},"x":{"tiers":[{"above_tokens":2},{"above_tokens":1}]}}}), "x"),
+        (
+            json!({"openai":{"good":{"input":1},"x":{"tiers":[{"above_tokens":2},{"above_tokens":1}]}}}),
+            "openai.x",
+        ),
     ] {
         assert_eq!(app.patch("/api/pricing", body.clone()).await.expect(400).fields(), [field], "{body}");
     }
@@ -112,12 +128,12 @@ async fn a_list_is_taken_over_below_what_the_operator_set() {
     assert_eq!((&again["added"], &again["unchanged"]), (&json!(0), &json!(4)));
     let next = price(&app, "openai", "gpt-next").await;
     assert_eq!(
-        next,
+        said(&next),
         json!({"input":0.15,"output":0.6,"cached":0.075,"tiers":[{"above_tokens":200_000,"input":0.3}],"source":"synced"})
     );
     // Where prompts and answers rise by different factors there is none.
     assert_eq!(
-        price(&app, "openai", "gpt-tiers").await,
+        said(&price(&app, "openai", "gpt-tiers").await),
         json!({"input":0.2,"output":0.4,"cached":0.02,"flex":0.5,"flex_cached":1.0,"source":"synced"})
     );
     assert_eq!(price(&app, "together", "meta-llama/Next").await["input"], 0.2);
@@ -160,4 +176,29 @@ async fn what_so_many_tokens_would_cost() {
             "{ask}"
         );
     }
+}
+
+#[tokio::test]
+async fn members_that_are_no_prices_are_told() {
+    let app = TestApp::new().await;
+    let row = json!({"input":1,"inptu":2,"tiers":[{"above_tokens":9,"zz":1}]});
+    let answer = app.patch("/api/pricing", json!({"openai":{"x":row}})).await.expect(200);
+    assert_eq!(answer.header("x-ignored-fields").as_deref(), Some("openai.x.inptu,openai.x.tiers[0].zz"));
+    let row = answer.json()["openai"]["x"].clone();
+    assert_eq!(said(&row), json!({"input":1.0,"tiers":[{"above_tokens":9}],"source":"user"}));
+}
+
+#[tokio::test]
+async fn prices_go_with_the_endpoint_they_are_for() {
+    let app = TestApp::new().await;
+    let node = json!({"name":"mine","prefix":"mine","baseUrl":"https://models.example/v1"});
+    let id = app.post("/api/provider-nodes", node).await.expect(201).json()["node"]["id"].clone();
+    app.patch("/api/pricing", json!({"mine":{"m":{"input":1}},"openai":{"x":{"input":2}}})).await.expect(200);
+    app.delete(&format!("/api/provider-nodes/{}", id.as_str().expect("id"))).await.expect(200);
+    let left = app.get("/api/pricing?source=user").await.expect(200).json();
+    assert_eq!(
+        left.as_object().map(|table| table.keys().collect::<Vec<_>>()),
+        Some(vec![&"openai".to_owned()])
+    );
+    assert_eq!(app.live.load().prices.user.len(), 1, "in force at once");
 }

@@ -149,6 +149,7 @@ async fn what_makes_no_sense_is_refused_with_the_member() {
         (json!({"modelLockout":{"baseCooldownMs":0}}), "modelLockout.baseCooldownMs"),
         (json!({"profiles":{"business":{}}}), "profiles.business"),
         (json!({"profiles":{"oauth":{"cooldown":1}}}), "profiles.oauth.cooldown"),
+        (json!({"requestQueue":{"maxWait":1}}), "requestQueue.maxWait"),
         (json!({"modelLockouts":{}}), "modelLockouts"),
         (
             json!({"profiles":{"oauth":{"transientCooldown":1}},"connectionCooldown":{"oauth":{"baseCooldownMs":2}}}),
@@ -305,4 +306,24 @@ async fn models_without_accounts_and_combos_are_told_apart() {
     app.patch(&format!("/api/providers/{id}"), json!({"isActive":false})).await.expect(200);
     let off = app.get("/api/models/availability?provider=openai").await.expect(200).json();
     assert_eq!(off["models"][0]["status"], "disabled");
+}
+
+#[tokio::test]
+async fn what_is_unknown_is_told_and_what_is_no_json_is_called_so() {
+    let (app, _) = with_account().await;
+    let reset = "/api/resilience/reset";
+    let answer = app.post(reset, json!({"scope":"all","zz":1})).await.expect(200);
+    assert_eq!(answer.header("x-ignored-fields").as_deref(), Some("zz"));
+    let locks = app.as_manager(Method::DELETE, "/api/resilience/model-cooldowns");
+    let answer = locks.json(&json!({"provider":"openai","zz":1})).send().await.expect(200);
+    assert_eq!(answer.header("x-ignored-fields").as_deref(), Some("zz"));
+    let answer = app.patch("/api/rate-limit", json!({"defaults":{"concurrentRequests":5,"zz":1}})).await;
+    assert_eq!(answer.expect(200).header("x-ignored-fields").as_deref(), Some("defaults.zz"));
+    // Whatever is wrong with it before it breaks off.
+    for broken in [r#"{"scope":"al"#, r#"{"scope":"everything""#, r#"{"zz":1,"scope":7,"#] {
+        let refused = app.as_manager(Method::POST, reset).text(broken).send().await.expect(400);
+        assert_eq!(refused.code(), "BAD_JSON", "{broken}: {}", refused.body);
+    }
+    let wrong = app.post(reset, json!({"scope":"everything"})).await.expect(400);
+    assert_eq!((wrong.code(), wrong.fields()), ("VALIDATION".into(), vec!["scope".to_owned()]));
 }

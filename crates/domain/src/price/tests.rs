@@ -1,5 +1,6 @@
 use omniroute_dialect::ir::{Tier, Usage};
 use omniroute_provider::{ProviderId, catalog::catalog};
+use serde_json::Value;
 
 use super::*;
 
@@ -391,4 +392,23 @@ fn the_dearest_of_plain_rates_is_what_its_answer_costs() {
     for unknown in [r#"{"input":1}"#, r#"{"output":1}"#] {
         assert_eq!(PlainRates::of(&Price::from(&row(unknown))), None);
     }
+}
+
+#[test]
+fn members_are_named_as_they_are_written() {
+    let named =
+        |value: &Value| -> Vec<String> { value.as_object().expect("object").keys().cloned().collect() };
+    let figures = |names: &[&str]| -> Value {
+        names
+            .iter()
+            .map(|name| ((*name).to_owned(), Value::from(1)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    let tier = figures(&TierRow::MEMBERS);
+    let mut whole = figures(&PriceRow::MEMBERS);
+    whole["tiers"] = Value::Array(vec![tier.clone()]);
+    let row: PriceRow = serde_json::from_value(whole.clone()).expect("every name is one");
+    let written = serde_json::to_value(&row).expect("serializes");
+    assert_eq!((named(&written), named(&written["tiers"][0])), (named(&whole), named(&tier)));
 }

@@ -33,7 +33,7 @@ use tower::ServiceExt as _;
 
 pub(crate) use explainer::Explainer;
 pub(crate) use listen::serve;
-pub(crate) use routes::document;
+pub(crate) use routes::{document, endpoints};
 
 use self::arriving::Arriving;
 use self::cors::Cors;

@@ -285,6 +285,14 @@ static ROWS: &[Row] = &[
     get("/api/version", OLLAMA, "models", Kind::Exact(Simple::Version)),
 ];
 
+/// The names by which keys are restricted, in order.
+pub(crate) fn endpoints() -> Vec<&'static str> {
+    let mut names: Vec<_> = ROWS.iter().map(|row| row.endpoint).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// The path that aliases mean: no doubled `/v1`, no `/api` before it, no trailing slash.
 pub(super) fn normal_form(path: &str) -> Cow<'_, str> {
     let mut rest = path;

@@ -4,6 +4,7 @@ use omniroute_domain::entity::{
     ApiKey, ApiKeyId, Budget, Combo, Connection, CustomModel, FallbackChain, KeyHash, ModelComboMapping,
     Node, Policy, PolicyActions, PolicyConditions, PolicyKind, RuntimeSettings,
 };
+use omniroute_domain::price::{PriceBook, PriceRow};
 use omniroute_store::{Store, StoreError, Successor, Surroundings, Webhook};
 use secrecy::ExposeSecret as _;
 
@@ -292,18 +293,30 @@ async fn a_node_that_is_gone_gets_nothing(fixture: Fixture) {
         stores[0].custom_models().change(&NODE.into(), "m", add).await
     };
     let is_refused = |error: &StoreError| matches!(error, StoreError::NotFound { what: "node", .. });
+    let price = async || {
+        let set = |book: &mut PriceBook| {
+            let row = PriceRow { input: Some(1.0), ..PriceRow::default() };
+            book.user.entry(NODE.into()).or_default().insert("m".into(), row);
+            Ok::<_, ()>(())
+        };
+        stores[0].prices().change(set).await
+    };
     assert!(is_refused(&account().await.unwrap_err()));
     assert!(is_refused(&list().await.unwrap_err()));
+    assert!(is_refused(&price().await.unwrap_err()));
     for _ in 0..8 {
         stores[0].nodes().insert(&node(NODE, "local")).await.unwrap();
         let nodes = stores[1].nodes();
         let node = NODE.into();
-        let (deleted, account, list) = futures_util::join!(nodes.delete(&node), account(), list());
+        let (deleted, account, list, price) =
+            futures_util::join!(nodes.delete(&node), account(), list(), price());
         assert!(deleted.unwrap());
         assert!(account.is_ok() || is_refused(&account.unwrap_err()));
         assert!(list.is_ok() || is_refused(&list.unwrap_err()));
+        assert!(price.is_ok() || is_refused(&price.unwrap_err()));
         let entities = stores[0].entities().await.unwrap();
         assert_eq!((entities.connections.len(), entities.custom_models.len()), (0, 0));
+        assert_eq!(entities.prices, PriceBook::default());
     }
 }
 
@@ -399,7 +412,7 @@ async fn replace(
         made += 1;
         format!("made {made}")
     };
-    store.api_keys().replace(&ApiKeyId::from(old), successor, keeps_until, NOW, policy_id).await
+    store.api_keys().replace(&ApiKeyId::from(old), successor, keeps_until, NOW, policy_id, 10).await
 }
 
 fn mapping(id: &str) -> ModelComboMapping {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use omniroute_domain::price::{MAX_ROWS, Overrides, PriceRow};
+use omniroute_domain::price::{MAX_ROWS, Overrides, PriceRow, TierRow};
 use omniroute_domain::resolve::MAX_MODEL_LENGTH;
 use omniroute_provider::ProviderId;
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use super::{Names, Table, in_force, named};
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Ignored, Json};
 use crate::error::{AdminResult, invalid_field};
+use crate::provider_lookup::not_kept;
 use crate::validation::Problems;
 
 /// Prices to be set, in USD per million tokens or per unit. What is absent stays as it was set before; null goes back to
@@ -48,7 +49,7 @@ pub(crate) async fn change(
     let admin = &access.admin;
     let names = Names::of(admin).await?;
     let mut problems = Problems::default();
-    let mut rows: Vec<(ProviderId, String, Map<String, Value>)> = Vec::new();
+    let mut rows = Vec::new();
     for (provider, models) in patch {
         let Some(id) = names.id_of(&provider) else {
             problems.add(&provider, "is neither a provider, nor an alias of one, nor the prefix of a node");
@@ -59,7 +60,8 @@ pub(crate) async fn change(
             if model.trim() != model || model.is_empty() || model.len() > MAX_MODEL_LENGTH {
                 problems.add(&field, "the model's name must have 1 to 256 bytes without spaces around them");
             }
-            rows.push((id.clone(), model, spelt(members, &field, &ignored)));
+            let members = spelt(members, &field, &ignored);
+            rows.push(Sent { field, provider: id.clone(), model, members });
         }
     }
     problems.done()?;
@@ -67,9 +69,8 @@ pub(crate) async fn change(
     let prices = admin.store.prices();
     let changed = prices.change(|book| {
         let mut problems = Problems::default();
-        for (provider, model, members) in rows {
+        for Sent { field, provider, model, members } in rows {
             let models = book.user.entry(provider).or_default();
-            let field = model.clone();
             match merged(models.get(&model), members) {
                 Ok(row) => {
                     for problem in row.problems() {
@@ -77,7 +78,7 @@ pub(crate) async fn change(
                     }
                     models.insert(model, row);
                 }
-                Err(message) => problems.add(&field, message),
+                Err((member, message)) => problems.add(&format!("{field}.{member}"), message),
             }
         }
         clear_empty(&mut book.user);
@@ -86,7 +87,7 @@ pub(crate) async fn change(
         }
         problems.done().map(|()| book.user.clone())
     });
-    let user = changed.await??;
+    let user = changed.await.map_err(not_kept)??;
     access.reload().await?;
     access.audit("pricing.updated", "pricing", "prices", &format!("{count} rows")).await;
     Ok(Json(named(&names, &user, "user")))
@@ -134,26 +135,47 @@ pub(crate) async fn reset(access: Management, Filter(query): Filter<ResetQuery>)
     Ok(Json(in_force(admin, &names, &book)))
 }
 
-/// Members by the names that rows have. Where a price comes from is shown with it, and may come back with it.
+/// A row as it was sent, and where it stands.
+struct Sent {
+    field: String,
+    provider: ProviderId,
+    model: String,
+    members: Map<String, Value>,
+}
+
+/// Members by the names that rows have; those that are none are told. Where a price comes from is shown with it, and may come
+/// back with it.
 fn spelt(members: Map<String, Value>, field: &str, ignored: &Ignored) -> Map<String, Value> {
     let name_of = |name: String| {
         let own = SPELLINGS.iter().find(|(other, _)| *other == name).map(|(_, own)| (*own).to_owned());
         own.unwrap_or(name)
     };
     let mut spelt = Map::new();
-    for (name, value) in members {
-        if name == "source" {
-            ignored.add(format!("{field}.source"));
-        } else {
-            spelt.insert(name_of(name), value);
+    for (sent, mut value) in members {
+        let name = name_of(sent.clone());
+        if !PriceRow::MEMBERS.contains(&name.as_str()) {
+            ignored.add(format!("{field}.{sent}"));
+            continue;
         }
+        for (at, tier) in value.as_array_mut().into_iter().flatten().enumerate() {
+            let Some(members) = tier.as_object_mut() else { continue };
+            members.retain(|member, _| {
+                let is_known = TierRow::MEMBERS.contains(&member.as_str());
+                if !is_known {
+                    ignored.add(format!("{field}.{sent}[{at}].{member}"));
+                }
+                is_known
+            });
+        }
+        spelt.insert(name, value);
     }
     spelt
 }
 
-/// A stored row with what was sent laid over it.
-fn merged(stored: Option<&PriceRow>, patch: Map<String, Value>) -> Result<PriceRow, String> {
-    let stored = stored.map(serde_json::to_value).transpose().map_err(|error| error.to_string())?;
+/// A stored row with what was sent laid over it; else the member that cannot be, and why.
+fn merged(stored: Option<&PriceRow>, patch: Map<String, Value>) -> Result<PriceRow, (String, String)> {
+    let stored = stored.map(serde_json::to_value).transpose();
+    let stored = stored.map_err(|error| ("row".to_owned(), error.to_string()))?;
     let mut members = match stored {
         Some(Value::Object(members)) => members,
         _ => Map::new(),
@@ -165,7 +187,8 @@ fn merged(stored: Option<&PriceRow>, patch: Map<String, Value>) -> Result<PriceR
             members.insert(name, value);
         }
     }
-    serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())
+    serde_path_to_error::deserialize(Value::Object(members))
+        .map_err(|error| (error.path().to_string(), error.into_inner().to_string()))
 }
 
 /// A row that says nothing is no row.

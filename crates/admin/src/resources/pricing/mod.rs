@@ -10,7 +10,8 @@ use omniroute_domain::price::{Overrides, PriceBook, PriceRow};
 use omniroute_provider::registry;
 use omniroute_provider::spec::AuthKind;
 use omniroute_provider::{ProviderId, ProviderSpec};
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
 use super::model_catalog::known_models;
@@ -45,11 +46,18 @@ pub(crate) enum Pricing {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Price {
-    #[serde(flatten)]
+    /// Every member, null where there is no price of its own.
+    #[serde(flatten, serialize_with = "whole")]
     #[schema(value_type = Object)]
     row: PriceRow,
     /// `default`, `synced` or `user`.
     source: &'static str,
+}
+
+/// A row with all its members.
+fn whole<S: Serializer>(row: &PriceRow, serializer: S) -> Result<S::Ok, S::Error> {
+    let row = serde_json::to_value(row).map_err(S::Error::custom)?;
+    serializer.collect_map(PriceRow::MEMBERS.iter().map(|name| (name, &row[name])))
 }
 
 #[derive(Serialize, ToSchema)]

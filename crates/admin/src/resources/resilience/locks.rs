@@ -20,7 +20,6 @@ pub(crate) struct ModelCooldowns {
 }
 
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct LockDraft {
     /// Id, alias or prefix.
     provider: String,

@@ -12,7 +12,6 @@ use crate::provider_lookup::Vendor;
 use crate::state::Admin;
 
 #[derive(Deserialize, ToSchema, Default)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct ResetDraft {
     /// Only those of this provider: id, alias or prefix.
     provider: Option<String>,

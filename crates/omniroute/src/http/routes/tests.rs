@@ -13,6 +13,19 @@ fn look(method: &str, path: &str) -> String {
 }
 
 #[test]
+fn keys_can_be_restricted_by_what_there_is() {
+    let endpoints = endpoints();
+    for (method, path) in [("POST", "/v1/chat/completions"), ("POST", "/v1/messages"), ("GET", "/v1/models")]
+    {
+        let Found::Route(route) = find(path, &Method::from_bytes(method.as_bytes()).unwrap()) else {
+            panic!("{path} is a client's");
+        };
+        assert!(endpoints.contains(&route.endpoint), "{path}: {endpoints:?}");
+    }
+    assert!(endpoints.is_sorted() && !endpoints.contains(&nowhere().endpoint), "{endpoints:?}");
+}
+
+#[test]
 fn aliases_reach_the_same_route() {
     for path in [
         "/v1/chat/completions",
