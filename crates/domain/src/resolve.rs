@@ -303,12 +303,14 @@ fn plain(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<
 }
 
 /// Finds the target of a model string on a route that names the provider. The prefix may be left out; another
-/// provider's is an error; a first piece that is no provider's belongs to the model's name.
+/// provider's is an error; a first piece that is no provider's belongs to the model's name. An alias of one of its models is
+/// followed. One that leads elsewhere is an error, unless the provider has a model of that name; a pattern that does is left
+/// aside, as it says nothing of this provider.
 pub fn resolve_at(snapshot: &Snapshot, provider: &str, requested: &str) -> Result<Target, ResolveError> {
     let id = snapshot
         .by_prefix(provider)
         .ok_or_else(|| ResolveError::UnknownProvider { prefix: provider.to_owned() })?;
-    let (mut name, suffixes) = checked(requested)?;
+    let (mut name, mut suffixes) = checked(requested)?;
     if let Some((prefix, model)) = name.split_once('/')
         && let Some(other) = snapshot.by_prefix(prefix)
     {
@@ -316,8 +318,32 @@ pub fn resolve_at(snapshot: &Snapshot, provider: &str, requested: &str) -> Resul
             return Err(ResolveError::Mismatch { provider: provider.to_owned(), prefix: prefix.to_owned() });
         }
         name = model;
+    } else if let Some(target) = alias_at(snapshot, provider, id, name)? {
+        suffixes.complete(target.suffixes);
+        return Ok(Target { suffixes, ..target });
     }
     Ok(Target { suffixes, ..direct(snapshot, id, name)? })
+}
+
+/// The target of the provider that a name is an alias of.
+fn alias_at(
+    snapshot: &Snapshot,
+    provider: &str,
+    id: &ProviderId,
+    name: &str,
+) -> Result<Option<Target>, ResolveError> {
+    let leads_here = |target: &Target| target.provider.id == *id;
+    let found = snapshot.aliases.meaning(name).is_some().then(|| model(snapshot, name));
+    match found {
+        Some(Ok(target)) if leads_here(&target) => Ok(Some(target)),
+        Some(_)
+            if snapshot.aliases.exact(name).is_some() && !snapshot.providers_of_model(name).contains(id) =>
+        {
+            let meant = meaning(snapshot, name);
+            Err(ResolveError::AliasElsewhere { provider: provider.to_owned(), alias: name.to_owned(), meant })
+        }
+        _ => Ok(None),
+    }
 }
 
 fn checked(requested: &str) -> Result<(&str, Suffixes), ResolveError> {

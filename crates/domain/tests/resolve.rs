@@ -90,6 +90,46 @@ fn routes_that_name_the_provider() {
 }
 
 #[test]
+fn routes_that_name_the_provider_follow_its_aliases() {
+    let snapshot = snapshot(|entities| {
+        entities.combos = vec![combo("best", "priority", &["one/shared"])];
+        entities.aliases = [
+            ("fast", "one/shared"),
+            ("faster", "fast"),
+            ("deep", "one/shared[1m]"),
+            ("abroad", "two/shared"),
+            ("shared", "two/shared"),
+            ("any", "best"),
+            ("gone", "nix/model"),
+            ("claude-*", "one/anthropic/claude-*"),
+            ("gpt-*", "openai/gpt-5.6"),
+        ]
+        .map(|(name, target)| (name.to_owned(), target.to_owned()))
+        .to_vec();
+    });
+    for (provider, asked, found) in [
+        ("one", "fast", "n1 shared"),
+        ("n1", "faster", "n1 shared"),
+        ("two", "fast", "provider_mismatch"),
+        ("one", "abroad", "provider_mismatch"),
+        ("one", "any", "provider_mismatch"),
+        ("one", "gone", "provider_mismatch"),
+        ("one", "shared", "n1 shared"),
+        ("one", "claude-x", "n1 anthropic/claude-x"),
+        ("one", "gpt-own", "n1 gpt-own"),
+        ("one", "best", "n1 best"),
+    ] {
+        let got = resolve_at(&snapshot, provider, asked);
+        let got = got.map_or_else(|error| error.code().to_owned(), |target| told(&target));
+        assert_eq!(got, found, "{provider} {asked}");
+    }
+    let error =
+        resolve_at(&snapshot, "one", "abroad").err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains("`abroad` stands for `two/shared`"), "{error}");
+    assert!(resolve_at(&snapshot, "one", "deep").is_ok_and(|target| target.suffixes.extended_context));
+}
+
+#[test]
 fn models_that_are_bound_to_a_dialect_are_known() {
     let snapshot =
         snapshot(|entities| entities.custom_models.push(model("openai", "gpt-5.4-pro", "chat-completions")));

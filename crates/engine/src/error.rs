@@ -26,6 +26,8 @@ pub struct Told {
     pub param: Option<String>,
     /// When to come back.
     pub retry_after: Option<Duration>,
+    /// When the first of those can be asked again who were asked, where coming back is no advice.
+    pub recovers_in: Option<Duration>,
     /// The attempts behind it.
     pub attempts: Vec<AttemptNote>,
     /// Whether asking again unchanged is pointless.
@@ -41,6 +43,7 @@ impl GatewayError {
             message: message.into(),
             param: None,
             retry_after: None,
+            recovers_in: None,
             attempts: Vec::new(),
             is_final: kind.status() < 500
                 && !matches!(kind, ErrorKind::RateLimited | ErrorKind::RequestTimeout),
@@ -61,7 +64,8 @@ impl GatewayError {
 
     /// The form that dialects render.
     pub fn public(&self, request_id: &str, now_ms: i64) -> PublicError {
-        let retry_at = self.retry_after.map(|wait| rfc3339(now_ms.saturating_add(crate::time::millis(wait))));
+        let recovers_in = self.retry_after.or(self.recovers_in);
+        let retry_at = recovers_in.map(|wait| rfc3339(now_ms.saturating_add(crate::time::millis(wait))));
         PublicError {
             kind: self.kind,
             code: self.code.clone(),
@@ -120,6 +124,7 @@ impl From<ResolveError> for GatewayError {
             | ResolveError::UnknownProvider { .. }
             | ResolveError::NoCredentials { .. }
             | ResolveError::Mismatch { .. }
+            | ResolveError::AliasElsewhere { .. }
             | ResolveError::AliasChain { .. }
             | ResolveError::AliasLoop { .. }
             | ResolveError::AliasHops { .. }

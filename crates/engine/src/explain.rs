@@ -24,6 +24,7 @@ pub(crate) fn failure(ctx: &RequestCtx, target: &Target, failure: &Failure) -> G
         message: format!("[{}] {text}", target.full_name()),
         param: failure.upstream.param.clone(),
         retry_after: failure.retry_after.filter(|_| tells_when(kind)),
+        recovers_in: None,
         attempts: attempt::notes(ctx),
         is_final: kind.status() < 500 && !matches!(kind, ErrorKind::RateLimited | ErrorKind::RequestTimeout),
     })
@@ -42,6 +43,7 @@ pub(crate) fn exhausted(
         if tells_when(error.kind) {
             error.retry_after = wait.or(error.retry_after);
         }
+        error.recovers_in = wait;
         return error;
     }
     let name = target.full_name();

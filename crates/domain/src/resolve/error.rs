@@ -34,6 +34,19 @@ pub enum ResolveError {
         /// The model's prefix.
         prefix: String,
     },
+    /// The route names a provider, and the model is an alias of something else.
+    #[error(
+        "this route is for `{provider}`, but `{alias}` stands for `{meant}`, which is not one of its models; name the model \
+         itself, or ask at a route without a provider"
+    )]
+    AliasElsewhere {
+        /// The route's provider.
+        provider: String,
+        /// The name that was asked for.
+        alias: String,
+        /// What it stands for.
+        meant: String,
+    },
     /// Aliases of aliases of aliases.
     #[error(
         "the alias `{alias}` leads to the alias `{next}`, which leads to another; set it to the model itself"
@@ -102,7 +115,7 @@ impl ResolveError {
             Self::Invalid(_) => "invalid_model",
             Self::UnknownProvider { .. } => "unknown_provider",
             Self::NoCredentials { .. } => "no_credentials",
-            Self::Mismatch { .. } => "provider_mismatch",
+            Self::Mismatch { .. } | Self::AliasElsewhere { .. } => "provider_mismatch",
             Self::AliasChain { .. } | Self::AliasLoop { .. } | Self::AliasHops { .. } => "invalid_model",
             Self::Ambiguous { .. } => "ambiguous_model",
             Self::Hidden { .. } | Self::AliasOfNothing { .. } | Self::NotFound { .. } => "model_not_found",

@@ -42,6 +42,7 @@ pub(super) fn all_failed(
     if highest > 1 {
         error.retry_after = earliest.or(error.retry_after);
     }
+    error.recovers_in = earliest;
     Some(error)
 }
 

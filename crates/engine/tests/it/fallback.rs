@@ -250,6 +250,29 @@ async fn a_long_one_is_told_at_once() {
     assert_eq!(world.transport.sent().len(), 2);
 }
 
+/// A client is told when those come back whom it cannot ask now, also where it is no use to send the same again.
+#[tokio::test(start_paused = true)]
+async fn when_accounts_come_back_is_told_whatever_they_failed_with() {
+    for (status, told) in [(500, 500), (502, 502), (401, 502), (402, 402), (404, 404)] {
+        let world = World::with(
+            |entities| {
+                entities.settings.request_retry = 0;
+                entities.connections.retain(|c| c.name != "second");
+            },
+            |_| {},
+        );
+        world.transport.answer(refusal(status, "some_error", "no"));
+        let got = world.chat(ASK).await;
+        assert_eq!(got.status, told, "{status}: {}", got.body);
+        let error: serde_json::Value = serde_json::from_str(&got.body).unwrap();
+        let details = &error["error"]["omniroute"];
+        assert_eq!(details["attempts"][0]["status"], status, "{}", got.body);
+        let until = details["retry_at"].as_str().unwrap_or_else(|| panic!("{status}: {}", got.body));
+        assert!(until > "2026-11-23T00:00:00", "{status}: {until}");
+        assert_eq!(got.header("retry-after"), "", "{status}: it is no advice to send the same again");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn silence_is_limited() {
     let world = World::with(|_| {}, |options| options.first_byte_timeout = Duration::from_secs(10));
