@@ -127,6 +127,11 @@ impl ProviderState {
         self.own_models.iter().any(|own| own.is_hidden && own.id == model)
     }
 
+    /// Those.
+    pub fn hidden_models(&self) -> impl Iterator<Item = &str> {
+        self.own_models.iter().filter(|own| own.is_hidden).map(|own| own.id.as_str())
+    }
+
     /// Whether any of its accounts can be asked for what is not chat.
     pub fn offers(&self, capability: Capability) -> bool {
         self.connections.iter().any(|connection| connection.service(capability).is_some())

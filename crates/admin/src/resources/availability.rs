@@ -1,7 +1,5 @@
 //! Which models can be asked now, and what keeps the others back: `/api/models/availability`.
 
-use std::collections::BTreeSet;
-
 use omniroute_domain::breaker::BreakerState;
 use omniroute_domain::budget::Window;
 use omniroute_domain::combo::{LeftOut, Rule};
@@ -18,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::combos::{self, Entry};
 use super::connection_keys::{KeyName, states};
 use super::connections;
+use super::model_catalog;
 use super::resilience::named;
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json};
@@ -29,6 +28,8 @@ use crate::text::iso;
 const STATUSES: [&str; 8] =
     ["available", "degraded", "cooldown", "locked", "circuit_open", "no_connection", "disabled", OVER_BUDGET];
 const OVER_BUDGET: &str = "over_budget";
+/// Said of a model that the operator hides.
+const HIDDEN: &str = "hidden: in no list and no combo; who asks for it by name is answered";
 
 /// A model at a provider.
 #[derive(Serialize, ToSchema)]
@@ -38,14 +39,15 @@ pub(crate) struct ModelAvailability {
     provider: String,
     model: String,
     /// `available`; `degraded` (some accounts are held back, or the provider fails often); `cooldown`, `locked` or
-    /// `circuit_open` (none is left); `no_connection`; `disabled` (only the operator can bring it back); `over_budget` (the budget
-    /// of all keys together has nothing left for it).
+    /// `circuit_open` (none is left); `no_connection` (its provider has no account for it); `disabled` (only the operator can bring
+    /// it back: the accounts are switched off, or the model is hidden); `over_budget` (the budget of all keys together has nothing
+    /// left for it).
     status: &'static str,
     /// Accounts that may serve the model.
     connections: usize,
     /// Those of them that could now.
     available_connections: usize,
-    /// Class of the failure behind what ends first; of an entry of a combo that leads nowhere why, in words.
+    /// Class of the failure behind what ends first; of what nothing but the operator ends why, in words.
     reason: Option<String>,
     /// When the first account is back.
     until: Option<String>,
@@ -78,7 +80,11 @@ pub(crate) struct BlockedView {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Availabilities {
     models: Vec<ModelAvailability>,
-    /// Those that nobody can serve now.
+    /// All that there are, on whatever page.
+    total: u64,
+    /// The `offset` of the next page.
+    next_cursor: Option<String>,
+    /// Those that nobody can serve now, on whatever page.
     unavailable_count: usize,
     generated_at: String,
 }
@@ -91,6 +97,10 @@ pub(crate) struct AvailabilityQuery {
     status: Option<String>,
     /// Only this model.
     model: Option<String>,
+    /// Rows, at most 500; all where neither this nor `offset` is given.
+    limit: Option<u32>,
+    /// Rows to leave out before.
+    offset: Option<u32>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -177,7 +187,8 @@ pub(crate) struct BlocksCleared {
     cleared: usize,
 }
 
-/// Every model that is listed or locked.
+/// Every model that is listed, hidden or locked. Those of providers without any account, which are most of the catalogue, only
+/// where a provider, a model or a status is asked for.
 pub(crate) async fn list(
     access: Management,
     Filter(query): Filter<AvailabilityQuery>,
@@ -186,9 +197,14 @@ pub(crate) async fn list(
     if query.status.as_deref().is_some_and(|status| !STATUSES.contains(&status)) {
         return Err(invalid_field("status", format!("must be one of {}", STATUSES.join(", "))));
     }
+    let page = match (query.limit, query.offset) {
+        (None, None) => None,
+        (limit, offset) => Some(super::page(limit, offset)?),
+    };
     let wanted = named(admin, query.provider.as_deref()).await?;
     let is_wanted = |id: &ProviderId| wanted.as_ref().is_none_or(|wanted| wanted == id);
     let rows = connections::all(admin, &ConnectionFilter::default()).await?;
+    let idle = model_catalog::all_providers(admin).await?;
     let snapshot = admin.live.load();
     let mut models = Vec::new();
     for provider in snapshot.providers() {
@@ -197,13 +213,13 @@ pub(crate) async fn list(
             models.extend(names.iter().map(|name| entry(provider, name, access.now_ms)));
         }
     }
-    // Accounts that are there, but switched off.
-    let off: BTreeSet<&ProviderId> =
-        rows.iter().map(|row| &row.provider).filter(|id| snapshot.provider(id).is_none()).collect();
-    for id in off.into_iter().filter(|id| is_wanted(id)) {
-        let count = rows.iter().filter(|row| row.provider == *id).count();
-        let listed = admin.catalog.models_of(id).iter().map(|row| row.model.as_str());
-        models.extend(listed.map(|model| nobody(id, model, "disabled", count)));
+    let is_idle = |id: &ProviderId| is_wanted(id) && snapshot.provider(id).is_none();
+    for (spec, own) in idle.iter().filter(|(spec, _)| is_idle(&spec.id)) {
+        let count = rows.iter().filter(|row| row.provider == spec.id).count();
+        if count > 0 || query.is_narrow() {
+            let names = model_catalog::names(admin, spec, own);
+            models.extend(names.map(|name| unserved(&spec.id, &name, count)));
+        }
     }
     if let Some(spent) = Spent::of(admin, access.now_ms) {
         models.iter_mut().for_each(|entry| spent.mark(&snapshot, entry, access.now_ms));
@@ -213,7 +229,25 @@ pub(crate) async fn list(
             && query.status.as_ref().is_none_or(|status| *status == entry.status)
     });
     let unavailable_count = models.iter().filter(|entry| entry.available_connections == 0).count();
-    Ok(Json(Availabilities { models, unavailable_count, generated_at: iso(access.now_ms) }))
+    let total = models.len() as u64;
+    let mut next_cursor = None;
+    if let Some(page) = page {
+        next_cursor = page.next_cursor(total);
+        models = models.into_iter().skip(page.offset as usize).take(page.limit as usize).collect();
+    }
+    Ok(Json(Availabilities {
+        models,
+        total,
+        next_cursor,
+        unavailable_count,
+        generated_at: iso(access.now_ms),
+    }))
+}
+
+impl AvailabilityQuery {
+    fn is_narrow(&self) -> bool {
+        self.provider.is_some() || self.model.is_some() || self.status.is_some()
+    }
 }
 
 /// One model or combo; or ends what keeps a model back.
@@ -258,7 +292,9 @@ pub(crate) async fn ask(
         }
         Err(ResolveError::NoCredentials { provider }) => {
             let name = model.split_once('/').map_or(&*model, |(_, name)| name).to_owned();
-            found(model, "direct", nobody(&provider, &name, "no_connection", 0))
+            let filter = ConnectionFilter { provider: Some(provider.clone()), active: None };
+            let count = connections::all(&access.admin, &filter).await?.len();
+            found(model, "direct", unserved(&provider, &name, count))
         }
         Err(error) => return Err(not_found(&format!("Model `{model}` ({error})"))),
     };
@@ -293,9 +329,10 @@ fn found(requested: String, via: &'static str, entry: ModelAvailability) -> Avai
     AvailabilityAnswer::Model(Box::new(Found { requested, resolved, available, entry }))
 }
 
-/// The models of a provider that are listed, or locked under another name.
+/// The models of a provider that are listed or hidden, or locked under another name.
 fn names(provider: &ProviderState, now_ms: i64) -> Vec<String> {
     let mut names: Vec<String> = provider.models.iter().map(|model| model.id.clone()).collect();
+    names.extend(provider.hidden_models().map(str::to_owned));
     for connection in &provider.connections {
         for lock in states(connection).flat_map(|state| state.health.locks(now_ms)) {
             if !names.contains(&lock.model) {
@@ -321,6 +358,17 @@ fn nobody(provider: &ProviderId, model: &str, status: &'static str, connections:
     }
 }
 
+/// A model of a provider whose accounts, as many as there are, are all switched off.
+fn unserved(provider: &ProviderId, model: &str, count: usize) -> ModelAvailability {
+    match count {
+        0 => nobody(provider, model, "no_connection", 0),
+        count => {
+            let reason = Some("the accounts of its provider are switched off".to_owned());
+            ModelAvailability { reason, ..nobody(provider, model, "disabled", count) }
+        }
+    }
+}
+
 fn entry(provider: &ProviderState, model: &str, now_ms: i64) -> ModelAvailability {
     entry_with(provider, model, now_ms, |connection| !connection.excludes(model))
 }
@@ -334,9 +382,10 @@ fn entry_of_combo(entry: &Entry, now_ms: i64) -> ModelAvailability {
 }
 
 fn leads_nowhere(snapshot: &Snapshot, left: LeftOut) -> ModelAvailability {
-    let status = if left.rule == Rule::Nesting { "disabled" } else { "no_connection" };
     let prefixed = left.goal.split_once('/');
     let known = prefixed.and_then(|(prefix, model)| Some((snapshot.by_prefix(prefix)?, model)));
+    let is_hidden = known.is_some_and(|(id, model)| snapshot.provider(id).is_some_and(|it| it.hides(model)));
+    let status = if is_hidden || left.rule == Rule::Nesting { "disabled" } else { "no_connection" };
     let none = ProviderId::from("");
     let (provider, model) = known.unwrap_or((&none, &left.goal));
     ModelAvailability { reason: Some(left.reason), ..nobody(provider, model, status, 0) }
@@ -368,7 +417,9 @@ fn entry_with(
         let state = connection.breaker.state(model, now_ms);
         connection.breaker_policy.is_some() && state != BreakerState::Closed
     });
+    let is_hidden = provider.hides(model);
     let status = match first {
+        _ if is_hidden => "disabled",
         _ if serving.is_empty() => "no_connection",
         None if is_shaky => "degraded",
         None => "available",
@@ -382,7 +433,10 @@ fn entry_with(
     ModelAvailability {
         connections: serving.len(),
         available_connections: available,
-        reason: first.filter(|_| available == 0).map(|blocked| blocked.reason.as_str().to_owned()),
+        reason: match first.filter(|_| available == 0) {
+            _ if is_hidden => Some(HIDDEN.to_owned()),
+            first => first.map(|blocked| blocked.reason.as_str().to_owned()),
+        },
         until: until.map(iso),
         retry_after_ms: until.map(|until| (until - now_ms).max(0)),
         blocked: shown,
@@ -421,7 +475,7 @@ impl Spent {
     fn mark(&self, snapshot: &Snapshot, entry: &mut ModelAvailability, now_ms: i64) {
         let quote = || snapshot.quote(&entry.provider.as_str().into(), &entry.model);
         let is_spared = self.spares_free && quote().is_some_and(|quote| quote.price.is_free());
-        if entry.available_connections == 0 || is_spared {
+        if entry.available_connections == 0 || entry.status == "disabled" || is_spared {
             return;
         }
         entry.status = OVER_BUDGET;

@@ -141,6 +141,30 @@ async fn connected(admin: &Admin) -> AdminResult<Vec<(Arc<ProviderSpec>, Vec<Cus
     Ok(known.into_iter().filter_map(|id| Some((spec_of(id)?, of_own(id)))).collect())
 }
 
+/// Every provider of the catalogue and every endpoint of the operator, with what the operator said of its models.
+pub(super) async fn all_providers(admin: &Admin) -> AdminResult<Vec<(Arc<ProviderSpec>, Vec<CustomModel>)>> {
+    let nodes = admin.store.nodes().list().await?;
+    let mut own: BTreeMap<ProviderId, Vec<CustomModel>> = BTreeMap::new();
+    for model in admin.store.custom_models().list(None).await? {
+        own.entry(model.provider.clone()).or_default().push(model);
+    }
+    let of_nodes = nodes.iter().filter_map(|node| Some(Arc::new(registry::spec_from_node(&node.to_spec()?))));
+    let catalog = admin.catalog.providers().iter().filter(|spec| spec.id.as_str() != registry::SIM).cloned();
+    let with_own = |spec: Arc<ProviderSpec>| {
+        let own = own.remove(&spec.id).unwrap_or_default();
+        (spec, own)
+    };
+    Ok(catalog.chain(of_nodes).map(with_own).collect())
+}
+
+/// The models of a provider that is not in use, also those that are hidden.
+pub(super) fn names(admin: &Admin, spec: &ProviderSpec, own: &[CustomModel]) -> impl Iterator<Item = String> {
+    let mut known = known_models(admin, spec);
+    known.retain(|model| own.iter().all(|own| own.id != model.id));
+    let own: Vec<String> = own.iter().map(|own| own.id.clone()).collect();
+    known.into_iter().map(|model| model.id).chain(own)
+}
+
 impl CatalogQuery {
     fn keeps(&self, model: &CatalogModel) -> bool {
         let contains = |text: &str, part: &str| text.to_lowercase().contains(&part.to_lowercase());

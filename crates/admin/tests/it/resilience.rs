@@ -327,3 +327,82 @@ async fn what_is_unknown_is_told_and_what_is_no_json_is_called_so() {
     let wrong = app.post(reset, json!({"scope":"everything"})).await.expect(400);
     assert_eq!((wrong.code(), wrong.fields()), ("VALIDATION".into(), vec!["scope".to_owned()]));
 }
+
+/// Model, status and how many accounts, of a list.
+fn listed(answer: &Value) -> Vec<(String, String, u64)> {
+    let entries = answer["models"].as_array().expect("list").iter();
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    entries
+        .map(|it| (text(&it["model"]), text(&it["status"]), it["connections"].as_u64().expect("count")))
+        .collect()
+}
+
+#[tokio::test]
+async fn models_that_are_hidden_or_have_no_account_are_listed_as_what_they_are() {
+    let (app, _) = with_account().await;
+    for (provider, model, hidden) in
+        [("openai", "ft:mine", false), ("openai", "ft:kept", true), ("groq", "mine", true)]
+    {
+        let body = json!({"provider": provider, "modelId": model});
+        app.post("/api/provider-models", body).await.expect(200);
+        let patch = json!({"provider": provider, "modelId": model, "isHidden": hidden});
+        app.patch("/api/provider-models", patch).await.expect(200);
+    }
+    let list =
+        async |query: &str| app.get(&format!("/api/models/availability{query}")).await.expect(200).json();
+    let of = |model: &str, status: &str, count: u64| vec![(model.to_owned(), status.to_owned(), count)];
+    // A hidden one can still be asked for.
+    let hidden = list("?model=ft:kept").await;
+    assert_eq!(listed(&hidden), of("ft:kept", "disabled", 1));
+    assert!(hidden["models"][0]["reason"].as_str().is_some_and(|reason| reason.starts_with("hidden")));
+    assert_eq!(
+        (&hidden["models"][0]["availableConnections"], &hidden["unavailableCount"]),
+        (&json!(1), &json!(0))
+    );
+    let asked =
+        app.post("/api/models/availability", json!({"model":"openai/ft:kept"})).await.expect(200).json();
+    assert_eq!((&asked["status"], &asked["reason"]), (&json!("disabled"), &hidden["models"][0]["reason"]));
+    assert_eq!(listed(&list("?model=ft:mine").await), of("ft:mine", "available", 1));
+    // Of a combo's entries too.
+    app.post("/api/combos", json!({"name":"best","models":["openai/ft:kept","openai/ft:mine"]}))
+        .await
+        .expect(201);
+    let asked = app.post("/api/models/availability", json!({"model":"best"})).await.expect(200).json();
+    assert_eq!(
+        asked["targets"].as_array().expect("list").iter().map(|it| &it["status"]).collect::<Vec<_>>(),
+        ["available", "disabled"]
+    );
+
+    // The catalogue is not told of unasked.
+    let all = list("").await;
+    assert!(listed(&all).iter().all(|(_, status, _)| status != "no_connection"));
+    assert_eq!(all["total"], json!(listed(&all).len()));
+    let groq = list("?provider=groq").await;
+    assert!(listed(&groq).len() > 2, "{groq}");
+    assert!(listed(&groq).contains(&("mine".to_owned(), "no_connection".to_owned(), 0)));
+    assert!(listed(&groq).iter().all(|(_, status, _)| status == "no_connection"));
+    assert_eq!(groq["unavailableCount"], groq["total"]);
+    let idle = list("?status=no_connection").await;
+    assert!(idle["total"].as_u64() > groq["total"].as_u64());
+    assert_eq!(idle["nextCursor"], Value::Null, "all, where no page is asked for");
+
+    // By pages it is the same.
+    let mut paged = Vec::new();
+    let mut next = Some("0".to_owned());
+    while let Some(offset) = next {
+        let page = list(&format!("?status=no_connection&limit=150&offset={offset}")).await;
+        assert_eq!((&page["total"], &page["unavailableCount"]), (&idle["total"], &idle["unavailableCount"]));
+        paged.extend(listed(&page));
+        next = page["nextCursor"].as_str().map(str::to_owned);
+    }
+    assert_eq!(paged, listed(&idle));
+    assert_eq!(app.get("/api/models/availability?limit=501").await.expect(400).fields(), ["limit"]);
+
+    // An account that is switched off is there, and the operator brings it back.
+    let body = json!({"provider":"groq","name":"spare","apiKey":"gsk-1234567890","isActive":false});
+    app.post("/api/providers", body).await.expect(201);
+    let off = list("").await;
+    assert!(listed(&off).contains(&("mine".to_owned(), "disabled".to_owned(), 1)));
+    let asked = app.post("/api/models/availability", json!({"model":"groq/mine"})).await.expect(200).json();
+    assert_eq!((&asked["status"], &asked["connections"]), (&json!("disabled"), &json!(1)));
+}
