@@ -176,15 +176,21 @@ pub(crate) fn delivered(document: Bytes, script: &Script, wire: &dyn Wire, ids: 
 /// A document that is sent as the script wants it.
 pub(crate) fn played(document: Bytes, script: &Script) -> SimBody {
     let half = document.len() / 2;
-    let scripted = |steps: Vec<Step>| body::scripted(steps, script.writes);
-    match script.fault {
-        Some(Fault::Cut(_)) => scripted(vec![Step::Send(document.slice(..half)), Step::Cut]),
-        Some(Fault::Stall(_)) => scripted(vec![Step::Send(document.slice(..half)), Step::Hang]),
-        Some(Fault::Malformed(_) | Fault::End(_)) => body::whole(document.slice(..half)),
-        _ if !script.slow.is_zero() => scripted(dripped(&document, script.slow)),
-        _ if script.writes.is_some() => scripted(vec![Step::Send(document)]),
-        _ => body::whole(document),
+    let mut steps = match script.fault {
+        Some(Fault::Cut(_)) => vec![Step::Send(document.slice(..half)), Step::Cut],
+        Some(Fault::Stall(_)) => vec![Step::Send(document.slice(..half)), Step::Hang],
+        Some(Fault::Malformed(_) | Fault::End(_)) => vec![Step::Send(document.slice(..half))],
+        _ if !script.slow.is_zero() => dripped(&document, script.slow),
+        _ => vec![Step::Send(document)],
+    };
+    if !script.ttft.is_zero() {
+        steps.insert(0, Step::Wait(script.ttft));
+    } else if script.writes.is_none()
+        && let [Step::Send(all)] = &*steps
+    {
+        return body::whole(all.clone());
     }
+    body::scripted(steps, script.writes)
 }
 
 /// The refusal that the script wants.

@@ -41,6 +41,8 @@ async fn pauses_are_where_they_should_be() {
             ("delay-250ms", false, 250, 250, 250),
             ("delay-250ms-ttft-1s", true, 250, 1250, 1250),
             ("ttft-500ms", true, 0, 500, 500),
+            ("ttft-500ms", false, 0, 500, 500),
+            ("cut-1-delay-250ms-ttft-500ms", false, 250, 750, 750),
             ("chunks-5-slow-50ms", true, 0, 0, 200),
         ] {
             let answer = ask(call(dialect, model, stream)).await;
