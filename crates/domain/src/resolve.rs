@@ -363,10 +363,12 @@ fn checked(requested: &str) -> Result<(&str, Suffixes), ResolveError> {
 }
 
 fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, ResolveError> {
-    let provider =
-        snapshot.provider(id).ok_or_else(|| ResolveError::NoCredentials { provider: id.clone() })?.clone();
+    let nobody =
+        || ResolveError::NoCredentials { provider: id.clone(), name: snapshot.called(id).to_owned() };
+    let provider = snapshot.provider(id).ok_or_else(nobody)?.clone();
     if model.is_empty() {
-        return Err(ResolveError::Invalid(format!("`{id}/` names a provider but no model")));
+        let name = snapshot.called(id);
+        return Err(ResolveError::Invalid(format!("`{name}/` names a provider but no model")));
     }
     let (model, connection_name) = pinned(&provider, model);
     let model = provider.provider.spec().current_name(model).into();

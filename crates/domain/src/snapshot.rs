@@ -122,6 +122,11 @@ pub struct ProviderState {
 }
 
 impl ProviderState {
+    /// What people call it: the prefix of an endpoint of their own, whose id nobody chose; the id of any other.
+    pub fn called(&self) -> &str {
+        if self.is_node { &self.alias } else { self.id.as_str() }
+    }
+
     /// Whether the operator hides a model: it is in no list and no combo, but can be asked for.
     pub fn hides(&self, model: &str) -> bool {
         self.own_models.iter().any(|own| own.is_hidden && own.id == model)
@@ -330,6 +335,17 @@ impl Snapshot {
     /// The provider that a model prefix means, usable or not.
     pub fn by_prefix(&self, prefix: &str) -> Option<&ProviderId> {
         self.prefixes.get(prefix)
+    }
+
+    /// What people call a provider, usable or not: the prefix of an endpoint of their own, whose id nobody chose; the id of any
+    /// other.
+    pub fn called<'a>(&'a self, id: &'a ProviderId) -> &'a str {
+        if !registry::is_node_id(id.as_str()) {
+            return id.as_str();
+        }
+        let mut names =
+            self.prefixes.iter().filter(|(prefix, of)| *of == id && prefix.as_str() != id.as_str());
+        names.next().map_or(id.as_str(), |(prefix, _)| prefix)
     }
 
     /// Every accepted prefix.

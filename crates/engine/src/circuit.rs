@@ -63,7 +63,7 @@ pub(crate) fn is_open(ctx: &RequestCtx, target: &Target) -> bool {
 
 /// The error for a target whose provider is not asked.
 pub(crate) fn open(target: &Target, wait: Option<Duration>) -> GatewayError {
-    let provider = &target.provider.id;
+    let provider = target.provider.called();
     let message = format!(
         "`{provider}` has failed too often of late and is not asked for `{}` now. Try again later, or see /api/resilience",
         target.full_name()

@@ -57,14 +57,14 @@ pub(crate) fn exhausted(
     if blocked.is_empty() {
         let message = format!(
             "no connection of `{}` may serve `{name}` for this key; see /api/providers",
-            target.provider.id
+            target.provider.called()
         );
         return GatewayError::new(ErrorKind::InvalidRequest, "no_credentials", message);
     }
     if blocked.iter().all(|blocked| blocked.until.is_none()) {
         let message = format!(
             "every account of `{}` is out of service; test or renew them under /api/providers",
-            target.provider.id
+            target.provider.called()
         );
         return GatewayError::new(ErrorKind::Unavailable, "all_accounts_inactive", message);
     }

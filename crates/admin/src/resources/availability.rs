@@ -290,7 +290,7 @@ pub(crate) async fn ask(
                 targets,
             })
         }
-        Err(ResolveError::NoCredentials { provider }) => {
+        Err(ResolveError::NoCredentials { provider, .. }) => {
             let name = model.split_once('/').map_or(&*model, |(_, name)| name).to_owned();
             let filter = ConnectionFilter { provider: Some(provider.clone()), active: None };
             let count = connections::all(&access.admin, &filter).await?.len();

@@ -179,9 +179,11 @@ impl StepState {
             if let Some(id) = connection_id {
                 let own = target.provider.connections.iter().find(|own| own.id.as_str() == id);
                 // Another provider's account, or one that is gone: nobody else may stand in for it.
-                let name = own
-                    .map(|own| own.name.to_string())
-                    .ok_or_else(|| ResolveError::NoCredentials { provider: target.provider.id.clone() })?;
+                let name =
+                    own.map(|own| own.name.to_string()).ok_or_else(|| ResolveError::NoCredentials {
+                        provider: target.provider.id.clone(),
+                        name: target.provider.called().to_owned(),
+                    })?;
                 target.connection_name = Some(name);
             }
             Ok(Arc::new(target))

@@ -19,10 +19,12 @@ pub enum ResolveError {
         prefix: String,
     },
     /// The provider exists but has no usable account.
-    #[error("provider `{provider}` has no active connection; add one under /api/providers")]
+    #[error("provider `{name}` has no active connection; add one under /api/providers")]
     NoCredentials {
         /// The provider.
         provider: ProviderId,
+        /// What people call it.
+        name: String,
     },
     /// The route names one provider, the model another.
     #[error(

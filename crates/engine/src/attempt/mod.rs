@@ -53,6 +53,7 @@ use crate::prepare::{self, Prepared};
 use crate::progress;
 use crate::reasoning;
 use crate::task;
+use crate::time::seconds;
 
 /// How long an endpoint that is not there is not asked for again.
 const MISSING_DIALECT_MS: i64 = 24 * 3_600 * 1_000;
@@ -151,7 +152,7 @@ async fn once(
         ctx.copy_call(&call);
         let response = match timeout(limit, engine.transport.send(call)).await {
             Err(_) => {
-                return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into());
+                return Err(Failure::timeout(&format!("no answer within {}", seconds(limit))).into());
             }
             Ok(Err(error)) => return Err(transport_failure(&error).into()),
             Ok(Ok(response)) => ctx.copy_answer(response),
@@ -482,7 +483,7 @@ pub(crate) async fn read_whole(ctx: &RequestCtx, mut body: UpstreamBody) -> Resu
 
 /// The upstream fell silent.
 pub(crate) fn silent(limit: Duration) -> Failure {
-    Failure::timeout(&format!("the upstream was silent for {} s", limit.as_secs_f32()))
+    Failure::timeout(&format!("the upstream was silent for {}", seconds(limit)))
 }
 
 pub(crate) fn transport_failure(error: &TransportError) -> Failure {

@@ -17,6 +17,7 @@ use super::{Fault, judged, open_row, push_row, read_refusal, read_whole, transpo
 use crate::ctx::RequestCtx;
 use crate::ports::UpstreamBody;
 use crate::prepare::{self, Prepared};
+use crate::time::seconds;
 
 /// Lets a whole answer go on until it is complete, or has paused too often. The parts are put together.
 pub(super) async fn complete(
@@ -113,7 +114,7 @@ pub(crate) async fn go_on(
     let limit = ctx.within(engine.options.first_byte_timeout);
     ctx.copy_call(&call);
     let response = match timeout(limit, engine.transport.send(call)).await {
-        Err(_) => return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into()),
+        Err(_) => return Err(Failure::timeout(&format!("no answer within {}", seconds(limit))).into()),
         Ok(Err(error)) => return Err(transport_failure(&error).into()),
         Ok(Ok(response)) => ctx.copy_answer(response),
     };

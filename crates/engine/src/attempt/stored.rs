@@ -22,6 +22,7 @@ use crate::error::GatewayError;
 use crate::explain;
 use crate::kept::{self, Known};
 use crate::ports::{Departure, OutboundCall};
+use crate::time::seconds;
 
 /// What came of it.
 pub(crate) enum Stored {
@@ -205,7 +206,7 @@ async fn ask(
     let limit = engine.options.first_byte_timeout;
     ctx.copy_call(&outbound);
     let response = match timeout(limit, engine.transport.send(outbound)).await {
-        Err(_) => return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into()),
+        Err(_) => return Err(Failure::timeout(&format!("no answer within {}", seconds(limit))).into()),
         Ok(Err(error)) => return Err(transport_failure(&error).into()),
         Ok(Ok(response)) => ctx.copy_answer(response),
     };

@@ -25,6 +25,7 @@ use crate::error::GatewayError;
 use crate::limits;
 use crate::money;
 use crate::ports::{Attachment, OutboundCall, UpstreamBody};
+use crate::time::seconds;
 
 /// One attempt at one account.
 pub(crate) struct Call<'a> {
@@ -196,7 +197,7 @@ impl Call<'_> {
         self.ctx.copy_call(&call);
         let response = match timeout(limit, engine.transport.send(call)).await {
             Err(_) => {
-                return Err(Failure::timeout(&format!("no answer within {} s", limit.as_secs_f32())).into());
+                return Err(Failure::timeout(&format!("no answer within {}", seconds(limit))).into());
             }
             Ok(Err(error)) => return Err(transport_failure(&error).into()),
             Ok(Ok(response)) => self.ctx.copy_answer(response),

@@ -53,6 +53,7 @@ async fn a_provider_that_is_out_of_order_is_not_asked_until_one_probe_answers() 
     assert_eq!((got.status, got.header("x-omniroute-provider-breaker")), (503, "open"));
     assert_eq!(got.header("retry-after"), "30");
     assert!(got.body.contains("provider_circuit_open") && got.body.contains("up/m"), "{}", got.body);
+    assert!(got.body.contains("`up` has failed too often") && !got.body.contains(UP), "{}", got.body);
     // Of another model of the same provider nothing is known that speaks against it.
     world.transport.answer(answer("another"));
     let other = world.chat(&ASK.replace("up/m", "up/other")).await;

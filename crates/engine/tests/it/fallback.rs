@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use omniroute_domain::entity::{Entities, TestStatus};
 use omniroute_engine::ports::TransportError;
 use omniroute_testkit::Answer;
 
@@ -274,13 +275,47 @@ async fn when_accounts_come_back_is_told_whatever_they_failed_with() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_of_the_operators_is_told_of_by_its_prefix() {
+    type Change = fn(&mut Entities);
+    let cases: [(Change, &str, &str); 3] = [
+        (|entities| entities.connections.clear(), "no_credentials", "provider `up` has no active connection"),
+        (
+            |entities| {
+                entities.connections.iter_mut().for_each(|row| row.status.test_status = TestStatus::Banned);
+            },
+            "all_accounts_inactive",
+            "every account of `up` is out of service",
+        ),
+        (
+            |entities| {
+                entities
+                    .connections
+                    .iter_mut()
+                    .for_each(|row| row.options.excluded_models = vec!["m".into()]);
+            },
+            "no_credentials",
+            "no connection of `up` may serve `up/m`",
+        ),
+    ];
+    for (change, code, said) in cases {
+        let world = World::with(change, |_| {});
+        for name in ["up/m", "openai-compatible-chat-1/m"] {
+            let got = world.chat(&ASK.replace("up/m", name)).await;
+            assert!(got.body.contains(code) && got.body.contains(said), "{name}: {}", got.body);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn silence_is_limited() {
-    let world = World::with(|_| {}, |options| options.first_byte_timeout = Duration::from_secs(10));
+    let limit = Duration::from_micros(9_699_964);
+    let world = World::with(|_| {}, |options| options.first_byte_timeout = limit);
     for _ in 0..4 {
         world.transport.answer(answer("late").after(Duration::from_secs(60)));
     }
     let got = world.chat(ASK).await;
     assert_eq!(got.status, 504, "{}", got.body);
+    assert!(got.body.contains("within 9.7 s"), "{}", got.body);
     assert_eq!(world.transport.cancelled(), world.transport.sent().len());
 }
 

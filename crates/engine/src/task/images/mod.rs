@@ -32,6 +32,7 @@ use crate::error::GatewayError;
 use crate::media;
 use crate::ports::UpstreamBody;
 use crate::serve::Engine;
+use crate::time::seconds;
 
 /// Longest time for one call.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -334,7 +335,7 @@ async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>
     match timeout(limit, work).await {
         Ok(done) => done,
         Err(_) => {
-            let failure = Failure::timeout(&format!("no pictures within {} s", limit.as_secs_f32()));
+            let failure = Failure::timeout(&format!("no pictures within {}", seconds(limit)));
             Err(Fault::Upstream(Box::new(failure), Some(StatusCode::GATEWAY_TIMEOUT)))
         }
     }

@@ -14,6 +14,7 @@ use super::{Call, Fault, Message, PATIENCE, broken, sent};
 use crate::error::GatewayError;
 use crate::ports::UpstreamBody;
 use crate::task::{Payload, own_failure};
+use crate::time::seconds;
 
 /// How often an order is asked for.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -59,7 +60,7 @@ pub(super) async fn painted(
     let limit = call.ctx().within(PATIENCE);
     let end = Instant::now() + limit;
     let left = || end.saturating_duration_since(Instant::now());
-    let late = || Failure::timeout(&format!("no pictures within {} s", limit.as_secs_f32()));
+    let late = || Failure::timeout(&format!("no pictures within {}", seconds(limit)));
     let response = sent(call, uri.clone(), message).await?;
     let mut progress = timeout(left(), progress(call, painter, response))
         .await
