@@ -62,6 +62,11 @@ impl GatewayError {
         self
     }
 
+    /// Its own code, or the usual one of its kind.
+    pub fn told_code(&self) -> &str {
+        self.code.as_deref().unwrap_or(self.kind.code())
+    }
+
     /// The form that dialects render.
     pub fn public(&self, request_id: &str, now_ms: i64) -> PublicError {
         let recovers_in = self.retry_after.or(self.recovers_in);

@@ -490,7 +490,7 @@ impl RequestCtx {
     pub(crate) fn note_error(&mut self, error: &GatewayError) {
         self.outcome.status = Some(error.kind.status());
         self.outcome.error = Some(error.message.clone());
-        self.outcome.error_code = error.code.as_ref().map(ToString::to_string);
+        self.outcome.error_code = Some(error.told_code().to_owned());
     }
 
     /// What keeps this client's stream alive.

@@ -208,7 +208,7 @@ fn view(preview: Preview) -> RouteAnswer {
         candidates: candidates.map(|(place, candidate)| candidate_view(place + 1, candidate)).collect(),
         error: preview.error.map(|error| RouteError {
             status: error.kind.status(),
-            code: error.code.as_deref().map(str::to_owned),
+            code: Some(error.told_code().to_owned()),
             message: error.message.clone(),
         }),
         decided_at: iso(preview.decided_at),

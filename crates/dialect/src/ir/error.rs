@@ -110,6 +110,30 @@ impl ErrorKind {
             Self::GatewayTimeout => 504,
         }
     }
+
+    /// The code of errors of the kind that have none of their own, in lower snake case.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "bad_request",
+            Self::Authentication => "invalid_api_key",
+            Self::Billing => "payment_required",
+            Self::Permission => "forbidden",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::Conflict => "conflict",
+            Self::TooLarge => "request_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::Unprocessable => "unprocessable",
+            Self::RateLimited => "rate_limit_exceeded",
+            Self::HeadTooLarge => "headers_too_large",
+            Self::Cancelled => "request_cancelled",
+            Self::Internal => "internal_server_error",
+            Self::BadGateway => "bad_gateway",
+            Self::Unavailable | Self::Overloaded => "service_unavailable",
+            Self::GatewayTimeout => "gateway_timeout",
+        }
+    }
 }
 
 /// What a client is told. Rendered by the client's dialect.
@@ -132,6 +156,11 @@ pub struct PublicError {
 }
 
 impl PublicError {
+    /// Its own code, or the usual one of its kind.
+    pub(crate) fn told_code(&self) -> &str {
+        self.code.as_deref().unwrap_or(self.kind.code())
+    }
+
     /// The message with the attempts behind it, for dialects that have no other place for them.
     pub(crate) fn message_with_attempts(&self) -> String {
         let mut message = self.message.clone();

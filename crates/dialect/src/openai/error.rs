@@ -1,7 +1,5 @@
 //! Errors: read from upstreams, written for clients.
 
-use std::borrow::Cow;
-
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use omniroute_wire::json_out::Object;
@@ -34,11 +32,13 @@ pub(super) fn encode_stream(error: &PublicError) -> Bytes {
 }
 
 fn write(error: &PublicError, with_attempts: bool, out: &mut BytesMut) {
-    let (kind, usual) = words(error.kind);
     let mut whole = Object::begin(out);
     let mut object = whole.object("error");
-    object.str("message", &error.message).str("type", kind).str_or_null("param", error.param.as_deref());
-    object.str("code", error.code.as_ref().map_or(usual, Cow::as_ref));
+    object
+        .str("message", &error.message)
+        .str("type", type_of(error.kind))
+        .str_or_null("param", error.param.as_deref());
+    object.str("code", error.told_code());
     if with_attempts && (!error.attempts.is_empty() || error.retry_at.is_some()) {
         let mut details = object.object("omniroute");
         let mut attempts = details.array("attempts");
@@ -60,27 +60,28 @@ fn write(error: &PublicError, with_attempts: bool, out: &mut BytesMut) {
     whole.end();
 }
 
-/// The type of a kind of error and its usual code.
-pub(crate) fn words(kind: ErrorKind) -> (&'static str, &'static str) {
+/// The type of a kind of error.
+fn type_of(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::InvalidRequest => ("invalid_request_error", "bad_request"),
-        ErrorKind::Authentication => ("authentication_error", "invalid_api_key"),
-        ErrorKind::Billing => ("billing_error", "payment_required"),
-        ErrorKind::Permission => ("permission_error", "forbidden"),
-        ErrorKind::NotFound => ("invalid_request_error", "not_found"),
-        ErrorKind::MethodNotAllowed => ("invalid_request_error", "method_not_allowed"),
-        ErrorKind::RequestTimeout => ("timeout_error", "request_timeout"),
-        ErrorKind::Conflict => ("conflict_error", "conflict"),
-        ErrorKind::TooLarge => ("invalid_request_error", "request_too_large"),
-        ErrorKind::UriTooLong => ("invalid_request_error", "uri_too_long"),
-        ErrorKind::Unprocessable => ("invalid_request_error", "unprocessable"),
-        ErrorKind::RateLimited => ("rate_limit_error", "rate_limit_exceeded"),
-        ErrorKind::HeadTooLarge => ("invalid_request_error", "headers_too_large"),
-        ErrorKind::Cancelled => ("invalid_request_error", "request_cancelled"),
-        ErrorKind::Internal => ("server_error", "internal_server_error"),
-        ErrorKind::BadGateway => ("server_error", "bad_gateway"),
-        ErrorKind::Unavailable | ErrorKind::Overloaded => ("server_error", "service_unavailable"),
-        ErrorKind::GatewayTimeout => ("server_error", "gateway_timeout"),
+        ErrorKind::InvalidRequest
+        | ErrorKind::NotFound
+        | ErrorKind::MethodNotAllowed
+        | ErrorKind::TooLarge
+        | ErrorKind::UriTooLong
+        | ErrorKind::Unprocessable
+        | ErrorKind::HeadTooLarge
+        | ErrorKind::Cancelled => "invalid_request_error",
+        ErrorKind::Authentication => "authentication_error",
+        ErrorKind::Billing => "billing_error",
+        ErrorKind::Permission => "permission_error",
+        ErrorKind::RequestTimeout => "timeout_error",
+        ErrorKind::Conflict => "conflict_error",
+        ErrorKind::RateLimited => "rate_limit_error",
+        ErrorKind::Internal
+        | ErrorKind::BadGateway
+        | ErrorKind::Unavailable
+        | ErrorKind::Overloaded
+        | ErrorKind::GatewayTimeout => "server_error",
     }
 }
 

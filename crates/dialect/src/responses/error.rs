@@ -34,9 +34,8 @@ pub(super) fn encode(error: &PublicError) -> (StatusCode, Bytes) {
 /// Writes an error for a client whose stream has begun, but not the answer in it. Nothing follows it.
 pub(super) fn encode_stream(error: &PublicError) -> Bytes {
     let mut out = BytesMut::with_capacity(256);
-    let (_, usual) = openai::error::words(error.kind);
     write_event("error", &mut 0, &mut out, |event| {
-        event.str("code", error.code.as_deref().unwrap_or(usual)).str("message", &error.message);
+        event.str("code", error.told_code()).str("message", &error.message);
         event.str_or_null("param", error.param.as_deref());
     });
     out.freeze()

@@ -270,6 +270,7 @@ async fn when_accounts_come_back_is_told_whatever_they_failed_with() {
         assert_eq!(details["attempts"][0]["status"], status, "{}", got.body);
         let until = details["retry_at"].as_str().unwrap_or_else(|| panic!("{status}: {}", got.body));
         assert!(until > "2026-11-23T00:00:00", "{status}: {until}");
+        assert_eq!(world.row().error_code.as_deref(), error["error"]["code"].as_str(), "{status}");
         assert_eq!(got.header("retry-after"), "", "{status}: it is no advice to send the same again");
     }
 }
