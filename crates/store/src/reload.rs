@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
-use omniroute_engine::Live;
 use omniroute_engine::ports::Recorder;
+use omniroute_engine::{Live, chronicle};
 use omniroute_provider::catalog::Catalog;
 
 use crate::error::StoreError;
@@ -14,7 +14,8 @@ use crate::store::Store;
 
 /// Builds a snapshot from the rows and puts it in force. What is wrong with single rows disables those and goes to
 /// the log. Where windows of budgets begin at another time, the ledger says what was spent in them, and what is reached of a budget
-/// that was changed is told anew, whoever changed it. Gives the revision now in force.
+/// that was changed is told anew, whoever changed it; and what was known of accounts whose errors were cleared is forgotten, whoever
+/// cleared them. Gives the revision now in force.
 pub async fn reload(
     store: &Store,
     live: &Live,
@@ -37,6 +38,14 @@ pub async fn reload(
         false => Vec::new(),
     };
     live.swap(snapshot, recorder);
+    // What this process knew of them, and was about to write, is over.
+    let cleared: Vec<_> = live.load().cleared_since(&before).cloned().collect();
+    for account in cleared {
+        let row = entities.connections.iter().find(|row| row.id == account.id);
+        let status = row.map(|row| row.status.clone()).unwrap_or_default();
+        chronicle::clear(live, recorder, &account, status.clone(), now_ms);
+        recorder.connection_status(&account.id, status);
+    }
     for (key, sums) in recounted {
         live.spending.restore(&live.load().budgets, key.as_ref(), &sums, now_ms);
     }

@@ -264,7 +264,9 @@ impl Store {
                     sqlx::query_as(key_states::SELECT).bind(None::<&str>).fetch_all(&mut *db).await?;
                 let cleared: Vec<(String, String)> =
                     sqlx::query_as(combo_memory::SELECT_CLEARED).fetch_all(&mut *db).await?;
-                let rules = (policies, chains, mappings, states, cleared);
+                let errors_cleared: Vec<(String, String)> =
+                    sqlx::query_as(connections::SELECT_CLEARED).fetch_all(&mut *db).await?;
+                let rules = (policies, chains, mappings, states, cleared, errors_cleared);
                 (
                     revision,
                     connections,
@@ -296,7 +298,11 @@ impl Store {
         entities.budgets = budgets.iter().map(|row| budgets::parse(row, problems)).collect();
         entities.prices = prices::parse(prices, problems);
         entities.settings = settings::parse(settings.as_deref(), problems);
-        let (policies, chains, mappings, states, cleared) = rules;
+        let (policies, chains, mappings, states, cleared, errors_cleared) = rules;
+        entities.errors_cleared = errors_cleared
+            .into_iter()
+            .filter_map(|(id, revision)| Some((id.into(), revision_of(&revision).ok()?)))
+            .collect();
         key_states::assign(states, &mut entities.connections);
         entities.policies = policies.into_iter().filter_map(|row| policies::parse(row, problems)).collect();
         entities.fallback_chains =

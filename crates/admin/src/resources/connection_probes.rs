@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, stream};
 use omniroute_dialect::DialectId;
 use omniroute_dialect::ir::Usage;
-use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, TestStatus};
+use omniroute_domain::entity::{
+    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, TestStatus,
+};
 use omniroute_engine::chronicle;
 use omniroute_engine::ports::{AttemptRow, CHAT, RequestRow, RowId};
 use omniroute_store::ConnectionFilter;
@@ -19,7 +21,7 @@ use super::connection_options::merge_options;
 use super::connections::{all, check_urls, find};
 use crate::auth::{Caller, Management};
 use crate::endpoint::{Body, Filter, Id, Ignored, Json, OptionalBody};
-use crate::error::{AdminResult, bad_request, invalid_field};
+use crate::error::{AdminResult, bad_request, internal, invalid_field};
 use crate::probe::{
     Diagnosis, DiagnosisSource, DiagnosisType, Subject, UpstreamModel, Verdict, dialect_of, list_models,
     parse_models, probe, probe_chat,
@@ -371,6 +373,14 @@ async fn test_one(caller: &Caller, connection: &Connection, model: Option<&str>)
     })
 }
 
+/// Whether something keeps an account back, or did.
+fn is_bad(status: &ConnectionStatus) -> bool {
+    status.test_status.is_terminal()
+        || status.last_error.is_some()
+        || status.rate_limited_until.is_some()
+        || status.backoff_level > 0
+}
+
 async fn write_down(
     caller: &Caller,
     connection: &Connection,
@@ -382,6 +392,9 @@ async fn write_down(
     let before = super::connection_view::current_status(admin, connection, now);
     let mut status = verdict.status_after(&before, now);
     let keys = connection.pool_keys();
+    let said_bad =
+        [&before, &connection.status].into_iter().any(is_bad) || !connection.key_statuses.is_empty();
+    let is_over = verdict.failure.is_none() && said_bad;
     if verdict.failure.is_none() {
         admin.store.key_states().forget(&connection.id).await?;
     } else if let Some(first) = keys.first() {
@@ -393,7 +406,12 @@ async fn write_down(
             status.test_status = TestStatus::Error;
         }
     }
-    admin.store.connections().set_status(&connection.id, &status).await?;
+    // Other processes held the same against it, and have to hear that it is over.
+    if is_over && admin.store.connections().clear_errors(&connection.id, &status).await? {
+        (admin.reload)().await.map_err(internal)?;
+    } else {
+        admin.store.connections().set_status(&connection.id, &status).await?;
+    }
     if verdict.failure.is_none()
         && let Some(state) = admin.live.load().connection(&connection.id)
     {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionStatus, QuotaWindow};
 use omniroute_domain::plan::PlanWindow;
-use omniroute_engine::chronicle;
 use omniroute_provider::spec::Category;
 use omniroute_provider::{ProviderSpec, registry};
 use omniroute_store::ConnectionFilter;
@@ -219,11 +218,10 @@ async fn take_over(
             last_used_at: stored.status.last_used_at,
             ..ConnectionStatus::default()
         };
-        admin.store.connections().set_status(&stored.id, &status).await?;
-        admin.store.key_states().forget(&stored.id).await?;
+        // Told to every process; this one hears of it as it reloads.
+        admin.store.connections().clear_errors(&stored.id, &status).await?;
         stored.status = status;
         stored.key_statuses.clear();
-        clear(access, &stored);
     }
     access.reload().await?;
     recall_plan(access, &stored, &before.options.quota_windows).await?;
@@ -270,14 +268,6 @@ async fn change(
 /// What the URLs of a connection are made of, and whether they may be private.
 fn urls(row: &Connection) -> (Option<&str>, bool, &BTreeMap<String, String>) {
     (row.options.base_url.as_deref(), row.options.allow_private, &row.options.vars)
-}
-
-/// The operator wants nothing known of an account any more, or gave it another key.
-fn clear(access: &Management, stored: &Connection) {
-    let admin = &access.admin;
-    if let Some(state) = admin.live.load().connection(&stored.id) {
-        chronicle::clear(&admin.live, &*admin.recorder, state, stored.status.clone(), access.now_ms);
-    }
 }
 
 /// A window that is new to an account counts what was used of it before too. What begins with a request is better known here

@@ -65,6 +65,8 @@ pub struct Entities {
     /// Combos whose counts were cleared, and when; under `routing::auto::POOL` those that all share that choose among every
     /// model.
     pub counts_cleared: Vec<(ComboId, CountsCleared)>,
+    /// Connections whose errors were cleared, and the revision of the configuration that says so.
+    pub errors_cleared: Vec<(ConnectionId, u64)>,
     /// Other names for models and combos, each with what it stands for, the oldest first; `*` and `?` make a pattern of it.
     pub aliases: Vec<(String, String)>,
     /// What keys, or everybody together, may spend.

@@ -24,7 +24,7 @@ use crate::quota_snapshots;
 use crate::resilience;
 use crate::response_owners::FORGET_CONNECTION;
 use crate::session_affinity;
-use crate::store::{Store, usable};
+use crate::store::{REVISION, Store, usable};
 use crate::text::{clip, to_json};
 
 /// How the problem begins of a connection without its credential.
@@ -128,14 +128,21 @@ macro_rules! forget {
 pub(crate) use forget;
 
 /// What is known of an account, apart from its row, table by table as the writer goes through them; what it used stays counted.
-pub(crate) const FORGET: [&str; 6] = [
+pub(crate) const FORGET: [&str; 7] = [
     key_states::FORGET_CONNECTION,
     FORGET_CONNECTION,
     learned_limits::FORGET_CONNECTION,
     session_affinity::FORGET_CONNECTION,
     resilience::FORGET_CONNECTION,
     quota_snapshots::FORGET_CONNECTION,
+    "DELETE FROM key_value WHERE namespace = 'errorsCleared' AND key = $1",
 ];
+
+/// Every account whose errors were cleared, and the revision that says so.
+pub(crate) const SELECT_CLEARED: &str =
+    "SELECT key, value FROM key_value WHERE namespace = 'errorsCleared' ORDER BY key";
+const CLEARED: &str = "INSERT INTO key_value (namespace, key, value) VALUES ('errorsCleared', $1, $2)
+     ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value";
 
 /// What is known of an account by its key.
 const FORGET_KEY: [&str; 3] =
@@ -359,6 +366,25 @@ impl Connections<'_> {
     pub async fn set_status(&self, id: &ConnectionId, status: &ConnectionStatus) -> Result<bool, StoreError> {
         let changed = with_write!(self.0.pool(), |db| write_status!(db, id.as_str(), status));
         Ok(changed > 0)
+    }
+
+    /// Writes that nothing keeps an account or any of its keys back any more: each process hears of it, and forgets what it knew,
+    /// when it reloads. Whether there is such an account.
+    pub async fn clear_errors(
+        &self,
+        id: &ConnectionId,
+        status: &ConnectionStatus,
+    ) -> Result<bool, StoreError> {
+        with_write!(self.0.pool(), |db| {
+            bump_revision!(db);
+            if write_status!(db, id.as_str(), status) == 0 {
+                return Ok(false);
+            }
+            sqlx::query(key_states::FORGET_CONNECTION).bind(id.as_str()).execute(&mut *db).await?;
+            let revision: String = sqlx::query_scalar(REVISION).fetch_one(&mut *db).await?;
+            sqlx::query(CLEARED).bind(id.as_str()).bind(revision).execute(&mut *db).await?;
+        });
+        Ok(true)
     }
 
     async fn stored(&self, id: &ConnectionId) -> Result<Connection, StoreError> {

@@ -5,6 +5,7 @@ use omniroute_domain::entity::{
 };
 use omniroute_domain::health::{HealthMap, ModelLock};
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
+use omniroute_engine::Live;
 use omniroute_engine::ports::{LockRow, Memory, Recorder as _};
 use omniroute_provider::FailureKind;
 use omniroute_provider::catalog::catalog;
@@ -23,6 +24,7 @@ stories!(
     what_was_known_of_models_goes_with_the_key,
     a_key_that_is_named_twice_is_an_only_key,
     what_a_process_knows_follows_the_key_in_every_process,
+    what_one_process_clears_all_forget_once,
     states_of_nobody_are_deleted,
 );
 
@@ -292,4 +294,55 @@ async fn states_of_nobody_are_deleted(fixture: Fixture) {
     assert_eq!(known(&fixture.store).await.len(), 2);
     fixture.store.prune(NOW, &RuntimeSettings::default()).await.unwrap();
     assert_eq!(known(&fixture.store).await, [(id("k-second"), banned())]);
+}
+
+/// The operator ends in one process what several hold against an account and its keys.
+async fn what_one_process_clears_all_forget_once(fixture: Fixture) {
+    let (here, there) = (&fixture.store, &fixture.again().await);
+    here.connections().insert(&account("k-first", &["k-second"])).await.unwrap();
+    write(here, &[(ACCOUNT.into(), banned()), (id("k-first"), banned()), (id("k-second"), banned())]).await;
+    let processes = [process(here).await, process(there).await];
+    let state = |live: &Live| live.load().connection(&ACCOUNT.into()).unwrap().clone();
+    let lock = ModelLock {
+        model: "m".to_owned(),
+        reason: FailureKind::RateLimited,
+        until: NOW + 1_000,
+        failure_count: 2,
+        locked_at: NOW,
+    };
+    for round in 0..2 {
+        for live in &processes {
+            state(live).pool[0].health.restore_lock(lock.clone());
+            assert!(state(live).check("m", NOW).is_err(), "{round}: all of its keys are banned");
+        }
+        let known = there.revision().await.unwrap();
+        assert!(
+            here.connections().clear_errors(&ACCOUNT.into(), &ConnectionStatus::default()).await.unwrap()
+        );
+        assert!(there.revision().await.unwrap() > known, "the other process notices");
+        assert!(here.connections().get(&ACCOUNT.into()).await.unwrap().unwrap().key_statuses.is_empty());
+        for (store, live) in [here, there].into_iter().zip(&processes) {
+            let recorder = Remembered::default();
+            reload(store, live, &recorder).await;
+            assert_eq!(state(live).check("m", NOW), Ok(()), "{round}");
+            let told = recorder.0.lock().unwrap().len();
+            assert_eq!(told, 1, "the lock goes from the database too");
+            // What is found out later holds, whatever else is changed.
+            for key in &state(live).pool {
+                key.health.clear(banned());
+            }
+            state(live).health.clear(banned());
+            here.settings().change(|_| Ok::<_, ()>(())).await.unwrap().unwrap();
+            reload(store, live, &recorder).await;
+            assert!(state(live).check("m", NOW).is_err(), "{round}: once each time");
+        }
+    }
+    assert!(!here.connections().clear_errors(&"nobody".into(), &ConnectionStatus::default()).await.unwrap());
+    assert_eq!(here.entities().await.unwrap().errors_cleared.len(), 1);
+    here.connections().delete(&ACCOUNT.into()).await.unwrap();
+    assert_eq!(
+        here.entities().await.unwrap().errors_cleared,
+        [],
+        "nothing is kept of an account that is gone"
+    );
 }
