@@ -3,6 +3,8 @@
 use omniroute_dialect::ir::Usage;
 use omniroute_engine::ports::RowId;
 
+use tokio::time::sleep;
+
 use super::*;
 use crate::options::{Location, StoreOptions};
 use crate::pool::Pool;
