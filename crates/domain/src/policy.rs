@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::entity::{Policy, PolicyKind};
+use crate::entity::{Policy, PolicyKind, PolicyMode};
 use crate::hours::Hours;
 use crate::pattern::Pattern;
 
@@ -18,6 +18,7 @@ pub struct Policies(Vec<Rule>);
 struct Rule {
     name: Arc<str>,
     kind: PolicyKind,
+    mode: PolicyMode,
     model: Option<Pattern>,
     api_key: Option<String>,
     provider: Option<String>,
@@ -77,6 +78,28 @@ pub struct Verdict {
     pub rewrite_model: Option<String>,
     /// Labels that an account must have.
     pub required_tags: Vec<String>,
+    /// What policies that only observe would have done, in order.
+    pub observed: Vec<Observed>,
+}
+
+/// What a policy that only observes would have done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// Its name.
+    pub policy: Arc<str>,
+    /// In words: `would have been denied: …`.
+    pub effect: String,
+}
+
+impl Observed {
+    /// Those that are not among `known` yet go to its end.
+    pub fn add_new(known: &mut Vec<Self>, new: &[Self]) {
+        for one in new {
+            if !known.contains(one) {
+                known.push(one.clone());
+            }
+        }
+    }
 }
 
 /// A refusal.
@@ -101,6 +124,27 @@ impl Verdict {
     /// Whether the request may be served.
     pub const fn is_allowed(&self) -> bool {
         self.denial.is_none()
+    }
+
+    /// What it would do to a request, in words.
+    fn effect(&self) -> String {
+        if let Some(denial) = &self.denial {
+            return format!("would have been denied: {}", denial.reason);
+        }
+        let mut effects = Vec::new();
+        if let Some(model) = &self.rewrite_model {
+            effects.push(format!("`{model}` would have been asked instead"));
+        }
+        if !self.preferred_providers.is_empty() {
+            effects.push(format!("would have gone first to {}", self.preferred_providers.join(", ")));
+        }
+        if !self.required_tags.is_empty() {
+            effects.push(format!("would have wanted an account with {}", self.required_tags.join(", ")));
+        }
+        if let Some(most) = self.max_tokens {
+            effects.push(format!("its answer would have been limited to {most} tokens"));
+        }
+        effects.join("; ")
     }
 
     /// How far judging got: `access`, `budget`, or `passed`.
@@ -150,6 +194,10 @@ impl Policies {
     pub fn judge(&self, asked: &Asked<'_>) -> Verdict {
         let mut verdict = Verdict::default();
         for rule in self.0.iter().filter(|rule| rule.applies(asked)) {
+            if rule.mode == PolicyMode::Observe {
+                verdict.observed.extend(rule.observe(asked));
+                continue;
+            }
             if rule.act(asked, &mut verdict) {
                 verdict.applied.push(rule.name.clone());
             }
@@ -180,6 +228,7 @@ impl Rule {
         let rule = Self {
             name: policy.name.as_str().into(),
             kind: policy.kind,
+            mode: policy.mode,
             model: conditions.model_pattern.as_deref().map(Pattern::new),
             api_key: conditions.api_key_id.clone(),
             provider: conditions.provider.clone(),
@@ -222,6 +271,12 @@ impl Rule {
                 asked.providers.iter().any(|provider| provider.eq_ignore_ascii_case(wanted))
             })
             && self.hours.is_none_or(|hours| hours.covers_utc(asked.now_ms))
+    }
+
+    /// What it would have done on its own.
+    fn observe(&self, asked: &Asked<'_>) -> Option<Observed> {
+        let mut alone = Verdict::default();
+        self.act(asked, &mut alone).then(|| Observed { policy: self.name.clone(), effect: alone.effect() })
     }
 
     /// Whether it changed anything.
@@ -290,6 +345,7 @@ mod tests {
             name: name.into(),
             kind,
             enabled: true,
+            mode: PolicyMode::Enforce,
             priority,
             conditions,
             actions,
@@ -386,6 +442,53 @@ mod tests {
         assert_eq!(verdict.required_tags, ["eu"]);
         let other = compiled(&policies).judge(&Asked { names: &["up/m"], ..ASKED });
         assert!(other.is_allowed() && other.max_tokens == Some(1) && other.phase() == "passed");
+    }
+
+    #[test]
+    fn who_only_observes_says_what_would_be_and_does_nothing() {
+        let all = PolicyConditions::default;
+        let observes = |name: &str, priority, actions| Policy {
+            mode: PolicyMode::Observe,
+            ..policy(name, priority, all(), actions)
+        };
+        let block = || PolicyActions { block_model: vec!["openai/*".into()], ..Default::default() };
+        let many = PolicyActions {
+            prefer_provider: vec!["a".into(), "b".into()],
+            require_tags: vec!["eu".into()],
+            rewrite_model: Some("x".into()),
+            max_tokens: Some(50),
+            ..Default::default()
+        };
+        let dear = PolicyActions { max_cost_usd: Some(0.01), ..Default::default() };
+        let other = PolicyActions { block_model: vec!["never".into()], ..Default::default() };
+        let policies = [
+            observes("block", 1, block()),
+            observes("many", 2, many),
+            observes("dear", 3, dear),
+            observes("other", 4, other),
+            policy("wide", 5, all(), PolicyActions { max_tokens: Some(100), ..Default::default() }),
+        ];
+        let verdict = compiled(&policies).judge(&ASKED);
+        let told: Vec<_> = verdict.observed.iter().map(|it| (&*it.policy, it.effect.as_str())).collect();
+        assert_eq!(
+            told[..2],
+            [
+                ("block", "would have been denied: Model \"openai/gpt-5.6\" blocked by policy \"block\""),
+                (
+                    "many",
+                    "`x` would have been asked instead; would have gone first to a, b; would have wanted an account \
+                     with eu; its answer would have been limited to 50 tokens"
+                ),
+            ]
+        );
+        assert!(told[2].0 == "dear" && told[2].1.contains("policy \"dear\" allows $0.0100"), "{told:?}");
+        assert_eq!(told.len(), 3, "one that would have done nothing is not told of");
+        let wide = Verdict { max_tokens: Some(100), applied: vec!["wide".into()], ..Verdict::default() };
+        assert_eq!(Verdict { observed: Vec::new(), ..verdict }, wide, "nothing else is different for them");
+        // A refusal in force ends it for those behind.
+        let policies = [policy("first", 1, all(), block()), observes("behind", 2, block())];
+        let verdict = compiled(&policies).judge(&ASKED);
+        assert!(!verdict.is_allowed() && verdict.observed.is_empty());
     }
 
     #[test]

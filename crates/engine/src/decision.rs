@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use omniroute_dialect::DialectId;
 use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned, Targets};
+use omniroute_domain::policy::Observed;
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::auto::{Task, is_virtual};
 use omniroute_domain::routing::{Manner, Score};
@@ -35,6 +36,8 @@ pub struct Decision {
     pub task: Option<Task>,
     /// The names of the policies that applied, in order.
     pub policies: Vec<Arc<str>>,
+    /// What policies that only observe would have done.
+    pub observed: Vec<Observed>,
     /// What the request became because a budget had no room for it (`daily free-only`).
     pub budget: Option<String>,
     /// The account whose conversation was taken over with a summary.
@@ -92,6 +95,7 @@ impl Decision {
             turn: 0,
             task: None,
             policies: Vec::new(),
+            observed: Vec::new(),
             budget: None,
             handoff: None,
             decided_at: now_ms,
@@ -118,6 +122,7 @@ impl Decision {
     pub(crate) fn part(&self) -> Box<Self> {
         Box::new(Self {
             policies: Vec::new(),
+            observed: Vec::new(),
             budget: None,
             handoff: None,
             planned: Arc::default(),
@@ -155,7 +160,7 @@ impl Decision {
             || self.budget.is_some()
             || self.handoff.is_some()
             || !(self.policies.is_empty() && self.denied.is_empty() && self.unpaid.is_empty())
-            || !self.left_out.is_empty()
+            || !(self.observed.is_empty() && self.left_out.is_empty())
             || self.weighed.len() > 1
             || self.planned.are_scored();
         let weighed = self.weighed.first();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use omniroute_dialect::ir::{ErrorKind, Usage};
 use omniroute_domain::combo::Targets;
-use omniroute_domain::policy::{Asked, Verdict};
+use omniroute_domain::policy::{Asked, Observed, Verdict};
 use omniroute_domain::price;
 use omniroute_domain::resolve::{Suffixes, Target};
 use smallvec::SmallVec;
@@ -24,6 +24,8 @@ pub(crate) struct Steering {
     pub(crate) suffixes: Suffixes,
     /// Policies that applied to the name before a target was known.
     pub(crate) applied: Vec<Arc<str>>,
+    /// What those would have done that only observe, of the name and of every target that was looked at.
+    pub(crate) observed: Vec<Observed>,
 }
 
 /// What the policies say of the name that was asked for, before it is known where it leads.
@@ -85,7 +87,11 @@ pub(crate) fn steer(ctx: &mut RequestCtx, target: &Target) -> Result<(), Gateway
     if ctx.snapshot.policies.is_empty() {
         return Ok(());
     }
-    let verdict = of_target(ctx, ctx.requested(), target);
+    let mut verdict = of_target(ctx, ctx.requested(), target);
+    if !verdict.observed.is_empty() {
+        let observed = std::mem::take(&mut verdict.observed);
+        Observed::add_new(&mut ctx.steering.get_or_insert_default().observed, &observed);
+    }
     refuse_if_denied(&verdict)?;
     ctx.steering.get_or_insert_default().verdict = verdict;
     Ok(())

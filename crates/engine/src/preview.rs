@@ -8,6 +8,7 @@ use omniroute_dialect::DialectId;
 use omniroute_domain::combo::{self, ComboState, LeftOut, Planned};
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::health::{Blocked, Hold};
+use omniroute_domain::policy::Observed;
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::{Manner, Score, auto};
 use omniroute_domain::snapshot::ConnectionState;
@@ -46,6 +47,8 @@ pub struct Preview {
     pub strategy: Option<&'static str>,
     /// The policies that applied, in order.
     pub policies: Vec<Arc<str>>,
+    /// What policies that only observe would have done.
+    pub observed: Vec<Observed>,
     /// What it would become because a budget has no room for it (`daily free-only`).
     pub budget: Option<String>,
     /// Those that would be asked, in order; then those that would not.
@@ -128,6 +131,7 @@ impl Engine {
             combo: None,
             strategy: None,
             policies: Vec::new(),
+            observed: Vec::new(),
             budget: None,
             candidates: Vec::new(),
             seed: ctx.seed,
@@ -156,6 +160,7 @@ impl Engine {
         if let Err(error) = identified.and(entered) {
             preview.refuse(error);
         }
+        preview.observed = ctx.steering.take().map(|steering| steering.observed).unwrap_or_default();
         preview.budget = ctx.money.thrift.as_ref().map(ToString::to_string);
         Ok(preview)
     }
@@ -366,7 +371,9 @@ fn judged(
     }
     let denial = verdict.denial.as_ref().map(|denial| denial.reason.clone());
     if !ctx.snapshot.policies.is_empty() {
-        ctx.steering.get_or_insert_default().verdict = verdict;
+        let steering = ctx.steering.get_or_insert_default();
+        Observed::add_new(&mut steering.observed, &verdict.observed);
+        steering.verdict = verdict;
     }
     let (mut tried, mut skipped) = accounts(ctx, target, cost_nano);
     if let Some(reason) = denial {

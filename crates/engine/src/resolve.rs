@@ -90,9 +90,9 @@ fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
         };
         lets_through(&route, &verdict)?;
     }
-    if suffixes != Suffixes::default() || !verdict.applied.is_empty() {
-        let applied = verdict.applied.clone();
-        ctx.steering = Some(Box::new(Steering { verdict, suffixes, applied }));
+    if suffixes != Suffixes::default() || !verdict.applied.is_empty() || !verdict.observed.is_empty() {
+        let (applied, observed) = (verdict.applied.clone(), std::mem::take(&mut verdict.observed));
+        ctx.steering = Some(Box::new(Steering { verdict, suffixes, applied, observed }));
     }
     match route {
         Route::Combo(combo) => {

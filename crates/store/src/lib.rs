@@ -69,7 +69,7 @@ pub use combos::Surroundings;
 pub use connections::{ConnectionFilter, Connections};
 pub use context_handoffs::ContextHandoffs;
 pub use custom_models::CustomModels;
-pub use decisions::{LoggedCandidate, LoggedDecision, RoutingDecisions};
+pub use decisions::{LoggedCandidate, LoggedDecision, LoggedObserved, RoutingDecisions};
 pub use disk::DiskFacts;
 pub use error::StoreError;
 pub use fallback_chains::FallbackChains;

@@ -56,6 +56,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(32, "0032_alias_ages"),
     migration!(33, "0033_decisions_once"),
     migration!(34, "0034_written_batches"),
+    migration!(35, "0035_policy_modes"),
 ];
 
 /// Applies what is missing.

@@ -1,6 +1,6 @@
 //! What the operator forbids, limits or prefers.
 
-use omniroute_domain::entity::{ApiKeyId, Policy, PolicyActions, PolicyConditions, PolicyKind};
+use omniroute_domain::entity::{ApiKeyId, Policy, PolicyActions, PolicyConditions, PolicyKind, PolicyMode};
 
 use crate::combos::{add_renamed, renamed, renamed_pattern};
 use crate::error::StoreError;
@@ -14,28 +14,28 @@ pub struct Policies<'a>(pub(crate) &'a Store);
 
 /// Every row, those that come first first.
 pub(crate) const SELECT_ALL: &str =
-    "SELECT id, name, type, enabled, priority, conditions, actions, created_at, updated_at
+    "SELECT id, name, type, enabled, mode, priority, conditions, actions, created_at, updated_at
      FROM policies ORDER BY priority, created_at, id";
 
 /// The policy `$1` with the conditions `$2` instead of its own, at `$3`.
 pub(crate) const MOVE: &str = "UPDATE policies SET conditions = $2, updated_at = $3 WHERE id = $1";
 /// The same as a policy of its own with the id `$4`.
 pub(crate) const COPY: &str =
-    "INSERT INTO policies (id, name, type, enabled, priority, conditions, actions, created_at, updated_at)
-     SELECT $4, name, type, enabled, priority, $2, actions, $3, $3 FROM policies WHERE id = $1";
+    "INSERT INTO policies (id, name, type, enabled, mode, priority, conditions, actions, created_at, updated_at)
+     SELECT $4, name, type, enabled, mode, priority, $2, actions, $3, $3 FROM policies WHERE id = $1";
 
 /// A row of the table.
-pub(crate) type Row = (String, String, String, bool, i64, String, String, i64, i64);
+pub(crate) type Row = (String, String, String, bool, String, i64, String, String, i64, i64);
 
 /// Writes the row of a policy, new or not.
 macro_rules! write_row {
     ($db:ident, $policy:expr) => {
             sqlx::query(
-                "INSERT INTO policies (id, name, type, enabled, priority, conditions, actions, created_at, updated_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE
+                "INSERT INTO policies (id, name, type, enabled, priority, conditions, actions, created_at, updated_at, mode)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO UPDATE
                  SET name = excluded.name, type = excluded.type, enabled = excluded.enabled,
                  priority = excluded.priority, conditions = excluded.conditions, actions = excluded.actions,
-                 updated_at = excluded.updated_at",
+                 updated_at = excluded.updated_at, mode = excluded.mode",
             )
             .bind(&$policy.id)
             .bind(&$policy.name)
@@ -46,6 +46,7 @@ macro_rules! write_row {
             .bind(to_json(&$policy.actions)?)
             .bind($policy.created_at)
             .bind($policy.updated_at)
+            .bind($policy.mode.as_str())
             .execute(&mut *$db)
             .await?
     };
@@ -151,13 +152,14 @@ pub(crate) fn rename_asked(
 
 /// The policy of a row.
 pub(crate) fn parse(row: Row, problems: &mut Vec<RowProblem>) -> Option<Policy> {
-    let (id, name, kind, enabled, priority, conditions, actions, created_at, updated_at) = row;
+    let (id, name, kind, enabled, mode, priority, conditions, actions, created_at, updated_at) = row;
     let read = || {
         Ok(Policy {
             id: id.clone(),
             name,
             kind: PolicyKind::of_word(&kind).ok_or_else(|| format!("type `{kind}` is unknown"))?,
             enabled,
+            mode: PolicyMode::of_word(&mode).ok_or_else(|| format!("mode `{mode}` is unknown"))?,
             priority,
             conditions: from_json("conditions", &conditions)?,
             actions: from_json("actions", &actions)?,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use omniroute_domain::entity::{ApiKeyId, MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKind};
+use omniroute_domain::entity::{
+    ApiKeyId, MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKind, PolicyMode,
+};
 use omniroute_domain::policy::{self, Asked, Verdict};
 use omniroute_domain::price;
 use omniroute_domain::resolve::{self, Route, Target};
@@ -13,6 +15,7 @@ use uuid::Uuid;
 
 use super::Done;
 use super::resilience::{BreakerView, breakers};
+use super::route_preview::ObservedView;
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json, WithStatus};
 use crate::error::{AdminResult, invalid_field, not_found};
@@ -40,6 +43,8 @@ pub(crate) struct PolicyView {
     /// `routing`, `access` or `budget`.
     r#type: &'static str,
     enabled: bool,
+    /// `enforce`, or `observe`: what it would do is noted beside requests, which go on as if there were no such policy.
+    mode: &'static str,
     /// The lower, the earlier.
     priority: i64,
     conditions: ConditionsView,
@@ -115,6 +120,8 @@ pub(crate) struct PolicyPost {
     /// `routing`, `access` or `budget`.
     r#type: Option<String>,
     enabled: Option<bool>,
+    /// `enforce` (when it is not given) or `observe`.
+    mode: Option<String>,
     /// The lower, the earlier; 100 when it is not given.
     priority: Option<i64>,
     conditions: Option<ConditionsView>,
@@ -128,6 +135,8 @@ pub(crate) struct PolicyPatch {
     /// `routing`, `access` or `budget`.
     r#type: Option<String>,
     enabled: Option<bool>,
+    /// `enforce` (when it is not given) or `observe`.
+    mode: Option<String>,
     /// The lower, the earlier; 100 when it is not given.
     priority: Option<i64>,
     conditions: Option<ConditionsView>,
@@ -196,6 +205,8 @@ pub(crate) struct VerdictView {
     require_tags: Vec<String>,
     /// `access` or `budget` for what was refused there, else `passed`.
     phase: &'static str,
+    /// What policies that only observe would have done.
+    observed: Vec<ObservedView>,
 }
 
 pub(crate) async fn list(access: Management) -> AdminResult<Json<PolicyList>> {
@@ -219,7 +230,7 @@ pub(crate) async fn create(
     Body(post): Body<PolicyPost>,
 ) -> AdminResult<WithStatus<PolicyPosted, 201>> {
     let store = &access.admin.store;
-    let PolicyPost { action, identifier, name, r#type, enabled, priority, conditions, actions } = post;
+    let PolicyPost { action, identifier, name, r#type, enabled, mode, priority, conditions, actions } = post;
     match (action.as_deref(), identifier) {
         (Some("unlock"), Some(identifier)) => {
             access.admin.lockouts.unlock(store, &identifier).await?;
@@ -245,13 +256,14 @@ pub(crate) async fn create(
         name: String::new(),
         kind: PolicyKind::Routing,
         enabled: true,
+        mode: PolicyMode::Enforce,
         priority: 100,
         conditions: PolicyConditions::default(),
         actions: PolicyActions::default(),
         created_at: access.now_ms,
         updated_at: access.now_ms,
     };
-    merge(&mut policy, PolicyPatch { name, r#type, enabled, priority, conditions, actions })?;
+    merge(&mut policy, PolicyPatch { name, r#type, enabled, mode, priority, conditions, actions })?;
     store.policies().insert(&policy, MAX_POLICIES).await?;
     access.reload().await?;
     access.audit("policy.created", "policy", &policy.id, &policy.name).await;
@@ -359,6 +371,12 @@ fn merge(policy: &mut Policy, patch: PolicyPatch) -> AdminResult<()> {
         }
     }
     policy.enabled = patch.enabled.unwrap_or(policy.enabled);
+    if let Some(mode) = patch.mode {
+        match PolicyMode::of_word(&mode) {
+            Some(mode) => policy.mode = mode,
+            None => problems.add("mode", "must be `enforce` or `observe`"),
+        }
+    }
     policy.priority = patch.priority.unwrap_or(policy.priority);
     problems.range("priority", Some(policy.priority), &(-1_000_000..=1_000_000));
     if let Some(conditions) = patch.conditions {
@@ -401,6 +419,7 @@ fn view(policy: Policy) -> PolicyView {
         name: policy.name,
         r#type: policy.kind.as_str(),
         enabled: policy.enabled,
+        mode: policy.mode.as_str(),
         priority: policy.priority,
         conditions: policy.conditions.into(),
         actions: policy.actions.into(),
@@ -419,6 +438,7 @@ fn verdict_view(verdict: Verdict) -> VerdictView {
         max_tokens: verdict.max_tokens,
         rewrite_model: verdict.rewrite_model,
         require_tags: verdict.required_tags,
+        observed: verdict.observed.into_iter().map(ObservedView::from).collect(),
     }
 }
 

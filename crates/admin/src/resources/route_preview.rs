@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use omniroute_domain::entity::ApiKeyId;
+use omniroute_domain::policy::Observed;
 use omniroute_engine::preview::{Preview, PreviewedCandidate};
-use omniroute_store::{CallLog, LoggedDecision};
+use omniroute_store::{CallLog, LoggedDecision, LoggedObserved};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -65,6 +66,8 @@ pub(crate) struct RouteAnswer {
     strategy: Option<String>,
     /// The names of the policies that apply, in order.
     policies: Vec<String>,
+    /// What policies that only observe would have done.
+    observed: Vec<ObservedView>,
     /// What becomes of the request because a budget has no room for it (`daily free-only`); null where nothing does.
     budget: Option<String>,
     /// The account whose conversation was taken over with a summary (`context-relay`). Known of requests that were made.
@@ -76,6 +79,21 @@ pub(crate) struct RouteAnswer {
     candidates: Vec<CandidateView>,
     error: Option<RouteError>,
     decided_at: String,
+}
+
+/// What a policy with the mode `observe` would have done.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ObservedView {
+    /// Its name.
+    policy: String,
+    /// In words: `would have been denied: …`.
+    effect: String,
+}
+
+impl From<Observed> for ObservedView {
+    fn from(observed: Observed) -> Self {
+        Self { policy: observed.policy.to_string(), effect: observed.effect }
+    }
 }
 
 /// An account for a target, or an entry of a combo that leads to none.
@@ -201,6 +219,7 @@ fn view(preview: Preview) -> RouteAnswer {
         combo: preview.combo.map(|name| name.to_string()),
         strategy: preview.strategy.map(str::to_owned),
         policies: preview.policies.iter().map(ToString::to_string).collect(),
+        observed: preview.observed.into_iter().map(ObservedView::from).collect(),
         budget: preview.budget,
         handoff_from: None,
         seed: preview.seed.to_string(),
@@ -269,6 +288,11 @@ pub(crate) fn logged(decision: LoggedDecision, row: &CallLog) -> RouteAnswer {
         combo: decision.combo,
         strategy: Some(decision.strategy),
         policies: decision.policies,
+        observed: decision
+            .observed
+            .into_iter()
+            .map(|LoggedObserved { policy, effect }| ObservedView { policy, effect })
+            .collect(),
         budget: decision.budget,
         handoff_from: decision.handoff_from,
         seed: decision.seed.to_string(),

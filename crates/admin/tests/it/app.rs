@@ -247,6 +247,7 @@ impl Previews for Foretold {
             combo: None,
             strategy: Some("fill-first"),
             policies: vec!["eu only".into()],
+            observed: Vec::new(),
             candidates: vec![candidate],
             seed: 7,
             task: None,

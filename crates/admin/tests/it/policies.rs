@@ -55,6 +55,32 @@ async fn a_policy_is_made_changed_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_policy_may_only_observe_until_it_is_trusted() {
+    let app = TestApp::new().await;
+    let mut body = json!({"name": "no giants", "type": "access", "mode": "observe", "actions": {"block_model": ["*opus*"]}});
+    let made = make(&app, body.clone()).await;
+    assert_eq!(made["mode"], "observe");
+    let ask = async || {
+        let body = json!({"model": "anthropic/claude-opus-5-5"});
+        app.post("/api/policies/evaluate", body).await.expect(200).json()
+    };
+    let told = ask().await;
+    assert_eq!((&told["allowed"], &told["appliedPolicies"]), (&json!(true), &json!([])));
+    assert_eq!(told["observed"][0]["policy"], "no giants");
+    let effect = told["observed"][0]["effect"].as_str().expect("text");
+    assert!(effect.starts_with("would have been denied: "), "{effect}");
+    // Then it is carried out, and stays so when something else of it is changed.
+    let path = format!("/api/policies?id={}", made["id"].as_str().expect("id"));
+    app.put(&path, json!({"mode": "enforce"})).await.expect(200);
+    let changed = app.put(&path, json!({"priority": 7})).await.expect(200).json();
+    assert_eq!(changed["policy"]["mode"], "enforce");
+    let told = ask().await;
+    assert_eq!((&told["allowed"], &told["observed"]), (&json!(false), &json!([])));
+    body["mode"] = json!("guess");
+    assert_eq!(app.post("/api/policies", body).await.expect(400).fields(), ["mode"]);
+}
+
+#[tokio::test]
 async fn wrong_policies_say_what_is_wrong() {
     let app = TestApp::new().await;
     for (member, value, field) in [

@@ -33,7 +33,7 @@ pub use custom_model::CustomModel;
 pub use id::{ApiKeyId, ComboId, ConnectionId};
 pub use key_rights::{AccessSchedule, KeyRights};
 pub use node::{Node, NodeType};
-pub use policy::{MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKind};
+pub use policy::{MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKind, PolicyMode};
 pub use pool_key::{PoolKey, key_parts};
 pub use quota_checks::QuotaCheckSettings;
 pub use quota_window::{MAX_QUOTA_WINDOWS, QuotaWindow};

@@ -16,6 +16,8 @@ pub struct Policy {
     pub kind: PolicyKind,
     /// Whether it counts.
     pub enabled: bool,
+    /// Whether it is carried out, or only noted what it would do.
+    pub mode: PolicyMode,
     /// The lower, the earlier.
     pub priority: i64,
     /// Which requests it is for.
@@ -53,6 +55,31 @@ impl PolicyKind {
     /// The kind with this name.
     pub fn of_word(word: &str) -> Option<Self> {
         [Self::Routing, Self::Access, Self::Budget].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// What becomes of what a policy says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PolicyMode {
+    /// It is done.
+    #[default]
+    Enforce,
+    /// It is noted beside the request, which goes on as if there were no such policy.
+    Observe,
+}
+
+impl PolicyMode {
+    /// The word stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+
+    /// The mode with this name.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Enforce, Self::Observe].into_iter().find(|mode| mode.as_str() == word)
     }
 }
 

@@ -3,7 +3,9 @@
 
 use omniroute_dialect::Dialect as _;
 use omniroute_dialect::openai::OpenAi;
-use omniroute_domain::entity::{ChainLink, Entities, FallbackChain, PolicyActions, PolicyConditions};
+use omniroute_domain::entity::{
+    ChainLink, Entities, FallbackChain, Policy, PolicyActions, PolicyConditions, PolicyMode,
+};
 use omniroute_engine::preview::Preview;
 use omniroute_testkit::Answer;
 
@@ -143,4 +145,43 @@ async fn a_target_of_a_combo_that_a_policy_forbids_is_recorded_as_it_is_explaine
         decision.candidates(OpenAi.id()).iter().map(|it| it.skip.map(|it| it.rule)).collect();
     assert_eq!(explained, [None, Some("policy"), Some("policy")]);
     assert_eq!(recorded, explained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_policy_would_do_that_only_observes_is_told_and_not_done() {
+    let block = PolicyActions { block_model: vec!["up/*".into()], ..Default::default() };
+    let clamp = PolicyActions { max_tokens: Some(5), ..Default::default() };
+    let observes = |policy: Policy| Policy { mode: PolicyMode::Observe, ..policy };
+    let world = World::with(
+        |entities| {
+            entities.policies =
+                vec![observes(everywhere("no up", block)), observes(everywhere("short", clamp))];
+            entities.combos.push(combo("best", &["up/m"]));
+        },
+        |_| {},
+    );
+    let told = |observed: &[omniroute_domain::policy::Observed]| -> Vec<(String, String)> {
+        observed.iter().map(|it| (it.policy.to_string(), it.effect.clone())).collect()
+    };
+    for model in ["up/m", "best"] {
+        let ask = ASK.replace("up/m", model);
+        let preview = world.preview(&ask).await;
+        assert!(preview.error.is_none(), "{model}: {:?}", preview.error);
+        assert!(preview.candidates.iter().all(|it| it.skip.is_none()) && preview.policies.is_empty());
+        let expected = told(&preview.observed);
+        let denied = (
+            "no up".to_owned(),
+            "would have been denied: Model \"up/m\" blocked by policy \"no up\"".to_owned(),
+        );
+        assert!(expected.contains(&denied), "{model}: {expected:?}");
+        assert!(expected.iter().any(|(policy, effect)| policy == "short" && effect.contains("5 tokens")));
+
+        world.transport.answer(answer("yes"));
+        assert_eq!(world.chat(&ask).await.status, 200, "{model}");
+        let sent = world.transport.sent().pop().unwrap().body;
+        assert!(!String::from_utf8_lossy(&sent).contains("max_tokens"), "{model}: nothing is limited");
+        let decision = world.row().decision.unwrap();
+        assert_eq!(told(&decision.observed), expected, "{model}");
+        assert!(decision.policies.is_empty());
+    }
 }

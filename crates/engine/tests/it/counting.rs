@@ -84,6 +84,7 @@ fn policy(actions: PolicyActions) -> Policy {
         name: "rule".into(),
         kind,
         enabled: true,
+        mode: Default::default(),
         priority: 1,
         conditions: PolicyConditions::default(),
         actions,

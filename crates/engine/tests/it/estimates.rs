@@ -71,6 +71,7 @@ async fn a_picture_is_not_too_dear_for_a_policy() {
             name: "cheap".into(),
             kind: PolicyKind::Budget,
             enabled: true,
+            mode: Default::default(),
             priority: 1,
             conditions: PolicyConditions::default(),
             actions: PolicyActions { max_cost_usd: Some(0.1), ..Default::default() },

@@ -225,6 +225,7 @@ const CASES: &[Case] = &[
                 name: "no up".into(),
                 kind: PolicyKind::Access,
                 enabled: true,
+                mode: Default::default(),
                 priority: 1,
                 conditions: PolicyConditions::default(),
                 actions: PolicyActions { block_model: vec!["up/*".into()], ..PolicyActions::default() },

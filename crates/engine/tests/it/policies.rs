@@ -22,6 +22,7 @@ pub(crate) fn policy(name: &str, conditions: PolicyConditions, actions: PolicyAc
         name: name.into(),
         kind,
         enabled: true,
+        mode: Default::default(),
         priority: 1,
         conditions,
         actions,

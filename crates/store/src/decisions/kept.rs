@@ -67,6 +67,15 @@ pub(crate) fn write(row: &RequestRow, decision: &Decision, names: &mut Names, ou
         }
         policies.end();
     }
+    if !decision.observed.is_empty() {
+        let mut observed = object.array("observed");
+        for one in &decision.observed {
+            let mut told = observed.object();
+            told.str("policy", &one.policy).str("effect", &one.effect);
+            told.end();
+        }
+        observed.end();
+    }
     object.opt_str("budget", decision.budget.as_deref());
     object.opt_str("handoffFrom", decision.handoff.as_deref());
     let mut groups = Groups::begin(object.array("candidates"), names);
@@ -260,6 +269,7 @@ pub(super) fn told(
         turn: kept.turn,
         task: kept.task,
         policies: kept.policies,
+        observed: kept.observed,
         budget: kept.budget,
         handoff_from: kept.handoff_from,
         candidates: candidates(kept.candidates, names)?,

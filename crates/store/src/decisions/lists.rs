@@ -191,6 +191,7 @@ fn tell(decision: ByList, page: &Page) -> Result<LoggedDecision, StoreError> {
         turn,
         task: None,
         policies: Vec::new(),
+        observed: Vec::new(),
         budget: None,
         handoff_from: None,
         candidates,

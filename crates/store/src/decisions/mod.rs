@@ -42,6 +42,9 @@ pub struct LoggedDecision<C = LoggedCandidate> {
     /// The names of the policies that applied, in order.
     #[serde(default = "Vec::new")]
     pub policies: Vec<String>,
+    /// What policies that only observe would have done.
+    #[serde(default = "Vec::new")]
+    pub observed: Vec<LoggedObserved>,
     /// What the request became because a budget had no room for it.
     pub budget: Option<String>,
     /// The account whose conversation was taken over with a summary.
@@ -50,6 +53,15 @@ pub struct LoggedDecision<C = LoggedCandidate> {
     pub candidates: Vec<C>,
     /// When it was decided.
     pub decided_at: i64,
+}
+
+/// What a policy that only observes would have done.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct LoggedObserved {
+    /// Its name.
+    pub policy: String,
+    /// In words.
+    pub effect: String,
 }
 
 /// An account for a target, a target whose turn never came, or an entry that leads to none.

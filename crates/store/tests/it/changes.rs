@@ -438,6 +438,7 @@ fn policy(id: &str, key: &str) -> Policy {
         name: id.into(),
         kind: PolicyKind::Access,
         enabled: true,
+        mode: Default::default(),
         priority: 1,
         conditions: PolicyConditions { api_key_id: Some(key.into()), ..PolicyConditions::default() },
         actions: PolicyActions { block_model: vec!["gpt-*".into()], ..PolicyActions::default() },

@@ -138,6 +138,7 @@ async fn combos_keep_their_order_and_their_references(fixture: Fixture) {
         name: "all to one".into(),
         kind: PolicyKind::Routing,
         enabled: true,
+        mode: Default::default(),
         priority: 1,
         conditions: PolicyConditions { model_pattern: Some("inner".into()), ..PolicyConditions::default() },
         actions: PolicyActions {

@@ -1,6 +1,6 @@
 //! Policies as rows, and what they refused in the audit log.
 
-use omniroute_domain::entity::{Policy, PolicyActions, PolicyConditions, PolicyKind};
+use omniroute_domain::entity::{Policy, PolicyActions, PolicyConditions, PolicyKind, PolicyMode};
 use omniroute_engine::ports::{Recorder as _, RequestRow};
 use omniroute_store::{AuditQuery, WriterOptions};
 
@@ -15,6 +15,7 @@ fn policy(id: &str, name: &str) -> Policy {
         name: name.into(),
         kind: PolicyKind::Access,
         enabled: true,
+        mode: Default::default(),
         priority: -3,
         conditions: PolicyConditions {
             model_pattern: Some("*opus*".into()),
@@ -30,7 +31,8 @@ fn policy(id: &str, name: &str) -> Policy {
 async fn policies_come_back_as_they_were(fixture: Fixture) {
     let store = &fixture.store;
     let before = store.revision().await.unwrap();
-    let (night, mut day) = (policy("p1", "night"), policy("p2", "day"));
+    let (mut night, mut day) = (policy("p1", "night"), policy("p2", "day"));
+    night.mode = PolicyMode::Observe;
     store.policies().insert(&night, 9).await.unwrap();
     store.policies().insert(&day, 9).await.unwrap();
     assert!(store.revision().await.unwrap() > before, "other processes notice");
