@@ -13,6 +13,7 @@ use omniroute_domain::snapshot::{ConnectionState, ProviderState};
 use smallvec::SmallVec;
 
 use crate::ctx::RequestCtx;
+use crate::policy;
 use crate::preview::{self, Skip};
 use crate::resolve;
 
@@ -59,6 +60,8 @@ struct Weighed {
     /// In the order in which they were to be asked, by their places among the provider's.
     able: SmallVec<[u16; 16]>,
     unable: Vec<(Arc<ConnectionState>, Skip)>,
+    /// What the request was to cost there, where no combo planned it; `None` = unknown.
+    cost_nano: Option<i64>,
     at: i64,
 }
 
@@ -109,12 +112,13 @@ impl Decision {
     }
 
     /// None of a target's accounts is asked, and this is why.
-    fn pass_over(&mut self, target: &Arc<Target>, skip: &Skip, at: i64) {
+    fn pass_over(&mut self, target: &Arc<Target>, skip: &Skip, cost_nano: Option<i64>, at: i64) {
         let is_known = self.weighed.iter().any(|weighed| Arc::ptr_eq(&weighed.target, target));
         if !is_known && self.weighed.len() < MAX_WEIGHED {
             let accounts = target.provider.connections.iter();
             let unable = accounts.map(|account| (account.clone(), skip.clone())).collect();
-            self.weighed.push(Weighed { target: target.clone(), able: SmallVec::new(), unable, at });
+            let (target, able) = (target.clone(), SmallVec::new());
+            self.weighed.push(Weighed { target, able, unable, cost_nano, at });
         }
     }
 
@@ -209,16 +213,23 @@ impl Decision {
 
     /// What the request was to cost at each target, in order.
     pub fn costs(&self) -> impl Iterator<Item = Option<i64>> {
-        self.planned.costs()
+        let of_one = self.only().map(|weighed| weighed.cost_nano);
+        self.planned.costs().chain(of_one)
+    }
+
+    /// The one target of a request that leads to no combo.
+    fn only(&self) -> Option<&Weighed> {
+        self.weighed.first().filter(|_| self.combo.is_none())
     }
 
     /// How many candidates each target is, in order, where a decision has a [shape](Self::shape).
     pub fn counts(&self) -> impl Iterator<Item = usize> {
         let weighed = self.weighed.first();
-        self.planned.each().map(move |target| match weighed {
+        let of_each = self.planned.each().map(move |target| match weighed {
             Some(weighed) if Arc::ptr_eq(&weighed.target, target) => weighed.able.len(),
             _ => 1,
-        })
+        });
+        of_each.chain(self.only().map(|weighed| weighed.able.len()))
     }
 
     /// The same one by one.
@@ -381,7 +392,7 @@ impl Weighed {
             model: &self.target.model,
             connection: Some((account.id.as_str(), &account.name)),
             dialect: account.endpoint_for(client, only, self.at).map(|endpoint| endpoint.dialect.as_str()),
-            cost_nano: planned.and_then(|planned| planned.cost_nano),
+            cost_nano: planned.map_or(self.cost_nano, |planned| planned.cost_nano),
             score: planned.and_then(|planned| planned.score.as_deref()),
             ..RecordedCandidate::default()
         };
@@ -472,15 +483,22 @@ impl RequestCtx {
             Route::Target(target) => Decision::direct(self, target, self.started_ms),
             Route::Combo(combo) => Decision::of_combo(self, combo, self.started_ms),
         };
-        targets.iter().for_each(|target| decision.pass_over(target, &barred.skip, self.started_ms));
+        for target in &targets {
+            decision.pass_over(target, &barred.skip, policy::cost_nano(self, target), self.started_ms);
+        }
         Some(Box::new(decision))
     }
 
     /// A target is not asked, and this is why.
     pub(crate) fn passed_over(&mut self, target: &Arc<Target>, rule: &'static str, reason: &str) {
         let now_ms = self.engine.clock.now_ms();
+        if self.decision.is_none() {
+            return;
+        }
+        let (skip, cost_nano) =
+            (Skip { rule, reason: reason.to_owned(), until: None }, policy::cost_nano(self, target));
         if let Some(decision) = &mut self.decision {
-            decision.pass_over(target, &Skip { rule, reason: reason.to_owned(), until: None }, now_ms);
+            decision.pass_over(target, &skip, cost_nano, now_ms);
         }
     }
 
@@ -501,6 +519,7 @@ impl RequestCtx {
                 target: target.clone(),
                 able: places(able, &target.provider.connections),
                 unable,
+                cost_nano: if decision.combo.is_none() { policy::cost_nano(self, target) } else { None },
                 at: now_ms,
             });
         }

@@ -112,10 +112,14 @@ impl Budgets {
     }
 }
 
-/// Money for people: two decimals, four where it is less than a dollar.
+/// Money for people: two decimals, four where it is less than a dollar, all where that would be nothing.
 pub fn dollars(nano: i64) -> String {
     let sign = if nano < 0 { "-" } else { "" };
+    let amount = Decimal(nano);
     let nano = nano.unsigned_abs();
+    if (1..50_000).contains(&nano) {
+        return format!("{sign}${}", amount.to_string().trim_start_matches('-'));
+    }
     if nano < 1_000_000_000 {
         let tenths_of_milli = (nano + 50_000) / 100_000;
         return format!("{sign}${}.{:04}", tenths_of_milli / 10_000, tenths_of_milli % 10_000);
@@ -153,7 +157,8 @@ mod tests {
         for (nano, people, programs) in [
             (0, "$0.0000", "0"),
             (194_000_000, "$0.1940", "0.194"),
-            (49_999, "$0.0000", "0.000049999"),
+            (49_999, "$0.000049999", "0.000049999"),
+            (-7, "-$0.000000007", "-0.000000007"),
             (50_000, "$0.0001", "0.00005"),
             (999_999_999, "$1.0000", "0.999999999"),
             (1_000_000_000, "$1.00", "1"),

@@ -5,6 +5,7 @@ use omniroute_domain::combo::{self, RequestFacts};
 use omniroute_domain::entity::{
     Combo, ComboConfig, ComboId, ComboTransforms, Entities, Goal, NodeType, Number, Step,
 };
+use omniroute_domain::price::PriceRow;
 use omniroute_engine::EngineOptions;
 use omniroute_engine::decision::{Decision, RecordedCandidate};
 
@@ -114,6 +115,28 @@ async fn the_record_names_accounts_in_order_and_what_kept_the_others_back() {
         .into_iter()
         .map(|it| (it.connection.unwrap().1.to_string(), it.skip.map(|skip| (skip.rule, skip.until))));
     assert_eq!(second, told.collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_of_one_target_has_what_it_was_to_cost() {
+    let price = |entities: &mut Entities| {
+        let row = PriceRow { input: Some(3.0), output: Some(15.0), ..PriceRow::default() };
+        for node in &entities.nodes {
+            entities.prices.user.entry(node.id.clone()).or_default().insert("m".into(), row.clone());
+        }
+    };
+    let world = World::with(price, |_| {});
+    let foreseen: Vec<_> = world.preview(ASK).await.candidates.iter().map(|it| it.cost_nano).collect();
+    assert!(
+        foreseen.len() == 2 && foreseen.iter().all(|cost| cost.is_some_and(|nano| nano > 0)),
+        "{foreseen:?}"
+    );
+    world.transport.answer(answer("hello"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+    let decision = world.row().decision.unwrap();
+    let recorded: Vec<_> = decision.candidates(OpenAi.id()).iter().map(|it| it.cost_nano).collect();
+    assert_eq!(recorded, foreseen);
+    assert_eq!(decision.costs().collect::<Vec<_>>(), foreseen[..1], "one target, however many accounts");
 }
 
 #[tokio::test(start_paused = true)]

@@ -122,7 +122,7 @@ async fn the_same_order_is_kept_once_whatever_it_costs(fixture: Fixture) {
     assert!(cost(dear) > cost(cheap) && cost(cheap) == cost(again));
     assert!([cheap, dear, again].iter().all(|it| it.via == "combo" && it.strategy == "priority"));
     assert_eq!([cheap, dear, again].map(|it| it.turn), [0, 1, 2].map(Some));
-    let of_target = [account("a0", None, false), account("a1", None, false)];
+    let of_target = [account("a0", None, true), account("a1", None, true)];
     assert_eq!([direct, other].map(told), [of_target.clone(), of_target]);
     assert!(direct.via == "direct" && direct.seed != other.seed);
     let (texts, lists) = kept(&fixture).await;
