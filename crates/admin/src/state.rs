@@ -184,6 +184,8 @@ pub struct PreviewAsk {
     pub content: AskContent,
     /// Whose key it comes with.
     pub api_key: Option<ApiKeyId>,
+    /// The random bits that it is decided with; others each time where there are none.
+    pub seed: Option<u64>,
 }
 
 /// What a request holds.

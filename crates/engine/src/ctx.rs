@@ -270,6 +270,11 @@ impl RequestCtx {
         self.caller.as_ref().map_or(NOBODY, |caller| caller.id.as_str())
     }
 
+    /// Decides with these random bits, as an earlier request did.
+    pub fn decide_with(&mut self, seed: u64) {
+        self.seed = seed;
+    }
+
     /// Waits so long.
     pub(crate) async fn pause(&mut self, pause: Duration) {
         tokio::time::sleep(pause).await;

@@ -244,9 +244,13 @@ impl Decision {
         self.denied.iter().for_each(|planned| see(RecordedCandidate::of(planned, denied)));
         self.unpaid.iter().for_each(|planned| see(RecordedCandidate::of(planned, unpaid)));
         for left in self.left_out.iter() {
+            let target = left.target.as_deref();
             see(RecordedCandidate {
-                model: &left.goal,
-                skip: skip(left.rule.as_str(), &left.reason),
+                whose: target.map(|target| Whose::Provider(&target.provider)),
+                provider: target.map(|target| target.provider.id.as_str()),
+                model: target.map_or(&left.goal, |target| &target.model),
+                skip: Some(Skip { rule: left.rule.as_str(), reason: &left.reason, until: left.until }),
+                cost_nano: left.cost_nano,
                 ..RecordedCandidate::default()
             });
         }

@@ -485,13 +485,14 @@ pub(crate) fn told(obstacle: &Obstacle) -> Skip {
 
 /// A step that leads to no target for this request.
 fn step(left: LeftOut) -> PreviewedCandidate {
+    let LeftOut { step: _, goal, target, cost_nano, rule, reason, until } = left;
     PreviewedCandidate {
-        provider: None,
-        model: left.goal.into(),
+        provider: target.as_ref().map(|target| target.provider.id.clone()),
+        model: target.map_or_else(|| goal.into(), |target| target.model.clone()),
         connection: None,
         dialect: None,
-        skip: Some(Skip { rule: left.rule.as_str(), reason: left.reason, until: None }),
-        cost_nano: None,
+        skip: Some(Skip { rule: rule.as_str(), reason, until }),
+        cost_nano,
         score: None,
         wave: None,
     }

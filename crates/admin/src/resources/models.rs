@@ -116,6 +116,7 @@ pub(crate) async fn test(
         headers: HeaderMap::new(),
         content: AskContent::Body(body.to_string().into()),
         api_key: None,
+        seed: None,
     };
     let answer = admin.previews.ask(ask).await.map_err(|wrong| invalid_field(&wrong.field, wrong.message))?;
     let elapsed = admin.clock.instant().saturating_duration_since(began);

@@ -35,6 +35,8 @@ pub(crate) struct RouteQuestion {
     headers: BTreeMap<String, String>,
     /// The key that it would use, by its id; absent = one without restrictions and limits.
     api_key_id: Option<String>,
+    /// The random bits to decide with, as an earlier answer or a record has them; absent = others each time.
+    seed: Option<String>,
 }
 
 /// A field of a form: a text has a `value`, a file has its length in `bytes`. What is in the file is not asked for.
@@ -153,10 +155,17 @@ pub(crate) async fn explain(
         headers,
         content: content(question.body, question.form)?,
         api_key: question.api_key_id.map(ApiKeyId::from),
+        seed: question.seed.as_deref().map(seed).transpose()?,
     };
     let preview = access.admin.previews.preview(ask).await;
     let preview = preview.map_err(|wrong| invalid_field(&wrong.field, wrong.message))?;
     Ok(Json(view(preview)))
+}
+
+/// Random bits as they are shown.
+fn seed(text: &str) -> AdminResult<u64> {
+    let wrong = || invalid_field("seed", "must be a text of digits, as the `seed` of a record is");
+    text.parse().map_err(|_| wrong())
 }
 
 /// A body or a form.

@@ -1,5 +1,6 @@
 //! From a combo to the list of targets for one request.
 
+use std::fmt;
 use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
@@ -95,16 +96,29 @@ impl Place {
 }
 
 /// A step that is not tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct LeftOut {
     /// The step's id.
     pub step: Arc<str>,
     /// What it leads to, as the operator wrote it.
     pub goal: String,
+    /// The same as a target; `None` where it leads to a combo, or to none.
+    pub target: Option<Arc<Target>>,
+    /// What the request would cost there, in billionths of a US dollar; `None` = unknown.
+    pub cost_nano: Option<i64>,
     /// What kept it out.
     pub rule: Rule,
     /// In words.
     pub reason: String,
+    /// When it ends, in epoch milliseconds; `None` = nobody knows.
+    pub until: Option<i64>,
+}
+
+impl fmt::Debug for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { step, goal, rule, reason, until, .. } = self;
+        write!(f, "{step} ({goal}): {rule:?}, {reason}, until {until:?}")
+    }
 }
 
 /// What keeps a step out of a plan.
@@ -514,7 +528,8 @@ impl Planner<'_> {
                 match lack.or_else(|| is_excluded.then_some((Rule::Excluded, auto::EXCLUDED))) {
                     None => self.targets.push(planned),
                     Some((rule, reason)) => {
-                        self.incapable.push((planned, left_out(step, rule, reason.to_owned())));
+                        let left = self.left_out(step, rule, reason.to_owned());
+                        self.incapable.push((planned, left));
                     }
                 }
             }
@@ -531,7 +546,19 @@ impl Planner<'_> {
     }
 
     fn leave_out(&mut self, step: &StepState, rule: Rule, reason: String) {
-        self.plan.left_out.push(left_out(step, rule, reason));
+        let left = self.left_out(step, rule, reason);
+        self.plan.left_out.push(left);
+    }
+
+    fn left_out(&self, step: &StepState, rule: Rule, reason: String) -> LeftOut {
+        let goal = match &step.goal {
+            Goal::Model { model, .. } => model.clone(),
+            Goal::ComboRef { combo_name } => combo_name.clone(),
+        };
+        let target = step.target(self.snapshot).and_then(|target| target.as_ref().ok()).cloned();
+        let cost_nano = target.as_ref().and_then(|target| self.cost(step, target));
+        let until = step.stats.excluded_until(self.now_ms).filter(|_| rule == Rule::Excluded);
+        LeftOut { step: step.id.clone(), goal, target, cost_nano, rule, reason, until }
     }
 
     /// What the model lacks for this request.
@@ -578,12 +605,4 @@ fn load(target: &Target) -> f64 {
         }
     }
     if places == 0 { 0.0 } else { f64::from(running) / f64::from(places) }
-}
-
-fn left_out(step: &StepState, rule: Rule, reason: String) -> LeftOut {
-    let goal = match &step.goal {
-        Goal::Model { model, .. } => model.clone(),
-        Goal::ComboRef { combo_name } => combo_name.clone(),
-    };
-    LeftOut { step: step.id.clone(), goal, rule, reason }
 }

@@ -51,6 +51,13 @@ pub(super) fn told_of_all(count: usize, combo: &str, error: &str) -> String {
     format!("all {count} targets of combo `{combo}` failed: {error}")
 }
 
+/// The same where time, or the calls that a request may make, ended before its targets did.
+pub(super) fn told_of_some(asked: usize, count: usize, combo: &str, error: &str) -> String {
+    format!(
+        "{asked} of the {count} targets of combo `{combo}` failed, and there was no time or call left for more: {error}"
+    )
+}
+
 /// The error when there is no target to ask.
 pub(crate) fn no_targets(combo: &ComboState, over_cap: Option<i64>, left_out: &[LeftOut]) -> GatewayError {
     let name = &combo.name;

@@ -474,8 +474,12 @@ impl Course {
 
     /// The error when all targets failed: the one that says most, with every attempt.
     pub(super) fn failed(&mut self, ctx: &RequestCtx) -> GatewayError {
-        let (count, name) = (self.targets.len(), self.combo.name.clone());
-        self.failed_as(ctx, |error| in_vain::told_of_all(count, &name, error))
+        let (count, asked, name) =
+            (self.targets.len(), self.failures.iter().count(), self.combo.name.clone());
+        self.failed_as(ctx, |error| match asked < count {
+            true => in_vain::told_of_some(asked, count, &name, error),
+            false => in_vain::told_of_all(count, &name, error),
+        })
     }
 
     /// The same, told in other words.

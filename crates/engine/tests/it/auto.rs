@@ -1,5 +1,6 @@
 //! The strategy `auto`: what it chooses, what it refuses, and what it says of that.
 
+use omniroute_dialect::{Dialect as _, openai::OpenAi};
 use omniroute_domain::entity::{Combo, ComboConfig, ComboId, ComboTransforms, Entities, Goal, Number, Step};
 use omniroute_engine::EngineOptions;
 
@@ -147,8 +148,24 @@ async fn who_fails_three_times_in_a_row_is_left_alone_for_five_minutes() {
         steps[0].stats.note(None, now);
     }
     let shown = world.preview(ask).await;
-    let left = shown.candidates.iter().find(|it| &*it.model == "openai/gpt-5.6").unwrap();
-    assert_eq!(left.skip.as_ref().unwrap().rule, "excluded");
+    let left = shown.candidates.iter().find(|it| it.skip.is_some()).unwrap();
+    assert_eq!(
+        (left.provider.as_ref().map(ToString::to_string).as_deref(), &*left.model),
+        (Some("openai"), "gpt-5.6")
+    );
+    let skip = left.skip.as_ref().unwrap();
+    assert_eq!((skip.rule, skip.until), ("excluded", Some(now + 300_000)));
+    assert!(left.cost_nano.is_some(), "it is told what it would cost: {left:?}");
+    // The record has the same.
+    world.transport.answer(answer("hello"));
+    assert_eq!(world.chat(ask).await.status, 200);
+    let decision = world.row().decision.unwrap();
+    let recorded = decision.candidates(OpenAi.id()).into_iter().find(|it| it.skip.is_some()).unwrap();
+    assert_eq!(
+        (recorded.provider, recorded.model, recorded.cost_nano),
+        (Some("openai"), "gpt-5.6", left.cost_nano)
+    );
+    assert_eq!(recorded.skip.unwrap().until, skip.until);
     tokio::time::advance(std::time::Duration::from_secs(301)).await;
     let shown = world.preview(ask).await;
     assert!(shown.candidates.iter().all(|it| it.skip.is_none()), "{shown:?}");

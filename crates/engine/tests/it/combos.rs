@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use omniroute_domain::entity::{Combo, ComboConfig, Entities, Goal, NodeType, PolicyActions};
+use omniroute_domain::entity::{Combo, ComboConfig, Entities, Goal, NodeType, PolicyActions, Step};
 use omniroute_engine::EngineOptions;
 use omniroute_testkit::Answer;
 
@@ -270,6 +270,26 @@ async fn all_together_have_one_deadline() {
     let got = world.chat(ASK).await;
     assert_eq!((got.status, tried(&world).len()), (504, 2), "{}", got.body);
     assert_eq!(world.elapsed().as_secs(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_that_no_call_was_left_for_did_not_fail() {
+    let world = world(|best| {
+        let first = best.steps[0].clone();
+        best.steps = (0..70)
+            .map(|place| {
+                let goal = Goal::Model { model: format!("a/m{place}"), connection_id: None };
+                Step { id: format!("s{place}"), goal, ..first.clone() }
+            })
+            .collect();
+        best.config.max_retries = Some(0);
+    });
+    for _ in 0..64 {
+        world.transport.answer(refusal(400, "invalid_request_error", "unsupported parameter"));
+    }
+    let got = world.chat(ASK).await;
+    assert_eq!(world.transport.sent().len(), 64, "{}", got.body);
+    assert!(got.body.contains("64 of the 70 targets of combo `best` failed"), "{}", got.body);
 }
 
 #[tokio::test(start_paused = true)]

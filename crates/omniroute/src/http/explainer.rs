@@ -66,7 +66,7 @@ impl Explainer {
     }
 
     fn begin(&self, ask: PreviewAsk, is_logged: bool) -> Result<Question, WrongAsk> {
-        let PreviewAsk { path, headers, content, api_key } = ask;
+        let PreviewAsk { path, headers, content, api_key, seed } = ask;
         let (path, query) =
             path.split_once('?').map_or((path.as_str(), None), |(path, query)| (path, Some(query)));
         let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
@@ -85,6 +85,9 @@ impl Explainer {
             provider: route.provider,
             is_logged,
         });
+        if let Some(seed) = seed {
+            ctx.decide_with(seed);
+        }
         if let Some(id) = &api_key {
             let caller = ctx.snapshot.caller_by_id(id).cloned();
             ctx.caller = Some(caller.ok_or_else(|| wrong("apiKeyId", "is no key's id"))?);

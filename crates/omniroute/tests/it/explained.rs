@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::client::Call;
 use crate::gateway::{Gateway, Start};
 
 const TRANSCRIPTS: &str = "/v1/audio/transcriptions";
@@ -100,6 +101,35 @@ async fn pictures_that_are_to_be_changed_are_explained_in_both_forms() {
             "{told}"
         );
     }
+}
+
+/// An order by chance can be asked for again, and is the one of the request that had the bits.
+#[tokio::test]
+async fn the_bits_of_a_decision_make_it_again() {
+    let gateway = gateway().await;
+    let models = ["sim/echo", "sim/lorem", "sim/size-9", "sim/size-8", "sim/size-7"];
+    gateway.set("POST", "/api/combos", &json!({"name": "any", "strategy": "random", "models": models})).await;
+    let body = json!({"model": "any", "messages": [{"role": "user", "content": "hello"}]});
+    let mut question = json!({"path": "/v1/chat/completions", "body": body});
+    let order = |told: &Value| -> Vec<String> {
+        let candidates = told["candidates"].as_array().unwrap();
+        candidates.iter().map(|it| it["model"].as_str().unwrap().to_owned()).collect()
+    };
+    for _ in 0..4 {
+        assert_eq!(gateway.call(&Call::post("/v1/chat/completions", body.to_string())).await.status, 200);
+    }
+    for row in gateway.logged(4).await {
+        let path = format!("/api/usage/call-logs/{}", row["id"].as_str().unwrap());
+        let route = gateway.manage("GET", &path, &Value::Null).await.json()["route"].clone();
+        question["seed"] = route["seed"].clone();
+        let told = explain(&gateway, question.clone()).await;
+        assert_eq!(order(&told), order(&route));
+        assert_eq!(told["seed"], route["seed"]);
+    }
+    question["seed"] = json!("-1");
+    let wrong = gateway.manage("POST", "/api/route/explain", &question).await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.text().contains("seed") && wrong.text().contains("digits"), "{}", wrong.text());
 }
 
 #[tokio::test]

@@ -215,8 +215,11 @@ mod tests {
         let left = |step: &str| LeftOut {
             step: step.into(),
             goal: "7-3".into(),
+            target: None,
+            cost_nano: None,
             rule: Rule::Nesting,
             reason: String::new(),
+            until: None,
         };
         let mut tags = Vec::new();
         let mut found = |step| find(&snapshot, combo, &left(step), LEVELS, &mut tags, &mut HashSet::new());
