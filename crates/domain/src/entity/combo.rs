@@ -34,6 +34,31 @@ pub struct Combo {
     pub updated_at: i64,
 }
 
+impl Combo {
+    /// One that is on and listed, made at `now_ms`, with everything as by default.
+    pub fn new(
+        id: impl Into<ComboId>,
+        name: impl Into<String>,
+        strategy: impl Into<String>,
+        steps: Vec<Step>,
+        now_ms: i64,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            strategy: strategy.into(),
+            steps,
+            config: ComboConfig::default(),
+            transforms: ComboTransforms::default(),
+            is_hidden: false,
+            is_active: true,
+            sort_order: 0,
+            created_at: now_ms,
+            updated_at: now_ms,
+        }
+    }
+}
+
 /// When the counts of a combo were cleared last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountsCleared {
@@ -64,6 +89,18 @@ pub struct Step {
     /// What a step of a pipeline makes of the answer of the one before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
+}
+
+impl Step {
+    /// One for all requests that leads there, without a weight.
+    pub fn new(id: impl Into<String>, goal: Goal) -> Self {
+        Self { id: id.into(), goal, weight: 0, label: None, when: None, template: None }
+    }
+
+    /// The same to a model with any of its accounts.
+    pub fn to_model(id: impl Into<String>, model: impl Into<String>) -> Self {
+        Self::new(id, Goal::Model { model: model.into(), connection_id: None })
+    }
 }
 
 /// Where a step leads.

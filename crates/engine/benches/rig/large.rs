@@ -1,6 +1,6 @@
 //! The configuration of a large installation: twenty endpoints with ten accounts each, fifty combos, a thousand keys.
 
-use omniroute_domain::entity::{ApiKeyId, Combo, ComboConfig, ComboId, Entities, Goal, KeyHash, Step};
+use omniroute_domain::entity::{ApiKeyId, Combo, Entities, KeyHash, Step};
 use omniroute_provider::ProviderId;
 
 use super::{connection, key, limit_money, node};
@@ -43,24 +43,8 @@ fn combo(place: usize) -> Combo {
     const STRATEGIES: [&str; 5] = ["priority", "weighted", "round-robin", "p2c", "random"];
     let strategy = if place == 25 { "least-used" } else { STRATEGIES[place % STRATEGIES.len()] };
     let step = |at: usize| Step {
-        id: format!("s{at}"),
-        goal: Goal::Model { model: format!("up{}/m", (place + at) % ENDPOINTS), connection_id: None },
         weight: 1,
-        label: None,
-        when: None,
-        template: None,
+        ..Step::to_model(format!("s{at}"), format!("up{}/m", (place + at) % ENDPOINTS))
     };
-    Combo {
-        id: ComboId::from(format!("c{place}")),
-        name: format!("combo-{place}"),
-        strategy: strategy.to_owned(),
-        steps: (0..STEPS).map(step).collect(),
-        config: ComboConfig::default(),
-        transforms: Default::default(),
-        is_hidden: false,
-        is_active: true,
-        sort_order: 0,
-        created_at: 0,
-        updated_at: 0,
-    }
+    Combo::new(format!("c{place}"), format!("combo-{place}"), strategy, (0..STEPS).map(step).collect(), 0)
 }

@@ -1,7 +1,7 @@
 //! The strategy `auto`: what it chooses, what it refuses, and what it says of that.
 
 use omniroute_dialect::{Dialect as _, openai::OpenAi};
-use omniroute_domain::entity::{Combo, ComboConfig, ComboId, ComboTransforms, Entities, Goal, Number, Step};
+use omniroute_domain::entity::{Combo, ComboConfig, Entities, Number, Step};
 use omniroute_engine::EngineOptions;
 
 use crate::world::{World, answer};
@@ -25,26 +25,11 @@ fn picky(config: ComboConfig) -> World {
         let node = entities.nodes[0].id.clone();
         entities.connections.push(crate::world::connection("oa", &"openai".into(), "own", 1));
         assert_ne!(node.as_str(), "openai");
-        let step = |id: &str, model: &str| Step {
-            id: id.into(),
-            goal: Goal::Model { model: model.into(), connection_id: None },
-            weight: 0,
-            label: None,
-            when: None,
-            template: None,
-        };
+        let steps = [("large", "openai/gpt-5.6"), ("small", "openai/gpt-5.4-mini")];
+        let steps = steps.map(|(id, model)| Step::to_model(id, model)).to_vec();
         entities.combos.push(Combo {
-            id: ComboId::from("1"),
-            name: "picky".into(),
-            strategy: "auto".into(),
-            steps: vec![step("large", "openai/gpt-5.6"), step("small", "openai/gpt-5.4-mini")],
             config: ComboConfig { exploration_rate: Number::new(0.0), max_retries: Some(0), ..config },
-            transforms: ComboTransforms::default(),
-            is_hidden: false,
-            is_active: true,
-            sort_order: 1,
-            created_at: 0,
-            updated_at: 0,
+            ..Combo::new("1", "picky", "auto", steps, 0)
         });
     };
     World::with(add, |_: &mut EngineOptions| {})

@@ -2,9 +2,7 @@
 
 use omniroute_dialect::{Dialect as _, openai::OpenAi};
 use omniroute_domain::combo::{self, RequestFacts};
-use omniroute_domain::entity::{
-    Combo, ComboConfig, ComboId, ComboTransforms, Entities, Goal, NodeType, Number, Step,
-};
+use omniroute_domain::entity::{Combo, ComboConfig, Entities, NodeType, Number, Step};
 use omniroute_domain::price::PriceRow;
 use omniroute_engine::EngineOptions;
 use omniroute_engine::decision::{Decision, RecordedCandidate};
@@ -20,30 +18,17 @@ fn world(strategy: &str) -> World {
             entities.connections.push(connection(&format!("of-{prefix}"), &node.id, "only", 1));
             entities.nodes.push(node);
             steps.push(Step {
-                id: (*prefix).into(),
-                goal: Goal::Model { model: format!("{prefix}/m"), connection_id: None },
                 weight: 10 * (1 + u32::try_from(place).unwrap()),
-                label: None,
-                when: None,
-                template: None,
+                ..Step::to_model(*prefix, format!("{prefix}/m"))
             });
         }
         entities.combos.push(Combo {
-            id: ComboId::from("1"),
-            name: "c".into(),
-            strategy: strategy.into(),
-            steps,
             config: ComboConfig {
                 max_retries: Some(0),
                 exploration_rate: Number::new(0.5),
                 ..ComboConfig::default()
             },
-            transforms: ComboTransforms::default(),
-            is_hidden: false,
-            is_active: true,
-            sort_order: 1,
-            created_at: 0,
-            updated_at: 0,
+            ..Combo::new("1", "c", strategy, steps, 0)
         });
     };
     World::with(add, |_: &mut EngineOptions| {})

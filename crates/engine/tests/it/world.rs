@@ -11,8 +11,8 @@ use http_body_util::BodyExt as _;
 use omniroute_dialect::shape::Seal;
 use omniroute_dialect::{Dialect, anthropic::Anthropic, openai::OpenAi};
 use omniroute_domain::entity::{
-    ApiKey, ApiKeyId, Combo, ComboConfig, ComboId, Connection, ConnectionId, ConnectionStatus, Entities,
-    Goal, KeyHash, Node, NodeType, RuntimeSettings, Step,
+    ApiKey, ApiKeyId, Combo, ComboConfig, Connection, ConnectionId, ConnectionStatus, Entities, KeyHash,
+    Node, NodeType, RuntimeSettings, Step,
 };
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
@@ -345,26 +345,10 @@ pub(crate) fn connection(id: &str, provider: &ProviderId, name: &str, priority: 
 
 /// A combo of these models, tried in this order, each once.
 pub(crate) fn combo(name: &str, models: &[&str]) -> Combo {
-    let step = |model: &&str| Step {
-        id: model.replace("/m", ""),
-        goal: Goal::Model { model: (*model).to_owned(), connection_id: None },
-        weight: 0,
-        label: None,
-        template: None,
-        when: None,
-    };
+    let step = |model: &&str| Step::to_model(model.replace("/m", ""), *model);
     Combo {
-        id: ComboId::from("1"),
-        name: name.into(),
-        strategy: "priority".into(),
-        steps: models.iter().map(step).collect(),
         config: ComboConfig { max_retries: Some(0), ..ComboConfig::default() },
-        transforms: Default::default(),
-        is_hidden: false,
-        is_active: true,
-        sort_order: 1,
-        created_at: 0,
-        updated_at: 0,
+        ..Combo::new("1", name, "priority", models.iter().map(step).collect(), 0)
     }
 }
 

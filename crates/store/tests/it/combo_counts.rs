@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use omniroute_domain::combo::{ComboState, Place};
-use omniroute_domain::entity::{Combo, ComboConfig, Goal, Step};
+use omniroute_domain::entity::{Combo, Step};
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::Live;
@@ -26,27 +26,8 @@ stories!(
 );
 
 fn combo(name: &str, strategy: &str, models: &[&str]) -> Combo {
-    let step = |model: &&str| Step {
-        id: format!("{name}-{model}"),
-        goal: Goal::Model { model: (*model).into(), connection_id: None },
-        weight: 0,
-        label: None,
-        when: None,
-        template: None,
-    };
-    Combo {
-        id: format!("id-{name}").into(),
-        name: name.into(),
-        strategy: strategy.into(),
-        steps: models.iter().map(step).collect(),
-        config: ComboConfig::default(),
-        transforms: Default::default(),
-        is_hidden: false,
-        is_active: true,
-        sort_order: 0,
-        created_at: NOW,
-        updated_at: NOW,
-    }
+    let step = |model: &&str| Step::to_model(format!("{name}-{model}"), *model);
+    Combo::new(format!("id-{name}"), name, strategy, models.iter().map(step).collect(), NOW)
 }
 
 async fn with(store: &Store, combos: Vec<Combo>) -> Snapshot {

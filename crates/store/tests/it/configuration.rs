@@ -89,26 +89,18 @@ pub(crate) fn combo(id: &str, name: &str, models: &[&str]) -> Combo {
         };
         let when = When { has_tools: Some(true), ..When::default() };
         Step {
-            id: format!("{name}-{model}"),
-            goal,
             weight: 7,
             label: Some("x".into()),
             when: Some(when),
             template: Some("{{output}}".into()),
+            ..Step::new(format!("{name}-{model}"), goal)
         }
     };
     Combo {
-        id: id.into(),
-        name: name.into(),
-        strategy: "weighted".into(),
-        steps: models.iter().map(step).collect(),
         config: ComboConfig { max_retries: Some(3), ..ComboConfig::default() },
-        transforms: Default::default(),
         is_hidden: true,
         is_active: false,
-        sort_order: 0,
-        created_at: NOW,
-        updated_at: NOW,
+        ..Combo::new(id, name, "weighted", models.iter().map(step).collect(), NOW)
     }
 }
 

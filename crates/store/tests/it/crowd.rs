@@ -15,8 +15,7 @@ use omniroute_dialect::openai::OpenAi;
 use omniroute_dialect::shape::Seal;
 use omniroute_domain::budget::{Calendar, Standing, Window};
 use omniroute_domain::entity::{
-    ApiKeyId, Budget, Combo, ComboConfig, ComboId, Connection, ConnectionOptions, Entities, Goal,
-    RuntimeSettings, Step,
+    ApiKeyId, Budget, Combo, ComboConfig, Connection, ConnectionOptions, Entities, RuntimeSettings, Step,
 };
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::limit::Meter;
@@ -141,30 +140,14 @@ impl Drop for Running<'_> {
 }
 
 fn combo(name: &str, strategy: &str) -> Combo {
-    let step = |prefix: &str| Step {
-        id: prefix.to_owned(),
-        goal: Goal::Model { model: format!("{prefix}/m"), connection_id: None },
-        weight: 0,
-        label: None,
-        template: None,
-        when: None,
-    };
+    let steps = ["a", "b", "c"].map(|prefix| Step::to_model(prefix, format!("{prefix}/m")));
     Combo {
-        id: ComboId::from(name),
-        name: name.into(),
-        strategy: strategy.into(),
-        steps: ["a", "b", "c"].map(step).into(),
         config: ComboConfig {
             max_retries: Some(0),
             concurrency_per_model: Some(10_000),
             ..ComboConfig::default()
         },
-        transforms: Default::default(),
-        is_hidden: false,
-        is_active: true,
-        sort_order: 1,
-        created_at: 0,
-        updated_at: 0,
+        ..Combo::new(name, name, strategy, steps.into(), 0)
     }
 }
 

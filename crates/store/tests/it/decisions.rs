@@ -1,6 +1,6 @@
 //! How requests were routed, as it is told later.
 
-use omniroute_domain::entity::{Goal, RuntimeSettings, Step};
+use omniroute_domain::entity::{RuntimeSettings, Step};
 use omniroute_store::{CallLogQuery, Location, LoggedDecision};
 use sqlx::Connection as _;
 
@@ -27,14 +27,7 @@ async fn told(fixture: &Fixture) -> Vec<LoggedDecision> {
 async fn decisions_are_told_by_name_after_a_restart_and_until_they_are_old(fixture: Fixture) {
     let mut entities = entities();
     // A name that Postgres takes in no text.
-    entities.combos[0].steps.push(Step {
-        id: "odd".to_owned(),
-        goal: Goal::Model { model: "nobody/o\0dd".to_owned(), connection_id: None },
-        weight: 0,
-        label: None,
-        template: None,
-        when: None,
-    });
+    entities.combos[0].steps.push(Step::to_model("odd", "nobody/o\0dd"));
     for key in &entities.api_keys {
         fixture.store.api_keys().insert(key).await.unwrap();
     }

@@ -66,19 +66,8 @@ pub(crate) async fn create(
         problems.add("models", "is required: a list of models or names of combos");
     }
     problems.done()?;
-    let combo = Combo {
-        id: ComboId::from(Uuid::now_v7().to_string()),
-        name: String::new(),
-        strategy: defaults::strategy_in_force(&admin.live.load().settings),
-        steps: Vec::new(),
-        config: Default::default(),
-        transforms: Default::default(),
-        is_hidden: false,
-        is_active: true,
-        sort_order: 0,
-        created_at: access.now_ms,
-        updated_at: access.now_ms,
-    };
+    let strategy = defaults::strategy_in_force(&admin.live.load().settings);
+    let combo = Combo::new(Uuid::now_v7().to_string(), "", strategy, Vec::new(), access.now_ms);
     let make = |combo: &mut Combo, around: &Surroundings| apply(admin, combo, around, draft);
     let combo = admin.store.combos().insert(combo, make).await??;
     access.reload().await?;

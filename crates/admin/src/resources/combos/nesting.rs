@@ -239,25 +239,12 @@ pub(super) mod tests {
         when: Option<&When>,
     ) -> Combo {
         let step = |(place, combo_name): (usize, String)| Step {
-            id: format!("{name}-{place}"),
-            goal: Goal::ComboRef { combo_name },
-            weight: 0,
-            label: None,
             when: when.cloned(),
-            template: None,
+            ..Step::new(format!("{name}-{place}"), Goal::ComboRef { combo_name })
         };
         Combo {
-            id: name.into(),
-            name: name.into(),
-            strategy: "priority".into(),
-            steps: leads_to.enumerate().map(step).collect(),
             config: ComboConfig { max_combo_depth: Some(MAX_DEPTH), ..ComboConfig::default() },
-            transforms: Default::default(),
-            is_hidden: false,
-            is_active: true,
-            sort_order: 0,
-            created_at: 0,
-            updated_at: 0,
+            ..Combo::new(name, name, "priority", leads_to.enumerate().map(step).collect(), 0)
         }
     }
 
