@@ -91,10 +91,16 @@ pub struct Observed {
     pub effect: String,
 }
 
+/// Most that is told of one request: a policy says something else of each target of a combo.
+pub const MAX_OBSERVED: usize = 100;
+
 impl Observed {
-    /// Those that are not among `known` yet go to its end.
+    /// Those that are not among `known` yet go to its end, as long as there is [room](MAX_OBSERVED).
     pub fn add_new(known: &mut Vec<Self>, new: &[Self]) {
         for one in new {
+            if known.len() >= MAX_OBSERVED {
+                return;
+            }
             if !known.contains(one) {
                 known.push(one.clone());
             }
@@ -489,6 +495,14 @@ mod tests {
         let policies = [policy("first", 1, all(), block()), observes("behind", 2, block())];
         let verdict = compiled(&policies).judge(&ASKED);
         assert!(!verdict.is_allowed() && verdict.observed.is_empty());
+    }
+
+    #[test]
+    fn not_more_is_told_of_a_request_than_people_read() {
+        let one = |number: usize| Observed { policy: "p".into(), effect: number.to_string() };
+        let mut known = vec![one(0)];
+        Observed::add_new(&mut known, &(0..2 * MAX_OBSERVED).map(one).collect::<Vec<_>>());
+        assert_eq!(known, (0..MAX_OBSERVED).map(one).collect::<Vec<_>>());
     }
 
     #[test]

@@ -336,6 +336,10 @@ fn alias_at(
     let found = snapshot.aliases.meaning(name).is_some().then(|| model(snapshot, name));
     match found {
         Some(Ok(target)) if leads_here(&target) => Ok(Some(target)),
+        // One of its models all the same; it is the account that is not there.
+        Some(Err(error)) if matches!(&error, ResolveError::NoCredentials { provider, .. } if provider == id) => {
+            Err(error)
+        }
         Some(_)
             if snapshot.aliases.exact(name).is_some() && !snapshot.providers_of_model(name).contains(id) =>
         {

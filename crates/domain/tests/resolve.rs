@@ -101,6 +101,7 @@ fn routes_that_name_the_provider_follow_its_aliases() {
             ("shared", "two/shared"),
             ("any", "best"),
             ("gone", "nix/model"),
+            ("idle", "deepseek/deepseek-chat"),
             ("claude-*", "one/anthropic/claude-*"),
             ("gpt-*", "openai/gpt-5.6"),
         ]
@@ -114,6 +115,8 @@ fn routes_that_name_the_provider_follow_its_aliases() {
         ("one", "abroad", "provider_mismatch"),
         ("one", "any", "provider_mismatch"),
         ("one", "gone", "provider_mismatch"),
+        ("one", "idle", "provider_mismatch"),
+        ("deepseek", "idle", "no_credentials"),
         ("one", "shared", "n1 shared"),
         ("one", "claude-x", "n1 anthropic/claude-x"),
         ("one", "gpt-own", "n1 gpt-own"),

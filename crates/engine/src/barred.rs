@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use omniroute_domain::policy::Verdict;
 use omniroute_domain::resolve::{Route, Target};
 
 use crate::ctx::RequestCtx;
@@ -38,18 +39,19 @@ impl Barred {
 }
 
 impl RequestCtx {
-    /// The request does not get to where it leads, for this reason. `applied` are the policies that had a say in it.
+    /// The request does not get to where it leads, for this reason. `verdict` is what the policies said, where they had a say in it.
     pub(crate) fn bar(
         &mut self,
         route: Route,
         rule: &'static str,
         error: &GatewayError,
-        applied: Vec<Arc<str>>,
+        verdict: Option<Box<Verdict>>,
     ) {
         let until = error.retry_after.map(|wait| self.started_ms.saturating_add(millis(wait)));
         let skip = Skip { rule, reason: error.message.clone(), until };
-        if !applied.is_empty() {
-            self.steering = Some(Box::new(Steering { applied, ..Steering::default() }));
+        if let Some(verdict) = verdict {
+            let Verdict { applied, observed, .. } = *verdict;
+            self.steering = Some(Box::new(Steering { applied, observed, ..Steering::default() }));
         }
         self.barred = Some(Box::new(Barred { route, skip }));
     }

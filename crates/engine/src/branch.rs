@@ -156,7 +156,7 @@ impl RequestCtx {
     pub(crate) fn adopt(&mut self, mut branch: Box<Self>) {
         self.gather();
         self.money.inherit(std::mem::take(&mut branch.money));
-        self.absorb(branch.decision.take());
+        self.absorb(branch.part_of_decision());
         self.inherit_call(branch.copies.take());
         self.attempts.append(&mut branch.attempts);
         self.canonical = branch.canonical.take();
@@ -182,6 +182,15 @@ impl RequestCtx {
         if let (Some(running), Some(last)) = (&self.running, self.attempts.last()) {
             running.routed(last.provider.as_str(), last.connection.as_str());
         }
+    }
+
+    /// What a branch has to say of the decision, with what the policies said of its targets.
+    fn part_of_decision(&mut self) -> Option<Box<Decision>> {
+        let mut part = self.decision.take()?;
+        if let Some(steering) = &mut self.steering {
+            part.steered(steering);
+        }
+        Some(part)
     }
 
     fn absorb(&mut self, branch: Option<Box<Decision>>) {
@@ -228,6 +237,7 @@ impl RequestCtx {
             return false;
         }
         self.note_unheard();
+        let decision = self.part_of_decision();
         let Kinship::Branch(branch) = &self.kinship else { return false };
         let outcome = std::mem::take(&mut self.outcome);
         if let (Some(since), Some(last)) = (outcome.calling, self.attempts.last_mut()) {
@@ -246,7 +256,7 @@ impl RequestCtx {
         if self.has_copied_call() {
             left.call = self.copies.take();
         }
-        if let Some(mut mine) = self.decision.take() {
+        if let Some(mut mine) = decision {
             match &mut left.decision {
                 Some(others) => others.absorb(&mut mine),
                 None => left.decision = Some(mine),

@@ -1,6 +1,7 @@
 //! How a request was routed, as far as it was known on the way. Collected by sharing what is there anyway; put into words by
 //! whoever writes it down, behind the request's back.
 
+use std::mem;
 use std::sync::Arc;
 
 use omniroute_dialect::DialectId;
@@ -13,7 +14,7 @@ use omniroute_domain::snapshot::{ConnectionState, ProviderState};
 use smallvec::SmallVec;
 
 use crate::ctx::RequestCtx;
-use crate::policy;
+use crate::policy::{self, Steering};
 use crate::preview::{self, Skip};
 use crate::resolve;
 
@@ -138,8 +139,21 @@ impl Decision {
         })
     }
 
+    /// Takes over what the policies said of the request or of a branch.
+    pub(crate) fn steered(&mut self, steering: &mut Steering) {
+        let applied = mem::take(&mut steering.applied).into_iter();
+        for name in applied.chain(mem::take(&mut steering.verdict.applied)) {
+            if !self.policies.contains(&name) {
+                self.policies.push(name);
+            }
+        }
+        Observed::add_new(&mut self.observed, &mem::take(&mut steering.observed));
+    }
+
     /// Takes over what a branch wrote.
     pub(crate) fn absorb(&mut self, part: &mut Self) {
+        let (applied, observed) = (mem::take(&mut part.policies), mem::take(&mut part.observed));
+        self.steered(&mut Steering { applied, observed, ..Steering::default() });
         for weighed in part.weighed.drain(..) {
             let is_known = self.weighed.iter().any(|known| Arc::ptr_eq(&known.target, &weighed.target));
             if !is_known && self.weighed.len() < MAX_WEIGHED {

@@ -103,13 +103,7 @@ impl RequestCtx {
         decision.budget = self.money.thrift.as_ref().map(ToString::to_string);
         decision.handoff = self.told().map(|told| told.from().to_owned());
         if let Some(steering) = &mut self.steering {
-            decision.policies = std::mem::take(&mut steering.applied);
-            decision.observed = std::mem::take(&mut steering.observed);
-            for name in std::mem::take(&mut steering.verdict.applied) {
-                if !decision.policies.contains(&name) {
-                    decision.policies.push(name);
-                }
-            }
+            decision.steered(steering);
         }
         Some(decision)
     }

@@ -22,8 +22,8 @@ pub(crate) type Candidates<'t> = SmallVec<[&'t Arc<ConnectionState>; 8]>;
 pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     transform::check(ctx)?;
     allowed_route(ctx).map_err(|refused| {
-        if let Some((route, rule, applied)) = refused.barred {
-            ctx.bar(route, rule, &refused.error, applied);
+        if let Some((route, rule, verdict)) = refused.barred {
+            ctx.bar(route, rule, &refused.error, verdict);
         }
         refused.error
     })
@@ -32,8 +32,8 @@ pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
 /// What the client gets instead of a route.
 struct Refused {
     error: GatewayError,
-    /// Where the request leads, the rule that bars it, and the policies that had a say in it.
-    barred: Option<(Route, &'static str, Vec<Arc<str>>)>,
+    /// Where the request leads, the rule that bars it, and what the policies said where they had a say in it.
+    barred: Option<(Route, &'static str, Option<Box<Verdict>>)>,
 }
 
 impl From<GatewayError> for Refused {
@@ -44,11 +44,11 @@ impl From<GatewayError> for Refused {
 
 impl Refused {
     fn of_policy(error: GatewayError, route: Option<Route>, verdict: &Verdict) -> Self {
-        Self { error, barred: route.map(|route| (route, "policy", verdict.applied.clone())) }
+        Self { error, barred: route.map(|route| (route, "policy", Some(Box::new(verdict.clone())))) }
     }
 
     fn of_key(error: GatewayError, route: Route) -> Self {
-        Self { error, barred: Some((route, "key", Vec::new())) }
+        Self { error, barred: Some((route, "key", None)) }
     }
 }
 

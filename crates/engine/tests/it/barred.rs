@@ -4,7 +4,7 @@
 use omniroute_dialect::Dialect as _;
 use omniroute_dialect::openai::OpenAi;
 use omniroute_domain::entity::{
-    ChainLink, Entities, FallbackChain, Policy, PolicyActions, PolicyConditions, PolicyMode,
+    ChainLink, Combo, Entities, FallbackChain, Policy, PolicyActions, PolicyConditions, PolicyMode,
 };
 use omniroute_engine::preview::Preview;
 use omniroute_testkit::Answer;
@@ -184,4 +184,42 @@ async fn what_a_policy_would_do_that_only_observes_is_told_and_not_done() {
         assert_eq!(told(&decision.observed), expected, "{model}");
         assert!(decision.policies.is_empty());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_observed_before_a_refusal_is_told_with_it() {
+    let block = || PolicyActions { block_model: vec!["up/*".into()], ..Default::default() };
+    let tried = Policy { mode: PolicyMode::Observe, priority: 0, ..everywhere("tried", block()) };
+    let world = World::with(|entities| entities.policies = vec![tried, everywhere("no up", block())], |_| {});
+    let (preview, _) = refused(&world, "up/m").await;
+    assert_eq!(preview.observed.iter().map(|it| &*it.policy).collect::<Vec<_>>(), ["tried"]);
+    assert_eq!(world.row().decision.unwrap().observed, preview.observed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_policies_say_of_targets_that_are_asked_together_is_recorded() {
+    let block = PolicyActions { block_model: vec!["up/*".into()], ..Default::default() };
+    let clamp = PolicyActions { max_tokens: Some(5), ..Default::default() };
+    let at = |provider: &str| PolicyConditions { provider: Some(provider.into()), ..Default::default() };
+    let no_up = Policy { mode: PolicyMode::Observe, ..everywhere("no up", block) };
+    let world = World::with(
+        |entities| {
+            entities.policies = vec![no_up, policy("short", at("up"), clamp)];
+            let race = combo("best", &["up/m", "up/n"]);
+            entities.combos.push(Combo { strategy: "race".into(), ..race });
+        },
+        |_| {},
+    );
+    let ask = ASK.replace("up/m", "best");
+    let preview = world.preview(&ask).await;
+    assert_eq!((preview.observed.len(), &*preview.policies), (2, &["short".into()][..]));
+    for _ in 0..2 {
+        world.transport.answer(answer("yes"));
+    }
+    assert_eq!(world.chat(&ask).await.status, 200);
+    let decision = world.row().decision.unwrap();
+    // The one that lost may not have been looked at yet.
+    assert!(!decision.observed.is_empty(), "of the one that won at least");
+    assert!(decision.observed.iter().all(|it| preview.observed.contains(it)), "{:?}", decision.observed);
+    assert_eq!(decision.policies, preview.policies);
 }
