@@ -210,7 +210,7 @@ impl ApiKeys<'_> {
             let rows: Vec<policies::Row> = sqlx::query_as(policies::SELECT_ALL).fetch_all(&mut *db).await?;
             let there = rows.len();
             let own = policies::of_another_key(rows, &old.id, &key.id)?;
-            if keeps_until.is_some() && there + own.len() > most_policies {
+            if keeps_until.is_some() && !own.is_empty() && there + own.len() > most_policies {
                 return Err(StoreError::NoRoom { what: "policies", most: most_policies });
             }
             for (id, conditions) in own {

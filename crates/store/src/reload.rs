@@ -42,7 +42,8 @@ pub async fn reload(
     let cleared: Vec<_> = live.load().cleared_since(&before).cloned().collect();
     for account in cleared {
         let row = entities.connections.iter().find(|row| row.id == account.id);
-        let status = row.map(|row| row.status.clone()).unwrap_or_default();
+        // Not as the row has it: a process that had not heard of it yet may have written there what was cleared.
+        let status = row.map(|row| row.status.without_errors()).unwrap_or_default();
         chronicle::clear(live, recorder, &account, status.clone(), now_ms);
         recorder.connection_status(&account.id, status);
     }

@@ -120,6 +120,20 @@ pub struct ConnectionStatus {
     pub consecutive_use_count: i64,
 }
 
+impl ConnectionStatus {
+    /// The same of an account that nothing is held against.
+    pub fn without_errors(&self) -> Self {
+        let is_good = matches!(self.test_status, TestStatus::Unknown | TestStatus::Active);
+        Self {
+            test_status: if is_good { self.test_status } else { TestStatus::Unknown },
+            last_tested: self.last_tested,
+            last_used_at: self.last_used_at,
+            consecutive_use_count: self.consecutive_use_count,
+            ..Self::default()
+        }
+    }
+}
+
 /// How a connection authenticates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

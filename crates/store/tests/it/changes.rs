@@ -374,6 +374,17 @@ async fn a_key_that_takes_a_place_has_what_held_for_the_other(fixture: Fixture) 
     put::budgets(store, &[budget("k1")]).await;
     store.policies().insert(&policy("p1", "k1"), 9).await.unwrap();
     store.policies().insert(&policy("p2", "other"), 9).await.unwrap();
+    // More than there may be, as earlier rotations may have brought: none is added for a key that none names.
+    for number in 0..9 {
+        store.policies().insert(&policy(&format!("more {number}"), "other"), 99).await.unwrap();
+    }
+    keys.insert(&api_key("plain", "sk-plain")).await.unwrap();
+    replace(store, "plain", "plain 2", Some(NOW + 60_000)).await.unwrap();
+    let full = replace(store, "k1", "k2", Some(NOW + 60_000)).await;
+    assert!(matches!(full, Err(StoreError::NoRoom { what: "policies", .. })), "{full:?}");
+    for number in 0..9 {
+        assert!(store.policies().delete(&format!("more {number}")).await.unwrap());
+    }
     let key = async |id: &str| keys.get(&id.into()).await.unwrap().unwrap();
     let named = async || {
         let policies = store.policies().list().await.unwrap();

@@ -321,6 +321,8 @@ async fn what_one_process_clears_all_forget_once(fixture: Fixture) {
         );
         assert!(there.revision().await.unwrap() > known, "the other process notices");
         assert!(here.connections().get(&ACCOUNT.into()).await.unwrap().unwrap().key_statuses.is_empty());
+        // Another one was just about to write what it knew before.
+        write(there, &[(ACCOUNT.into(), banned())]).await;
         for (store, live) in [here, there].into_iter().zip(&processes) {
             let recorder = Remembered::default();
             reload(store, live, &recorder).await;
