@@ -11,7 +11,8 @@ use omniroute_engine::Answer;
 const ALLOWED_HEADERS: &str = "*, Authorization, Content-Type, X-Api-Key, X-Goog-Api-Key, Anthropic-Version, \
      Anthropic-Beta, Idempotency-Key, X-Request-Id, X-OmniRoute-No-Cache, X-OmniRoute-Progress, X-OmniRoute-Strict, \
      X-OmniRoute-Cache-TTL";
-const EXPOSED_HEADERS: &str = "X-Request-Id, Retry-After, retry-after-ms, request-id, X-OmniRoute-Attempts, \
+/// What pages may read of an answer.
+pub(super) const EXPOSED_HEADERS: &str = "X-Request-Id, Retry-After, retry-after-ms, request-id, X-OmniRoute-Attempts, \
      X-OmniRoute-Provider, X-OmniRoute-Model, X-OmniRoute-Combo, X-OmniRoute-Session-Id, X-OmniRoute-Usage, \
      X-OmniRoute-Fidelity, X-OmniRoute-Dropped, X-OmniRoute-Cache, X-OmniRoute-Cache-Similarity, \
      X-OmniRoute-Cache-Shadow, X-OmniRoute-Idempotent, X-OmniRoute-Progress, X-OmniRoute-Response-Cost, \

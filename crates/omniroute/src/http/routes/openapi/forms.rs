@@ -17,6 +17,9 @@ const ANTHROPIC_API: &str = "https://docs.anthropic.com/en/api";
 const GOOGLE_API: &str = "https://ai.google.dev/api";
 const OLLAMA_API: &str = "https://github.com/ollama/ollama/blob/main/docs/api.md";
 
+/// A name, and what it is for.
+type Named = (&'static str, &'static str);
+
 /// One operation in words.
 pub(super) struct Form {
     pub(super) summary: &'static str,
@@ -29,7 +32,7 @@ pub(super) struct Form {
     /// Members of the body that the gateway reads or insists on.
     members: &'static [Member],
     /// Parameters of the query.
-    pub(super) query: &'static [(&'static str, &'static str)],
+    pub(super) query: Vec<Named>,
     /// Kinds of content of a good answer.
     pub(super) answers: &'static [&'static str],
 }
@@ -122,18 +125,20 @@ pub(super) fn of(dialect: &dyn Dialect, simple: Simple, path: &str) -> Form {
     match simple {
         Simple::Chat => chat(dialect, path),
         Simple::Count => count(dialect),
-        Simple::Models => models(dialect),
-        Simple::ModelsFor(Capability::Embeddings) => {
-            Form { summary: "Models that make vectors", ..models(dialect) }
+        Simple::Models => {
+            let mut form = models(dialect);
+            form.query.retain(|(name, _)| *name != "provider" || !path.contains("{provider}"));
+            form
         }
-        Simple::ModelsFor(Capability::Images) => {
-            Form { summary: "Models that make pictures", ..models(dialect) }
-        }
-        Simple::ModelsFor(_) => Form { summary: "Models for this operation", ..models(dialect) },
+        Simple::ModelsFor(Capability::Embeddings) => models_for(dialect, "Models that make vectors"),
+        Simple::ModelsFor(Capability::Images) => models_for(dialect, "Models that make pictures"),
+        Simple::ModelsFor(_) => models_for(dialect, "Models for this operation"),
         Simple::Show => Form {
             summary: "What a model can do",
             takes: &[JSON],
-            members: const { &[needs("model", Kind::Text, "Its name as listed; `name` means the same")] },
+            members: const {
+                &[may("model", Kind::Text, "Its name as listed; `name` means the same, and one is needed")]
+            },
             ..read(OLLAMA_API, "#show-model-information")
         },
         Simple::Loaded => {
@@ -189,7 +194,7 @@ pub(super) fn kept(call: KeptCall) -> Form {
     let page = |summary, page| Form { summary, ..read(OPENAI_API, page) };
     match call {
         KeptCall::Read => Form {
-            query: &[("stream", "`true`: what is still being made comes piece by piece")],
+            query: vec![("stream", "`true`: what is still being made comes piece by piece")],
             answers: &[JSON, EVENTS],
             ..page("Read an answer that the vendor keeps", "/responses/get")
         },
@@ -201,12 +206,12 @@ pub(super) fn kept(call: KeptCall) -> Form {
 
 /// What one model is, told in the shape of the dialect.
 pub(super) fn one_model(dialect: &dyn Dialect) -> Form {
-    Form { summary: "A model, by its name as listed", query: &[], ..models(dialect) }
+    Form { summary: "A model, by its name as listed", query: Vec::new(), ..models(dialect) }
 }
 
 /// Something that is read without a body.
-const fn read(api: &'static str, page: &'static str) -> Form {
-    Form { summary: "", api, page, takes: &[], members: &[], query: &[], answers: &[JSON] }
+fn read(api: &'static str, page: &'static str) -> Form {
+    Form { summary: "", api, page, takes: &[], members: &[], query: Vec::new(), answers: &[JSON] }
 }
 
 fn chat(dialect: &dyn Dialect, path: &str) -> Form {
@@ -241,7 +246,11 @@ fn chat(dialect: &dyn Dialect, path: &str) -> Form {
             api: GOOGLE_API,
             page: "/generate-content",
             members: const { &[needs("contents", Kind::List, "The conversation so far")] },
-            query: if is_stream { &[("alt", "`sse`: as events; otherwise as one list")] } else { &[] },
+            query: if is_stream {
+                vec![("alt", "`sse`: as events; otherwise as one list")]
+            } else {
+                Vec::new()
+            },
             answers: if is_stream { &[EVENTS, JSON] } else { &[JSON] },
             ..form
         }
@@ -258,7 +267,13 @@ fn chat(dialect: &dyn Dialect, path: &str) -> Form {
         Form {
             api: OLLAMA_API,
             page: "#generate-a-chat-completion",
-            members: const { &[MODEL, MESSAGES, STREAM_ELSE] },
+            members: const {
+                &[
+                    MODEL,
+                    may("messages", Kind::List, "The conversation so far; without any the model is loaded"),
+                    STREAM_ELSE,
+                ]
+            },
             answers: &[LINES, JSON],
             ..form
         }
@@ -302,26 +317,48 @@ fn count(dialect: &dyn Dialect) -> Form {
     }
 }
 
+/// What lists are narrowed by, in every shape.
+const FILTERS: [Named; 2] = [
+    ("type", "Only `chat`, `embedding`, `image`, `audio`, `rerank` or `moderation` models"),
+    ("provider", "Only those of this provider: its id, an alias or a node's prefix"),
+];
+/// Pages of the shapes that have any.
+const OF_ANTHROPIC: [Named; 3] = [
+    ("limit", "For clients that send `anthropic-version`: most models of an answer"),
+    ("after_id", "For the same: the last model of the page before"),
+    ("before_id", "For the same: the first model of the page behind"),
+];
+const OF_GOOGLE: [Named; 2] = [
+    ("pageSize", "In Google's shape: most models of an answer"),
+    ("pageToken", "In Google's shape: where the page before ended"),
+];
+
 fn models(dialect: &dyn Dialect) -> Form {
-    const FILTERS: &[(&str, &str)] = &[
-        ("type", "Only `chat`, `embedding`, `image`, `audio`, `rerank` or `moderation` models"),
-        ("provider", "Only those of this provider: its id, an alias or a node's prefix"),
-    ];
     const SUMMARY: &str = "Models that the key may ask for";
+    let mut query = FILTERS.to_vec();
     match lists(dialect) {
-        Lists::OpenAi | Lists::Anthropic => Form {
-            summary: "Models that the key may ask for; in the vendor's shape for clients that send `anthropic-version` \
-                      or `x-goog-api-key`",
-            query: FILTERS,
-            ..read(OPENAI_API, "/models/list")
-        },
-        Lists::Google => Form {
-            summary: SUMMARY,
-            query: &[("pageSize", "Most models of an answer"), ("pageToken", "Where the page before ended")],
-            ..read(GOOGLE_API, "/models")
-        },
-        Lists::Ollama => Form { summary: SUMMARY, query: FILTERS, ..read(OLLAMA_API, "#list-local-models") },
+        Lists::OpenAi | Lists::Anthropic => {
+            query.extend(OF_ANTHROPIC.iter().chain(&OF_GOOGLE));
+            Form {
+                summary: "Models that the key may ask for; in the vendor's shape for clients that send \
+                          `anthropic-version` or `x-goog-api-key`",
+                query,
+                ..read(OPENAI_API, "/models/list")
+            }
+        }
+        Lists::Google => {
+            query.extend(OF_GOOGLE);
+            Form { summary: SUMMARY, query, ..read(GOOGLE_API, "/models") }
+        }
+        Lists::Ollama => Form { summary: SUMMARY, query, ..read(OLLAMA_API, "#list-local-models") },
     }
+}
+
+/// The same where the path says already what they are for.
+fn models_for(dialect: &dyn Dialect, summary: &'static str) -> Form {
+    let mut form = models(dialect);
+    form.query.retain(|(name, _)| *name != "type");
+    Form { summary, ..form }
 }
 
 fn embed(form: EmbeddingsForm) -> Form {
@@ -357,11 +394,11 @@ fn embed(form: EmbeddingsForm) -> Form {
     }
 }
 
-const fn recording(page: &'static str) -> Form {
+fn recording(page: &'static str) -> Form {
     Form {
         takes: &[UPLOAD],
         members: const { &[MODEL, needs("file", Kind::File, "The recording"), STREAM] },
-        answers: &[JSON, "text/plain", EVENTS],
+        answers: &[JSON, "text/plain", "text/vtt", EVENTS],
         ..read(OPENAI_API, page)
     }
 }

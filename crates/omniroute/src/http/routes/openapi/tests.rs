@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::super::{Found, Operation, find};
 use super::*;
+use crate::http::cors::EXPOSED_HEADERS;
 
 fn whole() -> Value {
     serde_json::to_value(document("1.2.3")).unwrap()
@@ -114,4 +115,38 @@ fn the_document_is_one_that_programs_can_read() {
         serde_json::json!(["model", "messages"])
     );
     assert!(said["responses"]["200"]["content"].get("text/event-stream").is_some());
+}
+
+#[test]
+fn every_header_of_ours_is_told() {
+    let told = headers::TOLD.iter().chain(headers::FAILED).map(|(name, _)| *name);
+    let told: BTreeSet<_> = told.collect();
+    let exposed = EXPOSED_HEADERS.split(", ").filter(|name| name.starts_with("X-OmniRoute-"));
+    for name in exposed {
+        assert!(told.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn lists_take_what_their_handlers_read() {
+    let document = whole();
+    let query = |path: &str| -> Vec<String> {
+        let parameters = document["paths"][path]["get"]["parameters"].as_array().cloned().unwrap_or_default();
+        let query = parameters.iter().filter(|parameter| parameter["in"] == "query");
+        query.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let pages = ["limit", "after_id", "before_id", "pageSize", "pageToken"];
+    assert_eq!(query("/v1/models")[2..], pages);
+    assert_eq!(query("/v1/models")[..2], ["type", "provider"]);
+    assert_eq!(query("/v1/providers/{provider}/models")[..2], ["type", "limit"], "the path names it");
+    assert_eq!(query("/v1/embeddings")[..2], ["provider", "limit"], "the path says what they are for");
+    assert_eq!(query("/v1beta/models"), ["type", "provider", "pageSize", "pageToken"]);
+    assert_eq!(query("/api/tags"), ["type", "provider"]);
+    assert!(query("/v1/models/{model}").is_empty());
+    let body = |path: &str| {
+        let body = &document["paths"][path]["post"]["requestBody"];
+        body["content"]["application/json"]["schema"]["required"].clone()
+    };
+    assert_eq!(body("/api/chat"), serde_json::json!(["model"]), "without messages the model is loaded");
+    assert_eq!(body("/api/show"), Value::Null, "`name` will do");
 }
