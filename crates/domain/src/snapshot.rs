@@ -36,6 +36,7 @@ use crate::transform::SystemText;
 mod build;
 mod caller;
 mod credentials;
+mod listed;
 mod pool;
 mod profile;
 mod quota;
@@ -43,6 +44,7 @@ mod rules;
 
 use build::Builder;
 pub use caller::{Caller, parse_network};
+pub use listed::ListedModel;
 pub use pool::{Moved, MovedLock};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -147,37 +149,6 @@ impl ProviderState {
     pub fn only_dialect(&self, model: &str) -> Option<&'static str> {
         let place = self.bound_models.binary_search_by(|(name, _)| name.as_str().cmp(model)).ok()?;
         Some(self.bound_models[place].1)
-    }
-}
-
-/// A model of a provider.
-#[derive(Debug, Clone)]
-pub struct ListedModel {
-    /// The id the provider knows.
-    pub id: String,
-    /// Name for people.
-    pub name: Option<String>,
-    /// Whether the operator added it.
-    pub custom: bool,
-    /// `chat`, `embedding`, …
-    pub mode: String,
-    /// Tokens of context.
-    pub context_window: Option<u64>,
-    /// Most tokens of output.
-    pub max_output: Option<u64>,
-}
-
-impl ListedModel {
-    /// One that the operator added.
-    pub fn of(model: &CustomModel) -> Self {
-        Self {
-            id: model.id.clone(),
-            name: Some(model.name.clone()),
-            custom: true,
-            mode: model.mode().to_owned(),
-            context_window: model.context_window,
-            max_output: model.max_output,
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod auto;
 mod condition;
+mod left_out;
 mod memory;
 mod needs;
 mod nested;
@@ -21,12 +22,11 @@ use std::sync::{Arc, OnceLock};
 
 pub use auto::provider_mark;
 pub use condition::{Condition, ConditionError};
+pub use left_out::{LeftOut, Rule};
 pub use memory::{ComboMark, ComboMemory};
 pub(crate) use needs::Needs;
 pub use needs::{needs_content, needs_prefix};
-pub use plan::{
-    Bar, LeftOut, OfTarget, Place, Plan, Planned, RequestFacts, Rule, Special, judge, plan, plan_for, wave,
-};
+pub use plan::{Bar, OfTarget, Place, Plan, Planned, RequestFacts, Special, judge, plan, plan_for, wave};
 pub use policy::{HandoffRules, Policy, QueueLimits, built_in};
 pub use pool::{MAX_POOL, Pool};
 pub use targets::Targets;
