@@ -23,6 +23,8 @@ use crate::vendor_quota::VendorQuota;
 
 pub use crate::profile::Profile;
 
+/// So far may the clock of another process be ahead; what is from later than that was noted before the clock was set back.
+const AHEAD_MS: i64 = 60_000;
 /// Most model locks kept per connection; the one that ends first makes room.
 const MAX_LOCKS: usize = 256;
 /// How long it is remembered how often a model failed, while others answer.
@@ -263,12 +265,15 @@ impl ConnectionHealth {
         }
         let until = self.cooldown_until.load(Ordering::Acquire);
         if until > now_ms {
-            let reason = self.detail().cooldown_reason.unwrap_or(FailureKind::RateLimited);
-            return Err(Blocked { reason, until: Some(until), hold: Hold::Connection });
+            let detail = self.detail();
+            if !detail.is_from_later(now_ms) {
+                let reason = detail.cooldown_reason.unwrap_or(FailureKind::RateLimited);
+                return Err(Blocked { reason, until: Some(until), hold: Hold::Connection });
+            }
         }
         if self.has_locks.load(Ordering::Acquire)
             && let Some(lock) = self.detail().locks.get(model)
-            && lock.until > now_ms
+            && lock.holds(now_ms)
         {
             return Err(Blocked { reason: lock.reason, until: Some(lock.until), hold: Hold::Model });
         }
@@ -321,7 +326,7 @@ impl ConnectionHealth {
     pub fn standing(&self, now_ms: i64) -> f64 {
         let level = f64::from(self.cooldown_level.load(Ordering::Acquire));
         let has_error = if self.detail().status.last_error.is_some() { 20.0 } else { 0.0 };
-        let is_cooling = if self.cooldown_until.load(Ordering::Acquire) > now_ms { 30.0 } else { 0.0 };
+        let is_cooling = if self.is_cooling(&self.detail(), now_ms) { 30.0 } else { 0.0 };
         let running = f64::from(self.in_flight());
         (100.0 - 10.0 * level - has_error - is_cooling).max(0.0) - running / (running + 1.0)
     }
@@ -340,7 +345,7 @@ impl ConnectionHealth {
         let mut detail = self.detail();
         let mut was_locked = false;
         if let Some(lock) = detail.locks.get_mut(model) {
-            was_locked = lock.until > now_ms;
+            was_locked = lock.holds(now_ms);
             lock.until = lock.until.min(now_ms);
             match lock.level.div_ceil(2) {
                 0 => drop(detail.locks.remove(model)),
@@ -384,6 +389,7 @@ impl ConnectionHealth {
             }
             Scope::Connection => {
                 let before = self.cooldown_until.load(Ordering::Acquire);
+                let before = if detail.is_from_later(now_ms) { before.min(now_ms) } else { before };
                 let level = self.cooldown_level.load(Ordering::Acquire);
                 let level = if before != 0 && before <= now_ms { level.saturating_add(1) } else { level };
                 let duration = profile.cooldown_ms(failure, level, jitter);
@@ -446,7 +452,7 @@ impl ConnectionHealth {
         damage: &mut Damage,
     ) {
         let previous = detail.locks.get(model).copied();
-        let has_ended = previous.is_none_or(|lock| lock.until <= now_ms);
+        let has_ended = previous.is_none_or(|lock| !lock.holds(now_ms));
         let level =
             previous.map_or(0, |lock| if has_ended { lock.level.saturating_add(1) } else { lock.level });
         let Some(duration) = profile.lock_ms(failure, level, jitter) else { return };
@@ -459,7 +465,7 @@ impl ConnectionHealth {
         }
         let end = now_ms.saturating_add(duration);
         let until = match previous {
-            Some(lock) if profile.hint_ms(failure).is_none() => lock.until.max(end),
+            Some(lock) if !has_ended && profile.hint_ms(failure).is_none() => lock.until.max(end),
             _ => end,
         };
         let since = previous.filter(|_| !has_ended).map_or(now_ms, |lock| lock.since);
@@ -488,7 +494,7 @@ impl ConnectionHealth {
         let mut ended = 0;
         detail.locks.retain(|name, lock| {
             let is_meant = model.is_none_or(|model| model == name);
-            ended += usize::from(is_meant && lock.until > now_ms);
+            ended += usize::from(is_meant && lock.holds(now_ms));
             !is_meant
         });
         self.has_locks.store(!detail.locks.is_empty(), Ordering::Release);
@@ -498,7 +504,8 @@ impl ConnectionHealth {
     /// The operator ends the cooldown. The status to store, if there was one in force.
     pub fn warm_up(&self, now_ms: i64) -> Option<ConnectionStatus> {
         let mut detail = self.detail();
-        let was_cooling = self.cooldown_until.swap(0, Ordering::AcqRel) > now_ms;
+        let was_cooling = self.is_cooling(&detail, now_ms);
+        self.cooldown_until.store(0, Ordering::Release);
         self.cooldown_level.store(0, Ordering::Release);
         detail.status.rate_limited_until = None;
         detail.status.backoff_level = 0;
@@ -533,8 +540,10 @@ impl ConnectionHealth {
 
     /// What is known, a cooldown that has ended left out.
     pub fn status(&self, now_ms: i64) -> ConnectionStatus {
-        let mut status = self.detail().status.clone();
-        status.rate_limited_until = status.rate_limited_until.filter(|until| *until > now_ms);
+        let detail = self.detail();
+        let mut status = detail.status.clone();
+        let is_over = detail.is_from_later(now_ms);
+        status.rate_limited_until = status.rate_limited_until.filter(|until| *until > now_ms && !is_over);
         status
     }
 
@@ -544,11 +553,15 @@ impl ConnectionHealth {
         let mut locks: Vec<_> = detail
             .locks
             .iter()
-            .filter(|(_, lock)| lock.until > now_ms)
+            .filter(|(_, lock)| lock.holds(now_ms))
             .map(|(model, lock)| lock.told(model))
             .collect();
         locks.sort_by(|a, b| a.model.cmp(&b.model));
         locks
+    }
+
+    fn is_cooling(&self, detail: &Detail, now_ms: i64) -> bool {
+        self.cooldown_until.load(Ordering::Acquire) > now_ms && !detail.is_from_later(now_ms)
     }
 
     fn detail(&self) -> std::sync::MutexGuard<'_, Detail> {
@@ -556,7 +569,25 @@ impl ConnectionHealth {
     }
 }
 
+impl Detail {
+    /// Whether the last error is of a time that is still to come: the clock was set back, and a cooldown would be longer by that.
+    fn is_from_later(&self, now_ms: i64) -> bool {
+        self.status.last_error_at.is_some_and(|at| is_from_later(at, now_ms))
+    }
+}
+
+/// Whether something that was noted at `at` is of a time that is still to come, and not of a process whose clock is a little
+/// ahead.
+fn is_from_later(at: i64, now_ms: i64) -> bool {
+    at > now_ms.saturating_add(AHEAD_MS)
+}
+
 impl Lock {
+    /// Whether it is in force. One from a time that is still to come is not: it would hold for longer than it was to.
+    fn holds(&self, now_ms: i64) -> bool {
+        self.until > now_ms && !is_from_later(self.since, now_ms)
+    }
+
     fn told(self, model: &str) -> ModelLock {
         ModelLock {
             model: model.to_owned(),

@@ -47,6 +47,31 @@ fn durations_grow_only_when_the_last_one_had_ended() {
     assert_eq!(last, Some(11 * 3_600_000 + 32_000));
 }
 
+/// Who waits for a clock to come round again that was two hours ahead waits two hours longer than anybody asked for.
+#[test]
+fn a_clock_that_is_set_back_does_not_lengthen_locks_and_cooldowns() {
+    const BACK: i64 = NOW - 7_200_000;
+    for scope in [Scope::ConnectionModel, Scope::Connection] {
+        let (health, profile) = fresh();
+        let mut limited = failure(FailureKind::RateLimited, scope);
+        limited.retry_after = Some(Duration::from_secs(3));
+        health.failed("m", &limited, &profile, NOW, 0.0);
+        assert!(health.check("m", NOW).is_err());
+        assert!(health.check("m", NOW - 1_000).is_err(), "another process's clock may be a little behind");
+        assert!(health.check("m", BACK).is_ok(), "{scope:?}");
+        assert!(health.locks(BACK).is_empty() && health.status(BACK).rate_limited_until.is_none());
+        // What happens then counts from then, without a word of the upstream too.
+        let unsaid = failure(FailureKind::Unavailable, scope);
+        health.failed("m", &unsaid, &profile, BACK, 0.0);
+        let until = health.check("m", BACK).unwrap_err().until.unwrap();
+        assert!((BACK..BACK + 600_000).contains(&until), "{scope:?}: {}", until - BACK);
+        // After a restart.
+        let kept = HealthMap::default().of(&ConnectionId::from("d"), &health.status(BACK));
+        health.locks(BACK).into_iter().for_each(|lock| kept.restore_lock(lock));
+        assert!(kept.check("m", BACK).is_err() && kept.check("m", BACK - 7_200_000).is_ok(), "{scope:?}");
+    }
+}
+
 #[test]
 fn the_upstreams_own_word_counts_shorter_or_longer() {
     let (health, profile) = fresh();

@@ -74,7 +74,9 @@ pub(crate) fn exhausted(
     if blocked.iter().all(|blocked| blocked.reason == FailureKind::ModelMissing) {
         // Clients try a 503 again, which would not help.
         let message = format!("the provider did not know `{name}` a moment ago; check the name of the model");
-        return GatewayError::new(ErrorKind::NotFound, "model_not_found", message);
+        let mut error = GatewayError::new(ErrorKind::NotFound, "model_not_found", message);
+        error.recovers_in = wait;
+        return error;
     }
     let limited = blocked
         .iter()

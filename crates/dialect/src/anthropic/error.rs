@@ -141,6 +141,7 @@ mod tests {
         error.message = "prompt is too long: 9 > 8".into();
         let attempt = |status, code: &str| AttemptNote {
             provider: "p".into(),
+            name: "p".into(),
             model: "m".into(),
             status,
             code: code.into(),

@@ -166,7 +166,7 @@ impl PublicError {
         let mut message = self.message.clone();
         for (at, attempt) in self.attempts.iter().enumerate() {
             message.push_str(if at == 0 { " (attempts: " } else { "; " });
-            message.push_str(&format!("{}/{} ", attempt.provider, attempt.model));
+            message.push_str(&format!("{}/{} ", attempt.name, attempt.model));
             if let Some(status) = attempt.status {
                 message.push_str(&format!("{status} "));
             }
@@ -184,6 +184,8 @@ impl PublicError {
 pub struct AttemptNote {
     /// Provider id.
     pub provider: String,
+    /// The provider as people know it.
+    pub name: String,
     /// Upstream model.
     pub model: String,
     /// Upstream status, if there was an answer.

@@ -78,6 +78,7 @@ mod tests {
         assert_eq!((status.as_u16(), &body[..]), (404, &b"{\"error\":\"model 'a/b' not found\"}"[..]));
         let attempt = AttemptNote {
             provider: "p".into(),
+            name: "p".into(),
             model: "m".into(),
             status: Some(404),
             code: "model_not_found".into(),

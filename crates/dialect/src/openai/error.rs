@@ -122,6 +122,7 @@ mod tests {
         error.retry_at = Some("2026-01-01T00:00:00Z".to_owned());
         error.attempts.push(AttemptNote {
             provider: "p".to_owned(),
+            name: "p".to_owned(),
             model: "m".to_owned(),
             status: None,
             code: "network_error".to_owned(),

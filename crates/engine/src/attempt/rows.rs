@@ -173,6 +173,10 @@ pub(crate) fn notes(ctx: &RequestCtx) -> Vec<AttemptNote> {
         .iter()
         .map(|attempt| AttemptNote {
             provider: attempt.provider.to_string(),
+            name: match ctx.snapshot.provider(&attempt.provider) {
+                Some(provider) => provider.called().to_owned(),
+                None => attempt.provider.to_string(),
+            },
             model: attempt.model.to_string(),
             status: attempt.status,
             code: attempt.failure.unwrap_or("ok").to_owned(),

@@ -272,7 +272,27 @@ async fn when_accounts_come_back_is_told_whatever_they_failed_with() {
         assert!(until > "2026-11-23T00:00:00", "{status}: {until}");
         assert_eq!(world.row().error_code.as_deref(), error["error"]["code"].as_str(), "{status}");
         assert_eq!(got.header("retry-after"), "", "{status}: it is no advice to send the same again");
+        if status == 404 {
+            // Told from memory.
+            let again = world.chat(ASK).await;
+            let error: serde_json::Value = serde_json::from_str(&again.body).unwrap();
+            assert_eq!((again.status, world.transport.sent().len()), (404, 1), "{}", again.body);
+            assert_eq!(error["error"]["omniroute"]["retry_at"], details["retry_at"], "{}", again.body);
+        }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_in_words_name_an_endpoint_by_its_prefix() {
+    let world = World::with(|entities| entities.settings.request_retry = 0, |_| {});
+    for _ in 0..2 {
+        world.transport.answer(refusal(500, "server_error", "broken"));
+    }
+    let got = world
+        .messages(r#"{"model":"up/m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#)
+        .await;
+    assert!(got.body.contains("(attempts: up/m 500"), "{}", got.body);
+    assert!(!got.body.contains("openai-compatible"), "{}", got.body);
 }
 
 #[tokio::test(start_paused = true)]
