@@ -20,6 +20,8 @@ use crate::resolve;
 
 /// Most targets whose accounts are remembered.
 const MAX_WEIGHED: usize = 32;
+/// Most accounts that are remembered of targets that are not asked; a record keeps no more.
+const MAX_PASSED_OVER: usize = 160;
 
 /// What was decided about a request. The same configuration, state, time, turn and seed decide the same again.
 #[derive(Clone)]
@@ -116,7 +118,8 @@ impl Decision {
     fn pass_over(&mut self, target: &Arc<Target>, skip: &Skip, cost_nano: Option<i64>, at: i64) {
         let is_known = self.weighed.iter().any(|weighed| Arc::ptr_eq(&weighed.target, target));
         if !is_known && self.weighed.len() < MAX_WEIGHED {
-            let accounts = target.provider.connections.iter();
+            let known: usize = self.weighed.iter().map(|weighed| weighed.unable.len()).sum();
+            let accounts = target.provider.connections.iter().take(MAX_PASSED_OVER.saturating_sub(known));
             let unable = accounts.map(|account| (account.clone(), skip.clone())).collect();
             let (target, able) = (target.clone(), SmallVec::new());
             self.weighed.push(Weighed { target, able, unable, cost_nano, at });

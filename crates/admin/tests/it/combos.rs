@@ -275,6 +275,21 @@ async fn a_combo_hands_conversations_over_as_it_says() {
 }
 
 #[tokio::test]
+async fn null_takes_all_defaults_of_combos_back() {
+    let app = with_provider().await;
+    let path = "/api/settings/combo-defaults";
+    let fresh = app.get(path).await.expect(200).json();
+    let set = json!({"comboDefaults":{"strategy":"random","maxRetries":3},"providerOverrides":{"openai":{"maxRetries":0}}});
+    let set = app.patch(path, set).await.expect(200).json();
+    assert_eq!(set["own"], json!({"strategy":"random","maxRetries":3}));
+    let back = app.patch(path, json!({"comboDefaults":null})).await.expect(200).json();
+    assert_eq!((&back["own"], &back["comboDefaults"]), (&json!({}), &fresh["comboDefaults"]));
+    assert_eq!(back["providerOverrides"]["openai"]["maxRetries"], 0, "the other stays");
+    let back = app.patch(path, json!({"providerOverrides":null})).await.expect(200).json();
+    assert_eq!(back, fresh);
+}
+
+#[tokio::test]
 async fn the_defaults_of_combos_are_merged() {
     let app = with_provider().await;
     let path = "/api/settings/combo-defaults";

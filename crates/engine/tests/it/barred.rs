@@ -10,7 +10,7 @@ use omniroute_engine::preview::Preview;
 use omniroute_testkit::Answer;
 
 use crate::policies::{everywhere, policy};
-use crate::world::{ASK, KEY, World, answer, combo};
+use crate::world::{ASK, KEY, World, answer, combo, connection};
 
 /// Account, rule and reason.
 type Told = Vec<(String, &'static str, String)>;
@@ -222,4 +222,20 @@ async fn what_policies_say_of_targets_that_are_asked_together_is_recorded() {
     assert!(!decision.observed.is_empty(), "of the one that won at least");
     assert!(decision.observed.iter().all(|it| preview.observed.contains(it)), "{:?}", decision.observed);
     assert_eq!(decision.policies, preview.policies);
+}
+
+/// A client that goes on asking for what it may not have costs no more than a record keeps.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_remembered_of_so_many_accounts() {
+    let add = |entities: &mut Entities| {
+        let node = entities.nodes[0].id.clone();
+        let more =
+            (0..200).map(|place| connection(&format!("more-{place}"), &node, &format!("more-{place}"), 9));
+        entities.connections.extend(more);
+        let block = PolicyActions { block_model: vec!["up/m".into()], ..Default::default() };
+        entities.policies = vec![everywhere("closed", block)];
+    };
+    let world = World::with(add, |_| {});
+    assert_eq!(world.chat(ASK).await.status, 403);
+    assert_eq!(of_record(&world).len(), 160);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use omniroute_domain::combo;
-use omniroute_domain::entity::RuntimeSettings;
+use omniroute_domain::entity::{ComboConfig, RuntimeSettings};
 use omniroute_domain::routing;
 use omniroute_store::Surroundings;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use super::nesting::too_deep_by;
 use crate::auth::Management;
 use crate::endpoint::{Body, Json};
 use crate::error::{AdminResult, unprocessable};
+use crate::resources::present;
 use crate::state::Admin;
 use crate::validation::Problems;
 
@@ -51,11 +52,14 @@ struct OwnComboDefaults {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ComboDefaultsPatch {
     /// What is given here changes, to what is built in where it is null; the rest stays. A value that is in force already is no
-    /// choice, so that all that is shown may come back with one change in it.
-    combo_defaults: Option<ComboDefaultValuesPatch>,
-    /// Replaces all that is set for a provider; null takes it away.
+    /// choice, so that all that is shown may come back with one change in it. Null: all as it is built in.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<ComboDefaultValuesPatch>)]
+    combo_defaults: Option<Option<ComboDefaultValuesPatch>>,
+    /// Replaces all that is set for a provider; null takes it away. Null for all takes all of them away.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<BTreeMap<String, ConfigView>>)]
-    provider_overrides: Option<BTreeMap<String, Option<ConfigView>>>,
+    provider_overrides: Option<Option<BTreeMap<String, Option<ConfigView>>>>,
 }
 
 pub(crate) async fn show(access: Management) -> AdminResult<Json<ComboDefaults>> {
@@ -84,7 +88,11 @@ fn merge(
 ) -> AdminResult<()> {
     let mut problems = Problems::default();
     let depth_before = usual_depth(&settings.combo_defaults);
-    if let Some(config) = patch.combo_defaults {
+    if let Some(None) = patch.combo_defaults {
+        settings.combo_strategy = None;
+        settings.combo_defaults = ComboConfig::default();
+    }
+    if let Some(Some(config)) = patch.combo_defaults {
         if let Some(strategy) = &config.strategy {
             let known = strategy
                 .as_ref()
@@ -99,7 +107,10 @@ fn merge(
         settings.combo_defaults = config;
     }
     let snapshot = admin.live.load().clone();
-    for (name, config) in patch.provider_overrides.unwrap_or_default() {
+    if let Some(None) = patch.provider_overrides {
+        settings.provider_overrides.clear();
+    }
+    for (name, config) in patch.provider_overrides.flatten().unwrap_or_default() {
         let field = format!("providerOverrides.{name}");
         let known = snapshot.by_prefix(&name).cloned();
         let Some(id) = known.or_else(|| admin.catalog.provider(&name).map(|spec| spec.id.clone())) else {
