@@ -147,8 +147,9 @@ def test_what_would_become_of_a_request_is_told_and_comes_true(gateway):
     assert [(row["model"], row["action"], row["rule"]) for row in before["candidates"]] == [
         (f"error-429-retry-30s-chunks-{own}", "try", None),
         ("echo", "try", None),
-        ("sim/echo", "skip", "condition"),
+        ("echo", "skip", "condition"),
     ]
+    assert before["candidates"][2]["provider"] == "sim"
     openai_client(gateway).chat.completions.create(**body)
     after = gateway.call("POST", "/route/explain", json=question)["candidates"]
     assert [(row["action"], row["rule"]) for row in after] == [("try", None), ("skip", "model_lock"), ("skip", "condition")]

@@ -117,6 +117,16 @@ macro_rules! refuse_duplicates {
     };
 }
 
+/// The rows of an account: its own, and what is known of its keys.
+macro_rules! rows_of {
+    ($db:ident, $id:expr) => {{
+        let row: Option<Row> = sqlx::query_as(SELECT_ONE).bind($id).fetch_optional(&mut *$db).await?;
+        let states: Vec<key_states::Row> =
+            sqlx::query_as(key_states::SELECT).bind(Some($id)).fetch_all(&mut *$db).await?;
+        (row, states)
+    }};
+}
+
 /// Deletes what is known of an account that is gone.
 macro_rules! forget {
     ($db:ident, $id:expr) => {
@@ -174,10 +184,15 @@ impl Connections<'_> {
 
     /// One of them.
     pub async fn get(&self, id: &ConnectionId) -> Result<Option<Connection>, StoreError> {
-        let (row, states): (Option<Row>, Vec<key_states::Row>) = with_read!(self.0.pool(), |db| {
-            let row = sqlx::query_as(SELECT_ONE).bind(id.as_str()).fetch_optional(&mut *db).await?;
-            (row, sqlx::query_as(key_states::SELECT).bind(Some(id.as_str())).fetch_all(&mut *db).await?)
-        });
+        let rows = with_read!(self.0.pool(), |db| rows_of!(db, id.as_str()));
+        self.stored(rows)
+    }
+
+    /// The account of these rows.
+    fn stored(
+        &self,
+        (row, states): (Option<Row>, Vec<key_states::Row>),
+    ) -> Result<Option<Connection>, StoreError> {
         let Some(row) = row else { return Ok(None) };
         let vault = self.0.vault();
         let mut connection = usable(|problems| row.into_connection(&vault, problems))?;
@@ -192,7 +207,7 @@ impl Connections<'_> {
         let sealed = Sealed::new(&vault, connection)?;
         let options = connection_headers::to_store(&vault, id, &connection.options, None)?;
         let tags = to_json(&connection.tags)?;
-        with_write!(self.0.pool(), |db| {
+        let rows = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
             check_node!(db, &connection.provider);
             lock_rows!(db, connection.provider.as_str());
@@ -231,8 +246,10 @@ impl Connections<'_> {
             .await?;
             write_status!(db, connection.id.as_str(), &connection.status);
             renumber!(db, connection.provider.as_str(), Some((connection.id.as_str(), connection.priority)));
+            // Before anybody else can take it away.
+            rows_of!(db, id)
         });
-        self.stored(&connection.id).await
+        self.stored(rows)?.ok_or_else(|| gone(&connection.id))
     }
 
     /// Changes what the operator may, in one piece: nobody else's change comes between reading and writing, so that none is
@@ -246,7 +263,7 @@ impl Connections<'_> {
     ) -> Result<Result<Connection, E>, StoreError> {
         let (vault, connection_id) = (self.0.vault(), id);
         let id = id.as_str();
-        with_write!(self.0.pool(), |db| {
+        let rows = with_write!(self.0.pool(), |db| {
             bump_revision!(db);
             let provider: Option<String> =
                 sqlx::query_scalar(SELECT_PROVIDER).bind(id).fetch_optional(&mut *db).await?;
@@ -339,8 +356,9 @@ impl Connections<'_> {
             } else if !unreadable && (!is_lost || sealed.api_keys.is_some()) {
                 follow_keys!(db, connection, had_several);
             }
+            rows_of!(db, id)
         });
-        self.stored(connection_id).await.map(Ok)
+        self.stored(rows)?.map(Ok).ok_or_else(|| gone(connection_id))
     }
 
     /// Whether there was one. What it used stays counted.
@@ -386,10 +404,10 @@ impl Connections<'_> {
         });
         Ok(true)
     }
+}
 
-    async fn stored(&self, id: &ConnectionId) -> Result<Connection, StoreError> {
-        self.get(id).await?.ok_or_else(|| StoreError::NotFound { what: "connection", id: id.to_string() })
-    }
+fn gone(id: &ConnectionId) -> StoreError {
+    StoreError::NotFound { what: "connection", id: id.to_string() }
 }
 
 /// An error text as it is stored.
