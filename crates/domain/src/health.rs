@@ -3,6 +3,7 @@
 //! Two scopes are kept apart: a *lock* concerns one model on one connection, a *cooldown* the whole connection.
 
 mod handover;
+mod in_flight;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use crate::timeline::Timeline;
 use crate::vendor_quota::VendorQuota;
 
 pub use crate::profile::Profile;
+pub use in_flight::InFlight;
 
 /// So far may the clock of another process be ahead; what is from later than that was noted before the clock was set back.
 const AHEAD_MS: i64 = 60_000;
@@ -205,31 +207,6 @@ pub struct Recovery {
     pub was_locked: bool,
     /// Whether it ended a cooldown.
     pub was_cooling: bool,
-}
-
-/// Counts a running request; gives its place back when dropped.
-#[derive(Debug)]
-pub struct InFlight {
-    health: Arc<ConnectionHealth>,
-    /// Whose limiter counts it too.
-    held_by: Option<Arc<ConnectionHealth>>,
-}
-
-impl InFlight {
-    /// This limiter counts it too.
-    pub fn held_by(mut self, health: &Arc<ConnectionHealth>) -> Self {
-        self.held_by = Some(health.clone());
-        self
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.health.in_flight.fetch_sub(1, Ordering::AcqRel);
-        if let Some(holder) = &self.held_by {
-            holder.gate.finish();
-        }
-    }
 }
 
 impl ConnectionHealth {

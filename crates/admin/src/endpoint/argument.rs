@@ -271,9 +271,7 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Draft {
-        #[allow(dead_code)]
         name: String,
-        #[allow(dead_code)]
         max_concurrent: Option<u32>,
     }
 
@@ -301,9 +299,7 @@ mod tests {
         #[derive(Debug, Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Strict {
-            #[allow(dead_code)]
             kind: Option<u8>,
-            #[allow(dead_code)]
             more: Option<Vec<Strict>>,
         }
         for (body, field) in [
@@ -316,18 +312,22 @@ mod tests {
             assert!(told.contains(&format!("field: {field:?}")), "{body}: {told}");
             assert!(told.contains("is not known here; expected kind or more"), "{body}: {told}");
         }
+        let known = parse::<Strict>(br#"{"more":[{"kind":1}]}"#, &Ignored::default(), Nul::Refused);
+        let inner = known.expect("valid").more.expect("given");
+        assert_eq!((inner.len(), inner[0].kind), (1, Some(1)));
     }
 
     #[test]
     fn ignored_members_are_named_by_where_they_are() {
         #[derive(Deserialize)]
         struct Outer {
-            #[allow(dead_code)]
             drafts: Option<Vec<Option<Draft>>>,
         }
         let ignored = Ignored::default();
         let body = br#"{"drafts":[{"name":"a"},{"name":"b","zz":1}]}"#;
-        parse::<Outer>(body, &ignored, Nul::Refused).expect("valid");
+        let drafts = parse::<Outer>(body, &ignored, Nul::Refused).expect("valid").drafts.expect("given");
+        let told = drafts.iter().flatten().map(|draft| (&*draft.name, draft.max_concurrent));
+        assert_eq!(told.collect::<Vec<_>>(), [("a", None), ("b", None)]);
         assert_eq!(ignored.header().expect("some"), "drafts[1].zz");
     }
 

@@ -233,19 +233,24 @@ async fn a_key_that_is_named_twice_is_an_only_key(fixture: Fixture) {
     assert_eq!((stored.status.test_status, stored.key_statuses.len()), (TestStatus::Banned, 0));
 }
 
+/// Of the model `m`, for a second.
+fn lock() -> ModelLock {
+    ModelLock {
+        model: "m".to_owned(),
+        reason: FailureKind::RateLimited,
+        until: NOW + 1_000,
+        failure_count: 2,
+        locked_at: NOW,
+    }
+}
+
 /// Another process than the one that changes the account.
 async fn what_a_process_knows_follows_the_key_in_every_process(fixture: Fixture) {
     let store = fixture.again().await;
     fixture.store.connections().insert(&account("k-first", &[])).await.unwrap();
     let (live, recorder) = (process(&store).await, Remembered::default());
     let state = || live.load().connection(&ACCOUNT.into()).unwrap().clone();
-    let lock = ModelLock {
-        model: "m".to_owned(),
-        reason: FailureKind::RateLimited,
-        until: NOW + 1_000,
-        failure_count: 2,
-        locked_at: NOW,
-    };
+    let lock = lock();
     let status = ConnectionStatus { last_error: Some("slow down".into()), ..ConnectionStatus::default() };
     state().health.clear(status.clone());
     state().health.restore_lock(lock.clone());
@@ -303,13 +308,7 @@ async fn what_one_process_clears_all_forget_once(fixture: Fixture) {
     write(here, &[(ACCOUNT.into(), banned()), (id("k-first"), banned()), (id("k-second"), banned())]).await;
     let processes = [process(here).await, process(there).await];
     let state = |live: &Live| live.load().connection(&ACCOUNT.into()).unwrap().clone();
-    let lock = ModelLock {
-        model: "m".to_owned(),
-        reason: FailureKind::RateLimited,
-        until: NOW + 1_000,
-        failure_count: 2,
-        locked_at: NOW,
-    };
+    let lock = lock();
     for round in 0..2 {
         for live in &processes {
             state(live).pool[0].health.restore_lock(lock.clone());
