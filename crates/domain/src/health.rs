@@ -13,6 +13,7 @@ use omniroute_dialect::DialectId;
 use omniroute_provider::{Failure, FailureKind, ProviderId, Scope};
 
 use crate::breaker::{Breaker, BreakerRecord};
+use crate::clock::is_from_later;
 use crate::combo::ComboMemory;
 use crate::entity::{ComboId, ConnectionId, ConnectionStatus, TestStatus};
 use crate::limiter::Gate;
@@ -25,8 +26,6 @@ use crate::vendor_quota::VendorQuota;
 pub use crate::profile::Profile;
 pub use in_flight::InFlight;
 
-/// So far may the clock of another process be ahead; what is from later than that was noted before the clock was set back.
-const AHEAD_MS: i64 = 60_000;
 /// Most model locks kept per connection; the one that ends first makes room.
 const MAX_LOCKS: usize = 256;
 /// How long it is remembered how often a model failed, while others answer.
@@ -551,12 +550,6 @@ impl Detail {
     fn is_from_later(&self, now_ms: i64) -> bool {
         self.status.last_error_at.is_some_and(|at| is_from_later(at, now_ms))
     }
-}
-
-/// Whether something that was noted at `at` is of a time that is still to come, and not of a process whose clock is a little
-/// ahead.
-fn is_from_later(at: i64, now_ms: i64) -> bool {
-    at > now_ms.saturating_add(AHEAD_MS)
 }
 
 impl Lock {

@@ -30,6 +30,7 @@
 pub mod alias;
 pub mod breaker;
 pub mod budget;
+mod clock;
 pub mod combo;
 pub mod entity;
 pub mod fallback;

@@ -224,6 +224,58 @@ fn a_model_that_has_nothing_left_does_not_hold_up_others() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_holds_nobody_for_longer() {
+    let spaced = Rules { spacing_ms: 300, ..rules() };
+    let minute = Rules { per_minute: 6, ..rules() };
+    for rules in [spaced, minute] {
+        let mut limiter = Limiter::default();
+        limiter.start(&rules, M, NOW).unwrap();
+        let next = limiter.start(&rules, M, NOW).unwrap_err().until.unwrap();
+        let wait = next - NOW;
+        let back = NOW - 3_600_000;
+        assert_eq!(limiter.start(&rules, M, back), Ok(()), "{rules:?}");
+        assert_eq!(limiter.start(&rules, M, back), Err(Held { until: Some(back + wait) }), "{rules:?}");
+        assert_eq!(limiter.start(&rules, M, back + wait), Ok(()));
+        // By so little that it may be another thread's look at the same clock, nothing is taken back.
+        assert!(limiter.start(&rules, M, back + wait - 1).is_err(), "{rules:?}");
+    }
+    let bursts = Rules { per_minute: 100, ..rules() };
+    let gate = Gate::default();
+    for _ in 0..10 {
+        gate.start(&bursts, M, NOW).unwrap();
+    }
+    let back = NOW - 3_600_000;
+    assert_eq!(gate.headroom(Some(&bursts), "m", NOW).map(|(left, _)| left), Some(0.0));
+    assert_eq!(gate.headroom(Some(&bursts), "m", back).map(|(left, _)| left), Some(1.0));
+    gate.start(&bursts, M, back).unwrap();
+    // Not as many again as may come at once: those of before may be of the same minute.
+    assert!(gate.start(&bursts, M, back).is_err());
+}
+
+#[test]
+fn what_a_vendor_said_before_the_clock_was_set_back_is_over() {
+    let gate = Gate::default();
+    gate.learn("m", &said(100, 0, 2_000), NOW);
+    let over = Allowances { is_over: true, ..Allowances::default() };
+    gate.learn("n", &over, NOW);
+    let n = Ask { model: "n", ..M };
+    gate.start(&rules(), n, NOW).unwrap();
+    assert!(gate.held(&rules(), M, NOW).is_some() && gate.held(&rules(), n, NOW).is_some());
+    let back = NOW - 3_600_000;
+    assert_eq!((gate.held(&rules(), M, back), gate.held(&rules(), n, back)), (None, None));
+    assert_eq!(gate.view(back).learned, []);
+    assert!(!gate.is_low("m", back) && gate.left("m", back).is_none());
+    // What it says now counts, and nothing of before beside it.
+    let tokens = Allowance { limit: Some(9), remaining: 9, reset: Some(Duration::from_secs(2)) };
+    gate.learn("m", &Allowances { tokens: Some(tokens), ..Allowances::default() }, back);
+    assert_eq!(gate.held(&rules(), M, back), None);
+    assert_eq!(gate.view(back).learned[0].1.until(), back + 2_000);
+    // A process whose clock is a little ahead is believed.
+    gate.learn("m", &said(100, 0, 2_000), back);
+    assert_eq!(gate.held(&rules(), M, back - 50_000), Some(Held { until: Some(back + 2_000) }));
+}
+
+#[test]
 fn a_queue_has_its_depth_and_what_is_learned_its_bounds() {
     let (mut limiter, rules) = (Limiter::default(), Rules { max_depth: 2, ..rules() });
     assert!(limiter.join(&rules, M).is_some() && limiter.join(&rules, M).is_some());

@@ -38,7 +38,7 @@ pub struct Decision {
     pub turn: u64,
     /// What the request was about, where `auto` had to know.
     pub task: Option<Task>,
-    /// The names of the policies that applied, in order.
+    /// The names of the policies that applied to the name and to the targets whose turn came, in order.
     pub policies: Vec<Arc<str>>,
     /// What policies that only observe would have done.
     pub observed: Vec<Observed>,
@@ -144,12 +144,8 @@ impl Decision {
 
     /// Takes over what the policies said of the request or of a branch.
     pub(crate) fn steered(&mut self, steering: &mut Steering) {
-        let applied = mem::take(&mut steering.applied).into_iter();
-        for name in applied.chain(mem::take(&mut steering.verdict.applied)) {
-            if !self.policies.contains(&name) {
-                self.policies.push(name);
-            }
-        }
+        policy::add_new(&mut self.policies, mem::take(&mut steering.applied));
+        policy::add_new(&mut self.policies, mem::take(&mut steering.verdict.applied));
         Observed::add_new(&mut self.observed, &mem::take(&mut steering.observed));
     }
 

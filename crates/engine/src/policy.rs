@@ -1,5 +1,6 @@
 //! What the operator's policies say of a request, and what they make of its targets.
 
+use std::mem;
 use std::sync::Arc;
 
 use omniroute_dialect::ir::{ErrorKind, Usage};
@@ -22,7 +23,7 @@ pub(crate) struct Steering {
     pub(crate) verdict: Verdict,
     /// What the asked name, and those that it leads over, say beside the model or combo.
     pub(crate) suffixes: Suffixes,
-    /// Policies that applied to the name before a target was known.
+    /// Policies that applied to the name before a target was known, and to the targets before the one that is asked.
     pub(crate) applied: Vec<Arc<str>>,
     /// What those would have done that only observe, of the name and of every target that was looked at.
     pub(crate) observed: Vec<Observed>,
@@ -87,14 +88,28 @@ pub(crate) fn steer(ctx: &mut RequestCtx, target: &Target) -> Result<(), Gateway
     if ctx.snapshot.policies.is_empty() {
         return Ok(());
     }
-    let mut verdict = of_target(ctx, ctx.requested(), target);
-    if !verdict.observed.is_empty() {
-        let observed = std::mem::take(&mut verdict.observed);
-        Observed::add_new(&mut ctx.steering.get_or_insert_default().observed, &observed);
+    let verdict = of_target(ctx, ctx.requested(), target);
+    let refused = refuse_if_denied(&verdict);
+    let steering = ctx.steering.get_or_insert_default();
+    Observed::add_new(&mut steering.observed, &verdict.observed);
+    match refused {
+        Ok(()) => {
+            let before = mem::replace(&mut steering.verdict, verdict);
+            add_new(&mut steering.applied, before.applied);
+        }
+        // The target is not asked, so it does not steer either.
+        Err(_) => add_new(&mut steering.applied, verdict.applied),
     }
-    refuse_if_denied(&verdict)?;
-    ctx.steering.get_or_insert_default().verdict = verdict;
-    Ok(())
+    refused
+}
+
+/// Takes note of the names of policies that applied, each once.
+pub(crate) fn add_new(known: &mut Vec<Arc<str>>, applied: impl IntoIterator<Item = Arc<str>>) {
+    for name in applied {
+        if !known.contains(&name) {
+            known.push(name);
+        }
+    }
 }
 
 /// A refusal becomes an error for the client.

@@ -364,11 +364,7 @@ fn judged(
     applied: &mut Vec<Arc<str>>,
 ) -> (Vec<PreviewedCandidate>, Vec<PreviewedCandidate>) {
     let verdict = policy::of_target(ctx, ctx.requested(), target);
-    for name in &verdict.applied {
-        if !applied.contains(name) {
-            applied.push(name.clone());
-        }
-    }
+    policy::add_new(applied, verdict.applied.iter().cloned());
     let denial = verdict.denial.as_ref().map(|denial| denial.reason.clone());
     if !ctx.snapshot.policies.is_empty() {
         let steering = ctx.steering.get_or_insert_default();

@@ -14,6 +14,9 @@ impl Bucket {
     /// When the next request may start, in milliseconds; `None` = at once.
     pub(super) fn next(&self, per_minute: u32, now_ms: i64) -> Option<i64> {
         let (burst, interval) = shape(per_minute)?;
+        if self.is_from_later(burst * interval, now_ms) {
+            return None;
+        }
         let next_us = self.spoken_for - (burst - 1) * interval;
         // Rounded up, so that nobody comes too early.
         let next_ms = next_us.div_euclid(1_000) + i64::from(next_us.rem_euclid(1_000) > 0);
@@ -23,7 +26,8 @@ impl Bucket {
     /// What is left of it, between 0 and 1; `None` where nothing is limited.
     pub(super) fn left(&self, per_minute: u32, now_ms: i64) -> Option<f64> {
         let (burst, interval) = shape(per_minute)?;
-        let taken = self.spoken_for.saturating_sub(now_ms.saturating_mul(1_000)).max(0);
+        let is_from_later = self.is_from_later(burst * interval, now_ms);
+        let taken = if is_from_later { 0 } else { self.spoken_for - now_ms.saturating_mul(1_000) }.max(0);
         #[allow(clippy::cast_precision_loss, reason = "a share")]
         let taken = taken as f64 / (burst * interval) as f64;
         Some((1.0 - taken).max(0.0))
@@ -31,8 +35,18 @@ impl Bucket {
 
     /// A request starts.
     pub(super) fn take(&mut self, per_minute: u32, now_ms: i64) {
-        let Some((_, interval)) = shape(per_minute) else { return };
-        self.spoken_for = self.spoken_for.max(now_ms.saturating_mul(1_000)).saturating_add(interval);
+        let Some((burst, interval)) = shape(per_minute) else { return };
+        let now_us = now_ms.saturating_mul(1_000);
+        self.spoken_for = match self.is_from_later(burst * interval, now_ms) {
+            // Nobody knows how many went in the last minute, so all that may come at once is taken to have come.
+            true => now_us.saturating_add(burst * interval),
+            false => self.spoken_for.max(now_us).saturating_add(interval),
+        };
+    }
+
+    /// Whether more is spoken for than two full buckets: the clock was set back, or more is allowed than when it was.
+    fn is_from_later(&self, full_us: i64, now_ms: i64) -> bool {
+        self.spoken_for > now_ms.saturating_mul(1_000).saturating_add(2 * full_us)
     }
 }
 

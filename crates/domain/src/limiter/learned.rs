@@ -6,6 +6,9 @@
 use omniroute_provider::allowance::{Allowance, Allowances};
 use serde::{Deserialize, Serialize};
 
+use super::after_pause;
+use crate::clock;
+
 /// How long numbers count when the vendor does not say until when.
 const UNSAID_MS: i64 = 60_000;
 /// No vendor is believed for longer.
@@ -72,16 +75,26 @@ impl LearnedLimits {
 
     /// What is left of the scarcest, between 0 and 1, and when the vendor counts anew.
     pub fn left(&self, now_ms: i64) -> Option<(f64, i64)> {
-        let windows = [self.requests, self.tokens, self.output].into_iter().flatten();
-        let counting = windows.filter(|window| window.until > now_ms);
-        counting.filter_map(|window| Some((window.share()?, window.until))).min_by(|a, b| a.0.total_cmp(&b.0))
+        let counting = self.windows(now_ms);
+        let left = counting.filter_map(|(_, window)| Some((window.share()?, window.until)));
+        left.min_by(|a, b| a.0.total_cmp(&b.0))
     }
 
     /// The limits that count, by name.
     pub fn windows(&self, now_ms: i64) -> impl Iterator<Item = (&'static str, LearnedWindow)> {
         let named = [("requests", self.requests), ("tokens", self.tokens), ("output", self.output)];
-        let counting = named.into_iter().filter_map(|(name, window)| Some((name, window?)));
-        counting.filter(move |(_, window)| window.until > now_ms)
+        named.into_iter().filter_map(move |(name, window)| Some((name, self.counting(window, now_ms)?)))
+    }
+
+    /// A limit, if it counts.
+    fn counting(&self, window: Option<LearnedWindow>, now_ms: i64) -> Option<LearnedWindow> {
+        window.filter(|window| window.until > now_ms && !self.is_from_later(now_ms))
+    }
+
+    /// Whether the vendor was heard at a time that is still to come: the clock was set back, and its limits would count for
+    /// longer by that.
+    fn is_from_later(&self, now_ms: i64) -> bool {
+        clock::is_from_later(self.heard_at, now_ms)
     }
 
     /// Takes note of when what is left is to be told and written down: once in a while, and when it runs out.
@@ -97,15 +110,19 @@ impl LearnedLimits {
 
     /// Least milliseconds between two requests now.
     pub fn spacing_ms(&self, now_ms: i64) -> i64 {
-        let asked = if self.over_until > now_ms { OVER_SPACING_MS } else { 0 };
-        self.requests.filter(|window| window.until > now_ms).map_or(0, |window| window.spacing_ms).max(asked)
+        let is_asked = self.over_until > now_ms && !self.is_from_later(now_ms);
+        let asked = if is_asked { OVER_SPACING_MS } else { 0 };
+        self.counting(self.requests, now_ms).map_or(0, |window| window.spacing_ms).max(asked)
     }
 
     pub(super) fn counts(&self, now_ms: i64) -> bool {
-        self.until() > now_ms
+        self.until() > now_ms && !self.is_from_later(now_ms)
     }
 
     pub(super) fn learn(&mut self, said: &Allowances, now_ms: i64) {
+        if self.is_from_later(now_ms) {
+            *self = Self::default();
+        }
         let was_out = self.left(now_ms).is_some_and(|(left, _)| left <= 0.0);
         self.heard_at = now_ms;
         for (window, said) in [
@@ -125,14 +142,12 @@ impl LearnedLimits {
 
     /// Until when a request is held back; `None` = it may go.
     pub(super) fn hold(&self, tokens: u64, now_ms: i64) -> Option<i64> {
-        let counting = |window: &Option<LearnedWindow>| window.filter(|window| window.until > now_ms);
-        let spent = |window: &Option<LearnedWindow>, needed: u64| {
+        let spent = |window: Option<LearnedWindow>, needed: u64| {
             let short = |window: &LearnedWindow| window.remaining < plausible(needed, window.limit);
-            counting(window).filter(short).map(|window| window.until)
+            self.counting(window, now_ms).filter(short).map(|window| window.until)
         };
-        let spacing = self.spacing_ms(now_ms);
-        let spaced = Some(self.last_start + spacing).filter(|next| spacing > 0 && *next > now_ms);
-        spent(&self.requests, 1).max(spent(&self.tokens, tokens)).max(spent(&self.output, 1)).max(spaced)
+        let spaced = after_pause(self.last_start, self.spacing_ms(now_ms), now_ms);
+        spent(self.requests, 1).max(spent(self.tokens, tokens)).max(spent(self.output, 1)).max(spaced)
     }
 
     pub(super) fn started(&mut self, tokens: u64, now_ms: i64) {

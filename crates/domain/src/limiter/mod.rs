@@ -210,10 +210,7 @@ impl Limiter {
         if rules.at_once > 0 && self.running >= rules.at_once {
             return Some(None);
         }
-        let spaced = self
-            .last_start
-            .map(|last| last.saturating_add(i64::from(rules.spacing_ms)))
-            .filter(|next| rules.spacing_ms > 0 && *next > now_ms);
+        let spaced = self.last_start.and_then(|last| after_pause(last, i64::from(rules.spacing_ms), now_ms));
         let filled = self.bucket.next(rules.per_minute, now_ms).filter(|next| *next > now_ms);
         spaced.max(filled).map(Some)
     }
@@ -256,4 +253,11 @@ impl Limiter {
             self.learned.remove(&oldest);
         }
     }
+}
+
+/// When the next request may start that follows one at `last` with so many milliseconds in between; `None` = at once. Never more
+/// than twice as long as that from now: one from further ahead was before the clock was set back.
+fn after_pause(last: i64, pause_ms: i64, now_ms: i64) -> Option<i64> {
+    let is_from_later = last > now_ms.saturating_add(pause_ms);
+    Some(last.saturating_add(pause_ms)).filter(|next| *next > now_ms && pause_ms > 0 && !is_from_later)
 }

@@ -128,6 +128,34 @@ async fn policies_clamp_rewrite_and_want_labels() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_policies_said_of_every_target_that_had_its_turn_is_recorded() {
+    let of = |name: &str, model: &str, actions| {
+        policy(name, PolicyConditions { model_pattern: Some(model.into()), ..Default::default() }, actions)
+    };
+    let short = |max_tokens| PolicyActions { max_tokens: Some(max_tokens), ..Default::default() };
+    let world = world(|entities| {
+        let block = PolicyActions { block_model: vec!["up/k".into()], ..Default::default() };
+        entities.policies = vec![
+            of("no k", "up/k", block),
+            of("short m", "up/m", short(60)),
+            of("short n", "up/n", short(50)),
+            of("short o", "up/o", short(40)),
+        ];
+        entities.combos.push(combo("best", &["up/k", "up/m", "up/n", "up/o"]));
+    });
+    world.transport.answer(refusal(400, "invalid_request_error", "images are not supported"));
+    world.transport.answer(answer("yes"));
+    let ask = ASK.replace("up/m", "best");
+    let preview = world.preview(&ask).await;
+    assert_eq!(preview.policies, ["no k", "short m", "short n", "short o"].map(Into::into));
+    let got = world.chat(&ask).await;
+    assert_eq!((got.status, world.transport.sent().len()), (200, 2), "{}", got.body);
+    assert!(body(&world, 0).contains(r#""max_tokens":60"#), "{}", body(&world, 0));
+    assert!(body(&world, 1).contains(r#""max_tokens":50"#), "{}", body(&world, 1));
+    assert_eq!(world.row().decision.unwrap().policies, ["no k", "short m", "short n"].map(Into::into));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_chain_stands_in_when_the_provider_is_out() {
     let link = |provider: &str, priority| ChainLink { provider: provider.into(), priority, enabled: true };
     let world = world(|entities| {
