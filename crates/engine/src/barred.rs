@@ -1,5 +1,5 @@
-//! A request that is refused for where it leads: who would have been asked otherwise, and why nobody is. The same for an
-//! explanation and for the record.
+//! A request that is refused for where it leads, or leads nowhere: who would have been asked otherwise, and why nobody is. The
+//! same for an explanation and for the record.
 
 use std::sync::Arc;
 
@@ -16,22 +16,30 @@ use crate::time::millis;
 /// Most targets that are told of.
 const MOST: usize = 32;
 
-/// Where a request would have led, and what does not let it.
-pub(crate) struct Barred {
-    pub(crate) route: Route,
-    pub(crate) skip: Skip,
+/// Why a request gets to nobody.
+pub(crate) enum Barred {
+    /// Its model leads nowhere.
+    Lost,
+    /// It may not get to where it leads.
+    From {
+        /// Where that is.
+        route: Route,
+        /// What does not let it.
+        skip: Skip,
+    },
 }
 
 impl Barred {
     /// Whom the request would have asked, as they stand in the configuration.
     pub(crate) fn targets(&self, ctx: &RequestCtx) -> Vec<Arc<Target>> {
-        let mut targets = match &self.route {
-            Route::Target(target) => {
+        let mut targets = match self {
+            Self::Lost => Vec::new(),
+            Self::From { route: Route::Target(target), .. } => {
                 let mut targets = fallback::others(ctx, target);
                 targets.insert(0, target.clone());
                 targets
             }
-            Route::Combo(combo) => combo.targets(&ctx.snapshot),
+            Self::From { route: Route::Combo(combo), .. } => combo.targets(&ctx.snapshot),
         };
         targets.truncate(MOST);
         targets
@@ -39,20 +47,21 @@ impl Barred {
 }
 
 impl RequestCtx {
-    /// The request does not get to where it leads, for this reason. `verdict` is what the policies said, where they had a say in it.
-    pub(crate) fn bar(
-        &mut self,
-        route: Route,
-        rule: &'static str,
-        error: &GatewayError,
-        verdict: Option<Box<Verdict>>,
-    ) {
+    /// The request leads nowhere.
+    pub(crate) fn lose(&mut self) {
+        self.barred = Some(Box::new(Barred::Lost));
+    }
+
+    /// The request does not get to where it leads, for this reason.
+    pub(crate) fn bar(&mut self, route: Route, rule: &'static str, error: &GatewayError) {
         let until = error.retry_after.map(|wait| self.started_ms.saturating_add(millis(wait)));
         let skip = Skip { rule, reason: error.message.clone(), until };
-        if let Some(verdict) = verdict {
-            let Verdict { applied, observed, .. } = *verdict;
-            self.steering = Some(Box::new(Steering { applied, observed, ..Steering::default() }));
-        }
-        self.barred = Some(Box::new(Barred { route, skip }));
+        self.barred = Some(Box::new(Barred::From { route, skip }));
+    }
+
+    /// This is what the policies said of a request that gets to nobody.
+    pub(crate) fn judged(&mut self, verdict: Verdict) {
+        let Verdict { applied, observed, .. } = verdict;
+        self.steering = Some(Box::new(Steering { applied, observed, ..Steering::default() }));
     }
 }

@@ -13,6 +13,7 @@ use omniroute_domain::routing::{Manner, Score};
 use omniroute_domain::snapshot::{ConnectionState, ProviderState};
 use smallvec::SmallVec;
 
+use crate::barred::Barred;
 use crate::ctx::RequestCtx;
 use crate::policy::{self, Steering};
 use crate::preview::{self, Skip};
@@ -26,10 +27,10 @@ const MAX_PASSED_OVER: usize = 160;
 /// What was decided about a request. The same configuration, state, time, turn and seed decide the same again.
 #[derive(Clone)]
 pub struct Decision {
-    /// How the model was found: `combo`, `auto`, `alias`, `direct` or `bare`.
-    pub via: &'static str,
-    /// What ordered the targets, or the accounts where there is one target.
-    pub strategy: &'static str,
+    /// How the model was found: `combo`, `auto`, `alias`, `direct` or `bare`; `None` if it was not.
+    pub via: Option<&'static str>,
+    /// What ordered the targets, or the accounts where there is one target; `None` if the model was not found.
+    pub strategy: Option<&'static str>,
     /// The combo that was asked for.
     pub combo: Option<Arc<ComboState>>,
     /// The random bits.
@@ -83,21 +84,24 @@ impl std::fmt::Debug for Decision {
 impl Decision {
     /// For a request with one target.
     fn direct(ctx: &RequestCtx, target: &Target, now_ms: i64) -> Self {
-        Self::bare(target.via.as_str(), target.provider.rule.strategy.name(), ctx.seed, now_ms)
+        let strategy = target.provider.rule.strategy.name();
+        Self { via: Some(target.via.as_str()), strategy: Some(strategy), ..Self::lost(ctx, now_ms) }
     }
 
     /// For a request that leads to a combo; without a plan.
     fn of_combo(ctx: &RequestCtx, combo: &Arc<ComboState>, now_ms: i64) -> Self {
         let via = if is_virtual(combo.id.as_str()) { "auto" } else { "combo" };
-        Self { combo: Some(combo.clone()), ..Self::bare(via, combo.strategy.name(), ctx.seed, now_ms) }
+        let strategy = Some(combo.strategy.name());
+        Self { via: Some(via), strategy, combo: Some(combo.clone()), ..Self::lost(ctx, now_ms) }
     }
 
-    fn bare(via: &'static str, strategy: &'static str, seed: u64, now_ms: i64) -> Self {
+    /// For a request that leads nowhere.
+    fn lost(ctx: &RequestCtx, now_ms: i64) -> Self {
         Self {
-            via,
-            strategy,
+            via: None,
+            strategy: None,
             combo: None,
-            seed,
+            seed: ctx.seed,
             turn: 0,
             task: None,
             policies: Vec::new(),
@@ -209,7 +213,7 @@ impl Decision {
         // Nothing of this can stand in a model's name.
         key.extend_from_slice(&[0xff, self.manner as u8]);
         for word in [self.via, self.strategy] {
-            key.extend_from_slice(word.as_bytes());
+            key.extend_from_slice(word.unwrap_or_default().as_bytes());
             key.push(0xff);
         }
         if let Some(weighed) = weighed {
@@ -495,13 +499,15 @@ impl RequestCtx {
         if !self.is_sampled() {
             return None;
         }
-        let targets = barred.targets(self);
-        let mut decision = match &barred.route {
+        let Barred::From { route, skip } = &*barred else {
+            return Some(Box::new(Decision::lost(self, self.started_ms)));
+        };
+        let mut decision = match route {
             Route::Target(target) => Decision::direct(self, target, self.started_ms),
             Route::Combo(combo) => Decision::of_combo(self, combo, self.started_ms),
         };
-        for target in &targets {
-            decision.pass_over(target, &barred.skip, policy::cost_nano(self, target), self.started_ms);
+        for target in &barred.targets(self) {
+            decision.pass_over(target, skip, policy::cost_nano(self, target), self.started_ms);
         }
         Some(Box::new(decision))
     }

@@ -190,16 +190,16 @@ impl Preview {
 
     /// A request that does not get to where it leads.
     fn of_nobody(&mut self, ctx: &RequestCtx, barred: &Barred) {
-        match &barred.route {
+        let Barred::From { route, skip } = barred else { return };
+        match route {
             Route::Target(target) => self.led_to_target(target),
             Route::Combo(combo) => self.led_to_combo(combo),
         }
         for target in barred.targets(ctx) {
             let cost = policy::cost_nano(ctx, &target);
             let accounts = target.provider.connections.iter();
-            let skip = || Some(barred.skip.clone());
             self.candidates.extend(accounts.map(|account| PreviewedCandidate {
-                skip: skip(),
+                skip: Some(skip.clone()),
                 ..candidate(ctx, &target, account, cost)
             }));
         }

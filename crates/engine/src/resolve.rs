@@ -20,35 +20,41 @@ pub(crate) type Candidates<'t> = SmallVec<[&'t Arc<ConnectionState>; 8]>;
 
 /// Where the request leads; checked against the key.
 pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
-    transform::check(ctx)?;
-    allowed_route(ctx).map_err(|refused| {
-        if let Some((route, rule, verdict)) = refused.barred {
-            ctx.bar(route, rule, &refused.error, verdict);
+    let checked = transform::check(ctx).map_err(Refused::from);
+    checked.and_then(|()| allowed_route(ctx)).map_err(|Refused { error, route, verdict }| {
+        match route {
+            Some((route, rule)) => ctx.bar(route, rule, &error),
+            None => ctx.lose(),
         }
-        refused.error
+        if let Some(verdict) = verdict {
+            ctx.judged(*verdict);
+        }
+        error
     })
 }
 
 /// What the client gets instead of a route.
 struct Refused {
     error: GatewayError,
-    /// Where the request leads, the rule that bars it, and what the policies said where they had a say in it.
-    barred: Option<(Route, &'static str, Option<Box<Verdict>>)>,
+    /// Where the request leads, and the rule that bars it from there.
+    route: Option<(Route, &'static str)>,
+    /// What the policies said, where they had a say in it.
+    verdict: Option<Box<Verdict>>,
 }
 
 impl From<GatewayError> for Refused {
     fn from(error: GatewayError) -> Self {
-        Self { error, barred: None }
+        Self { error, route: None, verdict: None }
     }
 }
 
 impl Refused {
     fn of_policy(error: GatewayError, route: Option<Route>, verdict: &Verdict) -> Self {
-        Self { error, barred: route.map(|route| (route, "policy", Some(Box::new(verdict.clone())))) }
+        Self { error, route: route.map(|route| (route, "policy")), verdict: Some(Box::new(verdict.clone())) }
     }
 
     fn of_key(error: GatewayError, route: Route) -> Self {
-        Self { error, barred: Some((route, "key", None)) }
+        Self { error, route: Some((route, "key")), verdict: None }
     }
 }
 

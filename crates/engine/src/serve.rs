@@ -282,7 +282,7 @@ impl Engine {
     /// Answers a request that nobody has answered yet.
     async fn answer(self: &Arc<Self>, mut ctx: Box<RequestCtx>, route: Route) -> Response<Answer> {
         if let Err(error) = admit::reserve(&mut ctx).await {
-            ctx.bar(route, "key", &error, None);
+            ctx.bar(route, "key", &error);
             return self.refuse(ctx, &error);
         }
         ctx.reached(Phase::Policy);
@@ -470,10 +470,13 @@ async fn open(ctx: &mut RequestCtx, body: Bytes) -> Result<Route, GatewayError> 
     ctx.running = Some(telemetry.begin(&ctx.request_id, &envelope.model, stream, ctx.started_ms));
     let route = resolve::route(ctx)?;
     if let Err(error) = session::enter(ctx) {
-        ctx.bar(route, "key", &error, None);
+        ctx.bar(route, "key", &error);
         return Err(error);
     }
-    kept::pin(ctx, &route).await?;
+    if let Err(error) = kept::pin(ctx, &route).await {
+        ctx.bar(route, "key", &error);
+        return Err(error);
+    }
     ctx.reached(Phase::Resolve);
     Ok(route)
 }

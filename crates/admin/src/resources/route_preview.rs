@@ -293,9 +293,9 @@ pub(crate) fn logged(decision: LoggedDecision, row: &CallLog) -> RouteAnswer {
     });
     RouteAnswer {
         requested_model: row.requested_model.clone(),
-        via: Some(decision.via),
+        via: decision.via,
         combo: decision.combo,
-        strategy: Some(decision.strategy),
+        strategy: decision.strategy,
         policies: decision.policies,
         observed: decision
             .observed

@@ -51,7 +51,7 @@ impl Engine {
             return match admit::reserve(&mut ctx).await {
                 Ok(()) => self.serve_stream(ctx, route).await,
                 Err(error) => {
-                    ctx.bar(route, "key", &error, None);
+                    ctx.bar(route, "key", &error);
                     self.refuse(ctx, &error)
                 }
             };
@@ -105,7 +105,7 @@ pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     match check::check(ctx, &route) {
         Ok(()) => Ok(route),
         Err(error) => {
-            ctx.bar(route, "capability", &error, None);
+            ctx.bar(route, "capability", &error);
             Err(error)
         }
     }
@@ -114,7 +114,7 @@ pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
 /// Limits of the key, then the attempts.
 pub(super) async fn carry_out(ctx: &mut RequestCtx, route: &Route) -> Result<Pieces, GatewayError> {
     if let Err(error) = admit::reserve(ctx).await {
-        ctx.bar(route.clone(), "key", &error, None);
+        ctx.bar(route.clone(), "key", &error);
         return Err(error);
     }
     attempts(ctx, route).await

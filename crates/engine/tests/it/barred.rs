@@ -44,7 +44,7 @@ async fn refused(world: &World, model: &str) -> (Preview, Told) {
     assert_eq!(of_record(world), expected, "{model}");
     let decision = world.row().decision.unwrap();
     let found = (decision.via, decision.strategy, decision.combo.as_ref().map(|combo| combo.name.clone()));
-    assert_eq!(found, (preview.via.unwrap(), preview.strategy.unwrap(), preview.combo.clone()), "{model}");
+    assert_eq!(found, (preview.via, preview.strategy, preview.combo.clone()), "{model}");
     assert_eq!(decision.policies, preview.policies, "{model}");
     (preview, expected)
 }
@@ -99,9 +99,27 @@ async fn what_a_key_may_not_use_is_told_with_who_would_be_asked() {
     assert!(preview.policies.is_empty());
     let (_, found) = refused(&world, "best").await;
     assert_eq!(found, told(&["c1", "c2", "c3"], "key", "This API key may not use the combo `best`"));
-    // What leads nowhere has nobody to tell of.
-    let preview = world.foresee(&ASK.replace("up/m", "nowhere/m"), &[], true).await;
-    assert!(preview.error.is_some() && preview.candidates.is_empty());
+    assert_eq!(world.transport.sent().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_leads_nowhere_is_told_as_such() {
+    let block = PolicyActions { block_model: vec!["gone/*".into()], ..Default::default() };
+    let world = World::with(|entities| entities.policies.push(everywhere("none gone", block)), |_| {});
+    let no_policy: &[std::sync::Arc<str>] = &[];
+    for (model, status, policies) in [
+        ("nowhere/m", 400, no_policy),
+        ("nothing-of-that-name", 404, no_policy),
+        ("gone/m", 403, &["none gone".into()]),
+    ] {
+        let (preview, found) = refused(&world, model).await;
+        assert_eq!(preview.error.map(|error| error.kind.status()), Some(status), "{model}");
+        assert_eq!((preview.via, preview.strategy, &*preview.policies), (None, None, policies), "{model}");
+        assert_eq!(found, [], "{model}");
+    }
+    // So is one that is refused for what it says beside its model.
+    let got = world.send(&OpenAi, ASK, &[("x-omniroute-thinking", "loud")]).await;
+    assert_eq!((got.status, world.row().decision.unwrap().via), (400, None), "{}", got.body);
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,7 +49,7 @@ async fn every_decision_can_be_made_again_from_its_record() {
             }
             assert_eq!(world.chat(ask).await.status, 200, "{}", strategy.name());
             let decision = world.row().decision.expect("it is written down");
-            assert_eq!((decision.via, decision.strategy), ("combo", strategy.name()));
+            assert_eq!((decision.via, decision.strategy), (Some("combo"), Some(strategy.name())));
 
             // A process that knows what the other one knew, asked for the same with the same bits at the same time.
             let again = self::world(strategy.name());
@@ -79,7 +79,7 @@ async fn the_record_names_accounts_in_order_and_what_kept_the_others_back() {
     world.transport.answer(answer("from the second"));
     assert_eq!(world.chat(ASK).await.status, 200);
     let first = world.row().decision.unwrap();
-    assert_eq!((first.via, first.strategy), ("direct", "fill-first"));
+    assert_eq!((first.via, first.strategy), (Some("direct"), Some("fill-first")));
     let names = |decision: &Decision| -> Vec<_> {
         let told = |it: RecordedCandidate<'_>| {
             (it.connection.unwrap().1.to_owned(), it.skip.map(|skip| (skip.rule, skip.until)))

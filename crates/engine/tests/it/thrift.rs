@@ -70,7 +70,7 @@ async fn with_block_nothing_goes_through_not_even_what_is_free() {
         .iter()
         .map(|it| it.skip.map(|skip| skip.rule))
         .collect();
-    assert_eq!((decision.via, rules), ("combo", vec![Some("budget"); 3]));
+    assert_eq!((decision.via, rules), (Some("combo"), vec![Some("budget"); 3]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,6 +132,30 @@ async fn the_bits_of_a_decision_make_it_again() {
     assert!(wrong.text().contains("seed") && wrong.text().contains("digits"), "{}", wrong.text());
 }
 
+/// What is told beforehand of a request that leads nowhere is what its record says.
+#[tokio::test]
+async fn a_name_that_leads_nowhere_is_recorded_as_it_is_explained() {
+    let gateway = gateway().await;
+    for (model, status) in [("nix/m", 400), ("no-such-model", 404)] {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "hello"}]});
+        let got = gateway.call(&Call::post("/v1/chat/completions", body.to_string())).await;
+        assert_eq!(got.status, status, "{}", got.text());
+        let row = gateway.logged(1).await.remove(0);
+        let path = format!("/api/usage/call-logs/{}", row["id"].as_str().unwrap());
+        let mut route = gateway.manage("GET", &path, &Value::Null).await.json()["route"].clone();
+        let question = json!({"path": "/v1/chat/completions", "body": body, "seed": route["seed"]});
+        let mut told = explain(&gateway, question).await;
+        assert_eq!(told["error"]["status"], status, "{told}");
+        assert_eq!(route["attempts"], json!([]));
+        route.as_object_mut().unwrap().remove("attempts");
+        for record in [&mut route, &mut told] {
+            record.as_object_mut().unwrap().remove("decidedAt").unwrap();
+        }
+        assert_eq!(route, told);
+        gateway.set("DELETE", "/api/usage/logs?before=2999-01-01T00:00:00Z", &Value::Null).await;
+    }
+}
+
 #[tokio::test]
 async fn questions_about_what_is_no_request_say_where() {
     let gateway = gateway().await;

@@ -87,7 +87,9 @@ pub(crate) fn write(row: &RequestRow, decision: &Decision, names: &mut Names, ou
 
 /// How the candidates were found and ordered.
 pub(super) fn begin(object: &mut Object<'_>, row: &RequestRow, decision: &Decision) {
-    object.str("via", decision.via).opt_str("combo", row.combo.as_deref()).str("strategy", decision.strategy);
+    object.opt_str("via", decision.via);
+    object.opt_str("combo", row.combo.as_deref());
+    object.opt_str("strategy", decision.strategy);
 }
 
 /// Candidates, put together as they come.

@@ -184,9 +184,9 @@ fn tell(decision: ByList, page: &Page) -> Result<LoggedDecision, StoreError> {
             *if let [of_all] = &*costs { of_all } else { costs.get(target).unwrap_or(&None) };
     }
     Ok(LoggedDecision {
-        via: list.via,
+        via: Some(list.via),
         combo: list.combo,
-        strategy: list.strategy,
+        strategy: Some(list.strategy),
         seed,
         turn,
         task: None,

@@ -27,12 +27,12 @@ pub struct RoutingDecisions<'a>(pub(crate) &'a Store);
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoggedDecision<C = LoggedCandidate> {
-    /// How the model was found.
-    pub via: String,
+    /// How the model was found; `None` if it was not.
+    pub via: Option<String>,
     /// The combo's name.
     pub combo: Option<String>,
-    /// What ordered the targets, or the accounts.
-    pub strategy: String,
+    /// What ordered the targets, or the accounts; `None` if the model was not found.
+    pub strategy: Option<String>,
     /// The random bits of the decision.
     pub seed: u64,
     /// The turn that the combo took.

@@ -113,11 +113,15 @@ async fn the_same_order_is_kept_once_whatever_it_costs(fixture: Fixture) {
     assert_eq!([cheap, dear, again].map(told), [of_combo.clone(), of_combo.clone(), of_combo]);
     let cost = |decision: &LoggedDecision| decision.candidates[2].cost_nano.unwrap();
     assert!(cost(dear) > cost(cheap) && cost(cheap) == cost(again));
-    assert!([cheap, dear, again].iter().all(|it| it.via == "combo" && it.strategy == "priority"));
+    assert!(
+        [cheap, dear, again]
+            .iter()
+            .all(|it| it.via.as_deref() == Some("combo") && it.strategy.as_deref() == Some("priority"))
+    );
     assert_eq!([cheap, dear, again].map(|it| it.turn), [0, 1, 2].map(Some));
     let of_target = [account("a0", None, true), account("a1", None, true)];
     assert_eq!([direct, other].map(told), [of_target.clone(), of_target]);
-    assert!(direct.via == "direct" && direct.seed != other.seed);
+    assert!(direct.via.as_deref() == Some("direct") && direct.seed != other.seed);
     let (texts, lists) = kept(&fixture).await;
     if !texts.is_empty() {
         // Whether it is worth a list is known from the second time on.
