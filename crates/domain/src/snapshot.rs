@@ -57,7 +57,6 @@ pub struct Snapshot {
     pub settings: RuntimeSettings,
     /// What could not be used and why; the rest works without it.
     pub problems: Vec<SnapshotProblem>,
-    errors_cleared: Vec<(ConnectionId, u64)>,
     catalog: &'static Catalog,
     providers: Map<ProviderId, Arc<ProviderState>>,
     prefixes: Map<String, ProviderId>,
@@ -217,12 +216,6 @@ pub struct SnapshotProblem {
 }
 
 impl Snapshot {
-    /// The accounts whose errors somebody cleared after the configuration `before` was made, in this process or another.
-    pub fn cleared_since(&self, before: &Self) -> impl Iterator<Item = &Arc<ConnectionState>> {
-        let is_new = |cleared: &&(ConnectionId, u64)| !before.errors_cleared.contains(cleared);
-        self.errors_cleared.iter().filter(is_new).filter_map(|(id, _)| self.connections.get(id))
-    }
-
     /// Builds the configuration. A row that cannot be used is left out and named in `problems`.
     pub fn build(
         entities: &Entities,

@@ -1,8 +1,10 @@
 //! Changes in the state of accounts, models and providers: into the log, the timeline, and what is kept for the time
 //! after a restart. Nothing is written while nothing changes.
 
+use std::sync::Arc;
+
 use omniroute_domain::breaker::{Breaker, BreakerState, Transition};
-use omniroute_domain::entity::ConnectionStatus;
+use omniroute_domain::entity::{ConnectionStatus, Reset};
 use omniroute_domain::health::{Damage, ModelLock, Recovery};
 use omniroute_domain::limiter::LearnedLimits;
 use omniroute_domain::plan::PlanTurn;
@@ -10,7 +12,7 @@ use omniroute_domain::snapshot::{ConnectionState, Moved, MovedLock};
 use omniroute_domain::timeline::{EventKind, HealthEvent};
 use omniroute_domain::vendor_quota::{Standing, Turn};
 use omniroute_provider::quota_api::Reading;
-use omniroute_provider::{Failure, FailureKind};
+use omniroute_provider::{Failure, FailureKind, ProviderId};
 
 use crate::live::Live;
 use crate::ports::{LockRow, Memory, QuotaRow, Recorder};
@@ -23,16 +25,41 @@ const COOLING: &str = "cooldown";
 const ANSWERED: &str = "answered";
 const OPERATOR: &str = "operator";
 
-/// The operator closes a breaker. Whether it was anything else.
-pub fn reset_breaker(live: &Live, recorder: &dyn Recorder, breaker: &Breaker, now_ms: i64) -> bool {
+/// The operator ends what would end by itself later. How much of it was in force: breakers that were not closed, or had failures,
+/// cooldowns, locks.
+pub fn reset(live: &Live, recorder: &dyn Recorder, reset: &Reset, now_ms: i64) -> usize {
+    let snapshot = live.load().clone();
+    let is_at = |wanted: &Option<ProviderId>, it: &ProviderId| wanted.as_ref().is_none_or(|id| id == it);
+    match reset {
+        Reset::Breakers { provider } => {
+            let breakers = snapshot.breakers().into_iter().filter(|it| is_at(provider, &it.provider));
+            breakers.filter(|breaker| reset_breaker(live, recorder, breaker, now_ms)).count()
+        }
+        Reset::Cooldowns { provider } => {
+            let accounts = snapshot.connections().filter(|account| is_at(provider, &account.provider));
+            accounts.map(|account| warm_up(live, recorder, account, now_ms)).sum()
+        }
+        Reset::Locks { provider, connection, model } => {
+            let is_meant = |account: &&Arc<ConnectionState>| {
+                is_at(provider, &account.provider) && connection.as_ref().is_none_or(|id| *id == account.id)
+            };
+            let accounts = snapshot.connections().filter(is_meant);
+            accounts.map(|account| unlock(live, recorder, account, model.as_deref(), now_ms)).sum()
+        }
+    }
+}
+
+/// Closes a breaker. Whether it was anything else, or had failures.
+fn reset_breaker(live: &Live, recorder: &dyn Recorder, breaker: &Breaker, now_ms: i64) -> bool {
+    let had_failures = breaker.record(now_ms).failure_count > 0;
     let transition = breaker.reset(now_ms);
     let was_another = transition.is_some();
     note(live, recorder, breaker, transition);
-    was_another
+    was_another || had_failures
 }
 
-/// The operator ends the locks of an account and of its keys, of one model or of all. How many were in force.
-pub fn unlock(
+/// Ends the locks of an account and of its keys, of one model or of all. How many were in force.
+fn unlock(
     live: &Live,
     recorder: &dyn Recorder,
     connection: &ConnectionState,
@@ -53,8 +80,8 @@ pub fn unlock(
     count
 }
 
-/// The operator ends the cooldowns of an account and of its keys. How many there were.
-pub fn warm_up(live: &Live, recorder: &dyn Recorder, connection: &ConnectionState, now_ms: i64) -> usize {
+/// Ends the cooldowns of an account and of its keys. How many there were.
+fn warm_up(live: &Live, recorder: &dyn Recorder, connection: &ConnectionState, now_ms: i64) -> usize {
     let mut count = 0;
     if let Some(status) = connection.health.warm_up(now_ms) {
         add(live, event(connection, EventKind::Cooldown, (COOLING, FREE), OPERATOR, now_ms));

@@ -9,13 +9,14 @@ use omniroute_engine::ports::Recorder;
 use omniroute_engine::{Live, chronicle};
 use omniroute_provider::catalog::Catalog;
 
+use crate::cleared::Cleared;
 use crate::error::StoreError;
 use crate::store::Store;
 
 /// Builds a snapshot from the rows and puts it in force. What is wrong with single rows disables those and goes to
 /// the log. Where windows of budgets begin at another time, the ledger says what was spent in them, and what is reached of a budget
-/// that was changed is told anew, whoever changed it; and what was known of accounts whose errors were cleared is forgotten, whoever
-/// cleared them. Gives the revision now in force.
+/// that was changed is told anew, whoever changed it; and what operators ended since is ended, whichever process they asked. Gives the
+/// revision now in force.
 pub async fn reload(
     store: &Store,
     live: &Live,
@@ -37,15 +38,23 @@ pub async fn reload(
         true => store.ledger().sums_of(budgets, is_moved, now_ms).await?,
         false => Vec::new(),
     };
+    let ended = store.states_cleared().between(before.revision, entities.revision).await?;
     live.swap(snapshot, recorder);
-    // What this process knew of them, and was about to write, is over.
-    let cleared: Vec<_> = live.load().cleared_since(&before).cloned().collect();
-    for account in cleared {
-        let row = entities.connections.iter().find(|row| row.id == account.id);
+    // What this process knew of it, and was about to write, is over.
+    for cleared in ended {
+        let id = match cleared {
+            Cleared::Errors(id) => id,
+            Cleared::Reset(reset) => {
+                chronicle::reset(live, recorder, &reset, now_ms);
+                continue;
+            }
+        };
+        let Some(account) = live.load().connection(&id).cloned() else { continue };
+        let row = entities.connections.iter().find(|row| row.id == id);
         // Not as the row has it: a process that had not heard of it yet may have written there what was cleared.
         let status = row.map(|row| row.status.without_errors()).unwrap_or_default();
         chronicle::clear(live, recorder, &account, status.clone(), now_ms);
-        recorder.connection_status(&account.id, status);
+        recorder.connection_status(&id, status);
     }
     for (key, sums) in recounted {
         live.spending.restore(&live.load().budgets, key.as_ref(), &sums, now_ms);

@@ -14,6 +14,7 @@ use crate::audit::Audit;
 use crate::bodies::BodyFiles;
 use crate::budgets::{self, Budgets};
 use crate::call_logs::CallLogs;
+use crate::cleared::StatesCleared;
 use crate::combo_mappings::{self, ComboMappings};
 use crate::combo_memory::{self, ComboMemories};
 use crate::combos::{self, Combos};
@@ -264,9 +265,7 @@ impl Store {
                     sqlx::query_as(key_states::SELECT).bind(None::<&str>).fetch_all(&mut *db).await?;
                 let cleared: Vec<(String, String)> =
                     sqlx::query_as(combo_memory::SELECT_CLEARED).fetch_all(&mut *db).await?;
-                let errors_cleared: Vec<(String, String)> =
-                    sqlx::query_as(connections::SELECT_CLEARED).fetch_all(&mut *db).await?;
-                let rules = (policies, chains, mappings, states, cleared, errors_cleared);
+                let rules = (policies, chains, mappings, states, cleared);
                 (
                     revision,
                     connections,
@@ -298,11 +297,7 @@ impl Store {
         entities.budgets = budgets.iter().map(|row| budgets::parse(row, problems)).collect();
         entities.prices = prices::parse(prices, problems);
         entities.settings = settings::parse(settings.as_deref(), problems);
-        let (policies, chains, mappings, states, cleared, errors_cleared) = rules;
-        entities.errors_cleared = errors_cleared
-            .into_iter()
-            .filter_map(|(id, revision)| Some((id.into(), revision_of(&revision).ok()?)))
-            .collect();
+        let (policies, chains, mappings, states, cleared) = rules;
         key_states::assign(states, &mut entities.connections);
         entities.policies = policies.into_iter().filter_map(|row| policies::parse(row, problems)).collect();
         entities.fallback_chains =
@@ -315,6 +310,11 @@ impl Store {
     /// Accounts at providers.
     pub fn connections(&self) -> Connections<'_> {
         Connections(self)
+    }
+
+    /// What operators ended before its time.
+    pub fn states_cleared(&self) -> StatesCleared<'_> {
+        StatesCleared(self)
     }
 
     /// User-defined endpoints.

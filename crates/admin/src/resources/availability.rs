@@ -3,11 +3,10 @@
 use omniroute_domain::breaker::BreakerState;
 use omniroute_domain::budget::Window;
 use omniroute_domain::combo::{LeftOut, Rule};
-use omniroute_domain::entity::OnExceeded;
+use omniroute_domain::entity::{OnExceeded, Reset};
 use omniroute_domain::health::{Blocked, Hold};
 use omniroute_domain::resolve::{self, ResolveError, Route, Via};
 use omniroute_domain::snapshot::{ConnectionState, ProviderState, Snapshot};
-use omniroute_engine::chronicle;
 use omniroute_provider::{ProviderId, registry};
 use omniroute_store::ConnectionFilter;
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ use super::combos::{self, Entry};
 use super::connection_keys::{KeyName, states};
 use super::connections;
 use super::model_catalog;
-use super::resilience::named;
+use super::resilience::{end, named};
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json};
 use crate::error::{AdminResult, invalid_field, not_found};
@@ -312,12 +311,11 @@ pub(crate) async fn forget(
 async fn clear(access: &Management, provider: &str, model: &str) -> AdminResult<BlocksCleared> {
     let admin = &access.admin;
     let provider = named(admin, Some(provider)).await?;
-    let snapshot = admin.live.load();
-    let mut cleared = 0;
-    for state in snapshot.connections().filter(|state| provider.as_ref() == Some(&state.provider)) {
-        cleared += chronicle::unlock(&admin.live, &*admin.recorder, state, Some(model), access.now_ms);
-        cleared += chronicle::warm_up(&admin.live, &*admin.recorder, state, access.now_ms);
-    }
+    let resets = [
+        Reset::Locks { provider: provider.clone(), connection: None, model: Some(model.to_owned()) },
+        Reset::Cooldowns { provider: provider.clone() },
+    ];
+    let cleared: usize = end(access, &resets).await?.into_iter().sum();
     let target = provider.as_ref().map_or("", |provider| provider.as_str());
     access.audit("resilience.reset", "model", &format!("{target}/{model}"), &cleared.to_string()).await;
     Ok(BlocksCleared { ok: true, cleared })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use omniroute_domain::breaker::BreakerState;
-use omniroute_domain::entity::Connection;
+use omniroute_domain::entity::{Connection, Reset};
 use omniroute_domain::health::ModelLock;
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::registry;
@@ -422,7 +422,8 @@ fn locks(state: &ConnectionState, now: i64) -> Vec<ModelLockView> {
 
 /// Closes every breaker.
 pub(crate) async fn reset_breakers(access: Management) -> AdminResult<Json<BreakersClosed>> {
-    let reset = resilience::close_all(&access.admin, None, access.now_ms);
+    let every = [Reset::Breakers { provider: None }];
+    let reset: usize = resilience::end(&access, &every).await?.into_iter().sum();
     access.audit("resilience.reset", "provider", "*", &reset.to_string()).await;
     Ok(Json(BreakersClosed { success: true, reset }))
 }

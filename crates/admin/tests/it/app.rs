@@ -170,6 +170,21 @@ impl TestApp {
         Self { router, store, live, clock, upstream, rows, telemetry, console, lifecycle, answers, _dir: dir }
     }
 
+    /// Another process that has just begun on the same database.
+    pub(crate) async fn another(&self) -> Live {
+        let health = HealthMap::default();
+        let entities = self.store.entities().await.expect("entities");
+        Live::new(Snapshot::build(&entities, catalog(), &health, &BuildOptions::default()), health)
+    }
+
+    /// It takes over what was changed.
+    pub(crate) async fn catch_up(&self, other: &Live) {
+        let (options, now_ms) = (BuildOptions::default(), self.clock.now_ms());
+        omniroute_store::reload(&self.store, other, catalog(), &options, &*self.rows, now_ms)
+            .await
+            .expect("it reloads");
+    }
+
     /// A request from this machine, without a credential.
     pub(crate) fn request(&self, method: Method, path: &str) -> Call<'_> {
         let mut headers = HeaderMap::new();

@@ -267,6 +267,51 @@ async fn what_failures_led_to_is_shown_and_ended() {
 }
 
 #[tokio::test]
+async fn what_one_process_is_asked_to_end_is_ended_in_the_others() {
+    let (app, _) = with_account().await;
+    let other = app.another().await;
+    let there = || other.load().provider(&"openai".into()).expect("it has an account").connections[0].clone();
+    // Breaker, cooldown, lock.
+    let held = || {
+        let account = there();
+        (
+            account.breaker.record(START).failure_count > 0,
+            account.health.status(START).rate_limited_until.is_some(),
+            !account.health.locks(START).is_empty(),
+        )
+    };
+    let model = json!({"provider":"openai","model":"gpt-5.6"});
+    let cases = [
+        (Method::POST, "/api/resilience/reset", json!({"provider":"openai"}), (false, true, true)),
+        (Method::POST, "/api/resilience/reset", json!({"scope":"cooldowns"}), (true, false, true)),
+        (Method::POST, "/api/resilience/reset", json!({"scope":"lockouts"}), (true, true, false)),
+        (Method::POST, "/api/resilience/reset", json!({"scope":"all"}), (false, false, false)),
+        (Method::DELETE, "/api/resilience/model-cooldowns", model.clone(), (true, true, false)),
+        (
+            Method::DELETE,
+            "/api/resilience/model-cooldowns",
+            json!({"provider":"openai","connection":"work"}),
+            (true, true, false),
+        ),
+        (Method::DELETE, "/api/models/availability", model, (true, false, false)),
+        (Method::DELETE, "/api/monitoring/health", json!({}), (false, true, true)),
+    ];
+    for (method, path, body, left) in cases {
+        there().breaker.reset(START);
+        break_everything(&there());
+        assert_eq!(held(), (true, true, true));
+        let answer = app.as_manager(method, path).json(&body).send().await.expect(200).json();
+        let count = [&answer["cleared"], &answer["resetCount"], &answer["reset"]];
+        assert!(count.contains(&&json!(0)), "nothing in the process that is asked: {answer}");
+        app.catch_up(&other).await;
+        assert_eq!(held(), left, "{path} {body}");
+    }
+    // What is kept for the others has a limit.
+    let long = json!({"action":"clearCooldown","provider":"openai","model":"m".repeat(257)});
+    assert_eq!(app.post("/api/models/availability", long).await.expect(400).fields(), ["model"]);
+}
+
+#[tokio::test]
 async fn models_without_accounts_and_combos_are_told_apart() {
     let (app, _) = with_account().await;
     app.post("/api/combos", json!({"name":"best","models":["openai/gpt-5.6"]})).await.expect(201);

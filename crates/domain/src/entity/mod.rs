@@ -16,6 +16,7 @@ mod policy;
 mod pool_key;
 mod quota_checks;
 mod quota_window;
+mod reset;
 mod resilience;
 mod settings;
 mod similarity;
@@ -37,6 +38,7 @@ pub use policy::{MAX_POLICIES, Policy, PolicyActions, PolicyConditions, PolicyKi
 pub use pool_key::{PoolKey, key_parts};
 pub use quota_checks::QuotaCheckSettings;
 pub use quota_window::{MAX_QUOTA_WINDOWS, QuotaWindow};
+pub use reset::Reset;
 pub use resilience::{
     ModelLockoutSettings, ProfileChoice, ProfileChoices, ProfileValues, RequestQueueSettings,
     ResilienceSettings,
@@ -65,8 +67,6 @@ pub struct Entities {
     /// Combos whose counts were cleared, and when; under `routing::auto::POOL` those that all share that choose among every
     /// model.
     pub counts_cleared: Vec<(ComboId, CountsCleared)>,
-    /// Connections whose errors were cleared, and the revision of the configuration that says so.
-    pub errors_cleared: Vec<(ConnectionId, u64)>,
     /// Other names for models and combos, each with what it stands for, the oldest first; `*` and `?` make a pattern of it.
     pub aliases: Vec<(String, String)>,
     /// What keys, or everybody together, may spend.

@@ -151,7 +151,6 @@ impl<'a> Builder<'a> {
         Snapshot {
             idle_credentials: idle.flat_map(credentials::held).collect(),
             revision: self.entities.revision,
-            errors_cleared: self.entities.errors_cleared.clone(),
             aliases,
             combos,
             mappings: Mappings::new(&self.entities.combo_mappings),

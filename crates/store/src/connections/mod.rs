@@ -14,6 +14,7 @@ use order::renumber;
 use row::auth_type_text;
 pub(crate) use row::{Row, parse_test_status};
 
+use crate::cleared::{Cleared, announce};
 use crate::connection_headers;
 use crate::error::StoreError;
 use crate::key_states::{self, follow_keys};
@@ -24,7 +25,7 @@ use crate::quota_snapshots;
 use crate::resilience;
 use crate::response_owners::FORGET_CONNECTION;
 use crate::session_affinity;
-use crate::store::{REVISION, Store, usable};
+use crate::store::{Store, usable};
 use crate::text::{clip, to_json};
 
 /// How the problem begins of a connection without its credential.
@@ -138,21 +139,14 @@ macro_rules! forget {
 pub(crate) use forget;
 
 /// What is known of an account, apart from its row, table by table as the writer goes through them; what it used stays counted.
-pub(crate) const FORGET: [&str; 7] = [
+pub(crate) const FORGET: [&str; 6] = [
     key_states::FORGET_CONNECTION,
     FORGET_CONNECTION,
     learned_limits::FORGET_CONNECTION,
     session_affinity::FORGET_CONNECTION,
     resilience::FORGET_CONNECTION,
     quota_snapshots::FORGET_CONNECTION,
-    "DELETE FROM key_value WHERE namespace = 'errorsCleared' AND key = $1",
 ];
-
-/// Every account whose errors were cleared, and the revision that says so.
-pub(crate) const SELECT_CLEARED: &str =
-    "SELECT key, value FROM key_value WHERE namespace = 'errorsCleared' ORDER BY key";
-const CLEARED: &str = "INSERT INTO key_value (namespace, key, value) VALUES ('errorsCleared', $1, $2)
-     ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value";
 
 /// What is known of an account by its key.
 const FORGET_KEY: [&str; 3] =
@@ -399,8 +393,7 @@ impl Connections<'_> {
                 return Ok(false);
             }
             sqlx::query(key_states::FORGET_CONNECTION).bind(id.as_str()).execute(&mut *db).await?;
-            let revision: String = sqlx::query_scalar(REVISION).fetch_one(&mut *db).await?;
-            sqlx::query(CLEARED).bind(id.as_str()).bind(revision).execute(&mut *db).await?;
+            announce!(db, [Cleared::Errors(id.clone())]);
         });
         Ok(true)
     }

@@ -1,13 +1,13 @@
 //! Models that are locked on connections: `/api/resilience/model-cooldowns`.
 
-use omniroute_engine::chronicle;
+use omniroute_domain::entity::Reset;
 use omniroute_store::ConnectionFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::super::connections;
 use super::super::health::{ModelLockView, blocks};
-use super::named;
+use super::{end, named};
 use crate::auth::Management;
 use crate::endpoint::{Body, Json};
 use crate::error::{AdminResult, invalid_field, not_found};
@@ -57,15 +57,22 @@ pub(crate) async fn forget_locks(
     let meant: Vec<_> = snapshot
         .connections()
         .filter(|state| state.provider == provider && is_meant(&state.name, state.id.as_str()))
+        .map(|state| state.id.clone())
         .collect();
     if meant.is_empty() {
         return Err(not_found("Connection"));
     }
-    let mut cleared = 0;
-    for state in meant {
-        let model = draft.model.as_deref();
-        cleared += chronicle::unlock(&admin.live, &*admin.recorder, state, model, access.now_ms);
-    }
+    drop(snapshot);
+    let of = |connection| Reset::Locks {
+        provider: Some(provider.clone()),
+        connection,
+        model: draft.model.clone(),
+    };
+    let resets = match draft.connection {
+        Some(_) => meant.into_iter().map(|id| of(Some(id))).collect(),
+        None => vec![of(None)],
+    };
+    let cleared: usize = end(&access, &resets).await?.into_iter().sum();
     access.audit("resilience.reset", "model_lockout", provider.as_str(), &cleared.to_string()).await;
     Ok(Json(Unlocked { ok: true, cleared }))
 }

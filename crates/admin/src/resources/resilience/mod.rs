@@ -26,7 +26,7 @@ pub(super) use breakers::{BreakerView, breakers};
 pub(crate) use locks::{forget_locks, list_locks};
 use patch::ResiliencePatch;
 pub(crate) use reset::reset;
-pub(super) use reset::{close_all, named};
+pub(super) use reset::{end, named};
 pub(crate) use timeline::timeline;
 use values::Values;
 

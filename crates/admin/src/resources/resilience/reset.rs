@@ -1,5 +1,7 @@
 //! Ends at once what would end by itself later: breakers, cooldowns, locks.
 
+use omniroute_domain::entity::Reset;
+use omniroute_domain::resolve::MAX_MODEL_LENGTH;
 use omniroute_engine::chronicle;
 use omniroute_provider::ProviderId;
 use serde::{Deserialize, Serialize};
@@ -7,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::auth::Management;
 use crate::endpoint::{Json, OptionalBody};
-use crate::error::{AdminResult, not_found};
+use crate::error::{AdminResult, invalid_field, not_found};
 use crate::provider_lookup::Vendor;
 use crate::state::Admin;
 
@@ -49,49 +51,42 @@ pub(crate) async fn reset(
     let provider = named(admin, draft.provider.as_deref()).await?;
     let scope = draft.scope.unwrap_or_default();
     let is_meant = |part| scope == part || scope == ResetScope::All;
-    let now_ms = access.now_ms;
-    let mut parts = Vec::new();
+    let (mut resets, mut names) = (Vec::new(), Vec::new());
     if is_meant(ResetScope::Breakers) {
-        parts.push((close_all(admin, provider.as_ref(), now_ms), "circuit breaker(s)"));
+        resets.push(Reset::Breakers { provider: provider.clone() });
+        names.push("circuit breaker(s)");
     }
     if is_meant(ResetScope::Cooldowns) {
-        let mut count = 0;
-        for connection in admin.live.load().connections() {
-            if provider.as_ref().is_none_or(|provider| connection.provider == *provider) {
-                count += chronicle::warm_up(&admin.live, &*admin.recorder, connection, now_ms);
-            }
-        }
-        parts.push((count, "cooldown(s)"));
+        resets.push(Reset::Cooldowns { provider: provider.clone() });
+        names.push("cooldown(s)");
     }
     if is_meant(ResetScope::Lockouts) {
-        let mut count = 0;
-        for connection in admin.live.load().connections() {
-            if provider.as_ref().is_none_or(|provider| connection.provider == *provider) {
-                count += chronicle::unlock(&admin.live, &*admin.recorder, connection, None, now_ms);
-            }
-        }
-        parts.push((count, "model lock(s)"));
+        resets.push(Reset::Locks { provider: provider.clone(), connection: None, model: None });
+        names.push("model lock(s)");
     }
-    let reset_count = parts.iter().map(|(count, _)| count).sum();
-    let told: Vec<String> = parts.iter().map(|(count, what)| format!("{count} {what}")).collect();
+    let counts = end(&access, &resets).await?;
+    let reset_count = counts.iter().sum();
+    let told: Vec<String> = counts.iter().zip(names).map(|(count, what)| format!("{count} {what}")).collect();
     let message = format!("Reset {}", told.join(", "));
     let target = provider.as_ref().map_or("*", |provider| provider.as_str());
     access.audit("resilience.reset", "provider", target, &message).await;
     Ok(Json(ResetAnswer { ok: true, reset_count, message }))
 }
 
-/// Closes breakers, those of one provider or all; how many were not closed, or had failures.
-pub(in super::super) fn close_all(admin: &Admin, provider: Option<&ProviderId>, now_ms: i64) -> usize {
-    let snapshot = admin.live.load();
-    let mut count = 0;
-    for breaker in snapshot.breakers() {
-        if provider.is_none_or(|provider| breaker.provider == *provider) {
-            let had_failures = breaker.record(now_ms).failure_count > 0;
-            let was_shut = chronicle::reset_breaker(&admin.live, &*admin.recorder, breaker, now_ms);
-            count += usize::from(was_shut || had_failures);
-        }
+/// Ends this in every process on the database. How much of each was in force in this one.
+pub(in super::super) async fn end(access: &Management, resets: &[Reset]) -> AdminResult<Vec<usize>> {
+    let admin = &access.admin;
+    let is_too_long = |reset: &Reset| matches!(reset, Reset::Locks { model: Some(model), .. } if model.len() > MAX_MODEL_LENGTH);
+    if resets.iter().any(is_too_long) {
+        let message = format!("has more than {MAX_MODEL_LENGTH} bytes, as no model's name has");
+        return Err(invalid_field("model", message));
     }
-    count
+    let end = |reset| chronicle::reset(&admin.live, &*admin.recorder, reset, access.now_ms);
+    let counts = resets.iter().map(end).collect();
+    admin.store.states_cleared().announce(resets).await?;
+    // This one hears of it as well, before anybody is told that it is over.
+    access.reload().await?;
+    Ok(counts)
 }
 
 /// The provider of a name, if one is given.
