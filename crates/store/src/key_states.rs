@@ -127,14 +127,6 @@ impl KeyStates<'_> {
         Ok(())
     }
 
-    /// Forgets what is known of the keys of an account.
-    pub async fn forget(&self, connection: &ConnectionId) -> Result<(), StoreError> {
-        with_write!(self.0.pool(), |db| {
-            sqlx::query(FORGET_CONNECTION).bind(connection.as_str()).execute(&mut *db).await?;
-        });
-        Ok(())
-    }
-
     /// Deletes what was written of keys after they left their accounts, and of accounts after they were deleted.
     pub(crate) async fn trim(&self) -> Result<u64, StoreError> {
         let rows: Vec<(String, String)> = with_read!(self.0.pool(), |db| {

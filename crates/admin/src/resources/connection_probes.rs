@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, stream};
 use omniroute_dialect::DialectId;
 use omniroute_dialect::ir::Usage;
-use omniroute_domain::entity::{
-    AuthType, Connection, ConnectionId, ConnectionOptions, ConnectionStatus, TestStatus,
-};
-use omniroute_engine::chronicle;
+use omniroute_domain::entity::{AuthType, Connection, ConnectionId, ConnectionOptions, TestStatus};
 use omniroute_engine::ports::{AttemptRow, CHAT, RequestRow, RowId};
 use omniroute_store::ConnectionFilter;
 use secrecy::SecretString;
@@ -373,14 +370,6 @@ async fn test_one(caller: &Caller, connection: &Connection, model: Option<&str>)
     })
 }
 
-/// Whether something keeps an account back, or did.
-fn is_bad(status: &ConnectionStatus) -> bool {
-    status.test_status.is_terminal()
-        || status.last_error.is_some()
-        || status.rate_limited_until.is_some()
-        || status.backoff_level > 0
-}
-
 async fn write_down(
     caller: &Caller,
     connection: &Connection,
@@ -392,30 +381,22 @@ async fn write_down(
     let before = super::connection_view::current_status(admin, connection, now);
     let mut status = verdict.status_after(&before, now);
     let keys = connection.pool_keys();
-    let said_bad =
-        [&before, &connection.status].into_iter().any(is_bad) || !connection.key_statuses.is_empty();
-    let is_over = verdict.failure.is_none() && said_bad;
     if verdict.failure.is_none() {
-        admin.store.key_states().forget(&connection.id).await?;
-    } else if let Some(first) = keys.first() {
-        // Of several keys the first one was tried; what it is refused says nothing of the others.
-        let before = connection_keys::statuses(admin, connection, now).remove(&first.state_id);
-        let of_key = verdict.status_after(&before.unwrap_or_default(), now);
-        admin.store.key_states().set(&first.state_id, &of_key).await?;
-        if status.test_status.is_terminal() {
-            status.test_status = TestStatus::Error;
+        // Told to every process, this one too, whatever is known here: locks of models are known to the process that met them.
+        if admin.store.connections().clear_errors(&connection.id, &status).await? {
+            (admin.reload)().await.map_err(internal)?;
         }
-    }
-    // Other processes held the same against it, and have to hear that it is over.
-    if is_over && admin.store.connections().clear_errors(&connection.id, &status).await? {
-        (admin.reload)().await.map_err(internal)?;
     } else {
+        if let Some(first) = keys.first() {
+            // Of several keys the first one was tried; what it is refused says nothing of the others.
+            let before = connection_keys::statuses(admin, connection, now).remove(&first.state_id);
+            let of_key = verdict.status_after(&before.unwrap_or_default(), now);
+            admin.store.key_states().set(&first.state_id, &of_key).await?;
+            if status.test_status.is_terminal() {
+                status.test_status = TestStatus::Error;
+            }
+        }
         admin.store.connections().set_status(&connection.id, &status).await?;
-    }
-    if verdict.failure.is_none()
-        && let Some(state) = admin.live.load().connection(&connection.id)
-    {
-        chronicle::clear(&admin.live, &*admin.recorder, state, status, now);
     }
     let failure = verdict.failure.as_ref();
     admin.recorder.record(RequestRow {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 use omniroute_domain::entity::{ConnectionId, ConnectionStatus, TestStatus};
+use omniroute_domain::health::ModelLock;
 use omniroute_domain::limiter::{LearnedLimits, LearnedWindow};
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_engine::ports::Memory;
@@ -274,6 +275,22 @@ async fn a_good_test_clears_all_keys_and_a_bad_one_blames_the_first() {
     app.upstream.answer(200, r#"{"object":"list","data":[{"id":"llama"}]}"#);
     let result = app.post(&format!("{path}/test"), json!({})).await.expect(200).json();
     assert_eq!((&result["valid"], is_blocked(&account)), (&json!(true), [false; 3]));
+
+    // What only another process knows is over as well.
+    let other = app.another().await;
+    let there = || other.load().provider(&"groq".into()).expect("it has an account").connections[0].clone();
+    there().pool[2].health.restore_lock(ModelLock {
+        model: MODEL.into(),
+        reason: FailureKind::RateLimited,
+        until: START + 60_000,
+        failure_count: 1,
+        locked_at: START,
+    });
+    app.upstream.answer(200, r#"{"object":"list","data":[{"id":"llama"}]}"#);
+    app.post(&format!("{path}/test"), json!({})).await.expect(200);
+    assert_eq!(is_blocked(&there()), [false, false, true], "not before it is heard of");
+    app.catch_up(&other).await;
+    assert_eq!(is_blocked(&there()), [false; 3]);
 
     app.pass(Duration::from_secs(1));
     app.upstream.answer(401, r#"{"error":{"message":"this account is disabled","code":"account_disabled"}}"#);

@@ -106,7 +106,7 @@ async fn states_of_keys_are_there_after_a_restart(fixture: Fixture) {
     };
     write(&store, &[(id("k-second"), answered)]).await;
     assert_eq!(known(&store).await, [(id("k-first"), banned())]);
-    store.key_states().forget(&ACCOUNT.into()).await.unwrap();
+    store.connections().clear_errors(&ACCOUNT.into(), &ConnectionStatus::default()).await.unwrap();
     assert_eq!(known(&store).await, []);
 }
 
