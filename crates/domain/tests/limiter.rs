@@ -272,7 +272,7 @@ fn what_a_vendor_said_before_the_clock_was_set_back_is_over() {
     assert_eq!(gate.view(back).learned[0].1.until(), back + 2_000);
     // A process whose clock is a little ahead is believed.
     gate.learn("m", &said(100, 0, 2_000), back);
-    assert_eq!(gate.held(&rules(), M, back - 50_000), Some(Held { until: Some(back + 2_000) }));
+    assert_eq!(gate.held(&rules(), M, back - 9_000), Some(Held { until: Some(back + 2_000) }));
 }
 
 #[test]
