@@ -1,9 +1,9 @@
-//! What a client key names that must be there: endpoints, combos, connections. A name with a typing error in it restricts the key
-//! to what does not exist.
+//! What client keys and policies name that must be there: endpoints, combos, connections, keys. A name with a typing error in it
+//! restricts a key to what does not exist, and makes a policy one for nobody.
 
 use std::collections::HashSet;
 
-use omniroute_domain::entity::ApiKey;
+use omniroute_domain::entity::{ApiKey, ApiKeyId};
 use omniroute_domain::pattern::Pattern;
 use omniroute_store::ConnectionFilter;
 
@@ -11,6 +11,23 @@ use super::connections;
 use crate::error::AdminResult;
 use crate::state::Admin;
 use crate::validation::Problems;
+
+/// Why a name is that of no endpoint.
+fn no_endpoint(endpoints: &[&str], name: &str) -> String {
+    format!("`{name}` is no endpoint; there are {}", endpoints.join(", "))
+}
+
+/// What is wrong with the endpoint of a condition, if anything.
+pub(crate) fn endpoint_problem(admin: &Admin, name: &str) -> Option<String> {
+    let endpoints = &admin.settings.endpoints;
+    (!endpoints.contains(&name)).then(|| no_endpoint(endpoints, name))
+}
+
+/// What is wrong with the key of a condition, if anything; one that was revoked is still known.
+pub(crate) async fn key_problem(admin: &Admin, id: &str) -> AdminResult<Option<String>> {
+    let key = admin.store.api_keys().get(&ApiKeyId::from(id)).await?;
+    Ok(key.is_none().then(|| format!("`{id}` is the id of no key; see GET /api/keys")))
+}
 
 /// What is sent of these lists.
 #[derive(Clone, Copy)]
@@ -63,7 +80,7 @@ impl Known {
             sent.endpoints,
             &key.allowed_endpoints,
             &|name| self.endpoints.contains(&name),
-            &|name| format!("`{name}` is no endpoint; there are {}", self.endpoints.join(", ")),
+            &|name| no_endpoint(&self.endpoints, name),
         );
         check(
             "allowedCombos",

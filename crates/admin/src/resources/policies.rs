@@ -14,11 +14,13 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::Done;
+use super::key_references::{endpoint_problem, key_problem};
 use super::resilience::{BreakerView, breakers};
 use super::route_preview::ObservedView;
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json, WithStatus};
 use crate::error::{AdminResult, invalid_field, not_found};
+use crate::state::Admin;
 use crate::text::iso;
 use crate::validation::Problems;
 
@@ -263,7 +265,9 @@ pub(crate) async fn create(
         created_at: access.now_ms,
         updated_at: access.now_ms,
     };
-    merge(&mut policy, PolicyPatch { name, r#type, enabled, mode, priority, conditions, actions })?;
+    let patch = PolicyPatch { name, r#type, enabled, mode, priority, conditions, actions };
+    let unknown = Unknown::of(&access.admin, &patch).await?;
+    merge(&mut policy, patch, unknown)?;
     store.policies().insert(&policy, MAX_POLICIES).await?;
     access.reload().await?;
     access.audit("policy.created", "policy", &policy.id, &policy.name).await;
@@ -275,9 +279,10 @@ pub(crate) async fn update(
     Filter(query): Filter<PolicyQuery>,
     Body(patch): Body<PolicyPatch>,
 ) -> AdminResult<Json<PolicyAnswer>> {
+    let unknown = Unknown::of(&access.admin, &patch).await?;
     let change = |policy: &mut Policy| {
         policy.updated_at = access.now_ms;
-        merge(policy, patch)
+        merge(policy, patch, unknown)
     };
     let policy = access.admin.store.policies().change(&query.id, change).await??;
     access.reload().await?;
@@ -306,6 +311,10 @@ pub(crate) async fn evaluate(
         && snapshot.caller_by_id(&ApiKeyId::from(id.as_str())).is_none()
     {
         return Err(invalid_field("apiKeyId", "is the id of no key; see GET /api/keys"));
+    }
+    if let Some(problem) = question.endpoint.as_deref().and_then(|name| endpoint_problem(&access.admin, name))
+    {
+        return Err(invalid_field("endpoint", problem));
     }
     let judge = |names: &[&str], target: Option<&Target>| {
         let Some(target) = target else {
@@ -358,7 +367,26 @@ impl Evaluation {
     }
 }
 
-fn merge(policy: &mut Policy, patch: PolicyPatch) -> AdminResult<()> {
+/// What is wrong with names in the conditions that are sent.
+struct Unknown {
+    endpoint: Option<String>,
+    key: Option<String>,
+}
+
+impl Unknown {
+    async fn of(admin: &Admin, patch: &PolicyPatch) -> AdminResult<Self> {
+        let sent = patch.conditions.as_ref();
+        let endpoint = sent.and_then(|it| it.endpoint.as_deref());
+        let endpoint = endpoint.and_then(|name| endpoint_problem(admin, name));
+        let key = match sent.and_then(|it| it.api_key_id.as_deref()) {
+            Some(id) => key_problem(admin, id).await?,
+            None => None,
+        };
+        Ok(Self { endpoint, key })
+    }
+}
+
+fn merge(policy: &mut Policy, patch: PolicyPatch, unknown: Unknown) -> AdminResult<()> {
     let mut problems = Problems::default();
     if let Some(name) = patch.name {
         problems.name("name", &name);
@@ -388,6 +416,16 @@ fn merge(policy: &mut Policy, patch: PolicyPatch) -> AdminResult<()> {
         ] {
             if let Some(text) = text {
                 problems.length(&format!("conditions.{field}"), text, 1..=256);
+            }
+        }
+        // What the policy had before may stay: a key that is gone keeps nobody from changing the rest.
+        let before = &policy.conditions;
+        for (field, is_new, problem) in [
+            ("endpoint", conditions.endpoint != before.endpoint, unknown.endpoint),
+            ("api_key_id", conditions.api_key_id != before.api_key_id, unknown.key),
+        ] {
+            if let Some(problem) = problem.filter(|_| is_new) {
+                problems.add(&format!("conditions.{field}"), problem);
             }
         }
         policy.conditions = conditions.into();

@@ -1,5 +1,6 @@
 //! What the operator forbids, limits or prefers.
 
+use omniroute_domain::entity::{Policy, PolicyActions, PolicyConditions, PolicyKind, PolicyMode};
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
@@ -99,6 +100,18 @@ async fn wrong_policies_say_what_is_wrong() {
         let fields = app.post("/api/policies", body.clone()).await.expect(400).fields();
         assert!(fields.contains(&field.to_owned()), "{body}: {fields:?}");
     }
+    for (condition, value, told) in [
+        ("endpoint", "chats", "there are chat, embeddings, models"),
+        ("api_key_id", "nobody", "GET /api/keys"),
+    ] {
+        let mut body = night();
+        body["conditions"] = json!({condition: value});
+        let refused = app.post("/api/policies", body).await.expect(400);
+        assert_eq!(refused.fields(), [format!("conditions.{condition}")], "it would be for nobody");
+        assert!(refused.body.contains(value) && refused.body.contains(told), "{}", refused.body);
+    }
+    let question = json!({"model": "sim/lorem", "endpoint": "chats"});
+    assert_eq!(app.post("/api/policies/evaluate", question).await.expect(400).fields(), ["endpoint"]);
     let mut unknown = night();
     unknown["conditions"] = json!({"model": "x"});
     let refused = app.post("/api/policies", unknown).await.expect(400);
@@ -110,6 +123,32 @@ async fn wrong_policies_say_what_is_wrong() {
         ["identifier"]
     );
     assert_eq!(app.get("/api/policies").await.json()["policies"], json!([]), "none of it was kept");
+}
+
+#[tokio::test]
+async fn what_a_policy_named_before_may_stay() {
+    let app = TestApp::new().await;
+    let gone = PolicyConditions { api_key_id: Some("gone".into()), ..PolicyConditions::default() };
+    let policy = Policy {
+        id: "p1".into(),
+        name: "of a key that is gone".into(),
+        kind: PolicyKind::Access,
+        enabled: true,
+        mode: PolicyMode::Enforce,
+        priority: 1,
+        conditions: gone,
+        actions: PolicyActions { block_model: vec!["x".into()], ..PolicyActions::default() },
+        created_at: 0,
+        updated_at: 0,
+    };
+    app.store.policies().insert(&policy, 9).await.expect("stored");
+    let of = |key: &str| json!({"conditions": {"api_key_id": key, "endpoint": "chat"}});
+    let changed = app.put("/api/policies?id=p1", of("gone")).await.expect(200).json();
+    assert_eq!(changed["policy"]["conditions"]["endpoint"], "chat");
+    assert_eq!(
+        app.put("/api/policies?id=p1", of("other")).await.expect(400).fields(),
+        ["conditions.api_key_id"]
+    );
 }
 
 #[tokio::test]
