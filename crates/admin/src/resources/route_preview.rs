@@ -164,8 +164,8 @@ pub(crate) async fn explain(
 
 /// Random bits as they are shown.
 fn seed(text: &str) -> AdminResult<u64> {
-    let wrong = || invalid_field("seed", "must be a text of digits, as the `seed` of a record is");
-    text.parse().map_err(|_| wrong())
+    let bits = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    bits.ok_or_else(|| invalid_field("seed", "must be a text of digits, as the `seed` of a record is"))
 }
 
 /// A body or a form.

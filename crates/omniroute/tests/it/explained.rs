@@ -126,10 +126,12 @@ async fn the_bits_of_a_decision_make_it_again() {
         assert_eq!(order(&told), order(&route));
         assert_eq!(told["seed"], route["seed"]);
     }
-    question["seed"] = json!("-1");
-    let wrong = gateway.manage("POST", "/api/route/explain", &question).await;
-    assert_eq!(wrong.status, 400);
-    assert!(wrong.text().contains("seed") && wrong.text().contains("digits"), "{}", wrong.text());
+    for seed in ["-1", "+5", "", " 5", "18446744073709551616"] {
+        question["seed"] = json!(seed);
+        let wrong = gateway.manage("POST", "/api/route/explain", &question).await;
+        assert_eq!(wrong.status, 400, "{seed:?}");
+        assert!(wrong.text().contains("seed") && wrong.text().contains("digits"), "{}", wrong.text());
+    }
 }
 
 /// What is told beforehand of a request that leads nowhere is what its record says.
