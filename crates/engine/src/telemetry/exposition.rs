@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 
+use omniroute_domain::policy::Observed;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
 use prometheus_client::registry::{Registry, Unit};
@@ -47,6 +48,7 @@ pub(super) struct Exposition {
     attempts: Counter,
     failed_attempts: Counter,
     fallbacks: Counter,
+    observed_policies: Counter,
     pub(super) in_flight: Gauge,
 }
 
@@ -88,6 +90,7 @@ impl Exposition {
             attempts: Counter::default(),
             failed_attempts: Counter::default(),
             fallbacks: Counter::default(),
+            observed_policies: Counter::default(),
             in_flight: Gauge::default(),
         };
         let registry = &mut this.registry;
@@ -115,6 +118,11 @@ impl Exposition {
         registry.register("attempts", "Upstream attempts", this.attempts.clone());
         registry.register("failed_attempts", "Upstream attempts that failed", this.failed_attempts.clone());
         registry.register("fallbacks", "Requests that needed more than one attempt", this.fallbacks.clone());
+        registry.register(
+            "policies_observed",
+            "Policies that only observe and would have acted, each once for a request",
+            this.observed_policies.clone(),
+        );
         registry.register("requests_in_flight", "Running client requests", this.in_flight.clone());
         this
     }
@@ -141,6 +149,9 @@ impl Exposition {
         if row.attempts.len() > 1 {
             self.fallbacks.inc();
         }
+        if let Some(decision) = &row.decision {
+            self.observed_policies.inc_by(acting(&decision.observed));
+        }
         #[allow(clippy::cast_precision_loss)]
         self.overhead.observe(row.overhead_us as f64 / 1e6);
     }
@@ -162,6 +173,13 @@ impl Exposition {
         let _ = text::encode_eof(&mut out);
         out
     }
+}
+
+/// How many policies would have acted; one says something else of each target.
+fn acting(observed: &[Observed]) -> u64 {
+    let is_first =
+        |(at, one): &(usize, &Observed)| !observed[..*at].iter().any(|other| other.policy == one.policy);
+    observed.iter().enumerate().filter(is_first).count() as u64
 }
 
 impl ProviderCounters {

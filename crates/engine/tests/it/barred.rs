@@ -202,6 +202,12 @@ async fn what_a_policy_would_do_that_only_observes_is_told_and_not_done() {
         assert_eq!(told(&decision.observed), expected, "{model}");
         assert!(decision.policies.is_empty());
     }
+    let metrics = world.engine.telemetry.metrics(&[]);
+    let line = "omniroute_policies_observed_total 4";
+    assert!(
+        metrics.lines().any(|found| found == line),
+        "two policies of two requests, no question counts:\n{metrics}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
