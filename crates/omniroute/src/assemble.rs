@@ -164,7 +164,7 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
         reuse: engine.clone(),
         recorder: recorder.clone(),
         recorder_stats: Arc::new(move || recorder.stats()),
-        settings: admin_settings(&settings, address.port(), first_run_token.clone(), environment),
+        settings: admin_settings(&settings, address.port(), first_run_token.clone(), environment)?,
         lifecycle: stopper.clone(),
         reload: reload.clone(),
         tasks: changes.clone(),
@@ -391,11 +391,12 @@ fn admin_settings(
     port: u16,
     first_run_token: Option<SecretString>,
     environment: Vec<Connection>,
-) -> AdminSettings {
-    AdminSettings {
+) -> anyhow::Result<AdminSettings> {
+    let document = http::document(env!("CARGO_PKG_VERSION")).to_json();
+    let document = document.context("cannot write what /api/openapi.json answers")?.into();
+    Ok(AdminSettings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        // Strings and maps only: nothing in it can fail to be written.
-        document: http::document(env!("CARGO_PKG_VERSION")).to_json().unwrap_or_default().into(),
+        document,
         commit: option_env!("OMNIROUTE_COMMIT").map(str::to_owned),
         initial_password: settings.initial_password.clone(),
         management_token: settings.management_token.clone(),
@@ -412,7 +413,7 @@ fn admin_settings(
         ports: AdminPorts { main: port, api: settings.api_port, dashboard: settings.dashboard_port },
         environment: environment.into(),
         endpoints: crate::http::endpoints(),
-    }
+    })
 }
 
 /// Beyond loopback nobody listens without a password that deserves the name.

@@ -91,7 +91,7 @@ impl Reuse for Answers {
 pub(crate) fn settings() -> AdminSettings {
     AdminSettings {
         version: "1.2.3".into(),
-        document: omniroute_admin::openapi_json().into(),
+        document: omniroute_admin::openapi_json().expect("JSON").into(),
         commit: Some("abc".into()),
         initial_password: Some(SecretString::from(PASSWORD)),
         management_token: Some(SecretString::from(TOKEN)),
