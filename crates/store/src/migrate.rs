@@ -57,6 +57,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(33, "0033_decisions_once"),
     migration!(34, "0034_written_batches"),
     migration!(35, "0035_policy_modes"),
+    migration!(36, "0036_ledger_rows_stay"),
 ];
 
 /// Applies what is missing.

@@ -12,10 +12,12 @@ use omniroute_store::{AuditQuery, Period, WriterOptions};
 use crate::fixture::{
     DAY, Fixture, NOW, Remembered, api_key, process, put_settings, reload, request, stories, writer,
 };
+use crate::opening::try_to_meddle;
 use crate::put;
 
 stories!(
     every_bill_is_a_row,
+    no_row_is_ever_changed,
     its_sums_are_what_was_spent,
     moved_windows_are_counted_anew_in_every_process,
     changed_budgets_tell_anew_in_every_process,
@@ -53,6 +55,22 @@ fn key() -> ApiKeyId {
 
 async fn add_key(fixture: &Fixture) {
     fixture.store.api_keys().insert(&api_key("k1", "sk-1")).await.unwrap();
+}
+
+async fn no_row_is_ever_changed(fixture: Fixture) {
+    let (recorder, handle) = writer(&fixture.store, WriterOptions::default());
+    recorder.record(paid("r1", Some(1_500), NOW));
+    handle.close().await;
+    let before = sums(&fixture, Some(&key())).await;
+    for sql in [
+        "UPDATE cost_ledger SET amount_nano = 0",
+        "UPDATE cost_ledger SET api_key_id = NULL WHERE attempt = 1",
+    ] {
+        let refused = try_to_meddle(&fixture, sql).await.unwrap_err().to_string();
+        assert!(refused.contains("never changed"), "{sql}: {refused}");
+    }
+    assert_eq!(sums(&fixture, Some(&key())).await, before);
+    assert_ne!(before, Sums::default());
 }
 
 async fn sums(fixture: &Fixture, key: Option<&ApiKeyId>) -> Sums {

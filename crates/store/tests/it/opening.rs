@@ -21,18 +21,22 @@ fn at(data_dir: &Path) -> StoreOptions {
 
 /// What another program does to the database.
 pub(crate) async fn meddle(fixture: &Fixture, sql: &'static str) {
+    try_to_meddle(fixture, sql).await.unwrap();
+}
+
+/// The same, where it may be refused.
+pub(crate) async fn try_to_meddle(fixture: &Fixture, sql: &'static str) -> Result<(), sqlx::Error> {
     match &fixture.options.location {
         Location::Sqlite { data_dir } => {
             let options = sqlx::sqlite::SqliteConnectOptions::new().filename(data_dir.join("storage.sqlite"));
-            let mut other = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-            other.execute(sqlx::raw_sql(sql)).await.unwrap();
-            other.close().await.unwrap();
+            let mut other = sqlx::SqliteConnection::connect_with(&options).await?;
+            other.execute(sqlx::raw_sql(sql)).await?;
+            other.close().await
         }
         Location::Postgres { url } => {
-            let mut other =
-                sqlx::PgConnection::connect(secrecy::ExposeSecret::expose_secret(url)).await.unwrap();
-            other.execute(sqlx::raw_sql(sql)).await.unwrap();
-            other.close().await.unwrap();
+            let mut other = sqlx::PgConnection::connect(secrecy::ExposeSecret::expose_secret(url)).await?;
+            other.execute(sqlx::raw_sql(sql)).await?;
+            other.close().await
         }
     }
 }
