@@ -25,7 +25,7 @@ pub use console::{Console, LogLevel, LogLine};
 pub use error::refuse_head;
 pub use router::{openapi, openapi_json, router};
 pub use state::{
-    AdminSettings, AdminState, AskContent, AskField, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk,
-    Previews, Reload, Reuse, WrongAsk,
+    AdminSettings, AdminState, AskContent, AskField, Lifecycle, NotRehearsed, Peer, Ports, PreviewAnswer,
+    PreviewAsk, Previews, RehearsedAsk, Reload, Reuse, WrongAsk,
 };
 pub use webhooks::Courier;

@@ -153,6 +153,11 @@ fn routes() -> Routes {
         .get("/api/combos/metrics", "What is counted of combos", combos::metrics)
         .delete("/api/combos/metrics", "Count from nothing again", combos::clear_metrics)
         .post("/api/combos/test", "Ask every entry of a combo something small", combos::test)
+        .post(
+            "/api/combos/simulate",
+            "How the next requests of a combo would be spread, without sending any",
+            combos::simulate,
+        )
         .put("/api/combos/reorder", "Put the combos into an order", combos::reorder)
         .get("/api/combos/{id}", "A combo", combos::show)
         .put("/api/combos/{id}", "Change a combo", combos::update)

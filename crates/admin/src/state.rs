@@ -15,6 +15,7 @@ use omniroute_engine::{
     CacheCounts, Engine, Live, SimilarityReport,
     ports::{Cache, Clock, Recorder, Transport},
     preview::Preview,
+    rehearsal::Rehearsal,
     telemetry::Telemetry,
 };
 use omniroute_provider::catalog::Catalog;
@@ -171,6 +172,35 @@ pub trait Previews: Send + Sync {
     fn preview(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<Preview, WrongAsk>>;
     /// Serves one as if a client on this machine had sent it.
     fn ask(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<PreviewAnswer, WrongAsk>>;
+    /// Plays many of the same to a combo, in a copy of what is known: what would become of the first of them as things are, and
+    /// of all of them.
+    fn rehearse(&self, ask: RehearsedAsk) -> BoxFuture<'_, Result<(Preview, Rehearsal), NotRehearsed>>;
+}
+
+/// Requests of a client that are not sent.
+#[derive(Debug, Clone)]
+pub struct RehearsedAsk {
+    /// Each of them. The random bits are those of the first; the others count on from there.
+    pub ask: PreviewAsk,
+    /// The name of the combo that it is for.
+    pub combo: String,
+    /// How many.
+    pub requests: u32,
+}
+
+/// Why nothing was played.
+#[derive(Debug, Clone)]
+pub enum NotRehearsed {
+    /// It is no request.
+    Wrong(WrongAsk),
+    /// It leads there, and not to the combo.
+    Elsewhere(String),
+    /// There is no such combo in force.
+    NoCombo,
+    /// Another one is being played.
+    Busy,
+    /// The configuration cannot be read.
+    Failed(String),
 }
 
 /// A client's request that is not sent.

@@ -116,7 +116,7 @@ pub struct Breaker {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Inner {
     state: BreakerState,
     failures: u32,
@@ -594,5 +594,6 @@ impl Inner {
     }
 }
 
+mod apart;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //!
 //! Two scopes are kept apart: a *lock* concerns one model on one connection, a *cooldown* the whole connection.
 
+mod apart;
 mod handover;
 mod in_flight;
 
@@ -128,7 +129,7 @@ pub struct ConnectionHealth {
     detail: Mutex<Detail>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Detail {
     /// Dialects that the upstream does not serve after all, and until when that is believed.
     missing_dialects: Vec<(DialectId, i64)>,

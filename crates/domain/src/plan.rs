@@ -150,7 +150,7 @@ fn months(anchor_ms: i64, now_ms: i64) -> Option<Span> {
 #[derive(Debug, Default)]
 pub struct PlanUse(Mutex<Vec<Count>>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Count {
     name: Arc<str>,
     span: Span,
@@ -201,6 +201,11 @@ pub struct PlanTurn {
 }
 
 impl PlanUse {
+    /// A copy that goes its own way.
+    pub(crate) fn apart(&self) -> Self {
+        Self(Mutex::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+    }
+
     /// A request that came at that time was answered. Gives the windows of which something is to be told or written down, among
     /// them those that begin with it. Other windows stay: a request that began before a change knows the plan of then.
     pub fn add(&self, windows: &[PlanWindow], tokens: u64, came_ms: i64) -> SmallVec<[PlanTurn; 1]> {

@@ -32,7 +32,7 @@ pub struct Rotation {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct State {
     /// How many requests have chosen.
     turn: u64,
@@ -78,6 +78,11 @@ pub struct RotationMark {
 }
 
 impl Rotation {
+    /// A copy that goes its own way.
+    pub(crate) fn apart(&self) -> Self {
+        Self { state: Mutex::new(self.state().clone()) }
+    }
+
     /// What is to be kept.
     pub fn mark(&self, accounts: &[Arc<ConnectionState>]) -> RotationMark {
         let state = self.state();

@@ -107,6 +107,22 @@ pub struct Taking {
 }
 
 impl VendorQuota {
+    /// A copy that goes its own way.
+    pub(crate) fn apart(&self) -> Self {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let time = |time: &AtomicI64| AtomicI64::new(time.load(Ordering::Acquire));
+        Self {
+            spent_until: time(&self.spent_until),
+            low_until: time(&self.low_until),
+            share_until: time(&self.share_until),
+            share: AtomicU64::new(self.share.load(Ordering::Acquire)),
+            reset_at: time(&self.reset_at),
+            due_at: time(&self.due_at),
+            is_asked: AtomicBool::new(self.is_asked.load(Ordering::Acquire)),
+            known: Mutex::new(known),
+        }
+    }
+
     /// Whether it is time to ask.
     pub fn is_due(&self, now_ms: i64) -> bool {
         self.due_at.load(Ordering::Acquire) <= now_ms && !self.is_asked.load(Ordering::Acquire)

@@ -18,6 +18,7 @@ pub mod notices;
 pub mod ports;
 pub mod preview;
 pub mod quota_look;
+pub mod rehearsal;
 pub mod serve;
 pub mod spool;
 pub mod task;

@@ -167,7 +167,7 @@ impl Engine {
 }
 
 /// What a request has to pass between its route and its first target; the account that it is bound to is found on the way.
-async fn enter(ctx: &mut RequestCtx, route: &Route) -> Result<(), GatewayError> {
+pub(crate) async fn enter(ctx: &mut RequestCtx, route: &Route) -> Result<(), GatewayError> {
     // Only a conversation is one, or goes on from an answer that is kept.
     if ctx.task.is_none() {
         let conversation = session::would_enter(ctx);
@@ -259,7 +259,7 @@ impl Preview {
     /// A request that leads to a combo, or to another one where a budget has no room for it.
     async fn of_combo(&mut self, ctx: &mut RequestCtx, combo: &Arc<ComboState>) -> Result<(), GatewayError> {
         let mut combo = combo.clone();
-        let mut layout = match attempt::lay_out(ctx, &combo, false).await {
+        let mut layout = match attempt::lay_out(ctx, &combo, false, None).await {
             Ok(layout) => layout,
             // None of the targets can do what is asked.
             Err(error) if ctx.task.is_some() => {
@@ -271,7 +271,7 @@ impl Preview {
         if layout.refusal.is_some()
             && let Some(cheaper) = ctx.downgrade()
         {
-            layout = attempt::lay_out(ctx, &cheaper, false).await?;
+            layout = attempt::lay_out(ctx, &cheaper, false, None).await?;
             combo = cheaper;
         }
         self.led_to_combo(&combo);
@@ -376,6 +376,12 @@ fn judged(
         keep_back(&mut tried, &mut skipped, "policy", &reason);
     }
     (tried, skipped)
+}
+
+/// Why none of a target's accounts would be asked, in the words for the first of them.
+pub(crate) fn why_not(ctx: &mut RequestCtx, target: &Target) -> Option<Skip> {
+    let (_, skipped) = judged(ctx, target, None, &mut Vec::new());
+    skipped.into_iter().find_map(|candidate| candidate.skip)
 }
 
 /// None of a target's accounts is asked, and this is why.

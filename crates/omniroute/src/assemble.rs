@@ -135,9 +135,21 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
     let stopper = Arc::new(Stopper::default());
     let changes = TaskTracker::new();
     let first_run_token = (!has_password && settings.initial_password.is_none()).then(new_token);
+    let options = Arc::new(options);
+    let built: http::Built = {
+        let (store, options) = (store.clone(), options.clone());
+        Arc::new(move |health| {
+            let (store, options) = (store.clone(), options.clone());
+            async move {
+                let entities = store.entities().await.map_err(|error| error.to_string())?;
+                Ok(Snapshot::build(&entities, catalog, &health, &options))
+            }
+            .boxed()
+        })
+    };
     let reload = {
         let (store, live, options, recorder, clock) =
-            (store.clone(), live.clone(), Arc::new(options), recorder.clone(), clock.clone());
+            (store.clone(), live.clone(), options, recorder.clone(), clock.clone());
         let once: omniroute_admin::Reload = Arc::new(move || {
             let (store, live, options, recorder, clock) =
                 (store.clone(), live.clone(), options.clone(), recorder.clone(), clock.clone());
@@ -160,7 +172,7 @@ pub(crate) async fn run(settings: BootSettings, console: Arc<Console>) -> anyhow
         cache: Arc::new(MemoryCache::new(CACHE_BYTES)),
         telemetry,
         console: console.clone(),
-        previews: Arc::new(http::Explainer(engine.clone())),
+        previews: Arc::new(http::Explainer::new(engine.clone(), built)),
         reuse: engine.clone(),
         recorder: recorder.clone(),
         recorder_stats: Arc::new(move || recorder.stats()),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::policy::Observed;
+use omniroute_engine::GatewayError;
 use omniroute_engine::preview::{Preview, PreviewedCandidate};
 use omniroute_store::{CallLog, LoggedDecision, LoggedObserved};
 use serde::{Deserialize, Serialize};
@@ -101,7 +102,7 @@ impl From<Observed> for ObservedView {
 /// An account for a target, or an entry of a combo that leads to none.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct CandidateView {
+pub(crate) struct CandidateView {
     /// Its place, counted from 1.
     order: usize,
     /// When its target is asked, counted from 1: targets with the same number start together. Null where there is one
@@ -132,7 +133,7 @@ struct CandidateView {
 
 /// What the client would get.
 #[derive(Serialize, ToSchema)]
-struct RouteError {
+pub(crate) struct RouteError {
     status: u16,
     code: Option<String>,
     message: String,
@@ -234,16 +235,17 @@ fn view(preview: Preview) -> RouteAnswer {
         seed: preview.seed.to_string(),
         task: preview.task.map(str::to_owned),
         candidates: candidates.map(|(place, candidate)| candidate_view(place + 1, candidate)).collect(),
-        error: preview.error.map(|error| RouteError {
-            status: error.kind.status(),
-            code: Some(error.told_code().to_owned()),
-            message: error.message.clone(),
-        }),
+        error: preview.error.as_ref().map(error_view),
         decided_at: iso(preview.decided_at),
     }
 }
 
-fn candidate_view(order: usize, candidate: PreviewedCandidate) -> CandidateView {
+pub(crate) fn error_view(error: &GatewayError) -> RouteError {
+    let code = Some(error.told_code().to_owned());
+    RouteError { status: error.kind.status(), code, message: error.message.clone() }
+}
+
+pub(crate) fn candidate_view(order: usize, candidate: PreviewedCandidate) -> CandidateView {
     let (connection_id, connection_name) =
         candidate.connection.map(|(id, name)| (id.to_string(), name.to_string())).unzip();
     let action = if candidate.skip.is_some() { "skip" } else { "try" };
@@ -317,6 +319,6 @@ pub(crate) fn logged(decision: LoggedDecision, row: &CallLog) -> RouteAnswer {
 }
 
 /// To six places behind the point: scores that differ by less are equal.
-fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }

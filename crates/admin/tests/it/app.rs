@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use omniroute_admin::{
-    AdminSettings, AdminState, AskContent, Console, Lifecycle, Peer, Ports, PreviewAnswer, PreviewAsk,
-    Previews, Reuse, WrongAsk,
+    AdminSettings, AdminState, AskContent, Console, Lifecycle, NotRehearsed, Peer, Ports, PreviewAnswer,
+    PreviewAsk, Previews, RehearsedAsk, Reuse, WrongAsk,
 };
 use omniroute_domain::entity::ConnectionId;
 use omniroute_domain::entity::ConnectionStatus;
@@ -23,6 +23,7 @@ use omniroute_engine::ports::{
     Clock, Memory, OutboundCall, Recorder, RequestRow, Transport, TransportError, UpstreamBody,
 };
 use omniroute_engine::preview::{Preview, PreviewedCandidate, Skip};
+use omniroute_engine::rehearsal::Rehearsal;
 use omniroute_engine::telemetry::Telemetry;
 use omniroute_engine::{CacheCounts, Live, SimilarityReport};
 use omniroute_provider::catalog::catalog;
@@ -285,6 +286,35 @@ impl Previews for Foretold {
             false => PreviewAnswer { status: 404, body: r#"{"error":{"message":"no such model"}}"#.into() },
         };
         Box::pin(std::future::ready(Ok(answer)))
+    }
+
+    /// Whatever is played is as many requests, none of which is answered. A path that says why comes to nothing.
+    fn rehearse(&self, played: RehearsedAsk) -> BoxFuture<'_, Result<(Preview, Rehearsal), NotRehearsed>> {
+        let RehearsedAsk { ask, combo, requests } = played;
+        Box::pin(async move {
+            match ask.path.as_str() {
+                "/busy" => return Err(NotRehearsed::Busy),
+                "/elsewhere" => return Err(NotRehearsed::Elsewhere("openai/gpt-5.6".into())),
+                "/broken" => return Err(NotRehearsed::Failed("no database".into())),
+                _ => {}
+            }
+            let preview = self.preview(ask).await.map_err(NotRehearsed::Wrong)?;
+            let rehearsal = Rehearsal {
+                combo: combo.into(),
+                strategy: "priority",
+                manner: "one-by-one",
+                budget: None,
+                requests,
+                refused: 0,
+                error: None,
+                answered: 0.0,
+                targets: Vec::new(),
+                judge: None,
+                input_tokens: 3,
+                decided_at: START,
+            };
+            Ok((preview, rehearsal))
+        })
     }
 }
 

@@ -428,6 +428,34 @@ async fn what_would_become_of_a_request_is_told() {
 }
 
 #[tokio::test]
+async fn requests_that_are_played_get_the_model_of_their_combo() {
+    let app = with_provider().await;
+    let path = "/api/combos/simulate";
+    let combo = make(&app, json!({"name":"coding","models":["openai/gpt-5.6"]})).await;
+    let told = app.post(path, json!({"combo":"coding"})).await.expect(200).json();
+    assert_eq!((&told["requests"], &told["expectedFailures"]), (&json!(1_000), &json!(1_000.0)));
+    assert_eq!(
+        (&told["failurePath"][0]["rule"], &told["cost"]["unpricedCalls"]),
+        (&json!("cooldown"), &json!(0.0))
+    );
+    let of = |path: &str| json!({"combo":"coding","request":{"path":path,"body":{"n":1.50,"zz":"a\u{0}b"}}});
+    app.post(path, of("/v1/chat/completions")).await.expect(200);
+    for (other, status, word) in [
+        ("/nowhere", 400, "request.path"),
+        ("/busy", 503, "another simulation"),
+        ("/elsewhere", 422, "`openai/gpt-5.6`"),
+        ("/broken", 500, "INTERNAL"),
+    ] {
+        let answer = app.post(path, of(other)).await.expect(status);
+        assert!(answer.body.contains(word), "{}", answer.body);
+    }
+    let path_of = format!("/api/combos/{}", combo["id"].as_str().expect("id"));
+    app.patch(&path_of, json!({"isActive":false})).await.expect(200);
+    let answer = app.post(path, json!({"combo":"coding"})).await.expect(409);
+    assert!(answer.body.contains("switch it on to simulate it"), "{}", answer.body);
+}
+
+#[tokio::test]
 async fn auto_is_tuned_and_needs_no_entries() {
     let app = with_provider().await;
     let config = json!({

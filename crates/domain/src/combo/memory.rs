@@ -33,6 +33,22 @@ pub struct ComboMark {
 }
 
 impl ComboMemory {
+    /// A copy that goes its own way, with the counts of its steps.
+    pub(crate) fn apart(&self) -> Self {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps = steps.iter().map(|(id, stats)| (id.clone(), Arc::new(stats.apart()))).collect();
+        let last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cleared = *self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
+        Self {
+            stats: self.stats.apart(),
+            fallbacks: AtomicU64::new(self.fallbacks.load(Ordering::Relaxed)),
+            turn: AtomicU64::new(self.next_turn()),
+            last_good: Mutex::new(last_good),
+            steps: Mutex::new(steps),
+            cleared: Mutex::new(cleared),
+        }
+    }
+
     /// What is to be kept.
     pub fn mark(&self) -> ComboMark {
         let last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner).clone();

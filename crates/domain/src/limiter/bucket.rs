@@ -4,7 +4,7 @@
 const MINUTE_US: i64 = 60_000_000;
 
 /// The bucket.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Bucket {
     /// In microseconds since the epoch.
     spoken_for: i64,

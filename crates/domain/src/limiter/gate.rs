@@ -52,6 +52,16 @@ pub struct Heard {
 }
 
 impl Gate {
+    /// A copy that goes its own way.
+    pub(crate) fn apart(&self) -> Self {
+        let limiter = self.limiter();
+        Self {
+            is_armed: AtomicBool::new(self.is_armed.load(Ordering::Acquire)),
+            low_until: AtomicI64::new(self.low_until.load(Ordering::Acquire)),
+            limiter: Mutex::new(limiter.apart()),
+        }
+    }
+
     /// Starts a request, if nothing is in its way. `Ok(true)` has to be followed by [`Gate::finish`].
     pub fn start(&self, rules: &Rules, ask: Ask<'_>, now_ms: i64) -> Result<bool, Held> {
         if rules.are_open() && !self.is_armed.load(Ordering::Acquire) {

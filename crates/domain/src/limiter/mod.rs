@@ -65,7 +65,7 @@ pub struct Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Waiter {
     ticket: Ticket,
     model: Box<str>,
@@ -77,7 +77,7 @@ struct Waiter {
 pub(crate) type Wakers = SmallVec<[Waker; 2]>;
 
 /// The limits of one account, and who waits for it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Limiter {
     bucket: Bucket,
     last_start: Option<i64>,
@@ -89,6 +89,13 @@ pub struct Limiter {
 }
 
 impl Limiter {
+    /// A copy that goes its own way. Those who wait are counted there, but it is not there that they are waked.
+    fn apart(&self) -> Self {
+        let mut copy = self.clone();
+        copy.queue.iter_mut().for_each(|waiter| waiter.waker = None);
+        copy
+    }
+
     /// Starts a request that does not wait yet, if nothing is in its way and nobody who waits would be overtaken.
     pub fn start(&mut self, rules: &Rules, ask: Ask<'_>, now_ms: i64) -> Result<(), Held> {
         self.check(rules, ask, None, now_ms)?;

@@ -44,6 +44,17 @@ impl std::fmt::Debug for Latencies {
 }
 
 impl Latencies {
+    /// A copy that goes its own way.
+    pub(super) fn apart(&self) -> Self {
+        let small = |it: &AtomicU32| AtomicU32::new(it.load(Ordering::Relaxed));
+        Self {
+            ring: self.ring.each_ref().map(small),
+            next: small(&self.next),
+            known: self.known.each_ref().map(|bits| AtomicU64::new(bits.load(Ordering::Relaxed))),
+            known_at: small(&self.known_at),
+        }
+    }
+
     pub(super) fn note(&self, latency_ms: u64) {
         let place = self.next.fetch_add(1, Ordering::Relaxed) as usize % KEPT;
         let latency = u32::try_from(latency_ms).unwrap_or(NONE - 1).min(NONE - 1);

@@ -32,7 +32,8 @@ use smallvec::SmallVec;
 pub use auto::{Score, Signals, Tuning};
 pub(crate) use cache_optimized::rendezvous;
 pub use latencies::Spread;
-pub use stats::{Stats, Totals};
+pub use shuffle::Draw;
+pub use stats::{Measured, Stats, Totals};
 
 /// The order: indices into the candidates, each once.
 pub type Order = SmallVec<[u16; 8]>;

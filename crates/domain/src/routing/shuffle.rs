@@ -3,10 +3,11 @@
 use super::{Order, to_index};
 
 /// SplitMix64: enough to choose with, never for secrets.
-pub(super) struct Draw(u64);
+pub struct Draw(u64);
 
 impl Draw {
-    pub(super) const fn new(seed: u64) -> Self {
+    /// From a seed.
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -27,7 +28,7 @@ impl Draw {
 
     /// At least 0 and below 1.
     #[allow(clippy::cast_precision_loss, reason = "53 bits are what an `f64` holds")]
-    pub(super) fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 

@@ -61,12 +61,35 @@ pub struct Totals {
     pub last_failed: bool,
 }
 
+/// How often a candidate was asked, and answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// Requests that ended; at least one.
+    pub requests: u64,
+    /// Those that went well.
+    pub successes: u64,
+    /// Whether they are those of the last hour; else all that are counted, none of which is as new.
+    pub is_recent: bool,
+}
+
+impl Measured {
+    /// Share of them that went well.
+    #[allow(clippy::cast_precision_loss, reason = "a rate")]
+    pub fn rate(&self) -> f64 {
+        self.successes as f64 / self.requests.max(1) as f64
+    }
+}
+
 /// A count that belongs to one five minutes: their number in the upper half, the count in the lower. Old ones are
 /// recognised by their number, so nothing has to tidy up.
 #[derive(Debug, Default)]
 struct Slice(AtomicU64);
 
 impl Slice {
+    fn apart(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
+
     fn add(&self, number: u32) {
         let next = |word: u64| {
             let (before, count) = ((word >> 32) as u32, word & 0xffff_ffff);
@@ -109,6 +132,60 @@ fn number(now_ms: i64) -> u32 {
 }
 
 impl Stats {
+    /// A copy that goes its own way.
+    pub(crate) fn apart(&self) -> Self {
+        let small = |it: &AtomicU32| AtomicU32::new(it.load(Ordering::Relaxed));
+        let large = |it: &AtomicU64| AtomicU64::new(it.load(Ordering::Relaxed));
+        let time = |it: &AtomicI64| AtomicI64::new(it.load(Ordering::Relaxed));
+        Self {
+            in_flight: small(&self.in_flight),
+            last_failed: small(&self.last_failed),
+            earlier: self.earlier.apart(),
+            output: large(&self.output),
+            latency: large(&self.latency),
+            total_requests: large(&self.total_requests),
+            total_successes: large(&self.total_successes),
+            total_latency_ms: large(&self.total_latency_ms),
+            last_used_at: time(&self.last_used_at),
+            slices: self.slices.each_ref().map(|counts| Counts {
+                requests: counts.requests.apart(),
+                successes: counts.successes.apart(),
+            }),
+            failures_in_row: small(&self.failures_in_row),
+            queued: small(&self.queued),
+            excluded_until: time(&self.excluded_until),
+            turned_away: large(&self.turned_away),
+            latencies: self.latencies.apart(),
+        }
+    }
+
+    /// A request that is only played: it is one more, and changes the rate of those that go well. How long it took nobody knows,
+    /// and a row of failures that nobody saw excludes nobody.
+    pub fn play(&self, is_good: bool, now_ms: i64) {
+        let number = number(now_ms);
+        let counts = &self.slices[number as usize % SLICES];
+        counts.requests.add(number);
+        if is_good {
+            counts.successes.add(number);
+        }
+    }
+
+    /// What was counted within the last hour; where that is nothing, what was counted at all. `None` = never asked.
+    pub fn measured(&self, now_ms: i64) -> Option<Measured> {
+        let now = number(now_ms);
+        let sum = |slice: fn(&Counts) -> &Slice| {
+            self.slices.iter().map(|counts| slice(counts).count(now)).sum::<u64>()
+        };
+        let (requests, successes) = (sum(|counts| &counts.requests), sum(|counts| &counts.successes));
+        let recent = Measured { requests, successes: successes.min(requests), is_recent: true };
+        if requests > 0 {
+            return Some(recent);
+        }
+        let Totals { requests, successes, .. } = self.totals();
+        let all = Measured { requests, successes: successes.min(requests), is_recent: false };
+        (requests > 0).then_some(all)
+    }
+
     /// A request begins.
     pub fn begin(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -296,6 +373,29 @@ mod tests {
         assert_eq!(stats.totals().requests, 120);
         assert_eq!(stats.totals().successes, 60);
         assert!(stats.totals().last_failed);
+    }
+
+    #[test]
+    fn what_is_played_in_a_copy_is_of_the_copy_alone() {
+        let (stats, now) = (Stats::default(), 1_700_000_000_000);
+        assert_eq!(stats.measured(now), None);
+        for outcome in [Some(100), Some(300), None, None] {
+            stats.note(outcome, now);
+        }
+        let copy = stats.apart();
+        assert_eq!(
+            (copy.uses(now), copy.latency_ms(), copy.totals()),
+            (4, stats.latency_ms(), stats.totals())
+        );
+        for _ in 0..4 {
+            copy.play(false, now);
+        }
+        assert_eq!((copy.uses(now), stats.uses(now)), (8, 4));
+        assert_eq!(copy.excluded_until(now), None, "nobody is excluded for failures that nobody saw");
+        assert!(copy.success_rate(now) < stats.success_rate(now));
+        let hour = Measured { requests: 4, successes: 2, is_recent: true };
+        assert_eq!(stats.measured(now), Some(hour));
+        assert_eq!(stats.measured(now + 3_600_000), Some(Measured { is_recent: false, ..hour }));
     }
 
     #[test]

@@ -250,6 +250,29 @@ pub(crate) fn foreseen<'t>(ctx: &RequestCtx, target: &'t Target, now_ms: i64) ->
     order
 }
 
+/// The accounts that have a place for a request that is only played.
+pub(crate) fn open<'t>(ctx: &RequestCtx, target: &'t Target, now_ms: i64) -> Candidates<'t> {
+    let (mut eligible, _) = resolve::standing(ctx, target, now_ms);
+    eligible.retain(|connection| no_place(ctx, target, connection, now_ms).is_none());
+    eligible
+}
+
+/// Which of them leads it. Its turn is taken.
+pub(crate) fn lead<'t>(
+    ctx: &RequestCtx,
+    target: &Target,
+    accounts: &[&'t Arc<ConnectionState>],
+    now_ms: i64,
+) -> Option<&'t Arc<ConnectionState>> {
+    if let [] | [_] = accounts {
+        return accounts.first().copied();
+    }
+    let provider = &target.provider;
+    let chosen =
+        provider.rotation.choose(provider.rule, accounts, occasion(ctx, target, now_ms), |_| Some(()));
+    chosen.first.and_then(|(place, ())| accounts.get(place)).copied()
+}
+
 fn occasion<'a>(ctx: &RequestCtx, target: &'a Target, now_ms: i64) -> Occasion<'a> {
     let wants_prefix = target.provider.rule.strategy.wants().affinity;
     let prefix = if wants_prefix { prefix::of(ctx) } else { 0 };

@@ -28,7 +28,7 @@ use crate::session;
 use crate::task;
 
 /// Most upstream calls for one request, all targets together.
-const MAX_CALLS: usize = 64;
+pub(super) const MAX_CALLS: usize = 64;
 
 /// Tries whatever the request leads to until somebody answers.
 pub(crate) async fn run(ctx: &mut RequestCtx, route: &Route) -> Result<Attempted, GatewayError> {
@@ -160,14 +160,15 @@ pub(crate) struct Layout {
     pub(crate) refusal: Option<GatewayError>,
 }
 
-/// Finds out what a combo comes to, and holds the money for it.
+/// Finds out what a combo comes to, and holds the money for it: now, or at the time at which it is played.
 pub(crate) async fn lay_out(
     ctx: &mut RequestCtx,
     combo: &Arc<ComboState>,
     takes_turn: bool,
+    played_at: Option<i64>,
 ) -> Result<Layout, GatewayError> {
     let facts = facts(ctx, combo).await?;
-    let decided_at = ctx.engine.clock.now_ms();
+    let decided_at = played_at.unwrap_or_else(|| ctx.engine.clock.now_ms());
     let unable = RefCell::new(None);
     let bars = |target: &Target| bar(ctx, combo, target, &unable);
     let cost = |target: &Target| policy::cost_nano(ctx, target);
@@ -274,7 +275,7 @@ impl Course {
             session::find(ctx)?;
         }
         let Layout { mut plan, targets, denied, unpaid, manner, decided_at, refusal } =
-            lay_out(ctx, combo, true).await?;
+            lay_out(ctx, combo, true, None).await?;
         if let Some(error) = refusal {
             // Why nobody is asked can be read afterwards.
             let left_out = Arc::from(mem::take(&mut plan.left_out));

@@ -70,6 +70,19 @@ pub(super) fn counted(path: &[Place]) -> impl Iterator<Item = &Place> {
     path.iter().filter(|place| place.combo.policy.tracks_metrics)
 }
 
+/// A target that was only played answered or failed: what the order of the next plan depends on is told.
+pub(super) fn played(path: &[Place], is_good: bool, now_ms: i64) {
+    for place in counted(path) {
+        place.step().stats.play(is_good, now_ms);
+    }
+    for place in path {
+        match is_good {
+            true => place.combo.memory.answered(&place.step().id, now_ms),
+            false => place.combo.memory.failed(&place.step().id),
+        }
+    }
+}
+
 impl Drop for Trying {
     fn drop(&mut self) {
         if self.is_counted {

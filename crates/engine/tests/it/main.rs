@@ -41,6 +41,7 @@ mod pools;
 mod quota;
 mod quota_look;
 mod race;
+mod rehearsed;
 mod repairs;
 mod sessions;
 mod similar;

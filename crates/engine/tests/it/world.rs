@@ -187,6 +187,13 @@ impl World {
         Self { engine, transport, recorded, began }
     }
 
+    /// The rows of a world with this change.
+    pub(crate) fn entities(change: impl FnOnce(&mut Entities)) -> Entities {
+        let mut entities = entities();
+        change(&mut entities);
+        entities
+    }
+
     pub(crate) async fn chat(&self, body: &str) -> Got {
         self.send(&OpenAi, body, &[]).await
     }

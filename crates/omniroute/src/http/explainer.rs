@@ -2,17 +2,26 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::Method;
 use http_body_util::BodyExt as _;
-use omniroute_admin::{AskContent, AskField, PreviewAnswer, PreviewAsk, Previews, WrongAsk};
+use omniroute_admin::{
+    AskContent, AskField, NotRehearsed, PreviewAnswer, PreviewAsk, Previews, RehearsedAsk, WrongAsk,
+};
+use omniroute_domain::health::HealthMap;
+use omniroute_domain::snapshot::Snapshot;
 use omniroute_engine::preview::Preview;
+use omniroute_engine::rehearsal::{Rehearsal, RehearsalAsk, RehearsalError};
 use omniroute_engine::spool::Spooled;
 use omniroute_engine::task::{Asked, Upload};
 use omniroute_engine::{Arrival, Engine, RequestCtx};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::form::{self, Form, MAX_BYTES, PicturesForm, RecordingForm};
 use super::routes::{self, Found, Operation};
@@ -21,8 +30,20 @@ use super::routes::{self, Found, Operation};
 const ELSEWHERE: &str =
     "is no path at which an upstream is asked: conversations, embeddings, pictures, speech, transcripts";
 
+/// For so long requests are played at most.
+const PLAYED_FOR: Duration = Duration::from_secs(10);
+
+/// The configuration as it is stored, built over this state of accounts and combos.
+pub(crate) type Built = Arc<dyn Fn(HealthMap) -> BoxFuture<'static, Result<Snapshot, String>> + Send + Sync>;
+
 /// Answers for the management API.
-pub(crate) struct Explainer(pub(crate) Arc<Engine>);
+#[derive(Clone)]
+pub(crate) struct Explainer {
+    engine: Arc<Engine>,
+    built: Built,
+    /// One play at a time: it takes a processor for itself.
+    stage: Arc<Semaphore>,
+}
 
 impl Previews for Explainer {
     fn preview(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<Preview, WrongAsk>> {
@@ -31,6 +52,19 @@ impl Previews for Explainer {
 
     fn ask(&self, ask: PreviewAsk) -> BoxFuture<'_, Result<PreviewAnswer, WrongAsk>> {
         self.serve(ask).boxed()
+    }
+
+    fn rehearse(&self, ask: RehearsedAsk) -> BoxFuture<'_, Result<(Preview, Rehearsal), NotRehearsed>> {
+        self.play(ask).boxed()
+    }
+}
+
+/// Ends a play when nobody waits for it any more.
+struct Audience(Arc<AtomicBool>);
+
+impl Drop for Audience {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -42,12 +76,64 @@ struct Question {
 }
 
 impl Explainer {
+    pub(crate) fn new(engine: Arc<Engine>, built: Built) -> Self {
+        Self { engine, built, stage: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Plays requests in a copy of what is known, on a thread where nobody waits for a processor.
+    async fn play(&self, ask: RehearsedAsk) -> Result<(Preview, Rehearsal), NotRehearsed> {
+        let place = self.stage.clone().try_acquire_owned().map_err(|_| NotRehearsed::Busy)?;
+        let snapshot = (self.built)(self.engine.live.health.apart()).await.map_err(NotRehearsed::Failed)?;
+        let (is_left, own) = (Arc::new(AtomicBool::new(false)), self.clone());
+        let _audience = Audience(is_left.clone());
+        let runtime = Handle::current();
+        let playing = tokio::task::spawn_blocking(move || {
+            // Given back when it is over, also where nobody waited for that.
+            let _place = place;
+            let now = || own.engine.clock.instant();
+            let ends_at = now() + PLAYED_FOR;
+            let is_over = || is_left.load(Ordering::Relaxed) || now() >= ends_at;
+            runtime.block_on(own.played(ask, &Arc::new(snapshot), &is_over))
+        });
+        playing.await.map_err(|error| NotRehearsed::Failed(error.to_string()))?
+    }
+
+    async fn played(
+        &self,
+        RehearsedAsk { ask, combo, requests }: RehearsedAsk,
+        snapshot: &Arc<Snapshot>,
+        is_over: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(Preview, Rehearsal), NotRehearsed> {
+        let of_engine = |error: RehearsalError| match error {
+            RehearsalError::Request(error) => NotRehearsed::Wrong(wrong("body", &error.message)),
+            RehearsalError::Elsewhere(name) => NotRehearsed::Elsewhere(name),
+            RehearsalError::NoCombo => NotRehearsed::NoCombo,
+        };
+        let begin = || {
+            let mut question = self.begin(ask.clone(), false)?;
+            question.ctx.snapshot = snapshot.clone();
+            Ok((question.ctx, asked(question.operation, question.content)?))
+        };
+        // Before turns are taken: the first request as things are.
+        let (ctx, content) = begin().map_err(NotRehearsed::Wrong)?;
+        let seed = ask.seed.unwrap_or_default();
+        let preview = match content {
+            (body, None) => self.engine.preview(ctx, body).await,
+            (body, Some(asked)) => self.engine.preview_task(ctx, body, asked).await,
+        };
+        let preview = preview.map_err(|error| NotRehearsed::Wrong(wrong("body", &error.message)))?;
+        let (ctx, content) = begin().map_err(NotRehearsed::Wrong)?;
+        let ask = RehearsalAsk { combo, requests, seed };
+        let rehearsal = self.engine.rehearse(ctx, content, &ask, is_over).await.map_err(of_engine)?;
+        Ok((preview, rehearsal))
+    }
+
     async fn explain(&self, ask: PreviewAsk) -> Result<Preview, WrongAsk> {
         let Question { ctx, operation, content } = self.begin(ask, false)?;
         let field = if matches!(content, AskContent::Form(_)) { "form" } else { "body" };
         let preview = match asked(operation, content)? {
-            (body, None) => self.0.preview(ctx, body).await,
-            (body, Some(asked)) => self.0.preview_task(ctx, body, asked).await,
+            (body, None) => self.engine.preview(ctx, body).await,
+            (body, Some(asked)) => self.engine.preview_task(ctx, body, asked).await,
         };
         preview.map_err(|error| wrong(field, &error.message))
     }
@@ -57,7 +143,7 @@ impl Explainer {
         let (AskContent::Body(body), Operation::Chat) = (content, operation) else {
             return Err(wrong("path", "is no path of a conversation"));
         };
-        let (head, answer) = self.0.serve(ctx, body).await.into_parts();
+        let (head, answer) = self.engine.serve(ctx, body).await.into_parts();
         let body = match answer.collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => return Err(wrong("body", error.to_string())),
@@ -74,7 +160,7 @@ impl Explainer {
         let Found::Route(route) = routes::find(&path, &Method::POST) else {
             return Err(wrong("path", ELSEWHERE));
         };
-        let mut ctx = self.0.begin(Arrival {
+        let mut ctx = self.engine.begin(Arrival {
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             method: Method::POST,
             path: path.into(),

@@ -31,7 +31,7 @@ use omniroute_dialect::ir::ErrorKind;
 use omniroute_engine::{Answer, Arrival, Engine, GatewayError, RequestCtx};
 use tower::ServiceExt as _;
 
-pub(crate) use explainer::Explainer;
+pub(crate) use explainer::{Built, Explainer};
 pub(crate) use listen::serve;
 pub(crate) use routes::{document, endpoints};
 

@@ -26,6 +26,7 @@ mod money;
 mod names;
 mod rim;
 mod secrets;
+mod simulated;
 mod storage;
 mod unread;
 mod upstreams;

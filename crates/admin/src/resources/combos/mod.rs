@@ -7,11 +7,16 @@ mod draft;
 mod entries;
 mod metrics;
 mod nesting;
+mod simulate;
 mod steps;
 mod test;
 mod view;
 
+use std::sync::Arc;
+
+use omniroute_domain::combo::ComboState;
 use omniroute_domain::entity::{Combo, ComboId};
+use omniroute_domain::snapshot::Snapshot;
 use omniroute_store::Surroundings;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -24,13 +29,14 @@ pub(crate) use entries::{Entry, entries};
 use metrics::begin_where_tracked;
 pub(crate) use metrics::{clear as clear_metrics, show as metrics};
 pub(crate) use nesting::Nesting;
+pub(crate) use simulate::simulate;
 pub(crate) use test::test;
 use view::{ComboView, view};
 
 use super::Done;
 use crate::auth::Management;
 use crate::endpoint::{Answer, Body, Created, Id, IfMatch, Json, Version, Versioned};
-use crate::error::{AdminResult, not_found};
+use crate::error::{AdminResult, conflict, not_found};
 use crate::state::Admin;
 use crate::validation::Problems;
 
@@ -143,6 +149,23 @@ fn version(combo: &Combo) -> AdminResult<Version> {
 async fn all(admin: &Admin) -> AdminResult<Json<ComboList>> {
     let combos = admin.store.combos().list().await?;
     Ok(Json(ComboList { combos: combos.into_iter().map(view).collect() }))
+}
+
+/// The combo of this name that requests are served by; `to` is what it is wanted for.
+async fn in_force<'s>(
+    admin: &Admin,
+    snapshot: &'s Snapshot,
+    name: &str,
+    to: &str,
+) -> AdminResult<&'s Arc<ComboState>> {
+    if let Some(combo) = snapshot.combo(name) {
+        return Ok(combo);
+    }
+    let known = admin.store.combos().list().await?;
+    Err(match known.iter().any(|combo| combo.name.eq_ignore_ascii_case(name)) {
+        true => conflict(format!("the combo is switched off (`isActive`); switch it on to {to} it")),
+        false => not_found("Combo"),
+    })
 }
 
 async fn find(admin: &Admin, id: &str) -> AdminResult<Combo> {

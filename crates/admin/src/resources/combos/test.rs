@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::entries::{Entry, entries};
 use crate::auth::Management;
 use crate::endpoint::{Body, Json};
-use crate::error::{AdminResult, conflict, invalid_field, not_found};
+use crate::error::{AdminResult, invalid_field};
 use crate::probe::{Question, Subject, Verdict, ask_chat};
 use crate::state::Admin;
 use crate::text::iso;
@@ -85,13 +85,7 @@ pub(crate) async fn test(
             "must have 1 to 2,000 characters; leave it out for a question of ours",
         ));
     }
-    let Some(combo) = snapshot.combo(&body.combo_name) else {
-        let known = admin.store.combos().list().await?;
-        return Err(match known.iter().any(|combo| combo.name.eq_ignore_ascii_case(&body.combo_name)) {
-            true => conflict("the combo is switched off (`isActive`); switch it on to test it"),
-            false => not_found("Combo"),
-        });
-    };
+    let combo = super::in_force(admin, &snapshot, &body.combo_name, "test").await?;
     let (entries, dead) = entries(&snapshot, combo, access.now_ms);
     let mut results: Vec<TargetResult> =
         stream::iter(entries).map(|entry| ask(admin, entry, message)).buffered(AT_ONCE).collect().await;
