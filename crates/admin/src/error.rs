@@ -67,7 +67,7 @@ struct ErrorObject {
     message: String,
     /// Its class.
     r#type: &'static str,
-    /// Which members are wrong, for `VALIDATION` only.
+    /// Which members are wrong, for `VALIDATION`; the steps that a name was followed, where they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     details: Vec<Detail>,
 }
@@ -261,6 +261,11 @@ impl AdminError {
             retry_after_secs: None,
             allow: None,
         }
+    }
+
+    /// The same, with these.
+    pub(crate) fn with_details(self, details: Vec<Detail>) -> Self {
+        Self { details, ..self }
     }
 
     /// The status it is answered with.

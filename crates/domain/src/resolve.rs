@@ -4,6 +4,7 @@
 
 mod error;
 mod suffixes;
+mod trail;
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,6 +19,7 @@ pub use error::ResolveError;
 use error::{close_to, near, near_variants};
 use suffixes::without_suffixes;
 pub use suffixes::{Suffixes, bare_name, suffixes};
+pub use trail::{Trail, TrailStep};
 
 /// Most aliases from the name that is asked for to what it means.
 pub const MAX_HOPS: usize = 8;
@@ -130,23 +132,37 @@ pub fn resolve_named(
     requested: &str,
     preference: Preference<'_>,
 ) -> Result<(Route, Suffixes), ResolveError> {
+    resolve_along(snapshot, requested, preference, &mut ())
+}
+
+/// The same; each step on the way is noted, also of a name that leads nowhere.
+pub fn resolve_along(
+    snapshot: &Snapshot,
+    requested: &str,
+    preference: Preference<'_>,
+    trail: &mut impl Trail,
+) -> Result<(Route, Suffixes), ResolveError> {
     let (name, mut suffixes) = checked(requested)?;
+    trail.split_off(requested.trim(), name, &suffixes);
     if let Some(combo) = combo(snapshot, name) {
+        trail.note(|| TrailStep::new("combo", name, &combo.name));
         return Ok((Route::Combo(combo.clone()), suffixes));
     }
     if snapshot.aliases.exact(name).is_none()
         && let Some(combo) = snapshot.mapped(name)
     {
+        trail.note(|| TrailStep::new("mapping", name, &combo.name));
         return Ok((Route::Combo(combo.clone()), suffixes));
     }
-    let target = match meant(snapshot, name)? {
-        None => plain(snapshot, name, preference)?,
+    let target = match meant_along(snapshot, name, trail)? {
+        None => plain(snapshot, name, preference, trail)?,
         Some(meant) => {
             suffixes.complete(meant.suffixes);
             if let Some(combo) = meant.combo {
+                trail.note(|| TrailStep::new("combo", &meant.name, &combo.name));
                 return Ok((Route::Combo(combo.clone()), suffixes));
             }
-            let target = plain(snapshot, &meant.name, preference);
+            let target = plain(snapshot, &meant.name, preference, trail);
             Target { via: Via::Alias, ..target.map_err(|error| error.of_alias(name, &meant.name))? }
         }
     };
@@ -171,7 +187,7 @@ pub fn model(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveErro
     let target = match meant(snapshot, name)? {
         Some(meant) => {
             suffixes.complete(meant.suffixes);
-            let target = plain(snapshot, &meant.name, Preference::default());
+            let target = plain(snapshot, &meant.name, Preference::default(), &mut ());
             let target = target.map_err(|error| match meant.combo {
                 Some(combo) => ResolveError::Invalid(format!(
                     "`{requested}` stands for the combo `{}`; a model is needed here",
@@ -181,7 +197,7 @@ pub fn model(snapshot: &Snapshot, requested: &str) -> Result<Target, ResolveErro
             })?;
             Target { via: Via::Alias, ..target }
         }
-        None => plain(snapshot, name, Preference::default())?,
+        None => plain(snapshot, name, Preference::default(), &mut ())?,
     };
     Ok(Target { suffixes, ..target })
 }
@@ -206,7 +222,7 @@ pub fn combo_meant(
     whole.or_else(|| {
         let (name, mut suffixes) = checked(requested).ok()?;
         let combo = find(name).or_else(|| {
-            let meant = follow(aliases, name, find).ok()??;
+            let meant = follow(aliases, name, find, &mut ()).ok()??;
             suffixes.complete(meant.suffixes);
             meant.combo
         })?;
@@ -226,7 +242,15 @@ fn meant<'a>(
     snapshot: &'a Snapshot,
     asked: &str,
 ) -> Result<Option<Meant<&'a Arc<ComboState>>>, ResolveError> {
-    follow(&snapshot.aliases, asked, |name| combo(snapshot, name))
+    meant_along(snapshot, asked, &mut ())
+}
+
+fn meant_along<'a>(
+    snapshot: &'a Snapshot,
+    asked: &str,
+    trail: &mut impl Trail,
+) -> Result<Option<Meant<&'a Arc<ComboState>>>, ResolveError> {
+    follow(&snapshot.aliases, asked, |name| combo(snapshot, name), trail)
 }
 
 /// Follows the aliases from a name on. Of those that are no patterns two in a row; what a pattern makes of a name is a name like
@@ -236,9 +260,12 @@ fn follow<C>(
     aliases: &Aliases,
     asked: &str,
     combo: impl Fn(&str) -> Option<C>,
+    trail: &mut impl Trail,
 ) -> Result<Option<Meant<C>>, ResolveError> {
     let Some(first) = aliases.meaning(asked) else { return Ok(None) };
-    let mut row = usize::from(aliases.exact(asked).is_some());
+    let is_exact = aliases.exact(asked).is_some();
+    trail.note(|| TrailStep::of_alias(is_exact, asked, &first));
+    let mut row = usize::from(is_exact);
     let mut passed = vec![asked.to_owned()];
     let mut suffixes = Suffixes::default();
     let mut next = first.into_owned();
@@ -246,6 +273,7 @@ fn follow<C>(
         let whole = combo(&next);
         let (name, more) = checked(&next)?;
         if whole.is_none() {
+            trail.split_off(next.trim(), name, &more);
             suffixes.complete(more);
         }
         // A combo may be called what is a name with something behind it.
@@ -265,6 +293,7 @@ fn follow<C>(
         let Some(further) = further else {
             return Ok(Some(Meant { name, suffixes, combo }));
         };
+        trail.note(|| TrailStep::of_alias(exact.is_some(), &name, &further));
         row = if exact.is_some() { row + 1 } else { 0 };
         if row > 2 {
             let next = passed.pop().unwrap_or_default();
@@ -279,10 +308,19 @@ fn follow<C>(
 }
 
 /// A model string that is neither a combo nor an alias.
-fn plain(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<Target, ResolveError> {
+fn plain(
+    snapshot: &Snapshot,
+    name: &str,
+    preference: Preference<'_>,
+    trail: &mut impl Trail,
+) -> Result<Target, ResolveError> {
     if let Some((prefix, model)) = name.split_once('/') {
         if let Some(id) = snapshot.by_prefix(prefix) {
-            return direct(snapshot, id, model);
+            trail.note(|| {
+                let step = TrailStep::new("prefix", name, &format!("{id}/{model}"));
+                step.because(format!("`{prefix}` is the provider `{}`", snapshot.called(id)))
+            });
+            return direct(snapshot, id, model, trail);
         }
         if prefix == "combo" {
             let near = close_to(model, snapshot.combo_names());
@@ -292,14 +330,14 @@ fn plain(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<
             let near = near_variants(name);
             return Err(ResolveError::NotFound { model: name.to_owned(), near, inactive: Vec::new() });
         }
-        return match bare(snapshot, name, preference) {
+        return match bare(snapshot, name, preference, trail) {
             Err(ResolveError::NotFound { inactive, .. }) if inactive.is_empty() => {
                 Err(ResolveError::UnknownProvider { prefix: prefix.to_owned() })
             }
             other => other,
         };
     }
-    bare(snapshot, name, preference)
+    bare(snapshot, name, preference, trail)
 }
 
 /// Finds the target of a model string on a route that names the provider. The prefix may be left out; another
@@ -322,7 +360,7 @@ pub fn resolve_at(snapshot: &Snapshot, provider: &str, requested: &str) -> Resul
         suffixes.complete(target.suffixes);
         return Ok(Target { suffixes, ..target });
     }
-    Ok(Target { suffixes, ..direct(snapshot, id, name)? })
+    Ok(Target { suffixes, ..direct(snapshot, id, name, &mut ())? })
 }
 
 /// The target of the provider that a name is an alias of.
@@ -366,7 +404,12 @@ fn checked(requested: &str) -> Result<(&str, Suffixes), ResolveError> {
     Err(ResolveError::Invalid(problem.to_owned()))
 }
 
-fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, ResolveError> {
+fn direct(
+    snapshot: &Snapshot,
+    id: &ProviderId,
+    model: &str,
+    trail: &mut impl Trail,
+) -> Result<Target, ResolveError> {
     let nobody =
         || ResolveError::NoCredentials { provider: id.clone(), name: snapshot.called(id).to_owned() };
     let provider = snapshot.provider(id).ok_or_else(nobody)?.clone();
@@ -375,9 +418,29 @@ fn direct(snapshot: &Snapshot, id: &ProviderId, model: &str) -> Result<Target, R
         return Err(ResolveError::Invalid(format!("`{name}/` names a provider but no model")));
     }
     let (model, connection_name) = pinned(&provider, model);
-    let model = provider.provider.spec().current_name(model).into();
+    let model = current(&provider, model, connection_name.as_deref(), trail);
     let (via, suffixes, price) = (Via::Direct, Suffixes::default(), KnownPrice::default());
     Ok(Target { model, connection_name, provider, via, suffixes, price })
+}
+
+/// The model as the provider knows it now.
+fn current(
+    provider: &ProviderState,
+    model: &str,
+    connection_name: Option<&str>,
+    trail: &mut impl Trail,
+) -> Arc<str> {
+    let name = provider.provider.spec().current_name(model);
+    if let Some(account) = connection_name {
+        trail.note(|| {
+            let step = TrailStep::new("account", &format!("{model}@{account}"), model);
+            step.because(format!("`{account}` is an account of the provider"))
+        });
+    }
+    if name != model {
+        trail.note(|| TrailStep::new("renamed", model, name));
+    }
+    name.into()
 }
 
 /// `model@account`, if what follows the last `@` names an account of the provider.
@@ -391,7 +454,12 @@ fn pinned<'a>(provider: &ProviderState, model: &'a str) -> (&'a str, Option<Stri
     (model, None)
 }
 
-fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<Target, ResolveError> {
+fn bare(
+    snapshot: &Snapshot,
+    name: &str,
+    preference: Preference<'_>,
+    trail: &mut impl Trail,
+) -> Result<Target, ResolveError> {
     let (plain, pin) = match name.rsplit_once('@') {
         Some((head, _)) if snapshot.providers_of_model(name).is_empty() && !head.is_empty() => (head, true),
         _ => (name, false),
@@ -410,8 +478,8 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
     let vendor = vendor::vendor_of(plain, preference.ability);
     let vendor = vendor.and_then(|id| snapshot.provider(&ProviderId::from(id)));
     let owner = match owners {
-        [only] => Some(only),
-        [] => vendor.map(|provider| &provider.id),
+        [only] => Some((only, "the only provider here that lists it")),
+        [] => vendor.map(|provider| (&provider.id, "no provider here lists it; the name is this vendor's")),
         several => {
             let first_of = |wanted: &[String]| {
                 let known = |name: &String| snapshot.by_prefix(name);
@@ -421,7 +489,14 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
             let vendor = || vendor.map(|provider| &provider.id).filter(|id| several.contains(id));
             let ordered = || first_of(&snapshot.settings.provider_order);
             let any = || several.first().filter(|_| preference.settle);
+            let preferred = preferred.map(|id| (id, "of several that list it the one that is preferred"));
+            let vendor = || vendor().map(|id| (id, "of several that list it the vendor of the name"));
+            let ordered = || ordered().map(|id| (id, "of several that list it the first of `providerOrder`"));
+            let any = || any().map(|id| (id, "of several that list it any, as the key wants it"));
             Some(preferred.or_else(vendor).or_else(ordered).or_else(any).ok_or_else(|| {
+                trail.note(|| {
+                    TrailStep::vain("bare", name, "several providers here list it, and none comes first")
+                });
                 ResolveError::Ambiguous {
                     model: plain.to_owned(),
                     forms: several
@@ -433,7 +508,8 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
             })?)
         }
     };
-    let Some(provider) = owner.and_then(|id| snapshot.provider(id)) else {
+    let Some((provider, why)) = owner.and_then(|(id, why)| Some((snapshot.provider(id)?, why))) else {
+        trail.note(|| TrailStep::vain("bare", name, "no provider here lists it, and it is no vendor's name"));
         return Err(ResolveError::NotFound {
             model: plain.to_owned(),
             near: near(snapshot, plain),
@@ -441,7 +517,11 @@ fn bare(snapshot: &Snapshot, name: &str, preference: Preference<'_>) -> Result<T
         });
     };
     let (model, connection_name) = if pin { pinned(provider, name) } else { (plain, None) };
-    let model = provider.provider.spec().current_name(model).into();
+    trail.note(|| {
+        let step = TrailStep::new("bare", name, &format!("{}/{model}", provider.id));
+        step.because(why.to_owned())
+    });
+    let model = current(provider, model, connection_name.as_deref(), trail);
     let provider = provider.clone();
     let (via, suffixes, price) = (Via::Bare, Suffixes::default(), KnownPrice::default());
     Ok(Target { provider, model, connection_name, via, suffixes, price })

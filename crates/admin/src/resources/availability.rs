@@ -5,7 +5,7 @@ use omniroute_domain::budget::Window;
 use omniroute_domain::combo::{LeftOut, Rule};
 use omniroute_domain::entity::{OnExceeded, Reset};
 use omniroute_domain::health::{Blocked, Hold};
-use omniroute_domain::resolve::{self, ResolveError, Route, Via};
+use omniroute_domain::resolve::{self, Preference, ResolveError, Route, TrailStep, Via};
 use omniroute_domain::snapshot::{ConnectionState, ProviderState, Snapshot};
 use omniroute_provider::{ProviderId, registry};
 use omniroute_store::ConnectionFilter;
@@ -19,7 +19,7 @@ use super::model_catalog;
 use super::resilience::{end, named};
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json};
-use crate::error::{AdminResult, invalid_field, not_found};
+use crate::error::{AdminResult, Detail, invalid_field, not_found};
 use crate::state::Admin;
 use crate::text::iso;
 
@@ -111,6 +111,24 @@ pub(crate) struct AvailabilityDraft {
     provider: Option<String>,
     /// As a client would ask for it; where something is cleared, as the provider knows it.
     model: String,
+    /// Whether the steps from the name to where it leads are told.
+    #[serde(default)]
+    explain: bool,
+}
+
+/// A step from a name to where it leads.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ResolutionStep {
+    /// `suffix` (what the name says beside the model is taken off), `alias`, `pattern` (an alias with `*`), `mapping` (a pattern
+    /// that means a combo), `combo`, `prefix` (a provider's), `bare` (a name without one), `account` (`model@account`) or
+    /// `renamed` (the provider has another name for it now).
+    rule: &'static str,
+    /// The name before.
+    from: String,
+    /// What it became; null = nothing came of it.
+    to: Option<String>,
+    /// Why, in words, where there is more to be said.
+    why: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +165,9 @@ pub(crate) struct Found {
     requested: String,
     resolved: Resolved,
     available: bool,
+    /// How the name was resolved, in order; where `explain` was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<ResolutionStep>>,
     #[serde(flatten)]
     entry: ModelAvailability,
 }
@@ -159,6 +180,9 @@ pub(crate) struct FoundCombo {
     resolved: ResolvedCombo,
     /// Whether any of its targets can be asked.
     available: bool,
+    /// How the name was resolved, in order; where `explain` was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<ResolutionStep>>,
     /// In the order of the strategy, then those that requests of which nothing is known leave out, then those that lead nowhere.
     targets: Vec<ModelAvailability>,
 }
@@ -254,7 +278,7 @@ pub(crate) async fn ask(
     access: Management,
     Body(draft): Body<AvailabilityDraft>,
 ) -> AdminResult<Json<AvailabilityAnswer>> {
-    let AvailabilityDraft { action, provider, model } = draft;
+    let AvailabilityDraft { action, provider, model, explain } = draft;
     if action == Some(AvailabilityAction::ClearCooldown) {
         let provider = provider.ok_or_else(|| invalid_field("provider", "is required"))?;
         return clear(&access, &provider, &model).await.map(AvailabilityAnswer::Cleared).map(Json);
@@ -268,13 +292,20 @@ pub(crate) async fn ask(
         }
         entry
     };
-    let answer = match resolve::resolve(&snapshot, &model) {
+    let mut trail: Vec<TrailStep> = Vec::new();
+    let preference = Preference::default();
+    let route = match explain {
+        true => resolve::resolve_along(&snapshot, &model, preference, &mut trail).map(|(route, _)| route),
+        false => resolve::resolve(&snapshot, &model),
+    };
+    let told = |trail: Vec<TrailStep>| explain.then(|| trail.into_iter().map(step_view).collect());
+    let answer = match route {
         Ok(Route::Target(target)) => {
             let via = match target.via {
                 Via::Bare => "infer",
                 via @ (Via::Direct | Via::Alias | Via::Fallback) => via.as_str(),
             };
-            found(model, via, marked(entry(&target.provider, &target.model, now_ms)))
+            found(model, via, marked(entry(&target.provider, &target.model, now_ms)), told(trail))
         }
         Ok(Route::Combo(combo)) => {
             let (entries, dead) = combos::entries(&snapshot, &combo, now_ms);
@@ -286,6 +317,7 @@ pub(crate) async fn ask(
                 combo: true,
                 resolved: ResolvedCombo { combo: combo.name.to_string(), via: "combo" },
                 available: targets.iter().any(|target| target.available_connections > 0),
+                steps: told(trail),
                 targets,
             })
         }
@@ -293,9 +325,14 @@ pub(crate) async fn ask(
             let name = model.split_once('/').map_or(&*model, |(_, name)| name).to_owned();
             let filter = ConnectionFilter { provider: Some(provider.clone()), active: None };
             let count = connections::all(&access.admin, &filter).await?.len();
-            found(model, "direct", unserved(&provider, &name, count))
+            found(model, "direct", unserved(&provider, &name, count), told(trail))
         }
-        Err(error) => return Err(not_found(&format!("Model `{model}` ({error})"))),
+        Err(error) => {
+            let steps = trail.iter().enumerate();
+            let steps =
+                steps.map(|(at, step)| Detail { field: format!("steps[{at}]"), message: step.to_string() });
+            return Err(not_found(&format!("Model `{model}` ({error})")).with_details(steps.collect()));
+        }
     };
     Ok(Json(answer))
 }
@@ -321,10 +358,20 @@ async fn clear(access: &Management, provider: &str, model: &str) -> AdminResult<
     Ok(BlocksCleared { ok: true, cleared })
 }
 
-fn found(requested: String, via: &'static str, entry: ModelAvailability) -> AvailabilityAnswer {
+fn step_view(step: TrailStep) -> ResolutionStep {
+    let TrailStep { rule, from, to, why } = step;
+    ResolutionStep { rule, from, to, why }
+}
+
+fn found(
+    requested: String,
+    via: &'static str,
+    entry: ModelAvailability,
+    steps: Option<Vec<ResolutionStep>>,
+) -> AvailabilityAnswer {
     let resolved = Resolved { provider: entry.provider.clone(), model: entry.model.clone(), via };
     let available = entry.available_connections > 0;
-    AvailabilityAnswer::Model(Box::new(Found { requested, resolved, available, entry }))
+    AvailabilityAnswer::Model(Box::new(Found { requested, resolved, available, steps, entry }))
 }
 
 /// The models of a provider that are listed or hidden, or locked under another name.

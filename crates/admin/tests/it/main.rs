@@ -10,6 +10,7 @@ mod combos;
 mod configuration;
 mod console;
 mod contract;
+mod followed;
 mod key_pools;
 mod observation;
 mod policies;
