@@ -156,6 +156,19 @@ impl Console {
         self.grew.notify_waiters();
     }
 
+    /// Waits until the process ends.
+    pub(crate) async fn closed(&self) {
+        loop {
+            let mut grew = pin!(self.grew.notified());
+            // From here on nothing is overlooked.
+            grew.as_mut().enable();
+            if self.is_closed.load(Ordering::Acquire) {
+                return;
+            }
+            grew.await;
+        }
+    }
+
     /// The latest lines of that level or worse, oldest first.
     pub(crate) fn tail(&self, level: LogLevel, most: usize) -> Vec<LineView> {
         let mut found: Vec<_> = {

@@ -113,6 +113,7 @@ fn routes() -> Routes {
         .delete("/api/models/learned", "Forget what was found, and try it again", learned::forget)
         .get("/api/models/availability", "Which models can be asked now", availability::list)
         .post("/api/models/availability", "Whether a model or combo can be asked now", availability::ask)
+        .get("/api/models/availability/stream", "Changes of that as they come", availability::follow)
         .delete("/api/models/availability", "End what keeps a model back", availability::forget)
         .post(
             "/api/route/explain",

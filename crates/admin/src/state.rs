@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Lockouts;
 use crate::console::Console;
+use crate::resources::availability::Watch;
 
 /// How long a list of models from an upstream is kept.
 const MODELS_TTL: Duration = Duration::from_secs(600);
@@ -284,6 +285,8 @@ pub(crate) struct Admin {
     /// Password hashing takes much memory on purpose; this bounds it.
     pub(crate) hashing: Semaphore,
     pub(crate) first_run_used: AtomicBool,
+    /// Which models can be asked, for those who follow it.
+    pub(crate) availability: Watch,
     /// Read once: where it cannot be decrypted, the database gives another one each time.
     pub(crate) jwt_secret: OnceCell<SecretString>,
 }
@@ -296,6 +299,7 @@ impl Admin {
             password_change: Mutex::new(()),
             hashing: Semaphore::new(2),
             first_run_used: AtomicBool::new(false),
+            availability: Watch::default(),
             jwt_secret: OnceCell::new(),
         }
     }

@@ -1,5 +1,7 @@
 //! Which models can be asked now, and what keeps the others back: `/api/models/availability`.
 
+mod stream;
+
 use omniroute_domain::breaker::BreakerState;
 use omniroute_domain::budget::Window;
 use omniroute_domain::combo::{LeftOut, Rule};
@@ -11,6 +13,8 @@ use omniroute_provider::{ProviderId, registry};
 use omniroute_store::ConnectionFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+
+pub(crate) use stream::{Watch, follow};
 
 use super::combos::{self, Entry};
 use super::connection_keys::{KeyName, states};
@@ -217,36 +221,17 @@ pub(crate) async fn list(
     Filter(query): Filter<AvailabilityQuery>,
 ) -> AdminResult<Json<Availabilities>> {
     let admin = &access.admin;
-    if query.status.as_deref().is_some_and(|status| !STATUSES.contains(&status)) {
-        return Err(invalid_field("status", format!("must be one of {}", STATUSES.join(", "))));
-    }
+    check_status(query.status.as_deref())?;
     let page = match (query.limit, query.offset) {
         (None, None) => None,
         (limit, offset) => Some(super::page(limit, offset)?),
     };
     let wanted = named(admin, query.provider.as_deref()).await?;
     let is_wanted = |id: &ProviderId| wanted.as_ref().is_none_or(|wanted| wanted == id);
-    let rows = connections::all(admin, &ConnectionFilter::default()).await?;
-    let idle = model_catalog::all_providers(admin).await?;
-    let snapshot = admin.live.load();
-    let mut models = Vec::new();
-    for provider in snapshot.providers() {
-        if is_wanted(&provider.id) && (wanted.is_some() || provider.id.as_str() != registry::SIM) {
-            let names = names(provider, access.now_ms);
-            models.extend(names.iter().map(|name| entry(provider, name, access.now_ms)));
-        }
-    }
-    let is_idle = |id: &ProviderId| is_wanted(id) && snapshot.provider(id).is_none();
-    for (spec, own) in idle.iter().filter(|(spec, _)| is_idle(&spec.id)) {
-        let count = rows.iter().filter(|row| row.provider == spec.id).count();
-        if count > 0 || query.is_narrow() {
-            let names = model_catalog::names(admin, spec, own);
-            models.extend(names.map(|name| unserved(&spec.id, &name, count)));
-        }
-    }
-    if let Some(spent) = Spent::of(admin, access.now_ms) {
-        models.iter_mut().for_each(|entry| spent.mark(&snapshot, entry, access.now_ms));
-    }
+    let is_listed = |id: &ProviderId| is_wanted(id) && (wanted.is_some() || id.as_str() != registry::SIM);
+    let idle = idle(admin, |id, count| is_wanted(id) && (count > 0 || query.is_narrow())).await?;
+    let mut models = served(admin, access.now_ms, is_listed);
+    models.extend(idle);
     models.retain(|entry| {
         query.model.as_ref().is_none_or(|model| *model == entry.model)
             && query.status.as_ref().is_none_or(|status| *status == entry.status)
@@ -265,6 +250,48 @@ pub(crate) async fn list(
         unavailable_count,
         generated_at: iso(access.now_ms),
     }))
+}
+
+fn check_status(status: Option<&str>) -> AdminResult<()> {
+    match status {
+        Some(status) if !STATUSES.contains(&status) => {
+            Err(invalid_field("status", format!("must be one of {}", STATUSES.join(", "))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The models of these providers, of those that have accounts. Memory knows all of it.
+fn served(admin: &Admin, now_ms: i64, is_wanted: impl Fn(&ProviderId) -> bool) -> Vec<ModelAvailability> {
+    let snapshot = admin.live.load();
+    let mut models = Vec::new();
+    for provider in snapshot.providers().into_iter().filter(|provider| is_wanted(&provider.id)) {
+        let names = names(provider, now_ms);
+        models.extend(names.iter().map(|name| entry(provider, name, now_ms)));
+    }
+    if let Some(spent) = Spent::of(admin, now_ms) {
+        models.iter_mut().for_each(|entry| spent.mark(&snapshot, entry, now_ms));
+    }
+    models
+}
+
+/// Those of the other providers, as far as they are wanted by how many accounts they have that are switched off.
+async fn idle(
+    admin: &Admin,
+    is_wanted: impl Fn(&ProviderId, usize) -> bool,
+) -> AdminResult<Vec<ModelAvailability>> {
+    let rows = connections::all(admin, &ConnectionFilter::default()).await?;
+    let all = model_catalog::all_providers(admin).await?;
+    let snapshot = admin.live.load();
+    let mut models = Vec::new();
+    for (spec, own) in all.iter().filter(|(spec, _)| snapshot.provider(&spec.id).is_none()) {
+        let count = rows.iter().filter(|row| row.provider == spec.id).count();
+        if is_wanted(&spec.id, count) {
+            let names = model_catalog::names(admin, spec, own);
+            models.extend(names.map(|name| unserved(&spec.id, &name, count)));
+        }
+    }
+    Ok(models)
 }
 
 impl AvailabilityQuery {

@@ -3,6 +3,7 @@
 mod accounts;
 mod app;
 mod auth;
+mod availability_stream;
 mod budgets;
 mod cache;
 mod combo_limits;
