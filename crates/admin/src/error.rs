@@ -268,6 +268,11 @@ impl AdminError {
         Self { details, ..self }
     }
 
+    /// The same; it may be sent again after so many seconds.
+    pub(crate) fn again_in(self, secs: u64) -> Self {
+        Self { retry_after_secs: Some(secs), ..self }
+    }
+
     /// The status it is answered with.
     pub(crate) fn status(&self) -> StatusCode {
         self.status

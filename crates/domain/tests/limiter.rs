@@ -239,6 +239,30 @@ fn a_clock_that_is_set_back_holds_nobody_for_longer() {
         // By so little that it may be another thread's look at the same clock, nothing is taken back.
         assert!(limiter.start(&rules, M, back + wait - 1).is_err(), "{rules:?}");
     }
+    // However far it is set back, and however much was asked before.
+    for per_minute in [1, 7, 60, 600] {
+        let rules = Rules { per_minute, ..rules() };
+        let (mut limiter, mut pause) = (Limiter::default(), 0);
+        for _ in 0..=per_minute {
+            if let Err(held) = limiter.start(&rules, M, NOW) {
+                pause = held.until.unwrap() - NOW;
+            }
+        }
+        for asked in [1, per_minute] {
+            for back in (0..70_000).step_by(250) {
+                let mut limiter = Limiter::default();
+                for _ in 0..asked {
+                    let _ = limiter.start(&rules, M, NOW);
+                }
+                let now = NOW - back;
+                let held = limiter.start(&rules, M, now).err().map_or(0, |held| held.until.unwrap() - now);
+                assert!(
+                    held <= 2 * pause + 100,
+                    "{per_minute} a minute, {asked} before, {back} back: {held}"
+                );
+            }
+        }
+    }
     let bursts = Rules { per_minute: 100, ..rules() };
     let gate = Gate::default();
     for _ in 0..10 {

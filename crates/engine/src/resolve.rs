@@ -65,7 +65,10 @@ fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
         let route = found(ctx, &requested, &verdict.preferred_providers).ok().map(|(route, _)| route);
         return Err(Refused::of_policy(error, route, &verdict));
     }
-    let (mut route, mut suffixes) = found(ctx, &requested, &verdict.preferred_providers)?;
+    let lost =
+        |error, verdict: &Verdict| Refused { error, route: None, verdict: Some(Box::new(verdict.clone())) };
+    let (mut route, mut suffixes) =
+        found(ctx, &requested, &verdict.preferred_providers).map_err(|error| lost(error, &verdict))?;
     let mut rewrite = verdict.rewrite_model.clone();
     let lets_through = |route: &Route, verdict: &Verdict| {
         policy::refuse_if_denied(verdict)
@@ -86,7 +89,8 @@ fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
     }
     if let Some(model) = &rewrite {
         // Once: what a policy makes of a name is final.
-        let (other, inner) = found(ctx, model, &verdict.preferred_providers)?;
+        let (other, inner) =
+            found(ctx, model, &verdict.preferred_providers).map_err(|error| lost(error, &verdict))?;
         route = other;
         suffixes = resolve::suffixes(&requested);
         suffixes.complete(inner);

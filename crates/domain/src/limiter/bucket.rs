@@ -2,6 +2,8 @@
 
 /// A minute in microseconds, so that many requests a minute need no fractions.
 const MINUTE_US: i64 = 60_000_000;
+/// So far may what two threads take for the time be apart.
+const APART_US: i64 = 100_000;
 
 /// The bucket.
 #[derive(Debug, Clone, Default)]
@@ -14,7 +16,7 @@ impl Bucket {
     /// When the next request may start, in milliseconds; `None` = at once.
     pub(super) fn next(&self, per_minute: u32, now_ms: i64) -> Option<i64> {
         let (burst, interval) = shape(per_minute)?;
-        if self.is_from_later(burst * interval, now_ms) {
+        if self.is_from_later(burst, interval, now_ms) {
             return None;
         }
         let next_us = self.spoken_for - (burst - 1) * interval;
@@ -26,7 +28,7 @@ impl Bucket {
     /// What is left of it, between 0 and 1; `None` where nothing is limited.
     pub(super) fn left(&self, per_minute: u32, now_ms: i64) -> Option<f64> {
         let (burst, interval) = shape(per_minute)?;
-        let is_from_later = self.is_from_later(burst * interval, now_ms);
+        let is_from_later = self.is_from_later(burst, interval, now_ms);
         let taken = if is_from_later { 0 } else { self.spoken_for - now_ms.saturating_mul(1_000) }.max(0);
         #[allow(clippy::cast_precision_loss, reason = "a share")]
         let taken = taken as f64 / (burst * interval) as f64;
@@ -37,16 +39,18 @@ impl Bucket {
     pub(super) fn take(&mut self, per_minute: u32, now_ms: i64) {
         let Some((burst, interval)) = shape(per_minute) else { return };
         let now_us = now_ms.saturating_mul(1_000);
-        self.spoken_for = match self.is_from_later(burst * interval, now_ms) {
+        self.spoken_for = match self.is_from_later(burst, interval, now_ms) {
             // Nobody knows how many went in the last minute, so all that may come at once is taken to have come.
             true => now_us.saturating_add(burst * interval),
             false => self.spoken_for.max(now_us).saturating_add(interval),
         };
     }
 
-    /// Whether more is spoken for than two full buckets: the clock was set back, or more is allowed than when it was.
-    fn is_from_later(&self, full_us: i64, now_ms: i64) -> bool {
-        self.spoken_for > now_ms.saturating_mul(1_000).saturating_add(2 * full_us)
+    /// Whether more is spoken for than the bucket holds: the clock was set back, or more is allowed than when it was. A token more may
+    /// be, or a little time: threads look at the clock one after the other.
+    fn is_from_later(&self, burst: i64, interval: i64, now_ms: i64) -> bool {
+        let most = burst * interval + interval.max(APART_US);
+        self.spoken_for > now_ms.saturating_mul(1_000).saturating_add(most)
     }
 }
 

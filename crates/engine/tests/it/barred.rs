@@ -117,6 +117,19 @@ async fn what_leads_nowhere_is_told_as_such() {
         assert_eq!((preview.via, preview.strategy, &*preview.policies), (None, None, policies), "{model}");
         assert_eq!(found, [], "{model}");
     }
+    // What would have been refused all the same is told too.
+    let watched = World::with(
+        |entities| {
+            let block = PolicyActions { block_model: vec!["gone/*".into()], ..Default::default() };
+            let mode = PolicyMode::Observe;
+            entities.policies.push(Policy { mode, ..everywhere("none gone", block) });
+        },
+        |_| {},
+    );
+    let (preview, _) = refused(&watched, "gone/m").await;
+    assert_eq!(preview.error.map(|error| error.kind.status()), Some(400));
+    let observed = watched.row().decision.unwrap().observed;
+    assert_eq!((observed.len(), &observed), (1, &preview.observed));
     // So is one that is refused for what it says beside its model.
     let got = world.send(&OpenAi, ASK, &[("x-omniroute-thinking", "loud")]).await;
     assert_eq!((got.status, world.row().decision.unwrap().via), (400, None), "{}", got.body);

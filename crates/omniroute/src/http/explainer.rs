@@ -31,7 +31,7 @@ const ELSEWHERE: &str =
     "is no path at which an upstream is asked: conversations, embeddings, pictures, speech, transcripts";
 
 /// For so long requests are played at most.
-const PLAYED_FOR: Duration = Duration::from_secs(10);
+const PLAYED_FOR: Duration = Duration::from_secs(3);
 
 /// The configuration as it is stored, built over this state of accounts and combos.
 pub(crate) type Built = Arc<dyn Fn(HealthMap) -> BoxFuture<'static, Result<Snapshot, String>> + Send + Sync>;

@@ -162,7 +162,7 @@ async fn in_force<'s>(
         return Ok(combo);
     }
     let known = admin.store.combos().list().await?;
-    Err(match known.iter().any(|combo| combo.name.eq_ignore_ascii_case(name)) {
+    Err(match known.iter().any(|combo| combo.name == name) {
         true => conflict(format!("the combo is switched off (`isActive`); switch it on to {to} it")),
         false => not_found("Combo"),
     })

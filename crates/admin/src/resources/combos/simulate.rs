@@ -28,6 +28,8 @@ const MAX_CANDIDATES: usize = 256;
 const MAX_ACCOUNTS: usize = 32;
 /// The largest integer that JavaScript tells from its neighbours.
 const MAX_SEED: u64 = (1 << 53) - 1;
+/// For so long a simulation lasts at most.
+const LASTS_SECS: u64 = 3;
 const PATH: &str = "/v1/chat/completions";
 
 #[derive(Deserialize, ToSchema)]
@@ -253,7 +255,8 @@ fn told(why: NotRehearsed, combo: &str) -> AdminError {
         NotRehearsed::NoCombo => not_found("Combo"),
         NotRehearsed::Busy => unavailable(
             "another simulation is running, and one at a time is enough of a load; ask again when it is done",
-        ),
+        )
+        .again_in(LASTS_SECS),
         NotRehearsed::Failed(error) => internal(error),
     }
 }
