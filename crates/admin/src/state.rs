@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use ipnet::IpNet;
 use omniroute_domain::entity::{ApiKeyId, Connection, ConnectionId};
 use omniroute_engine::{
@@ -187,6 +187,8 @@ pub struct RehearsedAsk {
     pub combo: String,
     /// How many.
     pub requests: u32,
+    /// For so long they are played at most.
+    pub lasts: Duration,
 }
 
 /// Why nothing was played.
@@ -207,6 +209,8 @@ pub enum NotRehearsed {
 /// A client's request that is not sent.
 #[derive(Debug, Clone)]
 pub struct PreviewAsk {
+    /// `POST`, but for some requests about what is kept.
+    pub method: Method,
     /// The path, with its query.
     pub path: String,
     /// Its headers.
@@ -222,6 +226,8 @@ pub struct PreviewAsk {
 /// What a request holds.
 #[derive(Debug, Clone)]
 pub enum AskContent {
+    /// Nothing, as requests about what is kept do.
+    Nothing,
     /// A document.
     Body(Bytes),
     /// The fields of a form, in order: each with its name.

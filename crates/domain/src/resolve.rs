@@ -410,8 +410,11 @@ fn direct(
     model: &str,
     trail: &mut impl Trail,
 ) -> Result<Target, ResolveError> {
-    let nobody =
-        || ResolveError::NoCredentials { provider: id.clone(), name: snapshot.called(id).to_owned() };
+    let nobody = || ResolveError::NoCredentials {
+        provider: id.clone(),
+        name: snapshot.called(id).to_owned(),
+        model: model.to_owned(),
+    };
     let provider = snapshot.provider(id).ok_or_else(nobody)?.clone();
     if model.is_empty() {
         let name = snapshot.called(id);
@@ -443,11 +446,16 @@ fn current(
     name.into()
 }
 
-/// `model@account`, if what follows the last `@` names an account of the provider.
+/// `model@account`, if what follows the last `@` names an account of the provider: of one that is switched off, too, so that
+/// nobody else is asked in its place.
 fn pinned<'a>(provider: &ProviderState, model: &'a str) -> (&'a str, Option<String>) {
+    let is_account = |name: &str| {
+        provider.connections.iter().any(|connection| *connection.name == *name)
+            || provider.idle.iter().any(|account| *account.name == *name)
+    };
     if let Some((head, tail)) = model.rsplit_once('@')
         && !head.is_empty()
-        && provider.connections.iter().any(|connection| *connection.name == *tail)
+        && is_account(tail)
     {
         return (head, Some(tail.to_owned()));
     }

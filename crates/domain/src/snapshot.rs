@@ -36,6 +36,7 @@ use crate::transform::SystemText;
 mod build;
 mod caller;
 mod credentials;
+mod idle;
 mod listed;
 mod pool;
 mod profile;
@@ -44,6 +45,7 @@ mod rules;
 
 use build::Builder;
 pub use caller::{Caller, parse_network};
+pub use idle::IdleAccount;
 pub use listed::ListedModel;
 pub use pool::{Moved, MovedLock};
 
@@ -75,7 +77,9 @@ pub struct Snapshot {
     /// `auto` and its variants, which there are without rows.
     auto: Map<Arc<str>, Arc<ComboState>>,
     connections: Map<ConnectionId, Arc<ConnectionState>>,
-    /// What accounts hold that are not among them.
+    /// Accounts that are not among them, by provider.
+    idle: Map<ProviderId, Arc<[IdleAccount]>>,
+    /// What those hold.
     idle_credentials: Vec<SecretString>,
     /// Whether any account has a plan that is counted here.
     pub has_plans: bool,
@@ -109,6 +113,8 @@ pub struct ProviderState {
     pub provider: Arc<dyn Provider>,
     /// Active accounts in order of priority.
     pub connections: Vec<Arc<ConnectionState>>,
+    /// Its other accounts, which nobody asks.
+    pub idle: Arc<[IdleAccount]>,
     /// Models of the catalogue or of the data file, then those the operator added.
     pub models: Vec<ListedModel>,
     /// The order in which its accounts are tried.

@@ -159,12 +159,17 @@ pub(crate) async fn reserve(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
 /// The same for a request whose tokens nobody reads for an answer: it counts as a request only.
 pub(crate) async fn reserve_uncounted(ctx: &mut RequestCtx) -> Result<(), GatewayError> {
     let Some(caller) = ctx.caller.clone() else { return Ok(()) };
-    let mut charges = charges(ctx, &caller);
-    charges.retain(|charge| charge.meter != Meter::TokensPerMinute);
+    let charges = uncounted(ctx, &caller);
     if charges.is_empty() {
         return Ok(());
     }
     take(ctx, charges).await
+}
+
+fn uncounted(ctx: &RequestCtx, caller: &Caller) -> Charges {
+    let mut charges = charges(ctx, caller);
+    charges.retain(|charge| charge.meter != Meter::TokensPerMinute);
+    charges
 }
 
 async fn take(ctx: &mut RequestCtx, charges: Charges) -> Result<(), GatewayError> {
@@ -185,8 +190,24 @@ async fn take(ctx: &mut RequestCtx, charges: Charges) -> Result<(), GatewayError
 
 /// Whether the key's limits have room for a request that is only looked at.
 pub(crate) async fn would_reserve(ctx: &RequestCtx) -> Result<(), GatewayError> {
+    would_take(ctx, charges).await
+}
+
+/// The same for a request whose tokens nobody reads for an answer.
+pub(crate) async fn would_reserve_uncounted(ctx: &RequestCtx) -> Result<(), GatewayError> {
+    would_take(ctx, uncounted).await
+}
+
+async fn would_take(
+    ctx: &RequestCtx,
+    charges: impl Fn(&RequestCtx, &Caller) -> Charges,
+) -> Result<(), GatewayError> {
     let Some(caller) = ctx.caller.as_ref().filter(|caller| !caller.limits.is_empty()) else { return Ok(()) };
-    let verdict = match ctx.engine.counters.foresee(&charges(ctx, caller), ctx.started_ms) {
+    let charges = charges(ctx, caller);
+    if charges.is_empty() {
+        return Ok(());
+    }
+    let verdict = match ctx.engine.counters.foresee(&charges, ctx.started_ms) {
         Reserving::Ready(verdict) => verdict,
         Reserving::Waiting(pending) => pending.await,
     };

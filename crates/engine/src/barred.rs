@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use omniroute_domain::policy::Verdict;
-use omniroute_domain::resolve::{Route, Target};
+use omniroute_domain::resolve::{ResolveError, Route, Target};
+use omniroute_domain::snapshot::{IdleAccount, Snapshot};
+use omniroute_provider::ProviderId;
 
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
@@ -18,8 +20,8 @@ const MOST: usize = 32;
 
 /// Why a request gets to nobody.
 pub(crate) enum Barred {
-    /// Its model leads nowhere.
-    Lost,
+    /// Its model leads nowhere, or to providers none of whose accounts is asked.
+    Lost(Vec<Unserved>),
     /// It may not get to where it leads.
     From {
         /// Where that is.
@@ -29,11 +31,34 @@ pub(crate) enum Barred {
     },
 }
 
+/// A model of a provider none of whose accounts is asked.
+#[derive(Clone)]
+pub(crate) struct Unserved {
+    pub(crate) provider: ProviderId,
+    pub(crate) model: Arc<str>,
+    /// Those accounts; never empty.
+    pub(crate) accounts: Arc<[IdleAccount]>,
+}
+
+impl Unserved {
+    /// Those that a name leads to which leads nowhere.
+    pub(crate) fn of(snapshot: &Snapshot, error: &ResolveError) -> Vec<Self> {
+        let Some((providers, model)) = error.unserved() else { return Vec::new() };
+        let model: Arc<str> = model.into();
+        let unserved = providers.iter().map(|provider| Self {
+            provider: provider.clone(),
+            model: model.clone(),
+            accounts: snapshot.idle_accounts(provider),
+        });
+        unserved.filter(|one| !one.accounts.is_empty()).take(MOST).collect()
+    }
+}
+
 impl Barred {
     /// Whom the request would have asked, as they stand in the configuration.
     pub(crate) fn targets(&self, ctx: &RequestCtx) -> Vec<Arc<Target>> {
         let mut targets = match self {
-            Self::Lost => Vec::new(),
+            Self::Lost(_) => Vec::new(),
             Self::From { route: Route::Target(target), .. } => {
                 let mut targets = fallback::others(ctx, target);
                 targets.insert(0, target.clone());
@@ -47,9 +72,9 @@ impl Barred {
 }
 
 impl RequestCtx {
-    /// The request leads nowhere.
-    pub(crate) fn lose(&mut self) {
-        self.barred = Some(Box::new(Barred::Lost));
+    /// The request leads nowhere, but perhaps to those.
+    pub(crate) fn lose(&mut self, unserved: Vec<Unserved>) {
+        self.barred = Some(Box::new(Barred::Lost(unserved)));
     }
 
     /// The request does not get to where it leads, for this reason.

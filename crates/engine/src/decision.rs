@@ -10,14 +10,16 @@ use omniroute_domain::policy::Observed;
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::auto::{Task, is_virtual};
 use omniroute_domain::routing::{Manner, Score};
-use omniroute_domain::snapshot::{ConnectionState, ProviderState};
+use omniroute_domain::snapshot::{ConnectionState, IdleAccount, ProviderState};
+use omniroute_provider::ProviderId;
 use smallvec::SmallVec;
 
-use crate::barred::Barred;
+use crate::barred::{Barred, Unserved};
 use crate::ctx::RequestCtx;
 use crate::policy::{self, Steering};
 use crate::preview::{self, Skip};
 use crate::resolve;
+use crate::turn::{COST_NANO, Turn};
 
 /// Most targets whose accounts are remembered.
 const MAX_WEIGHED: usize = 32;
@@ -55,6 +57,7 @@ pub struct Decision {
     denied: Vec<Planned>,
     unpaid: Vec<Planned>,
     weighed: SmallVec<[Weighed; 1]>,
+    unserved: Vec<Unserved>,
 }
 
 /// The accounts of a target when its turn came.
@@ -115,6 +118,7 @@ impl Decision {
             denied: Vec::new(),
             unpaid: Vec::new(),
             weighed: SmallVec::new(),
+            unserved: Vec::new(),
         }
     }
 
@@ -142,6 +146,7 @@ impl Decision {
             denied: Vec::new(),
             unpaid: Vec::new(),
             weighed: SmallVec::new(),
+            unserved: Vec::new(),
             ..self.clone()
         })
     }
@@ -183,6 +188,7 @@ impl Decision {
             || !(self.policies.is_empty() && self.denied.is_empty() && self.unpaid.is_empty())
             || !(self.observed.is_empty() && self.left_out.is_empty())
             || self.weighed.len() > 1
+            || !self.unserved.is_empty()
             || self.planned.are_scored();
         let weighed = self.weighed.first();
         if has_more || weighed.is_some_and(|weighed| !weighed.unable.is_empty()) {
@@ -252,7 +258,7 @@ impl Decision {
     /// The same one by one.
     pub fn visit<'a>(&'a self, client: DialectId, mut see: impl FnMut(RecordedCandidate<'a>)) {
         self.visit_part(client, Part::Tried, &mut see);
-        if self.weighed.iter().any(|weighed| !weighed.unable.is_empty()) {
+        if self.weighed.iter().any(Weighed::has_skipped) {
             self.visit_part(client, Part::Skipped, &mut see);
         }
         let skip = |rule, reason| Some(Skip { rule, reason, until: None });
@@ -271,6 +277,19 @@ impl Decision {
                 ..RecordedCandidate::default()
             });
         }
+        for Unserved { provider, model, accounts } in &self.unserved {
+            accounts.iter().for_each(|idle| see(RecordedCandidate::idle(provider, model, idle)));
+        }
+    }
+
+    /// The place of the target whose accounts stand behind the [counted](Self::counts) candidates; `None` where it has no
+    /// others than those.
+    pub fn rest(&self) -> Option<usize> {
+        let weighed = self.weighed.first().filter(|weighed| weighed.has_skipped())?;
+        self.planned
+            .each()
+            .position(|target| Arc::ptr_eq(target, &weighed.target))
+            .or(Some(self.planned.len()))
     }
 
     /// Accounts that were to be asked, and targets whose turn never came; or accounts that were not.
@@ -390,7 +409,25 @@ impl<'a> RecordedCandidate<'a> {
     }
 }
 
+impl<'a> RecordedCandidate<'a> {
+    /// An account that nobody asks.
+    fn idle(provider: &'a ProviderId, model: &'a Arc<str>, account: &'a IdleAccount) -> Self {
+        Self {
+            provider: Some(provider.as_str()),
+            model,
+            connection: Some((account.id.as_str(), &account.name)),
+            skip: Some(Skip { rule: preview::IDLE, reason: &account.why, until: None }),
+            ..Self::default()
+        }
+    }
+}
+
 impl Weighed {
+    /// Whether its provider has others than were to be asked.
+    fn has_skipped(&self) -> bool {
+        !self.unable.is_empty() || !self.target.provider.idle.is_empty()
+    }
+
     /// Those that were to be asked, with their places among the provider's.
     fn accounts(&self) -> impl Iterator<Item = (u16, &Arc<ConnectionState>)> {
         let connections = &self.target.provider.connections;
@@ -424,6 +461,14 @@ impl Weighed {
             Part::Skipped => {
                 for (account, skip) in &self.unable {
                     see(RecordedCandidate { skip: Some(skip.as_ref()), ..told(account) });
+                }
+                let Target { provider, model, .. } = &*self.target;
+                for account in provider.idle.iter().take(MAX_PASSED_OVER) {
+                    see(RecordedCandidate {
+                        cost_nano: planned.map_or(self.cost_nano, |planned| planned.cost_nano),
+                        score: planned.and_then(|planned| planned.score.as_deref()),
+                        ..RecordedCandidate::idle(&provider.id, model, account)
+                    });
                 }
             }
         }
@@ -499,8 +544,12 @@ impl RequestCtx {
         if !self.is_sampled() {
             return None;
         }
-        let Barred::From { route, skip } = &*barred else {
-            return Some(Box::new(Decision::lost(self, self.started_ms)));
+        let (route, skip) = match &*barred {
+            Barred::From { route, skip } => (route, skip),
+            Barred::Lost(unserved) => {
+                let unserved = unserved.clone();
+                return Some(Box::new(Decision { unserved, ..Decision::lost(self, self.started_ms) }));
+            }
         };
         let mut decision = match route {
             Route::Target(target) => Decision::direct(self, target, self.started_ms),
@@ -518,11 +567,29 @@ impl RequestCtx {
         if self.decision.is_none() {
             return;
         }
-        let (skip, cost_nano) =
-            (Skip { rule, reason: reason.to_owned(), until: None }, policy::cost_nano(self, target));
+        let (skip, cost_nano) = (Skip::plain(rule, reason), policy::cost_nano(self, target));
         if let Some(decision) = &mut self.decision {
             decision.pass_over(target, &skip, cost_nano, now_ms);
         }
+    }
+
+    /// A target's turn came for a call that one of its accounts gets or nobody.
+    pub(crate) fn stood(&mut self, turn: &Turn, at: i64) {
+        let Some(decision) = self.decision.as_mut().filter(|it| it.weighed.len() < MAX_WEIGHED) else {
+            return;
+        };
+        let Turn { target, accounts } = turn;
+        let known: usize = decision.weighed.iter().map(|weighed| weighed.unable.len()).sum();
+        let able = accounts.iter().filter(|(_, skip)| skip.is_none()).map(|(account, _)| account);
+        let able: SmallVec<[_; 1]> = able.collect();
+        let unable = accounts.iter().filter_map(|(account, skip)| Some((account.clone(), skip.clone()?)));
+        decision.weighed.push(Weighed {
+            target: target.clone(),
+            able: places(&able, &target.provider.connections),
+            unable: unable.take(MAX_PASSED_OVER.saturating_sub(known)).collect(),
+            cost_nano: Some(COST_NANO),
+            at,
+        });
     }
 
     /// A target's turn came, and these of its accounts are to be asked. Only the first time counts.

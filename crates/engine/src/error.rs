@@ -128,6 +128,7 @@ impl From<ResolveError> for GatewayError {
             ResolveError::Invalid(_)
             | ResolveError::UnknownProvider { .. }
             | ResolveError::NoCredentials { .. }
+            | ResolveError::NoAccount { .. }
             | ResolveError::Mismatch { .. }
             | ResolveError::AliasElsewhere { .. }
             | ResolveError::AliasChain { .. }

@@ -57,6 +57,7 @@ mod session;
 mod texts;
 mod thrift;
 mod transform;
+mod turn;
 
 pub use answer::Answer;
 pub use ctx::{Arrival, RequestCtx};

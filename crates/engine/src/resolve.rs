@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use omniroute_domain::health::Blocked;
 use omniroute_domain::policy::Verdict;
-use omniroute_domain::resolve::{self, Preference, Route, Suffixes, Target};
+use omniroute_domain::resolve::{self, Preference, ResolveError, Route, Suffixes, Target};
 use omniroute_domain::snapshot::ConnectionState;
 use smallvec::SmallVec;
 
 use crate::admit;
+use crate::barred::Unserved;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::fallback;
@@ -21,10 +22,10 @@ pub(crate) type Candidates<'t> = SmallVec<[&'t Arc<ConnectionState>; 8]>;
 /// Where the request leads; checked against the key.
 pub(crate) fn route(ctx: &mut RequestCtx) -> Result<Route, GatewayError> {
     let checked = transform::check(ctx).map_err(Refused::from);
-    checked.and_then(|()| allowed_route(ctx)).map_err(|Refused { error, route, verdict }| {
+    checked.and_then(|()| allowed_route(ctx)).map_err(|Refused { error, route, unserved, verdict }| {
         match route {
             Some((route, rule)) => ctx.bar(route, rule, &error),
-            None => ctx.lose(),
+            None => ctx.lose(unserved),
         }
         if let Some(verdict) = verdict {
             ctx.judged(*verdict);
@@ -38,23 +39,31 @@ struct Refused {
     error: GatewayError,
     /// Where the request leads, and the rule that bars it from there.
     route: Option<(Route, &'static str)>,
+    /// Whom it leads to where nobody is asked.
+    unserved: Vec<Unserved>,
     /// What the policies said, where they had a say in it.
     verdict: Option<Box<Verdict>>,
 }
 
 impl From<GatewayError> for Refused {
     fn from(error: GatewayError) -> Self {
-        Self { error, route: None, verdict: None }
+        Self { error, route: None, unserved: Vec::new(), verdict: None }
     }
 }
 
 impl Refused {
     fn of_policy(error: GatewayError, route: Option<Route>, verdict: &Verdict) -> Self {
-        Self { error, route: route.map(|route| (route, "policy")), verdict: Some(Box::new(verdict.clone())) }
+        let route = route.map(|route| (route, "policy"));
+        Self { route, verdict: Some(Box::new(verdict.clone())), ..Self::from(error) }
+    }
+
+    fn of_name(ctx: &RequestCtx, error: ResolveError, verdict: &Verdict) -> Self {
+        let unserved = Unserved::of(&ctx.snapshot, &error);
+        Self { unserved, verdict: Some(Box::new(verdict.clone())), ..Self::from(GatewayError::from(error)) }
     }
 
     fn of_key(error: GatewayError, route: Route) -> Self {
-        Self { error, route: Some((route, "key")), verdict: None }
+        Self { route: Some((route, "key")), ..Self::from(error) }
     }
 }
 
@@ -65,10 +74,8 @@ fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
         let route = found(ctx, &requested, &verdict.preferred_providers).ok().map(|(route, _)| route);
         return Err(Refused::of_policy(error, route, &verdict));
     }
-    let lost =
-        |error, verdict: &Verdict| Refused { error, route: None, verdict: Some(Box::new(verdict.clone())) };
-    let (mut route, mut suffixes) =
-        found(ctx, &requested, &verdict.preferred_providers).map_err(|error| lost(error, &verdict))?;
+    let (mut route, mut suffixes) = found(ctx, &requested, &verdict.preferred_providers)
+        .map_err(|error| Refused::of_name(ctx, error, &verdict))?;
     let mut rewrite = verdict.rewrite_model.clone();
     let lets_through = |route: &Route, verdict: &Verdict| {
         policy::refuse_if_denied(verdict)
@@ -89,8 +96,8 @@ fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
     }
     if let Some(model) = &rewrite {
         // Once: what a policy makes of a name is final.
-        let (other, inner) =
-            found(ctx, model, &verdict.preferred_providers).map_err(|error| lost(error, &verdict))?;
+        let (other, inner) = found(ctx, model, &verdict.preferred_providers)
+            .map_err(|error| Refused::of_name(ctx, error, &verdict))?;
         route = other;
         suffixes = resolve::suffixes(&requested);
         suffixes.complete(inner);
@@ -123,7 +130,7 @@ fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
 }
 
 /// Where a name leads, or who stands in where that has no account; and what is said beside it on the way there.
-fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<(Route, Suffixes), GatewayError> {
+fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<(Route, Suffixes), ResolveError> {
     let found = match &ctx.arrival.provider {
         Some(provider) => resolve::resolve_at(&ctx.snapshot, provider, name).map(|target| {
             let suffixes = target.suffixes.clone();
@@ -146,7 +153,7 @@ fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<(Route, Suff
         Some(target) if ctx.arrival.provider.is_none() => {
             Ok((Route::Target(target), resolve::suffixes(name)))
         }
-        _ => Err(error.into()),
+        _ => Err(error),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use omniroute_domain::snapshot::ListedModel;
 use omniroute_provider::registry;
 use serde::{Deserialize, Serialize};
@@ -112,6 +112,7 @@ pub(crate) async fn test(
     let admin = &access.admin;
     let began = admin.clock.instant();
     let ask = PreviewAsk {
+        method: Method::POST,
         path: "/v1/chat/completions".to_owned(),
         headers: HeaderMap::new(),
         content: AskContent::Body(body.to_string().into()),

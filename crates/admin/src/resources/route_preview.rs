@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_domain::policy::Observed;
 use omniroute_engine::GatewayError;
@@ -24,9 +24,11 @@ const MAX_SECONDS: f64 = 604_800.0;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RouteQuestion {
+    /// The method that it would use; absent = `POST`. `GET` and `DELETE` are for what a vendor keeps: `/v1/responses/{id}`.
+    method: Option<String>,
     /// The path that the client would call, with its query: `/v1/chat/completions`, `/v1/embeddings`, …
     path: String,
-    /// The body that it would send; absent where that is a form.
+    /// The body that it would send; absent where that is a form, or nothing.
     #[schema(value_type = Option<Object>)]
     body: Option<Box<RawValue>>,
     /// The fields of the form that it would send, in order, instead of a body.
@@ -79,6 +81,9 @@ pub(crate) struct RouteAnswer {
     seed: String,
     /// `code`, `reasoning`, `simple`, `medium` or `vision`, where `auto` had to know.
     task: Option<String>,
+    /// The tokens of the prompt by the gateway's estimate, where they are to be counted: the answer where nobody is asked for it, and
+    /// where whoever is does not count. Null for other requests, and in records.
+    estimated_tokens: Option<u64>,
     candidates: Vec<CandidateView>,
     error: Option<RouteError>,
     decided_at: String,
@@ -151,7 +156,10 @@ pub(crate) async fn explain(
             HeaderValue::from_str(value).map_err(|_| invalid_field(&field, "is no header's value"))?;
         headers.insert(name, value);
     }
+    let method =
+        question.method.as_deref().map_or(Ok(Method::POST), |name| name.to_ascii_uppercase().parse());
     let ask = PreviewAsk {
+        method: method.map_err(|_| invalid_field("method", "is no method of HTTP"))?,
         path: question.path,
         headers,
         content: content(question.body, question.form)?,
@@ -180,7 +188,7 @@ fn content(body: Option<Box<RawValue>>, form: Option<Vec<FormField>>) -> AdminRe
             });
             Ok(AskContent::Form(fields.collect::<AdminResult<_>>()?))
         }
-        (None, None) => Err(invalid_field("body", "is required; where clients send a form, `form` is")),
+        (None, None) => Ok(AskContent::Nothing),
         (Some(_), Some(_)) => {
             Err(invalid_field("form", "and `body` exclude each other; send what the client would"))
         }
@@ -234,6 +242,7 @@ fn view(preview: Preview) -> RouteAnswer {
         handoff_from: None,
         seed: preview.seed.to_string(),
         task: preview.task.map(str::to_owned),
+        estimated_tokens: preview.estimated_tokens,
         candidates: candidates.map(|(place, candidate)| candidate_view(place + 1, candidate)).collect(),
         error: preview.error.as_ref().map(error_view),
         decided_at: iso(preview.decided_at),
@@ -308,6 +317,7 @@ pub(crate) fn logged(decision: LoggedDecision, row: &CallLog) -> RouteAnswer {
         handoff_from: decision.handoff_from,
         seed: decision.seed.to_string(),
         task: decision.task,
+        estimated_tokens: None,
         candidates: candidates.collect(),
         error: row.error.as_ref().map(|message| RouteError {
             status: u16::try_from(row.status).unwrap_or(500),

@@ -244,6 +244,7 @@ impl Previews for Foretold {
         let asked = match &ask.content {
             AskContent::Body(body) => String::from_utf8_lossy(body).into_owned(),
             AskContent::Form(fields) => format!("{fields:?}"),
+            AskContent::Nothing => String::new(),
         };
         let skip = Skip { rule: "cooldown", reason: "rate_limit".into(), until: Some(START + 1_000) };
         let candidate = PreviewedCandidate {
@@ -267,6 +268,7 @@ impl Previews for Foretold {
             candidates: vec![candidate],
             seed: 7,
             task: None,
+            estimated_tokens: None,
             error: None,
             decided_at: START,
         };
@@ -290,7 +292,7 @@ impl Previews for Foretold {
 
     /// Whatever is played is as many requests, none of which is answered. A path that says why comes to nothing.
     fn rehearse(&self, played: RehearsedAsk) -> BoxFuture<'_, Result<(Preview, Rehearsal), NotRehearsed>> {
-        let RehearsedAsk { ask, combo, requests } = played;
+        let RehearsedAsk { ask, combo, requests, .. } = played;
         Box::pin(async move {
             match ask.path.as_str() {
                 "/busy" => return Err(NotRehearsed::Busy),

@@ -25,6 +25,16 @@ pub enum ResolveError {
         provider: ProviderId,
         /// What people call it.
         name: String,
+        /// The model that was asked for there.
+        model: String,
+    },
+    /// The account that an entry of a combo names is none that can be asked, and nobody else may stand in for it.
+    #[error("the entry's account `{account}` cannot be asked: {why}")]
+    NoAccount {
+        /// Its name, or its id where it is gone.
+        account: String,
+        /// Why, in words.
+        why: String,
     },
     /// The route names one provider, the model another.
     #[error(
@@ -116,11 +126,20 @@ impl ResolveError {
         match self {
             Self::Invalid(_) => "invalid_model",
             Self::UnknownProvider { .. } => "unknown_provider",
-            Self::NoCredentials { .. } => "no_credentials",
+            Self::NoCredentials { .. } | Self::NoAccount { .. } => "no_credentials",
             Self::Mismatch { .. } | Self::AliasElsewhere { .. } => "provider_mismatch",
             Self::AliasChain { .. } | Self::AliasLoop { .. } | Self::AliasHops { .. } => "invalid_model",
             Self::Ambiguous { .. } => "ambiguous_model",
             Self::Hidden { .. } | Self::AliasOfNothing { .. } | Self::NotFound { .. } => "model_not_found",
+        }
+    }
+
+    /// Which model it is of which providers that nobody is asked for, because they have no usable account.
+    pub fn unserved(&self) -> Option<(&[ProviderId], &str)> {
+        match self {
+            Self::NoCredentials { provider, model, .. } => Some((std::slice::from_ref(provider), model)),
+            Self::NotFound { inactive, model, .. } => Some((inactive, model)),
+            _ => None,
         }
     }
 

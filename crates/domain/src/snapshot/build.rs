@@ -1,5 +1,6 @@
 //! From rows to a snapshot. A row that cannot be used is left out and named; the rest works without it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
@@ -10,6 +11,7 @@ use omniroute_provider::{
 use secrecy::ExposeSecret as _;
 
 use super::credentials;
+use super::idle::{self, IdleAccount};
 use super::profile::{self, Profiles};
 use super::rules::{Rules, limits_of};
 use super::{
@@ -33,6 +35,11 @@ use crate::resolve::{self, Suffixes};
 use crate::routing::auto::{AccountTier, variant_names};
 use crate::routing::{self, Tuning};
 use crate::transform::{ComboRules, SystemText};
+
+/// Those that can be asked.
+type Providers = Map<ProviderId, Arc<ProviderState>>;
+/// Those that cannot, by provider.
+type IdleAccounts = Map<ProviderId, Arc<[IdleAccount]>>;
 
 pub(super) struct Builder<'a> {
     entities: &'a Entities,
@@ -81,7 +88,7 @@ impl<'a> Builder<'a> {
         let rules = self.rules(&self.entities.settings, &prefixes);
         let blocked = &self.entities.settings.blocked_providers;
         let blocked: Vec<_> = blocked.iter().filter_map(|name| prefixes.get(name)).cloned().collect();
-        let providers = self.providers(&rules, &blocked);
+        let (providers, idle_accounts) = self.providers(&rules, &blocked);
         let mut models: Map<String, Vec<ProviderId>> = Map::default();
         let mut connections = Map::default();
         for state in providers.values() {
@@ -149,6 +156,7 @@ impl<'a> Builder<'a> {
         let rows = self.entities.connections.iter().chain(&self.options.connections);
         let idle = rows.filter(|row| !connections.contains_key(&row.id));
         Snapshot {
+            idle: idle_accounts,
             idle_credentials: idle.flat_map(credentials::held).collect(),
             revision: self.entities.revision,
             aliases,
@@ -272,15 +280,28 @@ impl<'a> Builder<'a> {
         policies
     }
 
-    fn providers(&mut self, rules: &Rules, blocked: &[ProviderId]) -> Map<ProviderId, Arc<ProviderState>> {
+    /// The providers that can be asked, and the accounts of any that cannot.
+    fn providers(&mut self, rules: &Rules, blocked: &[ProviderId]) -> (Providers, IdleAccounts) {
+        let mut rows: Vec<_> = self.entities.connections.iter().chain(&self.options.connections).collect();
+        rows.sort_by(|a, b| (a.priority, a.created_at, &a.id).cmp(&(b.priority, b.created_at, &b.id)));
         let mut by_provider: Map<ProviderId, Vec<&Connection>> = Map::default();
-        let connections = self.entities.connections.iter().chain(&self.options.connections);
-        for connection in connections.filter(|connection| connection.is_active) {
-            by_provider.entry(connection.provider.clone()).or_default().push(connection);
+        let mut idle: Map<ProviderId, Vec<IdleAccount>> = Map::default();
+        for row in rows {
+            match row.is_active {
+                true => by_provider.entry(row.provider.clone()).or_default().push(row),
+                false => {
+                    let account = IdleAccount::of(row, idle::SWITCHED_OFF);
+                    idle.entry(row.provider.clone()).or_default().push(account);
+                }
+            }
         }
         let mut providers = Map::default();
-        for (id, mut rows) in by_provider {
+        for (id, rows) in by_provider {
+            let mut leave = |row: &Connection, why: Cow<'static, str>| {
+                idle.entry(id.clone()).or_default().push(IdleAccount::of(row, why));
+            };
             if blocked.contains(&id) {
+                rows.iter().for_each(|row| leave(row, idle::BLOCKED.into()));
                 continue;
             }
             let node = self.entities.nodes.iter().find(|node| node.id == id);
@@ -289,15 +310,23 @@ impl<'a> Builder<'a> {
                     let message = format!(
                         "provider `{id}` is in neither the catalogue nor the nodes; delete the connection"
                     );
-                    self.problem("connection", row.id.as_str(), message);
+                    self.problem("connection", row.id.as_str(), message.clone());
+                    leave(row, message.into());
                 }
                 continue;
             };
-            rows.sort_by(|a, b| (a.priority, a.created_at, &a.id).cmp(&(b.priority, b.created_at, &b.id)));
             let provider = registry::provider_for(spec.clone());
             let is_alone = rows.len() == 1;
-            let connections: Vec<_> =
-                rows.into_iter().filter_map(|row| self.connection(&*provider, node, row, is_alone)).collect();
+            let mut connections = Vec::with_capacity(rows.len());
+            for row in rows {
+                match self.connection(&*provider, node, row, is_alone) {
+                    Ok(connection) => connections.push(connection),
+                    Err(why) => {
+                        self.problem("connection", row.id.as_str(), why.clone());
+                        leave(row, why.into());
+                    }
+                }
+            }
             if connections.is_empty() {
                 continue;
             }
@@ -318,15 +347,21 @@ impl<'a> Builder<'a> {
                 rule: rules.of(&id),
                 rotation: self.health.rotation(&id),
                 connections,
+                idle: Arc::default(),
                 models,
                 is_node: node.is_some(),
             };
-            providers.insert(id, Arc::new(state));
+            providers.insert(id, state);
         }
         if let Some(simulator) = self.simulator(rules) {
-            providers.insert(simulator.id.clone(), Arc::new(simulator));
+            providers.insert(simulator.id.clone(), simulator);
         }
-        providers
+        let idle = idle::shared(idle);
+        let with_idle = |(id, mut state): (ProviderId, ProviderState)| {
+            state.idle = idle.get(&id).cloned().unwrap_or_default();
+            (id, Arc::new(state))
+        };
+        (providers.into_iter().map(with_idle).collect(), idle)
     }
 
     fn spec(&self, id: &ProviderId, node: Option<&Node>) -> Option<Arc<ProviderSpec>> {
@@ -342,14 +377,8 @@ impl<'a> Builder<'a> {
         node: Option<&Node>,
         row: &Connection,
         is_alone: bool,
-    ) -> Option<Arc<ConnectionState>> {
-        let (endpoints, services) = match reach_of(provider, row) {
-            Ok(reach) => reach,
-            Err(error) => {
-                self.problem("connection", row.id.as_str(), error.to_string());
-                return None;
-            }
-        };
+    ) -> Result<Arc<ConnectionState>, String> {
+        let (endpoints, services) = reach_of(provider, row).map_err(|error| error.to_string())?;
         // Where it can be used it is used, whether or not its vendor can be asked.
         let quota_api = quota_api_of(provider, row).unwrap_or_else(|error| {
             let message = format!("its provider cannot be asked what is left: {error}");
@@ -395,7 +424,7 @@ impl<'a> Builder<'a> {
             tier: AccountTier::of(&row.tags),
             excluded_models: row.options.excluded_models.iter().map(|text| Pattern::new(text)).collect(),
         };
-        Some(Arc::new(self.pooled(provider, row, state)))
+        Ok(Arc::new(self.pooled(provider, row, state)))
     }
 
     /// What the account's plan allows, by the calendar of the budgets. A window that makes no sense is told and left out.
@@ -497,6 +526,7 @@ impl<'a> Builder<'a> {
             models: self.models(&spec.id, &spec.models),
             provider,
             connections: vec![Arc::new(connection)],
+            idle: Arc::default(),
             rule: rules.all,
             rotation: self.health.rotation(&spec.id),
             is_node: false,

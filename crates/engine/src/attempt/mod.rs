@@ -102,7 +102,7 @@ pub(crate) use round::{NoPlace, foreseen, no_place};
 pub(crate) use rows::open_row;
 use rows::push_row;
 pub(crate) use rows::{note_abort, note_failure, note_success, notes, with_bearer};
-pub(crate) use stored::{Look, Stored, call_about, look_again};
+pub(crate) use stored::{Look, Stored, call_about, look_again, preview_about};
 pub(crate) use tally::Tally;
 pub(crate) use targets::{Layout, lay_out, run};
 pub(crate) use trying::Trying;

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Uri};
 use omniroute_dialect::ir::ErrorKind;
 use omniroute_dialect::{Dialect, Echo, KeptCall};
 use omniroute_domain::entity::ConnectionId;
-use omniroute_domain::resolve::{KnownPrice, Suffixes, Target, Via};
+use omniroute_domain::resolve::{KnownPrice, Route, Suffixes, Target, Via};
 use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::{Endpoint, Failure, FailureKind};
 use omniroute_wire::splice::Pieces;
@@ -22,7 +22,9 @@ use crate::error::GatewayError;
 use crate::explain;
 use crate::kept::{self, Known};
 use crate::ports::{Departure, OutboundCall};
+use crate::preview::{Preview, Skip};
 use crate::time::seconds;
+use crate::turn::Turn;
 
 /// What came of it.
 pub(crate) enum Stored {
@@ -38,13 +40,15 @@ pub(crate) async fn call_about(
     id: &str,
     call: KeptCall,
 ) -> Result<Stored, GatewayError> {
-    let known = Arc::new(kept::known(ctx, id).await.ok_or_else(|| unknown(id))?);
-    ctx.about = Some(known.clone());
-    let (target, connection) = owner(ctx, &known, id)?;
-    if !known.asked.is_empty() {
-        admit::check_model(ctx, &known.asked, &target)?;
+    let Found { known, mut turn, connection } = find(ctx, id).await?;
+    let (target, now_ms) = (turn.target.clone(), ctx.engine.clock.now_ms());
+    let reserved = admit::reserve(ctx).await;
+    if let Err(error) = &reserved {
+        turn.refuse(error, ctx.started_ms);
     }
-    admit::reserve(ctx).await?;
+    ctx.decided(&target, now_ms);
+    ctx.stood(&turn, now_ms);
+    reserved?;
     ctx.target = Some(target.clone());
     if call == KeptCall::Delete && kept::is_unfinished(ctx, id).await {
         // Afterwards nobody can say what it came to.
@@ -98,18 +102,56 @@ pub(crate) async fn look_again(ctx: &mut RequestCtx, id: &str) -> Look {
     }
 }
 
-/// The account that made the answer, if the caller may use it.
-fn owner(
-    ctx: &RequestCtx,
-    known: &Known,
-    id: &str,
-) -> Result<(Arc<Target>, Arc<ConnectionState>), GatewayError> {
-    let (target, connection) = maker(ctx, known, id)?;
-    if ctx.caller.as_ref().is_some_and(|caller| !caller.allows_connection(&connection.id)) {
-        let message = format!("This API key may not use the account that made `{id}`");
-        return Err(GatewayError::new(ErrorKind::Permission, "forbidden", message));
+/// Says what would become of such a call.
+pub(crate) async fn preview_about(ctx: &mut RequestCtx, id: &str) -> Preview {
+    let identified = admit::would_identify(ctx);
+    let found = find(ctx, id).await;
+    let asked = ctx.about.as_ref().map(|known| known.asked.clone()).unwrap_or_default();
+    let mut preview = Preview::of(ctx, asked);
+    let entered = match found {
+        Ok(Found { turn, .. }) => {
+            preview.of_turns(ctx, vec![turn], None);
+            admit::would_reserve(ctx).await
+        }
+        Err(error) => {
+            preview.of_barred(ctx);
+            Err(error)
+        }
+    };
+    preview.finish(ctx, identified.and(entered));
+    preview
+}
+
+/// An answer that is kept, and the account that made it.
+struct Found {
+    known: Arc<Known>,
+    /// All of its provider's accounts.
+    turn: Turn,
+    connection: Arc<ConnectionState>,
+}
+
+/// Who made the answer, if the caller may ask for it there.
+async fn find(ctx: &mut RequestCtx, id: &str) -> Result<Found, GatewayError> {
+    let known = Arc::new(kept::known(ctx, id).await.ok_or_else(|| unknown(id))?);
+    ctx.about = Some(known.clone());
+    let (target, connection) = maker(ctx, &known, id)?;
+    let may_ask = match &ctx.caller {
+        Some(caller) if !caller.allows_connection(&connection.id) => {
+            let message = format!("This API key may not use the account that made `{id}`");
+            Err(GatewayError::new(ErrorKind::Permission, "forbidden", message))
+        }
+        _ if known.asked.is_empty() => Ok(()),
+        _ => admit::check_model(ctx, &known.asked, &target),
+    };
+    if let Err(error) = may_ask {
+        ctx.bar(Route::Target(target), "key", &error);
+        return Err(error);
     }
-    Ok((target, connection))
+    let is_other = |account: &Arc<ConnectionState>| account.id != connection.id;
+    let turn = Turn::with(&target, |account| {
+        is_other(account).then(|| Skip::plain("excluded", "another account made the answer"))
+    });
+    Ok(Found { known, turn, connection })
 }
 
 /// The account that made the answer.

@@ -4,8 +4,8 @@ mod late;
 
 use http::Method;
 use http_body_util::BodyExt as _;
-use omniroute_dialect::KeptCall;
 use omniroute_dialect::responses::Responses;
+use omniroute_dialect::{Dialect as _, KeptCall};
 use omniroute_domain::entity::{ApiKeyId, KeyHash, NodeType};
 use omniroute_engine::Arrival;
 use omniroute_engine::ports::{Memory, OwnerRow};
@@ -16,7 +16,7 @@ use crate::world::{Got, KEY, NOW_MS, World, combo, connection, key, node};
 const OTHER_KEY: &str = "sk-omni-other";
 
 /// Two accounts at an upstream that speaks Responses, taken in turn.
-fn world() -> World {
+pub(crate) fn world() -> World {
     World::with(
         |entities| {
             let mut vendor = node("openai-compatible-responses-1", NodeType::OpenaiCompatible, "r");
@@ -48,7 +48,7 @@ async fn ask(world: &World, key: &str, members: &str) -> Got {
 }
 
 /// The credential that the last call was made with.
-fn last_account(world: &World) -> String {
+pub(crate) fn last_account(world: &World) -> String {
     let sent = world.transport.sent();
     sent.last().unwrap().headers["authorization"].to_str().unwrap().replace("Bearer upstream-key-of-", "")
 }
@@ -180,10 +180,32 @@ async fn about(world: &World, key: &str, id: &str, call: KeptCall, query: Option
 }
 
 /// An answer that is kept at one of the accounts; which one.
-async fn kept(world: &World, id: &str) -> String {
+pub(crate) async fn kept(world: &World, id: &str) -> String {
     world.transport.answer(Answer::json(200, object(id, true)));
     assert_eq!(ask(world, KEY, r#""input":"hi","store":true"#).await.status, 200);
     last_account(world)
+}
+
+/// Which accounts would be asked about an answer, by what rule the others would not, and the status of an error.
+async fn foreseen(world: &World, key: &str, id: &str) -> (Vec<(String, Option<&'static str>)>, Option<u16>) {
+    let mut ctx = world.engine.begin(Arrival {
+        peer: ([127, 0, 0, 1], 50_000).into(),
+        method: Method::GET,
+        path: format!("/v1/responses/{id}").into(),
+        query: None,
+        headers: http::HeaderMap::new(),
+        dialect: &Responses,
+        endpoint: "responses",
+        provider: None,
+        is_logged: false,
+    });
+    ctx.caller = ctx.snapshot.caller_by_id(&ApiKeyId::from(key)).cloned();
+    let preview = world.engine.preview_kept(ctx, id).await;
+    let told = preview
+        .candidates
+        .into_iter()
+        .map(|it| (it.connection.unwrap().1.to_string(), it.skip.map(|it| it.rule)));
+    (told.collect(), preview.error.map(|error| error.kind.status()))
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,6 +236,8 @@ async fn calls_about_an_answer_go_to_the_account_that_made_it() {
         ),
         (KeptCall::Delete, "DELETE", None, "/v1/responses/resp_1", deleted.to_owned(), deleted),
     ] {
+        let (foreseen, error) = foreseen(&world, "k1", "resp_1").await;
+        assert_eq!(error, None);
         world.transport.answer(Answer::json(200, answer));
         let got = about(&world, KEY, "resp_1", call, query).await;
         assert_eq!((got.status, got.body.as_str()), (200, expected), "{call:?}");
@@ -222,6 +246,13 @@ async fn calls_about_an_answer_go_to_the_account_that_made_it() {
         assert_eq!((last_account(&world), sent.body.len()), (maker.clone(), 0), "{call:?}");
         let row = world.row();
         assert_eq!((row.status, row.attempts.len(), &*row.model), (200, 1, "m"));
+        let decision = row.decision.expect("it is written down");
+        let recorded = decision.candidates(Responses.id()).into_iter();
+        let recorded: Vec<_> =
+            recorded.map(|it| (it.connection.unwrap().1.to_owned(), it.skip.map(|it| it.rule))).collect();
+        let other = if maker == "one" { "two" } else { "one" };
+        assert_eq!(recorded, [(maker.clone(), None), (other.to_owned(), Some("excluded"))], "{call:?}");
+        assert_eq!(foreseen, recorded, "{call:?}");
         assert!(!row.usage.is_known() && row.cost_nano.is_none(), "it was paid for when it was made");
     }
     // What is deleted is not known any more.
@@ -277,6 +308,8 @@ async fn answers_that_are_not_there_are_not_found() {
             }
             assert_eq!(got.header("x-should-retry"), "false");
         }
+        let key = if key == KEY { "k1" } else { "k2" };
+        assert_eq!(foreseen(&world, key, id).await, (Vec::new(), Some(404)), "{id}");
     }
     assert_eq!(world.transport.sent().len(), calls, "nobody was asked");
     let unknown = |status| {

@@ -3,12 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::Method;
 use http_body_util::BodyExt as _;
 use omniroute_admin::{
     AskContent, AskField, NotRehearsed, PreviewAnswer, PreviewAsk, Previews, RehearsedAsk, WrongAsk,
@@ -27,11 +25,11 @@ use super::form::{self, Form, MAX_BYTES, PicturesForm, RecordingForm};
 use super::routes::{self, Found, Operation};
 
 /// Said of paths that lead to no upstream, and of those that are none.
-const ELSEWHERE: &str =
-    "is no path at which an upstream is asked: conversations, embeddings, pictures, speech, transcripts";
-
-/// For so long requests are played at most.
-const PLAYED_FOR: Duration = Duration::from_secs(3);
+const ELSEWHERE: &str = "is no path at which an upstream is asked: conversations, counts of their tokens, embeddings, pictures, speech, \
+     transcripts, answers that are kept";
+/// Said of what does not lead to a combo.
+const UNPLAYED: &str =
+    "is no path of a request that can be played: conversations, embeddings, pictures, speech";
 
 /// The configuration as it is stored, built over this state of accounts and combos.
 pub(crate) type Built = Arc<dyn Fn(HealthMap) -> BoxFuture<'static, Result<Snapshot, String>> + Send + Sync>;
@@ -91,7 +89,7 @@ impl Explainer {
             // Given back when it is over, also where nobody waited for that.
             let _place = place;
             let now = || own.engine.clock.instant();
-            let ends_at = now() + PLAYED_FOR;
+            let ends_at = now() + ask.lasts;
             let is_over = || is_left.load(Ordering::Relaxed) || now() >= ends_at;
             runtime.block_on(own.played(ask, &Arc::new(snapshot), &is_over))
         });
@@ -100,7 +98,7 @@ impl Explainer {
 
     async fn played(
         &self,
-        RehearsedAsk { ask, combo, requests }: RehearsedAsk,
+        RehearsedAsk { ask, combo, requests, lasts: _ }: RehearsedAsk,
         snapshot: &Arc<Snapshot>,
         is_over: &(dyn Fn() -> bool + Sync),
     ) -> Result<(Preview, Rehearsal), NotRehearsed> {
@@ -112,7 +110,11 @@ impl Explainer {
         let begin = || {
             let mut question = self.begin(ask.clone(), false)?;
             question.ctx.snapshot = snapshot.clone();
-            Ok((question.ctx, asked(question.operation, question.content)?))
+            match asked(question.operation, question.content)? {
+                Asking::Conversation(body) => Ok((question.ctx, (body, None))),
+                Asking::Task(body, asked) => Ok((question.ctx, (body, Some(asked)))),
+                Asking::Count(_) | Asking::Kept(_) => Err(wrong("path", UNPLAYED)),
+            }
         };
         // Before turns are taken: the first request as things are.
         let (ctx, content) = begin().map_err(NotRehearsed::Wrong)?;
@@ -132,8 +134,10 @@ impl Explainer {
         let Question { ctx, operation, content } = self.begin(ask, false)?;
         let field = if matches!(content, AskContent::Form(_)) { "form" } else { "body" };
         let preview = match asked(operation, content)? {
-            (body, None) => self.engine.preview(ctx, body).await,
-            (body, Some(asked)) => self.engine.preview_task(ctx, body, asked).await,
+            Asking::Conversation(body) => self.engine.preview(ctx, body).await,
+            Asking::Task(body, asked) => self.engine.preview_task(ctx, body, asked).await,
+            Asking::Count(body) => self.engine.preview_count(ctx, body).await,
+            Asking::Kept(id) => Ok(self.engine.preview_kept(ctx, &id).await),
         };
         preview.map_err(|error| wrong(field, &error.message))
     }
@@ -152,17 +156,17 @@ impl Explainer {
     }
 
     fn begin(&self, ask: PreviewAsk, is_logged: bool) -> Result<Question, WrongAsk> {
-        let PreviewAsk { path, headers, content, api_key, seed } = ask;
+        let PreviewAsk { method, path, headers, content, api_key, seed } = ask;
         let (path, query) =
             path.split_once('?').map_or((path.as_str(), None), |(path, query)| (path, Some(query)));
         let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
         let path = routes::normal_form(&decoded).into_owned();
-        let Found::Route(route) = routes::find(&path, &Method::POST) else {
+        let Found::Route(route) = routes::find(&path, &method) else {
             return Err(wrong("path", ELSEWHERE));
         };
         let mut ctx = self.engine.begin(Arrival {
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            method: Method::POST,
+            method,
             path: path.into(),
             query: query.map(str::to_owned),
             headers,
@@ -182,32 +186,73 @@ impl Explainer {
     }
 }
 
-/// The body, and what it asks for where that is not chat.
-fn asked(operation: Operation, content: AskContent) -> Result<(Bytes, Option<Asked>), WrongAsk> {
+/// What a request asks for, and of what.
+enum Asking {
+    Conversation(Bytes),
+    Task(Bytes, Asked),
+    Count(Bytes),
+    /// What is kept under this id.
+    Kept(String),
+}
+
+/// What is asked for.
+fn asked(operation: Operation, content: AskContent) -> Result<Asking, WrongAsk> {
+    const NO_FORM: &str = "is not what clients send there; give their document as `body`";
+    const NO_BODY: &str = "is not what clients send there; give the fields of their form as `form`";
+    let task = |body, asked| Ok(Asking::Task(body, asked));
     match (operation, content) {
-        (Operation::Chat, AskContent::Body(body)) => Ok((body, None)),
+        (Operation::Chat, AskContent::Body(body)) => Ok(Asking::Conversation(body)),
+        (Operation::Count, AskContent::Body(body)) => Ok(Asking::Count(body)),
         (Operation::Embed { form, model }, AskContent::Body(body)) => {
-            Ok((body, Some(Asked::Embeddings { form, model })))
+            task(body, Asked::Embeddings { form, model })
         }
-        (Operation::Images { edits: false }, AskContent::Body(body)) => Ok((body, Some(Asked::Images))),
-        (Operation::Images { edits: true }, AskContent::Body(body)) => Ok((body, Some(Asked::Edit))),
-        (Operation::Speech, AskContent::Body(body)) => Ok((body, Some(Asked::Speech))),
+        (Operation::Images { edits: false }, AskContent::Body(body)) => task(body, Asked::Images),
+        (Operation::Images { edits: true }, AskContent::Body(body)) => task(body, Asked::Edit),
+        (Operation::Speech, AskContent::Body(body)) => task(body, Asked::Speech),
         (Operation::Images { edits: true }, AskContent::Form(fields)) => {
-            let form = filled(PicturesForm::default(), fields)?;
-            Ok((Bytes::new(), Some(Asked::EditForm(form))))
+            task(Bytes::new(), Asked::EditForm(filled(PicturesForm::default(), fields)?))
         }
         (Operation::Transcribe { translates }, AskContent::Form(fields)) => {
-            let recording = filled(RecordingForm::new(translates), fields)?;
-            Ok((Bytes::new(), Some(Asked::Transcript(recording))))
+            task(Bytes::new(), Asked::Transcript(filled(RecordingForm::new(translates), fields)?))
         }
-        (Operation::Transcribe { .. }, AskContent::Body(_)) => {
-            Err(wrong("body", "is not what clients send there; give the fields of their form as `form`"))
+        (Operation::Transcribe { .. }, AskContent::Body(_)) => Err(wrong("body", NO_BODY)),
+        (Operation::Transcribe { .. }, AskContent::Nothing) => {
+            Err(wrong("form", "is required: the fields that clients send there"))
+        }
+        // Clients may send a body with it, which nobody reads.
+        (Operation::Kept { id, .. }, AskContent::Nothing | AskContent::Body(_)) => Ok(Asking::Kept(id)),
+        (
+            Operation::Chat
+            | Operation::Count
+            | Operation::Embed { .. }
+            | Operation::Images { .. }
+            | Operation::Speech
+            | Operation::Kept { .. },
+            AskContent::Form(_),
+        ) => Err(wrong("form", NO_FORM)),
+        (
+            Operation::Chat
+            | Operation::Count
+            | Operation::Embed { .. }
+            | Operation::Images { .. }
+            | Operation::Speech,
+            AskContent::Nothing,
+        ) => Err(wrong("body", "is required: what clients send there")),
+        (Operation::MethodNotAllowed { methods }, _) => {
+            Err(wrong("method", format!("is none of the path's, which has {methods}")))
         }
         (
-            Operation::Chat | Operation::Embed { .. } | Operation::Images { .. } | Operation::Speech,
-            AskContent::Form(_),
-        ) => Err(wrong("form", "is not what clients send there; give their document as `body`")),
-        _ => Err(wrong("path", ELSEWHERE)),
+            Operation::Models
+            | Operation::ModelsFor(_)
+            | Operation::Model { .. }
+            | Operation::Show
+            | Operation::Loaded
+            | Operation::Version
+            | Operation::Preflight { .. }
+            | Operation::NotFound
+            | Operation::Gone { .. },
+            _,
+        ) => Err(wrong("path", ELSEWHERE)),
     }
 }
 

@@ -66,6 +66,8 @@ struct List {
     /// How many candidates each target is.
     #[serde(default)]
     counts: Vec<usize>,
+    /// The target whose accounts those behind them are.
+    rest: Option<usize>,
     candidates: Vec<Alike>,
 }
 
@@ -134,6 +136,7 @@ pub(super) fn text(row: &RequestRow, decision: &Decision, names: &mut Names) -> 
     let mut counts = object.array("counts");
     decision.counts().take(MAX_TARGETS).for_each(|count| json_out::u64(counts.element(), count as u64));
     counts.end();
+    object.opt_u64("rest", decision.rest().map(|target| target as u64));
     let mut groups = Groups::begin(object.array("candidates"), names);
     decision.visit(row.client_dialect, |mut candidate| {
         candidate.cost_nano = None;
@@ -179,7 +182,9 @@ fn tell(decision: ByList, page: &Page) -> Result<LoggedDecision, StoreError> {
     let mut candidates = kept::candidates(list.candidates, &page.names)?;
     let targets =
         list.counts.iter().enumerate().flat_map(|(target, count)| std::iter::repeat_n(target, *count));
+    let targets = targets.map(Some).chain(std::iter::repeat(list.rest));
     for (candidate, target) in candidates.iter_mut().zip(targets) {
+        let Some(target) = target else { break };
         candidate.cost_nano =
             *if let [of_all] = &*costs { of_all } else { costs.get(target).unwrap_or(&None) };
     }

@@ -84,6 +84,10 @@ async fn the_same_order_is_kept_once_whatever_it_costs(fixture: Fixture) {
     let mut entities = entities();
     // Of the last target nobody knows the cost.
     entities.prices.user.remove("openai-compatible-chat-c");
+    // One that is switched off is told of in the list too.
+    let mut off = entities.connections[0].clone();
+    (off.id, off.name, off.is_active) = ("off".into(), "off".into(), false);
+    entities.connections.push(off);
     for key in &entities.api_keys {
         fixture.store.api_keys().insert(key).await.unwrap();
     }
@@ -100,6 +104,10 @@ async fn the_same_order_is_kept_once_whatever_it_costs(fixture: Fixture) {
     decisions.sort_by_key(|decision| (decision.combo.is_none(), decision.turn));
     let [cheap, dear, again, direct, other] = &*decisions else { panic!("{decisions:?}") };
     let told = |decision: &LoggedDecision| -> Vec<(Option<String>, Option<usize>, bool)> {
+        for it in &decision.candidates {
+            let rule = (it.connection_name.as_deref() == Some("off")).then_some("inactive");
+            assert_eq!(it.rule.as_deref(), rule, "{it:?}");
+        }
         let it = decision.candidates.iter();
         it.map(|it| (it.connection_name.clone(), it.wave, it.cost_nano.is_some())).collect()
     };
@@ -109,6 +117,7 @@ async fn the_same_order_is_kept_once_whatever_it_costs(fixture: Fixture) {
         account("a1", Some(1), true),
         (None, Some(2), true),
         (None, Some(3), false),
+        account("off", None, true),
     ];
     assert_eq!([cheap, dear, again].map(told), [of_combo.clone(), of_combo.clone(), of_combo]);
     let cost = |decision: &LoggedDecision| decision.candidates[2].cost_nano.unwrap();
@@ -119,7 +128,17 @@ async fn the_same_order_is_kept_once_whatever_it_costs(fixture: Fixture) {
             .all(|it| it.via.as_deref() == Some("combo") && it.strategy.as_deref() == Some("priority"))
     );
     assert_eq!([cheap, dear, again].map(|it| it.turn), [0, 1, 2].map(Some));
-    let of_target = [account("a0", None, true), account("a1", None, true)];
+    let of_target = [account("a0", None, true), account("a1", None, true), account("off", None, true)];
+    let is_alike = |decision: &LoggedDecision| {
+        let costs: Vec<_> = decision
+            .candidates
+            .iter()
+            .filter(|it| it.provider.as_deref().is_some_and(|id| id.ends_with("-a")))
+            .map(|it| it.cost_nano)
+            .collect();
+        costs.len() == 3 && costs.iter().all(|cost| *cost == costs[0])
+    };
+    assert!(decisions.iter().all(is_alike), "each costs what its target does: {decisions:?}");
     assert_eq!([direct, other].map(told), [of_target.clone(), of_target]);
     assert!(direct.via.as_deref() == Some("direct") && direct.seed != other.seed);
     let (texts, lists) = kept(&fixture).await;

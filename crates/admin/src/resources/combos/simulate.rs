@@ -2,8 +2,9 @@
 //! Nothing is sent, and whose turn it is stays as it is.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use omniroute_domain::entity::ApiKeyId;
 use omniroute_engine::preview::Preview;
 use omniroute_engine::rehearsal::{Judge, Rehearsal, Row};
@@ -29,7 +30,7 @@ const MAX_ACCOUNTS: usize = 32;
 /// The largest integer that JavaScript tells from its neighbours.
 const MAX_SEED: u64 = (1 << 53) - 1;
 /// For so long a simulation lasts at most.
-const LASTS_SECS: u64 = 3;
+const LASTS: Duration = Duration::from_secs(3);
 const PATH: &str = "/v1/chat/completions";
 
 #[derive(Deserialize, ToSchema)]
@@ -215,13 +216,15 @@ pub(crate) async fn simulate(
         }
     };
     let ask = PreviewAsk {
+        method: Method::POST,
         path,
         headers: HeaderMap::new(),
         content: AskContent::Body(body.into()),
         api_key: draft.api_key_id.map(ApiKeyId::from),
         seed: Some(seed),
     };
-    let played = admin.previews.rehearse(RehearsedAsk { ask, combo: combo.clone(), requests }).await;
+    let played =
+        admin.previews.rehearse(RehearsedAsk { ask, combo: combo.clone(), requests, lasts: LASTS }).await;
     let (preview, rehearsal) = played.map_err(|why| told(why, &combo))?;
     Ok(Json(view(preview, rehearsal, requests, seed)))
 }
@@ -256,7 +259,7 @@ fn told(why: NotRehearsed, combo: &str) -> AdminError {
         NotRehearsed::Busy => unavailable(
             "another simulation is running, and one at a time is enough of a load; ask again when it is done",
         )
-        .again_in(LASTS_SECS),
+        .again_in(LASTS.as_secs()),
         NotRehearsed::Failed(error) => internal(error),
     }
 }

@@ -1,38 +1,44 @@
 //! What would become of a request: which targets would be asked, in which order, and what keeps each other one back. Nothing
 //! is sent, counted or reserved, and nobody's turn is taken.
 
+mod accounts;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use omniroute_dialect::DialectId;
-use omniroute_domain::combo::{self, ComboState, LeftOut, Planned};
+use omniroute_domain::combo::{self, ComboState, Plan, Planned};
 use omniroute_domain::entity::ConnectionId;
-use omniroute_domain::health::{Blocked, Hold};
 use omniroute_domain::policy::Observed;
 use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::{Manner, Score, auto};
-use omniroute_domain::snapshot::ConnectionState;
 use omniroute_provider::ProviderId;
 
+use accounts::{Accounts, idle_candidate, step};
+pub(crate) use accounts::{told, why_not};
+
 use crate::admit;
-use crate::attempt::{self, Layout, NoPlace, Trying};
-use crate::barred::Barred;
+use crate::attempt::{self, Layout, Trying};
+use crate::barred::{Barred, Unserved};
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::fallback;
 use crate::kept;
 use crate::policy;
-use crate::resolve::{self, Obstacle};
+use crate::resolve;
 use crate::serve::Engine;
 use crate::session;
 use crate::task::{self, Asked};
 use crate::time::millis;
+use crate::turn::{COST_NANO, Turn};
 
 /// Said of a target that the key does not lead to.
 pub(crate) const NOT_THEIRS: &str = "the key may not use this model";
 
 /// Said of a target that a budget has no room for.
 pub(crate) const UNPAID: &str = "the budget has no room for it";
+
+/// The rule that keeps accounts back until somebody changes something.
+pub(crate) const IDLE: &str = "inactive";
 
 /// What would become of a request.
 #[derive(Debug)]
@@ -57,6 +63,9 @@ pub struct Preview {
     pub seed: u64,
     /// What the request is about, where `auto` had to know.
     pub task: Option<&'static str>,
+    /// What the gateway itself takes the prompt for, in tokens, where they are to be counted: the answer if nobody is asked, or
+    /// whoever is does not answer.
+    pub estimated_tokens: Option<u64>,
     /// What the client would get when nobody can be asked.
     pub error: Option<GatewayError>,
     /// When this was so, in epoch milliseconds.
@@ -97,6 +106,11 @@ pub struct Skip<T = String> {
 }
 
 impl Skip {
+    /// One that ends nobody knows when.
+    pub(crate) fn plain(rule: &'static str, reason: impl Into<String>) -> Self {
+        Self { rule, reason: reason.into(), until: None }
+    }
+
     /// Without a copy.
     pub(crate) fn as_ref(&self) -> Skip<&str> {
         Skip { rule: self.rule, reason: &self.reason, until: self.until }
@@ -124,21 +138,13 @@ impl Engine {
         self.foresee(&mut ctx).await
     }
 
+    /// The same of one about an answer that a vendor keeps.
+    pub async fn preview_kept(&self, mut ctx: Box<RequestCtx>, id: &str) -> Preview {
+        attempt::preview_about(&mut ctx, id).await
+    }
+
     async fn foresee(&self, ctx: &mut RequestCtx) -> Result<Preview, GatewayError> {
-        let mut preview = Preview {
-            requested_model: ctx.envelope()?.model.to_string(),
-            via: None,
-            combo: None,
-            strategy: None,
-            policies: Vec::new(),
-            observed: Vec::new(),
-            budget: None,
-            candidates: Vec::new(),
-            seed: ctx.seed,
-            task: None,
-            error: None,
-            decided_at: ctx.started_ms,
-        };
+        let mut preview = Preview::of(ctx, ctx.envelope()?.model.to_string());
         let identified = admit::would_identify(ctx);
         let route = if ctx.task.is_some() { task::route(ctx) } else { resolve::route(ctx) };
         preview.policies.extend(ctx.steering.iter().flat_map(|steering| steering.applied.iter().cloned()));
@@ -149,19 +155,13 @@ impl Engine {
         };
         match route {
             Err(error) => {
-                if let Some(barred) = ctx.barred.take() {
-                    preview.of_nobody(ctx, &barred);
-                }
+                preview.of_barred(ctx);
                 preview.error = Some(error);
             }
             Ok(Route::Target(target)) => preview.direct(ctx, target).await?,
             Ok(Route::Combo(combo)) => preview.of_combo(ctx, &combo).await?,
         }
-        if let Err(error) = identified.and(entered) {
-            preview.refuse(error);
-        }
-        preview.observed = ctx.steering.take().map(|steering| steering.observed).unwrap_or_default();
-        preview.budget = ctx.money.thrift.as_ref().map(ToString::to_string);
+        preview.finish(ctx, identified.and(entered));
         Ok(preview)
     }
 }
@@ -178,6 +178,72 @@ pub(crate) async fn enter(ctx: &mut RequestCtx, route: &Route) -> Result<(), Gat
 }
 
 impl Preview {
+    /// Of a request of which nothing is known yet but the model.
+    pub(crate) fn of(ctx: &RequestCtx, requested_model: String) -> Self {
+        Self {
+            requested_model,
+            via: None,
+            combo: None,
+            strategy: None,
+            policies: Vec::new(),
+            observed: Vec::new(),
+            budget: None,
+            candidates: Vec::new(),
+            seed: ctx.seed,
+            task: None,
+            estimated_tokens: None,
+            error: None,
+            decided_at: ctx.started_ms,
+        }
+    }
+
+    /// Nothing more will be known; an error is what keeps the request from whoever would be asked.
+    pub(crate) fn finish(&mut self, ctx: &mut RequestCtx, entered: Result<(), GatewayError>) {
+        if let Err(error) = entered {
+            self.refuse(error);
+        }
+        if let Some(steering) = ctx.steering.take() {
+            policy::add_new(&mut self.policies, steering.applied.into_iter().chain(steering.verdict.applied));
+            self.observed = steering.observed;
+        }
+        self.budget = ctx.money.thrift.as_ref().map(ToString::to_string);
+    }
+
+    /// A request that gets to nobody, if this is one.
+    pub(crate) fn of_barred(&mut self, ctx: &mut RequestCtx) {
+        if let Some(barred) = ctx.barred.take() {
+            self.of_nobody(ctx, &barred);
+        }
+    }
+
+    /// A call that one account gets or nobody. With the combo that it leads to, and its plan without the targets.
+    pub(crate) fn of_turns(
+        &mut self,
+        ctx: &RequestCtx,
+        turns: Vec<Turn>,
+        combo: Option<(Arc<ComboState>, Plan)>,
+    ) {
+        match (&combo, turns.first()) {
+            (Some((combo, _)), _) => self.led_to_combo(combo),
+            (None, Some(turn)) => self.led_to_target(&turn.target),
+            (None, None) => {}
+        }
+        let mut later = Vec::new();
+        for (place, turn) in turns.into_iter().enumerate() {
+            let mut accounts = Accounts::standing(ctx, turn, Some(COST_NANO));
+            let wave = combo.is_some().then_some(place + 1);
+            accounts.tried.iter_mut().for_each(|candidate| candidate.wave = wave);
+            self.add(accounts, &mut later);
+        }
+        let plan = combo.map(|(_, plan)| plan).unwrap_or_default();
+        for planned in &plan.denied {
+            let skip = Skip::plain("key", NOT_THEIRS);
+            self.add(Accounts::barred(ctx, &planned.target, planned.cost_nano, &skip), &mut later);
+        }
+        self.candidates.append(&mut later);
+        self.candidates.extend(plan.left_out.into_iter().map(step));
+    }
+
     /// Nobody is asked, and this is what the client gets.
     fn refuse(&mut self, error: GatewayError) {
         let until = error.retry_after.map(|wait| self.decided_at.saturating_add(millis(wait)));
@@ -188,21 +254,40 @@ impl Preview {
         self.error = Some(error);
     }
 
-    /// A request that does not get to where it leads.
+    /// A request that does not get to where it leads, or leads nowhere.
     fn of_nobody(&mut self, ctx: &RequestCtx, barred: &Barred) {
-        let Barred::From { route, skip } = barred else { return };
+        let (route, skip) = match barred {
+            Barred::From { route, skip } => (route, skip),
+            Barred::Lost(unserved) => {
+                for Unserved { provider, model, accounts } in unserved {
+                    let idle = accounts.iter().map(|idle| idle_candidate(provider, model, idle, None));
+                    self.candidates.extend(idle);
+                }
+                return;
+            }
+        };
         match route {
             Route::Target(target) => self.led_to_target(target),
             Route::Combo(combo) => self.led_to_combo(combo),
         }
         for target in barred.targets(ctx) {
-            let cost = policy::cost_nano(ctx, &target);
-            let accounts = target.provider.connections.iter();
-            self.candidates.extend(accounts.map(|account| PreviewedCandidate {
-                skip: Some(skip.clone()),
-                ..candidate(ctx, &target, account, cost)
-            }));
+            let accounts = Accounts::barred(ctx, &target, policy::cost_nano(ctx, &target), skip);
+            let Accounts { tried: _, skipped, idle } = accounts;
+            self.candidates.extend(skipped.into_iter().chain(idle));
         }
+    }
+
+    /// Takes over the accounts of a target: those that would be asked now, the others `later`.
+    fn add(&mut self, accounts: Accounts, later: &mut Vec<PreviewedCandidate>) {
+        let Accounts { tried, skipped, idle } = accounts;
+        self.candidates.extend(tried);
+        later.extend(skipped.into_iter().chain(idle));
+    }
+
+    /// The accounts of a target.
+    fn judge(&mut self, ctx: &mut RequestCtx, target: &Target) -> Accounts {
+        let cost_nano = policy::cost_nano(ctx, target);
+        Accounts::judged(ctx, target, cost_nano, &mut self.policies)
     }
 
     fn led_to_target(&mut self, target: &Target) {
@@ -238,16 +323,13 @@ impl Preview {
         }
         let mut later = Vec::new();
         for target in &targets {
-            let (mut tried, mut skipped) =
-                judged(ctx, target, policy::cost_nano(ctx, target), &mut self.policies);
-            self.candidates.append(&mut tried);
-            later.append(&mut skipped);
+            let accounts = self.judge(ctx, target);
+            self.add(accounts, &mut later);
         }
         for target in &unpaid {
-            let (mut tried, mut skipped) =
-                judged(ctx, target, policy::cost_nano(ctx, target), &mut self.policies);
-            keep_back(&mut tried, &mut skipped, "budget", UNPAID);
-            later.append(&mut skipped);
+            let mut accounts = self.judge(ctx, target);
+            accounts.keep_back("budget", UNPAID);
+            self.add(accounts, &mut later);
         }
         self.candidates.append(&mut later);
         if self.error.is_none() {
@@ -302,200 +384,47 @@ impl Preview {
         };
         let mut later = Vec::new();
         for (place, planned) in targets.list().iter().enumerate() {
-            let (mut tried, mut skipped) = self.planned(ctx, planned);
+            let mut accounts = self.planned(ctx, planned);
             let wave = combo::wave(combo, manner, place);
-            tried.iter_mut().for_each(|candidate| candidate.wave = wave);
+            accounts.tried.iter_mut().for_each(|candidate| candidate.wave = wave);
             if is_refused {
-                keep_back(&mut tried, &mut skipped, "budget", UNPAID);
+                accounts.keep_back("budget", UNPAID);
             } else if place >= reached {
-                keep_back(&mut tried, &mut skipped, "inactive", "the pipeline does not get that far");
+                accounts.keep_back(IDLE, "the pipeline does not get that far");
             } else if wave.is_none() {
-                keep_back(&mut tried, &mut skipped, "width", "a fusion asks the first fusionWidth targets");
+                accounts.keep_back("width", "a fusion asks the first fusionWidth targets");
             }
-            self.candidates.append(&mut tried);
-            later.append(&mut skipped);
+            self.add(accounts, &mut later);
         }
         let kept_back = denied.iter().map(|planned| (planned, "key", NOT_THEIRS));
         for (planned, rule, reason) in kept_back.chain(unpaid.iter().map(|it| (it, "budget", UNPAID))) {
-            let (mut tried, mut skipped) = self.planned(ctx, planned);
-            keep_back(&mut tried, &mut skipped, rule, reason);
-            later.append(&mut skipped);
+            let mut accounts = self.planned(ctx, planned);
+            accounts.keep_back(rule, reason);
+            self.add(accounts, &mut later);
         }
         ctx.trying = None;
         let first = targets.list().first().filter(|_| manner == Manner::Fusion && !is_refused);
         if let Some(Ok(judge)) =
             first.and_then(|first| combo::judge(&ctx.snapshot, combo, Some(&first.target)))
         {
-            let cost = policy::cost_nano(ctx, &judge);
-            let (mut tried, mut skipped) = judged(ctx, &judge, cost, &mut self.policies);
+            let mut accounts = self.judge(ctx, &judge);
             if !admit::may_use_in(ctx, combo, &judge) {
-                keep_back(&mut tried, &mut skipped, "key", NOT_THEIRS);
+                accounts.keep_back("key", NOT_THEIRS);
             } else if !ctx.is_payable(&judge) {
-                keep_back(&mut tried, &mut skipped, "budget", UNPAID);
+                accounts.keep_back("budget", UNPAID);
             }
-            tried.iter_mut().for_each(|candidate| candidate.wave = Some(2));
-            self.candidates.append(&mut tried);
-            later.append(&mut skipped);
+            accounts.tried.iter_mut().for_each(|candidate| candidate.wave = Some(2));
+            self.add(accounts, &mut later);
         }
         self.candidates.append(&mut later);
         self.candidates.extend(plan.left_out.into_iter().map(step));
         Ok(())
     }
 
-    fn planned(
-        &mut self,
-        ctx: &mut RequestCtx,
-        planned: &Planned,
-    ) -> (Vec<PreviewedCandidate>, Vec<PreviewedCandidate>) {
+    fn planned(&mut self, ctx: &mut RequestCtx, planned: &Planned) -> Accounts {
         ctx.trying = Some(Trying::previewed(planned, ctx.started));
-        let (mut tried, mut skipped) = judged(ctx, &planned.target, planned.cost_nano, &mut self.policies);
-        for candidate in tried.iter_mut().chain(&mut skipped) {
-            candidate.score = planned.score.as_deref().copied();
-        }
-        (tried, skipped)
-    }
-}
-
-/// The accounts of a target as the policies leave them: those that would be asked, in order, and the others.
-fn judged(
-    ctx: &mut RequestCtx,
-    target: &Target,
-    cost_nano: Option<i64>,
-    applied: &mut Vec<Arc<str>>,
-) -> (Vec<PreviewedCandidate>, Vec<PreviewedCandidate>) {
-    let verdict = policy::of_target(ctx, ctx.requested(), target);
-    policy::add_new(applied, verdict.applied.iter().cloned());
-    let denial = verdict.denial.as_ref().map(|denial| denial.reason.clone());
-    if !ctx.snapshot.policies.is_empty() {
-        let steering = ctx.steering.get_or_insert_default();
-        Observed::add_new(&mut steering.observed, &verdict.observed);
-        steering.verdict = verdict;
-    }
-    let (mut tried, mut skipped) = accounts(ctx, target, cost_nano);
-    if let Some(reason) = denial {
-        keep_back(&mut tried, &mut skipped, "policy", &reason);
-    }
-    (tried, skipped)
-}
-
-/// Why none of a target's accounts would be asked, in the words for the first of them.
-pub(crate) fn why_not(ctx: &mut RequestCtx, target: &Target) -> Option<Skip> {
-    let (_, skipped) = judged(ctx, target, None, &mut Vec::new());
-    skipped.into_iter().find_map(|candidate| candidate.skip)
-}
-
-/// None of a target's accounts is asked, and this is why.
-fn keep_back(
-    tried: &mut Vec<PreviewedCandidate>,
-    skipped: &mut Vec<PreviewedCandidate>,
-    rule: &'static str,
-    reason: &str,
-) {
-    skipped.append(tried);
-    for candidate in skipped {
-        candidate.skip = Some(Skip { rule, reason: reason.to_owned(), until: None });
-    }
-}
-
-/// The accounts of a target: those that would be asked, in order, and the others.
-fn accounts(
-    ctx: &RequestCtx,
-    target: &Target,
-    cost_nano: Option<i64>,
-) -> (Vec<PreviewedCandidate>, Vec<PreviewedCandidate>) {
-    let now_ms = ctx.started_ms;
-    let (mut tried, mut skipped) = (Vec::new(), Vec::new());
-    for connection in attempt::foreseen(ctx, target, now_ms) {
-        let mut candidate = candidate(ctx, target, connection, cost_nano);
-        let skip = attempt::no_place(ctx, target, connection, now_ms).map(|why| match why {
-            NoPlace::Busy => Skip {
-                rule: "concurrency",
-                reason: "as many requests are running as the account may have at once".to_owned(),
-                until: None,
-            },
-            NoPlace::Held(until) => Skip {
-                rule: "rate_limit",
-                reason: "it is held to its rate limit; asked when no other account can go at once".to_owned(),
-                until,
-            },
-        });
-        let is_tried = skip.is_none();
-        candidate.skip = skip;
-        if is_tried { &mut tried } else { &mut skipped }.push(candidate);
-    }
-    for connection in &target.provider.connections {
-        if let Some(obstacle) = resolve::obstacle(ctx, target, connection, now_ms) {
-            let skip = Some(told(&obstacle));
-            skipped.push(PreviewedCandidate { skip, ..candidate(ctx, target, connection, cost_nano) });
-        }
-    }
-    (tried, skipped)
-}
-
-fn candidate(
-    ctx: &RequestCtx,
-    target: &Target,
-    connection: &ConnectionState,
-    cost_nano: Option<i64>,
-) -> PreviewedCandidate {
-    PreviewedCandidate {
-        provider: Some(target.provider.id.clone()),
-        model: target.model.clone(),
-        connection: Some((connection.id.clone(), connection.name.clone())),
-        dialect: match ctx.ability() {
-            None => dialect(target, connection, ctx.dialect().id(), ctx.started_ms),
-            Some(ability) => {
-                connection.service(ability).and_then(|service| Some(service.dialect.chat_dialect()?.as_str()))
-            }
-        },
-        skip: None,
-        cost_nano,
-        score: None,
-        wave: None,
-    }
-}
-
-/// The dialect in which an account would be asked.
-pub(crate) fn dialect(
-    target: &Target,
-    connection: &ConnectionState,
-    client: DialectId,
-    now_ms: i64,
-) -> Option<&'static str> {
-    let only = target.provider.only_dialect(&target.model);
-    connection.endpoint_for(client, only, now_ms).map(|endpoint| endpoint.dialect.as_str())
-}
-
-pub(crate) fn told(obstacle: &Obstacle) -> Skip {
-    let plain = |rule, reason: &str| Skip { rule, reason: reason.to_owned(), until: None };
-    match obstacle {
-        Obstacle::Other => plain("excluded", "another account was named"),
-        Obstacle::Denied => plain("key", "the key may not use this account"),
-        Obstacle::Excluded => plain("excluded", "the account is kept from this model"),
-        Obstacle::Untagged => plain("policy", "the account lacks a label that a policy or the combo wants"),
-        Obstacle::Blocked(Blocked { reason, until, hold }) => {
-            let rule = match (until, hold) {
-                (None, _) => "inactive",
-                (Some(_), Hold::Model) => "model_lock",
-                (Some(_), Hold::Connection) => "cooldown",
-                (Some(_), Hold::Provider) => "breaker",
-            };
-            Skip { rule, reason: reason.as_str().to_owned(), until: *until }
-        }
-    }
-}
-
-/// A step that leads to no target for this request.
-fn step(left: LeftOut) -> PreviewedCandidate {
-    let LeftOut { step: _, goal, target, cost_nano, rule, reason, until } = left;
-    PreviewedCandidate {
-        provider: target.as_ref().map(|target| target.provider.id.clone()),
-        model: target.map_or_else(|| goal.into(), |target| target.model.clone()),
-        connection: None,
-        dialect: None,
-        skip: Some(Skip { rule: rule.as_str(), reason, until }),
-        cost_nano,
-        score: None,
-        wave: None,
+        let mut accounts = Accounts::judged(ctx, &planned.target, planned.cost_nano, &mut self.policies);
+        accounts.each().for_each(|candidate| candidate.score = planned.score.as_deref().copied());
+        accounts
     }
 }
