@@ -148,6 +148,11 @@ pub(crate) fn not_found(what: &str) -> AdminError {
     AdminError::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("{what} not found"))
 }
 
+/// There is no such thing, in words of its own.
+pub(crate) fn not_there(message: impl Into<String>) -> AdminError {
+    AdminError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+}
+
 /// No request of this process that is still running has this id.
 pub(crate) fn not_running(id: &str) -> AdminError {
     AdminError::new(

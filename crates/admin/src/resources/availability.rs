@@ -23,7 +23,7 @@ use super::model_catalog;
 use super::resilience::{end, named};
 use crate::auth::Management;
 use crate::endpoint::{Body, Filter, Json};
-use crate::error::{AdminResult, Detail, invalid_field, not_found};
+use crate::error::{AdminResult, Detail, invalid_field, not_there};
 use crate::state::Admin;
 use crate::text::iso;
 
@@ -358,7 +358,7 @@ pub(crate) async fn ask(
             let steps = trail.iter().enumerate();
             let steps =
                 steps.map(|(at, step)| Detail { field: format!("steps[{at}]"), message: step.to_string() });
-            return Err(not_found(&format!("Model `{model}` ({error})")).with_details(steps.collect()));
+            return Err(not_there(error.to_string()).with_details(steps.collect()));
         }
     };
     Ok(Json(answer))

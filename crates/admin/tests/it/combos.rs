@@ -423,7 +423,10 @@ async fn what_would_become_of_a_request_is_told() {
     assert_eq!(told["requestedModel"], body.to_string());
     let form = json!([{"name":"prompt","value":"a\u{0}b"}]);
     app.post(path, json!({"path":"/v1/images/edits","form":form})).await.expect(200);
-    app.post(path, json!({"path":"/v1/x"})).await.expect(400);
+    // Whether a request has a body is known where it goes to.
+    let told = app.post(path, json!({"method":"get","path":"/v1/x"})).await.expect(200).json();
+    assert_eq!(told["requestedModel"], "");
+    app.post(path, json!({"method":"no method","path":"/v1/x"})).await.expect(400);
     app.post(path, json!({"path":"/v1/x","body":{},"headers":{"bad name":"1"}})).await.expect(400);
 }
 
@@ -438,6 +441,7 @@ async fn requests_that_are_played_get_the_model_of_their_combo() {
         (&told["failurePath"][0]["rule"], &told["cost"]["unpricedCalls"]),
         (&json!("cooldown"), &json!(0.0))
     );
+    app.post(path, json!({"combo":"combo/coding"})).await.expect(200);
     let of = |path: &str| json!({"combo":"coding","request":{"path":path,"body":{"n":1.50,"zz":"a\u{0}b"}}});
     app.post(path, of("/v1/chat/completions")).await.expect(200);
     for (other, status, word) in [

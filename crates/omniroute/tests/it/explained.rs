@@ -166,7 +166,7 @@ async fn questions_about_what_is_no_request_say_where() {
     let picture = json!({"name": "image", "bytes": 10, "contentType": "image/png"});
     let document = json!({"model": "a/b", "messages": []});
     let cases = [
-        (json!({"path": TRANSCRIPTS}), "body"),
+        (json!({"path": TRANSCRIPTS}), "form"),
         (json!({"path": TRANSCRIPTS, "body": {}, "form": []}), "form"),
         (json!({"path": TRANSCRIPTS, "body": {}}), "body"),
         (json!({"path": TRANSCRIPTS, "form": [model]}), "form"),
@@ -195,13 +195,73 @@ async fn questions_about_what_is_no_request_say_where() {
         ),
         (json!({"path": EDITS, "form": [model, {"name": "prompt", "value": "x"}]}), "form"),
         (json!({"path": "/v1/chat/completions", "form": [model]}), "form"),
-        (json!({"path": "/v1/models", "body": document}), "path"),
-        (json!({"path": "/v1/messages/count_tokens", "body": document}), "path"),
+        (json!({"path": "/v1/models", "body": document}), "method"),
+        (json!({"path": "/v1/messages/count_tokens", "form": [model]}), "form"),
+        (json!({"path": "/v1/messages/count_tokens"}), "body"),
+        (json!({"path": "/v1/chat/completions"}), "body"),
+        (json!({"method": "GET", "path": "/v1/chat/completions"}), "method"),
+        (json!({"method": "GET", "path": "/v1/models"}), "path"),
+        (json!({"method": "no method", "path": "/v1/responses/resp_1"}), "method"),
+        (json!({"path": "/v1/responses/resp_1"}), "method"),
+        (json!({"method": "DELETE", "path": "/v1/responses/resp_1", "form": [model]}), "form"),
     ];
     for (question, field) in cases {
         let answer = gateway.manage("POST", "/api/route/explain", &question).await;
         assert_eq!(answer.status, 400, "{question} {}", answer.text());
         assert_eq!(answer.json()["error"]["details"][0]["field"], field, "{question} {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn counts_of_tokens_and_kept_answers_are_explained() {
+    let gateway = gateway().await;
+    let spare = json!({"provider": "anthropic", "name": "spare", "apiKey": "sk-another", "isActive": false});
+    gateway.set("POST", "/api/providers", &spare).await;
+    let document = json!({"model": "anthropic/claude-sonnet-5-5", "messages": [{"role": "user", "content": "hello there"}]});
+    for path in ["/v1/messages/count_tokens", "/v1/messages/count_tokens?beta=true"] {
+        let told = explain(&gateway, json!({"path": path, "body": document})).await;
+        assert_eq!(tried(&told), [("anthropic", Some(0.0))], "{told}");
+        let spare = &told["candidates"][1];
+        assert_eq!(
+            (&spare["connectionName"], &spare["rule"]),
+            (&json!("spare"), &json!("inactive")),
+            "{told}"
+        );
+        assert_eq!((&told["error"], &told["via"]), (&Value::Null, &json!("direct")), "{told}");
+        assert!(told["estimatedTokens"].as_u64().is_some_and(|tokens| tokens > 0), "{told}");
+    }
+    // OpenAI counts in another dialect, and nobody has to be asked for an estimate.
+    let elsewhere = json!({"model": "openai/gpt-5.6", "messages": document["messages"]});
+    let told = explain(&gateway, json!({"path": "/v1/messages/count_tokens", "body": elsewhere})).await;
+    assert_eq!((tried(&told), &told["candidates"][0]["rule"]), (vec![], &json!("capability")), "{told}");
+    assert_eq!(told["error"], Value::Null);
+    for (path, body) in [
+        (
+            "/v1beta/models/anthropic/claude-sonnet-5-5:countTokens",
+            json!({"contents": [{"parts": [{"text": "hi"}]}]}),
+        ),
+        ("/v1/responses/input_tokens", json!({"model": "openai/gpt-5.6", "input": "hi"})),
+    ] {
+        let told = explain(&gateway, json!({"path": path, "body": body})).await;
+        assert_eq!(
+            (&told["error"], told["estimatedTokens"].is_u64()),
+            (&Value::Null, true),
+            "{path}: {told}"
+        );
+    }
+    // What nobody made is not there; with which key it was made is for whoever asks to say.
+    for (method, path) in [
+        ("GET", "/v1/responses/resp_1"),
+        ("delete", "/v1/responses/resp_1"),
+        ("POST", "/v1/responses/resp_1/cancel"),
+        ("GET", "/v1/responses/resp_1/input_items?limit=2"),
+    ] {
+        let told = explain(&gateway, json!({"method": method, "path": path})).await;
+        assert_eq!(
+            (&told["error"]["status"], &told["candidates"]),
+            (&json!(404), &json!([])),
+            "{path}: {told}"
+        );
     }
 }
 

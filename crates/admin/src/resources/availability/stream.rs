@@ -26,6 +26,8 @@ use crate::text::iso;
 
 /// Most readers at once.
 const MAX_READERS: usize = 16;
+/// When whoever finds no place may ask for one again.
+const FULL_SECS: u64 = 10;
 /// How often it is looked what there is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Silence after which a reader hears that the stream still is there.
@@ -144,6 +146,7 @@ pub(crate) async fn follow(
             "{MAX_READERS} readers follow the availability of models already; end one, or ask for \
              /api/models/availability"
         ))
+        .again_in(FULL_SECS)
     })?;
     // Whoever cannot be told what there is is told so now.
     admin.availability.look(admin).await?;

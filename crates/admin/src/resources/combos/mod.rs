@@ -158,6 +158,7 @@ async fn in_force<'s>(
     name: &str,
     to: &str,
 ) -> AdminResult<&'s Arc<ComboState>> {
+    let name = name.strip_prefix("combo/").unwrap_or(name);
     if let Some(combo) = snapshot.combo(name) {
         return Ok(combo);
     }
