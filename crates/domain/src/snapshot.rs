@@ -45,7 +45,7 @@ mod rules;
 
 use build::Builder;
 pub use caller::{Caller, parse_network};
-pub use idle::IdleAccount;
+pub use idle::{IdleAccount, Idleness};
 pub use listed::ListedModel;
 pub use pool::{Moved, MovedLock};
 

@@ -9,7 +9,7 @@ use omniroute_domain::snapshot::{IdleAccount, Snapshot};
 use omniroute_provider::ProviderId;
 
 fn idle(snapshot: &Snapshot, provider: &str) -> Vec<(String, String)> {
-    let told = |account: &IdleAccount| (account.name.to_string(), account.why.to_string());
+    let told = |account: &IdleAccount| (account.name.to_string(), account.why.as_str().to_owned());
     snapshot.idle_accounts(&ProviderId::from(provider)).iter().map(told).collect()
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use omniroute_domain::policy::Verdict;
 use omniroute_domain::resolve::{ResolveError, Route, Target};
 use omniroute_domain::snapshot::{IdleAccount, Snapshot};
-use omniroute_provider::ProviderId;
 
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
@@ -34,7 +33,6 @@ pub(crate) enum Barred {
 /// A model of a provider none of whose accounts is asked.
 #[derive(Clone)]
 pub(crate) struct Unserved {
-    pub(crate) provider: ProviderId,
     pub(crate) model: Arc<str>,
     /// Those accounts; never empty.
     pub(crate) accounts: Arc<[IdleAccount]>,
@@ -45,11 +43,9 @@ impl Unserved {
     pub(crate) fn of(snapshot: &Snapshot, error: &ResolveError) -> Vec<Self> {
         let Some((providers, model)) = error.unserved() else { return Vec::new() };
         let model: Arc<str> = model.into();
-        let unserved = providers.iter().map(|provider| Self {
-            provider: provider.clone(),
-            model: model.clone(),
-            accounts: snapshot.idle_accounts(provider),
-        });
+        let unserved = providers
+            .iter()
+            .map(|provider| Self { model: model.clone(), accounts: snapshot.idle_accounts(provider) });
         unserved.filter(|one| !one.accounts.is_empty()).take(MOST).collect()
     }
 }

@@ -267,18 +267,22 @@ impl Decision {
         self.denied.iter().for_each(|planned| see(RecordedCandidate::of(planned, denied)));
         self.unpaid.iter().for_each(|planned| see(RecordedCandidate::of(planned, unpaid)));
         for left in self.left_out.iter() {
-            let target = left.target.as_deref();
+            let (target, account) = (left.target.as_deref(), left.account.as_ref());
             see(RecordedCandidate {
                 whose: target.map(|target| Whose::Provider(&target.provider)),
-                provider: target.map(|target| target.provider.id.as_str()),
+                provider: target
+                    .map(|target| &target.provider.id)
+                    .or(account.map(|account| &account.provider))
+                    .map(ProviderId::as_str),
                 model: target.map_or(&left.goal, |target| &target.model),
+                connection: account.map(|account| (account.id.as_str(), &*account.name)),
                 skip: Some(Skip { rule: left.rule.as_str(), reason: &left.reason, until: left.until }),
                 cost_nano: left.cost_nano,
                 ..RecordedCandidate::default()
             });
         }
-        for Unserved { provider, model, accounts } in &self.unserved {
-            accounts.iter().for_each(|idle| see(RecordedCandidate::idle(provider, model, idle)));
+        for Unserved { model, accounts } in &self.unserved {
+            accounts.iter().for_each(|idle| see(RecordedCandidate::idle(model, idle)));
         }
     }
 
@@ -411,12 +415,12 @@ impl<'a> RecordedCandidate<'a> {
 
 impl<'a> RecordedCandidate<'a> {
     /// An account that nobody asks.
-    fn idle(provider: &'a ProviderId, model: &'a Arc<str>, account: &'a IdleAccount) -> Self {
+    fn idle(model: &'a Arc<str>, account: &'a IdleAccount) -> Self {
         Self {
-            provider: Some(provider.as_str()),
+            provider: Some(account.provider.as_str()),
             model,
             connection: Some((account.id.as_str(), &account.name)),
-            skip: Some(Skip { rule: preview::IDLE, reason: &account.why, until: None }),
+            skip: Some(Skip { rule: preview::IDLE, reason: account.why.as_str(), until: None }),
             ..Self::default()
         }
     }
@@ -467,7 +471,7 @@ impl Weighed {
                     see(RecordedCandidate {
                         cost_nano: planned.map_or(self.cost_nano, |planned| planned.cost_nano),
                         score: planned.and_then(|planned| planned.score.as_deref()),
-                        ..RecordedCandidate::idle(&provider.id, model, account)
+                        ..RecordedCandidate::idle(model, account)
                     });
                 }
             }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::resolve::Target;
+use crate::snapshot::IdleAccount;
 
 /// A step that is not tried.
 #[derive(Clone)]
@@ -14,6 +15,8 @@ pub struct LeftOut {
     pub goal: String,
     /// The same as a target; `None` where it leads to a combo, or to none.
     pub target: Option<Arc<Target>>,
+    /// The account that it names and that nobody asks.
+    pub account: Option<IdleAccount>,
     /// What the request would cost there, in billionths of a US dollar; `None` = unknown.
     pub cost_nano: Option<i64>,
     /// What kept it out.

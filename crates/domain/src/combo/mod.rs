@@ -178,21 +178,14 @@ impl StepState {
             }
             if let Some(id) = connection_id {
                 let own = target.provider.connections.iter().find(|own| own.id.as_str() == id);
-                let name = own.map(|own| own.name.to_string()).ok_or_else(|| no_account(&target, id))?;
+                // Another provider's account, one that is gone, or one that nobody asks: nobody else may stand in for it.
+                let idle = || target.provider.idle.iter().find(|own| own.id.as_str() == id);
+                let name = own
+                    .map(|own| own.name.to_string())
+                    .ok_or_else(|| ResolveError::NoAccount { account: idle().cloned().map(Box::new) })?;
                 target.connection_name = Some(name);
             }
             Ok(Arc::new(target))
         }))
-    }
-}
-
-/// The account that a step names cannot be asked: another provider's, one that is gone, or one that nobody asks.
-fn no_account(target: &Target, id: &str) -> ResolveError {
-    match target.provider.idle.iter().find(|account| account.id.as_str() == id) {
-        Some(idle) => ResolveError::NoAccount { account: idle.name.to_string(), why: idle.why.to_string() },
-        None => {
-            let why = format!("`{}` has no such account; see /api/providers", target.provider.called());
-            ResolveError::NoAccount { account: id.to_owned(), why }
-        }
     }
 }

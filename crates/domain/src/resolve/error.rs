@@ -4,7 +4,7 @@ use omniroute_provider::ProviderId;
 
 use super::MAX_HOPS;
 use crate::routing::auto::variant_names;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{IdleAccount, Snapshot};
 
 /// Why a model string leads nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,12 +29,10 @@ pub enum ResolveError {
         model: String,
     },
     /// The account that an entry of a combo names is none that can be asked, and nobody else may stand in for it.
-    #[error("the entry's account `{account}` cannot be asked: {why}")]
+    #[error("the account that the entry names {}; see /api/providers", no_account(account.as_deref()))]
     NoAccount {
-        /// Its name, or its id where it is gone.
-        account: String,
-        /// Why, in words.
-        why: String,
+        /// The account; `None` where the provider has none of that id.
+        account: Option<Box<IdleAccount>>,
     },
     /// The route names one provider, the model another.
     #[error(
@@ -171,6 +169,11 @@ fn unknown_provider(prefix: &str) -> String {
     format!(
         "`{prefix}` is not a provider prefix; use `provider/model`, and see /v1/models for the models this gateway has"
     )
+}
+
+/// Clients hear of it too: without the account's name, or what is set up wrong.
+fn no_account(account: Option<&IdleAccount>) -> &'static str {
+    account.map_or("is none of its provider's", |account| account.why.brief())
 }
 
 fn not_found(model: &str, near: &[String], inactive: &[ProviderId]) -> String {

@@ -1,6 +1,5 @@
 //! From rows to a snapshot. A row that cannot be used is left out and named; the rest works without it.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +10,7 @@ use omniroute_provider::{
 use secrecy::ExposeSecret as _;
 
 use super::credentials;
-use super::idle::{self, IdleAccount};
+use super::idle::{self, IdleAccount, Idleness};
 use super::profile::{self, Profiles};
 use super::rules::{Rules, limits_of};
 use super::{
@@ -290,18 +289,18 @@ impl<'a> Builder<'a> {
             match row.is_active {
                 true => by_provider.entry(row.provider.clone()).or_default().push(row),
                 false => {
-                    let account = IdleAccount::of(row, idle::SWITCHED_OFF);
+                    let account = IdleAccount::of(row, Idleness::SwitchedOff);
                     idle.entry(row.provider.clone()).or_default().push(account);
                 }
             }
         }
         let mut providers = Map::default();
         for (id, rows) in by_provider {
-            let mut leave = |row: &Connection, why: Cow<'static, str>| {
+            let mut leave = |row: &Connection, why: Idleness| {
                 idle.entry(id.clone()).or_default().push(IdleAccount::of(row, why));
             };
             if blocked.contains(&id) {
-                rows.iter().for_each(|row| leave(row, idle::BLOCKED.into()));
+                rows.iter().for_each(|row| leave(row, Idleness::Blocked));
                 continue;
             }
             let node = self.entities.nodes.iter().find(|node| node.id == id);
@@ -311,7 +310,7 @@ impl<'a> Builder<'a> {
                         "provider `{id}` is in neither the catalogue nor the nodes; delete the connection"
                     );
                     self.problem("connection", row.id.as_str(), message.clone());
-                    leave(row, message.into());
+                    leave(row, Idleness::Unusable(message.into()));
                 }
                 continue;
             };
@@ -323,7 +322,7 @@ impl<'a> Builder<'a> {
                     Ok(connection) => connections.push(connection),
                     Err(why) => {
                         self.problem("connection", row.id.as_str(), why.clone());
-                        leave(row, why.into());
+                        leave(row, Idleness::Unusable(why.into()));
                     }
                 }
             }

@@ -1,6 +1,5 @@
 //! Accounts that nobody asks, as the configuration stands: what an explanation says of them.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -10,11 +9,6 @@ use omniroute_provider::ProviderId;
 use super::{Map, Snapshot};
 use crate::entity::{Connection, ConnectionId};
 
-/// Said of an account that its operator switched off.
-pub(super) const SWITCHED_OFF: &str = "the account is switched off";
-/// Said of an account whose provider its operator blocks.
-pub(super) const BLOCKED: &str = "its provider is one of `blockedProviders`";
-
 /// An account that is there and is asked by no request, until somebody changes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdleAccount {
@@ -22,13 +16,46 @@ pub struct IdleAccount {
     pub id: ConnectionId,
     /// Its name.
     pub name: Arc<str>,
-    /// Why, in words.
-    pub why: Cow<'static, str>,
+    /// Its provider.
+    pub provider: ProviderId,
+    /// Why nobody asks it.
+    pub why: Idleness,
+}
+
+/// Why nobody asks an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Idleness {
+    /// Its operator switched it off.
+    SwitchedOff,
+    /// Its operator blocks the provider.
+    Blocked,
+    /// It cannot be used as it is set up, for this reason.
+    Unusable(Box<str>),
+}
+
+impl Idleness {
+    /// In words for operators: what is set up wrong is theirs to see.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::SwitchedOff => "the account is switched off",
+            Self::Blocked => "its provider is one of `blockedProviders`",
+            Self::Unusable(why) => why,
+        }
+    }
+
+    /// In words for anybody.
+    pub(crate) const fn brief(&self) -> &'static str {
+        match self {
+            Self::SwitchedOff => "is switched off",
+            Self::Blocked => "is one of a blocked provider",
+            Self::Unusable(_) => "cannot be used as it is set up",
+        }
+    }
 }
 
 impl IdleAccount {
-    pub(super) fn of(row: &Connection, why: impl Into<Cow<'static, str>>) -> Self {
-        Self { id: row.id.clone(), name: row.name.as_str().into(), why: why.into() }
+    pub(super) fn of(row: &Connection, why: Idleness) -> Self {
+        Self { id: row.id.clone(), name: row.name.as_str().into(), provider: row.provider.clone(), why }
     }
 }
 

@@ -8,7 +8,6 @@ use omniroute_domain::health::{Blocked, Hold};
 use omniroute_domain::policy::Observed;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::{ConnectionState, IdleAccount};
-use omniroute_provider::ProviderId;
 
 use super::{IDLE, PreviewedCandidate, Skip};
 use crate::attempt::{self, NoPlace};
@@ -150,22 +149,21 @@ fn candidate(
 /// The accounts of a target's provider that nobody asks.
 fn idle_of(target: &Target, cost_nano: Option<i64>) -> Vec<PreviewedCandidate> {
     let idle = target.provider.idle.iter();
-    idle.map(|account| idle_candidate(&target.provider.id, &target.model, account, cost_nano)).collect()
+    idle.map(|account| idle_candidate(&target.model, account, cost_nano)).collect()
 }
 
 /// An account that nobody asks.
 pub(super) fn idle_candidate(
-    provider: &ProviderId,
     model: &Arc<str>,
     account: &IdleAccount,
     cost_nano: Option<i64>,
 ) -> PreviewedCandidate {
     PreviewedCandidate {
-        provider: Some(provider.clone()),
+        provider: Some(account.provider.clone()),
         model: model.clone(),
         connection: Some((account.id.clone(), account.name.clone())),
         dialect: None,
-        skip: Some(Skip::plain(IDLE, account.why.clone())),
+        skip: Some(Skip::plain(IDLE, account.why.as_str())),
         cost_nano,
         score: None,
         wave: None,
@@ -205,11 +203,14 @@ pub(crate) fn told(obstacle: &Obstacle) -> Skip {
 
 /// A step that leads to no target for this request.
 pub(super) fn step(left: LeftOut) -> PreviewedCandidate {
-    let LeftOut { step: _, goal, target, cost_nano, rule, reason, until } = left;
+    let LeftOut { step: _, goal, target, account, cost_nano, rule, reason, until } = left;
     PreviewedCandidate {
-        provider: target.as_ref().map(|target| target.provider.id.clone()),
+        provider: target
+            .as_ref()
+            .map(|target| target.provider.id.clone())
+            .or_else(|| account.as_ref().map(|account| account.provider.clone())),
         model: target.map_or_else(|| goal.into(), |target| target.model.clone()),
-        connection: None,
+        connection: account.map(|account| (account.id, account.name)),
         dialect: None,
         skip: Some(Skip { rule: rule.as_str(), reason, until }),
         cost_nano,

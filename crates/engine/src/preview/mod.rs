@@ -259,8 +259,8 @@ impl Preview {
         let (route, skip) = match barred {
             Barred::From { route, skip } => (route, skip),
             Barred::Lost(unserved) => {
-                for Unserved { provider, model, accounts } in unserved {
-                    let idle = accounts.iter().map(|idle| idle_candidate(provider, model, idle, None));
+                for Unserved { model, accounts } in unserved {
+                    let idle = accounts.iter().map(|idle| idle_candidate(model, idle, None));
                     self.candidates.extend(idle);
                 }
                 return;

@@ -138,15 +138,15 @@ async fn an_entry_that_names_such_an_account_says_which() {
         |_| {},
     );
     let (_, told) = both(&world, "named").await;
-    let entry = |account: &str, why: &str| {
-        let reason = format!("the entry's account `{account}` cannot be asked: {why}");
-        (None, Some(("inactive", reason)))
+    let entry = |account: Option<&str>, why: &str| {
+        let reason = format!("the account that the entry names {why}; see /api/providers");
+        (account.map(str::to_owned), Some(("inactive", reason)))
     };
     let expected = [
         asked("c2"),
         off("c1"),
-        entry("first", "the account is switched off"),
-        entry("c9", "`up` has no such account; see /api/providers"),
+        entry(Some("c1"), "is switched off"),
+        entry(None, "is none of its provider's"),
     ];
     assert_eq!(told, expected);
 }
