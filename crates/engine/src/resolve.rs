@@ -74,32 +74,34 @@ fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
         let route = found(ctx, &requested, &verdict.preferred_providers).ok().map(|(route, _)| route);
         return Err(Refused::of_policy(error, route, &verdict));
     }
-    let (mut route, mut suffixes) = found(ctx, &requested, &verdict.preferred_providers)
-        .map_err(|error| Refused::of_name(ctx, error, &verdict))?;
+    let led = found(ctx, &requested, &verdict.preferred_providers);
     let mut rewrite = verdict.rewrite_model.clone();
     let lets_through = |route: &Route, verdict: &Verdict| {
         policy::refuse_if_denied(verdict)
             .map_err(|error| Refused::of_policy(error, Some(route.clone()), verdict))
     };
-    match &route {
-        Route::Target(target) => {
+    match &led {
+        Ok((route @ Route::Target(target), _)) => {
             let verdict = policy::of_target(ctx, &requested, target);
-            lets_through(&route, &verdict)?;
+            lets_through(route, &verdict)?;
             rewrite = verdict.rewrite_model.or(rewrite);
         }
-        Route::Combo(combo) if *combo.name != *requested => {
+        Ok((route @ Route::Combo(combo), _)) if *combo.name != *requested => {
             verdict = policy::of_combo(ctx, &requested, &combo.name);
-            lets_through(&route, &verdict)?;
+            lets_through(route, &verdict)?;
             rewrite.clone_from(&verdict.rewrite_model);
         }
-        Route::Combo(_) => {}
+        // What leads nowhere may be another name by a policy.
+        Ok((Route::Combo(_), _)) | Err(_) => {}
     }
-    if let Some(model) = &rewrite {
+    let led = match &rewrite {
         // Once: what a policy makes of a name is final.
-        let (other, inner) = found(ctx, model, &verdict.preferred_providers)
-            .map_err(|error| Refused::of_name(ctx, error, &verdict))?;
-        route = other;
-        suffixes = resolve::suffixes(&requested);
+        Some(model) => found(ctx, model, &verdict.preferred_providers),
+        None => led,
+    };
+    let (route, mut suffixes) = led.map_err(|error| Refused::of_name(ctx, error, &verdict))?;
+    if rewrite.is_some() {
+        let inner = std::mem::replace(&mut suffixes, resolve::suffixes(&requested));
         suffixes.complete(inner);
         let verdict = match &route {
             Route::Target(target) => policy::of_target(ctx, &requested, target),

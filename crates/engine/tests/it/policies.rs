@@ -128,6 +128,36 @@ async fn policies_clamp_rewrite_and_want_labels() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_that_leads_nowhere_is_another_by_a_policy() {
+    let of = |name: &str, pattern: &str, to: &str| {
+        let conditions = PolicyConditions { model_pattern: Some(pattern.into()), ..Default::default() };
+        policy(name, conditions, PolicyActions { rewrite_model: Some(to.into()), ..Default::default() })
+    };
+    let world = world(|entities| {
+        entities.policies = vec![
+            of("moved", "retired-*", "up/m"),
+            of("combined", "pair", "best"),
+            of("in vain", "lost/*", "nowhere/m"),
+        ];
+        entities.combos.push(combo("best", &["up/m"]));
+    });
+    for (model, via, policy) in [("retired-1(high)", "direct", "moved"), ("pair", "combo", "combined")] {
+        let ask = ASK.replace("up/m", model);
+        let preview = world.preview(&ask).await;
+        assert_eq!((preview.via, &*preview.policies), (Some(via), &[policy.into()][..]), "{model}");
+        world.transport.answer(answer("yes"));
+        let got = world.chat(&ask).await;
+        assert!(got.status == 200 && got.body.contains(&format!(r#""model":"{model}""#)), "{}", got.body);
+        assert_eq!(world.row().decision.unwrap().policies, preview.policies);
+    }
+    // The error is of the name that it leads to.
+    let got = world.chat(&ASK.replace("up/m", "lost/m")).await;
+    assert!(got.status == 400 && got.body.contains("`nowhere` is not a provider prefix"), "{}", got.body);
+    assert_eq!(world.row().decision.unwrap().policies, ["in vain".into()]);
+    assert_eq!(world.chat(&ASK.replace("up/m", "kept/m")).await.status, 400);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_policies_said_of_every_target_that_had_its_turn_is_recorded() {
     let of = |name: &str, model: &str, actions| {
         policy(name, PolicyConditions { model_pattern: Some(model.into()), ..Default::default() }, actions)
