@@ -363,7 +363,12 @@ pub trait Dialect: Sync + 'static {
     }
     /// Whether an upstream's answer is a count.
     fn is_count(&self, body: &[u8]) -> bool {
-        memchr::memmem::find(body, b"\"input_tokens\"").is_some()
+        #[derive(serde::Deserialize)]
+        struct Counted {
+            #[serde(rename = "input_tokens")]
+            _tokens: u64,
+        }
+        serde_json::from_slice::<Counted>(body).is_ok()
     }
     /// Where upstreams of this dialect count, by the path at which they chat; `None` where they do not.
     fn count_path(&self, chat_path: &str) -> Option<String> {

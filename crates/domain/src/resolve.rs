@@ -453,13 +453,14 @@ fn pinned<'a>(provider: &ProviderState, model: &'a str) -> (&'a str, Option<Stri
         provider.connections.iter().any(|connection| *connection.name == *name)
             || provider.idle.iter().any(|account| *account.name == *name)
     };
-    if let Some((head, tail)) = model.rsplit_once('@')
-        && !head.is_empty()
-        && is_account(tail)
-    {
-        return (head, Some(tail.to_owned()));
-    }
-    (model, None)
+    // Names of accounts may be addresses of mail.
+    let named = split_at_signs(model).find(|(_, tail)| is_account(tail));
+    named.map_or((model, None), |(head, tail)| (head, Some(tail.to_owned())))
+}
+
+/// The two sides of each `@` that something stands before.
+fn split_at_signs(name: &str) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+    name.match_indices('@').filter(|(at, _)| *at > 0).map(|(at, _)| (&name[..at], &name[at + 1..]))
 }
 
 fn bare(
@@ -468,9 +469,11 @@ fn bare(
     preference: Preference<'_>,
     trail: &mut impl Trail,
 ) -> Result<Target, ResolveError> {
-    let (plain, pin) = match name.rsplit_once('@') {
-        Some((head, _)) if snapshot.providers_of_model(name).is_empty() && !head.is_empty() => (head, true),
-        _ => (name, false),
+    let is_listed = |name: &str| !snapshot.providers_of_model(name).is_empty();
+    let heads = || split_at_signs(name).rev().map(|(head, _)| head);
+    let (plain, pin) = match heads().next().filter(|_| !is_listed(name)) {
+        Some(last) => (heads().find(|head| is_listed(head)).unwrap_or(last), true),
+        None => (name, false),
     };
     let able: Vec<ProviderId>;
     let mut owners = snapshot.providers_of_model(plain);

@@ -60,9 +60,22 @@ fn whom_a_name_leads_to_is_known_where_nobody_is_asked() {
 fn an_account_that_is_switched_off_is_named_all_the_same() {
     let snapshot = snapshot(|entities| {
         entities.connections.push(Connection { is_active: false, ..connection("n1", "old") });
+        entities.connections.push(connection("n1", "me@example.com"));
+        entities.custom_models.push(fixture::model("n1", "only-here", "chat-completions"));
     });
     let target = resolve::model(&snapshot, "one/m@old").unwrap();
     assert_eq!((&*target.model, target.connection_name.as_deref()), ("m", Some("old")));
+    // The whole of what follows, if there is such an account.
+    for (name, model, account) in [
+        ("one/m@me@example.com", "m", Some("me@example.com")),
+        ("one/m@example.com", "m@example.com", None),
+        ("one/m@1@me@example.com", "m@1", Some("me@example.com")),
+        ("only-here@me@example.com", "only-here", Some("me@example.com")),
+        ("only-here@old", "only-here", Some("old")),
+    ] {
+        let target = resolve::model(&snapshot, name).unwrap();
+        assert_eq!((&*target.model, target.connection_name.as_deref()), (model, account), "{name}");
+    }
     let target = resolve::model(&snapshot, "one/m@nobody").unwrap();
     assert_eq!((&*target.model, target.connection_name.as_deref()), ("m@nobody", None));
 }

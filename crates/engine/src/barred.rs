@@ -39,6 +39,11 @@ pub(crate) struct Unserved {
 }
 
 impl Unserved {
+    /// A single account that was to be asked.
+    pub(crate) fn one(account: &IdleAccount, model: &str) -> Self {
+        Self { model: model.into(), accounts: [account.clone()].into() }
+    }
+
     /// Those that a name leads to which leads nowhere.
     pub(crate) fn of(snapshot: &Snapshot, error: &ResolveError) -> Vec<Self> {
         let Some((providers, model)) = error.unserved() else { return Vec::new() };

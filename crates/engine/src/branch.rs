@@ -113,6 +113,8 @@ impl RequestCtx {
             returns_reasoning: self.returns_reasoning,
             repairs: self.repairs,
             about: self.about.clone(),
+            is_count: self.is_count,
+            instead_of: Vec::new(),
             // The limits of the key are charged and settled once, by the request.
             charges: SmallVec::new(),
             standings: SmallVec::new(),

@@ -19,7 +19,7 @@ use omniroute_provider::Capability;
 use smallvec::SmallVec;
 
 use crate::attempt::{Rewrite, Tally, Trying};
-use crate::barred::Barred;
+use crate::barred::{Barred, Unserved};
 use crate::bodies::Copies;
 use crate::branch::Kinship;
 use crate::decision::Decision;
@@ -98,6 +98,10 @@ pub struct RequestCtx {
     /// The answer to an earlier request that this one is about: it says nothing about the account as it is now, and was paid
     /// for, but for what nobody could know yet.
     pub(crate) about: Option<Arc<Known>>,
+    /// Its tokens are to be counted, and that is all.
+    pub(crate) is_count: bool,
+    /// Where it would have led, had those not been idle whom another target stands in for.
+    pub(crate) instead_of: Vec<Unserved>,
     pub(crate) charges: SmallVec<[Charge; 4]>,
     /// What is left of the key's limits.
     pub(crate) standings: SmallVec<[Standing; 4]>,
@@ -230,6 +234,8 @@ impl RequestCtx {
             returns_reasoning: false,
             repairs: 0,
             about: None,
+            is_count: false,
+            instead_of: Vec::new(),
             charges: SmallVec::new(),
             standings: SmallVec::new(),
             money: Money::default(),

@@ -11,7 +11,6 @@ use omniroute_domain::resolve::{Route, Target};
 use omniroute_domain::routing::auto::{Task, is_virtual};
 use omniroute_domain::routing::{Manner, Score};
 use omniroute_domain::snapshot::{ConnectionState, IdleAccount, ProviderState};
-use omniroute_provider::ProviderId;
 use smallvec::SmallVec;
 
 use crate::barred::{Barred, Unserved};
@@ -57,6 +56,8 @@ pub struct Decision {
     denied: Vec<Planned>,
     unpaid: Vec<Planned>,
     weighed: SmallVec<[Weighed; 1]>,
+    /// Those that stand in for the one target, with what the request would cost there.
+    others: Vec<(Arc<Target>, Option<i64>)>,
     unserved: Vec<Unserved>,
 }
 
@@ -118,7 +119,8 @@ impl Decision {
             denied: Vec::new(),
             unpaid: Vec::new(),
             weighed: SmallVec::new(),
-            unserved: Vec::new(),
+            others: Vec::new(),
+            unserved: ctx.instead_of.clone(),
         }
     }
 
@@ -146,6 +148,7 @@ impl Decision {
             denied: Vec::new(),
             unpaid: Vec::new(),
             weighed: SmallVec::new(),
+            others: Vec::new(),
             unserved: Vec::new(),
             ..self.clone()
         })
@@ -188,7 +191,7 @@ impl Decision {
             || !(self.policies.is_empty() && self.denied.is_empty() && self.unpaid.is_empty())
             || !(self.observed.is_empty() && self.left_out.is_empty())
             || self.weighed.len() > 1
-            || !self.unserved.is_empty()
+            || !(self.unserved.is_empty() && self.others.is_empty())
             || self.planned.are_scored();
         let weighed = self.weighed.first();
         if has_more || weighed.is_some_and(|weighed| !weighed.unable.is_empty()) {
@@ -258,6 +261,11 @@ impl Decision {
     /// The same one by one.
     pub fn visit<'a>(&'a self, client: DialectId, mut see: impl FnMut(RecordedCandidate<'a>)) {
         self.visit_part(client, Part::Tried, &mut see);
+        for (target, cost_nano) in &self.others {
+            if !self.weighed.iter().any(|weighed| Arc::ptr_eq(&weighed.target, target)) {
+                see(RecordedCandidate { cost_nano: *cost_nano, ..RecordedCandidate::at(target) });
+            }
+        }
         if self.weighed.iter().any(Weighed::has_skipped) {
             self.visit_part(client, Part::Skipped, &mut see);
         }
@@ -267,15 +275,21 @@ impl Decision {
         self.denied.iter().for_each(|planned| see(RecordedCandidate::of(planned, denied)));
         self.unpaid.iter().for_each(|planned| see(RecordedCandidate::of(planned, unpaid)));
         for left in self.left_out.iter() {
-            let (target, account) = (left.target.as_deref(), left.account.as_ref());
+            let target = left.target.as_deref();
+            let model = target.map_or(&left.goal[..], |target| &target.model);
+            for account in left.idle.iter() {
+                see(RecordedCandidate {
+                    cost_nano: left.cost_nano,
+                    ..RecordedCandidate::idle(model, account)
+                });
+            }
+            if !left.idle.is_empty() {
+                continue;
+            }
             see(RecordedCandidate {
                 whose: target.map(|target| Whose::Provider(&target.provider)),
-                provider: target
-                    .map(|target| &target.provider.id)
-                    .or(account.map(|account| &account.provider))
-                    .map(ProviderId::as_str),
-                model: target.map_or(&left.goal, |target| &target.model),
-                connection: account.map(|account| (account.id.as_str(), &*account.name)),
+                provider: target.map(|target| target.provider.id.as_str()),
+                model,
                 skip: Some(Skip { rule: left.rule.as_str(), reason: &left.reason, until: left.until }),
                 cost_nano: left.cost_nano,
                 ..RecordedCandidate::default()
@@ -402,12 +416,19 @@ impl<'a> RecordedCandidate<'a> {
     /// Without an account.
     fn of(planned: &'a Planned, skip: Option<Skip<&'a str>>) -> Self {
         Self {
-            whose: Some(Whose::Provider(&planned.target.provider)),
-            provider: Some(planned.target.provider.id.as_str()),
-            model: &planned.target.model,
             skip,
             cost_nano: planned.cost_nano,
             score: planned.score.as_deref(),
+            ..Self::at(&planned.target)
+        }
+    }
+
+    /// A target, without an account.
+    fn at(target: &'a Target) -> Self {
+        Self {
+            whose: Some(Whose::Provider(&target.provider)),
+            provider: Some(target.provider.id.as_str()),
+            model: &target.model,
             ..Self::default()
         }
     }
@@ -415,7 +436,7 @@ impl<'a> RecordedCandidate<'a> {
 
 impl<'a> RecordedCandidate<'a> {
     /// An account that nobody asks.
-    fn idle(model: &'a Arc<str>, account: &'a IdleAccount) -> Self {
+    fn idle(model: &'a str, account: &'a IdleAccount) -> Self {
         Self {
             provider: Some(account.provider.as_str()),
             model,
@@ -560,7 +581,7 @@ impl RequestCtx {
             Route::Combo(combo) => Decision::of_combo(self, combo, self.started_ms),
         };
         for target in &barred.targets(self) {
-            decision.pass_over(target, skip, policy::cost_nano(self, target), self.started_ms);
+            decision.pass_over(target, skip, self.cost_at(target), self.started_ms);
         }
         Some(Box::new(decision))
     }
@@ -571,9 +592,21 @@ impl RequestCtx {
         if self.decision.is_none() {
             return;
         }
-        let (skip, cost_nano) = (Skip::plain(rule, reason), policy::cost_nano(self, target));
+        let (skip, cost_nano) = (Skip::plain(rule, reason), self.cost_at(target));
         if let Some(decision) = &mut self.decision {
             decision.pass_over(target, &skip, cost_nano, now_ms);
+        }
+    }
+
+    /// Those stand in for the one target.
+    pub(crate) fn stood_in(&mut self, others: &[Arc<Target>]) {
+        if self.decision.is_none() {
+            return;
+        }
+        let others = others.iter().take(MAX_WEIGHED);
+        let others = others.map(|target| (target.clone(), policy::cost_nano(self, target))).collect();
+        if let Some(decision) = &mut self.decision {
+            decision.others = others;
         }
     }
 

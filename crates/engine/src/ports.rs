@@ -22,7 +22,7 @@ pub use memory::{
     AnswerRow, Claims, HandoffRow, KeptAnswer, LimitsRow, LockRow, Memory, OwnerRow, QuestionRow, QuotaRow,
     ReasoningRow, Shelf, Unfinished, Unreadable,
 };
-pub use request::{AttemptRow, BillRow, CHAT, HANDOFF, RequestRow, SIMILAR};
+pub use request::{AttemptRow, BillRow, CHAT, COUNT, HANDOFF, RequestRow, SIMILAR};
 
 /// Where time comes from.
 pub trait Clock: Send + Sync {

@@ -11,7 +11,7 @@ use omniroute_provider::Capability;
 use crate::bodies::BodyNote;
 use crate::ctx::{AnswerSource, Outcome, RequestCtx};
 use crate::decision::Decision;
-use crate::ports::{AttemptRow, CHAT, Charge, HANDOFF, RequestRow, SIMILAR};
+use crate::ports::{AttemptRow, CHAT, COUNT, Charge, HANDOFF, RequestRow, SIMILAR};
 use crate::telemetry::{Phase, Phases};
 use crate::time::millis;
 
@@ -111,6 +111,7 @@ impl RequestCtx {
     fn request_type(&self) -> &'static str {
         match self.is_aside() {
             true => HANDOFF,
+            false if self.is_count => COUNT,
             false => self.ability().map_or(CHAT, Capability::request_type),
         }
     }
@@ -158,7 +159,10 @@ impl RequestCtx {
             status,
             request_type: self.request_type(),
             stream: envelope.as_ref().is_some_and(|envelope| envelope.stream),
-            requested_model: envelope.map(|envelope| one_line(envelope.model)).unwrap_or_default(),
+            requested_model: envelope
+                .map(|envelope| one_line(envelope.model))
+                .or_else(|| self.about.as_ref().map(|known| known.asked.as_str().into()))
+                .unwrap_or_default(),
             model: last
                 .map(|attempt| attempt.model.clone())
                 .or_else(|| bills.first().map(|bill| bill.model.clone()))

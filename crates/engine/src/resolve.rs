@@ -71,7 +71,7 @@ fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
     let requested = ctx.envelope()?.model.clone();
     let mut verdict = policy::of_name(ctx, &requested);
     if let Err(error) = policy::refuse_if_denied(&verdict) {
-        let route = found(ctx, &requested, &verdict.preferred_providers).ok().map(|(route, _)| route);
+        let route = found(ctx, &requested, &verdict.preferred_providers).ok().map(|(route, ..)| route);
         return Err(Refused::of_policy(error, route, &verdict));
     }
     let led = found(ctx, &requested, &verdict.preferred_providers);
@@ -81,25 +81,25 @@ fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
             .map_err(|error| Refused::of_policy(error, Some(route.clone()), verdict))
     };
     match &led {
-        Ok((route @ Route::Target(target), _)) => {
+        Ok((route @ Route::Target(target), ..)) => {
             let verdict = policy::of_target(ctx, &requested, target);
             lets_through(route, &verdict)?;
             rewrite = verdict.rewrite_model.or(rewrite);
         }
-        Ok((route @ Route::Combo(combo), _)) if *combo.name != *requested => {
+        Ok((route @ Route::Combo(combo), ..)) if *combo.name != *requested => {
             verdict = policy::of_combo(ctx, &requested, &combo.name);
             lets_through(route, &verdict)?;
             rewrite.clone_from(&verdict.rewrite_model);
         }
         // What leads nowhere may be another name by a policy.
-        Ok((Route::Combo(_), _)) | Err(_) => {}
+        Ok((Route::Combo(_), ..)) | Err(_) => {}
     }
     let led = match &rewrite {
         // Once: what a policy makes of a name is final.
         Some(model) => found(ctx, model, &verdict.preferred_providers),
         None => led,
     };
-    let (route, mut suffixes) = led.map_err(|error| Refused::of_name(ctx, error, &verdict))?;
+    let (route, mut suffixes, instead_of) = led.map_err(|error| Refused::of_name(ctx, error, &verdict))?;
     if rewrite.is_some() {
         let inner = std::mem::replace(&mut suffixes, resolve::suffixes(&requested));
         suffixes.complete(inner);
@@ -113,6 +113,7 @@ fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
         let (applied, observed) = (verdict.applied.clone(), std::mem::take(&mut verdict.observed));
         ctx.steering = Some(Box::new(Steering { verdict, suffixes, applied, observed }));
     }
+    ctx.instead_of = instead_of;
     match route {
         Route::Combo(combo) => {
             if let Err(error) = admit::check_combo(ctx, &combo) {
@@ -131,8 +132,11 @@ fn allowed_route(ctx: &mut RequestCtx) -> Result<Route, Refused> {
     }
 }
 
-/// Where a name leads, or who stands in where that has no account; and what is said beside it on the way there.
-fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<(Route, Suffixes), ResolveError> {
+/// Where a name leads, what is said beside it on the way there, and whom it stands in for where that has no account.
+type Led = (Route, Suffixes, Vec<Unserved>);
+
+/// Where a name leads, or who stands in where that has no account.
+fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<Led, ResolveError> {
     let found = match &ctx.arrival.provider {
         Some(provider) => resolve::resolve_at(&ctx.snapshot, provider, name).map(|target| {
             let suffixes = target.suffixes.clone();
@@ -151,12 +155,16 @@ fn found(ctx: &RequestCtx, name: &str, prefer: &[String]) -> Result<(Route, Suff
             }
         }
     };
-    found.or_else(|error| match fallback::instead(ctx, name, &error) {
-        Some(target) if ctx.arrival.provider.is_none() => {
-            Ok((Route::Target(target), resolve::suffixes(name)))
-        }
-        _ => Err(error),
-    })
+    match found {
+        Ok((route, suffixes)) => Ok((route, suffixes, Vec::new())),
+        Err(error) => match fallback::instead(ctx, name, &error) {
+            Some(target) if ctx.arrival.provider.is_none() => {
+                let unserved = Unserved::of(&ctx.snapshot, &error);
+                Ok((Route::Target(target), resolve::suffixes(name), unserved))
+            }
+            _ => Err(error),
+        },
+    }
 }
 
 /// `model@account` is part of the name for those who may not choose an account.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use omniroute_domain::resolve::Target;
 use omniroute_domain::snapshot::ConnectionState;
 
+use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::policy;
 use crate::preview::Skip;
 use crate::time::millis;
 
@@ -45,5 +47,15 @@ impl Turn {
     /// None of its accounts is asked, and this is why.
     pub(crate) fn passed(target: &Arc<Target>, rule: &'static str, reason: &str) -> Self {
         Self::with(target, |_| Some(Skip::plain(rule, reason)))
+    }
+}
+
+impl RequestCtx {
+    /// What the request would cost at a target, in billionths of a US dollar; `None` = unknown.
+    pub(crate) fn cost_at(&self, target: &Target) -> Option<i64> {
+        match self.is_count || self.about.is_some() {
+            true => Some(COST_NANO),
+            false => policy::cost_nano(self, target),
+        }
     }
 }

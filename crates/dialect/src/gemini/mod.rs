@@ -99,7 +99,12 @@ impl Dialect for Gemini {
     }
 
     fn is_count(&self, body: &[u8]) -> bool {
-        memchr::memmem::find(body, b"\"totalTokens\"").is_some()
+        #[derive(serde::Deserialize)]
+        struct Counted {
+            #[serde(rename = "totalTokens")]
+            _tokens: u64,
+        }
+        serde_json::from_slice::<Counted>(body).is_ok()
     }
 
     fn count_path(&self, chat_path: &str) -> Option<String> {

@@ -15,8 +15,8 @@ pub struct LeftOut {
     pub goal: String,
     /// The same as a target; `None` where it leads to a combo, or to none.
     pub target: Option<Arc<Target>>,
-    /// The account that it names and that nobody asks.
-    pub account: Option<IdleAccount>,
+    /// The accounts for want of which it leads nowhere, where it would otherwise.
+    pub idle: Arc<[IdleAccount]>,
     /// What the request would cost there, in billionths of a US dollar; `None` = unknown.
     pub cost_nano: Option<i64>,
     /// What kept it out.

@@ -498,14 +498,14 @@ impl Planner<'_> {
             Goal::Model { model, .. } => model.clone(),
             Goal::ComboRef { combo_name } => combo_name.clone(),
         };
-        let (target, account) = match step.target(self.snapshot) {
-            Some(Ok(target)) => (Some(target.clone()), None),
-            Some(Err(ResolveError::NoAccount { account })) => (None, account.as_deref().cloned()),
-            Some(Err(_)) | None => (None, None),
+        let (target, idle) = match step.target(self.snapshot) {
+            Some(Ok(target)) => (Some(target.clone()), Arc::default()),
+            Some(Err(error)) if rule == Rule::Inactive => (None, self.snapshot.idle_for(error)),
+            Some(Err(_)) | None => (None, Arc::default()),
         };
         let cost_nano = target.as_ref().and_then(|target| self.cost(step, target));
         let until = step.stats.excluded_until(self.now_ms).filter(|_| rule == Rule::Excluded);
-        LeftOut { step: step.id.clone(), goal, target, account, cost_nano, rule, reason, until }
+        LeftOut { step: step.id.clone(), goal, target, idle, cost_nano, rule, reason, until }
     }
 
     /// What the model lacks for this request.

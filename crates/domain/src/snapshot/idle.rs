@@ -8,6 +8,7 @@ use omniroute_provider::ProviderId;
 
 use super::{Map, Snapshot};
 use crate::entity::{Connection, ConnectionId};
+use crate::resolve::ResolveError;
 
 /// An account that is there and is asked by no request, until somebody changes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,26 @@ impl IdleAccount {
 }
 
 impl Snapshot {
+    /// The account of this id, if nobody asks it.
+    pub fn idle_account(&self, id: &ConnectionId) -> Option<&IdleAccount> {
+        self.idle.values().flat_map(|accounts| accounts.iter()).find(|account| account.id == *id)
+    }
+
+    /// The accounts for want of which a name leads nowhere.
+    pub(crate) fn idle_for(&self, error: &ResolveError) -> Arc<[IdleAccount]> {
+        if let ResolveError::NoAccount { account } = error {
+            return account.iter().map(|account| IdleAccount::clone(account)).collect();
+        }
+        match error.unserved() {
+            Some(([provider], _)) => self.idle_accounts(provider),
+            Some((providers, _)) => {
+                let known = providers.iter().filter_map(|provider| self.idle.get(provider));
+                known.flat_map(|accounts| accounts.iter().cloned()).collect()
+            }
+            None => Arc::default(),
+        }
+    }
+
     /// The accounts of a provider, usable or not, that nobody asks.
     pub fn idle_accounts(&self, provider: &ProviderId) -> Arc<[IdleAccount]> {
         self.idle.get(provider).cloned().unwrap_or_default()

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::{Fault, StreamStart, judged, open_row, push_row, read_refusal, read_whole, transport_failure};
 use crate::admit;
+use crate::barred::Unserved;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
 use crate::explain;
@@ -132,9 +133,20 @@ struct Found {
 
 /// Who made the answer, if the caller may ask for it there.
 async fn find(ctx: &mut RequestCtx, id: &str) -> Result<Found, GatewayError> {
-    let known = Arc::new(kept::known(ctx, id).await.ok_or_else(|| unknown(id))?);
+    let Some(known) = kept::known(ctx, id).await.map(Arc::new) else {
+        ctx.lose(Vec::new());
+        return Err(unknown(id));
+    };
     ctx.about = Some(known.clone());
-    let (target, connection) = maker(ctx, &known, id)?;
+    let (target, connection) = match maker(ctx, &known, id) {
+        Ok(maker) => maker,
+        Err(error) => {
+            let idle = ctx.snapshot.idle_account(&ConnectionId::from(known.connection.as_str()));
+            let unserved = idle.map(|account| Unserved::one(account, &known.model));
+            ctx.lose(unserved.into_iter().collect());
+            return Err(error);
+        }
+    };
     let may_ask = match &ctx.caller {
         Some(caller) if !caller.allows_connection(&connection.id) => {
             let message = format!("This API key may not use the account that made `{id}`");

@@ -106,6 +106,7 @@ async fn chain(
     target: &Arc<Target>,
     others: &[Arc<Target>],
 ) -> Result<Attempted, GatewayError> {
+    ctx.stood_in(others);
     let mut error = match accounts::run(ctx, target, Patience::none(false)).await {
         Ok(answer) => return Ok(answer),
         Err(failed) if fallback::is_out(&failed) && !ctx.is_spent() => failed.error,
@@ -275,7 +276,15 @@ impl Course {
             session::find(ctx)?;
         }
         let Layout { mut plan, targets, denied, unpaid, manner, decided_at, refusal } =
-            lay_out(ctx, combo, true, None).await?;
+            match lay_out(ctx, combo, true, None).await {
+                Ok(layout) => layout,
+                Err(error) => {
+                    if ctx.task.is_some() {
+                        ctx.bar(Route::Combo(combo.clone()), "capability", &error);
+                    }
+                    return Err(error);
+                }
+            };
         if let Some(error) = refusal {
             // Why nobody is asked can be read afterwards.
             let left_out = Arc::from(mem::take(&mut plan.left_out));

@@ -56,15 +56,16 @@ pub(super) async fn ask(
 
 /// A count, or what was heard instead.
 async fn heard(
-    ctx: &RequestCtx,
+    ctx: &mut RequestCtx,
     target: &Target,
     call: OutboundCall,
 ) -> Result<(StatusCode, Bytes), (Option<StatusCode>, Failure)> {
     let late = || Failure::timeout(&format!("no count within {}", seconds(PATIENCE)));
+    ctx.copy_call(&call);
     let sending = timeout(PATIENCE, ctx.engine.transport.send(call)).await;
     let response = sending.map_err(|_| (None, late()))?;
     let response = response.map_err(|error| (None, attempt::transport_failure(&error)))?;
-    let (head, body) = response.into_parts();
+    let (head, body) = ctx.copy_answer(response).into_parts();
     let status = head.status;
     let body = timeout(PATIENCE, Limited::new(body, MAX_COUNT_BYTES).collect()).await;
     let body = body.map_err(|_| (Some(status), late()))?;

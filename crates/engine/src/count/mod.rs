@@ -29,6 +29,7 @@ impl Engine {
     /// Counts the tokens of a request whose caller is known.
     pub async fn count(self: &Arc<Self>, mut ctx: Box<RequestCtx>, body: Bytes) -> Response<Answer> {
         ctx.set_body(body);
+        ctx.is_count = true;
         match count(&mut ctx).await {
             Ok(body) => self.reply(ctx, StatusCode::OK, body),
             Err(error) => self.refuse(ctx, &error),
@@ -43,6 +44,7 @@ impl Engine {
         body: Bytes,
     ) -> Result<Preview, GatewayError> {
         ctx.set_body(body);
+        ctx.is_count = true;
         let ctx = &mut *ctx;
         let estimated = begin(ctx)?;
         let mut preview = Preview::of(ctx, ctx.envelope()?.model.to_string());
@@ -55,7 +57,11 @@ impl Engine {
                         preview.of_turns(ctx, turns, combo);
                         preview.error = refusal;
                     }
-                    Err(error) => preview.error = Some(error),
+                    Err(error) => {
+                        ctx.bar(route, "key", &error);
+                        preview.of_barred(ctx);
+                        preview.error = Some(error);
+                    }
                 }
                 admit::would_reserve_uncounted(ctx).await
             }

@@ -20,6 +20,8 @@ use crate::row_id::RowId;
 pub const CHAT: &str = "chat";
 /// [`RequestRow::request_type`] of the gateway's own calls that sum a conversation up.
 pub const HANDOFF: &str = "handoff";
+/// [`RequestRow::request_type`] of what is sent to have its tokens counted.
+pub const COUNT: &str = "count";
 /// [`RequestRow::source`] of answers that were made for a question which is close.
 pub const SIMILAR: &str = "similar";
 
@@ -34,7 +36,7 @@ pub struct RequestRow {
     pub method: http::Method,
     /// Path, without the query.
     pub path: Arc<str>,
-    /// What was asked for: [`CHAT`], [`HANDOFF`], or [`omniroute_provider::Capability::request_type`].
+    /// What was asked for: [`CHAT`], [`COUNT`], [`HANDOFF`], or [`omniroute_provider::Capability::request_type`].
     pub request_type: &'static str,
     /// Status the client got; 499 when it went away.
     pub status: u16,

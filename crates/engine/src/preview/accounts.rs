@@ -201,20 +201,21 @@ pub(crate) fn told(obstacle: &Obstacle) -> Skip {
     }
 }
 
-/// A step that leads to no target for this request.
-pub(super) fn step(left: LeftOut) -> PreviewedCandidate {
-    let LeftOut { step: _, goal, target, account, cost_nano, rule, reason, until } = left;
-    PreviewedCandidate {
-        provider: target
-            .as_ref()
-            .map(|target| target.provider.id.clone())
-            .or_else(|| account.as_ref().map(|account| account.provider.clone())),
-        model: target.map_or_else(|| goal.into(), |target| target.model.clone()),
-        connection: account.map(|account| (account.id, account.name)),
+/// A step that leads to no target for this request, or the accounts for want of which it leads to none.
+pub(super) fn step(left: LeftOut) -> Vec<PreviewedCandidate> {
+    let LeftOut { step: _, goal, target, idle, cost_nano, rule, reason, until } = left;
+    let model: Arc<str> = target.as_ref().map_or_else(|| goal.into(), |target| target.model.clone());
+    if !idle.is_empty() {
+        return idle.iter().map(|account| idle_candidate(&model, account, cost_nano)).collect();
+    }
+    vec![PreviewedCandidate {
+        provider: target.map(|target| target.provider.id.clone()),
+        model,
+        connection: None,
         dialect: None,
         skip: Some(Skip { rule: rule.as_str(), reason, until }),
         cost_nano,
         score: None,
         wave: None,
-    }
+    }]
 }

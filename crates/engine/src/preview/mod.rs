@@ -199,6 +199,7 @@ impl Preview {
 
     /// Nothing more will be known; an error is what keeps the request from whoever would be asked.
     pub(crate) fn finish(&mut self, ctx: &mut RequestCtx, entered: Result<(), GatewayError>) {
+        self.add_unserved(&ctx.instead_of);
         if let Err(error) = entered {
             self.refuse(error);
         }
@@ -241,7 +242,7 @@ impl Preview {
             self.add(Accounts::barred(ctx, &planned.target, planned.cost_nano, &skip), &mut later);
         }
         self.candidates.append(&mut later);
-        self.candidates.extend(plan.left_out.into_iter().map(step));
+        self.candidates.extend(plan.left_out.into_iter().flat_map(step));
     }
 
     /// Nobody is asked, and this is what the client gets.
@@ -254,16 +255,18 @@ impl Preview {
         self.error = Some(error);
     }
 
+    fn add_unserved(&mut self, unserved: &[Unserved]) {
+        for Unserved { model, accounts } in unserved {
+            self.candidates.extend(accounts.iter().map(|idle| idle_candidate(model, idle, None)));
+        }
+    }
+
     /// A request that does not get to where it leads, or leads nowhere.
     fn of_nobody(&mut self, ctx: &RequestCtx, barred: &Barred) {
         let (route, skip) = match barred {
             Barred::From { route, skip } => (route, skip),
             Barred::Lost(unserved) => {
-                for Unserved { model, accounts } in unserved {
-                    let idle = accounts.iter().map(|idle| idle_candidate(model, idle, None));
-                    self.candidates.extend(idle);
-                }
-                return;
+                return self.add_unserved(unserved);
             }
         };
         match route {
@@ -271,7 +274,7 @@ impl Preview {
             Route::Combo(combo) => self.led_to_combo(combo),
         }
         for target in barred.targets(ctx) {
-            let accounts = Accounts::barred(ctx, &target, policy::cost_nano(ctx, &target), skip);
+            let accounts = Accounts::barred(ctx, &target, ctx.cost_at(&target), skip);
             let Accounts { tried: _, skipped, idle } = accounts;
             self.candidates.extend(skipped.into_iter().chain(idle));
         }
@@ -345,6 +348,8 @@ impl Preview {
             Ok(layout) => layout,
             // None of the targets can do what is asked.
             Err(error) if ctx.task.is_some() => {
+                ctx.bar(Route::Combo(combo), "capability", &error);
+                self.of_barred(ctx);
                 self.error = Some(error);
                 return Ok(());
             }
@@ -417,7 +422,7 @@ impl Preview {
             self.add(accounts, &mut later);
         }
         self.candidates.append(&mut later);
-        self.candidates.extend(plan.left_out.into_iter().map(step));
+        self.candidates.extend(plan.left_out.into_iter().flat_map(step));
         Ok(())
     }
 

@@ -133,6 +133,7 @@ async fn one_account_of_the_first_target_is_asked() {
     let row = world.row();
     assert_eq!((row.attempts.len(), row.attempts[0].status, row.attempts[0].failure), (1, Some(200), None));
     assert_eq!((row.cost_nano, row.bills.len()), (Some(0), 0), "vendors count for nothing");
+    assert_eq!(row.request_type, "count");
 
     let (preview, told, _) = both(&world, "best").await;
     let up = [skipped("c1", "width", FIRST), skipped("c2", "width", FIRST)];
@@ -156,6 +157,7 @@ async fn what_keeps_an_account_from_conversations_keeps_it_from_counts() {
         entities.api_keys[0].allowed_connections = vec!["c1".into(), "c2".into(), "c5".into()];
         entities.combos.push(combo("best", &["up/m", "anth/m"]));
         entities.api_keys[0].denied_models = vec!["gem/*".into()];
+        entities.combos.push(combo("no", &["gem/m"]));
     });
     let of_policy = |account| skipped(account, "policy", r#"Model "m" blocked by policy "not there""#);
     let denied = skipped("c3", "key", "the key may not use this account");
@@ -167,6 +169,10 @@ async fn what_keeps_an_account_from_conversations_keeps_it_from_counts() {
     assert_eq!(preview.error.unwrap().kind.status(), 403);
     let (preview, told, got) = both(&world, "gem/m").await;
     assert_eq!((told[0].1.as_ref().unwrap().0, got.status), ("key", 403));
+    assert_eq!(preview.error.unwrap().kind.status(), 403);
+    let (preview, told, got) = both(&world, "no").await;
+    assert_eq!((told[0].1.as_ref().unwrap().0, got.status), ("key", 403));
+    assert!(preview.candidates.iter().all(|it| it.cost_nano == Some(0)), "a count costs nothing");
     assert_eq!(preview.error.unwrap().kind.status(), 403);
     // An estimate needs nobody.
     let (preview, told, got) = both(&world, "nobody/knows").await;
@@ -199,6 +205,8 @@ async fn a_count_that_fails_says_so_in_the_log_alone() {
     for (answer, status, failure) in [
         (Some(refusal(500, "api_error", "no")), Some(500), "transient"),
         (Some(Answer::json(200, "{}")), Some(200), "protocol"),
+        (Some(Answer::json(200, r#"{"input_tokens":"x"}"#)), Some(200), "protocol"),
+        (Some(Answer::json(200, r#"{"input_tokens":-1}"#)), Some(200), "protocol"),
         (None, None, "network_error"),
     ] {
         let refused = TransportError::Connect { host: "upstream.example".into(), reason: "refused".into() };

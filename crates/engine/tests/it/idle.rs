@@ -2,10 +2,10 @@
 
 use omniroute_dialect::Dialect as _;
 use omniroute_dialect::openai::OpenAi;
-use omniroute_domain::entity::{Combo, ComboConfig, Entities, Goal, Step};
+use omniroute_domain::entity::{ChainLink, Combo, ComboConfig, Entities, FallbackChain, Goal, Step};
 use omniroute_engine::preview::Preview;
 
-use crate::world::{ASK, World, answer, combo, connection};
+use crate::world::{ASK, World, answer, combo, connection, refusal};
 
 /// Account, rule and reason; no reason for those that are asked.
 type Told = Vec<(Option<String>, Option<(&'static str, String)>)>;
@@ -138,15 +138,77 @@ async fn an_entry_that_names_such_an_account_says_which() {
         |_| {},
     );
     let (_, told) = both(&world, "named").await;
-    let entry = |account: Option<&str>, why: &str| {
-        let reason = format!("the account that the entry names {why}; see /api/providers");
-        (account.map(str::to_owned), Some(("inactive", reason)))
-    };
-    let expected = [
-        asked("c2"),
-        off("c1"),
-        entry(Some("c1"), "is switched off"),
-        entry(None, "is none of its provider's"),
-    ];
+    let gone = "the account that the entry names is none of its provider's; see /api/providers".to_owned();
+    let expected = [asked("c2"), off("c1"), off("c1"), (None, Some(("inactive", gone)))];
     assert_eq!(told, expected);
+    // Clients hear neither names nor what is set up wrong.
+    let world = World::with(
+        |entities| {
+            switch_off(entities, &["c1"]);
+            entities.combos.push(Combo::new("1", "named", "priority", vec![step("off", "c1")], 0));
+        },
+        |_| {},
+    );
+    let (preview, told) = both(&world, "named").await;
+    assert_eq!(told, [off("c1")]);
+    let message = preview.error.unwrap().message.clone();
+    let why = "the account that the entry names is switched off; see /api/providers";
+    assert!(message.contains(why) && !message.contains("first"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_for_want_of_accounts_names_them() {
+    let world = World::with(
+        |entities| {
+            switch_off(entities, &["c1", "c2"]);
+            entities.combos.push(combo("best", &["up/m", "anth/m", "nowhere/m"]));
+        },
+        |_| {},
+    );
+    let preview = world.preview(&ASK.replace("up/m", "best")).await;
+    let told = of_preview(&preview);
+    assert_eq!(told[..3], [asked("c3"), off("c1"), off("c2")]);
+    assert!(told[3].0.is_none() && told[3].1.as_ref().is_some_and(|(rule, _)| *rule == "inactive"));
+    let idle = &preview.candidates[1];
+    assert_eq!(
+        (&*idle.model, idle.provider.as_ref().unwrap().as_str()),
+        ("up/m", "openai-compatible-chat-1")
+    );
+    world.transport.answer(refusal(400, "invalid_request_error", "no"));
+    world.chat(&ASK.replace("up/m", "best")).await;
+    assert_eq!(of_record(&world), told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_another_provider_stands_in_for_is_told_of() {
+    let chain = |entities: &mut Entities| {
+        let link =
+            |provider: &str, priority| ChainLink { provider: provider.into(), priority, enabled: true };
+        let links = vec![link("gem", 1), link("anth", 2)];
+        entities.fallback_chains.push(FallbackChain { model: "up/m".into(), links });
+    };
+    let world = World::with(
+        |entities| {
+            switch_off(entities, &["c1", "c2"]);
+            chain(entities);
+        },
+        |_| {},
+    );
+    let told = of_preview(&world.preview(ASK).await);
+    assert_eq!(told[told.len() - 2..], [off("c1"), off("c2")]);
+    assert_eq!(told[0], asked("c4"));
+    world.transport.answer(refusal(400, "invalid_request_error", "no"));
+    world.chat(ASK).await;
+    let recorded = of_record(&world);
+    assert_eq!(recorded[0], asked("c4"));
+    assert_eq!(recorded[recorded.len() - 2..], [off("c1"), off("c2")]);
+    // Those whose turn never came stand in the record as of a combo: without an account.
+    let world = World::with(chain, |_| {});
+    world.transport.answer(answer("hi"));
+    assert_eq!(world.chat(ASK).await.status, 200);
+    assert_eq!(of_record(&world), [asked("c1"), asked("c2"), (None, None), (None, None)]);
+    let decision = world.row().decision.unwrap();
+    let models: Vec<_> =
+        decision.candidates(OpenAi.id()).iter().filter_map(|it| it.provider).map(str::to_owned).collect();
+    assert_eq!(models[2..], ["gemini-compatible-1", "anthropic-compatible-1"]);
 }

@@ -6,7 +6,7 @@ use http::Method;
 use http_body_util::BodyExt as _;
 use omniroute_dialect::responses::Responses;
 use omniroute_dialect::{Dialect as _, KeptCall};
-use omniroute_domain::entity::{ApiKeyId, KeyHash, NodeType};
+use omniroute_domain::entity::{ApiKeyId, Entities, KeyHash, NodeType};
 use omniroute_engine::Arrival;
 use omniroute_engine::ports::{Memory, OwnerRow};
 use omniroute_testkit::Answer;
@@ -17,6 +17,10 @@ const OTHER_KEY: &str = "sk-omni-other";
 
 /// Two accounts at an upstream that speaks Responses, taken in turn.
 pub(crate) fn world() -> World {
+    world_with(|_| {})
+}
+
+fn world_with(change: impl FnOnce(&mut Entities)) -> World {
     World::with(
         |entities| {
             let mut vendor = node("openai-compatible-responses-1", NodeType::OpenaiCompatible, "r");
@@ -29,6 +33,7 @@ pub(crate) fn world() -> World {
             entities.api_keys.push(other);
             entities.settings.fallback_strategy = "round-robin".into();
             entities.settings.sticky_round_robin_limit = 1;
+            change(entities);
         },
         |_| {},
     )
@@ -246,6 +251,7 @@ async fn calls_about_an_answer_go_to_the_account_that_made_it() {
         assert_eq!((last_account(&world), sent.body.len()), (maker.clone(), 0), "{call:?}");
         let row = world.row();
         assert_eq!((row.status, row.attempts.len(), &*row.model), (200, 1, "m"));
+        assert_eq!(&*row.requested_model, "r/m");
         let decision = row.decision.expect("it is written down");
         let recorded = decision.candidates(Responses.id()).into_iter();
         let recorded: Vec<_> =
@@ -310,6 +316,8 @@ async fn answers_that_are_not_there_are_not_found() {
         }
         let key = if key == KEY { "k1" } else { "k2" };
         assert_eq!(foreseen(&world, key, id).await, (Vec::new(), Some(404)), "{id}");
+        let decision = world.row().decision.expect("it is written down");
+        assert!(decision.via.is_none() && decision.candidates(Responses.id()).is_empty());
     }
     assert_eq!(world.transport.sent().len(), calls, "nobody was asked");
     let unknown = |status| {
@@ -326,6 +334,24 @@ async fn answers_that_are_not_there_are_not_found() {
         assert!(got.body.contains("not found"), "{}", got.body);
     }
     assert!(world.recorded.statuses.lock().unwrap().is_empty(), "chat is what the account is there for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_is_switched_off_is_told_of_where_it_made_the_answer() {
+    let before = world();
+    let maker = kept(&before, "resp_1").await;
+    let memories = std::mem::take(&mut *before.recorded.memories.lock().unwrap());
+    let after = world_with(|entities| {
+        let maker = entities.connections.iter_mut().find(|it| it.name == maker);
+        maker.unwrap().is_active = false;
+    });
+    memories.into_iter().for_each(|memory| after.engine.restore(memory));
+    let (told, error) = foreseen(&after, "k1", "resp_1").await;
+    assert_eq!((told, error), (vec![(maker.clone(), Some("inactive"))], Some(404)));
+    assert_eq!(about(&after, KEY, "resp_1", KeptCall::Read, None).await.status, 404);
+    let decision = after.row().decision.expect("it is written down");
+    let recorded = decision.candidates(Responses.id());
+    assert_eq!((recorded.len(), recorded[0].connection.unwrap().1), (1, maker.as_str()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -139,6 +139,7 @@ impl Gateway {
             is_logged: matches!(
                 route.operation,
                 Operation::Chat
+                    | Operation::Count
                     | Operation::Embed { .. }
                     | Operation::Images { .. }
                     | Operation::Speech

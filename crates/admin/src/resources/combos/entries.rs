@@ -213,7 +213,7 @@ mod tests {
         let snapshot = ladder(&When::default());
         let combo = snapshot.combo("0-0").unwrap();
         let left = |step: &str| LeftOut {
-            account: None,
+            idle: Arc::default(),
             step: step.into(),
             goal: "7-3".into(),
             target: None,
