@@ -159,6 +159,54 @@ async fn a_name_that_leads_nowhere_is_recorded_as_it_is_explained() {
 }
 
 #[tokio::test]
+async fn what_reaches_one_account_or_nobody_is_recorded_as_it_is_explained() {
+    let gateway = gateway().await;
+    let spare = json!({"provider": "openai", "name": "spare", "apiKey": "sk-another", "isActive": false});
+    gateway.set("POST", "/api/providers", &spare).await;
+    let models = ["openai/text-embedding-3-small", "openai/text-embedding-3-large"];
+    for combo in [
+        json!({"name": "mixed", "models": models}),
+        json!({"name": "pair", "models": ["sim/echo", "sim/lorem"]}),
+    ] {
+        gateway.set("POST", "/api/combos", &combo).await;
+    }
+    let messages = json!([{"role": "user", "content": "hello there"}]);
+    let contents = json!({"contents": [{"parts": [{"text": "hello there"}]}]});
+    for (path, body, kind, status) in [
+        ("/v1/messages/count_tokens", json!({"model": "sim/echo", "messages": messages}), "count", 200),
+        ("/v1/messages/count_tokens", json!({"model": "pair", "messages": messages}), "count", 200),
+        ("/v1/messages/count_tokens", json!({"model": "nobody/knows", "messages": messages}), "count", 200),
+        ("/v1/responses/input_tokens", json!({"model": "pair", "input": "hello there"}), "count", 200),
+        ("/v1beta/models/sim/echo:countTokens", contents, "count", 200),
+        ("/v1/embeddings", json!({"model": "mixed", "input": "hello there"}), "embedding", 400),
+    ] {
+        let got = gateway.call(&Call::post(path, body.to_string())).await;
+        assert_eq!(got.status, status, "{path} {}", got.text());
+        let row = gateway.logged(1).await.remove(0);
+        assert_eq!((&row["requestType"], &row["path"]), (&json!(kind), &json!(path)));
+        let log = format!("/api/usage/call-logs/{}", row["id"].as_str().unwrap());
+        let mut route = gateway.manage("GET", &log, &Value::Null).await.json()["route"].clone();
+        assert_eq!(route["attempts"], json!([]), "{path}");
+        route.as_object_mut().unwrap().remove("attempts");
+        let question = json!({"path": path, "body": body, "seed": route["seed"]});
+        let mut told = explain(&gateway, question).await;
+        let candidates = told["candidates"].as_array().unwrap();
+        let is_skipped = candidates.iter().all(|it| it["action"] == "skip");
+        assert!(
+            is_skipped
+                && candidates.is_empty() == body["model"].as_str().is_some_and(|it| it.starts_with("nobody")),
+            "{told}"
+        );
+        for record in [&mut route, &mut told] {
+            record.as_object_mut().unwrap().remove("decidedAt").unwrap();
+            record.as_object_mut().unwrap().remove("estimatedTokens").unwrap();
+        }
+        assert_eq!(route, told, "{path} {body}");
+        gateway.set("DELETE", "/api/usage/logs?before=2999-01-01T00:00:00Z", &Value::Null).await;
+    }
+}
+
+#[tokio::test]
 async fn questions_about_what_is_no_request_say_where() {
     let gateway = gateway().await;
     let file = json!({"name": "file", "bytes": 10});
