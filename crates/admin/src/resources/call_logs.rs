@@ -89,7 +89,7 @@ pub(crate) struct CallLogView {
     cache_source: String,
     /// How close that question is. Where the source is `upstream`: of a question whose answer would have been given.
     cache_similarity: Option<f64>,
-    /// `chat`, `embedding`, `image`, `audio-stt`, `audio-tts`, or `handoff` for the summary of a conversation.
+    /// `chat`, `count` (of tokens), `embedding`, `image`, `audio-stt`, `audio-tts`, or `handoff` for the summary of a conversation.
     request_type: String,
     /// What was used beside tokens, by name (`images`, `millisIn`, …).
     units: BTreeMap<String, i64>,

@@ -42,7 +42,7 @@ pub(crate) struct HistoryView {
     by_model: BTreeMap<String, ModelCounters>,
     by_account: BTreeMap<String, AccountCounters>,
     by_api_key: BTreeMap<String, KeyCounters>,
-    /// By kind of request: `chat`, `embedding`, `image`, `audio-stt`, `audio-tts`, and `handoff` for summaries of conversations.
+    /// By kind of request: `chat`, `count` (of tokens), `embedding`, `image`, `audio-stt`, `audio-tts`, and `handoff` for summaries of conversations.
     by_request_type: BTreeMap<String, KindCounters>,
     /// Ten minutes, oldest first.
     last10_minutes: Vec<Counters>,
