@@ -29,7 +29,7 @@ pub(crate) struct Course {
     asked: Option<(Arc<Target>, Arc<ConnectionState>)>,
     /// Why nobody may be asked.
     pub(crate) refusal: Option<GatewayError>,
-    /// The combo that they are of, and its plan without them.
+    /// The combo that they are of, and its plan.
     pub(crate) combo: Option<(Arc<ComboState>, Plan)>,
 }
 

@@ -217,7 +217,7 @@ impl Preview {
         }
     }
 
-    /// A call that one account gets or nobody. With the combo that it leads to, and its plan without the targets.
+    /// A call that one account gets or nobody. With the combo that it leads to, and its plan: a turn for each target.
     pub(crate) fn of_turns(
         &mut self,
         ctx: &RequestCtx,
@@ -229,14 +229,18 @@ impl Preview {
             (None, Some(turn)) => self.led_to_target(&turn.target),
             (None, None) => {}
         }
+        let is_combo = combo.is_some();
+        let plan = combo.map(|(_, plan)| plan).unwrap_or_default();
+        self.task = plan.task.map(auto::Task::as_str);
         let mut later = Vec::new();
         for (place, turn) in turns.into_iter().enumerate() {
             let mut accounts = Accounts::standing(ctx, turn, Some(COST_NANO));
-            let wave = combo.is_some().then_some(place + 1);
+            let wave = is_combo.then_some(place + 1);
             accounts.tried.iter_mut().for_each(|candidate| candidate.wave = wave);
+            let score = plan.targets.list().get(place).and_then(|planned| planned.score.as_deref().copied());
+            accounts.each().for_each(|candidate| candidate.score = score);
             self.add(accounts, &mut later);
         }
-        let plan = combo.map(|(_, plan)| plan).unwrap_or_default();
         for planned in &plan.denied {
             let skip = Skip::plain("key", NOT_THEIRS);
             self.add(Accounts::barred(ctx, &planned.target, planned.cost_nano, &skip), &mut later);

@@ -164,12 +164,17 @@ async fn what_reaches_one_account_or_nobody_is_recorded_as_it_is_explained() {
     let spare = json!({"provider": "openai", "name": "spare", "apiKey": "sk-another", "isActive": false});
     gateway.set("POST", "/api/providers", &spare).await;
     let models = ["openai/text-embedding-3-small", "openai/text-embedding-3-large"];
+    let pair = ["sim/echo", "sim/lorem"];
     for combo in [
         json!({"name": "mixed", "models": models}),
-        json!({"name": "pair", "models": ["sim/echo", "sim/lorem"]}),
+        json!({"name": "pair", "models": pair}),
+        json!({"name": "best", "models": pair, "strategy": "auto"}),
+        json!({"name": "barred", "models": pair}),
     ] {
         gateway.set("POST", "/api/combos", &combo).await;
     }
+    let barred = json!({"name": "no", "type": "access", "actions": {"block_model": ["barred"]}});
+    gateway.set("POST", "/api/policies", &barred).await;
     let messages = json!([{"role": "user", "content": "hello there"}]);
     let contents = json!({"contents": [{"parts": [{"text": "hello there"}]}]});
     for (path, body, kind, status) in [
@@ -178,6 +183,9 @@ async fn what_reaches_one_account_or_nobody_is_recorded_as_it_is_explained() {
         ("/v1/messages/count_tokens", json!({"model": "nobody/knows", "messages": messages}), "count", 200),
         ("/v1/responses/input_tokens", json!({"model": "pair", "input": "hello there"}), "count", 200),
         ("/v1beta/models/sim/echo:countTokens", contents, "count", 200),
+        ("/v1/messages/count_tokens", json!({"model": "best", "messages": messages}), "count", 200),
+        ("/v1/messages/count_tokens", json!({"model": "barred", "messages": messages}), "count", 403),
+        ("/v1/chat/completions", json!({"model": "barred", "messages": messages}), "chat", 403),
         ("/v1/embeddings", json!({"model": "mixed", "input": "hello there"}), "embedding", 400),
     ] {
         let got = gateway.call(&Call::post(path, body.to_string())).await;

@@ -88,7 +88,9 @@ pub(crate) fn write(row: &RequestRow, decision: &Decision, names: &mut Names, ou
 /// How the candidates were found and ordered.
 pub(super) fn begin(object: &mut Object<'_>, row: &RequestRow, decision: &Decision) {
     object.opt_str("via", decision.via);
-    object.opt_str("combo", row.combo.as_deref());
+    // A request that is refused does not come to the combo that it leads to.
+    let combo = row.combo.as_deref().or(decision.combo.as_ref().map(|combo| &*combo.name));
+    object.opt_str("combo", combo);
     object.opt_str("strategy", decision.strategy);
 }
 
