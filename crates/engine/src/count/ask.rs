@@ -33,9 +33,10 @@ pub(super) async fn ask(
     ctx.outcome.sent.get_or_insert(sent);
     ctx.upstream_dialect = Some(ctx.dialect().id());
     attempt::open_row(ctx, target, connection, sent);
-    // Nobody bills it, whatever becomes of it.
-    ctx.outcome.calling = None;
+    // Nobody bills it, even where it has left and the client goes away.
+    ctx.outcome.departure = Departure::default();
     let heard = heard(ctx, target, call).await;
+    ctx.outcome.calling = None;
     let took = ctx.engine.clock.instant().saturating_duration_since(sent);
     let row = ctx.attempts.last_mut()?;
     row.duration_ms = millis(took);

@@ -52,18 +52,20 @@ impl Engine {
         let identified = admit::would_identify(ctx);
         let entered = match route(ctx).await {
             Ok(Some(route)) => {
+                let reserved = admit::would_reserve_uncounted(ctx).await;
                 match turns::lay_out(ctx, &route).await {
                     Ok(Course { turns, refusal, combo, .. }) => {
                         preview.of_turns(ctx, turns, combo);
                         preview.error = refusal;
+                        reserved
                     }
                     Err(error) => {
+                        let error = reserved.err().unwrap_or(error);
                         ctx.bar(route, "key", &error);
                         preview.of_barred(ctx);
-                        preview.error = Some(error);
+                        Err(error)
                     }
                 }
-                admit::would_reserve_uncounted(ctx).await
             }
             Ok(None) => {
                 preview.of_barred(ctx);

@@ -8,7 +8,9 @@ use http::{HeaderMap, Method, header::AUTHORIZATION};
 use http_body_util::BodyExt as _;
 use omniroute_dialect::responses::Responses;
 use omniroute_dialect::{Dialect, anthropic::Anthropic};
-use omniroute_domain::entity::{ApiKeyId, Entities, PolicyActions, PolicyConditions};
+use omniroute_domain::entity::{
+    ApiKeyId, Combo, ComboConfig, Entities, Number, PolicyActions, PolicyConditions,
+};
 use omniroute_engine::ports::TransportError;
 use omniroute_engine::preview::Preview;
 use omniroute_engine::{Arrival, RequestCtx};
@@ -64,16 +66,17 @@ async fn both(world: &World, model: &str) -> (Preview, Told, Got) {
     let preview = preview(world, &Anthropic, MESSAGES, &body(model)).await;
     let told = preview.candidates.iter().map(|it| {
         let skip = it.skip.as_ref().map(|skip| (skip.rule, skip.reason.clone()));
-        (it.connection.as_ref().map(|(id, _)| id.to_string()), skip, it.wave, it.cost_nano)
+        (it.connection.as_ref().map(|(id, _)| id.to_string()), skip, it.wave, it.cost_nano, it.score)
     });
     let told: Vec<_> = told.collect();
     world.transport.answer(Answer::json(200, r#"{"input_tokens":4242}"#));
     let got = count(world, &Anthropic, MESSAGES, &body(model)).await;
     let row = world.row();
     let decision = row.decision.expect("it is written down");
+    assert_eq!(decision.task.map(|task| task.as_str()), preview.task, "{model}");
     let recorded = decision.candidates(Anthropic.id()).into_iter().map(|it| {
         let skip = it.skip.map(|skip| (skip.rule, skip.reason.to_owned()));
-        (it.connection.map(|(id, _)| id.to_owned()), skip, it.wave, it.cost_nano)
+        (it.connection.map(|(id, _)| id.to_owned()), skip, it.wave, it.cost_nano, it.score.copied())
     });
     assert_eq!(recorded.collect::<Vec<_>>(), told, "{model}");
     assert_eq!((decision.via, decision.strategy), (preview.via, preview.strategy), "{model}");
@@ -149,6 +152,38 @@ async fn one_account_of_the_first_target_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_speaks_for_a_target_is_told_of_counts_too() {
+    let world = world(|entities| {
+        let config = ComboConfig { exploration_rate: Number::new(0.0), ..ComboConfig::default() };
+        entities.combos.push(Combo { strategy: "auto".into(), config, ..combo("picky", &["anth/m"]) });
+    });
+    let (preview, told, _) = both(&world, "picky").await;
+    assert_eq!(told, [asked("c3"), skipped("c5", "width", ONE)]);
+    assert_eq!(preview.task, Some("simple"));
+    assert!(preview.candidates.iter().all(|it| it.score.is_some()), "{preview:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_nobody_waits_for_costs_nothing() {
+    let world = world(|entities| entities.combos.push(combo("best", &["anth/m"])));
+    let body = body("best");
+    let late = Duration::from_secs(5);
+    for answer in [
+        Answer::json(200, r#"{"input_tokens":1}"#).after(late),
+        Answer::new(200, "application/json").pause(late).send(r#"{"input_tokens":1}"#),
+    ] {
+        world.transport.answer(answer);
+        let counting = count(&world, &Anthropic, MESSAGES, &body);
+        assert!(tokio::time::timeout(Duration::from_secs(2), counting).await.is_err());
+        let row = world.row();
+        let attempt = &row.attempts[0];
+        assert_eq!((row.status, row.attempts.len(), row.cost_nano), (499, 1, Some(0)));
+        assert_eq!((attempt.failure, attempt.duration_ms), (Some("client_abort"), 2_000));
+        assert!(row.bills.is_empty() && !row.usage.is_known() && !attempt.is_unheard, "{row:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_keeps_an_account_from_conversations_keeps_it_from_counts() {
     let no = PolicyActions { block_model: vec!["m".into()], ..Default::default() };
     let at = PolicyConditions { provider: Some("up".into()), ..Default::default() };
@@ -156,8 +191,8 @@ async fn what_keeps_an_account_from_conversations_keeps_it_from_counts() {
         entities.policies.push(policy("not there", at, no));
         entities.api_keys[0].allowed_connections = vec!["c1".into(), "c2".into(), "c5".into()];
         entities.combos.push(combo("best", &["up/m", "anth/m"]));
+        entities.combos.push(combo("closed", &["gem/m"]));
         entities.api_keys[0].denied_models = vec!["gem/*".into()];
-        entities.combos.push(combo("no", &["gem/m"]));
     });
     let of_policy = |account| skipped(account, "policy", r#"Model "m" blocked by policy "not there""#);
     let denied = skipped("c3", "key", "the key may not use this account");
@@ -170,9 +205,10 @@ async fn what_keeps_an_account_from_conversations_keeps_it_from_counts() {
     let (preview, told, got) = both(&world, "gem/m").await;
     assert_eq!((told[0].1.as_ref().unwrap().0, got.status), ("key", 403));
     assert_eq!(preview.error.unwrap().kind.status(), 403);
-    let (preview, told, got) = both(&world, "no").await;
+    let (preview, told, got) = both(&world, "closed").await;
     assert_eq!((told[0].1.as_ref().unwrap().0, got.status), ("key", 403));
     assert!(preview.candidates.iter().all(|it| it.cost_nano == Some(0)), "a count costs nothing");
+    assert_eq!((preview.via, preview.combo.as_deref()), (Some("combo"), Some("closed")));
     assert_eq!(preview.error.unwrap().kind.status(), 403);
     // An estimate needs nobody.
     let (preview, told, got) = both(&world, "nobody/knows").await;
