@@ -13,6 +13,7 @@ use omniroute_domain::routing::Manner;
 use omniroute_domain::routing::auto::POOL;
 use omniroute_domain::snapshot::Snapshot;
 use omniroute_engine::Live;
+use omniroute_engine::ports::COUNT;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -113,12 +114,14 @@ impl ComboMemories<'_> {
         Ok(())
     }
 
-    /// Counts the logged requests of combos again, oldest first.
+    /// Counts the logged requests of combos again, oldest first. Those that count tokens were counted nowhere.
     async fn recount(&self, combos: &HashMap<&str, Counted<'_>>) -> Result<u64, StoreError> {
-        const LOGGED: &str = "SELECT timestamp, status, ttft, duration, attempt_details, combo_step_id FROM call_logs
-             WHERE combo_name IS NOT NULL AND attempt_details IS NOT NULL ORDER BY timestamp DESC, id DESC LIMIT $1";
+        const LOGGED: &str =
+            "SELECT timestamp, status, ttft, duration, attempt_details, combo_step_id FROM call_logs
+             WHERE combo_name IS NOT NULL AND attempt_details IS NOT NULL AND COALESCE(request_type, '') <> $2
+             ORDER BY timestamp DESC, id DESC LIMIT $1";
         let mut logged: Vec<Logged> = with_read!(self.0.pool(), |db| {
-            sqlx::query_as(LOGGED).bind(MAX_RECOUNTED).fetch(&mut *db).try_collect().await?
+            sqlx::query_as(LOGGED).bind(MAX_RECOUNTED).bind(COUNT).fetch(&mut *db).try_collect().await?
         });
         logged.reverse();
         for Logged { timestamp, status, ttft, duration, attempt_details, combo_step_id: step } in &logged {

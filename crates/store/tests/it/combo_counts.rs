@@ -8,7 +8,7 @@ use omniroute_domain::entity::{Combo, Step};
 use omniroute_domain::health::HealthMap;
 use omniroute_domain::snapshot::{BuildOptions, Snapshot};
 use omniroute_engine::Live;
-use omniroute_engine::ports::{AttemptRow, Recorder as _, RequestRow};
+use omniroute_engine::ports::{AttemptRow, COUNT, Recorder as _, RequestRow};
 use omniroute_provider::catalog::catalog;
 use omniroute_store::{Store, WriterOptions};
 
@@ -22,7 +22,8 @@ stories!(
     counts_begin_where_they_were_cleared,
     who_chooses_among_all_shares_counts,
     what_is_not_tracked_is_not_counted,
-    fallbacks_are_those_that_were_counted_while_they_happened
+    fallbacks_are_those_that_were_counted_while_they_happened,
+    counts_of_tokens_take_no_place
 );
 
 fn combo(name: &str, strategy: &str, models: &[&str]) -> Combo {
@@ -174,4 +175,18 @@ async fn fallbacks_are_those_that_were_counted_while_they_happened(fixture: Fixt
     store.combo_memories().recall(&snapshot).await.unwrap();
     let memory = &snapshot.combo("best").unwrap().memory;
     assert_eq!((memory.stats.totals().requests, memory.fallbacks.load(Ordering::Relaxed)), (4, 2));
+}
+
+async fn counts_of_tokens_take_no_place(fixture: Fixture) {
+    let store = &fixture.store;
+    let known = with(store, vec![combo("best", "priority", &["openai/gpt-5.6"])]).await;
+    let best = known.combo("best").unwrap();
+    answered(store, &[(best, "r1", NOW)]).await;
+    let (recorder, handle) = writer(store, WriterOptions::default());
+    let attempts = vec![attempt("c1", Some(200), None)];
+    let combo = Some(best.name.clone());
+    recorder.record(RequestRow { combo, attempts, request_type: COUNT, ..request("r2", NOW + 1) });
+    handle.close().await;
+    assert_eq!(store.combo_memories().recall(&snapshot(store).await).await.unwrap(), 1);
+    assert_eq!(counted(store, "best").await, [1, 1]);
 }
