@@ -221,6 +221,8 @@ async fn limits_of_the_key_are_told_beforehand_and_not_used_up() {
     let world = world(|entities| {
         entities.api_keys[0].max_requests_per_minute = Some(1);
         entities.api_keys[0].max_tokens_per_minute = Some(1);
+        entities.api_keys[0].denied_models = vec!["gem/*".into()];
+        entities.combos.push(combo("closed", &["gem/m"]));
     });
     for _ in 0..3 {
         let told = preview(&world, &Anthropic, MESSAGES, &body("anth/m")).await;
@@ -232,6 +234,10 @@ async fn limits_of_the_key_are_told_beforehand_and_not_used_up() {
     assert_eq!((got.status, preview.error.unwrap().kind.status()), (429, 429));
     let limited = "This API key is limited to 1 requests per minute";
     assert_eq!(told, [skipped("c3", "key", limited), skipped("c5", "width", ONE)]);
+    // The same where the key leads to nobody.
+    let (preview, told, got) = both(&world, "closed").await;
+    assert_eq!((got.status, preview.error.unwrap().kind.status()), (429, 429));
+    assert_eq!(told, [skipped("c4", "key", limited)]);
     assert_eq!(world.transport.sent().len(), 1);
 }
 
