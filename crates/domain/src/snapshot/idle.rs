@@ -10,6 +10,9 @@ use super::{Map, Snapshot};
 use crate::entity::{Connection, ConnectionId};
 use crate::resolve::ResolveError;
 
+/// Most accounts that are told of for want of which a name leads nowhere, where they are of several providers.
+const MAX_TOLD: usize = 160;
+
 /// An account that is there and is asked by no request, until somebody changes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdleAccount {
@@ -75,7 +78,7 @@ impl Snapshot {
             Some(([provider], _)) => self.idle_accounts(provider),
             Some((providers, _)) => {
                 let known = providers.iter().filter_map(|provider| self.idle.get(provider));
-                known.flat_map(|accounts| accounts.iter().cloned()).collect()
+                known.flat_map(|accounts| accounts.iter()).take(MAX_TOLD).cloned().collect()
             }
             None => Arc::default(),
         }
