@@ -262,6 +262,7 @@ impl Engine {
             Err(error) => return self.refuse(ctx, &error),
         };
         if let Some(answer) = ctx.immediate_answer().or_else(|| ctx.empty_answer(&route)) {
+            ctx.led_to(&route);
             return self.reply_in_place(ctx, answer);
         }
         if reuse::is_repeatable(&ctx) {
@@ -271,7 +272,7 @@ impl Engine {
             }
             ctx.reached(Phase::Cache);
         }
-        match reuse::join(self, ctx).await {
+        match reuse::join(self, ctx, &route).await {
             Joined::Answered(response) => response,
             // Boxed because it is large, and would be moved about with whoever serves the request.
             Joined::Alone(ctx) => Box::pin(self.answer(ctx, route)).await,

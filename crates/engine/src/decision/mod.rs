@@ -442,6 +442,17 @@ impl RequestCtx {
         self.seed.wrapping_add(self.attempts.len() as u64)
     }
 
+    /// The request leads there, and has an answer already: nobody is chosen.
+    pub(crate) fn led_to(&mut self, route: &Route) {
+        if self.is_sampled() {
+            let now_ms = self.started_ms;
+            self.decision = Some(Box::new(match route {
+                Route::Target(target) => Decision::direct(self, target, now_ms),
+                Route::Combo(combo) => Decision::of_combo(self, combo, now_ms),
+            }));
+        }
+    }
+
     /// One target was found.
     pub(crate) fn decided(&mut self, target: &Target, now_ms: i64) {
         if self.is_sampled() {

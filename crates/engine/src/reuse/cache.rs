@@ -239,11 +239,13 @@ pub(crate) async fn look_up(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>, rout
             let is_allowed = is_allowed(&ctx, route, &answer);
             if let Some(response) = is_allowed.then(|| replay::read(&answer)).flatten() {
                 if let Err(error) = admit::reserve(&mut ctx).await {
+                    ctx.bar(route.clone(), "key", &error);
                     return Found::Answered(engine.refuse(ctx, &error));
                 }
                 engine.answers.count_hit(&answer);
                 engine.answers.memory.used(&signature);
                 ctx.canonical = Some(request);
+                ctx.led_to(route);
                 return Found::Answered(engine.reply_from_cache(ctx, &answer, response));
             }
             if is_allowed {
@@ -257,6 +259,7 @@ pub(crate) async fn look_up(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>, rout
     if let Some(question) = question.filter(|_| !ctx.is_cancelled()) {
         // A vector is paid for: none is made for who may not ask now.
         if let Err(error) = admit::reserve(&mut ctx).await {
+            ctx.bar(route.clone(), "key", &error);
             return Found::Answered(engine.refuse(ctx, &error));
         }
         let known = ticket.close.take();
@@ -267,6 +270,7 @@ pub(crate) async fn look_up(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>, rout
                 engine.answers.memory.used(close.signature());
                 ticket.land(Landing::Close(close));
                 ctx.canonical = Some(request);
+                ctx.led_to(route);
                 return Found::Answered(engine.reply_from_cache(ctx, &answer, response));
             }
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::header::HeaderName;
 use http::{HeaderValue, Response, StatusCode};
 use omniroute_dialect::ir::ErrorKind;
+use omniroute_domain::resolve::Route;
 use sha2::{Digest as _, Sha256};
 
 use super::recording::{Head, Recording, Shared};
@@ -99,7 +100,7 @@ pub(crate) enum Joined {
 }
 
 /// Looks for the answer to the same request; waits for it while it is on its way.
-pub(crate) async fn join(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>) -> Joined {
+pub(crate) async fn join(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>, route: &Route) -> Joined {
     let digest = match digest(&ctx) {
         Ok(Some(digest)) => digest,
         Ok(None) => return Joined::Alone(ctx),
@@ -121,6 +122,7 @@ pub(crate) async fn join(engine: &Arc<Engine>, mut ctx: Box<RequestCtx>) -> Join
                 };
                 match read {
                     Some(Some((head, reader))) => {
+                        ctx.led_to(route);
                         return Joined::Answered(repeat(engine, ctx, head, reader));
                     }
                     Some(None) => {}

@@ -37,9 +37,10 @@ impl Engine {
             Err(error) => return self.refuse(ctx, &error),
         };
         if let Some(body) = ctx.task.as_ref().and_then(|job| job.task.in_place()) {
+            ctx.led_to(&route);
             return self.reply(ctx, StatusCode::OK, body);
         }
-        match reuse::join(self, ctx).await {
+        match reuse::join(self, ctx, &route).await {
             Joined::Answered(response) => response,
             Joined::Alone(ctx) => Box::pin(self.answer_task(ctx, route)).await,
             Joined::First(ctx, lead) => lead.leave(Box::pin(self.answer_task(ctx, route)).await),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use omniroute_dialect::Dialect as _;
 use omniroute_dialect::anthropic::Anthropic;
 use omniroute_dialect::ir::BlockKind;
 use omniroute_dialect::openai::OpenAi;
@@ -74,6 +75,9 @@ async fn the_same_question_is_answered_once() {
     assert_eq!((row.source, row.status, row.cost_nano, row.attempts.len()), ("semantic", 200, Some(0), 0));
     assert_eq!((row.saved_nano(), &*row.model), (Some(7_000_000), "m"));
     assert_eq!((row.bills.len(), row.usage.output_total), (1, None), "nothing is used twice");
+    let decision = row.decision.expect("it is written down where it leads");
+    assert_eq!((decision.via, decision.strategy), (Some("direct"), Some("fill-first")));
+    assert!(decision.candidates(OpenAi.id()).is_empty(), "and nobody is chosen");
     let counts = world.engine.cache_counts();
     assert_eq!((counts.hits, counts.misses, counts.in_memory), (1, 1, 1));
     assert_eq!((counts.tokens_saved, counts.nano_saved), (5, 7_000_000));
@@ -419,6 +423,10 @@ async fn hits_count_against_rates_and_not_against_budgets() {
     let refused = send().await;
     assert_eq!((refused.status, cache(&refused)), (429, ""));
     assert!(refused.body.contains("requests per minute") || refused.body.contains("limited to"));
+    let decision = world.row().decision.expect("it is written down");
+    let rules: Vec<_> =
+        decision.candidates(OpenAi.id()).iter().map(|it| it.skip.map(|skip| skip.rule)).collect();
+    assert_eq!(rules, [Some("key"); 2]);
 }
 
 #[tokio::test(start_paused = true)]

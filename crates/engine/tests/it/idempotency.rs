@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
+use omniroute_dialect::Dialect as _;
 use omniroute_dialect::openai::OpenAi;
 
 use crate::world::{ASK, ASK_STREAM, END, Got, KEY, World, answer, chunk, refusal, stream};
@@ -42,6 +43,15 @@ async fn two_at_once_cost_one_call() {
     assert_eq!(tokens.iter().flatten().count(), 1, "used once, counted once: {tokens:?}");
     assert!(rows.iter().all(|row| row.status == 200));
     assert!(rows.iter().any(|row| row.attempts.is_empty() && row.cost_nano == Some(0)));
+    let mut chosen: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let decision = row.decision.as_ref().expect("it is written down where it leads");
+            (decision.via, decision.candidates(OpenAi.id()).len())
+        })
+        .collect();
+    chosen.sort();
+    assert_eq!(chosen, [(Some("direct"), 0), (Some("direct"), 2)], "for the repetition nobody is chosen");
 }
 
 #[tokio::test(start_paused = true)]
