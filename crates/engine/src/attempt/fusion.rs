@@ -18,6 +18,7 @@ use super::{Attempted, inner};
 use crate::admit;
 use crate::ctx::RequestCtx;
 use crate::error::GatewayError;
+use crate::preview;
 
 /// What the judge is told before the answers.
 const TASK: &str = "Several models have each replied to the conversation above. Their replies follow, numbered. Write the one \
@@ -113,6 +114,7 @@ impl Course {
         request: Box<ChatRequest>,
         answers: Vec<Material>,
     ) -> Result<Attempted, GatewayError> {
+        ctx.judging();
         let target = match self.judge_target(ctx) {
             Ok(target) => target,
             Err(why) => {
@@ -140,13 +142,15 @@ impl Course {
     }
 
     /// Who writes the reply: the combo's judge, else its first target.
-    fn judge_target(&self, ctx: &RequestCtx) -> Result<Arc<Target>, String> {
+    fn judge_target(&self, ctx: &mut RequestCtx) -> Result<Arc<Target>, String> {
         let found = combo::judge(&ctx.snapshot, &self.combo, self.targets.each().next());
         let target = found.ok_or_else(String::new)?.map_err(|error| error.to_string())?;
         if !admit::may_use_in(ctx, &self.combo, &target) {
+            ctx.passed_over(&target, "key", preview::NOT_THEIRS);
             return Err(format!("the key may not use `{}`", target.full_name()));
         }
         if !ctx.is_payable(&target) {
+            ctx.passed_over(&target, "budget", preview::UNPAID);
             return Err(format!("the budget has no room for `{}`", target.full_name()));
         }
         Ok(target)

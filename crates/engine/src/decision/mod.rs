@@ -2,14 +2,15 @@
 //! whoever writes it down, behind the request's back.
 
 mod candidate;
+mod taken;
 
 use std::mem;
 use std::sync::Arc;
 
 use omniroute_dialect::DialectId;
-use omniroute_domain::combo::{self, ComboState, LeftOut, Plan, Planned, Targets};
+use omniroute_domain::combo::{self, ComboState, LeftOut, Planned, Targets};
 use omniroute_domain::policy::Observed;
-use omniroute_domain::resolve::{Route, Target};
+use omniroute_domain::resolve::Target;
 use omniroute_domain::routing::Manner;
 use omniroute_domain::routing::auto::{Task, is_virtual};
 use omniroute_domain::snapshot::{ConnectionState, ProviderState};
@@ -17,12 +18,10 @@ use smallvec::SmallVec;
 
 pub use candidate::{RecordedCandidate, Whose};
 
-use crate::barred::{Barred, Unserved};
+use crate::barred::Unserved;
 use crate::ctx::RequestCtx;
 use crate::policy::{self, Steering};
 use crate::preview::{self, Skip};
-use crate::resolve;
-use crate::turn::{COST_NANO, Turn};
 
 /// Most targets whose accounts are remembered.
 const MAX_WEIGHED: usize = 32;
@@ -60,6 +59,9 @@ pub struct Decision {
     denied: Vec<Planned>,
     unpaid: Vec<Planned>,
     weighed: SmallVec<[Weighed; 1]>,
+    /// The judge of a fusion, which may be one of its targets too.
+    judge: Option<Box<Weighed>>,
+    is_judging: bool,
     /// Those that stand in for the one target, with what the request would cost there.
     others: Vec<(Arc<Target>, Option<i64>)>,
     unserved: Vec<Unserved>,
@@ -123,20 +125,39 @@ impl Decision {
             denied: Vec::new(),
             unpaid: Vec::new(),
             weighed: SmallVec::new(),
+            judge: None,
+            is_judging: false,
             others: Vec::new(),
             unserved: ctx.instead_of.clone(),
         }
     }
 
+    /// Whether a target is told of whose turn comes: only the first time counts.
+    fn wants(&self, target: &Arc<Target>) -> bool {
+        match self.is_judging {
+            true => self.judge.is_none(),
+            false => {
+                let is_it = |weighed: &Weighed| Arc::ptr_eq(&weighed.target, target);
+                !self.weighed.iter().any(is_it) && self.weighed.len() < MAX_WEIGHED
+            }
+        }
+    }
+
+    fn note(&mut self, weighed: Weighed) {
+        match self.is_judging {
+            true => self.judge = Some(Box::new(weighed)),
+            false => self.weighed.push(weighed),
+        }
+    }
+
     /// None of a target's accounts is asked, and this is why.
     fn pass_over(&mut self, target: &Arc<Target>, skip: &Skip, cost_nano: Option<i64>, at: i64) {
-        let is_known = self.weighed.iter().any(|weighed| Arc::ptr_eq(&weighed.target, target));
-        if !is_known && self.weighed.len() < MAX_WEIGHED {
+        if self.wants(target) {
             let known: usize = self.weighed.iter().map(|weighed| weighed.unable.len()).sum();
             let accounts = target.provider.connections.iter().take(MAX_PASSED_OVER.saturating_sub(known));
             let unable = accounts.map(|account| (account.clone(), skip.clone())).collect();
             let (target, able) = (target.clone(), SmallVec::new());
-            self.weighed.push(Weighed { target, able, unable, cost_nano, at });
+            self.note(Weighed { target, able, unable, cost_nano, at });
         }
     }
 
@@ -152,6 +173,8 @@ impl Decision {
             denied: Vec::new(),
             unpaid: Vec::new(),
             weighed: SmallVec::new(),
+            judge: None,
+            is_judging: false,
             others: Vec::new(),
             unserved: Vec::new(),
             ..self.clone()
@@ -195,6 +218,7 @@ impl Decision {
             || !(self.policies.is_empty() && self.denied.is_empty() && self.unpaid.is_empty())
             || !(self.observed.is_empty() && self.left_out.is_empty())
             || self.weighed.len() > 1
+            || self.judge.is_some()
             || !(self.unserved.is_empty() && self.others.is_empty())
             || self.planned.are_scored();
         let weighed = self.weighed.first();
@@ -212,7 +236,6 @@ impl Decision {
                 let is_it = |weighed: &Weighed| {
                     self.planned.each().position(|target| Arc::ptr_eq(target, &weighed.target))
                 };
-                // The judge of a fusion is none of those that were planned.
                 place(key, weighed.map_or(Some(usize::MAX), is_it)?);
                 Pin::Combo(combo)
             }
@@ -270,7 +293,7 @@ impl Decision {
                 see(RecordedCandidate { cost_nano: *cost_nano, ..RecordedCandidate::at(target) });
             }
         }
-        if self.weighed.iter().any(Weighed::has_skipped) {
+        if self.manner == Manner::Fusion || self.weighed.iter().any(Weighed::has_skipped) {
             self.visit_part(client, Part::Skipped, &mut see);
         }
         let skip = |rule, reason| Some(Skip { rule, reason, until: None });
@@ -323,19 +346,24 @@ impl Decision {
             let wave = combo::wave(combo, self.manner, place);
             match self.weighed.iter().find(|weighed| Arc::ptr_eq(&weighed.target, &planned.target)) {
                 Some(weighed) => weighed.tell(client, Some(planned), wave, part, see),
-                None if part == Part::Tried => {
-                    see(RecordedCandidate { wave, ..RecordedCandidate::of(planned, None) });
+                None if (part == Part::Tried) == wave.is_some() => {
+                    let skip = Skip { rule: "width", reason: preview::BEYOND, until: None };
+                    let skip = Some(skip).filter(|_| wave.is_none());
+                    see(RecordedCandidate { wave, ..RecordedCandidate::of(planned, skip) });
                 }
                 None => {}
             }
         }
-        // Who was asked and is none of the combo's: the judge of a fusion, once the others had answered.
+        // What a request would have led to that is not let through was not planned.
         let is_planned = |weighed: &&Weighed| {
             self.planned.list().iter().any(|it| Arc::ptr_eq(&it.target, &weighed.target))
         };
-        for judge in self.weighed.iter().filter(|it| !is_planned(it)) {
-            let wave = (self.manner == Manner::Fusion).then_some(2);
-            judge.tell(client, None, wave, part, see);
+        for weighed in self.weighed.iter().filter(|it| !is_planned(it)) {
+            weighed.tell(client, None, None, part, see);
+        }
+        // Once the others had answered.
+        if let Some(judge) = &self.judge {
+            judge.tell(client, None, Some(2), part, see);
         }
     }
 }
@@ -425,153 +453,4 @@ fn places(of: &[&Arc<ConnectionState>], among: &[Arc<ConnectionState>]) -> Small
         u16::try_from(place).ok()
     };
     of.iter().filter_map(place).collect()
-}
-
-impl RequestCtx {
-    /// Whether this request's decision is written down.
-    fn is_sampled(&self) -> bool {
-        let rate = self.snapshot.settings.routing_decision_sample_rate.get();
-        // Of the upper bits; strategies draw from a mixture of all of them.
-        #[allow(clippy::cast_precision_loss, reason = "53 bits are what an `f64` holds")]
-        let share = (self.seed >> 11) as f64 / (1_u64 << 53) as f64;
-        self.arrival.is_logged && share < rate
-    }
-
-    /// Random bits to order accounts by: others each time that they are gone through.
-    pub(crate) fn draw(&self) -> u64 {
-        self.seed.wrapping_add(self.attempts.len() as u64)
-    }
-
-    /// The request leads there, and has an answer already: nobody is chosen.
-    pub(crate) fn led_to(&mut self, route: &Route) {
-        if self.is_sampled() {
-            let now_ms = self.started_ms;
-            self.decision = Some(Box::new(match route {
-                Route::Target(target) => Decision::direct(self, target, now_ms),
-                Route::Combo(combo) => Decision::of_combo(self, combo, now_ms),
-            }));
-        }
-    }
-
-    /// One target was found.
-    pub(crate) fn decided(&mut self, target: &Target, now_ms: i64) {
-        if self.is_sampled() {
-            self.decision = Some(Box::new(Decision::direct(self, target, now_ms)));
-        }
-    }
-
-    /// A combo made a plan.
-    pub(crate) fn planned(
-        &mut self,
-        combo: &Arc<ComboState>,
-        plan: &Plan,
-        planned: &Arc<Targets>,
-        left_out: &Arc<[LeftOut]>,
-        (denied, unpaid): (Vec<Planned>, Vec<Planned>),
-        now_ms: i64,
-    ) {
-        if !self.is_sampled() {
-            return;
-        }
-        self.decision = Some(Box::new(Decision {
-            turn: plan.turn,
-            task: plan.task,
-            planned: planned.clone(),
-            manner: plan.manner,
-            left_out: left_out.clone(),
-            denied,
-            unpaid,
-            ..Decision::of_combo(self, combo, now_ms)
-        }));
-    }
-
-    /// The decision that nobody is asked, where that is why the request was refused.
-    pub(crate) fn decided_against(&mut self) -> Option<Box<Decision>> {
-        let barred = self.barred.take()?;
-        if !self.is_sampled() {
-            return None;
-        }
-        let (route, skip) = match &*barred {
-            Barred::From { route, skip } => (route, skip),
-            Barred::Lost(unserved) => {
-                let unserved = unserved.clone();
-                return Some(Box::new(Decision { unserved, ..Decision::lost(self, self.started_ms) }));
-            }
-        };
-        let mut decision = match route {
-            Route::Target(target) => Decision::direct(self, target, self.started_ms),
-            Route::Combo(combo) => Decision::of_combo(self, combo, self.started_ms),
-        };
-        for target in &barred.targets(self) {
-            decision.pass_over(target, skip, self.cost_at(target), self.started_ms);
-        }
-        Some(Box::new(decision))
-    }
-
-    /// A target is not asked, and this is why.
-    pub(crate) fn passed_over(&mut self, target: &Arc<Target>, rule: &'static str, reason: &str) {
-        let now_ms = self.engine.clock.now_ms();
-        if self.decision.is_none() {
-            return;
-        }
-        let (skip, cost_nano) = (Skip::plain(rule, reason), self.cost_at(target));
-        if let Some(decision) = &mut self.decision {
-            decision.pass_over(target, &skip, cost_nano, now_ms);
-        }
-    }
-
-    /// Those stand in for the one target.
-    pub(crate) fn stood_in(&mut self, others: &[Arc<Target>]) {
-        if self.decision.is_none() {
-            return;
-        }
-        let others = others.iter().take(MAX_WEIGHED);
-        let others = others.map(|target| (target.clone(), policy::cost_nano(self, target))).collect();
-        if let Some(decision) = &mut self.decision {
-            decision.others = others;
-        }
-    }
-
-    /// A target's turn came for a call that one of its accounts gets or nobody.
-    pub(crate) fn stood(&mut self, turn: &Turn, at: i64) {
-        let Some(decision) = self.decision.as_mut().filter(|it| it.weighed.len() < MAX_WEIGHED) else {
-            return;
-        };
-        let Turn { target, accounts } = turn;
-        let known: usize = decision.weighed.iter().map(|weighed| weighed.unable.len()).sum();
-        let able = accounts.iter().filter(|(_, skip)| skip.is_none()).map(|(account, _)| account);
-        let able: SmallVec<[_; 1]> = able.collect();
-        let unable = accounts.iter().filter_map(|(account, skip)| Some((account.clone(), skip.clone()?)));
-        decision.weighed.push(Weighed {
-            target: target.clone(),
-            able: places(&able, &target.provider.connections),
-            unable: unable.take(MAX_PASSED_OVER.saturating_sub(known)).collect(),
-            cost_nano: Some(COST_NANO),
-            at,
-        });
-    }
-
-    /// A target's turn came, and these of its accounts are to be asked. Only the first time counts.
-    pub(crate) fn weighed(&mut self, target: &Arc<Target>, able: &[&Arc<ConnectionState>], now_ms: i64) {
-        let Some(mut decision) = self.decision.take() else { return };
-        let is_known = decision.weighed.iter().any(|weighed| Arc::ptr_eq(&weighed.target, target));
-        if !is_known && decision.weighed.len() < MAX_WEIGHED {
-            let mut unable = Vec::new();
-            if able.len() < target.provider.connections.len() {
-                for connection in &target.provider.connections {
-                    if let Some(obstacle) = resolve::obstacle(self, target, connection, now_ms) {
-                        unable.push((connection.clone(), preview::told(&obstacle)));
-                    }
-                }
-            }
-            decision.weighed.push(Weighed {
-                target: target.clone(),
-                able: places(able, &target.provider.connections),
-                unable,
-                cost_nano: if decision.combo.is_none() { policy::cost_nano(self, target) } else { None },
-                at: now_ms,
-            });
-        }
-        self.decision = Some(decision);
-    }
 }

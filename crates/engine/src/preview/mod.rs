@@ -34,6 +34,9 @@ use crate::turn::{COST_NANO, Turn};
 /// Said of a target that the key does not lead to.
 pub(crate) const NOT_THEIRS: &str = "the key may not use this model";
 
+/// Said of a fusion's targets that are not asked.
+pub(crate) const BEYOND: &str = "a fusion asks the first fusionWidth targets";
+
 /// Said of a target that a budget has no room for.
 pub(crate) const UNPAID: &str = "the budget has no room for it";
 
@@ -401,7 +404,7 @@ impl Preview {
             } else if place >= reached {
                 accounts.keep_back(IDLE, "the pipeline does not get that far");
             } else if wave.is_none() {
-                accounts.keep_back("width", "a fusion asks the first fusionWidth targets");
+                accounts.keep_back("width", BEYOND);
             }
             self.add(accounts, &mut later);
         }

@@ -322,6 +322,16 @@ async fn a_preview_tells_who_starts_together() {
     assert_eq!(preview.candidates[3].skip.as_ref().map(|skip| skip.rule), Some("width"));
     let expected = [told("a", Some(1)), told("b", Some(1)), told("a", Some(2)), told("c", None)];
     assert_eq!(waves(preview), expected, "a is the judge");
+    for text in ["from a", "from b", "the reply"] {
+        fusion.transport.answer(answer(text));
+    }
+    assert_eq!(fusion.chat(ASK).await.status, 200);
+    let record = fusion.row().decision.expect("it is written down");
+    let candidates = record.candidates(OpenAi.id());
+    let recorded = candidates.iter().map(|it| (name(it.provider.unwrap()), it.wave));
+    assert_eq!(recorded.collect::<Vec<_>>(), expected, "in the record too");
+    assert_eq!(candidates[3].skip.map(|skip| skip.rule), Some("width"));
+    assert!(candidates[..3].iter().all(|it| it.skip.is_none() && it.connection.is_some()));
     let pipeline = pipeline(|_| {});
     let expected = [told("a", Some(1)), told("b", Some(2)), told("c", Some(3))];
     assert_eq!(waves(pipeline.preview(ASK).await), expected);
